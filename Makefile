@@ -1,0 +1,44 @@
+# Every target makes the virtual environment that it needs: nothing but Python 3.11+ and make is assumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+CHECKING := $(VENV)/checking
+TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
+
+.PHONY: help demo test check bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: $(INSTALLED) ## run a registry and two peers here, and fetch a text and a picture
+	@$(BIN)/p2pshare demo
+
+test: $(INSTALLED) ## run the tests, in random order, with warnings as errors
+	@$(TRIAL) tests
+
+check: $(CHECKING) ## the tests with coverage, the linters and the types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+bench: $(INSTALLED) ## run the benchmarks (some minutes; leave the machine alone meanwhile)
+	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+clean: ## remove the virtual environment and what the tools left
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage*
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(BIN)/python setup.cfg pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+$(CHECKING): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@

@@ -1,0 +1,3 @@
+"""The version of p2pshare, in one place."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,119 @@
+"""Every error that a user can meet.
+
+    P2pshareError                      exit code 1
+    ├── WrongUsage                     exit code 2
+    ├── Refused                        exit code 3
+    ├── NotFound                       exit code 4
+    ├── Unreachable                    exit code 5
+    ├── TransferFailed                 exit code 1
+    ├── LocalProtocolError             we broke the rules: a bug of ours
+    └── RemoteProtocolError            the other side broke them
+
+The docstring of a class **is** the sentence that the user reads: its fields are filled in from the keyword
+arguments. A field with text from outside is written `{field!r}`, so that nothing in it reaches a terminal raw.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class P2pshareError(Exception):
+    """Something went wrong: {reason}"""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        sentence = " ".join(inspect.cleandoc(type(self).__doc__ or type(self).__name__).split())
+        super().__init__(sentence.format(**fields))
+
+
+class WrongUsage(P2pshareError):
+    """{reason}"""
+
+    exit_code = 2
+
+
+class IllegalName(WrongUsage):
+    """{name!r} cannot be a name: use 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last,
+    and none of the reserved words ({reserved})."""
+
+
+class BadSetting(WrongUsage):
+    """{source}: {setting} is {value!r}, but must be {expected}."""
+
+
+class Refused(P2pshareError):
+    """{reason}"""
+
+    exit_code = 3
+
+
+class NameTaken(Refused):
+    """The name {name!r} is taken in the registry {registry}: choose another name."""
+
+
+class AlreadyRunning(Refused):
+    """{name!r} is already running on this machine (process {pid}): stop it first, or choose another name."""
+
+
+class NotFound(P2pshareError):
+    """{reason}"""
+
+    exit_code = 4
+
+
+class NoSuchPeer(NotFound):
+    """Nobody is registered as {name!r}: `p2pshare users` shows who is there."""
+
+
+class NothingShared(NotFound):
+    """{name!r} answered, but sent no {what}: probably there is none to share, or too many are fetching it."""
+
+
+class Unreachable(P2pshareError):
+    """{reason}"""
+
+    exit_code = 5
+
+
+class RegistryUnreachable(Unreachable):
+    """The registry {registry} cannot be reached ({reason}): is it running, and is the address right?"""
+
+
+class RegistryUnavailable(Unreachable):
+    """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
+
+
+class PeerUnreachable(Unreachable):
+    """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
+
+
+class TransferFailed(P2pshareError):
+    """{reason}"""
+
+
+class PeerFellSilent(TransferFailed):
+    """{name!r} fell silent after {done} of {total} {unit}: nothing was saved, try again."""
+
+
+class PictureRefused(TransferFailed):
+    """{name!r} announced a picture of {width} x {height} pixels: more than {limit} pixels, or none, are not taken."""
+
+
+class PictureUnreadable(P2pshareError):
+    """{path} cannot be shared as a picture: {reason}"""
+
+
+class CannotSave(TransferFailed):
+    """{path} cannot be written: {reason}"""
+
+
+class LocalProtocolError(P2pshareError):
+    """A defect of p2pshare, please report it: {reason}"""
+
+
+class RemoteProtocolError(P2pshareError):
+    """The other side sent something that it must not: {reason}"""

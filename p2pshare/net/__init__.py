@@ -1,0 +1,1 @@
+"""Twisted glue: sockets, and one timer for each core."""

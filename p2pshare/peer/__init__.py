@@ -1,0 +1,1 @@
+"""The service of one user: it shares, registers and fetches."""

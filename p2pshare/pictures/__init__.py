@@ -1,0 +1,1 @@
+"""Pixels: Pillow and numpy, no Twisted."""

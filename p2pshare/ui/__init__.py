@@ -1,0 +1,1 @@
+"""The command line, the dialog and what they show."""

@@ -1,0 +1,1 @@
+"""Bytes to frozen values and back: no Twisted, no clock, no socket."""
