@@ -1,0 +1,153 @@
+"""The rows of one picture as they arrive: which are there, which are missing, and when to ask for those.
+
+The receiver is the authority on what is missing. It asks when it is asked (a sharer of ours sends SIZE among the rows
+and means "what has got lost so far?"; FIN means "I have nothing left to send"), and by its own timer: an original
+sharer sends FIN once only, and answers each ROW WANTED, but has room for some 256 of them. So towards an original no
+more than `ASKED_MAX_ORIGINAL` rows are asked for and not yet there at any time, and every row that comes makes room
+for the next.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pshare.core.rtt import RttEstimator
+from p2pshare.wire.classic import Size, Word, parse_row, row_wanted_datagram
+
+ASKED_MAX = 256  # rows asked for in one answer to a sharer of ours
+ASKED_MAX_ORIGINAL = 32  # rows asked for and not yet there, of an original
+IDLE_MAX = 1.0  # seconds without a new row, after which FIN counts as lost
+ACK_SIZE_AGAIN = (
+    0.2  # seconds; for an original, which rows of its own follow at once, five times that
+)
+
+_NEVER = float("-inf")
+
+
+def ranges_of(mask: npt.NDArray[np.bool_]) -> list[range]:
+    """The runs of True in `mask`, in order."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
+    return [range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+class RowReceiver:
+    """Collects the rows of one picture of a known size."""
+
+    def __init__(self, size: Size, now: float, *, reports: bool) -> None:
+        """Start at `now` (seconds), with ACK_SIZE; `reports`: the sharer is one of ours and asks on the way."""
+        self.size = size
+        self.pixels = np.zeros((size.height, size.width, 3), np.uint8)
+        """The picture, black where rows are missing."""
+        self.have = np.zeros(size.height, bool)
+        """Which rows are there."""
+        self.rows_received = 0
+        """Rows that are there."""
+        self.repeated = 0
+        """Rows that came although they were there."""
+        self.last_new_row = now
+        """Seconds: when the last new row came."""
+        self._flat = self.pixels.reshape(size.height, 3 * size.width)
+        self._reports = reports
+        self._asked_at = np.full(size.height, _NEVER)
+        self._asked_again = np.zeros(size.height, bool)
+        self._rows_known = 0  # rows below this one have been sent
+        self._rtt = RttEstimator(initial=0.5, rto_min=0.02 if reports else 0.25, rto_max=2.0)
+        self._outbox: list[bytes] = [Word.ACK_SIZE.value]
+        self._ack_size_every = ACK_SIZE_AGAIN if reports else 5 * ACK_SIZE_AGAIN
+        self._ask_at = now + self._ack_size_every
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is there."""
+        return self.rows_received == self.size.height
+
+    def missing(self) -> list[range]:
+        """The rows that are not there."""
+        return ranges_of(~self.have)
+
+    def receive_row(self, data: bytes, now: float) -> None:
+        """Take in a ROW.
+
+        Raises:
+            RemoteProtocolError: it is none of this picture's rows, and was left out.
+        """
+        row, content = parse_row(data, self.size)
+        if self.have[row]:
+            self.repeated += 1
+            return
+        self._flat[row] = content
+        self.have[row] = True
+        self.rows_received += 1
+        self._rows_known = max(self._rows_known, row + 1)
+        self.last_new_row = now
+        if (asked_at := self._asked_at[row]) == _NEVER:
+            self._ask_at = now + (IDLE_MAX if not self._end_known else self._rtt.rto)
+            return
+        if self._asked_again[row]:
+            self._rtt.reset_backoff()
+        else:
+            self._rtt.add_sample(now - asked_at)
+        self._ask_at = now + self._rtt.rto
+        if not self._reports:
+            self._ask(now, now - self._rtt.rto)
+
+    def receive_size(self, now: float) -> None:
+        """The sharer sent SIZE again: it did not hear ACK_SIZE, or it is one of ours and wants a report."""
+        if self._reports:
+            self._ask(now, now - self._rtt.rto)
+        if self._reports or not self.rows_received:
+            self._outbox.append(Word.ACK_SIZE.value)
+
+    def receive_fin(self, now: float) -> None:
+        """The sharer has nothing left to send; all that was asked a round trip ago and is not there has got lost."""
+        self._rows_known = self.size.height
+        self._ask(
+            now,
+            now - min(self._rtt.smallest, self._rtt.rto) if self._reports else now - self._rtt.rto,
+        )
+        self._outbox.append(Word.FIN.value)
+        self._ask_at = now + self._rtt.rto
+
+    def handle_timer(self, now: float) -> None:
+        """Ask again, if nothing came for long enough."""
+        if now < self._ask_at or self.complete:
+            return
+        if not self.rows_received and not self._end_known:
+            self._outbox.append(Word.ACK_SIZE.value)
+            self._ack_size_every *= 2
+            self._ask_at = now + self._ack_size_every
+            return
+        self._rows_known = self.size.height
+        self._ask(now, now)
+        self._rtt.back_off()
+        self._ask_at = now + self._rtt.rto
+
+    def get_timer(self) -> float:
+        """When to call `handle_timer` again."""
+        return self._ask_at
+
+    def datagrams_to_send(self) -> list[bytes]:
+        """What to send to the sharer now."""
+        datagrams, self._outbox = self._outbox, []
+        return datagrams
+
+    @property
+    def _end_known(self) -> bool:
+        return self._rows_known == self.size.height
+
+    def _ask(self, now: float, asked_before: float) -> None:
+        """Ask for missing rows, except for those that were asked for after `asked_before`."""
+        known = slice(0, self._rows_known)
+        missing = ~self.have[known]
+        recent = missing & (self._asked_at[known] > asked_before)
+        room = ASKED_MAX if self._reports else ASKED_MAX_ORIGINAL - int(np.count_nonzero(recent))
+        for gap in ranges_of(missing & ~recent):
+            if room <= 0:
+                return
+            rows = gap[:room]
+            room -= len(rows)
+            asked = slice(rows.start, rows.stop)
+            self._asked_again[asked] = self._asked_at[asked] != _NEVER
+            self._asked_at[asked] = now
+            self._outbox += [row_wanted_datagram(row) for row in rows]

@@ -1,0 +1,113 @@
+"""The sharer's welcome port: who asks for what, and how many are served at once."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from p2pshare.core.addresses import Address, Outgoing
+from p2pshare.wire.classic import REQUEST_WORDS, Kind, Word, parse_word
+
+TRANSFERS_MAX = 64  # at once
+TRANSFERS_PER_HOST_MAX = 4  # at once, for one IP address
+REMEMBER_FOR = 5.0  # seconds in which a word of a transfer that succeeded may still arrive
+REMEMBERED_MAX = 1024  # transfers that succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """Somebody asks for something; call `transfer_ended` when it is over, however it ends."""
+
+    kind: Kind
+    requester: Address
+    """Where the word came from, and where the transfer goes to."""
+    reports: bool
+    """Whether the requester is one of ours."""
+
+
+_Key = tuple[Address, Kind]
+
+
+class Welcome:
+    """Answers the words of requesters, within the caps."""
+
+    def __init__(
+        self,
+        *,
+        transfers_max: int = TRANSFERS_MAX,
+        transfers_per_host_max: int = TRANSFERS_PER_HOST_MAX,
+    ) -> None:
+        self._transfers_max = transfers_max
+        self._transfers_per_host_max = transfers_per_host_max
+        self._serving: dict[_Key, TransferRequested] = {}
+        self._per_host: Counter[str] = Counter()
+        self._remembered: dict[_Key, float] = {}
+        self._outbox: deque[tuple[bytes, Address]] = deque()
+        self._events: deque[TransferRequested] = deque()
+        self.turned_away = 0
+        """Words that were not answered because too much is being served."""
+        self.dropped = 0
+        """Datagrams that are no word."""
+
+    @property
+    def serving(self) -> int:
+        """The number of transfers under way."""
+        return len(self._serving)
+
+    def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
+        """Take in a datagram that came to the welcome port."""
+        word = parse_word(data)
+        if word is None or word not in REQUEST_WORDS:
+            self.dropped += 1
+            return
+        key = addr, REQUEST_WORDS[word]
+        if (request := self._serving.get(key)) is None:
+            self._forget(now)
+            if key in self._remembered:
+                return
+            if not self._has_room_for(addr):
+                self.turned_away += 1
+                return
+            request = TransferRequested(key[1], addr, reports=word is Word.IMG2)
+            self._serving[key] = request
+            self._per_host[addr[0]] += 1
+            self._events.append(request)
+        self._outbox.append(((Word.ACK2 if request.reports else Word.ACK).value, addr))
+
+    def transfer_ended(self, request: TransferRequested, now: float, *, succeeded: bool) -> None:
+        """The transfer is over: its place is free again."""
+        key = request.requester, request.kind
+        if self._serving.pop(key, None) is None:
+            return
+        host = request.requester[0]
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
+        if succeeded and len(self._remembered) < REMEMBERED_MAX:
+            self._remembered[key] = now + REMEMBER_FOR
+
+    def handle_timer(self, now: float) -> None:
+        """Nothing is ever due."""
+
+    def get_timer(self) -> float | None:
+        """There is no timer: what is remembered is forgotten when the next word comes."""
+        return None
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """What to send now."""
+        datagrams = list(self._outbox)
+        self._outbox.clear()
+        return datagrams
+
+    def next_event(self) -> TransferRequested | None:
+        """The next request that is to be served."""
+        return self._events.popleft() if self._events else None
+
+    def _has_room_for(self, addr: Address) -> bool:
+        return (
+            len(self._serving) < self._transfers_max
+            and self._per_host[addr[0]] < self._transfers_per_host_max
+        )
+
+    def _forget(self, now: float) -> None:
+        self._remembered = {key: until for key, until in self._remembered.items() if until > now}

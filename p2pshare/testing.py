@@ -1,0 +1,174 @@
+"""Doubles for tests, of this project and of its users: a network in memory, in virtual time.
+
+`VirtualNetwork` carries datagrams between cores (`p2pshare.core`) and loses, repeats, delays and reorders them, by a
+seeded source of randomness or by a rule for single datagrams. Nothing waits: the clock jumps to the next thing that is
+due, so that minutes pass in milliseconds, and the same seed gives the same run.
+
+    network = VirtualNetwork(random.Random(7), Conditions(loss=0.1))
+    network.attach(("10.0.0.1", 5000), sender, on_event=events.append)
+    network.attach(("10.0.0.2", 6000), receiver, on_event=events.append)
+    network.run(until=60.0)
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from p2pshare.core.addresses import Address, Outgoing
+
+STEPS_MAX = 1_000_000  # of one `run`: a machine that is busy for ever is a defect, not a slow test
+
+
+class DatagramCore(Protocol):
+    """The surface of every core that speaks in datagrams; `now` is in seconds."""
+
+    def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
+        """Take in a datagram."""
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """Give out what is due."""
+
+    def get_timer(self) -> float | None:
+        """When there will be something due by time alone."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do what has become due."""
+
+    def next_event(self) -> Any:
+        """What has happened, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the network does to each datagram, independently of all others."""
+
+    loss: float = 0.0
+    """The probability that it is lost."""
+    repeat: float = 0.0
+    """The probability that it arrives twice."""
+    delay_min: float = 0.001
+    """Seconds."""
+    delay_max: float = 0.001
+    """Seconds; what is sent later may arrive earlier if this is more than `delay_min`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What happens to one datagram: one copy for each delay, in seconds."""
+
+    delays: tuple[float, ...]
+
+
+Rule = Callable[[int, bytes, Address, Address], Fate | None]
+"""Of the datagram's number, its bytes, its source and its destination; None: as the conditions say."""
+
+
+@dataclass(slots=True)
+class _Node:
+    core: DatagramCore
+    on_event: Callable[[Any], object]
+    woken_for: float | None = None
+
+
+@dataclass(order=True, slots=True)
+class _Due:
+    when: float
+    number: int
+    action: Callable[[], None] = field(compare=False)
+
+
+class VirtualNetwork:
+    """Cores, the datagrams between them, and the time."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        conditions: Conditions | None = None,
+        rule: Rule | None = None,
+    ) -> None:
+        self.now = 0.0
+        """Seconds since the network was made."""
+        self.sent = 0
+        """Datagrams that were sent, lost ones included."""
+        self._rng = rng
+        self._conditions = conditions or Conditions()
+        self._rule = rule
+        self._nodes: dict[Address, _Node] = {}
+        self._due: list[_Due] = []
+        self._numbers = itertools.count()
+
+    def attach(
+        self, addr: Address, core: DatagramCore, on_event: Callable[[Any], object] = lambda _: None
+    ) -> None:
+        """Put `core` at `addr`; whatever was there before is gone."""
+        node = self._nodes[addr] = _Node(core, on_event)
+        self._schedule(self.now, lambda: self._pump(addr, node))
+
+    def detach(self, addr: Address) -> None:
+        """Close the port `addr`: datagrams to it are lost from now on."""
+        self._nodes.pop(addr, None)
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Do something of the test's own at `when` (seconds)."""
+        self._schedule(when, action)
+
+    def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass until nothing is due, `stop()` is true, or it is `until` (seconds).
+
+        Raises:
+            AssertionError: there was no end of it.
+        """
+        for _ in range(STEPS_MAX):
+            if not self._due or self._due[0].when > until or stop():
+                return
+            due = heapq.heappop(self._due)
+            self.now = max(self.now, due.when)
+            due.action()
+        raise AssertionError(f"still busy after {STEPS_MAX} steps")
+
+    def _schedule(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._due, _Due(when, next(self._numbers), action))
+
+    def _send(self, data: bytes, source: Address, destination: Address) -> None:
+        fate = self._rule(self.sent, data, source, destination) if self._rule else None
+        self.sent += 1
+        for delay in (fate or self._draw_fate()).delays:
+            self._schedule(self.now + delay, lambda: self._deliver(data, source, destination))
+
+    def _draw_fate(self) -> Fate:
+        rng, conditions = self._rng, self._conditions
+        if rng.random() < conditions.loss:
+            return Fate(())
+        copies = 2 if rng.random() < conditions.repeat else 1
+        return Fate(
+            tuple(rng.uniform(conditions.delay_min, conditions.delay_max) for _ in range(copies))
+        )
+
+    def _deliver(self, data: bytes, source: Address, destination: Address) -> None:
+        if (node := self._nodes.get(destination)) is not None:
+            node.core.receive_datagram(data, source, self.now)
+            self._pump(destination, node)
+
+    def _pump(self, addr: Address, node: _Node) -> None:
+        """Let the core speak, hear its events, and wake it up when its timer says so."""
+        if self._nodes.get(addr) is not node:
+            return
+        for data, destination in node.core.datagrams_to_send(self.now):
+            self._send(data, addr, destination)
+        while (event := node.core.next_event()) is not None:
+            node.on_event(event)
+        timer = node.core.get_timer()
+        if timer is not None and (node.woken_for is None or timer < node.woken_for):
+            node.woken_for = timer
+            self._schedule(max(self.now, timer), lambda: self._wake(addr, node, timer))
+
+    def _wake(self, addr: Address, node: _Node, timer: float) -> None:
+        if node.woken_for == timer and self._nodes.get(addr) is node:
+            node.woken_for = None
+            node.core.handle_timer(self.now)
+            self._pump(addr, node)
