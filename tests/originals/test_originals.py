@@ -5,26 +5,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from queue import Queue
 
-import numpy as np
 from PIL import Image
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.originals.datagrams import ACK, Address
-from tests.originals.machines import (
-    Event,
-    GaveUp,
-    ImageCompleted,
-    OriginalRequester,
-    OriginalSharer,
-    Pixels,
-)
+from tests.originals.datagrams import bind_somewhere
+from tests.originals.sharing import Sharer
 
 PROJECT = Path(__file__).parents[2]
-WELCOME = ("10.0.0.1", 50000)
-TRANSFER = ("10.0.0.1", 40000)
-REQUESTER = ("10.0.0.2", 60000)
-LATENCY = 0.0001  # seconds
+PATIENCE = 5.0  # seconds, for what takes milliseconds
 
 
 class ProgramTests(SynchronousTestCase):
@@ -96,95 +86,48 @@ class ProgramTests(SynchronousTestCase):
         self.assertEqual((client.returncode, client.stdout), (1, "failed name alice is taken\n"))
 
 
-class Link:
-    """A link without loss between a requester and the sharers that answer its words, in order."""
+class SharerTests(SynchronousTestCase):
+    """The serving side alone, with a socket of the test's in place of a requester."""
 
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
-        self.now = 0.0
-        self.requester = OriginalRequester(WELCOME)
-        self.sharer: OriginalSharer | None = None
-        self.in_flight: list[tuple[float, bytes, Address, Address]] = []
-        self.events: list[Event] = []
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir="."))
+        self.events: Queue[str] = Queue()
+        self.welcome = bind_somewhere("127.0.0.1")
+        self.requester = bind_somewhere("127.0.0.1")
+        self.requester.settimeout(PATIENCE)
+        self.addCleanup(self.requester.close)
+        self.addCleanup(self.welcome.close)
+        Sharer(self.welcome, self.folder, self.events.put).start()
+        self.addCleanup(self.tell, b"\xff")
 
-    def run(self) -> None:
-        """Run until neither side has anything to wait for."""
-        self._collect()
-        while (due := self._next_time()) is not None:
-            self.now = due
-            while self.in_flight and self.in_flight[0][0] <= self.now:
-                _, datagram, source, destination = self.in_flight.pop(0)
-                self._deliver(datagram, source, destination)
-            for machine in self._machines():
-                timer = machine.get_timer()
-                if timer is not None and timer <= self.now:
-                    machine.handle_timer(self.now)
-            self._collect()
+    def tell(self, datagram: bytes) -> None:
+        self.requester.sendto(datagram, self.welcome.getsockname())
 
-    def _machines(self) -> list[OriginalRequester | OriginalSharer]:
-        return [self.requester, *([self.sharer] if self.sharer is not None else [])]
+    def test_words(self) -> None:
+        """A word is answered from the welcome port, even when there is no file; others are not."""
+        for word in (b"", b"IMG2", b"TXT"):
+            self.tell(word)
+        self.assertEqual(self.requester.recvfrom(9), (b"ACK", self.welcome.getsockname()))
+        self.assertIn("not served text: FileNotFoundError", self.events.get(timeout=PATIENCE))
 
-    def _next_time(self) -> float | None:
-        times = [timer for m in self._machines() if (timer := m.get_timer()) is not None]
-        return min(times + [arrival for arrival, *_ in self.in_flight[:1]], default=None)
+    def test_not_utf_8(self) -> None:
+        """A datagram that is not UTF-8 ends the welcome thread."""
+        self.tell(b"\xff")
+        self.assertIn("welcome thread ended: UnicodeDecode", self.events.get(timeout=PATIENCE))
 
-    def _collect(self) -> None:
-        for machine in self._machines():
-            source = REQUESTER if machine is self.requester else TRANSFER
-            for datagram, destination in machine.datagrams_to_send(self.now):
-                self._send(datagram, source, destination)
-            while (event := machine.next_event()) is not None:
-                self.events.append(event)
+    def test_not_rgb(self) -> None:
+        """A picture that is not RGB is not sent."""
+        Image.new("L", (6, 4)).save(self.folder / "my_file.jpg")
+        self.tell(b"IMG")
+        self.assertEqual(self.events.get(timeout=PATIENCE), "not served image: it is L")
 
-    def _send(self, datagram: bytes, source: Address, destination: Address) -> None:
-        self.in_flight.append((self.now + LATENCY, datagram, source, destination))
-
-    def _deliver(self, datagram: bytes, source: Address, destination: Address) -> None:
-        if destination == WELCOME:
-            self._send(ACK, WELCOME, source)
-            self.sharer = OriginalSharer(self.pixels, source, self.now)
-        elif destination == REQUESTER:
-            self.requester.receive_datagram(datagram, source, self.now)
-        elif self.sharer is not None:
-            self.sharer.receive_datagram(datagram, source, self.now)
-
-
-def picture(width: int, height: int) -> Pixels:
-    return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-
-
-class MachineTests(SynchronousTestCase):
-    """The machines against each other, on a link without loss."""
-
-    def test_small_picture(self) -> None:
-        """A picture that fits into the requester's buffer arrives exactly, at both ends."""
-        link = Link(picture(60, 40))
-        link.run()
-        self.assertEqual(len(link.events), 2)
-        for event in link.events:
-            assert isinstance(event, ImageCompleted)
-            np.testing.assert_array_equal(event.pixels, link.pixels)
-
-    def test_outrun(self) -> None:
-        """A sharer outruns a requester: rows are lost, no second FIN comes, all tries fail."""
-        link = Link(picture(1200, 900))
-        link.run()
-        self.assertIn(GaveUp("3 tries"), link.events)
-        self.assertEqual(link.requester.tries, 3)
-        self.assertGreater(link.now, 33)
-
-    def test_wide_rows(self) -> None:
-        """Rows of more than 1363 pixels are cut short, so none ever arrives."""
-        link = Link(picture(1364, 2))
-        link.run()
-        self.assertIn(GaveUp("3 tries"), link.events)
-
-    def test_nobody(self) -> None:
-        """Without ACK the requester gives up after 3 s."""
-        requester = OriginalRequester(WELCOME)
-        words = requester.datagrams_to_send(0.0)
-        while (now := requester.get_timer()) is not None:
-            requester.handle_timer(now)
-            words += requester.datagrams_to_send(now)
-        self.assertEqual(words, [(b"IMG", WELCOME)] * 3)
-        self.assertEqual(requester.next_event(), GaveUp("3 tries"))
+    def test_nothing_but_ack_size(self) -> None:
+        """Anything else than ACK_SIZE in its place ends the transfer."""
+        Image.new("RGB", (6, 4)).save(self.folder / "my_file.jpg")
+        self.tell(b"IMG")
+        self.assertEqual(self.requester.recv(9), b"ACK")
+        size, transfer = self.requester.recvfrom(9)
+        self.assertEqual(size, bytes.fromhex("00000006 00000004 0a"))
+        self.requester.sendto(b"IMG", transfer)
+        outcome = self.events.get(timeout=PATIENCE)
+        self.assertEqual(outcome, "served image: b'IMG' in place of ACK_SIZE")
