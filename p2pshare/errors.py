@@ -45,6 +45,14 @@ class BadSetting(WrongUsage):
     """{source}: {setting} is {value!r}, but must be {expected}."""
 
 
+class UnknownSetting(WrongUsage):
+    """{source}: there is no setting {setting!r}, only {known}."""
+
+
+class SettingsUnreadable(WrongUsage):
+    """{source} cannot be read as settings: {reason}"""
+
+
 class Refused(P2pshareError):
     """{reason}"""
 
@@ -57,6 +65,14 @@ class NameTaken(Refused):
 
 class AlreadyRunning(Refused):
     """{name!r} is already running on this machine (process {pid}): stop it first, or choose another name."""
+
+
+class FolderInUse(Refused):
+    """The folder {path} is in use by another process ({pid}): stop it first, or choose another folder."""
+
+
+class SecretUnusable(Refused):
+    """The secret in {path} cannot be used: {reason}"""
 
 
 class NotFound(P2pshareError):
@@ -87,8 +103,16 @@ class RegistryUnavailable(Unreachable):
     """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
 
 
+class StoreUnavailable(Unreachable):
+    """The store of names does not answer ({reason}): is Redis running?"""
+
+
 class PeerUnreachable(Unreachable):
     """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
+
+
+class CannotStart(P2pshareError):
+    """{what} cannot start: {reason}"""
 
 
 class TransferFailed(P2pshareError):
@@ -109,6 +133,10 @@ class PictureUnreadable(P2pshareError):
 
 class CannotSave(TransferFailed):
     """{path} cannot be written: {reason}"""
+
+
+class FolderUnusable(P2pshareError):
+    """The folder {path} cannot be used: {reason}"""
 
 
 class LocalProtocolError(P2pshareError):

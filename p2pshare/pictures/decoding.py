@@ -1,0 +1,125 @@
+"""Pictures of strangers and of users, as plain RGB pixels.
+
+Every call takes its time: call them in a thread. Pixels are arrays of shape (height, width, 3),
+uint8, C-contiguous.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from p2pshare.errors import PictureUnreadable
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+PIXEL_LIMIT = 50_000_000  # pixels
+STRIP_PIXELS = 1_000_000  # pixels converted at once
+
+# Set here, once, since warnings cannot be switched for one thread. What Pillow remarks on damaged
+# notes in a picture helps nobody; of more than 90 megapixels it only warns, which is to be an
+# error.
+warnings.filterwarnings("ignore", module=r"(.*/)?PIL\b")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+_ROWS_FIRST = (1, 0, 2)
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(_ROWS_FIRST),
+    6: lambda pixels: pixels.transpose(_ROWS_FIRST)[:, ::-1],
+    7: lambda pixels: pixels.transpose(_ROWS_FIRST)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(_ROWS_FIRST)[::-1],
+}
+"""What undoes each orientation of EXIF."""
+
+
+def read_picture(
+    file: BinaryIO, *, name: str = "The picture", pixel_limit: int = PIXEL_LIMIT
+) -> Pixels:
+    """Decode a JPEG, PNG or WebP picture, upright, over white where it is transparent.
+
+    Args:
+        file: the picture; it stays open.
+        name: how the error calls it.
+        pixel_limit: a picture of more is refused before it is decoded.
+
+    Raises:
+        PictureUnreadable: it is none of these, too large, damaged or cut short.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > pixel_limit:
+                raise Image.DecompressionBombError
+            image.load()
+            orientation = _orientation(image)
+            pixels = _rgb_pixels(image)
+    except UnidentifiedImageError as error:
+        raise PictureUnreadable(path=name, reason="it is no JPEG, PNG or WebP picture.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = f"it has more than {pixel_limit} pixels."
+        raise PictureUnreadable(path=name, reason=reason) from error
+    except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
+        raise PictureUnreadable(path=name, reason="it is damaged or cut short.") from error
+    # The image is closed by now: of two whole copies, at most one is Pillow's.
+    return np.ascontiguousarray(_UPRIGHT.get(orientation, _as_it_is)(pixels))
+
+
+def fit_width(pixels: Pixels, width_max: int) -> Pixels:
+    """Scale a picture down to a width, if it is wider; it keeps its shape, and at least one row."""
+    height, width, _ = pixels.shape
+    if width <= width_max:
+        return pixels
+    size = (width_max, max(1, round(height * width_max / width)))
+    image = Image.fromarray(pixels, "RGB")
+    return np.array(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def _as_it_is(pixels: Pixels) -> Pixels:
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held; a damaged note of that does not spoil the picture."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def _rgb_pixels(image: Image.Image) -> Pixels:
+    """Convert a picture strip by strip: a whole one in another mode would be one more copy."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _rgb_strip(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _rgb_strip(strip: Image.Image) -> Pixels:
+    if strip.mode.startswith("I"):
+        return _rgb_of_deep_grey(strip)
+    if strip.has_transparency_data:
+        strip = strip.convert("RGBA")
+        canvas = Image.new("RGB", strip.size, "white")
+        canvas.paste(strip, mask=strip.getchannel("A"))
+        strip = canvas
+    return np.asarray(strip.convert("RGB"))
+
+
+def _rgb_of_deep_grey(strip: Image.Image) -> Pixels:
+    """The upper 8 of 16 bits, as Pillow does for colours; its own conversion clips greys instead."""
+    deep = np.asarray(strip).astype(np.uint16)
+    grey: npt.NDArray[Any] = (deep >> 8).astype(np.uint8)
+    if "transparency" in strip.info:
+        grey[deep == strip.info["transparency"]] = 255
+    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)

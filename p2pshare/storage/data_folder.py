@@ -1,0 +1,122 @@
+"""The folder in which a peer keeps what makes it itself: one folder, one name, one running peer."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretUnusable
+from p2pshare.storage.destination import safe_name
+from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.reasons import plain_reason
+
+TOKEN_NAME = "token"
+TOKEN_SIZE = 32  # random bytes
+
+_TOKEN = re.compile(rb"([A-Za-z0-9_-]{43})\n")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class DataFolder:
+    """A peer's folder, locked for as long as this is open.
+
+    A folder made here is its owner's alone. One that was there keeps its mode, since it may be
+    there for more than this; every file in it is readable by its owner alone.
+    """
+
+    def __init__(self, path: Path, lock: FolderLock) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, owner: str) -> Self:
+        """Make the folder if need be and lock it; `close` it when the peer ends.
+
+        Args:
+            path: the folder.
+            owner: the name of the peer, for the sentence that says that it runs already.
+
+        Raises:
+            AlreadyRunning: another process has it open.
+            FolderUnusable: it cannot be made, or not be locked.
+        """
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderUnusable(path=path, reason=plain_reason(error)) from error
+        try:
+            return cls(path, FolderLock.take(path))
+        except FolderInUse as error:
+            raise AlreadyRunning(name=owner, pid=error.fields["pid"]) from error
+
+    def token(self) -> str:
+        """The secret by which the registry knows this peer again, made at the first call.
+
+        Raises:
+            SecretUnusable: others may read it, or it is damaged; it is never replaced.
+            FolderUnusable: it cannot be read or written.
+        """
+        try:
+            return _read_token(self.path / TOKEN_NAME)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise SecretUnusable(path=self.path / TOKEN_NAME, reason=plain_reason(error)) from error
+        try:
+            return self._make_token()
+        except OSError as error:
+            raise FolderUnusable(path=self.path, reason=plain_reason(error)) from error
+
+    def close(self) -> None:
+        """Give the folder free. May be called again."""
+        self._lock.release()
+
+    def _make_token(self) -> str:
+        """Write a whole token or none; we hold the lock, so none has come up since we looked."""
+        token = secrets.token_urlsafe(TOKEN_SIZE)
+        unfinished = self.path / f".{TOKEN_NAME}.new"
+        unfinished.unlink(missing_ok=True)
+        fd = os.open(
+            unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(fd, "wb") as file:
+            file.write(token.encode() + b"\n")
+            file.flush()
+            os.fsync(fd)
+        unfinished.rename(self.path / TOKEN_NAME)
+        return token
+
+
+def _read_token(path: Path) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise SecretUnusable(path=path, reason="it is not a plain file of yours.")
+        if status.st_mode & 0o077:
+            raise SecretUnusable(
+                path=path,
+                reason="others may read or write it. Run `chmod 600` on it, or delete it if they did.",
+            )
+        match = _TOKEN.fullmatch(file.read(1024))
+    if match is None:
+        raise SecretUnusable(
+            path=path,
+            reason="it is damaged. Restore it, or delete it and wait until the name is free again.",
+        )
+    return match[1].decode()
+
+
+def default_peer_folder(registry_url: str, name: str) -> Path:
+    """Where the peer of a name in a registry keeps its data, unless told otherwise."""
+    url = urlsplit(registry_url)
+    port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+    registry = safe_name(f"{url.hostname or ''}_{port}")
+    return platformdirs.user_data_path("p2pshare") / "peers" / registry / name

@@ -1,0 +1,82 @@
+"""Where a fetched file goes, and what it may be called."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path, PurePath
+
+from p2pshare.errors import WrongUsage
+
+SAFE_NAME_MAX = 200  # bytes of UTF-8: leaves room for " (1)" and the marks of a hidden file in 255
+SUFFIX_MAX = 16  # bytes of a suffix that survives shortening
+
+_ILLEGAL = frozenset('/\\:<>"|?*')  # on one system or another
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_LEADING = ".-~"  # hidden, taken for an option, expanded by a shell
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"}
+    | {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
+)
+
+
+def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple[Path, str]:
+    """Split DEST, as a user typed it, into an existing folder and a file name.
+
+    Args:
+        dest: a folder, a file name, or None for the current folder.
+        default_name: the name where `dest` gives none.
+        cwd: the folder that a relative `dest` starts from.
+
+    Raises:
+        WrongUsage: the folder does not exist.
+    """
+    if dest is None:
+        return cwd, default_name
+    if not dest or "\0" in dest:
+        raise WrongUsage(reason=f"{dest!r} is neither a folder nor a file name.")
+    path = cwd / dest
+    if os.path.isdir(path):
+        return path, default_name
+    if dest.endswith(("/", "/.", "/..")) or dest in (".", ".."):
+        raise WrongUsage(reason=f"There is no folder {dest!r}: make it first.")
+    if not os.path.isdir(path.parent):
+        raise WrongUsage(
+            reason=f"There is no folder {os.path.dirname(dest)!r} to save in: make it first."
+        )
+    return path.parent, path.name
+
+
+def safe_name(text: str) -> str:
+    """A harmless file name made of what a stranger sent: every remote file name passes through
+    here.
+
+    The result is one path component of 1 to `SAFE_NAME_MAX` bytes. It is never hidden, never looks
+    like an option, holds nothing that a terminal obeys or hides, and is no DOS device. A harmless
+    name stays as it is, in NFC.
+    """
+    name = "".join(map(_safe_character, unicodedata.normalize("NFC", text)))
+    name = name.strip(" ").rstrip(". ")
+    if name.startswith(tuple(_LEADING)):
+        name = "_" + name.lstrip(_LEADING + " ")
+    if name.split(".")[0].rstrip(" ").casefold() in _DEVICES:
+        name = "_" + name
+    return _fitting(name) or "_"
+
+
+def _safe_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Zs":
+        return " "
+    return "_" if category in _INVISIBLE or character in _ILLEGAL else character
+
+
+def _fitting(name: str) -> str:
+    """`name` cut to `SAFE_NAME_MAX` bytes, its suffix kept where it is one."""
+    if len(name.encode()) <= SAFE_NAME_MAX:
+        return name
+    suffix = PurePath(name).suffix
+    if len(suffix.encode()) > SUFFIX_MAX:
+        suffix = ""
+    stem = name.encode()[: SAFE_NAME_MAX - len(suffix.encode())].decode("utf-8", "ignore")
+    return (stem.rstrip(". ") + suffix).rstrip(". ")

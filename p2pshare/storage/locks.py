@@ -1,0 +1,71 @@
+"""A folder that one process at a time may use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from p2pshare.errors import FolderInUse, FolderUnusable
+from p2pshare.storage.reasons import plain_reason
+
+LOCK_NAME = "lock"
+PID_MAX = 20  # characters
+
+_OPENING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class FolderLock:
+    """An exclusive lock on a folder, held until `release` or the end of the process.
+
+    The kernel gives the lock up when its holder dies, however it dies, so it never gets stale; the
+    file `lock` stays, and the pid in it is only for people to read. A daemon takes its locks after
+    it has forked, since the pid would be its parent's. A child that is started by exec does not
+    inherit the lock.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+
+    @classmethod
+    def take(cls, folder: Path) -> Self:
+        """Lock an existing folder.
+
+        Raises:
+            FolderInUse: another process holds the lock, or this one does already.
+            FolderUnusable: the folder takes no lock.
+        """
+        path = folder / LOCK_NAME
+        try:
+            fd = os.open(path, _OPENING, 0o600)
+        except OSError as error:
+            raise FolderUnusable(path=folder, reason=plain_reason(error)) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            pid = _read_pid(fd)
+            os.close(fd)
+            raise FolderInUse(path=folder, pid=pid) from error
+        except OSError as error:
+            os.close(fd)
+            raise FolderUnusable(path=folder, reason=plain_reason(error)) from error
+        return cls(fd)
+
+    def release(self) -> None:
+        """Let the next one in. May be called again.
+
+        The file is not removed: another process could have it open already, and would then lock a
+        file that is gone.
+        """
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _read_pid(fd: int) -> str:
+    """Who holds the lock; its holder may not have written that yet."""
+    written = os.pread(fd, PID_MAX, 0).decode("ascii", "replace").strip()
+    return written if written.isdecimal() else "unknown"

@@ -1,0 +1,246 @@
+"""A download on its way to its final name.
+
+The promise is that a file under its final name is complete, and that nothing is overwritten unless
+asked. So the bytes go into a hidden file beside it, which is synced, and only then published: by a
+hard link, which fails if the name exists. A process that is killed leaves at most a file named
+`.NAME.p2pshare-XXXXXXXX.part`.
+
+Every call may block: call them in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from p2pshare.errors import CannotSave
+from p2pshare.storage.reasons import plain_reason
+
+COPIES_MAX = 999  # numbered names, "alice (1).png" and so on, before giving up
+FILE_NAME_MAX = 255  # bytes, of nearly every file system
+PART_SUFFIX = ".part"
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_umask_lock = threading.Lock()
+
+
+class PartFile(AbstractContextManager["PartFile"]):
+    """A file that nobody sees until it is committed.
+
+    Use it as a context manager: what is not committed by its end is discarded. After a `CannotSave`
+    it is gone, too.
+    """
+
+    def __init__(self, folder: Path, name: str, folder_fd: int, fd: int, hidden_name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._folder_fd = folder_fd
+        self._fd = fd
+        self._owned_name: str | None = hidden_name  # what a failure has to remove
+        self._open = True
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        name: str,
+        *,
+        random_part: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> Self:
+        """Make the hidden file, readable by its owner alone, where `name` is to appear.
+
+        Args:
+            folder: where the file will be; it must exist.
+            name: a single path component; one from a stranger must have passed `safe_name`.
+            random_part: returns what tells this hidden file from others.
+
+        Raises:
+            CannotSave: the folder takes no file.
+        """
+        if name in ("", "..") or PurePath(name).name != name:
+            raise CannotSave(path=folder / name, reason="that is not the name of a file")
+        # Not all of a long name fits beside the marks of a hidden file; nobody needs it there.
+        hidden_name = f".{_shortened(name, 200)}.p2pshare-{random_part()}{PART_SUFFIX}"
+        try:
+            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = os.open(hidden_name, _NEW_FILE, 0o600, dir_fd=folder_fd)
+            except BaseException:
+                os.close(folder_fd)
+                raise
+        except OSError as error:
+            raise CannotSave(path=folder / name, reason=plain_reason(error)) from error
+        return cls(folder, name, folder_fd, fd, hidden_name)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of `data`.
+
+        Raises:
+            CannotSave: the disk is full, or fails.
+        """
+        with self._cleaning_up(), memoryview(data).cast("B") as rest:
+            written = 0
+            while written < len(rest):
+                written += os.write(self._fd, rest[written:])
+
+    @contextmanager
+    def writing(self) -> Iterator[BinaryIO]:
+        """A buffered binary file for code that wants one; it is flushed at the end of the block.
+
+        Raises:
+            CannotSave: an `OSError` left the block.
+        """
+        with self._cleaning_up(), open(self._fd, "r+b", closefd=False) as file:
+            yield file
+
+    def commit(self, *, overwrite: bool = False) -> Path:
+        """Make the file durable and give it its final name.
+
+        Args:
+            overwrite: replace a file of that name; else take the first free of `alice.png`,
+                `alice (1).png` and so on.
+
+        Returns:
+            The path under which the file now is.
+
+        Raises:
+            CannotSave: it could not be; nothing is left behind.
+        """
+        with self._cleaning_up():
+            with suppress(PermissionError):  # a disk that knows no modes
+                os.fchmod(self._fd, 0o666 & ~_current_umask())
+            os.fsync(self._fd)
+            final_name = self._replace() if overwrite else self._publish()
+            self._sync_folder()
+        self._owned_name = None
+        self.discard()
+        return self._folder / final_name
+
+    def discard(self) -> None:
+        """Remove the file, unless it is committed. May be called again."""
+        if not self._open:
+            return
+        self._open = False
+        if self._owned_name is not None:
+            with suppress(OSError):
+                os.unlink(self._owned_name, dir_fd=self._folder_fd)
+        os.close(self._fd)
+        os.close(self._folder_fd)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discard the file, unless it is committed."""
+        self.discard()
+
+    @contextmanager
+    def _cleaning_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise CannotSave(path=self._folder / self._name, reason=plain_reason(error)) from error
+        except CannotSave:
+            self.discard()
+            raise
+
+    def _replace(self) -> str:
+        """Take the name from a regular file; a folder, a link or a device keeps it."""
+        hidden_name = self._hidden_name()
+        with suppress(FileNotFoundError):
+            there = os.stat(self._name, dir_fd=self._folder_fd, follow_symlinks=False)
+            if not stat.S_ISREG(there.st_mode):
+                raise CannotSave(
+                    path=self._folder / self._name,
+                    reason="what has this name is not a plain file, and is not replaced",
+                )
+        os.rename(hidden_name, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        self._owned_name = None
+        return self._name
+
+    def _publish(self) -> str:
+        """Take the first name that is free."""
+        for number in range(COPIES_MAX + 1):
+            candidate = _numbered(self._name, number)
+            try:
+                self._claim(candidate)
+            except FileExistsError:
+                continue
+            self._owned_name = candidate
+            return candidate
+        raise CannotSave(
+            path=self._folder / self._name, reason=f"there are {COPIES_MAX} copies of it already"
+        )
+
+    def _claim(self, candidate: str) -> None:
+        """Move the hidden file to a name, atomically, or fail with `FileExistsError`."""
+        hidden_name = self._hidden_name()
+        folder = {"src_dir_fd": self._folder_fd, "dst_dir_fd": self._folder_fd}
+        try:
+            os.link(hidden_name, candidate, follow_symlinks=False, **folder)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # A disk without links (FAT, some network disks): the name is reserved by an empty file,
+            # then replaced. Only a kill between these two lines can leave the empty file.
+            os.close(os.open(candidate, _NEW_FILE, 0o600, dir_fd=self._folder_fd))
+            self._replace_reserved(hidden_name, candidate)
+        else:
+            os.unlink(hidden_name, dir_fd=self._folder_fd)
+
+    def _replace_reserved(self, hidden_name: str, candidate: str) -> None:
+        try:
+            os.rename(
+                hidden_name, candidate, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd
+            )
+        except OSError:
+            os.unlink(candidate, dir_fd=self._folder_fd)
+            raise
+
+    def _hidden_name(self) -> str:
+        if self._owned_name is None:
+            raise ValueError("the file is committed already")
+        return self._owned_name
+
+    def _sync_folder(self) -> None:
+        try:
+            os.fsync(self._folder_fd)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+
+
+def _numbered(name: str, number: int) -> str:
+    """`alice.png`, `alice (1).png`, …, cut to what a file system takes."""
+    if number == 0:
+        return name
+    path = PurePath(name)
+    ending = f" ({number}){path.suffix}"
+    return _shortened(path.stem, FILE_NAME_MAX - len(os.fsencode(ending))) + ending
+
+
+def _shortened(text: str, size_max: int) -> str:
+    """As much of `text` as takes at most `size_max` bytes in a file name, in whole characters."""
+    encoded = os.fsencode(text)
+    return text if len(encoded) <= size_max else encoded[:size_max].decode("utf-8", "ignore")
+
+
+def _current_umask() -> int:
+    """The umask, which can only be read by setting it: for that moment, new files are private."""
+    with _umask_lock:
+        umask = os.umask(0o077)
+        os.umask(umask)
+    return umask

@@ -1,0 +1,160 @@
+"""Settings: flags first, then `P2PSHARE_…` variables, then `config.toml`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from p2pshare.errors import BadSetting, SettingsUnreadable, UnknownSetting
+from p2pshare.names import is_name
+from p2pshare.storage.reasons import plain_reason
+
+DEFAULT_REGISTRY = "http://127.0.0.1:8000"
+VARIABLE_PREFIX = "P2PSHARE_"
+SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a verb or a peer goes by."""
+
+    registry: str = DEFAULT_REGISTRY
+    """The URL of the registry, without a slash at its end."""
+    name: str | None = None
+    """The user's own name."""
+    data: Path | None = None
+    """The data folder; None is the one of this registry and name."""
+    share: tuple[Path, ...] = ()
+    """What is offered; nothing is the `my_file.*` of the current folder."""
+    listen: int = 0
+    """The welcome port; 0 lets the system choose."""
+    address: str | None = None
+    """The IPv4 address to register; None is the one from which the registry is reached."""
+
+    @classmethod
+    def load(
+        cls, flags: Mapping[str, object], environ: Mapping[str, str], config_path: Path
+    ) -> Self:
+        """Find each setting where it stands first.
+
+        Args:
+            flags: what the command line gave; None, or nothing, for what it did not.
+            environ: the environment.
+            config_path: `config.toml`; it need not exist.
+
+        Raises:
+            BadSetting: a value is not what it must be.
+            UnknownSetting: the file has a key that there is not.
+            SettingsUnreadable: the file is not TOML, or cannot be read.
+        """
+        written = _read_config(config_path)
+        values: dict[str, Any] = {}
+        for setting in _READERS:
+            variable = VARIABLE_PREFIX + setting.upper()
+            sources = (
+                ("the command line", f"--{setting}", flags.get(setting)),
+                ("the environment", variable, environ.get(variable) or None),
+                (str(config_path), setting, written.get(setting)),
+            )
+            for source, key, value in sources:
+                if value is not None and value != []:
+                    values[setting] = _parsed(setting, source, key, value)
+                    break
+        return cls(**values)
+
+
+def default_config_path() -> Path:
+    """`config.toml` in the user's configuration folder."""
+    return platformdirs.user_config_path("p2pshare") / "config.toml"
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(SETTINGS_SIZE_MAX + 1)
+        if len(text) > SETTINGS_SIZE_MAX:
+            raise SettingsUnreadable(source=path, reason="it is too long.")
+        written = tomllib.loads(text.decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise SettingsUnreadable(source=path, reason=f"{plain_reason(error)}.") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise SettingsUnreadable(source=path, reason=f"{error}.") from error
+    for key in written:
+        if key not in _READERS:
+            raise UnknownSetting(source=path, setting=key, known=", ".join(_READERS))
+    return written
+
+
+def _parsed(setting: str, source: str, key: str, value: object) -> object:
+    """The value of a setting; `key` is how `source` calls it."""
+    parse, expected = _READERS[setting]
+    try:
+        return parse(value)
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise BadSetting(source=source, setting=key, value=value, expected=expected) from error
+
+
+def _registry(value: str) -> str:
+    url = urlsplit(value.strip())
+    extra = url.query or url.fragment or url.username or url.password
+    if url.scheme not in ("http", "https") or not url.hostname or extra or url.port == 0:
+        raise ValueError(value)
+    return url.geturl().rstrip("/")
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError(value)
+    return value
+
+
+def _path(value: str | Path) -> Path:
+    if not str(value) or "\0" in str(value):
+        raise ValueError(value)
+    return Path(value).expanduser()
+
+
+def _share(value: object) -> tuple[Path, ...]:
+    if isinstance(value, str):
+        value = value.split(os.pathsep)
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return tuple(map(_path, value))
+
+
+def _listen(value: int | str) -> int:
+    port = int(value) if isinstance(value, str) else value
+    if type(port) is not int or not 0 <= port <= 65535:
+        raise ValueError(value)
+    return port
+
+
+def _address(value: str) -> str:
+    if not isinstance(value, str) or ipaddress.IPv4Address(value).is_unspecified:
+        raise ValueError(value)
+    return value
+
+
+# The keys of config.toml, which are the flags and the variables too: how each is read, and what
+# it must be.
+_READERS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "registry": (_registry, "a URL such as http://127.0.0.1:8000"),
+    "name": (
+        _name,
+        'a name: 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last',
+    ),
+    "data": (_path, "a path"),
+    "share": (_share, 'a path, or several: a list in config.toml, else joined by ":"'),
+    "listen": (_listen, "a port number from 0 to 65535"),
+    "address": (_address, "an IPv4 address such as 192.0.2.7"),
+}

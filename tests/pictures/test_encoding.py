@@ -1,0 +1,91 @@
+"""Tests for `p2pshare.pictures.encoding`."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import CannotSave, WrongUsage
+from p2pshare.pictures.decoding import Pixels
+from p2pshare.pictures.encoding import (
+    WEBP_SIDE_MAX,
+    check_picture_name,
+    format_of,
+    write_picture,
+)
+
+
+def read_back(file: io.BytesIO) -> Pixels:
+    with Image.open(file) as image:
+        return np.array(image)
+
+
+class WritePictureTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.sampled_from(["PNG", "WEBP", "BMP", "TIFF", "PPM"]),
+        st.integers(1, 90),
+        st.integers(1, 90),
+        st.integers(0, 2**32 - 1),
+        st.sampled_from([1, 2, 256]),
+    )
+    def test_exact(self, format: str, height: int, width: int, seed: int, levels: int) -> None:
+        """Every format gives back every pixel, of noise and of flat pictures alike."""
+        pixels = np.random.default_rng(seed).integers(0, levels, (height, width, 3), np.uint8)
+        file = io.BytesIO()
+        write_picture(pixels, file, format)
+        np.testing.assert_array_equal(read_back(file), pixels)
+
+    def test_read_only_view(self) -> None:
+        """Pixels that are a view of something larger, or read-only, are written as they look."""
+        pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)[::2, ::2]
+        pixels.flags.writeable = False
+        file = io.BytesIO()
+        write_picture(pixels, file)
+        np.testing.assert_array_equal(read_back(file), pixels)
+
+    def test_too_large_for_webp(self) -> None:
+        """A format that has no room says so, and what to use."""
+        pixels = np.zeros((1, WEBP_SIDE_MAX + 1, 3), np.uint8)
+        with self.assertRaisesRegex(CannotSave, "16384 x 1 pixels cannot be written.*png"):
+            write_picture(pixels, io.BytesIO(), "WEBP")
+        write_picture(pixels[:, 1:], io.BytesIO(), "WEBP")
+
+
+class PictureNameTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """A suffix of a lossless format stays; none means PNG."""
+        for name, (checked, format) in {
+            "a.png": ("a.png", "PNG"),
+            "A.PNG": ("A.PNG", "PNG"),
+            "a.webp": ("a.webp", "WEBP"),
+            "a.bmp": ("a.bmp", "BMP"),
+            "a.tif": ("a.tif", "TIFF"),
+            "a.TIFF": ("a.TIFF", "TIFF"),
+            "a.ppm": ("a.ppm", "PPM"),
+            "a": ("a.png", "PNG"),
+            ".a": (".a.png", "PNG"),
+            "a.jpg.png": ("a.jpg.png", "PNG"),
+        }.items():
+            with self.subTest(name=name):
+                self.assertEqual(check_picture_name(name), checked)
+                self.assertEqual(format_of(checked), format)
+
+    def test_lossy(self) -> None:
+        """A lossy format is refused with the reason and what to type instead."""
+        for name in ("a.jpg", "a.JPEG", "a.gif"):
+            with self.assertRaisesRegex(
+                WrongUsage, r"(JPEG|GIF) does not keep the pixels exactly: save it as 'a\.png'"
+            ):
+                check_picture_name(name)
+
+    def test_unknown(self) -> None:
+        """A suffix that means nothing here is refused, not guessed at."""
+        for name in ("a.txt", "v1.2", "a.png.part"):
+            with self.assertRaisesRegex(WrongUsage, "is no picture format.*or with .bmp"):
+                check_picture_name(name)

@@ -1,0 +1,113 @@
+"""Tests for `p2pshare.storage.data_folder`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import AlreadyRunning, FolderUnusable, SecretUnusable
+from p2pshare.storage.data_folder import TOKEN_NAME, DataFolder, default_peer_folder
+
+
+class DataFolderTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "peers" / "bob"
+
+    def open(self) -> DataFolder:
+        folder = DataFolder.open(self.path, "bob")
+        self.addCleanup(folder.close)
+        return folder
+
+    def test_private(self) -> None:
+        """A folder that is made is its owner's alone, and so is everything in it."""
+        self.open().token()
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o700)
+        for name in os.listdir(self.path):
+            self.assertEqual(stat.S_IMODE((self.path / name).stat().st_mode), 0o600, name)
+
+    def test_running_already(self) -> None:
+        """The same peer a second time is refused by name and process."""
+        folder = self.open()
+        with self.assertRaisesRegex(AlreadyRunning, f"'bob' is already .*process {os.getpid()}"):
+            self.open()
+        folder.close()
+        self.open()
+
+    def test_not_a_folder(self) -> None:
+        """A file in the way is a clear error."""
+        self.path.parent.mkdir(parents=True)
+        self.path.write_bytes(b"")
+        with self.assertRaisesRegex(FolderUnusable, "bob cannot be used"):
+            self.open()
+
+    def test_token_stays(self) -> None:
+        """The secret is made once and survives a restart."""
+        folder = self.open()
+        token = folder.token()
+        self.assertGreaterEqual(len(token), 43)
+        self.assertEqual(folder.token(), token)
+        folder.close()
+        self.assertEqual(self.open().token(), token)
+
+    def test_tokens_differ(self) -> None:
+        """Two peers have two secrets."""
+        first = self.open().token()
+        self.path = self.path.with_name("alice")
+        self.assertNotEqual(self.open().token(), first)
+
+    def test_killed_while_making_the_token(self) -> None:
+        """A secret that was not finished does not stop the next start."""
+        folder = self.open()
+        (self.path / f".{TOKEN_NAME}.new").write_bytes(b"half a sec")
+        self.assertEqual(folder.token(), folder.token())
+        self.assertEqual(sorted(os.listdir(self.path)), ["lock", TOKEN_NAME])
+
+    def test_readable_by_others(self) -> None:
+        """A secret that others may read is refused, and stays as it is."""
+        folder = self.open()
+        token = folder.token()
+        (self.path / TOKEN_NAME).chmod(0o640)
+        with self.assertRaisesRegex(SecretUnusable, "chmod 600"):
+            folder.token()
+        (self.path / TOKEN_NAME).chmod(0o600)
+        self.assertEqual(folder.token(), token)
+
+    def test_damaged(self) -> None:
+        """A damaged secret is refused in one sentence, never replaced, never shown."""
+        folder = self.open()
+        for content in (b"", b"short\n", b"x" * 43, b"\xff" * 43 + b"\n", b"x" * 5000):
+            with self.subTest(content=content[:50]):
+                (self.path / TOKEN_NAME).write_bytes(content)
+                (self.path / TOKEN_NAME).chmod(0o600)
+                with self.assertRaisesRegex(SecretUnusable, "it is damaged"):
+                    folder.token()
+                self.assertEqual((self.path / TOKEN_NAME).read_bytes(), content)
+
+    def test_no_file(self) -> None:
+        """A link or a FIFO in place of the secret is refused without a wait."""
+        folder = self.open()
+        (self.path / TOKEN_NAME).symlink_to("elsewhere")
+        with self.assertRaises(SecretUnusable):
+            folder.token()
+        (self.path / TOKEN_NAME).unlink()
+        os.mkfifo(self.path / TOKEN_NAME, 0o600)
+        with self.assertRaises(SecretUnusable):
+            folder.token()
+
+
+class DefaultPeerFolderTests(SynchronousTestCase):
+    def test_one_for_each_registry_and_name(self) -> None:
+        """The folder tells registries and names apart, and nothing in a URL leads out of it."""
+        for url, registry in {
+            "http://127.0.0.1:8000": "127.0.0.1_8000",
+            "http://Registry.example": "registry.example_80",
+            "https://registry.example/": "registry.example_443",
+            "http://[::1]:8000": "__1_8000",
+            "http://..:1/../..": "__1",
+        }.items():
+            with self.subTest(url=url):
+                folder = default_peer_folder(url, "bob")
+                self.assertEqual(folder.parts[-4:], ("p2pshare", "peers", registry, "bob"))

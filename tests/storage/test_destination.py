@@ -1,0 +1,139 @@
+"""Tests for `p2pshare.storage.destination`."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import WrongUsage
+from p2pshare.storage.destination import SAFE_NAME_MAX, resolve_destination, safe_name
+
+HARMLESS = [
+    "alice.txt",
+    "my_file.jpg",
+    "Ünï cödé.png",
+    "写真.png",
+    "a b.tar.gz",
+    "🎈.txt",
+    "con"[:2],
+]
+
+DEVICES = ["CON", "prn", "Aux", "NUL", "COM1", "com9", "LPT1", "lpt¹", "COM²", "CONIN$", "clock$"]
+HOSTILE = [
+    *["", ".", "..", "...", " ", "  . ", "-", "--", "~", "/", "\\", "//", "\0", "\n", "\u202e"],
+    *["../x", "../../etc/passwd", "/etc/passwd", "a/b", "a/../b", "./a", "a/", "a/.", "a/.."],
+    *["..\\x", "\\\\server\\share", "C:\\x", "C:x", "c:", "x:stream", "file:///etc/passwd"],
+    *["a\0b", "a\0.png", "a\nb", "a\rb", "a\tb", "a\x1b[2Jb", "a\x07", "a\x7fb", "a\x80b", "\x9b31m"],
+    *["photo\u202egnp.exe", "\u202a", "a\u2066b", "a\u200fb", "a\u200bb", "\ufeffa", "a\u00adb"],
+    *["a\u2028b", "a\u2029b", "a\u061cb", "a\ud800b", "\udfff", "a\ue000b", "a\uffffb", "\U000e0041"],
+    *[".bashrc", "..bashrc", ".ssh", "....", ". .", " .x", "\u00a0.x", "\u3000x", "x\u00a0"],
+    *["-rf", "--help", "-", "~root", "~", "~/x", "-.x", ".-x", " -x", "- x", "~-.x"],
+    *["x.", "x..", "x ", "x. .", "x .", "x\u2003", "x.\u00a0", ".x."],
+    *["a*", "a?", "a<b>", 'a"b', "a|b", "*", "?", "<", ">", "|", '"', ":"],
+    *DEVICES,
+    *[f"{device}.txt" for device in DEVICES],
+    *[f"{device} .tar.gz" for device in DEVICES],
+    *["a" * 300, "é" * 300, "x" * 199 + "é", "x." + "y" * 300, "x" * 300 + ".png", "🎈" * 100 + ".png"],
+    *["a" * 195 + " . .png", "." * 300, " " * 300, "-" * 300, "e\u0301" * 200, "con." + "x" * 300],
+]  # fmt: skip
+
+
+class SafeNameTests(SynchronousTestCase):
+    def assert_safe(self, name: str) -> None:
+        self.assertEqual(os.path.basename(name), name)
+        self.assertNotIn(name, ("", ".", ".."))
+        self.assertLessEqual(len(name.encode()), SAFE_NAME_MAX)
+        self.assertFalse(set(name) & set('/\\:<>"|?*\0'), name)
+        for character in name:
+            self.assertNotIn(
+                unicodedata.category(character), ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+            )
+        self.assertNotIn(name[0], " .-~")
+        self.assertNotIn(name[-1], " .")
+        devices = {device.casefold() for device in DEVICES}
+        self.assertNotIn(name.split(".")[0].strip().casefold(), devices)
+
+    def test_harmless_names_stay(self) -> None:
+        """A name that does no harm is not changed."""
+        for name in HARMLESS:
+            self.assertEqual(safe_name(name), name)
+
+    def test_hostile_names(self) -> None:
+        """Each of the tricks that are known comes out harmless."""
+        self.assertGreaterEqual(len(HOSTILE), 100)
+        for name in HOSTILE:
+            with self.subTest(name=name):
+                self.assert_safe(safe_name(name))
+
+    def test_readable(self) -> None:
+        """What comes out is still recognisable."""
+        for name, safe in {
+            "../../etc/passwd": "__.._etc_passwd",
+            ".bashrc": "_bashrc",
+            "-rf": "_rf",
+            "nul.txt": "_nul.txt",
+            "photo\u202egnp.exe": "photo_gnp.exe",
+            "x" * 300 + ".png": "x" * 196 + ".png",
+            "": "_",
+        }.items():
+            self.assertEqual(safe_name(name), safe)
+
+    @settings(deadline=None)
+    @given(st.text(st.characters(codec=None, categories=None), max_size=260))
+    @example("con." + "x" * 300)
+    def test_any_text(self, text: str) -> None:
+        """Any text at all comes out harmless, and what is harmless stays so."""
+        name = safe_name(text)
+        self.assert_safe(name)
+        self.assertEqual(safe_name(name), name)
+
+
+class ResolveDestinationTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.cwd = Path(self.mktemp()).absolute()
+        (self.cwd / "there").mkdir(parents=True)
+        (self.cwd / "file").write_bytes(b"")
+
+    def resolve(self, dest: str | None) -> tuple[Path, str]:
+        folder, name = resolve_destination(dest, "alice.png", self.cwd)
+        return folder.resolve(), name
+
+    def test_places(self) -> None:
+        """A folder keeps the default name, anything else is a file name."""
+        cwd, there = self.cwd.resolve(), (self.cwd / "there").resolve()
+        for dest, place in {
+            None: (cwd, "alice.png"),
+            ".": (cwd, "alice.png"),
+            "there": (there, "alice.png"),
+            "there/": (there, "alice.png"),
+            "there/..": (cwd, "alice.png"),
+            "new.png": (cwd, "new.png"),
+            "there/new.png": (there, "new.png"),
+            "./new": (cwd, "new"),
+            "file": (cwd, "file"),
+            str(self.cwd / "there"): (there, "alice.png"),
+            str(self.cwd / "there" / "x"): (there, "x"),
+        }.items():
+            with self.subTest(dest=dest):
+                self.assertEqual(self.resolve(dest), place)
+
+    def test_folders_that_are_missing(self) -> None:
+        """A folder is never made: the sentence names the one that is missing."""
+        for dest in ("gone/", "gone/x", "gone/.", "gone/..", "there/gone/x", "file/", "file/x"):
+            with self.subTest(dest=dest), self.assertRaisesRegex(WrongUsage, "There is no folder"):
+                self.resolve(dest)
+
+    def test_no_name(self) -> None:
+        """Text that is no path is wrong usage."""
+        for dest in ("", "a\0b"):
+            with self.subTest(dest=dest), self.assertRaises(WrongUsage):
+                self.resolve(dest)
+
+    def test_name_too_long(self) -> None:
+        """A name that no file system takes is left for the one who opens it to refuse."""
+        self.assertEqual(self.resolve("n" * 5000)[1], "n" * 5000)

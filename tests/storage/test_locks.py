@@ -1,0 +1,66 @@
+"""Tests for `p2pshare.storage.locks`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import FolderInUse, FolderUnusable
+from p2pshare.storage.locks import LOCK_NAME, FolderLock
+
+HOLDER = """
+import pathlib, sys
+from p2pshare.storage.locks import FolderLock
+lock = FolderLock.take(pathlib.Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+class FolderLockTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
+    def test_one_at_a_time(self) -> None:
+        """Who comes second is told who is there; a release lets the next one in."""
+        lock = FolderLock.take(self.folder)
+        with self.assertRaisesRegex(FolderInUse, rf"\({os.getpid()}\)"):
+            FolderLock.take(self.folder)
+        lock.release()
+        lock.release()
+        FolderLock.take(self.folder).release()
+
+    def test_killed_holder(self) -> None:
+        """A process that is killed leaves no lock behind."""
+        command = [sys.executable, "-c", HOLDER, str(self.folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            self.assertEqual(holder.stdout.readline(), b"locked\n")
+            with self.assertRaisesRegex(FolderInUse, rf"\({holder.pid}\)"):
+                FolderLock.take(self.folder)
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+        FolderLock.take(self.folder).release()
+
+    def test_garbage_in_the_file(self) -> None:
+        """What stands in the lock file decides nothing and is not shown."""
+        lock = FolderLock.take(self.folder)
+        self.addCleanup(lock.release)
+        (self.folder / LOCK_NAME).write_bytes(b"\x1b[2J\xff nonsense")
+        with self.assertRaisesRegex(FolderInUse, r"\(unknown\)"):
+            FolderLock.take(self.folder)
+
+    def test_unusable(self) -> None:
+        """No folder, or a symbolic link in place of the lock, is a clear error."""
+        with self.assertRaises(FolderUnusable):
+            FolderLock.take(self.folder / "gone")
+        (self.folder / LOCK_NAME).symlink_to("elsewhere")
+        with self.assertRaisesRegex(FolderUnusable, "symbolic link"):
+            FolderLock.take(self.folder)
+        self.assertFalse((self.folder / "elsewhere").exists())

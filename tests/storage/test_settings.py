@@ -1,0 +1,131 @@
+"""Tests for `p2pshare.storage.settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import BadSetting, P2pshareError, SettingsUnreadable, UnknownSetting
+from p2pshare.storage.settings import (
+    DEFAULT_REGISTRY,
+    SETTINGS_SIZE_MAX,
+    Settings,
+    default_config_path,
+)
+
+
+class SettingsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.config = Path(self.mktemp())
+
+    def load(
+        self,
+        flags: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        config: str | None = None,
+    ) -> Settings:
+        if config is not None:
+            self.config.write_text(config)
+        return Settings.load(flags or {}, environ or {}, self.config)
+
+    def test_defaults(self) -> None:
+        """With nothing said, there is a registry on this machine and nothing else."""
+        self.assertEqual(self.load(), Settings())
+        self.assertEqual(self.load().registry, DEFAULT_REGISTRY)
+
+    def test_order(self) -> None:
+        """A flag goes before a variable, a variable before the file."""
+        config = 'name = "file"\nregistry = "http://file:1/"\nlisten = 3'
+        environ = {"P2PSHARE_NAME": "variable", "P2PSHARE_REGISTRY": "https://variable"}
+        found = self.load({"name": "flag", "registry": None}, environ, config)
+        self.assertEqual(
+            (found.name, found.registry, found.listen), ("flag", "https://variable", 3)
+        )
+
+    def test_values(self) -> None:
+        """Each setting can be given in the file, in its own type or as text."""
+        found = self.load(
+            config="""
+            registry = "http://[::1]:8000/base/"
+            name = "bob"
+            data = "~/data"
+            share = ["a", "/b"]
+            listen = 65535
+            address = "192.0.2.7"
+            """
+        )
+        expected = Settings(
+            registry="http://[::1]:8000/base",
+            name="bob",
+            data=Path.home() / "data",
+            share=(Path("a"), Path("/b")),
+            listen=65535,
+            address="192.0.2.7",
+        )
+        self.assertEqual(found, expected)
+        environ = {"P2PSHARE_SHARE": "a:/b", "P2PSHARE_LISTEN": "7", "P2PSHARE_DATA": ""}
+        found = self.load(environ=environ, config="")
+        self.assertEqual((found.share, found.listen, found.data), (expected.share, 7, None))
+        self.assertEqual(self.load({"share": ["x:y"]}).share, (Path("x:y"),))
+
+    def test_bad_values(self) -> None:
+        """A value that will not do is one sentence with its place, key and cure."""
+        for line in (
+            *('registry = "ftp://x"', 'registry = "x:8000"', 'registry = "http://"', "registry = 1"),
+            *('registry = "http://x:99999"', 'registry = "http://u:p@x"', 'registry = "http://[::1"'),
+            *('name = "Bob"', 'name = "list"', 'name = ""', "name = true"),
+            *("data = 1", 'data = ""', "share = {}", "share = [1]", 'share = [""]'),
+            *("listen = 65536", "listen = -1", "listen = true", 'listen = "x"', "listen = 1.5"),
+            *('address = "::1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
+        ):  # fmt: skip
+            key = line.split()[0]
+            with self.subTest(line=line):
+                with self.assertRaisesRegex(BadSetting, f"{key} is .*, but must be an? ") as caught:
+                    self.load(config=line)
+                self.assertIn(str(self.config), str(caught.exception))
+
+    def test_bad_variable_and_flag(self) -> None:
+        """The sentence names the variable or the flag as the user wrote it."""
+        with self.assertRaisesRegex(BadSetting, "the environment: P2PSHARE_NAME is 'B'"):
+            self.load(environ={"P2PSHARE_NAME": "B"})
+        with self.assertRaisesRegex(BadSetting, "the command line: --listen is 'x'"):
+            self.load({"listen": "x"})
+
+    def test_broken_file(self) -> None:
+        """A file that is not understood is never half obeyed."""
+        with self.assertRaisesRegex(UnknownSetting, "no setting 'colour', only registry, name"):
+            self.load(config="colour = 1")
+        for broken in ("name = ", "name", "[name", "#" * (SETTINGS_SIZE_MAX + 1)):
+            with self.assertRaisesRegex(SettingsUnreadable, str(self.config)):
+                self.load(config=broken)
+        self.config.write_bytes(b"\xff")
+        with self.assertRaises(SettingsUnreadable):
+            self.load()
+
+    def test_file_is_a_folder(self) -> None:
+        """What cannot be read is said in plain words."""
+        self.config.mkdir()
+        with self.assertRaisesRegex(SettingsUnreadable, "a folder has this name"):
+            self.load()
+
+    @settings(deadline=None)
+    @given(
+        st.dictionaries(
+            st.sampled_from(["registry", "name", "data", "share", "listen", "address"]),
+            st.none() | st.text() | st.integers() | st.lists(st.text()) | st.booleans(),
+        )
+    )
+    def test_anything(self, flags: dict[str, object]) -> None:
+        """Any values at all are settings or one sentence."""
+        try:
+            self.load(flags)
+        except P2pshareError as error:
+            self.assertNotIn("\n", str(error))
+
+    def test_default_place(self) -> None:
+        """The file is in the user's own configuration folder."""
+        self.assertEqual(default_config_path().parts[-2:], ("p2pshare", "config.toml"))
