@@ -97,7 +97,8 @@ class VirtualNetwork:
         """Datagrams that were sent, lost ones included."""
         self._rng = rng
         self._conditions = conditions or Conditions()
-        self._rule = rule
+        self.rule = rule
+        """What happens to single datagrams; see `Rule`."""
         self._nodes: dict[Address, _Node] = {}
         self._due: list[_Due] = []
         self._numbers = itertools.count()
@@ -112,6 +113,10 @@ class VirtualNetwork:
     def detach(self, addr: Address) -> None:
         """Close the port `addr`: datagrams to it are lost from now on."""
         self._nodes.pop(addr, None)
+
+    def send_at(self, when: float, data: bytes, source: Address, destination: Address) -> None:
+        """Let a datagram arrive at `when` (seconds) that no core sent, whatever the conditions."""
+        self._schedule(when, lambda: self._deliver(data, source, destination))
 
     def call_at(self, when: float, action: Callable[[], None]) -> None:
         """Do something of the test's own at `when` (seconds)."""
@@ -135,7 +140,7 @@ class VirtualNetwork:
         heapq.heappush(self._due, _Due(when, next(self._numbers), action))
 
     def _send(self, data: bytes, source: Address, destination: Address) -> None:
-        fate = self._rule(self.sent, data, source, destination) if self._rule else None
+        fate = self.rule(self.sent, data, source, destination) if self.rule else None
         self.sent += 1
         for delay in (fate or self._draw_fate()).delays:
             self._schedule(self.now + delay, lambda: self._deliver(data, source, destination))

@@ -18,9 +18,8 @@ from p2pshare.wire.classic import Size, Word, parse_row, row_wanted_datagram
 ASKED_MAX = 256  # rows asked for in one answer to a sharer of ours
 ASKED_MAX_ORIGINAL = 32  # rows asked for and not yet there, of an original
 IDLE_MAX = 1.0  # seconds without a new row, after which FIN counts as lost
-ACK_SIZE_AGAIN = (
-    0.2  # seconds; for an original, which rows of its own follow at once, five times that
-)
+ACK_SIZE_AGAIN = 0.5  # seconds without a row
+ACK_SIZE_AGAIN_ORIGINAL = 1.5  # seconds; some originals may take a second one amiss
 
 _NEVER = float("-inf")
 
@@ -51,10 +50,11 @@ class RowReceiver:
         self._reports = reports
         self._asked_at = np.full(size.height, _NEVER)
         self._asked_again = np.zeros(size.height, bool)
-        self._rows_known = 0  # rows below this one have been sent
+        self._rows_seen = 0  # up to and including the highest that came
+        self._rows_known = 0  # rows below this one count as lost if they are not there
         self._rtt = RttEstimator(initial=0.5, rto_min=0.02 if reports else 0.25, rto_max=2.0)
         self._outbox: list[bytes] = [Word.ACK_SIZE.value]
-        self._ack_size_every = ACK_SIZE_AGAIN if reports else 5 * ACK_SIZE_AGAIN
+        self._ack_size_every = ACK_SIZE_AGAIN if reports else ACK_SIZE_AGAIN_ORIGINAL
         self._ask_at = now + self._ack_size_every
 
     @property
@@ -79,7 +79,7 @@ class RowReceiver:
         self._flat[row] = content
         self.have[row] = True
         self.rows_received += 1
-        self._rows_known = max(self._rows_known, row + 1)
+        self._rows_seen = max(self._rows_seen, row + 1)
         self.last_new_row = now
         if (asked_at := self._asked_at[row]) == _NEVER:
             self._ask_at = now + (IDLE_MAX if not self._end_known else self._rtt.rto)
@@ -93,9 +93,14 @@ class RowReceiver:
             self._ask(now, now - self._rtt.rto)
 
     def receive_size(self, now: float) -> None:
-        """The sharer sent SIZE again: it did not hear ACK_SIZE, or it is one of ours and wants a report."""
+        """The sharer sent SIZE again: it did not hear ACK_SIZE, or it is one of ours and wants a report.
+
+        The report is of the rows before those of the last report, so that rows which merely changed
+        places on their way have had the time between two reports to arrive.
+        """
         if self._reports:
             self._ask(now, now - self._rtt.rto)
+            self._rows_known = max(self._rows_known, self._rows_seen)
         if self._reports or not self.rows_received:
             self._outbox.append(Word.ACK_SIZE.value)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+BACKOFF_MAX = 4.0  # questions are a few bytes, so asking too often costs less than a stall
+
 
 class RttEstimator:
     """Smoothed round-trip time, its variation, and the retransmission time-out that follows from them."""
@@ -30,11 +32,15 @@ class RttEstimator:
 
     def back_off(self) -> None:
         """Double the time-out, since nothing came within it; the next sample takes that back."""
-        self._backoff = min(2 * self._backoff, 64.0)
+        self._backoff = min(2 * self._backoff, BACKOFF_MAX)
 
     def reset_backoff(self) -> None:
-        """Take back all doubling, since something came, though nothing that can be timed."""
-        self._backoff = 1.0
+        """Take back all doubling, since something came, though nothing that can be timed.
+
+        Before the first sample the doubling stays: the round trip may be longer than `initial`.
+        """
+        if self.smoothed is not None:
+            self._backoff = 1.0
 
     @property
     def rto(self) -> float:

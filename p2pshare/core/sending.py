@@ -43,6 +43,7 @@ BLIND_AFTER = 2.5  # seconds after the start without any answer
 BLIND_ROWS = 32  # rows sent to an original that never answered
 SILENCE_MAX = 10.0  # seconds without an answer to a question
 UNHEARD_MAX = 8.0  # seconds without any answer at all; an original starts over after 10
+PROBES_UNANSWERED_MAX = 4  # before a requester counts as one that does not report after all
 LIST_PAUSE = 0.15  # seconds without a further ROW WANTED that end a list whose FIN got lost
 BATCH_BYTES = 128 * 1024  # bytes of rows given out at once, so that answers are read in between
 
@@ -97,7 +98,11 @@ class PictureSender:
         row_bytes = 3 * width + ROW_OVERHEAD
         self._pace: Pace = WindowPace(row_bytes) if reports else RatePace(width)
         self._batch_rows = max(1, BATCH_BYTES // row_bytes)
-        self._rtt = RttEstimator(initial=0.5, rto_min=0.02 if reports else 0.5, rto_max=2.0)
+        self._rtt = (
+            RttEstimator(initial=0.15, rto_min=0.02, rto_max=2.0)
+            if reports
+            else RttEstimator(initial=0.5, rto_min=0.5, rto_max=2.0)
+        )
         self._state = _State.ANNOUNCING
         self._started = now
         self._sizes_sent = 0
@@ -112,6 +117,10 @@ class PictureSender:
         self._question_sent = 0.0
         self._question_deadline = 0.0
         self._question_repeated = False
+        self._probes_unanswered = 0
+        self._reported = False  # whether a probe was ever answered
+        self._shortest_rtt = 0.0  # seconds
+        self._hasty_answer: float | None = None  # seconds: an answer that came too soon to be one
         self._list_ends: float | None = None  # when a list of ROW WANTED counts as ended
         self._events: deque[SenderEvent] = deque()
         self.rows_sent = 0
@@ -139,7 +148,7 @@ class PictureSender:
         elif (datagram is Word.ACK_SIZE and self._question is _Question.PROBE) or (
             datagram is Word.FIN and self._question is _Question.END
         ):
-            self._answered(now, timed=self._reports and not self._question_repeated)
+            self._answer_came(now)
 
     def requester_gone(self) -> None:
         """The requester's machine said that nobody listens at that port any more."""
@@ -157,7 +166,7 @@ class PictureSender:
                 self._rows_open = min(BLIND_ROWS, self._height)
                 self._state = _State.SENDING
         elif self._list_ends is not None and now >= self._list_ends:
-            self._answered(now, timed=False)
+            self._answered(now, None)
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer` and `datagrams_to_send` again; a time in the past means at once."""
@@ -227,6 +236,11 @@ class PictureSender:
         if self._question is not None:
             if self._list_ends is not None or now < self._question_deadline:
                 return None
+            if self._hasty_answer is not None:
+                self._answered(now, self._hasty_answer)
+                return None
+            if self._question is _Question.PROBE and self._gives_up_probing():
+                return None
             self._question_repeated = True
             self._rtt.back_off()
         elif self._rows_due:
@@ -243,6 +257,17 @@ class PictureSender:
         self._question_deadline = now + self._rtt.rto
         return self._size if self._question is _Question.PROBE else Word.FIN.value
 
+    def _gives_up_probing(self) -> bool:
+        """Whether no probe was ever answered; the requester is then served as an original is."""
+        self._probes_unanswered += 1
+        if self._reported or self._probes_unanswered < PROBES_UNANSWERED_MAX:
+            return False
+        self._reports = False
+        self._pace = RatePace(self._pixels.shape[1])
+        self._question = None
+        self._waiting_since = None
+        return True
+
     # What is heard.
 
     def _note_heard(self, datagram: RowWanted | Word, now: float) -> None:
@@ -252,8 +277,12 @@ class PictureSender:
         if self._state is _State.ANNOUNCING:
             self._state = _State.SENDING
             self._waiting_since = None
-            if self._reports and datagram is Word.ACK_SIZE and self._sizes_sent == 1:
-                self._rtt.add_sample(now - self._started)
+            if self._reports and datagram is Word.ACK_SIZE:
+                self._shortest_rtt = (
+                    now - self._started
+                )  # or longer, if SIZE was sent more than once
+                if self._sizes_sent == 1:
+                    self._rtt.add_sample(self._shortest_rtt)
 
     def _row_wanted(self, row: int, now: float) -> None:
         if row < self._next_row and not self._is_wanted[row]:
@@ -263,12 +292,30 @@ class PictureSender:
         if self._question is _Question.END:
             self._list_ends = now + LIST_PAUSE
 
-    def _answered(self, now: float, *, timed: bool) -> None:
-        rtt = now - self._question_sent if timed else None
+    def _answer_came(self, now: float) -> None:
+        """Take an answer for the open question's, unless it came too soon for that.
+
+        Answers bear no number. One to an earlier question (that was put twice, say) would be taken
+        for the next question's, whose own for the one after that, and so on: the round trips would
+        look shorter than they are, for ever. So an answer within half the shortest round trip is
+        set aside. If the proper one follows, all is in step again; if none does, it was the one.
+        """
+        rtt = now - self._question_sent
+        if not self._reports or self._question_repeated:
+            self._answered(now, None)
+        elif rtt < self._shortest_rtt / 2 and self._hasty_answer is None:
+            self._hasty_answer = rtt
+        else:
+            self._answered(now, rtt)
+
+    def _answered(self, now: float, rtt: float | None) -> None:
         if rtt is not None:
             self._rtt.add_sample(rtt)
-        elif self._lost:
+            self._shortest_rtt = min(self._shortest_rtt, rtt)
+        else:
             self._rtt.reset_backoff()
+        self._hasty_answer = None
+        self._reported = True
         self._pace.reported(self._lost, rtt, now)
         self._lost = 0
         self._list_ends = None

@@ -1,0 +1,84 @@
+"""A sharer and a requester on a virtual network, wired as the peer wires them."""
+
+from __future__ import annotations
+
+import random
+
+from p2pshare.core.receiving import RowReceiver
+from p2pshare.core.requesting import (
+    Failure,
+    PictureCompleted,
+    PictureRequest,
+    RequestEvent,
+    RequestFailed,
+)
+from p2pshare.core.sending import PictureSender, SenderEvent, TransferConfirmed
+from p2pshare.core.welcome import TransferRequested, Welcome
+from p2pshare.testing import Conditions, Rule, VirtualNetwork
+from p2pshare.wire.classic import Pixels
+
+WELCOME = ("10.0.0.1", 5000)
+ATTEMPTS = 3
+
+
+class PictureFetch:
+    """One fetch of one picture, with up to three requests, as `p2pshare.peer` does it."""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        conditions: Conditions | None = None,
+        *,
+        seed: int = 0,
+        rule: Rule | None = None,
+    ) -> None:
+        self.pixels = pixels
+        self.network = VirtualNetwork(random.Random(seed), conditions, rule)
+        self.welcome = Welcome()
+        self.completed: list[RowReceiver] = []
+        self.failures: list[Failure] = []
+        self.finished_at: float | None = None
+        self.endings: list[SenderEvent] = []
+        self.senders: list[PictureSender] = []
+        self.network.attach(WELCOME, self.welcome, self._requested)
+        self._ask()
+
+    def run(self, until: float = 300.0) -> None:
+        self.network.run(until)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the picture arrived, once, as it was sent."""
+        return len(self.completed) == 1 and bool((self.completed[0].pixels == self.pixels).all())
+
+    def _ask(self) -> None:
+        port = 7000 + len(self.failures)
+        self.network.attach(
+            ("10.0.0.2", port), PictureRequest(WELCOME, self.network.now), self._request_event
+        )
+
+    def _request_event(self, event: RequestEvent) -> None:
+        if isinstance(event, PictureCompleted):
+            self.completed.append(event.rows)
+            self.finished_at = self.network.now
+        elif isinstance(event, RequestFailed):
+            self.failures.append(event.failure)
+            self.finished_at = self.network.now
+            if len(self.failures) < ATTEMPTS and event.failure is not Failure.NO_ANSWER:
+                self._ask()
+
+    def _requested(self, request: TransferRequested) -> None:
+        sender = PictureSender(
+            self.pixels, request.requester, self.network.now, reports=request.reports
+        )
+        here = (WELCOME[0], 6000 + len(self.senders))
+        self.senders.append(sender)
+
+        def ended(event: SenderEvent) -> None:
+            self.endings.append(event)
+            self.network.detach(here)
+            self.welcome.transfer_ended(
+                request, self.network.now, succeeded=isinstance(event, TransferConfirmed)
+            )
+
+        self.network.attach(here, sender, ended)
