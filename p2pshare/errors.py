@@ -123,6 +123,10 @@ class PeerFellSilent(TransferFailed):
     """{name!r} fell silent after {done} of {total} {unit}: nothing was saved, try again."""
 
 
+class TextCutShort(TransferFailed):
+    """The text was cut short after {done} bytes ({reason}): nothing was saved, try again."""
+
+
 class PictureRefused(TransferFailed):
     """{name!r} announced a picture of {width} x {height} pixels: more than {limit} pixels, or none, are not taken."""
 

@@ -1,17 +1,24 @@
-"""What a peer says to the registry of itself, and what the registry says of a peer (`docs/protocol.md`, "Registry")."""
+"""What a peer says to the registry of itself, and what the registry says of a peer.
+
+`docs/protocol-registry.md` shows the exact bytes.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
 
 LEASE_MAX = 7 * 24 * 3600  # seconds
+TOKEN_MIN = 16  # characters: a shorter secret could be guessed
 TOKEN_MAX = 128  # characters
+
+_LEGAL_TOKEN = re.compile(rf"[!-~]{{{TOKEN_MIN},{TOKEN_MAX}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class PeerAddress:
     """1 to 65535."""
 
     def __str__(self) -> str:
+        """Show it as people write it."""
         return f"{self.ip}:{self.port}"
 
     def to_json(self) -> bytes:
@@ -40,7 +48,9 @@ class Registration:
     token: str | None = None
     """The secret by which a peer of ours shows that a name is its own; an original sends none."""
     lease: int | None = None
-    """Seconds until the name is given up unless it is registered again; 0 gives it up now; None is the registry's choice."""
+    """Seconds until the name is given up unless it is registered again; 0 gives it up now.
+
+    None is the registry's choice."""
 
     def to_json(self) -> bytes:
         """The body of the request."""
@@ -54,3 +64,107 @@ class Registration:
         if self.lease is not None:
             body["lease"] = self.lease
         return json.dumps(body).encode()
+
+
+def parse_registration(body: bytes) -> Registration:
+    """Read the body of `POST name`; keys that are not known are ignored.
+
+    Raises:
+        RemoteProtocolError: it is anything but what `Registration.to_json` writes.
+    """
+    fields = _object(body)
+    return Registration(
+        _name(fields.get("name")),
+        _address(fields),
+        _token(fields.get("token")),
+        _integer(fields, "lease", 0, LEASE_MAX) if fields.get("lease") is not None else None,
+    )
+
+
+def parse_address(body: bytes) -> PeerAddress:
+    """Read the body of the reply to a look-up.
+
+    Raises:
+        RemoteProtocolError: it is anything but what `PeerAddress.to_json` writes.
+    """
+    return _address(_object(body))
+
+
+def parse_names(body: bytes) -> list[str]:
+    """Read the body of the reply to `GET list`.
+
+    Raises:
+        RemoteProtocolError: it is no JSON array of legal names.
+    """
+    names = _parse(body)
+    if not isinstance(names, list):
+        raise RemoteProtocolError(reason="the list of names is no JSON array")
+    return [_name(each) for each in names]
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return _DECODER.decode(body.decode("utf-8"))
+    except (
+        ValueError,
+        RecursionError,
+    ):  # too many digits are a ValueError, too many brackets the other
+        raise RemoteProtocolError(reason="it is no valid JSON in UTF-8") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    fields = _parse(body)
+    if not isinstance(fields, dict):
+        raise RemoteProtocolError(reason="it is no JSON object")
+    return fields
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise RemoteProtocolError(reason="a name is no text")
+    try:
+        return check_name(value)
+    except IllegalName as error:
+        raise RemoteProtocolError(reason=str(error)) from None
+
+
+def _address(fields: dict[str, Any]) -> PeerAddress:
+    ip = fields.get("ip")
+    try:
+        if not isinstance(ip, str):
+            raise ValueError
+        ipaddress.IPv4Address(ip)
+    except ValueError:
+        raise RemoteProtocolError(reason="the ip is no dotted IPv4 address") from None
+    return PeerAddress(ip, _integer(fields, "port", 1, 65535))
+
+
+def _integer(fields: dict[str, Any], key: str, low: int, high: int) -> int:
+    value = fields.get(key)
+    if type(value) is not int or not low <= value <= high:  # bool is an int, and 1.0 == 1
+        raise RemoteProtocolError(reason=f"the {key} is no integer from {low} to {high}")
+    return value
+
+
+def _token(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _LEGAL_TOKEN.fullmatch(value):
+        raise RemoteProtocolError(
+            reason=f"the token is not {TOKEN_MIN} to {TOKEN_MAX} printable ASCII characters"
+        )
+    return value

@@ -1,0 +1,211 @@
+"""What a peer asks of a registry."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    ResponseDone,
+    ResponseFailed,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from p2pshare.errors import (
+    BadSetting,
+    NameTaken,
+    NoSuchPeer,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    RemoteProtocolError,
+)
+from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
+
+TIMEOUT = 5.0  # seconds for a whole request
+LIST_TIMEOUT = 30.0  # seconds for the list of all names
+REPLY_MAX = 16 * 1024  # bytes of a reply's body
+LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
+IDLE_TIMEOUT = 30.0  # seconds: a registry closes an idle connection after 60
+
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
+_PORTS = {"http": 80, "https": 443}
+
+
+def registry_url(text: str) -> str:
+    """The canonical URL of the registry that a user means: `http://host[:port]`, or `https`.
+
+    Args:
+        text: a URL, or just `host:port`.
+
+    Raises:
+        BadSetting: it is no such thing.
+    """
+    try:
+        parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme not in _PORTS or not plain or not _HOST.fullmatch(host) or port == 0:
+        raise BadSetting(
+            source="the registry",
+            setting="its address",
+            value=text,
+            expected="like http://127.0.0.1:8000 or registry.example.org:8000, without anything behind",
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (
+        f":{port}" if port not in (None, _PORTS[parts.scheme]) else ""
+    )
+
+
+def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
+    """An agent that keeps its connections; close the pool's at the end."""
+    pool = HTTPConnectionPool(reactor)
+    pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
+    return Agent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+
+
+class RegistryClient:
+    """Asks one registry.
+
+    Every method fails with `RegistryUnavailable` if the registry says that it cannot work now, and with
+    `RegistryUnreachable` if it does not answer in time, or answers what no registry would.
+    """
+
+    def __init__(
+        self, agent: IAgent, url: str, clock: IReactorTime, *, timeout: float = TIMEOUT
+    ) -> None:
+        self._agent = agent
+        self.url = registry_url(url)
+        self._clock = clock
+        self._timeout = timeout
+
+    async def register(self, registration: Registration) -> None:
+        """Claim a name, renew the claim or, with a lease of 0, give it up.
+
+        Raises:
+            NameTaken: somebody else has it.
+        """
+        status, _ = await self._ask(b"POST", "name", registration.to_json())
+        if status == 400:
+            raise NameTaken(name=registration.name, registry=self.url)
+        self._expect_ok(status)
+
+    async def look_up(self, name: str) -> PeerAddress:
+        """Where the peer of a name is.
+
+        Raises:
+            NoSuchPeer: nobody has this name.
+        """
+        status, body = await self._ask(b"GET", f"user/{quote(name, safe='')}")
+        if status == 400:
+            raise NoSuchPeer(name=name)
+        self._expect_ok(status)
+        try:
+            return parse_address(body)
+        except RemoteProtocolError as error:
+            raise self._unreachable(str(error)) from error
+
+    async def list_names(self) -> list[str]:
+        """Every registered name."""
+        status, body = await self._ask(
+            b"GET", "list", limit=LIST_MAX, timeout=max(LIST_TIMEOUT, self._timeout)
+        )
+        self._expect_ok(status)
+        try:
+            return parse_names(body)
+        except RemoteProtocolError as error:
+            raise self._unreachable(str(error)) from error
+
+    async def _ask(
+        self,
+        method: bytes,
+        path: str,
+        body: bytes | None = None,
+        *,
+        limit: int = REPLY_MAX,
+        timeout: float | None = None,
+    ) -> tuple[int, bytes]:
+        exchange = Deferred.fromCoroutine(self._exchange(method, path, body, limit))
+        try:
+            return await exchange.addTimeout(timeout or self._timeout, self._clock)
+        except TimeoutError as error:
+            raise self._unreachable("it did not answer in time") from error
+        except (ConnectError, ConnectionClosed, DNSLookupError, PotentialDataLoss) as error:
+            raise self._unreachable(str(error)) from error
+        except (ResponseFailed, RequestGenerationFailed) as error:
+            reason = error.reasons[0].getErrorMessage() if error.reasons else "it broke off"
+            raise self._unreachable(reason) from error
+
+    async def _exchange(
+        self, method: bytes, path: str, body: bytes | None, limit: int
+    ) -> tuple[int, bytes]:
+        response: IResponse = await self._agent.request(
+            method,
+            f"{self.url}/{path}".encode(),
+            Headers({b"User-Agent": [b"p2pshare"]}),
+            None if body is None else FileBodyProducer(BytesIO(body)),
+        )
+        collected = _Body(limit)
+        response.deliverBody(collected)
+        whole = await collected.done
+        if whole is None:
+            raise self._unreachable("its answer is far too long")
+        return response.code, whole
+
+    def _expect_ok(self, status: int) -> None:
+        if status == 503:
+            raise RegistryUnavailable(registry=self.url, status=status)
+        if status != 200:
+            raise self._unreachable(f"it answered HTTP {status}, as no registry would")
+
+    def _unreachable(self, reason: str) -> RegistryUnreachable:
+        return RegistryUnreachable(registry=self.url, reason=reason.rstrip("."))
+
+
+class _Body(Protocol):
+    """Collects a body up to a limit; `done` gives None if there was more."""
+
+    transport: Any
+
+    def __init__(self, limit: int) -> None:
+        self.done: Deferred[bytes | None] = Deferred(self._give_up)
+        self._limit = limit
+        self._parts: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a part."""
+        self._limit -= len(data)
+        if self._limit >= 0:
+            self._parts.append(data)
+        elif not self.done.called:
+            self._give_up()
+            self.done.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The body is all there, or will never be."""
+        if self.done.called:
+            return
+        if reason.check(ResponseDone):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(reason)
+
+    def _give_up(self, _done: object = None) -> None:
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()

@@ -1,0 +1,369 @@
+"""HTTP for strangers: `twisted.web`'s server with every wait, size and number bounded.
+
+A connection is always in one phase, and each phase has a deadline that no dripping of bytes puts
+off. One timer of the site looks at all deadlines once a second, which costs less than a timer for
+each. What is refused before it is understood is answered with a bare status and the end of the
+connection. So ends, after its proper reply, a request of an original client: one whose target has
+no leading slash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, cast
+
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
+
+from p2pshare.registry.routes import AWAY, Query, Reply, Routes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client can cost the registry."""
+
+    body_max: int = 16 * 1024
+    """Bytes of a request's body."""
+    line_max: int = 8 * 1024
+    """Bytes of a request line, or of a header."""
+    headers_timeout: float = 10.0
+    """Seconds from a request's first byte to the end of its headers."""
+    request_timeout: float = 20.0
+    """Seconds from a request's first byte to its last."""
+    reply_timeout: float = 60.0
+    """Seconds from there until the reply is written, whoever does not read it."""
+    idle_timeout: float = 60.0
+    """Seconds between two requests of a connection."""
+    close_timeout: float = 5.0
+    """Seconds for a client to take what it was sent last, and to close."""
+    connections_max: int = 1024
+    connections_per_address_max: int = 128
+    long_reply: int = 64 * 1024
+    """Bytes: a reply above it is written only as fast as the client takes it."""
+    long_replies_max: int = 32
+    """Such replies under way at once."""
+
+
+CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
+
+_HEADS = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+class Phase(Enum):
+    """What a connection is doing."""
+
+    IDLE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    REPLY = auto()
+    CLOSING = auto()
+
+
+class RegistryRequest(Request):
+    """A request, answered by the site's routes."""
+
+    channel: RegistryChannel
+    content: BytesIO
+    gone = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: it is small."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a part of the body, up to the limit."""
+        if self.content.tell() + len(data) > self.channel.limits.body_max:
+            self.channel.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self.content.write(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer a request that is all there."""
+        self.method, self.uri, self.clientproto = command, path, version
+        if not path.startswith(b"/"):
+            self.channel.persistent = False
+        hosts = self.requestHeaders.getRawHeaders(b"Host", ())
+        wrong_hosts = len(hosts) > 1 or (not hosts and version == b"HTTP/1.1")
+        if wrong_hosts or b"://" in path or not path.isascii():
+            self.channel.refuse(HTTPStatus.BAD_REQUEST)
+            return
+        query = Query(
+            b"GET" if command == b"HEAD" else command,
+            path.partition(b"?")[0].removeprefix(b"/"),
+            self.content.getvalue(),
+            getattr(self.client, "host", ""),
+        )
+        self.channel.factory.routes.answer(query).addCallback(self.reply)
+
+    def reply(self, reply: Reply) -> None:
+        """Write the reply, at once or, if it is long, bit by bit."""
+        if self.gone:
+            return
+        size = sum(map(len, reply.body))
+        is_long = size > self.channel.limits.long_reply and self.method != b"HEAD"
+        if is_long and not self.channel.factory.begin_long_reply():
+            reply, is_long = AWAY, False
+            size = sum(map(len, reply.body))
+        body = reply.body
+        if reply.status != HTTPStatus.OK and not self.uri.startswith(b"/"):
+            body, size = (), 0  # an original does not read what comes with an error
+        self._write_head(reply, size)
+        if is_long:
+            LongReply(self, body).resumeProducing()
+            return
+        if self.method != b"HEAD" and body:
+            self.channel.writeSequence(body)
+        self.finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client has left."""
+        self.gone = True
+        super().connectionLost(reason)
+
+    def _write_head(self, reply: Reply, size: int) -> None:
+        self.startedWriting = 1
+        head = [_HEADS[reply.status], self.channel.factory.date_header]
+        head.append(b"Content-Length: %d\r\n" % size)
+        if size:
+            head.append(b"Content-Type: %b\r\n" % reply.content_type)
+        head.extend(b"%b: %b\r\n" % header for header in reply.headers)
+        head.append(b"\r\n" if self.channel.persistent else b"Connection: close\r\n\r\n")
+        self.channel.writeSequence(head)
+
+
+class LongReply:
+    """Writes a long body as fast as the client takes it (an `IPushProducer`)."""
+
+    def __init__(self, request: RegistryRequest, pieces: tuple[bytes, ...]) -> None:
+        self._request = request
+        self._pieces = iter(pieces)
+        self._paused = False
+        request.notifyFinish().addBoth(request.channel.factory.end_long_reply)
+        request.registerProducer(self, True)
+
+    def resumeProducing(self) -> None:
+        """Write until the transport says that it has enough."""
+        self._paused = False
+        while not self._paused:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._paused = True
+                self._request.unregisterProducer()
+                self._request.finish()
+            else:
+                self._request.channel.write(piece)
+
+    def pauseProducing(self) -> None:
+        """Wait."""
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """Stop: the client has left."""
+        self._paused = True
+
+
+class RegistryChannel(HTTPChannel):
+    """One connection."""
+
+    requestFactory = RegistryRequest
+    transport: Any
+    factory: RegistrySite
+    _peer: IAddress
+    _host: IAddress
+    limits: Limits
+    client_host = ""
+
+    def connectionMade(self) -> None:
+        """Count the connection, and wait for its first request."""
+        self._peer = self.transport.getPeer()
+        self._host = self.transport.getHost()
+        self.limits = self.factory.limits
+        self.MAX_LENGTH = self.limits.line_max
+        self._enter(Phase.HEADERS, self.limits.headers_timeout)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes, unless the connection is being closed."""
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEADERS, self.limits.headers_timeout)
+        if self._phase is not Phase.CLOSING:
+            super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of the request's head."""
+        if self._phase is not Phase.CLOSING:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a part of a body, or what follows a request that is not answered yet."""
+        if self._phase is not Phase.CLOSING:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is far too long."""
+        self.refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            if self.requests
+            else HTTPStatus.REQUEST_URI_TOO_LONG
+        )
+
+    def allHeadersReceived(self) -> None:
+        """Refuse a body that is announced too long; else wait for it."""
+        if self.length is not None and self.length > self.limits.body_max:
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        self._enter(Phase.BODY, self.limits.request_timeout - self.limits.headers_timeout)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """The request is all there."""
+        if self._phase is not Phase.CLOSING:
+            self._enter(Phase.REPLY, self.limits.reply_timeout)
+            super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """The request is answered."""
+        if self._phase is not Phase.CLOSING:
+            self._enter(Phase.IDLE, self.limits.idle_timeout)
+        super().requestDone(request)
+
+    def loseConnection(self) -> None:
+        """Close, once what was written is with the kernel, or soon anyway."""
+        self._enter(Phase.CLOSING, self.limits.close_timeout)
+        super().loseConnection()
+
+    def refuse(self, status: HTTPStatus) -> None:
+        """Answer with a bare status and close.
+
+        The client may still be sending. If we closed at once, our kernel would answer that with a reset, which
+        can overtake the reply: so we say that we are done and let the client close, for a while.
+        """
+        if self._phase is Phase.CLOSING:
+            return
+        self.transport.resumeProducing()
+        self.transport.write(
+            _HEADS[status]
+            + self.factory.date_header
+            + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.unregisterProducer()
+        self._enter(Phase.CLOSING, self.limits.close_timeout)
+        if ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(
+            self.transport
+        ):
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def check(self, now: float) -> None:
+        """Act if the deadline of the present phase has passed."""
+        if now < self._deadline:
+            return
+        if self._phase is Phase.IDLE:
+            self.loseConnection()
+        elif self._phase in (Phase.HEADERS, Phase.BODY):
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is over."""
+        self.factory.closed(self)
+        super().connectionLost(reason)
+
+    def getPeer(self) -> IAddress:
+        """The client's address."""
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """Our own."""
+        return self._host
+
+    def _enter(self, phase: Phase, timeout: float) -> None:
+        self._phase = phase
+        self._deadline = self.factory.reactor.seconds() + timeout
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - the base class calls it
+        self.refuse(HTTPStatus.BAD_REQUEST)
+
+
+class RegistrySite(HTTPFactory):
+    """The registry's HTTP server."""
+
+    _log = Logger()
+    protocol = RegistryChannel  # type: ignore[assignment]  # the default would also speak HTTP/2
+    noisy = False
+
+    def __init__(self, routes: Routes, reactor: IReactorTime, limits: Limits | None = None) -> None:
+        super().__init__(reactor=reactor)
+        self.timeOut = None  # deadlines are ours
+        self.routes = routes
+        self.limits = limits or Limits()
+        self.date_header = b""
+        self._channels: set[RegistryChannel] = set()
+        self._by_address: Counter[str] = Counter()
+        self._long_replies = 0
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = reactor
+
+    def startFactory(self) -> None:
+        """Begin to look at the deadlines. (The base class would open a log of all requests.)"""
+        self._checking.start(CHECK_INTERVAL)
+
+    def stopFactory(self) -> None:
+        """End what is still open."""
+        self._checking.stop()
+        for channel in list(self._channels):
+            channel.transport.abortConnection()
+
+    def log(self, request: Request) -> None:
+        """Log nothing: look-ups are many and say little."""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Take the connection of a client, unless there are too many, or too many of its own."""
+        host = getattr(addr, "host", "")
+        if (
+            len(self._channels) >= self.limits.connections_max
+            or self._by_address[host] >= self.limits.connections_per_address_max
+        ):
+            self._log.debug("too many connections: {host} is turned away", host=host)
+            return None
+        channel = cast(RegistryChannel, super().buildProtocol(addr))
+        self._channels.add(channel)
+        self._by_address[host] += 1
+        channel.client_host = host
+        return channel
+
+    def closed(self, channel: RegistryChannel) -> None:
+        """Forget a connection."""
+        self._channels.discard(channel)
+        self._by_address[channel.client_host] -= 1
+        if not self._by_address[channel.client_host]:
+            del self._by_address[channel.client_host]
+
+    def begin_long_reply(self) -> bool:
+        """Whether one more long reply can be written; `end_long_reply` must follow if so."""
+        if self._long_replies >= self.limits.long_replies_max:
+            return False
+        self._long_replies += 1
+        return True
+
+    def end_long_reply(self, _result: object) -> None:
+        """A long reply was written, or its client has left."""
+        self._long_replies -= 1
+
+    def _check(self) -> None:
+        now = self.reactor.seconds()
+        self.date_header = b"Date: %b\r\n" % datetimeToString(now)
+        for channel in list(self._channels):
+            channel.check(now)

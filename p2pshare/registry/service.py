@@ -1,0 +1,134 @@
+"""The registry as a service: its folder, its Redis, its store and its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError, StoreUnavailable
+from p2pshare.registry.redis_store import RedisNameStore
+from p2pshare.registry.requests import RegistrySite
+from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.reasons import plain_reason
+
+PID_NAME = "registry.pid"
+READY_INTERVAL = 0.1  # seconds between two looks whether the store answers for the first time
+
+
+def lock_folder(path: Path) -> FolderLock:
+    """Make the registry's folder if need be, for its owner alone, and lock it.
+
+    Raises:
+        FolderInUse: another registry runs on it.
+        FolderUnusable: it cannot be made, or not be locked.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderUnusable(path=path, reason=plain_reason(error)) from error
+    return FolderLock.take(path)
+
+
+def remove_stale_pid_file(folder: Path) -> None:
+    """Remove what a killed registry left, lest a process that has got its pid since stops the next one.
+
+    Raises:
+        FolderInUse: it is not stale.
+        FolderUnusable: the folder cannot be made, or not be locked.
+    """
+    lock = lock_folder(folder)
+    (folder / PID_NAME).unlink(missing_ok=True)
+    lock.release()
+
+
+class RegistryService(MultiService):
+    """Serves a site over the given endpoints; a child service may be the Redis of its store.
+
+    What keeps it from starting is one sentence and the end of the process, before anything runs.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        site: RegistrySite,
+        store: RedisNameStore,
+        folder: Path,
+        kept_in: str,
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._site = site
+        self._store = store
+        self._folder = folder
+        self._kept_in = kept_in
+        self._lock: FolderLock | None = None
+        self._ports: list[IListeningPort] = []
+        self._announcing: Deferred[None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Take the folder and the ports."""
+        try:
+            self._lock = lock_folder(self._folder)
+            for description, endpoint in self._endpoints:
+                self._listen(description, endpoint)
+        except P2pshareError as error:
+            self._log.critical("{error!s}", error=error)
+            raise SystemExit(f"p2pregistry: {error}") from error
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Start Redis if it is ours, and the store."""
+        super().startService()
+        self._store.start()
+        self._announcing = Deferred.fromCoroutine(self._announce())
+        self._announcing.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports, leave the store, end Redis, and give the folder free."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
+        await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
+        await self._store.stop()
+        await super().stopService()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        failures: list[Failure] = []
+        listening: Deferred[IListeningPort] = endpoint.listen(self._site)
+        listening.addCallbacks(self._ports.append, failures.append)
+        for failure in failures:
+            failure.trap(CannotListenError)
+            reason = plain_reason(cast(CannotListenError, failure.value).socketError)
+            raise CannotStart(
+                what="The registry", reason=f"it cannot listen on {description}: {reason}"
+            )
+
+    async def _announce(self) -> None:
+        while True:
+            try:
+                await self._store.ping()
+                break
+            except StoreUnavailable:
+                await deferLater(self._reactor, READY_INTERVAL)
+        self._log.info(
+            "the registry is ready on {addresses}, its names are kept in {kept_in}",
+            addresses=", ".join(str(port.getHost()) for port in self._ports),
+            kept_in=self._kept_in,
+        )

@@ -1,0 +1,113 @@
+"""`twistd p2pregistry`: options, and how they become a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import platformdirs
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.python import usage
+
+from p2pshare.errors import BadSetting, P2pshareError
+from p2pshare.registry.routes import CLASSIC_LEASE
+from p2pshare.wire.registration import LEASE_MAX
+
+LISTEN = "tcp:8000"
+
+
+class Options(usage.Options):
+    """The command line of `twistd p2pregistry`."""
+
+    synopsis = "[options]"
+    longdesc = "Run a registry: it knows which peers are there, and at which address."
+    optParameters: ClassVar = [
+        ["redis", None, None, "URL of the Redis for the names; by default the registry runs one"],
+        ["data", None, None, "folder for the names (in its own Redis), the lock and the pid file"],
+        [
+            "classic-lease",
+            None,
+            CLASSIC_LEASE,
+            "seconds that a claim holds which asks for none",
+            int,
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Where to listen: a port, or an endpoint such as tcp:8000:interface=127.0.0.1.
+
+        May be given several times. [default: tcp:8000]
+        """
+        self["listen"].append(f"tcp:{endpoint}" if endpoint.isdecimal() else endpoint)
+
+    def postOptions(self) -> None:
+        """Judge the options, and keep twistd's pid file in the data folder."""
+        from p2pshare.registry.service import PID_NAME, remove_stale_pid_file
+
+        if not 1 <= self["classic-lease"] <= LEASE_MAX:
+            raise usage.UsageError(f"--classic-lease must be from 1 to {LEASE_MAX} seconds.")
+        self["listen"] = self["listen"] or [LISTEN]
+        default = platformdirs.user_data_path("p2pshare") / "registry"
+        folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
+        try:
+            remove_stale_pid_file(folder)
+        except P2pshareError as error:
+            raise SystemExit(f"p2pregistry: {error}") from error
+        twistd = self.parent  # there is none in tests, and no pid file in `twist`
+        if twistd is not None and twistd.get("pidfile") == "twistd.pid":
+            twistd["pidfile"] = str(folder / PID_NAME)
+
+
+def makeService(options: Options) -> IService:
+    """Build the registry; what is wrong with the options ends the process with a sentence."""
+    from twisted.internet import reactor
+
+    try:
+        return _make_service(reactor, options)
+    except P2pshareError as error:
+        raise SystemExit(f"p2pregistry: {error}") from error
+
+
+def _make_service(reactor: Any, options: Options) -> IService:
+    # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
+    from p2pshare.registry.redis_process import RedisProcess, find_binary
+    from p2pshare.registry.redis_store import RedisNameStore, connector, without_password
+    from p2pshare.registry.requests import RegistrySite
+    from p2pshare.registry.routes import Routes
+    from p2pshare.registry.service import RegistryService
+
+    endpoints = [(each, _endpoint(reactor, each)) for each in options["listen"]]
+    url, folder = options["redis"], options["data"]
+    redis = None
+    if url:
+        kept_in = f"Redis at {without_password(url)}"
+    else:
+        redis = RedisProcess(reactor, find_binary(), folder)
+        url = f"unix://{quote(redis.socket_path)}"
+        kept_in = str(folder)
+    store = RedisNameStore(connector(url), reactor)
+    site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
+    service = RegistryService(reactor, endpoints, site, store, folder, kept_in)
+    if redis is not None:
+        redis.setServiceParent(service)
+    return service
+
+
+def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise BadSetting(
+            source="--listen",
+            setting="the endpoint",
+            value=description,
+            expected="a port, or an endpoint such as tcp:8000:interface=127.0.0.1",
+        ) from error
+    return endpoint

@@ -1,0 +1,148 @@
+"""Registrations, addresses and lists of names as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.names import is_name
+from p2pshare.wire.registration import (
+    LEASE_MAX,
+    PeerAddress,
+    Registration,
+    parse_address,
+    parse_names,
+    parse_registration,
+)
+
+ADDRESSES = st.builds(PeerAddress, st.ip_addresses(v=4).map(str), st.integers(1, 65535))
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
+TOKENS = st.text([chr(each) for each in range(0x21, 0x7F)], min_size=16, max_size=128)
+REGISTRATIONS = st.builds(
+    Registration,
+    NAMES,
+    ADDRESSES,
+    st.none() | TOKENS,
+    st.none() | st.integers(0, LEASE_MAX),
+)
+GOOD = {"name": "bob", "ip": "10.0.0.5", "port": 50000}
+
+
+def body(**changes: object) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+class RoundTripTests(SynchronousTestCase):
+    """What one side writes, the other reads."""
+
+    @settings(deadline=None)
+    @given(REGISTRATIONS)
+    def test_registration(self, registration: Registration) -> None:
+        """Every legal registration survives."""
+        self.assertEqual(parse_registration(registration.to_json()), registration)
+
+    @settings(deadline=None)
+    @given(ADDRESSES)
+    def test_address(self, address: PeerAddress) -> None:
+        """Every legal address survives."""
+        self.assertEqual(parse_address(address.to_json()), address)
+
+    @settings(deadline=None)
+    @given(st.lists(NAMES))
+    def test_names(self, names: list[str]) -> None:
+        """Every list of legal names survives."""
+        self.assertEqual(parse_names(json.dumps(names).encode()), names)
+
+    def test_original(self) -> None:
+        """The very bytes of an original's request are read."""
+        self.assertEqual(
+            parse_registration(b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'),
+            Registration("bob", PeerAddress("10.0.0.5", 50000)),
+        )
+
+    def test_unknown_keys(self) -> None:
+        """A later version may say more."""
+        self.assertEqual(parse_registration(body(colour="red")).name, "bob")
+
+
+class StrictnessTests(SynchronousTestCase):
+    """Anything else is a `RemoteProtocolError`."""
+
+    def test_wrong_values(self) -> None:
+        """Types are exact, and ranges are kept."""
+        wrong: dict[str, tuple[object, ...]] = {
+            "name": (None, 5, "", "Bob", "list", "a" * 33, "b\u00f6b", "a\n", "\ud800"),
+            "ip": (None, 1, "", "::1", "1.2.3", "1.2.3.04", "1.2.3.4 ", "\u0661.2.3.4"),
+            "port": (None, True, 0, -1, 65536, 80.0, "80", [80], 10**400),
+            "token": (5, "", "short", "x" * 129, "a b" * 9, "\u00e9" * 20, "x" * 16 + "\n"),
+            "lease": (-1, True, 1.5, "90", LEASE_MAX + 1),
+        }
+        for key, values in wrong.items():
+            for value in values:
+                with self.assertRaises(RemoteProtocolError, msg=f"{key}: {value!r:.50}"):
+                    parse_registration(body(**{key: value}))
+
+    def test_missing(self) -> None:
+        """Name, ip and port must be there."""
+        for key in GOOD:
+            with self.assertRaises(RemoteProtocolError):
+                parse_registration(json.dumps({k: v for k, v in GOOD.items() if k != key}).encode())
+
+    def test_wrong_json(self) -> None:
+        """Not JSON, not UTF-8, not an object, a key twice, NaN, far too deep, far too long."""
+        for wrong in (
+            b"",
+            b"{",
+            b"null",
+            b"[]",
+            b'"bob"',
+            b"\xff\xfe",
+            body().decode().encode("utf-16"),
+            b"\xef\xbb\xbf" + body(),
+            body()[:-1] + b', "port": 50001}',
+            body()[:-1] + b', "x": NaN}',
+            body()[:-1] + b', "x": -Infinity}',
+            b"[" * 16_000,
+            b'{"a":' * 3_000,
+            body()[:-1] + b', "x": ' + b"9" * 10_000 + b"}",
+        ):
+            for parse in (parse_registration, parse_address):
+                with self.assertRaises(RemoteProtocolError, msg=repr(wrong[:40])):
+                    parse(wrong)
+
+    def test_wrong_names(self) -> None:
+        """A list holds legal names and nothing else."""
+        for wrong in (b"", b"{}", b'["bob", 5]', b'["\\u001b[2J"]', b'["list"]', b"[" * 16_000):
+            with self.assertRaises(RemoteProtocolError, msg=repr(wrong[:40])):
+                parse_names(wrong)
+
+    @settings(deadline=None)
+    @given(st.binary() | st.text().map(str.encode))
+    def test_any_bytes(self, data: bytes) -> None:
+        """Any bytes give a value or that one error."""
+        for parse in (parse_registration, parse_address, parse_names):
+            try:
+                parse(data)
+            except RemoteProtocolError:
+                continue
+
+    @settings(deadline=None)
+    @given(
+        st.dictionaries(
+            st.sampled_from(["name", "ip", "port", "token", "lease"]),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                lambda inner: st.lists(inner, max_size=3),
+            ),
+        )
+    )
+    def test_any_fields(self, fields: dict[str, object]) -> None:
+        """Any JSON object gives a value or that one error."""
+        try:
+            parse_registration(json.dumps(fields).encode())
+        except RemoteProtocolError:
+            return
