@@ -1,0 +1,79 @@
+"""What a verb says: sentences and tables for people, or one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from colorama import Fore
+from rich.table import Table
+from rich.text import Text
+
+from p2pshare.errors import P2pshareError
+from p2pshare.ui.progress import ProgressView
+from p2pshare.ui.terminal import Terminal
+
+
+class Output:
+    """Where a verb writes to.
+
+    Args:
+        stdout: results go here.
+        stderr: progress, and errors for people, go here.
+        json: write events instead of sentences and tables, errors too, all to stdout.
+        quiet: write no sentences and no progress; results and errors remain.
+    """
+
+    def __init__(
+        self, stdout: Terminal, stderr: Terminal, *, json: bool = False, quiet: bool = False
+    ) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._json = json
+        self._quiet = quiet
+
+    def line(self, text: str, colour: str = "") -> None:
+        """Say something to people; `colour` is one of colorama's codes."""
+        if not self._json and not self._quiet:
+            self._stdout.write_line(text, colour)
+
+    def event(self, kind: str, /, **fields: object) -> None:
+        """Tell programs that something happened, as `{"event": kind, …}`; paths become text."""
+        if self._json:
+            self._stdout.write_line(json.dumps({"event": kind, **fields}, default=str))
+
+    def error(self, error: P2pshareError) -> None:
+        """Say what went wrong: to people on stderr, to programs as an event."""
+        self.event("error", kind=kind_of(error), message=str(error), exit_code=error.exit_code)
+        if not self._json:
+            self._stderr.write_line(f"p2pshare: {error}", Fore.RED)
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Show a result to people: in columns on a terminal, else bare, with tabs, for pipes."""
+        if self._json:
+            return
+        if not self._stdout.is_tty:
+            for row in rows:
+                self._stdout.stream.write("\t".join(map(self._stdout.shown, row)) + "\n")
+            self._stdout.stream.flush()
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in header:
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(self._stdout.shown(cell)) for cell in row))
+        self._stdout.console().print(table)
+
+    def progress(
+        self, title: str, unit: str, total: int | None, clock_seconds: Callable[[], float]
+    ) -> ProgressView:
+        """A view of one transfer, which shows nothing where nobody wants to see it."""
+        return ProgressView(
+            self._stderr, title, unit, total, clock_seconds, silent=self._json or self._quiet
+        )
+
+
+def kind_of(error: P2pshareError) -> str:
+    """The stable name of an error for programs, such as `name_taken`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

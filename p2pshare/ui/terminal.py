@@ -1,0 +1,140 @@
+"""What a terminal can do, and how text from outside is kept from making it do more."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, TextIO
+
+from colorama import Style
+from rich.console import Console
+
+from p2pshare.pictures.preview import Colours
+
+COLUMNS = 80  # where nobody knows
+LINES = 24  # where nobody knows
+
+# Control, format (bidirectional marks among them), surrogate, private and unassigned characters,
+# and the separators of lines and paragraphs.
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_COLOUR_SYSTEMS = {
+    Colours.BASIC: "standard",
+    Colours.INDEXED: "256",
+    Colours.TRUE: "truecolor",
+}
+
+
+def display(text: str) -> str:
+    """Text for a terminal: what it would obey or hide is shown as an escape such as `\\x1b` instead."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character if unicodedata.category(character) not in _ESCAPED else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """A stream that a user may be looking at."""
+
+    stream: TextIO
+    is_tty: bool
+    redraws: bool
+    """Whether the cursor can be moved, so that a line can be drawn again."""
+    colours: Colours
+    encoding: str
+
+    @classmethod
+    def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
+        """Look at a stream and at NO_COLOR, CLICOLOR_FORCE, COLORTERM and TERM."""
+        is_tty = stream.isatty()
+        return cls(
+            stream=stream,
+            is_tty=is_tty,
+            redraws=is_tty and environ.get("TERM", "") not in ("", "dumb", "unknown"),
+            colours=_colours(is_tty, environ),
+            encoding=stream.encoding or "ascii",
+        )
+
+    @property
+    def unicode(self) -> bool:
+        """Whether every character can be written."""
+        return codecs.lookup(self.encoding).name.startswith("utf")
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether a picture can be drawn in character cells."""
+        return self.redraws and self.unicode and self.colours >= Colours.INDEXED
+
+    @property
+    def columns(self) -> int:
+        """How wide it is now; its user may change that at any time."""
+        return self._size()[0]
+
+    @property
+    def lines(self) -> int:
+        """How high it is now."""
+        return self._size()[1]
+
+    def shown(self, text: str) -> str:
+        """`text` on one line, in characters that the stream can write and that move nothing."""
+        encoded = display(text).encode(self.encoding, "backslashreplace")
+        return encoded.decode(self.encoding)
+
+    def write_line(self, text: str, colour: str = "") -> None:
+        """Write one line, whatever `text` holds.
+
+        Args:
+            text: it may come from anywhere.
+            colour: one of colorama's `Fore` or `Style` codes; left out where there are no colours.
+        """
+        shown = self.shown(text)
+        if colour and self.colours:
+            shown = f"{colour}{shown}{Style.RESET_ALL}"
+        self.stream.write(f"{shown}\n")
+        self.stream.flush()
+
+    def console(self) -> Console:
+        """A console of rich that does here what we found can be done, and asks nothing of its own."""
+        return Console(
+            file=self.stream,
+            width=self.columns,
+            height=self.lines,
+            force_terminal=self.redraws,
+            force_interactive=self.redraws,
+            color_system=_COLOUR_SYSTEMS.get(self.colours),  # type: ignore[arg-type]
+            no_color=not self.colours,
+            legacy_windows=False,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            _environ={},
+        )
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            size = os.get_terminal_size(self.stream.fileno())
+        except (OSError, ValueError):
+            return COLUMNS, LINES
+        return size.columns or COLUMNS, size.lines or LINES
+
+
+def _colours(is_tty: bool, environ: Mapping[str, str]) -> Colours:
+    term = environ.get("TERM", "")
+    forced = environ.get("CLICOLOR_FORCE", "0") not in ("", "0")
+    if environ.get("NO_COLOR") or not (forced or (is_tty and term not in ("", "dumb", "unknown"))):
+        return Colours.NONE
+    if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") or term.endswith("-direct"):
+        return Colours.TRUE
+    return Colours.INDEXED if "256" in term else Colours.BASIC
