@@ -67,7 +67,8 @@ def read_picture(
         reason = f"it has more than {pixel_limit} pixels."
         raise PictureUnreadable(path=name, reason=reason) from error
     except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
-        raise PictureUnreadable(path=name, reason="it is damaged or cut short.") from error
+        reason = getattr(error, "strerror", None) or "it is damaged or cut short"
+        raise PictureUnreadable(path=name, reason=f"{reason}.") from error
     # The image is closed by now: of two whole copies, at most one is Pillow's.
     return np.ascontiguousarray(_UPRIGHT.get(orientation, _as_it_is)(pixels))
 

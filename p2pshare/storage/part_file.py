@@ -46,6 +46,7 @@ class PartFile(AbstractContextManager["PartFile"]):
         self._name = name
         self._folder_fd = folder_fd
         self._fd = fd
+        self._hidden_name = hidden_name
         self._owned_name: str | None = hidden_name  # what a failure has to remove
         self._open = True
 
@@ -148,6 +149,8 @@ class PartFile(AbstractContextManager["PartFile"]):
 
     @contextmanager
     def _cleaning_up(self) -> Iterator[None]:
+        if not self._open:  # its descriptors may be another file's by now
+            raise ValueError("the file is committed or discarded already")
         try:
             yield
         except OSError as error:
@@ -159,7 +162,6 @@ class PartFile(AbstractContextManager["PartFile"]):
 
     def _replace(self) -> str:
         """Take the name from a regular file; a folder, a link or a device keeps it."""
-        hidden_name = self._hidden_name()
         with suppress(FileNotFoundError):
             there = os.stat(self._name, dir_fd=self._folder_fd, follow_symlinks=False)
             if not stat.S_ISREG(there.st_mode):
@@ -167,7 +169,7 @@ class PartFile(AbstractContextManager["PartFile"]):
                     path=self._folder / self._name,
                     reason="what has this name is not a plain file, and is not replaced",
                 )
-        os.rename(hidden_name, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        self._rename(self._name)
         self._owned_name = None
         return self._name
 
@@ -187,33 +189,30 @@ class PartFile(AbstractContextManager["PartFile"]):
 
     def _claim(self, candidate: str) -> None:
         """Move the hidden file to a name, atomically, or fail with `FileExistsError`."""
-        hidden_name = self._hidden_name()
-        folder = {"src_dir_fd": self._folder_fd, "dst_dir_fd": self._folder_fd}
         try:
-            os.link(hidden_name, candidate, follow_symlinks=False, **folder)
+            os.link(
+                self._hidden_name,
+                candidate,
+                src_dir_fd=self._folder_fd,
+                dst_dir_fd=self._folder_fd,
+                follow_symlinks=False,
+            )
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             # A disk without links (FAT, some network disks): the name is reserved by an empty file,
             # then replaced. Only a kill between these two lines can leave the empty file.
             os.close(os.open(candidate, _NEW_FILE, 0o600, dir_fd=self._folder_fd))
-            self._replace_reserved(hidden_name, candidate)
+            try:
+                self._rename(candidate)
+            except OSError:
+                os.unlink(candidate, dir_fd=self._folder_fd)
+                raise
         else:
-            os.unlink(hidden_name, dir_fd=self._folder_fd)
+            os.unlink(self._hidden_name, dir_fd=self._folder_fd)
 
-    def _replace_reserved(self, hidden_name: str, candidate: str) -> None:
-        try:
-            os.rename(
-                hidden_name, candidate, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd
-            )
-        except OSError:
-            os.unlink(candidate, dir_fd=self._folder_fd)
-            raise
-
-    def _hidden_name(self) -> str:
-        if self._owned_name is None:
-            raise ValueError("the file is committed already")
-        return self._owned_name
+    def _rename(self, name: str) -> None:
+        os.rename(self._hidden_name, name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
 
     def _sync_folder(self) -> None:
         try:

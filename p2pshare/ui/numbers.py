@@ -9,11 +9,11 @@ def size_text(size: float) -> str:
     """A number of bytes: `1 byte`, `512 bytes`, `1.5 KiB`, `3.0 GiB`."""
     if size < 1024:
         return f"{size:.0f} byte{'' if round(size) == 1 else 's'}"
-    for unit in _SIZE_UNITS:
+    power = 0
+    while size >= 1023.95 and power < len(_SIZE_UNITS):
         size /= 1024
-        if size < 1023.95 or unit == _SIZE_UNITS[-1]:
-            break
-    return f"{size:.1f} {unit}"
+        power += 1
+    return f"{size:.1f} {_SIZE_UNITS[power - 1]}"
 
 
 def count_text(count: float, unit: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import random
 import zlib
 from typing import Any
@@ -188,6 +190,16 @@ class UnreadableTests(SynchronousTestCase):
         """Any bytes at all are a picture or unreadable."""
         with self.assertRaises(PictureUnreadable):
             read_picture(io.BytesIO(magic + data))
+
+    def test_disk_error(self) -> None:
+        """A disk that fails is not called a damaged picture."""
+
+        class BadDisk(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with self.assertRaisesRegex(PictureUnreadable, os.strerror(errno.EIO)):
+            read_picture(BadDisk())
 
     def test_name(self) -> None:
         """The sentence names the picture."""

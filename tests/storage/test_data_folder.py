@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -64,6 +65,20 @@ class DataFolderTests(SynchronousTestCase):
         (self.path / f".{TOKEN_NAME}.new").write_bytes(b"half a sec")
         self.assertEqual(folder.token(), folder.token())
         self.assertEqual(sorted(os.listdir(self.path)), ["lock", TOKEN_NAME])
+
+    def test_disk_full(self) -> None:
+        """A full disk makes no half secret."""
+        folder = self.open()
+
+        def fsync(fd: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch = self.patch(os, "fsync", fsync)
+        with self.assertRaisesRegex(FolderUnusable, "the disk is full"):
+            folder.token()
+        self.assertFalse((self.path / TOKEN_NAME).exists())
+        patch.restore()
+        folder.token()
 
     def test_readable_by_others(self) -> None:
         """A secret that others may read is refused, and stays as it is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -54,6 +56,16 @@ class FolderLockTests(SynchronousTestCase):
         self.addCleanup(lock.release)
         (self.folder / LOCK_NAME).write_bytes(b"\x1b[2J\xff nonsense")
         with self.assertRaisesRegex(FolderInUse, r"\(unknown\)"):
+            FolderLock.take(self.folder)
+
+    def test_disk_without_locks(self) -> None:
+        """A disk that knows no locks is a clear error, not a start without one."""
+
+        def flock(fd: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        self.patch(fcntl, "flock", flock)
+        with self.assertRaisesRegex(FolderUnusable, os.strerror(errno.ENOLCK)):
             FolderLock.take(self.folder)
 
     def test_unusable(self) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,27 @@ class CommitTests(PartFileTestCase):
             part.write(b"ef")
             self.assertEqual(part.commit().read_bytes(), b"abcdef")
 
-    def test_commit_twice(self) -> None:
-        """A second commit is a mistake of ours and does no harm."""
+    def test_over_when_committed(self) -> None:
+        """A file that is committed takes no more, whoever has its descriptor by now."""
         with PartFile.create(self.folder, "a") as part:
+            part.write(b"whole")
             part.commit()
-            with self.assertRaises(CannotSave):
-                part.commit()
-        self.assertEqual(self.names(), ["a"])
+            with open(self.folder / "b", "wb"):
+                self.assertRaises(ValueError, part.commit)
+                self.assertRaises(ValueError, part.write, b"x")
+        self.assertEqual(self.names(), ["a", "b"])
+        self.assertEqual((self.folder / "a").read_bytes(), b"whole")
+        self.assertEqual((self.folder / "b").read_bytes(), b"")
+
+    def test_many_at_once(self) -> None:
+        """Of many that want one name at the same time, each gets its own, and all are whole."""
+        with ThreadPoolExecutor(8) as threads:
+            paths = list(threads.map(self.save, [b"%d" % number for number in range(24)]))
+        self.assertEqual(len(set(paths)), 24)
+        self.assertEqual(
+            [path.read_bytes() for path in paths], [b"%d" % number for number in range(24)]
+        )
+        self.assertEqual(len(self.names()), 24)
 
 
 class OverwriteTests(PartFileTestCase):
@@ -251,6 +266,13 @@ class FailureTests(PartFileTestCase):
         for name, sentence in (("gone", "no such file or folder"), ("file", "not a folder")):
             with self.assertRaisesRegex(CannotSave, sentence):
                 PartFile.create(self.folder / name, "alice.png")
+
+    def test_hidden_name_taken(self) -> None:
+        """A hidden file that is there already, for whatever reason, is not touched."""
+        with PartFile.create(self.folder, "a", random_part=lambda: "same"):
+            with self.assertRaisesRegex(CannotSave, "something else has this name"):
+                PartFile.create(self.folder, "a", random_part=lambda: "same")
+            self.assertEqual(len(self.names()), 1)
 
     def test_name_too_long(self) -> None:
         """A name that the file system does not take is a clear error, at the commit."""

@@ -1,0 +1,69 @@
+"""`p2pshare.storage.part_file` under real kills and on a real full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+KILLS = 12
+SIZE = 256 * 1024  # bytes of each file
+
+WRITER = f"""
+import pathlib, sys
+from p2pshare.storage.part_file import PartFile
+while True:
+    for overwrite in (False, True):
+        with PartFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
+            part.write(bytes({SIZE}))
+            part.commit(overwrite=overwrite)
+    print("saved", flush=True)
+"""
+
+LIMITED = """
+import pathlib, resource, sys
+from p2pshare.errors import CannotSave
+from p2pshare.storage.part_file import PartFile
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with PartFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
+        part.write(bytes(100_001))
+        part.commit()
+except CannotSave as error:
+    print(error)
+"""
+
+
+class KilledTests(SynchronousTestCase):
+    def test_whole_or_absent(self) -> None:
+        """Whenever the process is killed, each file under a final name is whole."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for kill in range(KILLS):
+            command = [sys.executable, "-c", WRITER, str(folder)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+                assert writer.stdout is not None
+                for _ in range(1 + kill % 3):
+                    writer.stdout.readline()
+                writer.kill()
+        names = os.listdir(folder)
+        self.assertIn("alice.bin", names)
+        for name in names:
+            if name.startswith("."):
+                self.assertRegex(name, r"^\.alice\.bin\.p2pshare-[0-9a-f]{8}\.part$")
+            else:
+                self.assertEqual((folder / name).stat().st_size, SIZE, name)
+
+
+class LimitTests(SynchronousTestCase):
+    def test_file_size_limit(self) -> None:
+        """What the system really refuses is a sentence, and leaves nothing."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        command = [sys.executable, "-c", LIMITED, str(folder)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        self.assertIn("alice.bin cannot be written: the file is larger than", said.stdout)
+        self.assertEqual(os.listdir(folder), [])
