@@ -22,7 +22,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import CannotStart
@@ -164,6 +164,7 @@ class RedisProcess(Service):
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
+            "loglevel": "warning",
         }
         launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self._binary]
         settings = chain.from_iterable((f"--{key}", value) for key, value in options.items())
@@ -229,8 +230,7 @@ class _Child(ProcessProtocol):
             line = each.decode("utf-8", "replace").strip()
             if line:
                 self._last_line = line
-                level = LogLevel.warn if " # " in line else LogLevel.info
-                self._log.emit(level, "Redis: {line}", line=line)
+                self._log.info("Redis: {line}", line=line)
 
     errReceived = outReceived
 

@@ -80,17 +80,13 @@ class RegistryService(MultiService):
 
     def privilegedStartService(self) -> None:
         """Take the folder and the ports."""
-        try:
-            self._lock = lock_folder(self._folder)
-            for description, endpoint in self._endpoints:
-                self._listen(description, endpoint)
-        except P2pshareError as error:
-            self._log.critical("{error!s}", error=error)
-            raise SystemExit(f"p2pregistry: {error}") from error
+        self._take_folder_and_ports()
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Start Redis if it is ours, and the store."""
+        if self._lock is None:  # `twist` knows no privileged start
+            self._take_folder_and_ports()
         super().startService()
         self._store.start()
         self._announcing = Deferred.fromCoroutine(self._announce())
@@ -108,6 +104,15 @@ class RegistryService(MultiService):
         await super().stopService()
         if self._lock is not None:
             self._lock.release()
+
+    def _take_folder_and_ports(self) -> None:
+        try:
+            self._lock = lock_folder(self._folder)
+            for description, endpoint in self._endpoints:
+                self._listen(description, endpoint)
+        except P2pshareError as error:
+            self._log.critical("{error!s}", error=error)
+            raise SystemExit(f"p2pregistry: {error}") from error
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []
@@ -129,6 +134,11 @@ class RegistryService(MultiService):
                 await deferLater(self._reactor, READY_INTERVAL)
         self._log.info(
             "the registry is ready on {addresses}, its names are kept in {kept_in}",
-            addresses=", ".join(str(port.getHost()) for port in self._ports),
+            addresses=", ".join(_shown(port.getHost()) for port in self._ports),
             kept_in=self._kept_in,
         )
+
+
+def _shown(address: Any) -> str:
+    host = getattr(address, "host", None)
+    return str(address) if host is None else f"{host}:{address.port}"
