@@ -115,6 +115,10 @@ class CannotStart(P2pshareError):
     """{what} cannot start: {reason}"""
 
 
+class PortUnusable(P2pshareError):
+    """Port {port} cannot be listened on ({reason}): choose another one."""
+
+
 class TransferFailed(P2pshareError):
     """{reason}"""
 

@@ -17,30 +17,11 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from p2pshare.core.addresses import Address, Outgoing
+from p2pshare.core.interface import Address, DatagramCore
 
 STEPS_MAX = 1_000_000  # of one `run`: a machine that is busy for ever is a defect, not a slow test
-
-
-class DatagramCore(Protocol):
-    """The surface of every core that speaks in datagrams; `now` is in seconds."""
-
-    def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
-        """Take in a datagram."""
-
-    def datagrams_to_send(self, now: float) -> Outgoing:
-        """Give out what is due."""
-
-    def get_timer(self) -> float | None:
-        """When there will be something due by time alone."""
-
-    def handle_timer(self, now: float) -> None:
-        """Do what has become due."""
-
-    def next_event(self) -> Any:
-        """What has happened, or None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
-from p2pshare.core.addresses import Address, Outgoing
 from p2pshare.core.asking import Asking, parse_answer
+from p2pshare.core.interface import Address, Outgoing
 from p2pshare.core.receiving import RowReceiver
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.classic import Kind, Size, Word, parse_size, parse_word
@@ -68,7 +68,12 @@ class RequestFailed:
     rows_received: int = 0
 
 
-RequestEvent = PictureAnnounced | PictureCompleted | RequestFailed
+@dataclass(frozen=True, slots=True)
+class RequestClosed:
+    """Nothing more is sent, and nothing more need be received: the socket can be closed."""
+
+
+RequestEvent = PictureAnnounced | PictureCompleted | RequestFailed | RequestClosed
 
 
 class _State(enum.Enum):
@@ -172,7 +177,7 @@ class PictureRequest:
         elif self._state is _State.EXPECTING:
             self._fail(Failure.NOTHING_CAME)
         else:
-            self._state = _State.CLOSED
+            self._close()
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer` and `datagrams_to_send` again; None once there is nothing more to do."""
@@ -243,9 +248,13 @@ class PictureRequest:
             self._deadline = now + LINGER_FOR
             self._events.append(PictureCompleted(rows, from_original=not self._from_ours))
 
-    def _fail(self, failure: Failure, size: Size | None = None) -> None:
+    def _close(self) -> None:
         self._state = _State.CLOSED
+        self._events.append(RequestClosed())
+
+    def _fail(self, failure: Failure, size: Size | None = None) -> None:
         received = 0
         if self._rows is not None:
             size, received = self._rows.size, self._rows.rows_received
         self._events.append(RequestFailed(failure, size, received))
+        self._close()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2pshare.core.addresses import Address, Outgoing
+from p2pshare.core.interface import Address, Outgoing
 from p2pshare.core.pacing import Pace, RatePace, WindowPace
 from p2pshare.core.rtt import RttEstimator
 from p2pshare.errors import RemoteProtocolError

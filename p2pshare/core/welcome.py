@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from p2pshare.core.addresses import Address, Outgoing
+from p2pshare.core.interface import Address, Outgoing
 from p2pshare.wire.classic import REQUEST_WORDS, Kind, Word, parse_word
 
 TRANSFERS_MAX = 64  # at once

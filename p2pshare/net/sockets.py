@@ -1,0 +1,102 @@
+"""UDP sockets as picture transfers need them, and the local address that leads to another machine."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import random
+import socket
+from typing import cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorCore,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUDP,
+)
+from twisted.internet.protocol import DatagramProtocol
+
+from p2pshare.wire.classic import DATAGRAM_MAX
+
+RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
+SEND_BUFFER = 1024 * 1024  # bytes asked for
+WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
+PORT_TRIES = 50
+
+
+class IPeerReactor(
+    IReactorCore,
+    IReactorTime,
+    IReactorTCP,
+    IReactorUDP,
+    IReactorThreads,
+    IReactorPluggableNameResolver,
+):
+    """All that a peer needs of a reactor."""
+
+
+def listen_udp(
+    reactor: IReactorUDP, port: int, protocol: DatagramProtocol, interface: str
+) -> IListeningPort:
+    """Bind a UDP socket that takes datagrams of any size, with room for many.
+
+    Raises:
+        CannotListenError: the port is in use, or not ours to use.
+    """
+    listening = reactor.listenUDP(port, protocol, interface, maxPacketSize=DATAGRAM_MAX + 1)
+    bound = cast("socket.socket", listening.getHandle())  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError):
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return listening
+
+
+def listen_welcome(
+    reactor: IReactorUDP,
+    port: int,
+    protocol: DatagramProtocol,
+    interface: str,
+    rng: random.Random,
+) -> IListeningPort:
+    """Bind the welcome port: `port`, or one of the dynamic ports at random if it is 0.
+
+    Raises:
+        CannotListenError: the port, or every port that was tried, is in use.
+    """
+    if port:
+        return listen_udp(reactor, port, protocol, interface)
+    for _ in range(PORT_TRIES - 1):
+        with contextlib.suppress(CannotListenError):
+            return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
+    return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
+
+
+def local_address_towards(reactor: IReactorUDP, ip: str, port: int = 9) -> str:
+    """The address of this machine from which `ip` is reached, by the routing table: nothing is sent.
+
+    Raises:
+        OSError: there is no route.
+    """
+    probe = DatagramProtocol()
+    probe.noisy = False
+    listening = reactor.listenUDP(0, probe, "", 1)
+    try:
+        assert probe.transport is not None
+        probe.transport.connect(ip, port)
+        return str(cast("IPv4Address", listening.getHost()).host)
+    finally:
+        listening.stopListening()
+
+
+def interface_for(address: str) -> str:
+    """Where to listen so as to be reached at `address`: a loopback address only there, others everywhere.
+
+    A peer that is known under a loopback address is for this machine alone, so nobody else gets to
+    its ports. Otherwise the address may be a router's, or change, and cannot be bound.
+    """
+    return address if ipaddress.IPv4Address(address).is_loopback else "0.0.0.0"

@@ -1,0 +1,214 @@
+"""A text on its way over TCP: the sharer's end sends a file and closes, the requester's reads to the end of the stream.
+
+Files are read and written in the thread pool, some at a time, while the socket is busy with more. Memory is bounded by
+a few chunks at either end, whatever the size of the text and however slow the other side or the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol as Interface
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IPullProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2pshare.errors import TextCutShort
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
+
+READ_SIZE = 1024 * 1024  # bytes read from the file at once
+WRITE_SIZE = 128 * 1024  # bytes given to the socket at once
+SAVE_SIZE = 1024 * 1024  # bytes received before they are written to the file
+UNSAVED_MAX = 4 * 1024 * 1024  # bytes received and not yet written before the sender has to wait
+STALL_MAX = 30.0  # seconds without a byte moved
+
+
+class ReadableFile(Interface):
+    """What a text is sent from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end. It may block."""
+
+
+class WritableFile(Interface):
+    """What a text is saved to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append all of `data`. It may block."""
+
+
+class _Transfer(Protocol, TimeoutMixin):
+    """What both ends share: one outcome, and a watch for silence."""
+
+    def __init__(self, reactor: IPeerReactor, stall_max: float) -> None:
+        self._reactor = reactor
+        self._stall_max = stall_max
+        self.moved = 0
+        """Bytes sent or received so far."""
+        self.done: Deferred[int] = Deferred(lambda _: self._abort())
+        """Fires with the number of bytes when all is sent, or received and written; cancel it to abort."""
+
+    @property
+    def _connection(self) -> Connection:
+        return cast("Connection", self.transport)
+
+    def callLater(self, delay: float, work: Callable[[], object]) -> IDelayedCall:
+        """Tell `TimeoutMixin` whose time it is."""
+        return self._reactor.callLater(delay, work)
+
+    def timeoutConnection(self) -> None:
+        """Nothing moved for too long."""
+        self._fail(Failure(TextCutShort(done=self.moved, reason="nothing moved for too long")))
+
+    def _abort(self) -> None:
+        self.setTimeout(None)
+        if self.connected:
+            self._connection.abortConnection()
+
+    def _fail(self, failure: Failure) -> None:
+        self._abort()
+        if not self.done.called:
+            self.done.errback(failure)
+
+    def _lost(self, reason: Failure) -> None:
+        self._fail(Failure(TextCutShort(done=self.moved, reason=reason.getErrorMessage())))
+
+
+@implementer(IPullProducer)
+class TextSender(_Transfer):
+    """Sends a file to whoever is connected, then closes."""
+
+    def __init__(
+        self, reactor: IPeerReactor, file: ReadableFile, *, stall_max: float = STALL_MAX
+    ) -> None:
+        """Send all of `file`, which the caller closes once `done` has fired."""
+        super().__init__(reactor, stall_max)
+        self._file = file
+        self._chunk = b""
+        self._offset = 0
+        self._reading = False
+        self._hungry = False
+        self._at_end = False
+
+    def connectionMade(self) -> None:
+        """Begin: the transport asks for the first bytes at once."""
+        self.setTimeout(self._stall_max)
+        self._connection.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """The transport has sent all that it got."""
+        self._hungry = True
+        self.resetTimeout()
+        self._feed()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `connectionLost` says why."""
+        self._hungry = False
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end, in order only if everything was sent and we closed."""
+        if self._at_end and reason.check(ConnectionDone):
+            self.setTimeout(None)
+            if not self.done.called:
+                self.done.callback(self.moved)
+        else:
+            self._lost(reason)
+
+    def _feed(self) -> None:
+        if self._offset < len(self._chunk):
+            piece = self._chunk[self._offset : self._offset + WRITE_SIZE]
+            self._offset += len(piece)
+            self.moved += len(piece)
+            self._hungry = False
+            self._connection.write(piece)
+        elif not self._reading:
+            self._reading = True
+            reading = run_in_thread(self._reactor, self._file.read, READ_SIZE)
+            reading.addCallbacks(self._have_read, self._fail)
+
+    def _have_read(self, chunk: bytes) -> None:
+        self._reading = False
+        self._chunk, self._offset = chunk, 0
+        if not self._hungry:
+            return
+        if chunk:
+            self._feed()
+        else:
+            self._at_end = True
+            self._connection.unregisterProducer()
+            self._connection.loseConnection()
+
+
+class TextReceiver(_Transfer):
+    """Writes all that comes to a file."""
+
+    def __init__(
+        self,
+        reactor: IPeerReactor,
+        file: WritableFile,
+        *,
+        stall_max: float = STALL_MAX,
+    ) -> None:
+        """Write all that comes to `file`, which the caller closes once `done` has fired."""
+        super().__init__(reactor, stall_max)
+        self._file = file
+        self._unsaved: list[bytes] = []
+        self._unsaved_size = 0
+        self._saving = False
+        self._paused = False
+        self._at_end = False
+
+    def connectionMade(self) -> None:
+        """Begin to wait for the first bytes."""
+        self.setTimeout(self._stall_max)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what came, and write it once there is enough of it."""
+        self.resetTimeout()
+        self._unsaved.append(data)
+        self._unsaved_size += len(data)
+        self.moved += len(data)
+        self._save_if_enough()
+        if self._unsaved_size >= UNSAVED_MAX and not self._paused:
+            self._paused = True
+            self.setTimeout(None)
+            self._connection.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end of the text, if the other side closed in order."""
+        self.setTimeout(None)
+        if reason.check(ConnectionDone):
+            self._at_end = True
+            self._save_if_enough()
+        else:
+            self._lost(reason)
+
+    def _save_if_enough(self) -> None:
+        if self._saving or self.done.called:
+            return
+        if self._unsaved and (self._at_end or self._unsaved_size >= SAVE_SIZE):
+            pieces, self._unsaved, self._unsaved_size = self._unsaved, [], 0
+            self._saving = True
+            saving = run_in_thread(self._reactor, self._save, pieces)
+            saving.addCallbacks(self._saved, self._fail)
+        elif self._at_end:
+            self.done.callback(self.moved)
+
+    def _save(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._file.write(piece)
+
+    def _saved(self, _: None) -> None:
+        self._saving = False
+        if self._paused and not self._at_end:
+            self._paused = False
+            self.setTimeout(self._stall_max)
+            self._connection.resumeProducing()
+        self._save_if_enough()

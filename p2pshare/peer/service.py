@@ -1,0 +1,184 @@
+"""A running peer: it is registered, and serves what it shares."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import DNSLookupError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import HTTPConnectionPool
+
+from p2pshare.errors import LocalProtocolError, P2pshareError, RegistryUnreachable
+from p2pshare.net.sockets import IPeerReactor, interface_for, local_address_towards
+from p2pshare.peer.registration import NameKeeper
+from p2pshare.peer.sharing import Served, Sharer
+from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.storage.data_folder import DataFolder, default_peer_folder
+from p2pshare.storage.settings import Settings
+from p2pshare.storage.share import Share
+from p2pshare.wire.registration import PeerAddress
+
+
+class PeerService(Service):
+    """One user's peer.
+
+    Nothing that keeps it from running is raised: look at `ready` and `lost`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IPeerReactor,
+        rng: random.Random,
+        *,
+        user: str,
+        registry: str,
+        share: Share,
+        data: Path,
+        listen: int = 0,
+        address: str | None = None,
+        patient: bool = True,
+        on_served: Callable[[Served], object] = lambda _: None,
+    ) -> None:
+        """Make the peer of `user` in the registry at the URL `registry`.
+
+        Args:
+            reactor: what it runs on.
+            rng: draws the port and the jitter of waits.
+            user: a legal name.
+            registry: as `registry_url` returns it.
+            share: what it offers.
+            data: its folder, which it makes if need be, and locks for as long as it runs.
+            listen: the welcome port, or 0 for any.
+            address: the IPv4 address to register, or None for that from which the registry is reached.
+            patient: wait for a registry that is away at the start; otherwise that is an error.
+            on_served: hears of each transfer to somebody that is over.
+        """
+        self._reactor = reactor
+        self._rng = rng
+        self._user = user
+        self._registry = registry
+        self._data = data
+        self._listen = listen
+        self._address = address
+        self._patient = patient
+        self._welcome_port: int | None = None
+        self._running: Deferred[None] | None = None
+        agent, self._pool = pooled_agent(reactor)
+        self.client = RegistryClient(agent, registry, reactor)
+        """The registry, for whoever works with this peer."""
+        self._sharer = Sharer(reactor, share, rng, on_served=on_served)
+        self._folder: DataFolder | None = None
+        self._keeper: NameKeeper | None = None
+        self.ready: Deferred[PeerAddress] = Deferred()
+        """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
+        self.lost: Deferred[None] = Deferred()
+        """Fails with the `P2pshareError` that ended a peer which was ready."""
+
+    def startService(self) -> None:
+        """Take the data folder, and begin to listen and to register."""
+        super().startService()
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+
+    def stopService(self) -> Deferred[None]:
+        """Give the name up, end all transfers, close the port and the data folder."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _run(self) -> None:
+        self._folder = DataFolder.open(self._data, self._user)
+        keeper = self._keeper = NameKeeper(
+            self._reactor,
+            self.client,
+            self._rng,
+            self._user,
+            self._folder.token(),
+            self._find_address,
+        )
+        address = await (keeper.take_patiently() if self._patient else keeper.take())
+        self.ready.callback(address)
+        await keeper.keep()
+
+    def _ended(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        if not failure.check(P2pshareError):
+            self._log.failure("the peer failed", failure)
+            failure = Failure(LocalProtocolError(reason=failure.getErrorMessage()))
+        (self.lost if self.ready.called else self.ready).errback(failure)
+
+    async def _stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        await self._sharer.stop()
+        if self._keeper is not None:
+            await self._keeper.give_up()
+        await _emptied(self._pool)
+        if self._folder is not None:
+            self._folder.close()
+
+    async def _find_address(self) -> PeerAddress:
+        """Where this peer is reached; the first time, the welcome port is opened for that."""
+        ip = self._address or await self._address_towards_registry()
+        if self._welcome_port is None:
+            self._welcome_port = self._sharer.listen(self._listen, interface_for(ip))
+        return PeerAddress(ip, self._welcome_port)
+
+    async def _address_towards_registry(self) -> str:
+        url = urlsplit(self._registry)
+        try:
+            host = await self._reactor.resolve(url.hostname or "")
+            ip = local_address_towards(self._reactor, host, url.port or 80)
+            return str(ipaddress.IPv4Address(ip))
+        except (OSError, DNSLookupError) as error:
+            raise RegistryUnreachable(registry=self._registry, reason=str(error)) from error
+        except ValueError as error:
+            reason = "it has no IPv4 address, so say with --address where this peer is reached"
+            raise RegistryUnreachable(registry=self._registry, reason=reason) from error
+
+
+def peer_folder(settings: Settings, name: str) -> Path:
+    """The data folder of the peer of `name`."""
+    return (settings.data or default_peer_folder(settings.registry, name)).absolute()
+
+
+def peer_of(
+    settings: Settings,
+    name: str,
+    reactor: IPeerReactor,
+    rng: random.Random,
+    cwd: Path,
+    *,
+    patient: bool = True,
+    on_served: Callable[[Served], object] = lambda _: None,
+) -> PeerService:
+    """The peer of `name` as the settings say, with the `my_file.*` in `cwd` as its share by default.
+
+    Raises:
+        WrongUsage: what is to be shared is not there, or is nothing that can be.
+    """
+    return PeerService(
+        reactor,
+        rng,
+        user=name,
+        registry=settings.registry,
+        share=Share.of_paths(settings.share) if settings.share else Share.snapshot(cwd),
+        data=peer_folder(settings, name),
+        listen=settings.listen,
+        address=settings.address,
+        patient=patient,
+        on_served=on_served,
+    )
+
+
+async def _emptied(pool: HTTPConnectionPool) -> None:
+    await pool.closeCachedConnections()

@@ -1,0 +1,116 @@
+"""`twistd p2ppeer`: options, and how they become a service."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.peer.service import peer_folder, peer_of
+from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.settings import Settings, default_config_path
+
+PID_NAME = "peer.pid"
+
+
+class Options(usage.Options):
+    """The command line of `twistd p2ppeer`."""
+
+    synopsis = "--name NAME [options]"
+    longdesc = "Run a peer: it is registered under a name, and serves what it shares."
+    optParameters: ClassVar = [
+        ["name", None, None, 'the name to register: a-z, 0-9, ".", "_" and "-"'],
+        ["registry", None, None, "URL of the registry [default: http://127.0.0.1:8000]"],
+        ["listen", None, None, "UDP port for requests [default: any]"],
+        [
+            "address",
+            None,
+            None,
+            "IPv4 address to register [default: where the registry is reached from]",
+        ],
+        [
+            "data",
+            None,
+            None,
+            "folder for the peer's secret, lock and pid file [default: one per name]",
+        ],
+    ]
+    optFlags: ClassVar = [
+        ["classic", None, "speak the classic protocol; the only one so far, so it is always on"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["share"] = []
+        self["settings"] = Settings()
+
+    def opt_share(self, path: str) -> None:
+        """A folder with my_file.txt and my_file.jpg, or one such file; may be given several times.
+
+        [default: those my_file.* that are in the current folder at the start]
+        """
+        self["share"].append(path)
+
+    def postOptions(self) -> None:
+        """Judge the options, and keep twistd's pid file in the data folder."""
+        try:
+            settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
+            if settings.name is None:
+                raise WrongUsage(reason="--name is missing: say who you are.")
+            folder = peer_folder(settings, settings.name)
+            twistd = self.parent  # there is none in tests, and no pid file in `twist`
+            if twistd is not None and twistd.get("pidfile") == "twistd.pid":
+                with closing(DataFolder.open(folder, settings.name)):
+                    (folder / PID_NAME).unlink(missing_ok=True)  # of a peer that was killed
+                twistd["pidfile"] = str(folder / PID_NAME)
+        except P2pshareError as error:
+            raise _said(error) from error
+
+
+def makeService(options: Options) -> IService:
+    """Build the peer; what is wrong ends the process with a sentence and the exit code of its kind."""
+    from twisted.internet import reactor
+
+    settings = options["settings"]
+    try:
+        peer = peer_of(
+            settings, settings.name, cast(Any, reactor), random.SystemRandom(), Path.cwd()
+        )
+    except P2pshareError as error:
+        raise _said(error) from error
+    peer.ready.addErrback(_end_process, reactor)
+    peer.lost.addErrback(_end_process, reactor)
+    return peer
+
+
+def _said(error: P2pshareError) -> SystemExit:
+    sys.stderr.write(f"p2ppeer: {error}\n")
+    return SystemExit(error.exit_code)
+
+
+def _end_process(failure: Failure, reactor: Any) -> None:
+    """Stop the reactor, and end the process with the exit code of what went wrong.
+
+    twistd ends with 0 whatever happened, and offers no way to say otherwise.
+    """
+    failure.trap(P2pshareError)
+    error = cast(P2pshareError, failure.value)
+    Logger().critical("{error!s}", error=error)
+    atexit.register(_exit_now, error.exit_code)
+    reactor.callWhenRunning(reactor.stop)
+
+
+def _exit_now(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
