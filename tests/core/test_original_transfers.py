@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.addresses import Address, Outgoing
+from p2pshare.core.interface import Address, Outgoing
 from p2pshare.core.requesting import PictureCompleted, PictureRequest, RequestEvent, RequestFailed
 from p2pshare.core.sending import PictureSender, SenderEvent, TransferConfirmed
 from p2pshare.core.welcome import TransferRequested, Welcome

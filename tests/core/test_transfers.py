@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.addresses import Address
+from p2pshare.core.interface import Address
 from p2pshare.core.requesting import Failure
 from p2pshare.core.sending import TransferConfirmed
 from p2pshare.testing import Conditions, Fate
