@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    FileBodyProducer,
     HTTPConnectionPool,
     RequestGenerationFailed,
     ResponseDone,
@@ -22,7 +20,8 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 from p2pshare.errors import (
     BadSetting,
@@ -158,7 +157,7 @@ class RegistryClient:
             method,
             f"{self.url}/{path}".encode(),
             Headers({b"User-Agent": [b"p2pshare"]}),
-            None if body is None else FileBodyProducer(BytesIO(body)),
+            None if body is None else _Sent(body),
         )
         collected = _Body(limit)
         response.deliverBody(collected)
@@ -175,6 +174,29 @@ class RegistryClient:
 
     def _unreachable(self, reason: str) -> RegistryUnreachable:
         return RegistryUnreachable(registry=self.url, reason=reason.rstrip("."))
+
+
+@implementer(IBodyProducer)
+class _Sent:
+    """A body so short that it goes out at once. (Twisted's own producers want the global reactor.)"""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Send it."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """There is nothing to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nor to resume."""
+
+    def stopProducing(self) -> None:
+        """Nor to stop."""
 
 
 class _Body(Protocol):

@@ -199,17 +199,19 @@ class RedisNameStore:
         self._entry_grace = entry_grace
         self._redis: Any = None
         self._away = "it was not reached yet"
+        self._reached: Deferred[None] = Deferred()
         self._lost: Deferred[None] = Deferred()
         self._background: list[Deferred[None]] = []
         self._look_ups: dict[str, list[Deferred[PeerAddress | None]]] = {}
 
-    def start(self) -> None:
-        """Begin to connect, and to keep the index clean."""
+    def start(self) -> Deferred[None]:
+        """Begin to connect, and to keep the index clean; fires when Redis was reached."""
         self._redis = self._connect()
         for each in (self._watch(), self._sweep_now_and_then()):
             running = Deferred.fromCoroutine(each)
             running.addErrback(lambda failure: failure.trap(CancelledError) and None)
             self._background.append(running)
+        return self._reached
 
     async def stop(self) -> None:
         """Disconnect; calls under way fail."""
@@ -311,6 +313,8 @@ class RedisNameStore:
             self._away = ""
             self._lost = Deferred()
             self._log.info("Redis answers")
+            if not self._reached.called:
+                self._reached.callback(None)
             await self._lost
             self._log.warn("Redis is away: {reason}", reason=self._away)
 

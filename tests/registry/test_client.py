@@ -1,0 +1,219 @@
+"""What a peer asks of a registry, and what it makes of any answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from p2pshare.errors import (
+    BadSetting,
+    NameTaken,
+    NoSuchPeer,
+    P2pshareError,
+    RegistryUnavailable,
+    RegistryUnreachable,
+)
+from p2pshare.registry.client import RegistryClient, registry_url
+from p2pshare.wire.registration import PeerAddress, Registration
+
+URL = "http://registry.example:8000"
+BOB = Registration("bob", PeerAddress("10.0.0.5", 50000), "s" * 16, 90)
+
+
+class Canned(Resource):
+    """Says the same to everybody, and remembers what it was asked."""
+
+    isLeaf = True
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__()
+        self.status, self.body = status, body
+        self.asked: list[tuple[bytes, bytes, bytes]] = []
+
+    def render(self, request: Request) -> bytes:
+        assert request.content is not None
+        self.asked.append((request.method, request.uri, request.content.read()))
+        request.setResponseCode(self.status)
+        return self.body
+
+
+class Silent(Resource):
+    """Never answers."""
+
+    isLeaf = True
+
+    def render(self, request: Request) -> int:
+        return NOT_DONE_YET
+
+
+@implementer(IAgent)
+class Unreachable:
+    """Cannot connect."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+    ) -> Deferred[IResponse]:
+        return fail(self.error)
+
+
+class ClientTestCase(SynchronousTestCase):
+    """A client of a canned registry."""
+
+    def ask(self, status: int, body: bytes) -> tuple[RegistryClient, RequestTraversalAgent]:
+        self.canned = Canned(status, body)
+        agent = RequestTraversalAgent(self.canned)
+        return RegistryClient(agent, URL, Clock()), agent
+
+    def error_of(self, running: object) -> P2pshareError:
+        failure = self.failureResultOf(Deferred.fromCoroutine(running), P2pshareError)  # type: ignore[arg-type]
+        error = failure.value
+        assert isinstance(error, P2pshareError)
+        return error
+
+
+class RegistryClientTests(ClientTestCase):
+    """Answers as they should be."""
+
+    def test_register(self) -> None:
+        """The registration goes out as it is."""
+        client, _ = self.ask(200, b"")
+        self.successResultOf(Deferred.fromCoroutine(client.register(BOB)))
+        self.assertEqual(self.canned.asked, [(b"POST", b"/name", BOB.to_json())])
+
+    def test_taken(self) -> None:
+        """400 means that the name is taken."""
+        client, _ = self.ask(400, b"")
+        self.assertIsInstance(self.error_of(client.register(BOB)), NameTaken)
+
+    def test_look_up(self) -> None:
+        """An address, or nobody."""
+        client, _ = self.ask(200, BOB.address.to_json())
+        found = self.successResultOf(Deferred.fromCoroutine(client.look_up("bob")))
+        self.assertEqual(found, BOB.address)
+        self.assertEqual(self.canned.asked, [(b"GET", b"/user/bob", b"")])
+        client, _ = self.ask(400, b"")
+        self.assertIsInstance(self.error_of(client.look_up("bob")), NoSuchPeer)
+
+    def test_list(self) -> None:
+        """Every name."""
+        client, _ = self.ask(200, b'["alice", "bob"]')
+        names = self.successResultOf(Deferred.fromCoroutine(client.list_names()))
+        self.assertEqual(names, ["alice", "bob"])
+        self.assertEqual(self.canned.asked, [(b"GET", b"/list", b"")])
+
+
+class WrongAnswerTests(ClientTestCase):
+    """Everything else is one of two errors, with a sentence."""
+
+    def test_unavailable(self) -> None:
+        """503: try again."""
+        client, _ = self.ask(503, b"")
+        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+            self.assertIsInstance(self.error_of(running), RegistryUnavailable)
+
+    def test_other_statuses(self) -> None:
+        """What no registry says, is not from one."""
+        client, _ = self.ask(404, b"<html>")
+        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+            self.assertIn("HTTP 404", str(self.error_of(running)))
+
+    @settings(deadline=None)
+    @given(st.binary(), st.sampled_from([200, 204, 301, 400, 418, 500, 503]))
+    def test_any_body(self, body: bytes, status: int) -> None:
+        """Any answer is a value or an error with a sentence."""
+        client, _ = self.ask(status, body)
+        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+            done: list[object] = []
+            asked: Deferred[object] = Deferred.fromCoroutine(running)
+            asked.addErrback(lambda failure: failure.trap(P2pshareError))
+            asked.addBoth(done.append)
+            self.assertFalse(isinstance(done[0], Failure), done)
+
+    def test_too_long(self) -> None:
+        """A look-up's answer of a megabyte is not read to its end."""
+        client, agent = self.ask(200, b" " * 1_000_000)
+        looking = Deferred.fromCoroutine(client.look_up("bob"))
+        agent.flush()
+        self.failureResultOf(looking, RegistryUnreachable)
+
+    def test_silent(self) -> None:
+        """A registry that does not answer in time is unreachable."""
+        clock = Clock()
+        client = RegistryClient(RequestTraversalAgent(Silent()), URL, clock, timeout=5)
+        looking = Deferred.fromCoroutine(client.look_up("bob"))
+        clock.advance(4.9)
+        self.assertNoResult(looking)
+        clock.advance(0.2)
+        self.failureResultOf(looking, RegistryUnreachable)
+
+    def test_unreachable(self) -> None:
+        """Whatever keeps us from the registry is told."""
+        for error in (
+            ConnectionRefusedError(),
+            DNSLookupError(),
+            ResponseNeverReceived([Failure(ConnectionRefusedError())]),
+        ):
+            client = RegistryClient(Unreachable(error), URL, Clock())
+            self.assertIsInstance(self.error_of(client.look_up("bob")), RegistryUnreachable)
+
+
+class RegistryUrlTests(SynchronousTestCase):
+    """Addresses of registries as people write them."""
+
+    right: ClassVar = {
+        "http://127.0.0.1:8000": "http://127.0.0.1:8000",
+        "http://127.0.0.1:8000/": "http://127.0.0.1:8000",
+        "127.0.0.1:8000": "http://127.0.0.1:8000",
+        " localhost:8000 ": "http://localhost:8000",
+        "Registry.Example.org": "http://registry.example.org",
+        "http://h:80": "http://h",
+        "https://h:443/": "https://h",
+        "https://h:80": "https://h:80",
+        "http://[::1]:8000": "http://[::1]:8000",
+    }
+    wrong = (
+        "", "ftp://h", "http://", "http://h/path", "http://h?q", "http://h#f", "http://u:p@h",
+        "http://h:0", "http://h:65536", "http://h:x", "http://[::1", "h h", "h\x00", "-h", "bob@",
+    )  # fmt: skip
+
+    def test_right(self) -> None:
+        """Each has one canonical form, which stays as it is."""
+        for text, url in self.right.items():
+            self.assertEqual(registry_url(text), url)
+            self.assertEqual(registry_url(url), url)
+
+    def test_wrong(self) -> None:
+        """Others are refused with a sentence."""
+        for text in self.wrong:
+            with self.assertRaises(BadSetting, msg=text):
+                registry_url(text)
+
+    @settings(deadline=None)
+    @given(st.text())
+    def test_any_text(self, text: str) -> None:
+        """Any text is a URL or that one error."""
+        try:
+            registry_url(text)
+        except BadSetting:
+            return

@@ -1,0 +1,153 @@
+"""The store in a real Redis, there and away."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from p2pshare.errors import BadSetting, StoreUnavailable
+from p2pshare.registry.redis_store import RedisNameStore, connector
+from p2pshare.registry.store import Claim, Outcome
+from tests.registry.redis_server import RedisServer
+from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
+
+clock: Any = reactor
+
+
+class WithRedis(TestCase):
+    """A fresh store on a fresh Redis."""
+
+    entry_grace = 60.0
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.server = RedisServer()
+        self.addCleanup(self.server.stop)
+        self.server.start()
+        self.store = RedisNameStore(connector(self.server.url), clock, entry_grace=self.entry_grace)
+        self.store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
+        await self.wait_until_up()
+
+    async def wait_until_up(self) -> None:
+        while True:
+            try:
+                return await self.store.ping()
+            except StoreUnavailable:
+                await deferLater(clock, 0.02)
+
+    async def pass_time(self, seconds: float) -> None:
+        await deferLater(clock, seconds)
+
+
+class RedisNameStoreTests(WithRedis, NameStoreContract):  # type: ignore[misc]
+    """The real store keeps the contract."""
+
+    async def test_look_ups_of_one_turn(self) -> None:
+        """Look-ups that are asked together are each answered for themselves."""
+        await self.store.claim(Claim("bob", HERE, 60))
+        await self.store.claim(Claim("eve", THERE, 60))
+        found = await gatherResults(
+            [self.store.look_up(name) for name in ("eve", "nobody", "bob", "eve")]
+        )
+        self.assertEqual(found, [THERE, None, HERE, THERE])
+
+    async def test_unknown_script(self) -> None:
+        """A Redis that forgot our scripts is told them again."""
+        await self.store.claim(Claim("bob", HERE, 60))
+        other = connector(self.server.url)()
+        await other.script_flush()
+        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
+        await other.disconnect()
+
+    async def test_token_is_not_kept(self) -> None:
+        """What Redis holds for a name is its address, the proof, and nothing else."""
+        await self.store.claim(Claim("bob", HERE, 60, MINE))
+        other = connector(self.server.url)()
+        self.assertEqual(await other.get("p2p:{bob}:classic"), f"10.0.0.5 50000 {MINE}".encode())
+        self.assertTrue(0 < await other.execute_command("PTTL", "p2p:{bob}:classic") <= 60_000)
+        await other.disconnect()
+
+
+class SweepTests(WithRedis):
+    """The index is kept small, and never loses the living."""
+
+    entry_grace = 0.0
+
+    async def test_dead_leave_the_index(self) -> None:
+        """A name that died leaves the index at the next sweep; a live one stays, and is seen again."""
+        await self.store.claim(Claim("dead", HERE, 60, MINE))
+        await self.store.claim(Claim("dead", HERE, 0, MINE))
+        await self.store.claim(Claim("live", HERE, 60))
+        await self.pass_time(0.01)
+        await self.store.sweep()
+        other = connector(self.server.url)()
+        indexed = await other.execute_command("ZRANGE", "p2p:{index}:names", 0, -1)
+        checks = await other.execute_command("ZRANGE", "p2p:{index}:checks", 0, -1)
+        await other.disconnect()
+        self.assertEqual(indexed, [b"live"])
+        self.assertEqual(checks, [b"live"])
+        self.assertEqual((await self.store.page()).names, ["live"])
+
+    async def test_many(self) -> None:
+        """More dead than one step takes are all swept."""
+        for number in range(250):
+            await self.store.claim(Claim(f"n{number}", HERE, 60, MINE))
+            await self.store.claim(Claim(f"n{number}", HERE, 0, MINE))
+        await self.pass_time(0.01)
+        await self.store.sweep()
+        other = connector(self.server.url)()
+        self.assertEqual(await other.execute_command("ZCARD", "p2p:{index}:names"), 0)
+        await other.disconnect()
+
+
+class AwayTests(WithRedis):
+    """Redis goes away and comes back."""
+
+    async def expect_away(self) -> float:
+        started = time.monotonic()
+        for call in (
+            lambda: self.store.look_up("bob"),
+            lambda: self.store.claim(Claim("bob", HERE, 60)),
+            lambda: self.store.page(),
+            lambda: self.store.ping(),
+        ):
+            with self.assertRaises(StoreUnavailable):
+                await call()
+        return time.monotonic() - started
+
+    async def test_killed_and_back(self) -> None:
+        """Calls fail soon, then at once; when Redis is back, so is the store."""
+        self.server.kill()
+        self.assertLess(await self.expect_away(), 2.0)
+        self.assertLess(await self.expect_away(), 0.1)
+        self.server.start()
+        started = time.monotonic()
+        await self.wait_until_up()
+        self.assertLess(time.monotonic() - started, 1.5)
+        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+
+
+class ConnectorTests(SynchronousTestCase):
+    """URLs of a Redis."""
+
+    wrong: ClassVar = (
+        "", "localhost", "http://localhost", "redis://", "redis://h:port", "redis://h/one",
+        "unix://", "unix://host/path", "unix:///p?db=x", "redis://u:secret@h:99999",
+    )  # fmt: skip
+
+    def test_right(self) -> None:
+        """Each form is understood; nothing is connected to yet."""
+        for url in ("redis://h", "redis://u:p%40@h:1/2", "rediss://h", "unix:///a/b?db=1"):
+            self.assertTrue(callable(connector(url)))
+
+    def test_wrong(self) -> None:
+        """Everything else is refused, without showing a password."""
+        for url in self.wrong:
+            with self.assertRaises(BadSetting, msg=url) as caught:
+                connector(url)
+            self.assertNotIn("secret", str(caught.exception))

@@ -1,0 +1,366 @@
+"""HTTP for strangers: framing, limits, deadlines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.registry.requests import Limits, RegistryChannel, RegistrySite
+from p2pshare.registry.routes import Query, Reply, Routes
+from p2pshare.registry.store import MemoryNameStore
+
+HOST = b"Host: x\r\n\r\n"
+BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'
+
+
+class SlowRoutes(Routes):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryNameStore(Clock()))
+        self.asked: list[Deferred[Reply]] = []
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class NarrowTransport(StringTransport):
+    """Has had enough after every write, until it is drained."""
+
+    producer: Any
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.producer.pauseProducing()
+        self.producerState = "paused"
+
+    def drain(self) -> None:
+        self.producerState = "producing"
+        self.producer.resumeProducing()
+
+
+class Client:
+    """One connection to a site, in memory."""
+
+    def __init__(
+        self,
+        site: RegistrySite,
+        host: str = "10.9.9.9",
+        transport: type[StringTransport] = StringTransport,
+    ) -> None:
+        address = IPv4Address("TCP", host, 40000)
+        self.transport: Any = transport(peerAddress=address)
+        self.channel: RegistryChannel | None = site.buildProtocol(address)
+        if self.channel is not None:
+            self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """Deliver bytes and return what came back."""
+        assert self.channel is not None
+        self.transport.clear()
+        if not self.transport.disconnecting:
+            self.channel.dataReceived(data)
+        written: bytes = self.transport.value()
+        return written
+
+    def leave(self) -> None:
+        """Close, as the client."""
+        assert self.channel is not None
+        self.channel.connectionLost()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+
+class SiteTestCase(SynchronousTestCase):
+    """A site over a store in memory, and a clock."""
+
+    limits = Limits()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.site = self.make_site(Routes(MemoryNameStore(self.clock)))
+
+    def make_site(self, routes: Routes) -> RegistrySite:
+        site = RegistrySite(routes, self.clock, self.limits)
+        site.doStart()
+        self.addCleanup(site.doStop)
+        return site
+
+    def one(self, data: bytes) -> tuple[int, bytes, bool]:
+        """Status and body of the reply to one request, and whether the connection is over."""
+        client = Client(self.site)
+        head, _, body = client.send(data).partition(b"\r\n\r\n")
+        return int(head.split(b" ")[1]), body, client.closed
+
+
+class FramingTests(SiteTestCase):
+    """Requests of originals and of others."""
+
+    def test_original(self) -> None:
+        """Without a slash: `Connection: close`, a length, the end of the connection."""
+        client = Client(self.site)
+        post = b"POST name HTTP/1.1\r\nContent-Length: %d\r\n" % len(BODY)
+        reply = client.send(post + HOST + BODY)
+        self.assertEqual(
+            reply,
+            b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+            b"Content-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        self.assertTrue(client.closed)
+        self.assertEqual(
+            self.one(b"GET user/bob HTTP/1.1\r\n" + HOST),
+            (200, b'{"ip": "10.0.0.5", "port": 50000}', True),
+        )
+        self.assertEqual(self.one(b"GET list HTTP/1.1\r\n" + HOST), (200, b'["bob"]', True))
+        self.assertEqual(self.one(b"GET user/eve HTTP/1.1\r\n" + HOST), (400, b"", True))
+        self.assertEqual(self.one(b"GET nothing HTTP/1.1\r\n" + HOST), (404, b"", True))
+
+    def test_kept_alive(self) -> None:
+        """With a slash, one connection serves one request after the other, pipelined or not."""
+        client = Client(self.site)
+        request = b"GET /list HTTP/1.1\r\n" + HOST
+        for times in (1, 1, 5):
+            reply = client.send(request * times)
+            self.assertEqual(reply.count(b"HTTP/1.1 200 OK"), times)
+            self.assertEqual(reply.count(b"[]"), times)
+        self.assertFalse(client.closed)
+
+    def test_split_anywhere(self) -> None:
+        """However a request is cut, its reply is the same."""
+        request = b"POST /name HTTP/1.1\r\nContent-Length: %d\r\n" % len(BODY) + HOST + BODY
+        whole = Client(self.site).send(request)
+        for cut in range(1, len(request)):
+            client = Client(self.site)
+            self.assertEqual(client.send(request[:cut]) + client.send(request[cut:]), whole, cut)
+
+    def test_head(self) -> None:
+        """HEAD has GET's head and no body."""
+        self.assertEqual(self.one(b"HEAD /list HTTP/1.1\r\n" + HOST), (200, b"", False))
+        self.assertIn(
+            b"Content-Length: 2\r\n", Client(self.site).send(b"HEAD /list HTTP/1.1\r\n" + HOST)
+        )
+
+    def test_chunked(self) -> None:
+        """A chunked body is as good as another."""
+        head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+        self.assertEqual(self.one(head + chunks)[0], 200)
+
+    def test_query_is_ignored(self) -> None:
+        """What follows a question mark means nothing."""
+        self.assertEqual(self.one(b"GET /list?x=%ff&&& HTTP/1.1\r\n" + HOST)[:2], (200, b"[]"))
+
+    def test_http_1_0(self) -> None:
+        """An older client is served and let go."""
+        self.assertEqual(self.one(b"GET /list HTTP/1.0\r\n\r\n"), (200, b"[]", True))
+
+    def test_client_leaves_early(self) -> None:
+        """A reply for a client that has left goes nowhere."""
+        routes = SlowRoutes()
+        client = Client(self.make_site(routes))
+        client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        client.leave()
+        routes.asked[0].callback(Reply(200))
+        self.assertEqual(client.transport.value(), b"")
+
+
+class RefusalTests(SiteTestCase):
+    """What is wrong is a 4xx with an empty body, and the end of the connection."""
+
+    def test_refused(self) -> None:
+        """Bad framing, bad targets, bad heads."""
+        long = b"a" * 9000
+        for request, status in (
+            (b"nonsense\r\n", 400),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", 400),
+            (b"GET /list HTTP/2.0\r\n" + HOST, 400),
+            (b"GET http://x/list HTTP/1.1\r\n" + HOST, 400),
+            (b"GET /user/\xa1 HTTP/1.1\r\n" + HOST, 400),
+            (b"GET /user/a\x00b HTTP/1.1\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\n\r\n", 400),
+            (b"GET /list HTTP/1.1\r\nHost: y\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\nno colon\r\n" + HOST, 400),
+            (b"POST /name HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n" + HOST, 400),
+            (b"POST /name HTTP/1.1\r\nContent-Length: -1\r\n" + HOST, 400),
+            (
+                b"POST /name HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n"
+                + HOST,
+                400,
+            ),
+            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: gzip\r\n" + HOST, 400),
+            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"zz\r\n", 400),
+            (b"GET /" + long + b" HTTP/1.1\r\n" + HOST, 414),
+            (b"GET /list HTTP/1.1\r\nX: " + long + b"\r\n" + HOST, 431),
+            (b"GET /list HTTP/1.1\r\n" + b"X: y\r\n" * 600 + HOST, 400),
+            (b"POST /name HTTP/1.1\r\nContent-Length: 16385\r\n" + HOST, 413),
+            (b"POST /name HTTP/1.1\r\nContent-Length: 99999999999999999\r\n" + HOST, 413),
+        ):
+            self.assertEqual(self.one(request), (status, b"", True), request[:60])
+
+    def test_wrong_names(self) -> None:
+        """A name that is none is an ordinary 400; the connection goes on."""
+        for name in (b"a%2Fb", b"..", b"%00", b"b%C3%B6b", b"a" * 33):
+            self.assertEqual(
+                self.one(b"GET /user/" + name + b" HTTP/1.1\r\n" + HOST), (400, b"", False), name
+            )
+
+    def test_expectation_of_a_long_body(self) -> None:
+        """A client that asks first is told 413, and not to go on."""
+        reply = Client(self.site).send(
+            b"POST /name HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n" + HOST
+        )
+        self.assertTrue(reply.startswith(b"HTTP/1.1 413"))
+        self.assertNotIn(b"100 Continue", reply)
+
+    def test_long_chunked_body(self) -> None:
+        """A body of chunks is counted: 16 KiB are taken, one byte more is not."""
+        head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
+        full = head + b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+        self.assertEqual(self.one(full + b"0\r\n\r\n")[0], 400)  # it is no JSON
+        self.assertEqual(self.one(full + b"1\r\n \r\n0\r\n\r\n"), (413, b"", True))
+
+    def test_nothing_after_a_refusal(self) -> None:
+        """What follows what was refused is not taken for a request."""
+        client = Client(self.site)
+        reply = client.send(b"nonsense\r\nGET /list HTTP/1.1\r\n" + HOST)
+        self.assertEqual(reply.count(b"HTTP/1.1"), 1)
+
+    def test_nothing_after_an_original(self) -> None:
+        """Nor what follows a request that ends its connection."""
+        client = Client(self.site)
+        reply = client.send((b"GET list HTTP/1.1\r\n" + HOST) * 2)
+        self.assertEqual(reply.count(b"HTTP/1.1"), 1)
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.sampled_from(
+                b"GET |POST |/list|name| HTTP/1.1|\r\n|\n|Host: x|Content-Length: 5|"
+                b"Transfer-Encoding: chunked|: |\r\n\r\n|0|{}".split(b"|")
+            )
+            | st.binary(max_size=20)
+        )
+    )
+    def test_any_bytes(self, parts: list[bytes]) -> None:
+        """Whatever comes, what goes back is HTTP of ours, and nothing is raised or logged."""
+        client = Client(self.site)
+        for part in parts:
+            reply = client.send(part)
+            if reply:
+                self.assertRegex(reply, rb"\AHTTP/1\.1 (1|2|4)\d\d ")
+                self.assertNotIn(b"html", reply)
+        client.leave()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class DeadlineTests(SiteTestCase):
+    """No wait is for ever."""
+
+    def drip(self, client: Client, data: bytes, seconds: int) -> float:
+        """Send a byte a second; return after how many seconds the connection was given up."""
+        for second in range(seconds):
+            client.send(data[second : second + 1])
+            self.clock.advance(1)
+            if client.closed:
+                return second + 1
+        return float("inf")
+
+    def test_dripping_headers(self) -> None:
+        """10 s for the headers, however busily they drip; 408 says so."""
+        client = Client(self.site)
+        self.assertLessEqual(self.drip(client, b"GET /list HTTP/1.1\r\nX: " + b"y" * 99, 60), 11)
+        self.assertTrue(client.transport.value().startswith(b"HTTP/1.1 408"))
+
+    def test_dripping_body(self) -> None:
+        """20 s for all of it."""
+        client = Client(self.site)
+        client.send(b"POST /name HTTP/1.1\r\nContent-Length: 99\r\n" + HOST)
+        self.assertLessEqual(self.drip(client, b" " * 99, 60), 21)
+
+    def test_silence(self) -> None:
+        """A connection on which nothing was ever sent goes too."""
+        client = Client(self.site)
+        self.assertLessEqual(self.drip(client, b"", 60), 11)
+
+    def test_idle(self) -> None:
+        """Between requests there is a minute; each request starts anew."""
+        client = Client(self.site)
+        for _ in range(3):
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+            self.clock.pump([1] * 59)
+            self.assertFalse(client.closed)
+        self.clock.pump([1] * 2)
+        self.assertTrue(client.closed)
+
+    def test_not_taking_the_reply(self) -> None:
+        """Who does not read and does not close is cut off."""
+        client = Client(self.site)
+        client.send(b"GET list HTTP/1.1\r\n" + HOST)
+        self.assertFalse(client.transport.disconnected)
+        self.clock.pump([1] * 6)
+        self.assertTrue(client.transport.disconnected)
+
+    def test_reply_that_never_comes(self) -> None:
+        """Nor do we wait for ourselves for ever."""
+        client = Client(self.make_site(SlowRoutes()))
+        client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        self.clock.pump([1] * 61)
+        self.assertTrue(client.transport.disconnected)
+
+
+class NumberTests(SiteTestCase):
+    """No number grows without a bound."""
+
+    limits = Limits(
+        connections_max=5, connections_per_address_max=3, long_reply=10, long_replies_max=1
+    )
+
+    def test_connections(self) -> None:
+        """So many for one address, so many in all; one that ends makes room."""
+        ones = [Client(self.site, "10.0.0.1") for _ in range(4)]
+        self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
+        others = [Client(self.site, f"10.0.0.{n}") for n in range(2, 5)]
+        self.assertEqual([client.channel is None for client in others], [False] * 2 + [True])
+        ones[0].leave()
+        self.assertIsNotNone(Client(self.site, "10.0.0.1").channel)
+
+    def test_long_replies(self) -> None:
+        """A long reply waits for its client; while it does there is only one."""
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        slow, other = Client(site, transport=NarrowTransport), Client(site)
+        for client in (slow, other):
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        long = Reply(200, (b"a" * 10, b"b" * 10))
+        routes.asked[0].callback(long)
+        self.assertTrue(slow.transport.value().endswith(b"a" * 10))
+        routes.asked[1].callback(long)
+        self.assertTrue(other.transport.value().startswith(b"HTTP/1.1 503"))
+        while slow.transport.producerState == "paused":
+            slow.transport.drain()
+        self.assertTrue(slow.transport.value().endswith(b"a" * 10 + b"b" * 10))
+        other.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        routes.asked[2].callback(long)
+        self.assertTrue(other.transport.value().endswith(b"b" * 10))
+
+    def test_leaving_during_a_long_reply(self) -> None:
+        """A client that leaves makes room for another."""
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        slow, other = Client(site, transport=NarrowTransport), Client(site)
+        for client, number in ((slow, 0), (other, 1)):
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+            routes.asked[number].callback(Reply(200, (b"a" * 10, b"b" * 10)))
+            if client is slow:
+                slow.leave()
+        self.assertTrue(other.transport.value().endswith(b"b" * 10))

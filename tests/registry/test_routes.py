@@ -1,0 +1,187 @@
+"""What the registry answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.routes import Query, Reply, Routes
+from p2pshare.registry.store import Claim, MemoryNameStore, NamePage, Outcome
+from p2pshare.wire.registration import PeerAddress, Registration
+
+TOKEN = "s" * 32
+
+
+class BrokenStore:
+    """A store of which every call fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def claim(self, claim: Claim) -> Awaitable[Outcome]:
+        return fail(self.error)
+
+    def look_up(self, name: str) -> Deferred[PeerAddress | None]:
+        return fail(self.error)
+
+    def page(self, after: str = "", limit: int = 0) -> Awaitable[NamePage]:
+        return fail(self.error)
+
+    def ping(self) -> Awaitable[None]:
+        return fail(self.error)
+
+
+def post(registration: Registration, source: str = "10.9.9.9") -> Query:
+    return Query(b"POST", b"name", registration.to_json(), source)
+
+
+def get(path: bytes) -> Query:
+    return Query(b"GET", path, b"", "10.9.9.9")
+
+
+class RoutesTests(SynchronousTestCase):
+    """The routes over the store in memory."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryNameStore(self.clock)
+        self.routes = Routes(self.store, classic_lease=100)
+
+    def ask(self, query: Query) -> Reply:
+        return self.successResultOf(self.routes.answer(query))
+
+    def body(self, query: Query) -> object:
+        reply = self.ask(query)
+        self.assertEqual(reply.status, 200)
+        return json.loads(b"".join(reply.body))
+
+    def test_classic(self) -> None:
+        """A name is registered, looked up, listed, and taken for others."""
+        bob = Registration("bob", PeerAddress("10.0.0.5", 50000))
+        self.assertEqual(self.body(get(b"list")), [])
+        self.assertEqual(self.ask(get(b"user/bob")), Reply(400))
+        self.assertEqual(self.ask(post(bob)), Reply(200))
+        self.assertEqual(self.body(get(b"user/bob")), {"ip": "10.0.0.5", "port": 50000})
+        self.assertEqual(self.body(get(b"list")), ["bob"])
+        other = Registration("bob", PeerAddress("10.0.0.5", 50001))
+        self.assertEqual(self.ask(post(other)), Reply(400))
+
+    def test_leases(self) -> None:
+        """Who asks for no lease gets the registry's, others theirs."""
+        self.ask(post(Registration("bob", PeerAddress("10.0.0.5", 1))))
+        self.ask(post(Registration("eve", PeerAddress("10.0.0.5", 1), TOKEN, 10)))
+        self.clock.advance(11)
+        self.assertEqual(self.body(get(b"list")), ["bob"])
+        self.clock.advance(90)
+        self.assertEqual(self.body(get(b"list")), [])
+
+    def test_long_list(self) -> None:
+        """More names than a page are all listed."""
+        names = [f"n{number:05}" for number in range(2500)]
+        for name in names:
+            self.ask(post(Registration(name, PeerAddress("10.0.0.5", 1))))
+        self.assertEqual(self.body(get(b"list")), names)
+
+    def test_address_of_the_request(self) -> None:
+        """The source's address stands in for one that means nothing elsewhere, for ours only."""
+        for ip, token, source, kept in (
+            ("127.0.0.1", TOKEN, "10.9.9.9", "10.9.9.9"),
+            ("0.0.0.0", TOKEN, "10.9.9.9", "10.9.9.9"),
+            ("0.0.0.0", TOKEN, "::ffff:10.9.9.9", "10.9.9.9"),
+            ("127.0.0.1", TOKEN, "127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", TOKEN, "2001:db8::1", "127.0.0.1"),
+            ("127.0.0.1", TOKEN, "", "127.0.0.1"),
+            ("127.0.0.1", None, "10.9.9.9", "127.0.0.1"),
+            ("10.0.0.5", TOKEN, "10.9.9.9", "10.0.0.5"),
+        ):
+            routes = Routes(MemoryNameStore(self.clock))
+            registration = Registration("bob", PeerAddress(ip, 1), token)
+            self.successResultOf(routes.answer(post(registration, source)))
+            reply = self.successResultOf(routes.answer(get(b"user/bob")))
+            self.assertEqual(json.loads(b"".join(reply.body))["ip"], kept, (ip, token, source))
+
+    def test_bad_requests(self) -> None:
+        """A body that is none, an illegal name: 400 and nothing more."""
+        self.assertEqual(self.ask(Query(b"POST", b"name", b"{", "10.9.9.9")), Reply(400))
+        for name in (b"", b"Bob", b"a/b", b"a%2Fb", b"list", b"\xff", b"a" * 33):
+            self.assertEqual(self.ask(get(b"user/" + name)), Reply(400), name)
+
+    def test_unknown(self) -> None:
+        """There is nothing else, and no other method."""
+        for path in (b"", b"users", b"list/", b"name/bob", b"//list"):
+            self.assertEqual(self.ask(get(path)).status, 404, path)
+        for path, method, allowed in (
+            (b"list", b"POST", b"GET, HEAD"),
+            (b"user/bob", b"DELETE", b"GET, HEAD"),
+            (b"name", b"GET", b"POST"),
+            (b"healthz", b"BREW", b"GET, HEAD"),
+        ):
+            reply = self.ask(Query(method, path, b"", ""))
+            self.assertEqual((reply.status, dict(reply.headers)), (405, {b"Allow": allowed}))
+
+    def test_health(self) -> None:
+        """Alive and ready."""
+        self.assertEqual(self.ask(get(b"healthz")).status, 200)
+        self.assertEqual(self.ask(get(b"readyz")).status, 200)
+
+
+class BrokenStoreTests(SynchronousTestCase):
+    """Errors of the store as statuses."""
+
+    queries = (
+        get(b"list"),
+        get(b"user/bob"),
+        get(b"readyz"),
+        post(Registration("bob", PeerAddress("10.0.0.5", 1))),
+    )
+
+    def test_away(self) -> None:
+        """503 says when to come back; the process itself is well."""
+        routes = Routes(BrokenStore(StoreUnavailable(reason="gone")))
+        for query in self.queries:
+            reply = self.successResultOf(routes.answer(query))
+            self.assertEqual(reply.status, 503)
+            self.assertIn(b"Retry-After", dict(reply.headers))
+        self.assertEqual(self.successResultOf(routes.answer(get(b"healthz"))).status, 200)
+
+    def test_defect(self) -> None:
+        """A defect of ours is logged, and 500 tells nothing of it."""
+        routes = Routes(BrokenStore(ZeroDivisionError("secret")))
+        for query in self.queries:
+            reply = self.successResultOf(routes.answer(query))
+            self.assertEqual(reply.status, 500)
+            self.assertNotIn(b"secret", b"".join(reply.body))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(self.queries))
+
+
+class ListingTests(SynchronousTestCase):
+    """Lists are shared by those who ask at the same time."""
+
+    def test_who_asks_later_sees_more(self) -> None:
+        """One list is built at a time, and never given to who asked after it was begun."""
+
+        class SlowStore(MemoryNameStore):
+            asked: list[Deferred[NamePage]]
+
+            def page(self, after: str = "", limit: int = 0) -> Deferred[NamePage]:  # type: ignore[override]
+                self.asked.append(Deferred())
+                return self.asked[-1]
+
+        store = SlowStore(Clock())
+        store.asked = []
+        routes = Routes(store)
+        first = routes.answer(get(b"list"))
+        second, third = routes.answer(get(b"list")), routes.answer(get(b"list"))
+        self.assertEqual(len(store.asked), 1)
+        store.asked[0].callback(NamePage(["bob"], None))
+        self.assertEqual(b"".join(self.successResultOf(first).body), b'["bob"]')
+        self.assertNoResult(second)
+        self.assertEqual(len(store.asked), 2)
+        store.asked[1].callback(NamePage(["bob", "eve"], None))
+        for each in (second, third):
+            self.assertEqual(b"".join(self.successResultOf(each).body), b'["bob", "eve"]')

@@ -1,0 +1,39 @@
+"""The store in memory, and claims."""
+
+from __future__ import annotations
+
+import hashlib
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from p2pshare.registry.store import Claim, MemoryNameStore
+from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.store_contract import NameStoreContract
+
+
+class MemoryNameStoreTests(NameStoreContract, TestCase):
+    """The fake keeps the contract."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryNameStore(self.clock)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+class ClaimTests(SynchronousTestCase):
+    """A registration becomes a claim."""
+
+    def test_defaults(self) -> None:
+        """The registry's lease is for those who ask for none; no token, no proof."""
+        registration = Registration("bob", PeerAddress("10.0.0.5", 1))
+        self.assertEqual(Claim.of(registration, 60), Claim("bob", registration.address, 60, None))
+
+    def test_token(self) -> None:
+        """The store gets a digest of the token only, and a lease of 0 is no missing one."""
+        registration = Registration("bob", PeerAddress("10.0.0.5", 1), "s" * 16, 0)
+        claim = Claim.of(registration, 60)
+        self.assertEqual(claim.proof, hashlib.sha256(b"s" * 16).hexdigest())
+        self.assertEqual(claim.lease, 0)
