@@ -44,6 +44,8 @@ class RowReceiver:
         """Rows that are there."""
         self.repeated = 0
         """Rows that came although they were there."""
+        self.started = now
+        """Seconds: when the size became known."""
         self.last_new_row = now
         """Seconds: when the last new row came."""
         self._flat = self.pixels.reshape(size.height, 3 * size.width)

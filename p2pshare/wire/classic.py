@@ -25,6 +25,7 @@ ORIGINAL_ROW_PIXELS_MAX = (
     4096 - ROW_OVERHEAD
 ) // 3  # 1363: the original's receive call takes 4096 bytes
 PIXELS_MAX = 50_000_000  # width x height; a larger announcement is refused before memory is taken
+ROWS_MAX = 1_000_000  # height; each row costs some memory beside its pixels
 
 _SIZE = struct.Struct("!IIB")
 _ROW_WANTED = struct.Struct("!IB")
@@ -75,7 +76,7 @@ class Size:
         """Whether a picture of this size can be carried and is not larger than is taken."""
         return (
             0 < self.width <= ROW_PIXELS_MAX
-            and self.height > 0
+            and 0 < self.height <= ROWS_MAX
             and self.width * self.height <= PIXELS_MAX
         )
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.interface import Address, Outgoing
-from p2pshare.core.requesting import PictureCompleted, PictureRequest, RequestEvent, RequestFailed
+from p2pshare.core.requesting import (
+    PictureCompleted,
+    PictureRequest,
+    RequestClosed,
+    RequestEvent,
+    RequestFailed,
+)
 from p2pshare.core.sending import PictureSender, SenderEvent, TransferConfirmed
 from p2pshare.core.welcome import TransferRequested, Welcome
 from p2pshare.testing import Conditions, Fate, Rule, VirtualNetwork
@@ -136,7 +142,8 @@ class OurRequests:
         self.network.attach(("10.0.0.2", 7000 + self.attempts), request, self._request_event)
 
     def _request_event(self, event: RequestEvent) -> None:
-        self.events.append(event)
+        if not isinstance(event, RequestClosed):
+            self.events.append(event)
         if isinstance(event, RequestFailed) and self.attempts < 3:
             self._ask()
 
