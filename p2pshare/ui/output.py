@@ -38,6 +38,11 @@ class Output:
         if not self._json and not self._quiet:
             self._stdout.write_line(text, colour)
 
+    def remark(self, text: str) -> None:
+        """Say something to people that is no result, and so must not get into a pipe."""
+        if not self._json and not self._quiet:
+            self._stderr.write_line(text)
+
     def event(self, kind: str, /, **fields: object) -> None:
         """Tell programs that something happened, as `{"event": kind, …}`; paths become text."""
         if self._json:
@@ -49,8 +54,16 @@ class Output:
         if not self._json:
             self._stderr.write_line(f"p2pshare: {error}", Fore.RED)
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Show a result to people: in columns on a terminal, else bare, with tabs, for pipes."""
+    def table(
+        self, header: Sequence[str], rows: Iterable[Sequence[str]], own: str | None = None
+    ) -> None:
+        """Show a result to people: in columns on a terminal, else bare, with tabs, for pipes.
+
+        Args:
+            header: the titles of the columns, for a terminal.
+            rows: as many cells in each.
+            own: the first cell of the row that is the reader's own, which a terminal marks.
+        """
         if self._json:
             return
         if not self._stdout.is_tty:
@@ -61,8 +74,10 @@ class Output:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in header:
             table.add_column(title, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(self._stdout.shown(cell)) for cell in row))
+        for first, *others in rows:
+            cells = [f"{first} (you)" if first == own else first, *others]
+            style = "green" if first == own else None
+            table.add_row(*(Text(self._stdout.shown(cell)) for cell in cells), style=style)
         self._stdout.console().print(table)
 
     def progress(

@@ -1,0 +1,132 @@
+"""The command `p2pshare`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
+from p2pshare.ui.arguments import parse_arguments
+
+# What takes its time to import is imported where it is needed, so that --help is there at once.
+if TYPE_CHECKING:
+    from p2pshare.ui.invocation import Invocation
+    from p2pshare.ui.output import Output
+
+SIGINT_EXIT = 130
+SIGPIPE_EXIT = 141  # what a shell says of a program whose reader has left
+DEBUG_VARIABLE = "P2PSHARE_DEBUG"
+
+Verb = Callable[[], Coroutine[Any, Any, int]]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the command line says, and return the exit code."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        code = _obey(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # What is still in the buffer must not be complained about at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SIGPIPE_EXIT
+    except KeyboardInterrupt:  # before there was anything to stop
+        return SIGINT_EXIT
+
+
+def _obey(words: Sequence[str]) -> int:
+    try:
+        arguments = parse_arguments(words)
+    except WrongUsage as error:
+        _output(json="--json" in words, quiet=False).error(error)
+        return error.exit_code
+    output = _output(json=arguments.json, quiet=arguments.quiet)
+    try:
+        return _run(arguments, output)
+    except P2pshareError as error:
+        output.error(error)
+        return error.exit_code
+
+
+def _run(arguments: argparse.Namespace, output: Output) -> int:
+    """Run the verb on the reactor.
+
+    Raises:
+        P2pshareError: it could not be done.
+    """
+    from twisted.logger import Logger
+
+    from p2pshare.ui.running import Stopped, run_to_end
+
+    debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)
+    _begin_logging(debug)
+    from twisted.internet import reactor
+
+    verb, grace = _verb(arguments, _invocation(arguments, output, reactor))
+    try:
+        return run_to_end(cast(Any, reactor), verb, grace)
+    except Stopped as stopped:
+        output.remark("stopped")
+        return stopped.exit_code
+    except (P2pshareError, BrokenPipeError):
+        raise
+    except Exception as error:
+        Logger().failure("a defect of p2pshare")
+        details = f"{debug} has the details" if debug else "--debug FILE writes down the details"
+        reason = f"{type(error).__name__}: {error} ({details})"
+        raise LocalProtocolError(reason=reason) from error
+
+
+def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, float]:
+    """What is to be run, and how many seconds it has to put things in order after a signal."""
+    from p2pshare.ui import verbs
+    from p2pshare.ui.running import GRACE
+
+    if arguments.verb == "users":
+        return lambda: verbs.users(invocation), GRACE
+    assert arguments.verb == "get"
+    overwrite = arguments.force
+    return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
+
+
+def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> Invocation:
+    from p2pshare.storage.settings import Settings, default_config_path
+    from p2pshare.ui.invocation import Invocation
+
+    settings = Settings.load(vars(arguments), os.environ, default_config_path())
+    try:
+        cwd = Path.cwd()
+    except OSError as error:
+        raise WrongUsage(reason="The current folder is gone: change to another one.") from error
+    return Invocation(reactor, random.SystemRandom(), settings, output, cwd)
+
+
+def _output(*, json: bool, quiet: bool) -> Output:
+    from p2pshare.ui.output import Output
+    from p2pshare.ui.terminal import Terminal
+
+    stdout = Terminal.detect(sys.stdout, os.environ)
+    stderr = Terminal.detect(sys.stderr, os.environ)
+    return Output(stdout, stderr, json=json, quiet=quiet)
+
+
+def _begin_logging(debug: str | None) -> None:
+    """Keep the log off the terminal: it goes to the file `debug`, or nowhere."""
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from p2pshare.storage.reasons import plain_reason
+
+    observers = []
+    if debug:
+        try:
+            file = open(debug, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the end
+        except OSError as error:
+            raise CannotSave(path=debug, reason=f"{plain_reason(error)}.") from error
+        observers.append(textFileLogObserver(file))
+    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)

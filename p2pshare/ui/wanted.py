@@ -1,0 +1,93 @@
+"""What a user wants to get, and under which name: judged before anybody is asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Self
+
+from p2pshare.errors import WrongUsage
+from p2pshare.names import check_name
+from p2pshare.peer.fetching import Order
+from p2pshare.pictures.encoding import check_picture_name
+from p2pshare.storage.destination import resolve_destination, safe_name
+from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
+from p2pshare.wire.classic import Kind
+from p2pshare.wire.registration import PeerAddress
+
+FROM_YOURSELF = "You cannot get files from yourself."
+
+_SUFFIXES = {Kind.TEXT: ".txt", Kind.PICTURE: ".png"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file of one peer, and where it is to go."""
+
+    peer: str
+    kind: Kind
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, peer: str, kind: Kind, dest: str | None, cwd: Path) -> Self:
+        """Decide where a file goes; `dest` is as for `resolve_destination`.
+
+        Raises:
+            WrongUsage: it cannot go there, or not under this name.
+        """
+        default_name = safe_name(peer + _SUFFIXES[kind])
+        folder, name = resolve_destination(dest, default_name, cwd)
+        if kind is Kind.PICTURE:
+            name = check_picture_name(name)
+        return cls(peer, kind, folder, name)
+
+    def order(self, address: PeerAddress, *, overwrite: bool = False) -> Order:
+        """The order to a peer whose address is known now."""
+        return Order(self.peer, address, self.kind, self.folder, self.name, overwrite)
+
+
+def parse_wanted(words: Sequence[str], own_name: str | None, cwd: Path) -> list[Wanted]:
+    """Read `PEER:FILE… [DEST]`.
+
+    Raises:
+        WrongUsage: it cannot be understood, or not be done.
+    """
+    items, dest = list(words), None
+    if len(items) > 1 and not _is_item(items[-1]):
+        dest = items.pop()
+    wanted = [_parse_item(item) for item in items]
+    if any(peer == own_name for peer, _ in wanted):
+        raise WrongUsage(reason=FROM_YOURSELF)
+    if len(wanted) > 1 and dest is not None and not (cwd / dest).is_dir():
+        raise WrongUsage(
+            reason=f"{len(wanted)} files need a folder to go to, and {dest!r} is none: make it first."
+        )
+    return [Wanted.of(peer, kind, dest, cwd) for peer, kind in wanted]
+
+
+def _is_item(word: str) -> bool:
+    """Whether a word is meant as PEER:FILE; a path with a colon can be written with a slash before it."""
+    peer, colon, _ = word.partition(":")
+    return bool(colon) and "/" not in peer
+
+
+def _parse_item(word: str) -> tuple[str, Kind]:
+    peer, colon, file = word.partition(":")
+    if not colon:
+        raise WrongUsage(
+            reason=f"{word!r} does not say which file: write {word}:{SHARED_STEM}.txt for the text,"
+            f" or {word}:{SHARED_STEM}.jpg for the picture."
+        )
+    check_name(peer)
+    path = PurePath(file)
+    if str(path) == f"{SHARED_STEM}{path.suffix}":
+        if path.suffix.lower() in TEXT_SUFFIXES:
+            return peer, Kind.TEXT
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            return peer, Kind.PICTURE
+    raise WrongUsage(
+        reason=f"{file!r} cannot be got from {peer}: write {peer}:{SHARED_STEM}.txt for the text,"
+        f" or {peer}:{SHARED_STEM}.jpg for the picture, which is all that the classic protocol has."
+    )

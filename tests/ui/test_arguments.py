@@ -1,0 +1,111 @@
+"""Tests for `p2pshare.ui.arguments`."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare import __version__
+from p2pshare.errors import WrongUsage
+from p2pshare.ui.arguments import parse_arguments
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["users", "get", "demo", "--json", "--name", "--registry", "--share", "--", "-", "a:b"]
+    ),
+    st.text(max_size=8).filter(lambda word: not word.startswith(("-h", "--h", "--v"))),
+)
+
+
+class ParseTests(SynchronousTestCase):
+    def test_before_and_after_the_verb(self) -> None:
+        """Flags of every verb may stand on either side of it; the later one wins."""
+        for words in (
+            ["--name", "carol", "--json", "users"],
+            ["users", "--name", "carol", "--json"],
+            ["--name", "bob", "users", "--name", "carol", "--json"],
+            ["--name=carol", "users", "--json"],
+        ):
+            arguments = parse_arguments(words)
+            self.assertEqual(
+                (arguments.verb, arguments.name, arguments.json), ("users", "carol", True)
+            )
+            self.assertEqual(
+                (arguments.registry, arguments.data, arguments.quiet), (None,) * 2 + (False,)
+            )
+
+    def test_get(self) -> None:
+        """The words of `get` may stand before, behind and between its flags."""
+        for words in (
+            ["get", "--force", "alice:my_file.txt", "here"],
+            ["get", "alice:my_file.txt", "here", "--force"],
+            ["get", "alice:my_file.txt", "--force", "here"],
+            ["get", "--classic", "alice:my_file.txt", "--force", "here"],
+        ):
+            arguments = parse_arguments(words)
+            self.assertEqual(arguments.words, ["alice:my_file.txt", "here"])
+            self.assertTrue(arguments.force)
+
+    def test_dialog(self) -> None:
+        """Without a verb there are flags for what is shared."""
+        arguments = parse_arguments(["--share", "a", "--share", "b", "--listen", "7"])
+        self.assertIsNone(arguments.verb)
+        self.assertEqual((arguments.share, arguments.listen), (["a", "b"], "7"))
+
+    def test_wrong(self) -> None:
+        """What cannot be understood is one sentence that says what to type."""
+        for words, pattern in (
+            (["uesrs"], r"'uesrs' .*'users', 'get', 'demo'.*`p2pshare --help`"),
+            (["get"], r"PEER:FILE.*`p2pshare get --help`"),
+            (["users", "bob"], r"'bob' means nothing here.*--help"),
+            (["users", "--froce"], r"'--froce' means nothing here.*--help"),
+            (["get", "a:my_file.txt", "--froce", "b"], r"--froce"),
+            (["users", "--nam", "bob"], r"--nam"),
+            (["users", "--name"], r"--name: expected one argument"),
+            (["--share", "x", "users"], r"--share is for the dialog"),
+            (["--json"], r"need a verb"),
+            (["--quiet"], r"need a verb"),
+        ):
+            with self.subTest(words=words):
+                error = self.assertRaises(WrongUsage, parse_arguments, words)
+                self.assertRegex(str(error), pattern)
+                self.assertEqual(error.exit_code, 2)
+
+    @given(st.lists(WORDS, max_size=6))
+    def test_anything(self, words: list[str]) -> None:
+        """Any words are understood or are wrong usage."""
+        try:
+            parse_arguments(words)
+        except WrongUsage as error:
+            self.assertTrue(str(error))
+
+
+class HelpTests(SynchronousTestCase):
+    def printed(self, *words: str) -> str:
+        out = io.StringIO()
+        with redirect_stdout(out):
+            ended = self.assertRaises(SystemExit, parse_arguments, words)
+        self.assertEqual(ended.code, 0)
+        return out.getvalue()
+
+    def test_fits(self) -> None:
+        """Every page of help fits into 80 columns, and shows an example."""
+        for words in ((), ("users",), ("get",), ("demo",)):
+            text = self.printed(*words, "--help")
+            self.assertLessEqual(max(map(len, text.splitlines())), 80)
+            self.assertIn("p2pshare " + " ".join(words), text)
+
+    def test_verbs(self) -> None:
+        """The first page names every verb on a line of its own, and the exit codes."""
+        text = self.printed("--help")
+        for verb in ("users", "get", "demo"):
+            self.assertRegex(text, rf"\n    {verb}  +\w+")
+        self.assertIn("5 unreachable", text)
+
+    def test_version(self) -> None:
+        """`--version` says which it is."""
+        self.assertEqual(self.printed("--version"), f"p2pshare {__version__}\n")
