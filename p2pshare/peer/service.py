@@ -151,6 +151,15 @@ def peer_folder(settings: Settings, name: str) -> Path:
     return (settings.data or default_peer_folder(settings.registry, name)).absolute()
 
 
+def share_of(settings: Settings, cwd: Path) -> Share:
+    """What the settings offer: by default the `my_file.*` in `cwd`.
+
+    Raises:
+        WrongUsage: what is to be shared is not there, or is nothing that can be.
+    """
+    return Share.of_paths(settings.share) if settings.share else Share.snapshot(cwd)
+
+
 def peer_of(
     settings: Settings,
     name: str,
@@ -171,7 +180,7 @@ def peer_of(
         rng,
         user=name,
         registry=settings.registry,
-        share=Share.of_paths(settings.share) if settings.share else Share.snapshot(cwd),
+        share=share_of(settings, cwd),
         data=peer_folder(settings, name),
         listen=settings.listen,
         address=settings.address,

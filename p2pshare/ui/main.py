@@ -88,11 +88,26 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, 
     from p2pshare.ui import verbs
     from p2pshare.ui.running import GRACE
 
-    if arguments.verb == "users":
-        return lambda: verbs.users(invocation), GRACE
-    assert arguments.verb == "get"
-    overwrite = arguments.force
-    return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
+    match arguments.verb:
+        case "users":
+            return lambda: verbs.users(invocation), GRACE
+        case "get":
+            overwrite = arguments.force
+            return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
+    return lambda: _converse(invocation), GRACE
+
+
+async def _converse(invocation: Invocation) -> int:
+    from p2pshare.ui.console import Console
+    from p2pshare.ui.conversation import Conversation
+    from p2pshare.ui.terminal import Terminal
+
+    if sys.stdin is None or sys.stdin.closed:
+        raise WrongUsage(reason="There is no input from which answers could come.")
+    stdout = Terminal.detect(sys.stdout, os.environ)
+    reactor: Any = invocation.reactor
+    console = Console(reactor, sys.stdin.fileno(), stdout, invocation.output)
+    return await Conversation(invocation, console).run()
 
 
 def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> Invocation:

@@ -27,7 +27,9 @@ def rate_text(per_second: float, unit: str = "bytes") -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time span, as exact as anybody wants it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 03 min`."""
+    """A time span, as exact as anybody wants it: `0.01 s`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 03 min`."""
+    if 0.005 <= seconds < 0.095:
+        return f"{seconds:.2f} s"
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

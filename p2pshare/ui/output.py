@@ -32,10 +32,15 @@ class Output:
         self._stderr = stderr
         self._json = json
         self._quiet = quiet
+        self._view: ProgressView | None = None
 
     def line(self, text: str, colour: str = "") -> None:
         """Say something to people; `colour` is one of colorama's codes."""
-        if not self._json and not self._quiet:
+        if self._json or self._quiet:
+            return
+        if self._view is not None and self._view.is_drawn:
+            self._view.line_above(text, colour)
+        else:
             self._stdout.write_line(text, colour)
 
     def remark(self, text: str) -> None:
@@ -83,10 +88,14 @@ class Output:
     def progress(
         self, title: str, unit: str, total: int | None, clock_seconds: Callable[[], float]
     ) -> ProgressView:
-        """A view of one transfer, which shows nothing where nobody wants to see it."""
-        return ProgressView(
+        """A view of one transfer, which shows nothing where nobody wants to see it.
+
+        While it is drawn, `line` writes above it.
+        """
+        self._view = ProgressView(
             self._stderr, title, unit, total, clock_seconds, silent=self._json or self._quiet
         )
+        return self._view
 
 
 def kind_of(error: P2pshareError) -> str:

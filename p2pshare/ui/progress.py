@@ -110,6 +110,20 @@ class ProgressView:
             self._progress.columns = _layout(self._terminal, self._title, self._unit)
         self._progress.update(self._task, completed=done, total=total, refresh=True)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the line is on the screen now."""
+        return self._progress.live.is_started
+
+    def line_above(self, text: str, colour: str = "") -> None:
+        """Write a line above the one that is drawn.
+
+        Args:
+            text: it may come from anywhere.
+            colour: one of colorama's codes.
+        """
+        self._console.print(_Drawn(self._terminal.styled(text, colour)), crop=False, end="")
+
     def finish(self, sentence: str | None = None) -> None:
         """Take the line away, and put a sentence in its place. May be called again."""
         if self._picture is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import textwrap
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,17 +94,23 @@ class Terminal:
         return encoded.decode(self.encoding)
 
     def write_line(self, text: str, colour: str = "") -> None:
-        """Write one line, whatever `text` holds.
+        """Write one line, whatever `text` holds; on a terminal it is broken between words.
 
         Args:
             text: it may come from anywhere.
             colour: one of colorama's `Fore` or `Style` codes; left out where there are no colours.
         """
-        shown = self.shown(text)
-        if colour and self.colours:
-            shown = f"{colour}{shown}{Style.RESET_ALL}"
-        self.stream.write(f"{shown}\n")
+        self.stream.write(f"{self.styled(text, colour)}\n")
         self.stream.flush()
+
+    def styled(self, text: str, colour: str = "") -> str:
+        """What `write_line` writes."""
+        shown = self.shown(text)
+        if self.is_tty and len(shown) > self.columns:
+            shown = "\n".join(
+                textwrap.wrap(shown, self.columns, break_long_words=False, break_on_hyphens=False)
+            )
+        return f"{colour}{shown}{Style.RESET_ALL}" if colour and self.colours else shown
 
     def console(self) -> Console:
         """A console of rich that does here what we found can be done, and asks nothing of its own."""

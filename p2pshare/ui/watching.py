@@ -95,7 +95,7 @@ def _report(fetched: Fetched, output: Output, cwd: Path) -> None:
         verified=fetched.verified,
     )
     size = size_text(fetched.size) if width is None else f"{width} x {height} pixels"
-    took = duration_text(fetched.seconds) if fetched.seconds >= 1 else f"{fetched.seconds:.2f} s"
+    took = duration_text(fetched.seconds)
     rate = rate_text(fetched.size / max(fetched.seconds, 1e-3))
     output.line(f"Saved {shown_path(fetched.path, cwd)}: {size} in {took}, {rate}.", Fore.GREEN)
     output.line(VERIFIED if fetched.verified else NOT_VERIFIED)

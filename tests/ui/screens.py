@@ -89,6 +89,10 @@ class RealTerminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
         self.screen.columns = columns
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
     def show(self) -> list[str]:
         """Read what was written since the last call; it must be less than a terminal buffers."""
         self.stream.write(_END)  # the kernel hands text over when it likes: wait for the end of it

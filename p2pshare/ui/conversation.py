@@ -1,0 +1,173 @@
+"""The dialog with a user, while a peer of that user's name serves."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from colorama import Fore, Style
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from p2pshare.errors import P2pshareError
+from p2pshare.peer.service import PeerService, peer_of, share_of
+from p2pshare.peer.sharing import Served
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.share import Share
+from p2pshare.ui.console import Console
+from p2pshare.ui.dialog import (
+    Ask,
+    Dialog,
+    FindRegistry,
+    FindUser,
+    GetFile,
+    Join,
+    Leave,
+    ListUsers,
+    Said,
+    Tone,
+)
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.numbers import duration_text
+from p2pshare.ui.wanted import Wanted
+from p2pshare.ui.watching import fetch_watched
+from p2pshare.wire.registration import PeerAddress
+
+_COLOURS = {
+    Tone.PLAIN: "",
+    Tone.GOOD: Fore.GREEN,
+    Tone.BAD: Fore.RED,
+    Tone.HINT: Style.DIM,
+}
+
+SHARING_NOTHING = (
+    "You share nothing: put a my_file.txt or a my_file.jpg into this folder, and start again."
+)
+HINT = 'Ctrl+C or "quit" ends it. An empty line shows again who is here.'
+
+
+class Conversation:
+    """Takes the steps that a `Dialog` decides on."""
+
+    def __init__(self, invocation: Invocation, console: Console) -> None:
+        self._invocation = invocation
+        self._console = console
+        self._peer: PeerService | None = None
+        self._talking: Deferred[None] | None = None
+        self._lost: P2pshareError | None = None
+
+    async def run(self) -> int:
+        """Talk until the user leaves; returns the exit code.
+
+        Raises:
+            P2pshareError: what made it end.
+        """
+        try:
+            try:
+                self._talking = Deferred.fromCoroutine(self._talk())
+                await self._talking
+            finally:
+                self._console.close()
+        except CancelledError:
+            if self._lost is not None:
+                raise self._lost from None
+            raise
+        finally:
+            if self._peer is not None:
+                await self._peer.stopService()
+        return 0
+
+    async def _talk(self) -> None:
+        async with self._invocation.registry() as registry:
+            await self._converse(registry)
+
+    async def _converse(self, registry: RegistryClient) -> None:
+        dialog = Dialog(self._invocation.settings.name)
+        self._say(Said(f"p2pshare, in the registry {registry.url}", Tone.HINT))
+        turn = dialog.begin()
+        while True:
+            for said in turn.says:
+                self._say(said)
+            match turn.step:
+                case Ask(question=question):
+                    text = await self._console.ask(question)
+                    turn = dialog.input_ended() if text is None else dialog.line_received(text)
+                case Leave(error=error):
+                    if error is not None:
+                        raise error
+                    return
+                case step:
+                    try:
+                        turn = dialog.succeeded(await self._take(step, registry))
+                    except P2pshareError as error:
+                        turn = dialog.failed(error)
+
+    async def _take(
+        self,
+        step: FindRegistry | Join | ListUsers | FindUser | GetFile,
+        registry: RegistryClient,
+    ) -> list[str] | PeerAddress | None:
+        match step:
+            case FindRegistry():
+                await registry.list_names()
+            case ListUsers():
+                return await registry.list_names()
+            case Join(name=name):
+                await self._join(name)
+            case FindUser(name=name):
+                return await registry.look_up(name)
+            case GetFile(name=name, address=address, kind=kind):
+                wanted = Wanted.of(name, kind, None, self._invocation.cwd)
+                await fetch_watched(self._invocation, wanted.order(address))
+            case _:
+                assert_never(step)
+        return None
+
+    async def _join(self, name: str) -> None:
+        invocation = self._invocation
+        peer = self._peer = peer_of(
+            invocation.settings,
+            name,
+            invocation.reactor,
+            invocation.rng,
+            invocation.cwd,
+            patient=False,
+            on_served=self._served,
+        )
+        peer.startService()
+        try:
+            address = await peer.ready
+        except P2pshareError:
+            self._peer = None
+            await peer.stopService()
+            raise
+        peer.lost.addErrback(self._ended_by)
+        self._say(Said(f"You are {name}, and are reached at {address}.", Tone.GOOD))
+        self._say(_sharing(share_of(invocation.settings, invocation.cwd)))
+        self._say(Said(HINT, Tone.HINT))
+
+    def _served(self, served: Served) -> None:
+        how = "fetched" if served.succeeded else "wanted"
+        took = duration_text(served.seconds)
+        text = f"{served.host} {how} your {served.kind.value}: {served.outcome} ({took})"
+        self._say(Said(text, Tone.HINT))
+
+    def _ended_by(self, failure: Failure) -> None:
+        """The peer cannot go on, so neither can the dialog."""
+        failure.trap(P2pshareError)
+        assert isinstance(failure.value, P2pshareError) and self._talking is not None
+        self._lost = failure.value
+        self._talking.cancel()
+
+    def _say(self, said: Said) -> None:
+        self._console.line(said.text, _COLOURS[said.tone])
+
+
+def _sharing(share: Share) -> Said:
+    names = []
+    for opened in (share.open_text(), share.open_picture()):
+        if opened is not None:
+            with opened:
+                names.append(opened.path.name)
+    if not names:
+        return Said(SHARING_NOTHING, Tone.HINT)
+    return Said(f"You share {' and '.join(names)}, with everyone in this registry.")

@@ -1,0 +1,225 @@
+"""The dialog's decisions: which question comes next, and what an answer means.
+
+There is no terminal and no network here. `Dialog.begin` gives the first turn: what to say, and then
+one step to take. Whoever takes the step tells the dialog what came of it, and so gets the next turn:
+
+    step              what came of it
+    Ask               line_received or input_ended
+    FindRegistry      succeeded(None) or failed
+    Join              succeeded(None) or failed
+    ListUsers         succeeded(the names) or failed
+    FindUser          succeeded(the address) or failed
+    GetFile           succeeded(None) or failed
+    Leave             nothing: it was the last one
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2pshare.errors import AlreadyRunning, IllegalName, NameTaken, P2pshareError
+from p2pshare.names import canonical, check_name
+from p2pshare.ui.wanted import FROM_YOURSELF
+from p2pshare.wire.classic import Kind
+from p2pshare.wire.registration import PeerAddress
+
+USERS_SHOWN = 60  # names; the others are counted
+
+QUIT = "quit"
+YOUR_NAME = "Your name:"
+WHOM = "Get files from:"
+WHICH = "Image or text (I/T):"
+
+_KINDS = {
+    "i": Kind.PICTURE,
+    "image": Kind.PICTURE,
+    "picture": Kind.PICTURE,
+    "t": Kind.TEXT,
+    "text": Kind.TEXT,
+}
+
+
+class Tone(enum.Enum):
+    """How something is said."""
+
+    PLAIN = enum.auto()
+    GOOD = enum.auto()
+    BAD = enum.auto()
+    HINT = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line for the user; it may hold text from outside."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the user."""
+
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindRegistry:
+    """See whether the registry is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Be registered under a name, and serve."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListUsers:
+    """Find out who is registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindUser:
+    """Find out where a user is."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetFile:
+    """Get a file from a user."""
+
+    name: str
+    address: PeerAddress
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Stop serving and end, because of an error if there is one."""
+
+    error: P2pshareError | None = None
+
+
+Step = Ask | FindRegistry | Join | ListUsers | FindUser | GetFile | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What comes next: say something, then take a step."""
+
+    step: Step
+    says: tuple[Said, ...] = ()
+
+
+class Dialog:
+    """One user's dialog.
+
+    Args:
+        name: the user's name, if it needs no question; a legal one.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self._asks_name = name is None
+        self._name = name or ""
+        self._address: PeerAddress | None = None
+        self._peer = ""
+        self._step: Step = Leave()
+
+    def begin(self) -> Turn:
+        """The first turn."""
+        return self._take(FindRegistry())
+
+    def line_received(self, text: str) -> Turn:
+        """The answer to a question; it may be anything."""
+        text = text.strip()
+        if text.casefold() == QUIT:
+            return self._take(Leave())
+        match self._step:
+            case Ask(question=question) if question == YOUR_NAME:
+                return self._own_name_said(text)
+            case Ask(question=question) if question == WHOM:
+                return self._peer_said(text)
+        return self._kind_said(text)
+
+    def input_ended(self) -> Turn:
+        """There will be no more answers."""
+        return self._take(Leave())
+
+    def succeeded(self, result: Iterable[str] | PeerAddress | None = None) -> Turn:
+        """The step that was no question is done."""
+        match self._step:
+            case FindRegistry() if self._asks_name:
+                return self._take(Ask(YOUR_NAME))
+            case FindRegistry():
+                return self._take(Join(self._name))
+            case ListUsers():
+                assert not isinstance(result, PeerAddress)
+                return self._ask_whom(_here(result or (), self._name))
+            case FindUser(name=name):
+                assert isinstance(result, PeerAddress)
+                self._peer, self._address = name, result
+                return self._take(Ask(WHICH))
+        return self._take(ListUsers())  # having joined, and after each file
+
+    def failed(self, error: P2pshareError) -> Turn:
+        """The step that was no question could not be taken."""
+        said = Said(str(error), Tone.BAD)
+        match self._step:
+            case FindRegistry():
+                return self._take(Leave(error))
+            case Join():
+                if self._asks_name and isinstance(error, NameTaken | AlreadyRunning):
+                    return self._take(Ask(YOUR_NAME), said)
+                return self._take(Leave(error))
+        return self._ask_whom(said)
+
+    def _own_name_said(self, text: str) -> Turn:
+        if not text:
+            return self._take(Ask(YOUR_NAME))
+        try:
+            self._name = check_name(canonical(text))
+        except IllegalName as error:
+            return self._take(Ask(YOUR_NAME), Said(str(error), Tone.BAD))
+        return self._take(Join(self._name))
+
+    def _peer_said(self, text: str) -> Turn:
+        if not text:
+            return self._take(ListUsers())
+        try:
+            name = check_name(canonical(text))
+        except IllegalName as error:
+            return self._ask_whom(Said(str(error), Tone.BAD))
+        if name == self._name:
+            return self._ask_whom(Said(FROM_YOURSELF, Tone.BAD))
+        return self._take(FindUser(name))
+
+    def _kind_said(self, text: str) -> Turn:
+        if not text:
+            return self._take(ListUsers())
+        kind = _KINDS.get(text.casefold())
+        if kind is None or self._address is None:
+            hint = "Type I for the image, T for the text, or nothing to go back."
+            return self._take(Ask(WHICH), Said(hint, Tone.BAD))
+        return self._take(GetFile(self._peer, self._address, kind))
+
+    def _ask_whom(self, *says: Said) -> Turn:
+        return self._take(Ask(WHOM), *says)
+
+    def _take(self, step: Step, *says: Said) -> Turn:
+        self._step = step
+        return Turn(step, says)
+
+
+def _here(names: Iterable[str], own_name: str) -> Said:
+    """Who is here, as one line."""
+    others = sorted(set(names) - {own_name})
+    if not others:
+        return Said("Nobody else is here yet. Press Enter to look again.", Tone.HINT)
+    shown = [*others[:USERS_SHOWN], f"{own_name} (you)"]
+    more = len(others) - USERS_SHOWN
+    return Said("Here now: " + ", ".join(shown) + (f", and {more} more" if more > 0 else ""))

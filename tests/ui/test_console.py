@@ -1,0 +1,132 @@
+"""Tests for `p2pshare.ui.console`."""
+
+from __future__ import annotations
+
+import io
+import os
+import termios
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.ui.console import Console
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal import Terminal
+from tests.ui.screens import COLOURFUL, RealTerminal, real_terminal
+
+
+def read_all(reactor: Any) -> None:
+    """Let whoever reads do so, once."""
+    for reader in list(reactor.readers):
+        reader.doRead()
+
+
+class ConsoleTestCase(SynchronousTestCase):
+    console: Console
+
+    def ask(self, question: str) -> Deferred[str | None]:
+        return Deferred.fromCoroutine(self.console.ask(question))
+
+
+class PipeTests(ConsoleTestCase):
+    def setUp(self) -> None:
+        self.reactor = cast(Any, MemoryReactor())
+        self.stream = io.StringIO()
+        terminal = Terminal.detect(self.stream, {})
+        end, self.pipe = os.pipe()
+        self.addCleanup(os.close, end)
+        self.console = Console(self.reactor, end, terminal, Output(terminal, terminal))
+
+    def test_transcript(self) -> None:
+        """Answers that come all at once are used one by one, and what is written reads as a dialog."""
+        os.write(self.pipe, b"carol\nalice\r\nlast")
+        os.close(self.pipe)
+        answers = []
+        for question in ("Name:", "Whom:", "Which:", "Whom:"):
+            asked = self.ask(question)
+            while not asked.called:
+                read_all(self.reactor)
+            answers.append(self.successResultOf(asked))
+        self.assertEqual(answers[:2], ["carol", "alice"])
+        self.assertEqual(self.stream.getvalue()[:24], "Name: carol\nWhom: alice\n")
+
+    def test_reads_only_when_asking(self) -> None:
+        """Nothing is read while nothing is asked, so an endless input fills nothing."""
+        self.addCleanup(os.close, self.pipe)
+        self.assertFalse(self.reactor.readers)
+        asked = self.ask("Name:")
+        os.write(self.pipe, b"carol\n")
+        read_all(self.reactor)
+        self.assertEqual(self.successResultOf(asked), "carol")
+        self.assertFalse(self.reactor.readers)
+
+
+class TerminalTests(ConsoleTestCase):
+    def on_terminal(self, real: RealTerminal, **environ: str) -> None:
+        self.reactor = cast(Any, MemoryReactor())
+        terminal = Terminal.detect(real.stream, COLOURFUL | environ)
+        output = Output(terminal, terminal)
+        self.console = Console(self.reactor, real.stream.fileno(), terminal, output)
+
+    def press(self, real: RealTerminal, keys: str) -> None:
+        real.type(keys)
+        read_all(self.reactor)
+
+    def test_editing(self) -> None:
+        """The line is drawn as it is typed; a line that is said goes above it."""
+        with real_terminal(40) as real:
+            self.on_terminal(real)
+            asked = self.ask("Name:")
+            self.press(real, "carx")
+            self.assertEqual(real.show(), ["Name: carx"])
+            self.console.line("192.0.2.7 fetched your text: 5 bytes (0.1 s)")
+            self.assertEqual(real.show()[-1], "Name: carx")
+            self.press(real, "\x7fol\r")
+            self.assertEqual(self.successResultOf(asked), "carol")
+            self.assertEqual(
+                real.show(), ["192.0.2.7 fetched your text: 5 bytes", "(0.1 s)", "Name: carol"]
+            )
+            self.assertFalse(real.screen.wrapped)
+            self.console.close()
+
+    def test_long_line(self) -> None:
+        """A line that is longer than the terminal is wide scrolls in place."""
+        with real_terminal(20) as real:
+            self.on_terminal(real)
+            asked = self.ask("Name:")
+            self.press(real, "abcdefghijklmnopqrstuvwxyz")
+            self.assertEqual(real.show(), ["Name: nopqrstuvwxyz"])
+            self.press(real, "\x01")
+            self.assertEqual(real.show(), ["Name: abcdefghijklm"])
+            self.assertFalse(real.screen.wrapped)
+            asked.cancel()
+            self.failureResultOf(asked, CancelledError)
+            self.console.close()
+
+    def test_terminal_restored(self) -> None:
+        """In the end the terminal is as it was, also if the question is given up."""
+        with real_terminal(40) as real:
+            before = termios.tcgetattr(real.stream.fileno())
+            self.on_terminal(real)
+            self.assertNotEqual(termios.tcgetattr(real.stream.fileno()), before)
+            asked = self.ask("Name:")
+            self.press(real, "car")
+            asked.cancel()
+            self.failureResultOf(asked, CancelledError)
+            self.console.close()
+            self.assertEqual(termios.tcgetattr(real.stream.fileno()), before)
+            self.assertEqual(real.show(), ["Name: car"])
+
+    def test_without_colours(self) -> None:
+        """Without colours there are none; a dumb terminal edits by itself."""
+        with real_terminal(40) as real:
+            self.on_terminal(real, TERM="dumb")
+            before = termios.tcgetattr(real.stream.fileno())
+            asked = self.ask("Name:")
+            self.press(real, "carol\n")
+            self.assertEqual(self.successResultOf(asked), "carol")
+            self.console.close()
+            self.assertEqual(termios.tcgetattr(real.stream.fileno()), before)
+            self.assertIn("Name:", real.show()[0])

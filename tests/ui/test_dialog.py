@@ -1,0 +1,185 @@
+"""Tests for `p2pshare.ui.dialog`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import (
+    AlreadyRunning,
+    NameTaken,
+    NoSuchPeer,
+    P2pshareError,
+    PeerFellSilent,
+    RegistryUnreachable,
+)
+from p2pshare.ui.dialog import (
+    USERS_SHOWN,
+    WHICH,
+    WHOM,
+    YOUR_NAME,
+    Ask,
+    Dialog,
+    FindRegistry,
+    FindUser,
+    GetFile,
+    Join,
+    Leave,
+    ListUsers,
+    Said,
+    Tone,
+    Turn,
+)
+from p2pshare.ui.wanted import FROM_YOURSELF
+from p2pshare.wire.classic import Kind
+from p2pshare.wire.registration import PeerAddress
+
+ADDRESS = PeerAddress("192.0.2.7", 49152)
+AWAY = RegistryUnreachable(registry="http://x", reason="refused")
+
+
+class DialogTests(SynchronousTestCase):
+    def joined(self, name: str = "carol") -> Dialog:
+        """A dialog that asks whom to get files from."""
+        dialog = Dialog(name)
+        dialog.begin()
+        self.assertEqual(dialog.succeeded().step, Join(name))
+        self.assertEqual(dialog.succeeded().step, ListUsers())
+        self.assertEqual(dialog.succeeded(["alice", name]).step, Ask(WHOM))
+        return dialog
+
+    def assert_bad(self, turn: Turn, pattern: str) -> None:
+        (said,) = turn.says
+        self.assertRegex(said.text, pattern)
+        self.assertIs(said.tone, Tone.BAD)
+
+    def test_whole(self) -> None:
+        """A name, a list, a file, and the menu again."""
+        dialog = Dialog()
+        self.assertEqual(dialog.begin().step, FindRegistry())
+        self.assertEqual(dialog.succeeded().step, Ask(YOUR_NAME))
+        self.assertEqual(dialog.line_received(" carol \n").step, Join("carol"))
+        self.assertEqual(dialog.succeeded().step, ListUsers())
+        turn = dialog.succeeded(["carol", "bob", "alice"])
+        self.assertEqual(turn.says, (Said("Here now: alice, bob, carol (you)"),))
+        self.assertEqual(turn.step, Ask(WHOM))
+        self.assertEqual(dialog.line_received("alice").step, FindUser("alice"))
+        self.assertEqual(dialog.succeeded(ADDRESS).step, Ask(WHICH))
+        self.assertEqual(dialog.line_received("I").step, GetFile("alice", ADDRESS, Kind.PICTURE))
+        self.assertEqual(dialog.succeeded().step, ListUsers())
+        self.assertEqual(dialog.succeeded([]).step, Ask(WHOM))
+        self.assertEqual(dialog.line_received("Quit").step, Leave())
+
+    def test_no_registry(self) -> None:
+        """Without a registry nothing is asked."""
+        dialog = Dialog()
+        dialog.begin()
+        self.assertEqual(dialog.failed(AWAY).step, Leave(AWAY))
+
+    def test_name_again(self) -> None:
+        """A name is asked for until it is legal and free, each time with the reason."""
+        dialog = Dialog()
+        dialog.begin()
+        dialog.succeeded()
+        self.assertEqual(dialog.line_received("").step, Ask(YOUR_NAME))
+        turn = dialog.line_received("two words")
+        self.assertEqual(turn.step, Ask(YOUR_NAME))
+        self.assert_bad(turn, "'two words' cannot be a name")
+        for error in (NameTaken(name="bob", registry="x"), AlreadyRunning(name="bob", pid=7)):
+            self.assertEqual(dialog.line_received("Bob").step, Join("bob"))
+            turn = dialog.failed(error)
+            self.assertEqual(turn.step, Ask(YOUR_NAME))
+            self.assert_bad(turn, "choose another name")
+        dialog.line_received("bob")
+        self.assertEqual(dialog.failed(AWAY).step, Leave(AWAY))
+
+    def test_name_given(self) -> None:
+        """A name that came with the command line is not asked for, so it must do."""
+        dialog = Dialog("bob")
+        dialog.begin()
+        self.assertEqual(dialog.succeeded().step, Join("bob"))
+        taken = NameTaken(name="bob", registry="x")
+        self.assertEqual(dialog.failed(taken).step, Leave(taken))
+
+    def test_whom_again(self) -> None:
+        """A peer is asked for until there is one; an empty line lists again."""
+        dialog = self.joined()
+        turn = dialog.line_received("carol")
+        self.assertEqual(turn.step, Ask(WHOM))
+        self.assert_bad(turn, FROM_YOURSELF)
+        self.assert_bad(dialog.line_received("\x1b"), "cannot be a name")
+        dialog.line_received("nobody")
+        turn = dialog.failed(NoSuchPeer(name="nobody"))
+        self.assertEqual(turn.step, Ask(WHOM))
+        self.assert_bad(turn, "Nobody is registered")
+        self.assertEqual(dialog.line_received("").step, ListUsers())
+        self.assertEqual(dialog.failed(AWAY).step, Ask(WHOM))
+
+    def test_which(self) -> None:
+        """I and T in any case and in full; an empty line goes back, anything else is asked again."""
+        for answer, kind in {
+            "i": Kind.PICTURE,
+            "I": Kind.PICTURE,
+            "image": Kind.PICTURE,
+            "T": Kind.TEXT,
+            "Text": Kind.TEXT,
+        }.items():
+            dialog = self.joined()
+            dialog.line_received("alice")
+            dialog.succeeded(ADDRESS)
+            turn = dialog.line_received("x")
+            self.assertEqual(turn.step, Ask(WHICH))
+            self.assert_bad(turn, "Type I for the image")
+            self.assertEqual(dialog.line_received(answer).step, GetFile("alice", ADDRESS, kind))
+        dialog = self.joined()
+        dialog.line_received("alice")
+        dialog.succeeded(ADDRESS)
+        self.assertEqual(dialog.line_received("").step, ListUsers())
+
+    def test_failed_fetch(self) -> None:
+        """A fetch that failed is said, and the menu is back."""
+        dialog = self.joined()
+        dialog.line_received("alice")
+        dialog.succeeded(ADDRESS)
+        dialog.line_received("i")
+        turn = dialog.failed(PeerFellSilent(name="alice", done=1, total=2, unit="rows"))
+        self.assertEqual(turn.step, Ask(WHOM))
+        self.assert_bad(turn, "fell silent")
+
+    def test_alone(self) -> None:
+        """Who is alone is told what to do."""
+        dialog = self.joined()
+        dialog.line_received("")
+        self.assertRegex(dialog.succeeded(["carol"]).says[0].text, "Nobody else .* Enter")
+
+    def test_long_list(self) -> None:
+        """Of many users some are shown, and the others counted."""
+        dialog = self.joined()
+        dialog.line_received("")
+        (said,) = dialog.succeeded([f"user{n:04}" for n in range(USERS_SHOWN + 7)]).says
+        self.assertEqual(said.text.count("user"), USERS_SHOWN)
+        self.assertTrue(said.text.endswith(", carol (you), and 7 more"))
+
+    def test_input_ended(self) -> None:
+        """The end of the input ends the dialog, whatever is asked."""
+        self.assertEqual(self.joined().input_ended().step, Leave())
+
+    @given(st.sampled_from([None, "carol"]), st.data())
+    def test_anything(self, name: str | None, data: st.DataObject) -> None:
+        """Any lines, and any outcomes, lead to a next turn until it is over."""
+        dialog = Dialog(name)
+        turn = dialog.begin()
+        lines = st.sampled_from(["alice", "i", "T", "", "quit"]) | st.text(max_size=40)
+        errors = st.sampled_from([AWAY, P2pshareError(reason="x"), NameTaken(name="", registry="")])
+        for _ in range(data.draw(st.integers(0, 15))):
+            match turn.step:
+                case Leave():
+                    break
+                case Ask():
+                    turn = dialog.line_received(data.draw(lines))
+                case step if data.draw(st.booleans()):
+                    results = {FindUser: ADDRESS, ListUsers: ["alice", "bob"]}
+                    turn = dialog.succeeded(results.get(type(step)))  # type: ignore[arg-type]
+                case _:
+                    turn = dialog.failed(data.draw(errors))
