@@ -63,6 +63,8 @@ class RegistryService(MultiService):
         store: RedisNameStore,
         folder: Path,
         kept_in: str,
+        *,
+        foreground: bool = True,
     ) -> None:
         super().__init__()
         self._endpoints = endpoints
@@ -70,6 +72,7 @@ class RegistryService(MultiService):
         self._store = store
         self._folder = folder
         self._kept_in = kept_in
+        self._foreground = foreground
         self._lock: FolderLock | None = None
         self._ports: list[IListeningPort] = []
 
@@ -103,7 +106,9 @@ class RegistryService(MultiService):
                 self._listen(description, endpoint)
         except P2pshareError as error:
             self._log.critical("{error!s}", error=error)
-            raise SystemExit(f"p2pregistry: {error}") from error
+            if self._foreground:
+                raise SystemExit(f"p2pregistry: {error}") from error
+            raise  # twistd hands it to its parent, which waits for a daemon's success or error
 
     def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
         failures: list[Failure] = []

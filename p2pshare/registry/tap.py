@@ -94,7 +94,8 @@ def _make_service(reactor: Any, options: Options) -> IService:
         kept_in = str(folder)
     store = RedisNameStore(connector(url), reactor)
     site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
-    service = RegistryService(endpoints, site, store, folder, kept_in)
+    foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
+    service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
     if redis is not None:
         redis.setServiceParent(service)
     return service

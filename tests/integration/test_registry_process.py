@@ -222,6 +222,18 @@ class CannotStartTests(unittest.TestCase):
             said = self.refusal("--listen", f"tcp:{port}:interface=127.0.0.1")
         self.assertIn(f"cannot listen on tcp:{port}", said)
 
+    def test_daemon_with_port_in_use(self) -> None:
+        """A daemon's parent tells it too, and ends."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            listen = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+            command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder), "--listen", listen]
+            daemon = subprocess.run(
+                command, cwd=self.folder.parent, capture_output=True, text=True, timeout=PATIENCE
+            )
+        self.assertEqual(daemon.returncode, 1)
+        self.assertIn("cannot start", daemon.stdout + daemon.stderr)
+        self.assertNotIn("Traceback", daemon.stdout + daemon.stderr)
+
     def test_wrong_options(self) -> None:
         """Wrong options are told."""
         for options in (
