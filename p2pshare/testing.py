@@ -19,6 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
 from p2pshare.core.interface import Address, DatagramCore
 
 STEPS_MAX = 1_000_000  # of one `run`: a machine that is busy for ever is a defect, not a slow test
@@ -158,3 +161,48 @@ class VirtualNetwork:
             node.woken_for = None
             node.core.handle_timer(self.now)
             self._pump(addr, node)
+
+
+class ThreadlessReactor(MemoryReactorClock):
+    """A reactor in memory whose thread pool does its work at once, or when the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[Callable[[], object]] | None = None
+
+    def getThreadPool(self) -> Any:
+        """The pool, which is the reactor itself."""
+        return self
+
+    def callInThreadWithCallback(
+        self, on_result: Any, work: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """Do `work` at once, unless threads are held."""
+
+        def run() -> None:
+            try:
+                result = work(*args, **kwargs)
+            except Exception:
+                on_result(False, Failure())
+            else:
+                on_result(True, result)
+
+        if self._held is None:
+            run()
+        else:
+            self._held.append(run)
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call something at once, since every thread is the reactor's."""
+        callable(*args, **kwargs)
+
+    def hold_threads(self) -> Callable[[], None]:
+        """Let work for threads wait until the function that is returned is called."""
+        held = self._held = []
+
+        def let_go() -> None:
+            self._held = None
+            for run in held:
+                run()
+
+        return let_go

@@ -53,7 +53,7 @@ class _Transfer(Protocol, TimeoutMixin):
         self.moved = 0
         """Bytes sent or received so far."""
         self.done: Deferred[int] = Deferred(lambda _: self._abort())
-        """Fires with the number of bytes when all is sent, or received and written; cancel it to abort."""
+        """Fires with the number of bytes when the connection was closed in order; cancel it to abort."""
 
     @property
     def _connection(self) -> Connection:
@@ -83,7 +83,7 @@ class _Transfer(Protocol, TimeoutMixin):
 
 @implementer(IPullProducer)
 class TextSender(_Transfer):
-    """Sends a file to whoever is connected, then closes."""
+    """Sends a file to whoever is connected, then closes; `done` tells how much was sent."""
 
     def __init__(
         self, reactor: IPeerReactor, file: ReadableFile, *, stall_max: float = STALL_MAX
@@ -95,7 +95,6 @@ class TextSender(_Transfer):
         self._offset = 0
         self._reading = False
         self._hungry = False
-        self._at_end = False
 
     def connectionMade(self) -> None:
         """Begin: the transport asks for the first bytes at once."""
@@ -113,8 +112,8 @@ class TextSender(_Transfer):
         self._hungry = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end, in order only if everything was sent and we closed."""
-        if self._at_end and reason.check(ConnectionDone):
+        """The end: ours, or the requester closed, who may have all that it wants."""
+        if reason.check(ConnectionDone):
             self.setTimeout(None)
             if not self.done.called:
                 self.done.callback(self.moved)
@@ -141,7 +140,6 @@ class TextSender(_Transfer):
         if chunk:
             self._feed()
         else:
-            self._at_end = True
             self._connection.unregisterProducer()
             self._connection.loseConnection()
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -159,15 +160,18 @@ class Sharer:
         sender = TextSender(self._reactor, opened.file)
         give_up_at = self._reactor.seconds() + CONNECT_FOR
         endpoint = TCP4ClientEndpoint(self._reactor, *request.requester, timeout=CONNECT_FOR)
+        factory = Factory.forProtocol(lambda: sender)
+        factory.noisy = False
         while True:
             try:
-                await connectProtocol(endpoint, sender)
+                await endpoint.connect(factory)
                 break
             except ConnectError:
                 if self._reactor.seconds() >= give_up_at:
                     return False, "the requester does not listen"
             await deferLater(self._reactor, CONNECT_AGAIN, lambda: None)
-        return True, f"{await sender.done} bytes"
+        sent = await sender.done
+        return sent >= opened.size, f"{sent} of {opened.size} bytes"
 
     def _refused(self, path: object, reason: str) -> None:
         self._log.warn("{path} is not shared: {reason}", path=str(path), reason=reason)
