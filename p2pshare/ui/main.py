@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, float]:
     """What is to be run, and how many seconds it has to put things in order after a signal."""
-    from p2pshare.ui import verbs
+    from p2pshare.ui import demo, verbs
     from p2pshare.ui.running import GRACE
 
     match arguments.verb:
@@ -94,6 +94,8 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, 
         case "get":
             overwrite = arguments.force
             return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
+        case "demo":
+            return lambda: demo.demo(invocation, os.environ), demo.GRACE
     return lambda: _converse(invocation), GRACE
 
 
@@ -114,7 +116,10 @@ def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> 
     from p2pshare.storage.settings import Settings, default_config_path
     from p2pshare.ui.invocation import Invocation
 
-    settings = Settings.load(vars(arguments), os.environ, default_config_path())
+    if arguments.verb == "demo":  # it has its own, and is to work whatever the user's are
+        settings = Settings()
+    else:
+        settings = Settings.load(vars(arguments), os.environ, default_config_path())
     try:
         cwd = Path.cwd()
     except OSError as error:

@@ -1,0 +1,188 @@
+"""`p2pshare demo`: all of it on this machine, in processes of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from colorama import Fore, Style
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from p2pshare.errors import CannotStart, P2pshareError, Unreachable
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.fetching import Fetched
+from p2pshare.pictures.decoding import read_picture
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
+from p2pshare.ui.children import Child
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.samples import TEXT_SHA256, sample_text, write_sample_picture
+from p2pshare.ui.verbs import users
+from p2pshare.ui.wanted import parse_wanted
+from p2pshare.ui.watching import fetch_watched
+
+READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
+READY_INTERVAL = 0.1  # seconds between two looks
+GRACE = 8.0  # seconds that a signal leaves for ending the children and removing the folder
+
+PEERS = ("alice", "bob")
+REGISTRY_VARIABLE = f"{VARIABLE_PREFIX}REGISTRY"
+
+
+async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
+    """Show it all; returns the exit code.
+
+    Args:
+        invocation: neither its settings nor its folder are used.
+        environ: the environment of the services; what it says to p2pshare is left out.
+
+    Raises:
+        P2pshareError: something did not work, or a file that was fetched is not what was shared.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="p2pshare-demo-"))
+    services = _Demo(invocation, folder, environ)
+    try:
+        await services.run()
+    finally:
+        await services.end()
+        shutil.rmtree(folder, ignore_errors=True)
+    invocation.output.line(
+        "Both came over exactly. All is stopped again, and nothing is left behind.", Fore.GREEN
+    )
+    return 0
+
+
+class _Demo:
+    """The services of a demonstration, and what it does with them."""
+
+    def __init__(self, invocation: Invocation, folder: Path, environ: Mapping[str, str]) -> None:
+        self._port = _free_port()
+        self._url = f"http://127.0.0.1:{self._port}"
+        self._folder = folder
+        self._environ = _service_environ(environ, folder, self._url)
+        self._registry: Child | None = None
+        self._peers: list[Child] = []
+        self._invocation = dataclasses.replace(
+            invocation, settings=Settings(registry=self._url), cwd=folder
+        )
+
+    async def run(self) -> None:
+        """All of it, but for the end."""
+        self._invocation.output.line(
+            "# A text and a picture to share, in the folders alice and bob", Style.DIM
+        )
+        await run_in_thread(self._invocation.reactor, _make_shares, self._folder)
+        async with self._invocation.registry() as client:
+            await self._start_services(client)
+            self._show_command("p2pshare", "users")
+            await users(self._invocation)
+            text = await self._get(client, "alice:my_file.txt")
+            self._compare(text, _is_sample_text(text.path), "byte for byte, sent over TCP")
+            picture = await self._get(client, "alice:my_file.jpg")
+            shared = self._folder / "alice" / "my_file.jpg"
+            same = await run_in_thread(
+                self._invocation.reactor, _have_same_pixels, shared, picture.path
+            )
+            self._compare(picture, same, "pixel for pixel, sent over UDP")
+
+    async def end(self) -> None:
+        """End the peers, which give their names up, and then the registry."""
+        await gatherResults([Deferred.fromCoroutine(peer.end()) for peer in self._peers])
+        if self._registry is not None:
+            await self._registry.end()
+
+    async def _start_services(self, client: RegistryClient) -> None:
+        listen = f"tcp:{self._port}:interface=127.0.0.1"
+        self._registry = self._start("p2pregistry", "--listen", listen, "--data", "names")
+        await self._until_ready(client, "The registry", self._registry)
+        self._show_command("export", f"{REGISTRY_VARIABLE}={self._url}")
+        for name in PEERS:
+            data = f"{name}/data"
+            self._peers.append(
+                self._start("p2ppeer", "--name", name, "--share", name, "--data", data)
+            )
+        for name, peer in zip(PEERS, self._peers, strict=True):
+            await self._until_ready(client, f"The peer {name}", peer, name)
+
+    def _start(self, *words: str) -> Child:
+        self._show_command("twistd", "-n", *words, "&")
+        reactor: Any = self._invocation.reactor
+        return Child.twistd(reactor, words, self._folder, self._environ)
+
+    async def _until_ready(
+        self, client: RegistryClient, what: str, child: Child, name: str | None = None
+    ) -> None:
+        """Wait until the registry answers and, if there is a name, has it."""
+        reactor = self._invocation.reactor
+        deadline = reactor.seconds() + READY_TIMEOUT
+        while not child.has_ended and reactor.seconds() < deadline:
+            with contextlib.suppress(Unreachable):
+                names = await client.list_names()
+                if name is None or name in names:
+                    return
+            await deferLater(reactor, READY_INTERVAL, lambda: None)
+        raise CannotStart(what=what, reason=f"it said {child.last_lines!r}.")
+
+    async def _get(self, client: RegistryClient, item: str) -> Fetched:
+        self._show_command("p2pshare", "get", item)
+        (wanted,) = parse_wanted([item], None, self._folder)
+        order = wanted.order(await client.look_up(wanted.peer))
+        return await fetch_watched(self._invocation, order)
+
+    def _compare(self, fetched: Fetched, same: bool, how: str) -> None:
+        kind = fetched.order.kind.value
+        self._invocation.output.event("compared", path=fetched.path, kind=kind, same=same)
+        if not same:
+            raise P2pshareError(reason=f"the {kind} that came is not the one that was shared.")
+        self._invocation.output.line(f"Compared: the same {how}.", Fore.GREEN)
+
+    def _show_command(self, *words: str) -> None:
+        command = " ".join(words)
+        self._invocation.output.event("command", command=command)
+        self._invocation.output.line(f"$ {command}", Style.BRIGHT)
+
+
+def _free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _service_environ(environ: Mapping[str, str], folder: Path, registry: str) -> dict[str, str]:
+    """An environment that says nothing to the services but this, and keeps them off the user's folders."""
+    kept = {key: value for key, value in environ.items() if not key.startswith(VARIABLE_PREFIX)}
+    own = {
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_DATA_HOME": str(folder / "data"),
+        REGISTRY_VARIABLE: registry,
+    }
+    return kept | own
+
+
+def _make_shares(folder: Path) -> None:
+    first, *others = (folder / name for name in PEERS)
+    first.mkdir()
+    (first / "my_file.txt").write_bytes(sample_text())
+    with open(first / "my_file.jpg", "wb") as file:
+        write_sample_picture(file)
+    for other in others:
+        shutil.copytree(first, other)
+
+
+def _is_sample_text(path: Path) -> bool:
+    return hashlib.sha256(path.read_bytes()).hexdigest() == TEXT_SHA256
+
+
+def _have_same_pixels(one: Path, other: Path) -> bool:
+    with open(one, "rb") as first, open(other, "rb") as second:
+        return np.array_equal(read_picture(first), read_picture(second))
