@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +61,7 @@ class BothEndsTests(SynchronousTestCase):
 
 class TextSenderTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor: Any = ThreadlessReactor()
+        self.reactor = cast(Any, ThreadlessReactor())
         self.transport = StringTransport()
 
     def sender(self, file: Any) -> TextSender:
@@ -113,7 +113,7 @@ class TextSenderTests(SynchronousTestCase):
 
 class TextReceiverTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor: Any = ThreadlessReactor()
+        self.reactor = cast(Any, ThreadlessReactor())
         self.transport = StringTransport()
         self.saved = io.BytesIO()
         self.receiver = TextReceiver(self.reactor, self.saved)
