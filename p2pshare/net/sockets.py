@@ -8,7 +8,6 @@ import random
 import socket
 from typing import cast
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -76,21 +75,16 @@ def listen_welcome(
     return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
 
 
-def local_address_towards(reactor: IReactorUDP, ip: str, port: int = 9) -> str:
+def local_address_towards(ip: str, port: int) -> str:
     """The address of this machine from which `ip` is reached, by the routing table: nothing is sent.
 
     Raises:
         OSError: there is no route.
     """
-    probe = DatagramProtocol()
-    probe.noisy = False
-    listening = reactor.listenUDP(0, probe, "", 1)
-    try:
-        assert probe.transport is not None
-        probe.transport.connect(ip, port)
-        return str(cast("IPv4Address", listening.getHost()).host)
-    finally:
-        listening.stopListening()
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((ip, port))
+        return str(probe.getsockname()[0])
 
 
 def interface_for(address: str) -> str:

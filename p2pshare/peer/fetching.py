@@ -217,7 +217,7 @@ class Fetch:
     @property
     def _interface(self) -> str:
         try:
-            return local_address_towards(self._reactor, *self._peer)
+            return local_address_towards(*self._peer)
         except OSError as error:
             raise PeerUnreachable(name=self._order.peer, address=self._order.address) from error
 

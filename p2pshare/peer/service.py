@@ -137,7 +137,7 @@ class PeerService(Service):
         url = urlsplit(self._registry)
         try:
             host = await self._reactor.resolve(url.hostname or "")
-            ip = local_address_towards(self._reactor, host, url.port or 80)
+            ip = local_address_towards(host, url.port or 80)
             return str(ipaddress.IPv4Address(ip))
         except (OSError, DNSLookupError) as error:
             raise RegistryUnreachable(registry=self._registry, reason=str(error)) from error

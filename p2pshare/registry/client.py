@@ -37,7 +37,7 @@ TIMEOUT = 5.0  # seconds for a whole request
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
 REPLY_MAX = 16 * 1024  # bytes of a reply's body
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
-IDLE_TIMEOUT = 30.0  # seconds: a registry closes an idle connection after 60
+IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
