@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -35,7 +35,7 @@ class _SpawningClock(Clock):
 
 class ChildTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor: Any = _SpawningClock()
+        self.reactor = cast(Any, _SpawningClock())
         words = ["p2ppeer", "--name", "bob"]
         self.child = Child.twistd(self.reactor, words, Path("/x"), {"A": "b"})
 

@@ -1,0 +1,452 @@
+"""The command `p2pshare` as a process, on pipes and on terminals, with a real registry and a real peer."""
+
+from __future__ import annotations
+
+import atexit
+import codecs
+import errno
+import fcntl
+import functools
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import unittest
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pshare.pictures.decoding import Pixels, read_picture
+from p2pshare.pictures.png import write_png
+from p2pshare.wire.registration import PeerAddress, Registration
+from tests.ui.screens import Screen
+
+P2PSHARE = [sys.executable, "-c", "import sys; from p2pshare.ui.main import main; sys.exit(main())"]
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
+PATIENCE = 20.0  # seconds for a process on a busy machine
+DOCUMENT = Path(__file__).parents[2] / "docs" / "command-line.md"
+_CUT_ESCAPE = re.compile(r"\x1b(\[[?0-9;]*)?\Z")  # one of which the rest is still to come
+TEXT = b"".join(b"line %d\n" % n for n in range(50_000))
+
+
+def documented_events() -> dict[str, set[str]]:
+    """The keys of each event, as the document has them."""
+    (block,) = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    events = [json.loads(line) for line in block.splitlines()]
+    return {event["event"]: set(event) for event in events}
+
+
+class Neighbourhood:
+    """A registry and alice's peer, in a folder that is home to all that is run here."""
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.home = Path(self._temporary.name)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2PSHARE_", "NO_COLOR"))}
+        self.environ = kept | {
+            "XDG_CONFIG_HOME": str(self.home / "config"),
+            "XDG_DATA_HOME": str(self.home / "data"),
+            "TMPDIR": str(self.home / "tmp"),
+            "P2PSHARE_REGISTRY": self.url,
+            "TERM": "xterm-256color",
+            "COLUMNS": "80",
+        }
+        self.pixels: Pixels = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+        for name in ("alice", "carol", "tmp"):
+            (self.home / name).mkdir()
+        (self.home / "alice" / "my_file.txt").write_bytes(TEXT)
+        (self.home / "carol" / "my_file.txt").write_bytes(b"of carol\n")
+        with open(self.home / "alice" / "my_file.png", "wb") as file:
+            write_png(self.pixels, file)
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        self._children = [
+            self._twistd("p2pregistry", "--listen", listen, "--data", "names"),
+            self._twistd("p2ppeer", "--name", "alice", "--share", "alice", "--data", "a"),
+        ]
+        deadline = time.monotonic() + PATIENCE
+        while "alice" not in self.names():
+            assert time.monotonic() < deadline, "the services did not start"
+            time.sleep(0.05)
+
+    def _twistd(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*TWISTD, *words],
+            cwd=self.home,
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def names(self) -> list[str]:
+        """Who is registered; nobody while the registry is not there."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/list", timeout=5) as reply:
+                return sorted(json.load(reply))
+        except urllib.error.URLError:
+            return []
+
+    def register(self, name: str, port: int, lease: int = 90) -> None:
+        """Register somebody on this machine; a lease of 0 ends that."""
+        address = PeerAddress("127.0.0.1", port)
+        body = Registration(name, address, token="t" * 43, lease=lease).to_json()
+        urllib.request.urlopen(f"{self.url}/name", body, timeout=5).close()
+
+    def folder(self) -> Path:
+        """A new, empty folder."""
+        return Path(tempfile.mkdtemp(dir=self.home))
+
+    def run(
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        answers: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command on pipes."""
+        return subprocess.run(
+            [*P2PSHARE, *words],
+            cwd=cwd or self.home,
+            env=self.environ | dict(environ or {}),
+            input=answers,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def end(self) -> None:
+        for child in reversed(self._children):
+            child.terminate()
+            child.wait(PATIENCE)
+        self._temporary.cleanup()
+
+
+@functools.cache
+def neighbourhood() -> Neighbourhood:
+    """One for all tests, since it takes its time to start."""
+    near = Neighbourhood()
+    atexit.register(near.end)
+    return near
+
+
+class TerminalRun:
+    """The command on a terminal of its own, where it is the foreground process."""
+
+    def __init__(self, near: Neighbourhood, columns: int, *words: str, **environ: str) -> None:
+        self.screen = Screen(columns)
+        self.folder = near.folder()
+        self.written = ""
+        self._fed = 0  # characters of that which the screen has got
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._master, self._slave = pty.openpty()
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.mode = termios.tcgetattr(self._slave)
+        # A second descriptor keeps the terminal when the process has left it.
+        environment = {k: v for k, v in near.environ.items() if k != "COLUMNS"} | environ
+        self.process = subprocess.Popen(
+            [*P2PSHARE, *words],
+            cwd=self.folder,
+            env=environment,
+            preexec_fn=lambda: os.login_tty(os.dup(self._slave)),
+        )
+
+    def expect(self, text: str) -> None:
+        """Wait until the last lines of the screen have this in them."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in "\n".join(self.screen.shown()[-3:]):
+            assert self._read(deadline), f"{text!r} did not come, but:\n{self.shown}"
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def answer(self, question: str, line: str) -> None:
+        """Wait for a question, and answer it."""
+        self.expect(question)
+        self.type(line + "\r")
+
+    def exit_code(self) -> int:
+        """Wait for the end; the terminal must be as it was before."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self._read(time.monotonic() + 0.05)
+        while self._read(time.monotonic() + 0.05):
+            pass
+        assert termios.tcgetattr(self._slave) == self.mode, "the terminal was not restored"
+        assert not self.screen.cursor_hidden
+        return self.process.wait(0)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+    @property
+    def shown(self) -> str:
+        return "\n".join(self.screen.shown())
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        self.written += self._decoder.decode(os.read(self._master, 1 << 16))
+        whole = _CUT_ESCAPE.sub("", self.written)
+        self.screen.feed(whole[self._fed :])
+        self._fed = len(whole)
+        return True
+
+
+class CommandLineTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.near = neighbourhood()
+
+    def pixels_of(self, path: Path) -> Pixels:
+        with open(path, "rb") as file:
+            return read_picture(file)
+
+    def assert_events(self, output: str) -> list[dict[str, Any]]:
+        """Every line is an event with just the keys that are documented."""
+        documented = documented_events()
+        events: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+        for event in events:
+            self.assertEqual(set(event), documented[event["event"]])
+        return events
+
+
+class VerbTests(CommandLineTestCase):
+    def test_users(self) -> None:
+        """The names, one a line; as events; and quietly."""
+        self.assertEqual(self.near.run("users").stdout, "alice\n")
+        self.assertEqual(self.near.run("users", "--quiet").stdout, "alice\n")
+        (event,) = self.assert_events(self.near.run("users", "--json").stdout)
+        self.assertEqual(event["name"], "alice")
+
+    def test_get(self) -> None:
+        """A text and a picture arrive as they are; nothing is overwritten unless asked."""
+        folder = self.near.folder()
+        for _ in range(2):
+            done = self.near.run("get", "alice:my_file.txt", "alice:my_file.jpg", cwd=folder)
+            self.assertEqual((done.returncode, done.stderr), (0, "alice.txt\nalice.png\n"))
+        self.assertRegex(done.stdout, r"Saved alice \(1\)\.txt: .*\nNot verified: ")
+        self.assertRegex(done.stdout, r"Saved alice \(1\)\.png: 90 x 60 pixels in .*\nVerified: ")
+        names = ["alice (1).png", "alice (1).txt", "alice.png", "alice.txt"]
+        self.assertEqual(sorted(os.listdir(folder)), names)
+        self.assertEqual((folder / "alice (1).txt").read_bytes(), TEXT)
+        for name in names[::2]:
+            np.testing.assert_array_equal(self.pixels_of(folder / name), self.near.pixels)
+        done = self.near.run("get", "--force", "--quiet", "alice:my_file.txt", cwd=folder)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(sorted(os.listdir(folder)), names)
+
+    def test_json(self) -> None:
+        """Programs get events with the documented keys, and one failure stops nothing else."""
+        folder = self.near.folder()
+        words = ("bob:my_file.txt", "alice:my_file.jpg", "alice:my_file.txt")
+        done = self.near.run("get", "--json", *words, cwd=folder)
+        self.assertEqual((done.returncode, done.stderr), (4, ""))
+        events = self.assert_events(done.stdout)
+        self.assertEqual((events[0]["kind"], events[0]["exit_code"]), ("no_such_peer", 4))
+        picture, text = (event for event in events if event["event"] == "fetched")
+        self.assertEqual(
+            (picture["bytes"], picture["width"], picture["height"]), (90 * 60 * 3, 90, 60)
+        )
+        self.assertEqual((text["path"], text["bytes"]), (str(folder / "alice.txt"), len(TEXT)))
+        self.assertEqual((picture["verified"], text["verified"]), (True, False))
+
+    def test_exit_codes(self) -> None:
+        """Each kind of failure is one line on stderr, and a code of its own."""
+        nowhere = {"P2PSHARE_REGISTRY": "http://127.0.0.1:1"}
+        for words, environ, code in (
+            (("gte",), {}, 2),
+            (("get", "alice"), {}, 2),
+            (("get", "alice:my_file.jpg", "x.jpg"), nowhere, 2),
+            (("get", "alice:my_file.txt", "--name", "alice"), nowhere, 2),
+            (("users",), {"P2PSHARE_REGISTRY": "ftp://x"}, 2),
+            (("get", "bob:my_file.txt"), {}, 4),
+            (("users",), nowhere, 5),
+            ((), nowhere, 5),
+            (("--name", "alice"), {"P2PSHARE_DATA": str(self.near.home / "other")}, 3),
+        ):
+            with self.subTest(words=words, environ=environ):
+                done = self.near.run(*words, environ=environ)
+                self.assertEqual(done.returncode, code)
+                self.assertRegex(done.stderr, r"^p2pshare: .*\n$")
+
+    def test_reader_leaves(self) -> None:
+        """A reader that has seen enough is no reason for a complaint."""
+        process = subprocess.Popen(
+            [*P2PSHARE, "users"],
+            env=self.near.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        self.assertEqual(process.communicate(timeout=PATIENCE)[1], b"")
+        self.assertEqual(process.returncode, 141)
+
+    def test_stopped(self) -> None:
+        """A signal stops a fetch within a second, and nothing of the file stays."""
+        folder = self.near.folder()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as welcome:
+            welcome.bind(("127.0.0.1", 0))
+            welcome.settimeout(PATIENCE)
+            port = welcome.getsockname()[1]
+            self.near.register("slow", port)
+            self.addCleanup(self.near.register, "slow", port, lease=0)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process = subprocess.Popen(
+                    [*P2PSHARE, "get", "slow:my_file.txt"],
+                    cwd=folder,
+                    env=self.near.environ,
+                    stderr=subprocess.PIPE,
+                )
+                _, requester = welcome.recvfrom(100)
+                welcome.sendto(b"ACK", requester)
+                with socket.create_connection(requester) as connection:
+                    connection.sendall(b"and then nothing")
+                    time.sleep(0.2)
+                    self.assertTrue(os.listdir(folder))
+                    sent = time.monotonic()
+                    process.send_signal(number)
+                    error = process.communicate(timeout=PATIENCE)[1]
+                    self.assertLess(time.monotonic() - sent, 1.5)
+                self.assertEqual(process.returncode, 128 + number)
+                self.assertTrue(error.endswith(b"stopped\n"))
+                self.assertEqual(os.listdir(folder), [])
+
+
+class DialogTests(CommandLineTestCase):
+    def start(self, columns: int, *words: str, **environ: str) -> TerminalRun:
+        run = TerminalRun(self.near, columns, *words, **environ)
+        self.addCleanup(run.close)
+        return run
+
+    def test_whole(self) -> None:
+        """Names that will not do, users that are not there, both files, and the end."""
+        run = self.start(80, "--share", str(self.near.home / "carol"))
+        run.answer("Your name:", "alice")
+        run.expect("The name 'alice' is taken")
+        run.answer("Your name:", "two words")
+        run.expect("none of the reserved words")
+        run.answer("Your name:", "carol")
+        run.expect("Here now: alice, carol (you)")
+        self.assertIn("You share my_file.txt, with everyone", run.shown)
+        for whom, complaint in (
+            ("nobody", "Nobody is registered as 'nobody'"),
+            ("carol", "You cannot get files from yourself."),
+        ):
+            run.answer("Get files from:", whom)
+            run.expect(complaint)
+        for which, verdict in (("t", "Not verified"), ("I", "Verified")):
+            run.answer("Get files from:", "alice")
+            run.answer("Image or text (I/T):", which)
+            run.expect(verdict)
+        self.assertEqual((run.folder / "alice.txt").read_bytes(), TEXT)
+        np.testing.assert_array_equal(self.pixels_of(run.folder / "alice.png"), self.near.pixels)
+        self.assertIn("▀", run.shown)
+        run.expect("Get files from:")
+        run.type("qu")
+        run.expect("Get files from: qu")
+        self.assertEqual(self.near.run("get", "carol:my_file.txt", cwd=run.folder).returncode, 0)
+        run.expect("127.0.0.1 fetched your text")
+        run.expect("Get files from: qu")
+        run.type("it\r")
+        self.assertEqual(run.exit_code(), 0)
+        self.assertFalse(run.screen.wrapped)
+        self.assertEqual(self.near.names(), ["alice"])
+
+    def test_narrow_without_colours(self) -> None:
+        """With 40 columns nothing sticks out, with NO_COLOR nothing is coloured, and Ctrl+C ends it."""
+        run = self.start(40, "--name", "dave", NO_COLOR="1")
+        run.expect("Get files from:")
+        self.assertIn("You share nothing", run.shown)
+        again = self.near.run("--name", "dave")
+        self.assertEqual(again.returncode, 3)
+        self.assertIn("'dave' is already running on this machine", again.stderr)
+        run.answer("Get files from:", "alice")
+        run.answer("Image or text (I/T):", "i")
+        run.expect("Verified")
+        run.expect("Get files from:")
+        run.type("ali")
+        run.expect("Get files from: ali")
+        pressed = time.monotonic()
+        run.type("\x03")
+        self.assertEqual(run.exit_code(), 130)
+        self.assertLess(time.monotonic() - pressed, 1.5)
+        self.assertEqual(run.screen.shown()[-2:], ["Get files from: ali", "stopped"])
+        self.assertFalse(run.screen.wrapped)
+        self.assertNotRegex(run.written, r"\x1b\[[0-9;]*m")
+        self.assertEqual(self.near.names(), ["alice"])
+
+    def test_pipe(self) -> None:
+        """Answers may come from a pipe; at their end it finishes what it does."""
+        folder = self.near.folder()
+        done = self.near.run(cwd=folder, answers="alice\nerin\nalice\nT\nalice\ni")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(sorted(os.listdir(folder)), ["alice.png", "alice.txt"])
+        self.assertEqual((folder / "alice.txt").read_bytes(), TEXT)
+        self.assertIn("Your name: alice\nThe name 'alice' is taken", done.stdout)
+        self.assertIn("Image or text (I/T): T\nSaved alice.txt", done.stdout)
+        self.assertNotIn("\x1b", done.stdout)
+        self.assertEqual(self.near.names(), ["alice"])
+
+
+class DemoTests(CommandLineTestCase):
+    def test_exact(self) -> None:
+        """It shows all of it, whatever the user's settings, and leaves nothing behind."""
+        upset = {"P2PSHARE_NAME": "NOT A NAME", "P2PSHARE_SHARE": "/nonexistent"}
+        done = self.near.run("demo", "--json", environ=upset)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        events = self.assert_events(done.stdout)
+        self.assertEqual([e["name"] for e in events if e["event"] == "user"], ["alice", "bob"])
+        compared = [(e["kind"], e["same"]) for e in events if e["event"] == "compared"]
+        self.assertEqual(compared, [("text", True), ("picture", True)])
+        self.assertEqual(os.listdir(self.near.home / "tmp"), [])
+
+    def test_stopped(self) -> None:
+        """Stopped half-way, it leaves nothing behind either, no process and no folder."""
+        process = subprocess.Popen(
+            [*P2PSHARE, "demo", "--json"], env=self.near.environ, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        with process.stdout as output:
+            for line in output:
+                if json.loads(line).get("command") == "p2pshare users":
+                    break
+            children = children_of(process.pid)
+            self.assertEqual(len(children), 3)
+            process.terminate()
+            self.assertEqual(process.wait(PATIENCE), 143)
+        self.assertFalse([pid for pid in children if is_alive(pid)])
+        self.assertEqual(os.listdir(self.near.home / "tmp"), [])
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
+    pairs = (map(int, line.split()) for line in listed.stdout.splitlines())
+    return [child for child, parent in pairs if parent == pid]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
