@@ -38,7 +38,8 @@ class WrongUsage(P2pshareError):
 
 class IllegalName(WrongUsage):
     """{name!r} cannot be a name: use 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last,
-    and none of the reserved words ({reserved})."""
+    and none of the reserved words ({reserved}).
+    """
 
 
 class BadSetting(WrongUsage):

@@ -55,15 +55,15 @@ class FakeReactor(Clock):
         super().__init__()
         self.children: list[FakeChild] = []
 
-    def getThreadPool(self) -> FakeReactor:  # noqa: N802
+    def getThreadPool(self) -> FakeReactor:
         return self
 
-    def callInThreadWithCallback(  # noqa: N802
+    def callInThreadWithCallback(
         self, told: Callable[[bool, object], None], call: Callable[..., object], *args: object
     ) -> None:
         told(True, call(*args))
 
-    def callFromThread(self, call: Callable[..., None], *args: object) -> None:  # noqa: N802
+    def callFromThread(self, call: Callable[..., None], *args: object) -> None:
         call(*args)
 
     def spawnProcess(  # noqa: N802
