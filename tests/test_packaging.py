@@ -1,0 +1,149 @@
+"""What is installed: twistd finds the plugins, and the wheel holds the package and nothing else."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
+import p2pshare
+
+PROJECT = Path(__file__).parents[1]
+TAPS = {"p2pregistry", "p2ppeer"}
+TWISTD_HELP = ["-c", "from twisted.scripts.twistd import run; run()", "--help"]
+PATIENCE = 120.0  # seconds, for what takes some
+SETUPTOOLS_MIN = 77
+
+
+def listed_by_twistd(*options: str, env: dict[str, str] | None = None) -> set[str]:
+    """Those of our commands that `twistd --help` lists, away from the project's folder."""
+    said = subprocess.run(
+        [sys.executable, *options, *TWISTD_HELP],
+        cwd="/",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return TAPS.intersection(said.stdout.split())
+
+
+class PluginTests(unittest.TestCase):
+    """The project as it lies here."""
+
+    def test_no_package_of_our_own(self) -> None:
+        """`twisted/` is a part of Twisted's namespace: with an `__init__.py` it would hide Twisted."""
+        self.assertEqual(list(PROJECT.joinpath("twisted").rglob("__init__.py")), [])
+
+    def test_plugins(self) -> None:
+        """Twisted's plugin system finds both services."""
+        found = {plugin.tapname for plugin in getPlugins(IServiceMaker)}
+        self.assertLessEqual(TAPS, found)
+
+    def test_twistd(self) -> None:
+        """So does twistd, from any folder."""
+        self.assertEqual(listed_by_twistd(), TAPS)
+
+
+class MetadataTests(unittest.TestCase):
+    """What the project says of itself."""
+
+    def test_version(self) -> None:
+        """There is one version, and setup.cfg takes it from where the program does."""
+        setup = configparser.ConfigParser()
+        setup.read(PROJECT / "setup.cfg")
+        self.assertEqual(setup["metadata"]["version"], "attr: p2pshare._version.__version__")
+        self.assertEqual(p2pshare.__version__, p2pshare._version.__version__)
+        self.assertRegex(p2pshare.__version__, r"^\d+\.\d+\.\d+$")
+
+    def test_no_paths_of_this_machine(self) -> None:
+        """Documents speak of no folder of the machine that they were written on."""
+        own = [f"{folder}/" for folder in (PROJECT.parent, Path.home()) if folder != Path("/")]
+        documents = [
+            *PROJECT.glob("*.md"),
+            *PROJECT.joinpath("docs").rglob("*.md"),
+            *PROJECT.joinpath("newsfragments").glob("*.md"),
+        ]
+        self.assertTrue(documents)
+        for document in documents:
+            text = document.read_text()
+            self.assertEqual([path for path in own if path in text], [], document)
+
+
+class WheelTests(unittest.TestCase):
+    """A wheel, built of a copy so that nothing is left here."""
+
+    def setUp(self) -> None:
+        if importlib.util.find_spec("pip") is None:
+            raise unittest.SkipTest("there is no pip")
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_wheel(self) -> None:
+        """It holds the package and the plugins, nothing else, and installed it is found by twistd."""
+        wheel = self.build()
+        self.check_contents(wheel)
+        self.check_installed(wheel)
+
+    def build(self) -> Path:
+        source = self.folder / "source"
+        generated = shutil.ignore_patterns(
+            ".*", "_trial_temp*", "*.egg-info", "build", "dist", "__pycache__"
+        )
+        shutil.copytree(PROJECT, source, ignore=generated)
+        isolation = ["--no-build-isolation"] if has_setuptools() else []
+        built = pip("wheel", "--no-deps", *isolation, "--wheel-dir", str(self.folder), str(source))
+        if "No matching distribution found for setuptools" in built.stderr:
+            raise unittest.SkipTest(f"pip has no way to setuptools >= {SETUPTOOLS_MIN}")
+        self.assertEqual(built.returncode, 0, built.stdout + built.stderr)
+        (wheel,) = self.folder.glob("*.whl")
+        return wheel
+
+    def check_contents(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as opened:
+            names = set(opened.namelist())
+        information = f"p2pshare-{p2pshare.__version__}.dist-info/"
+        sources = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("p2pshare/**/*.py")}
+        self.assertEqual(
+            {name for name in names if not name.startswith(information)},
+            {*sources, "p2pshare/py.typed", "twisted/plugins/p2pshare_plugins.py"},
+        )
+
+    def check_installed(self, wheel: Path) -> None:
+        target = self.folder / "installed"
+        done = pip("install", "--no-deps", "--no-index", "--target", str(target), str(wheel))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # -S: no .pth file is read, so that an editable installation of this folder is not seen.
+        path = os.pathsep.join([str(target), sysconfig.get_path("purelib")])
+        self.assertEqual(listed_by_twistd("-S", env={**os.environ, "PYTHONPATH": path}), TAPS)
+        shutil.rmtree(target)
+        self.assertEqual(listed_by_twistd("-S", env={**os.environ, "PYTHONPATH": path}), set())
+
+
+def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def has_setuptools() -> bool:
+    """Whether a wheel can be built with what is installed."""
+    asked = "import setuptools, wheel; print(setuptools.__version__)"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    return said.returncode == 0 and int(said.stdout.split(".")[0]) >= SETUPTOOLS_MIN
