@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from colorama import Fore
 from rich.table import Table
@@ -13,6 +13,8 @@ from rich.text import Text
 from p2pshare.errors import P2pshareError
 from p2pshare.ui.progress import ProgressView
 from p2pshare.ui.terminal import Terminal
+
+COLUMNED_MAX = 1000  # rows of a table that are put in columns
 
 
 class Output:
@@ -60,9 +62,11 @@ class Output:
             self._stderr.write_line(f"p2pshare: {error}", Fore.RED)
 
     def table(
-        self, header: Sequence[str], rows: Iterable[Sequence[str]], own: str | None = None
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], own: str | None = None
     ) -> None:
         """Show a result to people: in columns on a terminal, else bare, with tabs, for pipes.
+
+        More rows than anybody reads are bare on a terminal, too, since columns take their time.
 
         Args:
             header: the titles of the columns, for a terminal.
@@ -71,7 +75,7 @@ class Output:
         """
         if self._json:
             return
-        if not self._stdout.is_tty:
+        if not self._stdout.is_tty or len(rows) > COLUMNED_MAX:
             for row in rows:
                 self._stdout.stream.write("\t".join(map(self._stdout.shown, row)) + "\n")
             self._stdout.stream.flush()

@@ -288,6 +288,23 @@ class VerbTests(CommandLineTestCase):
                 self.assertEqual(done.returncode, code)
                 self.assertRegex(done.stderr, r"^p2pshare: .*\n$")
 
+    def test_defect(self) -> None:
+        """A defect is a sentence, too; its traceback goes to the file that was named, only."""
+        broken = "import p2pshare.ui.verbs as verbs; verbs.parse_wanted = None;"
+        log = self.near.home / "log"
+        for flags in ([], ["--debug", str(log)]):
+            done = subprocess.run(
+                [sys.executable, "-c", broken + P2PSHARE[-1], "get", "alice:my_file.txt", *flags],
+                env=self.near.environ,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertRegex(done.stderr, r"^p2pshare: A defect .*TypeError: .*(log|--debug).*\n$")
+            self.assertEqual(done.stderr.count("\n"), 1)
+        self.assertIn("Traceback", log.read_text())
+
     def test_reader_leaves(self) -> None:
         """A reader that has seen enough is no reason for a complaint."""
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import NameTaken, NoSuchPeer
-from p2pshare.ui.output import Output, kind_of
+from p2pshare.ui.output import COLUMNED_MAX, Output, kind_of
 from p2pshare.ui.terminal import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, Screen, real_terminal
 
@@ -32,6 +32,7 @@ class OutputTestCase(SynchronousTestCase):
 
     def say_everything(self, output: Output) -> None:
         output.line("Hello.", Fore.GREEN)
+        output.remark("By the way.")
         output.event("saved", path=Path("alice.png"), size=5)
         output.table(["name"], [["bob"]])
         view = output.progress("bob.png", "rows", 9, Clock().seconds)
@@ -46,8 +47,10 @@ class ModesTests(OutputTestCase):
         self.say_everything(self.make())
         stdout, stderr = self.written()
         self.assertEqual(stdout, "Hello.\nbob\n")
-        self.assertTrue(stderr.startswith("bob.png\nSaved.\np2pshare: Nobody is registered as"))
-        self.assertEqual(stderr.count("\n"), 3)
+        self.assertTrue(
+            stderr.startswith("By the way.\nbob.png\nSaved.\np2pshare: Nobody is registered as")
+        )
+        self.assertEqual(stderr.count("\n"), 4)
 
     def test_quiet(self) -> None:
         """With --quiet, results and errors remain."""
@@ -93,6 +96,24 @@ class ModesTests(OutputTestCase):
         self.assertRegex(stderr, r"^\x1b\[31mp2pshare: The name 'bob' is taken .*\x1b\[0m\n$")
 
 
+class ProgressTests(OutputTestCase):
+    def test_line_meanwhile(self) -> None:
+        """A line that is said while progress is drawn goes above it, and then to its own stream again."""
+        output = self.make(is_tty=True)
+        view = output.progress("bob.png", "rows", 9, Clock().seconds)
+        view.start()
+        view.update(3)
+        output.line("carol fetched your text", Fore.GREEN)
+        view.update(6)
+        screen = Screen(80)
+        screen.feed(self.stderr.getvalue())
+        self.assertEqual(screen.shown()[0], "carol fetched your text")
+        self.assertTrue(screen.shown()[1].startswith("bob.png"))
+        view.finish()
+        output.line("done")
+        self.assertEqual(self.stdout.getvalue(), "done\n")
+
+
 class TableTests(OutputTestCase):
     ROWS = (("bob", "192.0.2.7:49152"), ("a-name-of-more-than-20", "198.51.100.255:65535"))
 
@@ -110,6 +131,20 @@ class TableTests(OutputTestCase):
         screen.feed(self.stdout.getvalue())
         self.assertRegex(screen.shown()[0], r"^name +address$")
         self.assertRegex(screen.shown()[1], r"^bob +192\.0\.2\.7:49152$")
+
+    def test_own(self) -> None:
+        """A terminal marks the row that is the reader's own; a pipe gets names and nothing else."""
+        for is_tty, shown in ((True, ["name", "alice", "bob (you)"]), (False, ["alice", "bob"])):
+            self.make(is_tty=is_tty).table(["name"], [["alice"], ["bob"]], own="bob")
+            screen = Screen(80)
+            screen.feed(self.stdout.getvalue())
+            self.assertEqual(screen.shown(), shown)
+
+    def test_very_long(self) -> None:
+        """A table that nobody reads whole is written plainly, so that it does not take for ever."""
+        rows = [[f"user{n}"] for n in range(COLUMNED_MAX + 1)]
+        self.make(is_tty=True).table(["name"], rows)
+        self.assertEqual(self.stdout.getvalue().splitlines(), [row[0] for row in rows])
 
     def test_narrow_terminals(self) -> None:
         """On a narrow terminal nothing is lost and nothing sticks out."""

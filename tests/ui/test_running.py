@@ -22,9 +22,7 @@ class _Reactor(MemoryReactorClock):
         super().__init__()
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
-    def callFromThread(
-        self, call: Callable[..., object], *arguments: Any
-    ) -> None:
+    def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
         self._calls.append((call, arguments))
 
     def run(self, installSignalHandlers: bool = True) -> None:  # noqa: N803

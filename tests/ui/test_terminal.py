@@ -105,3 +105,13 @@ class WriteLineTests(SynchronousTestCase):
         self.assertFalse(terminal.unicode)
         terminal.write_line("Zoë ▀")
         self.assertEqual(buffer.getvalue(), b"Zo\\xeb \\u2580\n")
+
+    def test_between_words(self) -> None:
+        """A terminal gets long text broken between words, a pipe gets it whole."""
+        text = "word " * 20 + "x" * 90
+        stream = FakeTty()
+        Terminal.detect(stream, {"TERM": "dumb"}).write_line(text)
+        self.assertEqual([len(line) for line in stream.getvalue().splitlines()], [79, 19, 90])
+        pipe = io.StringIO()
+        Terminal.detect(pipe, {}).write_line(text)
+        self.assertEqual(pipe.getvalue(), text + "\n")

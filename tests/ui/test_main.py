@@ -1,0 +1,52 @@
+"""Tests for `p2pshare.ui.main`, as far as it needs no reactor; the rest is tested as a process."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.ui.main import main
+
+# What --help must not wait for.
+_SLOW = ("twisted", "numpy", "PIL", "rich")
+
+
+class WrongUsageTests(SynchronousTestCase):
+    def run_main(self, *words: str) -> tuple[int, str, str]:
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = main(words)
+        return code, stdout.getvalue(), stderr.getvalue()
+
+    def test_people(self) -> None:
+        """People get one line on stderr."""
+        for words in (["uesrs"], ["get"], ["users", "bob\x1b[2J\n"]):
+            code, stdout, stderr = self.run_main(*words)
+            self.assertEqual((code, stdout), (2, ""))
+            self.assertRegex(stderr, r"^p2pshare: [^\x1b\n]*--help[^\x1b\n]*\n$")
+
+    def test_programs(self) -> None:
+        """Programs get an event on stdout, wherever `--json` stands."""
+        for words in (["uesrs", "--json"], ["--json", "get"]):
+            code, stdout, stderr = self.run_main(*words)
+            self.assertEqual((code, stderr), (2, ""))
+            event = json.loads(stdout)
+            self.assertEqual((event["kind"], event["exit_code"]), ("wrong_usage", 2))
+
+
+class ImportsTests(SynchronousTestCase):
+    def test_help_is_fast(self) -> None:
+        """`--help` is there before anything slow is imported."""
+        script = (
+            "import sys, p2pshare.ui.main as main\n"
+            "try: main.main(['--help'])\n"
+            f"finally: print('slow:', *(name for name in {_SLOW} if name in sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0)
+        self.assertTrue(done.stdout.endswith("slow:\n"))
