@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -106,6 +107,7 @@ class TextSenderTests(SynchronousTestCase):
         """Cancelling aborts the connection."""
         sender = self.sender(io.BytesIO(bytes(10_000_000)))
         sender.done.cancel()
+        self.failureResultOf(sender.done, CancelledError)
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         sender.connectionLost(Failure(ConnectionLost()))
