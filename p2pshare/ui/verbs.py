@@ -20,7 +20,7 @@ async def users(invocation: Invocation) -> int:
     for name in names:
         output.event("user", name=name)
     if names:
-        output.table(["name"], [[name] for name in names], own=own_name)
+        output.table(["registered users"], [[name] for name in names], own=own_name)
     else:
         output.remark(NOBODY)
     return 0
