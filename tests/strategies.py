@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from p2pshare.testing import Conditions
-from p2pshare.wire.classic import Pixels
+from p2pshare.wire.classic import (
+    Pixels,
+    Size,
+    Word,
+    row_wanted_datagram,
+    size_datagram,
+    sum8,
+)
 
 seeds = st.integers(0, 2**32)
 
@@ -30,3 +37,20 @@ def networks(draw: st.DrawFn, *, loss_max: float) -> Conditions:
         delay_min=delay_min,
         delay_max=delay_min + jitter,
     )
+
+
+@st.composite
+def datagrams(draw: st.DrawFn) -> bytes:
+    """Something that a datagram may hold: all that either side can say, true or not, and noise."""
+    number = st.one_of(st.integers(0, 24), st.integers(0, 2**32 - 1))
+    kind = draw(st.sampled_from(["word", "size", "row", "wanted", "noise"]))
+    if kind == "word":
+        return draw(st.sampled_from(list(Word))).value
+    if kind == "size":
+        return size_datagram(Size(draw(number), draw(number)))
+    if kind == "wanted":
+        return row_wanted_datagram(draw(number))
+    if kind == "row":
+        content = draw(number).to_bytes(4) + bytes(3 * draw(st.integers(0, 6)))
+        return content + bytes([sum8(content)])
+    return draw(st.binary(max_size=24))

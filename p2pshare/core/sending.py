@@ -316,10 +316,11 @@ class PictureSender:
             self._rtt.reset_backoff()
         self._hasty_answer = None
         self._reported = True
+        nothing_wanted = not self._lost and not self._rows_due
         self._pace.reported(self._lost, rtt, now)
         self._lost = 0
         self._list_ends = None
-        if self._question is _Question.END and not self._rows_due:
+        if self._question is _Question.END and nothing_wanted:
             # It lacks rows, or it would have said COMPLETE, but its list got lost: ask again, though not at once.
             self._question_repeated = True
             self._question_deadline = now + self._rtt.rto
