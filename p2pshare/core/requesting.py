@@ -231,7 +231,7 @@ class PictureRequest:
         if self._state is not _State.RECEIVING:
             if self._state is _State.LINGERING and len(data) in (3, 9):  # FIN or SIZE: a question
                 self._complete_due = True
-                self._deadline = now + LINGER_FOR
+                self._deadline = min(now + LINGER_FOR, rows.last_new_row + NO_PROGRESS_MAX)
             return
         if parse_word(data) is Word.FIN:
             rows.receive_fin(now)
