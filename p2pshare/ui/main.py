@@ -27,17 +27,27 @@ Verb = Callable[[], Coroutine[Any, Any, int]]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit code."""
-    words = sys.argv[1:] if words is None else words
+    # Streams that were closed by who started us.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
-        code = _obey(words)
+        code = _obey(sys.argv[1:] if words is None else words)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # What is still in the buffer must not be complained about at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return SIGPIPE_EXIT
+    except OSError as error:
+        _abandon_stdout()
+        sys.stderr.write(f"p2pshare: {P2pshareError(reason=error.strerror or error)}\n")
+        return P2pshareError.exit_code
     except KeyboardInterrupt:  # before there was anything to stop
         return SIGINT_EXIT
+
+
+def _abandon_stdout() -> None:
+    """Keep Python from complaining, at the very end, about what is still in the buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _obey(words: Sequence[str]) -> int:
@@ -68,13 +78,16 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     _begin_logging(debug)
     from twisted.internet import reactor
 
-    verb, grace = _verb(arguments, _invocation(arguments, output, reactor))
     try:
+        verb, grace = _verb(arguments, _invocation(arguments, output, reactor))
         return run_to_end(cast(Any, reactor), verb, grace)
     except Stopped as stopped:
         output.remark("stopped")
         return stopped.exit_code
     except (P2pshareError, BrokenPipeError):
+        raise
+    except OSError:  # such as a full disk behind stdout
+        Logger().failure("the system refused")
         raise
     except Exception as error:
         Logger().failure("a defect of p2pshare")

@@ -318,6 +318,22 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual(process.communicate(timeout=PATIENCE)[1], b"")
         self.assertEqual(process.returncode, 141)
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_output_cannot_be_written(self) -> None:
+        """A full disk behind stdout is one sentence; a closed stdout is no matter."""
+        for redirection, code, complaint in (
+            (">/dev/full", 1, "p2pshare: Something went wrong: No space left on device\n"),
+            (">&-", 0, ""),
+        ):
+            done = subprocess.run(
+                ["sh", "-c", f'exec "$@" {redirection}', "sh", *P2PSHARE, "users"],
+                env=self.near.environ,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=PATIENCE,
+            )
+            self.assertEqual((done.returncode, done.stderr), (code, complaint))
+
     def test_stopped(self) -> None:
         """A signal stops a fetch within a second, and nothing of the file stays."""
         folder = self.near.folder()
