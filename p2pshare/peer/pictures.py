@@ -49,6 +49,7 @@ class SharedPictures:
             decoded.users -= 1
             if not decoded.users:
                 del self._decoded[key]
+                decoded.pixels.addErrback(lambda _: None)  # whoever waited has heard of it
 
     def _decode(self, opened: OpenedFile, width_max: int) -> Pixels:
         pixels = read_picture(opened.file, name=str(opened.path))
