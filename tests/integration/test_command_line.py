@@ -343,26 +343,34 @@ class VerbTests(CommandLineTestCase):
             port = welcome.getsockname()[1]
             self.near.register("slow", port)
             self.addCleanup(self.near.register, "slow", port, lease=0)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number, flags in ((signal.SIGINT, ["--quiet"]), (signal.SIGTERM, ["--json"])):
                 process = subprocess.Popen(
-                    [*P2PSHARE, "get", "slow:my_file.txt"],
+                    [*P2PSHARE, "get", "slow:my_file.txt", *flags],
                     cwd=folder,
                     env=self.near.environ,
+                    stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                 )
                 _, requester = welcome.recvfrom(100)
                 welcome.sendto(b"ACK", requester)
                 with socket.create_connection(requester) as connection:
                     connection.sendall(b"and then nothing")
-                    time.sleep(0.2)
+                    if "--json" in flags:
+                        self.assert_progress(process)
                     self.assertTrue(os.listdir(folder))
                     sent = time.monotonic()
                     process.send_signal(number)
-                    error = process.communicate(timeout=PATIENCE)[1]
+                    _, error = process.communicate(timeout=PATIENCE)
                     self.assertLess(time.monotonic() - sent, 1.5)
-                self.assertEqual(process.returncode, 128 + number)
-                self.assertTrue(error.endswith(b"stopped\n"))
+                self.assertEqual((process.returncode, error), (128 + number, b""))
                 self.assertEqual(os.listdir(folder), [])
+
+    def assert_progress(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        started, progress = (process.stdout.readline().decode() for _ in range(2))
+        (event,) = self.assert_events(progress)
+        self.assertEqual((event["done"], event["total"], event["unit"]), (16, None, "bytes"))
+        self.assertEqual(json.loads(started)["event"], "started")
 
 
 class DialogTests(CommandLineTestCase):
