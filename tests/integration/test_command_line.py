@@ -157,13 +157,12 @@ class TerminalRun:
         self._master, self._slave = pty.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.mode = termios.tcgetattr(self._slave)
-        # A second descriptor keeps the terminal when the process has left it.
         environment = {k: v for k, v in near.environ.items() if k != "COLUMNS"} | environ
         self.process = subprocess.Popen(
-            [*P2PSHARE, *words],
+            [*P2PSHARE[:-1], f"import os; os.login_tty(0); {P2PSHARE[-1]}", *words],
             cwd=self.folder,
             env=environment,
-            preexec_fn=lambda: os.login_tty(os.dup(self._slave)),
+            stdin=self._slave,
         )
 
     def expect(self, text: str) -> None:
