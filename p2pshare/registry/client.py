@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -15,6 +15,7 @@ from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
     RequestGenerationFailed,
+    RequestTransmissionFailed,
     ResponseDone,
     ResponseFailed,
 )
@@ -41,6 +42,7 @@ IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
+_BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
 
 
 def registry_url(text: str) -> str:
@@ -146,19 +148,24 @@ class RegistryClient:
             raise self._unreachable("it did not answer in time") from error
         except (ConnectError, ConnectionClosed, DNSLookupError, PotentialDataLoss) as error:
             raise self._unreachable(str(error)) from error
-        except (ResponseFailed, RequestGenerationFailed) as error:
+        except _BROKEN_OFF as error:
             reason = error.reasons[0].getErrorMessage() if error.reasons else "it broke off"
             raise self._unreachable(reason) from error
 
     async def _exchange(
         self, method: bytes, path: str, body: bytes | None, limit: int
     ) -> tuple[int, bytes]:
-        response: IResponse = await self._agent.request(
-            method,
-            f"{self.url}/{path}".encode(),
-            Headers({b"User-Agent": [b"p2pshare"]}),
-            None if body is None else _Sent(body),
-        )
+        try:
+            response: IResponse = await self._agent.request(
+                method,
+                f"{self.url}/{path}".encode(),
+                Headers({b"User-Agent": [b"p2pshare"]}),
+                None if body is None else _Sent(body),
+            )
+        except _BROKEN_OFF as error:
+            if any(reason.check(CancelledError) for reason in error.reasons):
+                raise CancelledError from error  # by us, or by our time-out: no fault of the registry
+            raise
         collected = _Body(limit)
         response.deliverBody(collected)
         whole = await collected.done

@@ -7,7 +7,7 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -160,12 +160,23 @@ class WrongAnswerTests(ClientTestCase):
     def test_silent(self) -> None:
         """A registry that does not answer in time is unreachable."""
         clock = Clock()
-        client = RegistryClient(RequestTraversalAgent(Silent()), URL, clock, timeout=5)
+        agent = RequestTraversalAgent(Silent())
+        client = RegistryClient(agent, URL, clock, timeout=5)
         looking = Deferred.fromCoroutine(client.look_up("bob"))
         clock.advance(4.9)
         self.assertNoResult(looking)
         clock.advance(0.2)
-        self.failureResultOf(looking, RegistryUnreachable)
+        agent.flush()
+        failure = self.failureResultOf(looking, RegistryUnreachable)
+        self.assertIn("did not answer in time", failure.getErrorMessage())
+
+    def test_cancelled(self) -> None:
+        """To cancel a request that waits for its answer is to cancel it, and no error of the registry's."""
+        agent = RequestTraversalAgent(Silent())
+        looking = Deferred.fromCoroutine(RegistryClient(agent, URL, Clock()).look_up("bob"))
+        looking.cancel()
+        agent.flush()
+        self.failureResultOf(looking, CancelledError)
 
     def test_unreachable(self) -> None:
         """Whatever keeps us from the registry is told."""
