@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
@@ -25,14 +24,20 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from p2pshare.errors import (
-    BadSetting,
     NameTaken,
     NoSuchPeer,
     RegistryUnavailable,
     RegistryUnreachable,
     RemoteProtocolError,
 )
-from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.registration import (
+    PeerAddress,
+    Registration,
+    parse_address,
+    parse_names,
+    registry_url,
+)
 
 TIMEOUT = 5.0  # seconds for a whole request
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
@@ -40,37 +45,7 @@ REPLY_MAX = 16 * 1024  # bytes of a reply's body
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
-_PORTS = {"http": 80, "https": 443}
 _BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
-
-
-def registry_url(text: str) -> str:
-    """The canonical URL of the registry that a user means: `http://host[:port]`, or `https`.
-
-    Args:
-        text: a URL, or just `host:port`.
-
-    Raises:
-        BadSetting: it is no such thing.
-    """
-    try:
-        parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), "", None
-    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
-    if parts.scheme not in _PORTS or not plain or not _HOST.fullmatch(host) or port == 0:
-        raise BadSetting(
-            source="the registry",
-            setting="its address",
-            value=text,
-            expected="like http://127.0.0.1:8000 or registry.example.org:8000, without anything behind",
-        )
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (
-        f":{port}" if port not in (None, _PORTS[parts.scheme]) else ""
-    )
 
 
 def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
@@ -146,8 +121,13 @@ class RegistryClient:
             return await exchange.addTimeout(timeout or self._timeout, self._clock)
         except TimeoutError as error:
             raise self._unreachable("it did not answer in time") from error
-        except (ConnectError, ConnectionClosed, DNSLookupError, PotentialDataLoss) as error:
-            raise self._unreachable(str(error)) from error
+        except ConnectError as error:
+            reason = plain_reason(error.osError) if error.osError else "it did not answer in time"
+            raise self._unreachable(reason) from error
+        except DNSLookupError as error:
+            raise self._unreachable("there is no machine of this name") from error
+        except (ConnectionClosed, PotentialDataLoss) as error:
+            raise self._unreachable("it broke off") from error
         except _BROKEN_OFF as error:
             reason = error.reasons[0].getErrorMessage() if error.reasons else "it broke off"
             raise self._unreachable(reason) from error

@@ -7,15 +7,18 @@ import os
 
 _REASONS = {
     errno.EACCES: "you do not have the permission",
+    errno.ECONNREFUSED: "nothing listens there",
     errno.EDQUOT: "your disk quota is used up",
     errno.EEXIST: "something else has this name",
     errno.EFBIG: "the file is larger than this disk or a limit of yours allows",
+    errno.EHOSTUNREACH: "there is no way to that machine",
     errno.EIO: "the disk reports an error",
     errno.EISDIR: "a folder has this name",
     errno.ELOOP: "it is a symbolic link, and those are not followed here",
     errno.EMFILE: "too many files are open",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENFILE: "too many files are open on this machine",
+    errno.ENETUNREACH: "there is no way to that network",
     errno.ENOENT: "there is no such file or folder",
     errno.ENOSPC: "the disk is full",
     errno.ENOTDIR: "a part of the path is not a folder",

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import platformdirs
 
 from p2pshare.errors import BadSetting, SettingsUnreadable, UnknownSetting
 from p2pshare.names import is_name
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.registration import registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
@@ -104,14 +104,6 @@ def _parsed(setting: str, source: str, key: str, value: object) -> object:
         raise BadSetting(source=source, setting=key, value=value, expected=expected) from error
 
 
-def _registry(value: str) -> str:
-    url = urlsplit(value.strip())
-    extra = url.query or url.fragment or url.username or url.password
-    if url.scheme not in ("http", "https") or not url.hostname or extra or url.port == 0:
-        raise ValueError(value)
-    return url.geturl().rstrip("/")
-
-
 def _name(value: str) -> str:
     if not is_name(value):
         raise ValueError(value)
@@ -148,7 +140,7 @@ def _address(value: str) -> str:
 # The keys of config.toml, which are the flags and the variables too: how each is read, and what
 # it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "registry": (_registry, "a URL such as http://127.0.0.1:8000"),
+    "registry": (registry_url, "an address such as http://127.0.0.1:8000, and nothing behind it"),
     "name": (
         _name,
         'a name: 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last',

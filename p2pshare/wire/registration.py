@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
@@ -19,6 +20,29 @@ TOKEN_MIN = 16  # characters: a shorter secret could be guessed
 TOKEN_MAX = 128  # characters
 
 _LEGAL_TOKEN = re.compile(rf"[!-~]{{{TOKEN_MIN},{TOKEN_MAX}}}")
+
+
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
+_PORTS = {"http": 80, "https": 443}
+
+
+def registry_url(text: str) -> str:
+    """The canonical URL of the registry that a user means: `http://host[:port]`, or `https`.
+
+    Args:
+        text: a URL, or just `host:port`.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
+    host, port = parts.hostname or "", parts.port
+    extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in _PORTS or extra or not _HOST.fullmatch(host) or port == 0:
+        raise ValueError(text)
+    shown = f"[{host}]" if ":" in host else host
+    shown_port = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{shown}{shown_port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
@@ -20,14 +18,13 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from p2pshare.errors import (
-    BadSetting,
     NameTaken,
     NoSuchPeer,
     P2pshareError,
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from p2pshare.registry.client import RegistryClient, registry_url
+from p2pshare.registry.client import RegistryClient
 from p2pshare.wire.registration import PeerAddress, Registration
 
 URL = "http://registry.example:8000"
@@ -187,44 +184,3 @@ class WrongAnswerTests(ClientTestCase):
         ):
             client = RegistryClient(Unreachable(error), URL, Clock())
             self.assertIsInstance(self.error_of(client.look_up("bob")), RegistryUnreachable)
-
-
-class RegistryUrlTests(SynchronousTestCase):
-    """Addresses of registries as people write them."""
-
-    right: ClassVar = {
-        "http://127.0.0.1:8000": "http://127.0.0.1:8000",
-        "http://127.0.0.1:8000/": "http://127.0.0.1:8000",
-        "127.0.0.1:8000": "http://127.0.0.1:8000",
-        " localhost:8000 ": "http://localhost:8000",
-        "Registry.Example.org": "http://registry.example.org",
-        "http://h:80": "http://h",
-        "https://h:443/": "https://h",
-        "https://h:80": "https://h:80",
-        "http://[::1]:8000": "http://[::1]:8000",
-    }
-    wrong = (
-        "", "ftp://h", "http://", "http://h/path", "http://h?q", "http://h#f", "http://u:p@h",
-        "http://h:0", "http://h:65536", "http://h:x", "http://[::1", "h h", "h\x00", "-h", "bob@",
-    )  # fmt: skip
-
-    def test_right(self) -> None:
-        """Each has one canonical form, which stays as it is."""
-        for text, url in self.right.items():
-            self.assertEqual(registry_url(text), url)
-            self.assertEqual(registry_url(url), url)
-
-    def test_wrong(self) -> None:
-        """Others are refused with a sentence."""
-        for text in self.wrong:
-            with self.assertRaises(BadSetting, msg=text):
-                registry_url(text)
-
-    @settings(deadline=None)
-    @given(st.text())
-    def test_any_text(self, text: str) -> None:
-        """Any text is a URL or that one error."""
-        try:
-            registry_url(text)
-        except BadSetting:
-            return

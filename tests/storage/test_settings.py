@@ -50,7 +50,7 @@ class SettingsTests(SynchronousTestCase):
         """Each setting can be given in the file, in its own type or as text."""
         found = self.load(
             config="""
-            registry = "http://[::1]:8000/base/"
+            registry = "http://[::1]:8000/"
             name = "bob"
             data = "~/data"
             share = ["a", "/b"]
@@ -59,7 +59,7 @@ class SettingsTests(SynchronousTestCase):
             """
         )
         expected = Settings(
-            registry="http://[::1]:8000/base",
+            registry="http://[::1]:8000",
             name="bob",
             data=Path.home() / "data",
             share=(Path("a"), Path("/b")),
@@ -75,7 +75,7 @@ class SettingsTests(SynchronousTestCase):
     def test_bad_values(self) -> None:
         """A value that will not do is one sentence with its place, key and cure."""
         for line in (
-            *('registry = "ftp://x"', 'registry = "x:8000"', 'registry = "http://"', "registry = 1"),
+            *('registry = "ftp://x"', 'registry = "x:y"', 'registry = "http://"', "registry = 1"),
             *('registry = "http://x:99999"', 'registry = "http://u:p@x"', 'registry = "http://[::1"'),
             *('name = "Bob"', 'name = "list"', 'name = ""', "name = true"),
             *("data = 1", 'data = ""', "share = {}", "share = [1]", 'share = [""]'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from p2pshare.wire.registration import (
     parse_address,
     parse_names,
     parse_registration,
+    registry_url,
 )
 
 ADDRESSES = st.builds(PeerAddress, st.ip_addresses(v=4).map(str), st.integers(1, 65535))
@@ -145,4 +147,45 @@ class StrictnessTests(SynchronousTestCase):
         try:
             parse_registration(json.dumps(fields).encode())
         except RemoteProtocolError:
+            return
+
+
+class RegistryUrlTests(SynchronousTestCase):
+    """Addresses of registries as people write them."""
+
+    right: ClassVar = {
+        "http://127.0.0.1:8000": "http://127.0.0.1:8000",
+        "http://127.0.0.1:8000/": "http://127.0.0.1:8000",
+        "127.0.0.1:8000": "http://127.0.0.1:8000",
+        " localhost:8000 ": "http://localhost:8000",
+        "Registry.Example.org": "http://registry.example.org",
+        "http://h:80": "http://h",
+        "https://h:443/": "https://h",
+        "https://h:80": "https://h:80",
+        "http://[::1]:8000": "http://[::1]:8000",
+    }
+    wrong = (
+        "", "ftp://h", "http://", "http://h/path", "http://h?q", "http://h#f", "http://u:p@h",
+        "http://h:0", "http://h:65536", "http://h:x", "http://[::1", "h h", "h\x00", "-h", "bob@",
+    )  # fmt: skip
+
+    def test_right(self) -> None:
+        """Each has one canonical form, which stays as it is."""
+        for text, url in self.right.items():
+            self.assertEqual(registry_url(text), url)
+            self.assertEqual(registry_url(url), url)
+
+    def test_wrong(self) -> None:
+        """Others are refused with a sentence."""
+        for text in self.wrong:
+            with self.assertRaises(ValueError, msg=text):
+                registry_url(text)
+
+    @settings(deadline=None)
+    @given(st.text())
+    def test_any_text(self, text: str) -> None:
+        """Any text is a URL or that one error."""
+        try:
+            registry_url(text)
+        except ValueError:
             return
