@@ -50,6 +50,7 @@ class PartFile(AbstractContextManager["PartFile"]):
         self._hidden_name = hidden_name
         self._owned_name: str | None = hidden_name  # what a failure has to remove
         self._open = True
+        self._lock = threading.RLock()  # one that is given up may still be written to by a thread
         self._size = 0
         self._size_on_its_way = 0
 
@@ -128,20 +129,21 @@ class PartFile(AbstractContextManager["PartFile"]):
             os.fsync(self._fd)
             final_name = self._replace() if overwrite else self._publish()
             self._sync_folder()
-        self._owned_name = None
-        self.discard()
+            self._owned_name = None
+            self.discard()
         return self._folder / final_name
 
     def discard(self) -> None:
-        """Remove the file, unless it is committed. May be called again."""
-        if not self._open:
-            return
-        self._open = False
-        if self._owned_name is not None:
-            with suppress(OSError):
-                os.unlink(self._owned_name, dir_fd=self._folder_fd)
-        os.close(self._fd)
-        os.close(self._folder_fd)
+        """Remove the file, unless it is committed. May be called again, and from any thread."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            if self._owned_name is not None:
+                with suppress(OSError):
+                    os.unlink(self._owned_name, dir_fd=self._folder_fd)
+            os.close(self._fd)
+            os.close(self._folder_fd)
 
     def __exit__(
         self,
@@ -154,16 +156,18 @@ class PartFile(AbstractContextManager["PartFile"]):
 
     @contextmanager
     def _cleaning_up(self) -> Iterator[None]:
-        if not self._open:  # its descriptors may be another file's by now
-            raise ValueError("the file is committed or discarded already")
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise CannotSave(path=self._folder / self._name, reason=plain_reason(error)) from error
-        except CannotSave:
-            self.discard()
-            raise
+        with self._lock:
+            if not self._open:  # its descriptors may be another file's by now
+                raise ValueError("the file is committed or discarded already")
+            try:
+                yield
+            except OSError as error:
+                self.discard()
+                reason = plain_reason(error)
+                raise CannotSave(path=self._folder / self._name, reason=reason) from error
+            except CannotSave:
+                self.discard()
+                raise
 
     def _replace(self) -> str:
         """Take the name from a regular file; a folder, a link or a device keeps it."""

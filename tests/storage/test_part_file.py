@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -185,6 +186,23 @@ class OverwriteTests(PartFileTestCase):
             self.save(b"x", overwrite=True)
         self.assertEqual((self.folder / "victim").read_bytes(), b"precious")
         self.assertTrue((self.folder / "alice.png").is_symlink())
+
+
+class ThreadTests(PartFileTestCase):
+    def test_discarded_while_it_is_written(self) -> None:
+        """Discarding waits for a thread that is writing, which then cannot write or commit any more."""
+        part = PartFile.create(self.folder, "alice.png")
+        with part.writing() as file:
+            file.write(b"half")
+            discarding = threading.Thread(target=part.discard)
+            discarding.start()
+            discarding.join(0.05)
+            self.assertTrue(discarding.is_alive())
+            file.write(b"whole")
+        discarding.join(10)
+        self.assertFalse(discarding.is_alive())
+        self.assertRaises(ValueError, part.commit)
+        self.assertEqual(self.names(), [])
 
 
 class FailureTests(PartFileTestCase):
