@@ -21,10 +21,10 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
 from p2pshare.core.interface import Address, Outgoing
 from p2pshare.core.pacing import Pace, RatePace, WindowPace
+from p2pshare.core.questions import Answered, Question, Questions
+from p2pshare.core.row_queue import RowQueue
 from p2pshare.core.rtt import RttEstimator
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.classic import (
@@ -44,6 +44,8 @@ BLIND_ROWS = 32  # rows sent to an original that never answered
 SILENCE_MAX = 10.0  # seconds without an answer to a question
 UNHEARD_MAX = 8.0  # seconds without any answer at all; an original starts over after 10
 PROBES_UNANSWERED_MAX = 4  # before a requester counts as one that does not report after all
+NO_PROGRESS_MAX = 30.0  # seconds without a row to send, whatever the requester says
+SENT_AGAIN_MAX = 16  # times the picture's rows
 LIST_PAUSE = 0.15  # seconds without a further ROW WANTED that end a list whose FIN got lost
 BATCH_BYTES = 128 * 1024  # bytes of rows given out at once, so that answers are read in between
 
@@ -75,13 +77,6 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
-class _Question(enum.Enum):
-    PROBE = enum.auto()
-    """SIZE among the rows: what has got lost so far?"""
-    END = enum.auto()
-    """FIN: is there anything that you lack?"""
-
-
 class PictureSender:
     """Sends one picture to one requester."""
 
@@ -90,38 +85,29 @@ class PictureSender:
 
         `pixels` is read as long as the transfer lasts, and must not change.
         """
-        self._height, width = pixels.shape[:2]
+        self._height, self._width = pixels.shape[:2]
         self._pixels = pixels
-        self._size = size_datagram(Size(width, self._height))
+        self._size = size_datagram(Size(self._width, self._height))
         self._requester = requester
         self._reports = reports
-        row_bytes = 3 * width + ROW_OVERHEAD
-        self._pace: Pace = WindowPace(row_bytes) if reports else RatePace(width)
+        row_bytes = 3 * self._width + ROW_OVERHEAD
+        self._pace: Pace = WindowPace(row_bytes) if reports else RatePace(self._width)
         self._batch_rows = max(1, BATCH_BYTES // row_bytes)
-        self._rtt = (
+        self._queue = RowQueue(self._height)
+        self._questions = Questions(
             RttEstimator(initial=0.15, rto_min=0.02, rto_max=2.0)
             if reports
-            else RttEstimator(initial=0.5, rto_min=0.5, rto_max=2.0)
+            else RttEstimator(initial=0.5, rto_min=0.5, rto_max=2.0),
+            measure=reports,
         )
+        self._probes_unanswered: int | None = 0  # None once one was answered
+        self._lost = 0  # rows wanted again since the last report
+        self._list_ends: float | None = None  # when a list of ROW WANTED counts as ended
         self._state = _State.ANNOUNCING
-        self._started = now
+        self._started = self._last_row_sent = now
         self._sizes_sent = 0
         self._heard = False
         self._waiting_since: float | None = now
-        self._next_row = 0
-        self._rows_open = self._height  # rows below this one may go out
-        self._wanted: deque[int] = deque()
-        self._is_wanted = np.zeros(self._height, bool)
-        self._lost = 0  # rows wanted again since the last report
-        self._question: _Question | None = None
-        self._question_sent = 0.0
-        self._question_deadline = 0.0
-        self._question_repeated = False
-        self._probes_unanswered = 0
-        self._reported = False  # whether a probe was ever answered
-        self._shortest_rtt = 0.0  # seconds
-        self._hasty_answer: float | None = None  # seconds: an answer that came too soon to be one
-        self._list_ends: float | None = None  # when a list of ROW WANTED counts as ended
         self._events: deque[SenderEvent] = deque()
         self.rows_sent = 0
         """Rows, repeated ones included."""
@@ -141,14 +127,15 @@ class PictureSender:
             self.dropped += 1
             return
         self._note_heard(datagram, now)
+        asked = self._questions.open
         if isinstance(datagram, RowWanted):
             self._row_wanted(datagram.row, now)
         elif datagram is Word.COMPLETE:
             self._end(TransferConfirmed())
-        elif (datagram is Word.ACK_SIZE and self._question is _Question.PROBE) or (
-            datagram is Word.FIN and self._question is _Question.END
+        elif (datagram is Word.ACK_SIZE and asked is Question.PROBE) or (
+            datagram is Word.FIN and asked is Question.END
         ):
-            self._answer_came(now)
+            self._answered(self._questions.answer(now), now)
 
     def requester_gone(self) -> None:
         """The requester's machine said that nobody listens at that port any more."""
@@ -159,32 +146,30 @@ class PictureSender:
         """Do what has become due; call it at `get_timer()`."""
         if self._state is _State.ENDED:
             return
-        if (silent_at := self._silent_at) is not None and now >= silent_at:
+        if now >= self._gives_up_at or self.rows_sent > SENT_AGAIN_MAX * self._height:
             self._end_in_silence()
         elif self._state is _State.ANNOUNCING and now >= self._started + BLIND_AFTER:
             if not self._reports:
-                self._rows_open = min(BLIND_ROWS, self._height)
+                self._queue.open_to = min(BLIND_ROWS, self._height)
                 self._state = _State.SENDING
         elif self._list_ends is not None and now >= self._list_ends:
-            self._answered(now, None)
+            self._answered(self._questions.answer_untimed(), now)
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer` and `datagrams_to_send` again; a time in the past means at once."""
         if self._state is _State.ENDED:
             return None
-        times = []
-        if (silent_at := self._silent_at) is not None:
-            times.append(silent_at)
+        times = [self._gives_up_at]
         if self._state is _State.ANNOUNCING:
             times += self._announcing_times()
         else:
             if self._list_ends is not None:
                 times.append(self._list_ends)
-            elif self._question is not None:
-                times.append(self._question_deadline)
-            if self._rows_due and (ready := self._pace.ready_at()) is not None:
+            elif self._questions.open is not None:
+                times.append(self._questions.again_at)
+            if self._queue and (ready := self._pace.ready_at()) is not None:
                 times.append(ready)
-        return min(times, default=None)
+        return min(times)
 
     def datagrams_to_send(self, now: float) -> Outgoing:
         """What to send now: bounded, so call it again if `get_timer()` says so."""
@@ -196,8 +181,8 @@ class PictureSender:
                 return [(self._size, self._requester)]
             return []
         datagrams = self._take_rows(now)
-        if (question := self._question_to_put(now)) is not None:
-            datagrams.append(question)
+        if (question := self._question_due(now)) is not None:
+            datagrams.append(self._size if question is Question.PROBE else Word.FIN.value)
         return [(data, self._requester) for data in datagrams]
 
     def next_event(self) -> SenderEvent | None:
@@ -216,55 +201,46 @@ class PictureSender:
             times.append(self._next_size_at)
         return times
 
-    @property
-    def _rows_due(self) -> bool:
-        return bool(self._wanted) or self._next_row < self._rows_open
-
     def _take_rows(self, now: float) -> list[bytes]:
-        if not self._rows_due or not (count := min(self._pace.allowance(now), self._batch_rows)):
+        if not self._queue or not (count := min(self._pace.allowance(now), self._batch_rows)):
             return []
-        again = [self._wanted.popleft() for _ in range(min(count, len(self._wanted)))]
-        self._is_wanted[again] = False
-        end = min(self._rows_open, self._next_row + count - len(again))
-        rows = np.array([*again, *range(self._next_row, end)], np.intp)
-        self._next_row = max(self._next_row, end)
+        rows = self._queue.take(count)
         self._pace.rows_sent(len(rows), now)
         self.rows_sent += len(rows)
+        self._last_row_sent = now
         return row_datagrams(self._pixels, rows)
 
-    def _question_to_put(self, now: float) -> bytes | None:
-        if self._question is not None:
-            if self._list_ends is not None or now < self._question_deadline:
-                return None
-            if self._hasty_answer is not None:
-                self._answered(now, self._hasty_answer)
-                return None
-            if self._question is _Question.PROBE and self._gives_up_probing():
-                return None
-            self._question_repeated = True
-            self._rtt.back_off()
-        elif self._rows_due:
-            if not self._pace.wants_probe:
-                return None
-            self._question, self._question_repeated = _Question.PROBE, False
-        else:
-            self._question, self._question_repeated = _Question.END, False
-        if not self._question_repeated:
-            self._pace.probe_sent(now)
-            self._question_sent = now
+    def _question_due(self, now: float) -> Question | None:
+        """The question that goes out now, for the first time or again."""
+        questions = self._questions
+        if questions.open is not None and self._list_ends is None and now >= questions.again_at:
+            if (answered := questions.overdue()) is not None:
+                self._answered(answered, now)
+            elif questions.open is Question.PROBE and self._gives_up_probing():
+                questions.close()
+            else:
+                questions.put_again(now)
+                return questions.open
+        if questions.open is not None:
+            return None
+        question = Question.PROBE if self._queue else Question.END
+        if question is Question.PROBE and not self._pace.wants_probe:
+            return None
+        self._pace.probe_sent(now)
+        questions.put(question, now)
         if self._waiting_since is None:
             self._waiting_since = now
-        self._question_deadline = now + self._rtt.rto
-        return self._size if self._question is _Question.PROBE else Word.FIN.value
+        return question
 
     def _gives_up_probing(self) -> bool:
         """Whether no probe was ever answered; the requester is then served as an original is."""
+        if self._probes_unanswered is None:
+            return False
         self._probes_unanswered += 1
-        if self._reported or self._probes_unanswered < PROBES_UNANSWERED_MAX:
+        if self._probes_unanswered < PROBES_UNANSWERED_MAX:
             return False
         self._reports = False
-        self._pace = RatePace(self._pixels.shape[1])
-        self._question = None
+        self._pace = RatePace(self._width)
         self._waiting_since = None
         return True
 
@@ -272,72 +248,45 @@ class PictureSender:
 
     def _note_heard(self, datagram: RowWanted | Word, now: float) -> None:
         self._heard = True
-        self._rows_open = self._height
-        self._waiting_since = None if self._question is None else now
+        self._queue.open_to = self._height
         if self._state is _State.ANNOUNCING:
             self._state = _State.SENDING
-            self._waiting_since = None
-            if self._reports and datagram is Word.ACK_SIZE:
-                self._shortest_rtt = (
-                    now - self._started
-                )  # or longer, if SIZE was sent more than once
-                if self._sizes_sent == 1:
-                    self._rtt.add_sample(self._shortest_rtt)
+            if datagram is Word.ACK_SIZE:
+                self._questions.announced(now - self._started, once=self._sizes_sent == 1)
+        self._waiting_since = None if self._questions.open is None else now
 
     def _row_wanted(self, row: int, now: float) -> None:
-        if row < self._next_row and not self._is_wanted[row]:
-            self._is_wanted[row] = True
-            self._wanted.append(row)
+        if self._queue.want(row):
             self._lost += 1
-        if self._question is _Question.END:
+        if self._questions.open is Question.END:
             self._list_ends = now + LIST_PAUSE
 
-    def _answer_came(self, now: float) -> None:
-        """Take an answer for the open question's, unless it came too soon for that.
-
-        Answers bear no number. One to an earlier question (that was put twice, say) would be taken
-        for the next question's, whose own for the one after that, and so on: the round trips would
-        look shorter than they are, for ever. So an answer within half the shortest round trip is
-        set aside. If the proper one follows, all is in step again; if none does, it was the one.
-        """
-        rtt = now - self._question_sent
-        if not self._reports or self._question_repeated:
-            self._answered(now, None)
-        elif rtt < self._shortest_rtt / 2 and self._hasty_answer is None:
-            self._hasty_answer = rtt
-        else:
-            self._answered(now, rtt)
-
-    def _answered(self, now: float, rtt: float | None) -> None:
-        if rtt is not None:
-            self._rtt.add_sample(rtt)
-            self._shortest_rtt = min(self._shortest_rtt, rtt)
-        else:
-            self._rtt.reset_backoff()
-        self._hasty_answer = None
-        self._reported = True
-        nothing_wanted = not self._lost and not self._rows_due
-        self._pace.reported(self._lost, rtt, now)
-        self._lost = 0
+    def _answered(self, answered: Answered | None, now: float) -> None:
+        if answered is None:
+            return
+        self._probes_unanswered = None
         self._list_ends = None
-        if self._question is _Question.END and nothing_wanted:
-            # It lacks rows, or it would have said COMPLETE, but its list got lost: ask again, though not at once.
-            self._question_repeated = True
-            self._question_deadline = now + self._rtt.rto
+        lost, self._lost = self._lost, 0
+        self._pace.reported(lost, answered.rtt, now)
+        if self._questions.open is Question.END and not lost and not self._queue:
+            self._questions.postpone(now)  # it lacks rows, or it would have said COMPLETE
         else:
-            self._question = None
+            self._questions.close()
             self._waiting_since = None
 
     # How it ends.
 
     @property
-    def _silent_at(self) -> float | None:
+    def _gives_up_at(self) -> float:
+        """When there has been silence, or no progress, for too long."""
+        no_progress = self._last_row_sent + NO_PROGRESS_MAX
         if self._waiting_since is None:
-            return None
-        return self._waiting_since + (SILENCE_MAX if self._heard else UNHEARD_MAX)
+            return no_progress
+        silence = SILENCE_MAX if self._heard else UNHEARD_MAX
+        return min(no_progress, self._waiting_since + silence)
 
     def _end_in_silence(self) -> None:
-        if self._heard and self._question is _Question.END:
+        if self._heard and self._questions.open is Question.END:
             self._end(TransferUnconfirmed())
         else:
             self._end(TransferFailed(self.rows_sent))
