@@ -103,9 +103,11 @@ class Sharer:
 
     async def _serve(self, request: TransferRequested) -> None:
         started = self._reactor.seconds()
-        succeeded, outcome = False, "ended, since this peer stops"
+        succeeded = False
         try:
             succeeded, outcome = await self._send(request)
+        except CancelledError:
+            outcome = "ended, since this peer stops"
         except P2pshareError as error:
             outcome = str(error)
         finally:
@@ -177,8 +179,7 @@ class Sharer:
         self._log.warn("{path} is not shared: {reason}", path=str(path), reason=reason)
 
     def _defect(self, failure: Failure, request: TransferRequested) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("a transfer to {host} failed", failure, host=request.requester[0])
+        self._log.failure("a transfer to {host} failed", failure, host=request.requester[0])
 
 
 async def _closed(port: IListeningPort) -> None:

@@ -1,0 +1,151 @@
+"""Peers of one process on real loopback sockets, in time that passes faster than ours."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from PIL import Image
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.udp import Port
+from twisted.trial.unittest import TestCase
+
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.fetching import Fetch, Fetched, Order
+from p2pshare.peer.sharing import Served, Sharer
+from p2pshare.pictures.encoding import format_of
+from p2pshare.storage.share import Share
+from p2pshare.wire.classic import Kind
+from p2pshare.wire.registration import PeerAddress
+
+SPEED = 8.0  # seconds that pass in one of ours
+PATIENCE = 10.0  # seconds of ours
+HOST = "127.0.0.1"
+
+
+class HurriedCall:
+    """A delayed call that comes sooner."""
+
+    def __init__(self, call: IDelayedCall) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:  # noqa: D105
+        return getattr(self._call, name)
+
+    def reset(self, seconds: float) -> None:
+        self._call.reset(seconds / SPEED)
+
+
+class HurriedReactor:
+    """The real reactor, but for its clock: waits for what never comes are shorter."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:  # noqa: D105
+        return getattr(self._reactor, name)
+
+    def seconds(self) -> float:
+        return float(self._reactor.seconds() * SPEED)
+
+    def callLater(self, delay: float, *work: Any, **keywords: Any) -> HurriedCall:
+        return HurriedCall(self._reactor.callLater(delay / SPEED, *work, **keywords))
+
+
+class Datagrams(DatagramProtocol):
+    """A socket of the test's own."""
+
+    noisy = False
+
+    def __init__(self, on_datagram: Callable[[bytes, Any], object] = lambda *_: None) -> None:
+        self.received: list[bytes] = []
+        self._on_datagram = on_datagram
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.received.append(datagram)
+        self._on_datagram(datagram, addr)
+
+    def send(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self.transport is not None
+        self.transport.write(data, addr)
+
+
+class LoopbackTestCase(TestCase):
+    """A sharer and those who fetch from it; in the end nothing must be left that runs or listens."""
+
+    timeout = PATIENCE
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.shared, self.saved = Path(folder.name, "shared"), Path(folder.name, "saved")
+        self.shared.mkdir()
+        self.saved.mkdir()
+        self.real_reactor: Any = reactor
+        self.reactor = cast(IPeerReactor, HurriedReactor(reactor))
+        self.served: list[Served] = []
+        self.addCleanup(self.settle)
+
+    async def settle(self) -> None:
+        """Wait until the last socket has closed by itself."""
+        await self.until(lambda: not self.udp_ports())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is the case; the test's time-out is the end of all patience."""
+        while not condition():
+            await deferLater(self.real_reactor, 0.001, lambda: None)
+
+    def udp_ports(self) -> list[int]:
+        """The UDP ports that are open in this process."""
+        open_ports = [each for each in self.real_reactor.getReaders() if isinstance(each, Port)]
+        return [int(port.getHost().port) for port in open_ports]
+
+    def share_text(self, content: bytes) -> None:
+        (self.shared / "my_file.txt").write_bytes(content)
+
+    def share_picture(self, picture: Image.Image) -> None:
+        picture.save(self.shared / "my_file.png")
+
+    def sharer(self) -> tuple[Sharer, PeerAddress]:
+        """A sharer of what is in the folder, and where it is."""
+        sharer = Sharer(
+            self.reactor,
+            Share.of_paths([self.shared]),
+            random.Random(4),
+            on_served=self.served.append,
+        )
+        self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))
+        return sharer, PeerAddress(HOST, sharer.listen(0, HOST))
+
+    def socket(self, protocol: Datagrams) -> int:
+        """Open a UDP socket of the test's own, and return its port."""
+        port = self.real_reactor.listenUDP(0, protocol, HOST)
+        self.addCleanup(port.stopListening)
+        return int(port.getHost().port)
+
+    def order(self, address: PeerAddress, kind: Kind, **changes: Any) -> Order:
+        name = "alice.txt" if kind is Kind.TEXT else "alice.png"
+        assert kind is Kind.TEXT or format_of(name)
+        return Order(**{
+            "peer": "alice", "address": address, "kind": kind, "folder": self.saved, "name": name,
+            **changes,
+        })  # fmt: skip
+
+    def fetch(self, address: PeerAddress, kind: Kind, **changes: Any) -> Deferred[Fetched]:
+        """Fetch something."""
+        return Deferred.fromCoroutine(self.begin(address, kind, **changes).run())
+
+    def begin(self, address: PeerAddress, kind: Kind, **changes: Any) -> Fetch:
+        return Fetch(self.reactor, self.order(address, kind, **changes))
+
+    def files(self) -> list[str]:
+        """All that was saved, hidden files included."""
+        return sorted(path.name for path in self.saved.iterdir())
