@@ -104,7 +104,7 @@ class RowReceiver:
             self._ask(now, now - self._rtt.rto)
             self._rows_known = max(self._rows_known, self._rows_seen)
         if self._reports or not self.rows_received:
-            self._outbox.append(Word.ACK_SIZE.value)
+            self._say(Word.ACK_SIZE)
 
     def receive_fin(self, now: float) -> None:
         """The sharer has nothing left to send; all that was asked a round trip ago and is not there has got lost."""
@@ -113,7 +113,7 @@ class RowReceiver:
             now,
             now - min(self._rtt.smallest, self._rtt.rto) if self._reports else now - self._rtt.rto,
         )
-        self._outbox.append(Word.FIN.value)
+        self._say(Word.FIN)
         self._ask_at = now + self._rtt.rto
 
     def handle_timer(self, now: float) -> None:
@@ -139,22 +139,27 @@ class RowReceiver:
         datagrams, self._outbox = self._outbox, []
         return datagrams
 
+    def sharer_reports(self) -> None:
+        """The sharer showed, a little late, that it is one of ours."""
+        self._reports = True
+
+    def _say(self, word: Word) -> None:
+        if not self._outbox or self._outbox[-1] != word:
+            self._outbox.append(word.value)
+
     @property
     def _end_known(self) -> bool:
         return self._rows_known == self.size.height
 
     def _ask(self, now: float, asked_before: float) -> None:
         """Ask for missing rows, except for those that were asked for after `asked_before`."""
+        if len(self._outbox) > ASKED_MAX:
+            return  # the socket is full: what could be asked now would only wait
         known = slice(0, self._rows_known)
         missing = ~self.have[known]
         recent = missing & (self._asked_at[known] > asked_before)
         room = ASKED_MAX if self._reports else ASKED_MAX_ORIGINAL - int(np.count_nonzero(recent))
-        for gap in ranges_of(missing & ~recent):
-            if room <= 0:
-                return
-            rows = gap[:room]
-            room -= len(rows)
-            asked = slice(rows.start, rows.stop)
-            self._asked_again[asked] = self._asked_at[asked] != _NEVER
-            self._asked_at[asked] = now
-            self._outbox += [row_wanted_datagram(row) for row in rows]
+        rows = np.flatnonzero(missing & ~recent)[: max(0, room)]
+        self._asked_again[rows] = self._asked_at[rows] != _NEVER
+        self._asked_at[rows] = now
+        self._outbox += map(row_wanted_datagram, rows.tolist())

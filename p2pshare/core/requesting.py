@@ -157,7 +157,11 @@ class PictureRequest:
                 self._receive_before_size(data, addr, now)
             elif addr == self._sharer:
                 self._receive_from_sharer(self._rows, data, now)
-            elif addr != self._welcome:
+            elif addr == self._welcome and (answer := parse_answer(data)):
+                if answer is Word.ACK2:
+                    self._from_ours = True
+                    self._rows.sharer_reports()
+            else:
                 raise RemoteProtocolError(reason="a datagram from elsewhere")
         except RemoteProtocolError:
             self.dropped += 1
@@ -217,6 +221,8 @@ class PictureRequest:
             return
         size = parse_size(data)
         if not size.takeable:
+            if addr[0] != self._welcome[0]:
+                raise RemoteProtocolError(reason="a SIZE that cannot be, from a stranger")
             self._fail(Failure.SIZE_REFUSED, size)
             return
         reports = self._asking.only_ours_asked if self._from_ours is None else self._from_ours

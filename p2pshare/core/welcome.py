@@ -12,6 +12,7 @@ TRANSFERS_MAX = 64  # at once
 TRANSFERS_PER_HOST_MAX = 4  # at once, for one IP address
 REMEMBER_FOR = 5.0  # seconds in which a word of a transfer that succeeded may still arrive
 REMEMBERED_MAX = 1024  # transfers that succeeded
+ANSWERS_MAX = 1024  # answers that wait for a full socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Welcome:
         self._transfers_per_host_max = transfers_per_host_max
         self._serving: dict[_Key, TransferRequested] = {}
         self._per_host: Counter[str] = Counter()
-        self._remembered: dict[_Key, float] = {}
-        self._outbox: deque[tuple[bytes, Address]] = deque()
+        self._remembered: dict[_Key, float] = {}  # in the order of the times
+        self._outbox: deque[tuple[bytes, Address]] = deque(maxlen=ANSWERS_MAX)
         self._events: deque[TransferRequested] = deque()
         self.turned_away = 0
         """Words that were not answered because too much is being served."""
@@ -110,4 +111,8 @@ class Welcome:
         )
 
     def _forget(self, now: float) -> None:
-        self._remembered = {key: until for key, until in self._remembered.items() if until > now}
+        while self._remembered:
+            key, until = next(iter(self._remembered.items()))
+            if until > now:
+                return
+            del self._remembered[key]

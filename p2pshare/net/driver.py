@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
@@ -89,7 +90,7 @@ class CoreDriver(DatagramProtocol):
                 self._on_event(event)
         finally:
             self._pumping = False
-        self._arm()
+            self._arm()
 
     def _flush(self) -> bool:
         """Send what is held; whether all of it went out."""
@@ -100,7 +101,7 @@ class CoreDriver(DatagramProtocol):
                 self.transport.write(data, None if self._connected else addr)
             except BlockingIOError:
                 return False
-            except OSError:
+            except (OSError, MessageLengthError):
                 self.unsent += 1
             self._held.popleft()
         return True

@@ -25,7 +25,7 @@ ORIGINAL_ROW_PIXELS_MAX = (
     4096 - ROW_OVERHEAD
 ) // 3  # 1363: the original's receive call takes 4096 bytes
 PIXELS_MAX = 50_000_000  # width x height; a larger announcement is refused before memory is taken
-ROWS_MAX = 1_000_000  # height; each row costs some memory beside its pixels
+ROWS_MAX = 65_535  # height; each row costs some memory beside its pixels
 
 _SIZE = struct.Struct("!IIB")
 _ROW_WANTED = struct.Struct("!IB")
@@ -89,8 +89,8 @@ class RowWanted:
 
 
 def sum8(data: bytes | memoryview) -> int:
-    """The checksum of the protocol: the sum of the bytes, modulo 256."""
-    return int(np.add.reduce(np.frombuffer(data, np.uint8), dtype=np.uint8))
+    """The checksum of the protocol, of a few bytes; for rows numpy does it."""
+    return sum(data) & 0xFF
 
 
 def size_datagram(size: Size) -> bytes:
@@ -101,7 +101,7 @@ def size_datagram(size: Size) -> bytes:
 
 def row_wanted_datagram(row: int) -> bytes:
     """ROW WANTED: row number, sum8 of those 4 bytes."""
-    return _ROW_WANTED.pack(row, sum(_ROW_NUMBER.pack(row)) & 0xFF)
+    return _ROW_WANTED.pack(row, sum8(_ROW_NUMBER.pack(row)))
 
 
 def row_datagrams(pixels: Pixels, rows: npt.NDArray[np.intp]) -> list[bytes]:
@@ -122,7 +122,7 @@ def parse_from_requester(data: bytes) -> RowWanted | Word:
     """
     if len(data) == _ROW_WANTED.size:
         row, checksum = _ROW_WANTED.unpack(data)
-        if checksum != sum(data[:4]) & 0xFF:
+        if checksum != sum8(data[:4]):
             raise RemoteProtocolError(reason="ROW WANTED with a wrong checksum")
         return RowWanted(row)
     word = parse_word(data)
@@ -140,7 +140,7 @@ def parse_size(data: bytes) -> Size:
     if len(data) != _SIZE.size:
         raise RemoteProtocolError(reason=f"{len(data)} bytes where SIZE has {_SIZE.size}")
     width, height, checksum = _SIZE.unpack(data)
-    if checksum != sum(data[:-1]) & 0xFF:
+    if checksum != sum8(data[:-1]):
         raise RemoteProtocolError(reason="SIZE with a wrong checksum")
     return Size(width, height)
 

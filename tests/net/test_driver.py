@@ -6,6 +6,7 @@ import errno
 from collections import deque
 from typing import Any, cast
 
+from twisted.internet.error import MessageLengthError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,7 +49,7 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.written: list[tuple[bytes, Address | None]] = []
-        self.errors: deque[OSError | None] = deque()
+        self.errors: deque[Exception | None] = deque()
         self.connected_to: Address | None = None
         self.on_write: Any = None
 
@@ -117,11 +118,12 @@ class CoreDriverTests(SynchronousTestCase):
 
     def test_refused_by_the_socket(self) -> None:
         """Any other error counts as loss, and does not keep the next datagram back."""
-        self.transport.errors.extend([OSError(errno.ENETUNREACH, "unreachable"), None])
-        self.core.outbox = [(b"one", PEER), (b"two", PEER)]
-        self.driver.pump()
-        self.assertEqual(self.written(), [b"two"])
-        self.assertEqual(self.driver.unsent, 1)
+        for error in (OSError(errno.ENETUNREACH, "unreachable"), MessageLengthError("too long")):
+            self.transport.errors.extend([error, None])
+            self.core.outbox = [(b"one", PEER), (b"two", PEER)]
+            self.driver.pump()
+        self.assertEqual(self.written(), [b"two", b"two"])
+        self.assertEqual(self.driver.unsent, 2)
 
     def test_connected(self) -> None:
         """Once connected, datagrams go out without an address."""
