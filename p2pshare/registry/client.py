@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, cast
 from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IConsumer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
@@ -46,11 +58,12 @@ LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 
 _BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
+_BREAK = "it broke off in the middle of its answer"
 
 
 def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
     """An agent that keeps its connections; close the pool's at the end."""
-    pool = HTTPConnectionPool(reactor)
+    pool = _QuietPool(reactor)
     pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
     return Agent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
 
@@ -127,10 +140,10 @@ class RegistryClient:
         except DNSLookupError as error:
             raise self._unreachable("there is no machine of this name") from error
         except (ConnectionClosed, PotentialDataLoss) as error:
-            raise self._unreachable("it broke off") from error
+            raise self._unreachable(_BREAK) from error
         except _BROKEN_OFF as error:
-            reason = error.reasons[0].getErrorMessage() if error.reasons else "it broke off"
-            raise self._unreachable(reason) from error
+            broke_off = any(reason.check(ConnectionClosed) for reason in error.reasons)
+            raise self._unreachable(_BREAK if broke_off else "it does not speak HTTP") from error
 
     async def _exchange(
         self, method: bytes, path: str, body: bytes | None, limit: int
@@ -142,6 +155,8 @@ class RegistryClient:
                 Headers({b"User-Agent": [b"p2pshare"]}),
                 None if body is None else _Sent(body),
             )
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
         except _BROKEN_OFF as error:
             if any(reason.check(CancelledError) for reason in error.reasons):
                 raise CancelledError from error  # by us, or by our time-out: no fault of the registry
@@ -161,6 +176,27 @@ class RegistryClient:
 
     def _unreachable(self, reason: str) -> RegistryUnreachable:
         return RegistryUnreachable(registry=self.url, reason=reason.rstrip("."))
+
+
+class _QuietPool(HTTPConnectionPool):
+    """Connections whose beginning and end are not worth a line in the log each."""
+
+    def getConnection(  # noqa: N802 - the agent calls it
+        self, key: Hashable, endpoint: IStreamClientEndpoint
+    ) -> Deferred[Any]:
+        """A connection of the pool, or a new one."""
+        return super().getConnection(key, _QuietEndpoint(endpoint))
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """Connect a factory that says nothing of itself."""
+        cast(Factory, protocolFactory).noisy = False
+        return self._endpoint.connect(protocolFactory)
 
 
 @implementer(IBodyProducer)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock, StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseNeverReceived
@@ -24,7 +30,7 @@ from p2pshare.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from p2pshare.registry.client import RegistryClient
+from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.wire.registration import PeerAddress, Registration
 
 URL = "http://registry.example:8000"
@@ -184,3 +190,70 @@ class WrongAnswerTests(ClientTestCase):
         ):
             client = RegistryClient(Unreachable(error), URL, Clock())
             self.assertIsInstance(self.error_of(client.look_up("bob")), RegistryUnreachable)
+
+
+class ConnectionTests(SynchronousTestCase):
+    """The client over its own agent, on a network in memory."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        agent, self.pool = pooled_agent(self.reactor)
+        client = RegistryClient(agent, "http://127.0.0.1:8000", self.reactor, timeout=2)
+        self.looking = Deferred.fromCoroutine(client.look_up("bob"))
+
+    def test_quiet(self) -> None:
+        """The log says nothing of each connection."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.reactor.tcpClients[0][2].doStart()
+        self.assertEqual([formatEvent(event) for event in observer], [])
+
+    def connected(self) -> Protocol:
+        """Accept the connection that the client asks for, and give its protocol."""
+        factory = self.reactor.tcpClients[0][2]
+        protocol = cast(Protocol, factory.buildProtocol(None))
+        protocol.makeConnection(StringTransport())
+        return protocol
+
+    def reason(self) -> str:
+        error = self.failureResultOf(self.looking, RegistryUnreachable).value
+        assert isinstance(error, RegistryUnreachable)
+        return str(error.fields["reason"])
+
+    def test_never_connected(self) -> None:
+        """A machine that does not even take the connection is unreachable when the time is over."""
+        self.reactor.advance(1.9)
+        self.assertNoResult(self.looking)
+        self.reactor.advance(0.2)
+        self.assertEqual(self.reason(), "it did not answer in time")
+
+    def test_cancelled_while_connecting(self) -> None:
+        """To cancel a request then is to cancel it."""
+        self.looking.cancel()
+        self.failureResultOf(self.looking, CancelledError)
+
+    def test_broken_off(self) -> None:
+        """A connection that ends too early is told in plain words, wherever and however it ends."""
+        for begun, ended in (
+            (b"", CONNECTION_DONE),
+            (b"", CONNECTION_LOST),
+            (b"HTTP/1.1 20", CONNECTION_LOST),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", CONNECTION_DONE),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", CONNECTION_DONE),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", CONNECTION_LOST),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", CONNECTION_LOST),
+            (b"HTTP/1.1 200 OK\r\n\r\n{", CONNECTION_LOST),
+        ):
+            self.setUp()
+            protocol = self.connected()
+            protocol.dataReceived(begun)
+            protocol.connectionLost(Failure(ended))
+            self.assertEqual(self.reason(), "it broke off in the middle of its answer", begun)
+
+    def test_no_http(self) -> None:
+        """A server of something else is told from a registry."""
+        for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 ok\r\n", b"220 mail ready\r\n"):
+            self.setUp()
+            protocol = self.connected()
+            protocol.dataReceived(said)
+            protocol.connectionLost(Failure(CONNECTION_DONE))
+            self.assertEqual(self.reason(), "it does not speak HTTP", said)
