@@ -146,7 +146,7 @@ class PictureSender:
         """Do what has become due; call it at `get_timer()`."""
         if self._state is _State.ENDED:
             return
-        if now >= self._gives_up_at or self.rows_sent > SENT_AGAIN_MAX * self._height:
+        if now >= self._gives_up_at:
             self._end_in_silence()
         elif self._state is _State.ANNOUNCING and now >= self._started + BLIND_AFTER:
             if not self._reports:
@@ -179,6 +179,9 @@ class PictureSender:
             if self._sizes_sent < len(SIZE_SCHEDULE) and now >= self._next_size_at:
                 self._sizes_sent += 1
                 return [(self._size, self._requester)]
+            return []
+        if self.rows_sent > SENT_AGAIN_MAX * self._height:
+            self._end_in_silence()
             return []
         datagrams = self._take_rows(now)
         if (question := self._question_due(now)) is not None:

@@ -12,7 +12,9 @@ from p2pshare.core.sending import (
     BLIND_AFTER,
     BLIND_ROWS,
     LIST_PAUSE,
+    NO_PROGRESS_MAX,
     PROBES_UNANSWERED_MAX,
+    SENT_AGAIN_MAX,
     SILENCE_MAX,
     UNHEARD_MAX,
     PictureSender,
@@ -330,6 +332,40 @@ class AnyTimeTests(SynchronousTestCase):
             self.assertEqual(
                 [transfer.sender.next_event(), transfer.sender.next_event()], [end, None]
             )
+
+
+class BoundsTests(SynchronousTestCase):
+    """No requester keeps a transfer for ever, whatever it says or does not say."""
+
+    def test_silent_after_the_last_row(self) -> None:
+        """A few rows that are wider than a batch, no probe answered, nothing left to send: there is an end."""
+        transfer = Transfer(picture(4, 12_000), reports=True)
+        transfer.say(ACK_SIZE)
+        transfer.run(60.0)
+        self.assertEqual(transfer.events, [TransferUnconfirmed()])
+        self.assertIn(FIN, [data for _, data, _ in transfer.sent])
+
+    def test_says_the_same_for_ever(self) -> None:
+        """A requester that has all rows and says neither so nor what it lacks is left after 30 s."""
+        for reports in (False, True):
+            for word in (ACK_SIZE, FIN):
+                transfer = Transfer(picture(5), reports=reports)
+                transfer.say(ACK_SIZE)
+                while not transfer.events and transfer.now < 1000:
+                    transfer.say(word)
+                    transfer.run(transfer.now + 1.0)
+                self.assertIn(type(transfer.events[0]), (TransferFailed, TransferUnconfirmed))
+                self.assertLess(transfer.now, NO_PROGRESS_MAX + 2.0)
+
+    def test_wants_the_same_for_ever(self) -> None:
+        """A requester that wants a row again and again gets it some times for each row of the picture."""
+        transfer = Transfer(picture(5), reports=False)
+        transfer.say(ACK_SIZE)
+        while not transfer.events and transfer.now < 1000:
+            transfer.say(row_wanted_datagram(3))
+            transfer.run(transfer.now + 0.1)
+        self.assertEqual(len(transfer.events), 1)
+        self.assertLess(transfer.sender.rows_sent, 5 * (SENT_AGAIN_MAX + 3))
 
 
 class AnythingTests(SynchronousTestCase):
