@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import random
 import sys
@@ -16,6 +15,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import peer_folder, peer_of
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.settings import Settings, default_config_path
@@ -88,8 +88,9 @@ def makeService(options: Options) -> IService:
         )
     except P2pshareError as error:
         raise _said(error) from error
-    peer.ready.addErrback(_end_process, reactor)
-    peer.lost.addErrback(_end_process, reactor)
+    shutdown = BoundedShutdown(cast(Any, reactor))
+    peer.ready.addErrback(_end_process, shutdown)
+    peer.lost.addErrback(_end_process, shutdown)
     return peer
 
 
@@ -98,19 +99,9 @@ def _said(error: P2pshareError) -> SystemExit:
     return SystemExit(error.exit_code)
 
 
-def _end_process(failure: Failure, reactor: Any) -> None:
-    """Stop the reactor, and end the process with the exit code of what went wrong.
-
-    twistd ends with 0 whatever happened, and offers no way to say otherwise.
-    """
+def _end_process(failure: Failure, shutdown: BoundedShutdown) -> None:
+    """End the process with the exit code of what went wrong."""
     failure.trap(P2pshareError)
     error = cast(P2pshareError, failure.value)
     Logger().critical("{error!s}", error=error)
-    atexit.register(_exit_now, error.exit_code)
-    reactor.callWhenRunning(reactor.stop)
-
-
-def _exit_now(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    shutdown.stop(error.exit_code)

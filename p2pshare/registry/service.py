@@ -94,8 +94,9 @@ class RegistryService(MultiService):
 
     async def _stop(self) -> None:
         await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
-        await self._store.stop()
-        await super().stopService()
+        leaving = Deferred.fromCoroutine(self._store.stop())
+        await super().stopService()  # its Redis has to end even if the store cannot leave it
+        await leaving
         if self._lock is not None:
             self._lock.release()
 

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
 from p2pshare.errors import BadSetting, P2pshareError
+from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.routes import CLASSIC_LEASE
 from p2pshare.wire.registration import LEASE_MAX
 
@@ -95,6 +96,7 @@ def _make_service(reactor: Any, options: Options) -> IService:
     store = RedisNameStore(connector(url), reactor)
     site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
+    BoundedShutdown(reactor)
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
     if redis is not None:
         redis.setServiceParent(service)

@@ -1,0 +1,97 @@
+"""The end of a process that would rather not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
+PATIENCE = 20.0  # seconds for a process to start on a busy machine
+DEAD_DNS = """
+import socket, sys, time
+def ask_dead_server(*_arguments, **_options):
+    print("looking it up", flush=True)
+    time.sleep(10)
+socket.getaddrinfo = socket.gethostbyname = ask_dead_server
+"""
+
+
+class BoundedShutdownTests(unittest.TestCase):
+    """Real processes of which a thread is busy for 10 s."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        Path(folder.name, "sitecustomize.py").write_text(DEAD_DNS)
+
+    def run_until_busy(self, *command: str) -> subprocess.Popen[str]:
+        """Start a process, and return once its thread is busy."""
+        path = os.pathsep.join(filter(None, (str(self.folder), os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "looking it up" in line:
+                return process
+        raise AssertionError("".join(said))
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[float, int, str]:
+        """Send SIGTERM: seconds to its end, its exit status, and what it said."""
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=PATIENCE)
+        return time.monotonic() - started, process.returncode, said
+
+    def test_registry(self) -> None:
+        """A registry whose Redis is at a name that nobody can look up ends within 2 s."""
+        process = self.run_until_busy(
+            *TWISTD, "p2pregistry", "--data", str(self.folder / "data"),
+            "--listen", "tcp:0:interface=127.0.0.1", "--redis", "redis://redis.example",
+        )  # fmt: skip
+        seconds, status, said = self.end(process)
+        self.assertLess(seconds, 2.0)
+        self.assertIn(status, (143, -15))
+        self.assertNotIn("Traceback", said)
+
+    def test_peer(self) -> None:
+        """So does a peer whose registry is."""
+        process = self.run_until_busy(
+            *TWISTD, "p2ppeer", "--name", "bob", "--data", str(self.folder / "data"),
+            "--registry", "http://registry.example:8000",
+        )  # fmt: skip
+        seconds, status, said = self.end(process)
+        self.assertLess(seconds, 2.0)
+        self.assertIn(status, (143, -15))
+        self.assertNotIn("Traceback", said)
+
+    def test_failed(self) -> None:
+        """Whoever stops because of an error ends with its status, busy or not."""
+        for busy in ("reactor.callInThread(time.sleep, 10)", ""):
+            script = (
+                "import time\nfrom twisted.internet import reactor\n"
+                "from p2pshare.net.shutdown import BoundedShutdown\n"
+                f"{busy}\nBoundedShutdown(reactor).stop(3)\nprint('unflushed', end='')\nreactor.run()\n"
+            )
+            started = time.monotonic()
+            done = subprocess.run(
+                [sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=PATIENCE
+            )
+            self.assertEqual((done.returncode, done.stdout), (3, b"unflushed"))
+            self.assertLess(time.monotonic() - started, 8)
