@@ -11,12 +11,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from threading import Thread, Timer
+from threading import Timer
 
 from twisted.internet.interfaces import IReactorCore
 
 SHUTDOWN_MAX = 1.8  # seconds from the reactor's first step of stopping to the end: 2 are promised
-FLUSH_MAX = 0.1  # seconds for standard output and error, of these
+FLUSH_MAX = 0.1  # seconds of these for standard output and error
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
 
 
@@ -36,22 +36,24 @@ class BoundedShutdown:
         twistd ends with 0 unless a signal has stopped it, and offers no way to say otherwise.
         """
         self._status = status
-        atexit.register(_end, status)
+        atexit.register(self._flush_and_exit)
         if not self._armed:
             self._reactor.callWhenRunning(self._reactor.stop)
 
     def _arm(self) -> None:
         self._armed = True
-        timer = Timer(self._limit - FLUSH_MAX, lambda: _end(self._status))
-        timer.daemon = True  # it keeps nobody from ending earlier
-        timer.start()
+        # Two threads, as the first one waits for whoever does not read our output.
+        for delay, step in ((self._limit - FLUSH_MAX, _flush), (self._limit, self._exit)):
+            timer = Timer(delay, step)
+            timer.daemon = True  # it keeps nobody from ending earlier
+            timer.start()
 
+    def _exit(self) -> None:
+        os._exit(self._status)
 
-def _end(status: int) -> None:
-    flushing = Thread(target=_flush, daemon=True)  # it waits if nobody reads our output
-    flushing.start()
-    flushing.join(FLUSH_MAX)
-    os._exit(status)
+    def _flush_and_exit(self) -> None:
+        _flush()
+        self._exit()
 
 
 def _flush() -> None:
