@@ -57,6 +57,8 @@ REPLY_MAX = 16 * 1024  # bytes of a reply's body
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 
+T = TypeVar("T")
+
 _BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
 _BREAK = "it broke off in the middle of its answer"
 
@@ -129,13 +131,14 @@ class RegistryClient:
         limit: int = REPLY_MAX,
         timeout: float | None = None,
     ) -> tuple[int, bytes]:
-        exchange = Deferred.fromCoroutine(self._exchange(method, path, body, limit))
+        exchange = _cancellable(Deferred.fromCoroutine(self._exchange(method, path, body, limit)))
         try:
             return await exchange.addTimeout(timeout or self._timeout, self._clock)
         except TimeoutError as error:
             raise self._unreachable("it did not answer in time") from error
         except ConnectError as error:
-            reason = plain_reason(error.osError) if error.osError else "it did not answer in time"
+            number = error.osError  # which is no OSError, but its errno
+            reason = plain_reason(OSError(number, "")) if number else "it did not answer in time"
             raise self._unreachable(reason) from error
         except DNSLookupError as error:
             raise self._unreachable("there is no machine of this name") from error
@@ -197,6 +200,21 @@ class _QuietEndpoint:
         """Connect a factory that says nothing of itself."""
         cast(Factory, protocolFactory).noisy = False
         return self._endpoint.connect(protocolFactory)
+
+
+def _cancellable(exchange: Deferred[T]) -> Deferred[T]:
+    """What `exchange` gives, but a `CancelledError` at once if it is cancelled.
+
+    Twisted makes a failed look-up or a broken connection of it, as if the registry were to blame.
+    """
+
+    def cancel(own: Deferred[T]) -> None:
+        own.errback(CancelledError())
+        exchange.cancel()
+
+    own: Deferred[T] = Deferred(cancel)
+    exchange.addBoth(lambda result: None if own.called else own.callback(result))
+    return own
 
 
 @implementer(IBodyProducer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, cast
 
 from hypothesis import given, settings
@@ -178,8 +179,26 @@ class WrongAnswerTests(ClientTestCase):
         agent = RequestTraversalAgent(Silent())
         looking = Deferred.fromCoroutine(RegistryClient(agent, URL, Clock()).look_up("bob"))
         looking.cancel()
-        agent.flush()
         self.failureResultOf(looking, CancelledError)
+        agent.flush()
+
+    def test_cancelled_while_looking_for_the_host(self) -> None:
+        """So it is while the registry's name is being resolved, which Twisted calls a failed look-up."""
+
+        class Resolving(Unreachable):
+            def request(self, *_: object) -> Deferred[IResponse]:
+                return Deferred(lambda d: d.errback(DNSLookupError()))
+
+        client = RegistryClient(Resolving(DNSLookupError()), URL, Clock())
+        looking = Deferred.fromCoroutine(client.look_up("bob"))
+        looking.cancel()
+        self.failureResultOf(looking, CancelledError)
+
+    def test_refused(self) -> None:
+        """A refused connection is told as what it is."""
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        client = RegistryClient(Unreachable(refused), URL, Clock())
+        self.assertIn("nothing listens there", str(self.error_of(client.look_up("bob"))))
 
     def test_unreachable(self) -> None:
         """Whatever keeps us from the registry is told."""
