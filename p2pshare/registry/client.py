@@ -9,7 +9,6 @@ from urllib.parse import quote
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import (
     ConnectError,
-    ConnectingCancelledError,
     ConnectionClosed,
     DNSLookupError,
 )
@@ -151,19 +150,12 @@ class RegistryClient:
     async def _exchange(
         self, method: bytes, path: str, body: bytes | None, limit: int
     ) -> tuple[int, bytes]:
-        try:
-            response: IResponse = await self._agent.request(
-                method,
-                f"{self.url}/{path}".encode(),
-                Headers({b"User-Agent": [b"p2pshare"]}),
-                None if body is None else _Sent(body),
-            )
-        except ConnectingCancelledError as error:
-            raise CancelledError from error
-        except _BROKEN_OFF as error:
-            if any(reason.check(CancelledError) for reason in error.reasons):
-                raise CancelledError from error  # by us, or by our time-out: no fault of the registry
-            raise
+        response: IResponse = await self._agent.request(
+            method,
+            f"{self.url}/{path}".encode(),
+            Headers({b"User-Agent": [b"p2pshare"]}),
+            None if body is None else _Sent(body),
+        )
         collected = _Body(limit)
         response.deliverBody(collected)
         whole = await collected.done
