@@ -12,8 +12,13 @@ import signal
 import sys
 from contextlib import suppress
 from threading import Timer
+from typing import cast
 
 from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pshare.errors import P2pshareError
 
 SHUTDOWN_MAX = 1.8  # seconds from the reactor's first step of stopping to the end: 2 are promised
 FLUSH_MAX = 0.1  # seconds of these for standard output and error
@@ -23,6 +28,8 @@ TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGT
 class BoundedShutdown:
     """Ends the process soon after the reactor began to stop, whatever is still running in it."""
 
+    _log = Logger()
+
     def __init__(self, reactor: IReactorCore, limit: float = SHUTDOWN_MAX) -> None:
         self._reactor = reactor
         self._limit = limit
@@ -30,12 +37,16 @@ class BoundedShutdown:
         self._armed = False
         reactor.addSystemEventTrigger("before", "shutdown", self._arm)
 
-    def stop(self, status: int) -> None:
-        """Stop the reactor as soon as it runs, and end the process with this exit status.
+    def fail(self, failure: Failure) -> None:
+        """Say what went wrong, stop the reactor as soon as it runs, and end the process with the exit code of it.
 
-        twistd ends with 0 unless a signal has stopped it, and offers no way to say otherwise.
+        An errback for every `P2pshareError`. twistd ends with 0 unless a signal has stopped it, and offers no way to
+        say otherwise.
         """
-        self._status = status
+        failure.trap(P2pshareError)
+        error = cast(P2pshareError, failure.value)
+        self._log.critical("{error!s}", error=error)
+        self._status = error.exit_code
         atexit.register(self._flush_and_exit)
         if not self._armed:
             self._reactor.callWhenRunning(self._reactor.stop)

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
-from twisted.logger import Logger
 from twisted.python import usage
-from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.net.shutdown import BoundedShutdown
@@ -89,19 +87,11 @@ def makeService(options: Options) -> IService:
     except P2pshareError as error:
         raise _said(error) from error
     shutdown = BoundedShutdown(cast(Any, reactor))
-    peer.ready.addErrback(_end_process, shutdown)
-    peer.lost.addErrback(_end_process, shutdown)
+    peer.ready.addErrback(shutdown.fail)
+    peer.lost.addErrback(shutdown.fail)
     return peer
 
 
 def _said(error: P2pshareError) -> SystemExit:
     sys.stderr.write(f"p2ppeer: {error}\n")
     return SystemExit(error.exit_code)
-
-
-def _end_process(failure: Failure, shutdown: BoundedShutdown) -> None:
-    """End the process with the exit code of what went wrong."""
-    failure.trap(P2pshareError)
-    error = cast(P2pshareError, failure.value)
-    Logger().critical("{error!s}", error=error)
-    shutdown.stop(error.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,12 +22,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import CannotStart
+from p2pshare.errors import CannotStart, FolderUnusable
+from p2pshare.net.threads import run_in_thread
 from p2pshare.registry import leash
+from p2pshare.storage.reasons import plain_reason
 
 SOCKET_NAME = "redis.sock"
 SOCKET_PATH_MAX = 103  # bytes in the address of a Unix socket: 107 on Linux, 103 on macOS
@@ -34,6 +36,7 @@ RESTART_FIRST, RESTART_MAX = 0.1, 5.0  # seconds from the death of the child to 
 STEADY = 10.0  # seconds of life after which a death counts as the first one
 STOP_TIMEOUT = 1.2  # seconds from SIGTERM to SIGKILL
 ORPHAN_TIMEOUT = 5.0  # seconds from SHUTDOWN to SIGKILL
+KILL_GRACE = 2.0  # seconds from there until it is given up
 LINE_MAX = 1000  # bytes of a line of its output
 
 
@@ -59,18 +62,27 @@ def find_binary() -> str:
     return found
 
 
-def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT) -> bool:
+def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT, grace: float = KILL_GRACE) -> bool:
     """Shut a server down that a killed registry left behind on the socket `path`; blocks.
 
     The caller holds the lock of the data folder, so whatever answers there is nobody's. Two servers
     must never append to the same file: this returns when the old one is gone.
 
+    Args:
+        path: of the Unix socket.
+        timeout: seconds from SHUTDOWN to SIGKILL.
+        grace: seconds from there until it is given up.
+
     Returns:
         Whether there was one.
+
+    Raises:
+        CannotStart: it does not end, or it cannot be told whether there is one.
     """
     deadline = time.monotonic() + timeout
     found = False
-    while True:
+    reason = "it does not end"
+    while time.monotonic() < deadline + grace:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(0.5)
             try:
@@ -83,9 +95,13 @@ def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT) -> bool:
                     pass
             except (FileNotFoundError, ConnectionRefusedError):
                 return found
-            except OSError:  # it is slow, or just going
-                pass
+            except OSError as error:  # it is slow, or just going, or nothing that we can reach
+                reason = plain_reason(error)
         time.sleep(0.02)
+    raise CannotStart(
+        what="The registry",
+        reason=f"a Redis may still be running on {path} ({reason}): end it first.",
+    )
 
 
 def _kill_listener(connection: socket.socket) -> None:
@@ -107,19 +123,18 @@ class RedisProcess(Service):
         self._reactor = reactor
         self._binary = binary
         self._folder = folder
-        self._link_folder: str | None = None
+        self._link: Path | None = None
         self._child: _Child | None = None
         self._restart: IDelayedCall | None = None
         self._delay = RESTART_FIRST
         self.socket_path = self._short_socket_path()
+        self.lost: Deferred[None] = Deferred()
+        """Fails with the `P2pshareError` that keeps the server from starting."""
 
     def startService(self) -> None:
         """End what a killed registry may have left behind, and start the server."""
         super().startService()
-        ending = deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), end_orphan, self.socket_path
-        )
-        ending.addCallback(self._orphan_ended).addErrback(self._log_failure)
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
         """End the server: politely first, and in any case soon."""
@@ -130,24 +145,36 @@ class RedisProcess(Service):
         ended = self._child.end() if self._child else succeed(None)
         return ended.addCallback(self._remove_link)
 
-    def _short_socket_path(self) -> str:
-        """A path to the socket that fits into an address."""
-        path = self._folder.absolute() / SOCKET_NAME
-        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
-            return str(path)
-        self._link_folder = tempfile.mkdtemp(prefix="p2pshare-")
-        os.symlink(path.parent, os.path.join(self._link_folder, "data"))
-        return os.path.join(self._link_folder, "data", SOCKET_NAME)
-
-    def _remove_link(self, _result: None) -> None:
-        if self._link_folder is not None:
-            shutil.rmtree(self._link_folder, ignore_errors=True)
-
-    def _orphan_ended(self, found: bool) -> None:
-        if found:
+    async def _start(self) -> None:
+        if self._link is not None:
+            self._make_link(self._link)
+        if await run_in_thread(self._reactor, end_orphan, self.socket_path):
             self._log.warn("ended the Redis that a killed registry had left behind")
         if self.running:
             self._spawn()
+
+    def _failed(self, failure: Failure) -> None:
+        if self.running:
+            self.lost.errback(failure)
+
+    def _short_socket_path(self) -> str:
+        """A path to the socket that fits into an address: if need be, by a link that is made at the start."""
+        path = self._folder.absolute() / SOCKET_NAME
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
+            return str(path)
+        self._link = Path(tempfile.gettempdir(), f"p2pshare-{secrets.token_hex(8)}", "data")
+        return str(self._link / SOCKET_NAME)
+
+    def _make_link(self, link: Path) -> None:
+        try:
+            link.parent.mkdir(mode=0o700)
+            link.symlink_to(self._folder.absolute())
+        except OSError as error:
+            raise FolderUnusable(path=link.parent, reason=plain_reason(error)) from error
+
+    def _remove_link(self, _result: None) -> None:
+        if self._link is not None:
+            shutil.rmtree(self._link.parent, ignore_errors=True)
 
     def _spawn(self) -> None:
         self._restart = None
@@ -168,13 +195,16 @@ class RedisProcess(Service):
         }
         launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self._binary]
         settings = chain.from_iterable((f"--{key}", value) for key, value in options.items())
-        self._reactor.spawnProcess(
-            self._child,
-            sys.executable,
-            [*launcher, *settings],
-            env=None,
-            path=os.fspath(self._folder),
-        )
+        try:
+            self._reactor.spawnProcess(
+                self._child,
+                sys.executable,
+                [*launcher, *settings],
+                env=None,
+                path=os.fspath(self._folder),
+            )
+        except OSError as error:  # too many processes or open files: it may pass
+            self._child.processEnded(Failure(error))
 
     def _ended(self, last_line: str, started: float) -> None:
         self._child = None
@@ -190,9 +220,6 @@ class RedisProcess(Service):
         )
         self._restart = self._reactor.callLater(self._delay, self._spawn)
         self._delay = min(2 * self._delay, RESTART_MAX)
-
-    def _log_failure(self, failure: Failure) -> None:
-        self._log.failure("Redis cannot be started", failure)
 
 
 class _Child(ProcessProtocol):

@@ -41,11 +41,15 @@ def remove_stale_pid_file(folder: Path) -> None:
 
     Raises:
         FolderInUse: it is not stale.
-        FolderUnusable: the folder cannot be made, or not be locked.
+        FolderUnusable: the folder cannot be made, or not be locked, or the file not be removed.
     """
     lock = lock_folder(folder)
-    (folder / PID_NAME).unlink(missing_ok=True)
-    lock.release()
+    try:
+        (folder / PID_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderUnusable(path=folder / PID_NAME, reason=plain_reason(error)) from error
+    finally:
+        lock.release()
 
 
 class RegistryService(MultiService):

@@ -86,17 +86,18 @@ def _make_service(reactor: Any, options: Options) -> IService:
 
     endpoints = [(each, _endpoint(reactor, each)) for each in options["listen"]]
     url, folder = options["redis"], options["data"]
+    shutdown = BoundedShutdown(reactor)
     redis = None
     if url:
         kept_in = f"Redis at {without_password(url)}"
     else:
         redis = RedisProcess(reactor, find_binary(), folder)
+        redis.lost.addErrback(shutdown.fail)
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
     store = RedisNameStore(connector(url), reactor)
     site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
-    BoundedShutdown(reactor)
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
     if redis is not None:
         redis.setServiceParent(service)

@@ -249,3 +249,16 @@ class CannotStartTests(unittest.TestCase):
         """A data folder that is a file."""
         self.folder.write_text("")
         self.assertIn(str(self.folder), self.refusal())
+
+    def test_socket_in_use(self) -> None:
+        """Something that is no Redis sits on the socket of its Redis."""
+        self.folder.mkdir()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(str(self.folder / "redis.sock"))
+            said = self.refusal()
+        self.assertIn("may still be running on", said)
+
+    def test_pid_file(self) -> None:
+        """A folder has the name of the pid file."""
+        Path(self.folder, "registry.pid").mkdir(parents=True)
+        self.assertIn("registry.pid cannot be used", self.refusal())

@@ -21,6 +21,18 @@ def ask_dead_server(*_arguments, **_options):
 socket.getaddrinfo = socket.gethostbyname = ask_dead_server
 """
 
+FAILING = """
+import time
+from twisted.internet import reactor
+from twisted.python.failure import Failure
+from p2pshare.errors import Refused
+from p2pshare.net.shutdown import BoundedShutdown
+{busy}
+print("unflushed", end="")
+BoundedShutdown(reactor).fail(Failure(Refused(reason="No.")))
+reactor.run()
+"""
+
 
 class BoundedShutdownTests(unittest.TestCase):
     """Real processes of which a thread is busy for 10 s."""
@@ -82,16 +94,14 @@ class BoundedShutdownTests(unittest.TestCase):
         self.assertNotIn("Traceback", said)
 
     def test_failed(self) -> None:
-        """Whoever stops because of an error ends with its status, busy or not."""
-        for busy in ("reactor.callInThread(time.sleep, 10)", ""):
-            script = (
-                "import time\nfrom twisted.internet import reactor\n"
-                "from p2pshare.net.shutdown import BoundedShutdown\n"
-                f"{busy}\nBoundedShutdown(reactor).stop(3)\nprint('unflushed', end='')\nreactor.run()\n"
-            )
+        """Whoever stops because of an error says so, and ends with its exit code, busy or not."""
+        for busy in ("", "reactor.callInThread(time.sleep, 10)"):
             started = time.monotonic()
             done = subprocess.run(
-                [sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=PATIENCE
+                [sys.executable, "-c", FAILING.format(busy=busy)],
+                capture_output=True,
+                timeout=PATIENCE,
             )
             self.assertEqual((done.returncode, done.stdout), (3, b"unflushed"))
+            self.assertIn(b"No.", done.stderr)
             self.assertLess(time.monotonic() - started, 8)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import stat
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from socket import AF_UNIX, SOCK_DGRAM
 from typing import Any, cast
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -17,7 +21,8 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import CannotStart
+from p2pshare.errors import CannotStart, FolderUnusable
+from p2pshare.registry import redis_process
 from p2pshare.registry.redis_process import (
     RESTART_MAX,
     SOCKET_PATH_MAX,
@@ -54,6 +59,7 @@ class FakeReactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.children: list[FakeChild] = []
+        self.spawn_error: OSError | None = None
 
     def getThreadPool(self) -> FakeReactor:
         return self
@@ -61,7 +67,12 @@ class FakeReactor(Clock):
     def callInThreadWithCallback(
         self, told: Callable[[bool, object], None], call: Callable[..., object], *args: object
     ) -> None:
-        told(True, call(*args))
+        try:
+            result = call(*args)
+        except Exception:
+            told(False, Failure())
+        else:
+            told(True, result)
 
     def callFromThread(self, call: Callable[..., None], *args: object) -> None:
         call(*args)
@@ -69,6 +80,8 @@ class FakeReactor(Clock):
     def spawnProcess(  # noqa: N802
         self, protocol: Any, executable: str, args: list[str], env: None, path: str
     ) -> None:
+        if self.spawn_error:
+            raise self.spawn_error
         self.children.append(FakeChild(protocol, args, path))
 
 
@@ -149,6 +162,32 @@ class RedisProcessTests(SynchronousTestCase):
         self.reactor.advance(RESTART_MAX)
         self.assertEqual(len(self.reactor.children), 1)
 
+    def test_cannot_be_spawned(self) -> None:
+        """When the system has no room for a process, that is tried again."""
+        self.reactor.spawn_error = OSError(errno.EAGAIN, "no more processes")
+        self.service.startService()
+        self.assertEqual(self.reactor.children, [])
+        self.reactor.spawn_error = None
+        self.reactor.advance(RESTART_MAX)
+        self.assertEqual(len(self.reactor.children), 1)
+
+    def test_cannot_start(self) -> None:
+        """What keeps it from starting is told, and no server is started beside another."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
+            service = RedisProcess(self.reactor, "/bin/redis", Path(folder))
+            other.bind(service.socket_path)
+            self.patch(redis_process, "end_orphan", partial(end_orphan, timeout=0.1, grace=0.1))
+            service.startService()
+            self.failureResultOf(service.lost, CannotStart)
+        self.assertEqual(self.reactor.children, [])
+
+    def test_no_room_for_the_link(self) -> None:
+        """Nor is anything raised where no link to a deep folder can be made."""
+        self.patch(tempfile, "tempdir", "/nonexistent")
+        service = RedisProcess(self.reactor, "/bin/redis", Path("/", "d" * 100, "e" * 100))
+        service.startService()
+        self.failureResultOf(service.lost, FolderUnusable)
+
     def test_short_socket_path(self) -> None:
         """A deep folder is reached by a short path, which is gone when the service has stopped."""
         with tempfile.TemporaryDirectory() as top:
@@ -157,8 +196,12 @@ class RedisProcessTests(SynchronousTestCase):
             service = RedisProcess(self.reactor, "/bin/redis", deep)
             path = Path(service.socket_path)
             self.assertLessEqual(len(os.fsencode(path)), SOCKET_PATH_MAX)
+            self.assertFalse(path.parent.parent.exists())  # nothing is left if it is never started
+            service.startService()
             self.assertTrue(path.parent.samefile(deep))
-            self.successResultOf(service.stopService())
+            stopping = service.stopService()
+            self.reactor.children[0].end()
+            self.successResultOf(stopping)
             self.assertFalse(path.parent.parent.exists())
             self.assertTrue(deep.exists())
 
@@ -202,3 +245,12 @@ class EndOrphanTests(SynchronousTestCase):
         """No socket, or one that nobody listens on: nothing to end."""
         with tempfile.TemporaryDirectory() as folder:
             self.assertFalse(end_orphan(f"{folder}/redis.sock"))
+
+    def test_out_of_reach(self) -> None:
+        """A socket of which nobody can tell who has it: a sentence, in time."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
+            path = f"{folder}/redis.sock"
+            other.bind(path)
+            with self.assertRaises(CannotStart) as caught:
+                end_orphan(path, timeout=0.1, grace=0.1)
+            self.assertIn(path, str(caught.exception))

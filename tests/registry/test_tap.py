@@ -71,6 +71,13 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("in use", str(caught.exception))
         self.assertTrue(pid_file.exists())
 
+    def test_pid_file_that_cannot_be_removed(self) -> None:
+        """A folder of that name is a sentence."""
+        Path(self.folder, PID_NAME).mkdir(parents=True)
+        with self.assertRaises(SystemExit) as caught:
+            self.parse()
+        self.assertIn(f"{PID_NAME} cannot be used", str(caught.exception))
+
     def test_private_folder(self) -> None:
         """The folder that is made is its owner's alone."""
         self.parse()
