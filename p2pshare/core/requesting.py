@@ -85,7 +85,7 @@ class _State(enum.Enum):
 
 
 class TextRequest:
-    """Asks for a text, which then comes over TCP; tell it with `connected` that it does."""
+    """Asks for a text, which then comes over TCP; tell it with `began` that it does."""
 
     def __init__(self, welcome: Address, now: float) -> None:
         """Ask at the welcome port `welcome`, from `now` (seconds) on."""
@@ -101,7 +101,12 @@ class TextRequest:
             self._state = _State.EXPECTING
             self._expect_until = now + EXPECT_FOR
 
-    def connected(self) -> None:
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the sharer answered."""
+        return self._state is _State.EXPECTING
+
+    def began(self) -> None:
         """The text is coming: nothing more needs to be asked."""
         self._state = _State.CLOSED
 

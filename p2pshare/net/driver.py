@@ -51,12 +51,19 @@ class CoreDriver(DatagramProtocol):
         self.pump()
 
     def stopProtocol(self) -> None:
-        """The socket is closed: the core gets no more time."""
+        """The socket is closed: the core gets no more time.
+
+        On Linux the reactor closes a connected socket when it hears that the other end refuses, and
+        says no more about it than this. If it is we who close it, the core has ended by now.
+        """
         self._stopped = True
         self._held.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._connected:
+            self._on_refused()
+            self._deliver_events()
 
     def connect(self, address: Address) -> None:
         """Exchange datagrams with `address` only, and hear when it refuses them; call it once, when bound."""
@@ -86,11 +93,14 @@ class CoreDriver(DatagramProtocol):
             if self._flush():
                 self._held.extend(self._core.datagrams_to_send(self._clock.seconds()))
                 self._flush()
-            while (event := self._core.next_event()) is not None:
-                self._on_event(event)
+            self._deliver_events()
         finally:
             self._pumping = False
             self._arm()
+
+    def _deliver_events(self) -> None:
+        while (event := self._core.next_event()) is not None:
+            self._on_event(event)
 
     def _flush(self) -> bool:
         """Send what is held; whether all of it went out."""

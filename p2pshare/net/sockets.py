@@ -8,6 +8,7 @@ import random
 import socket
 from typing import cast
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -18,8 +19,10 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IReactorUDP,
 )
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.protocol import DatagramProtocol, ServerFactory
 
+from p2pshare.errors import PortUnusable
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.classic import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
@@ -45,14 +48,31 @@ def listen_udp(
     """Bind a UDP socket that takes datagrams of any size, with room for many.
 
     Raises:
-        CannotListenError: the port is in use, or not ours to use.
+        PortUnusable: the port is in use, or not ours to use.
     """
-    listening = reactor.listenUDP(port, protocol, interface, maxPacketSize=DATAGRAM_MAX + 1)
+    try:
+        listening = reactor.listenUDP(port, protocol, interface, maxPacketSize=DATAGRAM_MAX + 1)
+    except CannotListenError as error:
+        raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
     bound = cast("socket.socket", listening.getHandle())  # type: ignore[attr-defined]
     with contextlib.suppress(OSError):
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listening
+
+
+def listen_tcp(
+    reactor: IReactorTCP, port: int, factory: ServerFactory, interface: str
+) -> IListeningPort:
+    """Listen for connections.
+
+    Raises:
+        PortUnusable: the port is in use, or not ours to use.
+    """
+    try:
+        return reactor.listenTCP(port, factory, interface=interface)
+    except CannotListenError as error:
+        raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
 
 
 def listen_welcome(
@@ -65,14 +85,17 @@ def listen_welcome(
     """Bind the welcome port: `port`, or one of the dynamic ports at random if it is 0.
 
     Raises:
-        CannotListenError: the port, or every port that was tried, is in use.
+        PortUnusable: the port, or every port that was tried, is in use.
     """
-    if port:
-        return listen_udp(reactor, port, protocol, interface)
-    for _ in range(PORT_TRIES - 1):
-        with contextlib.suppress(CannotListenError):
+    for _ in range(0 if port else PORT_TRIES - 1):
+        with contextlib.suppress(PortUnusable):
             return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
-    return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
+    return listen_udp(reactor, port or rng.choice(WELCOME_PORTS), protocol, interface)
+
+
+def port_of(listening: IListeningPort) -> int:
+    """The number of a port."""
+    return int(cast("IPv4Address", listening.getHost()).port)
 
 
 def local_address_towards(ip: str, port: int) -> str:

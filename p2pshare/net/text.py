@@ -1,7 +1,7 @@
 """A text on its way over TCP: the sharer's end sends a file and closes, the requester's reads to the end of the stream.
 
-Files are read and written in the thread pool, some at a time, while the socket is busy with more. Memory is bounded by
-a few chunks at either end, whatever the size of the text and however slow the other side or the disk.
+Files are read and written in the thread pool, a chunk at a time. Memory is bounded by a few chunks at either end,
+whatever the size of the text and however slow the other side or the disk.
 """
 
 from __future__ import annotations
@@ -151,12 +151,17 @@ class TextReceiver(_Transfer):
         self,
         reactor: IPeerReactor,
         file: WritableFile,
+        on_began: Callable[[TextReceiver], object] = lambda _: None,
         *,
         stall_max: float = STALL_MAX,
     ) -> None:
-        """Write all that comes to `file`, which the caller closes once `done` has fired."""
+        """Write all that comes to `file`, which the caller closes once `done` has fired.
+
+        `on_began` is called with this at the first byte, or at the end of a text that has none.
+        """
         super().__init__(reactor, stall_max)
         self._file = file
+        self._on_began = on_began
         self._unsaved: list[bytes] = []
         self._unsaved_size = 0
         self._saving = False
@@ -173,6 +178,8 @@ class TextReceiver(_Transfer):
         self._unsaved.append(data)
         self._unsaved_size += len(data)
         self.moved += len(data)
+        if self.moved == len(data):
+            self._on_began(self)
         self._save_if_enough()
         if self._unsaved_size >= UNSAVED_MAX and not self._paused:
             self._paused = True
@@ -184,6 +191,8 @@ class TextReceiver(_Transfer):
         self.setTimeout(None)
         if reason.check(ConnectionDone):
             self._at_end = True
+            if not self.moved:
+                self._on_began(self)
             self._save_if_enough()
         else:
             self._lost(reason)
@@ -205,6 +214,8 @@ class TextReceiver(_Transfer):
 
     def _saved(self, _: None) -> None:
         self._saving = False
+        if self.done.called:
+            return
         if self._paused and not self._at_end:
             self._paused = False
             self.setTimeout(self._stall_max)

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.protocol import ServerFactory
-
+from p2pshare.core.interface import Address
 from p2pshare.core.receiving import RowReceiver
-from p2pshare.core.requesting import (
-    Failure,
-    PictureAnnounced,
-    PictureCompleted,
-    PictureRequest,
-    RequestClosed,
-    RequestEvent,
-    RequestFailed,
-    TextRequest,
-)
+from p2pshare.core.requesting import Failure, PictureAnnounced, PictureCompleted, RequestFailed
 from p2pshare.errors import (
     NothingShared,
     P2pshareError,
     PeerFellSilent,
     PeerUnreachable,
     PictureRefused,
-    PortUnusable,
 )
-from p2pshare.net.driver import CoreDriver
-from p2pshare.net.sockets import PORT_TRIES, IPeerReactor, listen_udp, local_address_towards
+from p2pshare.net.requests import request_picture, request_text
+from p2pshare.net.sockets import IPeerReactor, local_address_towards
 from p2pshare.net.text import TextReceiver
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.encoding import format_of, write_picture
 from p2pshare.storage.part_file import PartFile
 from p2pshare.wire.classic import PIXELS_MAX, Kind, Pixels
 from p2pshare.wire.registration import PeerAddress
+
+T = TypeVar("T")
 
 ATTEMPTS = 3  # requests before a sharer that answers, but sends nothing, counts as having nothing
 
@@ -111,111 +100,59 @@ class Fetch:
             PictureRefused: the picture is larger than is taken.
             PeerFellSilent, TextCutShort: it did not arrive whole.
             CannotSave: the file could not be written.
+            PortUnusable: there is no port to be had.
         """
-        order = self._order
-        started = self._reactor.seconds()
-        part = await run_in_thread(self._reactor, PartFile.create, order.folder, order.name)
+        order, reactor = self._order, self._reactor
+        started = reactor.seconds()
+        part = await run_in_thread(
+            reactor, PartFile.create, order.folder, order.name, abandoned=PartFile.discard
+        )
         try:
             if order.kind is Kind.TEXT:
-                size = await self._fetch_text(part)
-                path = await run_in_thread(self._reactor, _commit, part, order.overwrite)
-                return Fetched(path, order, size, self._reactor.seconds() - started)
-            rows = await self._fetch_picture()
-            path = await run_in_thread(self._reactor, _save_picture, part, order, rows.pixels)
-            seconds = self._reactor.seconds() - started
+                size = await self._until_it_comes(lambda: self._request_text(part))
+                path = await run_in_thread(reactor, lambda: part.commit(overwrite=order.overwrite))
+                return Fetched(path, order, size, reactor.seconds() - started)
+            rows = (await self._until_it_comes(self._request_picture)).rows
+            path = await run_in_thread(reactor, _save_picture, part, order, rows.pixels)
+            seconds = reactor.seconds() - started
             pixels = rows.size.width, rows.size.height
             return Fetched(path, order, rows.pixels.size, seconds, pixels, verified=True)
         finally:
-            await run_in_thread(self._reactor, part.discard)
+            await run_in_thread(reactor, part.discard)
 
-    async def _fetch_picture(self) -> RowReceiver:
-        error: P2pshareError | None = None
+    async def _until_it_comes(self, request: Callable[[], Awaitable[T | RequestFailed]]) -> T:
+        """Request it some times: its SIZE, or its connection, may have got lost."""
+        failed: RequestFailed | None = None
         for _ in range(ATTEMPTS):
-            outcome = await self._request_picture()
-            if isinstance(outcome, PictureCompleted):
-                return outcome.rows
-            if error is not None and outcome.failure is Failure.NO_ANSWER:
-                break  # it answered before: that it is silent now says less than what it did then
-            error = self._error_of(outcome)
-            if outcome.failure in (Failure.NO_ANSWER, Failure.SIZE_REFUSED):
-                break
-        assert error is not None
-        raise error
-
-    async def _request_picture(self) -> PictureCompleted | RequestFailed:
-        outcome: Deferred[PictureCompleted | RequestFailed] = Deferred()
-
-        def happened(event: RequestEvent) -> None:
-            if isinstance(event, PictureAnnounced):
-                self.rows = event.rows
-            elif isinstance(event, RequestClosed):
-                port.stopListening()
-            else:
-                outcome.callback(event)
-
-        request = PictureRequest(self._peer, self._reactor.seconds())
-        driver = CoreDriver(request, self._reactor, happened)
-        port = listen_udp(self._reactor, 0, driver, self._interface)
-        try:
-            return await outcome
-        except BaseException:
-            port.stopListening()
-            raise
-
-    async def _fetch_text(self, part: PartFile) -> int:
-        for _ in range(ATTEMPTS - 1):
-            outcome = await self._request_text(part)
-            if isinstance(outcome, int):
+            outcome = await request()
+            if not isinstance(outcome, RequestFailed):
                 return outcome
-            if outcome.failure is Failure.NO_ANSWER:
-                raise self._error_of(outcome)
-        outcome = await self._request_text(part)
-        if isinstance(outcome, int):
-            return outcome
-        raise self._error_of(outcome)
+            if failed is not None and outcome.failure is Failure.NO_ANSWER:
+                break  # it answered before: that it is silent now says less than what it did then
+            failed = outcome
+            if failed.failure in (Failure.NO_ANSWER, Failure.SIZE_REFUSED):
+                break
+        assert failed is not None
+        raise self._error_of(failed)
 
-    async def _request_text(self, part: PartFile) -> int | RequestFailed:
-        """Ask once: the number of bytes that came, or why none did."""
-        began: Deferred[TextReceiver | RequestFailed] = Deferred()
+    def _request_picture(self) -> Awaitable[PictureCompleted | RequestFailed]:
+        def announced(event: PictureAnnounced) -> None:
+            self.rows = event.rows
 
-        def accept() -> TextReceiver | None:
-            if began.called:
-                return None
-            request.connected()
-            self._text = TextReceiver(self._reactor, part)
-            began.callback(self._text)
-            return self._text
+        return request_picture(self._reactor, self._peer, self._interface(), announced)
 
-        request = TextRequest(self._peer, self._reactor.seconds())
-        driver = CoreDriver(request, self._reactor, began.callback)
-        tcp, udp = self._listen_twice(_Callers(accept), driver)
-        try:
-            outcome = await began
-        finally:
-            tcp.stopListening()
-            udp.stopListening()
-        return outcome if isinstance(outcome, RequestFailed) else await outcome.done
+    def _request_text(self, part: PartFile) -> Awaitable[int | RequestFailed]:
+        def began(receiver: TextReceiver) -> None:
+            self._text = receiver
 
-    def _listen_twice(
-        self, factory: ServerFactory, driver: CoreDriver
-    ) -> tuple[IListeningPort, IListeningPort]:
-        """A TCP and a UDP port of the same number; the TCP port first, for the word starts it all."""
-        for _ in range(PORT_TRIES):
-            tcp = self._reactor.listenTCP(0, factory, interface=self._interface)
-            number = tcp.getHost().port  # type: ignore[attr-defined]
-            try:
-                return tcp, listen_udp(self._reactor, number, driver, self._interface)
-            except CannotListenError as error:
-                tcp.stopListening()
-                reason = error.socketError
-        raise PortUnusable(port=number, reason=reason)
+        return request_text(self._reactor, self._peer, self._interface(), part, began)
 
     @property
-    def _peer(self) -> tuple[str, int]:
+    def _peer(self) -> Address:
         return self._order.address.ip, self._order.address.port
 
-    @property
     def _interface(self) -> str:
+        """Where to listen: at that address of this machine which leads to the peer."""
         try:
             return local_address_towards(*self._peer)
         except OSError as error:
@@ -234,23 +171,6 @@ class Fetch:
         return PeerFellSilent(
             name=order.peer, done=failed.rows_received, total=size.height, unit="rows"
         )
-
-
-class _Callers(ServerFactory):
-    """Makes a protocol for those who connect, until there are none."""
-
-    noisy = False
-
-    def __init__(self, accept: Callable[[], TextReceiver | None]) -> None:
-        self._accept = accept
-
-    def buildProtocol(self, addr: IAddress | None) -> TextReceiver | None:
-        """The protocol for one connection, or None to close it."""
-        return self._accept()
-
-
-def _commit(part: PartFile, overwrite: bool) -> Path:
-    return part.commit(overwrite=overwrite)
 
 
 def _save_picture(part: PartFile, order: Order, pixels: Pixels) -> Path:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from p2pshare.errors import PictureUnreadable
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.decoding import fit_width, read_picture
 from p2pshare.storage.share import FileIdentity, OpenedFile
-from p2pshare.wire.classic import Pixels
+from p2pshare.wire.classic import ROWS_MAX, Pixels
+
+_Key = tuple[FileIdentity, int | None]
+"""A file, and the width to which its picture is scaled down; None is as it is."""
 
 
 @dataclass(slots=True)
-class _Decoded:
+class _Work:
     pixels: Deferred[Pixels]
     users: int = 0
 
@@ -29,39 +33,62 @@ class SharedPictures:
 
     def __init__(self, reactor: IPeerReactor) -> None:
         self._reactor = reactor
-        self._decoded: dict[tuple[FileIdentity, int], _Decoded] = {}
+        self._work: dict[_Key, _Work] = {}
 
     @asynccontextmanager
     async def pixels(self, opened: OpenedFile, width_max: int) -> AsyncIterator[Pixels]:
-        """The pixels of an open file, no wider than `width_max`.
+        """The pixels of a file, no wider than `width_max`; the file is closed when it was read.
 
         Raises:
             PictureUnreadable: it is no picture that can be shared.
         """
-        key = opened.identity, width_max
-        if (decoded := self._decoded.get(key)) is None:
-            decoding = run_in_thread(self._reactor, self._decode, opened, width_max)
-            decoded = self._decoded[key] = _Decoded(decoding)
-        decoded.users += 1
-        try:
-            yield await _result_of(decoded.pixels)
-        finally:
-            decoded.users -= 1
-            if not decoded.users:
-                del self._decoded[key]
-                decoded.pixels.addErrback(lambda _: None)  # whoever waited has heard of it
+        identity, path = opened.identity, str(opened.path)
+        if (identity, None) in self._work:
+            opened.close()
+        async with self._shared((identity, None), lambda: self._decode(opened)) as whole:
+            if whole.shape[1] <= width_max:
+                yield whole
+                return
+            async with self._shared(
+                (identity, width_max), lambda: self._scale_down(whole, width_max, path)
+            ) as narrow:
+                yield narrow
 
-    def _decode(self, opened: OpenedFile, width_max: int) -> Pixels:
+    @asynccontextmanager
+    async def _shared(
+        self, key: _Key, begin: Callable[[], Deferred[Pixels]]
+    ) -> AsyncIterator[Pixels]:
+        """The result of work that is done once for all who want it at the same time."""
+        if (work := self._work.get(key)) is None:
+            work = self._work[key] = _Work(begin())
+        work.users += 1
+        try:
+            yield await _result_of(work.pixels)
+        finally:
+            work.users -= 1
+            if not work.users:
+                del self._work[key]
+                work.pixels.addErrback(lambda _: None)  # whoever waited has heard of it
+
+    def _decode(self, opened: OpenedFile) -> Deferred[Pixels]:
+        return run_in_thread(self._reactor, _read_and_close, opened)
+
+    def _scale_down(self, whole: Pixels, width_max: int, path: str) -> Deferred[Pixels]:
+        self._log.info(
+            "{path} is {width} pixels wide: scaled down to {width_max} for this requester",
+            path=path,
+            width=whole.shape[1],
+            width_max=width_max,
+        )
+        return run_in_thread(self._reactor, fit_width, whole, width_max)
+
+
+def _read_and_close(opened: OpenedFile) -> Pixels:
+    with opened:
         pixels = read_picture(opened.file, name=str(opened.path))
-        narrow = fit_width(pixels, width_max)
-        if narrow is not pixels:
-            self._log.info(
-                "{path} is {width} pixels wide: scaled down to {width_max} for this requester",
-                path=str(opened.path),
-                width=pixels.shape[1],
-                width_max=width_max,
-            )
-        return narrow
+    if pixels.shape[0] > ROWS_MAX:
+        raise PictureUnreadable(path=opened.path, reason=f"it has more than {ROWS_MAX} rows.")
+    return pixels
 
 
 def _result_of(shared: Deferred[Pixels]) -> Deferred[Pixels]:

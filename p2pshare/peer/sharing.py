@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import CannotListenError, ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.core.interface import Address
 from p2pshare.core.sending import (
     PictureSender,
     SenderEvent,
     TransferConfirmed,
+    TransferFailed,
     TransferUnconfirmed,
 )
 from p2pshare.core.welcome import TransferRequested, Welcome
-from p2pshare.errors import P2pshareError, PortUnusable
+from p2pshare.errors import P2pshareError
 from p2pshare.net.driver import CoreDriver
-from p2pshare.net.sockets import IPeerReactor, listen_udp, listen_welcome
+from p2pshare.net.sockets import IPeerReactor, listen_udp, listen_welcome, port_of
 from p2pshare.net.text import TextSender
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.pictures import SharedPictures
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.share import OpenedFile, Share
 from p2pshare.wire.classic import ORIGINAL_ROW_PIXELS_MAX, ROW_PIXELS_MAX, Kind
 
 CONNECT_FOR = 1.0  # seconds in which a requester of a text has to begin to listen
 CONNECT_AGAIN = 0.05  # seconds between tries
+
+
+class Outcome(enum.Enum):
+    """How a transfer to somebody ended."""
+
+    SENT = enum.auto()
+    """All of it was sent; a picture was confirmed, too."""
+    UNCONFIRMED = enum.auto()
+    """All of a picture that was wanted was sent, but the requester never said that it has it."""
+    FAILED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +58,9 @@ class Served:
     kind: Kind
     host: str
     """The requester's IP address."""
-    outcome: str
+    outcome: Outcome
+    story: str
     """What became of it, in words."""
-    succeeded: bool
     seconds: float
 
 
@@ -80,20 +96,19 @@ class Sharer:
         Raises:
             PortUnusable: it is in use, or not ours to use.
         """
-        try:
-            self._port = listen_welcome(self._reactor, port, self._driver, interface, self._rng)
-        except CannotListenError as error:
-            raise PortUnusable(port=port, reason=error.socketError) from error
+        self._port = listen_welcome(self._reactor, port, self._driver, interface, self._rng)
         self._interface = interface
-        return int(self._port.getHost().port)  # type: ignore[attr-defined]
+        return port_of(self._port)
 
     async def stop(self) -> None:
         """Close the welcome port and end all transfers."""
-        if self._port is not None:
-            port, self._port = self._port, None
-            await _closed(port)
-        for transfer in list(self._transfers):
+        transfers = list(self._transfers)
+        for transfer in transfers:
             transfer.cancel()
+        if self._port is not None:
+            transfers.append(maybeDeferred(cast(Any, self._port.stopListening)))
+            self._port = None
+        await gatherResults(transfers)
 
     def _requested(self, request: TransferRequested) -> None:
         serving: Deferred[None] = Deferred.fromCoroutine(self._serve(request))
@@ -103,47 +118,51 @@ class Sharer:
 
     async def _serve(self, request: TransferRequested) -> None:
         started = self._reactor.seconds()
-        succeeded = False
+        outcome = Outcome.FAILED
         try:
-            succeeded, outcome = await self._send(request)
-        except CancelledError:
-            outcome = "ended, since this peer stops"
+            outcome, story = await self._send(request)
+        except (CancelledError, ConnectingCancelledError):
+            story = "ended, since this peer stops"
         except P2pshareError as error:
-            outcome = str(error)
+            story = str(error)
+        except OSError as error:
+            story = plain_reason(error)
         finally:
             now = self._reactor.seconds()
-            self._welcome.transfer_ended(request, now, succeeded=succeeded)
-        host, seconds = request.requester[0], now - started
+            self._welcome.transfer_ended(request, now, succeeded=outcome is Outcome.SENT)
+        served = Served(request.kind, request.requester[0], outcome, story, now - started)
         self._log.info(
-            "{kind} to {host}: {outcome} ({seconds:.2f} s)",
-            kind=request.kind.value,
-            host=host,
-            outcome=outcome,
-            seconds=seconds,
+            "{served.kind.value} to {served.host}: {served.story} ({served.seconds:.2f} s)",
+            served=served,
         )
-        self._on_served(Served(request.kind, host, outcome, succeeded, seconds))
+        self._on_served(served)
 
-    async def _send(self, request: TransferRequested) -> tuple[bool, str]:
-        """Serve one request; whether all is well, and what became of it."""
+    async def _send(self, request: TransferRequested) -> tuple[Outcome, str]:
+        """Serve one request; how it ended, and the same in words."""
         find = self._share.open_text if request.kind is Kind.TEXT else self._share.open_picture
-        opened = await run_in_thread(self._reactor, find, self._refused)
+        opened = await run_in_thread(self._reactor, find, self._refused, abandoned=_close_if_any)
         if opened is None:
-            return False, "there is none to share"
-        with opened:
-            if request.kind is Kind.TEXT:
-                return await self._send_text(request, opened)
+            return Outcome.FAILED, "there is none to share"
+        if request.kind is Kind.PICTURE:
             return await self._send_picture(request, opened)
+        with opened:
+            return await self._send_text(request, opened)
 
     async def _send_picture(
         self, request: TransferRequested, opened: OpenedFile
-    ) -> tuple[bool, str]:
+    ) -> tuple[Outcome, str]:
         width_max = ROW_PIXELS_MAX if request.reports else ORIGINAL_ROW_PIXELS_MAX
         async with self._pictures.pixels(opened, width_max) as pixels:
             sender = PictureSender(
                 pixels, request.requester, self._reactor.seconds(), reports=request.reports
             )
             ended: Deferred[SenderEvent] = Deferred()
-            driver = CoreDriver(sender, self._reactor, ended.callback, sender.requester_gone)
+
+            def happened(event: SenderEvent) -> None:
+                if not ended.called:  # it may have been cancelled
+                    ended.callback(event)
+
+            driver = CoreDriver(sender, self._reactor, happened, sender.requester_gone)
             port = listen_udp(self._reactor, 0, driver, self._interface)
             try:
                 driver.connect(request.requester)
@@ -151,29 +170,39 @@ class Sharer:
             finally:
                 port.stopListening()
         height, width, _ = pixels.shape
-        what = f"{width} x {height} pixels in {sender.rows_sent} rows"
-        if isinstance(event, TransferConfirmed):
-            return True, f"{what}, confirmed"
-        if isinstance(event, TransferUnconfirmed):
-            return False, f"{what}, all that was wanted, but never confirmed"
-        return False, f"{what}, then the requester was gone"
+        story = f"{width} x {height} pixels in {sender.rows_sent} rows"
+        if sender.dropped or driver.unsent:
+            story += f", {sender.dropped} datagrams dropped, {driver.unsent} not sent"
+        match event:
+            case TransferConfirmed():
+                return Outcome.SENT, f"{story}, confirmed"
+            case TransferUnconfirmed():
+                return Outcome.UNCONFIRMED, f"{story}, all that was wanted, but never confirmed"
+            case TransferFailed():
+                return Outcome.FAILED, f"{story}, then the requester was gone"
 
-    async def _send_text(self, request: TransferRequested, opened: OpenedFile) -> tuple[bool, str]:
+    async def _send_text(
+        self, request: TransferRequested, opened: OpenedFile
+    ) -> tuple[Outcome, str]:
         sender = TextSender(self._reactor, opened.file)
-        give_up_at = self._reactor.seconds() + CONNECT_FOR
-        endpoint = TCP4ClientEndpoint(self._reactor, *request.requester, timeout=CONNECT_FOR)
+        if not await self._connect(sender, request.requester):
+            return Outcome.FAILED, "the requester does not listen"
+        sent = await sender.done
+        whole = sent >= opened.size
+        return Outcome.SENT if whole else Outcome.FAILED, f"{sent} of {opened.size} bytes"
+
+    async def _connect(self, sender: TextSender, requester: Address) -> bool:
+        """Connect, again and again for a while, since the requester may begin to listen late."""
         factory = Factory.forProtocol(lambda: sender)
         factory.noisy = False
-        while True:
-            try:
+        give_up_at = self._reactor.seconds() + CONNECT_FOR
+        while (time_left := give_up_at - self._reactor.seconds()) > 0:
+            endpoint = TCP4ClientEndpoint(self._reactor, *requester, timeout=time_left)
+            with contextlib.suppress(ConnectError):
                 await endpoint.connect(factory)
-                break
-            except ConnectError:
-                if self._reactor.seconds() >= give_up_at:
-                    return False, "the requester does not listen"
+                return True
             await deferLater(self._reactor, CONNECT_AGAIN, lambda: None)
-        sent = await sender.done
-        return sent >= opened.size, f"{sent} of {opened.size} bytes"
+        return False
 
     def _refused(self, path: object, reason: str) -> None:
         self._log.warn("{path} is not shared: {reason}", path=str(path), reason=reason)
@@ -182,5 +211,6 @@ class Sharer:
         self._log.failure("a transfer to {host} failed", failure, host=request.requester[0])
 
 
-async def _closed(port: IListeningPort) -> None:
-    await port.stopListening()  # type: ignore[misc]
+def _close_if_any(opened: OpenedFile | None) -> None:
+    if opened is not None:
+        opened.close()

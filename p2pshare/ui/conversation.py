@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.service import PeerService, peer_of, share_of
-from p2pshare.peer.sharing import Served
+from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.share import Share
 from p2pshare.ui.console import Console
@@ -146,9 +146,9 @@ class Conversation:
         self._say(Said(HINT, Tone.HINT))
 
     def _served(self, served: Served) -> None:
-        how = "fetched" if served.succeeded else "wanted"
+        how = "wanted" if served.outcome is Outcome.FAILED else "fetched"
         took = duration_text(served.seconds)
-        text = f"{served.host} {how} your {served.kind.value}: {served.outcome} ({took})"
+        text = f"{served.host} {how} your {served.kind.value}: {served.story} ({took})"
         self._say(Said(text, Tone.HINT))
 
     def _ended_by(self, failure: Failure) -> None:

@@ -337,7 +337,7 @@ class TextRequestTests(SynchronousTestCase):
 
     def test_connected(self) -> None:
         """Once the text comes, nothing more is said, and nothing fails, answered or not."""
-        self.request.connected()
+        self.request.began()
         self.assertIsNone(self.request.get_timer())
         self.fetch.hear(ACK, WELCOME)
         self.assertEqual(self.fetch.run(60.0), [])

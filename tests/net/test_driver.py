@@ -140,6 +140,15 @@ class CoreDriverTests(SynchronousTestCase):
         self.assertEqual(self.written(), [b"one", b"two"])
         self.assertEqual(len(self.refusals), 2)
 
+    def test_closed_by_a_refusal(self) -> None:
+        """The reactor closes a socket that is refused: that is told, with what the core makes of it."""
+        self.driver.connect(PEER)
+        self.core.events.append(b"the end")
+        self.driver.stopProtocol()
+        self.assertEqual(len(self.refusals), 1)
+        self.assertEqual(self.events, [b"the end"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_stopped(self) -> None:
         """After the socket is closed nothing runs any more."""
         self.driver.stopProtocol()

@@ -22,6 +22,7 @@ from p2pshare.errors import (
     TextCutShort,
 )
 from p2pshare.peer.fetching import Progress
+from p2pshare.peer.sharing import Outcome
 from p2pshare.wire.classic import Kind, Size, size_datagram
 from p2pshare.wire.registration import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
@@ -51,7 +52,7 @@ class FetchTests(LoopbackTestCase):
         self.assertEqual((got_picture.size, got_picture.verified), (CONTENT.size, True))
         self.assertEqual(got_picture.pixels, (90, 120))
         await self.until(lambda: len(self.served) == 2)
-        self.assertTrue(all(served.succeeded for served in self.served), self.served)
+        self.assertTrue(all(served.outcome is Outcome.SENT for served in self.served), self.served)
 
     async def test_empty_text(self) -> None:
         """A text of no bytes is a text."""
@@ -189,7 +190,7 @@ class FailureTests(LoopbackTestCase):
         await Deferred.fromCoroutine(sharer.stop())
         await self.fails(TextCutShort, done)
         await self.until(lambda: self.served != [])
-        self.assertFalse(self.served[0].succeeded)
+        self.assertIs(self.served[0].outcome, Outcome.FAILED)
 
     async def test_cancelled(self) -> None:
         """A fetch that is cancelled leaves no file; that it leaves no port nor timer, trial sees to."""
