@@ -6,6 +6,7 @@ import ipaddress
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
@@ -71,7 +72,7 @@ class PeerService(Service):
         self._address = address
         self._patient = patient
         self._welcome_port: int | None = None
-        self._running: Deferred[None] | None = None
+        self._running: Deferred[Any] | None = None
         agent, self._pool = pooled_agent(reactor)
         self.client = RegistryClient(agent, registry, reactor)
         """The registry, for whoever works with this peer."""
@@ -86,17 +87,18 @@ class PeerService(Service):
     def startService(self) -> None:
         """Take the data folder, and begin to listen and to register."""
         super().startService()
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        starting: Deferred[PeerAddress] = Deferred.fromCoroutine(self._start())
+        self._running = starting
+        starting.addCallbacks(self._started, self._ended)
 
     def stopService(self) -> Deferred[None]:
         """Give the name up, end all transfers, close the port and the data folder."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    async def _run(self) -> None:
+    async def _start(self) -> PeerAddress:
         self._folder = DataFolder.open(self._data, self._user)
-        keeper = self._keeper = NameKeeper(
+        self._keeper = NameKeeper(
             self._reactor,
             self.client,
             self._rng,
@@ -104,9 +106,14 @@ class PeerService(Service):
             self._folder.token(),
             self._find_address,
         )
-        address = await (keeper.take_patiently() if self._patient else keeper.take())
+        return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
+
+    def _started(self, address: PeerAddress) -> None:
+        """Keep the name, and then tell that it is taken: who hears of it may stop the peer at once."""
+        assert self._keeper is not None
+        self._running = Deferred.fromCoroutine(self._keeper.keep())
+        self._running.addErrback(self._ended)
         self.ready.callback(address)
-        await keeper.keep()
 
     def _ended(self, failure: Failure) -> None:
         if failure.check(CancelledError):

@@ -1,0 +1,136 @@
+"""Tests of `p2pshare.peer.service`, with a registry in memory behind a real port."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from p2pshare.errors import (
+    AlreadyRunning,
+    NameTaken,
+    PortUnusable,
+    RegistryUnreachable,
+    SecretUnusable,
+)
+from p2pshare.peer.service import PeerService
+from p2pshare.registry.requests import RegistrySite
+from p2pshare.registry.routes import Routes
+from p2pshare.registry.store import MemoryNameStore
+from p2pshare.storage.share import Share
+from p2pshare.wire.classic import Kind
+from p2pshare.wire.registration import PeerAddress
+from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
+
+
+class PeerServiceTests(LoopbackTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = MemoryNameStore(self.reactor)
+        self.registry_port = self.serve_registry(0)
+        self.data = self.saved.parent / "data"
+
+    def serve_registry(self, number: int) -> int:
+        """Let the registry be there."""
+        site = RegistrySite(Routes(self.store), self.real_reactor)
+        self.listening: Any = self.real_reactor.listenTCP(number, site, interface=HOST)
+        self.addCleanup(self.listening.stopListening)
+        return int(self.listening.getHost().port)
+
+    def peer(self, data: Path | None = None, **options: Any) -> PeerService:
+        """A peer that is started, and stopped with the test."""
+        peer = PeerService(
+            self.reactor,
+            random.Random(str(data)),  # another port for each
+            user="alice",
+            registry=f"http://{HOST}:{self.registry_port}",
+            share=Share.of_paths([self.shared]),
+            data=data or self.data,
+            on_served=self.served.append,
+            **options,
+        )
+        peer.startService()
+        self.addCleanup(lambda: peer.stopService() if peer.running else None)
+        return peer
+
+    def registered(self) -> Deferred[PeerAddress | None]:
+        return self.store.look_up("alice")
+
+    async def test_serves(self) -> None:
+        """A peer is registered where it is reached, and serves; what it gives up is free at once."""
+        self.share_text(b"text")
+        peer = self.peer()
+        address = await peer.ready
+        self.assertEqual(address.ip, HOST, "the address from which the registry is reached")
+        self.assertEqual(await self.registered(), address)
+        self.assertEqual((await self.fetch(address, Kind.TEXT)).path.read_bytes(), b"text")
+        await peer.stopService()
+        self.assertIsNone(await self.registered())
+        self.assertEqual(self.udp_ports(), [])
+        again = self.peer()
+        await again.ready
+
+    async def test_same_name_elsewhere(self) -> None:
+        """A name that another peer has is refused, and stays the other's when the second one stops."""
+        first = self.peer()
+        address = await first.ready
+        second = self.peer(self.saved.parent / "elsewhere")
+        await self.assertFailure(second.ready, NameTaken)
+        await second.stopService()
+        self.assertEqual(await self.registered(), address)
+
+    async def test_data_folder_in_use(self) -> None:
+        """One data folder, one running peer."""
+        await self.peer().ready
+        error = await self.assertFailure(self.peer().ready, AlreadyRunning)
+        self.assertIn("'alice' is already running", str(error))
+
+    async def test_data_folder_damaged(self) -> None:
+        """A damaged secret is told, and never replaced."""
+        self.data.mkdir()
+        (self.data / "token").write_bytes(b"damaged")
+        (self.data / "token").chmod(0o600)
+        await self.assertFailure(self.peer().ready, SecretUnusable)
+        self.assertEqual((self.data / "token").read_bytes(), b"damaged")
+
+    async def test_port_in_use(self) -> None:
+        """A port that somebody else has is told; the name is not taken."""
+        port = self.socket(Datagrams())
+        await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
+        self.assertIsNone(await self.registered())
+        self.forget_unbound_sockets()
+
+    async def test_chosen_address(self) -> None:
+        """The address that the user names is the one that is registered."""
+        address = await self.peer(address="127.0.0.7").ready
+        self.assertEqual((await self.registered(), address.ip), (address, "127.0.0.7"))
+
+    async def test_registry_away(self) -> None:
+        """Without patience a registry that is away is an error; with it, it is waited for."""
+        await self.listening.stopListening()
+        hasty = self.peer(self.saved.parent / "hasty", patient=False)
+        await self.assertFailure(hasty.ready, RegistryUnreachable)
+        patient = self.peer()
+        self.serve_registry(self.registry_port)
+        self.assertEqual(await patient.ready, await self.registered())
+
+    async def test_name_lost(self) -> None:
+        """A peer whose name somebody else has got hears of it."""
+        peer = self.peer()
+        await peer.ready
+        await self.listening.stopListening()
+        self.store = MemoryNameStore(self.reactor)
+        self.serve_registry(self.registry_port)
+        await self.peer(self.saved.parent / "thief").ready
+        await self.assertFailure(peer.lost, NameTaken)
+
+    async def test_stopped_while_waiting(self) -> None:
+        """A peer that is stopped while it waits for a registry is over, and never registers."""
+        await self.listening.stopListening()
+        peer = self.peer()
+        await peer.stopService()
+        self.serve_registry(self.registry_port)
+        self.assertNoResult(peer.ready)
+        self.assertIsNone(await self.registered())
