@@ -15,11 +15,9 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from p2pshare.errors import PictureUnreadable
-
-Pixels = npt.NDArray[np.uint8]
+from p2pshare.wire.classic import PIXELS_MAX, Pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-PIXEL_LIMIT = 50_000_000  # pixels
 STRIP_PIXELS = 1_000_000  # pixels converted at once
 
 # Set here, once, since warnings cannot be switched for one thread. What Pillow remarks on damaged
@@ -42,7 +40,7 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 
 
 def read_picture(
-    file: BinaryIO, *, name: str = "The picture", pixel_limit: int = PIXEL_LIMIT
+    file: BinaryIO, *, name: str = "The picture", pixel_limit: int = PIXELS_MAX
 ) -> Pixels:
     """Decode a JPEG, PNG or WebP picture, upright, over white where it is transparent.
 

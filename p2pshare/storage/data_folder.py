@@ -16,12 +16,12 @@ from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretU
 from p2pshare.storage.destination import safe_name
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.registration import DEFAULT_PORTS
 
 TOKEN_NAME = "token"
 TOKEN_SIZE = 32  # random bytes
 
 _TOKEN = re.compile(rb"([A-Za-z0-9_-]{43})\n")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class DataFolder:
@@ -117,6 +117,6 @@ def _read_token(path: Path) -> str:
 def default_peer_folder(registry_url: str, name: str) -> Path:
     """Where the peer of a name in a registry keeps its data, unless told otherwise."""
     url = urlsplit(registry_url)
-    port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+    port = url.port or DEFAULT_PORTS[url.scheme]
     registry = safe_name(f"{url.hostname or ''}_{port}")
     return platformdirs.user_data_path("p2pshare") / "peers" / registry / name

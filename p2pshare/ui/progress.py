@@ -18,10 +18,10 @@ from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-from p2pshare.pictures.decoding import Pixels
 from p2pshare.pictures.preview import Preview
 from p2pshare.ui.numbers import count_text, duration_text, rate_text
 from p2pshare.ui.terminal import Terminal
+from p2pshare.wire.classic import Pixels
 
 PREVIEW_COLUMNS = 64  # at most
 PREVIEW_LINES = 20  # at most

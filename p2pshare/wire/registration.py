@@ -23,7 +23,7 @@ _LEGAL_TOKEN = re.compile(rf"[!-~]{{{TOKEN_MIN},{TOKEN_MAX}}}")
 
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
-_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}  # of the schemes that a registry may have
 
 
 def registry_url(text: str) -> str:
@@ -38,10 +38,10 @@ def registry_url(text: str) -> str:
     parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
     host, port = parts.hostname or "", parts.port
     extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in _PORTS or extra or not _HOST.fullmatch(host) or port == 0:
+    if parts.scheme not in DEFAULT_PORTS or extra or not _HOST.fullmatch(host) or port == 0:
         raise ValueError(text)
     shown = f"[{host}]" if ":" in host else host
-    shown_port = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    shown_port = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     return f"{parts.scheme}://{shown}{shown_port}"
 
 

@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from p2pshare.pictures.decoding import Pixels, read_picture
+from p2pshare.pictures.decoding import read_picture
 from p2pshare.pictures.png import write_png
+from p2pshare.wire.classic import Pixels
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.ui.screens import Screen
 

@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures import decoding
-from p2pshare.pictures.decoding import PIXEL_LIMIT, Pixels, fit_width, read_picture
+from p2pshare.pictures.decoding import fit_width, read_picture
+from p2pshare.wire.classic import PIXELS_MAX, Pixels
 
 
 def noise(height: int, width: int, channels: int = 3) -> Pixels:
@@ -128,7 +129,7 @@ class ReadPictureTests(SynchronousTestCase):
 
 
 class UnreadableTests(SynchronousTestCase):
-    def assert_unreadable(self, data: bytes, sentence: str, pixel_limit: int = PIXEL_LIMIT) -> None:
+    def assert_unreadable(self, data: bytes, sentence: str, pixel_limit: int = PIXELS_MAX) -> None:
         with self.assertRaisesRegex(PictureUnreadable, sentence):
             read_picture(io.BytesIO(data), pixel_limit=pixel_limit)
 

@@ -11,13 +11,13 @@ from PIL import Image
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotSave, WrongUsage
-from p2pshare.pictures.decoding import Pixels
 from p2pshare.pictures.encoding import (
     WEBP_SIDE_MAX,
     check_picture_name,
     format_of,
     write_picture,
 )
+from p2pshare.wire.classic import Pixels
 
 
 def read_back(file: io.BytesIO) -> Pixels:
