@@ -65,7 +65,9 @@ class NameTaken(Refused):
 
 
 class AlreadyRunning(Refused):
-    """{name!r} is already running on this machine (process {pid}): stop it first, or choose another name."""
+    """{name!r} is already running on this machine (process {pid}), or another name on its data folder: stop it first,
+    or choose another name.
+    """
 
 
 class FolderInUse(Refused):

@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import DNSLookupError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import HTTPConnectionPool
 
 from p2pshare.errors import LocalProtocolError, P2pshareError, RegistryUnreachable
 from p2pshare.net.sockets import IPeerReactor, interface_for, local_address_towards
@@ -22,9 +21,13 @@ from p2pshare.peer.registration import NameKeeper
 from p2pshare.peer.sharing import Served, Sharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.data_folder import DataFolder, default_peer_folder
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
 from p2pshare.wire.registration import PeerAddress
+
+LOOK_UP_TIMEOUT = 10.0  # seconds for the registry's name
+CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 
 class PeerService(Service):
@@ -103,7 +106,7 @@ class PeerService(Service):
             self.client,
             self._rng,
             self._user,
-            self._folder.token(),
+            self._folder.token(self._registry, self._user),
             self._find_address,
         )
         return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
@@ -126,12 +129,15 @@ class PeerService(Service):
     async def _stop(self) -> None:
         if self._running is not None:
             self._running.cancel()
-        await self._sharer.stop()
-        if self._keeper is not None:
-            await self._keeper.give_up()
-        await _emptied(self._pool)
-        if self._folder is not None:
-            self._folder.close()
+        try:
+            await self._sharer.stop()
+            if self._keeper is not None:
+                await self._keeper.give_up()
+            closing: Deferred[None] = self._pool.closeCachedConnections()
+            await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
+        finally:
+            if self._folder is not None:
+                self._folder.close()
 
     async def _find_address(self) -> PeerAddress:
         """Where this peer is reached; the first time, the welcome port is opened for that."""
@@ -143,11 +149,17 @@ class PeerService(Service):
     async def _address_towards_registry(self) -> str:
         url = urlsplit(self._registry)
         try:
-            host = await self._reactor.resolve(url.hostname or "")
+            looking_up: Deferred[str] = self._reactor.resolve(url.hostname or "")
+            host = await looking_up.addTimeout(LOOK_UP_TIMEOUT, self._reactor)
             ip = local_address_towards(host, url.port or 80)
             return str(ipaddress.IPv4Address(ip))
-        except (OSError, DNSLookupError) as error:
-            raise RegistryUnreachable(registry=self._registry, reason=str(error)) from error
+        except (DNSLookupError, TimeoutError) as error:
+            reason = "no machine of this name is known"
+            raise RegistryUnreachable(registry=self._registry, reason=reason) from error
+        except OSError as error:
+            raise RegistryUnreachable(
+                registry=self._registry, reason=plain_reason(error)
+            ) from error
         except ValueError as error:
             reason = "it has no IPv4 address, so say with --address where this peer is reached"
             raise RegistryUnreachable(registry=self._registry, reason=reason) from error
@@ -194,7 +206,3 @@ def peer_of(
         patient=patient,
         on_served=on_served,
     )
-
-
-async def _emptied(pool: HTTPConnectionPool) -> None:
-    await pool.closeCachedConnections()

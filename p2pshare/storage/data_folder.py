@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 import re
 import secrets
@@ -18,10 +20,10 @@ from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import DEFAULT_PORTS
 
-TOKEN_NAME = "token"
-TOKEN_SIZE = 32  # random bytes
+SECRET_NAME = "secret"
+SECRET_SIZE = 32  # random bytes
 
-_TOKEN = re.compile(rb"([A-Za-z0-9_-]{43})\n")
+_SECRET = re.compile(rb"([A-Za-z0-9_-]{43})\n")
 
 
 class DataFolder:
@@ -56,21 +58,30 @@ class DataFolder:
         except FolderInUse as error:
             raise AlreadyRunning(name=owner, pid=error.fields["pid"]) from error
 
-    def token(self) -> str:
-        """The secret by which the registry knows this peer again, made at the first call.
+    def token(self, registry_url: str, name: str) -> str:
+        """By what a registry knows the peer of a name again; it tells nothing of that of another.
+
+        It follows from the folder's secret, which is made at the first call.
 
         Raises:
             SecretUnusable: others may read it, or it is damaged; it is never replaced.
             FolderUnusable: it cannot be read or written.
         """
+        message = f"p2pshare token\0{registry_url}\0{name}".encode()
+        digest = hmac.digest(self._secret().encode(), message, "sha256")
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def _secret(self) -> str:
         try:
-            return _read_token(self.path / TOKEN_NAME)
+            return _read_secret(self.path / SECRET_NAME)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise SecretUnusable(path=self.path / TOKEN_NAME, reason=plain_reason(error)) from error
+            raise SecretUnusable(
+                path=self.path / SECRET_NAME, reason=plain_reason(error)
+            ) from error
         try:
-            return self._make_token()
+            return self._make_secret()
         except OSError as error:
             raise FolderUnusable(path=self.path, reason=plain_reason(error)) from error
 
@@ -78,23 +89,23 @@ class DataFolder:
         """Give the folder free. May be called again."""
         self._lock.release()
 
-    def _make_token(self) -> str:
-        """Write a whole token or none; we hold the lock, so none has come up since we looked."""
-        token = secrets.token_urlsafe(TOKEN_SIZE)
-        unfinished = self.path / f".{TOKEN_NAME}.new"
+    def _make_secret(self) -> str:
+        """Write a whole secret or none; we hold the lock, so none has come up since we looked."""
+        secret = secrets.token_urlsafe(SECRET_SIZE)
+        unfinished = self.path / f".{SECRET_NAME}.new"
         unfinished.unlink(missing_ok=True)
         fd = os.open(
             unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
         with open(fd, "wb") as file:
-            file.write(token.encode() + b"\n")
+            file.write(secret.encode() + b"\n")
             file.flush()
             os.fsync(fd)
-        unfinished.rename(self.path / TOKEN_NAME)
-        return token
+        unfinished.rename(self.path / SECRET_NAME)
+        return secret
 
 
-def _read_token(path: Path) -> str:
+def _read_secret(path: Path) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as file:
         status = os.fstat(fd)
@@ -105,7 +116,7 @@ def _read_token(path: Path) -> str:
                 path=path,
                 reason="others may read or write it. Run `chmod 600` on it, or delete it if they did.",
             )
-        match = _TOKEN.fullmatch(file.read(1024))
+        match = _SECRET.fullmatch(file.read(1024))
     if match is None:
         raise SecretUnusable(
             path=path,

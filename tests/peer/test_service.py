@@ -90,10 +90,10 @@ class PeerServiceTests(LoopbackTestCase):
     async def test_data_folder_damaged(self) -> None:
         """A damaged secret is told, and never replaced."""
         self.data.mkdir()
-        (self.data / "token").write_bytes(b"damaged")
-        (self.data / "token").chmod(0o600)
+        (self.data / "secret").write_bytes(b"damaged")
+        (self.data / "secret").chmod(0o600)
         await self.assertFailure(self.peer().ready, SecretUnusable)
-        self.assertEqual((self.data / "token").read_bytes(), b"damaged")
+        self.assertEqual((self.data / "secret").read_bytes(), b"damaged")
 
     async def test_port_in_use(self) -> None:
         """A port that somebody else has is told; the name is not taken."""

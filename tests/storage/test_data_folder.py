@@ -10,7 +10,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import AlreadyRunning, FolderUnusable, SecretUnusable
-from p2pshare.storage.data_folder import TOKEN_NAME, DataFolder, default_peer_folder
+from p2pshare.storage.data_folder import SECRET_NAME, DataFolder, default_peer_folder
+
+REGISTRY = "http://127.0.0.1:8000"
 
 
 class DataFolderTests(SynchronousTestCase):
@@ -22,9 +24,20 @@ class DataFolderTests(SynchronousTestCase):
         self.addCleanup(folder.close)
         return folder
 
+    def test_tokens_tell_nothing_of_each_other(self) -> None:
+        """Each registry and name has a token of its own, which is the same whenever it is asked for."""
+        folder = self.open()
+        tokens = {
+            folder.token(url, name) for url in (REGISTRY, "http://b") for name in ("bob", "al")
+        }
+        self.assertEqual(len(tokens), 4)
+        self.assertIn(folder.token(REGISTRY, "bob"), tokens)
+        for token in tokens:
+            self.assertRegex(token, r"\A[A-Za-z0-9_-]{43}\Z")
+
     def test_private(self) -> None:
         """A folder that is made is its owner's alone, and so is everything in it."""
-        self.open().token()
+        self.open().token(REGISTRY, "bob")
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o700)
         for name in os.listdir(self.path):
             self.assertEqual(stat.S_IMODE((self.path / name).stat().st_mode), 0o600, name)
@@ -47,24 +60,24 @@ class DataFolderTests(SynchronousTestCase):
     def test_token_stays(self) -> None:
         """The secret is made once and survives a restart."""
         folder = self.open()
-        token = folder.token()
+        token = folder.token(REGISTRY, "bob")
         self.assertGreaterEqual(len(token), 43)
-        self.assertEqual(folder.token(), token)
+        self.assertEqual(folder.token(REGISTRY, "bob"), token)
         folder.close()
-        self.assertEqual(self.open().token(), token)
+        self.assertEqual(self.open().token(REGISTRY, "bob"), token)
 
     def test_tokens_differ(self) -> None:
         """Two peers have two secrets."""
-        first = self.open().token()
+        first = self.open().token(REGISTRY, "bob")
         self.path = self.path.with_name("alice")
-        self.assertNotEqual(self.open().token(), first)
+        self.assertNotEqual(self.open().token(REGISTRY, "bob"), first)
 
     def test_killed_while_making_the_token(self) -> None:
         """A secret that was not finished does not stop the next start."""
         folder = self.open()
-        (self.path / f".{TOKEN_NAME}.new").write_bytes(b"half a sec")
-        self.assertEqual(folder.token(), folder.token())
-        self.assertEqual(sorted(os.listdir(self.path)), ["lock", TOKEN_NAME])
+        (self.path / f".{SECRET_NAME}.new").write_bytes(b"half a sec")
+        self.assertEqual(folder.token(REGISTRY, "bob"), folder.token(REGISTRY, "bob"))
+        self.assertEqual(sorted(os.listdir(self.path)), ["lock", SECRET_NAME])
 
     def test_disk_full(self) -> None:
         """A full disk makes no half secret."""
@@ -75,42 +88,42 @@ class DataFolderTests(SynchronousTestCase):
 
         patch = self.patch(os, "fsync", fsync)
         with self.assertRaisesRegex(FolderUnusable, "the disk is full"):
-            folder.token()
-        self.assertFalse((self.path / TOKEN_NAME).exists())
+            folder.token(REGISTRY, "bob")
+        self.assertFalse((self.path / SECRET_NAME).exists())
         patch.restore()
-        folder.token()
+        folder.token(REGISTRY, "bob")
 
     def test_readable_by_others(self) -> None:
         """A secret that others may read is refused, and stays as it is."""
         folder = self.open()
-        token = folder.token()
-        (self.path / TOKEN_NAME).chmod(0o640)
+        token = folder.token(REGISTRY, "bob")
+        (self.path / SECRET_NAME).chmod(0o640)
         with self.assertRaisesRegex(SecretUnusable, "chmod 600"):
-            folder.token()
-        (self.path / TOKEN_NAME).chmod(0o600)
-        self.assertEqual(folder.token(), token)
+            folder.token(REGISTRY, "bob")
+        (self.path / SECRET_NAME).chmod(0o600)
+        self.assertEqual(folder.token(REGISTRY, "bob"), token)
 
     def test_damaged(self) -> None:
         """A damaged secret is refused in one sentence, never replaced, never shown."""
         folder = self.open()
         for content in (b"", b"short\n", b"x" * 43, b"\xff" * 43 + b"\n", b"x" * 5000):
             with self.subTest(content=content[:50]):
-                (self.path / TOKEN_NAME).write_bytes(content)
-                (self.path / TOKEN_NAME).chmod(0o600)
+                (self.path / SECRET_NAME).write_bytes(content)
+                (self.path / SECRET_NAME).chmod(0o600)
                 with self.assertRaisesRegex(SecretUnusable, "it is damaged"):
-                    folder.token()
-                self.assertEqual((self.path / TOKEN_NAME).read_bytes(), content)
+                    folder.token(REGISTRY, "bob")
+                self.assertEqual((self.path / SECRET_NAME).read_bytes(), content)
 
     def test_no_file(self) -> None:
         """A link or a FIFO in place of the secret is refused without a wait."""
         folder = self.open()
-        (self.path / TOKEN_NAME).symlink_to("elsewhere")
+        (self.path / SECRET_NAME).symlink_to("elsewhere")
         with self.assertRaises(SecretUnusable):
-            folder.token()
-        (self.path / TOKEN_NAME).unlink()
-        os.mkfifo(self.path / TOKEN_NAME, 0o600)
+            folder.token(REGISTRY, "bob")
+        (self.path / SECRET_NAME).unlink()
+        os.mkfifo(self.path / SECRET_NAME, 0o600)
         with self.assertRaises(SecretUnusable):
-            folder.token()
+            folder.token(REGISTRY, "bob")
 
 
 class DefaultPeerFolderTests(SynchronousTestCase):
