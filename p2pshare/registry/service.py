@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError
 from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.requests import RegistrySite
+from p2pshare.registry.site import RegistrySite
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
 

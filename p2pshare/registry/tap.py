@@ -80,9 +80,9 @@ def _make_service(reactor: Any, options: Options) -> IService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
     from p2pshare.registry.redis_process import RedisProcess, find_binary
     from p2pshare.registry.redis_store import RedisNameStore, connector, without_password
-    from p2pshare.registry.requests import RegistrySite
     from p2pshare.registry.routes import Routes
     from p2pshare.registry.service import RegistryService
+    from p2pshare.registry.site import RegistrySite
 
     endpoints = [(each, _endpoint(reactor, each)) for each in options["listen"]]
     url, folder = options["redis"], options["data"]

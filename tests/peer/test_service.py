@@ -16,8 +16,8 @@ from p2pshare.errors import (
     SecretUnusable,
 )
 from p2pshare.peer.service import PeerService
-from p2pshare.registry.requests import RegistrySite
 from p2pshare.registry.routes import Routes
+from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import MemoryNameStore
 from p2pshare.storage.share import Share
 from p2pshare.wire.classic import Kind

@@ -8,10 +8,11 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.requests import Limits, RegistrySite
+from p2pshare.registry.channel import Limits
 from p2pshare.registry.routes import Routes
+from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import MemoryNameStore
-from tests.registry.test_requests import Client
+from tests.registry.connections import Client
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 EXCHANGE = re.compile(r"```http-exchange\n(.*?)```", re.DOTALL)

@@ -9,21 +9,21 @@ no leading slash.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IAddress, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
+from twisted.web.http import HTTPChannel, Request
 
-from p2pshare.registry.routes import AWAY, Query, Reply, Routes
+from p2pshare.registry.routes import AWAY, Query, Reply
+
+if TYPE_CHECKING:
+    from p2pshare.registry.site import RegistrySite
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,6 @@ class Limits:
     long_replies_max: int = 32
     """Such replies under way at once."""
 
-
-CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 
 _HEADS = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -295,75 +293,3 @@ class RegistryChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - the base class calls it
         self.refuse(HTTPStatus.BAD_REQUEST)
-
-
-class RegistrySite(HTTPFactory):
-    """The registry's HTTP server."""
-
-    _log = Logger()
-    protocol = RegistryChannel  # type: ignore[assignment]  # the default would also speak HTTP/2
-    noisy = False
-
-    def __init__(self, routes: Routes, reactor: IReactorTime, limits: Limits | None = None) -> None:
-        super().__init__(reactor=reactor)
-        self.timeOut = None  # deadlines are ours
-        self.routes = routes
-        self.limits = limits or Limits()
-        self.date_header = b""
-        self._channels: set[RegistryChannel] = set()
-        self._by_address: Counter[str] = Counter()
-        self._long_replies = 0
-        self._checking = LoopingCall(self._check)
-        self._checking.clock = reactor
-
-    def startFactory(self) -> None:
-        """Begin to look at the deadlines. (The base class would open a log of all requests.)"""
-        self._checking.start(CHECK_INTERVAL)
-
-    def stopFactory(self) -> None:
-        """End what is still open."""
-        self._checking.stop()
-        for channel in list(self._channels):
-            channel.transport.abortConnection()
-
-    def log(self, request: Request) -> None:
-        """Log nothing: look-ups are many and say little."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Take the connection of a client, unless there are too many, or too many of its own."""
-        host = getattr(addr, "host", "")
-        if (
-            len(self._channels) >= self.limits.connections_max
-            or self._by_address[host] >= self.limits.connections_per_address_max
-        ):
-            self._log.debug("too many connections: {host} is turned away", host=host)
-            return None
-        channel = cast(RegistryChannel, super().buildProtocol(addr))
-        self._channels.add(channel)
-        self._by_address[host] += 1
-        channel.client_host = host
-        return channel
-
-    def closed(self, channel: RegistryChannel) -> None:
-        """Forget a connection."""
-        self._channels.discard(channel)
-        self._by_address[channel.client_host] -= 1
-        if not self._by_address[channel.client_host]:
-            del self._by_address[channel.client_host]
-
-    def begin_long_reply(self) -> bool:
-        """Whether one more long reply can be written; `end_long_reply` must follow if so."""
-        if self._long_replies >= self.limits.long_replies_max:
-            return False
-        self._long_replies += 1
-        return True
-
-    def end_long_reply(self, _result: object) -> None:
-        """A long reply was written, or its client has left."""
-        self._long_replies -= 1
-
-    def _check(self) -> None:
-        now = self.reactor.seconds()
-        self.date_header = b"Date: %b\r\n" % datetimeToString(now)
-        for channel in list(self._channels):
-            channel.check(now)

@@ -1,106 +1,14 @@
-"""HTTP for strangers: framing, limits, deadlines."""
+"""HTTP for strangers: framing, refusals, deadlines."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.requests import Limits, RegistryChannel, RegistrySite
-from p2pshare.registry.routes import Query, Reply, Routes
-from p2pshare.registry.store import MemoryNameStore
+from p2pshare.registry.routes import Reply
+from tests.registry.connections import HOST, Client, SiteTestCase, SlowRoutes
 
-HOST = b"Host: x\r\n\r\n"
 BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'
-
-
-class SlowRoutes(Routes):
-    """Answers when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__(MemoryNameStore(Clock()))
-        self.asked: list[Deferred[Reply]] = []
-
-    def answer(self, query: Query) -> Deferred[Reply]:
-        self.asked.append(Deferred())
-        return self.asked[-1]
-
-
-class NarrowTransport(StringTransport):
-    """Has had enough after every write, until it is drained."""
-
-    producer: Any
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        self.producer.pauseProducing()
-        self.producerState = "paused"
-
-    def drain(self) -> None:
-        self.producerState = "producing"
-        self.producer.resumeProducing()
-
-
-class Client:
-    """One connection to a site, in memory."""
-
-    def __init__(
-        self,
-        site: RegistrySite,
-        host: str = "10.9.9.9",
-        transport: type[StringTransport] = StringTransport,
-    ) -> None:
-        address = IPv4Address("TCP", host, 40000)
-        self.transport: Any = transport(peerAddress=address)
-        self.channel: RegistryChannel | None = site.buildProtocol(address)
-        if self.channel is not None:
-            self.channel.makeConnection(self.transport)
-
-    def send(self, data: bytes) -> bytes:
-        """Deliver bytes and return what came back."""
-        assert self.channel is not None
-        self.transport.clear()
-        if not self.transport.disconnecting:
-            self.channel.dataReceived(data)
-        written: bytes = self.transport.value()
-        return written
-
-    def leave(self) -> None:
-        """Close, as the client."""
-        assert self.channel is not None
-        self.channel.connectionLost()
-
-    @property
-    def closed(self) -> bool:
-        return bool(self.transport.disconnecting or self.transport.disconnected)
-
-
-class SiteTestCase(SynchronousTestCase):
-    """A site over a store in memory, and a clock."""
-
-    limits = Limits()
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.site = self.make_site(Routes(MemoryNameStore(self.clock)))
-
-    def make_site(self, routes: Routes) -> RegistrySite:
-        site = RegistrySite(routes, self.clock, self.limits)
-        site.doStart()
-        self.addCleanup(site.doStop)
-        return site
-
-    def one(self, data: bytes) -> tuple[int, bytes, bool]:
-        """Status and body of the reply to one request, and whether the connection is over."""
-        client = Client(self.site)
-        head, _, body = client.send(data).partition(b"\r\n\r\n")
-        return int(head.split(b" ")[1]), body, client.closed
 
 
 class FramingTests(SiteTestCase):
@@ -316,51 +224,3 @@ class DeadlineTests(SiteTestCase):
         client.send(b"GET /list HTTP/1.1\r\n" + HOST)
         self.clock.pump([1] * 61)
         self.assertTrue(client.transport.disconnected)
-
-
-class NumberTests(SiteTestCase):
-    """No number grows without a bound."""
-
-    limits = Limits(
-        connections_max=5, connections_per_address_max=3, long_reply=10, long_replies_max=1
-    )
-
-    def test_connections(self) -> None:
-        """So many for one address, so many in all; one that ends makes room."""
-        ones = [Client(self.site, "10.0.0.1") for _ in range(4)]
-        self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
-        others = [Client(self.site, f"10.0.0.{n}") for n in range(2, 5)]
-        self.assertEqual([client.channel is None for client in others], [False] * 2 + [True])
-        ones[0].leave()
-        self.assertIsNotNone(Client(self.site, "10.0.0.1").channel)
-
-    def test_long_replies(self) -> None:
-        """A long reply waits for its client; while it does there is only one."""
-        routes = SlowRoutes()
-        site = self.make_site(routes)
-        slow, other = Client(site, transport=NarrowTransport), Client(site)
-        for client in (slow, other):
-            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
-        long = Reply(200, (b"a" * 10, b"b" * 10))
-        routes.asked[0].callback(long)
-        self.assertTrue(slow.transport.value().endswith(b"a" * 10))
-        routes.asked[1].callback(long)
-        self.assertTrue(other.transport.value().startswith(b"HTTP/1.1 503"))
-        while slow.transport.producerState == "paused":
-            slow.transport.drain()
-        self.assertTrue(slow.transport.value().endswith(b"a" * 10 + b"b" * 10))
-        other.send(b"GET /list HTTP/1.1\r\n" + HOST)
-        routes.asked[2].callback(long)
-        self.assertTrue(other.transport.value().endswith(b"b" * 10))
-
-    def test_leaving_during_a_long_reply(self) -> None:
-        """A client that leaves makes room for another."""
-        routes = SlowRoutes()
-        site = self.make_site(routes)
-        slow, other = Client(site, transport=NarrowTransport), Client(site)
-        for client, number in ((slow, 0), (other, 1)):
-            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
-            routes.asked[number].callback(Reply(200, (b"a" * 10, b"b" * 10)))
-            if client is slow:
-                slow.leave()
-        self.assertTrue(other.transport.value().endswith(b"b" * 10))

@@ -1,0 +1,101 @@
+"""A site, and connections to it, in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.registry.channel import Limits, RegistryChannel
+from p2pshare.registry.routes import Query, Reply, Routes
+from p2pshare.registry.site import RegistrySite
+from p2pshare.registry.store import MemoryNameStore
+
+HOST = b"Host: x\r\n\r\n"
+
+
+class SlowRoutes(Routes):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryNameStore(Clock()))
+        self.asked: list[Deferred[Reply]] = []
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class NarrowTransport(StringTransport):
+    """Has had enough after every write, until it is drained."""
+
+    producer: Any
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.producer.pauseProducing()
+        self.producerState = "paused"
+
+    def drain(self) -> None:
+        self.producerState = "producing"
+        self.producer.resumeProducing()
+
+
+class Client:
+    """One connection to a site, in memory."""
+
+    def __init__(
+        self,
+        site: RegistrySite,
+        host: str = "10.9.9.9",
+        transport: type[StringTransport] = StringTransport,
+    ) -> None:
+        address = IPv4Address("TCP", host, 40000)
+        self.transport: Any = transport(peerAddress=address)
+        self.channel: RegistryChannel | None = site.buildProtocol(address)
+        if self.channel is not None:
+            self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """Deliver bytes and return what came back."""
+        assert self.channel is not None
+        self.transport.clear()
+        if not self.transport.disconnecting:
+            self.channel.dataReceived(data)
+        written: bytes = self.transport.value()
+        return written
+
+    def leave(self) -> None:
+        """Close, as the client."""
+        assert self.channel is not None
+        self.channel.connectionLost()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+
+class SiteTestCase(SynchronousTestCase):
+    """A site over a store in memory, and a clock."""
+
+    limits = Limits()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.site = self.make_site(Routes(MemoryNameStore(self.clock)))
+
+    def make_site(self, routes: Routes) -> RegistrySite:
+        site = RegistrySite(routes, self.clock, self.limits)
+        site.doStart()
+        self.addCleanup(site.doStop)
+        return site
+
+    def one(self, data: bytes) -> tuple[int, bytes, bool]:
+        """Status and body of the reply to one request, and whether the connection is over."""
+        client = Client(self.site)
+        head, _, body = client.send(data).partition(b"\r\n\r\n")
+        return int(head.split(b" ")[1]), body, client.closed

@@ -1,0 +1,55 @@
+"""The number of connections, and of long replies."""
+
+from __future__ import annotations
+
+from p2pshare.registry.channel import Limits
+from p2pshare.registry.routes import Reply
+from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
+
+
+class NumberTests(SiteTestCase):
+    """No number grows without a bound."""
+
+    limits = Limits(
+        connections_max=5, connections_per_address_max=3, long_reply=10, long_replies_max=1
+    )
+
+    def test_connections(self) -> None:
+        """So many for one address, so many in all; one that ends makes room."""
+        ones = [Client(self.site, "10.0.0.1") for _ in range(4)]
+        self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
+        others = [Client(self.site, f"10.0.0.{n}") for n in range(2, 5)]
+        self.assertEqual([client.channel is None for client in others], [False] * 2 + [True])
+        ones[0].leave()
+        self.assertIsNotNone(Client(self.site, "10.0.0.1").channel)
+
+    def test_long_replies(self) -> None:
+        """A long reply waits for its client; while it does there is only one."""
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        slow, other = Client(site, transport=NarrowTransport), Client(site)
+        for client in (slow, other):
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        long = Reply(200, (b"a" * 10, b"b" * 10))
+        routes.asked[0].callback(long)
+        self.assertTrue(slow.transport.value().endswith(b"a" * 10))
+        routes.asked[1].callback(long)
+        self.assertTrue(other.transport.value().startswith(b"HTTP/1.1 503"))
+        while slow.transport.producerState == "paused":
+            slow.transport.drain()
+        self.assertTrue(slow.transport.value().endswith(b"a" * 10 + b"b" * 10))
+        other.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        routes.asked[2].callback(long)
+        self.assertTrue(other.transport.value().endswith(b"b" * 10))
+
+    def test_leaving_during_a_long_reply(self) -> None:
+        """A client that leaves makes room for another."""
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        slow, other = Client(site, transport=NarrowTransport), Client(site)
+        for client, number in ((slow, 0), (other, 1)):
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+            routes.asked[number].callback(Reply(200, (b"a" * 10, b"b" * 10)))
+            if client is slow:
+                slow.leave()
+        self.assertTrue(other.transport.value().endswith(b"b" * 10))
