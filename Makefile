@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 CHECKING := $(VENV)/checking
 TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test lint check bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -17,10 +17,12 @@ demo: $(INSTALLED) ## run a registry and two peers here, and fetch a text and a 
 test: $(INSTALLED) ## run the tests, in random order, with warnings as errors
 	@$(TRIAL) tests
 
-check: $(CHECKING) ## the tests with coverage, the linters and the types
+lint: $(CHECKING) ## run the linters and check the types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+check: lint ## all of that, and the tests with coverage
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
 	@$(BIN)/coverage combine --quiet

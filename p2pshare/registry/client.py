@@ -41,7 +41,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     RemoteProtocolError,
 )
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.net.reasons import connect_reason
 from p2pshare.wire.registration import (
     PeerAddress,
     Registration,
@@ -135,12 +135,8 @@ class RegistryClient:
             return await exchange.addTimeout(timeout or self._timeout, self._clock)
         except TimeoutError as error:
             raise self._unreachable("it did not answer in time") from error
-        except ConnectError as error:
-            number = error.osError  # which is no OSError, but its errno
-            reason = plain_reason(OSError(number, "")) if number else "it did not answer in time"
-            raise self._unreachable(reason) from error
-        except DNSLookupError as error:
-            raise self._unreachable("there is no machine of this name") from error
+        except (ConnectError, DNSLookupError) as error:
+            raise self._unreachable(connect_reason(error)) from error
         except (ConnectionClosed, PotentialDataLoss) as error:
             raise self._unreachable(_BREAK) from error
         except _BROKEN_OFF as error:

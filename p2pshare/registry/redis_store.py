@@ -1,4 +1,4 @@
-"""The names in Redis (or Valkey), through txredisapi: nothing else imports it.
+"""The names in Redis (or Valkey), through txredisapi.
 
 Keys carry hash tags, and no script touches two of them, so that a cluster could hold them::
 
@@ -10,110 +10,42 @@ The key of a name is the truth about it. The index only says where to look, and 
 kind of mistake: a name enters it *before* it is claimed and leaves it some time after its lease has
 ended. So it may name the dead, whom a page leaves out, but never misses a live one, wherever a
 registry is killed. The sweep takes the dead out: a few at a time, those whose check is due. It cannot
-take out a name that is just being claimed again: that puts the check off (`_ENTER`), and `_SETTLE`
+take out a name that is just being claimed again: that puts the check off (`ENTER`), and `SETTLE`
 looks at it once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import chain
-from typing import Any, NoReturn
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, NoReturn, TypeVar
 
 import txredisapi
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import BadSetting, StoreUnavailable
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis_scripts import CLAIM, DUE, ENTER, PAGE, SETTLE
+from p2pshare.registry.redis_url import RETRY_MAX, Connect
 from p2pshare.registry.store import PAGE_MAX, Claim, NamePage, Outcome
 from p2pshare.wire.registration import PeerAddress
 
-REPLY_TIMEOUT = 1.5  # seconds until a connection on which Redis is silent is given up
-CALL_TIMEOUT = 1.8  # seconds for a whole call: 503 is promised within 2
-CONNECT_TIMEOUT = 1.5  # seconds
-RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts to reach a Redis that is away
+T = TypeVar("T")
+
+CALL_TIMEOUT = 1.8  # seconds for a whole call, of several commands or not: 503 is promised within 2
 PROBE_TIMEOUT = 30.0  # seconds for which one PING waits for a Redis that is away
 ENTRY_GRACE = 60  # seconds from a name's entry in the index to the first look at it
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP_BATCH = 100  # names in one step
 SWEEP_STEPS = 20  # steps in one sweep
 
-# The defaults of the library, 1 to 10 seconds, would keep us away long after Redis is back.
-txredisapi.RedisFactory.initialDelay = RETRY_FIRST
-txredisapi.RedisFactory.maxDelay = RETRY_MAX
+SILENT = "no reply in time"
 
 _INDEX = ("p2p:{index}:names", "p2p:{index}:checks")
 
-_CLAIM = """
-local held = redis.call('GET', KEYS[1])
-local address, proof, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-if held then
-  local held_address, held_proof = string.match(held, '^(%S+ %S+) (%S+)$')
-  if held_proof ~= proof then return 'taken' end
-  if proof == '-' then
-    if held_address ~= address or lease == 0 then return 'taken' end
-    lease = math.max(lease, redis.call('PTTL', KEYS[1]))
-  end
-end
-if lease == 0 then
-  redis.call('DEL', KEYS[1])
-  return 'released'
-end
-redis.call('SET', KEYS[1], address .. ' ' .. proof, 'PX', lease)
-return held and 'renewed' or 'claimed'
-"""
-
-_NOW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-
-_ENTER = (
-    _NOW
-    + """
-redis.call('ZADD', KEYS[1], 0, ARGV[1])
-redis.call('ZADD', KEYS[2], 'GT', now + ARGV[2], ARGV[1])
-"""
-)
-
-# One bulk reply with a name a line: of an array, the library's own parser takes one element in each
-# turn of the reactor.
-_PAGE = """
-return table.concat(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], '+', 'LIMIT', 0, ARGV[2]), '\\n')
-"""
-
-_DUE = (
-    _NOW
-    + """
-return table.concat(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1]), '\\n')
-"""
-)
-
-_SETTLE = (
-    _NOW
-    + """
-for i = 1, #ARGV, 2 do
-  local name, left = ARGV[i], tonumber(ARGV[i + 1])
-  local check = redis.call('ZSCORE', KEYS[2], name)
-  if check and tonumber(check) <= now then
-    if left < 0 then
-      redis.call('ZREM', KEYS[1], name)
-      redis.call('ZREM', KEYS[2], name)
-    else
-      redis.call('ZADD', KEYS[2], now + left + 1, name)
-    end
-  end
-end
-"""
-)
-
-Connect = Callable[[], Any]
 _LookUps = dict[str, list[Deferred[PeerAddress | None]]]
 
 
@@ -126,54 +58,6 @@ def _address(value: bytes | None) -> PeerAddress | None:
         return None
     ip, port, _proof = value.decode().split(" ")
     return PeerAddress(ip, int(port))
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]
-
-
-def connector(url: str) -> Connect:
-    """A function that connects to the Redis at `url`.
-
-    Args:
-        url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS, the certificate is
-            verified), or `unix:///path/of/socket[?db=1]`.
-
-    Raises:
-        BadSetting: it is none of these.
-    """
-    parts = urlsplit(url)
-    options: dict[str, Any] = {
-        "charset": None,
-        "convertNumbers": False,
-        "replyTimeout": REPLY_TIMEOUT,
-        "connectTimeout": CONNECT_TIMEOUT,
-    }
-    try:
-        unix = parts.scheme == "unix" and not parts.netloc and parts.path
-        host, port = parts.hostname, parts.port or 6379
-        database = parse_qs(parts.query).get("db", ["0"])[0] if unix else parts.path[1:] or "0"
-        options["dbid"] = int(database) or None  # SELECT 0 would say nothing
-        if not unix and not (host and parts.scheme in ("redis", "rediss")):
-            raise ValueError
-    except ValueError:
-        expected = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path[?db=1]"
-        shown = without_password(url)
-        raise BadSetting(
-            source="--redis", setting="the URL", value=shown, expected=expected
-        ) from None
-    options |= {
-        key: unquote(value)
-        for key, value in (("username", parts.username), ("password", parts.password))
-        if value
-    }
-    if unix:
-        return partial(txredisapi.lazyUnixConnection, path=unquote(parts.path), **options)
-    if parts.scheme == "rediss":
-        options["ssl_context_factory"] = optionsForClientTLS(host or "")
-    return partial(txredisapi.lazyConnection, host=host, port=port, **options)
 
 
 class RedisNameStore:
@@ -201,8 +85,9 @@ class RedisNameStore:
         self._away = "it was not reached yet"
         self._reached: Deferred[None] = Deferred()
         self._lost: Deferred[None] = Deferred()
+        self._heard = float("-inf")
         self._background: list[Deferred[None]] = []
-        self._look_ups: dict[str, list[Deferred[PeerAddress | None]]] = {}
+        self._look_ups: _LookUps = {}
 
     def start(self) -> Deferred[None]:
         """Begin to connect, and to keep the index clean; fires when Redis was reached."""
@@ -222,8 +107,7 @@ class RedisNameStore:
 
     def claim(self, claim: Claim) -> Awaitable[Outcome]:
         """See `NameStore`."""
-        whole = Deferred.fromCoroutine(self._enter_and_claim(claim))
-        return whole.addTimeout(self._timeout, self._clock).addErrback(self._failed)
+        return self._in_time(self._enter_and_claim(claim))
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
@@ -233,9 +117,22 @@ class RedisNameStore:
         self._look_ups.setdefault(name, []).append(waiting)
         return waiting
 
-    async def page(self, after: str = "", limit: int = PAGE_MAX) -> NamePage:
+    def page(self, after: str = "", limit: int = PAGE_MAX) -> Awaitable[NamePage]:
         """See `NameStore`."""
-        reply = await self._run(_PAGE, _INDEX, f"({after}" if after else "-", limit)
+        return self._in_time(self._page(after, limit))
+
+    def ping(self) -> Awaitable[None]:
+        """See `NameStore`."""
+        return self._in_time(self._call("PING"))
+
+    async def sweep(self) -> None:
+        """Take names that died out of the index: those whose check is due, up to a bound."""
+        for _ in range(SWEEP_STEPS):
+            if not await self._in_time(self._sweep_some()):
+                return
+
+    async def _page(self, after: str, limit: int) -> NamePage:
+        reply = await self._run(PAGE, _INDEX, f"({after}" if after else "-", limit)
         names = reply.decode().split()
         following = names[-1] if len(names) == limit else None
         keys = [_key(name) for name in names]
@@ -244,30 +141,27 @@ class RedisNameStore:
             names = [name for name, value in zip(names, values, strict=True) if value is not None]
         return NamePage(names, following)
 
-    async def ping(self) -> None:
-        """See `NameStore`."""
-        await self._call("PING")
-
-    async def sweep(self) -> None:
-        """Take names that died out of the index: those whose check is due, up to a bound."""
-        for _ in range(SWEEP_STEPS):
-            due = (await self._run(_DUE, _INDEX, SWEEP_BATCH)).decode().split()
-            if not due:
-                return
-            left = await gatherResults([self._call("PTTL", _key(name)) for name in due], True)
-            await self._run(_SETTLE, _INDEX, *chain(*zip(due, left, strict=True)))
+    async def _sweep_some(self) -> bool:
+        """One step of a sweep; whether there was something to do."""
+        due = (await self._run(DUE, _INDEX, SWEEP_BATCH)).decode().split()
+        if due:
+            left = await gatherResults(
+                [Deferred.fromCoroutine(self._call("PTTL", _key(name))) for name in due], True
+            )
+            await self._run(SETTLE, _INDEX, *chain(*zip(due, left, strict=True)))
+        return bool(due)
 
     async def _enter_and_claim(self, claim: Claim) -> Outcome:
         if claim.lease:
-            await self._run(_ENTER, _INDEX, claim.name, round(self._entry_grace * 1000))
+            await self._run(ENTER, _INDEX, claim.name, round(self._entry_grace * 1000))
         address = f"{claim.address.ip} {claim.address.port}"
         proof = claim.proof or "-"
-        reply = await self._run(_CLAIM, [_key(claim.name)], address, proof, claim.lease * 1000)
+        reply = await self._run(CLAIM, [_key(claim.name)], address, proof, claim.lease * 1000)
         return Outcome(reply.decode())
 
     def _ask(self) -> None:
         asked, self._look_ups = self._look_ups, {}
-        values = self._call("MGET", *[_key(name) for name in asked])
+        values = self._in_time(self._call("MGET", *[_key(name) for name in asked]))
         addresses = values.addCallback(lambda found: [_address(value) for value in found])
         addresses.addCallback(self._tell, asked).addErrback(self._tell_failure, asked)
 
@@ -281,33 +175,49 @@ class RedisNameStore:
             for each in waiting:
                 each.errback(failure)
 
-    def _run(self, script: str, keys: Sequence[str], *arguments: object) -> Deferred[Any]:
+    async def _run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
         """Run a script: by its digest, and whole where Redis does not know it (the library does that)."""
-        return self._bounded(lambda: self._redis.eval(script, keys, arguments))
+        return await self._reply(lambda: self._redis.eval(script, keys, arguments))
 
-    def _call(self, *command: object) -> Deferred[Any]:
-        return self._bounded(lambda: self._redis.execute_command(*command))
+    async def _call(self, *command: object) -> Any:
+        return await self._reply(lambda: self._redis.execute_command(*command))
 
-    def _bounded(self, call: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+    async def _reply(self, ask: Callable[[], Deferred[Any]]) -> Any:
         if self._away:
-            return fail(StoreUnavailable(reason=self._away))
-        return call().addTimeout(self._timeout, self._clock).addErrback(self._failed)
+            raise StoreUnavailable(reason=self._away)
+        try:
+            reply = await ask()
+        except txredisapi.ResponseError as error:
+            self._log.warn("Redis refused a command: {error}", error=error)
+            raise StoreUnavailable(reason=str(error)) from error
+        except txredisapi.RedisError as error:
+            self._gone(str(error))
+            raise StoreUnavailable(reason=self._away) from error
+        self._heard = self._clock.seconds()
+        return reply
 
-    def _failed(self, failure: Failure) -> NoReturn:
-        failure.trap(txredisapi.RedisError, TimeoutError)
-        if failure.check(txredisapi.ResponseError):
-            self._log.warn("Redis refused a command: {error}", error=failure.getErrorMessage())
-        elif not self._away:
-            self._away = failure.getErrorMessage() or "no reply in time"
+    def _in_time(self, work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+        started = self._clock.seconds()
+        whole = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
+        return whole.addErrback(self._too_late, started)
+
+    def _too_late(self, failure: Failure, started: float) -> NoReturn:
+        failure.trap(TimeoutError)
+        if self._heard < started:
+            self._gone(SILENT)  # else it is only slow
+        raise StoreUnavailable(reason=SILENT) from failure.value
+
+    def _gone(self, reason: str) -> None:
+        if not self._away:
+            self._away = reason or SILENT
             self._lost.callback(None)
-        raise StoreUnavailable(reason=failure.getErrorMessage()) from failure.value
 
     async def _watch(self) -> None:
         while True:
             try:
                 await self._redis.ping().addTimeout(PROBE_TIMEOUT, self._clock)
             except (txredisapi.RedisError, TimeoutError) as error:
-                self._away = str(error) or "no reply in time"
+                self._away = str(error) or SILENT
                 await deferLater(self._clock, RETRY_MAX)
                 continue
             self._away = ""

@@ -79,7 +79,8 @@ def makeService(options: Options) -> IService:
 def _make_service(reactor: Any, options: Options) -> IService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
     from p2pshare.registry.redis_process import RedisProcess, find_binary
-    from p2pshare.registry.redis_store import RedisNameStore, connector, without_password
+    from p2pshare.registry.redis_store import RedisNameStore
+    from p2pshare.registry.redis_url import connector, without_password
     from p2pshare.registry.routes import Routes
     from p2pshare.registry.service import RegistryService
     from p2pshare.registry.site import RegistrySite
@@ -95,7 +96,7 @@ def _make_service(reactor: Any, options: Options) -> IService:
         redis.lost.addErrback(shutdown.fail)
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
-    store = RedisNameStore(connector(url), reactor)
+    store = RedisNameStore(connector(url, reactor), reactor)
     site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)

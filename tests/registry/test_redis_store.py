@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from p2pshare.errors import BadSetting, StoreUnavailable
-from p2pshare.registry.redis_store import RedisNameStore, connector
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis_store import CALL_TIMEOUT, RedisNameStore
+from p2pshare.registry.redis_url import connector
 from p2pshare.registry.store import Claim, Outcome
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
@@ -28,7 +29,9 @@ class WithRedis(TestCase):
         self.server = RedisServer()
         self.addCleanup(self.server.stop)
         self.server.start()
-        self.store = RedisNameStore(connector(self.server.url), clock, entry_grace=self.entry_grace)
+        self.store = RedisNameStore(
+            connector(self.server.url, clock), clock, entry_grace=self.entry_grace
+        )
         self.store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
         await self.wait_until_up()
@@ -59,7 +62,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract):  # type: ignore[misc]
     async def test_unknown_script(self) -> None:
         """A Redis that forgot our scripts is told them again."""
         await self.store.claim(Claim("bob", HERE, 60))
-        other = connector(self.server.url)()
+        other = connector(self.server.url, clock)()
         await other.script_flush()
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
         await other.disconnect()
@@ -67,7 +70,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract):  # type: ignore[misc]
     async def test_token_is_not_kept(self) -> None:
         """What Redis holds for a name is its address, the proof, and nothing else."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
-        other = connector(self.server.url)()
+        other = connector(self.server.url, clock)()
         self.assertEqual(await other.get("p2p:{bob}:classic"), f"10.0.0.5 50000 {MINE}".encode())
         self.assertTrue(0 < await other.execute_command("PTTL", "p2p:{bob}:classic") <= 60_000)
         await other.disconnect()
@@ -85,7 +88,7 @@ class SweepTests(WithRedis):
         await self.store.claim(Claim("live", HERE, 60))
         await self.pass_time(0.01)
         await self.store.sweep()
-        other = connector(self.server.url)()
+        other = connector(self.server.url, clock)()
         indexed = await other.execute_command("ZRANGE", "p2p:{index}:names", 0, -1)
         checks = await other.execute_command("ZRANGE", "p2p:{index}:checks", 0, -1)
         await other.disconnect()
@@ -100,7 +103,7 @@ class SweepTests(WithRedis):
             await self.store.claim(Claim(f"n{number}", HERE, 0, MINE))
         await self.pass_time(0.01)
         await self.store.sweep()
-        other = connector(self.server.url)()
+        other = connector(self.server.url, clock)()
         self.assertEqual(await other.execute_command("ZCARD", "p2p:{index}:names"), 0)
         await other.disconnect()
 
@@ -141,29 +144,80 @@ class AwayTests(WithRedis):
 
     async def test_away_from_the_start(self) -> None:
         """A store whose Redis was never there says so, and can be stopped."""
-        store = RedisNameStore(connector("unix:///nonexistent/redis.sock"), clock)
+        store = RedisNameStore(connector("unix:///nonexistent/redis.sock", clock), clock)
         store.start()
         with self.assertRaises(StoreUnavailable):
             await store.look_up("bob")
         await store.stop()
 
 
-class ConnectorTests(SynchronousTestCase):
-    """URLs of a Redis."""
+class SlowRedis:
+    """Answers every command a while later, as long as there are replies left."""
 
-    wrong: ClassVar = (
-        "", "localhost", "http://localhost", "redis://", "redis://h:port", "redis://h/one",
-        "unix://", "unix://host/path", "unix:///p?db=x", "redis://u:secret@h:99999",
-    )  # fmt: skip
+    def __init__(self, clock: Clock, replies: dict[str, Any], delay: float) -> None:
+        self.clock, self.replies, self.delay = clock, replies, delay
+        self.ping_reply: Deferred[bytes] = succeed(b"PONG")
+        self.answers = 100
+        self.asked = 0
 
-    def test_right(self) -> None:
-        """Each form is understood; nothing is connected to yet."""
-        for url in ("redis://h", "redis://u:p%40@h:1/2", "rediss://h", "unix:///a/b?db=1"):
-            self.assertTrue(callable(connector(url)))
+    def ping(self) -> Deferred[bytes]:
+        return self.ping_reply
 
-    def test_wrong(self) -> None:
-        """Everything else is refused, without showing a password."""
-        for url in self.wrong:
-            with self.assertRaises(BadSetting, msg=url) as caught:
-                connector(url)
-            self.assertNotIn("secret", str(caught.exception))
+    def execute_command(self, command: str, *_arguments: object) -> Deferred[Any]:
+        self.asked += 1
+        self.answers -= 1
+        if self.answers < 0:
+            return Deferred()
+        return deferLater(self.clock, self.delay, lambda: self.replies[command])
+
+    def eval(self, script: str, _keys: object, _arguments: object) -> Deferred[Any]:
+        return self.execute_command("PAGE" if "LEX" in script else "SET")
+
+
+class SlowTests(SynchronousTestCase):
+    """A Redis that answers, but slowly; in virtual time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        replies = {"PAGE": b"bob", "EXISTS": 0, "MGET": [b"10.0.0.5 50000 -"], "SET": b"claimed"}
+        self.redis = SlowRedis(self.clock, replies, 0.0)
+        self.store = RedisNameStore(lambda: self.redis, self.clock)
+        self.successResultOf(self.store.start())
+
+    def time_of(self, running: Any) -> float:
+        """Seconds until a call fails as unavailable."""
+        started = self.clock.seconds()
+        call = ensureDeferred(running)
+        call.addErrback(lambda failure: failure.trap(StoreUnavailable))
+        while not call.called:
+            self.clock.advance(0.1)
+        self.assertIs(self.successResultOf(call), StoreUnavailable)
+        return self.clock.seconds() - started
+
+    def test_page(self) -> None:
+        """A page of three commands has one deadline."""
+        self.redis.delay = 0.8
+        self.assertLess(self.time_of(self.store.page()), 2)
+
+    def test_slow_is_not_away(self) -> None:
+        """A claim of two commands that are answered, but too late, says nothing about the next call."""
+        self.redis.delay = CALL_TIMEOUT * 0.6
+        self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 2)
+        self.redis.delay = 0.1
+        looking = self.store.look_up("bob")
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.successResultOf(looking), HERE)
+
+    def test_silent_is_away(self) -> None:
+        """A Redis that has not answered for the time of a whole call is asked nothing more."""
+        self.redis.answers = 0
+        self.redis.ping_reply = Deferred()
+        self.assertLess(self.time_of(self.store.look_up("bob")), 2)
+        asked = self.redis.asked
+        self.assertEqual(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 0)
+        self.assertEqual(self.redis.asked, asked)
+        self.redis.answers = 1
+        self.redis.ping_reply.callback(b"PONG")
+        looking = self.store.look_up("bob")
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.successResultOf(looking), HERE)
