@@ -21,8 +21,8 @@ WELCOME = ("10.0.0.1", 5000)
 ATTEMPTS = 3
 
 
-class PictureFetch:
-    """One fetch of one picture, with up to three requests, as `p2pshare.peer` does it."""
+class SharerSide:
+    """A network with our sharer on it, which serves whoever asks."""
 
     def __init__(
         self,
@@ -35,16 +35,45 @@ class PictureFetch:
         self.pixels = pixels
         self.network = VirtualNetwork(random.Random(seed), conditions, rule)
         self.welcome = Welcome()
-        self.completed: list[RowReceiver] = []
-        self.failures: list[Failure] = []
-        self.finished_at: float | None = None
         self.endings: list[SenderEvent] = []
         self.senders: list[PictureSender] = []
         self.network.attach(WELCOME, self.welcome, self._requested)
-        self._ask()
 
-    def run(self, until: float = 300.0) -> None:
+    def run(self, until: float = 600.0) -> None:
         self.network.run(until)
+
+    def _requested(self, request: TransferRequested) -> None:
+        sender = PictureSender(
+            self.pixels, request.requester, self.network.now, reports=request.reports
+        )
+        here = (WELCOME[0], 6000 + len(self.senders))
+        self.senders.append(sender)
+
+        def ended(event: SenderEvent) -> None:
+            self.endings.append(event)
+            self.network.detach(here)
+            succeeded = isinstance(event, TransferConfirmed)
+            self.welcome.transfer_ended(request, self.network.now, succeeded=succeeded)
+
+        self.network.attach(here, sender, ended)
+
+
+class PictureFetch(SharerSide):
+    """One fetch of one picture from it, with up to three requests, as `p2pshare.peer` does it."""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        conditions: Conditions | None = None,
+        *,
+        seed: int = 0,
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(pixels, conditions, seed=seed, rule=rule)
+        self.completed: list[RowReceiver] = []
+        self.failures: list[Failure] = []
+        self.finished_at: float | None = None
+        self._ask()
 
     @property
     def exact(self) -> bool:
@@ -66,19 +95,3 @@ class PictureFetch:
             self.finished_at = self.network.now
             if len(self.failures) < ATTEMPTS and event.failure is not Failure.NO_ANSWER:
                 self._ask()
-
-    def _requested(self, request: TransferRequested) -> None:
-        sender = PictureSender(
-            self.pixels, request.requester, self.network.now, reports=request.reports
-        )
-        here = (WELCOME[0], 6000 + len(self.senders))
-        self.senders.append(sender)
-
-        def ended(event: SenderEvent) -> None:
-            self.endings.append(event)
-            self.network.detach(here)
-            self.welcome.transfer_ended(
-                request, self.network.now, succeeded=isinstance(event, TransferConfirmed)
-            )
-
-        self.network.attach(here, sender, ended)

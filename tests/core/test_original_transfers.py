@@ -18,22 +18,21 @@ from p2pshare.core.requesting import (
     RequestEvent,
     RequestFailed,
 )
-from p2pshare.core.sending import PictureSender, SenderEvent, TransferConfirmed
-from p2pshare.core.welcome import TransferRequested, Welcome
+from p2pshare.core.sending import TransferConfirmed
 from p2pshare.testing import Conditions, Fate, Rule, VirtualNetwork
 from p2pshare.wire.classic import Pixels
+from tests.core.fetches import WELCOME, SharerSide
 from tests.originals.machines import GaveUp, ImageCompleted, OriginalRequester, OriginalSharer
 from tests.strategies import pictures, seeds
 
-SHARER = "10.0.0.1"
-WELCOME = (SHARER, 5000)
+SHARER = WELCOME[0]
 
 
 def picture(height: int, width: int) -> Pixels:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
 
 
-class OriginalRequests:
+class OriginalRequests(SharerSide):
     """An original requester and our sharer."""
 
     def __init__(
@@ -45,18 +44,11 @@ class OriginalRequests:
         rule: Rule | None = None,
         seconds_per_pixel: float = 0.0025 / 1200,
     ) -> None:
-        self.network = VirtualNetwork(random.Random(seed), conditions, rule)
-        self.pixels = pixels
-        self.welcome = Welcome()
+        super().__init__(pixels, conditions, seed=seed, rule=rule)
         self.events: list[object] = []
         self.finished_at = 0.0
-        self.endings: list[SenderEvent] = []
         self.requester = OriginalRequester(WELCOME, 0.0, pixels.shape[1] * seconds_per_pixel)
-        self.network.attach(WELCOME, self.welcome, self._requested)
         self.network.attach(("10.0.0.2", 7000), self.requester, self._requester_event)
-
-    def run(self) -> None:
-        self.network.run(600.0)
 
     @property
     def exact(self) -> bool:
@@ -67,20 +59,6 @@ class OriginalRequests:
     def _requester_event(self, event: object) -> None:
         self.events.append(event)
         self.finished_at = self.network.now
-
-    def _requested(self, request: TransferRequested) -> None:
-        sender = PictureSender(
-            self.pixels, request.requester, self.network.now, reports=request.reports
-        )
-        here = (SHARER, 6000 + len(self.endings))
-
-        def ended(event: SenderEvent) -> None:
-            self.endings.append(event)
-            self.network.detach(here)
-            succeeded = isinstance(event, TransferConfirmed)
-            self.welcome.transfer_ended(request, self.network.now, succeeded=succeeded)
-
-        self.network.attach(here, sender, ended)
 
 
 class OriginalWelcome:
@@ -167,35 +145,36 @@ class OriginalRequesterTests(SynchronousTestCase):
         fetch = OriginalRequests(picture(600, 1200), seconds_per_pixel=0.01 / 1200)
         fetch.run()
         self.assertTrue(fetch.exact, fetch.events)
-        self.assertEqual(self.requests_of(fetch), 1)
+        self.assertEqual(fetch.requester.tries, 1)
         self.assertLess(fetch.finished_at, 15.0)
 
-    def requests_of(self, fetch: OriginalRequests) -> int:
-        return fetch.requester.tries
-
     def test_each_kind_lost_once(self) -> None:
-        """IMG, SIZE, ACK_SIZE, rows, FIN, ROW WANTED: the loss of the first of each is made good without a new IMG."""
-        for length, from_sharer in (
-            (9, True), (8, False), (3 * 40 + 5, True), (3, True), (5, False), (3, False),
-        ):  # fmt: skip
+        """The loss of the first SIZE, ACK_SIZE, FIN, row or wish is made good without a new IMG."""
+        row = 3 * 40 + 5
+        for length, from_sharer in ((9, True), (row, True), (3, True), (8, False), (5, False)):
             lost: list[int] = []
 
             def rule(
-                number: int, data: bytes, source: Address, destination: Address,
-                length: int = length, from_sharer: bool = from_sharer, lost: list[int] = lost,
-            ) -> Fate | None:  # fmt: skip
+                number: int,
+                data: bytes,
+                source: Address,
+                _: Address,
+                kind: tuple[int, bool] = (length, from_sharer),
+                lost: list[int] = lost,
+            ) -> Fate | None:
+                if len(data) == row and number < 60 and number % 7 == 0:
+                    return Fate(())  # so that there are wishes
                 word = data in (b"IMG", b"ACK")
-                matches = len(data) == length and (source[0] == SHARER) is from_sharer and not word
-                first_rows = length > 9 or number % 7 == 0
-                if matches and (not lost or (length > 9 and first_rows and len(lost) < 5)):
+                if not lost and not word and (len(data), source[0] == SHARER) == kind:
                     lost.append(number)
                     return Fate(())
                 return None
 
             fetch = OriginalRequests(picture(100, 40), rule=rule)
             fetch.run()
+            self.assertEqual(len(lost), 1, (length, from_sharer))
             self.assertTrue(fetch.exact, (length, from_sharer, fetch.events))
-            self.assertEqual(self.requests_of(fetch), 1)
+            self.assertEqual(fetch.requester.tries, 1)
 
     @settings(max_examples=300, deadline=None)
     @given(pictures(), st.floats(0, 0.1), seeds)
