@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -69,10 +70,12 @@ class Routes:
 
     _log = Logger()
 
-    def __init__(self, store: NameStore, *, classic_lease: int = CLASSIC_LEASE) -> None:
+    def __init__(
+        self, store: NameStore, clock: IReactorTime, *, classic_lease: int = CLASSIC_LEASE
+    ) -> None:
         self._store = store
         self._classic_lease = classic_lease
-        self._names = NameList(store)
+        self._names = NameList(store, clock)
         self._fixed: dict[bytes, tuple[bytes, _Route]] = {
             b"list": (b"GET", self._list),
             b"name": (b"POST", self._register),
@@ -102,6 +105,8 @@ class Routes:
     async def _register(self, query: Query) -> Reply:
         registration = _reachable(parse_registration(query.body), query.source)
         outcome = await self._store.claim(Claim.of(registration, self._classic_lease))
+        if outcome in (Outcome.CLAIMED, Outcome.RELEASED):
+            self._names.changed()
         return REFUSED if outcome is Outcome.TAKEN else DONE
 
     async def _alive(self, _query: Query) -> Reply:

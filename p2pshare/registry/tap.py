@@ -97,7 +97,8 @@ def _make_service(reactor: Any, options: Options) -> IService:
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
     store = RedisNameStore(connector(url, reactor), reactor)
-    site = RegistrySite(Routes(store, classic_lease=options["classic-lease"]), reactor)
+    routes = Routes(store, reactor, classic_lease=options["classic-lease"])
+    site = RegistrySite(routes, reactor)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
     if redis is not None:

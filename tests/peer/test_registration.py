@@ -47,7 +47,7 @@ class InMemoryRegistry(Resource):
 
     def lose_everything(self) -> None:
         self.store = MemoryNameStore(self._clock)
-        self._routes = Routes(self.store)
+        self._routes = Routes(self.store, self._clock)
 
     def render(self, request: Request) -> bytes | int:
         self.asked_at.append(self._clock.seconds())

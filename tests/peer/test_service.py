@@ -34,7 +34,7 @@ class PeerServiceTests(LoopbackTestCase):
 
     def serve_registry(self, number: int) -> int:
         """Let the registry be there."""
-        site = RegistrySite(Routes(self.store), self.real_reactor)
+        site = RegistrySite(Routes(self.store, self.reactor), self.real_reactor)
         self.listening: Any = self.real_reactor.listenTCP(number, site, interface=HOST)
         self.addCleanup(self.listening.stopListening)
         return int(self.listening.getHost().port)

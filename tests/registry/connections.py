@@ -22,7 +22,7 @@ class SlowRoutes(Routes):
     """Answers when the test says so."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryNameStore(Clock()))
+        super().__init__(MemoryNameStore(Clock()), Clock())
         self.asked: list[Deferred[Reply]] = []
 
     def answer(self, query: Query) -> Deferred[Reply]:
@@ -86,7 +86,7 @@ class SiteTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.site = self.make_site(Routes(MemoryNameStore(self.clock)))
+        self.site = self.make_site(Routes(MemoryNameStore(self.clock), self.clock))
 
     def make_site(self, routes: Routes) -> RegistrySite:
         site = RegistrySite(routes, self.clock, self.limits)

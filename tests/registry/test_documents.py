@@ -31,7 +31,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
     def test_exchanges(self) -> None:
         """One after the other, each request gets the reply that stands below it."""
         clock = Clock()
-        site = RegistrySite(Routes(MemoryNameStore(clock)), clock)
+        site = RegistrySite(Routes(MemoryNameStore(clock), clock), clock)
         site.doStart()
         self.addCleanup(site.doStop)
         exchanges = EXCHANGE.findall((DOCS / "protocol-registry.md").read_text())

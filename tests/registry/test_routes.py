@@ -50,7 +50,7 @@ class RoutesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = MemoryNameStore(self.clock)
-        self.routes = Routes(self.store, classic_lease=100)
+        self.routes = Routes(self.store, self.clock, classic_lease=100)
 
     def ask(self, query: Query) -> Reply:
         return self.successResultOf(self.routes.answer(query))
@@ -80,6 +80,13 @@ class RoutesTests(SynchronousTestCase):
         self.clock.advance(90)
         self.assertEqual(self.body(get(b"list")), [])
 
+    def test_claims_show_at_once(self) -> None:
+        """However often it is listed, a name is on the list once it is claimed, and off it once it is given up."""
+        for lease, names in ((90, ["bob"]), (0, []), (90, ["bob"]), (90, ["bob"])):
+            self.ask(post(Registration("bob", PeerAddress("10.0.0.5", 1), TOKEN, lease)))
+            for _ in range(2):
+                self.assertEqual(self.body(get(b"list")), names)
+
     def test_long_list(self) -> None:
         """More names than a page are all listed."""
         names = [f"n{number:05}" for number in range(2500)]
@@ -99,7 +106,7 @@ class RoutesTests(SynchronousTestCase):
             ("127.0.0.1", None, "10.9.9.9", "127.0.0.1"),
             ("10.0.0.5", TOKEN, "10.9.9.9", "10.0.0.5"),
         ):
-            routes = Routes(MemoryNameStore(self.clock))
+            routes = Routes(MemoryNameStore(self.clock), self.clock)
             registration = Registration("bob", PeerAddress(ip, 1), token)
             self.successResultOf(routes.answer(post(registration, source)))
             reply = self.successResultOf(routes.answer(get(b"user/bob")))
@@ -142,7 +149,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_away(self) -> None:
         """503 says when to come back; the process itself is well."""
-        routes = Routes(BrokenStore(StoreUnavailable(reason="gone")))
+        routes = Routes(BrokenStore(StoreUnavailable(reason="gone")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 503)
@@ -151,37 +158,9 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_defect(self) -> None:
         """A defect of ours is logged, and 500 tells nothing of it."""
-        routes = Routes(BrokenStore(ZeroDivisionError("secret")))
+        routes = Routes(BrokenStore(ZeroDivisionError("secret")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 500)
             self.assertNotIn(b"secret", b"".join(reply.body))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(self.queries))
-
-
-class ListingTests(SynchronousTestCase):
-    """Lists are shared by those who ask at the same time."""
-
-    def test_who_asks_later_sees_more(self) -> None:
-        """One list is built at a time, and never given to who asked after it was begun."""
-
-        class SlowStore(MemoryNameStore):
-            asked: list[Deferred[NamePage]]
-
-            def page(self, after: str = "", limit: int = 0) -> Deferred[NamePage]:  # type: ignore[override]
-                self.asked.append(Deferred())
-                return self.asked[-1]
-
-        store = SlowStore(Clock())
-        store.asked = []
-        routes = Routes(store)
-        first = routes.answer(get(b"list"))
-        second, third = routes.answer(get(b"list")), routes.answer(get(b"list"))
-        self.assertEqual(len(store.asked), 1)
-        store.asked[0].callback(NamePage(["bob"], None))
-        self.assertEqual(b"".join(self.successResultOf(first).body), b'["bob"]')
-        self.assertNoResult(second)
-        self.assertEqual(len(store.asked), 2)
-        store.asked[1].callback(NamePage(["bob", "eve"], None))
-        for each in (second, third):
-            self.assertEqual(b"".join(self.successResultOf(each).body), b'["bob", "eve"]')
