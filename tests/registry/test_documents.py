@@ -9,6 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.channel import Limits
+from p2pshare.registry.listing import KEEP
+from p2pshare.registry.redis_store import CALL_TIMEOUT
 from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import MemoryNameStore
@@ -57,6 +59,8 @@ class OperationsDocumentTests(SynchronousTestCase):
             ("for a client to take the end of the last reply", limits.close_timeout),
             ("connections", limits.connections_max),
             ("connections from one address", limits.connections_per_address_max),
+            ("a call to Redis", CALL_TIMEOUT),
+            ("the same list of all names is given for", KEEP),
             ("replies of more than 64 KiB under way", limits.long_replies_max),
         ):
             self.assertIn(f"| {what} | {value:g} |", text)
