@@ -28,7 +28,7 @@ from p2pshare.wire.registration import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 
 CONTENT = np.random.default_rng(6).integers(0, 256, (120, 90, 3), np.uint8)
-LARGE = (3000, 3000)  # pixels: half a second or more
+LARGE = (1000, 3000)  # pixels: soon decoded, but not so soon transferred
 LONG = 256 * 1024 * 1024  # bytes
 
 
@@ -174,7 +174,7 @@ class FailureTests(LoopbackTestCase):
         sharer, alice = self.sharer()
         fetch = self.begin(alice, Kind.PICTURE)
         done = Deferred.fromCoroutine(fetch.run())
-        await self.until(lambda: fetch.progress.done > 0)
+        await self.until(lambda: fetch.rows is not None)
         await Deferred.fromCoroutine(sharer.stop())
         sentence = await self.fails(PeerFellSilent, done)
         self.assertIn("of 3000 rows", sentence)
