@@ -12,30 +12,42 @@ import signal
 import sys
 from contextlib import suppress
 from threading import Timer
-from typing import cast
+from typing import Any, cast
 
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError
 
-SHUTDOWN_MAX = 1.8  # seconds from the reactor's first step of stopping to the end: 2 are promised
+SHUTDOWN_MAX = 1.8  # seconds from the order to stop to the end of the process: 2 are promised
 FLUSH_MAX = 0.1  # seconds of these for standard output and error
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
 
 
-class BoundedShutdown:
-    """Ends the process soon after the reactor began to stop, whatever is still running in it."""
+class BoundedShutdown(MultiService):
+    """The parent of a process's services: ends it soon after they were told to stop, whatever is still running."""
 
     _log = Logger()
 
     def __init__(self, reactor: IReactorCore, limit: float = SHUTDOWN_MAX) -> None:
+        super().__init__()
         self._reactor = reactor
         self._limit = limit
         self._status = TERMINATED
-        self._armed = False
-        reactor.addSystemEventTrigger("before", "shutdown", self._arm)
+        self._stopping = False
+
+    def stopService(self) -> Deferred[list[Any]]:
+        """Stop the services; this is the last thing that is asked of the process."""
+        self._stopping = True
+        # Two threads, as the first one waits for whoever does not read our output.
+        for delay, step in ((self._limit - FLUSH_MAX, _flush), (self._limit, self._exit)):
+            timer = Timer(delay, step)
+            timer.daemon = True  # it keeps nobody from ending earlier
+            timer.start()
+        return cast(Deferred[list[Any]], super().stopService())
 
     def fail(self, failure: Failure) -> None:
         """Say what went wrong, stop the reactor as soon as it runs, and end the process with the exit code of it.
@@ -48,16 +60,8 @@ class BoundedShutdown:
         self._log.critical("{error!s}", error=error)
         self._status = error.exit_code
         atexit.register(self._flush_and_exit)
-        if not self._armed:
+        if not self._stopping:
             self._reactor.callWhenRunning(self._reactor.stop)
-
-    def _arm(self) -> None:
-        self._armed = True
-        # Two threads, as the first one waits for whoever does not read our output.
-        for delay, step in ((self._limit - FLUSH_MAX, _flush), (self._limit, self._exit)):
-            timer = Timer(delay, step)
-            timer.daemon = True  # it keeps nobody from ending earlier
-            timer.start()
 
     def _exit(self) -> None:
         os._exit(self._status)

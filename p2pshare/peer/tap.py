@@ -89,7 +89,8 @@ def makeService(options: Options) -> IService:
     shutdown = BoundedShutdown(cast(Any, reactor))
     peer.ready.addErrback(shutdown.fail)
     peer.lost.addErrback(shutdown.fail)
-    return peer
+    peer.setServiceParent(shutdown)
+    return shutdown
 
 
 def _said(error: P2pshareError) -> SystemExit:

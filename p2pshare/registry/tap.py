@@ -103,7 +103,8 @@ def _make_service(reactor: Any, options: Options) -> IService:
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
     if redis is not None:
         redis.setServiceParent(service)
-    return service
+    service.setServiceParent(shutdown)
+    return shutdown
 
 
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:

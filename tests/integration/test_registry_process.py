@@ -123,6 +123,16 @@ class RegistryProcessTests(unittest.TestCase):
             self.start().ask("GET", "user/bob"), (200, '{"ip": "10.0.0.5", "port": 50000}')
         )
 
+    def test_terminated_with_deaf_redis(self) -> None:
+        """Even a Redis that is deaf to SIGTERM is ended with it, in time."""
+        registry = self.start()
+        (child,) = children(registry.process.pid)
+        os.kill(child, signal.SIGSTOP)
+        started = time.monotonic()
+        registry.end()
+        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertFalse(alive(child))
+
     def test_killed(self) -> None:
         """Kill -9 leaves nothing that stops the next one, and the name survives."""
         registry = self.start()

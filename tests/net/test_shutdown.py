@@ -29,7 +29,9 @@ from p2pshare.errors import Refused
 from p2pshare.net.shutdown import BoundedShutdown
 {busy}
 print("unflushed", end="")
-BoundedShutdown(reactor).fail(Failure(Refused(reason="No.")))
+shutdown = BoundedShutdown(reactor)
+reactor.addSystemEventTrigger("before", "shutdown", shutdown.stopService)
+shutdown.fail(Failure(Refused(reason="No.")))
 reactor.run()
 """
 
