@@ -126,7 +126,7 @@ class LoopbackTestCase(TestCase):
         sharer = Sharer(
             self.reactor,
             Share.of_paths([self.shared]),
-            random.Random(4),
+            random.Random(str(self.shared)),
             on_served=self.served.append,
         )
         self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))

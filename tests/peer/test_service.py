@@ -43,7 +43,7 @@ class PeerServiceTests(LoopbackTestCase):
         """A peer that is started, and stopped with the test."""
         peer = PeerService(
             self.reactor,
-            random.Random(str(data)),  # another port for each
+            random.Random(str(data or self.data)),  # another port for each
             user="alice",
             registry=f"http://{HOST}:{self.registry_port}",
             share=Share.of_paths([self.shared]),
