@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import txredisapi
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -23,6 +23,7 @@ PORT = 6379
 REPLY_TIMEOUT = 1.5  # seconds until a connection on which Redis is silent is given up
 CONNECT_TIMEOUT = 1.5  # seconds
 RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts to reach a Redis that is away
+REJECTED_MAX = 2.0  # seconds between attempts where Redis takes connections, but not us
 TELL_AFTER = 6  # attempts, which take some 2 s: our own Redis needs a few at the start
 
 Connect = Callable[[], Any]
@@ -59,11 +60,11 @@ def connector(url: str, reactor: Any) -> Connect:
         ) from None
 
     def connect() -> Any:
-        factory = _EagerFactory(
+        factory = _TirelessFactory(
             uuid=without_password(url),
             dbid=database or None,  # SELECT 0 would say nothing
             poolsize=1,
-            isLazy=True,
+            isLazy=False,
             charset=None,
             username=unquote(parts.username or "") or None,
             password=unquote(parts.password or "") or None,
@@ -93,11 +94,29 @@ def _endpoint(parts: SplitResult, reactor: Any) -> IStreamClientEndpoint:
     return wrapClientTLS(optionsForClientTLS(host), plain) if parts.scheme == "rediss" else plain
 
 
-class _EagerFactory(txredisapi.RedisFactory):
-    """The library's own delays, 1 to 10 seconds, would keep us away long after Redis is back."""
+class _TirelessFactory(txredisapi.RedisFactory):
+    """Never gives up.
 
-    initialDelay = RETRY_FIRST  # noqa: N815
-    maxDelay = RETRY_MAX  # noqa: N815
+    By itself the library would, once AUTH or SELECT fails: but a Redis that has just been started may answer that it
+    is still loading, and one that hangs answers nothing.
+    """
+
+    _log = Logger()
+    _told = ""
+
+    def retryDelay(self, attempt: int) -> float:  # noqa: N802 - the library calls it
+        """Seconds to wait after a connection was lost, for the `attempt`th time without being of any use."""
+        return float(min(RETRY_FIRST * 4 ** min(attempt - 1, 10), REJECTED_MAX))
+
+    def stopTrying(self) -> Deferred[list[None]]:  # noqa: N802 - the library calls it
+        """Go on."""
+        return succeed([])
+
+    def connectionError(self, why: str) -> None:  # noqa: N802 - the library calls it
+        """Say once what is wrong."""
+        if why != self._told:
+            self._told = why
+            self._log.warn("{why}", why=why)
 
 
 @implementer(IStreamClientEndpoint)

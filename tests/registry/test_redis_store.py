@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis_store import CALL_TIMEOUT, RedisNameStore
-from p2pshare.registry.redis_url import connector
+from p2pshare.registry.redis_url import REJECTED_MAX, REPLY_TIMEOUT, connector
 from p2pshare.registry.store import Claim, Outcome
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
@@ -141,6 +141,19 @@ class AwayTests(WithRedis):
         self.server.thaw()
         await self.wait_until_up()
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+
+    async def test_frozen_for_long(self) -> None:
+        """Nor does it matter that a new connection could not even choose its database meanwhile."""
+        store = RedisNameStore(connector(f"{self.server.url}?db=1", clock), clock)
+        await store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
+        self.server.freeze()
+        with self.assertRaises(StoreUnavailable):
+            await store.look_up("bob")
+        await self.pass_time(REPLY_TIMEOUT + 0.5)
+        self.server.thaw()
+        await self.pass_time(REPLY_TIMEOUT + REJECTED_MAX)
+        self.assertIs(await store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
 
     async def test_away_from_the_start(self) -> None:
         """A store whose Redis was never there says so, and can be stopped."""
