@@ -116,7 +116,7 @@ class _TirelessFactory(txredisapi.RedisFactory):
         """Say once what is wrong."""
         if why != self._told:
             self._told = why
-            self._log.warn("{why}", why=why)
+            self._log.warn("Redis takes the connection, but not us: {why!r}", why=why)
 
 
 @implementer(IStreamClientEndpoint)
@@ -129,6 +129,9 @@ class _QuietEndpoint:
         self._endpoint = endpoint
         self._clock = clock
         self._shown = shown
+
+    def __repr__(self) -> str:
+        return f"Redis at {self._shown}"  # as ClientService's log names it
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
         """Connect as soon as that is possible; cancel it to stop trying."""
@@ -143,8 +146,8 @@ class _QuietEndpoint:
                 attempt += 1
                 if attempt == TELL_AFTER:
                     self._log.warn(
-                        "Redis at {url} cannot be reached ({reason}): trying until it can be",
-                        url=self._shown,
+                        "{redis!r} cannot be reached ({reason}): trying until it can be",
+                        redis=self,
                         reason=connect_reason(error),
                     )
             await deferLater(self._clock, delay, lambda: None)
