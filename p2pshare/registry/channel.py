@@ -52,6 +52,8 @@ class Limits:
     """Such replies under way at once."""
 
 
+LENGTH_DIGITS_MAX = 19  # of a Content-Length: as many as 2**63 has
+
 _HEADS = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -214,6 +216,15 @@ class RegistryChannel(HTTPChannel):
             if self.requests
             else HTTPStatus.REQUEST_URI_TOO_LONG
         )
+
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - the base class calls it
+        """Refuse a length of so many digits that Python makes no number of it; keep other headers."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS_MAX:
+            self.refuse(HTTPStatus.BAD_REQUEST)
+            return False
+        accepted: bool = super().headerReceived(line)
+        return accepted
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is announced too long; else wait for it."""

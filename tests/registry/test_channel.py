@@ -112,6 +112,15 @@ class RefusalTests(SiteTestCase):
             (b"GET /list HTTP/1.1\r\n" + b"X: y\r\n" * 600 + HOST, 400),
             (b"POST /name HTTP/1.1\r\nContent-Length: 16385\r\n" + HOST, 413),
             (b"POST /name HTTP/1.1\r\nContent-Length: 99999999999999999\r\n" + HOST, 413),
+            (b"POST /name HTTP/1.1\r\ncontent-length:" + b"9" * 5000 + b"\r\n" + HOST, 400),
+            (
+                b"POST /name HTTP/1.1\r\n"
+                + HOST[:-2]
+                + b"Content-Length: "
+                + b"0" * 20
+                + b"\r\n\r\n",
+                400,
+            ),
         ):
             self.assertEqual(self.one(request), (status, b"", True), request[:60])
 
