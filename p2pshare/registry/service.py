@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -120,8 +120,11 @@ class RegistryService(MultiService):
         listening: Deferred[IListeningPort] = endpoint.listen(self._site)
         listening.addCallbacks(self._ports.append, failures.append)
         for failure in failures:
-            failure.trap(CannotListenError)
-            reason = plain_reason(cast(CannotListenError, failure.value).socketError)
+            failure.trap(CannotListenError, OverflowError)
+            if isinstance(failure.value, CannotListenError):
+                reason = plain_reason(failure.value.socketError)
+            else:
+                reason = "a port is a number up to 65535"
             raise CannotStart(
                 what="The registry", reason=f"it cannot listen on {description}: {reason}"
             )

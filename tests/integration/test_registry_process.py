@@ -265,6 +265,7 @@ class CannotStartTests(unittest.TestCase):
         for options in (
             ("--listen", "nonsense:5"),
             ("--listen", "tcp:notaport"),
+            ("--listen", "tcp:99999"),
             ("--redis", "http://x"),
             ("--classic-lease", "0"),
             ("--classic-lease", "soon"),
