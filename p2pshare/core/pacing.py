@@ -131,8 +131,8 @@ class RatePace:
         self._rate_max = self._rate * 2
         self._tokens = float(BURST_MAX)
         self._filled_at: float | None = None
-        self._round_rows = 0
-        self._round_started = 0.0
+        self._round_rows = 0  # rows since the last question
+        self._asked_rows = 0  # rows that it was about
 
     @property
     def rate(self) -> float:
@@ -154,22 +154,20 @@ class RatePace:
 
     def rows_sent(self, count: int, now: float) -> None:
         """See `Pace`."""
-        if not self._round_rows:
-            self._round_started = now
         self._tokens -= count
         self._round_rows += count
 
     def probe_sent(self, now: float) -> None:
         """See `Pace`."""
+        self._asked_rows, self._round_rows = self._round_rows, 0
 
     def reported(self, lost: int, rtt: float | None, now: float) -> None:
         """See `Pace`."""
-        rows, self._round_rows = self._round_rows, 0
+        rows = self._asked_rows
         if rows < BURST_MAX:
             return
-        taken = max(0, rows - lost)
         if lost > rows * 0.05:
-            elapsed = max(now - self._round_started, rows / self._rate)
-            self._rate = max(self._rate_min, 0.9 * taken / elapsed)
+            taken = max(0, rows - lost) / rows
+            self._rate = max(self._rate_min, 0.9 * taken * self._rate)
         else:
             self._rate = min(self._rate_max, 1.25 * self._rate)

@@ -18,6 +18,9 @@ from p2pshare.wire.classic import Size, Word, parse_row, row_wanted_datagram
 ASKED_MAX = 256  # rows asked for in one answer to a sharer of ours
 ASKED_MAX_ORIGINAL = 32  # rows asked for and not yet there, of an original
 IDLE_MAX = 1.0  # seconds without a new row, after which FIN counts as lost
+REPORT_AGAIN = (
+    0.01  # seconds; a question that comes sooner, with no row since the last, has been answered
+)
 ACK_SIZE_AGAIN = 0.5  # seconds without a row
 ACK_SIZE_AGAIN_ORIGINAL = 1.5  # seconds; some originals may take a second one amiss
 
@@ -55,6 +58,9 @@ class RowReceiver:
         self._rows_seen = 0  # up to and including the highest that came
         self._rows_known = 0  # rows below this one count as lost if they are not there
         self._rtt = RttEstimator(initial=0.5, rto_min=0.02 if reports else 0.25, rto_max=2.0)
+        self._answered: dict[
+            str, tuple[int, float]
+        ] = {}  # of each question: at how many rows, when
         self._outbox: list[bytes] = [Word.ACK_SIZE.value]
         self._ack_size_every = ACK_SIZE_AGAIN if reports else ACK_SIZE_AGAIN_ORIGINAL
         self._ask_at = now + self._ack_size_every
@@ -100,6 +106,8 @@ class RowReceiver:
         The report is of the rows before those of the last report, so that rows which merely changed
         places on their way have had the time between two reports to arrive.
         """
+        if not self._is_news("SIZE", now):
+            return
         if self._reports:
             self._ask(now, now - self._rtt.rto)
             self._rows_known = max(self._rows_known, self._rows_seen)
@@ -108,6 +116,8 @@ class RowReceiver:
 
     def receive_fin(self, now: float) -> None:
         """The sharer has nothing left to send; all that was asked a round trip ago and is not there has got lost."""
+        if not self._is_news("FIN", now):
+            return
         self._rows_known = self.size.height
         self._ask(
             now,
@@ -142,6 +152,15 @@ class RowReceiver:
     def sharer_reports(self) -> None:
         """The sharer showed, a little late, that it is one of ours."""
         self._reports = True
+
+    def _is_news(self, question: str, now: float) -> bool:
+        """Whether a question deserves an answer: looking for all that is missing takes its time."""
+        rows = self.rows_received + self.repeated
+        rows_then, then = self._answered.get(question, (-1, now))
+        if rows == rows_then and now < then + REPORT_AGAIN:
+            return False
+        self._answered[question] = rows, now
+        return True
 
     def _say(self, word: Word) -> None:
         if not self._outbox or self._outbox[-1] != word:

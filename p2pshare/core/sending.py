@@ -11,8 +11,8 @@ retransmission time-out. COMPLETE ends the transfer at any time, and so does sil
     silent after FIN                      TransferUnconfirmed: every wanted row was sent, and COMPLETE may have got lost
 
 An original requester whose ACK_SIZE got lost never repeats it. So, after three unanswered SIZEs, an original is sent
-the first rows and FIN all the same: if it is there, it answers that FIN with its ROW WANTEDs. If it is not, the few
-rows are all that an address without an owner can draw.
+the first row and FIN all the same: if it is there, it answers that FIN with its ROW WANTEDs. If it is not, that row is
+all that an address without an owner can draw.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from p2pshare.wire.classic import (
 
 SIZE_SCHEDULE = (0.0, 0.3, 1.0)  # seconds after the start
 BLIND_AFTER = 2.5  # seconds after the start without any answer
-BLIND_ROWS = 32  # rows sent to an original that never answered
+BLIND_ROWS = 1  # rows sent to an original that never answered
 SILENCE_MAX = 10.0  # seconds without an answer to a question
 UNHEARD_MAX = 8.0  # seconds without any answer at all; an original starts over after 10
 PROBES_UNANSWERED_MAX = 4  # before a requester counts as one that does not report after all

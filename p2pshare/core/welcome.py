@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from p2pshare.core.interface import Address, Outgoing
 from p2pshare.wire.classic import REQUEST_WORDS, Kind, Word, parse_word
 
+PORT_MIN = (
+    1024  # no requester has a lower port, but services do, to which a text could be made to go
+)
 TRANSFERS_MAX = 64  # at once
 TRANSFERS_PER_HOST_MAX = 4  # at once, for one IP address
 REMEMBER_FOR = 5.0  # seconds in which a word of a transfer that succeeded may still arrive
@@ -58,7 +61,7 @@ class Welcome:
     def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
         """Take in a datagram that came to the welcome port."""
         word = parse_word(data)
-        if word is None or word not in REQUEST_WORDS:
+        if word is None or word not in REQUEST_WORDS or addr[1] < PORT_MIN:
             self.dropped += 1
             return
         key = addr, REQUEST_WORDS[word]

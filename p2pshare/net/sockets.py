@@ -27,6 +27,7 @@ from p2pshare.wire.classic import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
 SEND_BUFFER = 1024 * 1024  # bytes asked for
+READ_AT_ONCE = 32 * 1024  # bytes taken from a socket before timers and signals have their turn
 WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
 
@@ -51,9 +52,14 @@ def listen_udp(
         PortUnusable: the port is in use, or not ours to use.
     """
     try:
+        if port:  # Twisted leaves a socket that it cannot bind to the garbage collector
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((interface, port))
         listening = reactor.listenUDP(port, protocol, interface, maxPacketSize=DATAGRAM_MAX + 1)
-    except CannotListenError as error:
-        raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
+    except (OSError, CannotListenError) as error:
+        failed = error.socketError if isinstance(error, CannotListenError) else error
+        raise PortUnusable(port=port, reason=plain_reason(failed)) from error
+    listening.maxThroughput = READ_AT_ONCE  # type: ignore[attr-defined]
     bound = cast("socket.socket", listening.getHandle())  # type: ignore[attr-defined]
     with contextlib.suppress(OSError):
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

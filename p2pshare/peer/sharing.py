@@ -38,7 +38,7 @@ from p2pshare.storage.share import OpenedFile, Share
 from p2pshare.wire.classic import ORIGINAL_ROW_PIXELS_MAX, ROW_PIXELS_MAX, Kind
 
 CONNECT_FOR = 1.0  # seconds in which a requester of a text has to begin to listen
-CONNECT_AGAIN = 0.05  # seconds between tries
+CONNECT_AGAIN = 0.05  # seconds between the first two tries; twice as long each time
 
 
 class Outcome(enum.Enum):
@@ -196,12 +196,14 @@ class Sharer:
         factory = Factory.forProtocol(lambda: sender)
         factory.noisy = False
         give_up_at = self._reactor.seconds() + CONNECT_FOR
+        wait = CONNECT_AGAIN
         while (time_left := give_up_at - self._reactor.seconds()) > 0:
             endpoint = TCP4ClientEndpoint(self._reactor, *requester, timeout=time_left)
             with contextlib.suppress(ConnectError):
                 await endpoint.connect(factory)
                 return True
-            await deferLater(self._reactor, CONNECT_AGAIN, lambda: None)
+            await deferLater(self._reactor, wait, lambda: None)
+            wait *= 2
         return False
 
     def _refused(self, path: object, reason: str) -> None:

@@ -112,11 +112,13 @@ class RatePaceTests(SynchronousTestCase):
         pace = RatePace(1200)
         first = pace.rate
         sent = self.sent_in(pace, 1.0)
+        pace.probe_sent(1.0)
         pace.reported(sent // 2, None, 1.0)
         slower = pace.rate
         self.assertLess(slower, first * 0.6)
         self.assertGreater(slower, first * 0.3)
         self.sent_in(pace, 1.0, start=1.0)
+        pace.probe_sent(2.0)
         pace.reported(0, None, 2.0)
         self.assertGreater(pace.rate, slower)
 
@@ -125,5 +127,6 @@ class RatePaceTests(SynchronousTestCase):
         pace = RatePace(1200)
         for second in range(100):
             sent = self.sent_in(pace, 1.0, start=float(second))
+            pace.probe_sent(second + 1.0)
             pace.reported(sent, None, second + 1.0)
         self.assertGreater(pace.rate, 5.0)

@@ -84,6 +84,20 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(wanted(answer), [n for n in range(ASKED_MAX + 1) if n != 10])
         self.assertEqual(answer[-1], Word.FIN.value)
 
+    def test_flood_of_questions(self) -> None:
+        """A sharer that asks and asks gets one answer in 10 ms, however tall the picture."""
+        for question in ("receive_fin", "receive_size"):
+            rows = self.receiver(reports=True)
+            rows.receive_row(ROWS[10], 0.1)
+            ask = getattr(rows, question)
+            for millisecond in range(1000):
+                ask(0.1 + millisecond / 1000)
+            answers = rows.datagrams_to_send()
+            self.assertLessEqual(len(answers), 2 * ASKED_MAX + 100)
+            for _ in range(1000):
+                ask(2.0)
+            self.assertLessEqual(len(rows.datagrams_to_send()), ASKED_MAX + 1)
+
     def test_original_is_not_flooded(self) -> None:
         """Of an original no more rows are asked for than it can store; each that comes makes room for one."""
         rows = self.receiver(reports=False)

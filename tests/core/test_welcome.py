@@ -77,23 +77,30 @@ class WelcomeTests(SynchronousTestCase):
     def test_cap_for_one_host(self) -> None:
         """One host gets no more than its share, others go on being served, and an end makes room."""
         welcome = Welcome(transfers_per_host_max=2)
-        for port in (1, 2):
+        for port in (7001, 7002):
             self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", port)), [b"ACK"])
-        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 3)), [])
-        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.3", 3)), [b"ACK"])
+        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 7003)), [])
+        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.3", 7003)), [b"ACK"])
         self.assertEqual(welcome.turned_away, 1)
         first = requests_of(welcome)[0]
         for _ in range(2):  # the end counts once, however often it is told
             welcome.transfer_ended(first, 1.0, succeeded=False)
-        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 4)), [b"ACK"])
-        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 5)), [])
+        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 7004)), [b"ACK"])
+        self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 7005)), [])
 
     def test_cap_for_all(self) -> None:
         """All hosts together get no more than the cap."""
         welcome = Welcome(transfers_max=3)
-        answers = [self.say(welcome, b"TXT", (f"10.0.0.{n}", 1)) for n in range(10)]
+        answers = [self.say(welcome, b"TXT", (f"10.0.0.{n}", 7000)) for n in range(10)]
         self.assertEqual(answers.count([b"ACK"]), 3)
         self.assertEqual(welcome.serving, 3)
+
+    def test_ports_of_services(self) -> None:
+        """A word that seems to come from a service is dropped, lest a text be poured into it."""
+        welcome = Welcome()
+        for port in (0, 25, 1023):
+            self.assertEqual(self.say(welcome, b"TXT", ("10.0.0.2", port)), [])
+        self.assertEqual((welcome.dropped, welcome.serving), (3, 0))
 
     @given(st.binary(max_size=12))
     def test_anything_else_is_dropped(self, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import tempfile
 from collections.abc import Callable
@@ -99,11 +98,6 @@ class LoopbackTestCase(TestCase):
         """Wait until the last socket has closed by itself."""
         await self.until(lambda: not self.udp_ports())
         await deferLater(self.real_reactor, 0.001, lambda: None)
-
-    def forget_unbound_sockets(self) -> None:
-        """Twisted leaves a socket that it could not bind to the garbage collector."""
-        gc.collect()
-        self.flushWarnings()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something is the case; the test's time-out is the end of all patience."""

@@ -100,7 +100,6 @@ class PeerServiceTests(LoopbackTestCase):
         port = self.socket(Datagrams())
         await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
         self.assertIsNone(await self.registered())
-        self.forget_unbound_sockets()
 
     async def test_chosen_address(self) -> None:
         """The address that the user names is the one that is registered."""

@@ -94,6 +94,19 @@ class SharerTests(LoopbackTestCase):
         await self.until(lambda: self.served != [])
         self.assertLess(self.served[0].seconds, 5.0)
 
+    async def test_requesters_that_are_gone_at_once(self) -> None:
+        """Requesters that ask and close their ports free their places soon: there is room for others."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        _, alice = self.sharer()
+        for _ in range(4):  # as many as one address may have at once
+            bob = Datagrams()
+            port = self.real_reactor.listenUDP(0, bob, HOST)
+            bob.send(b"IMG2", (alice.ip, alice.port))
+            await port.stopListening()
+        await self.until(lambda: len(self.served) == 4)
+        await self.fetch(alice, Kind.PICTURE)
+        self.assertEqual([served.outcome for served in self.served[:4]], [Outcome.FAILED] * 4)
+
     async def test_stopped(self) -> None:
         """Stopping ends all transfers at once, says so of each, and closes every port."""
         self.share_picture(Image.new("RGB", (9, 5)))
@@ -127,4 +140,3 @@ class SharerTests(LoopbackTestCase):
             sharer.listen(port, HOST)
         self.assertIn(f"Port {port} cannot be listened on", str(raised.exception))
         del raised
-        self.forget_unbound_sockets()
