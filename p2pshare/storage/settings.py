@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,21 +79,33 @@ def default_config_path() -> Path:
 
 def _read_config(path: Path) -> dict[str, object]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_regular) as file:
             text = file.read(SETTINGS_SIZE_MAX + 1)
         if len(text) > SETTINGS_SIZE_MAX:
             raise SettingsUnreadable(source=path, reason="it is too long.")
         written = tomllib.loads(text.decode())
+        str(written)  # dotted keys nest without end; a value that cannot be shown cannot be judged
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise SettingsUnreadable(source=path, reason=f"{plain_reason(error)}.") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise SettingsUnreadable(source=path, reason=f"{error}.") from error
+    except RecursionError as error:
+        raise SettingsUnreadable(source=path, reason="it is nested too deeply.") from error
     for key in written:
         if key not in _READERS:
             raise UnknownSetting(source=path, setting=key, known=", ".join(_READERS))
     return written
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a plain file; anything else could keep us waiting, or have no end."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError("it is not a plain file")
+    return fd
 
 
 def _parsed(setting: str, source: str, key: str, value: object) -> object:

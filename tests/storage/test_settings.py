@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -109,8 +110,29 @@ class SettingsTests(SynchronousTestCase):
     def test_file_is_a_folder(self) -> None:
         """What cannot be read is said in plain words."""
         self.config.mkdir()
-        with self.assertRaisesRegex(SettingsUnreadable, "a folder has this name"):
+        with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
             self.load()
+
+    def test_file_is_no_file(self) -> None:
+        """What is no plain file is refused, and nobody waits for it."""
+        os.mkfifo(self.config)
+        with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
+            self.load()
+        with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
+            Settings.load({}, {}, Path("/dev/zero"))
+
+    def test_link(self) -> None:
+        """The file may be a symbolic link to one, as users keep them."""
+        target = Path(self.mktemp())
+        target.write_text("listen = 3")
+        self.config.symlink_to(target.absolute())
+        self.assertEqual(self.load().listen, 3)
+
+    def test_nested_deeply(self) -> None:
+        """Brackets in brackets in brackets are a sentence, and no end of the stack."""
+        for config in (f"share = {'[' * 3000}{']' * 3000}", f"share{'.a' * 30_000} = 1"):
+            with self.assertRaisesRegex(SettingsUnreadable, "nested too deeply"):
+                self.load(config=config)
 
     @settings(deadline=None)
     @given(
