@@ -68,8 +68,8 @@ class Options(usage.Options):
             folder = peer_folder(settings, settings.name)
             twistd = self.parent  # there is none in tests, and no pid file in `twist`
             if twistd is not None and twistd.get("pidfile") == "twistd.pid":
-                with closing(DataFolder.open(folder, settings.name)):
-                    (folder / PID_NAME).unlink(missing_ok=True)  # of a peer that was killed
+                with closing(DataFolder.open(folder, settings.name)) as data:
+                    data.remove(PID_NAME)  # of a peer that was killed
                 twistd["pidfile"] = str(folder / PID_NAME)
         except P2pshareError as error:
             raise _said(error) from error

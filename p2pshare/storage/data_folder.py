@@ -85,6 +85,18 @@ class DataFolder:
         except OSError as error:
             raise FolderUnusable(path=self.path, reason=plain_reason(error)) from error
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            FolderUnusable: it cannot be removed.
+        """
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            reason = f"{name} cannot be removed: {plain_reason(error)}"
+            raise FolderUnusable(path=self.path, reason=reason) from error
+
     def close(self) -> None:
         """Give the folder free. May be called again."""
         self._lock.release()

@@ -24,6 +24,16 @@ class DataFolderTests(SynchronousTestCase):
         self.addCleanup(folder.close)
         return folder
 
+    def test_remove(self) -> None:
+        """A file is removed, one that is not there is not missed, and a folder is a sentence."""
+        folder = self.open()
+        (self.path / "peer.pid").write_text("1")
+        for _ in range(2):
+            folder.remove("peer.pid")
+            self.assertFalse((self.path / "peer.pid").exists())
+        (self.path / "peer.pid").mkdir()
+        self.assertRaises(FolderUnusable, folder.remove, "peer.pid")
+
     def test_tokens_tell_nothing_of_each_other(self) -> None:
         """Each registry and name has a token of its own, which is the same whenever it is asked for."""
         folder = self.open()
