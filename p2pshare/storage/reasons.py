@@ -7,6 +7,7 @@ import os
 
 _REASONS = {
     errno.EACCES: "you do not have the permission",
+    errno.EBADF: "it is closed",
     errno.ECONNREFUSED: "nothing listens there",
     errno.EDQUOT: "your disk quota is used up",
     errno.EEXIST: "something else has this name",

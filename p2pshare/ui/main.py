@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.ui.arguments import parse_arguments
 
 # What takes its time to import is imported where it is needed, so that --help is there at once.
@@ -27,20 +28,23 @@ Verb = Callable[[], Coroutine[Any, Any, int]]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit code."""
-    # Streams that were closed by who started us.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    # Streams that were closed by who started us. What is written to stdout must not get lost
+    # unnoticed, so it becomes one that cannot be written.
+    sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
-        code = _obey(sys.argv[1:] if words is None else words)
-        sys.stdout.flush()
-        return code
+        try:
+            return _obey(sys.argv[1:] if words is None else words)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         _abandon_stdout()
         return SIGPIPE_EXIT
-    except OSError as error:
+    except OSError as error:  # that of any other file is a P2pshareError long since
         _abandon_stdout()
-        sys.stderr.write(f"p2pshare: {P2pshareError(reason=error.strerror or error)}\n")
-        return P2pshareError.exit_code
+        lost = CannotSave(path="Standard output", reason=f"{plain_reason(error)}.")
+        sys.stderr.write(f"p2pshare: {lost}\n")
+        return lost.exit_code
     except KeyboardInterrupt:  # before there was anything to stop
         return SIGINT_EXIT
 
@@ -152,8 +156,6 @@ def _output(*, json: bool, quiet: bool) -> Output:
 def _begin_logging(debug: str | None) -> None:
     """Keep the log off the terminal: it goes to the file `debug`, or nowhere."""
     from twisted.logger import globalLogBeginner, textFileLogObserver
-
-    from p2pshare.storage.reasons import plain_reason
 
     observers = []
     if debug:

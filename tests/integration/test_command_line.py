@@ -320,19 +320,21 @@ class VerbTests(CommandLineTestCase):
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_output_cannot_be_written(self) -> None:
-        """A full disk behind stdout is one sentence; a closed stdout is no matter."""
-        for redirection, code, complaint in (
-            (">/dev/full", 1, "p2pshare: Something went wrong: No space left on device\n"),
-            (">&-", 0, ""),
+        """A full disk behind stdout, or a stdout that is closed, is one sentence."""
+        for redirection, word, reason in (
+            (">/dev/full", "users", "the disk is full"),
+            (">&-", "users", "it is closed"),
+            (">&-", "--help", "it is closed"),
         ):
             done = subprocess.run(
-                ["sh", "-c", f'exec "$@" {redirection}', "sh", *P2PSHARE, "users"],
+                ["sh", "-c", f'exec "$@" {redirection}', "sh", *P2PSHARE, word],
                 env=self.near.environ,
                 stderr=subprocess.PIPE,
                 text=True,
                 timeout=PATIENCE,
             )
-            self.assertEqual((done.returncode, done.stderr), (code, complaint))
+            complaint = f"p2pshare: Standard output cannot be written: {reason}.\n"
+            self.assertEqual((done.returncode, done.stderr), (1, complaint))
 
     def test_stopped(self) -> None:
         """A signal stops a fetch within a second, and nothing of the file stays."""
