@@ -127,7 +127,7 @@ class TransferFailed(P2pshareError):
 
 
 class PeerFellSilent(TransferFailed):
-    """{name!r} fell silent after {done} of {total} {unit}: nothing was saved, try again."""
+    """{name!r} fell silent: {done} of {total} rows came, without {missing}. Nothing was saved, try again."""
 
 
 class TextCutShort(TransferFailed):

@@ -66,6 +66,8 @@ class RequestFailed:
     size: Size | None = None
     """The size that was announced."""
     rows_received: int = 0
+    missing: tuple[range, ...] = ()
+    """The rows that never came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +266,9 @@ class PictureRequest:
         self._events.append(RequestClosed())
 
     def _fail(self, failure: Failure, size: Size | None = None) -> None:
-        received = 0
-        if self._rows is not None:
-            size, received = self._rows.size, self._rows.rows_received
-        self._events.append(RequestFailed(failure, size, received))
+        if (rows := self._rows) is None:
+            failed = RequestFailed(failure, size)
+        else:
+            failed = RequestFailed(failure, rows.size, rows.rows_received, tuple(rows.missing()))
+        self._events.append(failed)
         self._close()

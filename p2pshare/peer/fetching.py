@@ -28,6 +28,7 @@ from p2pshare.wire.registration import PeerAddress
 
 T = TypeVar("T")
 
+GAPS_SHOWN = 3  # of what is missing when a sharer falls silent
 ATTEMPTS = 3  # requests before a sharer that answers, but sends nothing, counts as having nothing
 
 
@@ -169,8 +170,19 @@ class Fetch:
                 name=order.peer, width=size.width, height=size.height, limit=PIXELS_MAX
             )
         return PeerFellSilent(
-            name=order.peer, done=failed.rows_received, total=size.height, unit="rows"
+            name=order.peer,
+            done=failed.rows_received,
+            total=size.height,
+            missing=_shown(failed.missing),
         )
+
+
+def _shown(gaps: tuple[range, ...]) -> str:
+    """Rows in words, from 1 on: the first few gaps, and how many more there are."""
+    words = [f"{gap.start + 1}" if len(gap) == 1 else f"{gap.start + 1}-{gap.stop}" for gap in gaps]
+    if len(words) > GAPS_SHOWN:
+        words[GAPS_SHOWN:] = [f"{len(words) - GAPS_SHOWN} more gaps"]
+    return ", ".join(words)
 
 
 def _save_picture(part: PartFile, order: Order, pixels: Pixels) -> Path:

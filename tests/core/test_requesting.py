@@ -228,7 +228,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertTrue(fetch.events[-1].from_original)
 
     def test_silence(self) -> None:
-        """10 s without a datagram of the transfer are a failure, which tells how far it came."""
+        """10 s without a datagram of the transfer are a failure, which tells how far it came, and what is missing."""
         fetch = Fetch()
         fetch.begin()
         fetch.say(ROWS[0])
@@ -236,7 +236,8 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(len(fetch.events), 1)
         fetch.run(SILENCE_MAX)
         self.assertEqual(
-            fetch.failure, RequestFailed(Failure.FELL_SILENT, Size(2, HEIGHT), rows_received=1)
+            fetch.failure,
+            RequestFailed(Failure.FELL_SILENT, Size(2, HEIGHT), 1, (range(1, HEIGHT),)),
         )
         self.assertEqual(fetch.run(60.0), [])
 

@@ -143,7 +143,7 @@ class DialogTests(SynchronousTestCase):
         dialog.line_received("alice")
         dialog.succeeded(ADDRESS)
         dialog.line_received("i")
-        turn = dialog.failed(PeerFellSilent(name="alice", done=1, total=2, unit="rows"))
+        turn = dialog.failed(PeerFellSilent(name="alice", done=1, total=2, missing="2"))
         self.assertEqual(turn.step, Ask(WHOM))
         self.assert_bad(turn, "fell silent")
 
