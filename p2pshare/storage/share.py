@@ -78,7 +78,7 @@ class Share:
         """What the user named: folders that hold `my_file.*`, now or later, and single files.
 
         Raises:
-            WrongUsage: there is no such path, or it is a file of a kind that is not shared.
+            WrongUsage: there is no such path, or it is a file that cannot be shared.
         """
         texts: list[Path] = []
         pictures: list[Path] = []
@@ -119,12 +119,20 @@ def _sort_path(path: Path, texts: list[Path], pictures: list[Path]) -> None:
     elif not os.path.lexists(path):
         raise WrongUsage(reason=f"There is nothing to share at {str(path)!r}.")
     elif path.suffix.lower() in TEXT_SUFFIXES:
-        texts.append(path)
+        texts.append(_openable(path))
     elif path.suffix.lower() in PICTURE_SUFFIXES:
-        pictures.append(path)
+        pictures.append(_openable(path))
     else:
         kinds = ", ".join(TEXT_SUFFIXES + PICTURE_SUFFIXES)
         raise WrongUsage(reason=f"{str(path)!r} cannot be shared: only {kinds} files can.")
+
+
+def _openable(path: Path) -> Path:
+    try:
+        _open_regular(path).close()
+    except OSError as error:
+        raise WrongUsage(reason=f"{str(path)!r} cannot be shared: {_reason(error)}.") from error
+    return path
 
 
 def _expected(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -138,8 +146,12 @@ def _open_first(paths: tuple[Path, ...], refused: Callable[[Path, str], None]) -
         except FileNotFoundError:
             continue
         except OSError as error:
-            refused(path, _NOT_REGULAR if error.errno == errno.ENXIO else plain_reason(error))
+            refused(path, _reason(error))
     return None
+
+
+def _reason(error: OSError) -> str:
+    return _NOT_REGULAR if error.errno == errno.ENXIO else plain_reason(error)
 
 
 def _open_regular(path: Path) -> OpenedFile:

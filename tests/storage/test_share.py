@@ -141,6 +141,14 @@ class NotPlainFilesTests(ShareTestCase):
             [(f"my_file.{suffix}", "it is not a plain file") for suffix in ("jpg", "jpeg", "png")],
         )
 
+    def test_named(self) -> None:
+        """One that is named itself is refused at the start, with the reason."""
+        os.mkfifo(self.folder / "fifo.txt")
+        (self.folder / "link.jpg").symlink_to(self.write("photo.jpg"))
+        for name, reason in (("fifo.txt", "not a plain file"), ("link.jpg", "symbolic link")):
+            with self.assertRaisesRegex(WrongUsage, f"{name}' cannot be shared: it is .*{reason}"):
+                Share.of_paths([self.folder / name])
+
     def test_no_callback(self) -> None:
         """Nobody has to listen to the reasons."""
         os.mkfifo(self.folder / "my_file.txt")
