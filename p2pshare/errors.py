@@ -10,7 +10,8 @@
     └── RemoteProtocolError            the other side broke them
 
 The docstring of a class **is** the sentence that the user reads: its fields are filled in from the keyword
-arguments. A field with text from outside is written `{field!r}`, so that nothing in it reaches a terminal raw.
+arguments. A field with text from outside is written `{field!r}`, so that nothing in it reaches a terminal raw. The
+sentence gets a full stop where its last field brings no stop of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class P2pshareError(Exception):
     def __init__(self, **fields: object) -> None:
         self.fields = fields
         sentence = " ".join(inspect.cleandoc(type(self).__doc__ or type(self).__name__).split())
-        super().__init__(sentence.format(**fields))
+        said = sentence.format(**fields)
+        super().__init__(said if said.endswith((".", "?")) else f"{said}.")
 
 
 class WrongUsage(P2pshareError):

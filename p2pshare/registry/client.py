@@ -31,7 +31,7 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from p2pshare.errors import (
@@ -50,7 +50,7 @@ from p2pshare.wire.registration import (
     registry_url,
 )
 
-TIMEOUT = 5.0  # seconds for a whole request
+TIMEOUT = 5.0  # seconds for a whole request; of the list of all names, for its beginning
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
 REPLY_MAX = 16 * 1024  # bytes of a reply's body
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
@@ -60,6 +60,7 @@ T = TypeVar("T")
 
 _BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
 _BREAK = "it broke off in the middle of its answer"
+_NO_REGISTRY = "it does not answer like a registry"
 
 
 def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
@@ -108,7 +109,7 @@ class RegistryClient:
         try:
             return parse_address(body)
         except RemoteProtocolError as error:
-            raise self._unreachable(str(error)) from error
+            raise self._unreachable(_NO_REGISTRY) from error
 
     async def list_names(self) -> list[str]:
         """Every registered name."""
@@ -119,7 +120,7 @@ class RegistryClient:
         try:
             return parse_names(body)
         except RemoteProtocolError as error:
-            raise self._unreachable(str(error)) from error
+            raise self._unreachable(_NO_REGISTRY) from error
 
     async def _ask(
         self,
@@ -146,12 +147,13 @@ class RegistryClient:
     async def _exchange(
         self, method: bytes, path: str, body: bytes | None, limit: int
     ) -> tuple[int, bytes]:
-        response: IResponse = await self._agent.request(
+        beginning = self._agent.request(
             method,
             f"{self.url}/{path}".encode(),
             Headers({b"User-Agent": [b"p2pshare"]}),
             None if body is None else _Sent(body),
         )
+        response = await _cancellable(beginning).addTimeout(self._timeout, self._clock)
         collected = _Body(limit)
         response.deliverBody(collected)
         whole = await collected.done
@@ -166,7 +168,7 @@ class RegistryClient:
             raise self._unreachable(f"it answered HTTP {status}, as no registry would")
 
     def _unreachable(self, reason: str) -> RegistryUnreachable:
-        return RegistryUnreachable(registry=self.url, reason=reason.rstrip("."))
+        return RegistryUnreachable(registry=self.url, reason=reason)
 
 
 class _QuietPool(HTTPConnectionPool):

@@ -174,6 +174,39 @@ class WrongAnswerTests(ClientTestCase):
         failure = self.failureResultOf(looking, RegistryUnreachable)
         self.assertIn("did not answer in time", failure.getErrorMessage())
 
+    def test_silent_about_the_list(self) -> None:
+        """The list has 30 s to arrive, but no more than the others to begin."""
+        clock = Clock()
+        agent = RequestTraversalAgent(Silent())
+        client = RegistryClient(agent, URL, clock, timeout=5)
+        listing = Deferred.fromCoroutine(client.list_names())
+        clock.advance(4.9)
+        self.assertNoResult(listing)
+        clock.advance(0.2)
+        agent.flush()
+        self.failureResultOf(listing, RegistryUnreachable)
+
+    def test_slow_list(self) -> None:
+        """A list that has begun may take its time, but not for ever."""
+        reactor = MemoryReactorClock()
+        agent, _ = pooled_agent(reactor)
+        client = RegistryClient(agent, "http://127.0.0.1:8000", reactor, timeout=5)
+        listing = Deferred.fromCoroutine(client.list_names())
+        protocol = cast(Protocol, reactor.tcpClients[0][2].buildProtocol(None))
+        protocol.makeConnection(StringTransport())
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[")
+        reactor.advance(29)
+        self.assertNoResult(listing)
+        reactor.advance(2)
+        self.failureResultOf(listing, RegistryUnreachable)
+
+    def test_another_server(self) -> None:
+        """Pages for people are told from a registry's answers, in a sentence that holds no other."""
+        client, _ = self.ask(200, b"<html>")
+        for running in (client.look_up("bob"), client.list_names()):
+            sentence = str(self.error_of(running))
+            self.assertIn("cannot be reached (it does not answer like a registry): is it", sentence)
+
     def test_cancelled(self) -> None:
         """To cancel a request that waits for its answer is to cancel it, and no error of the registry's."""
         agent = RequestTraversalAgent(Silent())
