@@ -11,7 +11,7 @@
 
 The docstring of a class **is** the sentence that the user reads: its fields are filled in from the keyword
 arguments. A field with text from outside is written `{field!r}`, so that nothing in it reaches a terminal raw. The
-sentence gets a full stop where its last field brings no stop of its own.
+sentence ends with one full stop, or a question mark, whether or not its last field brings one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class P2pshareError(Exception):
         self.fields = fields
         sentence = " ".join(inspect.cleandoc(type(self).__doc__ or type(self).__name__).split())
         said = sentence.format(**fields)
-        super().__init__(said if said.endswith((".", "?")) else f"{said}.")
+        super().__init__(said if said.endswith("?") else f"{said.rstrip('.')}.")
 
 
 class WrongUsage(P2pshareError):

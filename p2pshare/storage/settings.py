@@ -88,9 +88,9 @@ def _read_config(path: Path) -> dict[str, object]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise SettingsUnreadable(source=path, reason=f"{plain_reason(error)}.") from error
+        raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise SettingsUnreadable(source=path, reason=f"{error}.") from error
+        raise SettingsUnreadable(source=path, reason=str(error)) from error
     except RecursionError as error:
         raise SettingsUnreadable(source=path, reason="it is nested too deeply.") from error
     for key in written:

@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return SIGPIPE_EXIT
     except OSError as error:  # that of any other file is a P2pshareError long since
         _abandon_stdout()
-        lost = CannotSave(path="Standard output", reason=f"{plain_reason(error)}.")
+        lost = CannotSave(path="Standard output", reason=plain_reason(error))
         sys.stderr.write(f"p2pshare: {lost}\n")
         return lost.exit_code
     except KeyboardInterrupt:  # before there was anything to stop
@@ -162,6 +162,6 @@ def _begin_logging(debug: str | None) -> None:
         try:
             file = open(debug, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the end
         except OSError as error:
-            raise CannotSave(path=debug, reason=f"{plain_reason(error)}.") from error
+            raise CannotSave(path=debug, reason=plain_reason(error)) from error
         observers.append(textFileLogObserver(file))
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)

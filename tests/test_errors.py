@@ -1,0 +1,33 @@
+"""Every error is one sentence."""
+
+from __future__ import annotations
+
+from string import Formatter
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import P2pshareError
+
+
+def all_errors(of: type[P2pshareError] = P2pshareError) -> list[type[P2pshareError]]:
+    """A class of errors and all below it."""
+    return [of, *(each for below in of.__subclasses__() for each in all_errors(below))]
+
+
+def said(kind: type[P2pshareError], value: str) -> str:
+    """What an error says whose fields all have one value."""
+    fields = {field for _, field, _, _ in Formatter().parse(kind.__doc__ or "") if field}
+    return str(kind(**dict.fromkeys(fields, value)))
+
+
+class SentenceTests(SynchronousTestCase):
+    def test_one_line(self) -> None:
+        """Each class has its own sentence, on one line, whose fields can be filled in."""
+        for kind in all_errors():
+            self.assertRegex(said(kind, "it is so"), r"^(\S.*)?it is so[^\n]*$", kind)
+
+    def test_ends(self) -> None:
+        """It ends with one full stop or question mark, whether its reason brings one or not."""
+        for kind in all_errors():
+            for reason in ("it is so", "it is so."):
+                self.assertRegex(said(kind, reason), r"[^.?][.?]$", kind)
