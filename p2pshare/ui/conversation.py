@@ -54,6 +54,9 @@ class Conversation:
         self._peer: PeerService | None = None
         self._talking: Deferred[None] | None = None
         self._lost: P2pshareError | None = None
+        self._greeting: Said | None = Said(
+            f"p2pshare, in the registry {invocation.settings.registry}", Tone.HINT
+        )
 
     async def run(self) -> int:
         """Talk until the user leaves; returns the exit code.
@@ -82,13 +85,13 @@ class Conversation:
 
     async def _converse(self, registry: RegistryClient) -> None:
         dialog = Dialog(self._invocation.settings.name)
-        self._say(Said(f"p2pshare, in the registry {registry.url}", Tone.HINT))
         turn = dialog.begin()
         while True:
             for said in turn.says:
                 self._say(said)
             match turn.step:
                 case Ask(question=question):
+                    self._greet()
                     text = await self._console.ask(question)
                     turn = dialog.input_ended() if text is None else dialog.line_received(text)
                 case Leave(error=error):
@@ -141,6 +144,7 @@ class Conversation:
             await peer.stopService()
             raise
         peer.lost.addErrback(self._ended_by)
+        self._greet()
         self._say(Said(f"You are {name}, and are reached at {address}.", Tone.GOOD))
         self._say(_sharing(share_of(invocation.settings, invocation.cwd)))
         self._say(Said(HINT, Tone.HINT))
@@ -157,6 +161,12 @@ class Conversation:
         assert isinstance(failure.value, P2pshareError) and self._talking is not None
         self._lost = failure.value
         self._talking.cancel()
+
+    def _greet(self) -> None:
+        """Say where this is, once there is more to say than an error that ends it."""
+        if self._greeting is not None:
+            self._say(self._greeting)
+            self._greeting = None
 
     def _say(self, said: Said) -> None:
         self._console.line(said.text, _COLOURS[said.tone])

@@ -34,7 +34,7 @@ class ProgressView:
 
     Call `start`, then `update` as often as it should be drawn, at most some 15 times a second, and
     `finish` in any case: until then the cursor is hidden. Where lines cannot be drawn again, there
-    is one at the start and one at the end.
+    is one when something has arrived and one at the end.
 
     Args:
         terminal: where to.
@@ -59,6 +59,7 @@ class ProgressView:
         self._title = title
         self._silent = silent
         self._redraws = terminal.redraws and not silent
+        self._title_is_due = not terminal.redraws and not silent
         self._console = terminal.console()
         self._progress = Progress(
             *_layout(terminal, title, unit),
@@ -79,8 +80,6 @@ class ProgressView:
         """Show that it has begun."""
         if self._redraws:
             self._progress.start()
-        elif not self._silent:
-            self._terminal.write_line(self._title)
 
     def show_picture(self, pixels: Pixels, have: npt.NDArray[np.bool_]) -> None:
         """Draw the lines of the picture for which rows have arrived since the last call.
@@ -103,6 +102,9 @@ class ProgressView:
             done: how many have arrived.
             total: how many there will be, if that is known only now.
         """
+        if self._title_is_due and done:
+            self._title_is_due = False
+            self._terminal.write_line(self._title)
         if not self._redraws:
             return
         if self._console.width != self._terminal.columns:

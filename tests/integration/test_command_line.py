@@ -285,8 +285,15 @@ class VerbTests(CommandLineTestCase):
         ):
             with self.subTest(words=words, environ=environ):
                 done = self.near.run(*words, environ=environ)
-                self.assertEqual(done.returncode, code)
+                self.assertEqual((done.returncode, done.stdout), (code, ""))
                 self.assertRegex(done.stderr, r"^p2pshare: .*\n$")
+
+    @unittest.skipUnless(os.path.isdir("/proc/self"), "needs a folder that takes no files")
+    def test_cannot_save(self) -> None:
+        """So is a folder in which nothing can be saved, for it is known before anything comes."""
+        done = self.near.run("get", "alice:my_file.txt", "/proc")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"^p2pshare: /proc/alice.txt cannot be written: .*\.\n$")
 
     def test_defect(self) -> None:
         """A defect is a sentence, too; its traceback goes to the file that was named, only."""

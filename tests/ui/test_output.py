@@ -37,6 +37,7 @@ class OutputTestCase(SynchronousTestCase):
         output.table(["name"], [["bob"]])
         view = output.progress("bob.png", "rows", 9, Clock().seconds)
         view.start()
+        view.update(5)
         view.finish("Saved.")
         output.error(NoSuchPeer(name="x\n"))
 

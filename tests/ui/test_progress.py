@@ -167,19 +167,24 @@ class PictureTests(SynchronousTestCase):
 
 
 class PlainStreamTests(SynchronousTestCase):
-    def output(self, stream: io.StringIO, *, silent: bool) -> str:
+    def output(self, stream: io.StringIO, *, silent: bool, done: int = 5) -> str:
         terminal = Terminal.detect(stream, {"TERM": "dumb"})
         view = ProgressView(terminal, "bob.png", "rows", 9, Clock().seconds, silent=silent)
         view.start()
         view.show_picture(np.zeros((9, 9, 3), np.uint8), np.ones(9, bool))
-        view.update(5)
+        for now in (0, done, done):
+            view.update(now)
         view.finish("Saved.")
         return stream.getvalue()
 
     def test_two_lines(self) -> None:
-        """A pipe and a dumb terminal get a line at the start and one at the end."""
+        """A pipe and a dumb terminal get a line when something has arrived and one at the end."""
         for stream in (io.StringIO(), FakeTty()):
             self.assertEqual(self.output(stream, silent=False), "bob.png\nSaved.\n")
+
+    def test_nothing_arrived(self) -> None:
+        """What never begins has no line, so that the error which ended it stands alone."""
+        self.assertEqual(self.output(io.StringIO(), silent=False, done=0), "Saved.\n")
 
     def test_silent(self) -> None:
         """Who wants nothing gets nothing."""
