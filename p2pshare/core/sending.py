@@ -106,7 +106,8 @@ class PictureSender:
         self._state = _State.ANNOUNCING
         self._started = self._last_row_sent = now
         self._sizes_sent = 0
-        self._heard = False
+        self.heard = False
+        """Whether the requester ever answered."""
         self._waiting_since: float | None = now
         self._events: deque[SenderEvent] = deque()
         self.rows_sent = 0
@@ -250,7 +251,7 @@ class PictureSender:
     # What is heard.
 
     def _note_heard(self, datagram: RowWanted | Word, now: float) -> None:
-        self._heard = True
+        self.heard = True
         self._queue.open_to = self._height
         if self._state is _State.ANNOUNCING:
             self._state = _State.SENDING
@@ -285,11 +286,11 @@ class PictureSender:
         no_progress = self._last_row_sent + NO_PROGRESS_MAX
         if self._waiting_since is None:
             return no_progress
-        silence = SILENCE_MAX if self._heard else UNHEARD_MAX
+        silence = SILENCE_MAX if self.heard else UNHEARD_MAX
         return min(no_progress, self._waiting_since + silence)
 
     def _end_in_silence(self) -> None:
-        if self._heard and self._questions.open is Question.END:
+        if self.heard and self._questions.open is Question.END:
             self._end(TransferUnconfirmed())
         else:
             self._end(TransferFailed(self.rows_sent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pshare.core.interface import Address, Outgoing
@@ -13,6 +14,9 @@ PORT_MIN = (
 )
 TRANSFERS_MAX = 64  # at once
 TRANSFERS_PER_HOST_MAX = 4  # at once, for one IP address
+ANSWER_WITHIN = (
+    1.0  # seconds in which nobody takes the place of a requester that has not answered yet
+)
 REMEMBER_FOR = 5.0  # seconds in which a word of a transfer that succeeded may still arrive
 REMEMBERED_MAX = 1024  # transfers that succeeded
 ANSWERS_MAX = 1024  # answers that wait for a full socket
@@ -29,25 +33,42 @@ class TransferRequested:
     """Whether the requester is one of ours."""
 
 
+@dataclass(frozen=True, slots=True)
+class TransferDisplaced:
+    """A transfer gave its place to another request: end it."""
+
+    request: TransferRequested
+
+
+WelcomeEvent = TransferRequested | TransferDisplaced
+
 _Key = tuple[Address, Kind]
 
 
 class Welcome:
-    """Answers the words of requesters, within the caps."""
+    """Answers the words of requesters, within the caps.
+
+    Anybody can say a word from an address that is not theirs, and take a place with it. So when
+    there is no room left, the oldest transfer whose requester did not answer for a while makes some.
+    """
 
     def __init__(
         self,
+        has_answered: Callable[[TransferRequested], bool] = lambda _: True,
         *,
         transfers_max: int = TRANSFERS_MAX,
         transfers_per_host_max: int = TRANSFERS_PER_HOST_MAX,
     ) -> None:
+        """`has_answered` is asked whether the requester of a transfer was ever heard from."""
+        self._has_answered = has_answered
         self._transfers_max = transfers_max
         self._transfers_per_host_max = transfers_per_host_max
         self._serving: dict[_Key, TransferRequested] = {}
+        self._since: dict[_Key, float] = {}
         self._per_host: Counter[str] = Counter()
         self._remembered: dict[_Key, float] = {}  # in the order of the times
         self._outbox: deque[tuple[bytes, Address]] = deque(maxlen=ANSWERS_MAX)
-        self._events: deque[TransferRequested] = deque()
+        self._events: deque[WelcomeEvent] = deque()
         self.turned_away = 0
         """Words that were not answered because too much is being served."""
         self.dropped = 0
@@ -69,11 +90,12 @@ class Welcome:
             self._forget(now)
             if key in self._remembered:
                 return
-            if not self._has_room_for(addr):
+            if not self._make_room_for(addr[0], now):
                 self.turned_away += 1
                 return
             request = TransferRequested(key[1], addr, reports=word is Word.IMG2)
             self._serving[key] = request
+            self._since[key] = now
             self._per_host[addr[0]] += 1
             self._events.append(request)
         self._outbox.append(((Word.ACK2 if request.reports else Word.ACK).value, addr))
@@ -81,12 +103,9 @@ class Welcome:
     def transfer_ended(self, request: TransferRequested, now: float, *, succeeded: bool) -> None:
         """The transfer is over: its place is free again."""
         key = request.requester, request.kind
-        if self._serving.pop(key, None) is None:
-            return
-        host = request.requester[0]
-        self._per_host[host] -= 1
-        if not self._per_host[host]:
-            del self._per_host[host]
+        if self._serving.get(key) is not request:
+            return  # displaced; somebody else may have its place, even from the same address
+        self._free(request)
         if succeeded and len(self._remembered) < REMEMBERED_MAX:
             self._remembered[key] = now + REMEMBER_FOR
 
@@ -103,15 +122,35 @@ class Welcome:
         self._outbox.clear()
         return datagrams
 
-    def next_event(self) -> TransferRequested | None:
-        """The next request that is to be served."""
+    def next_event(self) -> WelcomeEvent | None:
+        """The next request that is to be served, or that is not to be served any more."""
         return self._events.popleft() if self._events else None
 
-    def _has_room_for(self, addr: Address) -> bool:
-        return (
-            len(self._serving) < self._transfers_max
-            and self._per_host[addr[0]] < self._transfers_per_host_max
-        )
+    def _make_room_for(self, host: str, now: float) -> bool:
+        """Whether there is a place for one more transfer to `host`, if need be another's."""
+        serving = self._serving.values()
+        if self._per_host[host] >= self._transfers_per_host_max:
+            candidates = [each for each in serving if each.requester[0] == host]
+        elif len(self._serving) >= self._transfers_max:
+            candidates = list(serving)
+        else:
+            return True
+        for request in candidates:  # the oldest first
+            if now < self._since[request.requester, request.kind] + ANSWER_WITHIN:
+                return False
+            if not self._has_answered(request):
+                self._free(request)
+                self._events.append(TransferDisplaced(request))
+                return True
+        return False
+
+    def _free(self, request: TransferRequested) -> None:
+        host = request.requester[0]
+        del self._serving[request.requester, request.kind]
+        del self._since[request.requester, request.kind]
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
 
     def _forget(self, now: float) -> None:
         while self._remembered:

@@ -111,6 +111,8 @@ class Fetch:
         try:
             if order.kind is Kind.TEXT:
                 size = await self._until_it_comes(lambda: self._request_text(part))
+                if not size:  # so does a sharer look that stops before the first byte
+                    size = await self._until_it_comes(lambda: self._request_text(part))
                 path = await run_in_thread(reactor, lambda: part.commit(overwrite=order.overwrite))
                 return Fetched(path, order, size, reactor.seconds() - started)
             rows = (await self._until_it_comes(self._request_picture)).rows

@@ -26,7 +26,7 @@ from p2pshare.core.sending import (
     TransferFailed,
     TransferUnconfirmed,
 )
-from p2pshare.core.welcome import TransferRequested, Welcome
+from p2pshare.core.welcome import TransferRequested, Welcome, WelcomeEvent
 from p2pshare.errors import P2pshareError
 from p2pshare.net.driver import CoreDriver
 from p2pshare.net.sockets import IPeerReactor, listen_udp, listen_welcome, port_of
@@ -64,6 +64,15 @@ class Served:
     seconds: float
 
 
+@dataclass(eq=False, slots=True)
+class _Transfer:
+    request: TransferRequested
+    serving: Deferred[None] | None = None
+    answered: Callable[[], bool] = lambda: False
+    """Whether the requester was ever heard from."""
+    displaced: bool = False
+
+
 class Sharer:
     """Serves what is in a share, within the caps of the welcome port."""
 
@@ -75,20 +84,19 @@ class Sharer:
         share: Share,
         rng: random.Random,
         *,
-        welcome: Welcome | None = None,
         on_served: Callable[[Served], object] = lambda _: None,
     ) -> None:
         """Serve `share`; `on_served` hears of each transfer that is over."""
         self._reactor = reactor
         self._share = share
         self._rng = rng
-        self._welcome = welcome or Welcome()
+        self._welcome = Welcome(self._has_answered)
         self._on_served = on_served
         self._pictures = SharedPictures(reactor)
-        self._driver = CoreDriver(self._welcome, reactor, self._requested)
+        self._driver = CoreDriver(self._welcome, reactor, self._happened)
         self._port: IListeningPort | None = None
         self._interface = ""
-        self._transfers: set[Deferred[None]] = set()
+        self._transfers: dict[int, _Transfer] = {}  # by the identity of the request
 
     def listen(self, port: int, interface: str) -> int:
         """Open the welcome port, a random one for 0, and return its number.
@@ -102,27 +110,41 @@ class Sharer:
 
     async def stop(self) -> None:
         """Close the welcome port and end all transfers."""
-        transfers = list(self._transfers)
-        for transfer in transfers:
-            transfer.cancel()
+        ending = [each.serving for each in self._transfers.values() if each.serving is not None]
+        for serving in ending:
+            serving.cancel()
         if self._port is not None:
-            transfers.append(maybeDeferred(cast(Any, self._port.stopListening)))
+            ending.append(maybeDeferred(cast(Any, self._port.stopListening)))
             self._port = None
-        await gatherResults(transfers)
+        await gatherResults(ending)
 
-    def _requested(self, request: TransferRequested) -> None:
-        serving: Deferred[None] = Deferred.fromCoroutine(self._serve(request))
-        self._transfers.add(serving)
-        serving.addErrback(self._defect, request)
-        serving.addBoth(lambda _: self._transfers.discard(serving))
+    def _happened(self, event: WelcomeEvent) -> None:
+        if isinstance(event, TransferRequested):
+            transfer = self._transfers[id(event)] = _Transfer(event)
+            transfer.serving = Deferred.fromCoroutine(self._serve(transfer))
+            transfer.serving.addErrback(self._defect, event)
+            transfer.serving.addBoth(lambda _: self._transfers.pop(id(event)))
+        elif (displaced := self._transfers.get(id(event.request))) is not None:
+            displaced.displaced = True
+            if displaced.serving is not None:
+                displaced.serving.cancel()
 
-    async def _serve(self, request: TransferRequested) -> None:
+    def _has_answered(self, request: TransferRequested) -> bool:
+        transfer = self._transfers.get(id(request))
+        return transfer is not None and transfer.answered()
+
+    async def _serve(self, transfer: _Transfer) -> None:
+        request = transfer.request
         started = self._reactor.seconds()
         outcome = Outcome.FAILED
         try:
-            outcome, story = await self._send(request)
+            outcome, story = await self._send(transfer)
         except (CancelledError, ConnectingCancelledError):
-            story = "ended, since this peer stops"
+            story = (
+                "no answer, and others wait"
+                if transfer.displaced
+                else "ended, since this peer stops"
+            )
         except P2pshareError as error:
             story = str(error)
         except OSError as error:
@@ -137,25 +159,26 @@ class Sharer:
         )
         self._on_served(served)
 
-    async def _send(self, request: TransferRequested) -> tuple[Outcome, str]:
+    async def _send(self, transfer: _Transfer) -> tuple[Outcome, str]:
         """Serve one request; how it ended, and the same in words."""
+        request = transfer.request
         find = self._share.open_text if request.kind is Kind.TEXT else self._share.open_picture
         opened = await run_in_thread(self._reactor, find, self._refused, abandoned=_close_if_any)
         if opened is None:
             return Outcome.FAILED, "there is none to share"
         if request.kind is Kind.PICTURE:
-            return await self._send_picture(request, opened)
+            return await self._send_picture(transfer, opened)
         with opened:
-            return await self._send_text(request, opened)
+            return await self._send_text(transfer, opened)
 
-    async def _send_picture(
-        self, request: TransferRequested, opened: OpenedFile
-    ) -> tuple[Outcome, str]:
+    async def _send_picture(self, transfer: _Transfer, opened: OpenedFile) -> tuple[Outcome, str]:
+        request = transfer.request
         width_max = ROW_PIXELS_MAX if request.reports else ORIGINAL_ROW_PIXELS_MAX
         async with self._pictures.pixels(opened, width_max) as pixels:
             sender = PictureSender(
                 pixels, request.requester, self._reactor.seconds(), reports=request.reports
             )
+            transfer.answered = lambda: sender.heard
             ended: Deferred[SenderEvent] = Deferred()
 
             def happened(event: SenderEvent) -> None:
@@ -181,12 +204,11 @@ class Sharer:
             case TransferFailed():
                 return Outcome.FAILED, f"{story}, then the requester was gone"
 
-    async def _send_text(
-        self, request: TransferRequested, opened: OpenedFile
-    ) -> tuple[Outcome, str]:
+    async def _send_text(self, transfer: _Transfer, opened: OpenedFile) -> tuple[Outcome, str]:
         sender = TextSender(self._reactor, opened.file)
-        if not await self._connect(sender, request.requester):
+        if not await self._connect(sender, transfer.request.requester):
             return Outcome.FAILED, "the requester does not listen"
+        transfer.answered = lambda: True
         sent = await sender.done
         whole = sent >= opened.size
         return Outcome.SENT if whole else Outcome.FAILED, f"{sent} of {opened.size} bytes"

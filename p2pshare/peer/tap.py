@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -58,6 +59,15 @@ class Options(usage.Options):
         [default: those my_file.* that are in the current folder at the start]
         """
         self["share"].append(path)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line; one that is not understood ends the process with a sentence."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            what = str(error).rstrip(".")
+            hint = "Type `twistd p2ppeer --help` to see what can be said."
+            raise _said(WrongUsage(reason=f"{what}. {hint}")) from error
 
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""

@@ -7,17 +7,25 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.interface import Address
-from p2pshare.core.welcome import REMEMBER_FOR, TransferRequested, Welcome
+from p2pshare.core.welcome import (
+    ANSWER_WITHIN,
+    REMEMBER_FOR,
+    TransferDisplaced,
+    TransferRequested,
+    Welcome,
+    WelcomeEvent,
+)
 from p2pshare.wire.classic import Kind
 
 BOB = ("10.0.0.2", 7000)
 
 
+def events_of(welcome: Welcome) -> list[WelcomeEvent]:
+    return list(iter(welcome.next_event, None))
+
+
 def requests_of(welcome: Welcome) -> list[TransferRequested]:
-    requests = []
-    while (request := welcome.next_event()) is not None:
-        requests.append(request)
-    return requests
+    return [event for event in events_of(welcome) if isinstance(event, TransferRequested)]
 
 
 class WelcomeTests(SynchronousTestCase):
@@ -94,6 +102,48 @@ class WelcomeTests(SynchronousTestCase):
         answers = [self.say(welcome, b"TXT", (f"10.0.0.{n}", 7000)) for n in range(10)]
         self.assertEqual(answers.count([b"ACK"]), 3)
         self.assertEqual(welcome.serving, 3)
+
+    def test_silent_ones_make_room(self) -> None:
+        """Without room, the oldest transfer that nobody answered makes some, and none that somebody did."""
+        for limits in ({"transfers_max": 3}, {"transfers_per_host_max": 3}):
+            answered: list[TransferRequested] = []
+            welcome = Welcome(answered.__contains__, **limits)
+            for port in (7001, 7002, 7003):
+                self.say(welcome, b"IMG", (BOB[0], port))
+            first, second, third = requests_of(welcome)
+            answered.append(first)
+            self.assertEqual(self.say(welcome, b"IMG", (BOB[0], 7004), ANSWER_WITHIN - 0.01), [])
+            self.assertEqual(self.say(welcome, b"IMG", (BOB[0], 7004), ANSWER_WITHIN), [b"ACK"])
+            displaced, requested = events_of(welcome)
+            self.assertEqual(displaced, TransferDisplaced(second))
+            welcome.transfer_ended(second, 1.0, succeeded=False)
+            self.assertEqual(welcome.serving, 3)
+            assert isinstance(requested, TransferRequested)
+            answered += [third, requested]
+            self.assertEqual(self.say(welcome, b"IMG", (BOB[0], 7005), 60.0), [])
+            self.assertEqual(events_of(welcome), [])
+
+    def test_displaced_and_back(self) -> None:
+        """The end of a displaced transfer does not end a new one from the same address."""
+        welcome = Welcome(lambda _: False, transfers_max=1)
+        self.say(welcome, b"IMG", (BOB[0], 7001))
+        (old,) = requests_of(welcome)
+        self.say(welcome, b"IMG", (BOB[0], 7002), 10.0)
+        self.say(welcome, b"IMG", (BOB[0], 7001), 20.0)
+        welcome.transfer_ended(old, 1.0, succeeded=True)
+        self.assertEqual(welcome.serving, 1)
+        self.assertEqual(self.say(welcome, b"IMG", (BOB[0], 7001)), [b"ACK"])
+
+    def test_others_do_not_make_room(self) -> None:
+        """One host that has all it may have displaces its own, nobody else's."""
+        welcome = Welcome(lambda _: False, transfers_per_host_max=1)
+        for host in ("10.0.0.3", "10.0.0.2"):
+            self.say(welcome, b"IMG", (host, 7001))
+        other, own = requests_of(welcome)
+        self.say(welcome, b"IMG", ("10.0.0.2", 7002), 10.0)
+        self.assertIn(TransferDisplaced(own), events_of(welcome))
+        welcome.transfer_ended(other, 1.0, succeeded=False)
+        self.assertEqual(welcome.serving, 1)
 
     def test_ports_of_services(self) -> None:
         """A word that seems to come from a service is dropped, lest a text be poured into it."""
