@@ -60,7 +60,9 @@ class Options(usage.Options):
         """
         self["share"].append(path)
 
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+    def parseOptions(  # noqa: N802 - twistd calls it
+        self, options: Sequence[str] | None = None
+    ) -> None:
         """Read the command line; one that is not understood ends the process with a sentence."""
         try:
             super().parseOptions(options)

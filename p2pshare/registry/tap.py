@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -12,7 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from p2pshare.errors import BadSetting, P2pshareError
+from p2pshare.errors import BadSetting, P2pshareError, WrongUsage
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.routes import CLASSIC_LEASE
 from p2pshare.wire.registration import LEASE_MAX
@@ -28,13 +30,7 @@ class Options(usage.Options):
     optParameters: ClassVar = [
         ["redis", None, None, "URL of the Redis for the names; by default the registry runs one"],
         ["data", None, None, "folder for the names (in its own Redis), the lock and the pid file"],
-        [
-            "classic-lease",
-            None,
-            CLASSIC_LEASE,
-            "seconds that a claim holds which asks for none",
-            int,
-        ],
+        ["classic-lease", None, CLASSIC_LEASE, "seconds that a claim holds which asks for none"],
     ]
 
     def __init__(self) -> None:
@@ -48,32 +44,52 @@ class Options(usage.Options):
         """
         self["listen"].append(f"tcp:{endpoint}" if endpoint.isdecimal() else endpoint)
 
+    def parseOptions(  # noqa: N802 - twistd calls it
+        self, options: Sequence[str] | None = None
+    ) -> None:
+        """Read the command line; one that is not understood ends the process with a sentence."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            what = str(error).rstrip(".")
+            hint = "Type `twistd p2pregistry --help` to see what can be said."
+            raise _said(WrongUsage(reason=f"{what}. {hint}")) from error
+
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
         from p2pshare.registry.service import PID_NAME, remove_stale_pid_file
 
-        if not 1 <= self["classic-lease"] <= LEASE_MAX:
-            raise usage.UsageError(f"--classic-lease must be from 1 to {LEASE_MAX} seconds.")
+        self["classic-lease"] = _lease(self["classic-lease"])
         self["listen"] = self["listen"] or [LISTEN]
         default = platformdirs.user_data_path("p2pshare") / "registry"
         folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
         try:
             remove_stale_pid_file(folder)
         except P2pshareError as error:
-            raise SystemExit(f"p2pregistry: {error}") from error
+            raise _said(error) from error
         twistd = self.parent  # there is none in tests, and no pid file in `twist`
         if twistd is not None and twistd.get("pidfile") == "twistd.pid":
             twistd["pidfile"] = str(folder / PID_NAME)
 
 
+def _lease(seconds: str | int) -> int:
+    try:
+        lease = int(seconds)
+    except ValueError:
+        lease = 0
+    if not 1 <= lease <= LEASE_MAX:
+        raise usage.UsageError(f"--classic-lease must be from 1 to {LEASE_MAX} seconds.")
+    return lease
+
+
 def makeService(options: Options) -> IService:
-    """Build the registry; what is wrong with the options ends the process with a sentence."""
+    """Build the registry; what is wrong ends the process with a sentence and the exit code of its kind."""
     from twisted.internet import reactor
 
     try:
         return _make_service(reactor, options)
     except P2pshareError as error:
-        raise SystemExit(f"p2pregistry: {error}") from error
+        raise _said(error) from error
 
 
 def _make_service(reactor: Any, options: Options) -> IService:
@@ -118,3 +134,8 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             expected="a port, or an endpoint such as tcp:8000:interface=127.0.0.1",
         ) from error
     return endpoint
+
+
+def _said(error: P2pshareError) -> SystemExit:
+    sys.stderr.write(f"p2pregistry: {error}\n")
+    return SystemExit(error.exit_code)

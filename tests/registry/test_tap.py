@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
-from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.service import PID_NAME, lock_folder
@@ -29,6 +31,12 @@ class OptionsTests(SynchronousTestCase):
         parsed.parseOptions(["--data", str(self.folder), *options])
         return parsed
 
+    def refusal(self, start: Callable[[], object]) -> tuple[object, str]:
+        """The exit code of a start that is refused, and what is said of it."""
+        with redirect_stderr(io.StringIO()) as stderr, self.assertRaises(SystemExit) as caught:
+            start()
+        return caught.exception.code, stderr.getvalue()
+
     def test_defaults(self) -> None:
         """Port 8000, and a Redis of its own."""
         options = self.parse()
@@ -44,8 +52,9 @@ class OptionsTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """Each is one sentence."""
         for wrong in (["--classic-lease", "0"], ["--classic-lease", "x"], ["--nonsense"], ["more"]):
-            with self.assertRaises(usage.UsageError, msg=wrong):
-                self.parse(*wrong)
+            code, said = self.refusal(lambda wrong=wrong: self.parse(*wrong))  # type: ignore[misc]
+            self.assertEqual(code, 2)
+            self.assertRegex(said, r"^p2pregistry: .*`twistd p2pregistry --help`.*\.\n$")
 
     def test_pid_file(self) -> None:
         """Twistd's pid file lies in the data folder unless somebody wants it elsewhere."""
@@ -66,17 +75,17 @@ class OptionsTests(SynchronousTestCase):
         lock = lock_folder(self.folder)
         self.addCleanup(lock.release)
         pid_file.write_text("1")
-        with self.assertRaises(SystemExit) as caught:
-            self.parse()
-        self.assertIn("in use", str(caught.exception))
+        code, said = self.refusal(self.parse)
+        self.assertEqual(code, 3)
+        self.assertIn("in use", said)
         self.assertTrue(pid_file.exists())
 
     def test_pid_file_that_cannot_be_removed(self) -> None:
         """A folder of that name is a sentence."""
         Path(self.folder, PID_NAME).mkdir(parents=True)
-        with self.assertRaises(SystemExit) as caught:
-            self.parse()
-        self.assertIn(f"{PID_NAME} cannot be used", str(caught.exception))
+        code, said = self.refusal(self.parse)
+        self.assertEqual(code, 1)
+        self.assertIn(f"{PID_NAME} cannot be used", said)
 
     def test_private_folder(self) -> None:
         """The folder that is made is its owner's alone."""
@@ -87,9 +96,10 @@ class OptionsTests(SynchronousTestCase):
         """A good command line becomes a service; a bad URL or endpoint a sentence."""
         self.assertIsNotNone(makeService(self.parse("--redis", "redis://h")))
         for wrong in (["--redis", "h"], ["--redis", "redis://h", "--listen", "x:1"]):
-            with self.assertRaises(SystemExit) as caught:
-                makeService(self.parse(*wrong))
-            self.assertIn(wrong[-2], str(caught.exception))
+            options = self.parse(*wrong)
+            code, said = self.refusal(lambda options=options: makeService(options))  # type: ignore[misc]
+            self.assertEqual(code, 2)
+            self.assertIn(wrong[-2], said)
 
 
 class PluginTests(SynchronousTestCase):
