@@ -196,7 +196,7 @@ class RegistryProcessTests(unittest.TestCase):
         second = Registry(self.folder)
         self.addCleanup(second.discard)
         said = second.said()
-        self.assertEqual(second.process.returncode, 1)
+        self.assertEqual(second.process.returncode, 3)
         self.assertIn(f"in use by another process ({first.process.pid})", said)
         self.assertEqual(len(said.splitlines()), 1, said)
         self.assertEqual(first.ask("GET", "/readyz")[0], 200)
