@@ -137,7 +137,7 @@ class TextCutShort(TransferFailed):
 
 
 class PictureRefused(TransferFailed):
-    """{name!r} announced a picture of {width} x {height} pixels: more than {limit} pixels, or none, are not taken."""
+    """{name!r} announced a picture of {width} x {height} pixels, which is refused: {fault}."""
 
 
 class PictureUnreadable(P2pshareError):

@@ -227,7 +227,7 @@ class PictureRequest:
                 self._deadline = now + EXPECT_FOR
             return
         size = parse_size(data)
-        if not size.takeable:
+        if size.fault is not None:
             if addr[0] != self._welcome[0]:
                 raise RemoteProtocolError(reason="a SIZE that cannot be, from a stranger")
             self._fail(Failure.SIZE_REFUSED, size)

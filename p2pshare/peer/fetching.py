@@ -23,7 +23,7 @@ from p2pshare.net.text import TextReceiver
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.encoding import format_of, write_picture
 from p2pshare.storage.part_file import PartFile
-from p2pshare.wire.classic import PIXELS_MAX, Kind, Pixels
+from p2pshare.wire.classic import Kind, Pixels
 from p2pshare.wire.registration import PeerAddress
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class Fetch:
             return NothingShared(name=order.peer, what=order.kind.value)
         if failed.failure is Failure.SIZE_REFUSED:
             return PictureRefused(
-                name=order.peer, width=size.width, height=size.height, limit=PIXELS_MAX
+                name=order.peer, width=size.width, height=size.height, fault=size.fault
             )
         return PeerFellSilent(
             name=order.peer,

@@ -72,13 +72,17 @@ class Size:
     height: int
 
     @property
-    def takeable(self) -> bool:
-        """Whether a picture of this size can be carried and is not larger than is taken."""
-        return (
-            0 < self.width <= ROW_PIXELS_MAX
-            and 0 < self.height <= ROWS_MAX
-            and self.width * self.height <= PIXELS_MAX
-        )
+    def fault(self) -> str | None:
+        """Why a picture of this size is not taken, in words; None if it is."""
+        if not self.width or not self.height:
+            return "there is nothing in it"
+        if self.width > ROW_PIXELS_MAX:
+            return f"no more than {ROW_PIXELS_MAX} pixels fit in a row"
+        if self.height > ROWS_MAX:
+            return f"no more than {ROWS_MAX} rows are taken"
+        if self.width * self.height > PIXELS_MAX:
+            return f"no more than {PIXELS_MAX} pixels are taken"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,16 +124,20 @@ class HostileInputTests(SynchronousTestCase):
 
 
 class SizeTests(SynchronousTestCase):
-    def test_takeable(self) -> None:
-        """Empty, too wide and too large pictures are not taken; the largest one is."""
-        for width, height, takeable in (
-            (0, 5, False), (5, 0, False), (0, 0, False), (1, 1, True),
-            (ROW_PIXELS_MAX, 1, True), (ROW_PIXELS_MAX + 1, 1, False),
-            (1, ROWS_MAX, True), (1, ROWS_MAX + 1, False),
-            (10_000, PIXELS_MAX // 10_000, True), (10_000, PIXELS_MAX // 10_000 + 1, False),
-            (2**32 - 1, 2**32 - 1, False),
+    def test_fault(self) -> None:
+        """Empty, too wide, too high and too large pictures are not taken, and say why; the largest one is."""
+        rows, pixels = PIXELS_MAX // 10_000, "pixels are taken"
+        for width, height, fault in (
+            (0, 5, "nothing in it"), (5, 0, "nothing in it"), (0, 0, "nothing in it"), (1, 1, None),
+            (ROW_PIXELS_MAX, 1, None), (ROW_PIXELS_MAX + 1, 1, "fit in a row"),
+            (1, ROWS_MAX, None), (1, ROWS_MAX + 1, "rows are taken"),
+            (10_000, rows, None), (10_000, rows + 1, pixels), (2**32 - 1, 2**32 - 1, "fit in a row"),
         ):  # fmt: skip
-            self.assertEqual(Size(width, height).takeable, takeable, (width, height))
+            found = Size(width, height).fault
+            if fault is None:
+                self.assertIsNone(found, (width, height))
+            else:
+                self.assertIn(fault, found or "")
 
 
 class ChecksumTests(SynchronousTestCase):
