@@ -24,7 +24,9 @@ class RttEstimator:
         """Take in a measured round trip of `rtt` seconds; a repeated request gives no sample (Karn)."""
         self._backoff = 1.0
         self.smallest = min(self.smallest, rtt)
-        if self.smoothed is None:
+        if self.smoothed is None or rtt < self.smoothed / 4:
+            # The first sample, or the earlier ones were not round trips: one that begins with a
+            # lost answer is far too long, and would be averaged out only after many more.
             self.smoothed, self._variation = rtt, rtt / 2
         else:
             self._variation += (abs(self.smoothed - rtt) - self._variation) / 4

@@ -36,6 +36,13 @@ class RttEstimatorTests(SynchronousTestCase):
             rtt.add_sample(0.1)
         self.assertAlmostEqual(rtt.rto, 0.1, places=3)
 
+    def test_first_sample_was_none(self) -> None:
+        """A first sample in which an answer got lost is forgotten as soon as there is a proper one."""
+        rtt = estimator()
+        rtt.add_sample(1.0)
+        rtt.add_sample(0.02)
+        self.assertAlmostEqual(rtt.rto, 0.06)
+
     def test_back_off_is_bounded_and_taken_back(self) -> None:
         """The time-out doubles up to a bound; whatever comes takes that back."""
         rtt = estimator()
