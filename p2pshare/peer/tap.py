@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import sys
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
-from twisted.python import usage
 
-from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.errors import WrongUsage
+from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import peer_folder, peer_of
 from p2pshare.storage.data_folder import DataFolder
@@ -22,9 +20,10 @@ from p2pshare.storage.settings import Settings, default_config_path
 PID_NAME = "peer.pid"
 
 
-class Options(usage.Options):
+class Options(ServiceOptions):
     """The command line of `twistd p2ppeer`."""
 
+    command = "p2ppeer"
     synopsis = "--name NAME [options]"
     longdesc = "Run a peer: it is registered under a name, and serves what it shares."
     optParameters: ClassVar = [
@@ -60,31 +59,15 @@ class Options(usage.Options):
         """
         self["share"].append(path)
 
-    def parseOptions(  # noqa: N802 - twistd calls it
-        self, options: Sequence[str] | None = None
-    ) -> None:
-        """Read the command line; one that is not understood ends the process with a sentence."""
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            what = str(error).rstrip(".")
-            hint = "Type `twistd p2ppeer --help` to see what can be said."
-            raise _said(WrongUsage(reason=f"{what}. {hint}")) from error
-
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
-        try:
-            settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
-            if settings.name is None:
-                raise WrongUsage(reason="--name is missing: say who you are.")
-            folder = peer_folder(settings, settings.name)
-            twistd = self.parent  # there is none in tests, and no pid file in `twist`
-            if twistd is not None and twistd.get("pidfile") == "twistd.pid":
-                with closing(DataFolder.open(folder, settings.name)) as data:
-                    data.remove(PID_NAME)  # of a peer that was killed
-                twistd["pidfile"] = str(folder / PID_NAME)
-        except P2pshareError as error:
-            raise _said(error) from error
+        settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
+        if settings.name is None:
+            raise WrongUsage(reason="--name is missing: say who you are.")
+        folder = peer_folder(settings, settings.name)
+        with closing(DataFolder.open(folder, settings.name)) as data:
+            data.remove(PID_NAME)  # of a peer that was killed
+        self.keep_pid_file(folder / PID_NAME)
 
 
 def makeService(options: Options) -> IService:
@@ -92,19 +75,12 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     settings = options["settings"]
-    try:
+    with complaining(options.command):
         peer = peer_of(
             settings, settings.name, cast(Any, reactor), random.SystemRandom(), Path.cwd()
         )
-    except P2pshareError as error:
-        raise _said(error) from error
     shutdown = BoundedShutdown(cast(Any, reactor))
     peer.ready.addErrback(shutdown.fail)
     peer.lost.addErrback(shutdown.fail)
     peer.setServiceParent(shutdown)
     return shutdown
-
-
-def _said(error: P2pshareError) -> SystemExit:
-    sys.stderr.write(f"p2ppeer: {error}\n")
-    return SystemExit(error.exit_code)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -14,7 +12,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from p2pshare.errors import BadSetting, P2pshareError, WrongUsage
+from p2pshare.errors import BadSetting
+from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.routes import CLASSIC_LEASE
 from p2pshare.wire.registration import LEASE_MAX
@@ -22,9 +21,10 @@ from p2pshare.wire.registration import LEASE_MAX
 LISTEN = "tcp:8000"
 
 
-class Options(usage.Options):
+class Options(ServiceOptions):
     """The command line of `twistd p2pregistry`."""
 
+    command = "p2pregistry"
     synopsis = "[options]"
     longdesc = "Run a registry: it knows which peers are there, and at which address."
     optParameters: ClassVar = [
@@ -44,17 +44,6 @@ class Options(usage.Options):
         """
         self["listen"].append(f"tcp:{endpoint}" if endpoint.isdecimal() else endpoint)
 
-    def parseOptions(  # noqa: N802 - twistd calls it
-        self, options: Sequence[str] | None = None
-    ) -> None:
-        """Read the command line; one that is not understood ends the process with a sentence."""
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            what = str(error).rstrip(".")
-            hint = "Type `twistd p2pregistry --help` to see what can be said."
-            raise _said(WrongUsage(reason=f"{what}. {hint}")) from error
-
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
         from p2pshare.registry.service import PID_NAME, remove_stale_pid_file
@@ -63,13 +52,8 @@ class Options(usage.Options):
         self["listen"] = self["listen"] or [LISTEN]
         default = platformdirs.user_data_path("p2pshare") / "registry"
         folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
-        try:
-            remove_stale_pid_file(folder)
-        except P2pshareError as error:
-            raise _said(error) from error
-        twistd = self.parent  # there is none in tests, and no pid file in `twist`
-        if twistd is not None and twistd.get("pidfile") == "twistd.pid":
-            twistd["pidfile"] = str(folder / PID_NAME)
+        remove_stale_pid_file(folder)
+        self.keep_pid_file(folder / PID_NAME)
 
 
 def _lease(seconds: str | int) -> int:
@@ -86,10 +70,8 @@ def makeService(options: Options) -> IService:
     """Build the registry; what is wrong ends the process with a sentence and the exit code of its kind."""
     from twisted.internet import reactor
 
-    try:
+    with complaining(options.command):
         return _make_service(reactor, options)
-    except P2pshareError as error:
-        raise _said(error) from error
 
 
 def _make_service(reactor: Any, options: Options) -> IService:
@@ -134,8 +116,3 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             expected="a port, or an endpoint such as tcp:8000:interface=127.0.0.1",
         ) from error
     return endpoint
-
-
-def _said(error: P2pshareError) -> SystemExit:
-    sys.stderr.write(f"p2pregistry: {error}\n")
-    return SystemExit(error.exit_code)

@@ -96,5 +96,6 @@ class NameStoreContract:
         assert (await self.store.page("zz", 2)).after is None
 
     async def test_ping(self) -> None:
-        """A store that works answers."""
+        """A store that answers is one that can be asked."""
         await self.store.ping()
+        assert await self.store.look_up("nobody") is None

@@ -126,9 +126,13 @@ class StrictnessTests(SynchronousTestCase):
     @given(st.binary() | st.text().map(str.encode))
     def test_any_bytes(self, data: bytes) -> None:
         """Any bytes give a value or that one error."""
-        for parse in (parse_registration, parse_address, parse_names):
+        for parse, kind in (
+            (parse_registration, Registration),
+            (parse_address, PeerAddress),
+            (parse_names, list),
+        ):
             try:
-                parse(data)
+                self.assertIsInstance(parse(data), kind)
             except RemoteProtocolError:
                 continue
 
@@ -145,9 +149,10 @@ class StrictnessTests(SynchronousTestCase):
     def test_any_fields(self, fields: dict[str, object]) -> None:
         """Any JSON object gives a value or that one error."""
         try:
-            parse_registration(json.dumps(fields).encode())
+            registration = parse_registration(json.dumps(fields).encode())
         except RemoteProtocolError:
             return
+        self.assertEqual(registration.name, fields["name"])
 
 
 class RegistryUrlTests(SynchronousTestCase):
@@ -186,6 +191,7 @@ class RegistryUrlTests(SynchronousTestCase):
     def test_any_text(self, text: str) -> None:
         """Any text is a URL or that one error."""
         try:
-            registry_url(text)
+            url = registry_url(text)
         except ValueError:
             return
+        self.assertEqual(registry_url(url), url)
