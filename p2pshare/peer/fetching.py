@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from twisted.logger import Logger
+
 from p2pshare.core.interface import Address
 from p2pshare.core.receiving import RowReceiver
 from p2pshare.core.requesting import Failure, PictureAnnounced, PictureCompleted, RequestFailed
@@ -76,6 +78,8 @@ class Fetched:
 class Fetch:
     """One fetch; `run` it once. `progress` and `rows` may be looked at meanwhile, at any time."""
 
+    _log = Logger()
+
     def __init__(self, reactor: IPeerReactor, order: Order) -> None:
         self._reactor = reactor
         self._order = order
@@ -115,7 +119,15 @@ class Fetch:
                     size = await self._until_it_comes(lambda: self._request_text(part))
                 path = await run_in_thread(reactor, lambda: part.commit(overwrite=order.overwrite))
                 return Fetched(path, order, size, reactor.seconds() - started)
-            rows = (await self._until_it_comes(self._request_picture)).rows
+            completed = await self._until_it_comes(self._request_picture)
+            rows = completed.rows
+            self._log.info(
+                "picture from {peer}: {rows} rows, {repeated} of them came again, sharer is {sharer}",
+                peer=order.peer,
+                rows=rows.rows_received,
+                repeated=rows.repeated,
+                sharer="an original" if completed.from_original else "one of ours",
+            )
             path = await run_in_thread(reactor, _save_picture, part, order, rows.pixels)
             seconds = reactor.seconds() - started
             pixels = rows.size.width, rows.size.height
