@@ -13,27 +13,13 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError
+from p2pshare.errors import CannotStart, P2pshareError
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.site import RegistrySite
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
 
 PID_NAME = "registry.pid"
-
-
-def lock_folder(path: Path) -> FolderLock:
-    """Make the registry's folder if need be, for its owner alone, and lock it.
-
-    Raises:
-        FolderInUse: another registry runs on it.
-        FolderUnusable: it cannot be made, or not be locked.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderUnusable(path=path, reason=plain_reason(error)) from error
-    return FolderLock.take(path)
 
 
 def remove_stale_pid_file(folder: Path) -> None:
@@ -43,11 +29,9 @@ def remove_stale_pid_file(folder: Path) -> None:
         FolderInUse: it is not stale.
         FolderUnusable: the folder cannot be made, or not be locked, or the file not be removed.
     """
-    lock = lock_folder(folder)
+    lock = FolderLock.take(folder)
     try:
-        (folder / PID_NAME).unlink(missing_ok=True)
-    except OSError as error:
-        raise FolderUnusable(path=folder / PID_NAME, reason=plain_reason(error)) from error
+        lock.remove(PID_NAME)
     finally:
         lock.release()
 
@@ -106,7 +90,7 @@ class RegistryService(MultiService):
 
     def _take_folder_and_ports(self) -> None:
         try:
-            self._lock = lock_folder(self._folder)
+            self._lock = FolderLock.take(self._folder)
             for description, endpoint in self._endpoints:
                 self._listen(description, endpoint)
         except P2pshareError as error:

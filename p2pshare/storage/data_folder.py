@@ -50,10 +50,6 @@ class DataFolder:
             FolderUnusable: it cannot be made, or not be locked.
         """
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise FolderUnusable(path=path, reason=plain_reason(error)) from error
-        try:
             return cls(path, FolderLock.take(path))
         except FolderInUse as error:
             raise AlreadyRunning(name=owner, pid=error.fields["pid"]) from error
@@ -91,11 +87,7 @@ class DataFolder:
         Raises:
             FolderUnusable: it cannot be removed.
         """
-        try:
-            (self.path / name).unlink(missing_ok=True)
-        except OSError as error:
-            reason = f"{name} cannot be removed: {plain_reason(error)}"
-            raise FolderUnusable(path=self.path, reason=reason) from error
+        self._lock.remove(name)
 
     def close(self) -> None:
         """Give the folder free. May be called again."""

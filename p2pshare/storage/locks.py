@@ -25,20 +25,21 @@ class FolderLock:
     inherit the lock.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, folder: Path, fd: int) -> None:
+        self._folder = folder
         self._fd: int | None = fd
 
     @classmethod
     def take(cls, folder: Path) -> Self:
-        """Lock an existing folder.
+        """Lock a folder, which is made if need be, for its owner alone.
 
         Raises:
             FolderInUse: another process holds the lock, or this one does already.
-            FolderUnusable: the folder takes no lock.
+            FolderUnusable: the folder cannot be made, or takes no lock.
         """
-        path = folder / LOCK_NAME
         try:
-            fd = os.open(path, _OPENING, 0o600)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(folder / LOCK_NAME, _OPENING, 0o600)
         except OSError as error:
             raise FolderUnusable(path=folder, reason=plain_reason(error)) from error
         try:
@@ -52,7 +53,19 @@ class FolderLock:
         except OSError as error:
             os.close(fd)
             raise FolderUnusable(path=folder, reason=plain_reason(error)) from error
-        return cls(fd)
+        return cls(folder, fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that an earlier holder left in the folder, if it is there.
+
+        Raises:
+            FolderUnusable: it cannot be removed.
+        """
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            reason = f"{name} cannot be removed: {plain_reason(error)}"
+            raise FolderUnusable(path=self._folder, reason=reason) from error
 
     def release(self) -> None:
         """Let the next one in. May be called again.

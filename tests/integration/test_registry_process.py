@@ -288,4 +288,4 @@ class CannotStartTests(unittest.TestCase):
     def test_pid_file(self) -> None:
         """A folder has the name of the pid file."""
         Path(self.folder, "registry.pid").mkdir(parents=True)
-        self.assertIn("registry.pid cannot be used", self.refusal())
+        self.assertIn("registry.pid cannot be removed", self.refusal())

@@ -13,8 +13,9 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.service import PID_NAME, lock_folder
+from p2pshare.registry.service import PID_NAME
 from p2pshare.registry.tap import Options, makeService
+from p2pshare.storage.locks import FolderLock
 
 
 class OptionsTests(SynchronousTestCase):
@@ -72,7 +73,7 @@ class OptionsTests(SynchronousTestCase):
         pid_file.write_text("1")
         self.parse()
         self.assertFalse(pid_file.exists())
-        lock = lock_folder(self.folder)
+        lock = FolderLock.take(self.folder)
         self.addCleanup(lock.release)
         pid_file.write_text("1")
         code, said = self.refusal(self.parse)
@@ -85,7 +86,7 @@ class OptionsTests(SynchronousTestCase):
         Path(self.folder, PID_NAME).mkdir(parents=True)
         code, said = self.refusal(self.parse)
         self.assertEqual(code, 1)
-        self.assertIn(f"{PID_NAME} cannot be used", said)
+        self.assertIn(f"{PID_NAME} cannot be removed", said)
 
     def test_private_folder(self) -> None:
         """The folder that is made is its owner's alone."""

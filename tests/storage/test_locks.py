@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import signal
 import subprocess
 import sys
@@ -68,10 +69,21 @@ class FolderLockTests(SynchronousTestCase):
         with self.assertRaisesRegex(FolderUnusable, os.strerror(errno.ENOLCK)):
             FolderLock.take(self.folder)
 
+    def test_makes_the_folder(self) -> None:
+        """A folder that is not there is made, for its owner alone, and locked."""
+        folder = self.folder / "new" / "one"
+        lock = FolderLock.take(folder)
+        self.addCleanup(lock.release)
+        self.assertEqual(stat.S_IMODE(folder.stat().st_mode), 0o700)
+        self.assertRaises(FolderInUse, FolderLock.take, folder)
+
     def test_unusable(self) -> None:
-        """No folder, or a symbolic link in place of the lock, is a clear error."""
+        """A file in place of the folder, or a symbolic link in place of the lock, is a clear error."""
+        (self.folder / "file").write_text("")
         with self.assertRaises(FolderUnusable):
-            FolderLock.take(self.folder / "gone")
+            FolderLock.take(self.folder / "file")
+        with self.assertRaises(FolderUnusable):
+            FolderLock.take(self.folder / "file" / "below")
         (self.folder / LOCK_NAME).symlink_to("elsewhere")
         with self.assertRaisesRegex(FolderUnusable, "symbolic link"):
             FolderLock.take(self.folder)
