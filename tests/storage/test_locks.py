@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
