@@ -112,6 +112,10 @@ class StoreUnavailable(Unreachable):
     """The store of names does not answer ({reason}): is Redis running?"""
 
 
+class StoreRecovering(StoreUnavailable):
+    """The store of names was lost: for {seconds} s only those who owned a name can claim it."""
+
+
 class PeerUnreachable(Unreachable):
     """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
 

@@ -17,6 +17,13 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from p2pshare.wire.peers import (
+    OWNERSHIP_LEASE,
+    PRESENCE_LEASE,
+    PeerPage,
+    PeerSummary,
+    PeerView,
+)
 from p2pshare.wire.registration import PeerAddress, Registration
 
 PAGE_MAX = 1000  # names
@@ -63,8 +70,140 @@ class NamePage:
     """What to pass to get the next page; None after the last."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnerClaim:
+    """What the holder of a key asks of the store for a name. All that can be verified without the store was."""
+
+    name: str
+    key: str
+    """A `PublicKey` as text, like the other keys here."""
+    seq: int
+    record: str
+    """The signed `Record`."""
+    session: str
+    """What this peer's heartbeats will bring, from now on."""
+    address: PeerAddress | None
+    """Where original clients reach it; None if they do not."""
+    old_key: str | None = None
+    """The key that `rotation` replaces."""
+    rotation: str | None = None
+    receipt: int | None = None
+    """The claim number of a valid receipt for this name and key."""
+    may_be_new: bool = True
+    """Whether it may take a name that nobody owns; else it only renews, or finds the name `FREE`."""
+    lease: int = PRESENCE_LEASE
+    """Seconds of presence."""
+    ownership: int = OWNERSHIP_LEASE
+    """Seconds of ownership."""
+
+
+class Ownership(Enum):
+    """What became of an owner's claim or release."""
+
+    CLAIMED = "claimed"
+    RENEWED = "renewed"
+    RELEASED = "released"
+    TAKEN = "taken"
+    """It is another key's, or a live classic name."""
+    STALE = "stale"
+    """A record or release with this `seq` or a greater one was there before."""
+    FREE = "free"
+    """Nobody owns it; a claim with `may_be_new` could take it. Of a release: there was nothing to give up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerOutcome:
+    """The reply to an owner's claim or release."""
+
+    ownership: Ownership
+    claim: int = 0
+    """The claim number, for the receipt, if it was granted. It grows with each new owner or key of the name: the
+    store's time in ms, or more."""
+    seq: int = 0
+    """The greatest `seq` that was seen, if it is `STALE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceEvent:
+    """A change of a peer's presence."""
+
+    id: str
+    """Orders the events; `<ms>-<n>`."""
+    peer: PeerSummary
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some of the changes, in order."""
+
+    events: tuple[PresenceEvent, ...]
+    last: str
+    """What to pass to get the following ones."""
+    complete: bool = True
+    """False if some after the given one are no longer kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a token bucket granted."""
+
+    granted: int
+    wait: float
+    """Seconds until there is one more; 0 if all that was wanted was granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many names there are, for the metrics; a moment old."""
+
+    names: int
+    online: int
+    classic: int
+
+
 class NameStore(Protocol):
-    """A place for the names. Every method can fail with `StoreUnavailable`, within 2 s."""
+    """A place for the names. Every method can fail with `StoreUnavailable`, within 2 s.
+
+    While a lost store fills again, claims fail with `StoreRecovering` unless they bring a receipt, or come from the
+    key that owns the name already.
+    """
+
+    def claim_owned(self, claim: OwnerClaim) -> Awaitable[OwnerOutcome]:
+        """Take or renew a name for a key, in one atomic step, and begin its presence."""
+
+    def release_owned(self, name: str, key: str, seq: int) -> Awaitable[OwnerOutcome]:
+        """Give a name up; a record of this key with no greater `seq` cannot take it again."""
+
+    def beat(self, name: str, session: str, beat: int, *, online: bool) -> Awaitable[bool]:
+        """Take a sign of life; False if the session is not the name's, or the number not greater than the last.
+
+        With `online` false the presence ends, and no heartbeat of this session counts any more.
+        """
+
+    def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
+        """All about a name that somebody owns, or that is a live classic one."""
+
+    def look_up_key(self, key: str) -> Awaitable[str | None]:
+        """The name that a key owns: the one it claimed last."""
+
+    def peers(
+        self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
+    ) -> Awaitable[PeerPage]:
+        """The names with a prefix that follow `after`, in order; with `online`, those that are there or may be."""
+
+    def events(self, after: str | None = None, limit: int = 500) -> Awaitable[EventPage]:
+        """The changes of presence since `after`; with None only where to begin."""
+
+    def use_invitation(self, id: str, holder: str, life: int) -> Awaitable[bool]:
+        """Use an invitation that is valid for `life` more seconds up; False if another holder did before."""
+
+    def take_tokens(
+        self, bucket: str, wanted: int, per_second: float, burst: int
+    ) -> Awaitable[Tokens]:
+        """Take up to `wanted` tokens from a bucket that all processes share."""
+
+    def count(self) -> Awaitable[Counts]:
+        """How many names there are."""
 
     def claim(self, claim: Claim) -> Awaitable[Outcome]:
         """Take, renew or give up a name, in one atomic step.

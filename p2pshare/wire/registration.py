@@ -9,11 +9,12 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
+from p2pshare.wire.strict_json import integer, parse_json, parse_object
 
 LEASE_MAX = 7 * 24 * 3600  # seconds
 TOKEN_MIN = 16  # characters: a shorter secret could be guessed
@@ -96,12 +97,12 @@ def parse_registration(body: bytes) -> Registration:
     Raises:
         RemoteProtocolError: it is anything but what `Registration.to_json` writes.
     """
-    fields = _object(body)
+    fields = parse_object(body)
     return Registration(
         _name(fields.get("name")),
         _address(fields),
         _token(fields.get("token")),
-        _integer(fields, "lease", 0, LEASE_MAX) if fields.get("lease") is not None else None,
+        integer(fields, "lease", 0, LEASE_MAX) if fields.get("lease") is not None else None,
     )
 
 
@@ -111,7 +112,7 @@ def parse_address(body: bytes) -> PeerAddress:
     Raises:
         RemoteProtocolError: it is anything but what `PeerAddress.to_json` writes.
     """
-    return _address(_object(body))
+    return _address(parse_object(body))
 
 
 def parse_names(body: bytes) -> list[str]:
@@ -120,41 +121,10 @@ def parse_names(body: bytes) -> list[str]:
     Raises:
         RemoteProtocolError: it is no JSON array of legal names.
     """
-    names = _parse(body)
+    names = parse_json(body)
     if not isinstance(names, list):
         raise RemoteProtocolError(reason="the list of names is no JSON array")
     return [_name(each) for each in names]
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return _DECODER.decode(body.decode("utf-8"))
-    except (
-        ValueError,
-        RecursionError,
-    ):  # too many digits are a ValueError, too many brackets the other
-        raise RemoteProtocolError(reason="it is no valid JSON in UTF-8") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key stands twice")
-    return fields
-
-
-def _no_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    fields = _parse(body)
-    if not isinstance(fields, dict):
-        raise RemoteProtocolError(reason="it is no JSON object")
-    return fields
 
 
 def _name(value: object) -> str:
@@ -174,14 +144,7 @@ def _address(fields: dict[str, Any]) -> PeerAddress:
         ipaddress.IPv4Address(ip)
     except ValueError:
         raise RemoteProtocolError(reason="the ip is no dotted IPv4 address") from None
-    return PeerAddress(ip, _integer(fields, "port", 1, 65535))
-
-
-def _integer(fields: dict[str, Any], key: str, low: int, high: int) -> int:
-    value = fields.get(key)
-    if type(value) is not int or not low <= value <= high:  # bool is an int, and 1.0 == 1
-        raise RemoteProtocolError(reason=f"the {key} is no integer from {low} to {high}")
-    return value
+    return PeerAddress(ip, integer(fields, "port", 1, 65535))
 
 
 def _token(value: object) -> str | None:

@@ -1,0 +1,262 @@
+"""What peers and a registry sign: records, releases, rotations, receipts and invitations.
+
+A statement is compact JSON, signed over a message that begins with its kind, so that none can pass for one of
+another kind::
+
+    message   = "p2pshare-" kind "-v1" NUL payload
+    statement = base64url(payload) "." base64url(Ed25519(message))
+
+What was signed is what is sent, and what is verified are the bytes that came, never a second serialisation of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from p2pshare.errors import IllegalName, RemoteProtocolError
+from p2pshare.names import check_name
+from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
+from p2pshare.wire.registration import PeerAddress, registry_url
+from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object, text, texts
+
+VERSION = 1
+STATEMENT_MAX = 4096  # characters of a statement
+URL_MAX = 256  # characters of a registry's URL
+ADDRESSES_MAX = 8
+CAPS_MAX = 16
+CAP_CLASSIC = "classic"
+"""The capability of a peer that speaks the classic protocol."""
+
+_CAP = re.compile(r"[a-z0-9][a-z0-9._/-]{0,31}")
+_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Anything that is signed; its fields are the keys of the JSON, with `v` before them."""
+
+    KIND: ClassVar[str]
+
+    def sign(self, key: SigningKey) -> str:
+        """The statement as it is sent."""
+        payload = json.dumps(
+            {
+                "v": VERSION,
+                **{each.name: _plain(getattr(self, each.name)) for each in fields(self)},
+            },
+            separators=(",", ":"),
+        ).encode()
+        return f"{to_base64url(payload)}.{to_base64url(key.sign(self._message(payload)))}"
+
+    @classmethod
+    def read(cls, statement: str, signer: PublicKey | None = None) -> Self:
+        """Verify and read a statement.
+
+        Args:
+            statement: as it came.
+            signer: who must have signed it; None for the key that it names.
+
+        Raises:
+            RemoteProtocolError: it is too long, is not signed by `signer`, or is no such statement.
+        """
+        payload_text, dot, signature = statement.partition(".")
+        if len(statement) > STATEMENT_MAX or not dot:
+            raise RemoteProtocolError(
+                reason=f"a {cls.KIND} is two base64url texts with a dot between, of at most "
+                f"{STATEMENT_MAX} characters"
+            )
+        payload = from_base64url(payload_text)
+        values = parse_object(payload)
+        integer(values, "v", VERSION, VERSION)
+        known = cls(**{each.name: _READERS[each.name](values) for each in fields(cls)})
+        signed_by = signer or known.signer
+        if not signed_by.verify(from_base64url(signature), cls._message(payload)):
+            raise RemoteProtocolError(reason=f"the signature of the {cls.KIND} is wrong")
+        return known
+
+    @property
+    def signer(self) -> PublicKey:
+        """The key that has to have signed it: the one it names."""
+        key = getattr(self, "key", None)
+        assert isinstance(key, PublicKey)
+        return key
+
+    @classmethod
+    def _message(cls, payload: bytes) -> bytes:
+        return f"p2pshare-{cls.KIND}-v{VERSION}\0".encode() + payload
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Statement):
+    """What a peer says of itself."""
+
+    KIND = "record"
+
+    name: str
+    key: PublicKey
+    seq: int
+    """Greater than in any record before: the Unix time in ms, or more."""
+    iat: int
+    """Unix time in s at which it was signed."""
+    exp: int
+    """Unix time in s from which it means nothing."""
+    aud: str
+    """The URL of the registry, as the peer was given it: it means nothing to another one."""
+    addresses: tuple[str, ...]
+    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets."""
+    caps: tuple[str, ...]
+    """What it can do, such as `CAP_CLASSIC`."""
+
+    @property
+    def classic_address(self) -> PeerAddress | None:
+        """Where an original client reaches it; None if it does not."""
+        if CAP_CLASSIC not in self.caps:
+            return None
+        return self.ipv4_address
+
+    @property
+    def ipv4_address(self) -> PeerAddress | None:
+        """Its first IPv4 address."""
+        for address in self.addresses:
+            ip, _, port = address.rpartition(":")
+            if "[" not in ip:
+                return PeerAddress(ip, int(port))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Statement):
+    """A peer gives its name up."""
+
+    KIND = "release"
+
+    name: str
+    key: PublicKey
+    seq: int
+    """As in a record, which shares the numbers."""
+    iat: int
+    aud: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation(Statement):
+    """The owner of a name names the key that follows its own."""
+
+    KIND = "rotation"
+
+    name: str
+    key: PublicKey
+    """The old key, which signs."""
+    new: PublicKey
+    iat: int
+    aud: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Statement):
+    """A registry says who owned a name: with it an owner comes back after the registry has lost its store."""
+
+    KIND = "receipt"
+
+    name: str
+    key: PublicKey
+    """The owner's; what signs is the registry's."""
+    claim: int
+    """Greater for each later owner of the name."""
+    exp: int
+    """Unix time in s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation(Statement):
+    """A registry's operator lets somebody claim one new name."""
+
+    KIND = "invitation"
+
+    id: str
+    """16 to 64 characters of base64url; it can be used once."""
+    iat: int
+    """Unix time in s."""
+    exp: int
+    """Unix time in s."""
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, PublicKey) else value
+
+
+def _name(values: dict[str, Any]) -> str:
+    try:
+        return check_name(text(values, "name", STATEMENT_MAX))
+    except IllegalName as error:
+        raise RemoteProtocolError(reason=str(error)) from None
+
+
+def _audience(values: dict[str, Any]) -> str:
+    url = text(values, "aud", URL_MAX)
+    try:
+        if registry_url(url) != url:
+            raise ValueError
+    except ValueError:
+        raise RemoteProtocolError(reason="the aud is no registry's canonical URL") from None
+    return url
+
+
+def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
+    found = texts(values, "addresses", ADDRESSES_MAX, 64)
+    for each in found:
+        if not is_address(each):
+            raise RemoteProtocolError(reason=f"{each!r} is no address IP:PORT of a machine")
+    if not found:
+        raise RemoteProtocolError(reason="there is no address")
+    return found
+
+
+def is_address(address: str) -> bool:
+    """Whether it is `IP:PORT`, in canonical form, of something that can be one machine."""
+    host, colon, port = address.rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    try:
+        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]") if in_brackets else host)
+    except ValueError:
+        return False
+    if in_brackets != (ip.version == 6) or not colon or str(ip) != host.strip("[]"):
+        return False
+    if not port.isascii() or not port.isdecimal() or port != str(int(port[:6])):
+        return False
+    return 1 <= int(port) <= 65535 and not (
+        ip.is_multicast or ip.is_unspecified or getattr(ip, "ipv4_mapped", None)
+    )
+
+
+def _caps(values: dict[str, Any]) -> tuple[str, ...]:
+    found = texts(values, "caps", CAPS_MAX, 32)
+    if not all(map(_CAP.fullmatch, found)):
+        raise RemoteProtocolError(reason="a capability is 1 to 32 of a-z, 0-9 and ._/-")
+    return found
+
+
+def _id(values: dict[str, Any]) -> str:
+    found = text(values, "id", 64)
+    if not _ID.fullmatch(found):
+        raise RemoteProtocolError(reason="the id is no 16 to 64 characters of base64url")
+    return found
+
+
+_READERS: dict[str, Any] = {
+    "name": _name,
+    "key": lambda values: PublicKey.parse(text(values, "key", STATEMENT_MAX)),
+    "new": lambda values: PublicKey.parse(text(values, "new", STATEMENT_MAX)),
+    "seq": lambda values: integer(values, "seq", 1),
+    "claim": lambda values: integer(values, "claim", 1, INTEGER_MAX),
+    "iat": lambda values: integer(values, "iat"),
+    "exp": lambda values: integer(values, "exp"),
+    "aud": _audience,
+    "addresses": _addresses,
+    "caps": _caps,
+    "id": _id,
+}
