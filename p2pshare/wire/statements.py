@@ -229,7 +229,10 @@ def is_address(address: str) -> bool:
     if not port.isascii() or not port.isdecimal() or port != str(int(port[:6])):
         return False
     return 1 <= int(port) <= 65535 and not (
-        ip.is_multicast or ip.is_unspecified or getattr(ip, "ipv4_mapped", None)
+        ip.is_multicast
+        or ip.is_unspecified
+        or getattr(ip, "ipv4_mapped", None)
+        or getattr(ip, "scope_id", None)
     )
 
 

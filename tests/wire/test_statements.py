@@ -1,0 +1,166 @@
+"""Signed statements: what was signed is read again, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.keys import SigningKey, from_base64url, to_base64url
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.statements import (
+    STATEMENT_MAX,
+    Invitation,
+    Receipt,
+    Record,
+    Release,
+    Rotation,
+    Statement,
+    is_address,
+)
+from tests.wire.statements import signed
+
+KINDS: tuple[type[Statement], ...] = (Record, Release, Rotation, Receipt, Invitation)
+BOB = SigningKey(b"b" * 32)
+EVE = SigningKey(b"e" * 32)
+RECORD = Record(
+    "bob",
+    BOB.public,
+    1_790_000_000_000,
+    1_790_000_000,
+    1_790_086_400,
+    "http://127.0.0.1:8000",
+    ("[2001:db8::5]:50000", "10.0.0.5:50000"),
+    ("classic",),
+)
+
+
+def resigned(**changes: object) -> str:
+    """Bob's record with other fields, signed by bob; a field that is None is left out."""
+    payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
+    values = {**json.loads(payload), **changes}
+    return sign_payload(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
+
+
+def sign_payload(payload: bytes, kind: str = "record") -> str:
+    message = f"p2pshare-{kind}-v1\0".encode() + payload
+    return f"{to_base64url(payload)}.{to_base64url(BOB.sign(message))}"
+
+
+class StatementTests(SynchronousTestCase):
+    """All kinds."""
+
+    @settings(deadline=None)
+    @given(signed())
+    def test_round_trip(self, drawn: tuple[Statement, SigningKey]) -> None:
+        """Every statement is read as it was signed, and fits into the limit."""
+        statement, key = drawn
+        text = statement.sign(key)
+        self.assertEqual(type(statement).read(text, key.public), statement)
+        self.assertLessEqual(len(text), STATEMENT_MAX)
+
+    @settings(deadline=None)
+    @given(signed(), st.data())
+    def test_any_change_is_noticed(
+        self, drawn: tuple[Statement, SigningKey], data: st.DataObject
+    ) -> None:
+        """No statement survives another character in any place."""
+        statement, key = drawn
+        text = statement.sign(key)
+        place = data.draw(st.integers(0, len(text) - 1))
+        other = data.draw(st.characters(codec="ascii").filter(lambda each: each != text[place]))
+        changed = text[:place] + other + text[place + 1 :]
+        with self.assertRaises(RemoteProtocolError):
+            type(statement).read(changed, key.public)
+
+    @settings(deadline=None)
+    @given(signed())
+    def test_kinds_are_apart(self, drawn: tuple[Statement, SigningKey]) -> None:
+        """A statement of one kind never passes for one of another, whoever signed it."""
+        statement, key = drawn
+        for kind in KINDS:
+            if kind is not type(statement):
+                with self.assertRaises(RemoteProtocolError):
+                    kind.read(statement.sign(key), key.public)
+
+    @settings(deadline=None)
+    @given(st.sampled_from(KINDS), st.text(max_size=200))
+    def test_noise(self, kind: type[Statement], text: str) -> None:
+        """Anything else is refused with the one error there is."""
+        with self.assertRaises(RemoteProtocolError):
+            kind.read(text, BOB.public)
+
+    def test_another_signer(self) -> None:
+        """Who names bob's key in a record has to have it."""
+        forged = replace(RECORD).sign(EVE)
+        with self.assertRaisesRegex(RemoteProtocolError, "signature of the record"):
+            Record.read(forged)
+        with self.assertRaisesRegex(RemoteProtocolError, "signature of the record"):
+            Record.read(RECORD.sign(BOB), EVE.public)
+
+    def test_exact_bytes(self) -> None:
+        """The bytes that came are verified: spaces and the order of keys are the signer's business."""
+        payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
+        spaced = json.dumps(dict(reversed(json.loads(payload).items())), indent=2).encode()
+        self.assertEqual(Record.read(sign_payload(spaced)), RECORD)
+        text = sign_payload(payload)
+        moved = to_base64url(spaced) + "." + text.partition(".")[2]
+        with self.assertRaises(RemoteProtocolError):
+            Record.read(moved)
+
+
+class RecordTests(SynchronousTestCase):
+    """A record's fields."""
+
+    def test_unknown_keys(self) -> None:
+        """What a later version adds does not disturb."""
+        self.assertEqual(Record.read(resigned(nat="hard")), RECORD)
+
+    def test_illegal_fields(self) -> None:
+        """A signature makes nothing legal."""
+        illegal: tuple[dict[str, Any], ...] = (
+            {"v": 2}, {"v": None}, {"v": True},
+            {"name": "Bob"}, {"name": "bob "}, {"name": "list"}, {"name": 7}, {"name": None},
+            {"key": "x"}, {"key": None}, {"key": str(BOB.public).upper()},
+            {"seq": 0}, {"seq": -1}, {"seq": 2**53}, {"seq": 1.5}, {"seq": "1"}, {"seq": True},
+            {"iat": -1}, {"exp": "soon"}, {"exp": None},
+            {"aud": "http://127.0.0.1:8000/"}, {"aud": "HTTP://x"}, {"aud": "ftp://x"},
+            {"aud": "http://u@x"}, {"aud": "http://" + "x" * 300}, {"aud": 8000},
+            {"addresses": []}, {"addresses": "10.0.0.5:1"}, {"addresses": [1]},
+            {"addresses": ["10.0.0.5:1"] * 9},
+            {"caps": ["Classic"]}, {"caps": [""]}, {"caps": ["x"] * 17}, {"caps": None},
+        )  # fmt: skip
+        for changes in illegal:
+            with self.assertRaises(RemoteProtocolError, msg=str(changes)):
+                Record.read(resigned(**changes))
+
+    def test_twice(self) -> None:
+        """A key that stands twice means nothing."""
+        payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
+        twice = payload[:-1] + b',"name":"eve"}'
+        with self.assertRaisesRegex(RemoteProtocolError, "JSON"):
+            Record.read(sign_payload(twice))
+
+    def test_addresses(self) -> None:
+        """An address names one machine, in one spelling (threat 13: connections that a stranger makes us open)."""
+        for good in ("10.0.0.5:1", "127.0.0.1:65535", "[2001:db8::5]:50000", "[::1]:80"):
+            self.assertTrue(is_address(good), good)
+        for bad in (
+            "", ":", "10.0.0.5", "10.0.0.5:", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5:080",
+            "10.0.0.5:8 0", "10.0.0.5:²", "10.0.0.005:1", "0.0.0.0:1", "[::]:1", "224.0.0.1:1",
+            "[ff02::1]:1", "[::ffff:127.0.0.1]:1", "2001:db8::5:1", "[10.0.0.5]:1", "host:1",
+            "[2001:DB8::5]:1", "[fe80::1%eth0]:1", "10.0.0.5:1:2", "[10.0.0.5:1", "10.0.0.5]:1",
+            "10.0.0.5:99999999999999999999",
+        ):  # fmt: skip
+            self.assertFalse(is_address(bad), bad)
+
+    def test_classic_address(self) -> None:
+        """Originals are told the first IPv4 address, of a peer that speaks with them."""
+        self.assertEqual(RECORD.classic_address, PeerAddress("10.0.0.5", 50000))
+        self.assertIsNone(replace(RECORD, caps=()).classic_address)
+        self.assertIsNone(replace(RECORD, addresses=RECORD.addresses[:1]).classic_address)
