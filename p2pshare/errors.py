@@ -80,6 +80,56 @@ class SecretUnusable(Refused):
     """The secret in {path} cannot be used: {reason}"""
 
 
+class KeyUnusable(Refused):
+    """The key in {path} cannot be used: {reason}"""
+
+
+class SealedKeyUnusable(Refused):
+    """The exported key cannot be opened: {reason}"""
+
+
+class IdentityUnusable(Refused):
+    """What {path} says of this peer cannot be used: {reason}"""
+
+
+class StaleRecord(Refused):
+    """The registry {registry} has seen a newer record of {name!r} (number {seq}): is the same key in use elsewhere?"""
+
+
+class ClockWrong(Refused):
+    """The clock here is too far from that of the registry {registry} (its Unix time is {time}): set it right."""
+
+
+class InvitationNeeded(Refused):
+    """The registry {registry} takes no new names without an invitation: ask its operator for one, and pass it with
+    --invitation FILE.
+    """
+
+
+class InvitationRefused(Refused):
+    """The registry {registry} does not take this invitation, used before or out of date: ask its operator for another
+    one.
+    """
+
+
+class NotOwner(Refused):
+    """The name {name!r} is not this key's in the registry {registry}: nothing was changed."""
+
+
+class RegistryRefused(Refused):
+    """The registry {registry} refused what was asked: {reason}"""
+
+
+class RegistryDowngraded(Refused):
+    """The registry {registry} has given a receipt for {name!r} before, but now speaks of no owners: it is another one,
+    or was set back. Ask its operator.
+    """
+
+
+class ControlRefused(Refused):
+    """The running peer cannot do that: {reason}"""
+
+
 class NotFound(P2pshareError):
     """{reason}"""
 
@@ -108,6 +158,20 @@ class RegistryUnavailable(Unreachable):
     """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
 
 
+class RegistryRecovering(RegistryUnavailable):
+    """The registry {registry} has lost its store and fills it again: until then only those who owned a name get it. Try
+    again in {retry_after} s.
+    """
+
+
+class RegistryBusy(Unreachable):
+    """The registry {registry} was asked too often from here: try again in {retry_after} s."""
+
+
+class PeerNotAnswering(Unreachable):
+    """The peer that runs on {path} does not answer ({reason}): end it, and try again."""
+
+
 class StoreUnavailable(Unreachable):
     """The store of names does not answer ({reason}): is Redis running?"""
 
@@ -118,6 +182,12 @@ class StoreRecovering(StoreUnavailable):
 
 class PeerUnreachable(Unreachable):
     """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
+
+
+class NameReleased(P2pshareError):
+    """The name {name!r} was given up, so its peer ends."""
+
+    exit_code = 0
 
 
 class CannotStart(P2pshareError):

@@ -1,0 +1,92 @@
+"""Small files that nobody but their owner may read: read with care, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_private(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a plain file that is ours alone.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: others may read it, it is no plain file of ours, or it cannot be read; `plain_reason` says which.
+    """
+    fd = os.open(path, _READING)
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise OSError("it is not a plain file of yours.")
+        if status.st_mode & 0o077:
+            raise OSError(
+                "others may read or write it. Run `chmod 600` on it, or delete it if they did."
+            )
+        return file.read(most)
+
+
+def create_private(path: Path, content: bytes) -> None:
+    """Write a new file; when this returns, it outlasts a loss of power.
+
+    Raises:
+        FileExistsError: something has this name; it is left as it is.
+        OSError: the file cannot be written; nothing is left of it.
+    """
+    unfinished = _write_beside(path, content)
+    try:
+        os.link(unfinished, path, follow_symlinks=False)
+    finally:
+        unfinished.unlink()
+    _sync_folder(path.parent)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file in place of the one that may be there; one of the two is there at any moment, and whole.
+
+    Raises:
+        OSError: the file cannot be written; what was there is there.
+    """
+    unfinished = _write_beside(path, content)
+    try:
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def rename_private(old: Path, new: Path) -> None:
+    """Rename a file, in place of what may be there; when this returns, it outlasts a loss of power.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    os.replace(old, new)
+    _sync_folder(new.parent)
+
+
+def _write_beside(path: Path, content: bytes) -> Path:
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    fd = os.open(unfinished, _MAKING, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+    except OSError:
+        unfinished.unlink()
+        raise
+    return unfinished
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
