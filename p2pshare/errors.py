@@ -92,6 +92,23 @@ class IdentityUnusable(Refused):
     """What {path} says of this peer cannot be used: {reason}"""
 
 
+class KnownPeersUnusable(Refused):
+    """The list of known keys, {path}, cannot be used: {reason}"""
+
+
+class KeyChanged(Refused):
+    """The key of {name!r} is another one than before, and nothing that it signed explains that. Known: {known}. Now:
+    {now}. Somebody else may have taken the name or stand between: ask {name!r} for the key in another way, and if it is
+    right, say `p2pshare key forget {name}`.
+    """
+
+
+class KeyGone(Refused):
+    """The name {name!r} belonged to a key, {known}, and belongs to none now, so that anybody may stand behind it: ask
+    {name!r} in another way, and if that is right, say `p2pshare key forget {name}`.
+    """
+
+
 class StaleRecord(Refused):
     """The registry {registry} has seen a newer record of {name!r} (number {seq}): is the same key in use elsewhere?"""
 

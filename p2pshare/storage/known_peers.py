@@ -1,0 +1,196 @@
+"""The keys of the peers that one has met: `known_peers.json` in the data folder.
+
+The first key that a name is met with stays its key here, until the peer itself says which one follows. The file has a
+line for each name, so that a person can read it. Several processes may use it at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2pshare.errors import KnownPeersUnusable, RemoteProtocolError
+from p2pshare.names import is_name
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.strict_json import parse_object
+
+FILE_NAME = "known_peers.json"
+LOCK_NAME = "known_peers.lock"
+VERSION = 1
+PEERS_MAX = 10_000  # names in the file
+FILE_MAX = 4 * 1024 * 1024  # bytes of it
+LOCK_TRIES = 100  # until another process that holds the lock counts as stuck
+LOCK_PAUSE = 0.05  # seconds between two of them
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+Pins = dict[str, dict[str, PublicKey]]
+"""The keys by registry and name."""
+
+
+class KnownPeers:
+    """What one knows of the peers in a registry. Calls may block for a while: make them in a thread."""
+
+    def __init__(
+        self, folder: Path, registry: str, *, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        """Use the file in a data folder, which is made if need be.
+
+        Args:
+            folder: the data folder.
+            registry: the URL of the registry, as `registry_url` returns it.
+            sleep: waits for a number of seconds.
+        """
+        self.path = folder / FILE_NAME
+        self._registry = registry
+        self._sleep = sleep
+
+    def key(self, name: str) -> PublicKey | None:
+        """The key that is known of a name.
+
+        Raises:
+            KnownPeersUnusable: the file is damaged, others may change it, or it cannot be read.
+        """
+        with self._complaining():
+            return self._read().get(self._registry, {}).get(name)
+
+    def pin(self, name: str, key: PublicKey, instead_of: PublicKey | None) -> PublicKey:
+        """Know a name by a key from now on, unless something else is known than the caller believes.
+
+        Args:
+            name: a legal name.
+            key: its key.
+            instead_of: what `key` said; None if it knew none.
+
+        Returns:
+            The key that is known now: another than `key` if another process was faster.
+
+        Raises:
+            KnownPeersUnusable: as for `key`, or there are `PEERS_MAX` names in it.
+        """
+        with self._complaining(), self._locked():
+            pins = self._read()
+            known = pins.setdefault(self._registry, {}).get(name)
+            if known != instead_of and known is not None:
+                return known
+            if known is None and sum(map(len, pins.values())) >= PEERS_MAX:
+                raise self._unusable(
+                    f"it is full, with {PEERS_MAX} names: forget some with `p2pshare key forget`"
+                )
+            pins[self._registry][name] = key
+            self._write(pins)
+            return key
+
+    def forget(self, name: str) -> PublicKey | None:
+        """Know a name no more; returns the key that was known of it.
+
+        Raises:
+            KnownPeersUnusable: as for `key`.
+        """
+        with self._complaining(), self._locked():
+            pins = self._read()
+            known = pins.get(self._registry, {}).pop(name, None)
+            if known is not None:
+                self._write(pins)
+            return known
+
+    def _read(self) -> Pins:
+        try:
+            fd = os.open(self.path, _READING)
+        except FileNotFoundError:
+            return {}
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                raise self._unusable("it is not a plain file of yours")
+            if status.st_mode & 0o022:
+                raise self._unusable(
+                    "others may write it. Run `chmod 600` on it, if none of them did"
+                )
+            text = file.read(FILE_MAX + 1)
+        try:
+            if len(text) > FILE_MAX:
+                raise ValueError
+            return _parse(text)
+        except (ValueError, RemoteProtocolError):
+            raise self._unusable(
+                "it is damaged. Restore it, or delete it, and compare the keys of your peers anew"
+            ) from None
+
+    def _write(self, pins: Pins) -> None:
+        """Put a whole file in the place of the old one; we hold the lock."""
+        text = json.dumps(
+            {"v": VERSION, "peers": {url: known for url, known in pins.items() if known}},
+            indent=1,
+            default=str,
+            sort_keys=True,
+        )
+        unfinished = self.path.with_name(f".{FILE_NAME}.new")
+        unfinished.unlink(missing_ok=True)
+        try:
+            fd = os.open(unfinished, _NEW_FILE, 0o600)
+            with open(fd, "wb") as file:
+                file.write(f"{text}\n".encode())
+                file.flush()
+                os.fsync(fd)
+            unfinished.replace(self.path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the file: nobody else reads in order to write. The kernel ends that with the process."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.path.with_name(LOCK_NAME), _LOCKING, 0o600)
+        try:
+            for tried in range(LOCK_TRIES + 1):
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if tried == LOCK_TRIES:
+                        raise self._unusable("another process keeps it locked") from None
+                    self._sleep(LOCK_PAUSE)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unusable(plain_reason(error)) from error
+
+    def _unusable(self, reason: str) -> KnownPeersUnusable:
+        return KnownPeersUnusable(path=self.path, reason=reason)
+
+
+def _parse(text: bytes) -> Pins:
+    fields = parse_object(text)
+    peers = fields.get("peers")
+    if fields.get("v") != VERSION or not isinstance(peers, dict):
+        raise ValueError
+    pins: Pins = {}
+    for url, known in peers.items():
+        if not isinstance(known, dict) or not all(map(is_name, known)):
+            raise ValueError
+        if not all(isinstance(key, str) for key in known.values()):
+            raise ValueError
+        pins[url] = {name: PublicKey.parse(key) for name, key in known.items()}
+    return pins

@@ -1,0 +1,68 @@
+"""Tests for `p2pshare.core.pinning`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.pinning import follow
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.statements import Rotation
+
+URL = "http://192.0.2.1:8000"
+KEYS = [SigningKey(bytes([n]) * 32) for n in range(5)]
+
+
+def step(old: int, new: int, name: str = "bob", aud: str = URL) -> str:
+    """The rotation from one of `KEYS` to another."""
+    return Rotation(name, KEYS[old].public, KEYS[new].public, 1, aud).sign(KEYS[old])
+
+
+def leads(start: int, rotations: list[str], end: int, aud: set[str] | None = None) -> bool:
+    return follow(KEYS[start].public, rotations, KEYS[end].public, "bob", aud)
+
+
+class FollowTests(SynchronousTestCase):
+    def test_same(self) -> None:
+        """A key follows from itself, whatever else was rotated."""
+        self.assertTrue(leads(0, [], 0))
+        self.assertTrue(leads(1, [step(0, 1)], 1))
+        self.assertTrue(leads(0, [step(0, 1)], 0))
+
+    def test_chain(self) -> None:
+        """From anywhere in a chain one gets to its end, and never back."""
+        chain = [step(0, 1), step(1, 2), step(2, 3)]
+        for start in range(4):
+            self.assertTrue(leads(start, chain, 3))
+        self.assertFalse(leads(3, chain, 0))
+        self.assertFalse(leads(0, [chain[0], chain[2]], 3))
+
+    def test_old_key(self) -> None:
+        """An old key that was stolen names no successor once it has named one."""
+        self.assertFalse(leads(0, [step(0, 1), step(0, 4)], 4))
+        self.assertFalse(leads(1, [step(0, 1), step(0, 4)], 4))
+
+    def test_not_meant(self) -> None:
+        """A rotation of another name, or for another registry, leads nowhere."""
+        self.assertFalse(leads(0, [step(0, 1, name="eve")], 1))
+        self.assertFalse(leads(0, [step(0, 1, aud="http://elsewhere:8000")], 1, {URL}))
+        self.assertTrue(leads(0, [step(0, 1)], 1, {URL}))
+
+    def test_not_signed(self) -> None:
+        """What the old key has not signed is followed by nobody."""
+        forged = Rotation("bob", KEYS[0].public, KEYS[4].public, 1, URL).sign(KEYS[4])
+        self.assertFalse(leads(0, [forged], 4))
+        self.assertTrue(leads(0, [forged, step(0, 1)], 1))
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)) | st.text(), max_size=8))
+    def test_anything(self, said: list[tuple[int, int] | str]) -> None:
+        """Whatever a registry sends, only the end of a walk over signed steps is believed."""
+        rotations = [step(*each) if isinstance(each, tuple) else each for each in said]
+        visited, reached = {0}, 0
+        for each in said:
+            if isinstance(each, tuple) and each[0] == reached:
+                reached = each[1]
+                visited.add(reached)
+        for end in range(5):
+            self.assertEqual(leads(0, rotations, end), end in visited)
