@@ -119,8 +119,8 @@ def impurities(module: Module) -> list[str]:
 
 
 def redis_users(module: Module) -> list[str]:
-    """Imports of the Redis client outside the store and what connects it."""
-    if module.name in ("p2pshare.registry.redis_store", "p2pshare.registry.redis_url"):
+    """Imports of the Redis client outside of what connects the store."""
+    if module.name in ("p2pshare.registry.redis_link", "p2pshare.registry.redis_url"):
         return []
     return [name for name in module.imports() if is_under(name, "txredisapi")]
 
@@ -225,7 +225,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(impurities(Module("p2pshare.net.x", "import socket")), [])
 
     def test_redis(self) -> None:
-        """Only the store knows Redis."""
+        """Only the connection of the store knows the Redis client."""
         self.check_all(redis_users, ("p2pshare.registry.x", "import txredisapi as redis"))
 
     def test_reactor(self) -> None:

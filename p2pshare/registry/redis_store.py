@@ -16,33 +16,25 @@ looks at it once more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable
 from itertools import chain
-from typing import Any, NoReturn, TypeVar
 
-import txredisapi
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis_link import CALL_TIMEOUT, RedisLink
 from p2pshare.registry.redis_scripts import CLAIM, DUE, ENTER, PAGE, SETTLE
-from p2pshare.registry.redis_url import RETRY_MAX, Connect
+from p2pshare.registry.redis_url import Connect
 from p2pshare.registry.store import PAGE_MAX, Claim, NamePage, Outcome
 from p2pshare.wire.registration import PeerAddress
 
-T = TypeVar("T")
-
-CALL_TIMEOUT = 1.8  # seconds for a whole call, of several commands or not: 503 is promised within 2
-PROBE_TIMEOUT = 30.0  # seconds for which one PING waits for a Redis that is away
 ENTRY_GRACE = 60  # seconds from a name's entry in the index to the first look at it
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP_BATCH = 100  # names in one step
 SWEEP_STEPS = 20  # steps in one sweep
-
-SILENT = "no reply in time"
 
 _INDEX = ("p2p:{index}:names", "p2p:{index}:checks")
 
@@ -61,13 +53,7 @@ def _address(value: bytes | None) -> PeerAddress | None:
 
 
 class RedisNameStore:
-    """See `NameStore`. While Redis is away every call fails at once.
-
-    The library queues what is asked of it while it is disconnected, without a bound: so nothing is
-    asked of it then but one PING, whose answer tells that Redis is back.
-    """
-
-    _log = Logger()
+    """See `NameStore`. While Redis is away every call fails at once."""
 
     def __init__(
         self,
@@ -77,37 +63,27 @@ class RedisNameStore:
         timeout: float = CALL_TIMEOUT,
         entry_grace: float = ENTRY_GRACE,
     ) -> None:
-        self._connect = connect
+        self._link = RedisLink(connect, clock, timeout=timeout)
         self._clock = clock
-        self._timeout = timeout
         self._entry_grace = entry_grace
-        self._redis: Any = None
-        self._away = "it was not reached yet"
-        self._reached: Deferred[None] = Deferred()
-        self._lost: Deferred[None] = Deferred()
-        self._heard = float("-inf")
-        self._background: list[Deferred[None]] = []
+        self._sweeping: Deferred[None] | None = None
         self._look_ups: _LookUps = {}
 
     def start(self) -> Deferred[None]:
         """Begin to connect, and to keep the index clean; fires when Redis was reached."""
-        self._redis = self._connect()
-        for each in (self._watch(), self._sweep_now_and_then()):
-            running = Deferred.fromCoroutine(each)
-            running.addErrback(lambda failure: failure.trap(CancelledError) and None)
-            self._background.append(running)
-        return self._reached
+        self._sweeping = Deferred.fromCoroutine(self._sweep_now_and_then())
+        self._sweeping.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        return self._link.start()
 
     async def stop(self) -> None:
         """Disconnect; calls under way fail."""
-        for each in self._background:
-            each.cancel()
-        self._away = "it is stopped"
-        await self._redis.disconnect()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._link.stop()
 
     def claim(self, claim: Claim) -> Awaitable[Outcome]:
         """See `NameStore`."""
-        return self._in_time(self._enter_and_claim(claim))
+        return self._link.in_time(self._enter_and_claim(claim))
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
@@ -119,49 +95,49 @@ class RedisNameStore:
 
     def page(self, after: str = "", limit: int = PAGE_MAX) -> Awaitable[NamePage]:
         """See `NameStore`."""
-        return self._in_time(self._page(after, limit))
+        return self._link.in_time(self._page(after, limit))
 
     def ping(self) -> Awaitable[None]:
         """See `NameStore`."""
-        return self._in_time(self._call("PING"))
+        return self._link.in_time(self._link.call("PING"))
 
     async def sweep(self) -> None:
         """Take names that died out of the index: those whose check is due, up to a bound."""
         for _ in range(SWEEP_STEPS):
-            if not await self._in_time(self._sweep_some()):
+            if not await self._link.in_time(self._sweep_some()):
                 return
 
     async def _page(self, after: str, limit: int) -> NamePage:
-        reply = await self._run(PAGE, _INDEX, f"({after}" if after else "-", limit)
+        reply = await self._link.run(PAGE, _INDEX, f"({after}" if after else "-", limit)
         names = reply.decode().split()
         following = names[-1] if len(names) == limit else None
         keys = [_key(name) for name in names]
-        if keys and await self._call("EXISTS", *keys) < len(keys):
-            values = await self._call("MGET", *keys)
+        if keys and await self._link.call("EXISTS", *keys) < len(keys):
+            values = await self._link.call("MGET", *keys)
             names = [name for name, value in zip(names, values, strict=True) if value is not None]
         return NamePage(names, following)
 
     async def _sweep_some(self) -> bool:
         """One step of a sweep; whether there was something to do."""
-        due = (await self._run(DUE, _INDEX, SWEEP_BATCH)).decode().split()
+        due = (await self._link.run(DUE, _INDEX, SWEEP_BATCH)).decode().split()
         if due:
             left = await gatherResults(
-                [Deferred.fromCoroutine(self._call("PTTL", _key(name))) for name in due], True
+                [Deferred.fromCoroutine(self._link.call("PTTL", _key(name))) for name in due], True
             )
-            await self._run(SETTLE, _INDEX, *chain(*zip(due, left, strict=True)))
+            await self._link.run(SETTLE, _INDEX, *chain(*zip(due, left, strict=True)))
         return bool(due)
 
     async def _enter_and_claim(self, claim: Claim) -> Outcome:
         if claim.lease:
-            await self._run(ENTER, _INDEX, claim.name, round(self._entry_grace * 1000))
+            await self._link.run(ENTER, _INDEX, claim.name, round(self._entry_grace * 1000))
         address = f"{claim.address.ip} {claim.address.port}"
         proof = claim.proof or "-"
-        reply = await self._run(CLAIM, [_key(claim.name)], address, proof, claim.lease * 1000)
+        reply = await self._link.run(CLAIM, [_key(claim.name)], address, proof, claim.lease * 1000)
         return Outcome(reply.decode())
 
     def _ask(self) -> None:
         asked, self._look_ups = self._look_ups, {}
-        values = self._in_time(self._call("MGET", *[_key(name) for name in asked]))
+        values = self._link.in_time(self._link.call("MGET", *[_key(name) for name in asked]))
         addresses = values.addCallback(lambda found: [_address(value) for value in found])
         addresses.addCallback(self._tell, asked).addErrback(self._tell_failure, asked)
 
@@ -174,59 +150,6 @@ class RedisNameStore:
         for waiting in asked.values():
             for each in waiting:
                 each.errback(failure)
-
-    async def _run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
-        """Run a script: by its digest, and whole where Redis does not know it (the library does that)."""
-        return await self._reply(lambda: self._redis.eval(script, keys, arguments))
-
-    async def _call(self, *command: object) -> Any:
-        return await self._reply(lambda: self._redis.execute_command(*command))
-
-    async def _reply(self, ask: Callable[[], Deferred[Any]]) -> Any:
-        if self._away:
-            raise StoreUnavailable(reason=self._away)
-        try:
-            reply = await ask()
-        except txredisapi.ResponseError as error:
-            self._log.warn("Redis refused a command: {error}", error=error)
-            raise StoreUnavailable(reason=str(error)) from error
-        except txredisapi.RedisError as error:
-            self._gone(str(error))
-            raise StoreUnavailable(reason=self._away) from error
-        self._heard = self._clock.seconds()
-        return reply
-
-    def _in_time(self, work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-        started = self._clock.seconds()
-        whole = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
-        return whole.addErrback(self._too_late, started)
-
-    def _too_late(self, failure: Failure, started: float) -> NoReturn:
-        failure.trap(TimeoutError)
-        if self._heard < started:
-            self._gone(SILENT)  # else it is only slow
-        raise StoreUnavailable(reason=SILENT) from failure.value
-
-    def _gone(self, reason: str) -> None:
-        if not self._away:
-            self._away = reason or SILENT
-            self._lost.callback(None)
-
-    async def _watch(self) -> None:
-        while True:
-            try:
-                await self._redis.ping().addTimeout(PROBE_TIMEOUT, self._clock)
-            except (txredisapi.RedisError, TimeoutError) as error:
-                self._away = str(error) or SILENT
-                await deferLater(self._clock, RETRY_MAX)
-                continue
-            self._away = ""
-            self._lost = Deferred()
-            self._log.info("Redis answers")
-            if not self._reached.called:
-                self._reached.callback(None)
-            await self._lost
-            self._log.warn("Redis is away: {reason}", reason=self._away)
 
     async def _sweep_now_and_then(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.listing import KEEP
-from p2pshare.registry.redis_store import CALL_TIMEOUT
+from p2pshare.registry.redis_link import CALL_TIMEOUT
 from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import MemoryNameStore

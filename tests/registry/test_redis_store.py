@@ -11,7 +11,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.redis_store import CALL_TIMEOUT, RedisNameStore
+from p2pshare.registry.redis_link import CALL_TIMEOUT
+from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import REJECTED_MAX, REPLY_TIMEOUT, connector
 from p2pshare.registry.store import Claim, Outcome
 from tests.registry.redis_server import RedisServer
