@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from p2pshare.ui.terminal import display
+from p2pshare.wire.display import display
 
 LINE_MAX = 200  # characters; more are not taken
 HISTORY_MAX = 100  # lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import textwrap
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, TextIO
@@ -14,35 +13,16 @@ from colorama import Style
 from rich.console import Console
 
 from p2pshare.pictures.preview import Colours
+from p2pshare.wire.display import display
 
 COLUMNS = 80  # where nobody knows
 LINES = 24  # where nobody knows
 
-# Control, format (bidirectional marks among them), surrogate, private and unassigned characters,
-# and the separators of lines and paragraphs.
-_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _COLOUR_SYSTEMS = {
     Colours.BASIC: "standard",
     Colours.INDEXED: "256",
     Colours.TRUE: "truecolor",
 }
-
-
-def display(text: str) -> str:
-    """Text for a terminal: what it would obey or hide is shown as an escape such as `\\x1b` instead."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character if unicodedata.category(character) not in _ESCAPED else _escape(character)
-        for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from p2pshare.ui.line_editor import (
     LineEditor,
     LineEntered,
 )
-from p2pshare.ui.terminal import display
+from p2pshare.wire.display import display
 
 KEYS = st.text(
     st.sampled_from("ab c\x1b[ADCHO3~;\x01\x04\x05\x08\x0b\x15\x17\r\n写é") | st.characters()
