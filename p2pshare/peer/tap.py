@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 from twisted.application.service import IService
 
 from p2pshare.errors import WrongUsage
+from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import peer_folder, peer_of
@@ -74,6 +75,7 @@ def makeService(options: Options) -> IService:
     """Build the peer; what is wrong ends the process with a sentence and the exit code of its kind."""
     from twisted.internet import reactor
 
+    make_monotonic(reactor)
     settings = options["settings"]
     with complaining(options.command):
         peer = peer_of(

@@ -36,6 +36,7 @@ SWEEP_INTERVAL = 5.0  # seconds
 SWEEP_BATCH = 100  # names in one step
 SWEEP_STEPS = 20  # steps in one sweep
 
+_OWNER = "p2p:{index}:registry"
 _INDEX = ("p2p:{index}:names", "p2p:{index}:checks")
 
 _LookUps = dict[str, list[Deferred[PeerAddress | None]]]
@@ -84,6 +85,15 @@ class RedisNameStore:
     def claim(self, claim: Claim) -> Awaitable[Outcome]:
         """See `NameStore`."""
         return self._link.in_time(self._enter_and_claim(claim))
+
+    def adopt(self, key: str) -> Awaitable[str]:
+        """Say that the names are those of the registry with this key, if nobody has said so yet; whose they are."""
+        return self._link.in_time(self._adopt(key))
+
+    async def _adopt(self, key: str) -> str:
+        await self._link.call("SET", _OWNER, key, "NX")
+        owner: bytes | None = await self._link.call("GET", _OWNER)
+        return owner.decode("ascii", "replace") if owner else key
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""

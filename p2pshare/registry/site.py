@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -23,12 +24,20 @@ class RegistrySite(HTTPFactory):
     protocol = RegistryChannel  # type: ignore[assignment]  # the default would also speak HTTP/2
     noisy = False
 
-    def __init__(self, routes: Routes, reactor: IReactorTime, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        reactor: IReactorTime,
+        limits: Limits | None = None,
+        *,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
         super().__init__(reactor=reactor)
         self.timeOut = None  # deadlines are ours
         self.routes = routes
         self.limits = limits or Limits()
         self.date_header = b""
+        self._wall = wall or reactor.seconds
         self._channels: set[RegistryChannel] = set()
         self._by_address: Counter[str] = Counter()
         self._long_replies = 0
@@ -83,6 +92,6 @@ class RegistrySite(HTTPFactory):
 
     def _check(self) -> None:
         now = self.reactor.seconds()
-        self.date_header = b"Date: %b\r\n" % datetimeToString(now)
+        self.date_header = b"Date: %b\r\n" % datetimeToString(self._wall())
         for channel in list(self._channels):
             channel.check(now)

@@ -76,12 +76,14 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     """
     from twisted.logger import Logger
 
+    from p2pshare.net.clocks import make_monotonic
     from p2pshare.ui.running import Stopped, run_to_end
 
     debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)
     _begin_logging(debug)
     from twisted.internet import reactor
 
+    make_monotonic(reactor)
     try:
         verb, grace = _verb(arguments, _invocation(arguments, output, reactor))
         return run_to_end(cast(Any, reactor), verb, grace)

@@ -1,0 +1,84 @@
+"""The clock that a process's timers follow."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.base import ReactorBase
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.net.clocks import make_monotonic
+
+YEAR = 365 * 24 * 3600.0  # seconds
+
+
+class Reactor(ReactorBase):
+    """Timers, and nothing else."""
+
+    def __init__(self) -> None:
+        self._timers: Any
+        super().__init__()
+
+    def installWaker(self) -> None:  # noqa: N802 - the base class calls it
+        """There are no threads to be woken by."""
+
+
+class MonotonicTests(SynchronousTestCase):
+    """Threat 38: whoever sets the machine's clock neither hurries nor stops a timer."""
+
+    def setUp(self) -> None:
+        self.monotonic = 1000.0
+        self.wall = time.time()
+        self.fired: list[str] = []
+        self.reactor: Any = Reactor()
+        self.reactor.seconds = lambda: self.wall
+        patched = patch("p2pshare.net.clocks.time.monotonic", lambda: self.monotonic)
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    def pass_time(self, seconds: float) -> None:
+        self.monotonic += seconds
+        self.wall += seconds
+        self.reactor.runUntilCurrent()
+
+    def test_wall_clock_jumps(self) -> None:
+        """A timer fires when its time has passed, whether the clock on the wall is set by a year, or back by one."""
+        make_monotonic(self.reactor)
+        for jump in (YEAR, -YEAR):
+            self.fired.clear()
+            self.reactor.callLater(10, self.fired.append, "timer")
+            self.wall += jump
+            self.pass_time(9)
+            self.assertEqual(self.fired, [])
+            self.assertAlmostEqual(self.reactor.timeout(), 1)
+            self.pass_time(2)
+            self.assertEqual(self.fired, ["timer"])
+
+    def test_timers_under_way(self) -> None:
+        """Timers that are running already keep what is left of them, in their order, and can be put off."""
+        self.reactor.callLater(10, self.fired.append, "second")
+        self.reactor.callLater(5, self.fired.append, "first")
+        third = self.reactor.callLater(5, self.fired.append, "third")
+        self.wall += 8
+        make_monotonic(self.reactor)
+        third.reset(20)
+        self.pass_time(0)
+        self.assertEqual(self.fired, ["first"])
+        self.pass_time(1)
+        self.assertEqual(self.fired, ["first"])
+        self.pass_time(1.5)
+        self.assertEqual(self.fired, ["first", "second"])
+        self.pass_time(20)
+        self.assertEqual(self.fired, ["first", "second", "third"])
+
+    def test_twice(self) -> None:
+        """To ask for it again changes nothing."""
+        make_monotonic(self.reactor)
+        self.reactor.callLater(10, self.fired.append, "timer")
+        make_monotonic(self.reactor)
+        self.pass_time(9)
+        self.assertEqual(self.fired, [])
+        self.pass_time(1.5)
+        self.assertEqual(self.fired, ["timer"])
