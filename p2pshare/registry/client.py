@@ -2,263 +2,317 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, TypeVar, cast
-from urllib.parse import quote
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+from urllib.parse import quote, urlencode
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.error import (
-    ConnectError,
-    ConnectionClosed,
-    DNSLookupError,
-)
-from twisted.internet.interfaces import (
-    IConsumer,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    RequestGenerationFailed,
-    RequestTransmissionFailed,
-    ResponseDone,
-    ResponseFailed,
-)
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
 
 from p2pshare.errors import (
+    ClockWrong,
+    InvitationNeeded,
+    InvitationRefused,
     NameTaken,
     NoSuchPeer,
+    NotOwner,
+    P2pshareError,
+    RegistryBusy,
+    RegistryRecovering,
+    RegistryRefused,
     RegistryUnavailable,
     RegistryUnreachable,
     RemoteProtocolError,
+    StaleRecord,
 )
-from p2pshare.net.reasons import connect_reason
-from p2pshare.wire.registration import (
-    PeerAddress,
-    Registration,
-    parse_address,
-    parse_names,
-    registry_url,
+from p2pshare.registry.event_client import EventFollower
+from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
+from p2pshare.wire.peers import (
+    PAGE_MAX,
+    PROBLEM_PREFIX,
+    ClaimBody,
+    Granted,
+    NameKind,
+    PeerPage,
+    PeerSummary,
+    PeerView,
+    Problem,
+    RegistryInfo,
+    ReleaseBody,
 )
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
+from p2pshare.wire.statements import Record
+from p2pshare.wire.strict_json import parse_object, text
 
-TIMEOUT = 5.0  # seconds for a whole request; of the list of all names, for its beginning
+__all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
+
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
-REPLY_MAX = 16 * 1024  # bytes of a reply's body
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
-IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
+PAGE_BYTES_MAX = 256 * 1024  # bytes of a page of peers, or of one peer with its rotations
+RETRY_AFTER_DEFAULT = 5  # seconds, if a registry that wants us to wait does not say how long
+RECOVERING_DEFAULT = 90  # seconds, likewise
 
 T = TypeVar("T")
 
-_BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
-_BREAK = "it broke off in the middle of its answer"
 _NO_REGISTRY = "it does not answer like a registry"
-
-
-def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
-    """An agent that keeps its connections; close the pool's at the end."""
-    pool = _QuietPool(reactor)
-    pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
-    return Agent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+_REFUSALS = {
+    "wrong-audience": "it does not go by this URL, so use the one that its operator names",
+    "wrong-signature": "a signature is wrong",
+}
 
 
 class RegistryClient:
     """Asks one registry.
 
-    Every method fails with `RegistryUnavailable` if the registry says that it cannot work now, and with
-    `RegistryUnreachable` if it does not answer in time, or answers what no registry would.
+    Every method fails with `RegistryUnavailable` if the registry says that it cannot work now, with `RegistryBusy` if
+    it was asked too often, and with `RegistryUnreachable` if it does not answer in time, or answers what no registry
+    would. The first two may have a field `retry_after`, in seconds.
     """
 
     def __init__(
-        self, agent: IAgent, url: str, clock: IReactorTime, *, timeout: float = TIMEOUT
+        self,
+        agent: IAgent,
+        url: str,
+        clock: IReactorTime,
+        *,
+        timeout: float = TIMEOUT,
+        wall: Callable[[], float] | None = None,
     ) -> None:
-        self._agent = agent
-        self.url = registry_url(url)
-        self._clock = clock
-        self._timeout = timeout
+        """Ask the registry at `url`.
 
-    async def register(self, registration: Registration) -> None:
-        """Claim a name, renew the claim or, with a lease of 0, give it up.
+        Args:
+            agent: sends the requests.
+            url: of the registry.
+            clock: measures how long they take.
+            timeout: seconds for each.
+            wall: the Unix time in s, by which records expire; None believes them without an end.
+        """
+        self._http = HttpClient(agent, url, clock, timeout=timeout)
+        self._wall = wall
+        self.url = self._http.url
+
+    async def info(self) -> RegistryInfo | None:
+        """What the registry says of itself; None for an original one, which knows nothing of owners."""
+        reply = await self._http.ask(b"GET", "v1/")
+        if reply.status in (400, 404, 405, 501):
+            return None
+        self._expect(reply, 200)
+        return self._read(RegistryInfo.parse, reply)
+
+    async def claim(self, name: str, body: ClaimBody) -> Granted:
+        """Claim a name, or renew the claim, and begin a session.
 
         Raises:
-            NameTaken: somebody else has it.
+            NameTaken: it is another key's, or a live classic one.
+            StaleRecord: `seq` was not greater than that of a record before; the error has that.
+            ClockWrong: `iat` is too far from the registry's `time`, which the error has.
+            InvitationNeeded: the registry takes no new names without one.
+            InvitationRefused: it was used before, or is out of date.
+            RegistryRecovering: the name can only be claimed with a receipt for `retry_after` seconds.
+            RegistryRefused: for any other reason.
         """
-        status, _ = await self._ask(b"POST", "name", registration.to_json())
-        if status == 400:
-            raise NameTaken(name=registration.name, registry=self.url)
-        self._expect_ok(status)
+        reply = await self._http.ask(b"PUT", _peer(name), body.to_json())
+        self._expect(reply, 200, 201, name=name)
+        return self._read(Granted.parse, reply)
 
-    async def look_up(self, name: str) -> PeerAddress:
-        """Where the peer of a name is.
+    async def release(self, name: str, body: ReleaseBody) -> None:
+        """Give a name up.
+
+        Raises:
+            NotOwner: it is another key's.
+            NoSuchPeer: it is nobody's.
+            StaleRecord: as for `claim`.
+            ClockWrong: as for `claim`.
+            RegistryRefused: for any other reason.
+        """
+        reply = await self._http.ask(b"DELETE", _peer(name), body.to_json())
+        self._expect(reply, 200, 204, name=name)
+
+    async def beat(self, heartbeat: Heartbeat, mac_key: bytes) -> bool:
+        """Give a sign of life, or the last one; False if the session is over, so that the name is to be claimed again.
+
+        Raises:
+            RegistryRefused: for another reason.
+        """
+        path = f"{_peer(heartbeat.name)}/presence"
+        reply = await self._http.ask(b"POST", path, heartbeat.to_json(mac_key))
+        if reply.status == 401:
+            return False
+        self._expect(reply, 200, 204, name=heartbeat.name)
+        return True
+
+    async def look_up_peer(self, name: str) -> PeerView:
+        """All that the registry says of a peer; its record is verified, the chain of its rotations is not.
 
         Raises:
             NoSuchPeer: nobody has this name.
         """
-        status, body = await self._ask(b"GET", f"user/{quote(name, safe='')}")
-        if status == 400:
+        reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
+        self._expect(reply, 200, name=name)
+        view = self._read(PeerView.parse, reply)
+        fault = self._fault(name, view)
+        if fault:
+            raise self._http.unreachable(f"what it says of {name} is not to be believed: {fault}")
+        return view
+
+    async def look_up_key(self, key: str) -> str | None:
+        """The name that a key owns, if any."""
+        reply = await self._http.ask(b"GET", f"v1/keys/{quote(key, safe='')}")
+        if reply.status == 404:
+            return None
+        self._expect(reply, 200)
+        return self._read(lambda body: text(parse_object(body), "name", 32), reply)
+
+    async def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]:
+        """All peers in the order of their names, page by page.
+
+        Args:
+            prefix: with which the names begin.
+            online: only those that are there, or may be.
+        """
+        after = ""
+        while True:
+            query = {"prefix": prefix, "after": after, "limit": str(PAGE_MAX)}
+            if online:
+                query["online"] = "true"
+            path = f"v1/peers?{urlencode({k: v for k, v in query.items() if v})}"
+            reply = await self._http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
+            self._expect(reply, 200)
+            page = self._read(PeerPage.parse, reply)
+            for each in page.peers:
+                yield each
+            if page.next is None:
+                return
+            if page.next <= after:
+                raise self._http.unreachable(_NO_REGISTRY)  # or there would be no end
+            after = page.next
+
+    async def watch(
+        self,
+        names: Sequence[str],
+        on_event: Callable[[PeerSummary], object],
+        on_reset: Callable[[], object] = lambda: None,
+        *,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Follow the changes of presence until cancelled; a connection that breaks is made again, with growing pauses.
+
+        Args:
+            names: of the peers; none for all.
+            on_event: hears of each change.
+            on_reset: hears that all is to be looked up afresh: when the stream first begins, and whenever
+                changes may have been missed. Look up after it, not before, and nothing is missed.
+            rng: draws the jitter of the pauses.
+
+        Raises:
+            P2pshareError: the registry refuses for good: it is an original one, or the names are none.
+        """
+        query = f"?{urlencode({'names': ','.join(names)}, safe=',')}" if names else ""
+        path = f"v1/events{query}"
+        follower = EventFollower(self._http, path, rng or random.Random(), on_event, on_reset)
+        await follower.run(lambda reply: self._refusal(reply, None))
+
+    async def register(self, registration: Registration) -> None:
+        """Claim a name in the classic way, renew the claim or, with a lease of 0, give it up.
+
+        Raises:
+            NameTaken: somebody else has it.
+        """
+        reply = await self._http.ask(b"POST", "name", registration.to_json())
+        if reply.status == 400:
+            raise NameTaken(name=registration.name, registry=self.url)
+        self._expect(reply, 200)
+
+    async def look_up(self, name: str) -> PeerAddress:
+        """Where the peer of a name is, in the classic way.
+
+        Raises:
+            NoSuchPeer: nobody has this name.
+        """
+        reply = await self._http.ask(b"GET", f"user/{quote(name, safe='')}")
+        if reply.status == 400:
             raise NoSuchPeer(name=name)
-        self._expect_ok(status)
-        try:
-            return parse_address(body)
-        except RemoteProtocolError as error:
-            raise self._unreachable(_NO_REGISTRY) from error
+        self._expect(reply, 200)
+        return self._read(parse_address, reply)
 
     async def list_names(self) -> list[str]:
-        """Every registered name."""
-        status, body = await self._ask(
-            b"GET", "list", limit=LIST_MAX, timeout=max(LIST_TIMEOUT, self._timeout)
-        )
-        self._expect_ok(status)
+        """Every name that the classic list has."""
+        timeout = max(LIST_TIMEOUT, self._http.timeout)
+        reply = await self._http.ask(b"GET", "list", limit=LIST_MAX, timeout=timeout)
+        self._expect(reply, 200)
+        return self._read(parse_names, reply)
+
+    def _fault(self, name: str, view: PeerView) -> str | None:
+        """Why a view is not to be believed."""
+        if view.summary.name != name:
+            return "it is of another name"
+        if view.summary.kind is NameKind.CLASSIC:
+            return None
+        if view.key is None or view.record is None:
+            return "there is no record"
         try:
-            return parse_names(body)
+            record = Record.read(view.record, signer=view.key)
         except RemoteProtocolError as error:
-            raise self._unreachable(_NO_REGISTRY) from error
+            return str(error.fields["reason"])
+        if (record.name, record.key) != (name, view.key):
+            return "the record is of another name or key"
+        if record.addresses != view.addresses:
+            return "the addresses are not those of the record"
+        if self._wall is not None and record.exp <= self._wall():
+            return "the record is out of date"
+        return None
 
-    async def _ask(
-        self,
-        method: bytes,
-        path: str,
-        body: bytes | None = None,
-        *,
-        limit: int = REPLY_MAX,
-        timeout: float | None = None,
-    ) -> tuple[int, bytes]:
-        exchange = _cancellable(Deferred.fromCoroutine(self._exchange(method, path, body, limit)))
+    def _read(self, parse: Callable[[bytes], T], reply: Reply) -> T:
         try:
-            return await exchange.addTimeout(timeout or self._timeout, self._clock)
-        except TimeoutError as error:
-            raise self._unreachable("it did not answer in time") from error
-        except (ConnectError, DNSLookupError) as error:
-            raise self._unreachable(connect_reason(error)) from error
-        except (ConnectionClosed, PotentialDataLoss) as error:
-            raise self._unreachable(_BREAK) from error
-        except _BROKEN_OFF as error:
-            broke_off = any(reason.check(ConnectionClosed) for reason in error.reasons)
-            raise self._unreachable(_BREAK if broke_off else "it does not speak HTTP") from error
+            return parse(reply.body)
+        except RemoteProtocolError as error:
+            raise self._http.unreachable(_NO_REGISTRY) from error
 
-    async def _exchange(
-        self, method: bytes, path: str, body: bytes | None, limit: int
-    ) -> tuple[int, bytes]:
-        beginning = self._agent.request(
-            method,
-            f"{self.url}/{path}".encode(),
-            Headers({b"User-Agent": [b"p2pshare"]}),
-            None if body is None else _Sent(body),
-        )
-        response = await _cancellable(beginning).addTimeout(self._timeout, self._clock)
-        collected = _Body(limit)
-        response.deliverBody(collected)
-        whole = await collected.done
-        if whole is None:
-            raise self._unreachable("its answer is far too long")
-        return response.code, whole
+    def _expect(self, reply: Reply, *statuses: int, name: str | None = None) -> None:
+        if reply.status not in statuses:
+            raise self._refusal(reply, name)
 
-    def _expect_ok(self, status: int) -> None:
-        if status == 503:
-            raise RegistryUnavailable(registry=self.url, status=status)
-        if status != 200:
-            raise self._unreachable(f"it answered HTTP {status}, as no registry would")
+    def _refusal(self, reply: Reply, name: str | None) -> P2pshareError:
+        """The error that an answer other than the wanted one is."""
+        problem = Problem.parse(reply.status, reply.body)
+        match problem.word:
+            case "recovering":
+                wait = reply.retry_after or RECOVERING_DEFAULT
+                return RegistryRecovering(registry=self.url, status=503, retry_after=wait)
+            case "taken":
+                return NameTaken(name=name, registry=self.url)
+            case "stale":
+                return StaleRecord(registry=self.url, name=name, seq=problem.number("seq") or 0)
+            case "wrong-time":
+                return ClockWrong(registry=self.url, time=problem.number("time") or 0)
+            case "invitation-needed":
+                return InvitationNeeded(registry=self.url)
+            case "invitation-refused":
+                return InvitationRefused(registry=self.url)
+            case "not-owner":
+                return NotOwner(registry=self.url, name=name)
+            case "not-found" if name is not None:
+                return NoSuchPeer(name=name)
+        return self._other_refusal(reply, problem)
 
-    def _unreachable(self, reason: str) -> RegistryUnreachable:
-        return RegistryUnreachable(registry=self.url, reason=reason)
+    def _other_refusal(self, reply: Reply, problem: Problem) -> P2pshareError:
+        if reply.status == 429:
+            wait = reply.retry_after or RETRY_AFTER_DEFAULT
+            return RegistryBusy(registry=self.url, retry_after=wait)
+        if reply.status == 503:
+            return RegistryUnavailable(
+                registry=self.url, status=reply.status, retry_after=reply.retry_after
+            )
+        if problem.type.startswith(PROBLEM_PREFIX) and reply.status < 500:
+            reason = _REFUSALS.get(problem.word) or repr(problem.detail or problem.title)
+            return RegistryRefused(registry=self.url, reason=reason)
+        return self._unexpected(reply.status)
 
-
-class _QuietPool(HTTPConnectionPool):
-    """Connections whose beginning and end are not worth a line in the log each."""
-
-    def getConnection(  # noqa: N802 - the agent calls it
-        self, key: Hashable, endpoint: IStreamClientEndpoint
-    ) -> Deferred[Any]:
-        """A connection of the pool, or a new one."""
-        return super().getConnection(key, _QuietEndpoint(endpoint))
-
-
-@implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        """Connect a factory that says nothing of itself."""
-        cast(Factory, protocolFactory).noisy = False
-        return self._endpoint.connect(protocolFactory)
+    def _unexpected(self, status: int) -> RegistryUnreachable:
+        return self._http.unreachable(f"it answered HTTP {status}, as no registry would")
 
 
-def _cancellable(exchange: Deferred[T]) -> Deferred[T]:
-    """What `exchange` gives, but a `CancelledError` at once if it is cancelled.
-
-    Twisted makes a failed look-up or a broken connection of it, as if the registry were to blame.
-    """
-
-    def cancel(own: Deferred[T]) -> None:
-        own.errback(CancelledError())
-        exchange.cancel()
-
-    own: Deferred[T] = Deferred(cancel)
-    exchange.addBoth(lambda result: None if own.called else own.callback(result))
-    return own
-
-
-@implementer(IBodyProducer)
-class _Sent:
-    """A body so short that it goes out at once. (Twisted's own producers want the global reactor.)"""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Send it."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """There is nothing to pause."""
-
-    def resumeProducing(self) -> None:
-        """Nor to resume."""
-
-    def stopProducing(self) -> None:
-        """Nor to stop."""
-
-
-class _Body(Protocol):
-    """Collects a body up to a limit; `done` gives None if there was more."""
-
-    transport: Any
-
-    def __init__(self, limit: int) -> None:
-        self.done: Deferred[bytes | None] = Deferred(self._give_up)
-        self._limit = limit
-        self._parts: list[bytes] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take a part."""
-        self._limit -= len(data)
-        if self._limit >= 0:
-            self._parts.append(data)
-        elif not self.done.called:
-            self._give_up()
-            self.done.callback(None)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The body is all there, or will never be."""
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(b"".join(self._parts))
-        else:
-            self.done.errback(reason)
-
-    def _give_up(self, _done: object = None) -> None:
-        abort = getattr(self.transport, "abortConnection", None)
-        if abort is not None:
-            abort()
+def _peer(name: str) -> str:
+    return f"v1/peers/{quote(name, safe='')}"

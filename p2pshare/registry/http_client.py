@@ -1,0 +1,324 @@
+"""HTTP requests to a registry, bounded in size and time, with every failure told in a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from p2pshare.errors import RegistryUnreachable
+from p2pshare.net.reasons import connect_reason
+from p2pshare.wire.registration import registry_url
+
+TIMEOUT = (
+    5.0  # seconds for a whole request, unless told otherwise, and for the beginning of any answer
+)
+REPLY_MAX = 16 * 1024  # bytes of a reply's body, unless told otherwise
+IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
+RETRY_AFTER_MAX = 3600  # seconds that a registry can tell us to wait
+
+T = TypeVar("T")
+
+_BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
+_BREAK = "it broke off in the middle of its answer"
+
+
+def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
+    """An agent that keeps its connections; close the pool's at the end."""
+    pool = _QuietPool(reactor)
+    pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
+    return Agent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+    """Seconds after which to come again, if it said so."""
+
+
+class HttpClient:
+    """Asks one server.
+
+    Every method fails with `RegistryUnreachable` if there is no answer in time, or not a whole one.
+    """
+
+    def __init__(
+        self, agent: IAgent, url: str, clock: IReactorTime, *, timeout: float = TIMEOUT
+    ) -> None:
+        self._agent = agent
+        self.url = registry_url(url)
+        self.clock = clock
+        self.timeout = timeout
+
+    async def ask(
+        self,
+        method: bytes,
+        path: str,
+        body: bytes | None = None,
+        *,
+        limit: int = REPLY_MAX,
+        timeout: float | None = None,
+    ) -> Reply:
+        """Send a request, and wait for the whole answer.
+
+        Args:
+            method: of HTTP.
+            path: what follows the URL and a slash, encoded.
+            body: JSON.
+            limit: bytes of the answer's body.
+            timeout: seconds for everything.
+        """
+
+        async def exchange() -> Reply:
+            response = await self._request(method, path, body, {})
+            collected = _Collected(limit)
+            response.deliverBody(collected)
+            whole = await collected.done
+            if whole is None:
+                raise self.unreachable("its answer is far too long")
+            return Reply(response.code, whole, _retry_after(response.headers))
+
+        return await self._translated(exchange(), timeout or self.timeout)
+
+    async def stream(
+        self,
+        path: str,
+        on_begun: Callable[[Reply], bool],
+        on_data: Callable[[bytes], object],
+        idle: float,
+        headers: dict[str, str],
+    ) -> None:
+        """Ask for an answer without an end; returns when the server ends it.
+
+        Args:
+            path: as for `ask`.
+            on_begun: hears the status, without a body; False lets the body pass by unread.
+            on_data: hears each part of the body; what it raises ends the stream, and is raised.
+            idle: seconds without any data after which the server counts as gone.
+            headers: to send.
+        """
+
+        async def exchange() -> None:
+            response = await self._request(b"GET", path, None, headers)
+            wanted = on_begun(Reply(response.code, b"", _retry_after(response.headers)))
+            streamed = _Streamed(on_data if wanted else lambda _: None, self.clock, idle, wanted)
+            response.deliverBody(streamed)
+            await streamed.done
+
+        await self._translated(exchange(), None)
+
+    def unreachable(self, reason: str) -> RegistryUnreachable:
+        """The error that says why there is no answer."""
+        return RegistryUnreachable(registry=self.url, reason=reason)
+
+    async def _request(
+        self, method: bytes, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> IResponse:
+        sent = Headers({"User-Agent": ["p2pshare"], **{k: [v] for k, v in headers.items()}})
+        if body is not None:
+            sent.addRawHeader("Content-Type", "application/json")
+        beginning = self._agent.request(
+            method, f"{self.url}/{path}".encode(), sent, None if body is None else _Sent(body)
+        )
+        return await _cancellable(beginning).addTimeout(self.timeout, self.clock)
+
+    async def _translated(
+        self, exchange: Coroutine[Deferred[Any], Any, T], timeout: float | None
+    ) -> T:
+        going: Deferred[T] = _cancellable(Deferred.fromCoroutine(exchange))
+        try:
+            return await (going if timeout is None else going.addTimeout(timeout, self.clock))
+        except TimeoutError as error:
+            raise self.unreachable("it did not answer in time") from error
+        except (ConnectError, DNSLookupError) as error:
+            raise self.unreachable(connect_reason(error)) from error
+        except (ConnectionClosed, PotentialDataLoss) as error:
+            raise self.unreachable(_BREAK) from error
+        except _BROKEN_OFF as error:
+            broke_off = any(reason.check(ConnectionClosed) for reason in error.reasons)
+            raise self.unreachable(_BREAK if broke_off else "it does not speak HTTP") from error
+
+
+def _retry_after(headers: Headers) -> int | None:
+    """The seconds of `Retry-After`; a date is not read."""
+    values = headers.getRawHeaders(b"Retry-After") or [b""]
+    if not re.fullmatch(rb"[0-9]{1,9}", values[0]):
+        return None
+    return min(int(values[0]), RETRY_AFTER_MAX)
+
+
+class _QuietPool(HTTPConnectionPool):
+    """Connections whose beginning and end are not worth a line in the log each."""
+
+    def getConnection(  # noqa: N802 - the agent calls it
+        self, key: Hashable, endpoint: IStreamClientEndpoint
+    ) -> Deferred[Any]:
+        """A connection of the pool, or a new one."""
+        return super().getConnection(key, _QuietEndpoint(endpoint))
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """Connect a factory that says nothing of itself."""
+        cast(Factory, protocolFactory).noisy = False
+        return self._endpoint.connect(protocolFactory)
+
+
+def _cancellable(exchange: Deferred[T]) -> Deferred[T]:
+    """What `exchange` gives, but a `CancelledError` at once if it is cancelled.
+
+    Twisted makes a failed look-up or a broken connection of it, as if the registry were to blame.
+    """
+
+    def cancel(own: Deferred[T]) -> None:
+        own.errback(CancelledError())
+        exchange.cancel()
+
+    own: Deferred[T] = Deferred(cancel)
+    exchange.addBoth(lambda result: None if own.called else own.callback(result))
+    return own
+
+
+@implementer(IBodyProducer)
+class _Sent:
+    """A body so short that it goes out at once. (Twisted's own producers want the global reactor.)"""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Send it."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """There is nothing to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nor to resume."""
+
+    def stopProducing(self) -> None:
+        """Nor to stop."""
+
+
+class _Collected(Protocol):
+    """Collects a body up to a limit; `done` gives None if there was more."""
+
+    transport: Any
+
+    def __init__(self, limit: int) -> None:
+        self.done: Deferred[bytes | None] = Deferred(self._give_up)
+        self._limit = limit
+        self._parts: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a part."""
+        self._limit -= len(data)
+        if self._limit >= 0:
+            self._parts.append(data)
+        elif not self.done.called:
+            self._give_up()
+            self.done.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The body is all there, or will never be."""
+        if self.done.called:
+            return
+        if reason.check(ResponseDone):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(reason)
+
+    def _give_up(self, _done: object = None) -> None:
+        _abort(self.transport)
+
+
+class _Streamed(Protocol):
+    """Hands a body on as it comes; `done` fires at its end, however it ends."""
+
+    transport: Any
+
+    def __init__(
+        self, on_data: Callable[[bytes], object], clock: IReactorTime, idle: float, wanted: bool
+    ) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self._stop())
+        self._on_data = on_data
+        self._idle = idle
+        self._wanted = wanted
+        self._silence = clock.callLater(idle, self._end)
+
+    def connectionMade(self) -> None:
+        """The body begins; one that nobody wants need not come."""
+        if not self._wanted:
+            self._end()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand a part on."""
+        if self.done.called:
+            return
+        self._silence.reset(self._idle)
+        try:
+            self._on_data(data)
+        except Exception:
+            self._end(Failure())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There is no more."""
+        self._end()
+
+    def _end(self, failure: Failure | None = None) -> None:
+        if not self.done.called:
+            self._stop()
+            if failure is None:
+                self.done.callback(None)
+            else:
+                self.done.errback(failure)
+
+    def _stop(self) -> None:
+        if self._silence.active():
+            self._silence.cancel()
+        _abort(self.transport)
+
+
+def _abort(transport: Any) -> None:
+    abort = getattr(transport, "abortConnection", None)
+    if abort is not None:
+        abort()
