@@ -1,0 +1,208 @@
+"""The log of a service: one line an event, safe to be read, as text for people or as JSON for programs.
+
+Text from outside can neither begin a line of its own nor command a terminal, and secrets do not get in: a field whose
+name says that it is one is hidden, and so is the password in a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self, TextIO
+
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    InvalidLogLevelError,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    formatTime,
+    globalLogPublisher,
+)
+from twisted.python.logfile import LogFile
+
+from p2pshare.errors import WrongUsage
+from p2pshare.wire.display import display
+
+TEXT, JSON = FORMATS = ("text", "json")
+MESSAGE_MAX = 4096  # characters of a message, or of a field
+TRACEBACK_MAX = 16384  # characters
+FIELDS_MAX = 32
+HIDDEN = "[hidden]"
+
+_SECRET = re.compile(
+    r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation"
+)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.IGNORECASE)
+_OWN_KEYS = frozenset({"time", "level", "namespace", "message", "traceback"})
+_LEGACY_KEYS = frozenset({"isError", "system", "format", "failure", "why"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is written of an event."""
+
+    time: float
+    """Unix time, in seconds."""
+    level: str
+    namespace: str
+    message: str
+    fields: Mapping[str, str | int | float | bool | None]
+    traceback: str = ""
+    system: str = ""
+    """What an old part of Twisted says instead of a namespace."""
+
+    @classmethod
+    def of(cls, event: LogEvent) -> Self:
+        """Read an event, and leave out what must not be written."""
+        shown = {key: HIDDEN if _SECRET.search(key) else event[key] for key in event}
+        failure = event.get("log_failure")
+        traceback = failure.getTraceback() if failure else str(event.get("traceback", ""))
+        level = event.get("log_level", LogLevel.info)
+        fields = [key for key in shown if _is_field(key)][:FIELDS_MAX]
+        return cls(
+            time=event.get("log_time", 0.0),
+            level=level.name if level else "info",
+            namespace=str(event.get("log_namespace", "")),
+            message=_clean(formatEvent(shown), MESSAGE_MAX),
+            fields={display(key): _plain(shown[key]) for key in fields},
+            traceback="\n".join(
+                _clean(line, TRACEBACK_MAX) for line in traceback[-TRACEBACK_MAX:].splitlines()
+            ),
+            system=str(event.get("log_system") or ""),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` writes.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("no object")
+        try:
+            return cls(
+                datetime.fromisoformat(values.pop("time")).timestamp(),
+                str(LogLevel.levelWithName(values.pop("level")).name),
+                str(values.pop("namespace")),
+                str(values.pop("message")),
+                traceback=str(values.pop("traceback", "")),
+                fields={key: _plain(value) for key, value in values.items()},
+            )
+        except (KeyError, TypeError, InvalidLogLevelError) as error:
+            raise ValueError("no line of a log") from error
+
+    def to_json(self) -> str:
+        """One JSON object, without a line's end."""
+        time = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
+        head = {"time": time.replace("+00:00", "Z"), "level": self.level}
+        names = {"namespace": self.namespace, "message": self.message}
+        traceback = {"traceback": self.traceback} if self.traceback else {}
+        return json.dumps({**head, **names, **traceback, **self.fields})
+
+    def to_text(self) -> str:
+        """As Twisted writes it, without the last line's end; the lines of a traceback are indented."""
+        system = self.system or f"{self.namespace or '-'}#{self.level}"
+        lines = [f"{formatTime(self.time)} [{display(system)}] {self.message}"]
+        return "\n    ".join(lines + self.traceback.splitlines())
+
+    def emit(self, **fields: str | int) -> None:
+        """Pass on, to this process's log, what another one has written; `fields` say which one."""
+        globalLogPublisher(
+            {
+                "log_time": self.time,
+                "log_level": LogLevel.levelWithName(self.level),
+                "log_namespace": self.namespace,
+                "log_format": "{log_message}",
+                "log_message": self.message,
+                **({"traceback": self.traceback} if self.traceback else {}),
+                **self.fields,
+                **fields,
+            }
+        )
+
+
+def _is_field(key: str) -> bool:
+    return not key.startswith("log_") and key not in _OWN_KEYS and key not in _LEGACY_KEYS
+
+
+def _clean(text: str, size_max: int) -> str:
+    shown = display(_URL_PASSWORD.sub(rf"\1{HIDDEN}@", text))
+    return shown if len(shown) <= size_max else f"{shown[:size_max]}…"
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)
+    return _clean(str(value), MESSAGE_MAX)
+
+
+def log_observer(file: TextIO, form: str) -> ILogObserver:
+    """What writes events to a file, as `TEXT` or as `JSON`."""
+    if form == JSON:
+        return FileLogObserver(file, lambda event: f"{Line.of(event).to_json()}\n")
+    return FileLogObserver(file, _text_of)
+
+
+def _text_of(event: LogEvent) -> str | None:
+    line = Line.of(event)
+    return f"{line.to_text()}\n" if line.message or line.traceback else None
+
+
+class _Chosen:
+    """What the command line of this process's service says: twistd calls `service_observer` without an argument."""
+
+    options: Mapping[str, Any] = {}
+    form = TEXT
+
+
+def choose_log_format(twistd: MutableMapping[str, Any] | None, form: str) -> None:
+    """Have twistd write its log by `service_observer`, unless the user named another logger.
+
+    Args:
+        twistd: its options, before it has judged them; None where something else runs the service.
+        form: one of `FORMATS`.
+
+    Raises:
+        WrongUsage: the log goes where JSON cannot.
+    """
+    if form not in FORMATS:
+        raise WrongUsage(reason=f"--log-format must be {TEXT} or {JSON}.")
+    if twistd is None or twistd.get("logger", "") is not None or twistd.get("syslog"):
+        if form == JSON:
+            raise WrongUsage(
+                reason="--log-format json goes with twistd's standard output and --logfile only,"
+                " not with --syslog, --logger or another program: leave one of them out."
+            )
+        return
+    _Chosen.options, _Chosen.form = twistd, form
+    twistd["logger"] = f"{__name__}.{service_observer.__name__}"
+
+
+def service_observer() -> ILogObserver:
+    """The observer for twistd's `--logger`; it writes where twistd's own would."""
+    name, in_foreground = _Chosen.options.get("logfile"), bool(_Chosen.options.get("nodaemon"))
+    if name == "-" and not in_foreground:
+        raise SystemExit("A daemon cannot write its log to standard output: name a --logfile.")
+    if name == "-" or (in_foreground and not name):
+        return log_observer(sys.stdout, _Chosen.form)
+    file = LogFile.fromFullPath(name or "twistd.log")
+    if not signal.getsignal(signal.SIGUSR1):
+
+        def rotate(*_: object) -> None:
+            from twisted.internet import reactor
+
+            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+
+        signal.signal(signal.SIGUSR1, rotate)
+    return log_observer(file, _Chosen.form)

@@ -1,0 +1,247 @@
+"""The log of a service."""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import Logger, LogLevel, LogPublisher, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import WrongUsage
+from p2pshare.net import logs
+from p2pshare.net.logs import FORMATS, HIDDEN, JSON, TEXT, Line, choose_log_format, log_observer
+
+HOSTILE = (
+    "bob\n2026-01-01T00:00:00+0000 [x#critical] the registry is ready",
+    'bob", "level": "critical", "x": "',
+    "\x1b[2J\x1b[1A", "\x1b]52;c;ZXZpbA==\x07", "\x1b]8;;http://evil\x07here", "\x9b31m", "\r", "\x00", "\x08\x08",
+    "\u202e\u2066", "\u2028\u2029\x85", "\ud800", "\U000e0041", "{log_time}{0.__class__}", "%s%n", "\x7f",
+    "a" * 100_000,
+)  # fmt: skip
+
+
+def dangerous(text: str) -> list[str]:
+    """The characters that a terminal would obey, or hide."""
+    return [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+
+
+class Written:
+    """A log in memory, and what writes to it."""
+
+    def __init__(self, form: str) -> None:
+        self._file = io.StringIO()
+        self.publisher = LogPublisher(log_observer(self._file, form))
+        self.log = Logger("p2pshare.test", observer=self.publisher)
+
+    @property
+    def lines(self) -> list[str]:
+        return self._file.getvalue().split("\n")[:-1]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+class JsonTests(SynchronousTestCase):
+    """One object a line."""
+
+    def test_event(self) -> None:
+        """Time in UTC, level, namespace, message, and the fields under their names."""
+        written = Written(JSON)
+        written.publisher(
+            {
+                "log_time": 1750000000.25,
+                "log_level": LogLevel.warn,
+                "log_namespace": "p2pshare.registry",
+                "log_format": "{name} has {count} of {what}",
+                "name": "bob",
+                "count": 3,
+                "what": ["a"],
+                "ratio": 0.5,
+                "infinite": float("inf"),
+                "nothing": None,
+            }
+        )
+        (event,) = written.events
+        self.assertEqual(
+            event,
+            {
+                "time": "2025-06-15T15:06:40.250Z",
+                "level": "warn",
+                "namespace": "p2pshare.registry",
+                "message": "bob has 3 of ['a']",
+                "name": "bob",
+                "count": 3,
+                "what": "['a']",
+                "ratio": 0.5,
+                "infinite": "inf",
+                "nothing": None,
+            },
+        )
+
+    def test_failure(self) -> None:
+        """A traceback is a field of the same line."""
+        written = Written(JSON)
+        try:
+            raise RuntimeError("broken\nin two")
+        except RuntimeError:
+            written.log.failure("it failed", Failure())
+        (event,) = written.events
+        self.assertEqual(event["message"], "it failed")
+        self.assertEqual(event["level"], "critical")
+        self.assertIn("RuntimeError: broken", event["traceback"])
+
+    def test_fields_of_ours_are_safe(self) -> None:
+        """A field cannot pose as the level, the time or the message."""
+        written = Written(JSON)
+        posing = {"level": "critical", "time": "never", "message": "no", "namespace": "x"}
+        written.publisher(
+            {
+                "log_level": LogLevel.info,
+                "log_namespace": "p2pshare.test",
+                "log_format": "hello",
+                **posing,
+            }
+        )
+        (event,) = written.events
+        self.assertEqual(event["level"], "info")
+        self.assertEqual(event["message"], "hello")
+        self.assertEqual(event["namespace"], "p2pshare.test")
+
+
+class InjectionTests(SynchronousTestCase):
+    """Text from outside stays text."""
+
+    def written_of(self, text: str, form: str) -> Written:
+        """What is written of it as a field, in a message, raw in a format and in a failure."""
+        written = Written(form)
+        written.log.info("{text} came", text=text)
+        written.log.info("{text!r} came", text=text)
+        written.log.warn("came", **{"odd" + text[:9]: text})
+        return written
+
+    def check(self, text: str) -> None:
+        for form in FORMATS:
+            written = self.written_of(text, form)
+            self.assertEqual(len(written.lines), 3, form)
+            for line in written.lines:
+                self.assertEqual(dangerous(line), [], form)
+                self.assertLess(len(line), 6 * 3 * logs.MESSAGE_MAX)
+            if form == JSON:
+                for event in written.events:
+                    self.assertNotEqual(event["level"], "critical")
+                    for value in event.values():
+                        self.assertEqual(dangerous(str(value)), [])
+
+    def test_corpus(self) -> None:
+        """Threat 4: neither a new line, nor an escape sequence, nor a bidirectional mark gets into a log."""
+        for text in HOSTILE:
+            self.check(text)
+
+    @given(st.text(alphabet=st.characters(), max_size=40))
+    def test_any(self, text: str) -> None:
+        """Whatever it is."""
+        self.check(text)
+
+    def test_failure(self) -> None:
+        """The text of an exception cannot pose as a line of the log: every line of a traceback is indented."""
+        written = Written(TEXT)
+        try:
+            raise RuntimeError("x\n2026-01-01T00:00:00+0000 [x#info] forged\x1b[2J")
+        except RuntimeError:
+            written.log.failure("it failed", Failure())
+        self.assertIn("it failed", written.lines[0])
+        self.assertGreater(len(written.lines), 3)
+        for line in written.lines[1:]:
+            self.assertTrue(line.startswith("    "), line)
+            self.assertTrue(line.isprintable(), line)
+
+
+class SecretTests(SynchronousTestCase):
+    """Threat 24: what must stay secret is not written, whatever the format."""
+
+    def test_fields(self) -> None:
+        """Fields that are secrets by their name, and passwords in URLs, wherever they stand."""
+        for form in FORMATS:
+            written = Written(form)
+            for name in ("token", "password", "mac_key", "seed", "registry_secret", "invitation"):
+                written.log.info("here is {it}".replace("it", name), **{name: "hunter2"})
+            written.log.info("{url}", url="redis://user:hunter2@host/1")
+            written.log.info("{error!s}", error=RuntimeError("at rediss://:hunter2@h:1: no"))
+            try:
+                raise RuntimeError("redis+sentinel://u:hunter2@a,b/main")
+            except RuntimeError:
+                written.log.failure("failed", Failure())
+            said = "\n".join(written.lines)
+            self.assertNotIn("hunter2", said)
+            self.assertIn(f"here is {HIDDEN}", said)
+            self.assertIn("@host/1", said)
+
+
+class PassedOnTests(SynchronousTestCase):
+    """The lines of another process."""
+
+    def test_passed_on(self) -> None:
+        """They are written as this one's are, with time, level, fields and traceback, and say where they come from."""
+        there, here = Written(JSON), Written(JSON)
+        try:
+            raise RuntimeError("why")
+        except RuntimeError:
+            there.log.failure("{name} failed {braces}", Failure(), name="bob", braces="{x}")
+        globalLogPublisher.addObserver(here.publisher)
+        self.addCleanup(globalLogPublisher.removeObserver, here.publisher)
+        Line.from_json(there.lines[0]).emit(worker=2)
+        self.assertEqual(here.events, [{**there.events[0], "worker": 2}])
+
+    def test_no_line(self) -> None:
+        """Anything else is told apart."""
+        for text in ("", "x", "[]", "{}", '{"time": 1}', "1", '{"time": "x", "level": "info"}'):
+            with self.assertRaises(ValueError):
+                Line.from_json(text)
+        good = json.loads(Line(0.0, "info", "n", "m", {}).to_json())
+        for wrong in ({"level": "loud"}, {"time": "yesterday"}, {"level": 1}):
+            with self.assertRaises(ValueError):
+                Line.from_json(json.dumps({**good, **wrong}))
+
+
+class ChoiceTests(SynchronousTestCase):
+    """twistd's log."""
+
+    def test_chosen(self) -> None:
+        """Twistd is told by name which logger to use."""
+        twistd = {"logger": None, "syslog": False, "nodaemon": True, "logfile": None}
+        choose_log_format(twistd, JSON)
+        self.assertEqual(twistd["logger"], "p2pshare.net.logs.service_observer")
+        stdout = io.StringIO()
+        with patch("sys.stdout", stdout):
+            Logger("x", observer=logs.service_observer()).info("hello")
+        self.assertEqual(json.loads(stdout.getvalue())["message"], "hello")
+
+    def test_file(self) -> None:
+        """With `--logfile` it goes to that file; a daemon has one in any case."""
+        path = self.mktemp()
+        choose_log_format({"logger": None, "nodaemon": False, "logfile": path}, TEXT)
+        with patch("signal.getsignal", lambda _number: True):
+            observer: Any = logs.service_observer()
+        Logger("x", observer=observer).info("hello")
+        observer._outFile.close()
+        with open(path, encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"^\d{4}-\S+ \[x#info\] hello\n$")
+        choose_log_format({"logger": None, "nodaemon": False, "logfile": "-"}, TEXT)
+        self.assertRaises(SystemExit, logs.service_observer)
+
+    def test_elsewhere(self) -> None:
+        """A log that the user sends elsewhere stays as it is, and cannot be JSON."""
+        for twistd in ({"logger": "mine"}, {"logger": None, "syslog": True}, {}, None):
+            before = dict(twistd or {})
+            choose_log_format(twistd, TEXT)
+            self.assertEqual(twistd or {}, before)
+            self.assertRaises(WrongUsage, choose_log_format, twistd, JSON)
+        self.assertRaises(WrongUsage, choose_log_format, {"logger": None}, "xml")
