@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from p2pshare.errors import KnownPeersUnusable, RemoteProtocolError
 from p2pshare.names import is_name
+from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.strict_json import parse_object
@@ -29,8 +29,6 @@ FILE_MAX = 4 * 1024 * 1024  # bytes of it
 LOCK_TRIES = 100  # until another process that holds the lock counts as stuck
 LOCK_PAUSE = 0.05  # seconds between two of them
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Pins = dict[str, dict[str, PublicKey]]
@@ -58,7 +56,7 @@ class KnownPeers:
         """The key that is known of a name.
 
         Raises:
-            KnownPeersUnusable: the file is damaged, others may change it, or it cannot be read.
+            KnownPeersUnusable: the file is damaged, is not the user's alone, or cannot be read.
         """
         with self._complaining():
             return self._read().get(self._registry, {}).get(name)
@@ -105,18 +103,9 @@ class KnownPeers:
 
     def _read(self) -> Pins:
         try:
-            fd = os.open(self.path, _READING)
+            text = read_private(self.path, FILE_MAX + 1)
         except FileNotFoundError:
             return {}
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                raise self._unusable("it is not a plain file of yours")
-            if status.st_mode & 0o022:
-                raise self._unusable(
-                    "others may write it. Run `chmod 600` on it, if none of them did"
-                )
-            text = file.read(FILE_MAX + 1)
         try:
             if len(text) > FILE_MAX:
                 raise ValueError
@@ -134,23 +123,7 @@ class KnownPeers:
             default=str,
             sort_keys=True,
         )
-        unfinished = self.path.with_name(f".{FILE_NAME}.new")
-        unfinished.unlink(missing_ok=True)
-        try:
-            fd = os.open(unfinished, _NEW_FILE, 0o600)
-            with open(fd, "wb") as file:
-                file.write(f"{text}\n".encode())
-                file.flush()
-                os.fsync(fd)
-            unfinished.replace(self.path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_private(self.path, f"{text}\n".encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from p2pshare import __version__
 from p2pshare.errors import WrongUsage
+from p2pshare.ui import examples
 
 HELP_WIDTH = 79  # columns at most
+INVITATION_LIFE = 7 * 86400  # seconds
+INVITATION_LIFE_MAX = 366 * 86400  # seconds
+INVITATIONS_MAX = 1000  # at once
 
-_DESCRIPTION = """\
-Share files with named people, straight from one machine to another.
+_UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
 
-Without a verb it asks for your name, whom to get a file from, and which one;
-meanwhile it shares the my_file.txt and my_file.jpg of the current folder."""
-
-_EXAMPLES = """\
-examples:
-  p2pshare --name carol                        the dialog, as carol
-  p2pshare users                               who is there
-  p2pshare get alice:my_file.txt               alice's text, as alice.txt
-  p2pshare get alice:my_file.jpg ~/Pictures    alice's picture, into a folder
-  p2pshare demo                                all of it, on this machine
-
-Settings come from flags, then P2PSHARE_... variables, then config.toml. Exit
-codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 unreachable."""
-
-_GET_EXAMPLES = """\
-examples:
-  p2pshare get alice:my_file.txt               saved as alice.txt
-  p2pshare get alice:my_file.jpg holiday.png   saved as holiday.png
-  p2pshare get alice:my_file.txt bob:my_file.jpg Downloads
-
-PEER is a name that `p2pshare users` shows. A picture is saved with exactly the
-pixels that were sent: as PNG, or as .webp, .bmp, .tiff or .ppm if DEST says so."""
-
-DIALOG_ONLY = ("share", "listen", "address")
+DIALOG_ONLY = ("share", "listen", "address", "invitation")
 """Flags that a verb does not take."""
 
 
@@ -78,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="p2pshare",
         usage="p2pshare [options] [VERB ...]",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
+        description=examples.DESCRIPTION,
+        epilog=examples.EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"p2pshare {__version__}")
     _add_common(parser, default=None)
@@ -92,14 +73,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     dialog.add_argument("--listen", metavar="PORT", help="UDP port for requests (default: any)")
     dialog.add_argument("--address", metavar="IP", help="IPv4 address to be reached at")
+    dialog.add_argument(
+        "--invitation", metavar="FILE", help="the invitation of a registry that wants one"
+    )
     verbs = parser.add_subparsers(dest="verb", title="verbs", metavar="VERB", prog="p2pshare")
-    _add_verb(verbs, "users", "list who is there")
+    _add_users(verbs)
+    _add_get(verbs)
+    whoami = "show your name, your key, and what the registry says of them"
+    _add_verb(verbs, "whoami", whoami)
+    _add_key(verbs)
+    _add_release(verbs)
+    _add_invite(verbs)
+    _add_verb(verbs, "demo", "try all of it on this machine: a registry and two peers")
+    return parser
+
+
+def _add_users(verbs: Any) -> None:
+    users = _add_verb(
+        verbs,
+        "users",
+        "list who is there",
+        usage="p2pshare users [options]",
+        epilog=examples.USERS_EXAMPLES,
+    )
+    users.add_argument("--online", action="store_true", help="only those who are there now")
+    users.add_argument("--prefix", metavar="P", default="", help="only names that begin so")
+    users.add_argument("--watch", action="store_true", help="go on, and show each change")
+
+
+def _add_get(verbs: Any) -> None:
     get = _add_verb(
         verbs,
         "get",
         "get texts and pictures from others",
         usage="p2pshare get [options] PEER:FILE ... [DEST]",
-        epilog=_GET_EXAMPLES,
+        epilog=examples.GET_EXAMPLES,
     )
     get.add_argument(
         "words",
@@ -112,8 +120,100 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument(
         "--classic", action="store_true", help="speak the classic protocol, the only one so far"
     )
-    _add_verb(verbs, "demo", "try all of it on this machine: a registry and two peers")
-    return parser
+
+
+def _add_key(verbs: Any) -> None:
+    key = _add_verb(
+        verbs,
+        "key",
+        "export, import or rotate your key",
+        usage="p2pshare key VERB ...",
+        epilog=examples.KEY_EXAMPLES,
+    )
+    below = key.add_subparsers(
+        dest="key_verb", title="verbs", metavar="VERB", prog="p2pshare key", required=True
+    )
+    export = _add_verb(
+        below,
+        "export",
+        "write a copy of your key, which a passphrase opens",
+        usage="p2pshare key export [options] FILE",
+        epilog=examples.EXPORT_EXAMPLES,
+    )
+    export.add_argument("file", metavar="FILE", help="a new file; none is overwritten")
+    take = _add_verb(
+        below,
+        "import",
+        "make the key in a file yours",
+        usage="p2pshare key import [options] FILE",
+        epilog=examples.IMPORT_EXAMPLES,
+    )
+    take.add_argument("file", metavar="FILE", help="what `p2pshare key export` has written")
+    for each in (export, take):
+        each.add_argument(
+            "--passphrase-file",
+            metavar="FILE",
+            help='the first line of FILE is the passphrase; "-" is stdin (default: ask for it)',
+        )
+    _add_verb(
+        below,
+        "rotate",
+        "replace your key by a new one, which the old one signs",
+        usage="p2pshare key rotate [options]",
+        epilog=examples.ROTATE_EXAMPLES,
+    )
+    forget = _add_verb(
+        below,
+        "forget",
+        "forget the key of somebody, whose next one is taken as it comes",
+        usage="p2pshare key forget [options] NAME",
+        epilog=examples.FORGET_EXAMPLES,
+    )
+    forget.add_argument("peer", metavar="NAME", help="whose key")
+
+
+def _add_release(verbs: Any) -> None:
+    release = _add_verb(
+        verbs,
+        "release",
+        "give your name up, for good",
+        usage="p2pshare release [options]",
+        epilog=examples.RELEASE_EXAMPLES,
+    )
+    release.add_argument("--yes", action="store_true", help="do not ask whether you mean it")
+
+
+def _add_invite(verbs: Any) -> None:
+    invite = _add_verb(
+        verbs,
+        "invite",
+        "make invitations to a registry of yours",
+        usage="p2pshare invite [options]",
+        epilog=examples.INVITE_EXAMPLES,
+    )
+    invite.add_argument(
+        "--expires",
+        metavar="TIME",
+        type=_life,
+        default=INVITATION_LIFE,
+        help="how long they are good: 7d, 12h, 30m (default: 7d)",
+    )
+    invite.add_argument("--count", metavar="N", type=_count, default=1, help="how many")
+
+
+def _life(text: str) -> int:
+    """Seconds."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
+    life = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < life <= INVITATION_LIFE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 7d, 12h or 30m, up to 366d")
+    return life
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= INVITATIONS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {INVITATIONS_MAX}")
+    return int(text)
 
 
 def _add_verb(verbs: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:

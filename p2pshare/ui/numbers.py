@@ -38,3 +38,16 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def ago_text(seconds: float) -> str:
+    """How long ago something was, roughly: `just now`, `40 s ago`, `2 min ago`, `3 h ago`, `29 days ago`."""
+    if seconds < 10:
+        return "just now"
+    if seconds < 60:
+        return f"{int(seconds)} s ago"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h ago"
+    return f"{min(999, seconds // 86400):.0f} days ago"

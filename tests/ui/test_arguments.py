@@ -13,9 +13,37 @@ from p2pshare import __version__
 from p2pshare.errors import WrongUsage
 from p2pshare.ui.arguments import parse_arguments
 
+PAGES = (
+    (),
+    ("users",),
+    ("get",),
+    ("whoami",),
+    ("key",),
+    ("key", "export"),
+    ("key", "import"),
+    ("key", "rotate"),
+    ("key", "forget"),
+    ("release",),
+    ("invite",),
+    ("demo",),
+)
 WORDS = st.one_of(
     st.sampled_from(
-        ["users", "get", "demo", "--json", "--name", "--registry", "--share", "--", "-", "a:b"]
+        [
+            "users",
+            "get",
+            "key",
+            "export",
+            "demo",
+            "--json",
+            "--watch",
+            "--name",
+            "--registry",
+            "--share",
+            "--",
+            "-",
+            "a:b",
+        ]
     ),
     st.text(max_size=8).filter(lambda word: not word.startswith(("-h", "--h", "--v"))),
 )
@@ -68,12 +96,26 @@ class ParseTests(SynchronousTestCase):
             (["users", "--name"], r"--name: expected one argument"),
             (["--share", "x", "users"], r"--share is for the dialog"),
             (["--json"], r"need a verb"),
+            (["key"], r"VERB.*`p2pshare key --help`"),
+            (["key", "exprot"], r"'exprot'.*export.*`p2pshare key --help`"),
+            (["key", "export"], r"FILE.*`p2pshare key export --help`"),
+            (["release", "--invitation", "x"], r"--invitation"),
+            (["invite", "--expires", "7"], r"'7' is no time such as 7d"),
+            (["invite", "--expires", "367d"], r"up to 366d"),
+            (["invite", "--count", "0"], r"'0' is no number from 1"),
             (["--quiet"], r"need a verb"),
         ):
             with self.subTest(words=words):
                 error = self.assertRaises(WrongUsage, parse_arguments, words)
                 self.assertRegex(str(error), pattern)
                 self.assertEqual(error.exit_code, 2)
+
+    def test_invite(self) -> None:
+        """Times are said in days, hours or minutes."""
+        for text, seconds in (("7d", 604_800), ("12h", 43_200), ("30m", 1800)):
+            arguments = parse_arguments(["invite", "--expires", text, "--count", "3"])
+            self.assertEqual((arguments.expires, arguments.count), (seconds, 3))
+        self.assertEqual(parse_arguments(["invite"]).expires, 604_800)
 
     @given(st.lists(WORDS, max_size=6))
     def test_anything(self, words: list[str]) -> None:
@@ -94,7 +136,7 @@ class HelpTests(SynchronousTestCase):
 
     def test_fits(self) -> None:
         """Every page of help fits into 80 columns, and shows an example."""
-        for words in ((), ("users",), ("get",), ("demo",)):
+        for words in PAGES:
             text = self.printed(*words, "--help")
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
             self.assertIn("p2pshare " + " ".join(words), text)
@@ -102,8 +144,9 @@ class HelpTests(SynchronousTestCase):
     def test_verbs(self) -> None:
         """The first page names every verb on a line of its own, and the exit codes."""
         text = self.printed("--help")
-        for verb in ("users", "get", "demo"):
-            self.assertRegex(text, rf"\n    {verb}  +\w+")
+        for verb, *below in PAGES[1:]:
+            if not below:
+                self.assertRegex(text, rf"\n    {verb}  +\w+")
         self.assertIn("5 unreachable", text)
 
     def test_version(self) -> None:
