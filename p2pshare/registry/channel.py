@@ -2,7 +2,7 @@
 
 A connection is always in one phase, and each phase has a deadline that no dripping of bytes puts
 off. One timer of the site looks at all deadlines once a second, which costs less than a timer for
-each. What is refused before it is understood is answered with a bare status and the end of the
+each. What is refused before it is understood is answered with a problem and the end of the
 connection. So ends, after its proper reply, a request of an original client: one whose target has
 no leading slash.
 """
@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from io import BytesIO
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from p2pshare.registry.routes import AWAY, Query, Reply
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.problems import AWAY, framing_problem
+from p2pshare.registry.streaming import StreamReply
 
 if TYPE_CHECKING:
     from p2pshare.registry.site import RegistrySite
@@ -52,6 +56,7 @@ class Limits:
     """Such replies under way at once."""
 
 
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either
 LENGTH_DIGITS_MAX = 19  # of a Content-Length: as many as 2**63 has
 
 _HEADS = {
@@ -97,11 +102,15 @@ class RegistryRequest(Request):
         if wrong_hosts or b"://" in path or not path.isascii():
             self.channel.refuse(HTTPStatus.BAD_REQUEST)
             return
+        path, _, arguments = path.partition(b"?")
         query = Query(
             b"GET" if command == b"HEAD" else command,
-            path.partition(b"?")[0].removeprefix(b"/"),
+            path.removeprefix(b"/"),
             self.content.getvalue(),
-            getattr(self.client, "host", ""),
+            self.channel.client_host,
+            arguments,
+            self.requestHeaders,
+            self.channel.local,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)
 
@@ -109,13 +118,21 @@ class RegistryRequest(Request):
         """Write the reply, at once or, if it is long, bit by bit."""
         if self.gone:
             return
+        if isinstance(reply, StreamReply):
+            refusal = reply.refusal()
+            if refusal is None:
+                self._stream(reply)
+                return
+            reply = refusal
         size = sum(map(len, reply.body))
         is_long = size > self.channel.limits.long_reply and self.method != b"HEAD"
         if is_long and not self.channel.factory.begin_long_reply():
             reply, is_long = AWAY, False
             size = sum(map(len, reply.body))
         body = reply.body
-        if reply.status != HTTPStatus.OK and not self.uri.startswith(b"/"):
+        if reply.status in BODILESS or (
+            reply.status != HTTPStatus.OK and not self.uri.startswith(b"/")
+        ):
             body, size = (), 0  # an original does not read what comes with an error
         self._write_head(reply, size)
         if is_long:
@@ -125,16 +142,31 @@ class RegistryRequest(Request):
             self.channel.writeSequence(body)
         self.finish()
 
+    def _stream(self, reply: StreamReply) -> None:
+        """Write a reply that ends when it likes; the connection goes on after it if its end can be told."""
+        is_chunked = self.clientproto == b"HTTP/1.1"
+        self.channel.persistent = self.channel.persistent and is_chunked
+        self._write_head(reply, None, chunked=is_chunked)
+        if self.method == b"HEAD":
+            self.finish()
+        else:
+            self.chunked = int(is_chunked)
+            self.channel.lift_deadline()
+            reply.begin(self)
+
     def connectionLost(self, reason: Failure) -> None:
         """The client has left."""
         self.gone = True
         super().connectionLost(reason)
 
-    def _write_head(self, reply: Reply, size: int) -> None:
+    def _write_head(self, reply: Reply, size: int | None, *, chunked: bool = False) -> None:
         self.startedWriting = 1
         head = [_HEADS[reply.status], self.channel.factory.date_header]
-        head.append(b"Content-Length: %d\r\n" % size)
-        if size:
+        if chunked:
+            head.append(b"Transfer-Encoding: chunked\r\n")
+        elif size is not None and reply.status not in BODILESS:
+            head.append(b"Content-Length: %d\r\n" % size)
+        if size != 0:
             head.append(b"Content-Type: %b\r\n" % reply.content_type)
         head.extend(b"%b: %b\r\n" % header for header in reply.headers)
         head.append(b"\r\n" if self.channel.persistent else b"Connection: close\r\n\r\n")
@@ -182,11 +214,17 @@ class RegistryChannel(HTTPChannel):
     _host: IAddress
     limits: Limits
     client_host = ""
+    local: tuple[str, int] | None = None
+    _is_originals = False
+    _is_head = False
+    _in_head = False
 
     def connectionMade(self) -> None:
         """Count the connection, and wait for its first request."""
         self._peer = self.transport.getPeer()
         self._host = self.transport.getHost()
+        if isinstance(self._host, IPv4Address | IPv6Address):
+            self.local = (self._host.host, self._host.port)
         self.limits = self.factory.limits
         self.MAX_LENGTH = self.limits.line_max
         self._enter(Phase.HEADERS, self.limits.headers_timeout)
@@ -200,9 +238,22 @@ class RegistryChannel(HTTPChannel):
             super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line of the request's head."""
-        if self._phase is not Phase.CLOSING:
-            super().lineReceived(line)
+        """Take a line of the request's head, unless it goes on with the one before (RFC 9112, section 5.2)."""
+        if self._phase is Phase.CLOSING:
+            return
+        if line[:1] in (b" ", b"\t"):
+            self.refuse(HTTPStatus.BAD_REQUEST)
+            return
+        if not self._in_head:
+            self._look_at(line)
+        super().lineReceived(line)
+
+    def _look_at(self, line: bytes) -> None:
+        """Learn from a request line how the request would have to be refused."""
+        method, _, rest = line.partition(b" ")
+        self._in_head = bool(line)
+        self._is_head = method == b"HEAD"
+        self._is_originals = rest[:1].isalpha() and b" HTTP/1." in rest and b"://" not in rest
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take a part of a body, or what follows a request that is not answered yet."""
@@ -211,11 +262,11 @@ class RegistryChannel(HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a line that is far too long."""
-        self.refuse(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            if self.requests
-            else HTTPStatus.REQUEST_URI_TOO_LONG
-        )
+        if self._in_head:
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        else:
+            self._look_at(line[: self.limits.line_max] + b" HTTP/1.1")
+            self.refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - the base class calls it
         """Refuse a length of so many digits that Python makes no number of it; keep other headers."""
@@ -238,6 +289,7 @@ class RegistryChannel(HTTPChannel):
         """The request is all there."""
         if self._phase is not Phase.CLOSING:
             self._enter(Phase.REPLY, self.limits.reply_timeout)
+            self._in_head = False
             super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
@@ -246,24 +298,32 @@ class RegistryChannel(HTTPChannel):
             self._enter(Phase.IDLE, self.limits.idle_timeout)
         super().requestDone(request)
 
+    def lift_deadline(self) -> None:
+        """Let the present reply take as long as it likes: it has bounds of its own."""
+        self._enter(Phase.REPLY, inf)
+
     def loseConnection(self) -> None:
         """Close, once what was written is with the kernel, or soon anyway."""
         self._enter(Phase.CLOSING, self.limits.close_timeout)
         super().loseConnection()
 
     def refuse(self, status: HTTPStatus) -> None:
-        """Answer with a bare status and close.
+        """Answer with a problem, to an original with a bare status, and close.
 
         The client may still be sending. If we closed at once, our kernel would answer that with a reset, which
         can overtake the reply: so we say that we are done and let the client close, for a while.
         """
         if self._phase is Phase.CLOSING:
             return
+        body = b"" if self._is_originals else framing_problem(status)
         self.transport.resumeProducing()
         self.transport.write(
             _HEADS[status]
             + self.factory.date_header
-            + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+            + b"Content-Length: %d\r\n" % len(body)
+            + (b"Content-Type: application/problem+json\r\n" if body else b"")
+            + b"Connection: close\r\n\r\n"
+            + (b"" if self._is_head else body)
         )
         self.transport.unregisterProducer()
         self._enter(Phase.CLOSING, self.limits.close_timeout)

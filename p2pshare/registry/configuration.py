@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pshare.registry.routes import CLASSIC_LEASE
+CLASSIC_LEASE = 24 * 3600  # seconds, for those who ask for none
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
 from p2pshare.registry.channel import Limits, RegistryChannel
-from p2pshare.registry.routes import Routes
+from p2pshare.registry.exchange import Query, Reply
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
+
+
+class Answers(Protocol):
+    """Answers queries: `Routes`, or what a test puts there."""
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        """The reply to a query; this never fails."""
 
 
 class RegistrySite(HTTPFactory):
@@ -26,7 +34,7 @@ class RegistrySite(HTTPFactory):
 
     def __init__(
         self,
-        routes: Routes,
+        routes: Answers,
         reactor: IReactorTime,
         limits: Limits | None = None,
         *,

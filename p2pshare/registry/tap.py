@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -15,7 +16,8 @@ from twisted.python import usage
 from p2pshare.errors import BadSetting
 from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.registry.routes import CLASSIC_LEASE
+from p2pshare.registry.configuration import CLASSIC_LEASE, RegistrySettings
+from p2pshare.wire.keys import KEY_SIZE, SigningKey
 from p2pshare.wire.registration import LEASE_MAX
 
 LISTEN = "tcp:8000"
@@ -76,6 +78,7 @@ def makeService(options: Options) -> IService:
 
 def _make_service(reactor: Any, options: Options) -> IService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
+    from p2pshare.registry.authority import Authority
     from p2pshare.registry.redis_process import RedisProcess, find_binary
     from p2pshare.registry.redis_store import RedisNameStore
     from p2pshare.registry.redis_url import connector, without_password
@@ -95,7 +98,13 @@ def _make_service(reactor: Any, options: Options) -> IService:
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
     store = RedisNameStore(connector(url, reactor), reactor)
-    routes = Routes(store, reactor, classic_lease=options["classic-lease"])
+    routes = Routes(
+        store,
+        reactor,
+        wall=reactor.seconds,
+        authority=Authority(SigningKey(token_bytes(KEY_SIZE)), reactor.seconds, token_bytes),
+        settings=RegistrySettings(url, folder, classic_lease=options["classic-lease"]),
+    )
     site = RegistrySite(routes, reactor)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
     service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)

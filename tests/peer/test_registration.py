@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
+from p2pshare.registry.memory_store import MemoryNameStore
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -24,9 +25,9 @@ from p2pshare.peer.registration import (
     NameKeeper,
 )
 from p2pshare.registry.client import TIMEOUT, RegistryClient
-from p2pshare.registry.routes import Query, Routes
-from p2pshare.registry.store import MemoryNameStore
+from p2pshare.registry.exchange import Query
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.connections import make_routes
 
 HERE = PeerAddress("10.0.0.5", 50000)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
@@ -47,7 +48,7 @@ class InMemoryRegistry(Resource):
 
     def lose_everything(self) -> None:
         self.store = MemoryNameStore(self._clock)
-        self._routes = Routes(self.store, self._clock)
+        self._routes = make_routes(self.store, self._clock)
 
     def render(self, request: Request) -> bytes | int:
         self.asked_at.append(self._clock.seconds())

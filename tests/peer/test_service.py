@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import (
@@ -16,13 +17,12 @@ from p2pshare.errors import (
     SecretUnusable,
 )
 from p2pshare.peer.service import PeerService
-from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.store import MemoryNameStore
 from p2pshare.storage.share import Share
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.registration import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
+from tests.registry.connections import make_routes
 
 
 class PeerServiceTests(LoopbackTestCase):
@@ -34,7 +34,7 @@ class PeerServiceTests(LoopbackTestCase):
 
     def serve_registry(self, number: int) -> int:
         """Let the registry be there."""
-        site = RegistrySite(Routes(self.store, self.reactor), self.real_reactor)
+        site = RegistrySite(make_routes(self.store, self.reactor), self.real_reactor)
         self.listening: Any = self.real_reactor.listenTCP(number, site, interface=HOST)
         self.addCleanup(self.listening.stopListening)
         return int(self.listening.getHost().port)

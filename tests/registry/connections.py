@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry.authority import Authority
 from p2pshare.registry.channel import Limits, RegistryChannel
-from p2pshare.registry.routes import Query, Reply, Routes
-from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.store import MemoryNameStore
+from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.routes import Metrics, Routes
+from p2pshare.registry.site import Answers, RegistrySite
+from p2pshare.registry.store import NameStore
+from p2pshare.wire.keys import SigningKey
 
 HOST = b"Host: x\r\n\r\n"
+REGISTRY_KEY = SigningKey(bytes(range(32)))
 
 
-class SlowRoutes(Routes):
+def make_routes(
+    store: NameStore, clock: IReactorTime, *, metrics: Metrics | None = None, **settings: Any
+) -> Routes:
+    """Routes whose wall clock is `clock`, and whose key and random bytes are always the same."""
+    return Routes(
+        store,
+        clock,
+        wall=clock.seconds,
+        authority=Authority(REGISTRY_KEY, clock.seconds, lambda size: b"r" * size),
+        settings=RegistrySettings("", Path(), **settings),
+        metrics=metrics,
+    )
+
+
+class SlowRoutes:
     """Answers when the test says so."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryNameStore(Clock()), Clock())
         self.asked: list[Deferred[Reply]] = []
 
     def answer(self, query: Query) -> Deferred[Reply]:
@@ -86,9 +107,9 @@ class SiteTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.site = self.make_site(Routes(MemoryNameStore(self.clock), self.clock))
+        self.site = self.make_site(make_routes(MemoryNameStore(self.clock), self.clock))
 
-    def make_site(self, routes: Routes) -> RegistrySite:
+    def make_site(self, routes: Answers) -> RegistrySite:
         site = RegistrySite(routes, self.clock, self.limits)
         site.doStart()
         self.addCleanup(site.doStop)

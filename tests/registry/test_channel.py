@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pshare.registry.routes import Reply
+from p2pshare.registry.exchange import Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, SlowRoutes
 
 BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'
@@ -83,7 +85,17 @@ class FramingTests(SiteTestCase):
 
 
 class RefusalTests(SiteTestCase):
-    """What is wrong is a 4xx with an empty body, and the end of the connection."""
+    """What is wrong is a 4xx with a problem, and the end of the connection."""
+
+    def assert_refused(self, request: bytes, status: int) -> None:
+        """The reply is a problem, and the end of the connection; an original is sent no body."""
+        answered, body, closed = self.one(request)
+        self.assertEqual((answered, closed), (status, True), request[:60])
+        self.assertEqual(json.loads(body)["status"], status)
+        for method in (b"GET", b"POST"):
+            if request.startswith(method + b" /") and status != 414:
+                of_original = request.replace(method + b" /", method + b" ", 1)
+                self.assertEqual(self.one(of_original), (status, b"", True), of_original[:60])
 
     def test_refused(self) -> None:
         """Bad framing, bad targets, bad heads."""
@@ -98,6 +110,12 @@ class RefusalTests(SiteTestCase):
             (b"GET /list HTTP/1.1\r\n\r\n", 400),
             (b"GET /list HTTP/1.1\r\nHost: y\r\n" + HOST, 400),
             (b"GET /list HTTP/1.1\r\nno colon\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\nX: y\r\n z\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\n X: y\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\nX: y\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\nX: y\nZ: w\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\nX: y\rZ: w\r\n" + HOST, 400),
+            (b"GET /list HTTP/1.1\r\nX : y\r\n" + HOST, 400),
             (b"POST /name HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n" + HOST, 400),
             (b"POST /name HTTP/1.1\r\nContent-Length: -1\r\n" + HOST, 400),
             (
@@ -122,7 +140,7 @@ class RefusalTests(SiteTestCase):
                 400,
             ),
         ):
-            self.assertEqual(self.one(request), (status, b"", True), request[:60])
+            self.assert_refused(request, status)
 
     def test_wrong_names(self) -> None:
         """A name that is none is an ordinary 400; the connection goes on."""
@@ -144,7 +162,7 @@ class RefusalTests(SiteTestCase):
         head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
         full = head + b"4000\r\n" + b" " * 0x4000 + b"\r\n"
         self.assertEqual(self.one(full + b"0\r\n\r\n")[0], 400)  # it is no JSON
-        self.assertEqual(self.one(full + b"1\r\n \r\n0\r\n\r\n"), (413, b"", True))
+        self.assert_refused(full + b"1\r\n \r\n0\r\n\r\n", 413)
 
     def test_nothing_after_a_refusal(self) -> None:
         """What follows what was refused is not taken for a request."""

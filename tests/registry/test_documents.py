@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.listing import KEEP
 from p2pshare.registry.redis_link import CALL_TIMEOUT
-from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.store import MemoryNameStore
-from tests.registry.connections import Client
+from tests.registry.connections import Client, make_routes
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 EXCHANGE = re.compile(r"```http-exchange\n(.*?)```", re.DOTALL)
@@ -33,7 +32,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
     def test_exchanges(self) -> None:
         """One after the other, each request gets the reply that stands below it."""
         clock = Clock()
-        site = RegistrySite(Routes(MemoryNameStore(clock), clock), clock)
+        site = RegistrySite(make_routes(MemoryNameStore(clock), clock), clock)
         site.doStart()
         self.addCleanup(site.doStop)
         exchanges = EXCHANGE.findall((DOCS / "protocol-registry.md").read_text())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable
 
+from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.routes import Query, Reply, Routes
-from p2pshare.registry.store import Claim, MemoryNameStore, NamePage, Outcome
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.store import Claim, NamePage, Outcome
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.connections import make_routes
 
 TOKEN = "s" * 32
 
@@ -50,7 +52,7 @@ class RoutesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = MemoryNameStore(self.clock)
-        self.routes = Routes(self.store, self.clock, classic_lease=100)
+        self.routes = make_routes(self.store, self.clock, classic_lease=100)
 
     def ask(self, query: Query) -> Reply:
         return self.successResultOf(self.routes.answer(query))
@@ -106,7 +108,7 @@ class RoutesTests(SynchronousTestCase):
             ("127.0.0.1", None, "10.9.9.9", "127.0.0.1"),
             ("10.0.0.5", TOKEN, "10.9.9.9", "10.0.0.5"),
         ):
-            routes = Routes(MemoryNameStore(self.clock), self.clock)
+            routes = make_routes(MemoryNameStore(self.clock), self.clock)
             registration = Registration("bob", PeerAddress(ip, 1), token)
             self.successResultOf(routes.answer(post(registration, source)))
             reply = self.successResultOf(routes.answer(get(b"user/bob")))
@@ -120,13 +122,13 @@ class RoutesTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """There is nothing else, and no other method."""
-        for path in (b"", b"users", b"list/", b"name/bob", b"//list"):
+        for path in (b"users", b"list/", b"name/bob", b"//list"):
             self.assertEqual(self.ask(get(path)).status, 404, path)
         for path, method, allowed in (
-            (b"list", b"POST", b"GET, HEAD"),
-            (b"user/bob", b"DELETE", b"GET, HEAD"),
+            (b"list", b"POST", b"HEAD, GET"),
+            (b"user/bob", b"DELETE", b"HEAD, GET"),
             (b"name", b"GET", b"POST"),
-            (b"healthz", b"BREW", b"GET, HEAD"),
+            (b"healthz", b"BREW", b"HEAD, GET"),
         ):
             reply = self.ask(Query(method, path, b"", ""))
             self.assertEqual((reply.status, dict(reply.headers)), (405, {b"Allow": allowed}))
@@ -149,7 +151,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_away(self) -> None:
         """503 says when to come back; the process itself is well."""
-        routes = Routes(BrokenStore(StoreUnavailable(reason="gone")), Clock())
+        routes = make_routes(BrokenStore(StoreUnavailable(reason="gone")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 503)
@@ -158,7 +160,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_defect(self) -> None:
         """A defect of ours is logged, and 500 tells nothing of it."""
-        routes = Routes(BrokenStore(ZeroDivisionError("secret")), Clock())
+        routes = make_routes(BrokenStore(ZeroDivisionError("secret")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pshare.registry.channel import Limits
-from p2pshare.registry.routes import Reply
+from p2pshare.registry.exchange import Reply
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 
 

@@ -1,0 +1,65 @@
+"""What a client asks of the registry, and what it is told: HTTP without the bytes around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.web.http_headers import Headers
+
+_NO_HEADERS = Headers()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a client asks."""
+
+    method: bytes
+    """`GET` also stands for HEAD, whose reply has the same head."""
+    path: bytes
+    """Without the leading slash, which originals leave out, and without what follows a `?`."""
+    body: bytes
+    source: str
+    """The IP address of the other end of the connection; empty for a Unix socket."""
+    arguments: bytes = b""
+    """What follows the `?`, as it came."""
+    headers: Headers = _NO_HEADERS
+    local: tuple[str, int] | None = None
+    """The IP address and the port of our end of the connection; None for a Unix socket."""
+
+    def header(self, name: bytes) -> str:
+        """The value of a header, its lines joined by commas; empty if there is none."""
+        values = self.headers.getRawHeaders(name)
+        return b",".join(values).decode("latin-1") if values else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What it is told."""
+
+    status: int
+    body: tuple[bytes, ...] = ()
+    """In pieces, none larger than a page of names."""
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Answer = Callable[[Query], Deferred[Reply]]
+"""Answers a query; it may raise or fail, with the errors that `Routes` knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What can be asked at one path, or at all paths of one shape."""
+
+    label: str
+    """What the metrics call it."""
+    methods: Mapping[bytes, Answer]
+    """By method; the one of `GET` also answers HEAD."""
+
+    @property
+    def allowed(self) -> str:
+        """The value of `Allow`."""
+        names = [name.decode() for name in self.methods]
+        return ", ".join(["HEAD", *names] if "GET" in names else names)

@@ -1,0 +1,113 @@
+"""Who asks: the client's address, seen through proxies that are trusted, and the network it stands for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from p2pshare.registry.exchange import Query
+
+HOPS_MAX = 16  # entries of an X-Forwarded-For that are looked at, from the right
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from."""
+
+    ip: str
+    """The client's IP address; empty for a Unix socket."""
+    host: str
+    """What counts as one client: an IPv4 address, or a /64 of IPv6."""
+    network: str
+    """What counts as one network: a /24, or a /56 of IPv6."""
+    is_here: bool
+    """Whether it is a process of this machine, that came without a proxy."""
+
+
+UNIX_SOCKET = Origin("", "local", "local", True)
+
+
+class Origins:
+    """Tells where requests come from."""
+
+    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        """Make one that believes the `X-Forwarded-For` of these IP addresses and networks.
+
+        Raises:
+            ValueError: one is none.
+        """
+        self._trusted = tuple(ipaddress.ip_network(each, strict=False) for each in trusted_proxies)
+
+    def of(self, query: Query) -> Origin:
+        """Where a query comes from: the rightmost address on its way that is no trusted proxy's."""
+        if self._trusted and self._trusts(query.source):
+            forwarded = query.header(b"X-Forwarded-For")
+            if forwarded:
+                return self._forwarded(query.source, forwarded)
+        return origin_of(query.source)
+
+    def _forwarded(self, source: str, forwarded: str) -> Origin:
+        client = source
+        for entry in reversed(forwarded.rsplit(",", HOPS_MAX)[-HOPS_MAX:]):
+            address = _parsed(_without_port(entry.strip()))
+            if address is None:
+                break  # what a proxy could not have written: the last that we know is to blame
+            client = str(address)
+            if not self._trusts(client):
+                break
+        return _origin(client, through_proxy=True)
+
+    def _trusts(self, source: str) -> bool:
+        if not source:  # only this machine's processes reach a Unix socket
+            return True
+        return _is_in(source, self._trusted)
+
+
+def origin_of(source: str) -> Origin:
+    """The origin with an address that a connection came from."""
+    return _origin(source, through_proxy=False)
+
+
+@lru_cache(maxsize=8192)
+def _origin(source: str, through_proxy: bool) -> Origin:
+    address = _parsed(source)
+    if address is None:
+        return Origin("", "local", "local", not through_proxy)
+    ip, is_here = str(address), address.is_loopback and not through_proxy
+    if isinstance(address, ipaddress.IPv4Address):
+        return Origin(ip, ip, _network(address, 24), is_here)
+    return Origin(ip, _network(address, 64), _network(address, 56), is_here)
+
+
+@lru_cache(maxsize=1024)
+def _is_in(source: str, networks: tuple[_Network, ...]) -> bool:
+    address = _parsed(source)
+    return address is not None and any(address in network for network in networks)
+
+
+def _network(address: _Address, bits: int) -> str:
+    return (
+        str(ipaddress.ip_network((int(address), bits), strict=False))
+        if address.version == 4
+        else str(ipaddress.IPv6Network((int(address), bits), strict=False))
+    )
+
+
+def _parsed(text: str) -> _Address | None:
+    """The address, without a zone; an IPv4 address that IPv6 stands for is one of IPv4."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _without_port(entry: str) -> str:
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    return entry.partition(":")[0] if entry.count(":") == 1 else entry
