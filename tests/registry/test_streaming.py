@@ -1,0 +1,264 @@
+"""Streams over HTTP: their head, their end, and who does not read them."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import RemoteProtocolError, StoreUnavailable
+from p2pshare.registry.channel import Limits
+from p2pshare.registry.events import EventHub
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.news import StreamLimits
+from p2pshare.registry.origins import origin_of
+from p2pshare.registry.problems import AWAY, NOT_FOUND, problem
+from p2pshare.registry.site import RegistrySite
+from p2pshare.registry.streaming import EventRoutes, StreamOutlet, read_wanted
+from tests.registry.connections import Client
+from tests.registry.watching import Events, EventStore
+
+HEAD = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class EventsOnly:
+    """Answers who watches, and `GET /`."""
+
+    def __init__(self, hub: EventHub) -> None:
+        (self._route,) = EventRoutes(hub, lambda query: origin_of(query.source)).table().values()
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        if query.path == b"":
+            return succeed(Reply(200, (b"hello",)))
+        if query.path != b"v1/events":
+            return succeed(NOT_FOUND)
+        return maybeDeferred(self._route.methods[query.method], query).addErrback(refused)
+
+
+def refused(failure: Failure) -> Reply:
+    if failure.check(StoreUnavailable):
+        return AWAY
+    failure.trap(RemoteProtocolError)
+    return problem("malformed", str(failure.value))
+
+
+class WideTransport(StringTransport):
+    """Has had enough when it is told so."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        super().abortConnection()
+
+    def stall(self) -> None:
+        producer: Any = self.producer
+        producer.pauseProducing()
+
+    def drain(self) -> None:
+        producer: Any = self.producer
+        producer.resumeProducing()
+
+
+class StreamTestCase(SynchronousTestCase):
+    limits = StreamLimits(streams_max=3, streams_per_address_max=2, unsent_max=2000)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = EventStore()
+        self.hub = EventHub(self.store.as_store, self.clock, self.limits)
+        routes: Any = EventsOnly(self.hub)
+        self.site = RegistrySite(routes, self.clock, Limits())
+        self.site.doStart()
+        self.addCleanup(self.site.doStop)
+
+    def watch(self, arguments: str = "", host: str = "10.0.0.1", head: bytes = HEAD) -> Client:
+        client = Client(self.site, host, WideTransport)
+        client.send(f"GET /v1/events{arguments}".encode() + head)
+        return client
+
+    def status(self, arguments: str = "", host: str = "10.0.0.1", head: bytes = HEAD) -> int:
+        return int(self.watch(arguments, host, head).transport.value().split(b" ")[1])
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(round(seconds * 2)):
+            self.clock.advance(0.5)
+
+
+def chunks(body: bytes) -> tuple[bytes, bytes]:
+    """The content of a chunked body so far, and what follows its end (RFC 9112, section 7.1)."""
+    content = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        content, body = content + body[: int(size, 16)], body[int(size, 16) + 2 :]
+        if int(size, 16) == 0:
+            break
+    return content, body
+
+
+class StreamTests(StreamTestCase):
+    """A stream from its head to its end."""
+
+    def test_head(self) -> None:
+        """It says what it is, that nobody is to keep it, and goes on in chunks."""
+        head, _, body = self.watch().transport.value().partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"))
+        lines = head.split(b"\r\n")
+        for line in (
+            b"Content-Type: text/event-stream",
+            b"Transfer-Encoding: chunked",
+            b"Cache-Control: no-store",
+            b"X-Accel-Buffering: no",
+        ):
+            self.assertIn(line, lines)
+        self.assertNotIn(b"Content-Length", head)
+        self.assertTrue(chunks(body)[0].startswith(b"retry: "))
+
+    def test_events(self) -> None:
+        """Events come as they happen, long after the deadline of other replies."""
+        client = self.watch()
+        self.pass_time(1000.0)
+        id = self.store.happen("bob")
+        self.pass_time(1.0)
+        content, _ = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
+        self.assertEqual([id for _, id, _ in Events(content)], [id])
+        self.assertFalse(client.closed)
+
+    def test_end(self) -> None:
+        """After its life a stream ends properly, and the connection can be used again."""
+        client = self.watch()
+        self.pass_time(self.limits.life + self.limits.keep_alive)
+        self.assertTrue(client.transport.value().endswith(b"\r\n0\r\n\r\n"))
+        self.assertTrue(client.send(b"GET /" + HEAD).endswith(b"hello"))
+
+    def test_old_http(self) -> None:
+        """HTTP/1.0 knows no chunks: the stream ends with its connection."""
+        client = self.watch(head=b" HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        head, _, body = client.transport.value().partition(b"\r\n\r\n")
+        self.assertNotIn(b"chunked", head)
+        self.assertIn(b"Connection: close", head)
+        self.assertTrue(body.startswith(b"retry: "))
+        self.hub.stop()
+        self.assertTrue(client.closed)
+        self.clock.advance(1.0)
+
+    def test_head_only(self) -> None:
+        """HEAD is told what GET would be, and no stream begins."""
+        client = Client(self.site)
+        answer = client.send(b"HEAD /v1/events" + HEAD)
+        self.assertIn(b"Content-Type: text/event-stream", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"))
+        self.assertEqual((len(self.hub), client.closed), (0, False))
+
+    def test_going_on(self) -> None:
+        """The id of the last event comes in a header, or in the URL from those who cannot set one."""
+        after = self.store.happen("a")
+        missed = self.store.happen("b")
+        header = b" HTTP/1.1\r\nHost: x\r\nLast-Event-ID: " + after.encode() + b"\r\n\r\n"
+        for client in (self.watch(head=header), self.watch(f"?after={after}")):
+            content, _ = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
+            self.assertEqual([id for _, id, _ in Events(content)], [missed])
+
+    def test_store_away(self) -> None:
+        """While the store is away no stream begins: the client is told to come again."""
+        self.store.away = True
+        self.assertEqual(self.status(), 503)
+        self.assertEqual(len(self.hub), 0)
+
+
+class RefusalTests(StreamTestCase):
+    """What is not served."""
+
+    def test_malformed(self) -> None:
+        """What cannot be asked is refused, and why."""
+        for arguments in (
+            "?names=",
+            "?names=A",
+            "?names=a,,b",
+            "?names=a&names=b",
+            "?name=a",
+            "?names=" + quote("\u0430"),
+            "?names=" + ",".join(f"n{n}" for n in range(self.limits.names_max + 1)),
+        ):
+            self.assertEqual(self.status(arguments), 400, arguments)
+        self.assertEqual(len(self.hub), 0)
+
+    def test_too_many(self) -> None:
+        """One stream too many is refused with a time to come again: 429 for an address, 503 for all."""
+        first = self.watch()
+        self.watch()
+        self.assertEqual(self.status(), 429)
+        self.assertEqual(self.status(host="10.0.0.2"), 200)
+        refusal = self.watch(host="10.0.0.3")
+        self.assertTrue(refusal.transport.value().startswith(b"HTTP/1.1 503"))
+        self.assertIn(b"Retry-After: 30", refusal.transport.value())
+        first.leave()
+        self.assertEqual(self.status(host="10.0.0.3"), 200)
+
+    def test_many_while_the_store_thinks(self) -> None:
+        """Neither is the bound passed by those who come while the store has not answered yet."""
+        self.store.held = []
+        clients = [self.watch() for _ in range(4)]
+        self.store.release()
+        statuses = [client.transport.value().split(b" ")[1] for client in clients]
+        self.assertEqual(statuses, [b"200", b"200", b"429", b"429"])
+
+    def test_arguments(self) -> None:
+        """Names, a prefix and an id are read as they are meant."""
+        wanted = read_wanted(Query(b"GET", b"", b"", "", b"names=a,b.c&prefix=a&after=1-2"), 100)
+        self.assertEqual(
+            (wanted.names, wanted.prefix, wanted.after), (frozenset({"a", "b.c"}), "a", "1-2")
+        )
+        self.assertTrue(wanted.includes("a"))
+        self.assertFalse(wanted.includes("b.c") or wanted.includes("ab"))
+
+
+class SlowReaderTests(StreamTestCase):
+    """Threat: clients that do not read what they ask for."""
+
+    def test_dropped(self) -> None:
+        """One that lets too much come together is dropped, and nothing waits for it any more."""
+        client = self.watch()
+        client.transport.stall()
+        for n in range(100):
+            self.store.happen(f"n{n}")
+        self.pass_time(1.0)
+        self.assertTrue(client.transport.aborted)
+        self.assertEqual(len(self.hub), 0)
+
+    def test_reads_in_time(self) -> None:
+        """One that reads in time gets all that came together."""
+        client = self.watch()
+        client.transport.stall()
+        before = len(client.transport.value())
+        ids = [self.store.happen(f"n{n}") for n in range(5)]
+        self.pass_time(1.0)
+        self.assertEqual(len(client.transport.value()), before)
+        client.transport.drain()
+        content, _ = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
+        self.assertEqual([id for _, id, _ in Events(content)], ids)
+
+    def test_deaf(self) -> None:
+        """One that reads nothing is dropped though little waits for it."""
+        client = self.watch()
+        client.transport.stall()
+        self.pass_time(self.limits.stalled_max + 2 * self.limits.keep_alive)
+        self.assertTrue(client.transport.aborted)
+
+    def test_nothing_is_left(self) -> None:
+        """When 1000 streams have come and gone, none of their objects is left."""
+        for n in range(1000):
+            client = self.watch("?names=bob", f"10.1.{n // 200}.{n % 200}")
+            if n % 2:
+                client.transport.stall()
+            client.leave()
+        del client
+        gc.collect()
+        left = [each for each in gc.get_objects() if isinstance(each, StreamOutlet)]
+        self.assertEqual((len(left), len(self.hub)), (0, 0))
