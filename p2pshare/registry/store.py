@@ -1,32 +1,32 @@
-"""Where the registry keeps the names: what any store can do, and one in memory.
+"""Where the registry keeps the names: what any store can do.
 
 A name is free or somebody's. It becomes somebody's by a claim, and free again the moment its lease
-ends. A claim of a name that is somebody's renews it if it comes from the same one: with the same
-token, or, if neither side ever gave one, with the same address.
+ends. A claim of a name that is somebody's renews it if it comes from the same one: an owned name, with the same key; a
+classic one, with the same token, or, if neither side ever gave one, with the same address.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right, insort
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
 
-from p2pshare.wire.peers import (
-    OWNERSHIP_LEASE,
-    PRESENCE_LEASE,
-    PeerPage,
-    PeerSummary,
-    PeerView,
-)
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.keys import PublicKey, from_base64url
+from p2pshare.wire.peers import PeerPage, PeerSummary, PeerView
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.statements import ADDRESSES_MAX
+from p2pshare.wire.strict_json import parse_object, texts
 
 PAGE_MAX = 1000  # names
+RELEASE_MEMORY = (
+    300  # seconds for which a release stops the records before it: longer than those are believed
+)
+EVENTS_KEPT = 10_000  # changes of presence, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,6 @@ class OwnerClaim:
     """The claim number of a valid receipt for this name and key."""
     may_be_new: bool = True
     """Whether it may take a name that nobody owns; else it only renews, or finds the name `FREE`."""
-    lease: int = PRESENCE_LEASE
-    """Seconds of presence."""
-    ownership: int = OWNERSHIP_LEASE
-    """Seconds of ownership."""
 
 
 class Ownership(Enum):
@@ -161,6 +157,18 @@ class Counts:
     classic: int
 
 
+def view_of_owned(
+    summary: PeerSummary, key: str, record: str, rotations: tuple[str, ...]
+) -> PeerView:
+    """All about an owned name; the record was verified before it was stored."""
+    try:
+        payload = parse_object(from_base64url(record.partition(".")[0]))
+        addresses = texts(payload, "addresses", ADDRESSES_MAX, 64)
+    except RemoteProtocolError:
+        addresses = ()
+    return PeerView(summary, PublicKey.parse(key), record, rotations, addresses)
+
+
 class NameStore(Protocol):
     """A place for the names. Every method can fail with `StoreUnavailable`, within 2 s.
 
@@ -194,8 +202,12 @@ class NameStore(Protocol):
     def events(self, after: str | None = None, limit: int = 500) -> Awaitable[EventPage]:
         """The changes of presence since `after`; with None only where to begin."""
 
-    def use_invitation(self, id: str, holder: str, life: int) -> Awaitable[bool]:
-        """Use an invitation that is valid for `life` more seconds up; False if another holder did before."""
+    def use_invitation(self, id: str, holder: str, life: int, issued: int) -> Awaitable[bool]:
+        """Use an invitation up that is valid for `life` more seconds.
+
+        False if another holder did before, or if it was `issued` (Unix time in s) before the store was lost: nobody
+        knows then whether it was used.
+        """
 
     def take_tokens(
         self, bucket: str, wanted: int, per_second: float, burst: int
@@ -220,60 +232,3 @@ class NameStore(Protocol):
 
     def ping(self) -> Awaitable[None]:
         """Return if the store answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    claim: Claim
-    ends: float
-
-
-class MemoryNameStore:
-    """Names in memory, for tests: it passes the same tests as the real one."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._entries: dict[str, _Entry] = {}
-        self._names: list[str] = []
-
-    async def claim(self, claim: Claim) -> Outcome:
-        """See `NameStore`."""
-        held = self._live(claim.name)
-        ends = self._clock.seconds() + claim.lease
-        if held is not None:
-            if held.claim.proof != claim.proof:
-                return Outcome.TAKEN
-            if claim.proof is None:
-                if held.claim.address != claim.address or claim.lease == 0:
-                    return Outcome.TAKEN
-                ends = max(ends, held.ends)
-        if claim.lease == 0:
-            self._forget(claim.name)
-            return Outcome.RELEASED
-        if claim.name not in self._entries:
-            insort(self._names, claim.name)
-        self._entries[claim.name] = _Entry(claim, ends)
-        return Outcome.RENEWED if held else Outcome.CLAIMED
-
-    def look_up(self, name: str) -> Deferred[PeerAddress | None]:
-        """See `NameStore`."""
-        held = self._live(name)
-        return succeed(held.claim.address if held else None)
-
-    async def page(self, after: str = "", limit: int = PAGE_MAX) -> NamePage:
-        """See `NameStore`."""
-        start = bisect_right(self._names, after)
-        found = self._names[start : start + limit]
-        following = found[-1] if start + limit < len(self._names) else None
-        return NamePage([name for name in found if self._live(name)], following)
-
-    async def ping(self) -> None:
-        """See `NameStore`."""
-
-    def _live(self, name: str) -> _Entry | None:
-        entry = self._entries.get(name)
-        return entry if entry and entry.ends > self._clock.seconds() else None
-
-    def _forget(self, name: str) -> None:
-        if self._entries.pop(name, None):
-            self._names.remove(name)

@@ -7,7 +7,8 @@ import hashlib
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from p2pshare.registry.store import Claim, MemoryNameStore
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.store import Claim
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.store_contract import NameStoreContract
 
