@@ -195,6 +195,7 @@ class RegistryClient:
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
         *,
+        on_link: Callable[[bool], object] = lambda _: None,
         rng: random.Random | None = None,
     ) -> None:
         """Follow the changes of presence until cancelled; a connection that breaks is made again, with growing pauses.
@@ -204,6 +205,7 @@ class RegistryClient:
             on_event: hears of each change.
             on_reset: hears that all is to be looked up afresh: when the stream first begins, and whenever
                 changes may have been missed. Look up after it, not before, and nothing is missed.
+            on_link: hears whether the registry is there, at each change and each try.
             rng: draws the jitter of the pauses.
 
         Raises:
@@ -211,7 +213,9 @@ class RegistryClient:
         """
         query = f"?{urlencode({'names': ','.join(names)}, safe=',')}" if names else ""
         path = f"v1/events{query}"
-        follower = EventFollower(self._http, path, rng or random.Random(), on_event, on_reset)
+        follower = EventFollower(
+            self._http, path, rng or random.Random(), on_event, on_reset, on_link
+        )
         await follower.run(lambda reply: self._refusal(reply, None))
 
     async def register(self, registration: Registration) -> None:

@@ -95,6 +95,7 @@ class EventFollower:
         rng: random.Random,
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object],
+        on_link: Callable[[bool], object] = lambda _: None,
     ) -> None:
         """See `RegistryClient.watch`; `path` is that of the stream, and `rng` draws the jitter."""
         self._http = http
@@ -102,6 +103,7 @@ class EventFollower:
         self._rng = rng
         self._on_event = on_event
         self._on_reset = on_reset
+        self._on_link = on_link
         self._last_id = ""
 
     async def run(self, refusal: Callable[[Reply], P2pshareError]) -> None:
@@ -117,6 +119,7 @@ class EventFollower:
         while True:
             started = self._http.clock.seconds()
             trouble = await self._follow_once(refusal)
+            self._on_link(False)
             if self._http.clock.seconds() - started >= STEADY:
                 wait = RETRY_FIRST
             told = trouble.fields.get("retry_after") if trouble else None
@@ -133,9 +136,11 @@ class EventFollower:
         def begun(reply: Reply) -> bool:
             if reply.status != 200:
                 refused.append(refusal(reply))
-            elif not self._last_id:
+                return False
+            self._on_link(True)
+            if not self._last_id:
                 self._on_reset()
-            return reply.status == 200
+            return True
 
         def received(data: bytes) -> None:
             for event in parser.receive(data):
