@@ -17,7 +17,7 @@ sentence ends with one full stop, or a question mark, whether or not its last fi
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class P2pshareError(Exception):
@@ -30,6 +30,13 @@ class P2pshareError(Exception):
         sentence = " ".join(inspect.cleandoc(type(self).__doc__ or type(self).__name__).split())
         said = sentence.format(**fields)
         super().__init__(said if said.endswith("?") else f"{said.rstrip('.')}.")
+
+    @classmethod
+    def retold(cls, sentence: str) -> Self:
+        """An error of another process of ours, in the words in which it told it; it has no fields."""
+        error = cls.__new__(cls, sentence)
+        error.fields = {}
+        return error
 
 
 class WrongUsage(P2pshareError):
@@ -237,6 +244,10 @@ class PictureUnreadable(P2pshareError):
 
 class CannotSave(TransferFailed):
     """{path} cannot be written: {reason}"""
+
+
+class CannotRead(P2pshareError):
+    """{path} cannot be read: {reason}"""
 
 
 class FolderUnusable(P2pshareError):

@@ -1,0 +1,238 @@
+"""Tests of `p2pshare.peer.control`, on real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from p2pshare.errors import (
+    ControlRefused,
+    FolderUnusable,
+    LocalProtocolError,
+    NameTaken,
+    P2pshareError,
+    PeerNotAnswering,
+)
+from p2pshare.peer.control import (
+    CONNECTIONS_MAX,
+    LINE_MAX,
+    REQUEST_TIMEOUT,
+    SOCKET_NAME,
+    ControlClient,
+    ControlServer,
+    running_peer,
+)
+from tests.peer.loopback import HurriedReactor
+
+
+class ControlTests(TestCase):
+    timeout = 10
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.reactor: Any = HurriedReactor(reactor)
+        self.never: Deferred[dict[str, Any]] = Deferred()
+
+    async def serve(self) -> ControlServer:
+        async def status(fields: Any) -> dict[str, Any]:
+            return {"name": "bob", "asked": dict(fields)}
+
+        async def release(fields: Any) -> dict[str, Any]:
+            raise NameTaken(name="bob", registry="http://r")
+
+        async def fail(fields: Any) -> dict[str, Any]:
+            raise KeyError("a bug")
+
+        async def hang(fields: Any) -> dict[str, Any]:
+            return await self.never
+
+        deeds = {"status": status, "release": release, "fail": fail, "hang": hang}
+        self.server = ControlServer(self.reactor, self.folder, deeds)
+        self.server.listen()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.server.stop()))
+        return self.server
+
+    async def client(self) -> ControlClient:
+        client = await running_peer(self.reactor, self.folder)
+        assert client is not None
+        self.addCleanup(self.part, client)
+        return client
+
+    async def part(self, client: ControlClient) -> None:
+        """Close, and let both ends hear of it."""
+        client.close()
+        await self.pass_(0.01)
+
+    def pass_(self, seconds: float) -> Deferred[None]:
+        return deferLater(self.reactor, seconds * 8, lambda: None)
+
+    async def failing(self, client: ControlClient, do: str) -> P2pshareError:
+        try:
+            await client.ask(do)
+        except P2pshareError as error:
+            return error
+        raise AssertionError(f"{do} did not fail")
+
+    async def test_status(self) -> None:
+        """A verb gets what the peer says, several times over one connection."""
+        await self.serve()
+        client = await self.client()
+        for _ in range(2):
+            reply = await client.ask("status", more=1)
+            self.assertEqual(reply, {"name": "bob", "asked": {"do": "status", "more": 1}})
+
+    async def test_errors(self) -> None:
+        """An error of the peer's is the same one for the verb; a defect is told as one; the connection stays."""
+        await self.serve()
+        client = await self.client()
+        taken = await self.failing(client, "release")
+        self.assertIsInstance(taken, NameTaken)
+        self.assertEqual(str(taken), str(NameTaken(name="bob", registry="http://r")))
+        self.assertIsInstance(await self.failing(client, "nonsense"), ControlRefused)
+        self.assertIsInstance(await self.failing(client, "fail"), LocalProtocolError)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual((await client.ask("status"))["name"], "bob")
+
+    async def test_nobody(self) -> None:
+        """No socket, no folder, or the socket of a killed peer is nobody."""
+        self.assertIsNone(await running_peer(self.reactor, self.folder))
+        self.assertIsNone(await running_peer(self.reactor, self.folder / "none"))
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(self.folder / SOCKET_NAME))
+        self.assertIsNone(await running_peer(self.reactor, self.folder))
+
+    async def test_after_a_kill(self) -> None:
+        """The socket of a killed peer is replaced; that of a stopped one is gone."""
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(self.folder / SOCKET_NAME))
+        await self.serve()
+        self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
+        for _ in range(2):
+            await self.server.stop()
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertIsNone(await running_peer(self.reactor, self.folder))
+
+    async def test_private(self) -> None:
+        """Nobody else can open it, whatever the umask; which is as before."""
+        old = os.umask(0)
+        self.addCleanup(os.umask, old)
+        await self.serve()
+        mode = (self.folder / SOCKET_NAME).stat().st_mode
+        self.assertEqual((stat.S_IMODE(mode), stat.S_ISSOCK(mode)), (0o600, True))
+        self.assertEqual(os.umask(0), 0)
+
+    async def test_long_path(self) -> None:
+        """A folder whose path is too long for an address serves as well, and leaves no link behind."""
+        self.folder = self.folder / ("x" * 100) / ("y" * 100)
+        self.folder.mkdir(parents=True)
+        await self.serve()
+        self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
+        await self.server.stop()
+        links = Path(tempfile.gettempdir()).glob("p2p-*/d")
+        self.assertEqual([each for each in links if each.resolve() == self.folder.resolve()], [])
+
+    async def test_something_in_the_way(self) -> None:
+        """A folder of this name is a sentence."""
+        (self.folder / SOCKET_NAME).mkdir()
+        with self.assertRaisesRegex(FolderUnusable, "it takes no socket"):
+            await self.serve()
+
+    async def test_peer_ends(self) -> None:
+        """A peer that ends while it works for a verb is an error for that."""
+        await self.serve()
+        asked = Deferred.fromCoroutine((await self.client()).ask("hang"))
+        await self.pass_(0.05)
+        await self.server.stop()
+        await self.assertFailure(asked, PeerNotAnswering, ControlRefused)
+
+    async def test_silent_peer(self) -> None:
+        """A peer that never replies is told of in time."""
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.bind(str(self.folder / SOCKET_NAME))
+            deaf.listen(1)
+            error = await self.failing(await self.client(), "status")
+        self.assertIsInstance(error, PeerNotAnswering)
+        self.assertIn("it takes too long", str(error))
+
+    async def test_liar(self) -> None:
+        """So is one that says nonsense."""
+        for nonsense in (b"{}\n", b"[]\n", b'{"ok": false}\n', b"x" * (LINE_MAX + 2)):
+            with socket.socket(socket.AF_UNIX) as liar:
+                (self.folder / SOCKET_NAME).unlink(missing_ok=True)
+                liar.bind(str(self.folder / SOCKET_NAME))
+                liar.listen(1)
+                client = await self.client()
+                connection, _ = liar.accept()
+                with connection:
+                    connection.sendall(nonsense)
+                    await self.pass_(0.02)  # it comes before it was asked for
+                    asked = Deferred.fromCoroutine(client.ask("status"))
+                    with contextlib.suppress(BrokenPipeError):
+                        connection.sendall(nonsense)
+                    await self.assertFailure(asked, PeerNotAnswering)
+
+    def connect(self) -> socket.socket:
+        stranger = socket.socket(socket.AF_UNIX)
+        self.addCleanup(stranger.close)
+        stranger.connect(str(self.folder / SOCKET_NAME))
+        stranger.setblocking(False)
+        return stranger
+
+    async def hung_up(self, stranger: socket.socket) -> bytes:
+        """All that comes until the peer hangs up."""
+        said = b""
+        while True:
+            try:
+                data = stranger.recv(65536)
+            except BlockingIOError:
+                await self.pass_(0.005)
+                continue
+            except ConnectionResetError:
+                return said
+            if not data:
+                return said
+            said += data
+
+    async def test_silent_verb(self) -> None:
+        """A connection without a request is ended."""
+        await self.serve()
+        started = self.reactor.seconds()
+        self.assertEqual(await self.hung_up(self.connect()), b"")
+        self.assertGreater(self.reactor.seconds() - started, REQUEST_TIMEOUT - 1)
+
+    async def test_bad_requests(self) -> None:
+        """What is no request is answered so; what is too long, or comes too early, ends the connection."""
+        await self.serve()
+        for line in (b"\xff\n", b"{}\n", b"[1]\n", b'{"do": 1}\n'):
+            stranger = self.connect()
+            stranger.sendall(line)
+            reply = json.loads(await self.hung_up(stranger))
+            self.assertEqual((reply["ok"], reply["error"]), (False, "ControlRefused"))
+        for lines in (b"x" * (LINE_MAX + 2), b'{"do": "hang"}\n{"do": "hang"}\n'):
+            stranger = self.connect()
+            stranger.sendall(lines)
+            self.assertEqual(await self.hung_up(stranger), b"")
+        self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
+
+    async def test_too_many(self) -> None:
+        """More connections than it takes are refused, and the others work."""
+        await self.serve()
+        client = await self.client()
+        await client.ask("status")
+        strangers = [self.connect() for _ in range(CONNECTIONS_MAX)]
+        self.assertEqual(await self.hung_up(strangers[-1]), b"")
+        self.assertEqual((await client.ask("status"))["name"], "bob")
