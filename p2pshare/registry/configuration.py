@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 CLASSIC_LEASE = 24 * 3600  # seconds, for those who ask for none
+
+
+RATE_MAX = 1e6  # tokens per second
+BURST_MAX = 1_000_000_000  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class RegistrySettings:
     data: Path
     """The folder with the registry's key."""
     urls: tuple[str, ...] = ()
-    """What a record's `aud` may be; empty for any URL that names an address of this machine."""
+    """What a record's `aud` may be, in canonical form; empty for any URL that names an address of this machine."""
     classic_lease: int = CLASSIC_LEASE
     """Seconds."""
     invite_only: bool = False
@@ -45,5 +53,55 @@ class RegistrySettings:
     trusted_proxies: tuple[str, ...] = ()
     """IP addresses or networks whose `X-Forwarded-For` is believed."""
     limits: Mapping[str, RateLimit] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
+    """By what is limited; what is missing is not."""
     metrics_token: str | None = None
     """Opens `/metrics` on the public port; None closes it there."""
+
+    def to_json(self) -> str:
+        """The settings for another process: they hold secrets, so not for its command line."""
+        return json.dumps(asdict(self) | {"data": str(self.data)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` writes."""
+        values = json.loads(text)
+        return cls(
+            **values
+            | {
+                "data": Path(values["data"]),
+                "urls": tuple(values["urls"]),
+                "trusted_proxies": tuple(values["trusted_proxies"]),
+                "limits": {what: RateLimit(**limit) for what, limit in values["limits"].items()},
+            }
+        )
+
+
+def read_limit(text: str) -> tuple[str, RateLimit | None]:
+    """What a limit on the command line says: `WHAT=RATE[:BURST]` or `WHAT=off`, which gives None.
+
+    Raises:
+        ValueError: it says nothing of the kind.
+    """
+    what, equals, limit = text.partition("=")
+    if not equals or what not in DEFAULT_LIMITS:
+        raise ValueError(text)
+    if limit == "off":
+        return what, None
+    rate_text, colon, burst_text = limit.partition(":")
+    rate = float(rate_text)
+    if not (math.isfinite(rate) and 0 < rate <= RATE_MAX):
+        raise ValueError(text)
+    burst = int(burst_text) if colon else max(DEFAULT_LIMITS[what].burst, math.ceil(rate))
+    if not 1 <= burst <= BURST_MAX:
+        raise ValueError(text)
+    return what, RateLimit(rate, burst, spares_loopback=False)
+
+
+def read_network(text: str) -> str:
+    """The canonical form of an IP address, or of a network in CIDR notation.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    network = ipaddress.ip_network(text)
+    return str(network.network_address if network.num_addresses == 1 else network)

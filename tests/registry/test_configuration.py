@@ -1,0 +1,80 @@
+"""How a registry is set up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.registry.configuration import (
+    DEFAULT_LIMITS,
+    RateLimit,
+    RegistrySettings,
+    read_limit,
+    read_network,
+)
+
+
+class SettingsTests(SynchronousTestCase):
+    """What all processes of a registry are told."""
+
+    def test_json(self) -> None:
+        """They arrive in another process as they were."""
+        for settings in (
+            RegistrySettings("redis://u:p@h", Path("/data")),
+            RegistrySettings(
+                "unix:///s",
+                Path("data", "ü"),
+                urls=("https://a", "http://b:8000"),
+                classic_lease=5,
+                invite_only=True,
+                replicas=2,
+                trusted_proxies=("::1", "10.0.0.0/8"),
+                limits={"key": RateLimit(0.5, 3, spares_loopback=False)},
+                metrics_token="t",
+            ),
+        ):
+            self.assertEqual(RegistrySettings.from_json(settings.to_json()), settings)
+
+
+class LimitTests(SynchronousTestCase):
+    """Limits on a command line."""
+
+    def test_read(self) -> None:
+        """A rate, with or without a burst; such a limit holds for this machine's own addresses, too."""
+        self.assertEqual(read_limit("claims=5:50"), ("claims", RateLimit(5, 50, False)))
+        self.assertEqual(read_limit("names=0.5:1"), ("names", RateLimit(0.5, 1, False)))
+        burst = DEFAULT_LIMITS["requests"].burst
+        self.assertEqual(read_limit("requests=1.5"), ("requests", RateLimit(1.5, burst, False)))
+        self.assertEqual(read_limit("requests=9999"), ("requests", RateLimit(9999, 9999, False)))
+        self.assertEqual(read_limit("key=off"), ("key", None))
+
+    def test_wrong(self) -> None:
+        """Anything else is told apart."""
+        for wrong in (
+            "", "claims", "claims=", "x=1", "claims=0", "claims=-1", "claims=1:0", "claims=1:", "claims=1:x",
+            "claims=nan", "claims=inf", "claims=1e9", "claims=1:1:1", "claims=OFF", "=1", "claims=1:1e3",
+        ):  # fmt: skip
+            with self.assertRaises(ValueError, msg=wrong):
+                read_limit(wrong)
+
+
+class NetworkTests(SynchronousTestCase):
+    """Proxies on a command line."""
+
+    def test_read(self) -> None:
+        """An address, or a network."""
+        for text, network in (
+            ("10.0.0.1", "10.0.0.1"),
+            ("10.0.0.1/32", "10.0.0.1"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("::1", "::1"),
+            ("FD00::/8", "fd00::/8"),
+        ):
+            self.assertEqual(read_network(text), network)
+
+    def test_wrong(self) -> None:
+        """A name, or bits beyond the network's, are told apart."""
+        for wrong in ("", "localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", "*"):
+            with self.assertRaises(ValueError, msg=wrong):
+                read_network(wrong)
