@@ -12,7 +12,7 @@ from OpenSSL.crypto import Error as CryptoError
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import StandardIOEndpoint, serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, VerifyError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.tcp import makeBinding
 from twisted.python.failure import Failure
@@ -121,7 +121,7 @@ class Place:
         except OSError as error:
             reason = f"{error.filename}: {plain_reason(error)}"
             raise _bad(description, CREDENTIALS % reason, source) from error
-        except (CryptoError, TLSError) as error:
+        except (CryptoError, TLSError, VerifyError) as error:
             reason = "they do not fit together, or are no PEM"
             raise _bad(description, CREDENTIALS % reason, source) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
