@@ -74,6 +74,9 @@ class Phase(Enum):
     CLOSING = auto()
 
 
+_WAITING = (Phase.IDLE, Phase.HEADERS, Phase.BODY)
+
+
 class RegistryRequest(Request):
     """A request, answered by the site's routes."""
 
@@ -253,7 +256,7 @@ class RegistryChannel(HTTPChannel):
         method, _, rest = line.partition(b" ")
         self._in_head = bool(line)
         self._is_head = method == b"HEAD"
-        self._is_originals = rest[:1].isalpha() and b" HTTP/1." in rest and b"://" not in rest
+        self._is_originals = rest[:1].isalpha() and b" HTTP/" in rest and b"://" not in rest
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take a part of a body, or what follows a request that is not answered yet."""
@@ -345,6 +348,14 @@ class RegistryChannel(HTTPChannel):
         else:
             self.transport.abortConnection()
 
+    def waits_since(self) -> float | None:
+        """Since when it waits for a whole request; None if it is at work."""
+        return self._entered if self._phase in _WAITING else None
+
+    def make_room(self) -> None:
+        """Close at once, for another one."""
+        self.transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is over."""
         self.factory.closed(self)
@@ -359,8 +370,11 @@ class RegistryChannel(HTTPChannel):
         return self._host
 
     def _enter(self, phase: Phase, timeout: float) -> None:
+        now = self.factory.reactor.seconds()
+        if phase is not Phase.BODY:  # for which the client is waited as long as for the head
+            self._entered = now
         self._phase = phase
-        self._deadline = self.factory.reactor.seconds() + timeout
+        self._deadline = now + timeout
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - the base class calls it
         self.refuse(HTTPStatus.BAD_REQUEST)

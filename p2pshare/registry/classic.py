@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply, Route
+from p2pshare.registry.exchange import Answer, Query, Reply, Route
 from p2pshare.registry.limits import Limiter
 from p2pshare.registry.listing import NameList
 from p2pshare.registry.store import Claim, NameStore, Outcome
@@ -85,7 +85,7 @@ class ClassicRoutes:
 
 def _coroutine(
     answer: Callable[[Query], Coroutine[Deferred[Any], Any, Reply]],
-) -> Callable[[Query], Deferred[Reply]]:
+) -> Answer:
     return lambda query: Deferred.fromCoroutine(answer(query))
 
 

@@ -45,7 +45,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Answer = Callable[[Query], Deferred[Reply]]
+Answer = Callable[[Query], Reply | Deferred[Reply]]
 """Answers a query; it may raise or fail, with the errors that `Routes` knows."""
 
 

@@ -14,8 +14,10 @@ from math import ceil
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.origins import Origin, Origins
 from p2pshare.registry.problems import RequestError
@@ -30,6 +32,8 @@ WAIT_MAX = 60.0  # seconds for which a bucket is believed to be empty
 
 class Limiter:
     """Says whether a client may go on."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -134,7 +138,9 @@ class Limiter:
         for one in others:
             one.callback(each.wait(now))
 
-    def _failed(self, _failure: Failure, each: _Slice, patience: IDelayedCall) -> None:
+    def _failed(self, failure: Failure, each: _Slice, patience: IDelayedCall) -> None:
+        if not failure.check(StoreUnavailable):
+            self._log.failure("a limit could not be looked up", failure)
         self._asked(each, patience)
         self._grant_unasked(each)
 

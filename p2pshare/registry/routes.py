@@ -6,13 +6,14 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
 from p2pshare.registry.authority import Authority
+from p2pshare.registry.claims import Claims
 from p2pshare.registry.classic import ClassicRoutes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Answer, Query, Reply, Route
@@ -28,6 +29,7 @@ from p2pshare.registry.problems import (
     problem,
 )
 from p2pshare.registry.store import NameStore
+from p2pshare.registry.v1 import V1Routes
 
 DONE = Reply(HTTPStatus.OK)
 RECOVERING_RETRY = 30  # seconds
@@ -83,8 +85,19 @@ class Routes:
         self._limiter = Limiter(store, clock, settings.limits, Origins(settings.trusted_proxies))
         names = NameList(store, clock)
         classic = ClassicRoutes(store, names, self._limiter, settings, self._metrics.claim)
+        claims = Claims(
+            store,
+            names,
+            self._limiter,
+            wall=wall,
+            authority=authority,
+            settings=settings,
+            count=self._metrics.claim,
+        )
+        v1 = V1Routes(store, claims, wall=wall, authority=authority, settings=settings)
         self.table: dict[bytes, Route] = {
             **classic.table(),
+            **v1.table(),
             b"healthz": Route("healthz", {b"GET": self._alive}),
             b"readyz": Route("readyz", {b"GET": self._ready}),
         }
@@ -126,18 +139,28 @@ class Routes:
         answer = route.methods.get(query.method)
         if answer is None:
             return succeed(not_allowed(route.allowed))
-        return maybeDeferred(answer, query).addErrback(self._failed)
+        try:
+            reply = answer(query)
+        except Exception:
+            return succeed(self._failed(Failure()))
+        if isinstance(reply, Reply):
+            return succeed(reply)
+        return reply.addErrback(self._failed)
 
     def _count(self, reply: Reply, route: Route | None, since: float) -> Reply:
         label = route.label if route else "none"
         self._metrics.request(label, reply.status, self._clock.seconds() - since)
         return reply
 
-    def _alive(self, _query: Query) -> Deferred[Reply]:
-        return succeed(DONE)
+    def _alive(self, _query: Query) -> Reply:
+        return DONE
 
     def _ready(self, _query: Query) -> Deferred[Reply]:
-        return maybeDeferred(self._store.ping).addCallback(lambda _: DONE)
+        return Deferred.fromCoroutine(self._ping())
+
+    async def _ping(self) -> Reply:
+        await self._store.ping()
+        return DONE
 
     def _failed(self, failure: Failure) -> Reply:
         """Every error as a reply."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -13,6 +12,7 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
 from p2pshare.registry.channel import Limits, RegistryChannel
+from p2pshare.registry.connections import Connections
 from p2pshare.registry.exchange import Query, Reply
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
@@ -46,8 +46,9 @@ class RegistrySite(HTTPFactory):
         self.limits = limits or Limits()
         self.date_header = b""
         self._wall = wall or reactor.seconds
-        self._channels: set[RegistryChannel] = set()
-        self._by_address: Counter[str] = Counter()
+        self._channels: Connections[RegistryChannel] = Connections(
+            self.limits.connections_max, self.limits.connections_per_address_max
+        )
         self._long_replies = 0
         self._checking = LoopingCall(self._check)
         self._checking.clock = reactor
@@ -59,33 +60,26 @@ class RegistrySite(HTTPFactory):
     def stopFactory(self) -> None:
         """End what is still open."""
         self._checking.stop()
-        for channel in list(self._channels):
+        for channel in self._channels:
             channel.transport.abortConnection()
 
     def log(self, request: Request) -> None:
         """Log nothing: look-ups are many and say little."""
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Take the connection of a client, unless there are too many, or too many of its own."""
+        """Take the connection of a client, unless there are too many, or too many of its own, that are at work."""
         host = getattr(addr, "host", "")
-        if (
-            len(self._channels) >= self.limits.connections_max
-            or self._by_address[host] >= self.limits.connections_per_address_max
-        ):
+        if not self._channels.has_room(host, self.reactor.seconds()):
             self._log.debug("too many connections: {host} is turned away", host=host)
             return None
         channel = cast(RegistryChannel, super().buildProtocol(addr))
-        self._channels.add(channel)
-        self._by_address[host] += 1
         channel.client_host = host
+        self._channels.add(channel)
         return channel
 
     def closed(self, channel: RegistryChannel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
-        self._by_address[channel.client_host] -= 1
-        if not self._by_address[channel.client_host]:
-            del self._by_address[channel.client_host]
 
     def begin_long_reply(self) -> bool:
         """Whether one more long reply can be written; `end_long_reply` must follow if so."""
@@ -101,5 +95,5 @@ class RegistrySite(HTTPFactory):
     def _check(self) -> None:
         now = self.reactor.seconds()
         self.date_header = b"Date: %b\r\n" % datetimeToString(self._wall())
-        for channel in list(self._channels):
+        for channel in self._channels:
             channel.check(now)

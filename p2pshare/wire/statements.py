@@ -15,7 +15,7 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
@@ -63,6 +63,18 @@ class Statement:
         Raises:
             RemoteProtocolError: it is too long, is not signed by `signer`, or is no such statement.
         """
+        unverified = cls.parse(statement)
+        if not unverified.is_signed_by(signer or unverified.statement.signer):
+            raise RemoteProtocolError(reason=f"the signature of the {cls.KIND} is wrong")
+        return unverified.statement
+
+    @classmethod
+    def parse(cls, statement: str) -> Unverified[Self]:
+        """Read a statement, and leave it to the caller when to verify it, which costs the most.
+
+        Raises:
+            RemoteProtocolError: it is too long, or is no such statement.
+        """
         payload_text, dot, signature = statement.partition(".")
         if len(statement) > STATEMENT_MAX or not dot:
             raise RemoteProtocolError(
@@ -73,10 +85,7 @@ class Statement:
         values = parse_object(payload)
         integer(values, "v", VERSION, VERSION)
         known = cls(**{each.name: _READERS[each.name](values) for each in fields(cls)})
-        signed_by = signer or known.signer
-        if not signed_by.verify(from_base64url(signature), cls._message(payload)):
-            raise RemoteProtocolError(reason=f"the signature of the {cls.KIND} is wrong")
-        return known
+        return Unverified(known, from_base64url(signature), cls._message(payload))
 
     @property
     def signer(self) -> PublicKey:
@@ -88,6 +97,23 @@ class Statement:
     @classmethod
     def _message(cls, payload: bytes) -> bytes:
         return f"p2pshare-{cls.KIND}-v{VERSION}\0".encode() + payload
+
+
+S = TypeVar("S", bound=Statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified(Generic[S]):
+    """A statement of which it is still to be seen who has signed it."""
+
+    statement: S
+    signature: bytes
+    message: bytes
+    """What must have been signed."""
+
+    def is_signed_by(self, signer: PublicKey) -> bool:
+        """Whether this key has signed it."""
+        return signer.verify(self.signature, self.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
-from p2pshare.registry.memory_store import MemoryNameStore
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -26,6 +25,7 @@ from p2pshare.peer.registration import (
 )
 from p2pshare.registry.client import TIMEOUT, RegistryClient
 from p2pshare.registry.exchange import Query
+from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.connections import make_routes
 

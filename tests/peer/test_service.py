@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import (
@@ -17,6 +16,7 @@ from p2pshare.errors import (
     SecretUnusable,
 )
 from p2pshare.peer.service import PeerService
+from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
 from p2pshare.storage.share import Share
 from p2pshare.wire.classic import Kind

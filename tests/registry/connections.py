@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +16,7 @@ from p2pshare.registry.authority import Authority
 from p2pshare.registry.channel import Limits, RegistryChannel
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.routes import Metrics, Routes
 from p2pshare.registry.site import Answers, RegistrySite
 from p2pshare.registry.store import NameStore
@@ -29,7 +29,8 @@ REGISTRY_KEY = SigningKey(bytes(range(32)))
 def make_routes(
     store: NameStore, clock: IReactorTime, *, metrics: Metrics | None = None, **settings: Any
 ) -> Routes:
-    """Routes whose wall clock is `clock`, and whose key and random bytes are always the same."""
+    """Routes whose wall clock is `clock`, and whose key and random bytes are always the same; without limits."""
+    settings.setdefault("limits", {})
     return Routes(
         store,
         clock,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.listing import KEEP
+from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.redis_link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
 from tests.registry.connections import Client, make_routes

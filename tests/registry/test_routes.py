@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Callable
+from typing import Any, cast
 
-from p2pshare.registry.memory_store import MemoryNameStore
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.store import Claim, NamePage, Outcome
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.store import NameStore
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.connections import make_routes
 
@@ -25,17 +26,12 @@ class BrokenStore:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def claim(self, claim: Claim) -> Awaitable[Outcome]:
-        return fail(self.error)
+    def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:  # noqa: D105
+        return lambda *args, **kwargs: fail(self.error)
 
-    def look_up(self, name: str) -> Deferred[PeerAddress | None]:
-        return fail(self.error)
 
-    def page(self, after: str = "", limit: int = 0) -> Awaitable[NamePage]:
-        return fail(self.error)
-
-    def ping(self) -> Awaitable[None]:
-        return fail(self.error)
+def broken_store(error: Exception) -> NameStore:
+    return cast(NameStore, BrokenStore(error))
 
 
 def post(registration: Registration, source: str = "10.9.9.9") -> Query:
@@ -151,7 +147,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_away(self) -> None:
         """503 says when to come back; the process itself is well."""
-        routes = make_routes(BrokenStore(StoreUnavailable(reason="gone")), Clock())
+        routes = make_routes(broken_store(StoreUnavailable(reason="gone")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 503)
@@ -160,7 +156,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def test_defect(self) -> None:
         """A defect of ours is logged, and 500 tells nothing of it."""
-        routes = make_routes(BrokenStore(ZeroDivisionError("secret")), Clock())
+        routes = make_routes(broken_store(ZeroDivisionError("secret")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
             self.assertEqual(reply.status, 500)

@@ -1,0 +1,196 @@
+"""Who claims a name, who gives one up, and who says that it is still there.
+
+What costs nothing is judged first, and a signature only for a client that has not used its share up. What counts
+against a key is counted once the key has proven itself: strangers cannot use up another's share.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+
+from twisted.logger import Logger
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.registry.authority import Authority
+from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.judgement import Audience, End, Judge, verify
+from p2pshare.registry.limits import Limiter
+from p2pshare.registry.listing import NameList
+from p2pshare.registry.origins import Origin
+from p2pshare.registry.problems import RequestError
+from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownership
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.statements import Record, Release
+
+NO_STORE = ((b"Cache-Control", b"no-store"),)
+ALIVE = Reply(HTTPStatus.OK, (b'{"lease": %d}' % PRESENCE_LEASE,), headers=NO_STORE)
+RELEASED = Reply(HTTPStatus.NO_CONTENT)
+
+
+class Claims:
+    """Answers `PUT` and `DELETE` of a peer, and its heartbeats.
+
+    Each may raise `RequestError`, `RemoteProtocolError` or `StoreUnavailable`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: NameStore,
+        names: NameList,
+        limiter: Limiter,
+        *,
+        wall: Callable[[], float],
+        authority: Authority,
+        settings: RegistrySettings,
+        count: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._names = names
+        self._limiter = limiter
+        self._judge = Judge(wall, Audience(settings.urls, socket.gethostname()))
+        self._wall = wall
+        self._authority = authority
+        self._invite_only = settings.invite_only
+        self._count = count
+
+    async def claim(self, query: Query, name: str) -> Reply:
+        """`PUT`: the holder of a key takes or renews a name."""
+        body = ClaimBody.parse(query.body)
+        unverified = Record.parse(body.record)
+        record = unverified.statement
+        self._judge.judge(record, name, query.local)
+        origin = self._limiter.origin(query)
+        await self._limiter.admit("claims", origin, origin.host)
+        verify(unverified)
+        wanted, mac_key = self._wanted(record, body, query.local)
+        await self._limiter.admit("key", origin, wanted.key)
+        outcome = await self._take(wanted, body.invitation, origin)
+        self._count(outcome.ownership.value)
+        _refuse_unless_granted(outcome)
+        if wanted.address is not None:
+            self._names.changed()
+        granted = Granted(
+            outcome.ownership.value,
+            wanted.session,
+            mac_key,
+            self._authority.receipt(name, record.key, outcome.claim),
+            origin.ip,
+        )
+        is_new = outcome.ownership is Ownership.CLAIMED
+        status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        return Reply(status, (granted.to_json(),), headers=NO_STORE)
+
+    async def release(self, query: Query, name: str) -> Reply:
+        """`DELETE`: the owner gives a name up."""
+        unverified = Release.parse(ReleaseBody.parse(query.body).release)
+        self._judge.judge(unverified.statement, name, query.local)
+        origin = self._limiter.origin(query)
+        await self._limiter.admit("claims", origin, origin.host)
+        key = str(verify(unverified))
+        await self._limiter.admit("key", origin, key)
+        outcome = await self._store.release_owned(name, key, unverified.statement.seq)
+        self._count(f"release-{outcome.ownership.value}")
+        if outcome.ownership is Ownership.TAKEN:
+            raise RequestError("not-owner")
+        if outcome.ownership is Ownership.FREE:
+            raise RequestError("not-found", "nobody owns this name")
+        if outcome.ownership is Ownership.STALE:
+            raise _stale(outcome)
+        self._names.changed()
+        return RELEASED
+
+    async def beat(self, query: Query, name: str) -> Reply:
+        """`POST` to presence: a sign of life, or the last one."""
+        beat = Heartbeat.parse(name, query.body)
+        mac_key = self._authority.mac_key(name, beat.session)
+        if mac_key is None:
+            raise RequestError("unknown-session")
+        if not beat.is_authentic(mac_key):
+            raise RequestError("wrong-signature", "the MAC is wrong")
+        await self._limiter.admit("key", self._limiter.origin(query), name)
+        if not await self._store.beat(name, beat.session, beat.beat, online=beat.online):
+            raise RequestError("unknown-session")
+        if not beat.online:
+            self._names.changed()
+        return ALIVE
+
+    def _wanted(self, record: Record, body: ClaimBody, end: End) -> tuple[OwnerClaim, bytes]:
+        """What to ask of the store, and the MAC key of the session that begins."""
+        old_key = None
+        if body.rotation is not None:
+            old_key = verify(self._judge.judge_rotation(body.rotation, record, end))
+        session, mac_key = self._authority.new_session(record.name)
+        wanted = OwnerClaim(
+            record.name,
+            str(record.key),
+            record.seq,
+            body.record,
+            session,
+            record.classic_address,
+            None if old_key is None else str(old_key),
+            body.rotation,
+            self._receipt(body.receipt, record, old_key),
+        )
+        return wanted, mac_key
+
+    def _receipt(self, text: str | None, record: Record, old_key: PublicKey | None) -> int | None:
+        """The number of the claim that a receipt of the owner, or of the one before, proves."""
+        if text is None:
+            return None
+        claim = self._authority.read_receipt(text, record.name, record.key)
+        if claim is None and old_key is not None:
+            claim = self._authority.read_receipt(text, record.name, old_key)
+        if claim is None:
+            self._log.debug("a receipt for {name} that is not valid here", name=record.name)
+        return claim
+
+    async def _take(
+        self, wanted: OwnerClaim, invitation: str | None, origin: Origin
+    ) -> OwnerOutcome:
+        """Claim; what a new name costs, an invitation or a token, is asked for once it is known to be one.
+
+        Unless the token is at hand, or an owner comes back with a receipt.
+        """
+        at_hand = self._limiter.at_hand("names", origin, origin.network)
+        is_owners = wanted.receipt is not None
+        may_be_new = is_owners or (at_hand and not self._invite_only)
+        outcome = await self._store.claim_owned(replace(wanted, may_be_new=may_be_new))
+        if outcome.ownership is Ownership.CLAIMED and not is_owners:
+            self._limiter.take("names", origin, origin.network)
+        if outcome.ownership is not Ownership.FREE:
+            return outcome
+        if self._invite_only and invitation is None:
+            raise RequestError("invitation-needed")
+        await self._limiter.admit("names", origin, origin.network)
+        if self._invite_only and invitation is not None:
+            await self._use(invitation, f"{wanted.name} {wanted.key}")
+        return await self._store.claim_owned(wanted)
+
+    async def _use(self, text: str, holder: str) -> None:
+        """Use an invitation up; raises `RequestError` if it cannot be used."""
+        try:
+            invitation = self._authority.read_invitation(text)
+        except RemoteProtocolError as error:
+            raise RequestError("invitation-refused", str(error.fields["reason"])) from error
+        life = int(invitation.exp - self._wall()) + 1
+        if not await self._store.use_invitation(invitation.id, holder, life, invitation.iat):
+            raise RequestError("invitation-refused", "it was used before, or the store was lost")
+
+
+def _refuse_unless_granted(outcome: OwnerOutcome) -> None:
+    if outcome.ownership is Ownership.STALE:
+        raise _stale(outcome)
+    if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
+        raise RequestError("taken")
+
+
+def _stale(outcome: OwnerOutcome) -> RequestError:
+    return RequestError("stale", "use a greater seq", seq=outcome.seq)
