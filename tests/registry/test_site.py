@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2pshare.registry.channel import Limits
+from p2pshare.registry.connections import UNHURRIED
 from p2pshare.registry.exchange import Reply
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 
@@ -22,6 +23,30 @@ class NumberTests(SiteTestCase):
         self.assertEqual([client.channel is None for client in others], [False] * 2 + [True])
         ones[0].leave()
         self.assertIsNotNone(Client(self.site, "10.0.0.1").channel)
+
+    def test_who_waits_makes_room(self) -> None:
+        """Clients that drip or say nothing keep nobody out (threat 25), neither at their address nor elsewhere."""
+        slow = [Client(self.site, "10.0.0.1") for _ in range(3)]
+        slow[1].send(b"G")
+        slow[2].send(b"GET /healthz HTTP/1.1\r\n" + HOST)
+        self.clock.advance(UNHURRIED)
+        slow[0].send(b"GET /healthz HTTP/1.1\r\nH")
+        honest = Client(self.site, "10.0.0.1")
+        self.assertIn(b"200 OK", honest.send(b"GET /healthz HTTP/1.1\r\n" + HOST))
+        self.assertEqual([each.transport.disconnected for each in slow], [True, False, False])
+        others = [Client(self.site, f"10.0.0.{n}") for n in (2, 3, 4)]
+        self.assertEqual([client.channel is None for client in others], [False] * 3)
+        self.assertEqual([each.transport.disconnected for each in slow], [True, True, False])
+
+    def test_who_is_served_stays(self) -> None:
+        """Requests that are being answered are never broken off for a new connection."""
+        site = self.make_site(SlowRoutes())
+        served = [Client(site, "10.0.0.1") for _ in range(3)]
+        for client in served:
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        self.clock.advance(2 * UNHURRIED)
+        self.assertIsNone(Client(site, "10.0.0.1").channel)
+        self.assertEqual([each.transport.disconnected for each in served], [False] * 3)
 
     def test_long_replies(self) -> None:
         """A long reply waits for its client; while it does there is only one."""
