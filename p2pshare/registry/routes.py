@@ -38,7 +38,7 @@ RECOVERING_RETRY = 30  # seconds
 class Metrics(Protocol):
     """What counts."""
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def request(self, route: str, method: bytes, status: int, seconds: float) -> None:
         """A request was answered."""
 
     def claim(self, outcome: str) -> None:
@@ -49,7 +49,7 @@ class Metrics(Protocol):
 
 
 class _NoMetrics:
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def request(self, route: str, method: bytes, status: int, seconds: float) -> None:
         pass
 
     def claim(self, outcome: str) -> None:
@@ -115,7 +115,7 @@ class Routes:
             reply = wait.addCallback(self._go_on, route, query)
         else:
             reply = succeed(too_many(wait).reply)
-        return reply.addCallback(self._count, route, self._clock.seconds())
+        return reply.addCallback(self._count, route, query.method, self._clock.seconds())
 
     def _go_on(self, wait: float, route: Route | None, query: Query) -> Reply | Deferred[Reply]:
         return too_many(wait).reply if wait else self._answer(route, query)
@@ -147,9 +147,9 @@ class Routes:
             return succeed(reply)
         return reply.addErrback(self._failed)
 
-    def _count(self, reply: Reply, route: Route | None, since: float) -> Reply:
+    def _count(self, reply: Reply, route: Route | None, method: bytes, since: float) -> Reply:
         label = route.label if route else "none"
-        self._metrics.request(label, reply.status, self._clock.seconds() - since)
+        self._metrics.request(label, method, reply.status, self._clock.seconds() - since)
         return reply
 
     def _alive(self, _query: Query) -> Reply:
