@@ -154,6 +154,12 @@ class ControlRefused(Refused):
     """The running peer cannot do that: {reason}"""
 
 
+class StoreOfAnother(Refused):
+    """The names in {store} are those of a registry with another key ({owner}): copy its registry.key to {path}, or
+    choose another Redis.
+    """
+
+
 class NotFound(P2pshareError):
     """{reason}"""
 
@@ -212,6 +218,16 @@ class NameReleased(P2pshareError):
     """The name {name!r} was given up, so its peer ends."""
 
     exit_code = 0
+
+
+class PeerOffline(Unreachable):
+    """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users --online` shows who is
+    there.
+    """
+
+
+class PeerNotReachable(Unreachable):
+    """{name!r} has told the registry no IPv4 address, which is needed to fetch from it."""
 
 
 class CannotStart(P2pshareError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from colorama import Fore, Style
@@ -15,6 +16,7 @@ from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.share import Share
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
+    USERS_COUNTED,
     Ask,
     Dialog,
     FindRegistry,
@@ -27,9 +29,9 @@ from p2pshare.ui.dialog import (
     Tone,
 )
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.numbers import duration_text
 from p2pshare.ui.wanted import Wanted
-from p2pshare.ui.watching import fetch_watched
 from p2pshare.wire.registration import PeerAddress
 
 _COLOURS = {
@@ -54,6 +56,9 @@ class Conversation:
         self._peer: PeerService | None = None
         self._talking: Deferred[None] | None = None
         self._lost: P2pshareError | None = None
+        self._is_original = False
+        self._meetings: Meetings | None = None
+        self._met: Met | None = None
         self._greeting: Said | None = Said(
             f"p2pshare, in the registry {invocation.settings.registry}", Tone.HINT
         )
@@ -111,24 +116,43 @@ class Conversation:
     ) -> list[str] | PeerAddress | None:
         match step:
             case FindRegistry():
-                await registry.list_names()
+                self._is_original = await registry.info() is None
+                if self._is_original:
+                    await registry.list_names()  # or it is no registry at all
             case ListUsers():
-                return await registry.list_names()
-            case Join(name=name):
-                await self._join(name)
+                return await self._names(registry)
+            case Join(name=name, invitation=invitation):
+                await self._join(name, invitation)
+                self._meetings = Meetings(self._invocation, registry, name)
             case FindUser(name=name):
-                return await registry.look_up(name)
-            case GetFile(name=name, address=address, kind=kind):
-                wanted = Wanted.of(name, kind, None, self._invocation.cwd)
-                await fetch_watched(self._invocation, wanted.order(address))
+                assert self._meetings is not None, "who has not joined meets nobody"
+                self._met = await self._meetings.meet(name)
+                return self._met.address
+            case GetFile(name=name, kind=kind):
+                assert self._met is not None and self._met.name == name
+                await self._met.fetch(Wanted.of(name, kind, None, self._invocation.cwd))
             case _:
                 assert_never(step)
         return None
 
-    async def _join(self, name: str) -> None:
+    async def _names(self, registry: RegistryClient) -> list[str]:
+        """Who is there, or may be; of very many, some."""
+        if self._is_original:
+            return await registry.list_names()
+        names: list[str] = []
+        async for peer in registry.peers(online=True):
+            names.append(peer.name)
+            if len(names) > USERS_COUNTED:
+                break
+        return names
+
+    async def _join(self, name: str, invitation: str | None) -> None:
         invocation = self._invocation
+        settings = invocation.settings
+        if invitation is not None:
+            settings = replace(settings, invitation=invitation)
         peer = self._peer = peer_of(
-            invocation.settings,
+            settings,
             name,
             invocation.reactor,
             invocation.rng,

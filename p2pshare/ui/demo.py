@@ -26,7 +26,7 @@ from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.children import Child
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.samples import TEXT_SHA256, sample_text, write_sample_picture
-from p2pshare.ui.verbs import users
+from p2pshare.ui.users import users
 from p2pshare.ui.wanted import parse_wanted
 from p2pshare.ui.watching import fetch_watched
 

@@ -19,16 +19,28 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pshare.errors import AlreadyRunning, IllegalName, NameTaken, P2pshareError
+from p2pshare.errors import (
+    AlreadyRunning,
+    IllegalName,
+    InvitationNeeded,
+    InvitationRefused,
+    NameTaken,
+    P2pshareError,
+)
 from p2pshare.names import canonical, check_name
 from p2pshare.ui.wanted import FROM_YOURSELF
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.registration import PeerAddress
 
 USERS_SHOWN = 60  # names; the others are counted
+USERS_COUNTED = 1000  # names; of more nobody needs to know how many
 
 QUIT = "quit"
 YOUR_NAME = "Your name:"
+INVITATION = "Your invitation:"
+WANTS_INVITATION = (
+    "This registry takes new names by invitation only. Its operator has one for you: paste it here."
+)
 WHOM = "Get files from:"
 WHICH = "Image or text (I/T):"
 
@@ -75,6 +87,8 @@ class Join:
     """Be registered under a name, and serve."""
 
     name: str
+    invitation: str | None = None
+    """What lets a new name into a registry that wants one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,7 @@ class Dialog:
         self._name = name or ""
         self._address: PeerAddress | None = None
         self._peer = ""
+        self._refusal: P2pshareError | None = None
         self._step: Step = Leave()
 
     def begin(self) -> Turn:
@@ -142,16 +157,19 @@ class Dialog:
         match self._step:
             case Ask(question=question) if question == YOUR_NAME:
                 return self._own_name_said(text)
+            case Ask(question=question) if question == INVITATION:
+                return self._invitation_said(text)
             case Ask(question=question) if question == WHOM:
                 return self._peer_said(text)
         return self._kind_said(text)
 
     def input_ended(self) -> Turn:
         """There will be no more answers."""
-        return self._take(Leave())
+        return self._take(Leave(self._refusal))
 
     def succeeded(self, result: Iterable[str] | PeerAddress | None = None) -> Turn:
         """The step that was no question is done."""
+        self._refusal = None
         match self._step:
             case FindRegistry() if self._asks_name:
                 return self._take(Ask(YOUR_NAME))
@@ -172,7 +190,9 @@ class Dialog:
         match self._step:
             case FindRegistry():
                 return self._take(Leave(error))
-            case Join():
+            case Join(invitation=invitation):
+                if isinstance(error, InvitationNeeded | InvitationRefused):
+                    return self._ask_invitation(error, invitation)
                 if self._asks_name and isinstance(error, NameTaken | AlreadyRunning):
                     return self._take(Ask(YOUR_NAME), said)
                 return self._take(Leave(error))
@@ -186,6 +206,17 @@ class Dialog:
         except IllegalName as error:
             return self._take(Ask(YOUR_NAME), Said(str(error), Tone.BAD))
         return self._take(Join(self._name))
+
+    def _ask_invitation(self, error: P2pshareError, refused: str | None) -> Turn:
+        self._refusal = error
+        if refused is None and isinstance(error, InvitationNeeded):
+            return self._take(Ask(INVITATION), Said(WANTS_INVITATION, Tone.BAD))
+        return self._take(Ask(INVITATION), Said(str(error), Tone.BAD))
+
+    def _invitation_said(self, text: str) -> Turn:
+        if not text:
+            return self._take(Ask(INVITATION))
+        return self._take(Join(self._name, text))
 
     def _peer_said(self, text: str) -> Turn:
         if not text:
@@ -222,4 +253,7 @@ def _here(names: Iterable[str], own_name: str) -> Said:
         return Said("Nobody else is here yet. Press Enter to look again.", Tone.HINT)
     shown = [*others[:USERS_SHOWN], f"{own_name} (you)"]
     more = len(others) - USERS_SHOWN
-    return Said("Here now: " + ", ".join(shown) + (f", and {more} more" if more > 0 else ""))
+    if more <= 0:
+        return Said("Here now: " + ", ".join(shown))
+    count = str(more) if len(others) < USERS_COUNTED else "many"
+    return Said("Here now: " + ", ".join(shown) + f", and {count} more")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,14 @@ class Invocation:
     output: Output
     cwd: Path
     """The folder that relative paths start from, and where fetched files go."""
+    wall: Callable[[], float]
+    """The Unix time in s."""
 
     @asynccontextmanager
     async def registry(self) -> AsyncIterator[RegistryClient]:
         """The registry of the settings, for as long as the context lasts."""
         agent, pool = pooled_agent(self.reactor)
         try:
-            yield RegistryClient(agent, self.settings.registry, self.reactor)
+            yield RegistryClient(agent, self.settings.registry, self.reactor, wall=self.wall)
         finally:
             await cast("Deferred[None]", pool.closeCachedConnections())

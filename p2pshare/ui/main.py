@@ -6,6 +6,7 @@ import argparse
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -69,7 +70,7 @@ def _obey(words: Sequence[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
-    """Run the verb on the reactor.
+    """Run the verb, on the reactor if it needs one.
 
     Raises:
         P2pshareError: it could not be done.
@@ -85,7 +86,11 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
 
     make_monotonic(reactor)
     try:
-        verb, grace = _verb(arguments, _invocation(arguments, output, reactor))
+        invocation = _invocation(arguments, output, reactor)
+        done = _done_at_once(arguments, invocation)
+        if done is not None:
+            return done
+        verb, grace = _verb(arguments, invocation)
         return run_to_end(cast(Any, reactor), verb, grace)
     except Stopped as stopped:
         output.remark("stopped")
@@ -102,17 +107,61 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         raise LocalProtocolError(reason=reason) from error
 
 
+def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int | None:
+    """The exit code of what needs no network; None if there is more to do.
+
+    It may ask the user and wait for the answer, which Ctrl+C ends as it ends any program.
+    """
+    from p2pshare.ui import inviting, keys, passphrase
+
+    settings, output = invocation.settings, invocation.output
+    match arguments.verb, getattr(arguments, "key_verb", None):
+        case "invite", _:
+            return inviting.invite(
+                output, arguments.data, arguments.expires, arguments.count, invocation.wall
+            )
+        case "key", "export":
+            return keys.export(settings, output, arguments.file, arguments.passphrase_file)
+        case "key", "import":
+            return keys.import_key(
+                settings,
+                output,
+                arguments.file,
+                arguments.passphrase_file,
+                name=settings.name if arguments.name else None,
+                registry=bool(arguments.registry),
+            )
+        case "key", "forget":
+            return keys.forget(settings, output, arguments.peer)
+        case "release", _ if not arguments.yes:
+            question = f"Give the name {keys.name_of(settings)} up for good?"
+            if not passphrase.consent(question, "--yes"):
+                output.remark("Nothing was changed.")
+                return 1
+    return None
+
+
 def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, float]:
     """What is to be run, and how many seconds it has to put things in order after a signal."""
-    from p2pshare.ui import demo, verbs
+    from p2pshare.ui import demo, owning, users, verbs
     from p2pshare.ui.running import GRACE
 
     match arguments.verb:
         case "users":
-            return lambda: verbs.users(invocation), GRACE
+            prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
+            return (
+                lambda: users.users(invocation, prefix=prefix, online=online, watch=watch),
+                GRACE,
+            )
         case "get":
             overwrite = arguments.force
             return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
+        case "whoami":
+            return lambda: owning.whoami(invocation), GRACE
+        case "release":
+            return lambda: owning.release(invocation), GRACE
+        case "key":
+            return lambda: owning.rotate(invocation), GRACE
         case "demo":
             return lambda: demo.demo(invocation, os.environ), demo.GRACE
     return lambda: _converse(invocation), GRACE
@@ -143,7 +192,7 @@ def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> 
         cwd = Path.cwd()
     except OSError as error:
         raise WrongUsage(reason="The current folder is gone: change to another one.") from error
-    return Invocation(reactor, random.SystemRandom(), settings, output, cwd)
+    return Invocation(reactor, random.SystemRandom(), settings, output, cwd, time.time)
 
 
 def _output(*, json: bool, quiet: bool) -> Output:

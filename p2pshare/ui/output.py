@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from colorama import Fore
-from rich.table import Table
-from rich.text import Text
 
 from p2pshare.errors import P2pshareError
 from p2pshare.ui.progress import ProgressView
 from p2pshare.ui.terminal import Terminal
-
-COLUMNED_MAX = 1000  # rows of a table that are put in columns
 
 
 class Output:
@@ -61,33 +57,27 @@ class Output:
         if not self._json:
             self._stderr.write_line(f"p2pshare: {error}", Fore.RED)
 
-    def table(
-        self, header: Sequence[str], rows: Sequence[Sequence[str]], own: str | None = None
-    ) -> None:
-        """Show a result to people: in columns on a terminal, else bare, with tabs, for pipes.
+    def result(self, text: str) -> None:
+        """Show a line that was asked for, which stays with `--quiet`, to people."""
+        if not self._json:
+            self._stdout.write_line(text)
 
-        More rows than anybody reads are bare on a terminal, too, since columns take their time.
-
-        Args:
-            header: the titles of the columns, for a terminal.
-            rows: as many cells in each.
-            own: the first cell of the row that is the reader's own, which a terminal marks.
-        """
+    def rows(self, rows: Iterable[Sequence[str]]) -> None:
+        """Show rows of cells as they are read in a pipe: one a line, with tabs between the cells."""
         if self._json:
             return
-        if not self._stdout.is_tty or len(rows) > COLUMNED_MAX:
-            for row in rows:
-                self._stdout.stream.write("\t".join(map(self._stdout.shown, row)) + "\n")
-            self._stdout.stream.flush()
-            return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in header:
-            table.add_column(title, overflow="fold")
-        for first, *others in rows:
-            cells = [f"{first} (you)" if first == own else first, *others]
-            style = "green" if first == own else None
-            table.add_row(*(Text(self._stdout.shown(cell)) for cell in cells), style=style)
-        self._stdout.console().print(table)
+        for row in rows:
+            self._stdout.stream.write("\t".join(map(self._stdout.shown, row)) + "\n")
+        self._stdout.stream.flush()
+
+    def screen(self) -> Terminal | None:
+        """The terminal that people read results on, if it is one."""
+        return self._stdout if self._stdout.is_tty and not self._json else None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is nothing but results and errors."""
+        return self._quiet
 
     def progress(
         self, title: str, unit: str, total: int | None, clock_seconds: Callable[[], float]

@@ -14,10 +14,11 @@ from p2pshare.wire.peers import NameKind, PeerSummary, Presence
 WATCHED_MAX = 100_000  # names that are kept up to date
 
 PRESENCE_WIDTH = len("presence")
-LAST_SEEN_WIDTH = len("29 days ago")
+LAST_SEEN_WIDTH = len("999 days ago")
 KIND_WIDTH = len("classic")
 NAME_WIDTH_MIN = 4  # columns
 GAP = "  "
+_YEAR_4147 = 2**36  # seconds: a registry may say anything, but there is an end to dates
 
 _STYLES = {Presence.ONLINE: "green", Presence.OFFLINE: "dim", Presence.UNKNOWN: ""}
 _ORDER = {Presence.ONLINE: 0, Presence.UNKNOWN: 1, Presence.OFFLINE: 2, Presence.GONE: 3}
@@ -146,14 +147,13 @@ def last_seen(peer: PeerSummary, now: float) -> str:
     return "" if peer.last_seen is None else ago_text(now - peer.last_seen)
 
 
-def tabbed(peer: PeerSummary) -> str:
-    """A peer as one line for a pipe: name, presence, UTC of the last sign of life, kind; with tabs between."""
+def cells(peer: PeerSummary) -> tuple[str, ...]:
+    """A peer as a pipe gets it: name, presence, UTC of the last sign of life, kind."""
     seen = "-"
     if peer.last_seen is not None:
-        seen = datetime.fromtimestamp(min(peer.last_seen, 2**36), UTC).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        )
-    return "\t".join((peer.name, peer.presence.value, seen, peer.kind.value))
+        when = datetime.fromtimestamp(min(peer.last_seen, _YEAR_4147), UTC)
+        seen = when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return peer.name, peer.presence.value, seen, peer.kind.value
 
 
 def _gone(peer: PeerSummary, *, online: bool) -> PeerSummary:

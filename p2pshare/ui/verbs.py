@@ -1,4 +1,4 @@
-"""The verbs `users` and `get`."""
+"""The verb `get`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ from collections.abc import Sequence
 
 from p2pshare.errors import P2pshareError, RegistryUnreachable
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.wanted import parse_wanted
-from p2pshare.ui.watching import fetch_watched
-
-NOBODY = "Nobody is registered yet: `p2pshare --name NAME` makes you the first."
-
-
-async def users(invocation: Invocation) -> int:
-    """List who is registered; returns the exit code."""
-    async with invocation.registry() as registry:
-        names = sorted(await registry.list_names())
-    output, own_name = invocation.output, invocation.settings.name
-    for name in names:
-        output.event("user", name=name)
-    if names:
-        output.table(["registered users"], [[name] for name in names], own=own_name)
-    else:
-        output.remark(NOBODY)
-    return 0
 
 
 async def get(invocation: Invocation, words: Sequence[str], *, overwrite: bool) -> int:
@@ -38,10 +22,11 @@ async def get(invocation: Invocation, words: Sequence[str], *, overwrite: bool) 
     wanted = parse_wanted(words, invocation.settings.name, invocation.cwd)
     exit_code = 0
     async with invocation.registry() as registry:
+        meetings = Meetings(invocation, registry, invocation.settings.name)
         for each in wanted:
             try:
-                address = await registry.look_up(each.peer)
-                await fetch_watched(invocation, each.order(address, overwrite=overwrite))
+                met = await meetings.meet(each.peer)
+                await met.fetch(each, overwrite=overwrite)
             except RegistryUnreachable:
                 raise
             except P2pshareError as error:

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import NameTaken, NoSuchPeer
-from p2pshare.ui.output import COLUMNED_MAX, Output, kind_of
+from p2pshare.ui.output import Output, kind_of
 from p2pshare.ui.terminal import Terminal
-from tests.ui.screens import COLOURFUL, FakeTty, Screen, real_terminal
+from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
 
 class OutputTestCase(SynchronousTestCase):
@@ -34,7 +34,8 @@ class OutputTestCase(SynchronousTestCase):
         output.line("Hello.", Fore.GREEN)
         output.remark("By the way.")
         output.event("saved", path=Path("alice.png"), size=5)
-        output.table(["name"], [["bob"]])
+        output.rows([["bob"]])
+        output.result("a result")
         view = output.progress("bob.png", "rows", 9, Clock().seconds)
         view.start()
         view.update(5)
@@ -47,7 +48,7 @@ class ModesTests(OutputTestCase):
         """Without flags there are sentences and tables, and no events."""
         self.say_everything(self.make())
         stdout, stderr = self.written()
-        self.assertEqual(stdout, "Hello.\nbob\n")
+        self.assertEqual(stdout, "Hello.\nbob\na result\n")
         self.assertTrue(
             stderr.startswith("By the way.\nbob.png\nSaved.\np2pshare: Nobody is registered as")
         )
@@ -57,7 +58,7 @@ class ModesTests(OutputTestCase):
         """With --quiet, results and errors remain."""
         self.say_everything(self.make(quiet=True))
         stdout, stderr = self.written()
-        self.assertEqual(stdout, "bob\n")
+        self.assertEqual(stdout, "bob\na result\n")
         self.assertTrue(stderr.startswith("p2pshare: "))
 
     def test_json(self) -> None:
@@ -115,48 +116,18 @@ class ProgressTests(OutputTestCase):
         self.assertEqual(self.stdout.getvalue(), "done\n")
 
 
-class TableTests(OutputTestCase):
-    ROWS = (("bob", "192.0.2.7:49152"), ("a-name-of-more-than-20", "198.51.100.255:65535"))
-
+class RowsTests(OutputTestCase):
     def test_pipe(self) -> None:
         """A pipe gets one line a row, with tabs, and nothing that moves a terminal."""
-        self.make().table(["name", "address"], [*self.ROWS, ("\x1b[2J", "\t")])
+        self.make().rows([["bob", "192.0.2.7:49152"], ["\x1b[2J", "\t"]])
         lines = self.stdout.getvalue().splitlines()
-        self.assertEqual(lines[0], "bob\t192.0.2.7:49152")
-        self.assertEqual(lines[2], "\\x1b[2J\t\\x09")
+        self.assertEqual(lines, ["bob\t192.0.2.7:49152", "\\x1b[2J\t\\x09"])
 
-    def test_terminal(self) -> None:
-        """A terminal gets columns with a header."""
-        self.make(is_tty=True).table(["name", "address"], self.ROWS)
-        screen = Screen(80)
-        screen.feed(self.stdout.getvalue())
-        self.assertRegex(screen.shown()[0], r"^name +address$")
-        self.assertRegex(screen.shown()[1], r"^bob +192\.0\.2\.7:49152$")
-
-    def test_own(self) -> None:
-        """A terminal marks the row that is the reader's own; a pipe gets names and nothing else."""
-        for is_tty, shown in ((True, ["name", "alice", "bob (you)"]), (False, ["alice", "bob"])):
-            self.make(is_tty=is_tty).table(["name"], [["alice"], ["bob"]], own="bob")
-            screen = Screen(80)
-            screen.feed(self.stdout.getvalue())
-            self.assertEqual(screen.shown(), shown)
-
-    def test_very_long(self) -> None:
-        """A table that nobody reads whole is written plainly, so that it does not take for ever."""
-        rows = [[f"user{n}"] for n in range(COLUMNED_MAX + 1)]
-        self.make(is_tty=True).table(["name"], rows)
-        self.assertEqual(self.stdout.getvalue().splitlines(), [row[0] for row in rows])
-
-    def test_narrow_terminals(self) -> None:
-        """On a narrow terminal nothing is lost and nothing sticks out."""
-        for columns in (20, 40, 80):
-            with real_terminal(columns) as real:
-                terminal = Terminal.detect(real.stream, COLOURFUL)
-                Output(terminal, terminal).table(["name", "address"], self.ROWS)
-                shown = "".join(real.show())
-                self.assertFalse(real.screen.wrapped)
-                for cell in "".join(cell for row in self.ROWS for cell in row):
-                    self.assertIn(cell, shown)
+    def test_screen(self) -> None:
+        """Results are drawn where a terminal shows them to people."""
+        self.assertIsNone(self.make().screen())
+        self.assertIsNone(self.make(is_tty=True, json=True).screen())
+        self.assertIsNotNone(self.make(is_tty=True, quiet=True).screen())
 
 
 class KindTests(SynchronousTestCase):

@@ -1,0 +1,190 @@
+"""The verbs `whoami`, `release` and `key rotate`: through the running peer, or alone while none runs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+from colorama import Fore
+
+from p2pshare.errors import NoSuchPeer, Unreachable
+from p2pshare.peer.control import ControlClient, running_peer
+from p2pshare.peer.ownership import release_name, rotate_key
+from p2pshare.peer.service import peer_folder
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage import key_file
+from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.keys import name_of, no_key
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.peers import NameKind, PeerView
+
+LABEL_WIDTH = 10  # columns
+
+_STATES = {
+    "online": "online: others see you, and reach your peer",
+    "offline": "offline: the name is yours, but no peer of yours is there",
+    "taken": "taken: the name is another key's",
+    "classic": "taken: a classic peer has the name, which no key owns",
+    "unclaimed": "not claimed yet: starting your peer does that",
+    "unowned": "unknown: this registry knows nothing of owners",
+    "unknown": "unknown: the registry is away",
+}
+
+
+async def whoami(invocation: Invocation) -> int:
+    """Show who the user is; returns the exit code.
+
+    Raises:
+        WrongUsage: there is no name.
+        KeyUnusable: the key cannot be read.
+        PeerNotAnswering: a peer runs, but says nothing.
+    """
+    settings = invocation.settings
+    name = name_of(settings)
+    folder = peer_folder(settings, name)
+    status: dict[str, Any] = {}
+    async with running(invocation, folder) as peer:
+        if peer is not None:
+            status = await peer.ask("status")
+    key = key_file.load(folder / KEY_NAME)
+    public = None if key is None else key.public
+    async with invocation.registry() as registry:
+        state, reason = await _state(registry, name, public)
+    invocation.output.event(
+        "whoami",
+        name=name,
+        key=None if public is None else str(public),
+        registry=settings.registry,
+        folder=folder,
+        running=peer is not None,
+        pid=status.get("pid"),
+        address=status.get("address"),
+        state=state,
+    )
+    runs = "is not running"
+    if peer is not None:
+        runs = f"runs as process {status.get('pid')}, reached at {status.get('address')}"
+    _show(
+        invocation,
+        {
+            "name": name,
+            "key": "none yet: the first start of your peer makes it"
+            if public is None
+            else public.grouped,
+            "registry": settings.registry,
+            "folder": str(folder),
+            "peer": runs,
+            "state": _STATES[state] + (f" ({reason})" if reason else ""),
+        },
+    )
+    return 0
+
+
+async def release(invocation: Invocation) -> int:
+    """Give the name up for good; the user has said yes already. Returns the exit code.
+
+    Raises:
+        P2pshareError: that was not possible.
+    """
+    name = name_of(invocation.settings)
+    async with running(invocation, peer_folder(invocation.settings, name)) as peer:
+        if peer is not None:
+            await peer.ask("release")
+        else:
+            async with _alone(invocation, name) as (registry, identity):
+                await release_name(registry, identity, name, invocation.wall)
+    output = invocation.output
+    output.event("released", name=name, registry=invocation.settings.registry)
+    output.line(f"{name} is given up in {invocation.settings.registry}.", Fore.GREEN)
+    output.line("Whoever asks first gets it now; the next start of your peer asks for it, too.")
+    return 0
+
+
+async def rotate(invocation: Invocation) -> int:
+    """Let a new key follow the present one; returns the exit code.
+
+    Raises:
+        P2pshareError: that was not possible; the present key stays.
+    """
+    name = name_of(invocation.settings)
+    folder = peer_folder(invocation.settings, name)
+    before = key_file.load(folder / KEY_NAME)
+    async with running(invocation, folder) as peer:
+        if peer is not None:
+            await peer.ask("rotate")
+        else:
+            async with _alone(invocation, name) as (registry, identity):
+                await rotate_key(registry, identity, name, None, invocation.wall)
+    after = key_file.load(folder / KEY_NAME)
+    assert before is not None and after is not None, "who rotates has a key"
+    output = invocation.output
+    output.event("rotated", name=name, old=str(before.public), key=str(after.public))
+    output.line(f"{name} has a new key, which the old one has signed:", Fore.GREEN)
+    output.line(f"  {after.public.grouped}")
+    output.line(
+        "Who knew the old one follows by itself. Copies of it open nothing now: make a new one with"
+    )
+    output.line("  p2pshare key export FILE")
+    return 0
+
+
+@asynccontextmanager
+async def running(invocation: Invocation, folder: Path) -> AsyncIterator[ControlClient | None]:
+    """The peer that runs on a data folder, if one does."""
+    peer = await running_peer(invocation.reactor, folder)
+    try:
+        yield peer
+    finally:
+        if peer is not None:
+            peer.close()
+
+
+@asynccontextmanager
+async def _alone(
+    invocation: Invocation, name: str
+) -> AsyncIterator[tuple[RegistryClient, Identity]]:
+    """The registry and the user's identity, while no peer runs."""
+    folder = peer_folder(invocation.settings, name)
+    if key_file.load(folder / KEY_NAME) is None:
+        raise no_key(name, folder)
+    with closing(DataFolder.open(folder, name)) as data:
+        identity = Identity.open(data, invocation.settings.registry, name)
+        async with invocation.registry() as registry:
+            yield registry, identity
+
+
+async def _state(
+    registry: RegistryClient, name: str, key: PublicKey | None
+) -> tuple[str, str | None]:
+    """What the registry says of the name, as one of `_STATES`, and why it says nothing."""
+    try:
+        if await registry.info() is None:
+            return "unowned", None
+        return _judged(await registry.look_up_peer(name), key), None
+    except NoSuchPeer:
+        return "unclaimed", None
+    except Unreachable as error:
+        return "unknown", str(error.fields.get("reason") or "it cannot work just now")
+
+
+def _judged(view: PeerView, key: PublicKey | None) -> str:
+    if view.summary.kind is NameKind.CLASSIC:
+        return "classic"
+    return view.summary.presence.value if view.key == key else "taken"
+
+
+def _show(invocation: Invocation, facts: dict[str, str]) -> None:
+    """Show facts with their labels, the longer ones on lines of their own below each other."""
+    screen = invocation.output.screen()
+    for label, fact in facts.items():
+        lines = [fact]
+        if screen is not None:
+            width = max(20, screen.columns - LABEL_WIDTH)
+            lines = textwrap.wrap(fact, width, break_on_hyphens=False) or [""]
+        for head, line in zip([label, *[""] * len(lines)], lines, strict=False):
+            invocation.output.result(f"{head:{LABEL_WIDTH}}{line}")

@@ -1,0 +1,101 @@
+"""Passphrases and consent: asked for on the terminal, or read from a file; never from the command line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from p2pshare.errors import CannotRead, WrongUsage
+from p2pshare.storage.key_export import PASSPHRASE_MIN
+from p2pshare.storage.reasons import plain_reason
+
+PASSPHRASE_MAX = 1024  # bytes of one in a file
+TRIES = 3  # for two answers that are the same, and long enough
+TERMINAL = "/dev/tty"
+STDIN = "-"
+
+
+def new_passphrase(file: str | None) -> str:
+    """A passphrase for something new: from the first line of `file`, else asked for twice.
+
+    Raises:
+        WrongUsage: it is too short, the answers differ, or there is no terminal to ask on.
+        CannotRead: the file cannot be read.
+    """
+    if file is not None:
+        return _long_enough(_read(file))
+    for _ in range(TRIES):
+        passphrase = _ask(f"A new passphrase, of {PASSPHRASE_MIN} characters or more:")
+        if len(passphrase) < PASSPHRASE_MIN:
+            sys.stderr.write("That is too short.\n")
+        elif passphrase == _ask("The same again:"):
+            return passphrase
+        else:
+            sys.stderr.write("Those are not the same.\n")
+    raise WrongUsage(reason="No passphrase was given, and nothing was written.")
+
+
+def known_passphrase(file: str | None) -> str:
+    """The passphrase of something that is there: from the first line of `file`, else asked for.
+
+    Raises:
+        WrongUsage: there is no terminal to ask on.
+        CannotRead: the file cannot be read.
+    """
+    return _read(file) if file is not None else _ask("Its passphrase:")
+
+
+def consent(question: str, flag: str) -> bool:
+    """Whether the user says yes, which is one of the words `y` and `yes`.
+
+    Args:
+        question: what to ask.
+        flag: what says yes where nobody can be asked.
+
+    Raises:
+        WrongUsage: stdin is no terminal.
+    """
+    if not os.isatty(0) or sys.stdin is None:
+        raise WrongUsage(reason=f"There is nobody to ask whether you mean it: say {flag}.")
+    sys.stderr.write(f"{question} (yes/no) ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
+
+
+def _ask(question: str) -> str:
+    try:
+        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError as error:
+        reason = "There is no terminal to ask for a passphrase on: say --passphrase-file FILE."
+        raise WrongUsage(reason=reason) from error
+    try:
+        return getpass.getpass(f"{question} ")
+    except EOFError as error:
+        raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
+    except UnicodeDecodeError as error:
+        raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
+
+
+def _read(file: str) -> str:
+    try:
+        if file == STDIN:
+            line = sys.stdin.buffer.readline(PASSPHRASE_MAX + 1) if sys.stdin else b""
+        else:
+            with open(Path(file).expanduser(), "rb") as opened:
+                line = opened.readline(PASSPHRASE_MAX + 1)
+    except OSError as error:
+        raise CannotRead(path=file, reason=plain_reason(error)) from error
+    if len(line) > PASSPHRASE_MAX:
+        raise WrongUsage(reason=f"The passphrase is longer than {PASSPHRASE_MAX} bytes.")
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
+
+
+def _long_enough(passphrase: str) -> str:
+    if len(passphrase) < PASSPHRASE_MIN:
+        raise WrongUsage(reason=f"A passphrase has at least {PASSPHRASE_MIN} characters.")
+    return passphrase
