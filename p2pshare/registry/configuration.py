@@ -13,6 +13,8 @@ from typing import Self
 CLASSIC_LEASE = 24 * 3600  # seconds, for those who ask for none
 
 
+WORKERS_MAX = 64
+REPLICAS_MAX = 16
 RATE_MAX = 1e6  # tokens per second
 BURST_MAX = 1_000_000_000  # tokens
 

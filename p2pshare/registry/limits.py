@@ -52,6 +52,10 @@ class Limiter:
         self._store_away_until = 0.0
         self.origin = (origins or Origins()).of
 
+    def __len__(self) -> int:
+        """Of how many clients, networks and keys it keeps a slice."""
+        return len(self._slices)
+
     def spares(self, kind: str, origin: Origin) -> bool:
         """Whether a client is not limited in this."""
         limit = self._limits.get(kind)

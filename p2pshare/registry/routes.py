@@ -79,6 +79,7 @@ class Routes:
         metrics: Metrics | None = None,
         events: Answer | None = None,
     ) -> None:
+        self.authority = authority
         self._store = store
         self._clock = clock
         self._metrics: Metrics = metrics or _NoMetrics()

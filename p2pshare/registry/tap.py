@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from secrets import token_bytes
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import platformdirs
 from twisted.application.service import IService
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
 from twisted.python import usage
 
-from p2pshare.errors import BadSetting
+from p2pshare.errors import SettingsUnreadable, WrongUsage
+from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
+from p2pshare.net.logs import TEXT, choose_log_format
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.registry.configuration import CLASSIC_LEASE, RegistrySettings
-from p2pshare.wire.keys import KEY_SIZE, SigningKey
-from p2pshare.wire.registration import LEASE_MAX
+from p2pshare.registry.configuration import (
+    CLASSIC_LEASE,
+    DEFAULT_LIMITS,
+    REPLICAS_MAX,
+    WORKERS_MAX,
+    RateLimit,
+    RegistrySettings,
+    read_limit,
+    read_network,
+)
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.registration import LEASE_MAX, registry_url
 
 LISTEN = "tcp:8000"
+REDIS_VARIABLE = "P2PSHARE_REDIS"
+SECRET_MAX = 4096  # bytes of a file with a URL or a token
+TOKEN_MIN = 16  # characters of a token
+
+_log = Logger()
 
 
 class Options(ServiceOptions):
@@ -31,97 +48,202 @@ class Options(ServiceOptions):
     longdesc = "Run a registry: it knows which peers are there, and at which address."
     optParameters: ClassVar = [
         ["redis", None, None, "URL of the Redis for the names; by default the registry runs one"],
-        ["data", None, None, "folder for the names (in its own Redis), the lock and the pid file"],
+        ["redis-url-file", None, None, "file with that URL, which may then hold a password"],
+        ["replicas", None, 0, "replicas that must have a claim before it is acknowledged"],
+        ["data", None, None, "folder for the key, the names (in its own Redis) and the lock"],
+        ["workers", None, 1, f"processes that serve, 1 to {WORKERS_MAX}"],
         ["classic-lease", None, CLASSIC_LEASE, "seconds that a claim holds which asks for none"],
+        ["metrics", None, None, "where to listen for /metrics, as for --listen"],
+        ["metrics-token-file", None, None, "file with the token that opens /metrics to all"],
+        ["log-format", None, TEXT, "text, or json: one object a line"],
+    ]
+    optFlags: ClassVar = [
+        ["invite-only", None, "give new names only for an invitation (see p2pshare invite)"],
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self["listen"] = []
+        for repeated in ("listen", "url", "trusted-proxy"):
+            self[repeated] = []
+        self["limit"] = dict(DEFAULT_LIMITS)
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen: a port, or an endpoint such as tcp:8000:interface=127.0.0.1.
+        """Where to listen: a port, or an endpoint such as tcp:8000:interface=127.0.0.1, tcp6:8000,
+        ssl:8443:privateKey=key.pem:certKey=cert.pem, or unix:/path.
 
         May be given several times. [default: tcp:8000]
         """
-        self["listen"].append(f"tcp:{endpoint}" if endpoint.isdecimal() else endpoint)
+        self["listen"].append(_endpoint(endpoint))
+
+    def opt_url(self, url: str) -> None:
+        """A URL under which peers know this registry; what they sign is for one of these only.
+
+        May be given several times. [default: http:// or https:// with an address of this machine]
+        """
+        try:
+            self["url"].append(registry_url(url))
+        except ValueError:
+            raise usage.UsageError(f"--url is http://HOST[:PORT] or https://..., not {url!r}")  # noqa: B904
+
+    def opt_trusted_proxy(self, network: str) -> None:
+        """A reverse proxy whose X-Forwarded-For is believed: an IP address, or a network such as
+        10.0.0.0/8.
+
+        May be given several times.
+        """
+        try:
+            self["trusted-proxy"].append(read_network(network))
+        except ValueError:
+            raise usage.UsageError(  # noqa: B904
+                f"--trusted-proxy is an IP address or a network such as 10.0.0.0/8, not {network!r}"
+            )
+
+    def opt_limit(self, limit: str) -> None:
+        """WHAT=RATE[:BURST], RATE a second, or WHAT=off. WHAT is requests or claims (per client), names (new ones,
+        per network) or key (claims and heartbeats, per key).
+
+        May be given several times. It then holds for clients on this machine, too.
+        """
+        try:
+            what, rate = read_limit(limit)
+        except ValueError:
+            kinds = ", ".join(DEFAULT_LIMITS)
+            raise usage.UsageError(  # noqa: B904
+                f"--limit is WHAT=RATE[:BURST] or WHAT=off with WHAT one of {kinds}, not {limit!r}"
+            )
+        limits: dict[str, RateLimit] = self["limit"]
+        limits.pop(what, None)
+        if rate is not None:
+            limits[what] = rate
 
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
         from p2pshare.registry.service import PID_NAME, remove_stale_pid_file
 
-        self["classic-lease"] = _lease(self["classic-lease"])
+        self._number("classic-lease", 1, LEASE_MAX)
+        self._number("workers", 1, WORKERS_MAX)
+        self._number("replicas", 0, REPLICAS_MAX)
         self["listen"] = self["listen"] or [LISTEN]
+        self["metrics"] = self["metrics"] and _endpoint(self["metrics"])
+        self["redis"] = self._redis(os.environ)
+        if self["metrics-token-file"]:
+            self["metrics-token"] = _token("--metrics-token-file", self["metrics-token-file"])
+        choose_log_format(self.parent, self["log-format"])
         default = platformdirs.user_data_path("p2pshare") / "registry"
         folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
         remove_stale_pid_file(folder)
         self.keep_pid_file(folder / PID_NAME)
 
+    def settings(self, redis: str) -> RegistrySettings:
+        """What all processes of the registry have in common, with the URL of their Redis."""
+        return RegistrySettings(
+            redis=redis,
+            data=self["data"],
+            urls=tuple(dict.fromkeys(self["url"])),
+            classic_lease=self["classic-lease"],
+            invite_only=bool(self["invite-only"]),
+            replicas=self["replicas"],
+            trusted_proxies=tuple(dict.fromkeys(self["trusted-proxy"])),
+            limits=self["limit"],
+            metrics_token=self.get("metrics-token"),
+        )
 
-def _lease(seconds: str | int) -> int:
+    def _number(self, option: str, least: int, most: int) -> None:
+        try:
+            number = int(self[option])
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            unit = " seconds" if option == "classic-lease" else ""
+            raise usage.UsageError(f"--{option} must be from {least} to {most}{unit}")
+        self[option] = number
+
+    def _redis(self, environ: Mapping[str, str]) -> str | None:
+        """The URL of the Redis, from wherever it comes; None if the registry is to run one."""
+        url, file = self["redis"], self["redis-url-file"]
+        if url and file:
+            raise usage.UsageError("--redis and --redis-url-file are two ways to say the same")
+        if file:
+            return _secret("--redis-url-file", file)
+        return url or environ.get(REDIS_VARIABLE) or None
+
+
+def _endpoint(text: str) -> str:
+    return f"tcp:{text}" if text.isdecimal() else text
+
+
+def _secret(option: str, path: str) -> str:
+    """The one line of a file."""
     try:
-        lease = int(seconds)
-    except ValueError:
-        lease = 0
-    if not 1 <= lease <= LEASE_MAX:
-        raise usage.UsageError(f"--classic-lease must be from 1 to {LEASE_MAX} seconds.")
-    return lease
+        with open(path, "rb") as file:
+            text = file.read(SECRET_MAX + 1).decode("ascii").strip()
+    except OSError as error:
+        raise SettingsUnreadable(source=f"{option} {path}", reason=plain_reason(error)) from error
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isprintable() or not 0 < len(text) <= SECRET_MAX or " " in text:
+        reason = f"it must hold one line of up to {SECRET_MAX} ASCII characters, without a space"
+        raise SettingsUnreadable(source=f"{option} {path}", reason=reason)
+    return text
+
+
+def _token(option: str, path: str) -> str:
+    token = _secret(option, path)
+    if len(token) < TOKEN_MIN:
+        reason = f"a token has {TOKEN_MIN} characters or more"
+        raise SettingsUnreadable(source=f"{option} {path}", reason=reason)
+    return token
 
 
 def makeService(options: Options) -> IService:
     """Build the registry; what is wrong ends the process with a sentence and the exit code of its kind."""
     from twisted.internet import reactor
 
+    make_monotonic(reactor)
     with complaining(options.command):
         return _make_service(reactor, options)
 
 
 def _make_service(reactor: Any, options: Options) -> IService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
-    from p2pshare.registry.authority import Authority
+    from p2pshare.registry.assembly import assemble, registry_key
+    from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
     from p2pshare.registry.redis_process import RedisProcess, find_binary
-    from p2pshare.registry.redis_store import RedisNameStore
-    from p2pshare.registry.redis_url import connector, without_password
-    from p2pshare.registry.routes import Routes
-    from p2pshare.registry.service import RegistryService
-    from p2pshare.registry.site import RegistrySite
+    from p2pshare.registry.redis_url import without_password
+    from p2pshare.registry.reports import Order
+    from p2pshare.registry.service import RegistryService, SupervisorService
 
-    endpoints = [(each, _endpoint(reactor, each)) for each in options["listen"]]
+    workers: int = options["workers"]
+    ports = CheckedPorts(reactor) if workers == 1 else SharablePorts(reactor)
+    places = [Place.of(ports, each) for each in options["listen"]]
     url, folder = options["redis"], options["data"]
     shutdown = BoundedShutdown(reactor)
     redis = None
     if url:
         kept_in = f"Redis at {without_password(url)}"
+    elif options["replicas"]:
+        raise WrongUsage(reason="--replicas needs a Redis that has replicas: name it with --redis.")
     else:
         redis = RedisProcess(reactor, find_binary(), folder)
         redis.lost.addErrback(shutdown.fail)
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
-    store = RedisNameStore(connector(url, reactor), reactor)
-    routes = Routes(
-        store,
-        reactor,
-        wall=reactor.seconds,
-        authority=Authority(SigningKey(token_bytes(KEY_SIZE)), reactor.seconds, token_bytes),
-        settings=RegistrySettings(url, folder, classic_lease=options["classic-lease"]),
-    )
-    site = RegistrySite(routes, reactor)
+    settings = options.settings(url)
+    key = registry_key(folder)
+    registry = assemble(settings, key, reactor, time.time)
+    _log.info("the registry's key is {key}", key=key.public.grouped)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
-    service = RegistryService(endpoints, site, store, folder, kept_in, foreground=foreground)
+    service: RegistryService | SupervisorService
+    if workers == 1:
+        service = RegistryService(places, registry, folder, kept_in, foreground=foreground)
+    else:
+
+        def orders(listen: Sequence[tuple[str, int]]) -> list[Order]:
+            return [Order(number, settings, tuple(listen)) for number in range(1, workers + 1)]
+
+        service = SupervisorService(reactor, places, orders, folder, kept_in, foreground=foreground)
+    service.lost.addErrback(shutdown.fail)
     if redis is not None:
         redis.setServiceParent(service)
     service.setServiceParent(shutdown)
     return shutdown
-
-
-def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise BadSetting(
-            source="--listen",
-            setting="the endpoint",
-            value=description,
-            expected="a port, or an endpoint such as tcp:8000:interface=127.0.0.1",
-        ) from error
-    return endpoint

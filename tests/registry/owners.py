@@ -1,0 +1,127 @@
+"""What holders of keys send, and a registry that they send it to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.routes import Routes
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.statements import Record, Release, Rotation
+from tests.registry.connections import make_routes
+
+NOW = 1_800_000_000.0
+END = ("10.0.0.1", 8000)
+AUD = "http://10.0.0.1:8000"
+SOURCE = "10.9.9.9"
+
+
+class Owner:
+    """The holder of a key."""
+
+    def __init__(self, number: int = 1, name: str = "bob") -> None:
+        self.key = SigningKey(bytes([number]) * 32)
+        self.name = name
+
+    def record(self, clock: Clock, **changes: Any) -> Record:
+        """A record of now."""
+        now = int(clock.seconds())
+        record = Record(
+            self.name,
+            self.key.public,
+            now * 1000,
+            now,
+            now + 3600,
+            AUD,
+            ("10.0.0.5:50000",),
+            ("classic",),
+        )
+        return replace(record, **changes)
+
+    def put(self, record: Record, source: str = SOURCE, **more: str) -> Query:
+        """The request that claims or renews a name."""
+        return send(
+            b"PUT", record.name, ClaimBody(record.sign(self.key), **more).to_json(), source=source
+        )
+
+    def delete(self, clock: Clock, **changes: Any) -> Query:
+        """The request that gives the name up."""
+        now = int(clock.seconds())
+        release = Release(self.name, self.key.public, now * 1000 + 1, now, AUD)
+        release = replace(release, **changes)
+        return send(b"DELETE", self.name, ReleaseBody(release.sign(self.key)).to_json())
+
+    def rotate(self, clock: Clock, new: Owner, **changes: Any) -> str:
+        """The rotation to another's key."""
+        now = int(clock.seconds())
+        rotation = Rotation(self.name, self.key.public, new.key.public, now, AUD)
+        return replace(rotation, **changes).sign(self.key)
+
+    def beat(self, granted: Granted, beat: int, *, online: bool = True) -> Query:
+        """A heartbeat."""
+        body = Heartbeat(self.name, granted.session, beat, online).to_json(granted.mac_key)
+        return send(b"POST", f"{self.name}/presence", body)
+
+
+def send(method: bytes, path: str, body: bytes = b"", source: str = SOURCE) -> Query:
+    """A request about a peer."""
+    return Query(method, b"v1/peers/" + path.encode(), body, source, local=END)
+
+
+def get(path: bytes, source: str = SOURCE) -> Query:
+    """A look-up."""
+    path, _, arguments = path.partition(b"?")
+    return Query(b"GET", path, b"", source, arguments, local=END)
+
+
+class OwnersTestCase(SynchronousTestCase):
+    """A registry over the store in memory, at a time of today."""
+
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.store = MemoryNameStore(self.clock)
+        self.routes = self.make_routes(**self.settings)
+        self.bob, self.eve = Owner(1), Owner(2)
+
+    def make_routes(self, **settings: Any) -> Routes:
+        return make_routes(self.store, self.clock, **settings)
+
+    def ask(self, query: Query, routes: Routes | None = None) -> Reply:
+        return self.successResultOf((routes or self.routes).answer(query))
+
+    def body(self, query: Query) -> Any:
+        """The body of a reply that must be a success."""
+        reply = self.ask(query)
+        self.assertIn(reply.status, (200, 201), reply)
+        return json.loads(b"".join(reply.body))
+
+    def claim(self, owner: Owner, status: int = 201, **changes: Any) -> Granted:
+        """Claim or renew a name, with the expected status."""
+        reply = self.ask(owner.put(owner.record(self.clock, **changes)))
+        self.assertEqual(reply.status, status, reply)
+        return Granted.parse(b"".join(reply.body))
+
+    def assert_problem(
+        self, reply: Reply, word: str, status: int, **extra: int | str
+    ) -> dict[str, Any]:
+        """A reply is this problem."""
+        body: dict[str, Any] = json.loads(b"".join(reply.body))
+        self.assertEqual(
+            (reply.status, body["status"], body["type"]),
+            (status, status, PROBLEM_PREFIX + word),
+            body,
+        )
+        self.assertEqual(reply.content_type, b"application/problem+json")
+        self.assertLessEqual(extra.items(), body.items())
+        return body

@@ -1,0 +1,251 @@
+"""How much a client may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
+from p2pshare.registry.exchange import Query
+from p2pshare.registry.limits import FREE, SLICE_LIFE, STORE_PATIENCE, Limiter
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.origins import Origins, origin_of
+from p2pshare.registry.problems import RequestError
+from p2pshare.registry.store import NameStore, Tokens
+
+ELSEWHERE = origin_of("10.9.9.9")
+HERE = origin_of("127.0.0.1")
+
+
+class CountingStore(MemoryNameStore):
+    """Counts how often it is asked for tokens."""
+
+    asked = 0
+
+    async def take_tokens(self, bucket: str, wanted: int, per_second: float, burst: int) -> Tokens:
+        self.asked += 1
+        return await super().take_tokens(bucket, wanted, per_second, burst)
+
+
+class SlowStore:
+    """Answers, or fails, when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[Tokens]] = []
+
+    def take_tokens(self, *args: object) -> Awaitable[Tokens]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class LimiterTests(SynchronousTestCase):
+    """Slices of shared buckets."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.store = CountingStore(self.clock)
+
+    def limiter(self, store: Any = None, **options: Any) -> Limiter:
+        limits = {**DEFAULT_LIMITS, "few": RateLimit(2, 4)}
+        return Limiter(cast(NameStore, store or self.store), self.clock, limits, **options)
+
+    def take(self, limiter: Limiter, kind: str, who: str = "x") -> float:
+        wait = limiter.take(kind, ELSEWHERE, who)
+        return self.successResultOf(wait) if isinstance(wait, Deferred) else wait
+
+    def granted(self, limiter: Limiter, kind: str, times: int, who: str = "x") -> int:
+        return sum(self.take(limiter, kind, who) == 0 for _ in range(times))
+
+    def test_burst_and_rate(self) -> None:
+        """The burst is there at once, then so much in a second; others have their own."""
+        limiter = self.limiter()
+        self.assertEqual(self.granted(limiter, "few", 9), 4)
+        self.assertEqual(self.granted(limiter, "few", 9, "y"), 4)
+        for _ in range(3):
+            self.clock.advance(1)
+            self.assertEqual(self.granted(limiter, "few", 9), 2)
+
+    def test_wait(self) -> None:
+        """Who is refused is told how long to wait, and the store is not asked until then."""
+        limiter = self.limiter()
+        self.granted(limiter, "few", 5)
+        asked = self.store.asked
+        self.assertAlmostEqual(self.take(limiter, "few"), 0.5)
+        self.clock.advance(0.25)
+        self.assertAlmostEqual(self.take(limiter, "few"), 0.25)
+        self.assertEqual(self.store.asked, asked)
+        self.clock.advance(0.25)
+        self.assertEqual(self.take(limiter, "few"), 0)
+
+    def test_slices(self) -> None:
+        """A look-up hardly ever costs a question to the store."""
+        limiter = self.limiter()
+        self.assertEqual(self.granted(limiter, "requests", 400), 400)
+        self.assertLess(self.store.asked, 16)
+
+    def test_first_few_are_free(self) -> None:
+        """A client that asks little costs the store nothing at all."""
+        limiter = self.limiter()
+        for _ in range(20):
+            self.assertEqual(self.granted(limiter, "requests", FREE["requests"]), FREE["requests"])
+            self.clock.advance(SLICE_LIFE)
+        self.assertEqual(self.store.asked, 0)
+
+    def test_shared(self) -> None:
+        """Two processes together grant the burst, and each the free ones."""
+        limiters = [self.limiter(), self.limiter()]
+        granted = sum(self.granted(limiter, "requests", 3) for limiter in limiters * 300)
+        limit = DEFAULT_LIMITS["requests"]
+        self.assertLessEqual(granted, limit.burst + 2 * FREE["requests"])
+        self.assertGreaterEqual(granted, limit.burst - limit.burst // 10)
+
+    def test_whole_rate(self) -> None:
+        """Who asks steadily at the rate, through any of the processes, is never refused."""
+        limiters = [self.limiter() for _ in range(3)]
+        for number in range(3000):
+            self.assertEqual(self.take(limiters[number % 3], "requests"), 0, number)
+            self.clock.advance(1 / 50)
+
+    def test_spared(self) -> None:
+        """Clients on this machine, unless the limit says otherwise; a kind without a limit."""
+        limiter = self.limiter()
+        self.assertEqual([limiter.take("few", HERE, "x") for _ in range(9)], [0.0] * 9)
+        self.assertEqual([limiter.take("none", ELSEWHERE, "x") for _ in range(9)], [0.0] * 9)
+        self.assertEqual(self.store.asked, 0)
+        strict = Limiter(self.store, self.clock, {"few": RateLimit(2, 4, spares_loopback=False)})
+        self.assertFalse(strict.spares("few", HERE))
+
+    def test_admit(self) -> None:
+        """The refusal is 429 with whole seconds to wait."""
+        limiter = self.limiter()
+        self.granted(limiter, "few", 4)
+        refused = Deferred.fromCoroutine(limiter.admit("few", ELSEWHERE, "x"))
+        reply = self.failureResultOf(refused, RequestError).value.reply
+        self.assertEqual((reply.status, dict(reply.headers)), (429, {b"Retry-After": b"1"}))
+
+    def test_at_hand(self) -> None:
+        """Only what was taken out before is at hand."""
+        limiter = self.limiter()
+        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.assertTrue(limiter.at_hand("names", HERE, "x"))
+        self.granted(limiter, "names", 2)
+        self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.clock.advance(SLICE_LIFE)
+        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+
+    def test_table(self) -> None:
+        """So many clients are remembered, those that asked last."""
+        limiter = self.limiter(table_max=10)
+        for number in range(25):
+            self.take(limiter, "few", str(number))
+        self.assertEqual(len(limiter), 10)
+
+    def test_asked_at_once(self) -> None:
+        """Many uses at the same moment cost few questions, and get what there is."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        waits = [limiter.take("few", ELSEWHERE, "x") for _ in range(6)]
+        self.assertEqual(len(store.asked), 1)
+        store.asked[0].callback(Tokens(1, 0))
+        store.asked[1].callback(Tokens(3, 0.5))
+        store.asked[2].callback(Tokens(0, 0.5))
+        results = [self.successResultOf(cast("Deferred[float]", wait)) for wait in waits]
+        self.assertEqual(results, [0, 0, 0, 0, 0.5, 0.5])
+
+    def test_store_away(self) -> None:
+        """Without the store all is granted, and only the first asks it for a while."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        wait = limiter.take("few", ELSEWHERE, "x")
+        store.asked[0].errback(StoreUnavailable(reason="gone"))
+        self.assertEqual(self.successResultOf(cast("Deferred[float]", wait)), 0)
+        self.assertEqual([limiter.take("few", ELSEWHERE, "y") for _ in range(9)], [0.0] * 9)
+        self.assertEqual(len(store.asked), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_store_silent(self) -> None:
+        """Nor does a silent one keep anybody waiting; its answer counts when it comes."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        wait = limiter.take("few", ELSEWHERE, "x")
+        self.clock.advance(STORE_PATIENCE)
+        self.assertEqual(self.successResultOf(cast("Deferred[float]", wait)), 0)
+        self.clock.advance(SLICE_LIFE)
+        store.asked[0].callback(Tokens(1, 0))
+        self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0.0)
+
+    def test_defect(self) -> None:
+        """A defect of ours is logged, and limits nobody."""
+
+        class BrokenStore:
+            def take_tokens(self, *args: object) -> Awaitable[Tokens]:
+                return fail(ZeroDivisionError())
+
+        self.assertEqual(self.take(self.limiter(BrokenStore()), "few"), 0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class OriginTests(SynchronousTestCase):
+    """Who asks."""
+
+    def origin(self, source: str, forwarded: str, *trusted: str) -> str:
+        headers = Headers({"X-Forwarded-For": [forwarded]} if forwarded else {})
+        return Origins(trusted).of(Query(b"GET", b"", b"", source, headers=headers)).ip
+
+    def test_networks(self) -> None:
+        """What is one client and one network, of both families."""
+        for source, ip, host, network in (
+            ("10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
+            ("::ffff:10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
+            (
+                "2001:db8:1:2ff:3::4",
+                "2001:db8:1:2ff:3::4",
+                "2001:db8:1:2ff::/64",
+                "2001:db8:1:200::/56",
+            ),
+            ("fe80::1%eth0", "fe80::1", "fe80::/64", "fe80::/56"),
+            ("", "", "local", "local"),
+        ):
+            origin = origin_of(source)
+            self.assertEqual((origin.ip, origin.host, origin.network), (ip, host, network))
+
+    def test_here(self) -> None:
+        """Loopback and Unix sockets are this machine's."""
+        for source, here in (("127.8.8.8", True), ("::1", True), ("", True), ("10.1.2.3", False)):
+            self.assertEqual(origin_of(source).is_here, here, source)
+
+    def test_forwarded(self) -> None:
+        """The rightmost address that is no trusted proxy's is the client's."""
+        proxy = "192.0.2.1"
+        for forwarded, client in (
+            ("10.1.1.1", "10.1.1.1"),
+            ("127.0.0.1, 10.1.1.1", "10.1.1.1"),
+            ("10.1.1.1, 192.0.2.9", "10.1.1.1"),
+            ("10.1.1.1,10.2.2.2", "10.2.2.2"),
+            ("10.1.1.1:4711", "10.1.1.1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:10.1.1.1", "10.1.1.1"),
+            ("10.1.1.1, nonsense", proxy),
+            ("10.1.1.1, nonsense, 192.0.2.9", "192.0.2.9"),
+            ("", proxy),
+            (", " * 2000, proxy),
+            ("192.0.2.7", "192.0.2.7"),
+        ):
+            self.assertEqual(self.origin(proxy, forwarded, "192.0.2.0/24"), client, forwarded)
+            self.assertEqual(self.origin("10.5.5.5", forwarded, "192.0.2.0/24"), "10.5.5.5")
+            self.assertEqual(self.origin(proxy, forwarded), proxy)
+
+    def test_no_proxy_lends_its_place(self) -> None:
+        """What comes through a proxy on this machine is not this machine's, whatever it says."""
+        headers = Headers({"X-Forwarded-For": ["127.0.0.1"]})
+        for source in ("127.0.0.1", ""):
+            query = Query(b"GET", b"", b"", source, headers=headers)
+            self.assertFalse(Origins(["127.0.0.1"]).of(query).is_here)
