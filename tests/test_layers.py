@@ -33,6 +33,9 @@ IMPURE = {
 }  # fmt: skip
 LINES_MAX = 400
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
+REDIS_USERS = {
+    f"p2pshare.registry.redis_{each}" for each in ("connection", "link", "replicas", "sentinel")
+}
 REACTOR_OWNERS = {
     "p2pshare.peer.tap", "p2pshare.registry.tap", "p2pshare.registry.worker", "p2pshare.ui.main",
 }  # fmt: skip
@@ -122,7 +125,7 @@ def impurities(module: Module) -> list[str]:
 
 def redis_users(module: Module) -> list[str]:
     """Imports of the Redis client outside of what connects the store."""
-    if module.name in ("p2pshare.registry.redis_link", "p2pshare.registry.redis_url"):
+    if module.name in REDIS_USERS:
         return []
     return [name for name in module.imports() if is_under(name, "txredisapi")]
 

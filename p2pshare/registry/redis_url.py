@@ -1,154 +1,154 @@
-"""The Redis at a URL: how it is reached, again and again, whatever it suffers."""
+"""The Redis at a URL."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
-import txredisapi
-from twisted.internet.defer import Deferred, succeed
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from zope.interface import implementer
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from p2pshare.errors import BadSetting
-from p2pshare.net.reasons import connect_reason
+from p2pshare.registry.redis_connection import FixedTarget, Login, RedisConnection, Target
+from p2pshare.registry.redis_sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelTarget
 
 PORT = 6379
-REPLY_TIMEOUT = 1.5  # seconds until a connection on which Redis is silent is given up
 CONNECT_TIMEOUT = 1.5  # seconds
-RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts to reach a Redis that is away
-REJECTED_MAX = 2.0  # seconds between attempts where Redis takes connections, but not us
-TELL_AFTER = 6  # attempts, which take some 2 s: our own Redis needs a few at the start
+CA_MAX = 1 << 20  # bytes
+FORMS = (
+    "redis://[user:password@]host[:port][/db], rediss://... for TLS,"
+    " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix:///path[?db=1]"
+)
 
-Connect = Callable[[], Any]
-"""Gives a connection of txredisapi, which is made by and by, and made again when it is lost."""
+Connect = Callable[[], RedisConnection]
+"""Begins a new connection."""
+
+_SENTINEL_URL = re.compile(r"(rediss?)\+sentinel://(?:([^/?#@]*)@)?([^/?#@]+)/([^/?#]+)([/?#].*)?")
+_OPTIONS = {"unix": {"db"}, "redis": set[str](), "rediss": {"ca"}}
 
 
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
     scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]
+    shown = scheme + mark + rest.rpartition("@")[2]
+    return re.sub(r"(sentinel_password=)[^&]*", r"\1...", shown)
 
 
 def connector(url: str, reactor: Any) -> Connect:
     """A function that connects to the Redis at `url`.
 
     Args:
-        url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS, the certificate is
-            verified), or `unix:///path/of/socket[?db=1]`.
+        url: `redis://[user:password@]host[:port][/db]`, `unix:///path/of/socket[?db=1]`, or
+            `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of
+            Sentinels and the name of what they watch; there, `?sentinel_password=...` is theirs. With
+            `rediss` for `redis` it is TLS, and the certificate is verified: with the authorities in the
+            file of `?ca=/path.pem`, or else with those that this machine trusts.
         reactor: what connects.
 
     Raises:
         BadSetting: it is none of these.
     """
+    shown = without_password(url)
     try:
-        parts = urlsplit(url)
-        database = _database(parts)
-        endpoint = _QuietEndpoint(_endpoint(parts, reactor), reactor, without_password(url))
+        target, login = _sentinels(url, reactor) or _server(url, reactor)
     except ValueError:
+        raise BadSetting(source="--redis", setting="the URL", value=shown, expected=FORMS) from None
+    return lambda: RedisConnection(target, login, f"Redis at {shown}")
+
+
+def _sentinels(url: str, reactor: Any) -> tuple[Target, Login] | None:
+    """What a URL of Sentinels says; None if it is none, a `ValueError` if it is wrong."""
+    match = _SENTINEL_URL.fullmatch(url)
+    if match is None:
+        return None
+    scheme, user, hosts, name, rest = match.groups()
+    parts = urlsplit(f"{scheme}://{user + '@' if user else ''}sentinels{rest or ''}")
+    options = _options(parts.query, {*_OPTIONS[scheme], "sentinel_password"})
+    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
+    sentinels = [_address(each) for each in hosts.split(",")]
+    if len(sentinels) > SENTINELS_MAX:
+        raise ValueError(hosts)
+    sentinel_login = Login(password=options.get("sentinel_password"))
+    endpoint = _maker(scheme, options.get("ca"), reactor)
+    for host, port in sentinels:
+        endpoint(host, port)
+    return SentinelTarget(sentinels, unquote(name), endpoint, sentinel_login, reactor), login
+
+
+def _server(url: str, reactor: Any) -> tuple[Target, Login]:
+    """What a URL of one server says; a `ValueError` if that is nothing."""
+    parts = urlsplit(url)
+    if parts.scheme not in _OPTIONS:
+        raise ValueError(url)
+    options = _options(parts.query, _OPTIONS[parts.scheme])
+    if parts.scheme == "unix":
+        if not parts.path or parts.netloc:
+            raise ValueError(url)
+        login = Login(database=_number(options.get("db", "")))
+        path = unquote(parts.path)
+        return FixedTarget(UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT)), login
+    if not parts.hostname:
+        raise ValueError(url)
+    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
+    endpoint = _maker(parts.scheme, options.get("ca"), reactor)
+    return FixedTarget(endpoint(parts.hostname, parts.port or PORT)), login
+
+
+def _options(query: str, known: set[str]) -> dict[str, str]:
+    options = {
+        key: values[-1] for key, values in parse_qs(query, strict_parsing=bool(query)).items()
+    }
+    if not options.keys() <= known:
+        raise ValueError(query)
+    return options
+
+
+def _text(quoted: str | None) -> str | None:
+    return unquote(quoted or "") or None
+
+
+def _number(digits: str) -> int:
+    if digits and not (digits.isascii() and digits.isdigit()):
+        raise ValueError(digits)
+    return int(digits or "0")
+
+
+def _address(text: str) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path:
+        raise ValueError(text)
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+def _maker(
+    scheme: str, ca: str | None, reactor: Any
+) -> Callable[[str, int], IStreamClientEndpoint]:
+    """What makes an endpoint of a host and a port."""
+    plain = partial(HostnameEndpoint, reactor, timeout=CONNECT_TIMEOUT)
+    if scheme == "redis":
+        return lambda host, port: plain(host, port)
+    trust = None if ca is None else trustRootFromCertificates(_certificates(Path(ca)))
+    return lambda host, port: wrapClientTLS(
+        optionsForClientTLS(host, trustRoot=trust), plain(host, port)
+    )
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    try:
+        with path.open("rb") as file:
+            found = load_pem_x509_certificates(file.read(CA_MAX))
+    except (OSError, ValueError) as error:
         raise BadSetting(
             source="--redis",
-            setting="the URL",
-            value=without_password(url),
-            expected="redis://[user:password@]host[:port][/db], rediss://... or unix:///path[?db=1]",
-        ) from None
-
-    def connect() -> Any:
-        factory = _TirelessFactory(
-            uuid=without_password(url),
-            dbid=database or None,  # SELECT 0 would say nothing
-            poolsize=1,
-            isLazy=False,
-            charset=None,
-            username=unquote(parts.username or "") or None,
-            password=unquote(parts.password or "") or None,
-            replyTimeout=REPLY_TIMEOUT,
-            convertNumbers=False,
-        )
-        factory.startConnecting(endpoint)
-        return factory.handler
-
-    return connect
-
-
-def _database(parts: SplitResult) -> int:
-    if parts.scheme == "unix":
-        return int(parse_qs(parts.query).get("db", ["0"])[0])
-    return int(parts.path[1:] or "0")
-
-
-def _endpoint(parts: SplitResult, reactor: Any) -> IStreamClientEndpoint:
-    """Where a URL leads; a `ValueError` if it leads nowhere."""
-    if parts.scheme == "unix" and parts.path and not parts.netloc:
-        return UNIXClientEndpoint(reactor, unquote(parts.path), timeout=CONNECT_TIMEOUT)
-    host = parts.hostname
-    if not host or parts.scheme not in ("redis", "rediss"):
-        raise ValueError(parts.scheme)
-    plain = HostnameEndpoint(reactor, host, parts.port or PORT, timeout=CONNECT_TIMEOUT)
-    return wrapClientTLS(optionsForClientTLS(host), plain) if parts.scheme == "rediss" else plain
-
-
-class _TirelessFactory(txredisapi.RedisFactory):
-    """Never gives up.
-
-    By itself the library would, once AUTH or SELECT fails: but a Redis that has just been started may answer that it
-    is still loading, and one that hangs answers nothing.
-    """
-
-    _log = Logger()
-    _told = ""
-
-    def retryDelay(self, attempt: int) -> float:  # noqa: N802 - the library calls it
-        """Seconds to wait after a connection was lost, for the `attempt`th time without being of any use."""
-        return float(min(RETRY_FIRST * 4 ** min(attempt - 1, 10), REJECTED_MAX))
-
-    def stopTrying(self) -> Deferred[list[None]]:  # noqa: N802 - the library calls it
-        """Go on."""
-        return succeed([])
-
-    def connectionError(self, why: str) -> None:  # noqa: N802 - the library calls it
-        """Say once what is wrong."""
-        if why != self._told:
-            self._told = why
-            self._log.warn("Redis takes the connection, but not us: {why!r}", why=why)
-
-
-@implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
-    """Tries until it succeeds: Twisted's `ClientService` would do so too, but log each attempt."""
-
-    _log = Logger()
-
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any, shown: str) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._shown = shown
-
-    def __repr__(self) -> str:
-        return f"Redis at {self._shown}"  # as ClientService's log names it
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        """Connect as soon as that is possible; cancel it to stop trying."""
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        attempt, delay = 0, RETRY_FIRST
-        while True:
-            try:
-                return await self._endpoint.connect(factory)
-            except (ConnectError, DNSLookupError) as error:
-                attempt += 1
-                if attempt == TELL_AFTER:
-                    self._log.warn(
-                        "{redis!r} cannot be reached ({reason}): trying until it can be",
-                        redis=self,
-                        reason=connect_reason(error),
-                    )
-            await deferLater(self._clock, delay, lambda: None)
-            delay = min(2 * delay, RETRY_MAX)
+            setting="the file of ?ca",
+            value=str(path),
+            expected="the certificates of authorities, in PEM form",
+        ) from error
+    return [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+HOSTS = ("127.0.0.1", "localhost")
 
-def write_certificate(path: Path) -> Path:
-    """Write a new key, and a self-signed certificate of it for 127.0.0.1 and localhost, into one file."""
+
+def write_certificate(path: Path, hosts: Sequence[str] = HOSTS) -> Path:
+    """Write a new key, and a self-signed certificate of it for an address and a name, into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.IPAddress(ipaddress.ip_address(hosts[0])), x509.DNSName(hosts[1])]
     start = datetime(2020, 1, 1, tzinfo=UTC)
     certificate = (
         x509.CertificateBuilder()

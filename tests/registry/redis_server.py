@@ -1,7 +1,8 @@
-"""A real Redis for tests, on a Unix socket in a folder of its own."""
+"""A real Redis for tests, on a Unix socket in a folder of its own, and on a port of this machine."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -11,29 +12,82 @@ from pathlib import Path
 
 from p2pshare.registry.redis_process import find_binary
 
+HOST = "127.0.0.1"
+PATIENCE = 20.0  # seconds
+ATTEMPTS = 5
+
+
+class PortTakenError(Exception):
+    """The port that was free a moment ago is not any more."""
+
 
 class RedisServer:
-    """A server that lives until `stop`, and can be taken away and brought back."""
+    """A server that lives until `stop`, and can be taken away and brought back.
 
-    def __init__(self) -> None:
+    Args:
+        options: as on its command line.
+        port: where it listens, besides its Unix socket; None for a free one, which it keeps.
+        sentinel: what it watches, in the words of its configuration file, if it is a Sentinel.
+    """
+
+    def __init__(self, *options: str, port: int | None = None, sentinel: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self._options = options
+        self._sentinel = sentinel
+        self._log = Path(self._folder.name, "redis.log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._chosen = port
+        self.port = port or 0
+        """0 until it is started."""
         self.path = str(Path(self._folder.name, "redis.sock"))
         self.url = f"unix://{self.path}"
-        self._process: subprocess.Popen[bytes] | None = None
+
+    def tcp_url(self, login: str = "") -> str:
+        """Its URL through its port."""
+        return f"redis://{login}{HOST}:{self.port}"
 
     def start(self) -> None:
         """Return when it answers."""
-        self._process = subprocess.Popen(
-            [find_binary(), "--port", "0", "--unixsocket", self.path, "--save", ""],
-            cwd=self._folder.name,
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(500):
+        for _ in range(ATTEMPTS):
+            self.port = self.port or free_port()
+            try:
+                return self._start()
+            except PortTakenError:
+                self.port = self._chosen or 0
+        raise AssertionError(f"Redis did not start:\n{self.said()}")
+
+    def _start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_binary(), *self._arguments()], cwd=self._folder.name, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(self.path) == 0:
-                    return
+                probe.settimeout(1.0)
+                with contextlib.suppress(OSError):
+                    probe.connect(self.path)
+                    probe.sendall(b"PING\r\n")
+                    if probe.recv(16):
+                        return
+            if self._process.poll() is not None:
+                raise PortTakenError
             time.sleep(0.01)
-        raise AssertionError("Redis did not start")
+        self.kill()
+        raise AssertionError(f"Redis did not start:\n{self.said()}")
+
+    def _arguments(self) -> list[str]:
+        options = ["--port", str(self.port), "--bind", HOST, "--unixsocket", self.path]
+        if not self._sentinel:
+            return [*options, "--save", "", "--repl-diskless-sync-delay", "0", *self._options]
+        configuration = Path(self._folder.name, "sentinel.conf")
+        if not configuration.exists():  # it writes down there what it learns
+            configuration.write_text(self._sentinel)
+        return [str(configuration), "--sentinel", *options, *self._options]
+
+    def said(self) -> str:
+        """Its log."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
         """Take it away."""
@@ -56,3 +110,10 @@ class RedisServer:
         """End it and remove what it left."""
         self.kill()
         self._folder.cleanup()
+
+
+def free_port() -> int:
+    """A port that nobody uses, just now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.redis_link import CALL_TIMEOUT
+from p2pshare.errors import StoreRecovering, StoreUnavailable
+from p2pshare.registry.redis_connection import REPLY_TIMEOUT, RedisConnection
+from p2pshare.registry.redis_link import CALL_TIMEOUT, RETRY_MAX
 from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.redis_url import REJECTED_MAX, REPLY_TIMEOUT, connector
+from p2pshare.registry.redis_url import connector
 from p2pshare.registry.store import Claim, Outcome
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
@@ -64,7 +65,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract):  # type: ignore[misc]
         """A Redis that forgot our scripts is told them again."""
         await self.store.claim(Claim("bob", HERE, 60))
         other = connector(self.server.url, clock)()
-        await other.script_flush()
+        await other.execute_command("SCRIPT", "FLUSH")
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
         await other.disconnect()
 
@@ -72,7 +73,10 @@ class RedisNameStoreTests(WithRedis, NameStoreContract):  # type: ignore[misc]
         """What Redis holds for a name is its address, the proof, and nothing else."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
         other = connector(self.server.url, clock)()
-        self.assertEqual(await other.get("p2p:{bob}:classic"), f"10.0.0.5 50000 {MINE}".encode())
+        self.assertEqual(
+            await other.execute_command("GET", "p2p:{bob}:classic"),
+            f"10.0.0.5 50000 {MINE}".encode(),
+        )
         self.assertTrue(0 < await other.execute_command("PTTL", "p2p:{bob}:classic") <= 60_000)
         await other.disconnect()
 
@@ -133,7 +137,8 @@ class AwayTests(WithRedis):
         started = time.monotonic()
         await self.wait_until_up()
         self.assertLess(time.monotonic() - started, 1.5)
-        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+        with self.assertRaises(StoreRecovering):
+            await self.store.claim(Claim("bob", HERE, 60))
 
     async def test_frozen_and_thawed(self) -> None:
         """A Redis that is there but silent is as good as away."""
@@ -153,7 +158,7 @@ class AwayTests(WithRedis):
             await store.look_up("bob")
         await self.pass_time(REPLY_TIMEOUT + 0.5)
         self.server.thaw()
-        await self.pass_time(REPLY_TIMEOUT + REJECTED_MAX)
+        await self.pass_time(REPLY_TIMEOUT + RETRY_MAX)
         self.assertIs(await store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
 
     async def test_away_from_the_start(self) -> None:
@@ -171,11 +176,17 @@ class SlowRedis:
     def __init__(self, clock: Clock, replies: dict[str, Any], delay: float) -> None:
         self.clock, self.replies, self.delay = clock, replies, delay
         self.ping_reply: Deferred[bytes] = succeed(b"PONG")
+        self.lost: Deferred[None] = Deferred()
+        self.may_move = False
+        self.shown = "Redis"
         self.answers = 100
         self.asked = 0
 
     def ping(self) -> Deferred[bytes]:
         return self.ping_reply
+
+    def drop(self) -> None:
+        """See `RedisConnection`."""
 
     def execute_command(self, command: str, *_arguments: object) -> Deferred[Any]:
         self.asked += 1
@@ -195,7 +206,7 @@ class SlowTests(SynchronousTestCase):
         self.clock = Clock()
         replies = {"PAGE": b"bob", "EXISTS": 0, "MGET": [b"10.0.0.5 50000 -"], "SET": b"claimed"}
         self.redis = SlowRedis(self.clock, replies, 0.0)
-        self.store = RedisNameStore(lambda: self.redis, self.clock)
+        self.store = RedisNameStore(lambda: cast(RedisConnection, self.redis), self.clock)
         self.successResultOf(self.store.start())
 
     def time_of(self, running: Any) -> float:
