@@ -1,13 +1,26 @@
-"""What the registry lets Redis do in one atomic step. See `redis_store` for the keys.
+"""What the registry lets Redis do with one name, or another single thing, in one atomic step.
 
-`CLAIM` gets the key of a name, the others the two of the index.
+See `redis_store` for the keys. Numbers go out by `%.0f`: Lua would round those above 10^14. A reply is one bulk string,
+for of an array the library's parser takes one element in each turn of the reactor.
 """
 
-CLAIM = """
-local held = redis.call('GET', KEYS[1])
+NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function int(number) return string.format('%.0f', number) end
+"""
+
+# KEYS: classic, owner. ARGV: address, proof, lease in ms, 1 while recovering.
+# "=" marks the address of a name that is owned; no registration has that proof.
+CLAIM = (
+    NOW
+    + """
 local address, proof, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'taken' end
+local held = redis.call('GET', KEYS[1])
+local held_address, held_proof = string.match(held or '', '^(%S+ %S+) (%S+)$')
+if held_proof == '=' then held = false end
 if held then
-  local held_address, held_proof = string.match(held, '^(%S+ %S+) (%S+)$')
   if held_proof ~= proof then return 'taken' end
   if proof == '-' then
     if held_address ~= address or lease == 0 then return 'taken' end
@@ -16,52 +29,171 @@ if held then
 end
 if lease == 0 then
   redis.call('DEL', KEYS[1])
-  return 'released'
+  return 'released ' .. int(now) .. ' 0'
 end
+if not held and ARGV[4] == '1' then return 'recovering' end
 redis.call('SET', KEYS[1], address .. ' ' .. proof, 'PX', lease)
-return held and 'renewed' or 'claimed'
-"""
-
-_NOW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-
-ENTER = (
-    _NOW
-    + """
-redis.call('ZADD', KEYS[1], 0, ARGV[1])
-redis.call('ZADD', KEYS[2], 'GT', now + ARGV[2], ARGV[1])
+return (held and 'renewed ' or 'claimed ') .. int(now) .. ' ' .. int(now + lease)
 """
 )
 
-# One bulk reply with a name a line: of an array, the library's own parser takes one element in each
-# turn of the reactor.
-PAGE = """
-return table.concat(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], '+', 'LIMIT', 0, ARGV[2]), '\\n')
-"""
-
-DUE = (
-    _NOW
+# KEYS: owner, signed, released, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
+# rotation or nothing, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of presence and
+# of ownership in ms, how many rotations are kept.
+CLAIM_OWNED = (
+    NOW
     + """
-return table.concat(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1]), '\\n')
+local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local old_key, rotation, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local recovering = ARGV[10] == '1'
+local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen')
+local owner, held_seq, claim, seen = held[1], tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
+local classic = redis.call('GET', KEYS[4])
+local of_owner = classic and string.match(classic, ' =$')
+local outcome, follows = 'renewed', true
+if owner then
+  if owner == key or owner == old_key then
+    if seq <= held_seq then return 'stale ' .. int(held_seq) end
+    if owner ~= key then claim = math.max(now, claim + 1) end
+    if recovering then claim = math.max(claim, receipt) end
+  elseif recovering and receipt > claim then
+    claim, outcome, follows = receipt, 'claimed', false
+  else
+    return 'taken'
+  end
+  if owner == key then rotation = '' end
+else
+  if classic and not of_owner then return 'taken' end
+  local left = redis.call('GET', KEYS[3]) or '- 0 0 0'
+  local left_key, left_seq, left_claim, left_seen = string.match(left, '^(%S+) (%S+) (%S+) (%S+)$')
+  if left_key == key and seq <= tonumber(left_seq) then return 'stale ' .. left_seq end
+  if recovering and receipt == 0 then return 'recovering' end
+  if ARGV[9] ~= '1' then return 'free' end
+  claim, seen = math.max(now, left_claim + 1), tonumber(left_seen)
+  if recovering then claim = receipt end
+  outcome, follows = 'claimed', false
+end
+local signed = {}
+if follows then
+  for line in string.gmatch(redis.call('GET', KEYS[2]) or '', '[^\\n]+') do signed[#signed + 1] = line end
+  signed[#signed] = nil
+end
+if rotation ~= '' then signed[#signed + 1] = rotation end
+while #signed > tonumber(ARGV[13]) do table.remove(signed, 1) end
+signed[#signed + 1] = record
+seen = math.max(now, seen + 1)
+redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
+  'seen', int(seen), 'until', int(seen + ARGV[11]), 'at', address)
+redis.call('PEXPIRE', KEYS[1], ARGV[12])
+redis.call('SET', KEYS[2], table.concat(signed, '\\n'), 'PX', ARGV[12])
+if address ~= '' then
+  redis.call('SET', KEYS[4], address .. ' =', 'PX', ARGV[11])
+elseif of_owner then
+  redis.call('DEL', KEYS[4])
+end
+return outcome .. ' ' .. int(claim) .. ' ' .. int(seen)
 """
 )
 
-SETTLE = (
-    _NOW
+# KEYS: as for CLAIM_OWNED. ARGV: key, seq, how long a release is remembered in ms.
+RELEASE_OWNED = (
+    NOW
     + """
-for i = 1, #ARGV, 2 do
-  local name, left = ARGV[i], tonumber(ARGV[i + 1])
-  local check = redis.call('ZSCORE', KEYS[2], name)
-  if check and tonumber(check) <= now then
-    if left < 0 then
-      redis.call('ZREM', KEYS[1], name)
-      redis.call('ZREM', KEYS[2], name)
-    else
-      redis.call('ZADD', KEYS[2], now + left + 1, name)
-    end
+local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen')
+if not held[1] then return 'free' end
+if held[1] ~= ARGV[1] then return 'taken' end
+if tonumber(ARGV[2]) <= tonumber(held[2]) then return 'stale ' .. held[2] end
+local seen = int(math.max(now, held[4] + 1))
+redis.call('DEL', KEYS[1], KEYS[2])
+if string.match(redis.call('GET', KEYS[4]) or '', ' =$') then redis.call('DEL', KEYS[4]) end
+redis.call('SET', KEYS[3], table.concat({ARGV[1], ARGV[2], held[3], seen}, ' '), 'PX', ARGV[3])
+return 'released ' .. held[3] .. ' ' .. seen
+"""
+)
+
+# KEYS: owner, signed, classic. ARGV: the session, or the address and proof, that a claim has set.
+UNDO = """
+if redis.call('HGET', KEYS[1], 'session') == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) end
+if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
+"""
+
+# KEYS: owner, signed, classic. ARGV: session, number of the heartbeat, 1 if online, leases of presence and ownership.
+BEAT = (
+    NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'at')
+if not held[1] or held[1] == '' or held[1] ~= ARGV[1] then return '' end
+if tonumber(ARGV[2]) <= tonumber(held[2]) then return '' end
+local online, at = ARGV[3] == '1', held[4]
+local seen = math.max(now, held[3] + 1)
+if online then
+  redis.call('HSET', KEYS[1], 'beat', ARGV[2], 'seen', int(seen), 'until', int(seen + ARGV[4]))
+else
+  redis.call('HSET', KEYS[1], 'session', '', 'seen', int(seen), 'until', 0)
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+if at ~= '' then
+  if online then
+    redis.call('SET', KEYS[3], at .. ' =', 'PX', ARGV[4])
+  else
+    redis.call('DEL', KEYS[3])
   end
 end
+return int(seen) .. (at == '' and ' 0' or ' 1')
 """
 )
+
+# KEYS: owner, signed, classic. Replies "owned KEY ONLINE SEEN" and what was signed, a line each; or "classic IP PORT".
+VIEW = (
+    NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'key', 'until', 'seen')
+if held[1] then
+  local online = tonumber(held[2]) > now and '1' or '0'
+  return table.concat({'owned', held[1], online, held[3]}, ' ') .. '\\n' .. (redis.call('GET', KEYS[2]) or '')
+end
+local address, proof = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+ %S+) (%S+)$')
+return address and proof ~= '=' and 'classic ' .. address or ''
+"""
+)
+
+# KEYS: owner, classic. Replies how many ms each has to live (negative: it does not), when the owner was seen and
+# whether it is there, and whether original clients see it.
+LEFT = (
+    NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'at')
+local classic = redis.call('PTTL', KEYS[2])
+if not held[1] then return '-2 ' .. classic .. ' 0 off 0' end
+local there = tonumber(held[2]) > now and 'on' or 'off'
+return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. ' ' .. there
+  .. (held[3] == '' and ' 0' or ' 1')
+"""
+)
+
+# KEYS: the name of a key. ARGV: the name that it no longer owns.
+FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+# KEYS: the holder of an invitation. ARGV: who wants to use it, how long it is valid in ms.
+USE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
+"""
+
+# KEYS: a token bucket. ARGV: how many are wanted, how many come in a second, how many it holds. It vanishes when full.
+TAKE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local wanted, rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local level, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
+level = level and math.min(burst, level + math.max(0, now - at) * rate) or burst
+local granted = math.min(wanted, math.floor(level))
+level = level - granted
+local wait = granted < wanted and (1 - level) / rate or 0
+local fills = math.ceil((burst - level) / rate * 1000)
+if fills > 0 then
+  redis.call('SET', KEYS[1], string.format('%.9f %.6f', level, now), 'PX', fills)
+end
+return string.format('%d %.6f', granted, wait)
+"""

@@ -1,56 +1,58 @@
-"""The names in Redis (or Valkey), through txredisapi.
+"""The names in Redis (or Valkey).
 
-Keys carry hash tags, and no script touches two of them, so that a cluster could hold them::
+Keys carry hash tags, and no script touches two of them, so that a cluster could hold them. Of a name there are::
 
-    p2p:{bob}:classic       "10.0.0.5 50000 PROOF", or "-" for no proof; expires when the lease ends
-    p2p:{index}:names       ZSET, all scores 0: every live name, in lexical order, and some dead ones
-    p2p:{index}:checks      ZSET, name -> when to look whether it is still alive, in ms
+    p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen and until (ms: presence), at ("IP PORT" for
+                            original clients, or nothing); expires when the ownership ends
+    p2p:{bob}:signed        the rotations that led to the key, and the record, a line each; expires with it
+    p2p:{bob}:classic       "10.0.0.5 50000 PROOF", or "-" for no proof; expires when the lease ends. Of an owned name
+                            whose peer is there and speaks the classic protocol, too, with "=" for the proof
+    p2p:{bob}:released      "KEY SEQ CLAIM SEEN" of the last release, for a while: it stops records that are older
 
-The key of a name is the truth about it. The index only says where to look, and is allowed one
-kind of mistake: a name enters it *before* it is claimed and leaves it some time after its lease has
-ended. So it may name the dead, whom a page leaves out, but never misses a live one, wherever a
-registry is killed. The sweep takes the dead out: a few at a time, those whose check is due. It cannot
-take out a name that is just being claimed again: that puts the check off (`ENTER`), and `SETTLE`
-looks at it once more.
+The hash is small, and its values are short, so that Redis packs it tightly. And of other things::
+
+    p2p:{key:KEY}:name              the name that a key claimed last; only a hint, since the name's owner is the truth
+    p2p:{invitation:ID}:holder      the key that used an invitation
+    p2p:{limit:BUCKET}:tokens       "LEVEL TIME" of a token bucket that is not full
+
+`redis_index` knows which names there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from itertools import chain
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis_classic import ClassicNames
+from p2pshare.registry.redis_index import Leases, RedisIndex
+from p2pshare.registry.redis_keys import key_of
 from p2pshare.registry.redis_link import CALL_TIMEOUT, RedisLink
-from p2pshare.registry.redis_scripts import CLAIM, DUE, ENTER, PAGE, SETTLE
+from p2pshare.registry.redis_owned import OwnedNames
+from p2pshare.registry.redis_scripts import TAKE, USE
 from p2pshare.registry.redis_url import Connect
-from p2pshare.registry.store import PAGE_MAX, Claim, NamePage, Outcome
+from p2pshare.registry.store import (
+    PAGE_MAX,
+    Claim,
+    Counts,
+    EventPage,
+    NamePage,
+    Outcome,
+    OwnerClaim,
+    OwnerOutcome,
+    Tokens,
+)
+from p2pshare.registry.store_marker import MarkerCopy
+from p2pshare.wire.peers import OWNERSHIP_LEASE, PRESENCE_LEASE, PeerPage, PeerView
 from p2pshare.wire.registration import PeerAddress
 
 ENTRY_GRACE = 60  # seconds from a name's entry in the index to the first look at it
-SWEEP_INTERVAL = 5.0  # seconds
-SWEEP_BATCH = 100  # names in one step
-SWEEP_STEPS = 20  # steps in one sweep
+SWEEP_INTERVAL = 0.5  # seconds
 
-_OWNER = "p2p:{index}:registry"
-_INDEX = ("p2p:{index}:names", "p2p:{index}:checks")
-
-_LookUps = dict[str, list[Deferred[PeerAddress | None]]]
-
-
-def _key(name: str) -> str:
-    return f"p2p:{{{name}}}:classic"
-
-
-def _address(value: bytes | None) -> PeerAddress | None:
-    if value is None:
-        return None
-    ip, port, _proof = value.decode().split(" ")
-    return PeerAddress(ip, int(port))
+REGISTRY_KEY = "p2p:{index}:registry"
 
 
 class RedisNameStore:
@@ -62,13 +64,33 @@ class RedisNameStore:
         clock: IReactorTime,
         *,
         timeout: float = CALL_TIMEOUT,
+        replicas: int = 0,
+        marker: MarkerCopy | None = None,
         entry_grace: float = ENTRY_GRACE,
+        presence_lease: float = PRESENCE_LEASE,
+        ownership_lease: float = OWNERSHIP_LEASE,
     ) -> None:
-        self._link = RedisLink(connect, clock, timeout=timeout)
+        """Make a store that is not connected yet.
+
+        Args:
+            connect: makes a connection.
+            clock: for deadlines only; what is kept goes by the time of Redis.
+            timeout: seconds for a whole call.
+            replicas: how many must have a claim before it is acknowledged.
+            marker: what is known of the store from before; nothing, by default.
+            entry_grace: seconds from a name's entry in the index to the first look at it.
+            presence_lease: seconds from a sign of life until a peer counts as offline.
+            ownership_lease: seconds from a sign of life until a name is free.
+        """
+        self._link = RedisLink(connect, clock, timeout=timeout, replicas=replicas)
         self._clock = clock
-        self._entry_grace = entry_grace
+        seconds = (presence_lease, ownership_lease, entry_grace)
+        leases = Leases(*(round(1000 * each) for each in seconds))
+        self._index = RedisIndex(self._link, clock, leases, marker or MarkerCopy())
+        self._owned = OwnedNames(self._link, self._index, clock, leases)
+        self._classic = ClassicNames(self._link, self._index, clock)
+        self._link.on_connected = self._index.open
         self._sweeping: Deferred[None] | None = None
-        self._look_ups: _LookUps = {}
 
     def start(self) -> Deferred[None]:
         """Begin to connect, and to keep the index clean; fires when Redis was reached."""
@@ -82,84 +104,91 @@ class RedisNameStore:
             self._sweeping.cancel()
         await self._link.stop()
 
-    def claim(self, claim: Claim) -> Awaitable[Outcome]:
-        """See `NameStore`."""
-        return self._link.in_time(self._enter_and_claim(claim))
-
     def adopt(self, key: str) -> Awaitable[str]:
         """Say that the names are those of the registry with this key, if nobody has said so yet; whose they are."""
         return self._link.in_time(self._adopt(key))
 
-    async def _adopt(self, key: str) -> str:
-        await self._link.call("SET", _OWNER, key, "NX")
-        owner: bytes | None = await self._link.call("GET", _OWNER)
-        return owner.decode("ascii", "replace") if owner else key
+    def claim_owned(self, claim: OwnerClaim) -> Awaitable[OwnerOutcome]:
+        """See `NameStore`."""
+        return self._link.in_time(self._owned.claim_owned(claim))
+
+    def release_owned(self, name: str, key: str, seq: int) -> Awaitable[OwnerOutcome]:
+        """See `NameStore`."""
+        return self._link.in_time(self._owned.release_owned(name, key, seq))
+
+    def beat(self, name: str, session: str, beat: int, *, online: bool) -> Awaitable[bool]:
+        """See `NameStore`."""
+        return self._link.in_time(self._owned.beat(name, session, beat, online))
+
+    def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
+        """See `NameStore`."""
+        return self._link.in_time(self._owned.look_up_peer(name))
+
+    def look_up_key(self, key: str) -> Awaitable[str | None]:
+        """See `NameStore`."""
+        return self._link.in_time(self._owned.look_up_key(key))
+
+    def peers(
+        self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
+    ) -> Awaitable[PeerPage]:
+        """See `NameStore`."""
+        return self._link.in_time(self._index.peers(prefix, after, limit, online=online))
+
+    def events(self, after: str | None = None, limit: int = 500) -> Awaitable[EventPage]:
+        """See `NameStore`."""
+        return self._link.in_time(self._index.events(after, limit))
+
+    def use_invitation(self, id: str, holder: str, life: int, issued: int) -> Awaitable[bool]:
+        """See `NameStore`."""
+        return self._link.in_time(self._use_invitation(id, holder, life, issued))
+
+    def take_tokens(
+        self, bucket: str, wanted: int, per_second: float, burst: int
+    ) -> Awaitable[Tokens]:
+        """See `NameStore`."""
+        return self._link.in_time(self._take_tokens(bucket, wanted, per_second, burst))
+
+    def count(self) -> Awaitable[Counts]:
+        """See `NameStore`."""
+        return self._link.in_time(self._index.count())
+
+    def claim(self, claim: Claim) -> Awaitable[Outcome]:
+        """See `NameStore`."""
+        return self._link.in_time(self._classic.claim(claim))
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
-        if not self._look_ups:
-            self._clock.callLater(0, self._ask)
-        waiting: Deferred[PeerAddress | None] = Deferred()
-        self._look_ups.setdefault(name, []).append(waiting)
-        return waiting
+        return self._classic.look_up(name)
 
     def page(self, after: str = "", limit: int = PAGE_MAX) -> Awaitable[NamePage]:
         """See `NameStore`."""
-        return self._link.in_time(self._page(after, limit))
+        return self._link.in_time(self._classic.page(after, limit))
 
     def ping(self) -> Awaitable[None]:
         """See `NameStore`."""
         return self._link.in_time(self._link.call("PING"))
 
     async def sweep(self) -> None:
-        """Take names that died out of the index: those whose check is due, up to a bound."""
-        for _ in range(SWEEP_STEPS):
-            if not await self._link.in_time(self._sweep_some()):
-                return
+        """Let end what has to end by now; it is done now and then."""
+        await self._index.sweep()
 
-    async def _page(self, after: str, limit: int) -> NamePage:
-        reply = await self._link.run(PAGE, _INDEX, f"({after}" if after else "-", limit)
-        names = reply.decode().split()
-        following = names[-1] if len(names) == limit else None
-        keys = [_key(name) for name in names]
-        if keys and await self._link.call("EXISTS", *keys) < len(keys):
-            values = await self._link.call("MGET", *keys)
-            names = [name for name, value in zip(names, values, strict=True) if value is not None]
-        return NamePage(names, following)
+    async def _adopt(self, key: str) -> str:
+        await self._link.call("SET", REGISTRY_KEY, key, "NX")
+        owner: bytes | None = await self._link.call("GET", REGISTRY_KEY)
+        return owner.decode("ascii", "replace") if owner else key
 
-    async def _sweep_some(self) -> bool:
-        """One step of a sweep; whether there was something to do."""
-        due = (await self._link.run(DUE, _INDEX, SWEEP_BATCH)).decode().split()
-        if due:
-            left = await gatherResults(
-                [Deferred.fromCoroutine(self._link.call("PTTL", _key(name))) for name in due], True
-            )
-            await self._link.run(SETTLE, _INDEX, *chain(*zip(due, left, strict=True)))
-        return bool(due)
+    async def _use_invitation(self, id: str, holder: str, life: int, issued: int) -> bool:
+        marker = (await self._index.state()).marker
+        if marker.lost and issued * 1000 < marker.born:
+            return False
+        key = key_of(f"invitation:{id}", "holder")
+        return bool(await self._link.run_acknowledged(USE, [key], holder, max(1, life) * 1000))
 
-    async def _enter_and_claim(self, claim: Claim) -> Outcome:
-        if claim.lease:
-            await self._link.run(ENTER, _INDEX, claim.name, round(self._entry_grace * 1000))
-        address = f"{claim.address.ip} {claim.address.port}"
-        proof = claim.proof or "-"
-        reply = await self._link.run(CLAIM, [_key(claim.name)], address, proof, claim.lease * 1000)
-        return Outcome(reply.decode())
-
-    def _ask(self) -> None:
-        asked, self._look_ups = self._look_ups, {}
-        values = self._link.in_time(self._link.call("MGET", *[_key(name) for name in asked]))
-        addresses = values.addCallback(lambda found: [_address(value) for value in found])
-        addresses.addCallback(self._tell, asked).addErrback(self._tell_failure, asked)
-
-    def _tell(self, addresses: list[PeerAddress | None], asked: _LookUps) -> None:
-        for address, waiting in zip(addresses, asked.values(), strict=True):
-            for each in waiting:
-                each.callback(address)
-
-    def _tell_failure(self, failure: Failure, asked: _LookUps) -> None:
-        for waiting in asked.values():
-            for each in waiting:
-                each.errback(failure)
+    async def _take_tokens(self, bucket: str, wanted: int, per_second: float, burst: int) -> Tokens:
+        key = key_of(f"limit:{bucket}", "tokens")
+        reply = (await self._link.run(TAKE, [key], wanted, per_second, burst)).decode()
+        granted, wait = reply.split(" ")
+        return Tokens(int(granted), float(wait))
 
     async def _sweep_now_and_then(self) -> None:
         while True:

@@ -1,0 +1,177 @@
+"""The names in Redis that somebody owns; `redis_store` shows their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from p2pshare.errors import StoreRecovering, StoreUnavailable
+from p2pshare.registry.redis_index import UNSTABLE, Entered, Leases, RedisIndex
+from p2pshare.registry.redis_keys import key_of, keys_of
+from p2pshare.registry.redis_link import RedisLink
+from p2pshare.registry.redis_scripts import BEAT, CLAIM_OWNED, FORGET, RELEASE_OWNED, UNDO, VIEW
+from p2pshare.registry.store import (
+    RELEASE_MEMORY,
+    OwnerClaim,
+    OwnerOutcome,
+    Ownership,
+    view_of_owned,
+)
+from p2pshare.wire.peers import ROTATIONS_MAX, NameKind, PeerSummary, PeerView, Presence
+
+T = TypeVar("T")
+
+CLAIM_ATTEMPTS = 3  # while the store is being lost
+CLAIM_PAUSE = 0.1  # seconds
+
+
+class OwnedNames:
+    """Does what `NameStore` says of owned names, without a deadline."""
+
+    def __init__(
+        self, link: RedisLink, index: RedisIndex, clock: IReactorTime, leases: Leases
+    ) -> None:
+        self._link = link
+        self._index = index
+        self._clock = clock
+        self._leases = leases
+
+    async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
+        """See `NameStore`."""
+        keys = keys_of(claim.name, "owner", "signed", "released", "classic")
+        for attempt in range(CLAIM_ATTEMPTS):
+            entered = await self._index.enter(claim.name)
+            arguments = self._arguments(claim, entered)
+            reply = await self._link.run_acknowledged(CLAIM_OWNED, keys, *arguments)
+            word, *numbers = reply.decode().split(" ")
+            if word == "recovering":
+                raise StoreRecovering(seconds=entered.seconds)
+            outcome = Ownership(word)
+            if outcome in (Ownership.CLAIMED, Ownership.RENEWED):
+                if await self._has_claimed(claim, outcome, entered, numbers[1]):
+                    return OwnerOutcome(outcome, int(numbers[0]))
+            elif outcome is Ownership.STALE:
+                return OwnerOutcome(outcome, seq=int(numbers[0]))
+            elif not (
+                outcome is Ownership.TAKEN
+                and entered.recovery
+                and claim.receipt
+                and attempt < CLAIM_ATTEMPTS - 1
+            ):
+                return OwnerOutcome(outcome)
+            else:  # maybe by one who came just before the loss was noticed, and is about to be sent away
+                await deferLater(self._clock, CLAIM_PAUSE)
+        raise StoreUnavailable(reason=UNSTABLE)
+
+    def _arguments(self, claim: OwnerClaim, entered: Entered) -> list[object]:
+        address = claim.address
+        return [
+            claim.key,
+            claim.seq,
+            claim.record,
+            claim.session,
+            f"{address.ip} {address.port}" if address else "",
+            claim.old_key or "",
+            claim.rotation or "",
+            claim.receipt or 0,
+            int(claim.may_be_new),
+            int(entered.recovery > 0),
+            self._leases.presence,
+            self._leases.ownership,
+            ROTATIONS_MAX,
+        ]
+
+    async def _has_claimed(
+        self, claim: OwnerClaim, outcome: Ownership, entered: Entered, seen: str
+    ) -> bool:
+        """Make a claim known; false if it came upon a store that had just been lost, and was undone for that."""
+        ownership = str(self._leases.ownership)
+        note = (claim.name, "claim", seen, str(int(claim.address is not None)))
+        works: list[Awaitable[Any]] = [
+            self._index.note(entered, note),
+            self._link.call("SET", key_of(f"key:{claim.key}", "name"), claim.name, "PX", ownership),
+        ]
+        if claim.old_key:
+            works.append(self._forget(claim.old_key, claim.name))
+        is_noted, *_ = await _together(*works)
+        if is_noted or outcome is Ownership.RENEWED:
+            return True
+        keys = keys_of(claim.name, "owner", "signed", "classic")
+        await self._link.run_acknowledged(UNDO, keys, claim.session)
+        return False
+
+    async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
+        """See `NameStore`."""
+        entered = await self._index.enter(name)
+        keys = keys_of(name, "owner", "signed", "released", "classic")
+        reply = await self._link.run_acknowledged(
+            RELEASE_OWNED, keys, key, seq, RELEASE_MEMORY * 1000
+        )
+        word, *numbers = reply.decode().split(" ")
+        outcome = Ownership(word)
+        if outcome is Ownership.STALE:
+            return OwnerOutcome(outcome, seq=int(numbers[0]))
+        if outcome is Ownership.RELEASED:
+            note = (name, "gone", numbers[1], "0")
+            await _together(self._index.note(entered, note), self._forget(key, name))
+            return OwnerOutcome(outcome, int(numbers[0]))
+        return OwnerOutcome(outcome)
+
+    async def _forget(self, key: str, name: str) -> None:
+        await self._link.run(FORGET, [key_of(f"key:{key}", "name")], name)
+
+    async def beat(self, name: str, session: str, beat: int, online: bool) -> bool:
+        """See `NameStore`."""
+        keys = keys_of(name, "owner", "signed", "classic")
+        leases = self._leases.presence, self._leases.ownership
+        reply = (await self._link.run(BEAT, keys, session, beat, int(online), *leases)).decode()
+        if not reply:
+            return False
+        seen, to_originals = reply.split(" ")
+        await self._index.note_soon(
+            (name, "on" if online else "off", seen, to_originals), wait=not online
+        )
+        return True
+
+    async def look_up_peer(self, name: str) -> PeerView | None:
+        """See `NameStore`."""
+        reply = (await self._link.run(VIEW, keys_of(name, "owner", "signed", "classic"))).decode()
+        first, *signed = reply.split("\n")
+        kind, *rest = first.split(" ")
+        if kind == "owned":
+            key, online, seen = rest
+            presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
+            summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
+            return view_of_owned(summary, key, signed[-1], tuple(signed[:-1]))
+        if kind == "classic":
+            seen_at = await self._index.registered(name)
+            summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, seen_at)
+            return PeerView(summary, None, None, (), (":".join(rest),))
+        return None
+
+    async def look_up_key(self, key: str) -> str | None:
+        """See `NameStore`."""
+        hint: bytes | None = await self._link.call("GET", key_of(f"key:{key}", "name"))
+        if hint is None:
+            return None
+        name = hint.decode()
+        owner: bytes | None = await self._link.call("HGET", key_of(name, "owner"), "key")
+        return name if owner == key.encode() else None
+
+
+async def _together(*works: Awaitable[Any]) -> list[Any]:
+    """Wait for all of them; the first failure counts."""
+    running = [Deferred.fromCoroutine(_awaited(each)) for each in works]
+    results = await DeferredList(running, consumeErrors=True)
+    for succeeded, result in results:
+        if not succeeded:
+            result.raiseException()
+    return [result for _, result in results]
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
