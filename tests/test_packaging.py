@@ -130,7 +130,11 @@ class WheelTests(unittest.TestCase):
         with zipfile.ZipFile(wheel) as opened:
             names = set(opened.namelist())
         information = f"p2pshare-{p2pshare.__version__}.dist-info/"
-        sources = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("p2pshare/**/*.py")}
+        sources = {
+            str(path.relative_to(PROJECT))
+            for pattern in ("p2pshare/**/*.py", "p2pshare/registry/page/*")
+            for path in PROJECT.glob(pattern)
+        }
         self.assertEqual(
             {name for name in names if not name.startswith(information)},
             {*sources, "p2pshare/py.typed", "twisted/plugins/p2pshare_plugins.py"},

@@ -38,7 +38,8 @@ class EventsOnly:
             return succeed(Reply(200, (b"hello",)))
         if query.path != b"v1/events":
             return succeed(NOT_FOUND)
-        return maybeDeferred(self._route.methods[query.method], query).addErrback(refused)
+        answer: Any = self._route.methods[query.method]
+        return maybeDeferred(answer, query).addErrback(refused)
 
 
 def refused(failure: Failure) -> Reply:
