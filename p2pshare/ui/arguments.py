@@ -96,7 +96,7 @@ def _add_users(verbs: Any) -> None:
         usage="p2pshare users [options]",
         epilog=examples.USERS_EXAMPLES,
     )
-    users.add_argument("--online", action="store_true", help="only those who are there now")
+    users.add_argument("--online", action="store_true", help="only who is there, or may be")
     users.add_argument("--prefix", metavar="P", default="", help="only names that begin so")
     users.add_argument("--watch", action="store_true", help="go on, and show each change")
 

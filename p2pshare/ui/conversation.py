@@ -157,6 +157,7 @@ class Conversation:
             invocation.reactor,
             invocation.rng,
             invocation.cwd,
+            wall=invocation.wall,
             patient=False,
             on_served=self._served,
         )

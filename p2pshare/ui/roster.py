@@ -79,7 +79,7 @@ class Roster:
     """The peers that are watched, as far as is known now; those beyond `WATCHED_MAX` are counted only."""
 
     def __init__(self, *, prefix: str = "", online: bool = False) -> None:
-        """Watch the names with a prefix; with `online` only those who are there."""
+        """Watch the names with a prefix; with `online` only those who are there, or may be."""
         self._prefix = prefix
         self._online = online
         self._peers: dict[str, PeerSummary] = {}
@@ -122,7 +122,7 @@ class Roster:
         """Whether a peer belongs into this list."""
         if not peer.name.startswith(self._prefix):
             return False
-        return not self._online or peer.presence is Presence.ONLINE
+        return not self._online or peer.presence is not Presence.OFFLINE
 
     def first(self, count: int) -> list[PeerSummary]:
         """The first few: who is online before the others, and then by name."""

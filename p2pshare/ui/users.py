@@ -36,7 +36,7 @@ async def users(
     Args:
         invocation: where to.
         prefix: with which the names begin.
-        online: only who is there.
+        online: only who is there, or may be: of a classic one nobody knows.
         watch: do not end, but show each change.
 
     Raises:
@@ -140,6 +140,7 @@ class _Watch:
         self._roster = Roster(prefix=prefix, online=online)
         self._live = listing.live()
         self._refreshing: Deferred[None] | None = None
+        self._is_listing = False
         self._pending: list[PeerSummary] = []
         self._is_there = True
         self._failed: Deferred[None] = Deferred()
@@ -178,7 +179,7 @@ class _Watch:
         """Look everybody up afresh; what changes meanwhile is kept for then."""
         if self._refreshing is not None:
             self._refreshing.cancel()
-        self._pending = []
+        self._is_listing, self._pending = True, []
         self._refreshing = Deferred.fromCoroutine(self._refresh())
         self._refreshing.addErrback(self._fail)
 
@@ -188,14 +189,14 @@ class _Watch:
                 peers = [peer async for peer in self._registry.peers(self._prefix, self._online)]
                 break
             await deferLater(self._clock, LIST_AGAIN, lambda: None)
-        self._refreshing = None
+        self._is_listing = False
         self._show(self._roster.begin_again(peers))
         pending, self._pending = self._pending, []
         for peer in pending:
             self._changed(peer)
 
     def _changed(self, peer: PeerSummary) -> None:
-        if self._refreshing is None:
+        if not self._is_listing:
             if self._roster.change(peer):
                 self._show([peer])
         elif len(self._pending) >= PENDING_MAX:

@@ -1,0 +1,134 @@
+"""A registry in memory, as verbs see one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from p2pshare.errors import NoSuchPeer
+from p2pshare.storage.settings import Settings
+from p2pshare.ui.output import Output
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
+from p2pshare.wire.registration import PeerAddress
+
+URL = "http://192.0.2.1:8000"
+NOW = 1_800_000_000
+REGISTRY_KEY = SigningKey(bytes(32)).public
+
+
+class MemoryRegistry:
+    """Says what a test wants; an original one if `info` is None."""
+
+    def __init__(self, *views: PeerView) -> None:
+        self.url = URL
+        self.views = {view.summary.name: view for view in views}
+        self.infos: RegistryInfo | None = RegistryInfo("1", NOW, REGISTRY_KEY, (), False)
+        self.error: Callable[[str], Exception] | None = None
+        self.listed = 0
+        self.on_event: Callable[[PeerSummary], object] = lambda _: None
+        self.on_reset: Callable[[], object] = lambda: None
+        self.on_link: Callable[[bool], object] = lambda _: None
+        self.refusal: Deferred[None] = Deferred()
+
+    async def info(self) -> RegistryInfo | None:
+        return self.infos
+
+    async def list_names(self) -> list[str]:
+        return list(self.views)
+
+    async def look_up(self, name: str) -> PeerAddress:
+        ip, _, port = (await self.look_up_peer(name)).addresses[0].rpartition(":")
+        return PeerAddress(ip, int(port))
+
+    async def look_up_peer(self, name: str) -> PeerView:
+        if self.error is not None:
+            raise self.error(name)
+        if name not in self.views:
+            raise NoSuchPeer(name=name)
+        return self.views[name]
+
+    async def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]:
+        self.listed += 1
+        if self.error is not None:
+            raise self.error("")
+        for name in sorted(self.views):
+            summary = self.views[name].summary
+            if name.startswith(prefix) and (not online or summary.presence is not Presence.OFFLINE):
+                yield summary
+
+    async def watch(
+        self,
+        names: Sequence[str],
+        on_event: Callable[[PeerSummary], object],
+        on_reset: Callable[[], object],
+        *,
+        on_link: Callable[[bool], object],
+        rng: object,
+    ) -> None:
+        self.on_event, self.on_reset, self.on_link = on_event, on_reset, on_link
+        on_link(True)
+        on_reset()
+        await self.refusal
+
+
+class ThreadlessClock(Clock):
+    """A clock that is reactor enough for `run_in_thread`: what is to be done in a thread is done at once."""
+
+    def getThreadPool(self) -> Any:
+        return self
+
+    def callFromThread(self, call: Callable[..., object], *args: object) -> None:
+        call(*args)
+
+    def callInThreadWithCallback(
+        self, on_result: Callable[[bool, object], object], work: Callable[..., object], *args: Any
+    ) -> None:
+        try:
+            result = work(*args)
+        except Exception:
+            on_result(False, Failure())
+        else:
+            on_result(True, result)
+
+
+class MemoryInvocation:
+    """As much of an invocation as verbs need, with a registry in memory."""
+
+    rng = None
+
+    def __init__(self, registry: MemoryRegistry, output: Output, cwd: Path) -> None:
+        self._registry = registry
+        self.reactor = ThreadlessClock()
+        self.settings = Settings(registry=URL, name="bob", data=cwd / "data")
+        self.output = output
+        self.cwd = cwd
+
+    def wall(self) -> float:
+        return NOW
+
+    @asynccontextmanager
+    async def registry(self) -> AsyncIterator[MemoryRegistry]:
+        yield self._registry
+
+
+def view_of(
+    name: str,
+    key: PublicKey | None,
+    presence: Presence = Presence.ONLINE,
+    ago: int = 5,
+    rotations: tuple[str, ...] = (),
+    addresses: tuple[str, ...] = ("192.0.2.7:50000",),
+) -> PeerView:
+    """What a registry says of a peer; who has no key is a classic one. The record is for the client to verify."""
+    if key is None:
+        summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)
+    else:
+        summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
+    return PeerView(summary, key, None, rotations, addresses)
