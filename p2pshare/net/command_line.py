@@ -22,6 +22,10 @@ class ServiceOptions(usage.Options):
     command: str
     """The name after `twistd`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.docs = {name: doc and " ".join(doc.split()) for name, doc in self.docs.items()}
+
     def parseOptions(  # noqa: N802 - twistd calls it
         self, options: Sequence[str] | None = None
     ) -> None:

@@ -35,11 +35,14 @@ MESSAGE_MAX = 4096  # characters of a message, or of a field
 TRACEBACK_MAX = 16384  # characters
 FIELDS_MAX = 32
 HIDDEN = "[hidden]"
+WORKER = "worker"
+"""The field that says which process has written a line."""
 
 _SECRET = re.compile(
     r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation"
 )
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.IGNORECASE)
+_URL_OPTION = re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE)
 _OWN_KEYS = frozenset({"time", "level", "namespace", "message", "traceback"})
 _LEGACY_KEYS = frozenset({"isError", "system", "format", "failure", "why"})
 
@@ -111,11 +114,13 @@ class Line:
     def to_text(self) -> str:
         """As Twisted writes it, without the last line's end; the lines of a traceback are indented."""
         system = self.system or f"{self.namespace or '-'}#{self.level}"
+        if WORKER in self.fields:
+            system += f", {WORKER} {self.fields[WORKER]}"
         lines = [f"{formatTime(self.time)} [{display(system)}] {self.message}"]
         return "\n    ".join(lines + self.traceback.splitlines())
 
-    def emit(self, **fields: str | int) -> None:
-        """Pass on, to this process's log, what another one has written; `fields` say which one."""
+    def emit(self, worker: int) -> None:
+        """Pass on, to this process's log, what another one has written: the worker of this number."""
         globalLogPublisher(
             {
                 "log_time": self.time,
@@ -125,7 +130,7 @@ class Line:
                 "log_message": self.message,
                 **({"traceback": self.traceback} if self.traceback else {}),
                 **self.fields,
-                **fields,
+                WORKER: worker,
             }
         )
 
@@ -135,7 +140,8 @@ def _is_field(key: str) -> bool:
 
 
 def _clean(text: str, size_max: int) -> str:
-    shown = display(_URL_PASSWORD.sub(rf"\1{HIDDEN}@", text))
+    text = _URL_OPTION.sub(rf"\1{HIDDEN}", _URL_PASSWORD.sub(rf"\1{HIDDEN}@", text))
+    shown = display(text)
     return shown if len(shown) <= size_max else f"{shown[:size_max]}…"
 
 
@@ -196,13 +202,24 @@ def service_observer() -> ILogObserver:
         raise SystemExit("A daemon cannot write its log to standard output: name a --logfile.")
     if name == "-" or (in_foreground and not name):
         return log_observer(sys.stdout, _Chosen.form)
-    file = LogFile.fromFullPath(name or "twistd.log")
+    file = _RotatedFile.fromFullPath(name or "twistd.log")
     if not signal.getsignal(signal.SIGUSR1):
-
-        def rotate(*_: object) -> None:
-            from twisted.internet import reactor
-
-            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
-
-        signal.signal(signal.SIGUSR1, rotate)
+        signal.signal(signal.SIGUSR1, file.rotate_soon)
     return log_observer(file, _Chosen.form)
+
+
+class _RotatedFile(LogFile):
+    """A file that is renamed, and begun anew, when it is long, or when somebody wants it."""
+
+    _is_due = False
+
+    def rotate_soon(self, *_signal: object) -> None:
+        """Rotate before the next line is written: a signal can come amidst one."""
+        self._is_due = True
+
+    def write(self, data: str) -> None:
+        """Write a line."""
+        if self._is_due:
+            self._is_due = False
+            self.rotate()
+        super().write(data)

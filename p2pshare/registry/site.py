@@ -53,6 +53,11 @@ class RegistrySite(HTTPFactory):
         self._checking = LoopingCall(self._check)
         self._checking.clock = reactor
 
+    @property
+    def open_connections(self) -> int:
+        """How many there are."""
+        return len(self._channels)
+
     def startFactory(self) -> None:
         """Begin to look at the deadlines. (The base class would open a log of all requests.)"""
         self._checking.start(CHECK_INTERVAL)

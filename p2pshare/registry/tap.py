@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -209,13 +209,14 @@ def _make_service(reactor: Any, options: Options) -> IService:
     from p2pshare.registry.assembly import assemble, registry_key
     from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
     from p2pshare.registry.redis_process import RedisProcess, find_binary
-    from p2pshare.registry.redis_url import without_password
-    from p2pshare.registry.reports import Order
+    from p2pshare.registry.redis_url import connector, without_password
+    from p2pshare.registry.reports import Listen, Order
     from p2pshare.registry.service import RegistryService, SupervisorService
 
     workers: int = options["workers"]
     ports = CheckedPorts(reactor) if workers == 1 else SharablePorts(reactor)
     places = [Place.of(ports, each) for each in options["listen"]]
+    metrics = [Place.of(ports, each, "--metrics") for each in (options["metrics"],) if each]
     url, folder = options["redis"], options["data"]
     shutdown = BoundedShutdown(reactor)
     redis = None
@@ -230,18 +231,21 @@ def _make_service(reactor: Any, options: Options) -> IService:
         kept_in = str(folder)
     settings = options.settings(url)
     key = registry_key(folder)
-    registry = assemble(settings, key, reactor, time.time)
     _log.info("the registry's key is {key}", key=key.public.grouped)
     foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
     service: RegistryService | SupervisorService
     if workers == 1:
-        service = RegistryService(places, registry, folder, kept_in, foreground=foreground)
+        registry = assemble(settings, key, reactor, time.time)
+        service = RegistryService(places, metrics, registry, folder, kept_in, foreground=foreground)
     else:
+        connector(url, reactor)  # so that a wrong URL is told by this process
 
-        def orders(listen: Sequence[tuple[str, int]]) -> list[Order]:
-            return [Order(number, settings, tuple(listen)) for number in range(1, workers + 1)]
+        def orders(listen: Listen, metrics: Listen) -> list[Order]:
+            return [Order(each, settings, listen, metrics) for each in range(1, workers + 1)]
 
-        service = SupervisorService(reactor, places, orders, folder, kept_in, foreground=foreground)
+        service = SupervisorService(
+            reactor, places, metrics, orders, folder, kept_in, foreground=foreground
+        )
     service.lost.addErrback(shutdown.fail)
     if redis is not None:
         redis.setServiceParent(service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import unicodedata
 from typing import Any
 from unittest.mock import patch
@@ -175,6 +176,7 @@ class SecretTests(SynchronousTestCase):
                 written.log.info("here is {it}".replace("it", name), **{name: "hunter2"})
             written.log.info("{url}", url="redis://user:hunter2@host/1")
             written.log.info("{error!s}", error=RuntimeError("at rediss://:hunter2@h:1: no"))
+            written.log.info("{at}", at="redis+sentinel://h/m?sentinel_password=hunter2&x=1")
             try:
                 raise RuntimeError("redis+sentinel://u:hunter2@a,b/main")
             except RuntimeError:
@@ -197,7 +199,7 @@ class PassedOnTests(SynchronousTestCase):
             there.log.failure("{name} failed {braces}", Failure(), name="bob", braces="{x}")
         globalLogPublisher.addObserver(here.publisher)
         self.addCleanup(globalLogPublisher.removeObserver, here.publisher)
-        Line.from_json(there.lines[0]).emit(worker=2)
+        Line.from_json(there.lines[0]).emit(2)
         self.assertEqual(here.events, [{**there.events[0], "worker": 2}])
 
     def test_no_line(self) -> None:
@@ -234,6 +236,30 @@ class ChoiceTests(SynchronousTestCase):
         observer._outFile.close()
         with open(path, encoding="utf-8") as file:
             self.assertRegex(file.read(), r"^\d{4}-\S+ \[x#info\] hello\n$")
+
+    def test_rotated(self) -> None:
+        """SIGUSR1 begins a new file; the old one keeps what it has, with a number."""
+        path = self.mktemp()
+        choose_log_format({"logger": None, "nodaemon": False, "logfile": path}, TEXT)
+        with (
+            patch("signal.getsignal", lambda _number: signal.SIG_DFL),
+            patch("signal.signal") as handled,
+        ):
+            observer: Any = logs.service_observer()
+        log = Logger("x", observer=observer)
+        log.info("first")
+        ((number, rotate), _options) = handled.call_args
+        self.assertEqual(number, signal.SIGUSR1)
+        rotate(number, None)
+        log.info("second")
+        log.info("third")
+        observer._outFile.close()
+        for name, said in ((path, ["second", "third"]), (f"{path}.1", ["first"])):
+            with open(name, encoding="utf-8") as file:
+                self.assertEqual([line.split()[-1] for line in file], said)
+
+    def test_daemon_on_stdout(self) -> None:
+        """A daemon has no standard output."""
         choose_log_format({"logger": None, "nodaemon": False, "logfile": "-"}, TEXT)
         self.assertRaises(SystemExit, logs.service_observer)
 
