@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,10 +18,14 @@ from p2pshare.errors import BadSetting, SettingsUnreadable, UnknownSetting
 from p2pshare.names import is_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import registry_url
+from p2pshare.wire.statements import STATEMENT_MAX
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
+
+_COMMAND_LINE = "the command line"
+_INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,9 @@ class Settings:
     """The welcome port; 0 lets the system choose."""
     address: str | None = None
     """The IPv4 address to register; None is the one from which the registry is reached."""
+    invitation: str | None = None
+    """The invitation itself, with which a new name is claimed. The command line names the file that it is in, since a
+    command line can be seen by everybody on the machine."""
 
     @classmethod
     def load(
@@ -61,12 +69,14 @@ class Settings:
         for setting in _READERS:
             variable = VARIABLE_PREFIX + setting.upper()
             sources = (
-                ("the command line", f"--{setting}", flags.get(setting)),
+                (_COMMAND_LINE, f"--{setting}", flags.get(setting)),
                 ("the environment", variable, environ.get(variable) or None),
                 (str(config_path), setting, written.get(setting)),
             )
             for source, key, value in sources:
                 if value is not None and value != []:
+                    if (source, setting) == (_COMMAND_LINE, "invitation"):
+                        value = _read_invitation(Path(str(value)))
                     values[setting] = _parsed(setting, source, key, value)
                     break
         return cls(**values)
@@ -99,6 +109,15 @@ def _read_config(path: Path) -> dict[str, object]:
     return written
 
 
+def _read_invitation(path: Path) -> str:
+    """The text of the file with the invitation; whether it is one is judged with the other settings."""
+    try:
+        with open(path, "rb", opener=_open_regular) as file:
+            return file.read(STATEMENT_MAX + 2).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
+
+
 def _open_regular(path: str, flags: int) -> int:
     """Open a plain file; anything else could keep us waiting, or have no end."""
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
@@ -114,7 +133,8 @@ def _parsed(setting: str, source: str, key: str, value: object) -> object:
     try:
         return parse(value)
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise BadSetting(source=source, setting=key, value=value, expected=expected) from error
+        shown = "..." if setting == "invitation" else value  # it could be a secret
+        raise BadSetting(source=source, setting=key, value=shown, expected=expected) from error
 
 
 def _name(value: str) -> str:
@@ -150,6 +170,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _invitation(value: str) -> str:
+    if len(value) > STATEMENT_MAX or not _INVITATION.fullmatch(value.strip()):
+        raise ValueError(value)
+    return value.strip()
+
+
 # The keys of config.toml, which are the flags and the variables too: how each is read, and what
 # it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -162,4 +188,5 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "share": (_share, 'a path, or several: a list in config.toml, else joined by ":"'),
     "listen": (_listen, "a port number from 0 to 65535"),
     "address": (_address, "an IPv4 address such as 192.0.2.7"),
+    "invitation": (_invitation, "an invitation, as a registry's operator hands them out"),
 }
