@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-import os
 import re
 import secrets
-import stat
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -17,6 +15,7 @@ import platformdirs
 from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretUnusable
 from p2pshare.storage.destination import safe_name
 from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.private_file import create_private, read_private, remove_unfinished
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import DEFAULT_PORTS
 
@@ -50,9 +49,11 @@ class DataFolder:
             FolderUnusable: it cannot be made, or not be locked.
         """
         try:
-            return cls(path, FolderLock.take(path))
+            lock = FolderLock.take(path)
         except FolderInUse as error:
             raise AlreadyRunning(name=owner, pid=error.fields["pid"]) from error
+        remove_unfinished(path)
+        return cls(path, lock)
 
     def token(self, registry_url: str, name: str) -> str:
         """By what a registry knows the peer of a name again; it tells nothing of that of another.
@@ -96,31 +97,12 @@ class DataFolder:
     def _make_secret(self) -> str:
         """Write a whole secret or none; we hold the lock, so none has come up since we looked."""
         secret = secrets.token_urlsafe(SECRET_SIZE)
-        unfinished = self.path / f".{SECRET_NAME}.new"
-        unfinished.unlink(missing_ok=True)
-        fd = os.open(
-            unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with open(fd, "wb") as file:
-            file.write(secret.encode() + b"\n")
-            file.flush()
-            os.fsync(fd)
-        unfinished.rename(self.path / SECRET_NAME)
+        create_private(self.path / SECRET_NAME, secret.encode() + b"\n")
         return secret
 
 
 def _read_secret(path: Path) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            raise SecretUnusable(path=path, reason="it is not a plain file of yours.")
-        if status.st_mode & 0o077:
-            raise SecretUnusable(
-                path=path,
-                reason="others may read or write it. Run `chmod 600` on it, or delete it if they did.",
-            )
-        match = _SECRET.fullmatch(file.read(1024))
+    match = _SECRET.fullmatch(read_private(path, 1024))
     if match is None:
         raise SecretUnusable(
             path=path,

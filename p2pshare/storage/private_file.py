@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNFINISHED = re.compile(r"\.[a-z.]+\.[0-9a-f]{8}\.new")
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -68,6 +71,14 @@ def rename_private(old: Path, new: Path) -> None:
     """
     os.replace(old, new)
     _sync_folder(new.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left; nobody else may be writing there."""
+    with suppress(OSError):
+        for each in folder.iterdir():
+            if _UNFINISHED.fullmatch(each.name):
+                each.unlink()
 
 
 def _write_beside(path: Path, content: bytes) -> Path:

@@ -84,8 +84,9 @@ class DataFolderTests(SynchronousTestCase):
 
     def test_killed_while_making_the_token(self) -> None:
         """A secret that was not finished does not stop the next start."""
+        self.path.mkdir(parents=True)
+        (self.path / f".{SECRET_NAME}.0123abcd.new").write_bytes(b"half a sec")
         folder = self.open()
-        (self.path / f".{SECRET_NAME}.new").write_bytes(b"half a sec")
         self.assertEqual(folder.token(REGISTRY, "bob"), folder.token(REGISTRY, "bob"))
         self.assertEqual(sorted(os.listdir(self.path)), ["lock", SECRET_NAME])
 
