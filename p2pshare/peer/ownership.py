@@ -1,15 +1,194 @@
-"""What the owner of a name does with it, besides keeping it: give it up, or let another key follow.
+"""What the owner of a name does with it: claim it, let another key follow, give it up.
 
-The running peer does it with these functions, and so do verbs while no peer runs.
+The running peer does it with an `Owner`, and so do verbs, by `release_name` and `rotate_key`, while no peer runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
+from twisted.logger import Logger
+
+from p2pshare.errors import (
+    ClockWrong,
+    NameTaken,
+    NoSuchPeer,
+    NotOwner,
+    P2pshareError,
+    RegistryRefused,
+    StaleRecord,
+)
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
-from p2pshare.wire.peers import Granted
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import RECORD_LIFE, ClaimBody, Granted, ReleaseBody
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.statements import CAP_CLASSIC, Record, Release, Rotation
+
+CAPS = (CAP_CLASSIC,)
+TRIES_MAX = 4  # statements in a row that a registry may find something wrong with
+
+T = TypeVar("T")
+
+
+class Owner:
+    """Signs for an identity, and gets past what a registry may object to.
+
+    A clock that is wrong is not set: from then on its distance to the registry's is added. A number that is too small
+    is followed by a greater one. If the name turns out to be that of the key that follows, or of the one before,
+    after a rotation that was interrupted or that the registry has lost, that is brought to its end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, client: RegistryClient, identity: Identity, wall: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._wall = wall
+        self._offset = 0.0
+        self._predecessor: SigningKey | None = None
+
+    async def claim(
+        self,
+        addresses: Sequence[str],
+        caps: Sequence[str] = CAPS,
+        invitation: str | None = None,
+        successor: SigningKey | None = None,
+    ) -> Granted:
+        """Claim the name, or renew the claim; the receipt is kept.
+
+        Args:
+            addresses: `IP:PORT`s, the best first.
+            caps: what the peer can do.
+            invitation: for a new name.
+            successor: the key that is to follow, as `Identity.begin_rotation` gave it.
+
+        Raises:
+            NameTaken: it is another key's.
+            Refused: for another reason.
+            Unreachable: the registry cannot be asked.
+        """
+        identity = self._identity
+
+        async def attempt() -> Granted:
+            key, predecessor = identity.key, self._predecessor
+            if successor is not None and successor is identity.next_key:
+                key, predecessor = successor, identity.key
+            body = ClaimBody(
+                self._record(key, addresses, caps),
+                None if predecessor is None else self._rotation(predecessor, key),
+                identity.receipt,
+                invitation,
+            )
+            granted = await self._client.claim(identity.name, body)
+            if key is identity.next_key:
+                identity.finish_rotation()
+            return granted
+
+        granted = await self._persistently(attempt)
+        self._predecessor = None
+        identity.keep_receipt(granted.receipt)
+        return granted
+
+    async def release(self) -> None:
+        """Give the name up.
+
+        Raises:
+            NotOwner: it is another key's.
+            NoSuchPeer: it is nobody's.
+            Refused: for another reason.
+            Unreachable: the registry cannot be asked; nothing has changed.
+        """
+        identity = self._identity
+
+        async def attempt() -> None:
+            now = self._now()
+            release = Release(
+                identity.name,
+                identity.key.public,
+                identity.next_seq(int(1000 * now)),
+                int(now),
+                self._client.url,
+            )
+            body = ReleaseBody(release.sign(identity.key))
+            await self._client.release(identity.name, body)
+
+        try:
+            await self._persistently(attempt)
+        except NoSuchPeer:
+            identity.forget_receipt()
+            raise
+        identity.forget_receipt()
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        tries = TRIES_MAX
+        while True:
+            tries -= 1
+            try:
+                return await attempt()
+            except (ClockWrong, StaleRecord, NameTaken, NotOwner) as error:
+                if tries == 0 or not await self._overcome(error):
+                    raise
+
+    async def _overcome(self, error: P2pshareError) -> bool:
+        """Whether the next try can be better."""
+        match error:
+            case ClockWrong():
+                self._offset = float(str(error.fields["time"])) - self._wall()
+                self._log.warn(
+                    "The clock here differs from the registry's by {offset:.0f} s.",
+                    offset=self._offset,
+                )
+                return True
+            case StaleRecord():
+                self._identity.raise_seq(int(str(error.fields["seq"])))
+                return True
+            case _:
+                return await self._rotation_is_to_be_finished()
+
+    async def _rotation_is_to_be_finished(self) -> bool:
+        """Whether the name is that of our next or old key; then the next try goes on from there."""
+        identity = self._identity
+        following, old = identity.next_key, identity.old_key
+        if following is None and (old is None or self._predecessor is not None):
+            return False
+        try:
+            owner = (await self._client.look_up_peer(identity.name)).key
+        except NoSuchPeer:
+            return False
+        if following is not None and owner == following.public:
+            identity.finish_rotation()
+            self._log.info("{name} goes on with its new key", name=identity.name)
+            return True
+        if old is not None and owner == old.public:
+            self._predecessor = old
+            return True
+        return False
+
+    def _now(self) -> float:
+        return self._wall() + self._offset
+
+    def _record(self, key: SigningKey, addresses: Sequence[str], caps: Sequence[str]) -> str:
+        now = self._now()
+        return Record(
+            name=self._identity.name,
+            key=key.public,
+            seq=self._identity.next_seq(int(1000 * now)),
+            iat=int(now),
+            exp=int(now) + RECORD_LIFE,
+            aud=self._client.url,
+            addresses=tuple(addresses),
+            caps=tuple(caps),
+        ).sign(key)
+
+    def _rotation(self, old: SigningKey, new: SigningKey) -> str:
+        return Rotation(
+            self._identity.name, old.public, new.public, int(self._now()), self._client.url
+        ).sign(old)
+
 
 async def release_name(
     client: RegistryClient, identity: Identity, name: str, wall: Callable[[], float]
@@ -27,7 +206,12 @@ async def release_name(
         Refused: for another reason.
         Unreachable: the registry cannot be asked; nothing has changed.
     """
-    raise NotImplementedError
+    await _expect_owners(client)
+    assert identity.name == name
+    try:
+        await Owner(client, identity, wall).release()
+    except NoSuchPeer:
+        return
 
 
 async def rotate_key(
@@ -58,4 +242,37 @@ async def rotate_key(
         Refused: for another reason.
         Unreachable: the registry cannot be asked; the present key stays.
     """
-    raise NotImplementedError
+    await _expect_owners(client)
+    assert identity.name == name
+    caps: Sequence[str] = CAPS
+    alone = addresses is None
+    view = await client.look_up_peer(name)
+    if view.key is None or view.record is None:
+        raise NameTaken(name=name, registry=client.url)
+    if addresses is None:
+        record = Record.read(view.record, view.key)
+        addresses, caps = record.addresses, record.caps
+    owner = Owner(client, identity, wall)
+    following = identity.begin_rotation()
+    if view.key == following.public:  # it was interrupted when all but the last step was done
+        identity.finish_rotation()
+        granted = await owner.claim(addresses, caps)
+    else:
+        granted = await owner.claim(addresses, caps, successor=following)
+    if alone:
+        await _leave(client, name, granted)
+    return granted
+
+
+async def _expect_owners(client: RegistryClient) -> None:
+    if await client.info() is None:
+        reason = "it is an original one, which knows nothing of owners"
+        raise RegistryRefused(registry=client.url, reason=reason)
+
+
+async def _leave(client: RegistryClient, name: str, granted: Granted) -> None:
+    """End the presence that a claim has begun; if that fails, it ends by itself."""
+    try:
+        await client.beat(Heartbeat(name, granted.session, 1, online=False), granted.mac_key)
+    except P2pshareError as error:
+        Logger().debug("the presence of {name} was not ended: {error}", name=name, error=error)

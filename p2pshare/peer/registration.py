@@ -1,29 +1,57 @@
-"""A peer's name in the registry: taken, kept while the peer runs, given up when it stops."""
+"""A peer's name in the registry: taken, kept while the peer runs, left when it stops.
+
+In a registry that knows owners, the peer claims the name with its key, and then says every half a minute or so that it
+is still there. In an original one it registers again and again.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.errors import Unreachable
+from p2pshare.errors import NameReleased, P2pshareError, RegistryDowngraded, Unreachable
+from p2pshare.peer.ownership import Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.identity import Identity
+from p2pshare.wire.peers import (
+    HEARTBEAT_FROM,
+    HEARTBEAT_TO,
+    PRESENCE_LEASE,
+    SESSION_LIFE,
+    Granted,
+)
+from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.registration import PeerAddress, Registration
 
-LEASE = 90  # seconds until the registry takes a peer that went silent for gone
-RENEW_EVERY = 30.0  # seconds
+LEASE = 90  # seconds until an original registry of ours takes a peer that went silent for gone
+BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lease is
 RETRY_FIRST = 0.5  # seconds until the registry is tried again
-RETRY_MAX = 15.0  # seconds
+RETRY_MAX = 15.0  # seconds, unless the registry wants more
 JITTER = 0.2  # of each wait, so that peers do not come all at once
 RELEASE_TIMEOUT = 1.0  # seconds that stopping waits for the registry
 
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Session:
+    """What the registry granted."""
+
+    granted: Granted
+    ends: float
+    """By the clock, in seconds."""
+    beats: int = 0
+
 
 class NameKeeper:
-    """Registers a name again and again, so that its lease never ends while the peer runs."""
+    """Keeps a name for as long as the peer runs."""
 
     _log = Logger()
 
@@ -32,70 +60,202 @@ class NameKeeper:
         clock: IReactorTime,
         client: RegistryClient,
         rng: random.Random,
-        name: str,
-        token: str,
-        find_address: Callable[[], Awaitable[PeerAddress]],
+        identity: Identity,
+        token: Callable[[], str],
+        find_address: Callable[[], Coroutine[Deferred[Any], Any, PeerAddress]],
+        wall: Callable[[], float],
+        invitation: str | None = None,
     ) -> None:
-        """Keep `name`; `find_address` says where the peer is, and is asked each time."""
+        """Keep the name of an identity.
+
+        Args:
+            clock: measures waits.
+            client: asks the registry.
+            rng: draws the jitter of waits.
+            identity: whose name it is.
+            token: gives the secret by which a registry without owners knows the peer again.
+            find_address: says where the peer is; it is asked each time.
+            wall: the Unix time in s.
+            invitation: with which the name may be claimed.
+        """
         self._clock = clock
         self._client = client
         self._rng = rng
-        self._name = name
+        self._identity = identity
+        self._name = identity.name
         self._token = token
         self._find_address = find_address
-        self._registered: PeerAddress | None = None
+        self._wall = wall
+        self._invitation = invitation
+        self._owner = Owner(client, identity, wall)
+        self._session: _Session | None = None
+        self._is_classic = False
+        self._is_released = False
+        self._lock = DeferredLock()
+        self.registered: PeerAddress | None = None
+        """Where the registry believes that the peer is; None before the first registration."""
+        self.in_touch = False
+        """Whether the registry has answered when it was asked last."""
+        self.since: float | None = None
+        """The Unix time in s of the first registration."""
 
     async def take(self) -> PeerAddress:
-        """Register once, and return the address that is registered now.
+        """Register, and return the address that is registered now.
 
         Raises:
             NameTaken: somebody else has the name.
+            Refused: the registry does not want us for another reason.
             Unreachable: the registry is away.
         """
-        address = await self._find_address()
-        await self._client.register(Registration(self._name, address, self._token, LEASE))
-        if address != self._registered:
-            self._log.info("{name} is registered at {address}", name=self._name, address=address)
-        self._registered = address
-        return address
+        return await self._lock.run(self._exclusively, self._take)
 
     async def take_patiently(self) -> PeerAddress:
         """Register as soon as the registry is there.
 
         Raises:
-            NameTaken: somebody else has the name.
+            Refused: as for `take`.
         """
-        wait = RETRY_FIRST
-        while True:
-            try:
-                return await self.take()
-            except Unreachable as error:
-                self._log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=wait)
-            await self._pause(wait)
-            wait = min(RETRY_MAX, 2 * wait)
+        return await self._patiently(self.take, Unreachable)
 
     async def keep(self) -> None:
         """Renew for ever; cancel it to stop.
 
         Raises:
-            NameTaken: the registry lost the name, and somebody else took it.
+            Refused: the registry lost the name and somebody else took it, or it does not want us any more.
         """
         while True:
-            await self._pause(RENEW_EVERY)
-            await self.take_patiently()
+            await self._pause_until_beat()
+            await self._patiently(self._renew_exclusively, Unreachable, RegistryDowngraded)
 
     async def give_up(self) -> None:
-        """Let the name go, if that can be done at once; otherwise its lease ends by itself."""
-        if self._registered is None:
-            return
-        gone = Registration(self._name, self._registered, self._token, lease=0)
-        giving_up: Deferred[None] = Deferred.fromCoroutine(self._client.register(gone))
-        giving_up.addTimeout(RELEASE_TIMEOUT, self._clock)
-        try:
-            await giving_up
-        except Exception as error:  # whatever it is, it must not keep the peer from stopping
-            self._log.debug("the name was not given up: {error}", error=error)
+        """Say that the peer leaves, if that can be done at once; otherwise its presence ends by itself.
 
-    async def _pause(self, seconds: float) -> None:
-        jitter = self._rng.uniform(1 - JITTER, 1 + JITTER)
-        await deferLater(self._clock, seconds * jitter, lambda: None)
+        The name stays its own, except in an original registry.
+        """
+        leaving: Deferred[None] = Deferred.fromCoroutine(self._leave())
+        leaving.addTimeout(RELEASE_TIMEOUT, self._clock)
+        try:
+            await leaving
+        except Exception as error:  # whatever it is, it must not keep the peer from stopping
+            self._log.debug("the registry was not told of the end: {error}", error=error)
+
+    async def release(self) -> None:
+        """Give the name up for good.
+
+        Raises:
+            Refused: the registry does not agree.
+            Unreachable: the registry cannot be asked; the name is kept.
+        """
+        await self._lock.run(self._exclusively, self._release)
+
+    async def rotate(self) -> None:
+        """Let a new key follow the present one.
+
+        Raises:
+            Refused: the registry does not agree.
+            Unreachable: the registry cannot be asked.
+        """
+        await self._lock.run(self._exclusively, self._rotate)
+
+    def _exclusively(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+        return Deferred.fromCoroutine(work())
+
+    async def _take(self) -> PeerAddress:
+        if self._is_released:
+            raise NameReleased(name=self._name)
+        self.in_touch = False
+        address = await self._find_address()
+        if await self._client.info() is not None:
+            await self._claim(address)
+        elif self._identity.knows_registry():
+            raise RegistryDowngraded(registry=self._client.url, name=self._name)
+        else:
+            await self._client.register(Registration(self._name, address, self._token(), LEASE))
+            self._session, self._is_classic = None, True
+        self._registered_at(address)
+        return address
+
+    async def _claim(self, address: PeerAddress) -> None:
+        if self._is_classic:  # the registry has learned of owners: let none be in our own way
+            await self._client.register(Registration(self._name, address, self._token(), 0))
+            self._is_classic = False
+        self._begin(await self._owner.claim([str(address)], invitation=self._invitation))
+
+    def _begin(self, granted: Granted) -> None:
+        life = min(granted.session_life, SESSION_LIFE) - 2 * HEARTBEAT_TO
+        self._session = _Session(granted, self._clock.seconds() + life)
+
+    async def _renew(self) -> None:
+        session = self._session
+        if session is None or self._clock.seconds() >= session.ends:
+            await self._take()
+            return
+        self.in_touch = False
+        address = await self._find_address()
+        if address == self.registered and await self._beat(session, online=True):
+            self.in_touch = True
+        else:
+            await self._take()
+
+    async def _beat(self, session: _Session, *, online: bool) -> bool:
+        session.beats += 1
+        granted = session.granted
+        beat = Heartbeat(self._name, granted.session, session.beats, online)
+        return await self._client.beat(beat, granted.mac_key)
+
+    async def _leave(self) -> None:
+        if self._session is not None:
+            await self._beat(self._session, online=False)
+            self._session = None
+        elif self._is_classic and self.registered is not None:
+            gone = Registration(self._name, self.registered, self._token(), lease=0)
+            await self._client.register(gone)
+
+    async def _release(self) -> None:
+        if self._is_classic:
+            await self._leave()
+        else:
+            await release_name(self._client, self._identity, self._name, self._wall)
+        self._session, self._is_classic, self.registered = None, False, None
+        self._is_released = True
+
+    async def _rotate(self) -> None:
+        address = await self._find_address()
+        granted = await rotate_key(
+            self._client, self._identity, self._name, [str(address)], self._wall
+        )
+        self._begin(granted)
+        self._registered_at(address)
+
+    def _registered_at(self, address: PeerAddress) -> None:
+        if address != self.registered:
+            self._log.info("{name} is registered at {address}", name=self._name, address=address)
+        self.registered = address
+        self.in_touch = True
+        if self.since is None:
+            self.since = self._wall()
+
+    async def _renew_exclusively(self) -> None:
+        await self._lock.run(self._exclusively, self._renew)
+
+    async def _patiently(
+        self, work: Callable[[], Coroutine[Deferred[Any], Any, T]], *passing: type[P2pshareError]
+    ) -> T:
+        wait = RETRY_FIRST
+        while True:
+            try:
+                return await work()
+            except passing as error:
+                told = error.fields.get("retry_after")
+                pause = max(wait, float(told) if isinstance(told, int) else 0.0)
+                pause *= self._rng.uniform(1, 1 + JITTER)
+                self._log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
+            await deferLater(self._clock, pause, lambda: None)
+            wait = min(RETRY_MAX, 2 * wait)
+
+    async def _pause_until_beat(self) -> None:
+        """Wait for half a minute or so, drawn anew each time; for less if the lease is shorter than usual."""
+        lease = PRESENCE_LEASE if self._session is None else self._session.granted.lease
+        seconds = self._rng.uniform(HEARTBEAT_FROM, HEARTBEAT_TO)
+        seconds = max(BEAT_MIN, seconds * min(1.0, lease / PRESENCE_LEASE))
+        await deferLater(self._clock, seconds, lambda: None)

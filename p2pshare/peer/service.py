@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,14 @@ from twisted.internet.error import DNSLookupError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import LocalProtocolError, P2pshareError, RegistryUnreachable
+from p2pshare.errors import LocalProtocolError, NameReleased, P2pshareError, RegistryUnreachable
 from p2pshare.net.sockets import IPeerReactor, interface_for, local_address_towards
+from p2pshare.peer.control import ControlServer, Fields
 from p2pshare.peer.registration import NameKeeper
 from p2pshare.peer.sharing import Served, Sharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.data_folder import DataFolder, default_peer_folder
+from p2pshare.storage.identity import Identity
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
@@ -47,8 +50,10 @@ class PeerService(Service):
         registry: str,
         share: Share,
         data: Path,
+        wall: Callable[[], float],
         listen: int = 0,
         address: str | None = None,
+        invitation: str | None = None,
         patient: bool = True,
         on_served: Callable[[Served], object] = lambda _: None,
     ) -> None:
@@ -61,8 +66,10 @@ class PeerService(Service):
             registry: as `registry_url` returns it.
             share: what it offers.
             data: its folder, which it makes if need be, and locks for as long as it runs.
+            wall: the Unix time in s.
             listen: the welcome port, or 0 for any.
             address: the IPv4 address to register, or None for that from which the registry is reached.
+            invitation: for a new name, in a registry that wants one.
             patient: wait for a registry that is away at the start; otherwise that is an error.
             on_served: hears of each transfer to somebody that is over.
         """
@@ -71,21 +78,31 @@ class PeerService(Service):
         self._user = user
         self._registry = registry
         self._data = data
+        self._wall = wall
         self._listen = listen
         self._address = address
+        self._invitation = invitation
         self._patient = patient
         self._welcome_port: int | None = None
         self._running: Deferred[Any] | None = None
+        self._is_over = False
         agent, self._pool = pooled_agent(reactor)
-        self.client = RegistryClient(agent, registry, reactor)
+        self.client = RegistryClient(agent, registry, reactor, wall=wall)
         """The registry, for whoever works with this peer."""
+        self._share = share
         self._sharer = Sharer(reactor, share, rng, on_served=on_served)
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
+        self._identity: Identity | None = None
+        self._control = ControlServer(
+            reactor,
+            data,
+            {"status": self._status, "release": self._release, "rotate": self._rotate},
+        )
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
-        """Fails with the `P2pshareError` that ended a peer which was ready."""
+        """Fails with the `P2pshareError` that ended a peer which was ready: `NameReleased` if that was wanted."""
 
     def startService(self) -> None:
         """Take the data folder, and begin to listen and to register."""
@@ -95,20 +112,24 @@ class PeerService(Service):
         starting.addCallbacks(self._started, self._ended)
 
     def stopService(self) -> Deferred[None]:
-        """Give the name up, end all transfers, close the port and the data folder."""
+        """End the presence, all transfers, the port and the hold on the data folder."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self) -> PeerAddress:
-        self._folder = DataFolder.open(self._data, self._user)
+        folder = self._folder = DataFolder.open(self._data, self._user)
+        identity = self._identity = Identity.open(folder, self._registry, self._user)
         self._keeper = NameKeeper(
             self._reactor,
             self.client,
             self._rng,
-            self._user,
-            self._folder.token(self._registry, self._user),
+            identity,
+            lambda: folder.token(self._registry, self._user),
             self._find_address,
+            self._wall,
+            self._invitation,
         )
+        self._control.listen()
         return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
 
     def _started(self, address: PeerAddress) -> None:
@@ -124,12 +145,15 @@ class PeerService(Service):
         if not failure.check(P2pshareError):
             self._log.failure("the peer failed", failure)
             failure = Failure(LocalProtocolError(reason=failure.getErrorMessage()))
-        (self.lost if self.ready.called else self.ready).errback(failure)
+        if not self._is_over:
+            self._is_over = True
+            (self.lost if self.ready.called else self.ready).errback(failure)
 
     async def _stop(self) -> None:
         if self._running is not None:
             self._running.cancel()
         try:
+            await self._control.stop()
             await self._sharer.stop()
             if self._keeper is not None:
                 await self._keeper.give_up()
@@ -138,6 +162,44 @@ class PeerService(Service):
         finally:
             if self._folder is not None:
                 self._folder.close()
+
+    async def _status(self, _request: Fields) -> Fields:
+        """What `p2pshare whoami` and the like tell of a running peer."""
+        keeper, identity = self._keeper, self._identity
+        assert keeper is not None and identity is not None
+        opened = (self._share.open_text(), self._share.open_picture())
+        shared = []
+        for each in opened:
+            if each is not None:
+                with each:
+                    shared.append(each.path.name)
+        return {
+            "name": self._user,
+            "key": str(identity.key.public),
+            "registry": self._registry,
+            "address": None if keeper.registered is None else str(keeper.registered),
+            "registered": keeper.registered is not None,
+            "online": keeper.in_touch,
+            "since": None if keeper.since is None else int(keeper.since),
+            "pid": os.getpid(),
+            "sharing": shared,
+        }
+
+    async def _release(self, _request: Fields) -> Fields:
+        """Give the name up; a peer without a name ends, as soon as it has said so."""
+        assert self._keeper is not None and self._running is not None
+        await self._keeper.release()
+        self._running.cancel()
+        released = Failure(NameReleased(name=self._user))
+        self._reactor.callLater(0, self._ended, released)
+        return {"name": self._user}
+
+    async def _rotate(self, _request: Fields) -> Fields:
+        """Let a new key follow."""
+        assert self._keeper is not None and self._identity is not None
+        old = self._identity.key.public
+        await self._keeper.rotate()
+        return {"name": self._user, "old": str(old), "key": str(self._identity.key.public)}
 
     async def _find_address(self) -> PeerAddress:
         """Where this peer is reached; the first time, the welcome port is opened for that."""
@@ -186,6 +248,7 @@ def peer_of(
     rng: random.Random,
     cwd: Path,
     *,
+    wall: Callable[[], float],
     patient: bool = True,
     on_served: Callable[[Served], object] = lambda _: None,
 ) -> PeerService:
@@ -202,7 +265,9 @@ def peer_of(
         share=share_of(settings, cwd),
         data=peer_folder(settings, name),
         listen=settings.listen,
+        wall=wall,
         address=settings.address,
+        invitation=settings.invitation,
         patient=patient,
         on_served=on_served,
     )

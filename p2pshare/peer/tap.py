@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -41,7 +42,13 @@ class Options(ServiceOptions):
             "data",
             None,
             None,
-            "folder for the peer's secret, lock and pid file [default: one per name]",
+            "folder for the peer's key, lock, socket and pid file [default: one per name]",
+        ],
+        [
+            "invitation",
+            None,
+            None,
+            "file with an invitation, for a new name in a registry that wants one",
         ],
     ]
     optFlags: ClassVar = [
@@ -79,7 +86,12 @@ def makeService(options: Options) -> IService:
     settings = options["settings"]
     with complaining(options.command):
         peer = peer_of(
-            settings, settings.name, cast(Any, reactor), random.SystemRandom(), Path.cwd()
+            settings,
+            settings.name,
+            cast(Any, reactor),
+            random.SystemRandom(),
+            Path.cwd(),
+            wall=time.time,
         )
     shutdown = BoundedShutdown(cast(Any, reactor))
     peer.ready.addErrback(shutdown.fail)

@@ -145,7 +145,7 @@ class EventFollower:
         def received(data: bytes) -> None:
             for event in parser.receive(data):
                 self._take(event)
-                self._last_id = event.id or self._last_id
+            self._last_id = parser.last_id or self._last_id
 
         headers = {"Accept": "text/event-stream"}
         if self._last_id:

@@ -3,134 +3,125 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
-from typing import Any
 
 import numpy as np
-from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
 
-from p2pshare.errors import NameTaken, RegistryUnavailable, RegistryUnreachable
+from p2pshare.errors import (
+    InvitationNeeded,
+    NameReleased,
+    NameTaken,
+    RegistryDowngraded,
+    RegistryUnavailable,
+    RegistryUnreachable,
+)
 from p2pshare.peer.registration import (
     JITTER,
     LEASE,
     RELEASE_TIMEOUT,
-    RENEW_EVERY,
     RETRY_MAX,
     NameKeeper,
 )
-from p2pshare.registry.client import TIMEOUT, RegistryClient
-from p2pshare.registry.exchange import Query
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.client import TIMEOUT
+from p2pshare.wire.peers import (
+    HEARTBEAT_FROM,
+    HEARTBEAT_TO,
+    PRESENCE_LEASE,
+    SESSION_LIFE,
+    Presence,
+)
 from p2pshare.wire.registration import PeerAddress, Registration
-from tests.registry.connections import make_routes
+from tests.peer.registries import RegistryTestCase
 
 HERE = PeerAddress("10.0.0.5", 50000)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
 
 
-class InMemoryRegistry(Resource):
-    """The real routes over a store in memory; it can be away, or deaf, or lose everything."""
-
-    isLeaf = True
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-        self.away = False
-        self.deaf = False
-        self.asked_at: list[float] = []
-        self.lose_everything()
-
-    def lose_everything(self) -> None:
-        self.store = MemoryNameStore(self._clock)
-        self._routes = make_routes(self.store, self._clock)
-
-    def render(self, request: Request) -> bytes | int:
-        self.asked_at.append(self._clock.seconds())
-        if self.deaf:
-            return NOT_DONE_YET
-        if self.away:
-            request.setResponseCode(503)
-            return b""
-        assert request.content is not None
-        query = Query(request.method, request.uri[1:], request.content.read(), "10.0.0.5")
-        answered: list[bytes] = []
-
-        def answer(reply: Any) -> None:
-            request.setResponseCode(reply.status)
-            answered.append(b"".join(reply.body))
-
-        self._routes.answer(query).addCallback(answer)
-        return answered[0]
-
-
-class NameKeeperTests(SynchronousTestCase):
+class KeeperTestCase(RegistryTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.registry = InMemoryRegistry(self.clock)
+        super().setUp()
         self.address = HERE
-        self.agents: list[RequestTraversalAgent] = []
-        self.keeper = self.keeper_with(TOKEN)
+        self.keeper = self.keeper_of("bob", TOKEN)
 
-    def client(self) -> RegistryClient:
-        agent = RequestTraversalAgent(self.registry)
-        self.agents.append(agent)
-        return RegistryClient(agent, "http://registry.example:8000", self.clock)
+    def keeper_of(
+        self, folder: str, token: str = TOKEN, invitation: str | None = None
+    ) -> NameKeeper:
+        """The keeper of a peer that is just started on a folder."""
 
-    def keeper_with(self, token: str) -> NameKeeper:
         async def find_address() -> PeerAddress:
             return self.address
 
-        rng = random.Random(1)
-        return NameKeeper(self.clock, self.client(), rng, "bob", token, find_address)
-
-    def start(self, running: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
-        return Deferred.fromCoroutine(running)
+        return NameKeeper(
+            self.clock,
+            self.client(),
+            random.Random(1),
+            self.identity(folder),
+            lambda: token,
+            find_address,
+            self.wall,
+            invitation,
+        )
 
     def registered(self) -> PeerAddress | None:
-        """Where the registry believes that the peer is."""
+        """Where original clients believe that the peer is."""
         return self.successResultOf(self.registry.store.look_up("bob"))
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass in small steps."""
-        for _ in range(round(seconds * 8)):
-            self.clock.advance(0.125)
-        self.settle()
-
-    def settle(self) -> None:
-        """Let the connections in memory hear of what was aborted."""
-        for agent in self.agents:
-            agent.flush()
 
     def take(self) -> None:
         self.assertEqual(self.successResultOf(self.start(self.keeper.take())), HERE)
 
+    def keep(self) -> Deferred[None]:
+        keeping: Deferred[None] = self.start(self.keeper.keep())
+        self.addCleanup(self.stop, keeping)
+        return keeping
+
+    def stop(self, keeping: Deferred[None]) -> None:
+        if not keeping.called:
+            keeping.cancel()
+            self.failureResultOf(keeping, CancelledError)
+        self.settle()
+
+    def pauses(self) -> list[float]:
+        """Seconds between what the registry was asked."""
+        times = sorted({at for at, _, _ in self.registry.asked})
+        return [float(each) for each in np.diff(times)]
+
+
+class OwnerTests(KeeperTestCase):
+    """In a registry that knows owners."""
+
     def take_name_away(self) -> None:
         """Let the registry lose the name, and somebody else take it."""
         self.registry.lose_everything()
-        thief = Registration("bob", PeerAddress("10.6.6.6", 50000), OTHER_TOKEN, LEASE)
-        self.successResultOf(self.start(self.client().register(thief)))
+        self.result(self.keeper_of("thief").take())
 
     def test_take(self) -> None:
-        """The name is registered for 90 s, and then free again."""
+        """The name is the key's, the peer is there for 90 s, and then is not, but the name stays its own."""
         self.take()
-        self.assertEqual(self.registered(), HERE)
-        self.wait(LEASE - 0.25)
-        self.assertEqual(self.registered(), HERE)
+        self.assertEqual(self.owner(), self.identity().key.public)
+        self.assertEqual((self.presence(), self.registered()), (Presence.ONLINE, HERE))
+        self.wait(PRESENCE_LEASE - 0.25)
+        self.assertEqual(self.presence(), Presence.ONLINE)
         self.wait(0.5)
-        self.assertIsNone(self.registered())
+        self.assertEqual((self.presence(), self.registered()), (Presence.OFFLINE, None))
+        self.assertEqual(self.owner(), self.identity().key.public)
+        self.failureResultOf(self.start(self.keeper_of("thief").take()), NameTaken)
+
+    def test_killed(self) -> None:
+        """Who was killed takes the name back at once, however soon."""
+        for _ in range(3):
+            self.take()
+            self.keeper = self.keeper_of("bob")
+        self.take()
+        self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_taken(self) -> None:
         """A name that somebody has is an error, however patient one is."""
         self.take()
-        other = self.keeper_with(OTHER_TOKEN)
+        other = self.keeper_of("other")
         self.failureResultOf(self.start(other.take()), NameTaken)
         self.failureResultOf(self.start(other.take_patiently()), NameTaken)
+        self.result(other.give_up())
+        self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_registry_away(self) -> None:
         """Without patience, a registry that is away is an error, at once or after its time-out."""
@@ -140,19 +131,34 @@ class NameKeeperTests(SynchronousTestCase):
         taking = self.start(self.keeper.take())
         self.wait(TIMEOUT + 0.25)
         self.failureResultOf(taking, RegistryUnreachable)
+        self.assertFalse(self.keeper.in_touch)
 
-    def test_renewed(self) -> None:
-        """Before its lease ends it is renewed, every 30 s more or less, for ever."""
+    def test_heartbeats(self) -> None:
+        """A sign of life comes every 30 to 45 s, drawn anew each time, and none costs a signature."""
         self.take()
-        keeping = self.start(self.keeper.keep())
+        self.registry.asked.clear()
+        keeping = self.keep()
         for _ in range(200):
             self.wait(10)
-            self.assertEqual(self.registered(), HERE)
+            self.assertEqual(self.presence(), Presence.ONLINE)
         self.assertNoResult(keeping)
-        pauses = np.diff(self.registry.asked_at)
-        self.assertGreaterEqual(min(pauses), RENEW_EVERY * (1 - JITTER) - 0.25)
-        self.assertLessEqual(max(pauses), RENEW_EVERY * (1 + JITTER) + 0.25)
-        self.assertGreater(len(set(pauses.tolist())), 10, "peers do not come all at once")
+        pauses = self.pauses()
+        self.assertGreaterEqual(min(pauses), HEARTBEAT_FROM)
+        self.assertLessEqual(max(pauses), HEARTBEAT_TO + 0.25)
+        self.assertGreater(len(set(pauses)), 10, "peers do not come all at once")
+        self.assertEqual(self.registry.count(b"PUT"), 0)
+
+    def test_session_ends(self) -> None:
+        """Before its session is over the peer claims again, and is never away."""
+        self.take()
+        self.keep()
+        self.registry.asked.clear()
+        for _ in range(SESSION_LIFE // 20 + 20):
+            self.clock.pump([10, 10])
+            self.assertEqual(self.presence(), Presence.ONLINE)
+        self.assertEqual(self.registry.count(b"PUT"), 1)
+        posts = [path for _, method, path in self.registry.asked if method == b"POST"]
+        self.assertGreater(len(posts), 1000)
 
     def test_patience(self) -> None:
         """A registry that is away is asked again after waits that grow up to a bound, until it is back."""
@@ -160,56 +166,80 @@ class NameKeeperTests(SynchronousTestCase):
         taking = self.start(self.keeper.take_patiently())
         self.wait(300)
         self.assertNoResult(taking)
-        pauses = np.diff(self.registry.asked_at)
-        self.assertLess(pauses[0], 1.0)
-        self.assertLess(pauses[1], pauses[3])
+        pauses = self.pauses()
+        self.assertGreaterEqual(pauses[0], 2.0, "the registry said so")
+        self.assertLess(pauses[0], pauses[5])
         self.assertLessEqual(max(pauses), RETRY_MAX * (1 + JITTER) + 0.25)
-        self.assertGreaterEqual(min(pauses[-10:]), RETRY_MAX * (1 - JITTER) - 0.25)
+        self.assertGreaterEqual(min(pauses[-10:]), RETRY_MAX - 0.25)
         self.registry.away = False
         self.wait(RETRY_MAX * (1 + JITTER) + 0.25)
         self.assertEqual(self.successResultOf(taking), HERE)
 
+    def test_asked_too_often(self) -> None:
+        """A registry that wants us to wait is not asked before."""
+        self.registry.busy = True
+        taking = self.start(self.keeper.take_patiently())
+        self.wait(39)
+        self.assertEqual(len(self.registry.asked), 1)
+        self.registry.busy = False
+        self.wait(40 * JITTER + 1.25)
+        self.assertEqual(self.successResultOf(taking), HERE)
+
     def test_registry_away_meanwhile(self) -> None:
-        """After the registry was away, or deaf, for longer than the lease, the name is registered again."""
+        """After the registry was away, or deaf, for longer than the lease, the peer is there again."""
         self.take()
-        keeping = self.start(self.keeper.keep())
+        keeping = self.keep()
         for trouble in ("away", "deaf"):
             setattr(self.registry, trouble, True)
             self.wait(300)
-            self.assertIsNone(self.registered())
+            self.assertEqual(self.presence(), Presence.OFFLINE)
+            self.assertFalse(self.keeper.in_touch)
             setattr(self.registry, trouble, False)
             self.wait(RETRY_MAX * (1 + JITTER) + TIMEOUT + 0.25)
-            self.assertEqual(self.registered(), HERE)
+            self.assertEqual(self.presence(), Presence.ONLINE)
+            self.assertTrue(self.keeper.in_touch)
         self.assertNoResult(keeping)
 
     def test_registry_lost_everything(self) -> None:
-        """A registry that forgot the name hears it again at the next renewal."""
+        """A registry that forgot the name hears it again at the next heartbeat."""
         self.take()
-        self.start(self.keeper.keep())
+        self.keep()
         self.registry.lose_everything()
-        self.wait(RENEW_EVERY * (1 + JITTER) + 0.25)
-        self.assertEqual(self.registered(), HERE)
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.assertEqual(self.presence(), Presence.ONLINE)
+
+    def test_registry_lost_everything_and_knows(self) -> None:
+        """Then the name comes back to its owner, by the receipt, and to nobody else."""
+        self.take()
+        self.registry.store.lose()
+        thief = self.keeper_of("thief")
+        self.failureResultOf(self.start(thief.take()), RegistryUnavailable)
+        self.keeper = self.keeper_of("bob")
+        self.take()
+        self.assertEqual(self.owner(), self.identity().key.public)
+        self.wait(PRESENCE_LEASE)
+        self.failureResultOf(self.start(thief.take()), NameTaken)
 
     def test_lost_to_somebody(self) -> None:
         """If somebody else has got the name meanwhile, it is lost, and nobody asks for it again."""
         self.take()
-        keeping = self.start(self.keeper.keep())
+        keeping = self.keep()
         self.take_name_away()
-        self.wait(RENEW_EVERY * (1 + JITTER) + 0.25)
+        self.wait(HEARTBEAT_TO + 0.25)
         self.failureResultOf(keeping, NameTaken)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_moved(self) -> None:
         """A peer whose address changes is registered under the new one."""
         self.take()
-        self.start(self.keeper.keep())
+        self.keep()
         self.address = PeerAddress("10.0.0.99", 50000)
-        self.wait(RENEW_EVERY * (1 + JITTER) + 0.25)
-        self.assertEqual(self.registered(), self.address)
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.assertEqual((self.registered(), self.keeper.registered), (self.address, self.address))
 
     def test_stopped(self) -> None:
         """Cancelling leaves nothing that runs, whatever it was waiting for."""
-        for trouble, seconds in ((None, 1), ("away", 60), ("deaf", 33)):
+        for trouble, seconds in ((None, 1), ("away", 60), ("deaf", 47)):
             self.take()
             keeping = self.start(self.keeper.keep())
             if trouble:
@@ -222,29 +252,134 @@ class NameKeeperTests(SynchronousTestCase):
             if trouble:
                 setattr(self.registry, trouble, False)
 
-    def test_given_up(self) -> None:
-        """The name is free at once for whoever comes next."""
+    def test_left(self) -> None:
+        """Who leaves is gone at once, keeps the name, and comes back at once."""
         self.take()
-        self.successResultOf(self.start(self.keeper.give_up()))
-        self.assertIsNone(self.registered())
-        self.successResultOf(self.start(self.keeper_with(OTHER_TOKEN).take()))
+        self.result(self.keeper.give_up())
+        self.assertEqual((self.presence(), self.registered()), (Presence.OFFLINE, None))
+        self.failureResultOf(self.start(self.keeper_of("other").take()), NameTaken)
+        self.keeper = self.keeper_of("bob")
+        self.take()
+        self.assertEqual(self.presence(), Presence.ONLINE)
 
-    def test_given_up_without_a_registry(self) -> None:
+    def test_left_without_a_registry(self) -> None:
         """Stopping waits no longer than a second for a registry, and is no error without it."""
         self.take()
         self.registry.away = True
-        self.successResultOf(self.start(self.keeper.give_up()))
+        self.result(self.keeper.give_up())
         self.registry.deaf = True
-        giving_up = self.start(self.keeper.give_up())
+        self.keeper = self.keeper_of("bob")
+        leaving = self.start(self.keeper.give_up())
         self.wait(RELEASE_TIMEOUT)
-        self.successResultOf(giving_up)
+        self.successResultOf(leaving)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_nothing_to_give_up(self) -> None:
+    def test_nothing_to_leave(self) -> None:
         """Who never had the name tells nobody anything, least of all that it is free."""
-        self.take_name_away()
-        asked = len(self.registry.asked_at)
-        self.failureResultOf(self.start(self.keeper.take()), NameTaken)
-        self.successResultOf(self.start(self.keeper.give_up()))
-        self.assertEqual(len(self.registry.asked_at), asked + 1)
-        self.assertIsNotNone(self.registered())
+        self.take()
+        asked = len(self.registry.asked)
+        self.result(self.keeper_of("other").give_up())
+        self.assertEqual(len(self.registry.asked), asked)
+        self.assertEqual(self.presence(), Presence.ONLINE)
+
+    def test_released(self) -> None:
+        """Who gives the name up has it no more, and does not ask for it again; whoever comes next gets it."""
+        self.take()
+        keeping = self.keep()
+        self.result(self.keeper.release())
+        self.assertIsNone(self.view())
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.failureResultOf(keeping, NameReleased)
+        self.result(self.keeper_of("other").take())
+        self.assertEqual(self.presence(), Presence.ONLINE)
+
+    def test_rotated(self) -> None:
+        """The name goes over to the new key while the peer runs on, and its heartbeats count."""
+        self.take()
+        keeping = self.keep()
+        old = self.owner()
+        self.result(self.keeper.rotate())
+        self.assertNotEqual(self.owner(), old)
+        self.assertEqual(self.owner(), self.identity().key.public)
+        self.registry.asked.clear()
+        self.wait(300)
+        self.assertEqual((self.presence(), self.registry.count(b"PUT")), (Presence.ONLINE, 0))
+        self.assertNoResult(keeping)
+
+    def test_invitation(self) -> None:
+        """A registry that wants an invitation gets it, once; a start without it is a sentence."""
+        self.registry.serve(invite_only=True)
+        self.failureResultOf(self.start(self.keeper.take()), InvitationNeeded)
+        self.keeper = self.keeper_of("bob", invitation=self.registry.authority.invite(60))
+        self.take()
+        self.keeper = self.keeper_of("bob")
+        self.take()
+        self.assertEqual(self.presence(), Presence.ONLINE)
+
+
+class OriginalRegistryTests(KeeperTestCase):
+    """In one that gives a name to whoever asks first."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry.original = True
+
+    def test_kept(self) -> None:
+        """The name is registered, kept, and free again when the peer leaves."""
+        self.take()
+        self.keep()
+        self.wait(300)
+        self.assertEqual(self.registered(), HERE)
+        self.result(self.keeper.give_up())
+        self.assertIsNone(self.registered())
+
+    def test_killed(self) -> None:
+        """The token makes the name its own after a kill; others find it taken."""
+        self.take()
+        self.failureResultOf(self.start(self.keeper_of("other", OTHER_TOKEN).take()), NameTaken)
+        self.keeper = self.keeper_of("bob")
+        self.take()
+        self.wait(LEASE + 0.25)
+        self.assertIsNone(self.registered())
+
+    def test_released(self) -> None:
+        """To release is to give the name up; it is not taken again."""
+        self.take()
+        keeping = self.keep()
+        self.result(self.keeper.release())
+        self.assertIsNone(self.registered())
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.failureResultOf(keeping, NameReleased)
+
+    def test_learns_of_owners(self) -> None:
+        """When the registry has learned of owners, the name becomes the key's at the next renewal."""
+        self.take()
+        self.keep()
+        self.registry.original = False
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.assertEqual(self.owner(), self.identity().key.public)
+        self.assertEqual((self.presence(), self.registered()), (Presence.ONLINE, HERE))
+
+    def test_no_way_back(self) -> None:
+        """A registry that has known us as an owner cannot make us forget that; a running peer waits for its return."""
+        self.registry.original = False
+        self.take()
+        keeping = self.keep()
+        self.registry.original = True
+        self.failureResultOf(self.start(self.keeper_of("bob").take()), RegistryDowngraded)
+        self.registry.lose_everything()
+        self.wait(300)
+        self.assertIsNone(self.registered())
+        self.registry.original = False
+        self.wait(RETRY_MAX * (1 + JITTER) + 0.25)
+        self.assertEqual(self.presence(), Presence.ONLINE)
+        self.assertNoResult(keeping)
+
+    def test_owned_name(self) -> None:
+        """A classic registration does not get an owned name, and the owner keeps it."""
+        self.registry.original = False
+        self.take()
+        registration = Registration("bob", PeerAddress("10.6.6.6", 1), OTHER_TOKEN, LEASE)
+        taking = self.start(self.client().register(registration))
+        self.failureResultOf(taking, NameTaken)
+        self.assertEqual(self.registered(), HERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.errors import (
     AlreadyRunning,
+    KeyUnusable,
+    NameReleased,
     NameTaken,
     PortUnusable,
     RegistryUnreachable,
-    SecretUnusable,
 )
+from p2pshare.peer.control import running_peer
 from p2pshare.peer.service import PeerService
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
 from p2pshare.storage.share import Share
 from p2pshare.wire.classic import Kind
+from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 from tests.registry.connections import make_routes
@@ -48,6 +52,7 @@ class PeerServiceTests(LoopbackTestCase):
             registry=f"http://{HOST}:{self.registry_port}",
             share=Share.of_paths([self.shared]),
             data=data or self.data,
+            wall=self.reactor.seconds,
             on_served=self.served.append,
             **options,
         )
@@ -59,7 +64,7 @@ class PeerServiceTests(LoopbackTestCase):
         return self.store.look_up("alice")
 
     async def test_serves(self) -> None:
-        """A peer is registered where it is reached, and serves; what it gives up is free at once."""
+        """A peer is registered where it is reached, and serves; once it stops it is gone, and comes back at once."""
         self.share_text(b"text")
         peer = self.peer()
         address = await peer.ready
@@ -88,12 +93,12 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIn("'alice' is already running", str(error))
 
     async def test_data_folder_damaged(self) -> None:
-        """A damaged secret is told, and never replaced."""
+        """A damaged key is told, and never replaced."""
         self.data.mkdir()
-        (self.data / "secret").write_bytes(b"damaged")
-        (self.data / "secret").chmod(0o600)
-        await self.assertFailure(self.peer().ready, SecretUnusable)
-        self.assertEqual((self.data / "secret").read_bytes(), b"damaged")
+        (self.data / "key").write_bytes(b"damaged")
+        (self.data / "key").chmod(0o600)
+        await self.assertFailure(self.peer().ready, KeyUnusable)
+        self.assertEqual((self.data / "key").read_bytes(), b"damaged")
 
     async def test_port_in_use(self) -> None:
         """A port that somebody else has is told; the name is not taken."""
@@ -124,6 +129,69 @@ class PeerServiceTests(LoopbackTestCase):
         self.serve_registry(self.registry_port)
         await self.peer(self.saved.parent / "thief").ready
         await self.assertFailure(peer.lost, NameTaken)
+
+    async def ask(self, do: str) -> dict[str, Any]:
+        """Have the peer that runs do something."""
+        client = await running_peer(self.reactor, self.data)
+        assert client is not None
+        try:
+            return await client.ask(do)
+        finally:
+            client.close()
+
+    def view(self) -> Deferred[PeerView | None]:
+        return self.store.look_up_peer("alice")
+
+    async def test_status(self) -> None:
+        """A verb learns from the running peer who and where it is."""
+        self.share_text(b"text")
+        peer = self.peer()
+        address = await peer.ready
+        status = await self.ask("status")
+        view = await self.view()
+        assert view is not None
+        self.assertEqual(status["key"], str(view.key))
+        self.assertEqual((status["name"], status["pid"]), ("alice", os.getpid()))
+        self.assertEqual((status["address"], status["registered"]), (str(address), True))
+        self.assertEqual((status["online"], status["sharing"]), (True, ["my_file.txt"]))
+        self.assertEqual(status["registry"], f"http://{HOST}:{self.registry_port}")
+        self.assertAlmostEqual(status["since"], self.reactor.seconds(), -2)
+        await peer.stopService()
+        self.assertIsNone(await running_peer(self.reactor, self.data))
+
+    async def test_status_without_a_registry(self) -> None:
+        """So it does while the peer waits for its registry."""
+        await self.listening.stopListening()
+        self.peer()
+        status = await self.ask("status")
+        self.assertEqual((status["registered"], status["online"]), (False, False))
+        self.assertEqual((status["address"], status["since"]), (None, None))
+
+    async def test_release(self) -> None:
+        """A verb has the running peer give its name up; the peer ends, which is no failure."""
+        peer = self.peer()
+        await peer.ready
+        self.assertEqual(await self.ask("release"), {"name": "alice"})
+        await self.assertFailure(peer.lost, NameReleased)
+        self.assertIsNone(await self.view())
+        await peer.stopService()
+        await self.peer(self.saved.parent / "elsewhere").ready
+
+    async def test_rotate(self) -> None:
+        """A verb has the running peer change its key; the peer stays there, and so does a later start."""
+        peer = self.peer()
+        await peer.ready
+        reply = await self.ask("rotate")
+        view = await self.view()
+        assert view is not None
+        self.assertEqual((reply["key"], len(view.rotations)), (str(view.key), 1))
+        self.assertNotEqual(reply["old"], reply["key"])
+        self.assertEqual((await self.ask("status"))["key"], reply["key"])
+        await peer.stopService()
+        await self.peer().ready
+        view = await self.view()
+        assert view is not None
+        self.assertEqual((str(view.key), view.summary.presence), (reply["key"], Presence.ONLINE))
 
     async def test_stopped_while_waiting(self) -> None:
         """A peer that is stopped while it waits for a registry is over, and never registers."""

@@ -1,0 +1,161 @@
+"""A registry in memory, for whoever keeps a name in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from p2pshare.registry.authority import Authority
+from p2pshare.registry.client import RegistryClient
+from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.exchange import Query
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.routes import Routes
+from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.identity import Identity
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.peers import PeerView, Presence
+
+URL = "http://registry.example:8000"
+START = 1_800_000_000  # Unix time in s at which the tests begin
+
+
+class InMemoryRegistry(Resource):
+    """The real routes over a store in memory; it can be away, deaf, or an original, and lose everything."""
+
+    isLeaf = True
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.away = self.deaf = self.busy = self.original = False
+        self.loses_replies = False
+        self.ahead = 0.0
+        self.asked: list[tuple[float, bytes, bytes]] = []
+        """When, how and for what."""
+        self._random = random.Random(1)
+        self.lose_everything()
+
+    def lose_everything(self, **settings: Any) -> None:
+        """Begin with an empty store, and do not notice."""
+        self.store = MemoryNameStore(self.clock)
+        self.serve(**settings)
+
+    def serve(self, **settings: Any) -> None:
+        """Serve the store with other settings."""
+        self.routes = Routes(
+            self.store,
+            self.clock,
+            wall=self.wall,
+            authority=Authority(SigningKey(bytes(32)), self.wall, self._random.randbytes),
+            settings=RegistrySettings("", Path(), urls=(URL,), limits={}, **settings),
+        )
+        self.authority = Authority(SigningKey(bytes(32)), self.wall, self._random.randbytes)
+
+    def wall(self) -> float:
+        return START + self.clock.seconds() + self.ahead
+
+    def render(self, request: Request) -> bytes | int:
+        path = request.uri[1:].partition(b"?")
+        self.asked.append((self.clock.seconds(), request.method, path[0]))
+        if self.deaf:
+            return NOT_DONE_YET
+        if self.away or self.busy:
+            request.setResponseCode(429 if self.busy else 503)
+            request.setHeader("Retry-After", "40" if self.busy else "2")
+            return b""
+        if self.original and path[0].startswith(b"v1"):
+            request.setResponseCode(404)
+            return b"<h1>Not Found</h1>"
+        assert request.content is not None
+        query = Query(
+            request.method,
+            path[0],
+            request.content.read(),
+            "10.0.0.5",
+            path[2],
+            request.requestHeaders,
+            ("10.0.0.1", 8000),
+        )
+        answered: list[bytes] = []
+
+        def answer(reply: Any) -> None:
+            request.setResponseCode(reply.status)
+            for name, value in reply.headers:
+                request.setHeader(name, value)
+            answered.append(b"".join(reply.body))
+
+        self.routes.answer(query).addCallback(answer)
+        return NOT_DONE_YET if self.loses_replies else answered[0]
+
+    def count(self, method: bytes, path: bytes = b"") -> int:
+        """How often something was asked."""
+        return sum(how == method and what.endswith(path) for _, how, what in self.asked)
+
+
+class RegistryTestCase(SynchronousTestCase):
+    """Owners of names, a registry in memory, and a clock."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.registry = InMemoryRegistry(self.clock)
+        self.agents: list[RequestTraversalAgent] = []
+        self.folders: dict[str, DataFolder] = {}
+        self.base = Path(self.mktemp())
+
+    def wall(self) -> float:
+        """The owners' clock."""
+        return START + self.clock.seconds()
+
+    def client(self) -> RegistryClient:
+        agent = RequestTraversalAgent(self.registry)
+        self.agents.append(agent)
+        return RegistryClient(agent, URL, self.clock, wall=self.wall)
+
+    def identity(self, folder: str = "bob", name: str = "bob") -> Identity:
+        """The identity in a folder, as it is at a start."""
+        if folder in self.folders:
+            self.folders.pop(folder).close()
+        opened = DataFolder.open(self.base / folder, name)
+        self.folders[folder] = opened
+        self.addCleanup(opened.close)
+        return Identity.open(opened, URL, name)
+
+    def start(self, running: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
+        return Deferred.fromCoroutine(running)
+
+    def result(self, running: Coroutine[Deferred[Any], Any, Any]) -> Any:
+        """What it gives, at once."""
+        return self.successResultOf(self.start(running))
+
+    def view(self, name: str = "bob") -> PeerView | None:
+        """What the registry's store says."""
+        return self.successResultOf(self.registry.store.look_up_peer(name))
+
+    def owner(self, name: str = "bob") -> PublicKey | None:
+        view = self.view(name)
+        return None if view is None else view.key
+
+    def presence(self, name: str = "bob") -> Presence | None:
+        view = self.view(name)
+        return None if view is None else view.summary.presence
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in small steps."""
+        for _ in range(round(seconds * 8)):
+            self.clock.advance(0.125)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the connections in memory hear of what was aborted."""
+        for agent in self.agents:
+            agent.flush()
