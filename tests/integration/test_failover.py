@@ -1,0 +1,240 @@
+"""A primary that dies, or hangs, while claims are made: whatever was acknowledged has to survive it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis_store import RedisNameStore
+from p2pshare.registry.redis_url import connector
+from p2pshare.registry.store import OwnerClaim, Ownership
+from p2pshare.wire.keys import PublicKey
+from tests.registry.redis_server import HOST, RedisServer
+
+clock: Any = reactor
+
+NAMES = [f"name{number}" for number in range(30)]
+CLIENTS = 12
+SOME = 150  # acknowledged claims
+PATIENCE = 40.0  # seconds
+GRANTED = (Ownership.CLAIMED, Ownership.RENEWED)
+WATCH = """
+sentinel monitor names 127.0.0.1 {port} 2
+sentinel down-after-milliseconds names 700
+sentinel failover-timeout names 3000
+"""
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never: {what}")
+        await deferLater(clock, 0.05)
+
+
+@dataclass(slots=True)
+class Span:
+    """A time for which a name was certainly a key's: from an acknowledgement until it is about to give the name up."""
+
+    name: str
+    key: str
+    start: float
+    end: float = float("inf")
+
+
+@dataclass(slots=True)
+class History:
+    """What clients were told."""
+
+    spans: list[Span] = field(default_factory=list)
+    acknowledged: int = 0
+    unavailable: int = 0
+
+    def contradictions(self) -> list[tuple[Span, Span]]:
+        """Names that were somebody's while they were somebody else's."""
+        return [
+            (one, other)
+            for one, other in combinations(self.spans, 2)
+            if one.name == other.name
+            and one.key != other.key
+            and one.start < other.end
+            and other.start < one.end
+        ]
+
+
+class Client:
+    """Holds a key, and claims and releases names with it, one after another."""
+
+    def __init__(self, store: RedisNameStore, history: History, number: int) -> None:
+        self.going = True
+        self._store = store
+        self._history = history
+        self._key = str(PublicKey(bytes([number]) * 32))
+        self._seq = 0
+        self._held: dict[str, Span] = {}
+        self._draws = random.Random(number)
+
+    async def run(self) -> None:
+        while self.going:
+            name = self._draws.choice(NAMES)
+            self._seq += 1
+            try:
+                if name in self._held and self._draws.random() < 0.5:
+                    await self._release(name)
+                else:
+                    await self._claim(name)
+            except StoreUnavailable:
+                self._history.unavailable += 1
+                await deferLater(clock, 0.03)
+
+    async def _claim(self, name: str) -> None:
+        session = f"{self._seq}.session"
+        outcome = await self._store.claim_owned(
+            OwnerClaim(name, self._key, self._seq, f"record {self._seq}", session, None)
+        )
+        if outcome.ownership in GRANTED:
+            self._history.acknowledged += 1
+            if name not in self._held:
+                self._held[name] = Span(name, self._key, time.monotonic())
+                self._history.spans.append(self._held[name])
+        elif name in self._held:
+            raise AssertionError(f"{self._key} lost {name}: {outcome}")
+
+    async def _release(self, name: str) -> None:
+        self._held.pop(name).end = time.monotonic()
+        await self._store.release_owned(name, self._key, self._seq)
+
+
+class FailoverTests(TestCase):
+    """A primary, a replica that must have each claim, and three Sentinels."""
+
+    timeout = 120
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.primary = self.serve()
+        master = ("--replicaof", HOST, str(self.primary.port))
+        self.replica = self.serve(*master)
+        watch = WATCH.format(port=self.primary.port)
+        self.sentinels = [self.serve(sentinel=watch) for _ in range(3)]
+        for sentinel in self.sentinels:
+            await eventually(lambda: self.knows_all(sentinel), "the Sentinels know each other")  # noqa: B023
+        hosts = ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
+        url = f"redis+sentinel://{hosts}/names"
+        self.store = RedisNameStore(connector(url, clock), clock, replicas=1)
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
+        await self.store.start()
+        self.history = History()
+        self.clients = [Client(self.store, self.history, number) for number in range(CLIENTS)]
+
+    def serve(self, *options: str, sentinel: str = "") -> RedisServer:
+        server = RedisServer(*options, sentinel=sentinel)
+        self.addCleanup(server.stop)
+        server.start()
+        return server
+
+    async def knows_all(self, sentinel: RedisServer) -> bool:
+        reply = await sentinel_says(sentinel, "MASTER")
+        state = dict(zip(reply[::2], reply[1::2], strict=True))
+        return (state[b"num-other-sentinels"], state[b"num-slaves"]) == (b"2", b"1")
+
+    async def failed_over(self) -> bool:
+        ports = [
+            (await sentinel_says(sentinel, "GET-MASTER-ADDR-BY-NAME"))[1]
+            for sentinel in self.sentinels
+        ]
+        return ports == [str(self.replica.port).encode()] * 3
+
+    async def look_ups_work(self) -> bool:
+        try:
+            await self.store.look_up_peer(NAMES[0])
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def more(self, count: int = SOME) -> None:
+        """Wait for so many more acknowledged claims."""
+        wanted = self.history.acknowledged + count
+
+        async def enough() -> bool:
+            return self.history.acknowledged >= wanted
+
+        await eventually(enough, "claims are acknowledged")
+
+    async def while_claims_are_made(self, happening: Callable[[], Awaitable[None]]) -> None:
+        """Let something happen while clients are busy; then all that was acknowledged is there."""
+        running = [Deferred.fromCoroutine(client.run()) for client in self.clients]
+        try:
+            await self.more()
+            await happening()
+            await self.more()
+        finally:
+            for client in self.clients:
+                client.going = False
+            await gatherResults(running)
+        self.assertEqual(self.history.contradictions(), [])
+        now = [span for span in self.history.spans if span.end == float("inf")]
+        self.assertTrue(now)
+        for span in now:
+            found = await self.store.look_up_peer(span.name)
+            self.assertEqual(str(found and found.key), span.key, span)
+
+    async def test_killed(self) -> None:
+        """The primary dies: the replica takes over, and when the old primary is back, as a replica, claims go on."""
+
+        async def happening() -> None:
+            self.primary.kill()
+            await eventually(self.failed_over, "the replica is promoted")
+            await eventually(self.look_ups_work, "look-ups are answered by the new primary")
+            self.primary.start()
+
+        await self.while_claims_are_made(happening)
+        self.assertGreater(self.history.unavailable, 0)
+
+    async def test_frozen(self) -> None:
+        """The primary hangs, and comes back believing that it is one: nobody loses what it was told it has."""
+
+        async def happening() -> None:
+            self.primary.freeze()
+            await eventually(self.failed_over, "the replica is promoted")
+            await eventually(self.look_ups_work, "look-ups are answered by the new primary")
+            self.primary.thaw()
+
+        await self.while_claims_are_made(happening)
+        self.assertGreater(self.history.unavailable, 0)
+
+    async def test_replica_dies(self) -> None:
+        """The replica dies: claims are refused until it is back, look-ups go on."""
+
+        async def happening() -> None:
+            self.replica.kill()
+            refused = self.history.unavailable + CLIENTS
+            before = self.history.acknowledged
+
+            async def all_refused() -> bool:
+                self.assertTrue(await self.look_ups_work())
+                return self.history.unavailable >= refused
+
+            await eventually(all_refused, "claims are refused")
+            self.assertLessEqual(self.history.acknowledged, before + CLIENTS)
+            self.replica.start()
+
+        await self.while_claims_are_made(happening)
+
+
+async def sentinel_says(sentinel: RedisServer, question: str) -> Any:
+    connection = connector(sentinel.tcp_url(), clock)()
+    try:
+        return await connection.execute_command("SENTINEL", question, "names")
+    finally:
+        await connection.disconnect()
