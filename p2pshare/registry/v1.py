@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -22,7 +22,6 @@ from p2pshare.registry.store import NameStore
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PAGE_MAX, PeerView, RegistryInfo
 
-ARGUMENTS_MAX = 32  # in a query string
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 NO_CACHE = (b"Cache-Control", b"no-cache")  # to be asked again, with the ETag, each time
@@ -85,7 +84,7 @@ class V1Routes:
         return NOT_FOUND if name is None else fresh(b'{"name": "%b"}' % name.encode(), query)
 
     async def _page(self, query: Query) -> Reply:
-        arguments = arguments_of(query)
+        arguments = arguments_of(query, {"prefix", "after", "limit", "online"})
         page = await self._store.peers(
             _part_of_name(arguments, "prefix"),
             _part_of_name(arguments, "after"),
@@ -107,20 +106,18 @@ def fresh(body: bytes, query: Query) -> Reply:
     return Reply(HTTPStatus.OK, (body,), headers=headers)
 
 
-def arguments_of(query: Query) -> dict[str, str]:
-    """What follows the `?`; raises `RemoteProtocolError` if that is not `key=value`s in ASCII, each key once."""
+def arguments_of(query: Query, known: Set[str]) -> dict[str, str]:
+    """What follows the `?`: `key=value`s, percent-encoded UTF-8.
+
+    Raises:
+        RemoteProtocolError: it is no such thing, or a key is not known or stands twice.
+    """
     found: dict[str, str] = {}
-    if not query.arguments:
-        return found
-    pairs = query.arguments.split(b"&", ARGUMENTS_MAX)
-    if len(pairs) > ARGUMENTS_MAX:
-        raise RemoteProtocolError(reason=f"there are more than {ARGUMENTS_MAX} arguments")
-    for pair in pairs:
-        if not pair:
-            continue
+    for pair in filter(None, query.arguments.split(b"&")):
         key, value = (_decoded(part) for part in (pair.partition(b"=")[::2]))
-        if key in found:
-            raise RemoteProtocolError(reason=f"the argument {key!r} stands twice")
+        if key in found or key not in known:
+            named = ", ".join(sorted(known))
+            raise RemoteProtocolError(reason=f"only {named} can be asked for, each once")
         found[key] = value
     return found
 

@@ -17,6 +17,7 @@ from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import Record, Release, Rotation
 from tests.registry.connections import make_routes
+from tests.registry.openapi_document import DOCUMENT
 
 NOW = 1_800_000_000.0
 END = ("10.0.0.1", 8000)
@@ -98,7 +99,17 @@ class OwnersTestCase(SynchronousTestCase):
         return make_routes(self.store, self.clock, **settings)
 
     def ask(self, query: Query, routes: Routes | None = None) -> Reply:
-        return self.successResultOf((routes or self.routes).answer(query))
+        reply = self.successResultOf((routes or self.routes).answer(query))
+        headers = {key.decode().lower(): value.decode() for key, value in reply.headers}
+        headers["content-type"] = reply.content_type.decode()
+        DOCUMENT.check(
+            query.method.decode(),
+            f"/{query.path.decode('latin-1')}",
+            reply.status,
+            headers,
+            b"".join(reply.body),
+        )
+        return reply
 
     def body(self, query: Query) -> Any:
         """The body of a reply that must be a success."""

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, cast
 
-from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.store import NameStore
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.broken_store import broken_store
 from tests.registry.connections import make_routes
 
 TOKEN = "s" * 32
-
-
-class BrokenStore:
-    """A store of which every call fails."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:  # noqa: D105
-        return lambda *args, **kwargs: fail(self.error)
-
-
-def broken_store(error: Exception) -> NameStore:
-    return cast(NameStore, BrokenStore(error))
 
 
 def post(registration: Registration, source: str = "10.9.9.9") -> Query:
