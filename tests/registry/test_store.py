@@ -10,18 +10,27 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import Claim
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.owned_contract import OwnedNamesContract
 from tests.registry.store_contract import NameStoreContract
 
 
-class MemoryNameStoreTests(NameStoreContract, TestCase):
+class MemoryNameStoreTests(NameStoreContract, OwnedNamesContract, TestCase):
     """The fake keeps the contract."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = MemoryNameStore(self.clock)
+        self.clock.advance(1_800_000_000)
+        self.store: MemoryNameStore = MemoryNameStore(self.clock)
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    async def use_leases(self, presence: float, ownership: float = 3600) -> None:
+        self.store = MemoryNameStore(self.clock, presence_lease=presence, ownership_lease=ownership)
+
+    async def lose(self) -> None:
+        self.clock.advance(0.001)
+        self.store.lose()
 
 
 class ClaimTests(SynchronousTestCase):

@@ -1,0 +1,502 @@
+"""What every store does with names that are owned: run against the one in memory and against Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from p2pshare.errors import StoreRecovering
+from p2pshare.registry.store import (
+    Claim,
+    NameStore,
+    Outcome,
+    OwnerClaim,
+    OwnerOutcome,
+    Ownership,
+    PresenceEvent,
+)
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import ROTATIONS_MAX, NameKind, PeerSummary, Presence
+from tests.registry.store_contract import HERE, MINE, THERE
+
+KEYS = [str(SigningKey(number.to_bytes(32)).public) for number in range(200)]
+ANN, BOB, EVE = KEYS[:3]
+
+
+def owned(name: str = "bob", key: str = BOB, seq: int = 1, **more: Any) -> OwnerClaim:
+    """A claim as the registry makes it of a record."""
+    claim = OwnerClaim(name, key, seq, f"record-{seq}", f"session-{KEYS.index(key)}-{seq}", None)
+    return replace(claim, **more)
+
+
+def outcome_of(work: Awaitable[Any]) -> Deferred[Any]:
+    """Let a call run; what it returns, or that the store recovers."""
+
+    async def run() -> Any:
+        try:
+            return await work
+        except StoreRecovering as error:
+            return error
+
+    return Deferred.fromCoroutine(run())
+
+
+class OwnedNamesContract:
+    """A mixin: a subclass provides `store`, and the methods that fail here."""
+
+    store: NameStore
+    lapse_delay = 0.0
+    """Seconds by which the end of a presence may be told late."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let that many seconds go by."""
+        raise AssertionError("a subclass says how")
+
+    async def use_leases(self, presence: float, ownership: float = 3600) -> None:
+        """Replace the store by one with other leases, in seconds."""
+        raise AssertionError("a subclass says how")
+
+    async def lose(self) -> None:
+        """Let the store lose all it has."""
+        raise AssertionError("a subclass says how")
+
+    async def presence_of(self, name: str) -> Presence | None:
+        view = await self.store.look_up_peer(name)
+        return view.summary.presence if view else None
+
+    async def changes(self, after: str) -> list[tuple[str, str]]:
+        page = await self.store.events(after)
+        assert page.complete
+        return [(each.peer.name, each.peer.presence.value) for each in page.events]
+
+    async def here(self) -> str:
+        """From where on events are new."""
+        return (await self.store.events()).last
+
+    async def listed(self, limit: int = 3, prefix: str = "", *, online: bool = False) -> list[str]:
+        names: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self.store.peers(prefix, after, limit, online=online)
+            assert len(page.peers) <= limit
+            names += [each.name for each in page.peers]
+            after = page.next
+        return names
+
+    async def test_claim(self) -> None:
+        """A free name becomes the key's that asks, and all can see that."""
+        outcome = await self.store.claim_owned(owned(address=HERE))
+        assert outcome.ownership is Ownership.CLAIMED
+        assert outcome.claim > 0
+        view = await self.store.look_up_peer("bob")
+        assert view is not None
+        assert str(view.key) == BOB
+        assert (view.record, view.rotations, view.addresses) == ("record-1", (), ())
+        assert view.summary.kind is NameKind.OWNED
+        assert view.summary.presence is Presence.ONLINE
+        assert await self.store.look_up_key(BOB) == "bob"
+        assert await self.store.look_up("bob") == HERE
+        assert await self.listed() == ["bob"]
+        assert (await self.store.page()).names == ["bob"]
+
+    async def test_renewed(self) -> None:
+        """The owner renews its name under the same claim number, with a record that is newer; else it is stale."""
+        first = await self.store.claim_owned(owned(seq=5))
+        again = await self.store.claim_owned(owned(seq=6))
+        assert again == OwnerOutcome(Ownership.RENEWED, first.claim)
+        for seq in (1, 5, 6):
+            stale = await self.store.claim_owned(owned(seq=seq))
+            assert stale == OwnerOutcome(Ownership.STALE, seq=6), seq
+        view = await self.store.look_up_peer("bob")
+        assert view is not None and view.record == "record-6"
+
+    async def test_large_numbers(self) -> None:
+        """Numbers up to 2^53 are compared exactly."""
+        most = 2**53 - 1
+        await self.store.claim_owned(owned(seq=most - 1))
+        assert (await self.store.claim_owned(owned(seq=most))).ownership is Ownership.RENEWED
+        assert (await self.store.claim_owned(owned(seq=most))).seq == most
+        session = owned(seq=most).session
+        assert await self.store.beat("bob", session, most - 1, online=True)
+        assert await self.store.beat("bob", session, most, online=True)
+        assert not await self.store.beat("bob", session, most, online=True)
+
+    async def test_one_owner(self) -> None:
+        """Of 200 keys that ask for one name at once, one gets it."""
+        outcomes = await gatherResults(
+            [outcome_of(self.store.claim_owned(owned(key=key))) for key in KEYS]
+        )
+        winners = [
+            key
+            for key, outcome in zip(KEYS, outcomes, strict=True)
+            if outcome.ownership is Ownership.CLAIMED
+        ]
+        assert len(winners) == 1
+        assert sum(outcome.ownership is Ownership.TAKEN for outcome in outcomes) == 199
+        view = await self.store.look_up_peer("bob")
+        assert view is not None and str(view.key) == winners[0]
+        assert await self.store.look_up_key(winners[0]) == "bob"
+        assert await self.store.look_up_key(next(k for k in KEYS if k != winners[0])) is None
+
+    async def test_only_old_names(self) -> None:
+        """A claim that may not be new renews what it owns, and is told what is free."""
+        assert (await self.store.claim_owned(owned(may_be_new=False))).ownership is Ownership.FREE
+        assert await self.store.look_up_peer("bob") is None
+        assert await self.listed() == []
+        await self.store.claim_owned(owned())
+        renewed = await self.store.claim_owned(owned(seq=2, may_be_new=False))
+        assert renewed.ownership is Ownership.RENEWED
+
+    async def test_released(self) -> None:
+        """A name that was given up is free at once, but not for older records of the same key."""
+        claimed = await self.store.claim_owned(owned(seq=5, address=HERE))
+        assert (await self.store.release_owned("bob", EVE, 9)).ownership is Ownership.TAKEN
+        assert await self.store.release_owned("bob", BOB, 5) == OwnerOutcome(Ownership.STALE, seq=5)
+        released = await self.store.release_owned("bob", BOB, 7)
+        assert released == OwnerOutcome(Ownership.RELEASED, claimed.claim)
+        assert await self.store.look_up_peer("bob") is None
+        assert await self.store.look_up_key(BOB) is None
+        assert await self.store.look_up("bob") is None
+        assert await self.listed() == []
+        assert (await self.store.release_owned("bob", BOB, 8)).ownership is Ownership.FREE
+        for seq in (5, 6, 7):
+            replayed = await self.store.claim_owned(owned(seq=seq))
+            assert replayed == OwnerOutcome(Ownership.STALE, seq=7)
+        again = await self.store.claim_owned(owned(key=EVE))
+        assert again.ownership is Ownership.CLAIMED
+        assert again.claim > claimed.claim
+
+    async def test_rotation(self) -> None:
+        """The owner's key is replaced by one that it signed for, and by no other; the rotations are kept."""
+        first = await self.store.claim_owned(owned())
+        rotation = {"old_key": BOB, "rotation": "bob-to-ann"}
+        assert (
+            await self.store.claim_owned(owned(key=ANN, seq=2, old_key=EVE, rotation="x"))
+        ).ownership is Ownership.TAKEN
+        assert (
+            await self.store.claim_owned(owned(key=ANN, seq=1, **rotation))
+        ).ownership is Ownership.STALE
+        rotated = await self.store.claim_owned(owned(key=ANN, seq=2, **rotation))
+        assert rotated.ownership is Ownership.RENEWED
+        assert rotated.claim > first.claim
+        assert await self.store.look_up_key(BOB) is None
+        assert await self.store.look_up_key(ANN) == "bob"
+        assert (await self.store.claim_owned(owned(seq=3))).ownership is Ownership.TAKEN
+        await self.store.claim_owned(owned(key=ANN, seq=3, **rotation))
+        await self.store.claim_owned(owned(key=ANN, seq=4))
+        view = await self.store.look_up_peer("bob")
+        assert view is not None
+        assert view.rotations == ("bob-to-ann",)
+        assert view.record == "record-4"
+
+    async def test_many_rotations(self) -> None:
+        """Of many rotations the newest are kept, the oldest of them first."""
+        for number, key in enumerate(KEYS[:12]):
+            before = {"old_key": KEYS[number - 1], "rotation": f"to-{number}"} if number else {}
+            await self.store.claim_owned(owned(key=key, seq=number + 1, **before))
+        view = await self.store.look_up_peer("bob")
+        assert view is not None
+        assert view.rotations == tuple(f"to-{number}" for number in range(12)[-ROTATIONS_MAX:])
+
+    async def test_classic_never_takes_owned(self) -> None:
+        """No classic registration gets an owned name, whether its peer is there or not."""
+        await self.store.claim_owned(owned(address=HERE))
+        for claim in (Claim("bob", HERE, 60), Claim("bob", THERE, 60, MINE), Claim("bob", HERE, 0)):
+            assert await self.store.claim(claim) is Outcome.TAKEN
+        assert await self.store.beat("bob", owned().session, 1, online=False)
+        assert await self.store.look_up("bob") is None
+        for claim in (Claim("bob", HERE, 60), Claim("bob", THERE, 60, MINE), Claim("bob", HERE, 0)):
+            assert await self.store.claim(claim) is Outcome.TAKEN
+        assert await self.presence_of("bob") is Presence.OFFLINE
+
+    async def test_owned_never_takes_classic(self) -> None:
+        """A key does not get a live classic name; once that is given up, it does, and the other way round."""
+        await self.store.claim(Claim("bob", HERE, 60, MINE))
+        assert (await self.store.claim_owned(owned())).ownership is Ownership.TAKEN
+        view = await self.store.look_up_peer("bob")
+        assert view is not None
+        assert (view.key, view.record, view.addresses) == (None, None, (str(HERE),))
+        assert view.summary.kind is NameKind.CLASSIC
+        assert view.summary.presence is Presence.UNKNOWN
+        assert view.summary.last_seen is not None
+        await self.store.claim(Claim("bob", HERE, 0, MINE))
+        assert (await self.store.claim_owned(owned())).ownership is Ownership.CLAIMED
+        await self.store.release_owned("bob", BOB, 2)
+        assert await self.store.claim(Claim("bob", THERE, 60)) is Outcome.CLAIMED
+        assert [each.kind for each in (await self.store.peers()).peers] == [NameKind.CLASSIC]
+
+    async def test_heartbeats(self) -> None:
+        """A heartbeat counts if it is the session's, and newer than the last one."""
+        session = owned().session
+        assert not await self.store.beat("bob", session, 1, online=True)
+        await self.store.claim_owned(owned())
+        assert await self.store.beat("bob", session, 3, online=True)
+        assert not await self.store.beat("bob", session, 3, online=True)
+        assert not await self.store.beat("bob", session, 2, online=False)
+        assert not await self.store.beat("bob", "other", 4, online=True)
+        assert not await self.store.beat("bob", "", 4, online=True)
+        assert not await self.store.beat("eve", session, 4, online=True)
+        assert await self.store.beat("bob", session, 4, online=True)
+        await self.store.claim_owned(owned(seq=2))
+        assert not await self.store.beat("bob", session, 5, online=True)
+        assert await self.store.beat("bob", owned(seq=2).session, 1, online=True)
+
+    async def test_leaves(self) -> None:
+        """Who says that it leaves is offline at once, and no later heartbeat of that session brings it back."""
+        await self.store.claim_owned(owned(address=HERE))
+        session = owned().session
+        assert await self.store.beat("bob", session, 1, online=False)
+        assert await self.presence_of("bob") is Presence.OFFLINE
+        assert await self.listed(online=True) == []
+        assert await self.listed() == ["bob"]
+        assert await self.store.look_up("bob") is None
+        assert not await self.store.beat("bob", session, 2, online=True)
+        assert not await self.store.beat("bob", "", 2, online=True)
+        assert await self.presence_of("bob") is Presence.OFFLINE
+        assert (await self.store.claim_owned(owned(seq=2))).ownership is Ownership.RENEWED
+        assert await self.presence_of("bob") is Presence.ONLINE
+        assert await self.listed(online=True) == ["bob"]
+
+    async def test_lapses(self) -> None:
+        """Who is silent for its lease is offline and still the owner; a heartbeat brings it back."""
+        await self.use_leases(0.6)
+        await self.store.claim_owned(owned(address=HERE))
+        since = await self.here()
+        await self.pass_time(0.4)
+        assert await self.store.beat("bob", owned().session, 1, online=True)
+        await self.pass_time(0.4)
+        assert await self.presence_of("bob") is Presence.ONLINE
+        assert await self.store.look_up("bob") == HERE
+        await self.pass_time(0.3)
+        assert await self.presence_of("bob") is Presence.OFFLINE
+        assert await self.store.look_up("bob") is None
+        assert await self.listed(online=True) == []
+        assert (await self.store.count()).online == 0
+        assert (await self.store.claim_owned(owned(key=EVE))).ownership is Ownership.TAKEN
+        await self.pass_time(self.lapse_delay)
+        assert await self.changes(since) == [("bob", "offline")]
+        assert await self.store.beat("bob", owned().session, 2, online=True)
+        assert await self.presence_of("bob") is Presence.ONLINE
+        assert await self.store.look_up("bob") == HERE
+        await self.pass_time(0.1)
+        assert await self.changes(since) == [("bob", "offline"), ("bob", "online")]
+
+    async def test_ownership_ends(self) -> None:
+        """A name is free when nothing was heard of its owner for so long."""
+        await self.use_leases(0.2, 0.6)
+        await self.store.claim_owned(owned())
+        await self.store.claim_owned(owned("eve", EVE))
+        since = await self.here()
+        await self.pass_time(0.4)
+        assert await self.store.beat("eve", owned("eve", EVE).session, 1, online=True)
+        await self.pass_time(0.3)
+        assert await self.store.look_up_peer("bob") is None
+        assert await self.store.look_up_key(BOB) is None
+        assert await self.listed() == ["eve"]
+        assert (await self.store.claim_owned(owned("eve", BOB))).ownership is Ownership.TAKEN
+        await self.pass_time(self.lapse_delay)
+        assert ("bob", "gone") in await self.changes(since)
+        assert (await self.store.claim_owned(owned(key=ANN))).ownership is Ownership.CLAIMED
+        assert (await self.changes(since))[-1] == ("bob", "online")
+
+    async def test_events(self) -> None:
+        """Every change of presence is told once, in order; what changes nothing is not told."""
+        since = await self.here()
+        assert await self.store.events(since) == await self.store.events(since)
+        await self.store.claim_owned(owned())
+        await self.store.claim_owned(owned(seq=2))
+        await self.store.beat("bob", owned(seq=2).session, 1, online=True)
+        await self.store.claim(Claim("eve", HERE, 60, MINE))
+        await self.store.claim(Claim("eve", HERE, 60, MINE))
+        await self.store.beat("bob", owned(seq=2).session, 2, online=False)
+        await self.store.claim_owned(owned(seq=3))
+        await self.store.release_owned("bob", BOB, 4)
+        await self.store.claim(Claim("eve", HERE, 0, MINE))
+        told = [
+            ("bob", "online"),
+            ("eve", "unknown"),
+            ("bob", "offline"),
+            ("bob", "online"),
+            ("bob", "gone"),
+            ("eve", "gone"),
+        ]
+        assert await self.changes(since) == told
+        one_by_one: list[PresenceEvent] = []
+        while (page := await self.store.events(since, 1)).events:
+            one_by_one += page.events
+            since = page.last
+        assert [(each.peer.name, each.peer.presence.value) for each in one_by_one] == told
+        assert one_by_one[1].peer.kind is NameKind.CLASSIC
+        assert one_by_one[-1].id == since == await self.here()
+
+    async def test_events_lost(self) -> None:
+        """Who asks for what is no longer kept, or never was, is told."""
+        await self.store.claim_owned(owned())
+        assert not (await self.store.events("1-0")).complete
+        future = await self.store.events("99999999999999-0")
+        assert (future.events, future.complete, future.last) == ((), False, await self.here())
+
+    async def test_pages(self) -> None:
+        """The pages, of any size, give each name once, in order, with its kind and presence."""
+        names = sorted(f"{letter}{number}" for letter in "abz" for number in range(5))
+        for number, name in enumerate(names):
+            if number % 3:
+                await self.store.claim_owned(owned(name, KEYS[number]))
+            else:
+                await self.store.claim(Claim(name, HERE, 60))
+        for limit in (1, 2, 5, 14, 15, 16, 500):
+            assert await self.listed(limit) == names, limit
+        assert await self.listed(2, "b") == names[5:10]
+        assert await self.listed(2, "b3") == ["b3"]
+        assert await self.listed(2, "c") == []
+        for number in (1, 4, 7):
+            session = owned(names[number], KEYS[number]).session
+            assert await self.store.beat(names[number], session, 1, online=False)
+        there = [name for number, name in enumerate(names) if number not in (1, 4, 7)]
+        assert await self.listed(4, online=True) == there
+        page = await self.store.peers("", "a0", 3)
+        assert page.next == "a3"
+        kinds = [(each.name, each.kind.value, each.presence.value) for each in page.peers]
+        assert kinds == [
+            ("a1", "owned", "offline"),
+            ("a2", "owned", "online"),
+            ("a3", "classic", "unknown"),
+        ]
+        assert (await self.store.peers("b", "a9", 2)).peers[0].name == "b0"
+        assert (await self.store.peers("b", "c", 2)).peers == ()
+
+    async def test_pages_in_motion(self) -> None:
+        """Names that come and go between two pages take none of those that stay off the list."""
+        for number in range(0, 20, 2):
+            await self.store.claim_owned(owned(f"n{number:02}", KEYS[number]))
+        first = await self.store.peers(limit=5)
+        await self.store.release_owned("n08", KEYS[8], 2)
+        await self.store.release_owned("n00", KEYS[0], 2)
+        await self.store.claim_owned(owned("n01", KEYS[1]))
+        await self.store.claim_owned(owned("n09", KEYS[9]))
+        assert first.next == "n08"
+        second = await self.store.peers(after=first.next, limit=500)
+        assert [each.name for each in second.peers] == ["n09", "n10", "n12", "n14", "n16", "n18"]
+
+    async def test_originals_see_classic_addresses(self) -> None:
+        """Original clients see the owned names with an address, while these are there, and no others."""
+        await self.store.claim_owned(owned("ann", ANN, address=HERE))
+        await self.store.claim_owned(owned("bob", BOB))
+        await self.store.claim(Claim("zoe", THERE, 60))
+        assert (await self.store.page()).names == ["ann", "zoe"]
+        assert await self.store.look_up("bob") is None
+        await self.store.claim_owned(owned("bob", BOB, 2, address=THERE))
+        await self.store.claim_owned(owned("ann", ANN, 2))
+        assert (await self.store.page()).names == ["bob", "zoe"]
+        assert await self.store.look_up("ann") is None
+        assert await self.store.look_up("bob") == THERE
+
+    async def test_counts(self) -> None:
+        """The numbers of names are known."""
+        for number in range(3):
+            await self.store.claim_owned(owned(f"n{number}", KEYS[number]))
+        await self.store.claim(Claim("zoe", THERE, 60))
+        await self.store.beat("n1", owned("n1", KEYS[1]).session, 1, online=False)
+        counts = await self.store.count()
+        assert (counts.names, counts.online, counts.classic) == (4, 2, 1)
+
+    async def test_last_seen(self) -> None:
+        """When somebody was seen does not go back, and is the same wherever it is shown."""
+        await self.store.claim_owned(owned())
+        view = await self.store.look_up_peer("bob")
+        assert view is not None
+        assert (await self.store.peers()).peers == (view.summary,)
+        await self.store.claim(Claim("zoe", THERE, 60))
+        view = await self.store.look_up_peer("zoe")
+        assert view is not None
+        assert (await self.store.peers(after="bob")).peers == (
+            PeerSummary("zoe", NameKind.CLASSIC, Presence.UNKNOWN, view.summary.last_seen),
+        )
+
+    async def test_tokens(self) -> None:
+        """A bucket gives what it holds, and then what comes in by and by; others have their own."""
+        taken = await self.store.take_tokens("claims:10.0.0.1", 3, 5, 4)
+        assert (taken.granted, taken.wait) == (3, 0)
+        taken = await self.store.take_tokens("claims:10.0.0.1", 3, 5, 4)
+        assert taken.granted == 1
+        assert 0 < taken.wait <= 0.2
+        assert (await self.store.take_tokens("claims:fe80::1%eth0", 4, 5, 4)).granted == 4
+        assert (await self.store.take_tokens("claims:10.0.0.1", 1, 5, 4)).granted == 0
+        await self.pass_time(0.25)
+        assert (await self.store.take_tokens("claims:10.0.0.1", 1, 5, 4)).granted == 1
+        await self.pass_time(1)
+        assert (await self.store.take_tokens("claims:10.0.0.1", 9, 5, 4)).granted == 4
+
+    async def test_invitations(self) -> None:
+        """One holder uses an invitation, as often as it likes, and no other."""
+        assert await self.store.use_invitation("a" * 16, BOB, 60, 0)
+        assert await self.store.use_invitation("a" * 16, BOB, 60, 0)
+        assert not await self.store.use_invitation("a" * 16, EVE, 60, 0)
+        assert await self.store.use_invitation("b" * 16, EVE, 60, 0)
+        assert await self.store.use_invitation("c" * 16, BOB, 1, 0)
+        await self.pass_time(1.1)
+        assert await self.store.use_invitation("c" * 16, EVE, 60, 0)
+
+    async def test_invitations_after_a_loss(self) -> None:
+        """An invitation from before a loss may have been used: it does not count any more."""
+        await self.store.use_invitation("a" * 16, BOB, 60, 1)
+        await self.lose()
+        assert not await self.store.use_invitation("a" * 16, EVE, 60, 1)
+        assert await self.store.use_invitation("b" * 16, EVE, 60, 2**40)
+
+    async def test_loss(self) -> None:
+        """After a loss the owners come back by their receipts, while strangers and former owners try to be first."""
+        await self.use_leases(2)
+        former = await self.store.claim_owned(owned(key=EVE))
+        await self.store.release_owned("bob", EVE, 2)
+        owner = await self.store.claim_owned(owned())
+        since = await self.here()
+        await self.lose()
+        racing = {
+            "stranger": self.store.claim_owned(owned(key=ANN)),
+            "classic": self.store.claim(Claim("bob", HERE, 60)),
+            "former": self.store.claim_owned(owned(key=EVE, seq=3, receipt=former.claim)),
+            "owner": self.store.claim_owned(owned(seq=2, receipt=owner.claim)),
+            "later": self.store.claim_owned(owned(key=EVE, seq=4, receipt=former.claim)),
+            "renewal": self.store.claim_owned(owned(seq=3, may_be_new=False)),
+        }
+        results = await gatherResults([outcome_of(each) for each in racing.values()])
+        came = dict(zip(racing, results, strict=True))
+        assert isinstance(came["stranger"], StoreRecovering)
+        assert isinstance(came["classic"], StoreRecovering)
+        assert came["owner"] == OwnerOutcome(Ownership.CLAIMED, owner.claim)
+        view = await self.store.look_up_peer("bob")
+        assert view is not None and str(view.key) == BOB
+        assert (
+            await self.store.claim_owned(owned(key=EVE, seq=9, receipt=former.claim))
+        ).ownership is Ownership.TAKEN
+        assert not (await self.store.events(since)).complete
+        other = await outcome_of(self.store.claim_owned(owned("new", ANN)))
+        assert isinstance(other, StoreRecovering)
+        assert other.fields["seconds"] in (1, 2)
+        await self.pass_time(2.1)
+        assert (await self.store.claim_owned(owned("new", ANN, 2))).ownership is Ownership.CLAIMED
+        assert (
+            await self.store.claim_owned(owned(key=EVE, seq=10, receipt=2**50))
+        ).ownership is Ownership.TAKEN
+
+    async def test_renewals_while_recovering(self) -> None:
+        """Who is back renews, rotates and leaves as ever while others cannot come yet."""
+        await self.lose()
+        for claim in (owned("a-1", ANN), owned("a-1", ANN, may_be_new=False)):
+            assert isinstance(await outcome_of(self.store.claim_owned(claim)), StoreRecovering)
+        assert isinstance(
+            await outcome_of(self.store.claim(Claim("zoe", HERE, 60))), StoreRecovering
+        )
+        back = await self.store.claim_owned(owned(receipt=7))
+        assert back == OwnerOutcome(Ownership.CLAIMED, 7)
+        assert await self.store.beat("bob", owned().session, 1, online=True)
+        assert (await self.store.claim_owned(owned(seq=2))).ownership is Ownership.RENEWED
+        rotated = await self.store.claim_owned(
+            owned(key=ANN, seq=3, old_key=BOB, rotation="bob-to-ann")
+        )
+        assert rotated.claim > 7
+        assert (await self.store.claim_owned(owned(seq=4, receipt=7))).ownership is Ownership.TAKEN
