@@ -17,7 +17,7 @@ from colorama import Fore, Style
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import CannotStart, P2pshareError, Unreachable
+from p2pshare.errors import CannotStart, NoSuchPeer, P2pshareError, Unreachable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetching import Fetched
 from p2pshare.pictures.decoding import read_picture
@@ -25,10 +25,12 @@ from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.children import Child
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.owning import whoami
 from p2pshare.ui.samples import TEXT_SHA256, sample_text, write_sample_picture
 from p2pshare.ui.users import users
 from p2pshare.ui.wanted import parse_wanted
 from p2pshare.ui.watching import fetch_watched
+from p2pshare.wire.peers import Presence
 
 READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
 READY_INTERVAL = 0.1  # seconds between two looks
@@ -83,8 +85,8 @@ class _Demo:
         await run_in_thread(self._invocation.reactor, _make_shares, self._folder)
         async with self._invocation.registry() as client:
             await self._start_services(client)
-            self._show_command("p2pshare", "users")
-            await users(self._invocation)
+            await self._users()
+            await self._whoami(PEERS[0])
             text = await self._get(client, "alice:my_file.txt")
             self._compare(text, _is_sample_text(text.path), "byte for byte, sent over TCP")
             picture = await self._get(client, "alice:my_file.jpg")
@@ -93,6 +95,8 @@ class _Demo:
                 self._invocation.reactor, _have_same_pixels, shared, picture.path
             )
             self._compare(picture, same, "pixel for pixel, sent over UDP")
+            await self._stop(PEERS[-1])
+            await self._users()
 
     async def end(self) -> None:
         """End the peers, which give their names up, and then the registry."""
@@ -125,9 +129,11 @@ class _Demo:
         reactor = self._invocation.reactor
         deadline = reactor.seconds() + READY_TIMEOUT
         while not child.has_ended and reactor.seconds() < deadline:
-            with contextlib.suppress(Unreachable):
-                names = await client.list_names()
-                if name is None or name in names:
+            with contextlib.suppress(Unreachable, NoSuchPeer):
+                if name is None:
+                    await client.list_names()
+                    return
+                if (await client.look_up_peer(name)).summary.presence is Presence.ONLINE:
                     return
             await deferLater(reactor, READY_INTERVAL, lambda: None)
         raise CannotStart(what=what, reason=f"it said {child.last_lines!r}.")
@@ -137,6 +143,23 @@ class _Demo:
         (wanted,) = parse_wanted([item], None, self._folder)
         order = wanted.order(await client.look_up(wanted.peer))
         return await fetch_watched(self._invocation, order)
+
+    async def _users(self) -> None:
+        self._show_command("p2pshare", "users")
+        await users(self._invocation)
+
+    async def _whoami(self, name: str) -> None:
+        data = f"{name}/data"
+        self._show_command("p2pshare", "whoami", "--name", name, "--data", data)
+        settings = dataclasses.replace(
+            self._invocation.settings, name=name, data=self._folder / data
+        )
+        await whoami(dataclasses.replace(self._invocation, settings=settings))
+
+    async def _stop(self, name: str) -> None:
+        """Stop a peer, whose name stays its own."""
+        self._show_command("kill", f"%{PEERS.index(name) + 2}", f" # {name}'s peer")
+        await self._peers[PEERS.index(name)].end()
 
     def _compare(self, fetched: Fetched, same: bool, how: str) -> None:
         kind = fetched.order.kind.value

@@ -70,6 +70,7 @@ class Meetings:
         self._registry = registry
         self._info: RegistryInfo | None = None
         self._is_original: bool | None = None
+        self._ahead = 0.0  # seconds of the registry's clock before ours
         settings = invocation.settings
         self._known: KnownPeers | None = None
         if own_name is not None:
@@ -91,13 +92,15 @@ class Meetings:
         if self._is_original is None:
             self._info = await self._registry.info()
             self._is_original = self._info is None
+            if self._info is not None:
+                self._ahead = self._info.time - self._invocation.wall()
         if self._info is None:
             address = await self._registry.look_up(name)
             await self._judge(name, None)
             return Met(name, address, None, self._invocation)
         view = await self._registry.look_up_peer(name)
         await self._judge(name, view)
-        return Met(name, _ipv4_address(view), self._seen(view, self._info), self._invocation)
+        return Met(name, _ipv4_address(view), self._seen(view), self._invocation)
 
     async def _judge(self, name: str, view: PeerView | None) -> None:
         """Hold a peer to the key that is known; one that is met for the first time is known from now on."""
@@ -124,10 +127,10 @@ class Meetings:
         audiences = {*urls, self._registry.url} if urls else None
         return follow(known, view.rotations, key, view.summary.name, audiences)
 
-    def _seen(self, view: PeerView, info: RegistryInfo) -> str | None:
+    def _seen(self, view: PeerView) -> str | None:
         if view.summary.presence is not Presence.OFFLINE:
             return None
-        return last_seen(view.summary, max(info.time, self._invocation.wall())) or "long ago"
+        return last_seen(view.summary, self._invocation.wall() + self._ahead) or "long ago"
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._invocation.reactor, work, *args)

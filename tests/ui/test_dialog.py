@@ -8,6 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
     AlreadyRunning,
+    InvitationNeeded,
+    InvitationRefused,
     NameTaken,
     NoSuchPeer,
     P2pshareError,
@@ -15,6 +17,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.ui.dialog import (
+    INVITATION,
+    USERS_COUNTED,
     USERS_SHOWN,
     WHICH,
     WHOM,
@@ -102,6 +106,36 @@ class DialogTests(SynchronousTestCase):
         taken = NameTaken(name="bob", registry="x")
         self.assertEqual(dialog.failed(taken).step, Leave(taken))
 
+    def test_invitation(self) -> None:
+        """A registry that wants an invitation gets one, as often as it takes, for the same name."""
+        needed, refused = InvitationNeeded(registry="x"), InvitationRefused(registry="x")
+        for dialog in (Dialog("bob"), Dialog()):
+            dialog.begin()
+            turn = dialog.succeeded()
+            if isinstance(turn.step, Ask):
+                turn = dialog.line_received("bob")
+            self.assertEqual(turn.step, Join("bob"))
+            turn = dialog.failed(needed)
+            self.assertEqual(turn.step, Ask(INVITATION))
+            self.assert_bad(turn, "by invitation only")
+            self.assertEqual(dialog.line_received("").step, Ask(INVITATION))
+            self.assertEqual(dialog.line_received(" a.b \n").step, Join("bob", "a.b"))
+            turn = dialog.failed(refused)
+            self.assertEqual(turn.step, Ask(INVITATION))
+            self.assert_bad(turn, "does not take this invitation")
+            self.assertEqual(dialog.line_received("c.d").step, Join("bob", "c.d"))
+            self.assertEqual(dialog.succeeded().step, ListUsers())
+            self.assertEqual(dialog.input_ended().step, Leave())
+
+    def test_no_invitation(self) -> None:
+        """Where nobody can be asked for one, that is the error."""
+        needed = InvitationNeeded(registry="x")
+        dialog = Dialog("bob")
+        dialog.begin()
+        dialog.succeeded()
+        dialog.failed(needed)
+        self.assertEqual(dialog.input_ended().step, Leave(needed))
+
     def test_whom_again(self) -> None:
         """A peer is asked for until there is one; an empty line lists again."""
         dialog = self.joined()
@@ -160,6 +194,9 @@ class DialogTests(SynchronousTestCase):
         (said,) = dialog.succeeded([f"user{n:04}" for n in range(USERS_SHOWN + 7)]).says
         self.assertEqual(said.text.count("user"), USERS_SHOWN)
         self.assertTrue(said.text.endswith(", carol (you), and 7 more"))
+        dialog.line_received("")
+        (said,) = dialog.succeeded([f"user{n:04}" for n in range(USERS_COUNTED)]).says
+        self.assertTrue(said.text.endswith(", and many more"))
 
     def test_input_ended(self) -> None:
         """The end of the input ends the dialog, whatever is asked."""
@@ -171,7 +208,14 @@ class DialogTests(SynchronousTestCase):
         dialog = Dialog(name)
         turn = dialog.begin()
         lines = st.sampled_from(["alice", "i", "T", "", "quit"]) | st.text(max_size=40)
-        errors = st.sampled_from([AWAY, P2pshareError(reason="x"), NameTaken(name="", registry="")])
+        errors = st.sampled_from(
+            [
+                AWAY,
+                P2pshareError(reason="x"),
+                NameTaken(name="", registry=""),
+                InvitationNeeded(registry=""),
+            ]
+        )
         for _ in range(data.draw(st.integers(0, 15))):
             match turn.step:
                 case Leave():

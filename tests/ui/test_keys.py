@@ -21,6 +21,7 @@ from p2pshare.errors import (
     SealedKeyUnusable,
     WrongUsage,
 )
+from p2pshare.registry.assembly import registry_key
 from p2pshare.registry.authority import Authority
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder
@@ -216,8 +217,9 @@ class InviteTests(KeysTestCase):
     def test_good(self) -> None:
         """Each is the registry's, a line of its own, and another one; how to use it is no result."""
         key = SigningKey(bytes(32))
-        self.data.mkdir()
+        self.data.mkdir(mode=0o700)
         key_file.make(self.data / REGISTRY_KEY_NAME, key)
+        self.assertEqual(registry_key(self.data).public, key.public)
         self.assertEqual(self.invite(3), 0)
         authority = Authority(key, lambda: NOW + 3599, os.urandom)
         invitations = self.stdout.getvalue().splitlines()

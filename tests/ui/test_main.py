@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.ui.main import main
 
 # What --help must not wait for.
-_SLOW = ("twisted", "numpy", "PIL", "rich")
+_SLOW = ("twisted", "numpy", "PIL", "rich", "cryptography")
 
 
 class WrongUsageTests(SynchronousTestCase):
