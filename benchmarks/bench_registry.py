@@ -17,6 +17,7 @@ import tempfile
 import time
 from itertools import cycle
 
+from benchmarks.filling import fill
 from benchmarks.load import Exchange, closed_loop
 from benchmarks.reporting import print_table
 from benchmarks.servers import cores, free_port, registry, running
@@ -52,22 +53,6 @@ _look_ups = cycle(
         for number in range(NAMES)
     ]
 )
-
-
-def fill(path: str, names: int) -> None:
-    """Put names straight into the registry's Redis: its own routes would take a minute."""
-    commands = []
-    for number in range(names):
-        name = f"peer-{number:07}"
-        commands.append(f'SET p2p:{{{name}}}:classic "10.0.0.5 50000 -" EX 3600\r\n')
-        commands.append(f"ZADD p2p:{{index}}:names 0 {name}\r\n")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        for start in range(0, len(commands), 1000):
-            connection.sendall("".join(commands[start : start + 1000]).encode())
-            replies = 0
-            while replies < 1000:
-                replies += connection.recv(65536).count(b"\n")
 
 
 def list_and_probe(port: int) -> tuple[float, int, float]:
@@ -114,7 +99,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as data,
         running(registry(port, data), port, registry_core),
     ):
-        fill(f"{data}/redis.sock", NAMES)
+        fill(f"{data}/redis.sock", NAMES, f"http://127.0.0.1:{port}")
         ours = closed_loop(port, look_up, SECONDS, CONNECTIONS)
         runs = []
         for _ in range(3):

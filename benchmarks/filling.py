@@ -1,0 +1,87 @@
+"""Many live names, put straight into a registry's Redis as its claims would: those would take minutes."""
+
+from __future__ import annotations
+
+import base64
+import random
+import socket
+import time
+from collections.abc import Iterator
+
+from p2pshare.registry.redis_index import KEYS
+from p2pshare.registry.redis_keys import key_of
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import OWNERSHIP_LEASE
+from p2pshare.wire.statements import Record
+
+Command = tuple[object, ...]
+BATCH = 1000  # commands
+PRESENT = 3600  # seconds for which they are present: the benchmark sends no heartbeats for them
+ADDRESS = "10.0.0.5 50000"
+
+_INDEX = {key.rpartition(":")[2]: key for key in KEYS}
+
+
+def used_memory(path: str) -> int:
+    """The bytes that the Redis on a Unix socket has allocated."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(b"INFO memory\r\n")
+        text = b""
+        while b"used_memory_rss" not in text:
+            text += connection.recv(65536)
+    return int(text.partition(b"used_memory:")[2].split()[0])
+
+
+def fill(path: str, names: int, url: str) -> None:
+    """Make `peer-0000000` and so on live, as if they had just claimed at `url`, through the Unix socket `path`."""
+    signer = SigningKey(bytes(32))
+    rng = random.Random(0)
+    now = time.time_ns() // 10**6
+    seconds = now // 1000
+    record = Record(
+        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, url,
+        (ADDRESS.replace(" ", ":"),), ("classic",),
+    ).sign(signer)  # fmt: skip
+    seen = now + (PRESENT - 90) * 1000
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        commands: list[Command] = []
+        for number in range(names):
+            key = base64.b32encode(rng.randbytes(32)).decode().rstrip("=").lower()
+            commands += _claimed(f"peer-{number:07}", key, record, now, seen)
+            if len(commands) > BATCH:
+                _run(connection, commands)
+                commands = []
+        _run(connection, commands)
+
+
+def _claimed(name: str, key: str, record: str, now: int, seen: int) -> Iterator[Command]:
+    owner, life = key_of(name, "owner"), OWNERSHIP_LEASE * 1000
+    session = f"{now // 1000}.AAAAAAAAAAAAAAAAAAAAAA"
+    fields = {"key": key, "seq": now, "claim": now, "session": session, "beat": 7, "seen": seen}
+    fields |= {"until": seen + 90000, "at": ADDRESS}
+    yield ("HSET", owner, *(word for field in fields.items() for word in field))
+    yield ("PEXPIRE", owner, life)
+    yield ("SET", key_of(name, "signed"), record, "PX", life)
+    yield ("SET", key_of(name, "classic"), f"{ADDRESS} =", "PX", PRESENT * 1000)
+    yield ("SET", key_of(f"key:{key}", "name"), name, "PX", life)
+    for word in ("names", "here", "originals"):
+        yield ("ZADD", _INDEX[word], 0, name)
+    yield ("ZADD", _INDEX["presence"], seen, name)
+
+
+def _run(connection: socket.socket, commands: list[Command]) -> None:
+    """Send commands whose replies are one line each, and wait for these."""
+    out = []
+    for command in commands:
+        words = [str(word).encode() for word in command]
+        out.append(b"*%d\r\n" % len(words))
+        out += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    connection.sendall(b"".join(out))
+    replies = 0
+    while replies < len(commands):
+        received = connection.recv(65536)
+        if b"-ERR" in received or b"-OOM" in received or not received:
+            raise SystemExit(f"Redis refused: {received[:200]!r}")
+        replies += received.count(b"\n")
