@@ -270,7 +270,7 @@ class SlowTests(SynchronousTestCase):
         asked = self.redis.asked
         self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 0.2)
         self.assertEqual(self.redis.asked, asked)
-        self.redis.answers = 1
+        self.redis.answers = 100
         self.redis.ping_reply.callback(b"PONG")
         looking = self.store.look_up("bob")
         self.clock.pump([0.1] * 3)
