@@ -155,7 +155,7 @@ function summary(isSearch) {
   const online = shown.filter((peer) => peer.presence === "online").length;
   const unknown = shown.filter((peer) => peer.presence === "unknown").length;
   const parts = [`${online.toLocaleString("en")} online`];
-  if (unknown) parts.push(`${unknown.toLocaleString("en")} that may be`);
+  if (unknown) parts.push(`${unknown.toLocaleString("en")} classic`);
   if (offline.checked) parts.push(`${(shown.length - online - unknown).toLocaleString("en")} offline`);
   return parts.join(", ") + (end === null ? "" : `, among the first ${shown.length.toLocaleString("en")}`);
 }
@@ -290,7 +290,10 @@ function announceLater() {
 async function tellHowToJoin() {
   const url = base.href.replace(/\/$/, "");
   find("host").textContent = base.host;
-  for (const code of document.querySelectorAll("[data-command]")) code.textContent = `${code.dataset.command} ${url}`;
+  for (const code of document.querySelectorAll("[data-command]")) {
+    const words = `${code.dataset.command} ${url}`.split(" ").map((word) => make("span", "word", word));
+    code.replaceChildren(...words.flatMap((word, n) => (n ? [" ", word] : [word])));
+  }
   for (const button of document.querySelectorAll(".copy")) {
     const code = button.previousElementSibling;
     button.setAttribute("aria-label", `Copy: ${code.textContent}`);

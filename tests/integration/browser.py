@@ -1,0 +1,125 @@
+"""A headless Chromium, where one is installed."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+PATIENCE = 20.0  # seconds for a page to become as expected, on a busy machine
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-default-apps", "--disable-extensions", "--hide-scrollbars", "--no-proxy-server",
+)  # fmt: skip
+
+
+def why_none() -> str:
+    """Why there is no browser for the tests; empty if there is one."""
+    if _browser() is None:
+        return "no browser is installed: the tests of the page want Chromium (Debian: chromium)"
+    if shutil.which("chromedriver") is None:
+        return "no chromedriver is installed, which the tests of the page want (Debian: chromium-driver)"
+    return ""
+
+
+def _browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class Browser:
+    """One browser, which looks at one page after the other. All calls block: keep them off the reactor's thread."""
+
+    def __init__(self) -> None:
+        self._profile = tempfile.TemporaryDirectory(
+            prefix="p2p-browser-", ignore_cleanup_errors=True
+        )
+        options = ChromeOptions()
+        options.binary_location = _browser() or ""
+        for flag in (*FLAGS, f"--user-data-dir={self._profile.name}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = Service(executable_path=shutil.which("chromedriver"))
+        self._chrome = Chrome(options=options, service=driver)
+
+    def quit(self) -> None:
+        """End it, and leave nothing behind."""
+        self._chrome.quit()
+        self._profile.cleanup()
+
+    def look_as(self, width: int, height: int = 900, scheme: str = "light") -> None:
+        """Be a screen of this many pixels, in a light or a dark scheme."""
+        self._command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self._command(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+
+    def _command(self, name: str, **parameters: Any) -> None:
+        self._chrome.execute_cdp_cmd(name, parameters)
+
+    def open(self, url: str) -> None:
+        """Go to a page, and forget what the last one complained of."""
+        self._chrome.get_log("browser")
+        self._chrome.get(url)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """What an expression of JavaScript is worth; `a` are the arguments."""
+        return self._chrome.execute_script(f"const a = arguments; return ({script});", *arguments)
+
+    def wait(self, script: str, expected: object) -> None:
+        """Wait until an expression has a value."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.run(script)) != expected:
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"{script} is {found!r}, not {expected!r}; {self.complaints()}"
+                )
+            time.sleep(0.05)
+
+    def type(self, selector: str, keys: str) -> None:
+        """Type into an element, after what is there."""
+        self._chrome.find_element("css selector", selector).send_keys(keys)
+
+    def press(self, keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        self._chrome.switch_to.active_element.send_keys(keys)
+
+    def click(self, selector: str) -> None:
+        """Click on an element, as a person would."""
+        self._chrome.find_element("css selector", selector).click()
+
+    def complaints(self) -> list[str]:
+        """What the browser complained of since the page was opened."""
+        return [entry["message"] for entry in self._chrome.get_log("browser")]
+
+    def keep(self, name: str) -> Path:
+        """Take a picture of what is in sight."""
+        self.wait("document.getAnimations().length", 0)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        self._chrome.save_screenshot(str(path))
+        return path
+
+
+@cache
+def the_browser() -> Browser:
+    """The one that all tests of a process share: to start one takes seconds."""
+    browser = Browser()
+    atexit.register(browser.quit)
+    return browser

@@ -1,0 +1,352 @@
+"""The page, in a real browser: who is here, as people see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SkipTest, TestCase
+
+from p2pshare.registry.events import EventHub
+from p2pshare.registry.exchange import Query, Reply, Route
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.origins import origin_of
+from p2pshare.registry.page import PageRoutes
+from p2pshare.registry.site import CHECK_INTERVAL, RegistrySite
+from p2pshare.registry.store import Claim, OwnerClaim
+from p2pshare.registry.streaming import EventRoutes
+from p2pshare.wire.registration import PeerAddress
+from tests.integration.browser import Browser, the_browser, why_none
+from tests.registry.connections import make_routes
+
+NOW = 1_800_000_000  # seconds: the wall clock of the registry stands still there
+NAMES = "[...document.querySelectorAll('#list .name')].map(e => e.textContent)"
+SHOWN = (
+    "[...document.querySelectorAll('#list li')]"
+    ".map(e => [e.dataset.presence, e.querySelector('.name').textContent])"
+)
+STATE = "document.getElementById('state-text').textContent"
+EVIL = "<img src=x onerror='window.evil=1'><script>window.evil=1</script>"
+
+
+class PageTestCase(TestCase):
+    """A registry on the reactor of the test, and a browser off its thread."""
+
+    timeout = 100
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
+        if why_none():
+            raise SkipTest(why_none())
+        self.browser = the_browser()
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.store = MemoryNameStore(self.clock)
+        self.hub = EventHub(self.store, reactor)
+        self.routes = make_routes(self.store, self.clock)
+        self.routes.table.update(PageRoutes().table())
+        events = EventRoutes(self.hub, lambda query: origin_of(query.source))
+        self.routes.table.update(events.table())
+        self.site = RegistrySite(self.routes, reactor, wall=self.clock.seconds)
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.leave_all()))
+        self.browser.look_as(1280)
+        return Deferred.fromCoroutine(self.listen(0))
+
+    async def listen(self, port: int) -> None:
+        endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
+        self.port = await endpoint.listen(self.site)
+        self.number = cast(IPv4Address, self.port.getHost()).port
+        self.url = f"http://127.0.0.1:{self.number}/"
+
+    async def leave_all(self) -> None:
+        await self.see(lambda browser: browser.open("about:blank"))
+        await self.hub.stop()
+        await self.end()
+
+    async def end(self) -> None:
+        """Stop to serve, and wait until all connections are gone."""
+        await maybeDeferred(self.port.stopListening)
+        while self.site._channels:
+            await deferLater(reactor, 0.01)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let the registry's clock go on, and its Date header follow."""
+        self.clock.advance(seconds)
+        await deferLater(reactor, 1.1 * CHECK_INTERVAL)
+
+    async def see(self, what: Callable[[Browser], Any]) -> Any:
+        """Look at the browser while the registry goes on."""
+        return await deferToThread(what, self.browser)
+
+    async def open(self) -> None:
+        def look(browser: Browser) -> None:
+            browser.open(self.url)
+            browser.wait(STATE, "Live")
+
+        await self.see(look)
+
+    async def expect(self, script: str, value: object) -> None:
+        await self.see(lambda browser: browser.wait(script, value))
+
+    async def keep(self, name: str) -> Path:
+        """Keep a picture of what is in sight."""
+        path: Path = await self.see(lambda browser: browser.keep(name))
+        return path
+
+    async def expect_no_complaint(self) -> None:
+        """The browser complained of nothing: no error, no violation of the policy."""
+        self.assertEqual(await self.see(lambda browser: browser.complaints()), [])
+
+    async def join(self, *names: str) -> None:
+        """Peers of theirs come."""
+        for name in names:
+            claim = OwnerClaim(name, f"key of {name}", 1, "record", f"session of {name}", None)
+            await self.store.claim_owned(claim)
+
+    async def leave(self, *names: str) -> None:
+        """They stop."""
+        for name in names:
+            await self.store.beat(name, f"session of {name}", 1, online=False)
+
+    async def register(self, *names: str) -> None:
+        """Original clients register."""
+        for name in names:
+            await self.store.claim(Claim(name, PeerAddress("10.0.0.5", 50000), 86400))
+
+    def put(self, path: bytes, *replies: Any) -> None:
+        """Answer a path with JSON of the test's own, one after the other, the last for ever."""
+        left = list(replies)
+
+        def answer(_query: Query) -> Deferred[Reply]:
+            body = left.pop(0) if len(left) > 1 else left[0]
+            return succeed(Reply(200, (json.dumps(body).encode(),)))
+
+        self.routes.table[path] = Route("test", {b"GET": answer})
+
+
+class PresenceTests(PageTestCase):
+    """Who is here."""
+
+    async def test_who_is_here(self) -> None:
+        """Who is here is shown in order, with kind and presence, and none who is not."""
+        await self.join("carol", "alice", "dave")
+        await self.register("bob")
+        await self.leave("dave")
+        await self.open()
+        shown = [["online", "alice"], ["unknown", "bob"], ["online", "carol"]]
+        await self.expect(SHOWN, shown)
+        rows = await self.see(
+            lambda browser: browser.run(
+                "[...document.querySelectorAll('#list li')].map(e => e.innerText.split(/\\n+/).slice(1))"
+            )
+        )
+        self.assertEqual(rows[0], ["alice", "owned", "here now"])
+        self.assertEqual(rows[1], ["bob", "classic, nobody vouches for it", "registered just now"])
+        await self.expect(
+            "document.getElementById('summary').textContent", "2 online, 1 classic"
+        )
+        await self.expect_no_complaint()
+
+    async def test_coming_and_going(self) -> None:
+        """Who comes appears and who goes disappears, without a reload, in the right place."""
+        await self.join("bob")
+        await self.open()
+        await self.expect(NAMES, ["bob"])
+        await self.see(lambda browser: browser.run("window.untouched = true"))
+        await self.join("alice", "carol")
+        await self.expect(NAMES, ["alice", "bob", "carol"])
+        await self.leave("bob")
+        await self.expect(NAMES, ["alice", "carol"])
+        self.assertTrue(await self.see(lambda browser: browser.run("window.untouched")))
+        await self.expect_no_complaint()
+
+    async def test_offline(self) -> None:
+        """A switch shows who is offline too, and since when; it works by keyboard."""
+        await self.join("alice", "bob")
+        await self.leave("bob")
+        await self.pass_time(80)
+        await self.join("alice")
+        await self.open()
+        await self.see(lambda browser: browser.type("#search", "\ue004 "))  # Tab, Space
+        await self.expect(SHOWN, [["online", "alice"], ["offline", "bob"]])
+        await self.expect("document.querySelector('#list time').textContent", "seen 1 minute ago")
+        await self.leave("alice")
+        await self.expect(SHOWN, [["offline", "alice"], ["offline", "bob"]])
+        await self.see(lambda browser: browser.press(" "))
+        await self.expect(NAMES, [])
+        await self.expect(
+            "document.getElementById('empty-title').textContent", "Nobody is here just now"
+        )
+        await self.expect_no_complaint()
+
+    async def test_search(self) -> None:
+        """The start of a name finds it, in any case; what cannot be a name finds nothing, and says so."""
+        await self.join("alice", "alan", "bob")
+        await self.open()
+        await self.expect(NAMES, ["alan", "alice", "bob"])
+        await self.see(lambda browser: browser.type("#search", "AL"))
+        await self.expect(NAMES, ["alan", "alice"])
+        await self.join("albert", "berta")
+        await self.expect(NAMES, ["alan", "albert", "alice"])
+        await self.see(lambda browser: browser.type("#search", "<b>"))
+        await self.expect(NAMES, [])
+        title = "No name that is here starts with “al<b>”"
+        await self.expect("document.getElementById('empty-title').textContent", title)
+        await self.expect("document.querySelectorAll('#empty b').length", 0)
+        await self.see(lambda browser: browser.type("#search", "\ue003" * 5))
+        await self.expect(NAMES, ["alan", "albert", "alice", "berta", "bob"])
+        await self.expect_no_complaint()
+
+    async def test_connection_lost(self) -> None:
+        """If the registry goes away the page says so, and when it is back it shows what has changed meanwhile."""
+        await self.join("alice")
+        await self.open()
+        await self.expect(NAMES, ["alice"])
+        number = self.number
+        await self.end()
+        await self.expect(STATE, "Reconnecting…")
+        await self.join("bob")
+        await self.listen(number)
+        await self.expect(STATE, "Live")
+        await self.expect(NAMES, ["alice", "bob"])
+
+    async def test_stopping(self) -> None:
+        """A registry that stops while its page is open ends the stream, and the page says so."""
+        await self.open()
+        await self.hub.stop()
+        await self.expect(STATE, "Reconnecting…")
+
+    async def test_joining(self) -> None:
+        """How to join names this registry, and can be copied."""
+        self.put(b"v1/", {"invite_only": True})
+        await self.open()
+        origin = self.url.removesuffix("/")
+        commands = await self.see(
+            lambda browser: browser.run(
+                "[...document.querySelectorAll('code[data-command]')].map(e => e.textContent)"
+            )
+        )
+        self.assertEqual(commands[0], f"p2pshare --registry {origin}")
+        self.assertTrue(all(each.endswith(f" --registry {origin}") for each in commands))
+        await self.expect("document.getElementById('invitation').hidden", False)
+        await self.see(lambda browser: browser.click("#join li:nth-child(2) .copy"))
+        await self.expect("document.querySelectorAll('.copy.done').length", 1)
+
+
+class HostileTests(PageTestCase):
+    """Threats: what a registry's store could be made to hold, and how much of it."""
+
+    async def test_markup(self) -> None:
+        """Threat: markup in what the registry says. It is shown as text, whatever it is."""
+        peer = {"name": EVIL, "kind": EVIL, "presence": EVIL, "last_seen": EVIL}
+        self.put(b"v1/peers", {"peers": [{**peer, "presence": "online"}], "next": None})
+        await self.open()
+        await self.expect(NAMES, [EVIL])
+        await self.expect("document.querySelector('#list .tag').textContent", EVIL[:64])
+        self.put(b"v1/peers", {"peers": [peer], "next": None})
+        await self.see(lambda browser: browser.click(".switch"))
+        await self.expect(SHOWN, [[EVIL, EVIL]])
+        inside = "document.querySelectorAll('#list img, #list script').length + (window.evil ?? 0)"
+        await self.expect(inside, 0)
+        await self.expect_no_complaint()
+
+    async def test_policy(self) -> None:
+        """Threat: a script that got into the page all the same. The browser refuses to run it."""
+        await self.open()
+        script = (
+            "((e) => { e.textContent = 'window.evil = 1'; document.body.append(e); })"
+            "(document.createElement('script'))"
+        )
+
+        def inject(browser: Browser) -> None:
+            try:
+                browser.run(script)
+            except Exception as error:
+                self.assertIn("TrustedScript", str(error))
+
+        await self.see(inject)
+        await self.expect("window.evil ?? 'nothing'", "nothing")
+
+    async def test_many(self) -> None:
+        """With endless names the page shows a page of them, more when asked, and not more than it can hold."""
+
+        def answer(query: Query) -> Deferred[Reply]:
+            after = dict(each.split(b"=") for each in query.arguments.split(b"&")).get(
+                b"after", b"n0"
+            )
+            first = int(after[1:]) + 1
+            peers = [
+                {"name": f"n{n:06}", "kind": "owned", "presence": "online", "last_seen": NOW}
+                for n in range(first, first + 500)
+            ]
+            body = {"peers": peers, "next": peers[-1]["name"]}
+            return succeed(Reply(200, (json.dumps(body).encode(),)))
+
+        self.routes.table[b"v1/peers"] = Route("test", {b"GET": answer})
+        await self.open()
+        rows = "document.querySelectorAll('#list li').length"
+        for expected in (500, 1000, 1500, 2000):
+            await self.expect(rows, expected)
+            if expected < 2000:
+                await self.see(lambda browser: browser.click("#more-button"))
+        await self.expect("document.getElementById('more-button').hidden", True)
+        await self.join("zoe", "n000100x")
+        await self.expect(f"{NAMES}.includes('n000100x')", True)
+        await self.expect(rows, 2000)
+        await self.expect(f"{NAMES}.includes('zoe')", False)
+
+
+class LookTests(PageTestCase):
+    """What it looks like."""
+
+    async def test_looks(self) -> None:
+        """Light and dark, wide and narrow: pictures are kept, and nothing is cut off at the side."""
+        await self.join("alice", "bob", "carol", "dmitri", "eve.laptop", "fatima", "giorgos")
+        await self.register("heidi", "ivan-old-machine.example")
+        await self.pass_time(60)
+        await self.leave("carol", "fatima")
+        await self.pass_time(25)
+        await self.join("judy", "this-is-the-longest-name.of-all.1")
+        for scheme in ("light", "dark"):
+            for width, height in ((1280, 900), (360, 740), (320, 640)):
+                self.browser.look_as(width, height, scheme)
+                await self.open()
+                await self.see(lambda browser: browser.click(".switch"))
+                await self.expect("document.querySelectorAll('#list li').length", 11)
+                await self.expect("document.documentElement.scrollWidth <= innerWidth", True)
+                if width > 320:
+                    path = await self.keep(f"people-{scheme}-{width}")
+                    self.assertGreater(path.stat().st_size, 5000)
+        await self.expect_no_complaint()
+
+    async def test_empty(self) -> None:
+        """Where nobody is, the page says so and how to join."""
+        for scheme in ("light", "dark"):
+            self.browser.look_as(1280, 900, scheme)
+            await self.open()
+            await self.expect("document.getElementById('empty').hidden", False)
+            await self.keep(f"empty-{scheme}")
+        self.browser.look_as(360, 740)
+        await self.see(
+            lambda browser: browser.run("document.getElementById('join').scrollIntoView()")
+        )
+        path = await self.keep("join-dark-360")
+        self.assertGreater(path.stat().st_size, 5000)
+
+    async def test_still(self) -> None:
+        """Nothing jumps while the page fills."""
+        await self.join("alice", "bob")
+        await self.open()
+        await self.expect(NAMES, ["alice", "bob"])
+        script = (
+            "new PerformanceObserver(() => 0).observe({type: 'layout-shift', buffered: true}) ?? "
+            "performance.getEntriesByType('layout-shift').reduce((sum, each) => sum + each.value, 0)"
+        )
+        self.assertLess(await self.see(lambda browser: browser.run(script)), 0.02)
