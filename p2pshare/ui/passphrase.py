@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2pshare.errors import CannotRead, WrongUsage
@@ -61,7 +63,8 @@ def consent(question: str, flag: str) -> bool:
         raise WrongUsage(reason=f"There is nobody to ask whether you mean it: say {flag}.")
     sys.stderr.write(f"{question} (yes/no) ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().casefold() in ("y", "yes")
+    with _line_ended():
+        return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _ask(question: str) -> str:
@@ -71,11 +74,22 @@ def _ask(question: str) -> str:
         reason = "There is no terminal to ask for a passphrase on: say --passphrase-file FILE."
         raise WrongUsage(reason=reason) from error
     try:
-        return getpass.getpass(f"{question} ")
+        with _line_ended():
+            return getpass.getpass(f"{question} ")
     except EOFError as error:
         raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
     except UnicodeDecodeError as error:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
+
+
+@contextmanager
+def _line_ended() -> Iterator[None]:
+    """Leave what comes after Ctrl+C a line of its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
 
 
 def _read(file: str) -> str:
