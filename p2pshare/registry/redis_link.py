@@ -74,6 +74,7 @@ class RedisLink:
         self._lost: Deferred[str] = Deferred()
         self._heard = float("-inf")
         self._refusal = ""
+        self._stopped = False
         self._watching: Deferred[None] | None = None
 
     def start(self) -> Deferred[None]:
@@ -84,6 +85,7 @@ class RedisLink:
 
     async def stop(self) -> None:
         """Disconnect; calls under way fail."""
+        self._stopped = True
         if self._watching is not None:
             self._watching.cancel()
         self._away = "it is stopped"
@@ -177,6 +179,8 @@ class RedisLink:
                 await self._use(connection)
                 if self._clock.seconds() - began > STEADY:
                     delay = RETRY_FIRST
+            if self._stopped:  # by who was told that Redis is reached, or gone
+                return
             await deferLater(self._clock, delay)
             delay = min(2 * delay, RETRY_MAX)
 
@@ -212,6 +216,8 @@ class RedisLink:
         self._log.info("Redis answers")
         if not self._reached.called:
             self._reached.callback(None)
+        if self._stopped:
+            return
         checking = Deferred.fromCoroutine(self._check_now_and_then(connection))
         checking.addErrback(lambda failure: failure.trap(CancelledError) and None)
         try:
@@ -221,7 +227,7 @@ class RedisLink:
         self._log.warn("Redis is away: {reason}", reason=self._away)
 
     async def _check_now_and_then(self, connection: RedisConnection) -> None:
-        while connection.may_move:
+        while connection.may_move and connection is self._connection and not self._lost.called:
             await deferLater(self._clock, CHECK_INTERVAL)
             if not await connection.is_right():
                 self._gone("another server is the primary now", connection)
