@@ -1,0 +1,220 @@
+"""A store that was emptied: how a registry notices, and who gets which name."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import StoreRecovering
+from p2pshare.registry.redis_store import RedisNameStore
+from p2pshare.registry.store import Claim, Outcome, Ownership
+from p2pshare.registry.store_marker import FILE_NAME, MarkerCopy, StoreMarker
+from tests.registry.owned_contract import ANN, BOB, EVE, KEYS, outcome_of, owned
+from tests.registry.store_contract import HERE
+from tests.registry.test_redis_store import WithRedis
+
+MARKER_KEY = "p2p:{index}:store"
+RECOVERING_KEY = "p2p:{index}:recovering"
+
+
+class LossTests(WithRedis):
+    """One registry after the other, and several, on one Redis that loses all it has."""
+
+    def copy(self) -> MarkerCopy:
+        """The copy in the registry's data folder, as a new process reads it."""
+        self.folder = getattr(self, "folder", None) or Path(self.mktemp())
+        self.folder.mkdir(exist_ok=True)
+        return MarkerCopy(self.folder)
+
+    async def is_recovering(self) -> bool:
+        return bool(await self.ask("EXISTS", RECOVERING_KEY))
+
+    async def test_new(self) -> None:
+        """A new registry on a new store has lost nothing; nor has one that meets a store it does not know."""
+        await self.ask("FLUSHALL")
+        store = await self.make_store(marker=self.copy())
+        assert (await store.claim_owned(owned())).ownership is Ownership.CLAIMED
+        assert not await self.is_recovering()
+        other = await self.make_store()
+        assert (await other.claim_owned(owned("eve", EVE))).ownership is Ownership.CLAIMED
+
+    async def test_found_empty_at_the_start(self) -> None:
+        """A registry that starts on an empty store and remembers one has lost it; after that, it goes on."""
+        await self.make_store(marker=self.copy())
+        await self.ask("FLUSHALL")
+        store = await self.make_store(marker=self.copy(), presence_lease=0.4)
+        assert isinstance(await outcome_of(store.claim_owned(owned())), StoreRecovering)
+        await self.pass_time(0.5)
+        assert (await store.claim_owned(owned())).ownership is Ownership.CLAIMED
+        again = await self.make_store(marker=self.copy())
+        assert (await again.claim_owned(owned("eve", EVE))).ownership is Ownership.CLAIMED
+
+    async def test_another_came_first(self) -> None:
+        """A store that another registry found empty, and took for new, is still a lost one to those who knew it."""
+        known = await self.make_store(marker=self.copy())
+        await known.stop()
+        await self.ask("FLUSHALL")
+        another = await self.make_store()
+        assert (await another.claim_owned(owned())).ownership is Ownership.CLAIMED
+        back = await self.make_store(marker=self.copy())
+        for store in (back, another):
+            stranger = await outcome_of(store.claim_owned(owned("new", ANN)))
+            assert isinstance(stranger, StoreRecovering)
+        assert (
+            await back.claim_owned(owned(key=EVE, seq=2, receipt=2**50))
+        ).ownership is Ownership.CLAIMED
+
+    async def test_several_processes(self) -> None:
+        """One process notices for all; the others go on from there, and do not begin another recovery."""
+        stores = [await self.make_store(marker=self.copy()) for _ in range(3)]
+        await self.ask("FLUSHALL")
+        for store in stores:
+            assert isinstance(await outcome_of(store.claim_owned(owned())), StoreRecovering)
+        marker = await self.ask("GET", MARKER_KEY)
+        assert marker.endswith(b" lost")
+        await self.ask("DEL", RECOVERING_KEY)
+        for number, store in enumerate(stores):
+            claim = owned(f"n{number}", KEYS[number])
+            assert (await store.claim_owned(claim)).ownership is Ownership.CLAIMED
+        assert await self.ask("GET", MARKER_KEY) == marker
+        assert str(self.copy().marker) == marker.decode()
+
+    async def flush_at(self, store: RedisNameStore, *, after: bool) -> None:
+        """Lose everything just before, or just after, the next claim."""
+        link: Any = store._link
+        run = link.run_acknowledged
+
+        async def run_and_lose(*arguments: Any) -> Any:
+            link.run_acknowledged = run
+            if not after:
+                await self.ask("FLUSHALL")
+            reply = await run(*arguments)
+            if after:
+                await self.ask("FLUSHALL")
+            return reply
+
+        link.run_acknowledged = run_and_lose
+
+    async def test_in_the_middle_of_a_claim(self) -> None:
+        """A loss in the middle of a claim does not give a stranger the name, and keeps none from its owner."""
+        for after in (False, True):
+            await self.flush_at(self.store, after=after)
+            stranger = await outcome_of(self.store.claim_owned(owned(key=EVE, address=HERE)))
+            assert isinstance(stranger, StoreRecovering), after
+            assert await self.ask("EXISTS", "p2p:{bob}:owner", "p2p:{bob}:classic") == 0
+            assert (await self.store.peers()).peers == ()
+            await self.ask("DEL", RECOVERING_KEY)
+            await self.flush_at(self.store, after=after)
+            classic = await outcome_of(self.store.claim(Claim("bob", HERE, 60)))
+            assert isinstance(classic, StoreRecovering), after
+            assert await self.store.look_up("bob") is None
+            await self.ask("DEL", RECOVERING_KEY)
+            await self.flush_at(self.store, after=after)
+            owner = await self.store.claim_owned(owned(receipt=7))
+            assert (owner.ownership, owner.claim) == (Ownership.CLAIMED, 7)
+            await self.store.release_owned("bob", BOB, 9)
+            await self.ask("DEL", RECOVERING_KEY, "p2p:{bob}:released")
+
+    async def test_in_the_middle_of_a_race(self) -> None:
+        """Of an owner and many strangers who ask while the store is lost, the owner has the name in the end."""
+        owner = await self.store.claim_owned(owned(seq=10**12))
+        other = await self.make_store()
+        await other.ping()
+        await self.flush_at(self.store, after=False)
+        await self.flush_at(other, after=False)
+        claims = [
+            (self.store, other)[number % 2].claim_owned(owned(key=key))
+            for number, key in enumerate(KEYS[2:20])
+        ]
+        back = other.claim_owned(owned(seq=10**12 + 1, receipt=owner.claim))
+        results = await gatherResults([outcome_of(each) for each in (*claims, back)])
+        for result in results[:-1]:
+            is_refused = isinstance(result, StoreRecovering)
+            assert is_refused or result.ownership is Ownership.TAKEN, result
+        last = results[-1]
+        if isinstance(last, StoreRecovering) or last.ownership is not Ownership.CLAIMED:
+            last = await self.store.claim_owned(owned(seq=10**12 + 2, receipt=owner.claim))
+        assert last.ownership in (Ownership.CLAIMED, Ownership.RENEWED)
+        view = await self.store.look_up_peer("bob")
+        assert view is not None and str(view.key) == BOB
+
+    async def test_heartbeats_after_a_loss(self) -> None:
+        """A heartbeat to a store that forgot its session is none, and what was not noted yet stays unknown."""
+        await self.store.claim_owned(owned())
+        link: Any = self.store._link
+        await self.ask("FLUSHALL")
+        assert not await self.store.beat("bob", owned().session, 1, online=True)
+        assert (await self.store.peers()).peers == ()
+        assert (await self.store.claim_owned(owned(receipt=5))).claim == 5
+        run = link.run
+
+        async def lose_and_run(script: str, *arguments: Any) -> Any:
+            reply = await run(script, *arguments)
+            if "'beat', ARGV[2]" in script:
+                await self.ask("FLUSHALL")
+            return reply
+
+        link.run = lose_and_run
+        assert await self.store.beat("bob", owned().session, 1, online=True)
+        link.run = run
+        await self.pass_time(0.1)
+        assert (await self.store.peers()).peers == ()
+        assert await self.store.claim(Claim("zoe", HERE, 0)) is Outcome.RELEASED
+
+
+class MarkerCopyTests(SynchronousTestCase):
+    """The file beside the store."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.path = self.folder / FILE_NAME
+        self.seen = EventLoggingObserver()
+        globalLogPublisher.addObserver(self.seen)
+        self.addCleanup(globalLogPublisher.removeObserver, self.seen)
+
+    def test_kept(self) -> None:
+        """What is kept is there after a restart, and for its owner's eyes alone."""
+        assert MarkerCopy(self.folder).marker is None
+        for marker in (StoreMarker("one", 1), StoreMarker("two", 2, lost=True)):
+            MarkerCopy(self.folder).keep(marker)
+            assert MarkerCopy(self.folder).marker == marker
+        assert stat.S_IMODE(self.path.stat().st_mode) == 0o600
+        assert [each.name for each in self.folder.iterdir()] == [FILE_NAME]
+
+    def test_in_memory(self) -> None:
+        """Without a folder it is kept as long as the process lives."""
+        copy = MarkerCopy()
+        copy.keep(StoreMarker("one", 1))
+        assert copy.marker == StoreMarker("one", 1)
+
+    def test_unreadable(self) -> None:
+        """A file that is damaged, or no file, counts as none, is told of, and does not stop the registry."""
+        for text in ("", "one", "one 1 found", "a b c d", "x" * 500, "one 1 first\nmore"):
+            self.path.write_text(text)
+            assert MarkerCopy(self.folder).marker is None, text
+        self.path.unlink()
+        self.path.mkdir()
+        assert MarkerCopy(self.folder).marker is None
+        copy = MarkerCopy(self.folder)
+        copy.keep(StoreMarker("one", 1))
+        assert copy.marker == StoreMarker("one", 1)
+        errors = [each for each in self.seen if each["log_level"].name == "error"]
+        assert len(errors) == 9
+
+    def test_link(self) -> None:
+        """It is not read through a link, and a link is replaced, not written through."""
+        target = self.folder / "target"
+        target.write_text("one 1 first\n")
+        self.path.symlink_to(target)
+        copy = MarkerCopy(self.folder)
+        assert copy.marker is None
+        copy.keep(StoreMarker("two", 2))
+        assert target.read_text() == "one 1 first\n"
+        assert not self.path.is_symlink()
