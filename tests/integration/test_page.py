@@ -149,9 +149,7 @@ class PresenceTests(PageTestCase):
         )
         self.assertEqual(rows[0], ["alice", "owned", "here now"])
         self.assertEqual(rows[1], ["bob", "classic, nobody vouches for it", "registered just now"])
-        await self.expect(
-            "document.getElementById('summary').textContent", "2 online, 1 classic"
-        )
+        await self.expect("document.getElementById('summary').textContent", "2 online, 1 classic")
         await self.expect_no_complaint()
 
     async def test_coming_and_going(self) -> None:
@@ -333,7 +331,7 @@ class LookTests(PageTestCase):
             await self.open()
             await self.expect("document.getElementById('empty').hidden", False)
             await self.keep(f"empty-{scheme}")
-        self.browser.look_as(360, 740)
+        self.browser.look_as(360, 740, "dark")
         await self.see(
             lambda browser: browser.run("document.getElementById('join').scrollIntoView()")
         )
