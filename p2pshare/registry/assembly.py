@@ -18,6 +18,7 @@ from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.events import EventHub
 from p2pshare.registry.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
 from p2pshare.registry.origins import Origins
+from p2pshare.registry.page import PageRoutes
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import connector, without_password
 from p2pshare.registry.routes import Routes
@@ -132,6 +133,7 @@ def assemble(
     )
     hub = EventHub(store, reactor)
     routes.table.update(EventRoutes(hub, Origins(settings.trusted_proxies).of).table())
+    routes.table.update(PageRoutes().table())
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
     site = RegistrySite(routes, reactor, wall=wall)
     pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))

@@ -7,13 +7,16 @@ its log to standard output.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 from prometheus_client import values
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
@@ -81,10 +84,17 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
             report(Report(FAILED, failure.value))
         else:
             Logger().failure("a worker could not start", failure)
-        reactor.callWhenRunning(reactor.stop)
+        reactor.callWhenRunning(stop, reactor)
 
     front.started.addCallbacks(lambda _none: report(Report(READY)), failed)
     reactor.run()
+
+
+def stop(reactor: Any) -> None:
+    """Stop the reactor, unless somebody else has; the SIGTERM that follows would do so once more."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with suppress(ReactorNotRunning):
+        reactor.stop()
 
 
 class _Front(Service):
@@ -121,7 +131,7 @@ class _Parent:
     def doRead(self) -> None:  # noqa: N802 - IReadDescriptor
         if not os.read(STDIN, 4096):
             self._reactor.removeReader(self)
-            self._reactor.stop()
+            stop(self._reactor)
 
     def connectionLost(self, reason: Failure) -> None:
         pass
