@@ -68,7 +68,13 @@ class OpenApiDocument:
             is_classic = status >= 400 and "classic" in operation["tags"]
             assert is_classic or "content" not in response, f"{where} lacks a body"
             return
-        content = response["content"][headers["content-type"]]
+        if (
+            status == 400 and "classic" in operation["tags"]
+        ):  # only a request that is no HTTP has one
+            described = self.content["components"]["responses"]["Malformed"]
+        else:
+            described = response
+        content = described["content"][headers["content-type"]]
         self.validate(json.loads(body), content["schema"])
 
     def validate(self, value: object, schema: dict[str, Any]) -> None:
