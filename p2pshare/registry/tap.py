@@ -125,6 +125,7 @@ class Options(ServiceOptions):
         self._number("replicas", 0, REPLICAS_MAX)
         self["listen"] = self["listen"] or [LISTEN]
         self["metrics"] = self["metrics"] and _endpoint(self["metrics"])
+        self["redis-in-argv"] = self["redis"]
         self["redis"] = self._redis(os.environ)
         if self["metrics-token-file"]:
             self["metrics-token"] = _token("--metrics-token-file", self["metrics-token-file"])
@@ -221,6 +222,12 @@ def _make_service(reactor: Any, options: Options) -> IService:
     shutdown = BoundedShutdown(reactor)
     redis = None
     if url:
+        if url == options["redis-in-argv"] and without_password(url) != url:
+            _log.warn(
+                "everybody on this machine can read the password in --redis:"
+                " use --redis-url-file or {variable}",
+                variable=REDIS_VARIABLE,
+            )
         kept_in = f"Redis at {without_password(url)}"
     elif options["replicas"]:
         raise WrongUsage(reason="--replicas needs a Redis that has replicas: name it with --redis.")

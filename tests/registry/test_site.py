@@ -5,7 +5,10 @@ from __future__ import annotations
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.connections import UNHURRIED
 from p2pshare.registry.exchange import Reply
+from p2pshare.registry.site import RegistrySite
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
+
+YEAR = 365 * 24 * 3600.0  # seconds
 
 
 class NumberTests(SiteTestCase):
@@ -78,3 +81,26 @@ class NumberTests(SiteTestCase):
             if client is slow:
                 slow.leave()
         self.assertTrue(other.transport.value().endswith(b"b" * 10))
+
+
+class DateTests(SiteTestCase):
+    """Two clocks: one for the date, one for deadlines."""
+
+    def test_wall_clock_jumps(self) -> None:
+        """Threat 38: whoever sets the machine's clock moves the date that replies have, and no deadline."""
+        wall = [1_750_000_000.0]
+        site = RegistrySite(
+            SlowRoutes(), self.clock, Limits(headers_timeout=10), wall=lambda: wall[0]
+        )
+        site.doStart()
+        self.addCleanup(site.doStop)
+        self.assertIn(b"Sun, 15 Jun 2025 15:06:40 GMT", site.date_header)
+        for jump in (YEAR, -2 * YEAR):
+            client = Client(site)
+            client.send(b"G")
+            wall[0] += jump
+            self.clock.advance(9)
+            self.assertFalse(client.transport.disconnected)
+            self.assertNotIn(b"2025", site.date_header)
+            self.clock.pump([1] * 10)
+            self.assertIn(b"408", client.transport.value())

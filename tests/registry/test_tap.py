@@ -7,14 +7,19 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 from twisted.application.service import IServiceMaker
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry.assembly import KEY_NAME
+from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
 from p2pshare.registry.service import PID_NAME
-from p2pshare.registry.tap import Options, makeService
+from p2pshare.registry.tap import REDIS_VARIABLE, Options, makeService
 from p2pshare.storage.locks import FolderLock
 
 
@@ -50,9 +55,100 @@ class OptionsTests(SynchronousTestCase):
         options = self.parse("--listen", "8001", "--listen", "unix:/tmp/s")
         self.assertEqual(options["listen"], ["tcp:8001", "unix:/tmp/s"])
 
+    def test_settings(self) -> None:
+        """What all processes have in common; URLs are canonical, and what is said twice counts once."""
+        settings = self.parse(
+            "--url", "HTTPS://Names.Example:443/", "--url", "http://10.0.0.1:8000", "--url", "https://names.example",
+            "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--limit", "claims=5:50", "--limit", "key=off",
+            "--invite-only", "--replicas", "1", "--classic-lease", "60",
+        ).settings("redis://h")  # fmt: skip
+        self.assertEqual(settings.urls, ("https://names.example", "http://10.0.0.1:8000"))
+        self.assertEqual(settings.trusted_proxies, ("10.0.0.0/8", "::1"))
+        self.assertEqual(settings.limits["claims"], RateLimit(5, 50, spares_loopback=False))
+        self.assertEqual(settings.limits["names"], DEFAULT_LIMITS["names"])
+        self.assertNotIn("key", settings.limits)
+        self.assertTrue(settings.invite_only)
+        self.assertEqual((settings.replicas, settings.classic_lease), (1, 60))
+        self.assertEqual((settings.redis, settings.data), ("redis://h", self.folder))
+        self.assertIsNone(settings.metrics_token)
+        plain = self.parse().settings("redis://h")
+        self.assertEqual(plain.limits, DEFAULT_LIMITS)
+        self.assertEqual((plain.urls, plain.invite_only, plain.replicas), ((), False, 0))
+
+    def test_secrets(self) -> None:
+        """The URL of the Redis and the token of the metrics can come from files, the URL from the environment, too."""
+        self.folder.parent.joinpath("url").write_text("redis://u:p@h/1\n")
+        self.folder.parent.joinpath("token").write_text("0123456789abcdef")
+        url, token = str(self.folder.parent / "url"), str(self.folder.parent / "token")
+        options = self.parse("--redis-url-file", url, "--metrics-token-file", token)
+        self.assertEqual(options["redis"], "redis://u:p@h/1")
+        self.assertEqual(options.settings("x").metrics_token, "0123456789abcdef")
+        with patch.dict("os.environ", {REDIS_VARIABLE: "redis://elsewhere"}):
+            self.assertEqual(self.parse()["redis"], "redis://elsewhere")
+            self.assertEqual(self.parse("--redis", "redis://here")["redis"], "redis://here")
+            self.assertEqual(self.parse("--redis-url-file", url)["redis"], "redis://u:p@h/1")
+
+    def test_bad_secrets(self) -> None:
+        """A file that holds no such thing is named, but what it holds is not."""
+        path = self.folder.parent / "file"
+        for content in (
+            b"",
+            b"two words",
+            b"hunter2\nhunter2hunter2hunter2",
+            b"\xff" * 20,
+            b"x" * 5000,
+        ):
+            path.write_bytes(content)
+            for option in ("--redis-url-file", "--metrics-token-file"):
+                code, said = self.refusal(lambda option=option: self.parse(option, str(path)))  # type: ignore[misc]
+                self.assertEqual(code, 2)
+                self.assertIn(f"{option} {path}", said)
+                self.assertNotIn("hunter2", said)
+        path.write_text("short")
+        _, said = self.refusal(lambda: self.parse("--metrics-token-file", str(path)))
+        self.assertIn("16 characters", said)
+
+    def test_password_on_command_line(self) -> None:
+        """Threat 24: who writes a password there is warned, and the warning does not hold it."""
+        for option, count in (("redis://u:hunter2@h", 1), ("redis://h", 0)):
+            observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+            makeService(self.parse("--redis", option))
+            warnings = [each for each in observer if each["log_level"] is LogLevel.warn]
+            self.assertEqual(len(warnings), count)
+            self.assertNotIn("hunter2", str(warnings))
+
+    def test_log_format(self) -> None:
+        """JSON needs twistd's own log."""
+        twistd = {"pidfile": "twistd.pid", "logger": None, "nodaemon": True}
+        self.parse("--log-format", "json", parent=twistd)
+        self.assertEqual(twistd["logger"], "p2pshare.net.logs.service_observer")
+        for parent in (None, {"pidfile": "x", "logger": None, "syslog": True}):
+            code, said = self.refusal(
+                lambda parent=parent: self.parse("--log-format", "json", parent=parent)  # type: ignore[misc]
+            )
+            self.assertEqual(code, 2)
+            self.assertIn("--logfile", said)
+
+    def test_key(self) -> None:
+        """The registry's key is made at the first start, its owner's alone, and stays."""
+        makeService(self.parse("--redis", "redis://h"))
+        key = (self.folder / KEY_NAME).read_bytes()
+        self.assertEqual((self.folder / KEY_NAME).stat().st_mode & 0o777, 0o600)
+        makeService(self.parse("--redis", "redis://h", "--workers", "2"))
+        self.assertEqual((self.folder / KEY_NAME).read_bytes(), key)
+        (self.folder / KEY_NAME).write_text("x")
+        options = self.parse("--redis", "redis://h")
+        code, said = self.refusal(lambda: makeService(options))
+        self.assertEqual(code, 3)
+        self.assertIn(KEY_NAME, said)
+
     def test_wrong(self) -> None:
         """Each is one sentence."""
-        for wrong in (["--classic-lease", "0"], ["--classic-lease", "x"], ["--nonsense"], ["more"]):
+        for wrong in (
+            ["--classic-lease", "0"], ["--classic-lease", "x"], ["--nonsense"], ["more"], ["--workers", "0"],
+            ["--workers", "65"], ["--replicas", "x"], ["--url", "x y"], ["--url", "http://h/path"], ["--url", ""],
+            ["--trusted-proxy", "h"], ["--limit", "x=1"], ["--redis", "redis://h", "--redis-url-file", "f"],
+        ):  # fmt: skip
             code, said = self.refusal(lambda wrong=wrong: self.parse(*wrong))  # type: ignore[misc]
             self.assertEqual(code, 2)
             self.assertRegex(said, r"^p2pregistry: .*`twistd p2pregistry --help`.*\.\n$")
@@ -96,11 +192,17 @@ class OptionsTests(SynchronousTestCase):
     def test_service(self) -> None:
         """A good command line becomes a service; a bad URL or endpoint a sentence."""
         self.assertIsNotNone(makeService(self.parse("--redis", "redis://h")))
-        for wrong in (["--redis", "h"], ["--redis", "redis://h", "--listen", "x:1"]):
+        self.assertIsNotNone(makeService(self.parse("--redis", "redis://h", "--workers", "2")))
+        for wrong in (
+            ["--redis", "h"],
+            ["--redis", "h", "--workers", "2"],
+            ["--redis", "redis://h", "--listen", "x:1"],
+            ["--redis", "redis://h", "--metrics", "x:1"],
+        ):
             options = self.parse(*wrong)
             code, said = self.refusal(lambda options=options: makeService(options))  # type: ignore[misc]
             self.assertEqual(code, 2)
-            self.assertIn(wrong[-2], said)
+            self.assertIn(wrong[-2] if wrong[-2] != "--workers" else "--redis", said)
 
 
 class PluginTests(SynchronousTestCase):
