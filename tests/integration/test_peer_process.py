@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import random
 import signal
 import socket
+import time
 
 from tests.integration.programs import HOST, Program, ProgramsTestCase
-from tests.integration.test_registry_process import TWISTD, free_port
+from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 
 
 class RunningTests(ProgramsTestCase):
@@ -23,18 +26,31 @@ class RunningTests(ProgramsTestCase):
         peer.wait_for(f"{name} is registered at {HOST}:")
         return peer
 
+    def presence(self, name: str) -> str:
+        """What the registry says of a peer."""
+        status, body = self.registry.ask("GET", f"/v1/peers/{name}")
+        self.assertEqual(status, 200, body)
+        return str(json.loads(body)["presence"])
+
+    def key(self, name: str) -> str:
+        return str(json.loads(self.registry.ask("GET", f"/v1/peers/{name}")[1])["key"])
+
     def test_terminated(self) -> None:
-        """SIGTERM ends it within 2 s, and its name is free at once, for anybody."""
+        """SIGTERM ends it within 2 s, and its presence at once; the name stays its own."""
         peer = self.peer("bob")
         self.assertEqual(self.registry.ask("GET", "list"), (200, '["bob"]'))
         self.assertLess(peer.end(), 2.0)
         self.assertIn(peer.process.returncode, (0, -signal.SIGTERM), peer.said())
         self.assertNotIn("Traceback", peer.said())
         self.assertEqual(self.registry.ask("GET", "list"), (200, "[]"))
-        self.peer("bob", "--data", str(self.folder / "another folder"))
+        self.assertEqual(self.presence("bob"), "offline")
+        other = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "other"))
+        self.assertEqual(other.wait(), 3, other.said())
+        self.peer("bob")
+        self.assertEqual(self.presence("bob"), "online")
 
     def test_killed(self) -> None:
-        """After a kill -9 it takes its name back at once, with the secret in its data folder."""
+        """After a kill -9 it takes its name back at once, with the key in its data folder."""
         peer = self.peer("bob")
         peer.end(signal.SIGKILL)
         self.assertEqual(self.registry.ask("GET", "list"), (200, '["bob"]'))
@@ -77,6 +93,117 @@ class RunningTests(ProgramsTestCase):
         peer.end()
         for word in ("Traceback", "Error", "Unhandled"):
             self.assertNotIn(word, peer.said())
+
+    def test_registry_lost_its_names(self) -> None:
+        """A registry that comes back with an empty store gives the names to their owners, whoever asks first."""
+        keys = {}
+        for name in ("alice", "bob"):
+            peer = self.peer(name)
+            keys[name] = self.key(name)
+            peer.end(signal.SIGKILL)
+        self.registry.end()
+        for path in (self.folder / "registry").glob("appendonlydir/*"):
+            path.unlink()
+        listen = f"tcp:{self.registry.port}:interface={HOST}"
+        options = ["--data", str(self.folder / "registry"), "--listen", listen]
+        again = self.start(*TWISTD[1:], "p2pregistry", *options)
+        again.wait_for("the registry is ready on")
+        thief = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "thief"))
+        thief.wait_for("Trying again in")
+        self.assertIn("has lost its store", thief.said())
+        for name in ("alice", "bob"):
+            self.peer(name)
+        self.assertEqual({name: self.key(name) for name in keys}, keys)
+        again.end()
+
+    def test_released(self) -> None:
+        """A peer that is told by its socket to give its name up does, and ends with exit code 0."""
+        peer = self.peer("bob")
+        reply = self.ask_peer("bob", "release")
+        self.assertEqual(reply, {"ok": True, "name": "bob"})
+        self.assertEqual(peer.wait(), 0, peer.said())
+        self.assertIn("The name 'bob' was given up, so its peer ends.", peer.said())
+        self.assertEqual(self.registry.ask("GET", "/v1/peers/bob")[0], 404)
+        self.peer("bob", "--data", str(self.folder / "another folder"))
+
+    def test_rotated(self) -> None:
+        """A peer that is told to change its key goes on, and comes back with the new one after a kill."""
+        peer = self.peer("bob")
+        before = self.key("bob")
+        reply = self.ask_peer("bob", "rotate")
+        self.assertEqual((reply["old"], reply["key"]), (before, self.key("bob")))
+        self.assertNotEqual(before, self.key("bob"))
+        peer.end(signal.SIGKILL)
+        self.peer("bob")
+        self.assertEqual((self.key("bob"), self.presence("bob")), (reply["key"], "online"))
+
+    def ask_peer(self, name: str, do: str) -> dict[str, object]:
+        """Have the running peer do something."""
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as replies:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(self.folder / f"data-{name}" / "peer.sock"))
+            connection.sendall(json.dumps({"do": do}).encode() + b"\n")
+            reply: dict[str, object] = json.loads(replies.readline())
+            return reply
+
+
+class ShortLeaseTests(ProgramsTestCase):
+    """With a registry whose leases are short."""
+
+    LEASE = 2  # seconds
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.port = free_port()
+        command = ["-m", "tests.integration.hasty_registry", str(self.port), str(self.LEASE)]
+        self.registry = self.start(*command)
+        self.registry.wait_for("is ready")
+
+    def peer(self, name: str) -> Program:
+        """A peer that is registered."""
+        peer = self.start_peer(name, self.port)
+        peer.wait_for(f"{name} is registered at {HOST}:")
+        return peer
+
+    def view(self, name: str) -> dict[str, object]:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)
+        self.addCleanup(connection.close)
+        connection.request("GET", f"/v1/peers/{name}")
+        view: dict[str, object] = json.loads(connection.getresponse().read())
+        return view
+
+    def wait_until(self, name: str, presence: str) -> float:
+        """Wait until the registry says that of a peer; the seconds that it took."""
+        started = time.monotonic()
+        while self.view(name).get("presence") != presence:
+            self.assertLess(time.monotonic() - started, PATIENCE, f"{name} is not {presence}")
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+    def test_killed(self) -> None:
+        """A peer is online for as long as it lives, offline within a lease after a kill -9, and back at once."""
+        peer = self.peer("bob")
+        key = self.view("bob")["key"]
+        until = time.monotonic() + 2 * self.LEASE
+        while time.monotonic() < until:
+            self.assertEqual(self.view("bob")["presence"], "online")
+            time.sleep(0.1)
+        peer.end(signal.SIGKILL)
+        self.assertLess(self.wait_until("bob", "offline"), self.LEASE + 1)
+        self.peer("bob")
+        view = self.view("bob")
+        self.assertEqual((view["presence"], view["key"]), ("online", key))
+
+    def test_registry_lost_its_names(self) -> None:
+        """Peers that run on have their names again soon after the registry has lost them all."""
+        keys = {}
+        for name in ("alice", "bob", "carol"):
+            self.peer(name)
+            keys[name] = self.view(name)["key"]
+        self.registry.process.send_signal(signal.SIGUSR1)
+        for name in keys:
+            self.wait_until(name, "online")
+        self.assertEqual({name: self.view(name)["key"] for name in keys}, keys)
 
 
 class StartingTests(ProgramsTestCase):
