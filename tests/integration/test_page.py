@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from p2pshare.registry.events import EventHub
 from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.news import StreamLimits
 from p2pshare.registry.origins import origin_of
 from p2pshare.registry.page import PageRoutes
 from p2pshare.registry.site import CHECK_INTERVAL, RegistrySite
@@ -219,6 +220,32 @@ class PresenceTests(PageTestCase):
         """A registry that stops while its page is open ends the stream, and the page says so."""
         await self.open()
         await self.hub.stop()
+        await self.expect(STATE, "Reconnecting…")
+
+    async def test_out_of_sight(self) -> None:
+        """A page that nobody looks at takes no stream; when somebody does, it shows what has changed meanwhile."""
+        hide = (
+            "Object.defineProperty(document, 'hidden', {value: a[0], configurable: true}), "
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+        await self.open()
+        self.assertEqual(len(self.hub), 1)
+        await self.see(lambda browser: browser.run(hide, True))
+        while len(self.hub):
+            await deferLater(reactor, 0.02)
+        await self.join("alice")
+        await self.see(lambda browser: browser.run(hide, False))
+        await self.expect(STATE, "Live")
+        await self.expect(NAMES, ["alice"])
+        await self.join("bob")
+        await self.expect(NAMES, ["alice", "bob"])
+
+    async def test_full(self) -> None:
+        """Where there is no stream left the page shows who is here all the same, and that it is not live."""
+        self.patch(self.hub, "limits", StreamLimits(streams_max=0))
+        await self.join("alice")
+        await self.see(lambda browser: browser.open(self.url))
+        await self.expect(NAMES, ["alice"])
         await self.expect(STATE, "Reconnecting…")
 
     async def test_joining(self) -> None:

@@ -9,6 +9,7 @@ const TYPING_MS = 180; // that the search waits for the next letter
 const CLOCK_MS = 15000; // between two looks at the relative times
 const POLL_MS = 30000; // between two lists, while nothing tells us of changes
 const RETRY_MS = [2000, 5000, 15000, 30000]; // until the stream is asked for again
+const DOUBT_MS = 4000; // that a stream may be broken before we say so: each ends once in a while and goes on
 const ANNOUNCE_MS = 10000; // between two announcements of the count
 const NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 const HUES = 6;
@@ -231,29 +232,44 @@ function reload() {
   load();
 }
 
-let source = null, tries = 0, opened = false;
+let source = null, relisten = 0, doubt = 0, tries = 0, opened = false;
+let isResting = true; // until the stream is there that we want
 
 function listen() {
-  source = new EventSource(new URL("v1/events", base));
-  source.addEventListener("open", () => {
-    tries = 0;
+  const own = (source = new EventSource(new URL("v1/events", base)));
+  own.addEventListener("open", () => {
+    clearTimeout(doubt);
+    tries = doubt = 0;
     isLive = true;
+    isResting = false;
     if (!opened) reload(); // all that happens after this list is told
     opened = true;
     tellState();
   });
-  source.addEventListener("presence", changed);
-  source.addEventListener("reset", reload);
-  source.addEventListener("error", () => {
-    isLive = false;
-    tellState();
-    if (source.readyState === EventSource.CLOSED) { // refused: the browser does not try again by itself
+  own.addEventListener("presence", changed);
+  own.addEventListener("reset", reload);
+  own.addEventListener("error", () => {
+    if (own !== source) return;
+    isLive = isResting = false;
+    doubt ||= setTimeout(tellState, DOUBT_MS);
+    if (own.readyState === EventSource.CLOSED) { // refused: the browser does not try again by itself
       opened = false;
       const delay = RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)];
-      setTimeout(listen, delay * (1 + Math.random() / 4));
+      relisten = setTimeout(listen, delay * (1 + Math.random() / 4));
     }
     if (!loaded && !asking) load();
   });
+}
+
+function rest() { // a browser has few connections for all its tabs
+  clearTimeout(relisten);
+  clearTimeout(doubt);
+  source?.close();
+  source = null;
+  doubt = 0;
+  isLive = opened = false;
+  isResting = true;
+  tellState();
 }
 
 // What is said besides
@@ -262,7 +278,7 @@ const state = find("state");
 const STATES = { live: "Live", lost: "Reconnecting…", waiting: "Connecting" };
 
 function tellState() {
-  const now = isLive && !failed ? "live" : loaded || failed ? "lost" : "waiting";
+  const now = isResting ? "waiting" : isLive && !failed ? "live" : "lost";
   if (state.dataset.state === now) return;
   const was = state.dataset.state;
   state.dataset.state = now;
@@ -347,6 +363,10 @@ moreButton.addEventListener("click", async () => {
   announce(summary());
 });
 setInterval(() => rows.forEach(tellTime), CLOCK_MS);
-setInterval(() => { if (!isLive && !asking) load(); }, POLL_MS);
+setInterval(() => { if (!isLive && !asking && !document.hidden) load(); }, POLL_MS);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) rest();
+  else if (!source) listen();
+});
 tellHowToJoin();
-listen();
+if (!document.hidden) listen();
