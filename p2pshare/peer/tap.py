@@ -14,6 +14,7 @@ from twisted.application.service import IService
 from p2pshare.errors import WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
+from p2pshare.net.logs import TEXT, choose_log_format
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import peer_folder, peer_of
 from p2pshare.storage.data_folder import DataFolder
@@ -69,6 +70,7 @@ class Options(ServiceOptions):
 
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
+        choose_log_format(self.parent, TEXT)
         settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
         if settings.name is None:
             raise WrongUsage(reason="--name is missing: say who you are.")

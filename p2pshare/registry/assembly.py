@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
 from p2pshare.registry.authority import Authority
+from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.events import EventHub
 from p2pshare.registry.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
@@ -135,7 +136,10 @@ def assemble(
     routes.table.update(EventRoutes(hub, Origins(settings.trusted_proxies).of).table())
     routes.table.update(PageRoutes().table())
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
-    site = RegistrySite(routes, reactor, wall=wall)
+    limits = Limits()
+    if settings.trusted_proxies:  # one address speaks for many
+        limits = Limits(connections_per_address_max=limits.connections_max)
+    site = RegistrySite(routes, reactor, limits, wall=wall)
     pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))
     measured = metrics_site(metrics, store, reactor, wall)
     return Registry(site, measured, store, hub, pulse, key, settings, reactor)
