@@ -92,11 +92,12 @@ class Conversation:
         dialog = Dialog(self._invocation.settings.name)
         turn = dialog.begin()
         while True:
+            if isinstance(turn.step, Ask):
+                self._greet()
             for said in turn.says:
                 self._say(said)
             match turn.step:
                 case Ask(question=question):
-                    self._greet()
                     text = await self._console.ask(question)
                     turn = dialog.input_ended() if text is None else dialog.line_received(text)
                 case Leave(error=error):

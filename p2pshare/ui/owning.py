@@ -10,7 +10,7 @@ from typing import Any
 
 from colorama import Fore
 
-from p2pshare.errors import NoSuchPeer, Unreachable
+from p2pshare.errors import NoSuchPeer, Refused, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
 from p2pshare.peer.service import peer_folder
@@ -155,6 +155,11 @@ async def _alone(
     with closing(DataFolder.open(folder, name)) as data:
         identity = Identity.open(data, invocation.settings.registry, name)
         async with invocation.registry() as registry:
+            if await registry.info() is None:
+                reason = (
+                    f"The registry {registry.url} knows nothing of owners: nothing was changed."
+                )
+                raise Refused(reason=reason)
             yield registry, identity
 
 
