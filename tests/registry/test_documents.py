@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from pathlib import Path
 
@@ -9,13 +10,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.channel import Limits
+from p2pshare.registry.configuration import DEFAULT_LIMITS
 from p2pshare.registry.listing import KEEP
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.redis_link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
+from p2pshare.wire.keys import SigningKey, to_base64url
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.statements import Invitation, Receipt, Record, Release, Rotation, Statement
 from tests.registry.connections import Client, make_routes
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
+VECTOR = re.compile(r"```vector\n(.*?)```", re.DOTALL)
 EXCHANGE = re.compile(r"```http-exchange\n(.*?)```", re.DOTALL)
 
 
@@ -39,6 +46,50 @@ class ProtocolDocumentTests(SynchronousTestCase):
         self.assertEqual(len(exchanges), 5)
         for exchange in exchanges:
             self.assertEqual(Client(site).send(side(exchange, ">")), side(exchange, "<"))
+
+    def vectors(self) -> list[dict[str, str]]:
+        """The vectors, field by field."""
+        text = (DOCS / "protocol-registry.md").read_text()
+        return [
+            dict(re.split(r": +", line, maxsplit=1) for line in block.splitlines())
+            for block in VECTOR.findall(text)
+        ]
+
+    def test_statements(self) -> None:
+        """Each payload, signed with the key of its seed, is the statement, and is read as what it says."""
+        kinds: dict[str, type[Statement]] = {
+            each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation)
+        }
+        for vector in self.vectors():
+            if vector["kind"] in kinds:
+                key = SigningKey(bytes.fromhex(vector["seed"]))
+                payload = vector["payload"].encode()
+                message = f"p2pshare-{vector['kind']}-v1\0".encode() + payload
+                statement = f"{to_base64url(payload)}.{to_base64url(key.sign(message))}"
+                self.assertEqual(statement, vector["statement"])
+                self.assertEqual(str(key.public), vector["public"])
+                read = kinds.pop(vector["kind"]).read(statement, key.public)
+                self.assertEqual(read.sign(key), statement)
+        self.assertEqual(kinds, {})
+
+    def test_heartbeats(self) -> None:
+        """Each message, under the key, has the MAC of its body."""
+        heartbeats = [vector for vector in self.vectors() if vector["kind"] == "heartbeat"]
+        self.assertEqual(len(heartbeats), 2)
+        for vector in heartbeats:
+            key, body = bytes.fromhex(vector["mac_key"]), vector["body"].encode()
+            beat = Heartbeat.parse(vector["name"], body)
+            self.assertEqual(beat.to_json(key), body)
+            message = vector["message"].replace("\\0", "\0").encode()
+            self.assertEqual(beat.mac, hmac.digest(key, message, "sha256"))
+
+    def test_tables(self) -> None:
+        """The problems and the limits are those of the code."""
+        text = (DOCS / "protocol-registry.md").read_text()
+        told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3})[,0-9 ]* \|", text, re.MULTILINE))
+        self.assertEqual(told, {word: str(status.value) for word, (status, _) in PROBLEMS.items()})
+        for limit in DEFAULT_LIMITS.values():
+            self.assertIn(f"| {limit.per_second:g} | {limit.burst} |", text)
 
 
 class OperationsDocumentTests(SynchronousTestCase):
