@@ -211,6 +211,7 @@ class PresenceTests(PageTestCase):
         number = self.number
         await self.end()
         await self.expect(STATE, "Reconnecting…")
+        await self.keep("lost-light")
         await self.join("bob")
         await self.listen(number)
         await self.expect(STATE, "Live")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -65,6 +66,17 @@ class WideTransport(StringTransport):
     def drain(self) -> None:
         producer: Any = self.producer
         producer.resumeProducing()
+
+
+class SlowTransport(WideTransport):
+    """Has had enough after whatever is written, until it is drained."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.stall()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802 - Twisted calls it
+        self.write(b"".join(data))
 
 
 class StreamTestCase(SynchronousTestCase):
@@ -245,6 +257,43 @@ class SlowReaderTests(StreamTestCase):
         content, _ = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
         self.assertEqual([id for _, id, _ in Events(content)], ids)
 
+    def test_missed_as_it_reads(self) -> None:
+        """What it has missed is fetched and written only as fast as it reads."""
+        after = self.store.happen("a")
+        ids = [self.store.happen(f"n{n}") for n in range(3 * self.limits.events_max)]
+        client = Client(self.site, "10.0.0.1", SlowTransport)
+        client.send(f"GET /v1/events?after={after}".encode() + HEAD)
+        counts = set[int]()
+        for _ in range(10):
+            content, _ = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
+            counts.add(len(Events(content)))
+            client.transport.drain()
+        self.assertEqual([id for _, id, _ in Events(content)], ids)
+        self.assertGreater(len(counts), 2)
+
+    def test_leaves_instead_of_reading(self) -> None:
+        """One that leaves while it should read what it has missed leaves nothing behind."""
+        after = self.store.happen("a")
+        for n in range(3 * self.limits.events_max):
+            self.store.happen(f"n{n}")
+        client = Client(self.site, "10.0.0.1", SlowTransport)
+        client.send(f"GET /v1/events?after={after}".encode() + HEAD)
+        asked = self.store.asked
+        client.leave()
+        self.assertEqual((len(self.hub), self.store.asked), (0, asked))
+
+    def test_end_while_it_does_not_read(self) -> None:
+        """When the process stops, what still waits for a client goes before the end of its stream."""
+        client = self.watch()
+        client.transport.stall()
+        id = self.store.happen("bob")
+        self.pass_time(1.0)
+        self.hub.stop()
+        content, rest = chunks(client.transport.value().partition(b"\r\n\r\n")[2])
+        self.assertEqual(([id for _, id, _ in Events(content)], rest), ([id], b""))
+        self.assertTrue(client.transport.value().endswith(b"\r\n0\r\n\r\n"))
+        self.clock.advance(1.0)
+
     def test_deaf(self) -> None:
         """One that reads nothing is dropped though little waits for it."""
         client = self.watch()
@@ -254,12 +303,17 @@ class SlowReaderTests(StreamTestCase):
 
     def test_nothing_is_left(self) -> None:
         """When 1000 streams have come and gone, none of their objects is left."""
+        before = outlets()
         for n in range(1000):
             client = self.watch("?names=bob", f"10.1.{n // 200}.{n % 200}")
             if n % 2:
                 client.transport.stall()
             client.leave()
         del client
-        gc.collect()
-        left = [each for each in gc.get_objects() if isinstance(each, StreamOutlet)]
-        self.assertEqual((len(left), len(self.hub)), (0, 0))
+        self.assertEqual((outlets(), len(self.hub)), (before, 0))
+
+
+def outlets() -> int:
+    """How many streams this process remembers."""
+    gc.collect()
+    return sum(isinstance(each, StreamOutlet) for each in gc.get_objects())
