@@ -112,17 +112,35 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
 
     It may ask the user and wait for the answer, which Ctrl+C ends as it ends any program.
     """
-    from p2pshare.ui import inviting, keys, passphrase
-
     settings, output = invocation.settings, invocation.output
-    match arguments.verb, getattr(arguments, "key_verb", None):
-        case "invite", _:
+    match arguments.verb:
+        case "invite":
+            from p2pshare.ui import inviting
+
             return inviting.invite(
                 output, arguments.data, arguments.expires, arguments.count, invocation.wall
             )
-        case "key", "export":
+        case "release" if not arguments.yes:
+            from p2pshare.ui import keys, passphrase
+
+            question = f"Give the name {keys.name_of(settings)} up for good?"
+            if not passphrase.consent(question, "--yes"):
+                output.remark("Nothing was changed.")
+                return 1
+        case "key":
+            return _key_verb(arguments, invocation)
+    return None
+
+
+def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | None:
+    """As `_done_at_once`, for the verbs below `key`."""
+    from p2pshare.ui import keys
+
+    settings, output = invocation.settings, invocation.output
+    match arguments.key_verb:
+        case "export":
             return keys.export(settings, output, arguments.file, arguments.passphrase_file)
-        case "key", "import":
+        case "import":
             return keys.import_key(
                 settings,
                 output,
@@ -131,38 +149,33 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
                 name=settings.name if arguments.name else None,
                 registry=bool(arguments.registry),
             )
-        case "key", "forget":
+        case "forget":
             return keys.forget(settings, output, arguments.peer)
-        case "release", _ if not arguments.yes:
-            question = f"Give the name {keys.name_of(settings)} up for good?"
-            if not passphrase.consent(question, "--yes"):
-                output.remark("Nothing was changed.")
-                return 1
     return None
 
 
 def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, float]:
     """What is to be run, and how many seconds it has to put things in order after a signal."""
-    from p2pshare.ui import demo, owning, users, verbs
     from p2pshare.ui.running import GRACE
 
     match arguments.verb:
         case "users":
+            from p2pshare.ui.users import users
+
             prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
-            return (
-                lambda: users.users(invocation, prefix=prefix, online=online, watch=watch),
-                GRACE,
-            )
+            return lambda: users(invocation, prefix=prefix, online=online, watch=watch), GRACE
         case "get":
-            overwrite = arguments.force
-            return lambda: verbs.get(invocation, arguments.words, overwrite=overwrite), GRACE
-        case "whoami":
-            return lambda: owning.whoami(invocation), GRACE
-        case "release":
-            return lambda: owning.release(invocation), GRACE
-        case "key":
-            return lambda: owning.rotate(invocation), GRACE
+            from p2pshare.ui.verbs import get
+
+            return lambda: get(invocation, arguments.words, overwrite=arguments.force), GRACE
+        case "whoami" | "release" | "key":
+            from p2pshare.ui import owning
+
+            own = {"whoami": owning.whoami, "release": owning.release, "key": owning.rotate}
+            return lambda: own[arguments.verb](invocation), GRACE
         case "demo":
+            from p2pshare.ui import demo
+
             return lambda: demo.demo(invocation, os.environ), demo.GRACE
     return lambda: _converse(invocation), GRACE
 

@@ -437,20 +437,28 @@ class OwnerTests(CommandLineTestCase):
             self.assertEqual(run.exit_code(), code)
         self.assertEqual(self.whoami("--name", "hal")["state"], "offline")
 
-    def test_rotate(self) -> None:
-        """A new key is followed by those who knew the old one, whether a peer runs or not."""
-        bob = ("--name", "bob", "--quiet")
-        for running in (False, True):
-            before = self.whoami("--name", "alice", "--data", "a")["key"]
-            self.near.run("get", "alice:my_file.txt", *bob, cwd=self.near.folder())
-            words = ("--name", "alice", "--data", "a") if running else ("--name", "ian")
-            if not running:
-                self.join("ian")
-            (event,) = self.assert_events(self.near.run("key", "rotate", "--json", *words).stdout)
-            self.assertNotEqual(event["old"], event["key"])
-            self.assertEqual(self.whoami(*words)["key"], event["key"])
-        self.assertEqual(event["old"], before)
-        done = self.near.run("get", "alice:my_file.txt", *bob[:2], cwd=self.near.folder())
+    def rotate(self, *words: str) -> dict[str, Any]:
+        done = self.near.run("key", "rotate", "--json", *words)
+        (event,) = self.assert_events(done.stdout)
+        self.assertEqual((done.returncode, event["event"]), (0, "rotated"))
+        return event
+
+    def test_rotate_alone(self) -> None:
+        """While no peer runs, the verb itself lets a new key follow, and nobody is seen online."""
+        self.join("ian")
+        before = self.whoami("--name", "ian")["key"]
+        event = self.rotate("--name", "ian")
+        after = self.whoami("--name", "ian")
+        self.assertEqual((event["old"], event["key"]), (before, after["key"]))
+        self.assertEqual(after["state"], "offline")
+
+    def test_rotate_running(self) -> None:
+        """A running peer does it; who knew the old key is told, and follows."""
+        get = ("get", "alice:my_file.txt", "--name", "bob")
+        self.assertEqual(self.near.run(*get, cwd=self.near.folder()).returncode, 0)
+        event = self.rotate("--name", "alice", "--data", "a")
+        self.assertEqual(self.whoami("--name", "alice", "--data", "a")["key"], event["key"])
+        done = self.near.run(*get, cwd=self.near.folder())
         self.assertEqual(done.returncode, 0)
         self.assertIn("alice has a new key", done.stderr)
 
