@@ -210,7 +210,7 @@ class PresenceTests(PageTestCase):
         await self.expect(NAMES, ["alice"])
         number = self.number
         await self.end()
-        await self.expect(STATE, "Reconnecting…")
+        await self.expect(STATE, "Retrying…")
         await self.keep("lost-light")
         await self.join("bob")
         await self.listen(number)
@@ -221,7 +221,7 @@ class PresenceTests(PageTestCase):
         """A registry that stops while its page is open ends the stream, and the page says so."""
         await self.open()
         await self.hub.stop()
-        await self.expect(STATE, "Reconnecting…")
+        await self.expect(STATE, "Retrying…")
 
     async def test_out_of_sight(self) -> None:
         """A page that nobody looks at takes no stream; when somebody does, it shows what has changed meanwhile."""
@@ -247,7 +247,7 @@ class PresenceTests(PageTestCase):
         await self.join("alice")
         await self.see(lambda browser: browser.open(self.url))
         await self.expect(NAMES, ["alice"])
-        await self.expect(STATE, "Reconnecting…")
+        await self.expect(STATE, "Retrying…")
 
     async def test_joining(self) -> None:
         """How to join names this registry, and can be copied."""

@@ -275,7 +275,7 @@ function rest() { // a browser has few connections for all its tabs
 // What is said besides
 
 const state = find("state");
-const STATES = { live: "Live", lost: "Reconnecting…", waiting: "Connecting" };
+const STATES = { live: "Live", lost: "Retrying…", waiting: "Connecting" };
 
 function tellState() {
   const now = isResting ? "waiting" : isLive && !failed ? "live" : "lost";
