@@ -95,7 +95,7 @@ class OwnedNames:
             self._index.note(entered, note),
             self._link.call("SET", key_of(f"key:{claim.key}", "name"), claim.name, "PX", ownership),
         ]
-        if claim.old_key:
+        if claim.old_key and claim.old_key != claim.key:
             works.append(self._forget(claim.old_key, claim.name))
         is_noted, *_ = await _together(*works)
         if is_noted or outcome is Ownership.RENEWED:

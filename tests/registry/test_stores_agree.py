@@ -1,0 +1,217 @@
+"""Whatever is asked of them, in whatever order, the store in memory and the one in Redis answer the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+
+from p2pshare.errors import StoreRecovering
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.redis_store import RedisNameStore
+from p2pshare.registry.redis_url import connector
+from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
+from p2pshare.wire.registration import PeerAddress
+from tests.registry.owned_contract import ANN, BOB, EVE, owned
+from tests.registry.store_contract import HERE, MINE, THERE, YOURS
+from tests.registry.test_redis_store import WithRedis, clock
+
+EXAMPLES = 150
+STEPS_MIN, STEPS_MAX = 10, 40
+
+names = st.sampled_from(["a", "a.b", "b"])
+keys = st.sampled_from([ANN, BOB, EVE])
+seqs = st.integers(1, 6)
+addresses = st.sampled_from([HERE, THERE])
+
+
+@dataclass
+class Side:
+    """A store, and what it said before."""
+
+    store: NameStore
+    since: str = ""
+    claims: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of a name and key: the number of its last claim."""
+    newest: dict[str, int] = field(default_factory=dict)
+    """Of a name."""
+
+
+Step = Callable[[Side], Awaitable[Any]]
+
+
+def claim_owned(
+    name: str,
+    key: str,
+    seq: int,
+    address: PeerAddress | None,
+    old_key: str | None,
+    may_be_new: bool,
+    has_receipt: bool,
+) -> Step:
+    async def step(side: Side) -> object:
+        claim = owned(name, key, seq, address=address, may_be_new=may_be_new)
+        receipt = side.claims.get((name, key)) if has_receipt else None
+        rotation = f"{old_key}>{key}" if old_key else None
+        outcome = await side.store.claim_owned(
+            type(claim)(
+                name, key, seq, claim.record, claim.session, address, old_key, rotation, receipt,
+                may_be_new,
+            )
+        )  # fmt: skip
+        return judged(side, name, key, outcome)
+
+    return step
+
+
+def judged(side: Side, name: str, key: str, outcome: OwnerOutcome) -> object:
+    """What both stores must agree on: of a claim number, whether it is the old one, or newer."""
+    before = side.newest.get(name, 0)
+    if outcome.claim:
+        side.claims[name, key] = side.newest[name] = outcome.claim
+    relation = (outcome.claim > before) - (outcome.claim < before)
+    return outcome.ownership, outcome.seq, bool(outcome.claim), relation
+
+
+def release_owned(name: str, key: str, seq: int) -> Step:
+    async def step(side: Side) -> object:
+        outcome = await side.store.release_owned(name, key, seq)
+        return outcome.ownership, outcome.seq
+
+    return step
+
+
+def beat(name: str, key: str, seq: int, number: int, online: bool) -> Step:
+    session = owned(name, key, seq).session
+    return lambda side: side.store.beat(name, session, number, online=online)
+
+
+def claim(name: str, address: PeerAddress, proof: str | None, lease: int) -> Step:
+    return lambda side: side.store.claim(Claim(name, address, lease, proof))
+
+
+def use_invitation(holder: str, issued: int) -> Step:
+    return lambda side: side.store.use_invitation("i" * 16, holder, 60, issued)
+
+
+async def lose(side: Side) -> None:
+    """Lose everything, and notice it."""
+    if isinstance(side.store, RedisNameStore):
+        await deferLater(clock, 0.002)
+        await side.store._link.call("FLUSHALL")
+        await side.store._index.state()
+    else:
+        assert isinstance(side.store, MemoryNameStore)
+        side.store.lose()
+    side.since = (await side.store.events()).last
+
+
+async def recover(side: Side) -> None:
+    """Let the recovery end."""
+    if isinstance(side.store, RedisNameStore):
+        await side.store._link.call("DEL", "p2p:{index}:recovering")
+    else:
+        assert isinstance(side.store, MemoryNameStore)
+        side.store._recovers_until = 0
+
+
+async def everything(side: Side) -> object:
+    """All that can be seen of a store."""
+    if isinstance(side.store, RedisNameStore):  # let it note what it notes by and by
+        await side.store._index.note(await side.store._index.state(), ("z", "free", "0", "0"))
+    store = side.store
+    events = await store.events(side.since)
+    seen: list[object] = [events.complete, await store.count()]
+    seen += [shown(each.peer) for each in events.events]
+    for name in ("a", "a.b", "b", "c"):
+        view = await store.look_up_peer(name)
+        if view:
+            owner = (view.key, view.record, view.rotations, view.addresses)
+            seen.append((shown(view.summary), owner))
+        seen.append(await store.look_up(name))
+    seen += [await store.look_up_key(key) for key in (ANN, BOB, EVE)]
+    for prefix, online in (("", False), ("", True), ("a", False), ("a.", True)):
+        after: str | None = ""
+        while after is not None:
+            page = await store.peers(prefix, after, 2, online=online)
+            seen += [shown(each) for each in page.peers]
+            after = page.next
+        seen.append("end")
+    return [*seen, (await store.page()).names]
+
+
+def shown(peer: Any) -> tuple[str, str, str]:
+    return peer.name, peer.kind.value, peer.presence.value
+
+
+steps = st.one_of(
+    st.builds(claim_owned, names, keys, seqs, st.none(), st.none(), st.just(True), st.booleans()),
+    st.builds(
+        claim_owned, names, keys, seqs, st.none() | addresses, st.none() | keys, st.booleans(),
+        st.booleans(),
+    ),
+    st.builds(release_owned, names, keys, seqs),
+    st.builds(beat, names, keys, seqs, st.integers(1, 3), st.booleans()),
+    st.builds(claim, names, addresses, st.sampled_from([None, MINE, YOURS]), st.sampled_from([0, 60])),
+    st.builds(use_invitation, keys, st.sampled_from([0, 2**40])),
+    st.just(everything),
+    st.sampled_from([everything, lose, recover]),
+)  # fmt: skip
+
+
+class AgreementTests(WithRedis):
+    """The two stores, step by step."""
+
+    async def outcomes(self, sides: list[Side], step: Step) -> list[object]:
+        found: list[object] = []
+        for side in sides:
+            try:
+                found.append(await step(side))
+            except StoreRecovering:
+                found.append("recovering")
+        return found
+
+    async def agree(self, sequence: list[Step]) -> None:
+        """Take the steps in both; the first difference fails."""
+        await self.store._link.call("FLUSHALL")
+        redis = RedisNameStore(connector(self.server.url, clock), clock)
+        await redis.start()
+        self.clock.advance(1_000)
+        sides = [Side(MemoryNameStore(self.clock)), Side(redis)]
+        try:
+            for side in sides:
+                side.since = (await side.store.events()).last
+            for number, step in enumerate([*sequence, everything]):
+                self.clock.advance(0.001)
+                in_memory, in_redis = await self.outcomes(sides, step)
+                assert in_memory == in_redis, (number, in_memory, in_redis)
+        finally:
+            await redis.stop()
+
+    def start(self, sequence: list[Step]) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self.agree(sequence))
+
+    def test_agree(self) -> Deferred[None]:
+        """Random steps of three keys and some originals, over three names, with losses in between."""
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.lists(steps, min_size=STEPS_MIN, max_size=STEPS_MAX))
+        def run(sequence: list[Step]) -> None:
+            blockingCallFromThread(clock, self.start, sequence)
+
+        return deferToThread(run)
+
+    test_agree.timeout = 60  # type: ignore[attr-defined]  # seconds
