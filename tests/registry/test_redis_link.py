@@ -232,6 +232,23 @@ class ReplicaTests(WithLink):
         self.assertLess(time.monotonic() - started, 0.5)
         replica.thaw()
 
+    async def test_demoted(self) -> None:
+        """Claims that wait when the primary becomes a replica fail, and the link looks for a primary again."""
+        primary, replica, link = await self.pair()
+        await self.until(lambda: link.run_acknowledged(SET, ["a"], "1"))
+        replica.freeze()
+        claim = link.in_time(link.run_acknowledged(SET, ["a"], "2"))
+        other = connector(primary.url, clock)()
+        while b"blocked_clients:1" not in await other.execute_command("INFO", "clients"):
+            await deferLater(clock, 0.01)
+        await other.execute_command("REPLICAOF", "127.0.0.1", "1")
+        self.assertIn("UNBLOCKED", await self.unavailable(claim))
+        self.assertIn("UNBLOCKED", await self.unavailable(link.call("PING")))
+        replica.thaw()
+        await other.execute_command("REPLICAOF", "NO", "ONE")
+        await self.until(lambda: link.run_acknowledged(SET, ["a"], "3"))
+        await other.disconnect()
+
     async def test_none_wanted(self) -> None:
         """Without replicas a claim is acknowledged as soon as it is made."""
         link = self.link(self.server().url)
