@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from p2pshare.ui.roster import Roster, Rows
 from p2pshare.ui.terminal import Terminal
+from p2pshare.wire.peers import PeerSummary
 
 LOOK_EVERY = 0.25  # seconds until a change is on the screen
 DRAW_EVERY = 1.0  # seconds after which the times are drawn anew
@@ -41,6 +42,8 @@ class LiveRoster:
         self._size = (0, 0)
         self._drawn_at = 0.0
         self._calls: LoopingCall | None = None
+        self._first: list[PeerSummary] = []
+        self._online = 0
         self.is_due = True
         """Whether something has changed since it was drawn."""
         self.is_away = False
@@ -64,11 +67,15 @@ class LiveRoster:
         size = (self._terminal.columns, self._terminal.lines)
         if self._live is None or size != self._size:
             self._begin(size)
-        elif not self.is_due and now - self._drawn_at < DRAW_EVERY:
+            self.is_due = True
+        if self.is_due:  # there may be very many, so they are not sorted for a new time alone
+            self._first = roster.first(self._room())
+            self._online = roster.online()
+        elif now - self._drawn_at < DRAW_EVERY:
             return
         self.is_due, self._drawn_at = False, now
         assert self._live is not None
-        self._live.update(self.picture(roster), refresh=True)
+        self._live.update(self._picture(roster), refresh=True)
 
     def _begin(self, size: tuple[int, int]) -> None:
         """Begin on a terminal of this size; what was drawn on one of another size can only be wiped away."""
@@ -85,11 +92,13 @@ class LiveRoster:
         )
         self._live.start()
 
-    def picture(self, roster: Roster) -> Text:
+    def _room(self) -> int:
+        """Lines for peers, besides the header, the count and the cursor's own line."""
+        return max(LINES_MIN, self._terminal.lines) - 3
+
+    def _picture(self, roster: Roster) -> Text:
         """What is drawn: no more lines than the terminal has."""
-        columns, lines = self._terminal.columns, self._terminal.lines
-        room = max(LINES_MIN, lines) - 3  # besides the header, the count and the cursor's own line
-        peers = roster.first(room)
+        columns, room, peers = self._terminal.columns, self._room(), self._first
         rows = Rows(columns, (peer.name for peer in peers), self._own)
         now = self._time()
         drawn, shown, height = [rows.header()], 0, 0
@@ -100,13 +109,13 @@ class LiveRoster:
                 break
             drawn.append(row)
             shown += 1
-        drawn.append(self._footer(roster, roster.count + roster.unkept - shown, columns))
+        drawn.append(self._footer(roster.count + roster.unkept - shown, columns))
         return Text("\n").join(drawn)
 
-    def _footer(self, roster: Roster, more: int, columns: int) -> Text:
+    def _footer(self, more: int, columns: int) -> Text:
         if self.is_away:
             return Text(f"{'The registry is away: trying again.'[:columns]}", style="red")
-        said = f"{roster.online()} online"
+        said = f"{self._online} online"
         if more:
             said += f", and {more} more than fit here"
         for hint in (" - Ctrl+C ends it", ""):

@@ -171,6 +171,7 @@ class _Watch:
     def _linked(self, is_there: bool) -> None:
         if self._live is not None:
             self._live.is_away = not is_there
+            self._live.is_due = True
         elif is_there != self._is_there:
             self._listing.remark(BACK if is_there else AWAY)
         self._is_there = is_there
