@@ -265,7 +265,7 @@ class RegistryClient:
         if record.addresses != view.addresses:
             return "the addresses are not those of the record"
         if self._wall is not None and record.exp <= self._wall():
-            return "the record is out of date"
+            return "the record is out of date, or the clock here is wrong"
         return None
 
     def _read(self, parse: Callable[[bytes], T], reply: Reply) -> T:

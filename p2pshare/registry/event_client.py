@@ -52,13 +52,17 @@ class EventParser:
         *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
         for line in lines:
             self._size += len(line)
+            self._check_size(self._size)
             if not line:
                 found += self._whole()
-            elif self._size <= EVENT_MAX:
+            else:
                 self._take(line)
-        if max(self._size, len(self._rest)) > EVENT_MAX:
-            raise RemoteProtocolError(reason=f"an event is longer than {EVENT_MAX} bytes")
+        self._check_size(self._size + len(self._rest))
         return found
+
+    def _check_size(self, size: int) -> None:
+        if size > EVENT_MAX:
+            raise RemoteProtocolError(reason=f"an event is longer than {EVENT_MAX} bytes")
 
     def _take(self, line: bytes) -> None:
         try:
@@ -131,16 +135,11 @@ class EventFollower:
 
     async def _follow_once(self, refusal: Callable[[Reply], P2pshareError]) -> Unreachable | None:
         parser = EventParser()
-        refused: list[P2pshareError] = []
 
-        def begun(reply: Reply) -> bool:
-            if reply.status != 200:
-                refused.append(refusal(reply))
-                return False
+        def begun() -> None:
             self._on_link(True)
             if not self._last_id:
                 self._on_reset()
-            return True
 
         def received(data: bytes) -> None:
             for event in parser.receive(data):
@@ -151,14 +150,17 @@ class EventFollower:
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
         try:
-            await self._http.stream(self._path, begun, received, SILENCE_MAX, headers)
+            reply = await self._http.stream(self._path, begun, received, SILENCE_MAX, headers)
         except Unreachable as error:
             return error
         except RemoteProtocolError as error:
             return self._http.unreachable(str(error))
-        if refused and not isinstance(refused[0], Unreachable):
-            raise refused[0]
-        return refused[0] if refused else None  # type: ignore[return-value]
+        if reply is None:
+            return None
+        refused = refusal(reply)
+        if isinstance(refused, Unreachable) and (reply.status in (408, 429) or reply.status >= 500):
+            return refused
+        raise refused
 
     def _take(self, event: Event) -> None:
         if event.kind == "presence":

@@ -103,42 +103,53 @@ class HttpClient:
         """
 
         async def exchange() -> Reply:
-            response = await self._request(method, path, body, {})
-            collected = _Collected(limit)
-            response.deliverBody(collected)
-            whole = await collected.done
-            if whole is None:
-                raise self.unreachable("its answer is far too long")
-            return Reply(response.code, whole, _retry_after(response.headers))
+            return await self._collect(await self._request(method, path, body, {}), limit)
 
         return await self._translated(exchange(), timeout or self.timeout)
 
     async def stream(
         self,
         path: str,
-        on_begun: Callable[[Reply], bool],
+        on_begun: Callable[[], object],
         on_data: Callable[[bytes], object],
         idle: float,
         headers: dict[str, str],
-    ) -> None:
+    ) -> Reply | None:
         """Ask for an answer without an end; returns when the server ends it.
 
         Args:
             path: as for `ask`.
-            on_begun: hears the status, without a body; False lets the body pass by unread.
+            on_begun: hears that the server begins.
             on_data: hears each part of the body; what it raises ends the stream, and is raised.
             idle: seconds without any data after which the server counts as gone.
             headers: to send.
+
+        Returns:
+            What the server answered instead, if it was not 200.
         """
 
-        async def exchange() -> None:
+        async def exchange() -> Reply | None:
             response = await self._request(b"GET", path, None, headers)
-            wanted = on_begun(Reply(response.code, b"", _retry_after(response.headers)))
-            streamed = _Streamed(on_data if wanted else lambda _: None, self.clock, idle, wanted)
+            if response.code != 200:
+                return await self._collect(response, REPLY_MAX).addTimeout(self.timeout, self.clock)
+            on_begun()
+            streamed = _Streamed(on_data, self.clock, idle)
             response.deliverBody(streamed)
             await streamed.done
+            return None
 
-        await self._translated(exchange(), None)
+        return await self._translated(exchange(), None)
+
+    def _collect(self, response: IResponse, limit: int) -> Deferred[Reply]:
+        collected = _Collected(limit)
+        response.deliverBody(collected)
+
+        def reply(whole: bytes | None) -> Reply:
+            if whole is None:
+                raise self.unreachable("its answer is far too long")
+            return Reply(response.code, whole, _retry_after(response.headers))
+
+        return collected.done.addCallback(reply)
 
     def unreachable(self, reason: str) -> RegistryUnreachable:
         """The error that says why there is no answer."""
@@ -277,18 +288,12 @@ class _Streamed(Protocol):
     transport: Any
 
     def __init__(
-        self, on_data: Callable[[bytes], object], clock: IReactorTime, idle: float, wanted: bool
+        self, on_data: Callable[[bytes], object], clock: IReactorTime, idle: float
     ) -> None:
         self.done: Deferred[None] = Deferred(lambda _: self._stop())
         self._on_data = on_data
         self._idle = idle
-        self._wanted = wanted
         self._silence = clock.callLater(idle, self._end)
-
-    def connectionMade(self) -> None:
-        """The body begins; one that nobody wants need not come."""
-        if not self._wanted:
-            self._end()
 
     def dataReceived(self, data: bytes) -> None:
         """Hand a part on."""

@@ -73,6 +73,31 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((found.share, found.listen, found.data), (expected.share, 7, None))
         self.assertEqual(self.load({"share": ["x:y"]}).share, (Path("x:y"),))
 
+    def test_invitation(self) -> None:
+        """An invitation is in a file that the command line names, or in a variable or the settings themselves."""
+        path = Path(self.mktemp())
+        path.write_text("in.file\n")
+        environ = {"P2PSHARE_INVITATION": " in.variable "}
+        config = 'invitation = "in.settings"'
+        self.assertEqual(
+            self.load({"invitation": str(path)}, environ, config).invitation, "in.file"
+        )
+        self.assertEqual(self.load({}, environ, config).invitation, "in.variable")
+        self.assertEqual(self.load(config=config).invitation, "in.settings")
+        self.assertIsNone(self.load(config="").invitation)
+
+    def test_no_invitation(self) -> None:
+        """What is none is a sentence that does not show it: it could be a file with a secret."""
+        path = Path(self.mktemp())
+        for content in (b"", b"secret", b"sec.ret\nsec.ret", b"sec.\xff", b"s." + b"x" * 5000):
+            path.write_bytes(content)
+            with self.assertRaisesRegex(BadSetting, "--invitation is .* an invitation") as caught:
+                self.load({"invitation": str(path)})
+            self.assertNotIn("sec", str(caught.exception))
+        for path in (path.with_name("missing"), path.parent):
+            with self.assertRaises(SettingsUnreadable):
+                self.load({"invitation": str(path)})
+
     def test_bad_values(self) -> None:
         """A value that will not do is one sentence with its place, key and cure."""
         for line in (

@@ -1,0 +1,289 @@
+"""Tests of `p2pshare.peer.ownership`, with a registry in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pshare.errors import (
+    ClockWrong,
+    NameTaken,
+    NoSuchPeer,
+    NotOwner,
+    RegistryRefused,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    StaleRecord,
+)
+from p2pshare.peer.ownership import TRIES_MAX, Owner, release_name, rotate_key
+from p2pshare.storage.identity import Identity
+from p2pshare.wire.peers import ClaimBody, Granted, Presence
+from p2pshare.wire.statements import Record, Rotation
+from tests.peer.registries import URL, RegistryTestCase
+
+HERE = "10.0.0.5:50000"
+
+
+class OwnershipTestCase(RegistryTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.bob = self.identity()
+
+    def owner_of(self, identity: Identity) -> Owner:
+        return Owner(self.client(), identity, self.wall)
+
+    def claim(self, identity: Identity | None = None) -> Granted:
+        granted: Granted = self.result(self.owner_of(identity or self.bob).claim([HERE]))
+        return granted
+
+    def rotate(self, addresses: list[str] | None = None) -> Any:
+        return rotate_key(self.client(), self.bob, "bob", addresses, self.wall)
+
+    def release(self, identity: Identity | None = None) -> Any:
+        return release_name(self.client(), identity or self.bob, "bob", self.wall)
+
+    def restart(self) -> None:
+        """Kill the owner, and start it again."""
+        self.bob = self.identity()
+
+
+class ClaimTests(OwnershipTestCase):
+    def test_record(self) -> None:
+        """What is signed is for this registry, numbered by the time, and the receipt is kept."""
+        granted = self.claim()
+        view = self.view()
+        assert view is not None and view.record is not None
+        record = Record.read(view.record, self.bob.key.public)
+        self.assertEqual((record.name, record.aud, record.addresses), ("bob", URL, (HERE,)))
+        self.assertEqual(record.seq, int(1000 * self.wall()))
+        self.assertEqual(self.identity().receipt, granted.receipt)
+
+    def test_clock(self) -> None:
+        """A clock that is wrong by years, either way, is got past, and is not asked about again."""
+        for ahead in (-100_000_000.0, 5000.0, 100_000_000.0):
+            self.registry.lose_everything()
+            self.registry.ahead = ahead
+            owner = self.owner_of(self.identity(f"ahead {ahead}"))
+            self.registry.asked.clear()
+            for requests in (2, 3):
+                self.result(owner.claim([HERE]))
+                self.assertEqual(len(self.registry.asked), requests)
+
+    def test_clock_that_cannot_be_right(self) -> None:
+        """A registry that is never content with the time is an error in the end."""
+        self.patch(self.registry, "wall", lambda: self.wall() + 1000 * len(self.registry.asked))
+        self.registry.serve()
+        error = self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), ClockWrong)
+        self.assertIn("set it right", error.getErrorMessage())
+        self.assertEqual(len(self.registry.asked), TRIES_MAX)
+
+    def test_numbers_lost(self) -> None:
+        """Who has lost the count, in a copy of the folder or an old export, catches up."""
+        self.bob.raise_seq(int(1000 * self.wall()) + 1_000_000)
+        self.claim()
+        portable = self.bob.portable()
+        (self.base / "bob" / "identity").unlink()
+        self.restart()
+        self.assertEqual(self.bob.seq, 0)
+        self.claim()
+        self.assertGreater(self.bob.seq, portable.seq)
+
+    def test_numbers_that_stay_small(self) -> None:
+        """Who does not catch up is told in the end."""
+        self.bob.raise_seq(2**50)
+        self.claim()
+        (self.base / "bob" / "identity").unlink()
+        self.restart()
+        self.patch(type(self.bob), "raise_seq", lambda *_: None)
+        self.registry.asked.clear()
+        self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), StaleRecord)
+        self.assertEqual(len(self.registry.asked), TRIES_MAX)
+
+    def test_taken(self) -> None:
+        """A name that is another's is asked for once."""
+        self.claim()
+        self.registry.asked.clear()
+        other = self.owner_of(self.identity("other"))
+        self.failureResultOf(self.start(other.claim([HERE])), NameTaken)
+        self.assertEqual(self.registry.count(b"PUT"), 1)
+
+
+class RotationTests(OwnershipTestCase):
+    def test_alone(self) -> None:
+        """Without a running peer the key changes, the addresses stay, and nobody appears to be there."""
+        self.claim()
+        old = self.bob.key.public
+        self.result(self.rotate())
+        view = self.view()
+        assert view is not None
+        self.assertEqual(view.key, self.bob.key.public)
+        self.assertEqual((view.addresses, view.summary.presence), ((HERE,), Presence.OFFLINE))
+        rotation = Rotation.read(view.rotations[-1], old)
+        self.assertEqual((rotation.key, rotation.new), (old, self.bob.key.public))
+        self.restart()
+        self.claim()
+        self.assertEqual(self.owner(), self.bob.key.public)
+
+    def test_of_a_running_peer(self) -> None:
+        """With one, it is there, where it is now."""
+        self.claim()
+        self.result(self.rotate(["10.0.0.6:1"]))
+        view = self.view()
+        assert view is not None
+        self.assertEqual(view.addresses, ("10.0.0.6:1",))
+        self.assertEqual(view.summary.presence, Presence.ONLINE)
+
+    def test_chain(self) -> None:
+        """Each key vouches for the next."""
+        self.claim()
+        keys = [self.bob.key.public]
+        for _ in range(3):
+            self.clock.advance(1)
+            self.result(self.rotate())
+            keys.append(self.bob.key.public)
+        view = self.view()
+        assert view is not None
+        chain = [Rotation.read(each) for each in view.rotations]
+        self.assertEqual([each.key for each in chain], keys[:-1])
+        self.assertEqual([each.new for each in chain], keys[1:])
+
+    def test_wrong_clock(self) -> None:
+        """A clock that is wrong is got past, for the rotation too."""
+        self.claim()
+        self.registry.ahead = 10_000_000.0
+        self.result(self.rotate())
+        self.assertEqual(self.owner(), self.bob.key.public)
+
+    def test_nothing_to_rotate(self) -> None:
+        """A name that is nobody's, or another's, or a registry without owners, is a sentence; the key stays."""
+        key = self.bob.key.public
+        self.failureResultOf(self.start(self.rotate()), NoSuchPeer)
+        self.claim(self.identity("other"))
+        self.failureResultOf(self.start(self.rotate()), NameTaken)
+        self.registry.original = True
+        self.failureResultOf(self.start(self.rotate()), RegistryRefused)
+        self.registry.away = True
+        self.failureResultOf(self.start(self.rotate()), RegistryUnavailable)
+        self.restart()
+        self.assertEqual(self.bob.key.public, key)
+
+    def test_killed_before_the_registry_knew(self) -> None:
+        """Killed with the new key on the disk, the owner goes on with the old one, and can rotate again."""
+        self.claim()
+        key = self.bob.key.public
+        following = self.bob.begin_rotation().public
+        self.restart()
+        self.claim()
+        self.assertEqual(self.owner(), key)
+        self.result(self.rotate())
+        self.assertEqual(self.owner(), following)
+
+    def lose_the_reply(self) -> None:
+        """Let the registry take the new key, and the owner be killed before it hears that."""
+        self.claim()
+        self.registry.loses_replies = False
+        real = self.registry.render
+
+        def render(request: Any) -> Any:
+            self.registry.loses_replies = request.method == b"PUT"
+            return real(request)
+
+        patch = self.patch(self.registry, "render", render)
+        rotating = self.start(self.rotate())
+        self.wait(6)
+        self.failureResultOf(rotating, RegistryUnreachable)
+        patch.restore()
+        self.registry.loses_replies = False
+        self.assertNotEqual(self.owner(), self.bob.key.public)
+
+    def test_killed_after_the_registry_knew(self) -> None:
+        """Killed when the registry had the new key already, the owner goes on with that."""
+        self.lose_the_reply()
+        self.restart()
+        self.claim()
+        self.assertEqual(self.owner(), self.bob.key.public)
+        self.assertIsNone(self.bob.next_key)
+
+    def test_asked_again_after_the_registry_knew(self) -> None:
+        """To rotate once more is then to finish the rotation, and no second one."""
+        self.lose_the_reply()
+        self.restart()
+        self.result(self.rotate())
+        self.assertEqual(self.owner(), self.bob.key.public)
+        view = self.view()
+        assert view is not None
+        self.assertEqual(len(view.rotations), 1)
+
+    def test_released_after_the_registry_knew(self) -> None:
+        """The name can be given up then, too."""
+        self.lose_the_reply()
+        self.restart()
+        self.result(self.release())
+        self.assertIsNone(self.view())
+
+    def test_registry_set_back(self) -> None:
+        """A registry that has lost a rotation gets it again from the old key, which was kept."""
+        self.claim()
+        record = self.bob
+        self.result(self.rotate())
+        old = record.old_key
+        assert old is not None
+        self.registry.lose_everything()
+        before = self.identity("before")
+        before.key = old
+        self.claim(before)
+        self.assertEqual(self.owner(), old.public)
+        self.clock.advance(1)
+        self.restart()
+        self.claim()
+        view = self.view()
+        assert view is not None
+        self.assertEqual((view.key, len(view.rotations)), (self.bob.key.public, 1))
+
+    def test_empty_store(self) -> None:
+        """After a loss the receipt for the new key brings the name back."""
+        self.claim()
+        self.result(self.rotate())
+        self.registry.store.lose()
+        self.restart()
+        self.claim()
+        self.assertEqual(self.owner(), self.bob.key.public)
+
+
+class ReleaseTests(OwnershipTestCase):
+    def test_released(self) -> None:
+        """The name is anybody's, and its record of before cannot take it again."""
+        self.claim()
+        view = self.view()
+        assert view is not None and view.record is not None
+        self.result(self.release())
+        self.assertEqual((self.view(), self.identity().receipt), (None, None))
+        replayed = self.client().claim("bob", ClaimBody(view.record))
+        self.failureResultOf(self.start(replayed), StaleRecord)
+        self.claim(self.identity("other"))
+
+    def test_twice(self) -> None:
+        """To give up what is nobody's is no error."""
+        self.claim()
+        for _ in range(2):
+            self.result(self.release())
+        self.assertIsNone(self.view())
+
+    def test_another_key(self) -> None:
+        """Nobody else can give it up."""
+        self.claim()
+        other = self.identity("other")
+        self.failureResultOf(self.start(self.release(other)), NotOwner)
+        self.assertEqual(self.owner(), self.bob.key.public)
+
+    def test_wrong_clock(self) -> None:
+        """A clock that is wrong is got past."""
+        self.claim()
+        self.registry.ahead = 10_000.0
+        self.result(self.release())
+        self.assertIsNone(self.view())
+
+    def test_registry_without_owners(self) -> None:
+        """An original registry knows of nothing to release."""
+        self.registry.original = True
+        self.failureResultOf(self.start(self.release()), RegistryRefused)
+        self.assertEqual(self.registry.count(b"DELETE"), 0)

@@ -1,0 +1,343 @@
+"""What a peer asks of a registry that knows owners, and what it makes of any answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from p2pshare.errors import (
+    ClockWrong,
+    InvitationNeeded,
+    InvitationRefused,
+    NameTaken,
+    NoSuchPeer,
+    NotOwner,
+    P2pshareError,
+    RegistryBusy,
+    RegistryRecovering,
+    RegistryRefused,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    StaleRecord,
+)
+from p2pshare.registry.client import PAGE_BYTES_MAX, RETRY_AFTER_DEFAULT, RegistryClient
+from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
+from p2pshare.registry.problems import PROBLEMS, problem
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import (
+    PAGE_MAX,
+    RECORD_LIFE,
+    ClaimBody,
+    Granted,
+    NameKind,
+    PeerPage,
+    PeerSummary,
+    PeerView,
+    Presence,
+    RegistryInfo,
+    ReleaseBody,
+)
+from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.statements import Record
+
+URL = "http://registry.example:8000"
+NOW = 1_800_000_000
+BOB, EVE = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
+HERE = ("10.0.0.5:50000",)
+RECORD = Record("bob", BOB.public, 7, NOW, NOW + RECORD_LIFE, URL, HERE, ("classic",))
+SUMMARY = PeerSummary("bob", NameKind.OWNED, Presence.ONLINE, NOW)
+VIEW = PeerView(SUMMARY, BOB.public, RECORD.sign(BOB), (), HERE)
+GRANTED = Granted("claimed", "1.s", b"m" * 32, "re.ceipt", "10.0.0.5")
+INFO = RegistryInfo("1", NOW, EVE.public, (URL,), False)
+BEAT = Heartbeat("bob", "1.s", 1, online=True)
+
+
+class Scripted(Resource):
+    """Says one thing after the other, the last one for ever, and remembers what it was asked."""
+
+    isLeaf = True
+
+    def __init__(self, *replies: tuple[int, bytes], headers: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.replies = list(replies)
+        self.headers = headers or {}
+        self.asked: list[tuple[bytes, bytes, bytes]] = []
+
+    def render(self, request: Request) -> bytes:
+        assert request.content is not None
+        self.asked.append((request.method, request.uri, request.content.read()))
+        status, body = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        request.setResponseCode(status)
+        for name, value in self.headers.items():
+            request.setHeader(name, value)
+        return body
+
+
+async def gathered(peers: AsyncIterator[PeerSummary]) -> list[PeerSummary]:
+    return [each async for each in peers]
+
+
+class OwnedClientTestCase(SynchronousTestCase):
+    """A client of a scripted registry."""
+
+    def client(self, *replies: tuple[int, bytes], **headers: str) -> RegistryClient:
+        self.now = float(NOW)
+        self.scripted = Scripted(*replies, headers={k.replace("_", "-"): v for k, v in headers.items()})  # fmt: skip
+        self.agent = RequestTraversalAgent(self.scripted)
+        return RegistryClient(self.agent, URL, Clock(), wall=lambda: self.now)
+
+    def result(self, running: Coroutine[Deferred[Any], Any, Any]) -> Any:
+        return self.successResultOf(Deferred.fromCoroutine(running))
+
+    def error(
+        self, kind: type[P2pshareError], running: Coroutine[Deferred[Any], Any, Any]
+    ) -> P2pshareError:
+        asked: Deferred[Any] = Deferred.fromCoroutine(running)
+        self.agent.flush()
+        error = self.failureResultOf(asked, P2pshareError).value
+        self.assertIs(type(error), kind, error)
+        assert isinstance(error, P2pshareError)
+        return error
+
+    def everything(self, client: RegistryClient) -> list[Coroutine[Deferred[Any], Any, Any]]:
+        return [
+            client.info(),
+            client.claim("bob", ClaimBody("re.cord")),
+            client.release("bob", ReleaseBody("re.lease")),
+            client.beat(BEAT, b"m" * 32),
+            client.look_up_peer("bob"),
+            client.look_up_key("k"),
+            gathered(client.peers()),
+        ]
+
+
+class AnswerTests(OwnedClientTestCase):
+    """Answers as they should be."""
+
+    def test_info(self) -> None:
+        """A registry tells of itself; an original one, whatever it says instead, is none of those."""
+        client = self.client((200, INFO.to_json()))
+        self.assertEqual(self.result(client.info()), INFO)
+        self.assertEqual(self.scripted.asked, [(b"GET", b"/v1/", b"")])
+        for status in (400, 404, 405, 501):
+            self.assertIsNone(self.result(self.client((status, b"<h1>")).info()))
+
+    def test_claim(self) -> None:
+        """A claim goes out as it is, and what is granted comes back."""
+        for status in (200, 201):
+            client = self.client((status, GRANTED.to_json()))
+            body = ClaimBody("re.cord", receipt="re.ceipt")
+            self.assertEqual(self.result(client.claim("bob", body)), GRANTED)
+            self.assertEqual(self.scripted.asked, [(b"PUT", b"/v1/peers/bob", body.to_json())])
+
+    def test_release(self) -> None:
+        """So does a release."""
+        client = self.client((204, b""))
+        body = ReleaseBody("re.lease")
+        self.assertIsNone(self.result(client.release("bob", body)))
+        self.assertEqual(self.scripted.asked, [(b"DELETE", b"/v1/peers/bob", body.to_json())])
+
+    def test_beat(self) -> None:
+        """A heartbeat counts, or the session is over."""
+        client = self.client((200, b'{"lease": 90}'), (401, b""))
+        self.assertTrue(self.result(client.beat(BEAT, b"m" * 32)))
+        self.assertFalse(self.result(client.beat(BEAT, b"m" * 32)))
+        method, path, body = self.scripted.asked[0]
+        self.assertEqual((method, path), (b"POST", b"/v1/peers/bob/presence"))
+        self.assertTrue(Heartbeat.parse("bob", body).is_authentic(b"m" * 32))
+
+    def test_look_up_key(self) -> None:
+        """A key has a name, or none."""
+        client = self.client((200, b'{"name": "bob"}'), (404, b""))
+        self.assertEqual(self.result(client.look_up_key(str(BOB.public))), "bob")
+        self.assertIsNone(self.result(client.look_up_key(str(BOB.public))))
+        self.assertEqual(self.scripted.asked[0][1], f"/v1/keys/{BOB.public}".encode())
+
+    def test_peers(self) -> None:
+        """All pages are read, each where the one before ended."""
+        names = [f"p{number}" for number in range(5)]
+        all_ = [PeerSummary(name, NameKind.OWNED, Presence.ONLINE, NOW) for name in names]
+        pages = [
+            PeerPage((all_[0], all_[1]), "p1"),
+            PeerPage((), "p3"),
+            PeerPage(tuple(all_[2:]), None),
+        ]
+        client = self.client(*((200, page.to_json()) for page in pages))
+        self.assertEqual(self.result(gathered(client.peers("p", online=True))), all_)
+        asked = [path.decode() for _, path, _ in self.scripted.asked]
+        first = f"/v1/peers?prefix=p&limit={PAGE_MAX}&online=true"
+        self.assertEqual(asked[0], first)
+        self.assertEqual([each.partition("after=")[2][:2] for each in asked], ["", "p1", "p3"])
+
+    def test_full_page(self) -> None:
+        """The largest page fits."""
+        peer = PeerSummary("x" * 32, NameKind.CLASSIC, Presence.UNKNOWN, 2**53 - 1)
+        page = PeerPage((peer,) * PAGE_MAX, None)
+        self.assertLess(len(page.to_json()), PAGE_BYTES_MAX)
+        found = self.result(gathered(self.client((200, page.to_json())).peers()))
+        self.assertEqual(len(found), PAGE_MAX)
+
+    def test_pages_without_end(self) -> None:
+        """A registry whose pages go in a circle is none."""
+        page = PeerPage((SUMMARY,), "bob")
+        error = self.error(
+            RegistryUnreachable, gathered(self.client((200, page.to_json())).peers())
+        )
+        self.assertIn("does not answer like a registry", str(error))
+
+
+class ViewTests(OwnedClientTestCase):
+    """What a registry says of a peer is believed as far as the peer has signed it."""
+
+    def look_up(self, view: PeerView, name: str = "bob") -> Coroutine[Deferred[Any], Any, Any]:
+        return self.client((200, view.to_json())).look_up_peer(name)
+
+    def test_owned(self) -> None:
+        """A record that its owner has signed."""
+        self.assertEqual(self.result(self.look_up(VIEW)), VIEW)
+        self.assertEqual(self.scripted.asked, [(b"GET", b"/v1/peers/bob", b"")])
+
+    def test_classic(self) -> None:
+        """A classic name has nothing to verify."""
+        classic = replace(SUMMARY, kind=NameKind.CLASSIC, presence=Presence.UNKNOWN)
+        view = PeerView(classic, None, None, (), HERE)
+        self.assertEqual(self.result(self.look_up(view)), view)
+
+    def test_nobody(self) -> None:
+        """404 is nobody."""
+        self.error(NoSuchPeer, self.client((404, _problem("not-found"))).look_up_peer("bob"))
+
+    def test_not_believed(self) -> None:
+        """Anything else is not believed, and told in a sentence."""
+        other = replace(RECORD, name="alice").sign(BOB)
+        past = replace(RECORD, iat=NOW - 100, exp=NOW).sign(BOB)
+        for view, fault in (
+            (replace(VIEW, key=EVE.public), "signature"),
+            (replace(VIEW, record=replace(RECORD, key=EVE.public).sign(EVE)), "signature"),
+            (replace(VIEW, record=replace(RECORD, key=EVE.public).sign(BOB)), "another name or key"),
+            (replace(VIEW, record=other), "another name or key"),
+            (replace(VIEW, record=past), "out of date"),
+            (replace(VIEW, addresses=("10.6.6.6:50000",)), "not those of the record"),
+            (replace(VIEW, record=None), "no record"),
+            (replace(VIEW, key=None), "no record"),
+            (replace(VIEW, record="non.sense"), "base64url"),
+            (replace(VIEW, summary=replace(SUMMARY, name="alice")), "another name"),
+        ):  # fmt: skip
+            error = self.error(RegistryUnreachable, self.look_up(view))
+            self.assertIn(fault, str(error))
+
+
+def _problem(word: str, **extra: int) -> bytes:
+    return b"".join(problem(word, "a detail", retry_after=0, **extra).body)
+
+
+class RefusalTests(OwnedClientTestCase):
+    """Every problem is an error of ours."""
+
+    def refused(
+        self, kind: type[P2pshareError], word: str, headers: dict[str, str] | None = None, **extra: int
+    ) -> P2pshareError:  # fmt: skip
+        status = PROBLEMS[word][0]
+        client = self.client((status, _problem(word, **extra)), **(headers or {}))
+        return self.error(kind, client.claim("bob", ClaimBody("re.cord")))
+
+    def test_kinds(self) -> None:
+        """Each has its class."""
+        for word, kind in {
+            "taken": NameTaken,
+            "invitation-needed": InvitationNeeded,
+            "invitation-refused": InvitationRefused,
+            "not-owner": NotOwner,
+            "not-found": NoSuchPeer,
+            "wrong-signature": RegistryRefused,
+            "wrong-audience": RegistryRefused,
+            "wrong-name": RegistryRefused,
+            "malformed": RegistryRefused,
+            "too-large": RegistryRefused,
+            "unavailable": RegistryUnavailable,
+            "internal": RegistryUnreachable,
+        }.items():
+            self.refused(kind, word)
+
+    def test_every_problem(self) -> None:
+        """None of those that a registry knows is left over, whatever was asked."""
+        for word, (status, _) in PROBLEMS.items():
+            for asked in self.everything(self.client((status, _problem(word)))):
+                done: list[object] = []
+                running: Deferred[Any] = Deferred.fromCoroutine(asked)
+                running.addErrback(lambda failure: failure.trap(P2pshareError))
+                running.addBoth(done.append)
+                self.assertFalse(isinstance(done[0], Failure), (word, done))
+
+    def test_numbers(self) -> None:
+        """What a problem says in numbers is in the error."""
+        self.assertEqual(self.refused(StaleRecord, "stale", seq=99).fields["seq"], 99)
+        self.assertEqual(self.refused(ClockWrong, "wrong-time", time=77).fields["time"], 77)
+
+    def test_retry_after(self) -> None:
+        """So is when to come again, within bounds; a default stands for what is not said."""
+        for said, wait in (("7", 7), ("999999999", RETRY_AFTER_MAX)):
+            headers = {"Retry_After": said}
+            for kind, word in (
+                (RegistryBusy, "too-many-requests"),
+                (RegistryRecovering, "recovering"),
+                (RegistryUnavailable, "unavailable"),
+            ):
+                error = self.refused(kind, word, headers)
+                self.assertEqual(error.fields["retry_after"], wait)
+        for said in ("-1", "Sun, 06 Nov 1994 08:49:37 GMT", ""):
+            error = self.refused(RegistryBusy, "too-many-requests", {"Retry_After": said})
+            self.assertEqual(error.fields["retry_after"], RETRY_AFTER_DEFAULT)
+
+    def test_remote_text(self) -> None:
+        """What a registry writes reaches no terminal raw."""
+        body = json.dumps({"type": "urn:p2pshare:problem:x", "title": "\x1b[2J\n"}).encode()
+        error = self.error(RegistryRefused, self.client((400, body)).look_up_peer("bob"))
+        self.assertIn(r"\x1b[2J\n", str(error))
+
+    def test_no_registry(self) -> None:
+        """An error of something else is told by its number."""
+        for status in (301, 400, 403, 404, 418, 500):
+            client = self.client((status, b"<html>"))
+            for asked in (
+                client.claim("bob", ClaimBody("re.cord")),
+                client.release("bob", ReleaseBody("re.lease")),
+            ):
+                self.assertIn(f"HTTP {status}", str(self.error(RegistryUnreachable, asked)))
+
+    def test_too_long(self) -> None:
+        """No answer is read beyond its bound."""
+        for asked in self.everything(self.client((200, b" " * (PAGE_BYTES_MAX + 1)))):
+            running: Deferred[Any] = Deferred.fromCoroutine(asked)
+            self.agent.flush()
+            error = self.failureResultOf(running, RegistryUnreachable)
+            self.assertIn("far too long", error.getErrorMessage())
+        self.assertLess(REPLY_MAX, PAGE_BYTES_MAX)
+
+    @settings(deadline=None)
+    @given(
+        st.binary() | st.dictionaries(st.text(), st.integers() | st.text()).map(
+            lambda value: json.dumps(value).encode()
+        ),
+        st.sampled_from([200, 201, 204, 400, 401, 404, 409, 429, 503]),
+    )  # fmt: skip
+    def test_any_body(self, body: bytes, status: int) -> None:
+        """Any answer is a value or an error with a sentence."""
+        for asked in self.everything(self.client((status, body))):
+            done: list[object] = []
+            running: Deferred[Any] = Deferred.fromCoroutine(asked)
+            running.addErrback(lambda failure: failure.trap(P2pshareError))
+            running.addBoth(done.append)
+            self.assertFalse(isinstance(done[0], Failure), done)
