@@ -94,9 +94,9 @@ class SettingsTests(SynchronousTestCase):
             with self.assertRaisesRegex(BadSetting, "--invitation is .* an invitation") as caught:
                 self.load({"invitation": str(path)})
             self.assertNotIn("sec", str(caught.exception))
-        for path in (path.with_name("missing"), path.parent):
+        for other in (path.with_name("missing"), path.parent):
             with self.assertRaises(SettingsUnreadable):
-                self.load({"invitation": str(path)})
+                self.load({"invitation": str(other)})
 
     def test_bad_values(self) -> None:
         """A value that will not do is one sentence with its place, key and cure."""
