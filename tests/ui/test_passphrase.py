@@ -1,0 +1,81 @@
+"""Tests for `p2pshare.ui.passphrase`; what it asks on a terminal is tested as a process, too."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import sys
+from contextlib import redirect_stderr
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import CannotRead, WrongUsage
+from p2pshare.ui import passphrase
+from p2pshare.ui.passphrase import TRIES, consent, known_passphrase, new_passphrase
+
+
+class AskTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(passphrase, "TERMINAL", os.devnull)
+        self.said = io.StringIO()
+        redirected = redirect_stderr(self.said)
+        redirected.__enter__()
+        self.addCleanup(redirected.__exit__, None, None, None)
+
+    def answer(self, *answers: str | BaseException) -> None:
+        self.patch(getpass, "getpass", mock.Mock(side_effect=answers))
+
+    def test_new(self) -> None:
+        """A new one is asked for until it is long enough and the same twice."""
+        self.answer("short", "long enough", "another one", "long enough", "long enough")
+        self.assertEqual(new_passphrase(None), "long enough")
+        self.assertEqual(self.said.getvalue(), "That is too short.\nThose are not the same.\n")
+
+    def test_no_end(self) -> None:
+        """It does not ask for ever."""
+        self.answer(*["short"] * TRIES)
+        self.assertIn(
+            "nothing was written", str(self.assertRaises(WrongUsage, new_passphrase, None))
+        )
+
+    def test_given_up(self) -> None:
+        """Ctrl+D, and what is no text, are sentences; Ctrl+C leaves a line of its own."""
+        for fault in (EOFError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "")):
+            self.answer(fault)
+            self.assertRaises(WrongUsage, known_passphrase, None)
+        self.answer(KeyboardInterrupt())
+        self.assertRaises(KeyboardInterrupt, known_passphrase, None)
+        self.assertEqual(self.said.getvalue(), "\n")
+
+    def test_no_terminal(self) -> None:
+        """Where nobody can be asked, a flag is named that helps."""
+        self.patch(passphrase, "TERMINAL", "/nonexistent/tty")
+        error = self.assertRaises(WrongUsage, known_passphrase, None)
+        self.assertIn("--passphrase-file", str(error))
+        with mock.patch.object(os, "isatty", return_value=False):
+            self.assertIn("say --yes", str(self.assertRaises(WrongUsage, consent, "?", "--yes")))
+
+    def test_consent(self) -> None:
+        """Yes is yes, in any case, and all else is no."""
+        for answer, agreed in (("yes\n", True), (" Y \n", True), ("no\n", False), ("", False)):
+            with (
+                mock.patch.object(os, "isatty", return_value=True),
+                mock.patch.object(sys, "stdin", io.StringIO(answer)),
+            ):
+                self.assertIs(consent("Really?", "--yes"), agreed)
+
+
+class FileTests(SynchronousTestCase):
+    def test_stdin(self) -> None:
+        """A dash is stdin, of which the first line counts, whatever ends it."""
+        for text in (b"long enough\nrest", b"long enough\r\n", b"long enough"):
+            stdin = io.TextIOWrapper(io.BytesIO(text))
+            with mock.patch.object(sys, "stdin", stdin):
+                self.assertEqual(new_passphrase("-"), "long enough")
+
+    def test_no_file(self) -> None:
+        """A file that is not there is named."""
+        error = self.assertRaises(CannotRead, known_passphrase, "/nonexistent/file")
+        self.assertIn("/nonexistent/file", str(error))
