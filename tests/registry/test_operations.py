@@ -1,0 +1,109 @@
+"""docs/operations.md and docs/deploy say what the registry's command line does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.registry.configuration import DEFAULT_LIMITS, WORKERS_MAX
+from p2pshare.registry.news import StreamLimits
+from p2pshare.registry.tap import Options
+
+DOCS = Path(__file__).parents[2] / "docs"
+DEPLOY = DOCS / "deploy"
+
+
+def parse(words: list[str]) -> Any:
+    """Read a registry's options; wrong ones end the process."""
+    with tempfile.TemporaryDirectory() as folder:
+        options: Any = Options()
+        options.parent = {"pidfile": "", "logger": None, "nodaemon": True}
+        options.parseOptions([*words, "--data", folder])
+        return options
+
+
+class OperationsTests(SynchronousTestCase):
+    """docs/operations.md"""
+
+    def setUp(self) -> None:
+        self.text = (DOCS / "operations.md").read_text()
+
+    def test_options(self) -> None:
+        """The table has each option, and no other."""
+        section = self.text.partition("## Options")[2].partition("\n## ")[0]
+        told = re.findall(r"^\| `--([a-z-]+)` \|", section, re.M)
+        known = {name.replace("_", "-") for name in Options().synonyms if len(name) > 1}
+        self.assertEqual(sorted(told), sorted(known - {"help", "version"}))
+        self.assertIn(f"1 to {WORKERS_MAX}", section)
+
+    def test_limits(self) -> None:
+        """The tables have the rates and the bounds that hold."""
+        for what, limit in DEFAULT_LIMITS.items():
+            row = rf"^\| `{what}` \|.*\| {limit.per_second:g} \| {limit.burst} \|$"
+            self.assertRegex(self.text, re.compile(row, re.M))
+        streams = StreamLimits()
+        for what, value in (
+            ("event streams", streams.streams_max),
+            ("event streams for one client", streams.streams_per_address_max),
+            ("an event stream", streams.life),
+        ):
+            self.assertIn(f"| {what} | {value:g} |", self.text)
+
+    def test_commands(self) -> None:
+        """The command lines are understood."""
+        for limit in re.findall(r"`--limit (\S+)`", self.text):
+            self.assertIsNotNone(parse(["--limit", limit]))
+
+
+class DeployTests(SynchronousTestCase):
+    """docs/deploy"""
+
+    def test_unit(self) -> None:
+        """The unit's command line is understood, and it runs as nobody in particular, who may do little."""
+        text = (DEPLOY / "p2pregistry.service").read_text()
+        (command,) = re.findall(r"^ExecStart=\S+/twistd (.*)$", text, re.M)
+        words = shlex.split(command)
+        after = words[words.index("p2pregistry") + 1 :]
+        self.assertEqual(after[:2], ["--data", "${STATE_DIRECTORY}"])
+        self.assertEqual(parse(after[2:])["workers"], 2)
+        for line in (
+            "DynamicUser=yes",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "CapabilityBoundingSet=",
+        ):
+            self.assertIn(f"\n{line}\n", text)
+
+    def test_container(self) -> None:
+        """The image's command line is understood, runs as no root, and is looked at."""
+        text = (DEPLOY / "Dockerfile").read_text()
+        words = [
+            word
+            for instruction in ("ENTRYPOINT", "CMD")
+            for found in re.findall(rf"^{instruction} (\[.*\])$", text, re.M)
+            for word in json.loads(found)
+        ]
+        after = words[words.index("p2pregistry") + 1 :]
+        self.assertEqual(after[:2], ["--data", "/data"])
+        options = parse(after[2:])
+        self.assertEqual((options["listen"], options["log-format"]), (["tcp:8000"], "json"))
+        self.assertRegex(text, r"(?m)^USER 10001:10001$")
+        self.assertRegex(text, r"HEALTHCHECK [^[]*\[.*127\.0\.0\.1:8000/healthz")
+
+    def test_proxies(self) -> None:
+        """The options that stand in a proxy's configuration are understood; streams are not held back there."""
+        for name in ("nginx.conf", "Caddyfile"):
+            text = (DEPLOY / name).read_text()
+            (line,) = re.findall(r"^# +(--listen .*)$", text, re.M)
+            options = parse(shlex.split(line))
+            self.assertEqual(options["url"], ["https://names.example"])
+            self.assertEqual(options["trusted-proxy"], ["127.0.0.1"])
+            self.assertIn("127.0.0.1:8000", text)
+        self.assertIn("proxy_buffering off;", (DEPLOY / "nginx.conf").read_text())
+        self.assertIn("flush_interval -1", (DEPLOY / "Caddyfile").read_text())
