@@ -16,7 +16,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.errors import NameReleased, P2pshareError, RegistryDowngraded, Unreachable
+from p2pshare.errors import (
+    NameReleased,
+    NameTaken,
+    NoSuchPeer,
+    P2pshareError,
+    RegistryDowngraded,
+    Unreachable,
+)
 from p2pshare.peer.ownership import Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
@@ -170,10 +177,24 @@ class NameKeeper:
         elif self._identity.knows_registry():
             raise RegistryDowngraded(registry=self._client.url, name=self._name)
         else:
-            await self._client.register(Registration(self._name, address, self._token(), LEASE))
-            self._session, self._is_classic = None, True
+            await self._register(address)
         self._registered_at(address)
         return address
+
+    async def _register(self, address: PeerAddress) -> None:
+        """Register in the classic way; one that gives names for ever takes no renewal, but has the name already."""
+        try:
+            await self._client.register(Registration(self._name, address, self._token(), LEASE))
+        except NameTaken:
+            if address != self.registered or not await self._is_known_at(address):
+                raise
+        self._session, self._is_classic = None, True
+
+    async def _is_known_at(self, address: PeerAddress) -> bool:
+        try:
+            return await self._client.look_up(self._name) == address
+        except NoSuchPeer:
+            return False
 
     async def _claim(self, address: PeerAddress) -> None:
         if self._is_classic:  # the registry has learned of owners: let none be in our own way

@@ -24,6 +24,7 @@ from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import PeerView, Presence
+from p2pshare.wire.registration import PeerAddress, parse_registration
 
 URL = "http://registry.example:8000"
 START = 1_800_000_000  # Unix time in s at which the tests begin
@@ -39,6 +40,8 @@ class InMemoryRegistry(Resource):
         self.clock = clock
         self.away = self.deaf = self.busy = self.original = False
         self.loses_replies = False
+        self.forever: dict[str, PeerAddress] | None = None
+        """The names of an original registry that never forgets one."""
         self.ahead = 0.0
         self.asked: list[tuple[float, bytes, bytes]] = []
         """When, how and for what."""
@@ -77,6 +80,8 @@ class InMemoryRegistry(Resource):
             request.setResponseCode(404)
             return b"<h1>Not Found</h1>"
         assert request.content is not None
+        if self.forever is not None:
+            return self._answer_for_ever(request, path[0], request.content.read())
         query = Query(
             request.method,
             path[0],
@@ -96,6 +101,17 @@ class InMemoryRegistry(Resource):
 
         self.routes.answer(query).addCallback(answer)
         return NOT_DONE_YET if self.loses_replies else answered[0]
+
+    def _answer_for_ever(self, request: Request, path: bytes, body: bytes) -> bytes:
+        assert self.forever is not None
+        if path == b"name":
+            wanted = parse_registration(body)
+            if wanted.name not in self.forever:
+                self.forever[wanted.name] = wanted.address
+                return b""
+        known = self.forever.get(path.removeprefix(b"user/").decode())
+        request.setResponseCode(400 if known is None else 200)
+        return b"" if known is None else known.to_json()
 
     def count(self, method: bytes, path: bytes = b"") -> int:
         """How often something was asked."""

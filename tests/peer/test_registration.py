@@ -375,6 +375,18 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
         self.assertNoResult(keeping)
 
+    def test_names_for_ever(self) -> None:
+        """A registry that keeps names for ever, and so takes no renewal, is content with what it has."""
+        self.registry.forever = {}
+        self.take()
+        keeping = self.keep()
+        self.wait(300)
+        self.assertNoResult(keeping)
+        self.result(self.keeper.give_up())
+        self.assertEqual(list(self.registry.forever), ["bob"])
+        self.address = PeerAddress("10.0.0.6", 50000)
+        self.failureResultOf(self.start(self.keeper_of("other").take()), NameTaken)
+
     def test_owned_name(self) -> None:
         """A classic registration does not get an owned name, and the owner keeps it."""
         self.registry.original = False
