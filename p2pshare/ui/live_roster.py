@@ -46,6 +46,8 @@ class LiveRoster:
         self._online = 0
         self.is_due = True
         """Whether something has changed since it was drawn."""
+        self.has_list = False
+        """Whether it is known at all who is there."""
         self.is_away = False
         """Whether to say that the registry is away."""
 
@@ -115,7 +117,7 @@ class LiveRoster:
     def _footer(self, more: int, columns: int) -> Text:
         if self.is_away:
             return Text(f"{'The registry is away: trying again.'[:columns]}", style="red")
-        said = f"{self._online} online"
+        said = f"{self._online} online" if self.has_list else "Looking who is there"
         if more:
             said += f", and {more} more than fit here"
         for hint in (" - Ctrl+C ends it", ""):

@@ -190,8 +190,6 @@ def _show(invocation: Invocation, facts: dict[str, str]) -> None:
         lines = [fact]
         if screen is not None:
             width = max(20, screen.columns - LABEL_WIDTH)
-            lines = textwrap.wrap(fact, width, break_long_words=False, break_on_hyphens=False) or [
-                ""
-            ]
+            lines = textwrap.wrap(fact, width, break_long_words=False, break_on_hyphens=False)
         for head, line in zip([label, *[""] * len(lines)], lines, strict=False):
             invocation.output.result(f"{head:{LABEL_WIDTH}}{line}")

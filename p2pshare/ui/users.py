@@ -209,7 +209,7 @@ class _Watch:
         if self._live is None:
             self._listing.show(changed)
         else:
-            self._live.is_due = True
+            self._live.has_list = self._live.is_due = True
 
     def _fail(self, failure: Failure) -> None:
         """End it all with an error, such as that of a screen that nobody reads any more."""

@@ -137,6 +137,9 @@ class LiveRosterTests(SynchronousTestCase):
                 terminal = Terminal.detect(real.stream, COLOURFUL)
                 live = LiveRoster(terminal, "user03", lambda: NOW)
                 live.start(clock, roster)
+                self.assertTrue(real.show()[-1].startswith("Looking who is there"))
+                live.has_list = live.is_due = True
+                clock.advance(0.25)
                 shown = real.show()
                 self.assertEqual(len(shown), 23)
                 self.assertIn("user03 (you)  online", shown[4])
