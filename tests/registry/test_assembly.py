@@ -1,0 +1,130 @@
+"""A registry's parts, put together."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import StoreOfAnother, StoreUnavailable
+from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, assemble
+from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.events import EventHub
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.metrics import Pulse, RegistryMetrics
+from p2pshare.wire.keys import SigningKey
+from tests.registry.connections import HOST, Client
+
+OURS, THEIRS = SigningKey(b"o" * 32), SigningKey(b"t" * 32)
+SETTINGS = RegistrySettings("redis://u:hunter2@h", Path("/data"), urls=("http://a",))
+
+
+class FakeStore:
+    """A store that is reached, and tells whose it is, when the test says so."""
+
+    def __init__(self) -> None:
+        self.reached: Deferred[None] = Deferred()
+        self.owners: list[Deferred[str]] = []
+        self.stopped = False
+
+    def start(self) -> Deferred[None]:
+        return self.reached
+
+    def adopt(self, _key: str) -> Deferred[str]:
+        return self.owners.pop(0)
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class OwnerTests(SynchronousTestCase):
+    """Whose names a store has."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        store: Any = FakeStore()
+        self.store = store
+        memory = MemoryNameStore(self.clock)
+        hub = EventHub(memory, self.clock)
+        pulse = Pulse(RegistryMetrics(), self.clock, lambda: 0, lambda: 0)
+        nobody: Any = None
+        self.registry = Registry(nobody, nobody, self.store, hub, pulse, OURS, SETTINGS, self.clock)
+
+    def stop(self) -> None:
+        stopping = Deferred.fromCoroutine(self.registry.stop())
+        self.clock.advance(1)
+        self.successResultOf(stopping)
+        self.assertTrue(self.store.stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_ours(self) -> None:
+        """It has started when the store was reached and is ours."""
+        self.store.owners = [succeed(str(OURS.public))]
+        started = self.registry.start()
+        self.assertNoResult(started)
+        self.store.reached.callback(None)
+        self.assertIsNone(self.successResultOf(started))
+        self.stop()
+
+    def test_theirs(self) -> None:
+        """The names of a registry with another key are not touched; the password in the URL is not told."""
+        self.store.owners = [succeed(str(THEIRS.public))]
+        started = self.registry.start()
+        self.store.reached.callback(None)
+        said = str(self.failureResultOf(started, StoreOfAnother).value)
+        self.assertIn(str(THEIRS.public), said)
+        self.assertIn(f"/data/{KEY_NAME}", said)
+        self.assertIn("redis://h", said)
+        self.assertNotIn("hunter2", said)
+        self.stop()
+
+    def test_away(self) -> None:
+        """A store that goes away in between is asked again."""
+        self.store.owners = [fail(StoreUnavailable(reason="x")), succeed(str(OURS.public))]
+        started = self.registry.start()
+        self.store.reached.callback(None)
+        self.assertNoResult(started)
+        self.clock.advance(ADOPT_INTERVAL)
+        self.assertIsNone(self.successResultOf(started))
+        self.stop()
+
+    def test_stopped_early(self) -> None:
+        """One that is stopped before it was reached says nothing more."""
+        started = self.registry.start()
+        self.stop()
+        self.assertNoResult(started)
+
+
+class AssemblyTests(SynchronousTestCase):
+    """All routes are there."""
+
+    def test_routes(self) -> None:
+        """The classic ones, `/v1`, the events, the page, and the metrics for who has the token."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        clock = Clock()
+        settings = RegistrySettings(
+            "unix:///none", Path(folder.name), urls=("http://a",), metrics_token="t" * 16
+        )
+        registry = assemble(settings, OURS, clock, lambda: 1_750_000_000.0)
+        registry.site.doStart()
+        self.addCleanup(registry.site.doStop)
+
+        def ask(path: bytes, *headers: bytes) -> bytes:
+            head = b"".join(each + b"\r\n" for each in headers)
+            return Client(registry.site).send(b"GET %b HTTP/1.1\r\n%b" % (path, head) + HOST)
+
+        self.assertIn(b"Date: Sun, 15 Jun 2025", ask(b"/healthz"))
+        info = json.loads(ask(b"/v1/").partition(b"\r\n\r\n")[2])
+        self.assertEqual((info["key"], info["urls"]), (str(OURS.public), ["http://a"]))
+        self.assertIn(b"text/html", ask(b"/"))
+        self.assertIn(b" 401 ", ask(b"/metrics"))
+        self.assertIn(b" 200 ", ask(b"/metrics", b"Authorization: Bearer " + b"t" * 16))
+        for path in (b"/list", b"/v1/peers", b"/v1/events", b"/readyz"):
+            self.assertIn(b" 503 ", ask(path), path)
+        self.assertIn(b" 404 ", ask(b"/elsewhere"))
