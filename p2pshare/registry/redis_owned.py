@@ -106,8 +106,8 @@ class OwnedNames:
 
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
-        entered = await self._index.enter(name)
         keys = keys_of(name, "owner", "signed", "released", "classic")
+        entered = await self._index.enter(name)
         reply = await self._link.run_acknowledged(
             RELEASE_OWNED, keys, key, seq, RELEASE_MEMORY * 1000
         )

@@ -14,6 +14,7 @@ The hash is small, and its values are short, so that Redis packs it tightly. And
     p2p:{key:KEY}:name              the name that a key claimed last; only a hint, since the name's owner is the truth
     p2p:{invitation:ID}:holder      the key that used an invitation
     p2p:{limit:BUCKET}:tokens       "LEVEL TIME" of a token bucket that is not full
+    p2p:{index}:registry            the key of the registry whose names these are
 
 `redis_index` knows which names there are.
 """
