@@ -143,6 +143,21 @@ class ServerTests(WithLink):
         self.assertEqual(await link.call("PING"), "PONG")
         self.assertEqual(len([line for line in observer if "refused" in str(formatEvent(line))]), 1)
 
+    async def test_too_few_replicas(self) -> None:
+        """A primary that wants more replicas than it has refuses writes alone: the connection stays."""
+        link = self.link(self.server("--min-replicas-to-write", "1").url)
+        prepared = []
+
+        async def prepare() -> None:
+            prepared.append(await link.call("PING"))
+
+        link.on_connected = prepare
+        await link.start()
+        for _ in range(3):
+            self.assertIn("NOREPLICAS", await self.unavailable(link.run(SET, ["a"], "1")))
+            self.assertIsNone(await link.run(GET, ["a"]))
+        self.assertEqual(prepared, ["PONG"])
+
     async def test_wrong_password(self) -> None:
         """A login that is refused is one line in the log, and ends when it is accepted."""
         server = self.server()

@@ -180,6 +180,16 @@ class SentinelTests(TestCase):
         await link.start()
         self.assertIn(b"s&cret", sentinel.asked[0])
 
+    async def test_may_not_ask(self) -> None:
+        """A user who may not ask a server for its role takes it for what the Sentinels say."""
+        told = connector(self.server.url, clock)()
+        await told.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~*", "+@all", "-role")
+        await told.disconnect()
+        sentinel = FakeSentinel(says(self.server.port))
+        link = self.link(f"ann:x@{self.listen(sentinel)}")
+        await link.start()
+        self.assertEqual(await link.call("ACL", "WHOAMI"), b"ann")
+
     async def test_names_no_server(self) -> None:
         """A primary that is no Redis at all is said to be none."""
         stranger = self.listen(FakeSentinel(b"\xff\xff\r\n"))
