@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import codecs
+import contextlib
 import errno
 import fcntl
 import functools
@@ -52,15 +53,20 @@ def documented_events() -> dict[str, set[str]]:
     return {event["event"]: set(event) for event in events}
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Neighbourhood:
     """A registry and alice's peer, in a folder that is home to all that is run here."""
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="p2p-")
         self.home = Path(self._temporary.name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2PSHARE_", "NO_COLOR"))}
         self.environ = kept | {
@@ -86,6 +92,20 @@ class Neighbourhood:
         deadline = time.monotonic() + PATIENCE
         while "alice" not in self.names():
             assert time.monotonic() < deadline, "the services did not start"
+            time.sleep(0.05)
+
+    def invite_only(self) -> str:
+        """The URL of a further registry, whose folder is `closed`."""
+        port = free_port()
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        words = ("--listen", listen, "--data", "closed", "--invite-only")
+        self._children.append(self._twistd("p2pregistry", *words))
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                return f"http://127.0.0.1:{port}"
+            assert time.monotonic() < deadline, "the registry did not start"
             time.sleep(0.05)
 
     def _twistd(self, *words: str) -> subprocess.Popen[bytes]:
@@ -622,6 +642,27 @@ class DialogTests(CommandLineTestCase):
         self.assertFalse(run.screen.wrapped)
         self.assertNotRegex(run.written, r"\x1b\[[0-9;]*m")
         self.assertEqual(self.near.names(), ["alice"])
+
+    def test_invitation(self) -> None:
+        """A registry that wants an invitation is told one, on the terminal or in a file, once for each name."""
+        url = self.near.invite_only()
+        words = ("invite", "--data", "closed", "--count", "2", "--quiet")
+        first, second = self.near.run(*words).stdout.split()
+        run = self.start(80, "--name", "ned", P2PSHARE_REGISTRY=url)
+        run.expect("Your invitation:")
+        self.assertIn("takes new names by invitation only", run.shown)
+        run.type("nonsense\r")
+        run.expect("does not take this invitation")
+        run.answer("Your invitation:", first)
+        run.expect("Get files from:")
+        run.type("quit\r")
+        self.assertEqual(run.exit_code(), 0)
+        file = self.near.home / "invitation"
+        for invitation, code in ((first, 3), (second, 0)):
+            file.write_text(invitation + "\n")
+            flags = ("--name", "olga", "--registry", url, "--invitation", str(file))
+            self.assertEqual(self.near.run(*flags).returncode, code)
+        self.assertEqual(self.near.run("--name", "olga", "--registry", url).returncode, 0)
 
     def test_pipe(self) -> None:
         """Answers may come from a pipe; at their end it finishes what it does."""
