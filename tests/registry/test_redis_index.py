@@ -10,8 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry import redis_index
 from p2pshare.registry.gathering import Gathering
 from p2pshare.registry.redis_index import GATHER_MAX
+from p2pshare.registry.redis_index_scripts import NOTE
 from p2pshare.registry.redis_keys import key_of
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import connector
@@ -134,6 +136,58 @@ class KilledTests(WithRedis):
             await note(*each)
         assert (await self.store.peers()).peers == listed
         assert [each.presence for each in listed] == [Presence.OFFLINE]
+
+
+class LapseTests(WithRedis):
+    """Many peers fall silent, or speak, at once."""
+
+    async def test_many_lapse(self) -> None:
+        """More presences than one step ends are all ended, once, by several registries that sweep together."""
+        await self.use_leases(0.3)
+        other = await self.make_store(presence_lease=0.3)
+        since = (await self.store.events()).last
+        self.patch(redis_index, "LAPSE_BATCH", 7)
+        claims = [owned(f"n{number:03}", key) for number, key in enumerate(KEYS[:100])]
+        await gatherResults([outcome_of(self.store.claim_owned(each)) for each in claims])
+        await self.pass_time(0.4)
+        await gatherResults([outcome_of(each.sweep()) for each in (self.store, other)])
+        told = [each.peer for each in (await self.store.events(since)).events]
+        gone = [each.name for each in told if each.presence is Presence.OFFLINE]
+        assert sorted(gone) == [each.name for each in claims]
+        assert await self.ask("ZCARD", "p2p:{index}:here") == 0
+        assert {each.presence for each in (await self.store.peers()).peers} == {Presence.OFFLINE}
+
+    async def test_too_many_notes(self) -> None:
+        """Where too many heartbeats wait to be noted, the next ones wait for that."""
+        await self.store.claim_owned(owned())
+        await self.store.beat("bob", owned().session, 1, online=False)
+        await self.store.claim_owned(owned(seq=2))
+        self.patch(redis_index, "NOTES_MAX", 0)
+        await self.ask("ZREM", "p2p:{index}:presence", "bob")
+        assert (await self.store.peers()).peers == ()
+        assert await self.store.beat("bob", owned(seq=2).session, 1, online=True)
+        assert [each.name for each in (await self.store.peers()).peers] == ["bob"]
+
+    async def test_note_fails(self) -> None:
+        """A heartbeat that counted is one, though it could not be noted."""
+        await self.store.claim_owned(owned())
+        index: Any = self.store._index
+        link: Any = self.store._link
+        run = link.run
+
+        async def refuse_notes(script: str, *arguments: Any) -> Any:
+            if script == NOTE:
+                raise StoreUnavailable(reason="for a test")
+            return await run(script, *arguments)
+
+        link.run = refuse_notes
+        assert await self.store.beat("bob", owned().session, 1, online=True)
+        assert await self.store.beat("bob", owned().session, 2, online=False)
+        with self.assertRaises(StoreUnavailable):
+            await self.store.claim_owned(owned(seq=2))
+        link.run = run
+        assert (await self.store.claim_owned(owned(seq=3))).ownership is Ownership.RENEWED
+        assert index._noting.size == 0
 
 
 class CostTests(WithRedis):
