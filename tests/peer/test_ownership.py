@@ -17,6 +17,7 @@ from p2pshare.errors import (
 from p2pshare.peer.ownership import TRIES_MAX, Owner, release_name, rotate_key
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.peers import ClaimBody, Granted, Presence
+from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.statements import Record, Rotation
 from tests.peer.registries import URL, RegistryTestCase
 
@@ -165,6 +166,36 @@ class RotationTests(OwnershipTestCase):
         self.failureResultOf(self.start(self.rotate()), RegistryUnavailable)
         self.restart()
         self.assertEqual(self.bob.key.public, key)
+
+    def test_classic_name(self) -> None:
+        """Nor is there a key to rotate of a classic name."""
+        registration = Registration("bob", PeerAddress("10.6.6.6", 1))
+        self.result(self.client().register(registration))
+        self.failureResultOf(self.start(self.rotate()), NameTaken)
+        self.assertIsNone(self.bob.next_key)
+
+    def test_registry_goes_away(self) -> None:
+        """A registry that leaves when the new key is in force does not make a failure of it."""
+        self.claim()
+        real = self.registry.render
+
+        def render(request: Any) -> Any:
+            self.registry.away = request.method == b"POST"
+            return real(request)
+
+        self.patch(self.registry, "render", render)
+        self.result(self.rotate())
+        self.assertEqual(self.owner(), self.bob.key.public)
+        self.assertEqual(self.presence(), Presence.ONLINE, "for the rest of the lease")
+
+    def test_given_to_somebody_else(self) -> None:
+        """An owner that was interrupted, and whose name somebody else has got meanwhile, is told."""
+        self.claim()
+        self.bob.begin_rotation()
+        self.registry.lose_everything()
+        self.claim(self.identity("other"))
+        self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), NameTaken)
+        self.assertIsNotNone(self.bob.next_key)
 
     def test_killed_before_the_registry_knew(self) -> None:
         """Killed with the new key on the disk, the owner goes on with the old one, and can rotate again."""
