@@ -36,7 +36,7 @@ from tests.peer.loopback import HurriedReactor
 
 
 class ControlTests(TestCase):
-    timeout = 10
+    timeout = 30
 
     def setUp(self) -> None:
         from twisted.internet import reactor
