@@ -1,0 +1,193 @@
+"""What owners of names do with the command `p2pshare`, and who watches them, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+from typing import Any
+
+from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.wire.keys import SigningKey
+from tests.integration.neighbourhood import (
+    P2PSHARE,
+    PATIENCE,
+    CommandLineTestCase,
+    TerminalRun,
+    is_alive,
+)
+
+
+class OwnerTests(CommandLineTestCase):
+    def join(self, name: str) -> None:
+        """Claim a name, and leave."""
+        self.assertEqual(self.near.run("--name", name, answers="").returncode, 0)
+
+    def whoami(self, *words: str) -> dict[str, Any]:
+        (event,) = self.assert_events(self.near.run("whoami", "--json", *words).stdout)
+        return event
+
+    def test_whoami(self) -> None:
+        """A running peer is found by its socket; who was never there has no key yet."""
+        alice = self.whoami("--name", "alice", "--data", "a")
+        self.assertEqual((alice["state"], alice["running"]), ("online", True))
+        self.assertTrue(is_alive(alice["pid"]))
+        zoe = self.whoami("--name", "zoe")
+        self.assertEqual((zoe["state"], zoe["running"], zoe["key"]), ("unclaimed", False, None))
+        self.join("fay")
+        self.assertEqual(self.whoami("--name", "fay")["state"], "offline")
+        other = self.near.home / "other-fay"
+        self.near.run("--name", "fay", "--data", str(other))
+        self.assertEqual(self.whoami("--name", "fay", "--data", str(other))["state"], "taken")
+        away = self.near.run("whoami", "--name", "fay", "--registry", "http://127.0.0.1:1")
+        self.assertEqual(away.returncode, 0)
+        self.assertIn("unknown: the registry is away (nothing listens there)", away.stdout)
+        self.assertEqual(self.near.run("whoami").returncode, 2)
+
+    def test_release(self) -> None:
+        """A name is given up only if that was said, and is then nobody's."""
+        self.join("gil")
+        done = self.near.run("release", "--name", "gil")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("--yes", done.stderr)
+        self.assertEqual(self.whoami("--name", "gil")["state"], "offline")
+        done = self.near.run("release", "--name", "gil", "--yes", "--json")
+        (event,) = self.assert_events(done.stdout)
+        self.assertEqual((done.returncode, event["event"]), (0, "released"))
+        self.assertEqual(self.whoami("--name", "gil")["state"], "unclaimed")
+
+    def test_asked(self) -> None:
+        """On a terminal it asks first; anything but yes changes nothing."""
+        self.join("hal")
+        for keys, code in (("no\r", 1), ("\x03", 130)):
+            run = TerminalRun(self.near, 80, "release", "--name", "hal")
+            self.addCleanup(run.close)
+            run.expect("Give the name hal up for good? (yes/no)")
+            run.type(keys)
+            self.assertEqual(run.exit_code(), code)
+        self.assertEqual(self.whoami("--name", "hal")["state"], "offline")
+
+    def rotate(self, *words: str) -> dict[str, Any]:
+        done = self.near.run("key", "rotate", "--json", *words)
+        (event,) = self.assert_events(done.stdout)
+        self.assertEqual((done.returncode, event["event"]), (0, "rotated"))
+        return event
+
+    def test_rotate_alone(self) -> None:
+        """While no peer runs, the verb itself lets a new key follow, and nobody is seen online."""
+        self.join("ian")
+        before = self.whoami("--name", "ian")["key"]
+        event = self.rotate("--name", "ian")
+        after = self.whoami("--name", "ian")
+        self.assertEqual((event["old"], event["key"]), (before, after["key"]))
+        self.assertEqual(after["state"], "offline")
+
+    def test_rotate_running(self) -> None:
+        """A running peer does it; who knew the old key is told, and follows."""
+        get = ("get", "alice:my_file.txt", "--name", "bob")
+        self.assertEqual(self.near.run(*get, cwd=self.near.folder()).returncode, 0)
+        event = self.rotate("--name", "alice", "--data", "a")
+        self.assertEqual(self.whoami("--name", "alice", "--data", "a")["key"], event["key"])
+        done = self.near.run(*get, cwd=self.near.folder())
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("alice has a new key", done.stderr)
+
+    def test_another_key(self) -> None:
+        """A key that is not the known one, and did not follow it, gets nothing saved."""
+        folder, me = self.near.folder(), ("--name", "joe", "--data", "j")
+        KnownPeers(self.near.home / "j", self.near.url).pin(
+            "alice", SigningKey(bytes(32)).public, None
+        )
+        done = self.near.run("get", "alice:my_file.txt", folder.name, *me)
+        self.assertEqual((done.returncode, done.stdout), (3, ""))
+        self.assertRegex(
+            done.stderr, r"^p2pshare: The key of 'alice' is another one .*key forget alice`\.\n$"
+        )
+        self.assertEqual(os.listdir(folder), [])
+        self.assertEqual(self.near.run("key", "forget", "alice", *me).returncode, 0)
+        self.assertEqual(self.near.run("get", "alice:my_file.txt", folder.name, *me).returncode, 0)
+
+    def test_key_file(self) -> None:
+        """A passphrase is asked for without an echo, twice; with it the key is had again elsewhere."""
+        self.join("kim")
+        run = TerminalRun(self.near, 40, "key", "export", "--name", "kim", "kim.key")
+        self.addCleanup(run.close)
+        for question, answer in (
+            ("A new passphrase", "short"),
+            ("A new passphrase", "long enough"),
+            ("The same again:", "not the same"),
+            ("Those are not the same.", "long enough"),
+            ("The same again:", "long enough"),
+        ):
+            run.expect(question)
+            time.sleep(0.2)  # what is typed before the echo is off would be shown, and dropped
+            run.type(answer + "\r")
+        self.assertEqual(run.exit_code(), 0)
+        self.assertNotIn("long enough", run.written)
+        copy = run.folder / "kim.key"
+        words = ("key", "import", str(copy), "--data", "k", "--passphrase-file", "-")
+        wrong = self.near.run(*words, answers="not the same\n")
+        self.assertEqual((wrong.returncode, wrong.stdout), (3, ""))
+        done = self.near.run(*words, "--json", answers="long enough\n")
+        (event,) = self.assert_events(done.stdout)
+        self.assertEqual(event["key"], self.whoami("--name", "kim")["key"])
+        self.assertEqual(self.whoami("--name", "kim", "--data", "k")["state"], "offline")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_no_export(self) -> None:
+        """Without a terminal, or with a file that is there, there is a sentence."""
+        self.join("leo")
+        passphrase = self.near.home / "leo.txt"
+        passphrase.write_text("long enough")
+        for file, code in (("/dev/full", 1), ("/nonexistent/leo.key", 1)):
+            words = ("key", "export", file, "--passphrase-file", str(passphrase), "--name", "leo")
+            done = self.near.run(*words)
+            self.assertEqual((done.returncode, done.stdout), (code, ""))
+            self.assertRegex(done.stderr, r"^p2pshare: .* cannot be written: .*\n$")
+
+    def test_invite(self) -> None:
+        """The operator gets invitations, one a line, from the registry's folder."""
+        done = self.near.run("invite", "--data", "names", "--count", "2")
+        self.assertEqual((done.returncode, len(set(done.stdout.split()))), (0, 2))
+        done = self.near.run("invite", "--data", "names", "--json")
+        (event,) = self.assert_events(done.stdout)
+        self.assertEqual(event["event"], "invitation")
+        self.assertEqual(self.near.run("invite").returncode, 4)
+
+
+class WatchTests(CommandLineTestCase):
+    def test_events(self) -> None:
+        """Who comes and goes is told as it happens, until Ctrl+C."""
+        process = subprocess.Popen(
+            [*P2PSHARE, "users", "--watch", "--online", "--json"],
+            env=self.near.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        self.assertEqual((first["name"], first["presence"]), ("alice", "online"))
+        self.assertEqual(self.near.run("--name", "max").returncode, 0)
+        changes = [json.loads(process.stdout.readline()) for _ in range(2)]
+        self.assertEqual(
+            [(each["name"], each["presence"]) for each in changes],
+            [("max", "online"), ("max", "offline")],
+        )
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, out, error), (130, "", ""))
+
+    def test_terminal(self) -> None:
+        """A terminal has a table that changes in place, and that stays when Ctrl+C ends it."""
+        run = TerminalRun(self.near, 40, "users", "--watch", "--online", "--name", "alice")
+        self.addCleanup(run.close)
+        run.expect("1 online - Ctrl+C ends it")
+        self.assertIn("alice (you)  online", run.shown)
+        run.type("\x03")
+        self.assertEqual(run.exit_code(), 130)
+        self.assertEqual(run.screen.shown()[-1], "stopped")
+        self.assertFalse(run.screen.wrapped)
