@@ -6,11 +6,13 @@ import io
 import json
 from pathlib import Path
 from typing import cast
+from unittest import mock
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import NotFound, Refused, RegistryUnreachable
+from p2pshare.ui import users as users_module
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
@@ -86,6 +88,16 @@ class ListTests(UsersTestCase):
         screen.feed(self.run_users())
         self.assertEqual(screen.shown()[1], "alan   offline   2 min ago     owned")
         self.assertIn("\x1b[32monline", self.stdout.getvalue())
+
+    def test_pages(self) -> None:
+        """A page is shown as soon as it is there, and there is one header."""
+        self.make(is_tty=True)
+        with mock.patch.object(users_module, "PAGE_MAX", 2):
+            screen = Screen(80)
+            screen.feed(self.run_users())
+        self.assertEqual(
+            [row.split()[0] for row in screen.shown()], ["name", "alan", "alice", "carol"]
+        )
 
     def test_nobody(self) -> None:
         """That there is nobody is said to people, and is no name in a pipe."""
@@ -175,6 +187,22 @@ class WatchTests(UsersTestCase):
         screen.feed(self.stdout.getvalue())
         self.assertFalse(screen.cursor_hidden)
         self.assertFalse(clock.getDelayedCalls())
+
+    def test_many_changes(self) -> None:
+        """Of more changes than can wait for the list, none is kept: the list is asked for again."""
+        self.make()
+        self.watch()
+        self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
+        self.registry.on_reset()
+        with mock.patch.object(users_module, "PENDING_MAX", 2):
+            for name in ("zoe", "zed"):
+                self.say(name, Presence.ONLINE)
+            self.registry.error = None
+            self.lines()
+            listed = self.registry.listed
+            self.say("alan", Presence.ONLINE)
+        self.assertEqual(self.registry.listed, listed + 1)
+        self.assertEqual(self.lines(), [])
 
     def test_refused(self) -> None:
         """An original registry, or one that refuses, ends it with a sentence."""
