@@ -75,6 +75,8 @@ class Claims:
         outcome = await self._take(wanted, body.invitation, origin)
         self._count(outcome.ownership.value)
         _refuse_unless_granted(outcome)
+        if outcome.ownership is Ownership.CLAIMED or wanted.rotation is not None:
+            self._log.info("{name} is {key}'s now", name=name, key=wanted.key)
         if wanted.address is not None:
             self._names.changed()
         granted = Granted(
@@ -104,6 +106,7 @@ class Claims:
             raise RequestError("not-found", "nobody owns this name")
         if outcome.ownership is Ownership.STALE:
             raise _stale(outcome)
+        self._log.info("{name} was given up by {key}", name=name, key=key)
         self._names.changed()
         return RELEASED
 

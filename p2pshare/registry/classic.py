@@ -76,6 +76,9 @@ class ClassicRoutes:
         outcome = await self._store.claim(Claim.of(registration, self._settings.classic_lease))
         self._claimed(f"classic-{outcome.value}")
         if outcome in (Outcome.CLAIMED, Outcome.RELEASED):
+            self._log.info(
+                "{name}, a classic one, is {outcome}", name=registration.name, outcome=outcome.value
+            )
             self._names.changed()
         return REFUSED if outcome is Outcome.TAKEN else DONE
 

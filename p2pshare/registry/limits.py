@@ -27,6 +27,7 @@ SLICE_LIFE = 2.0  # seconds until the tokens of a slice that are left are lost
 FREE = {"requests": 5, "key": 1}  # uses in `SLICE_LIFE` that cost no token, by kind
 TABLE_MAX = 16384  # clients, or keys, of which a process keeps a slice
 STORE_PATIENCE = 0.5  # seconds for the store to answer before a use is granted unasked
+TELL_INTERVAL = 10.0  # seconds between two lines in the log about limits that are reached
 WAIT_MAX = 60.0  # seconds for which a bucket is believed to be empty
 
 
@@ -50,6 +51,7 @@ class Limiter:
         self._table_max = table_max
         self._slices: OrderedDict[tuple[str, str], _Slice] = OrderedDict()
         self._store_away_until = 0.0
+        self._tells_from = 0.0
         self.origin = (origins or Origins()).of
 
     def __len__(self) -> int:
@@ -130,6 +132,9 @@ class Limiter:
         self._asked(each, patience)
         now = self._clock.seconds()
         each.fill(tokens, now)
+        if tokens.granted == 0 and now >= self._tells_from:
+            self._tells_from = now + TELL_INTERVAL
+            self._log.info("the limit {bucket} is reached", bucket=each.bucket)
         waiting, each.waiting = each.waiting, []
         served, others = waiting[: tokens.granted], waiting[tokens.granted :]
         each.tokens -= len(served)

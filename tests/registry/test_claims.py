@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import ClassVar
 
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.web.http_headers import Headers
 
 from p2pshare.registry.authority import Authority
@@ -31,6 +32,18 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual((granted.outcome, granted.seen), ("claimed", SOURCE))
         self.clock.advance(1)
         self.assertEqual(self.claim(self.bob, 200).outcome, "renewed")
+
+    def test_logged(self) -> None:
+        """The log tells who got a name, and that it was given up; no secret of a session."""
+        with capturedLogs() as events:
+            granted = self.claim(self.bob)
+            self.clock.advance(1)
+            self.claim(self.bob, 200)
+            self.assertEqual(self.ask(self.bob.delete(self.clock)).status, 204)
+        key = str(self.bob.key.public)
+        told = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.info]
+        self.assertEqual(told, [f"bob is {key}'s now", f"bob was given up by {key}"])
+        self.assertNotIn(granted.session, str(events))
 
     def test_taken(self) -> None:
         """Another key does not get it, whether its owner is there or not."""

@@ -7,13 +7,14 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
 from p2pshare.registry.exchange import Query
-from p2pshare.registry.limits import FREE, SLICE_LIFE, STORE_PATIENCE, Limiter
+from p2pshare.registry.limits import FREE, SLICE_LIFE, STORE_PATIENCE, TELL_INTERVAL, Limiter
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.origins import Origins, origin_of
 from p2pshare.registry.problems import RequestError
@@ -83,6 +84,17 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.store.asked, asked)
         self.clock.advance(0.25)
         self.assertEqual(self.take(limiter, "few"), 0)
+
+    def test_logged(self) -> None:
+        """The log tells of a limit that is reached, and of further ones not at once."""
+        limiter = self.limiter()
+        with capturedLogs() as events:
+            for who in ("10.0.0.1", "10.0.0.2"):
+                self.granted(limiter, "few", 5, who)
+            self.clock.advance(TELL_INTERVAL)
+            self.granted(limiter, "few", 50, "10.0.0.3")
+        told = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.info]
+        self.assertEqual(told, [f"the limit few:10.0.0.{n} is reached" for n in (1, 3)])
 
     def test_slices(self) -> None:
         """A look-up hardly ever costs a question to the store."""
