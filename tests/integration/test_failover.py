@@ -1,4 +1,4 @@
-"""A primary that dies, or hangs, while claims are made: whatever was acknowledged has to survive it."""
+"""A primary that dies, or hangs, while claims are made: whatever was acknowledged has to survive it (threat 20)."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ class PresenceTests(PageTestCase):
 
 
 class HostileTests(PageTestCase):
-    """Threats: what a registry's store could be made to hold, and how much of it."""
+    """Threats: what a registry's store could be made to hold, and how much of it (threat 5)."""
 
     async def test_markup(self) -> None:
         """Threat: markup in what the registry says. It is shown as text, whatever it is."""

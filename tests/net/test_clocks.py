@@ -44,7 +44,7 @@ class MonotonicTests(SynchronousTestCase):
         self.reactor.runUntilCurrent()
 
     def test_wall_clock_jumps(self) -> None:
-        """A timer fires when its time has passed, whether the clock on the wall is set by a year, or back by one."""
+        """A timer fires when its time has passed, though the wall clock is set by a year, or back (threat 38)."""
         make_monotonic(self.reactor)
         for jump in (YEAR, -YEAR):
             self.fired.clear()

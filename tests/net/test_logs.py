@@ -118,7 +118,7 @@ class JsonTests(SynchronousTestCase):
 
 
 class InjectionTests(SynchronousTestCase):
-    """Text from outside stays text."""
+    """Text from outside stays text (threat 4)."""
 
     def written_of(self, text: str, form: str) -> Written:
         """What is written of it as a field, in a message, raw in a format and in a failure."""

@@ -127,7 +127,7 @@ class ControlTests(TestCase):
         self.assertIsNone(await running_peer(self.reactor, self.folder))
 
     async def test_private(self) -> None:
-        """Nobody else can open it, whatever the umask; which is as before."""
+        """Nobody else can open it, whatever the umask; which is as before (threat 30)."""
         old = os.umask(0)
         self.addCleanup(os.umask, old)
         await self.serve()
@@ -215,7 +215,7 @@ class ControlTests(TestCase):
         self.assertGreater(self.reactor.seconds() - started, REQUEST_TIMEOUT - 1)
 
     async def test_bad_requests(self) -> None:
-        """What is no request is answered so; what is too long, or comes too early, ends the connection."""
+        """What is no request is answered so; what is too long, or comes too early, ends the connection (threat 30)."""
         await self.serve()
         for line in (b"\xff\n", b"{}\n", b"[1]\n", b'{"do": 1}\n'):
             stranger = self.connect()

@@ -361,7 +361,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertEqual((self.presence(), self.registered()), (Presence.ONLINE, HERE))
 
     def test_no_way_back(self) -> None:
-        """A registry that has known us as an owner cannot make us forget that; a running peer waits for its return."""
+        """A registry that knew us as an owner cannot make us forget that; a running peer waits for it (threat 36)."""
         self.registry.original = False
         self.take()
         keeping = self.keep()

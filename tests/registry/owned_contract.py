@@ -125,7 +125,7 @@ class OwnedNamesContract:
         assert not await self.store.beat("bob", session, most, online=True)
 
     async def test_one_owner(self) -> None:
-        """Of 200 keys that ask for one name at once, one gets it."""
+        """Of 200 keys that ask for one name at once, one gets it (threat 20)."""
         outcomes = await gatherResults(
             [outcome_of(self.store.claim_owned(owned(key=key))) for key in KEYS]
         )
@@ -151,7 +151,7 @@ class OwnedNamesContract:
         assert renewed.ownership is Ownership.RENEWED
 
     async def test_released(self) -> None:
-        """A name that was given up is free at once, but not for older records of the same key."""
+        """A name that was given up is free at once, but not for older records of the same key (threat 19)."""
         claimed = await self.store.claim_owned(owned(seq=5, address=HERE))
         assert (await self.store.release_owned("bob", EVE, 9)).ownership is Ownership.TAKEN
         assert await self.store.release_owned("bob", BOB, 5) == OwnerOutcome(Ownership.STALE, seq=5)
@@ -448,7 +448,7 @@ class OwnedNamesContract:
         assert await self.store.use_invitation("b" * 16, EVE, 60, 2**40)
 
     async def test_loss(self) -> None:
-        """After a loss the owners come back by their receipts, while strangers and former owners try to be first."""
+        """After a loss owners come back by their receipts, while strangers and former owners race them (threat 20)."""
         await self.use_leases(2)
         former = await self.store.claim_owned(owned(key=EVE))
         await self.store.release_owned("bob", EVE, 2)

@@ -85,7 +85,7 @@ class FramingTests(SiteTestCase):
 
 
 class RefusalTests(SiteTestCase):
-    """What is wrong is a 4xx with a problem, and the end of the connection."""
+    """What is wrong is a 4xx with a problem, and the end of the connection (threats 6, 27: request smuggling)."""
 
     def assert_refused(self, request: bytes, status: int) -> None:
         """The reply is a problem, and the end of the connection; an original is sent no body."""
@@ -98,7 +98,7 @@ class RefusalTests(SiteTestCase):
                 self.assertEqual(self.one(of_original), (status, b"", True), of_original[:60])
 
     def test_refused(self) -> None:
-        """Bad framing, bad targets, bad heads."""
+        """Bad framing, bad targets, bad heads (threat 27)."""
         long = b"a" * 9000
         for request, status in (
             (b"nonsense\r\n", 400),
@@ -158,7 +158,7 @@ class RefusalTests(SiteTestCase):
         self.assertNotIn(b"100 Continue", reply)
 
     def test_long_chunked_body(self) -> None:
-        """A body of chunks is counted: 16 KiB are taken, one byte more is not."""
+        """A body of chunks is counted: 16 KiB are taken, one byte more is not (threat 26)."""
         head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
         full = head + b"4000\r\n" + b" " * 0x4000 + b"\r\n"
         self.assertEqual(self.one(full + b"0\r\n\r\n")[0], 400)  # it is no JSON
@@ -199,7 +199,7 @@ class RefusalTests(SiteTestCase):
 
 
 class DeadlineTests(SiteTestCase):
-    """No wait is for ever."""
+    """No wait is for ever (threat 25: slowloris, idle connections)."""
 
     def drip(self, client: Client, data: bytes, seconds: int) -> float:
         """Send a byte a second; return after how many seconds the connection was given up."""

@@ -46,7 +46,7 @@ class ClaimTests(OwnersTestCase):
         self.assertNotIn(granted.session, str(events))
 
     def test_taken(self) -> None:
-        """Another key does not get it, whether its owner is there or not."""
+        """Another key does not get it, whether its owner is there or not (threat 20: stealing a name)."""
         self.claim(self.bob)
         for _ in range(2):
             self.assert_problem(self.ask(self.eve.put(self.eve.record(self.clock))), "taken", 409)
@@ -260,7 +260,7 @@ class ReplayTests(OwnersTestCase):
         self.replay(recorded)
 
     def test_later(self) -> None:
-        """After 121 s it is of another time, whether anybody has the name or not."""
+        """After 121 s it is of another time, whether anybody has the name or not (threat 38)."""
         recorded = self.record_a_life()
         self.clock.advance(121)
         self.replay(recorded)
@@ -327,7 +327,7 @@ class AudienceTests(OwnersTestCase):
             self.assertEqual(self.status(aud, end) < 300, accepted, (aud, end))
 
     def test_host_is_not_believed(self) -> None:
-        """What the client calls the registry makes it nobody else."""
+        """What the client calls the registry makes it nobody else (threat 27)."""
         query = self.bob.put(self.bob.record(self.clock, aud="http://10.0.0.2:8000"))
         query = replace(query, headers=Headers({b"Host": [b"10.0.0.2:8000"]}))
         self.assert_problem(self.ask(query), "wrong-audience", 400)
@@ -455,7 +455,7 @@ class CostTests(OwnersTestCase):
         self.assertEqual(self.status(self.bob, "10.9.8.8"), 201)
 
     def test_new_names_of_a_network(self) -> None:
-        """Two new names for a /24; renewals go on, and so does another network."""
+        """Two new names for a /24; renewals go on, and so does another network (threat 20)."""
         owners = [Owner(number, f"n{number}") for number in range(1, 5)]
         found = [self.status(owner, f"10.9.9.{owner.name[1]}") for owner in owners[:3]]
         self.assertEqual(found, [201, 201, 429])

@@ -220,7 +220,7 @@ class ViewTests(OwnedClientTestCase):
         self.error(NoSuchPeer, self.client((404, _problem("not-found"))).look_up_peer("bob"))
 
     def test_not_believed(self) -> None:
-        """Anything else is not believed, and told in a sentence."""
+        """Anything else is not believed, and told in a sentence (threat 15)."""
         other = replace(RECORD, name="alice").sign(BOB)
         past = replace(RECORD, iat=NOW - 100, exp=NOW).sign(BOB)
         for view, fault in (

@@ -220,7 +220,7 @@ class CostTests(WithRedis):
         await store.sweep()
 
     async def test_no_scans(self) -> None:
-        """No command looks at all keys, or at all of a long value."""
+        """No command looks at all keys, or at all of a long value (threat 29)."""
         store = await self.make_store(entry_grace=0)
         await self.do_everything(store)
         stats = (await self.ask("INFO", "commandstats")).decode()
@@ -278,7 +278,7 @@ class KeyTests(SynchronousTestCase):
     """Keys are made of what cannot make them others'."""
 
     def test_hostile(self) -> None:
-        """What could leave its braces, or its line, becomes no key."""
+        """What could leave its braces, or its line, becomes no key (threat 29)."""
         assert key_of("bob", "owner") == "p2p:{bob}:owner"
         for tag in ("", "a}b", "{a", "a b", "a\nb", "a\0b", "ä", "a" * 129, "*", "bob\r\n"):
             self.assertRaises(ValueError, key_of, tag, "owner")

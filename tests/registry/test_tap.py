@@ -76,7 +76,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((plain.urls, plain.invite_only, plain.replicas), ((), False, 0))
 
     def test_secrets(self) -> None:
-        """The URL of the Redis and the token of the metrics can come from files, the URL from the environment, too."""
+        """The URL of Redis and the metrics' token can come from files, the URL from the environment (threat 24)."""
         self.folder.parent.joinpath("url").write_text("redis://u:p@h/1\n")
         self.folder.parent.joinpath("token").write_text("0123456789abcdef")
         url, token = str(self.folder.parent / "url"), str(self.folder.parent / "token")

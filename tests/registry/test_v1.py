@@ -61,7 +61,7 @@ class LookUpTests(OwnersTestCase):
             )
 
     def test_peer(self) -> None:
-        """An owned name with its record, a classic one with its address, and neither."""
+        """An owned name with its record, a classic one with its address, and neither (threat 21: names alike)."""
         record = self.bob.record(self.clock, addresses=("[2001:db8::1]:5", "10.0.0.5:50000"))
         self.ask(self.bob.put(record))
         view = self.body(get(b"v1/peers/bob"))
@@ -152,7 +152,7 @@ class LookUpTests(OwnersTestCase):
 
 
 class NonsenseTests(OwnersTestCase):
-    """Threat 28: no JSON is too strange."""
+    """Threats 6, 28: no JSON is too strange."""
 
     def targets(self, body: bytes) -> list[Query]:
         return [
@@ -162,7 +162,7 @@ class NonsenseTests(OwnersTestCase):
         ]
 
     def test_corpus(self) -> None:
-        """All of it is malformed, to every route that reads a body."""
+        """All of it is malformed, to every route that reads a body (threat 28)."""
         for body in NONSENSE:
             for query in self.targets(body):
                 self.assert_problem(self.ask(query), "malformed", 400)

@@ -70,7 +70,7 @@ class KeyFileTests(SynchronousTestCase):
         self.assertEqual(load_or_make(self.path, slow_seed).seed, first[0].seed)
 
     def test_readable_by_others(self) -> None:
-        """A key that others may read, or write, is refused."""
+        """A key that others may read, or write, is refused (threat 39)."""
         load_or_make(self.path)
         for mode in (0o640, 0o604, 0o620):
             self.path.chmod(mode)

@@ -73,7 +73,7 @@ class MeetTests(SynchronousTestCase):
         self.meet(view_of("alice", OLD.public))
 
     def test_changed(self) -> None:
-        """Another key is refused, and both are named, in groups."""
+        """Another key is refused, and both are named, in groups (threat 15)."""
         self.meet(view_of("alice", OLD.public))
         for rotations in ((), (rotation(signer=EVIL),)):
             error = self.refused(view_of("alice", NEW.public, rotations=rotations), KeyChanged)
@@ -101,7 +101,7 @@ class MeetTests(SynchronousTestCase):
         self.refused(rotated, KeyChanged)
 
     def test_gone(self) -> None:
-        """A name that had a key is not believed without one, nor from a registry that knows of none."""
+        """A name that had a key is not believed without one, nor from a registry that knows of none (threat 36)."""
         self.meet(view_of("alice", OLD.public))
         error = self.refused(view_of("alice", None), KeyGone)
         self.assertIn(OLD.public.grouped, str(error))

@@ -23,7 +23,7 @@ class DisplayTests(SynchronousTestCase):
             self.assertEqual(display(text), text)
 
     def test_escaped(self) -> None:
-        """What a terminal obeys, hides or reverses becomes visible."""
+        """What a terminal obeys, hides or reverses becomes visible (threat 4)."""
         for text, shown in {
             "a\x1b[2Jb": "a\\x1b[2Jb",
             "a\nb\r\t\0\x7f": "a\\x0ab\\x0d\\x09\\x00\\x7f",

@@ -42,7 +42,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertFalse(read.is_authentic(KEY[::-1]))
 
     def test_illegal(self) -> None:
-        """Anything else is refused."""
+        """Anything else is refused (threat 7)."""
         good = json.loads(BEAT.to_json(KEY))
         for changes in (
             {"session": 1}, {"session": "x" * 65}, {"beat": 0}, {"beat": "7"}, {"beat": 2**53},

@@ -122,7 +122,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(Record.read(resigned(nat="hard")), RECORD)
 
     def test_illegal_fields(self) -> None:
-        """A signature makes nothing legal."""
+        """A signature makes nothing legal (threat 7)."""
         illegal: tuple[dict[str, Any], ...] = (
             {"v": 2}, {"v": None}, {"v": True},
             {"name": "Bob"}, {"name": "bob "}, {"name": "list"}, {"name": 7}, {"name": None},

@@ -14,7 +14,7 @@ class StrictJsonTests(SynchronousTestCase):
     """What is read and what is not."""
 
     def test_abuse(self) -> None:
-        """Each of these is refused with one sentence, and at once."""
+        """Each of these is refused with one sentence, and at once (threat 28)."""
         for body in (
             b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"a":1,"a":2}', b'{"a":{"b":1,"b":2}}',
             b"NaN", b"[Infinity]", b'{"a":-Infinity}', b"1" * 5000, b"[" * 15000, b'{"a":' * 3000,

@@ -1,0 +1,46 @@
+"""Names: one spelling for each."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import IllegalName
+from p2pshare.names import NAME_MAX, RESERVED, canonical, check_name, is_name
+
+
+class NameTests(SynchronousTestCase):
+    """What can be a name."""
+
+    def test_legal(self) -> None:
+        """Lower-case ASCII letters, digits, and three marks between them."""
+        for name in ("a", "7", "bob", "bob.smith", "a-b_c.d", "x" * NAME_MAX, "0-0"):
+            self.assertEqual(check_name(name), name)
+
+    def test_no_look_alikes(self) -> None:
+        """Nothing that looks like bob, or becomes bob on the way, is a name (threat 21)."""
+        for variant in (
+            "Bob", "BOB", " bob", "bob ", "bob\n", "bob\t", "bob\0", "\ufeffbob", "bob\u200b",
+            "bob\u00a0", "\uff42\uff4f\uff42", "b\u043eb", "b\u03bfb", "bo\u0431", "bób", "b\u0301ob", "bob\u0301",
+            "\u202ebob", "bob.", ".bob", "-bob", "bob-", "_bob", "bob_", "b/ob", "b%6fb", "b\\ob",
+            "bob@x", "b o b", "ⓑⓞⓑ", "\U0001d41b\U0001d428\U0001d41b", "bob\r\nX: y", "{bob}", "bob:x", "",
+            "x" * (NAME_MAX + 1),
+        ):  # fmt: skip
+            self.assertFalse(is_name(variant), ascii(variant))
+            with self.assertRaises(IllegalName):
+                check_name(variant)
+
+    def test_reserved(self) -> None:
+        """The words of the routes name nobody."""
+        for word in RESERVED:
+            self.assertFalse(is_name(word), word)
+
+    @given(st.text(max_size=40))
+    def test_canonical(self, text: str) -> None:
+        """A name is its own canonical form, in ASCII; so no two names have the same."""
+        if is_name(text):
+            self.assertEqual(canonical(text), text)
+            self.assertTrue(text.isascii())
+        else:
+            self.assertRaises(IllegalName, check_name, text)

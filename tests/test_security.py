@@ -1,0 +1,29 @@
+"""docs/security.md: every defence that it lists has a test, which names the threat."""
+
+from __future__ import annotations
+
+import re
+from inspect import getdoc
+from pathlib import Path
+
+from twisted.python.reflect import namedAny
+from twisted.trial.unittest import SynchronousTestCase
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
+ROW = re.compile(r"^\| (\d+) \|.*\| (`tests\.[^|]*) \|$", re.MULTILINE)
+REGISTRY = {19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 38}
+"""The threats that concern a registry."""
+
+
+class SecurityDocumentTests(SynchronousTestCase):
+    """The table of threats."""
+
+    def test_tests(self) -> None:
+        """What stands in the last column is there, and says which threat it is about."""
+        rows = ROW.findall(DOCUMENT.read_text())
+        self.assertLessEqual(REGISTRY, {int(number) for number, _ in rows})
+        for number, names in rows:
+            for name in re.findall(r"`([^`]+)`", names):
+                self.assertRegex(
+                    getdoc(namedAny(name)) or "", rf"(?i)threats? [\d, ]*\b{number}\b", name
+                )
