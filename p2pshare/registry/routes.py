@@ -32,7 +32,7 @@ from p2pshare.registry.store import NameStore
 from p2pshare.registry.v1 import V1Routes
 
 DONE = Reply(HTTPStatus.OK)
-RECOVERING_RETRY = 30  # seconds
+RECOVERING_RETRY = 30  # seconds, at most
 
 
 class Metrics(Protocol):
@@ -107,6 +107,7 @@ class Routes:
 
     def answer(self, query: Query) -> Deferred[Reply]:
         """The reply to a query; this never fails."""
+        since = self._clock.seconds()
         route = self._find(query.path)
         origin = self._limiter.origin(query)
         wait = self._limiter.take("requests", origin, origin.host)
@@ -116,7 +117,7 @@ class Routes:
             reply = wait.addCallback(self._go_on, route, query)
         else:
             reply = succeed(too_many(wait).reply)
-        return reply.addCallback(self._count, route, query.method, self._clock.seconds())
+        return reply.addCallback(self._count, route, query.method, since)
 
     def _go_on(self, wait: float, route: Route | None, query: Query) -> Reply | Deferred[Reply]:
         return too_many(wait).reply if wait else self._answer(route, query)
@@ -173,7 +174,8 @@ class Routes:
         if isinstance(error, StoreUnavailable):
             self._metrics.store_error()
             if isinstance(error, StoreRecovering):
-                return problem("recovering", str(error), retry_after=RECOVERING_RETRY)
+                seconds = min(RECOVERING_RETRY, int(str(error.fields["seconds"])))
+                return problem("recovering", str(error), retry_after=max(1, seconds))
             return AWAY
         self._log.failure("a request could not be answered", failure)
         return BROKEN

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.store import NameStore
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.broken_store import broken_store
 from tests.registry.connections import make_routes
 
 TOKEN = "s" * 32
+
+
+class SlowStore:
+    """Looks up when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[None]] = []
+
+    def look_up(self, _name: str) -> Deferred[None]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
 
 
 def post(registration: Registration, source: str = "10.9.9.9") -> Query:
@@ -111,6 +125,43 @@ class RoutesTests(SynchronousTestCase):
         ):
             reply = self.ask(Query(method, path, b"", ""))
             self.assertEqual((reply.status, dict(reply.headers)), (405, {b"Allow": allowed}))
+
+    def test_metrics(self) -> None:
+        """Each request is counted with its route, status and time, and so are claims and failures of the store."""
+        counted: list[tuple[object, ...]] = []
+
+        class Counting:
+            def request(self, *what: object) -> None:
+                counted.append(what)
+
+            def claim(self, outcome: str) -> None:
+                counted.append((outcome,))
+
+            def store_error(self) -> None:
+                counted.append(("store",))
+
+        store = SlowStore()
+        routes = make_routes(cast(NameStore, store), self.clock, metrics=Counting())
+        waiting = routes.answer(get(b"user/bob"))
+        self.clock.advance(0.5)
+        store.asked[0].callback(None)
+        self.assertEqual(self.successResultOf(waiting).status, 400)
+        self.successResultOf(routes.answer(get(b"nothing")))
+        routes.answer(get(b"user/bob"))
+        store.asked[1].errback(StoreUnavailable(reason="gone"))
+        routes = make_routes(self.store, self.clock, metrics=Counting())
+        self.successResultOf(routes.answer(post(Registration("bob", PeerAddress("10.0.0.5", 1)))))
+        self.assertEqual(
+            counted,
+            [
+                ("user", b"GET", 400, 0.5),
+                ("none", b"GET", 404, 0.0),
+                ("store",),
+                ("user", b"GET", 503, 0.0),
+                ("classic-claimed",),
+                ("name", b"POST", 200, 0.0),
+            ],
+        )
 
     def test_health(self) -> None:
         """Alive and ready."""
