@@ -47,8 +47,16 @@ class OpenApiDocument:
     def check(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        """Judge a reply to a request; the names of headers are in lower case."""
-        template = self.template_of(path.partition("?")[0])
+        """Judge a reply to a request.
+
+        Args:
+            method: in upper case.
+            path: without the `?` and what follows it.
+            status: the reply's.
+            headers: the reply's, with their names in lower case.
+            body: the reply's.
+        """
+        template = self.template_of(path)
         if template is None:
             return
         operation = self.content["paths"][template].get(method.lower())

@@ -76,10 +76,9 @@ class Wire:
         }
         told = Told(int(status.split(" ")[1]), fields, content)
         if method != "HEAD" and not fields.get("content-type", "").startswith("text/"):
-            DOCUMENT.check(method, path, told.status, fields, content)
-        self.told.add(
-            (method.lower(), str(DOCUMENT.template_of(path.partition("?")[0])), told.status)
-        )
+            DOCUMENT.check(method, path.partition("?")[0], told.status, fields, content)
+        template = str(DOCUMENT.template_of(path.partition("?")[0]))
+        self.told.add((method.lower(), template, told.status))
         return told
 
     def send(self, query: Query) -> Told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
@@ -191,6 +191,7 @@ class NonsenseTests(OwnersTestCase):
 
     @settings(deadline=None, max_examples=60)
     @given(st.binary(max_size=40), st.binary(max_size=40))
+    @example(b"?", b"")
     def test_any_path(self, path: bytes, arguments: bytes) -> None:
         """Nor does any target break anything."""
         for start in (b"v1/", b"v1/peers/", b"v1/keys/", b"v1/peers/bob/", b""):
