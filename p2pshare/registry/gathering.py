@@ -17,7 +17,12 @@ class Gathering(Generic[Q, A]):
     """Asks all that came up in a turn of the reactor, or while the last answer was awaited, as one question."""
 
     def __init__(
-        self, clock: IReactorTime, ask: Callable[[list[Q]], Deferred[A]], most: int
+        self,
+        clock: IReactorTime,
+        ask: Callable[[list[Q]], Deferred[A]],
+        most: int,
+        *,
+        waits: bool = True,
     ) -> None:
         """Ask nothing yet.
 
@@ -25,10 +30,12 @@ class Gathering(Generic[Q, A]):
             clock: tells when the turn is over.
             ask: asks up to `most` questions at once, and answers, or fails, in a bounded time.
             most: how many.
+            waits: for an answer before it asks again: that gathers more, and keeps the order.
         """
         self._clock = clock
         self._ask = ask
         self._most = most
+        self._waits = waits
         self._waiting: list[tuple[Q, Deferred[A]]] = []
         self._is_asking = False
 
@@ -48,11 +55,14 @@ class Gathering(Generic[Q, A]):
 
     def _ask_some(self) -> None:
         some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        self._is_asking = bool(some)
+        self._is_asking = bool(some if self._waits else self._waiting)
+        if self._is_asking and not self._waits:
+            self._clock.callLater(0, self._ask_some)
         if some:
             self._ask([question for question, _ in some]).addBoth(self._answer, some)
 
     def _answer(self, answer: A | Failure, some: list[tuple[Q, Deferred[A]]]) -> None:
-        self._clock.callLater(0, self._ask_some)
+        if self._waits:
+            self._clock.callLater(0, self._ask_some)
         for _, waiting in some:
             waiting.callback(answer)

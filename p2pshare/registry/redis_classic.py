@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
+from p2pshare.registry.gathering import Gathering
 from p2pshare.registry.redis_index import UNSTABLE, Note, RedisIndex
 from p2pshare.registry.redis_keys import key_of, keys_of
 from p2pshare.registry.redis_link import RedisLink
@@ -15,13 +15,10 @@ from p2pshare.registry.store import Claim, NamePage, Outcome
 from p2pshare.wire.registration import PeerAddress
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
+LOOK_UPS_MAX = 250  # names that are looked up by one command
 
-_LookUps = dict[str, list[Deferred[PeerAddress | None]]]
 
-
-def _address(value: bytes | None) -> PeerAddress | None:
-    if value is None:
-        return None
+def _address(value: bytes) -> PeerAddress:
     ip, port, _proof = value.decode().split(" ")
     return PeerAddress(ip, int(port))
 
@@ -32,17 +29,13 @@ class ClassicNames:
     def __init__(self, link: RedisLink, index: RedisIndex, clock: IReactorTime) -> None:
         self._link = link
         self._index = index
-        self._clock = clock
-        self._look_ups: _LookUps = {}
+        self._looking: Gathering[str, dict[str, PeerAddress]] = Gathering(
+            clock, lambda names: link.in_time(self._addresses(names)), LOOK_UPS_MAX, waits=False
+        )
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
-        key = key_of(name, "classic")
-        if not self._look_ups:
-            self._clock.callLater(0, self._ask)
-        waiting: Deferred[PeerAddress | None] = Deferred()
-        self._look_ups.setdefault(key, []).append(waiting)
-        return waiting
+        return self._looking.add(name).addCallback(lambda found: found.get(name))
 
     async def claim(self, claim: Claim) -> Outcome:
         """See `NameStore`."""
@@ -77,18 +70,7 @@ class ClassicNames:
             names = [name for name, value in zip(names, values, strict=True) if value is not None]
         return NamePage(names, following)
 
-    def _ask(self) -> None:
-        asked, self._look_ups = self._look_ups, {}
-        values = self._link.in_time(self._link.call("MGET", *asked))
-        addresses = values.addCallback(lambda found: [_address(value) for value in found])
-        addresses.addCallback(self._tell, asked).addErrback(self._tell_failure, asked)
-
-    def _tell(self, addresses: list[PeerAddress | None], asked: _LookUps) -> None:
-        for address, waiting in zip(addresses, asked.values(), strict=True):
-            for each in waiting:
-                each.callback(address)
-
-    def _tell_failure(self, failure: Failure, asked: _LookUps) -> None:
-        for waiting in asked.values():
-            for each in waiting:
-                each.errback(failure)
+    async def _addresses(self, names: list[str]) -> dict[str, PeerAddress]:
+        names = list(dict.fromkeys(names))
+        values = await self._link.call("MGET", *[key_of(name, "classic") for name in names])
+        return {name: _address(value) for name, value in zip(names, values, strict=True) if value}

@@ -191,10 +191,14 @@ class RedisIndex:
         """See `NameStore`."""
         return Counts(*map(int, (await self._run(COUNT, self._leases.presence)).split(" ")))
 
-    async def registered(self, name: str) -> int | None:
-        """When a classic name was registered last, in Unix time in s."""
-        found: bytes | None = await self._link.call("HGET", CLASSIC_KEY, name)
-        return int(found.split()[0]) // 1000 if found else None
+    async def registered(self, names: Sequence[str]) -> dict[str, int]:
+        """When classic names were registered last, in Unix time in s; those of which that is known."""
+        found: list[bytes | None] = await self._link.call("HMGET", CLASSIC_KEY, *names)
+        return {
+            name: int(text.split()[0]) // 1000
+            for name, text in zip(names, found, strict=True)
+            if text
+        }
 
     async def sweep(self) -> None:
         """End the presences that lapsed, and take names that died out of the index; up to a bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from itertools import chain
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -10,10 +11,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.redis_index import UNSTABLE, Entered, Leases, RedisIndex
+from p2pshare.registry.gathering import Gathering
+from p2pshare.registry.redis_index import GATHER_MAX, UNSTABLE, Entered, Leases, RedisIndex
 from p2pshare.registry.redis_keys import key_of, keys_of
 from p2pshare.registry.redis_link import RedisLink
-from p2pshare.registry.redis_scripts import BEAT, CLAIM_OWNED, FORGET, RELEASE_OWNED, UNDO, VIEW
+from p2pshare.registry.redis_scripts import (
+    BEAT,
+    CLAIM_OWNED,
+    FORGET,
+    HINT,
+    RELEASE_OWNED,
+    UNDO,
+    VIEW,
+)
 from p2pshare.registry.store import (
     RELEASE_MEMORY,
     OwnerClaim,
@@ -27,6 +37,7 @@ T = TypeVar("T")
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
 CLAIM_PAUSE = 0.1  # seconds
+VIEWS_MAX = 64  # names that are looked up by one command
 
 
 class OwnedNames:
@@ -39,6 +50,12 @@ class OwnedNames:
         self._index = index
         self._clock = clock
         self._leases = leases
+        self._viewing: Gathering[str, dict[str, PeerView]] = Gathering(
+            clock, lambda names: link.in_time(self._view(names)), VIEWS_MAX, waits=False
+        )
+        self._hinting: Gathering[tuple[str, str], None] = Gathering(
+            clock, lambda hints: link.in_time(self._hint(hints)), GATHER_MAX
+        )
 
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
         """See `NameStore`."""
@@ -89,11 +106,10 @@ class OwnedNames:
         self, claim: OwnerClaim, outcome: Ownership, entered: Entered, seen: str
     ) -> bool:
         """Make a claim known; false if it came upon a store that had just been lost, and was undone for that."""
-        ownership = str(self._leases.ownership)
         note = (claim.name, "claim", seen, str(int(claim.address is not None)))
         works: list[Awaitable[Any]] = [
             self._index.note(entered, note),
-            self._link.call("SET", key_of(f"key:{claim.key}", "name"), claim.name, "PX", ownership),
+            self._hinting.add((claim.key, claim.name)),
         ]
         if claim.old_key and claim.old_key != claim.key:
             works.append(self._forget(claim.old_key, claim.name))
@@ -121,6 +137,12 @@ class OwnedNames:
             return OwnerOutcome(outcome, int(numbers[0]))
         return OwnerOutcome(outcome)
 
+    async def _hint(self, hints: list[tuple[str, str]]) -> None:
+        """Keep which names some keys own."""
+        keys = [key_of(f"key:{key}", "name") for key, _ in hints]
+        names = [name for _, name in hints]
+        await self._link.run(HINT, keys, self._leases.ownership, *names)
+
     async def _forget(self, key: str, name: str) -> None:
         await self._link.run(FORGET, [key_of(f"key:{key}", "name")], name)
 
@@ -137,21 +159,21 @@ class OwnedNames:
         )
         return True
 
-    async def look_up_peer(self, name: str) -> PeerView | None:
-        """See `NameStore`."""
-        reply = (await self._link.run(VIEW, keys_of(name, "owner", "signed", "classic"))).decode()
-        first, *signed = reply.split("\n")
-        kind, *rest = first.split(" ")
-        if kind == "owned":
-            key, online, seen = rest
-            presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
-            summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
-            return view_of_owned(summary, key, signed[-1], tuple(signed[:-1]))
-        if kind == "classic":
-            seen_at = await self._index.registered(name)
-            summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, seen_at)
-            return PeerView(summary, None, None, (), (":".join(rest),))
-        return None
+    def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
+        """See `NameStore`. All that is looked up in one turn of the reactor costs one command; it has a deadline."""
+        return self._viewing.add(name).addCallback(lambda views: views.get(name))
+
+    async def _view(self, names: list[str]) -> dict[str, PeerView]:
+        """What there is of these names."""
+        names = list(dict.fromkeys(names))
+        keys = chain.from_iterable(keys_of(name, "owner", "signed", "classic") for name in names)
+        reply = (await self._link.run(VIEW, list(keys))).decode()
+        found = {
+            name: text for name, text in zip(names, reply.split("\n\n"), strict=True) if text != "-"
+        }
+        classic = [name for name, text in found.items() if text.startswith("classic ")]
+        registered = await self._index.registered(classic) if classic else {}
+        return {name: _view_of(name, text, registered.get(name)) for name, text in found.items()}
 
     async def look_up_key(self, key: str) -> str | None:
         """See `NameStore`."""
@@ -161,6 +183,19 @@ class OwnedNames:
         name = hint.decode()
         owner: bytes | None = await self._link.call("HGET", key_of(name, "owner"), "key")
         return name if owner == key.encode() else None
+
+
+def _view_of(name: str, text: str, registered: int | None) -> PeerView:
+    """What `VIEW` replies of a name; a classic one was `registered` then, in Unix time in s."""
+    first, *signed = text.split("\n")
+    kind, *rest = first.split(" ")
+    if kind == "classic":
+        summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, registered)
+        return PeerView(summary, None, None, (), (":".join(rest),))
+    key, online, seen = rest
+    presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
+    summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
+    return view_of_owned(summary, key, signed[-1], tuple(signed[:-1]))
 
 
 async def _together(*works: Awaitable[Any]) -> list[Any]:

@@ -144,17 +144,26 @@ return int(seen) .. (at == '' and ' 0' or ' 1')
 """
 )
 
-# KEYS: owner, signed, classic. Replies "owned KEY ONLINE SEEN" and what was signed, a line each; or "classic IP PORT".
+# KEYS: of each name three: owner, signed, classic. It only reads, so like MGET it may be asked of many names, which
+# somebody who has a cluster would ask slot by slot. Replies, with an empty line between two names, "owned KEY ONLINE
+# SEEN" and what was signed, a line each; or "classic IP PORT"; or "-".
 VIEW = (
     NOW
     + """
-local held = redis.call('HMGET', KEYS[1], 'key', 'until', 'seen')
-if held[1] then
-  local online = tonumber(held[2]) > now and '1' or '0'
-  return table.concat({'owned', held[1], online, held[3]}, ' ') .. '\\n' .. (redis.call('GET', KEYS[2]) or '')
+local views = {}
+for i = 1, #KEYS, 3 do
+  local view = '-'
+  local held, signed = redis.call('HMGET', KEYS[i], 'key', 'until', 'seen'), redis.call('GET', KEYS[i + 1])
+  if held[1] and signed then
+    local online = tonumber(held[2]) > now and '1' or '0'
+    view = table.concat({'owned', held[1], online, held[3]}, ' ') .. '\\n' .. signed
+  else
+    local address, proof = string.match(redis.call('GET', KEYS[i + 2]) or '', '^(%S+ %S+) (%S+)$')
+    if address and proof ~= '=' then view = 'classic ' .. address end
+  end
+  views[#views + 1] = view
 end
-local address, proof = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+ %S+) (%S+)$')
-return address and proof ~= '=' and 'classic ' .. address or ''
+return table.concat(views, '\\n\\n')
 """
 )
 
@@ -171,6 +180,11 @@ return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. ' ' ..
   .. (held[3] == '' and ' 0' or ' 1')
 """
 )
+
+# KEYS: the names of keys. ARGV: for how many ms, and these names. A hint need not come about with the claim.
+HINT = """
+for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1]) end
+"""
 
 # KEYS: the name of a key. ARGV: the name that it no longer owns.
 FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"

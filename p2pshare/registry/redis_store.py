@@ -123,7 +123,7 @@ class RedisNameStore:
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
         """See `NameStore`."""
-        return self._link.in_time(self._owned.look_up_peer(name))
+        return self._owned.look_up_peer(name)
 
     def look_up_key(self, key: str) -> Awaitable[str | None]:
         """See `NameStore`."""

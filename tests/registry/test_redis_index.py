@@ -320,6 +320,22 @@ class GatheringTests(SynchronousTestCase):
         assert len(self.asked) == 3
         assert GATHER_MAX > 1
 
+    def test_not_waiting(self) -> None:
+        """Where no answer has to be awaited, each turn asks for itself, in questions of a bounded size."""
+        gathering: Gathering[int, str] = Gathering(self.clock, self.ask, 3, waits=False)
+        first = [gathering.add(number) for number in range(4)]
+        self.clock.pump([0, 0])
+        second = gathering.add(4)
+        self.clock.advance(0)
+        assert self.asked == [[0, 1, 2], [3], [4]]
+        self.answers[2].callback("yes")
+        assert self.successResultOf(second) == "yes"
+        for each in first:
+            self.assertNoResult(each)
+        self.answers[0].callback("no")
+        self.answers[1].callback("no")
+        assert [self.successResultOf(each) for each in first] == ["no"] * 4
+
     def test_given_up(self) -> None:
         """Who no longer waits does not keep the others from their answer."""
         gathering: Gathering[int, str] = Gathering(self.clock, self.ask, 3)
