@@ -19,6 +19,15 @@ SIGNATURE_SIZE = 64  # bytes
 TEXT_SIZE = 52  # characters of a key as text: base32 (RFC 4648) in lower case, without padding
 GROUP_SIZE = 4  # characters of a key as people read it
 
+FIELD = 2**255 - 19  # Ed25519 calculates modulo this (RFC 8032, section 5.1)
+
+_SMALL_ORDER = (
+    0,
+    1,
+    2707385501144840649318225287225658788936804267575313519463743609750303402022,
+    55188659117513257062467267217118295137698188065244968500265048394206261417927,
+)
+"""With -1 the y of all points whose order divides 8: as keys, anybody can sign for them."""
 _TEXT = re.compile(rf"[a-z2-7]{{{TEXT_SIZE}}}")
 
 
@@ -30,21 +39,35 @@ class PublicKey:
     """`KEY_SIZE` bytes."""
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, what: str = "the key") -> Self:
         """Read what `str` writes.
 
+        Args:
+            text: the key.
+            what: it is called in an error.
+
         Raises:
-            RemoteProtocolError: it is anything else.
+            RemoteProtocolError: it is anything else, or the key of nobody: see `is_anybodys`.
         """
         if _TEXT.fullmatch(text):
             key = cls(base64.b32decode(text.upper() + "===="))
+            if key.is_anybodys:
+                raise RemoteProtocolError(reason=f"{what} is one that anybody can sign for")
             if str(key) == text:  # the last character has four bits that mean nothing
                 return key
-        raise RemoteProtocolError(reason=f"a key is {TEXT_SIZE} characters of a-z and 2-7")
+        raise RemoteProtocolError(
+            reason=f"{what} is not {TEXT_SIZE} characters of a-z, in lower case, and 2-7, in canonical form"
+        )
 
     def __str__(self) -> str:
         """`TEXT_SIZE` characters."""
         return base64.b32encode(self.raw).decode().rstrip("=").lower()
+
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether it is a point of small order, or not in canonical form: signatures prove nothing then."""
+        y = int.from_bytes(self.raw, "little") % 2**255  # without the sign of x
+        return y >= FIELD - 1 or y in _SMALL_ORDER
 
     @property
     def grouped(self) -> str:
@@ -89,8 +112,12 @@ def to_base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def from_base64url(text: str) -> bytes:
+def from_base64url(text: str, what: str = "it") -> bytes:
     """Read what `to_base64url` writes.
+
+    Args:
+        text: the base64url.
+        what: it is called in an error.
 
     Raises:
         RemoteProtocolError: it is anything else.
@@ -100,5 +127,5 @@ def from_base64url(text: str) -> bytes:
     except (binascii.Error, ValueError):
         data = None
     if data is None or to_base64url(data) != text:
-        raise RemoteProtocolError(reason="it is no base64url without padding")
+        raise RemoteProtocolError(reason=f"{what} is no canonical base64url without padding")
     return data

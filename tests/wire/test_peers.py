@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import (
     ClaimBody,
     Granted,
@@ -23,9 +23,9 @@ from p2pshare.wire.peers import (
     RegistryInfo,
     ReleaseBody,
 )
-from tests.wire.statements import NAMES
+from tests.wire.statements import NAMES, SIGNING_KEYS
 
-KEYS = st.binary(min_size=32, max_size=32).map(PublicKey)
+KEYS = SIGNING_KEYS.map(lambda key: key.public)
 SUMMARIES = st.builds(
     PeerSummary,
     NAMES,
@@ -113,8 +113,19 @@ class IllegalTests(SynchronousTestCase):
             with self.assertRaises(RemoteProtocolError, msg=str(body)):
                 PeerPage.parse(body)
 
+    def test_which(self) -> None:
+        """The error says which part is wrong, and whether it is there at all."""
+        for body, reason in (
+            (b"{", "the body is no valid JSON in UTF-8"),
+            (b"[]", "the body is no JSON object"),
+            (b"{}", "the record is missing"),
+            (b'{"record": null}', "the record is no text"),
+        ):
+            with self.assertRaisesRegex(RemoteProtocolError, reason):
+                ClaimBody.parse(body)
+
     def test_other_service(self) -> None:
         """What calls itself something else is no registry."""
-        info = json.loads(RegistryInfo("1", 1, PublicKey(bytes(32)), (), False).to_json())
+        info = json.loads(RegistryInfo("1", 1, SigningKey(bytes(32)).public, (), False).to_json())
         with self.assertRaisesRegex(RemoteProtocolError, "another service"):
             RegistryInfo.parse(json.dumps({**info, "service": "x"}).encode())
