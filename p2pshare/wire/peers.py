@@ -96,7 +96,7 @@ class PeerPage:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body)
+        fields = parse_object(body, "the body")
         peers = fields.get("peers")
         if not isinstance(peers, list):
             raise RemoteProtocolError(reason="the peers are no JSON array")
@@ -133,7 +133,7 @@ class PeerView:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`. The statements in it are still to be verified."""
-        fields = parse_object(body)
+        fields = parse_object(body, "the body")
         key = fields.get("key")
         record = None if fields.get("record") is None else text(fields, "record", STATEMENT_MAX)
         return cls(
@@ -163,7 +163,7 @@ class ClaimBody:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`. The statements in it are still to be verified."""
-        fields = parse_object(body)
+        fields = parse_object(body, "the body")
         extra = {
             key: text(fields, key, STATEMENT_MAX)
             for key in ("rotation", "receipt", "invitation")
@@ -185,7 +185,7 @@ class ReleaseBody:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`."""
-        return cls(text(parse_object(body), "release", STATEMENT_MAX))
+        return cls(text(parse_object(body, "the body"), "release", STATEMENT_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +213,11 @@ class Granted:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body)
+        fields = parse_object(body, "the body")
         return cls(
             text(fields, "outcome", 32),
             text(fields, "session", SESSION_MAX),
-            from_base64url(text(fields, "mac_key", 64)),
+            from_base64url(text(fields, "mac_key", 64), "the mac_key"),
             text(fields, "receipt", STATEMENT_MAX),
             text(fields, "seen", 64),
             integer(fields, "lease", 1),
@@ -267,7 +267,7 @@ class RegistryInfo:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body)
+        fields = parse_object(body, "the body")
         if text(fields, "service", 64) != "p2pshare registry":
             raise RemoteProtocolError(reason="it is another service")
         return cls(
@@ -312,7 +312,7 @@ class Problem:
     def parse(cls, status: int, body: bytes) -> Self:
         """Read the body, as far as it is one; `status` is that of the reply."""
         try:
-            fields = parse_object(body)
+            fields = parse_object(body, "the body")
         except RemoteProtocolError:
             fields = {}
         known = {

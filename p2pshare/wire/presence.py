@@ -11,9 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
-from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import from_base64url, to_base64url
-from p2pshare.wire.strict_json import integer, parse_object, text
+from p2pshare.wire.strict_json import boolean, integer, parse_object, text
 
 SESSION_MAX = 64  # characters
 
@@ -50,16 +49,13 @@ class Heartbeat:
         Raises:
             RemoteProtocolError: it is none.
         """
-        values = parse_object(body)
-        online = values.get("online")
-        if not isinstance(online, bool):
-            raise RemoteProtocolError(reason="online is neither true nor false")
+        values = parse_object(body, "the body")
         return cls(
             name,
             text(values, "session", SESSION_MAX),
             integer(values, "beat", 1),
-            online,
-            from_base64url(text(values, "mac", 64)),
+            boolean(values, "online"),
+            from_base64url(text(values, "mac", 64), "the mac"),
         )
 
     def authenticate(self, mac_key: bytes) -> bytes:

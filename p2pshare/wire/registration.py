@@ -97,7 +97,7 @@ def parse_registration(body: bytes) -> Registration:
     Raises:
         RemoteProtocolError: it is anything but what `Registration.to_json` writes.
     """
-    fields = parse_object(body)
+    fields = parse_object(body, "the body")
     return Registration(
         _name(fields.get("name")),
         _address(fields),
@@ -112,7 +112,7 @@ def parse_address(body: bytes) -> PeerAddress:
     Raises:
         RemoteProtocolError: it is anything but what `PeerAddress.to_json` writes.
     """
-    return _address(parse_object(body))
+    return _address(parse_object(body, "the body"))
 
 
 def parse_names(body: bytes) -> list[str]:
@@ -121,7 +121,7 @@ def parse_names(body: bytes) -> list[str]:
     Raises:
         RemoteProtocolError: it is no JSON array of legal names.
     """
-    names = parse_json(body)
+    names = parse_json(body, "the body")
     if not isinstance(names, list):
         raise RemoteProtocolError(reason="the list of names is no JSON array")
     return [_name(each) for each in names]

@@ -75,17 +75,26 @@ class Statement:
         Raises:
             RemoteProtocolError: it is too long, or is no such statement.
         """
-        payload_text, dot, signature = statement.partition(".")
+        try:
+            return cls._parse(statement)
+        except RemoteProtocolError as error:
+            reason = f"the {cls.KIND} is wrong: {error.fields['reason']}"
+            raise RemoteProtocolError(reason=reason) from None
+
+    @classmethod
+    def _parse(cls, statement: str) -> Unverified[Self]:
+        payload_text, dot, signature_text = statement.partition(".")
         if len(statement) > STATEMENT_MAX or not dot:
             raise RemoteProtocolError(
-                reason=f"a {cls.KIND} is two base64url texts with a dot between, of at most "
+                reason="it is not two base64url texts with a dot between, of at most "
                 f"{STATEMENT_MAX} characters"
             )
-        payload = from_base64url(payload_text)
-        values = parse_object(payload)
+        payload = from_base64url(payload_text, "its payload")
+        values = parse_object(payload, "its payload")
         integer(values, "v", VERSION, VERSION)
         known = cls(**{each.name: _READERS[each.name](values) for each in fields(cls)})
-        return Unverified(known, from_base64url(signature), cls._message(payload))
+        signature = from_base64url(signature_text, "its signature")
+        return Unverified(known, signature, cls._message(payload))
 
     @property
     def signer(self) -> PublicKey:
@@ -257,6 +266,7 @@ def is_address(address: str) -> bool:
     return 1 <= int(port) <= 65535 and not (
         ip.is_multicast
         or ip.is_unspecified
+        or (ip.version == 4 and ip.is_reserved)  # ::1 is, too
         or getattr(ip, "ipv4_mapped", None)
         or getattr(ip, "scope_id", None)
     )
@@ -279,7 +289,7 @@ def _id(values: dict[str, Any]) -> str:
 _READERS: dict[str, Any] = {
     "name": _name,
     "key": lambda values: PublicKey.parse(text(values, "key", STATEMENT_MAX)),
-    "new": lambda values: PublicKey.parse(text(values, "new", STATEMENT_MAX)),
+    "new": lambda values: PublicKey.parse(text(values, "new", STATEMENT_MAX), "the new key"),
     "seq": lambda values: integer(values, "seq", 1),
     "claim": lambda values: integer(values, "claim", 1, INTEGER_MAX),
     "iat": lambda values: integer(values, "iat"),

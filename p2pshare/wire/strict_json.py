@@ -1,44 +1,53 @@
-"""JSON from strangers: one object in UTF-8, no key twice, no NaN, no number that Python would choke on."""
+"""JSON from strangers: UTF-8, no member twice, no NaN, no number or text that not every language reads alike."""
 
 from __future__ import annotations
 
 import json
+from math import isinf
 from typing import Any, NoReturn
 
 from p2pshare.errors import RemoteProtocolError
 
 INTEGER_MAX = 2**53 - 1  # what every language reads exactly from JSON
+DIGITS_MAX = len(f"-{INTEGER_MAX}")
 DEPTH_MAX = 16  # brackets within each other
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, what: str = "it") -> Any:
     """Read a JSON text.
 
+    Args:
+        body: the text.
+        what: it is called in an error.
+
     Raises:
-        RemoteProtocolError: it is none, a key stands twice in an object, it has NaN or an infinity, or it is nested
-            more than `DEPTH_MAX` deep.
+        RemoteProtocolError: it is none, a member stands twice in an object, it has NaN, an infinity, an integer beyond
+            `INTEGER_MAX` or half a surrogate pair, or it is nested more than `DEPTH_MAX` deep.
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
-    except (
-        ValueError,
-        RecursionError,
-    ):  # too many digits are a ValueError, too many brackets the other
-        raise RemoteProtocolError(reason="it is no valid JSON in UTF-8") from None
-    if _depth_exceeds(value, DEPTH_MAX):
-        raise RemoteProtocolError(reason=f"its JSON is nested more than {DEPTH_MAX} deep")
+        if _depth_exceeds(value, DEPTH_MAX):
+            raise _RefusedError(f"brackets nested more than {DEPTH_MAX} deep")
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except _RefusedError as error:
+        raise RemoteProtocolError(reason=f"{what} is JSON with {error}") from None
+    except UnicodeEncodeError:
+        raise RemoteProtocolError(reason=f"{what} is JSON with half a surrogate pair") from None
+    except (ValueError, RecursionError):  # the latter of very many brackets
+        raise RemoteProtocolError(reason=f"{what} is no valid JSON in UTF-8") from None
     return value
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, what: str = "it") -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         RemoteProtocolError: as for `parse_json`, or it is no object.
     """
-    fields = parse_json(body)
+    fields = parse_json(body, what)
     if not isinstance(fields, dict):
-        raise RemoteProtocolError(reason="it is no JSON object")
+        raise RemoteProtocolError(reason=f"{what} is no JSON object")
     return fields
 
 
@@ -48,9 +57,21 @@ def integer(fields: dict[str, Any], key: str, low: int = 0, high: int = INTEGER_
     Raises:
         RemoteProtocolError: there is none from `low` to `high`.
     """
-    value = fields.get(key)
+    value = _member(fields, key)
     if type(value) is not int or not low <= value <= high:  # bool is an int, and 1.0 == 1
         raise RemoteProtocolError(reason=f"the {key} is no integer from {low} to {high}")
+    return value
+
+
+def boolean(fields: dict[str, Any], key: str) -> bool:
+    """The truth under `key`.
+
+    Raises:
+        RemoteProtocolError: there is none.
+    """
+    value = _member(fields, key)
+    if not isinstance(value, bool):
+        raise RemoteProtocolError(reason=f"the {key} is neither true nor false")
     return value
 
 
@@ -60,7 +81,7 @@ def text(fields: dict[str, Any], key: str, longest: int) -> str:
     Raises:
         RemoteProtocolError: there is none, or one of more than `longest` characters.
     """
-    value = fields.get(key)
+    value = _member(fields, key)
     if not isinstance(value, str) or len(value) > longest:
         raise RemoteProtocolError(reason=f"the {key} is no text of at most {longest} characters")
     return value
@@ -72,7 +93,7 @@ def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[st
     Raises:
         RemoteProtocolError: there is none, or it has more than `most`, or one has more than `longest` characters.
     """
-    values = fields.get(key)
+    values = _member(fields, key)
     if (
         not isinstance(values, list)
         or len(values) > most
@@ -82,6 +103,16 @@ def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[st
             reason=f"the {key} is no array of at most {most} texts of at most {longest} characters"
         )
     return tuple(values)
+
+
+class _RefusedError(ValueError):
+    """JSON that others might read in another way; says what it has."""
+
+
+def _member(fields: dict[str, Any], key: str) -> Any:
+    if key not in fields:
+        raise RemoteProtocolError(reason=f"the {key} is missing")
+    return fields[key]
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
@@ -95,7 +126,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise _RefusedError("a member that stands twice")
     return fields
 
 
@@ -103,4 +134,24 @@ def _no_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+def _integer(digits: str) -> int:
+    if len(digits) <= DIGITS_MAX:  # else it might take long
+        value = int(digits)
+        if abs(value) <= INTEGER_MAX:
+            return value
+    raise _RefusedError("an integer of more than 53 bits")
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if isinf(value):
+        raise _RefusedError("a number that is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_integer,
+    parse_float=_number,
+    parse_constant=_no_constant,
+)

@@ -50,3 +50,11 @@ class HeartbeatTests(SynchronousTestCase):
         ):  # fmt: skip
             with self.assertRaises(RemoteProtocolError, msg=str(changes)):
                 Heartbeat.parse("bob", json.dumps({**good, **changes}).encode())
+        for body, reason in (
+            (b"x", "the body is no valid JSON"),
+            ({**good, "mac": "!"}, "the mac is no canonical base64url"),
+            ({key: good[key] for key in good if key != "online"}, "the online is missing"),
+        ):
+            sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+            with self.assertRaisesRegex(RemoteProtocolError, reason):
+                Heartbeat.parse("bob", sent)

@@ -139,6 +139,23 @@ class RecordTests(SynchronousTestCase):
             with self.assertRaises(RemoteProtocolError, msg=str(changes)):
                 Record.read(resigned(**changes))
 
+    def test_which(self) -> None:
+        """The error says of which statement, and which part of it."""
+        payload, _, signature = RECORD.sign(BOB).partition(".")
+        for text, reason in (
+            ("x", "the record is wrong: it is not two base64url texts"),
+            (f"!.{signature}", "the record is wrong: its payload is no canonical base64url"),
+            (f"{payload}.!", "the record is wrong: its signature is no canonical base64url"),
+            (sign_payload(b"{"), "the record is wrong: its payload is no valid JSON"),
+            (resigned(seq=None), "the record is wrong: the seq is missing"),
+            (resigned(key=str(BOB.public).upper()), "the key is not .* in lower case"),
+            (resigned(key="ae" + "a" * 50), "the key is one that anybody can sign for"),
+        ):
+            with self.assertRaisesRegex(RemoteProtocolError, reason):
+                Record.read(text)
+        with self.assertRaisesRegex(RemoteProtocolError, "the invitation is wrong: it is not two"):
+            Invitation.read("x", BOB.public)
+
     def test_twice(self) -> None:
         """A key that stands twice means nothing."""
         payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
@@ -155,7 +172,7 @@ class RecordTests(SynchronousTestCase):
             "10.0.0.5:8 0", "10.0.0.5:²", "10.0.0.005:1", "0.0.0.0:1", "[::]:1", "224.0.0.1:1",
             "[ff02::1]:1", "[::ffff:127.0.0.1]:1", "2001:db8::5:1", "[10.0.0.5]:1", "host:1",
             "[2001:DB8::5]:1", "[fe80::1%eth0]:1", "10.0.0.5:1:2", "[10.0.0.5:1", "10.0.0.5]:1",
-            "10.0.0.5:99999999999999999999",
+            "10.0.0.5:99999999999999999999", "255.255.255.255:1", "240.0.0.1:1",
         ):  # fmt: skip
             self.assertFalse(is_address(bad), bad)
 
