@@ -57,6 +57,7 @@ class Limits:
 
 
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either
+HEADERS_EXPECTED = "headers must be NAME: VALUE, with CRLF, at most 500 and 16 KiB of them"
 LENGTH_DIGITS_MAX = 19  # of a Content-Length: as many as 2**63 has
 
 _HEADS = {
@@ -101,9 +102,13 @@ class RegistryRequest(Request):
         if not path.startswith(b"/"):
             self.channel.persistent = False
         hosts = self.requestHeaders.getRawHeaders(b"Host", ())
-        wrong_hosts = len(hosts) > 1 or (not hosts and version == b"HTTP/1.1")
-        if wrong_hosts or b"://" in path or not path.isascii():
-            self.channel.refuse(HTTPStatus.BAD_REQUEST)
+        wrong = ""
+        if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
+            wrong = "there must be one Host header"
+        elif b"://" in path or not path.isascii():
+            wrong = "the target must be a path, in ASCII"
+        if wrong:
+            self.channel.refuse(HTTPStatus.BAD_REQUEST, wrong)
             return
         path, _, arguments = path.partition(b"?")
         query = Query(
@@ -221,6 +226,7 @@ class RegistryChannel(HTTPChannel):
     _is_originals = False
     _is_head = False
     _in_head = False
+    _expected = ""
 
     def connectionMade(self) -> None:
         """Count the connection, and wait for its first request."""
@@ -245,9 +251,11 @@ class RegistryChannel(HTTPChannel):
         if self._phase is Phase.CLOSING:
             return
         if line[:1] in (b" ", b"\t"):
-            self.refuse(HTTPStatus.BAD_REQUEST)
+            self.refuse(HTTPStatus.BAD_REQUEST, "no line of the head may begin with a space")
             return
-        if not self._in_head:
+        if self._in_head:
+            self._expected = HEADERS_EXPECTED
+        else:
             self._look_at(line)
         super().lineReceived(line)
 
@@ -255,6 +263,7 @@ class RegistryChannel(HTTPChannel):
         """Learn from a request line how the request would have to be refused."""
         method, _, rest = line.partition(b" ")
         self._in_head = bool(line)
+        self._expected = "the request line must be METHOD /PATH HTTP/1.1, or 1.0"
         self._is_head = method == b"HEAD"
         self._is_originals = rest[:1].isalpha() and b" HTTP/" in rest and b"://" not in rest
 
@@ -274,9 +283,11 @@ class RegistryChannel(HTTPChannel):
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - the base class calls it
         """Refuse a length of so many digits that Python makes no number of it; keep other headers."""
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS_MAX:
-            self.refuse(HTTPStatus.BAD_REQUEST)
-            return False
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._expected = "the body must have one length: Content-Length, or chunked"
+            if len(value.strip()) > LENGTH_DIGITS_MAX:
+                self._respondToBadRequestAndDisconnect()
+                return False
         accepted: bool = super().headerReceived(line)
         return accepted
 
@@ -285,8 +296,9 @@ class RegistryChannel(HTTPChannel):
         if self.length is not None and self.length > self.limits.body_max:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
-        self._enter(Phase.BODY, self.limits.request_timeout - self.limits.headers_timeout)
+        self._enter(Phase.BODY, self.limits.request_timeout)
         super().allHeadersReceived()
+        self._expected = "the chunks of the body must be as in RFC 9112, section 7.1"
 
     def allContentReceived(self) -> None:
         """The request is all there."""
@@ -310,15 +322,15 @@ class RegistryChannel(HTTPChannel):
         self._enter(Phase.CLOSING, self.limits.close_timeout)
         super().loseConnection()
 
-    def refuse(self, status: HTTPStatus) -> None:
-        """Answer with a problem, to an original with a bare status, and close.
+    def refuse(self, status: HTTPStatus, detail: str = "") -> None:
+        """Answer with a problem, which may say a detail, to an original with a bare status, and close.
 
         The client may still be sending. If we closed at once, our kernel would answer that with a reset, which
         can overtake the reply: so we say that we are done and let the client close, for a while.
         """
         if self._phase is Phase.CLOSING:
             return
-        body = b"" if self._is_originals else framing_problem(status)
+        body = b"" if self._is_originals else framing_problem(status, detail)
         self.transport.resumeProducing()
         self.transport.write(
             _HEADS[status]
@@ -370,11 +382,10 @@ class RegistryChannel(HTTPChannel):
         return self._host
 
     def _enter(self, phase: Phase, timeout: float) -> None:
-        now = self.factory.reactor.seconds()
-        if phase is not Phase.BODY:  # for which the client is waited as long as for the head
-            self._entered = now
+        if phase is not Phase.BODY:  # which is a part of the wait that began with the head
+            self._entered = self.factory.reactor.seconds()
         self._phase = phase
-        self._deadline = now + timeout
+        self._deadline = self._entered + timeout
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - the base class calls it
-        self.refuse(HTTPStatus.BAD_REQUEST)
+        self.refuse(HTTPStatus.BAD_REQUEST, self._expected)

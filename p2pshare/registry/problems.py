@@ -58,13 +58,13 @@ def problem(word: str, detail: str = "", *, retry_after: int = 0, **extra: int |
     return Reply(status, (body,), b"application/problem+json", headers)
 
 
-def framing_problem(status: HTTPStatus) -> bytes:
+def framing_problem(status: HTTPStatus, detail: str = "") -> bytes:
     """The body for a request that was refused before it was understood."""
     for word, (known, title) in PROBLEMS.items():
         if known is status:
-            return Problem(status, PROBLEM_PREFIX + word, title).to_json()
+            return Problem(status, PROBLEM_PREFIX + word, title, detail).to_json()
     word, title = FRAMING[status]
-    return Problem(status, PROBLEM_PREFIX + word, title).to_json()
+    return Problem(status, PROBLEM_PREFIX + word, title, detail).to_json()
 
 
 def not_allowed(allowed: str) -> Reply:

@@ -142,6 +142,29 @@ class RefusalTests(SiteTestCase):
         ):
             self.assert_refused(request, status)
 
+    def test_which(self) -> None:
+        """The problem says what must be otherwise."""
+        length = b"Content-Length: 2\r\n"
+        for request, detail in (
+            (b"nonsense\r\n", "request line"),
+            (b"GET /list HTTP/2.0\r\n" + HOST, "request line"),
+            (b"GET http://x/list HTTP/1.1\r\n" + HOST, "the target"),
+            (b"GET /list HTTP/1.1\r\n\r\n", "one Host"),
+            (b"GET /list HTTP/1.1\r\nHost: y\r\n" + HOST, "one Host"),
+            (b"GET /list HTTP/1.1\r\nno colon\r\n" + HOST, "NAME: VALUE"),
+            (b"GET /list HTTP/1.1\r\nX: y\r\n z\r\n" + HOST, "begin with a space"),
+            (b"GET /list HTTP/1.1\r\n" + b"X: y\r\n" * 600 + HOST, "at most 500"),
+            (b"POST /name HTTP/1.1\r\n" + length + length + HOST, "one length"),
+            (
+                b"POST /name HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n" + HOST,
+                "one length",
+            ),
+            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: gzip\r\n" + HOST, "one length"),
+            (b"POST /name HTTP/1.1\r\n" + length + b"X y\r\n" + HOST, "NAME: VALUE"),
+            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"zz\r\n", "chunks"),
+        ):
+            self.assertIn(detail, json.loads(self.one(request)[1])["detail"], request[:60])
+
     def test_wrong_names(self) -> None:
         """A name that is none is an ordinary 400; the connection goes on."""
         for name in (b"a%2Fb", b"..", b"%00", b"b%C3%B6b", b"a" * 33):
@@ -168,7 +191,7 @@ class RefusalTests(SiteTestCase):
         """What follows what was refused is not taken for a request."""
         client = Client(self.site)
         reply = client.send(b"nonsense\r\nGET /list HTTP/1.1\r\n" + HOST)
-        self.assertEqual(reply.count(b"HTTP/1.1"), 1)
+        self.assertEqual(reply.count(b"HTTP/1.1 "), 1)
 
     def test_nothing_after_an_original(self) -> None:
         """Nor what follows a request that ends its connection."""
@@ -221,6 +244,18 @@ class DeadlineTests(SiteTestCase):
         client = Client(self.site)
         client.send(b"POST /name HTTP/1.1\r\nContent-Length: 99\r\n" + HOST)
         self.assertLessEqual(self.drip(client, b" " * 99, 60), 21)
+
+    def test_stalled_body(self) -> None:
+        """They count from the request's first byte, wherever it stalls, and not from its headers."""
+        for seconds in (0, 9):
+            client = Client(self.site)
+            client.send(b"POST /name HTTP/1.1\r\nContent-Length: 99\r\n")
+            self.clock.pump([1] * seconds)
+            client.send(HOST)
+            self.clock.pump([1] * (19 - seconds))
+            self.assertFalse(client.closed)
+            self.clock.pump([1] * 2)
+            self.assertTrue(client.transport.value().startswith(b"HTTP/1.1 408"))
 
     def test_silence(self) -> None:
         """A connection on which nothing was ever sent goes too."""
