@@ -115,12 +115,14 @@ class Claims:
         beat = Heartbeat.parse(name, query.body)
         mac_key = self._authority.mac_key(name, beat.session)
         if mac_key is None:
-            raise RequestError("unknown-session")
+            raise RequestError("unknown-session", "the session has expired, or is none")
         if not beat.is_authentic(mac_key):
             raise RequestError("wrong-signature", "the MAC is wrong")
         await self._limiter.admit("key", self._limiter.origin(query), name)
         if not await self._store.beat(name, beat.session, beat.beat, online=beat.online):
-            raise RequestError("unknown-session")
+            raise RequestError(
+                "unknown-session", "the session is over, or its beat is not greater than the last"
+            )
         if not beat.online:
             self._names.changed()
         return ALIVE

@@ -80,7 +80,9 @@ class Judge:
         now = self._wall()
         if not now - RECORD_LIFE < rotation.iat <= now + CLOCK_SKEW_MAX:
             raise self._wrong_time("the rotation is too old, or of the future")
-        if rotation.new != record.key or rotation.key == rotation.new:
+        if rotation.key == rotation.new:
+            raise RemoteProtocolError(reason="the rotation leads from a key to itself")
+        if rotation.new != record.key:
             raise RemoteProtocolError(reason="the rotation does not lead to the record's key")
         return unverified
 

@@ -96,12 +96,12 @@ class Routes:
             count=self._metrics.claim,
         )
         v1 = V1Routes(store, claims, wall=wall, authority=authority, settings=settings)
-        self.table: dict[bytes, Route] = {
-            **classic.table(),
-            **v1.table(),
+        health = {
             b"healthz": Route("healthz", {b"GET": self._alive}),
             b"readyz": Route("readyz", {b"GET": self._ready}),
         }
+        self._unlimited = tuple(health.values())
+        self.table: dict[bytes, Route] = {**classic.table(), **v1.table(), **health}
         if events is not None:
             self.table[b"v1/events"] = Route("events", {b"GET": events})
 
@@ -109,8 +109,7 @@ class Routes:
         """The reply to a query; this never fails."""
         since = self._clock.seconds()
         route = self._find(query.path)
-        origin = self._limiter.origin(query)
-        wait = self._limiter.take("requests", origin, origin.host)
+        wait = 0.0 if route in self._unlimited else self._take(query)
         if wait == 0:
             reply = self._answer(route, query)
         elif isinstance(wait, Deferred):
@@ -118,6 +117,10 @@ class Routes:
         else:
             reply = succeed(too_many(wait).reply)
         return reply.addCallback(self._count, route, query.method, since)
+
+    def _take(self, query: Query) -> float | Deferred[float]:
+        origin = self._limiter.origin(query)
+        return self._limiter.take("requests", origin, origin.host)
 
     def _go_on(self, wait: float, route: Route | None, query: Query) -> Reply | Deferred[Reply]:
         return too_many(wait).reply if wait else self._answer(route, query)

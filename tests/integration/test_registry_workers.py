@@ -333,7 +333,7 @@ class CommandLineTests(RegistryTestCase):
         registry = self.start("--workers", "2", "--limit", "requests=0.1:60")
         seen: Counter[int] = Counter()
         for _ in range(200):
-            seen[registry.ask("GET", "/healthz")[0]] += 1
+            seen[registry.ask("GET", "/list")[0]] += 1
         self.assertGreater(seen[429], 100, seen)
 
     def test_wrong_options(self) -> None:

@@ -141,9 +141,11 @@ class ClaimTests(OwnersTestCase):
             (send(b"POST", "bob/presence", b"[]"), "malformed", 400),
             (send(b"POST", "bob/presence", b'{"online": 1}'), "malformed", 400),
         ):
-            self.assert_problem(self.ask(query), word, status)
+            problem = self.assert_problem(self.ask(query), word, status)
+            self.assertTrue(problem["detail"])
         self.clock.advance(granted.session_life)
-        self.assert_problem(self.ask(self.bob.beat(granted, 7)), "unknown-session", 401)
+        problem = self.assert_problem(self.ask(self.bob.beat(granted, 7)), "unknown-session", 401)
+        self.assertIn("expired", problem["detail"])
 
     def test_released(self) -> None:
         """The owner gives the name up; others cannot, and then it is free."""
@@ -190,10 +192,14 @@ class ClaimTests(OwnersTestCase):
         new, now = Owner(3), int(self.clock.seconds())
         self.claim(self.bob)
         record = new.record(self.clock, seq=now * 1000 + 1)
+        for rotation, detail in (
+            ("x", "the rotation is wrong: it is not two"),
+            (self.bob.rotate(self.clock, self.eve), "to the record's key"),
+            (new.rotate(self.clock, new), "to itself"),
+        ):
+            reply = self.ask(new.put(record, rotation=rotation))
+            self.assertIn(detail, self.assert_problem(reply, "malformed", 400)["detail"])
         for rotation, word, status in (
-            ("x", "malformed", 400),
-            (self.bob.rotate(self.clock, self.eve), "malformed", 400),
-            (new.rotate(self.clock, new), "malformed", 400),
             (self.bob.rotate(self.clock, new, name="eve"), "wrong-name", 400),
             (self.bob.rotate(self.clock, new, aud="http://x:1"), "wrong-audience", 400),
             (self.bob.rotate(self.clock, new, iat=now + 121), "wrong-time", 400),
