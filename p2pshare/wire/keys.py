@@ -18,6 +18,9 @@ KEY_SIZE = 32  # bytes
 SIGNATURE_SIZE = 64  # bytes
 TEXT_SIZE = 52  # characters of a key as text: base32 (RFC 4648) in lower case, without padding
 GROUP_SIZE = 4  # characters of a key as people read it
+CACHE_SIZE = (
+    4096  # keys that are kept in each of their forms, as the same ones come again and again
+)
 
 FIELD = 2**255 - 19  # Ed25519 calculates modulo this (RFC 8032, section 5.1)
 
@@ -49,19 +52,19 @@ class PublicKey:
         Raises:
             RemoteProtocolError: it is anything else, or the key of nobody: see `is_anybodys`.
         """
-        if _TEXT.fullmatch(text):
-            key = cls(base64.b32decode(text.upper() + "===="))
-            if key.is_anybodys:
-                raise RemoteProtocolError(reason=f"{what} is one that anybody can sign for")
-            if str(key) == text:  # the last character has four bits that mean nothing
-                return key
-        raise RemoteProtocolError(
-            reason=f"{what} is not {TEXT_SIZE} characters of a-z, in lower case, and 2-7, in canonical form"
-        )
+        raw = _raw_of(text)
+        if raw is None:
+            raise RemoteProtocolError(
+                reason=f"{what} is not {TEXT_SIZE} characters of a-z, in lower case, and 2-7, in canonical form"
+            )
+        key = cls(raw)
+        if key.is_anybodys:
+            raise RemoteProtocolError(reason=f"{what} is one that anybody can sign for")
+        return key
 
     def __str__(self) -> str:
         """`TEXT_SIZE` characters."""
-        return base64.b32encode(self.raw).decode().rstrip("=").lower()
+        return _text_of(self.raw)
 
     @property
     def is_anybodys(self) -> bool:
@@ -84,7 +87,21 @@ class PublicKey:
         return True
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHE_SIZE)
+def _text_of(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _raw_of(text: str) -> bytes | None:
+    if _TEXT.fullmatch(text):
+        raw = base64.b32decode(text.upper() + "====")
+        if _text_of(raw) == text:  # the last character has four bits that mean nothing
+            return raw
+    return None
+
+
+@lru_cache(maxsize=CACHE_SIZE)
 def _loaded(raw: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(raw)
 
