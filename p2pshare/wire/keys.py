@@ -50,7 +50,7 @@ class PublicKey:
             what: it is called in an error.
 
         Raises:
-            RemoteProtocolError: it is anything else, or the key of nobody: see `is_anybodys`.
+            RemoteProtocolError: it is anything else, or a key of anybody: see `is_anybodys`.
         """
         raw = _raw_of(text)
         if raw is None:
