@@ -22,7 +22,14 @@ from p2pshare.errors import (
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import RECORD_LIFE, ClaimBody, Granted, ReleaseBody
+from p2pshare.wire.peers import (
+    CLOCK_SKEW_MAX,
+    RECORD_LIFE,
+    ClaimBody,
+    Granted,
+    PeerView,
+    ReleaseBody,
+)
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import CAP_CLASSIC, Record, Release, Rotation
 
@@ -50,6 +57,7 @@ class Owner:
         self._wall = wall
         self._offset = 0.0
         self._predecessor: SigningKey | None = None
+        self._rotated = 0  # the iat of the last rotation that the registry has shown
 
     async def claim(
         self,
@@ -123,6 +131,11 @@ class Owner:
             raise
         identity.forget_receipt()
 
+    def follow(self, view: PeerView) -> None:
+        """Let the next rotation be of a later second than the last one of this view, as a registry demands."""
+        if view.rotations:
+            self._rotated = Rotation.read(view.rotations[-1]).iat
+
     async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         tries = TRIES_MAX
         while True:
@@ -156,9 +169,11 @@ class Owner:
         if following is None and (old is None or self._predecessor is not None):
             return False
         try:
-            owner = (await self._client.look_up_peer(identity.name)).key
+            view = await self._client.look_up_peer(identity.name)
         except NoSuchPeer:
             return False
+        self.follow(view)
+        owner = view.key
         if following is not None and owner == following.public:
             identity.finish_rotation()
             self._log.info("{name} goes on with its new key", name=identity.name)
@@ -185,9 +200,11 @@ class Owner:
         ).sign(key)
 
     def _rotation(self, old: SigningKey, new: SigningKey) -> str:
-        return Rotation(
-            self._identity.name, old.public, new.public, int(self._now()), self._client.url
-        ).sign(old)
+        now = int(self._now())
+        iat = self._rotated + 1 if now <= self._rotated < now + CLOCK_SKEW_MAX else now
+        return Rotation(self._identity.name, old.public, new.public, iat, self._client.url).sign(
+            old
+        )
 
 
 async def release_name(
@@ -253,6 +270,7 @@ async def rotate_key(
         record = Record.read(view.record, view.key)
         addresses, caps = record.addresses, record.caps
     owner = Owner(client, identity, wall)
+    owner.follow(view)
     following = identity.begin_rotation()
     if view.key == following.public:  # it was interrupted when all but the last step was done
         identity.finish_rotation()

@@ -26,7 +26,7 @@ from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownersh
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Record, Release
+from p2pshare.wire.statements import Record, Release, Rotation
 
 NO_STORE = ((b"Cache-Control", b"no-store"),)
 ALIVE = Reply(HTTPStatus.OK, (b'{"lease": %d}' % PRESENCE_LEASE,), headers=NO_STORE)
@@ -129,9 +129,8 @@ class Claims:
 
     def _wanted(self, record: Record, body: ClaimBody, end: End) -> tuple[OwnerClaim, bytes]:
         """What to ask of the store, and the MAC key of the session that begins."""
-        old_key = None
-        if body.rotation is not None:
-            old_key = verify(self._judge.judge_rotation(body.rotation, record, end))
+        rotation = self._rotation(body.rotation, record, end)
+        old_key = None if rotation is None else rotation.key
         session, mac_key = self._authority.new_session(record.name)
         wanted = OwnerClaim(
             record.name,
@@ -141,10 +140,22 @@ class Claims:
             session,
             record.classic_address,
             None if old_key is None else str(old_key),
-            body.rotation,
+            None if rotation is None else body.rotation,
+            0 if rotation is None else rotation.iat,
             self._receipt(body.receipt, record, old_key),
         )
         return wanted, mac_key
+
+    def _rotation(self, text: str | None, record: Record, end: End) -> Rotation | None:
+        """What a rotation says that came with a record; None if it is too old to count."""
+        if text is None:
+            return None
+        unverified = self._judge.judge_rotation(text, record, end)
+        if self._judge.is_too_old(unverified.statement):
+            self._log.debug("a rotation of {name} that is too old", name=record.name)
+            return None
+        verify(unverified)
+        return unverified.statement
 
     def _receipt(self, text: str | None, record: Record, old_key: PublicKey | None) -> int | None:
         """The number of the claim that a receipt of the owner, or of the one before, proves."""

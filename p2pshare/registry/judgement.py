@@ -78,13 +78,17 @@ class Judge:
         rotation = unverified.statement
         self._judge_whose(rotation, record.name, end)
         now = self._wall()
-        if not now - RECORD_LIFE < rotation.iat <= now + CLOCK_SKEW_MAX:
-            raise self._wrong_time("the rotation is too old, or of the future")
+        if rotation.iat > now + CLOCK_SKEW_MAX:
+            raise self._wrong_time("the rotation is of the future")
         if rotation.key == rotation.new:
             raise RemoteProtocolError(reason="the rotation leads from a key to itself")
         if rotation.new != record.key:
             raise RemoteProtocolError(reason="the rotation does not lead to the record's key")
         return unverified
+
+    def is_too_old(self, rotation: Rotation) -> bool:
+        """Whether a rotation replaces no key any more; a client may still send it with every claim."""
+        return rotation.iat <= self._wall() - RECORD_LIFE
 
     def _judge_whose(self, statement: Record | Release | Rotation, name: str, end: End) -> None:
         if statement.name != name:

@@ -12,8 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from p2pshare.errors import StoreRecovering
 from p2pshare.registry.store import (
     EVENTS_KEPT,
+    FORMER_MAX,
+    FORMER_MEMORY,
     PAGE_MAX,
-    RELEASE_MEMORY,
     Claim,
     Counts,
     EventPage,
@@ -62,14 +63,16 @@ class _Owner:
     record: str = ""
     address: PeerAddress | None = None
     rotations: list[str] = field(default_factory=list)
+    rotated: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Released:
-    key: str
-    seq: int
-    claim: int
-    ends: int
+@dataclass(slots=True)
+class _Former:
+    """Who owned a name: keys with the greatest `seq` of each, the newest last."""
+
+    claim: int = 0
+    ends: int = 0  # ms
+    seqs: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryNameStore:
@@ -100,36 +103,36 @@ class MemoryNameStore:
         """See `NameStore`."""
         now = self._settled()
         owner = self._owners.get(claim.name)
-        recovering = now < self._recovers_until
-        outcome = Ownership.RENEWED
+        outcome, seq = self._right_to(owner, claim, now)
+        if outcome is Ownership.TAKEN:
+            return OwnerOutcome(outcome)
+        if claim.seq <= seq:
+            return OwnerOutcome(Ownership.STALE, seq=seq)
         if owner is None:
             outcome, number = self._new_claim(claim, now)
-            if outcome is Ownership.STALE:
-                return OwnerOutcome(outcome, seq=self._released[claim.name].seq)
             if outcome is not Ownership.CLAIMED:
                 return OwnerOutcome(outcome)
             owner = self._owners[claim.name] = _Owner(claim.key, number)
-            self._classic.pop(claim.name, None)
-        elif owner.key in (claim.key, claim.old_key):
-            if claim.seq <= owner.seq:
-                return OwnerOutcome(Ownership.STALE, seq=owner.seq)
-        elif recovering and (claim.receipt or 0) > owner.claim:
-            outcome = Ownership.CLAIMED
-            owner.claim, owner.rotations = claim.receipt or 0, []
-        else:
-            return OwnerOutcome(Ownership.TAKEN)
         self._own(owner, claim, outcome, now)
         self._keys[claim.key] = claim.name
         self._appear(claim.name, owner, now)
         return OwnerOutcome(outcome, owner.claim)
 
+    def _right_to(self, owner: _Owner | None, claim: OwnerClaim, now: int) -> tuple[Ownership, int]:
+        """What a claim that is new enough makes of a name, and which `seq` it has to exceed."""
+        former_seq = self._former.get(claim.name, _Former()).seqs.get(claim.key, 0)
+        if owner is None:
+            is_classic = claim.name in self._classic
+            return Ownership.TAKEN if is_classic else Ownership.CLAIMED, former_seq
+        if owner.key == claim.key:
+            return Ownership.RENEWED, owner.seq
+        if owner.key == claim.old_key and claim.rotated > owner.rotated:
+            return Ownership.RENEWED, max(owner.seq, former_seq)
+        is_older = now < self._recovers_until and (claim.receipt or 0) > owner.claim
+        return Ownership.CLAIMED if is_older else Ownership.TAKEN, former_seq
+
     def _new_claim(self, claim: OwnerClaim, now: int) -> tuple[Ownership, int]:
         """What becomes of a claim of a name that nobody owns, and its number."""
-        released = self._released.get(claim.name)
-        if claim.name in self._classic:
-            return Ownership.TAKEN, 0
-        if released and released.key == claim.key and claim.seq <= released.seq:
-            return Ownership.STALE, 0
         recovering = now < self._recovers_until
         if recovering and not claim.receipt:
             raise self._recovering(now)
@@ -137,17 +140,21 @@ class MemoryNameStore:
             return Ownership.FREE, 0
         if recovering:
             return Ownership.CLAIMED, claim.receipt or 0
-        return Ownership.CLAIMED, max(now, 1, released.claim + 1 if released else 0)
+        return Ownership.CLAIMED, max(now, self._former.get(claim.name, _Former()).claim + 1)
 
     def _own(self, owner: _Owner, claim: OwnerClaim, outcome: Ownership, now: int) -> None:
-        if outcome is Ownership.RENEWED:
-            if owner.key != claim.key:
-                owner.claim = max(now, owner.claim + 1)
-            if now < self._recovers_until:
-                owner.claim = max(owner.claim, claim.receipt or 0)
-        is_rotated = owner.key != claim.key or outcome is Ownership.CLAIMED
-        if claim.rotation and is_rotated:
+        former, recovering = (owner.key, owner.seq), now < self._recovers_until
+        if outcome is Ownership.CLAIMED:
+            owner.rotations, owner.rotated = [], 0
+        elif owner.key != claim.key:
+            owner.claim = owner.claim + 1 if recovering else max(now, owner.claim + 1)
+        if recovering:
+            owner.claim = max(owner.claim, claim.receipt or 0)
+        if claim.rotation and (owner.key != claim.key or outcome is Ownership.CLAIMED):
             owner.rotations = [*owner.rotations, claim.rotation][-ROTATIONS_MAX:]
+            owner.rotated = claim.rotated
+        if owner.key != claim.key:
+            self._remember(claim.name, *former, owner.claim)
         owner.key, owner.seq, owner.record = claim.key, claim.seq, claim.record
         owner.session, owner.beat, owner.address = claim.session, 0, claim.address
 
@@ -156,13 +163,15 @@ class MemoryNameStore:
         now = self._settled()
         owner = self._owners.get(name)
         if owner is None:
+            if now < self._recovers_until:
+                raise self._recovering(now)
             return OwnerOutcome(Ownership.FREE)
         if owner.key != key:
             return OwnerOutcome(Ownership.TAKEN)
         if seq <= owner.seq:
             return OwnerOutcome(Ownership.STALE, seq=owner.seq)
         del self._owners[name]
-        self._released[name] = _Released(key, seq, owner.claim, now + RELEASE_MEMORY * 1000)
+        self._remember(name, key, seq, owner.claim)
         self._tell(name, NameKind.OWNED, Presence.GONE, now)
         return OwnerOutcome(Ownership.RELEASED, owner.claim)
 
@@ -250,7 +259,7 @@ class MemoryNameStore:
         granted = min(wanted, floor(level))
         level -= granted
         self._buckets[bucket] = (level, now)
-        return Tokens(granted, 0 if granted == wanted else (1 - level) / per_second)
+        return Tokens(granted, (1 - level) / per_second if level < 1 else 0)
 
     async def count(self) -> Counts:
         """See `NameStore`."""
@@ -302,13 +311,20 @@ class MemoryNameStore:
     def _clear(self) -> None:
         self._classic: dict[str, _Classic] = {}
         self._owners: dict[str, _Owner] = {}
-        self._released: dict[str, _Released] = {}
+        self._former: dict[str, _Former] = {}
         self._keys: dict[str, str] = {}
         self._invitations: dict[str, tuple[str, int]] = {}
         self._events: list[tuple[tuple[int, int], PeerSummary | None]] = [((self._now(), 0), None)]
 
     def _now(self) -> int:
         return floor(self._clock.seconds() * 1000)
+
+    def _remember(self, name: str, key: str, seq: int, claim: int) -> None:
+        """Remember a former owner."""
+        seqs = self._former.get(name, _Former()).seqs
+        seqs[key] = max(seq, seqs.pop(key, 0))
+        newest = dict(list(seqs.items())[-FORMER_MAX:])
+        self._former[name] = _Former(claim, self._now() + FORMER_MEMORY * 1000, newest)
 
     def _recovering(self, now: int) -> StoreRecovering:
         return StoreRecovering(seconds=ceil((self._recovers_until - now) / 1000))
@@ -350,9 +366,9 @@ class MemoryNameStore:
             if classic.ends <= now:
                 del self._classic[name]
                 self._tell(name, NameKind.CLASSIC, Presence.GONE, classic.seen)
-        for name, released in list(self._released.items()):
-            if released.ends <= now:
-                del self._released[name]
+        for name, former in list(self._former.items()):
+            if former.ends <= now:
+                del self._former[name]
         return now
 
     def _tell(self, name: str, kind: NameKind, presence: Presence, seen: int) -> None:

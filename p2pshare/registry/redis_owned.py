@@ -25,7 +25,8 @@ from p2pshare.registry.redis_scripts import (
     VIEW,
 )
 from p2pshare.registry.store import (
-    RELEASE_MEMORY,
+    FORMER_MAX,
+    FORMER_MEMORY,
     OwnerClaim,
     OwnerOutcome,
     Ownership,
@@ -59,7 +60,7 @@ class OwnedNames:
 
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
         """See `NameStore`."""
-        keys = keys_of(claim.name, "owner", "signed", "released", "classic")
+        keys = keys_of(claim.name, "owner", "signed", "former", "classic")
         for attempt in range(CLAIM_ATTEMPTS):
             entered = await self._index.enter(claim.name)
             arguments = self._arguments(claim, entered)
@@ -94,12 +95,15 @@ class OwnedNames:
             f"{address.ip} {address.port}" if address else "",
             claim.old_key or "",
             claim.rotation or "",
+            claim.rotated,
             claim.receipt or 0,
             int(claim.may_be_new),
             int(entered.recovery > 0),
             self._leases.presence,
             self._leases.ownership,
             ROTATIONS_MAX,
+            FORMER_MAX,
+            FORMER_MEMORY * 1000,
         ]
 
     async def _has_claimed(
@@ -122,10 +126,10 @@ class OwnedNames:
 
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
-        keys = keys_of(name, "owner", "signed", "released", "classic")
+        keys = keys_of(name, "owner", "signed", "former", "classic")
         entered = await self._index.enter(name)
         reply = await self._link.run_acknowledged(
-            RELEASE_OWNED, keys, key, seq, RELEASE_MEMORY * 1000
+            RELEASE_OWNED, keys, key, seq, FORMER_MAX, FORMER_MEMORY * 1000
         )
         word, *numbers = reply.decode().split(" ")
         outcome = Ownership(word)
@@ -135,6 +139,8 @@ class OwnedNames:
             note = (name, "gone", numbers[1], "0")
             await _together(self._index.note(entered, note), self._forget(key, name))
             return OwnerOutcome(outcome, int(numbers[0]))
+        if outcome is Ownership.FREE and (state := await self._index.state()).recovery:
+            raise StoreRecovering(seconds=state.seconds)
         return OwnerOutcome(outcome)
 
     async def _hint(self, hints: list[tuple[str, str]]) -> None:

@@ -37,77 +37,97 @@ return (held and 'renewed ' or 'claimed ') .. int(now) .. ' ' .. int(now + lease
 """
 )
 
-# KEYS: owner, signed, released, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
-# rotation or nothing, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of presence and
-# of ownership in ms, how many rotations are kept.
-CLAIM_OWNED = (
+# What is known of the former owners of a name: "CLAIM SEEN" of the last one, then "KEY SEQ" of each, the newest first.
+_FORMER = (
     NOW
     + """
+local former = redis.call('GET', KEYS[3]) or '0 0'
+local function former_seq(key) return tonumber(string.match(former, '\\n' .. key .. ' (%d+)') or 0) end
+local function remember(key, seq, claim, seen, most, life)
+  local lines = {int(claim) .. ' ' .. int(seen), key .. ' ' .. int(math.max(seq, former_seq(key)))}
+  for other, its_seq in string.gmatch(former, '\\n(%S+) (%d+)') do
+    if other ~= key and #lines <= tonumber(most) then lines[#lines + 1] = other .. ' ' .. its_seq end
+  end
+  redis.call('SET', KEYS[3], table.concat(lines, '\\n'), 'PX', life)
+end
+"""
+)
+
+# KEYS: owner, signed, former, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
+# rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of
+# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms.
+CLAIM_OWNED = (
+    _FORMER
+    + """
 local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-local old_key, rotation, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local recovering = ARGV[10] == '1'
-local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen')
+local old_key, rotation, iat, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local recovering = ARGV[11] == '1'
+local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated')
 local owner, held_seq, claim, seen = held[1], tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
 local classic = redis.call('GET', KEYS[4])
 local of_owner = classic and string.match(classic, ' =$')
-local outcome, follows = 'renewed', true
-if owner then
-  if owner == key or owner == old_key then
-    if seq <= held_seq then return 'stale ' .. int(held_seq) end
-    if owner ~= key then claim = math.max(now, claim + 1) end
-    if recovering then claim = math.max(claim, receipt) end
-  elseif recovering and receipt > claim then
-    claim, outcome, follows = receipt, 'claimed', false
+local is_owners = owner and (owner == key or owner == old_key and iat > tonumber(held[5] or 0))
+if owner and not is_owners and (not recovering or receipt <= claim) then return 'taken' end
+if not owner and classic and not of_owner then return 'taken' end
+local newest = math.max(is_owners and held_seq or 0, owner ~= key and former_seq(key) or 0)
+if seq <= newest then return 'stale ' .. int(newest) end
+if is_owners then
+  if owner == key then
+    rotation = ''
   else
-    return 'taken'
+    claim = recovering and claim + 1 or math.max(now, claim + 1)
   end
-  if owner == key then rotation = '' end
+  if recovering then claim = math.max(claim, receipt) end
+elseif owner then
+  claim = receipt
 else
-  if classic and not of_owner then return 'taken' end
-  local left = redis.call('GET', KEYS[3]) or '- 0 0 0'
-  local left_key, left_seq, left_claim, left_seen = string.match(left, '^(%S+) (%S+) (%S+) (%S+)$')
-  if left_key == key and seq <= tonumber(left_seq) then return 'stale ' .. left_seq end
   if recovering and receipt == 0 then return 'recovering' end
-  if ARGV[9] ~= '1' then return 'free' end
-  claim, seen = math.max(now, left_claim + 1), tonumber(left_seen)
+  if ARGV[10] ~= '1' then return 'free' end
+  local former_claim, former_seen = string.match(former, '^(%S+) (%S+)')
+  claim, seen = math.max(now, former_claim + 1), tonumber(former_seen)
   if recovering then claim = receipt end
-  outcome, follows = 'claimed', false
 end
 local signed = {}
-if follows then
+if is_owners then
   for line in string.gmatch(redis.call('GET', KEYS[2]) or '', '[^\\n]+') do signed[#signed + 1] = line end
   signed[#signed] = nil
 end
 if rotation ~= '' then signed[#signed + 1] = rotation end
-while #signed > tonumber(ARGV[13]) do table.remove(signed, 1) end
+while #signed > tonumber(ARGV[14]) do table.remove(signed, 1) end
 signed[#signed + 1] = record
 seen = math.max(now, seen + 1)
+if owner and owner ~= key then remember(owner, held_seq, claim, seen, ARGV[15], ARGV[16]) end
 redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
-  'seen', int(seen), 'until', int(seen + ARGV[11]), 'at', address)
-redis.call('PEXPIRE', KEYS[1], ARGV[12])
-redis.call('SET', KEYS[2], table.concat(signed, '\\n'), 'PX', ARGV[12])
+  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address)
+if rotation ~= '' then
+  redis.call('HSET', KEYS[1], 'rotated', int(iat))
+elseif not is_owners then
+  redis.call('HDEL', KEYS[1], 'rotated')
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[13])
+redis.call('SET', KEYS[2], table.concat(signed, '\\n'), 'PX', ARGV[13])
 if address ~= '' then
-  redis.call('SET', KEYS[4], address .. ' =', 'PX', ARGV[11])
+  redis.call('SET', KEYS[4], address .. ' =', 'PX', ARGV[12])
 elseif of_owner then
   redis.call('DEL', KEYS[4])
 end
-return outcome .. ' ' .. int(claim) .. ' ' .. int(seen)
+return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen)
 """
 )
 
-# KEYS: as for CLAIM_OWNED. ARGV: key, seq, how long a release is remembered in ms.
+# KEYS: as for CLAIM_OWNED. ARGV: key, seq, how many former owners are kept, and for how many ms.
 RELEASE_OWNED = (
-    NOW
+    _FORMER
     + """
 local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen')
 if not held[1] then return 'free' end
 if held[1] ~= ARGV[1] then return 'taken' end
 if tonumber(ARGV[2]) <= tonumber(held[2]) then return 'stale ' .. held[2] end
-local seen = int(math.max(now, held[4] + 1))
+local seen = math.max(now, held[4] + 1)
 redis.call('DEL', KEYS[1], KEYS[2])
 if string.match(redis.call('GET', KEYS[4]) or '', ' =$') then redis.call('DEL', KEYS[4]) end
-redis.call('SET', KEYS[3], table.concat({ARGV[1], ARGV[2], held[3], seen}, ' '), 'PX', ARGV[3])
-return 'released ' .. held[3] .. ' ' .. seen
+remember(ARGV[1], tonumber(ARGV[2]), tonumber(held[3]), seen, ARGV[3], ARGV[4])
+return 'released ' .. held[3] .. ' ' .. int(seen)
 """
 )
 
@@ -204,7 +224,7 @@ local level, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$'
 level = level and math.min(burst, level + math.max(0, now - at) * rate) or burst
 local granted = math.min(wanted, math.floor(level))
 level = level - granted
-local wait = granted < wanted and (1 - level) / rate or 0
+local wait = level < 1 and (1 - level) / rate or 0
 local fills = math.ceil((burst - level) / rate * 1000)
 if fills > 0 then
   redis.call('SET', KEYS[1], string.format('%.9f %.6f', level, now), 'PX', fills)

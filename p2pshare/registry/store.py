@@ -23,9 +23,10 @@ from p2pshare.wire.statements import ADDRESSES_MAX
 from p2pshare.wire.strict_json import parse_object, texts
 
 PAGE_MAX = 1000  # names
-RELEASE_MEMORY = (
-    300  # seconds for which a release stops the records before it: longer than those are believed
+FORMER_MEMORY = (
+    300  # seconds for which former owners are remembered: longer than their records are believed
 )
+FORMER_MAX = 16  # former owners of a name who are remembered
 EVENTS_KEPT = 10_000  # changes of presence, at least
 
 
@@ -87,6 +88,8 @@ class OwnerClaim:
     old_key: str | None = None
     """The key that `rotation` replaces."""
     rotation: str | None = None
+    rotated: int = 0
+    """The `iat` of `rotation`, in Unix time in s."""
     receipt: int | None = None
     """The claim number of a valid receipt for this name and key."""
     may_be_new: bool = True
@@ -100,7 +103,7 @@ class Ownership(Enum):
     RENEWED = "renewed"
     RELEASED = "released"
     TAKEN = "taken"
-    """It is another key's, or a live classic name."""
+    """It is another key's, which no rotation newer than its last one replaces; or a live classic name."""
     STALE = "stale"
     """A record or release with this `seq` or a greater one was there before."""
     FREE = "free"
@@ -114,7 +117,7 @@ class OwnerOutcome:
     ownership: Ownership
     claim: int = 0
     """The claim number, for the receipt, if it was granted. It grows with each new owner or key of the name: the
-    store's time in ms, or more."""
+    store's time in ms, or more; while the store recovers, the receipt's, and one more with each new key."""
     seq: int = 0
     """The greatest `seq` that was seen, if it is `STALE`."""
 
@@ -145,7 +148,7 @@ class Tokens:
 
     granted: int
     wait: float
-    """Seconds until there is one more; 0 if all that was wanted was granted."""
+    """Seconds until there is one more in the bucket; 0 if there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,16 @@ class NameStore(Protocol):
     """
 
     def claim_owned(self, claim: OwnerClaim) -> Awaitable[OwnerOutcome]:
-        """Take or renew a name for a key, in one atomic step, and begin its presence."""
+        """Take or renew a name for a key, in one atomic step, and begin its presence.
+
+        A key that has owned the name within `FORMER_MEMORY` does not get it by a record from before it lost it.
+        """
 
     def release_owned(self, name: str, key: str, seq: int) -> Awaitable[OwnerOutcome]:
-        """Give a name up; a record of this key with no greater `seq` cannot take it again."""
+        """Give a name up; a record of this key with no greater `seq` cannot take it again.
+
+        Fails with `StoreRecovering` if nobody owns it while a lost store fills again: its owner may come back.
+        """
 
     def beat(self, name: str, session: str, beat: int, *, online: bool) -> Awaitable[bool]:
         """Take a sign of life; False if the session is not the name's, or the number not greater than the last.

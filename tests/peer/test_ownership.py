@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from p2pshare.errors import (
@@ -134,11 +135,11 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(view.summary.presence, Presence.ONLINE)
 
     def test_chain(self) -> None:
-        """Each key vouches for the next."""
+        """Each key vouches for the next, also within one second."""
         self.claim()
         keys = [self.bob.key.public]
         for _ in range(3):
-            self.clock.advance(1)
+            self.clock.advance(0.001)
             self.result(self.rotate())
             keys.append(self.bob.key.public)
         view = self.view()
@@ -146,6 +147,22 @@ class RotationTests(OwnershipTestCase):
         chain = [Rotation.read(each) for each in view.rotations]
         self.assertEqual([each.key for each in chain], keys[:-1])
         self.assertEqual([each.new for each in chain], keys[1:])
+
+    def test_last_rotation_of_no_sensible_time(self) -> None:
+        """A registry cannot make the owner sign for a time far from now."""
+        self.claim()
+        self.result(self.rotate())
+        owner = self.owner_of(self.bob)
+        view = self.view()
+        assert view is not None
+        far = Rotation("bob", self.bob.key.public, self.bob.key.public, 2**52, URL)
+        owner.follow(replace(view, rotations=(far.sign(self.bob.key),)))
+        self.clock.advance(1)
+        following = self.bob.begin_rotation()
+        self.result(owner.claim([HERE], successor=following))
+        view = self.view()
+        assert view is not None
+        self.assertEqual(Rotation.read(view.rotations[-1]).iat, int(self.wall()))
 
     def test_wrong_clock(self) -> None:
         """A clock that is wrong is got past, for the rotation too."""

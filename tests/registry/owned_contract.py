@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from p2pshare.errors import StoreRecovering
 from p2pshare.registry.store import (
+    FORMER_MAX,
     Claim,
     NameStore,
     Outcome,
@@ -75,6 +76,13 @@ class OwnedNamesContract:
     async def here(self) -> str:
         """From where on events are new."""
         return (await self.store.events()).last
+
+    async def rotate(self, old: str, new: str, seq: int, iat: int = 1) -> OwnerOutcome:
+        """Claim with a new key that follows an old one."""
+        rotation = f"to-{iat}"
+        return await self.store.claim_owned(
+            owned(key=new, seq=seq, old_key=old, rotation=rotation, rotated=iat)
+        )
 
     async def listed(self, limit: int = 3, prefix: str = "", *, online: bool = False) -> list[str]:
         names: list[str] = []
@@ -172,9 +180,11 @@ class OwnedNamesContract:
     async def test_rotation(self) -> None:
         """The owner's key is replaced by one that it signed for, and by no other; the rotations are kept."""
         first = await self.store.claim_owned(owned())
-        rotation = {"old_key": BOB, "rotation": "bob-to-ann"}
+        rotation: dict[str, Any] = {"old_key": BOB, "rotation": "bob-to-ann", "rotated": 1}
         assert (
-            await self.store.claim_owned(owned(key=ANN, seq=2, old_key=EVE, rotation="x"))
+            await self.store.claim_owned(
+                owned(key=ANN, seq=2, old_key=EVE, rotation="x", rotated=1)
+            )
         ).ownership is Ownership.TAKEN
         assert (
             await self.store.claim_owned(owned(key=ANN, seq=1, **rotation))
@@ -192,11 +202,52 @@ class OwnedNamesContract:
         assert view.rotations == ("bob-to-ann",)
         assert view.record == "record-4"
 
+    async def test_recorded_claims_of_former_owners(self) -> None:
+        """A free name is not for the records of any who had it, whoever had it last (threat 19)."""
+        await self.store.claim_owned(owned(seq=1))
+        await self.store.release_owned("bob", BOB, 2)
+        await self.store.claim_owned(owned(key=EVE, seq=1))
+        await self.store.release_owned("bob", EVE, 2)
+        for key in (BOB, EVE):
+            replayed = await self.store.claim_owned(owned(key=key, seq=1))
+            assert replayed == OwnerOutcome(Ownership.STALE, seq=2), key
+        await self.store.claim_owned(owned(seq=3))
+        await self.rotate(BOB, ANN, 4)
+        await self.store.release_owned("bob", ANN, 5)
+        for key, seq, newest in ((BOB, 3, 3), (ANN, 4, 5), (EVE, 1, 2)):
+            replayed = await self.store.claim_owned(owned(key=key, seq=seq))
+            assert replayed == OwnerOutcome(Ownership.STALE, seq=newest), key
+        assert await self.store.look_up_peer("bob") is None
+        assert (await self.store.claim_owned(owned(seq=4))).ownership is Ownership.CLAIMED
+
+    async def test_many_former_owners(self) -> None:
+        """The last ones are remembered, and claim numbers grow from each to the next."""
+        claims = []
+        for key in KEYS[: FORMER_MAX + 1]:
+            claims.append((await self.store.claim_owned(owned(key=key))).claim)
+            await self.store.release_owned("bob", key, 2)
+        assert claims == sorted(set(claims))
+        for key in KEYS[1 : FORMER_MAX + 1]:
+            assert (await self.store.claim_owned(owned(key=key))).ownership is Ownership.STALE
+        assert (await self.store.claim_owned(owned(key=KEYS[0]))).claim > claims[-1]
+
+    async def test_recorded_rotation(self) -> None:
+        """A rotation counts if it is newer than the last one: not once more, after the name went back (threat 19)."""
+        await self.store.claim_owned(owned())
+        await self.rotate(BOB, ANN, 2, 10)
+        assert (await self.rotate(ANN, BOB, 3, 10)).ownership is Ownership.TAKEN
+        assert (await self.rotate(ANN, BOB, 3, 11)).ownership is Ownership.RENEWED
+        for iat in (10, 11):
+            assert (await self.rotate(BOB, ANN, 4, iat)).ownership is Ownership.TAKEN
+        assert (await self.rotate(BOB, EVE, 4, 12)).ownership is Ownership.RENEWED
+
     async def test_many_rotations(self) -> None:
         """Of many rotations the newest are kept, the oldest of them first."""
         for number, key in enumerate(KEYS[:12]):
-            before = {"old_key": KEYS[number - 1], "rotation": f"to-{number}"} if number else {}
-            await self.store.claim_owned(owned(key=key, seq=number + 1, **before))
+            if number:
+                await self.rotate(KEYS[number - 1], key, number + 1, number)
+            else:
+                await self.store.claim_owned(owned(key=key))
         view = await self.store.look_up_peer("bob")
         assert view is not None
         assert view.rotations == tuple(f"to-{number}" for number in range(12)[-ROTATIONS_MAX:])
@@ -495,8 +546,38 @@ class OwnedNamesContract:
         assert back == OwnerOutcome(Ownership.CLAIMED, 7)
         assert await self.store.beat("bob", owned().session, 1, online=True)
         assert (await self.store.claim_owned(owned(seq=2))).ownership is Ownership.RENEWED
-        rotated = await self.store.claim_owned(
-            owned(key=ANN, seq=3, old_key=BOB, rotation="bob-to-ann")
-        )
-        assert rotated.claim > 7
+        rotated = await self.rotate(BOB, ANN, 3)
+        assert rotated == OwnerOutcome(Ownership.RENEWED, 8)
         assert (await self.store.claim_owned(owned(seq=4, receipt=7))).ownership is Ownership.TAKEN
+        assert (await self.store.release_owned("bob", ANN, 5)).ownership is Ownership.RELEASED
+        again = await outcome_of(self.store.release_owned("bob", ANN, 6))
+        assert isinstance(again, StoreRecovering), "its owner may come back yet"
+
+    async def test_rotated_out_key_after_a_loss(self) -> None:
+        """Whoever comes back first with an old key, and rotates it, is outdone by the owner's receipt (threat 20)."""
+        await self.use_leases(2)
+        before = await self.store.claim_owned(owned())
+        await self.pass_time(0.01)
+        owner = await self.rotate(BOB, ANN, 2)
+        await self.lose()
+        await self.store.claim_owned(owned(seq=3, receipt=before.claim))
+        assert (await self.rotate(BOB, EVE, 4, 2)).claim == before.claim + 1
+        back = await self.store.claim_owned(owned(key=ANN, seq=3, receipt=owner.claim))
+        assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
+        assert (await self.rotate(EVE, BOB, 9, 3)).ownership is Ownership.TAKEN
+
+    async def test_former_owner_after_a_loss(self) -> None:
+        """So is one who had given the name up, and whose record of before does not take it again (threat 20)."""
+        await self.use_leases(2)
+        former = await self.store.claim_owned(owned())
+        await self.store.release_owned("bob", BOB, 2)
+        await self.pass_time(0.01)
+        owner = await self.store.claim_owned(owned(key=EVE))
+        await self.lose()
+        recorded = owned(seq=3, receipt=former.claim)
+        assert (await self.store.claim_owned(recorded)).ownership is Ownership.CLAIMED
+        await self.rotate(BOB, ANN, 4)
+        back = await self.store.claim_owned(owned(key=EVE, seq=2, receipt=owner.claim))
+        assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
+        await self.store.release_owned("bob", EVE, 3)
+        assert await self.store.claim_owned(recorded) == OwnerOutcome(Ownership.STALE, seq=3)

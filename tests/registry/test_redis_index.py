@@ -191,7 +191,7 @@ class CostTests(WithRedis):
         await store.ping()
         await store.adopt("registry")
         await store.claim_owned(owned(address=HERE))
-        await store.claim_owned(owned(key=EVE, seq=2, old_key=BOB, rotation="x"))
+        await store.claim_owned(owned(key=EVE, seq=2, old_key=BOB, rotation="x", rotated=1))
         await store.claim_owned(owned("n1", KEYS[1], address=HERE))
         await store.claim_owned(owned("n1", KEYS[1], 2))
         await store.beat("bob", owned(key=EVE, seq=2).session, 1, online=True)

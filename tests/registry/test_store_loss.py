@@ -119,7 +119,7 @@ class LossTests(WithRedis):
             owner = await self.store.claim_owned(owned(receipt=7))
             assert (owner.ownership, owner.claim) == (Ownership.CLAIMED, 7)
             await self.store.release_owned("bob", BOB, 9)
-            await self.ask("DEL", RECOVERING_KEY, "p2p:{bob}:released")
+            await self.ask("DEL", RECOVERING_KEY, "p2p:{bob}:former")
 
     async def test_in_the_middle_of_a_race(self) -> None:
         """Of an owner and many strangers who ask while the store is lost, the owner has the name in the end."""

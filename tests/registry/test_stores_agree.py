@@ -52,6 +52,7 @@ def claim_owned(
     seq: int,
     address: PeerAddress | None,
     old_key: str | None,
+    rotated: int,
     may_be_new: bool,
     has_receipt: bool,
 ) -> Step:
@@ -61,8 +62,8 @@ def claim_owned(
         rotation = f"{old_key}>{key}" if old_key else None
         outcome = await side.store.claim_owned(
             type(claim)(
-                name, key, seq, claim.record, claim.session, address, old_key, rotation, receipt,
-                may_be_new,
+                name, key, seq, claim.record, claim.session, address, old_key, rotation, rotated,
+                receipt, may_be_new,
             )
         )  # fmt: skip
         return judged(side, name, key, outcome)
@@ -151,10 +152,13 @@ def shown(peer: Any) -> tuple[str, str, str]:
 
 
 steps = st.one_of(
-    st.builds(claim_owned, names, keys, seqs, st.none(), st.none(), st.just(True), st.booleans()),
     st.builds(
-        claim_owned, names, keys, seqs, st.none() | addresses, st.none() | keys, st.booleans(),
+        claim_owned, names, keys, seqs, st.none(), st.none(), st.just(0), st.just(True),
         st.booleans(),
+    ),
+    st.builds(
+        claim_owned, names, keys, seqs, st.none() | addresses, st.none() | keys, st.integers(1, 4),
+        st.booleans(), st.booleans(),
     ),
     st.builds(release_owned, names, keys, seqs),
     st.builds(beat, names, keys, seqs, st.integers(1, 3), st.booleans()),
