@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.exchange import Query
+from p2pshare.registry.exchange import Query, Route
+from p2pshare.registry.problems import problem
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.peers import PRESENCE_LEASE, PeerPage, RegistryInfo
 from p2pshare.wire.registration import PeerAddress, Registration
@@ -192,8 +193,11 @@ class NonsenseTests(OwnersTestCase):
     @settings(deadline=None, max_examples=60)
     @given(st.binary(max_size=40), st.binary(max_size=40))
     @example(b"?", b"")
+    @example(b"events", b"")
     def test_any_path(self, path: bytes, arguments: bytes) -> None:
         """Nor does any target break anything."""
+        no_stream = Route("events", {b"GET": lambda _query: problem("malformed")})
+        self.routes.table[b"v1/events"] = no_stream  # which is over HTTP alone
         for start in (b"v1/", b"v1/peers/", b"v1/keys/", b"v1/peers/bob/", b""):
             for method in (b"GET", b"PUT", b"POST", b"DELETE"):
                 query = Query(method, start + path, b"{}", SOURCE, arguments)
