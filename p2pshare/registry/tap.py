@@ -18,6 +18,7 @@ from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.logs import TEXT, choose_log_format
+from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.configuration import (
     CLASSIC_LEASE,
@@ -32,6 +33,7 @@ from p2pshare.registry.configuration import (
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import LEASE_MAX, registry_url
 
+OPEN_FILES = 4096  # connections of clients, and all else; shells grant 1024
 LISTEN = "tcp:8000"
 REDIS_VARIABLE = "P2PSHARE_REDIS"
 SECRET_MAX = 4096  # bytes of a file with a URL or a token
@@ -201,6 +203,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     make_monotonic(reactor)
+    allow_open_files(OPEN_FILES)  # here, so that workers and Redis inherit it
     with complaining(options.command):
         return _make_service(reactor, options)
 

@@ -1,0 +1,39 @@
+"""The limit of open files."""
+
+from __future__ import annotations
+
+import resource
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.net.open_files import allow_open_files
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """It is raised where that is possible, and never lowered."""
+
+    def setUp(self) -> None:
+        self.before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.before)
+        self.hard = self.before[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, self.hard))
+
+    def soft(self) -> int:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    def test_raised(self) -> None:
+        """Up to what is wanted."""
+        self.assertEqual(allow_open_files(600), 600)
+        self.assertEqual(self.soft(), 600)
+
+    def test_enough(self) -> None:
+        """What is enough stays."""
+        self.assertEqual(allow_open_files(100), 100)
+        self.assertEqual(self.soft(), 512)
+
+    def test_no_more(self) -> None:
+        """The system's own limit is the end."""
+        if self.hard == resource.RLIM_INFINITY:
+            self.assertEqual(allow_open_files(4096), 4096)
+        else:
+            self.assertEqual(allow_open_files(self.hard + 1), self.hard)
