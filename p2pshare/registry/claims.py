@@ -175,12 +175,11 @@ class Claims:
 
         Unless the token is at hand, or an owner comes back with a receipt.
         """
-        at_hand = self._limiter.at_hand("names", origin, origin.network)
         is_owners = wanted.receipt is not None
-        may_be_new = is_owners or (at_hand and not self._invite_only)
-        outcome = await self._store.claim_owned(replace(wanted, may_be_new=may_be_new))
-        if outcome.ownership is Ownership.CLAIMED and not is_owners:
-            self._limiter.take("names", origin, origin.network)
+        if is_owners or self._invite_only:
+            outcome = await self._store.claim_owned(replace(wanted, may_be_new=is_owners))
+        else:
+            outcome = await self._take_at_hand(wanted, origin)
         if outcome.ownership is not Ownership.FREE:
             return outcome
         if self._invite_only and invitation is None:
@@ -189,6 +188,19 @@ class Claims:
         if self._invite_only and invitation is not None:
             await self._use(invitation, f"{wanted.name} {wanted.key}")
         return await self._store.claim_owned(wanted)
+
+    async def _take_at_hand(self, wanted: OwnerClaim, origin: Origin) -> OwnerOutcome:
+        """Claim, also a new name if there is a token for one at hand; it is given back if it was not needed."""
+        names = ("names", origin, origin.network)
+        at_hand = self._limiter.at_hand(*names) and self._limiter.take(*names) == 0
+        is_new = False
+        try:
+            outcome = await self._store.claim_owned(replace(wanted, may_be_new=at_hand))
+            is_new = outcome.ownership is Ownership.CLAIMED
+        finally:
+            if at_hand and not is_new:
+                self._limiter.give_back(*names)
+        return outcome
 
     async def _use(self, text: str, holder: str) -> None:
         """Use an invitation up; raises `RequestError` if it cannot be used."""

@@ -1,9 +1,11 @@
 """How much a client may ask: token buckets that all processes of a registry share through its store.
 
-A process takes tokens out of a bucket in slices and spends them for a moment, so that a request hardly ever
-costs a second round trip. A slice starts with one token and doubles as long as it is used up before it expires. A
-bucket that was found empty is not asked again until it has a token. For what is counted roughly (`FREE`), the first
-few of a moment are not counted at all: each process may grant a client that much more.
+A process takes tokens out of a bucket in slices and spends them, so that a request hardly ever waits for a second
+round trip. A slice doubles as long as the one before is used up within a moment; what is left of it is kept until the
+bucket is full again, when it would be of no more use there: so no token is lost to who asks slowly. A bucket that was
+found empty is not asked again until it has a token. A process that knows nothing of a bucket grants one use on credit
+while it asks, and asks for that token too; it gives no more credit until that is paid back. So over any time from the
+start, what is granted is at most the burst, what has come in by the rate, and one for each process.
 """
 
 from __future__ import annotations
@@ -23,12 +25,22 @@ from p2pshare.registry.origins import Origin, Origins
 from p2pshare.registry.problems import RequestError
 from p2pshare.registry.store import NameStore, Tokens
 
-SLICE_LIFE = 2.0  # seconds until the tokens of a slice that are left are lost
-FREE = {"requests": 5, "key": 1}  # uses in `SLICE_LIFE` that cost no token, by kind
+SLICE_MOMENT = 1.0  # seconds: a slice that is used up sooner is followed by a greater one
+SLICE_LIFE = 2.0  # seconds: one that lasts longer is followed by a small one
+SLICE_FIRST = 3  # tokens, besides those that are used at once
+SLICE_SHARE = 10  # a slice is at most so many-th part of a burst
+STORE_REST = 2.0  # seconds for which a store that did not answer is not asked
 TABLE_MAX = 16384  # clients, or keys, of which a process keeps a slice
 STORE_PATIENCE = 0.5  # seconds for the store to answer before a use is granted unasked
 TELL_INTERVAL = 10.0  # seconds between two lines in the log about limits that are reached
 WAIT_MAX = 60.0  # seconds for which a bucket is believed to be empty
+REASONS = {
+    "requests": "this address has asked too often",
+    "claims": "this address has claimed or given up names too often",
+    "names": "this network has claimed too many new names",
+    "key": "this key has claimed or given up names, or sent heartbeats, too often",
+}
+"""What a client is told, by kind."""
 
 
 class Limiter:
@@ -50,7 +62,7 @@ class Limiter:
         self._limits = limits
         self._table_max = table_max
         self._slices: OrderedDict[tuple[str, str], _Slice] = OrderedDict()
-        self._store_away_until = 0.0
+        self._store_rests_until = 0.0
         self._tells_from = 0.0
         self.origin = (origins or Origins()).of
 
@@ -79,7 +91,12 @@ class Limiter:
             return 0.0
         each = self._slice(kind, who)
         now = self._clock.seconds()
-        return each.take(now) if each.knows(now) else self._ask(each)
+        if each.has_tokens(now):
+            each.tokens -= 1
+            return 0.0
+        if now < each.asks_from:
+            return self._refusal(each, now)
+        return self._ask(each, now)
 
     def at_hand(self, kind: str, origin: Origin, who: str) -> bool:
         """Whether `take` would grant without asking the store."""
@@ -93,7 +110,13 @@ class Limiter:
         wait = self.take(kind, origin, who)
         seconds = wait if isinstance(wait, float) else await wait
         if seconds:
-            raise too_many(seconds)
+            raise too_many(kind, seconds)
+
+    def give_back(self, kind: str, origin: Origin, who: str) -> None:
+        """Let one that was taken, and turned out not to be needed, be taken again."""
+        each = None if self.spares(kind, origin) else self._slices.get((kind, who))
+        if each is not None and self._clock.seconds() < each.ends:
+            each.tokens += 1
 
     def _slice(self, kind: str, who: str) -> _Slice:
         found = self._slices.get((kind, who))
@@ -105,8 +128,12 @@ class Limiter:
             self._slices.move_to_end((kind, who))
         return found
 
-    def _ask(self, each: _Slice) -> float | Deferred[float]:
-        if self._clock.seconds() < self._store_away_until:
+    def _ask(self, each: _Slice, now: float) -> float | Deferred[float]:
+        if now < self._store_rests_until:
+            return 0.0
+        if each.gives_credit(now):
+            each.owed = 1
+            self._fetch(each)
             return 0.0
         waiting: Deferred[float] = Deferred()
         each.waiting.append(waiting)
@@ -116,11 +143,9 @@ class Limiter:
 
     def _fetch(self, each: _Slice) -> None:
         each.is_asking = True
-        patience = self._clock.callLater(STORE_PATIENCE, self._give_up, each)
-        wanted, limit = max(each.next_size(), len(each.waiting)), each.limit
-        asked: Deferred[Tokens] = Deferred.fromCoroutine(
-            _awaited(self._store, each.bucket, wanted, limit)
-        )
+        patience = self._clock.callLater(STORE_PATIENCE, self._grant_unasked, each)
+        wanted = each.wanted(self._clock.seconds())
+        asked: Deferred[Tokens] = Deferred.fromCoroutine(_awaited(self._store, each, wanted))
         asked.addCallbacks(
             self._got,
             self._failed,
@@ -132,28 +157,28 @@ class Limiter:
         self._asked(each, patience)
         now = self._clock.seconds()
         each.fill(tokens, now)
-        if tokens.granted == 0 and now >= self._tells_from:
-            self._tells_from = now + TELL_INTERVAL
-            self._log.info("the limit {bucket} is reached", bucket=each.bucket)
-        waiting, each.waiting = each.waiting, []
-        served, others = waiting[: tokens.granted], waiting[tokens.granted :]
+        served, others = each.waiting[: each.tokens], each.waiting[each.tokens :]
         each.tokens -= len(served)
-        if others and tokens.granted:  # they came while the store was asked
-            each.waiting = others
+        each.waiting = []
+        if others and tokens.granted and not tokens.wait:  # they came while the store was asked
+            each.waiting, others = others, []
             self._fetch(each)
-            others = []
         for one in served:
             one.callback(0.0)
         for one in others:
-            one.callback(each.wait(now))
+            one.callback(self._refusal(each, now))
+
+    def _refusal(self, each: _Slice, now: float) -> float:
+        """How long to wait; the log tells of it now and then."""
+        if now >= self._tells_from:
+            self._tells_from = now + TELL_INTERVAL
+            self._log.info("the limit {bucket} is reached", bucket=each.bucket)
+        return each.wait(now)
 
     def _failed(self, failure: Failure, each: _Slice, patience: IDelayedCall) -> None:
         if not failure.check(StoreUnavailable):
             self._log.failure("a limit could not be looked up", failure)
         self._asked(each, patience)
-        self._grant_unasked(each)
-
-    def _give_up(self, each: _Slice) -> None:
         self._grant_unasked(each)
 
     def _asked(self, each: _Slice, patience: IDelayedCall) -> None:
@@ -162,7 +187,7 @@ class Limiter:
             patience.cancel()
 
     def _grant_unasked(self, each: _Slice) -> None:
-        self._store_away_until = self._clock.seconds() + SLICE_LIFE
+        self._store_rests_until = self._clock.seconds() + STORE_REST
         waiting, each.waiting = each.waiting, []
         for one in waiting:
             one.callback(0.0)
@@ -172,8 +197,8 @@ class _Slice:
     """What a process has taken out of one bucket."""
 
     __slots__ = (
-        "_empty_until", "_free", "_free_since", "_size", "_spent_by", "bucket", "ends", "is_asking",
-        "limit", "tokens", "waiting",
+        "_asked_at", "_empty_until", "_keep", "_largest", "_size", "asks_from", "bucket", "ends",
+        "is_asking", "limit", "owed", "tokens", "waiting",
     )  # fmt: skip
 
     def __init__(self, kind: str, who: str, limit: RateLimit) -> None:
@@ -181,56 +206,54 @@ class _Slice:
         self.limit = limit
         self.tokens = 0
         self.ends = 0.0
+        self.owed = 0
+        """What was granted on credit: 0 or 1."""
         self.waiting: list[Deferred[float]] = []
         self.is_asking = False
-        self._size = 0
+        self.asks_from = 0.0
         self._empty_until = 0.0
-        self._free = FREE.get(kind, 0)
-        self._free_since = float("-inf")
-        self._spent_by = 0
-
-    def knows(self, now: float) -> bool:
-        """Whether `take` can answer."""
-        if self._free and now - self._free_since >= SLICE_LIFE:
-            self._free_since, self._spent_by = now, 0
-        return self._spent_by < self._free or self.has_tokens(now) or now < self._empty_until
+        self._keep = limit.burst / limit.per_second
+        self._largest = max(1, limit.burst // SLICE_SHARE)
+        self._size = 0
+        self._asked_at = float("-inf")
 
     def has_tokens(self, now: float) -> bool:
         """Whether there is one that has not expired."""
         return self.tokens > 0 and now < self.ends
 
-    def take(self, now: float) -> float:
-        """Use one up, or say how many seconds there is none."""
-        if self._spent_by < self._free:
-            self._spent_by += 1
-            return 0.0
-        if self.has_tokens(now):
-            self.tokens -= 1
-            return 0.0
-        return self.wait(now)
+    def gives_credit(self, now: float) -> bool:
+        """Whether one may be granted before the store has answered: nothing is owed, and the bucket may have one."""
+        return not (self.owed or self.is_asking) and now >= self._empty_until
 
     def wait(self, now: float) -> float:
         """Seconds until there is one."""
         return max(self._empty_until - now, 0.001)
 
-    def next_size(self) -> int:
+    def wanted(self, now: float) -> int:
         """How many to ask for."""
-        used_up = self.tokens == 0 and self._size > 0
-        largest = max(1, self.limit.burst // 10)
-        self._size = min(2 * self._size, largest) if used_up else 1
-        return self._size
+        lasted, self._asked_at = now - self._asked_at, now
+        if lasted > SLICE_LIFE:
+            self._size = min(SLICE_FIRST, self._largest)
+        elif lasted < SLICE_MOMENT:
+            self._size = min(2 * self._size, self._largest)
+        return self.owed + max(self._size, len(self.waiting))
 
     def fill(self, tokens: Tokens, now: float) -> None:
-        """Take what the bucket gave."""
-        self.tokens, self.ends = tokens.granted, now + SLICE_LIFE
-        if tokens.granted == 0:
-            self._empty_until = now + min(max(tokens.wait, 0.001), WAIT_MAX)
+        """Take what the bucket gave, and pay what is owed."""
+        paid = min(self.owed, tokens.granted)
+        self.owed -= paid
+        self.tokens = (self.tokens if now < self.ends else 0) + tokens.granted - paid
+        self.ends = now + self._keep
+        if tokens.wait:
+            wait = max(tokens.wait, 0.001) + self.owed / self.limit.per_second
+            self._empty_until, self.asks_from = now + wait, now + min(wait, WAIT_MAX)
 
 
-async def _awaited(store: NameStore, bucket: str, wanted: int, limit: RateLimit) -> Tokens:
-    return await store.take_tokens(bucket, wanted, limit.per_second, limit.burst)
+async def _awaited(store: NameStore, each: _Slice, wanted: int) -> Tokens:
+    limit = each.limit
+    return await store.take_tokens(each.bucket, wanted, limit.per_second, limit.burst)
 
 
-def too_many(seconds: float) -> RequestError:
+def too_many(kind: str, seconds: float) -> RequestError:
     """What a client is told that has to wait."""
-    return RequestError("too-many-requests", retry_after=ceil(seconds))
+    return RequestError("too-many-requests", REASONS.get(kind, ""), retry_after=ceil(seconds))

@@ -115,7 +115,7 @@ class Routes:
         elif isinstance(wait, Deferred):
             reply = wait.addCallback(self._go_on, route, query)
         else:
-            reply = succeed(too_many(wait).reply)
+            reply = succeed(too_many("requests", wait).reply)
         return reply.addCallback(self._count, route, query.method, since)
 
     def _take(self, query: Query) -> float | Deferred[float]:
@@ -123,7 +123,7 @@ class Routes:
         return self._limiter.take("requests", origin, origin.host)
 
     def _go_on(self, wait: float, route: Route | None, query: Query) -> Reply | Deferred[Reply]:
-        return too_many(wait).reply if wait else self._answer(route, query)
+        return too_many("requests", wait).reply if wait else self._answer(route, query)
 
     def _find(self, path: bytes) -> Route | None:
         route = self.table.get(path)

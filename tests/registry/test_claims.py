@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 from typing import ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.web.http_headers import Headers
 
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.exchange import Query
+from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted
 from p2pshare.wire.registration import PeerAddress, Registration
@@ -495,6 +497,26 @@ class CostTests(OwnersTestCase):
         self.assertEqual(found, [201, 201, 429])
         self.assertEqual(self.status(owners[0], "10.9.9.9"), 200)
         self.assertEqual(self.status(owners[3], "10.9.10.1"), 201)
+
+    def test_new_names_at_once(self) -> None:
+        """Those who ask at the same time do not share what one of them may have (threat 20)."""
+        owners = [Owner(number, f"n{number}") for number in range(1, 4)]
+        self.assertEqual(self.status(owners[0]), 201)
+        claim_owned = self.store.claim_owned
+        gate: Deferred[None] = Deferred()
+
+        async def claim_later(claim: OwnerClaim) -> OwnerOutcome:
+            await gate
+            return await claim_owned(claim)
+
+        self.patch(self.store, "claim_owned", claim_later)
+        asked = [
+            self.routes.answer(each.put(each.record(self.clock), f"10.9.9.{each.name[1]}"))
+            for each in owners[1:]
+        ]
+        gate.callback(None)
+        found = [self.successResultOf(each).status for each in asked]
+        self.assertEqual(sorted(found), [201, 429])
 
     def test_new_classic_names(self) -> None:
         """Names of originals count, too; the reply to an original has no body."""
