@@ -2,10 +2,11 @@
 
 A process takes tokens out of a bucket in slices and spends them, so that a request hardly ever waits for a second
 round trip. A slice doubles as long as the one before is used up within a moment; what is left of it is kept until the
-bucket is full again, when it would be of no more use there: so no token is lost to who asks slowly. A bucket that was
-found empty is not asked again until it has a token. A process that knows nothing of a bucket grants one use on credit
-while it asks, and asks for that token too; it gives no more credit until that is paid back. So over any time from the
-start, what is granted is at most the burst, what has come in by the rate, and one for each process.
+bucket is full again, when it would be of no more use there, but for a few: so no token is lost to who asks slowly, and
+who asks now and then costs few questions. A bucket that was found empty is not asked again until it has a token. A
+process that knows nothing of a bucket grants one use on credit while it asks, and asks for that token too; it gives no
+more credit until that is paid back. So over any time from the start, what is granted is at most the burst, what has
+come in by the rate, and one for each process.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from p2pshare.registry.store import NameStore, Tokens
 
 SLICE_MOMENT = 1.0  # seconds: a slice that is used up sooner is followed by a greater one
 SLICE_LIFE = 2.0  # seconds: one that lasts longer is followed by a small one
-SLICE_FIRST = 3  # tokens, besides those that are used at once
+SLICE_FIRST = 3  # tokens, besides those that are used at once; so many are kept for good
 SLICE_SHARE = 10  # a slice is at most so many-th part of a burst
 STORE_REST = 2.0  # seconds for which a store that did not answer is not asked
 TABLE_MAX = 16384  # clients, or keys, of which a process keeps a slice
@@ -115,7 +116,7 @@ class Limiter:
     def give_back(self, kind: str, origin: Origin, who: str) -> None:
         """Let one that was taken, and turned out not to be needed, be taken again."""
         each = None if self.spares(kind, origin) else self._slices.get((kind, who))
-        if each is not None and self._clock.seconds() < each.ends:
+        if each is not None:
             each.tokens += 1
 
     def _slice(self, kind: str, who: str) -> _Slice:
@@ -197,7 +198,7 @@ class _Slice:
     """What a process has taken out of one bucket."""
 
     __slots__ = (
-        "_asked_at", "_empty_until", "_keep", "_largest", "_size", "asks_from", "bucket", "ends",
+        "_asked_at", "_empty_until", "_ends", "_keep", "_largest", "_size", "asks_from", "bucket",
         "is_asking", "limit", "owed", "tokens", "waiting",
     )  # fmt: skip
 
@@ -205,7 +206,7 @@ class _Slice:
         self.bucket = f"{kind}:{who}"
         self.limit = limit
         self.tokens = 0
-        self.ends = 0.0
+        self._ends = 0.0
         self.owed = 0
         """What was granted on credit: 0 or 1."""
         self.waiting: list[Deferred[float]] = []
@@ -218,8 +219,10 @@ class _Slice:
         self._asked_at = float("-inf")
 
     def has_tokens(self, now: float) -> bool:
-        """Whether there is one that has not expired."""
-        return self.tokens > 0 and now < self.ends
+        """Whether there is one."""
+        if now >= self._ends:
+            self.tokens = min(self.tokens, SLICE_FIRST)
+        return self.tokens > 0
 
     def gives_credit(self, now: float) -> bool:
         """Whether one may be granted before the store has answered: nothing is owed, and the bucket may have one."""
@@ -242,8 +245,8 @@ class _Slice:
         """Take what the bucket gave, and pay what is owed."""
         paid = min(self.owed, tokens.granted)
         self.owed -= paid
-        self.tokens = (self.tokens if now < self.ends else 0) + tokens.granted - paid
-        self.ends = now + self._keep
+        self.tokens += tokens.granted - paid
+        self._ends = now + self._keep
         if tokens.wait:
             wait = max(tokens.wait, 0.001) + self.owed / self.limit.per_second
             self._empty_until, self.asks_from = now + wait, now + min(wait, WAIT_MAX)

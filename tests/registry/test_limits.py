@@ -114,7 +114,7 @@ class LimiterTests(SynchronousTestCase):
         self.store.asked = 0
         for _ in range(40):
             self.assertEqual(self.granted(limiter, "requests", 1, "y"), 1)
-            self.clock.advance(3)
+            self.clock.advance(40)
         self.assertEqual(self.store.asked, 40 // (SLICE_FIRST + 1))
 
     def test_shared(self) -> None:
@@ -184,15 +184,21 @@ class LimiterTests(SynchronousTestCase):
             self.assertIn(said, json.loads(b"".join(reply.body))["detail"])
 
     def test_at_hand(self) -> None:
-        """Only what was taken out before is at hand, until the bucket is full again."""
+        """Only what was taken out before is at hand, and but for a few it is until the bucket is full again."""
         limiter = self.limiter()
         self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
         self.assertTrue(limiter.at_hand("names", HERE, "x"))
         self.granted(limiter, "names", 2)
         self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.granted(limiter, "names", 4)
         limit = DEFAULT_LIMITS["names"]
         self.clock.advance(limit.burst / limit.per_second)
+        asked = self.store.asked
+        for _ in range(SLICE_FIRST):
+            self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+            self.take(limiter, "names")
         self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.assertEqual(self.store.asked, asked)
 
     def test_given_back(self) -> None:
         """What was taken and not needed can be taken once more; nothing is given back that was never counted."""
