@@ -215,19 +215,24 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 """
 
-# KEYS: a token bucket. ARGV: how many are wanted, how many come in a second, how many it holds. It vanishes when full.
+# KEYS: token buckets. ARGV, of each three: how many are wanted, how many come in a second, how many it holds. A bucket
+# vanishes when it is full. Replies, a line each, how many are granted, and in how many seconds there is one more.
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local wanted, rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local level, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
-level = level and math.min(burst, level + math.max(0, now - at) * rate) or burst
-local granted = math.min(wanted, math.floor(level))
-level = level - granted
-local wait = level < 1 and (1 - level) / rate or 0
-local fills = math.ceil((burst - level) / rate * 1000)
-if fills > 0 then
-  redis.call('SET', KEYS[1], string.format('%.9f %.6f', level, now), 'PX', fills)
+local replies = {}
+for i, key in ipairs(KEYS) do
+  local wanted, rate, burst = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local level, at = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  level = level and math.min(burst, level + math.max(0, now - at) * rate) or burst
+  local granted = math.min(wanted, math.floor(level))
+  level = level - granted
+  local wait = level < 1 and (1 - level) / rate or 0
+  local fills = math.ceil((burst - level) / rate * 1000)
+  if fills > 0 then
+    redis.call('SET', key, string.format('%.9f %.6f', level, now), 'PX', fills)
+  end
+  replies[i] = string.format('%d %.6f', granted, wait)
 end
-return string.format('%d %.6f', granted, wait)
+return table.concat(replies, '\\n')
 """
