@@ -18,7 +18,7 @@ from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import connector
 from p2pshare.registry.store import OwnerClaim, Ownership
-from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.keys import SigningKey
 from tests.registry.redis_server import HOST, RedisServer
 
 clock: Any = reactor
@@ -80,7 +80,7 @@ class Client:
         self.going = True
         self._store = store
         self._history = history
-        self._key = str(PublicKey(bytes([number]) * 32))
+        self._key = str(SigningKey(bytes([number]) * 32).public)
         self._seq = 0
         self._held: dict[str, Span] = {}
         self._draws = random.Random(number)
