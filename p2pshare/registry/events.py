@@ -8,12 +8,12 @@ joining ends and the poll goes on.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -34,6 +34,7 @@ from p2pshare.registry.news import (
     presence_text,
 )
 from p2pshare.registry.store import EventPage, NameStore
+from p2pshare.registry.turns import Turns
 from p2pshare.wire.peers import NameKind, PeerSummary, Presence
 
 POLL_INTERVAL = 0.3  # seconds between two polls, while somebody watches
@@ -57,8 +58,7 @@ class EventHub:
         self._clock = clock
         self._streams: set[Stream] = set()
         self._live: set[Stream] = set()
-        self._by_address: Counter[str] = Counter()
-        self._joins = DeferredSemaphore(self.limits.joins_max)
+        self._turns = Turns(self.limits.joins_max, clock)
         self._position: Position | None = None
         self._polling = False
         self._next_poll: IDelayedCall | None = None
@@ -73,10 +73,10 @@ class EventHub:
 
     def refusal(self, address: str) -> Full | None:
         """Why a client at this address cannot have one more stream; None if it can."""
-        streams_max = self.limits.streams_max
-        if self._stopped or max(len(self._streams), len(self._joins.waiting)) >= streams_max:
+        if self._stopped or len(self._streams) >= self.limits.streams_max:
             return Full.HERE
-        if self._by_address[address] >= self.limits.streams_per_address_max:
+        own = sum(stream.address == address for stream in self._streams)
+        if own >= self.limits.streams_per_address_max:
             return Full.FOR_ADDRESS
         return None
 
@@ -88,7 +88,6 @@ class EventHub:
         """Begin a stream for which there is no `refusal`; call what is returned when its client is gone."""
         stream = Stream(wanted, address, outlet, self._clock.seconds())
         self._streams.add(stream)
-        self._by_address[address] += 1
         if not self._looking.running:
             self._looking.start(self.limits.keep_alive, now=False)
         stream.tell(b"retry: %d\n\n" % RECONNECT_AFTER)
@@ -109,13 +108,13 @@ class EventHub:
         stream.open = False
         self._streams.discard(stream)
         self._live.discard(stream)
-        self._by_address[stream.address] -= 1
-        if not self._by_address[stream.address]:
-            del self._by_address[stream.address]
         if not self._streams and self._looking.running:
             self._looking.stop()
         if not self._live:
             self._rest()
+        self._turns.leave(stream)
+        if stream.pause is not None:
+            stream.pause.cancel()
 
     def _look_after_streams(self) -> None:
         now, limits = self._clock.seconds(), self.limits
@@ -146,7 +145,7 @@ class EventHub:
 
     async def _join_anew(self, stream: Stream) -> None:
         """Tell a stream that it has missed something, and the present state."""
-        await deferLater(self._clock, POLL_INTERVAL)
+        await self._pause(stream, POLL_INTERVAL)
         newest = await self._ask(stream, self._store.events)
         if newest is not None:
             await self._tell_all(stream, newest.last, is_reset=True)
@@ -173,6 +172,8 @@ class EventHub:
     async def _tell_states(self, stream: Stream, id: str) -> None:
         for name in sorted(filter(stream.wanted.includes, stream.wanted.names or ())):
             view = await self._ask(stream, partial(self._store.look_up_peer, name))
+            if not stream.open:
+                return
             nobody = PeerSummary(name, NameKind.CLASSIC, Presence.GONE, None)
             stream.tell(presence_text(nobody if view is None else view.summary, id))
 
@@ -203,11 +204,11 @@ class EventHub:
 
     async def _ask(self, stream: Stream, question: Callable[[], Awaitable[T]]) -> T | None:
         """Ask the store until it answers; None if the stream is over."""
-        while True:
-            await self._joins.acquire()
+        while stream.open:
+            turn = await self._turns.take(stream)
+            if turn is None:
+                break
             try:
-                if not stream.open:
-                    return None
                 answer = await question()
             except StoreUnavailable as error:
                 self._store_failed(error)
@@ -215,8 +216,17 @@ class EventHub:
                 self._store_is_away = False
                 return answer if stream.open else None
             finally:
-                self._joins.release()
-            await deferLater(self._clock, RETRY_INTERVAL)
+                self._turns.end(turn)
+            await self._pause(stream, RETRY_INTERVAL)
+        return None
+
+    async def _pause(self, stream: Stream, delay: float) -> None:
+        """Wait, for as long as the stream is open."""
+        if stream.open:
+            stream.pause = deferLater(self._clock, delay)
+            with suppress(CancelledError):
+                await stream.pause
+            stream.pause = None
 
     # The poll
 

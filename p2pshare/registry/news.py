@@ -91,6 +91,8 @@ class Stream:
         self.outlet = outlet
         self.opened = now
         self.open = True
+        self.pause: Deferred[None] | None = None
+        """While it waits until the store is asked again."""
         self.position: Position = (0, 0)
         self._told: Position = (0, 0)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -88,6 +91,12 @@ class HubTestCase(SynchronousTestCase):
         newest = self.successResultOf(Deferred.fromCoroutine(self.hub.newest()))
         outlet.when_over(self.hub.open(wanted, newest, address, outlet))
         return outlet
+
+    def assert_nothing_is_left(self) -> None:
+        turns = self.hub._turns
+        self.assertEqual((len(self.hub), len(self.hub._live)), (0, 0))
+        self.assertEqual((turns.taken, turns.waiting), (0, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def pass_time(self, seconds: float = POLL_INTERVAL) -> None:
         for _ in range(max(1, round(seconds / 0.1))):
@@ -312,8 +321,7 @@ class BoundTests(HubTestCase):
         """When 1000 streams have come and gone nothing is left of them."""
         for n in range(1000):
             self.watch("bob", address=f"10.0.{n // 200}.{n % 200}").end("left")
-        self.assertEqual((len(self.hub), len(self.hub._live), len(self.hub._by_address)), (0, 0, 0))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assert_nothing_is_left()
 
     def test_leaving_while_the_store_thinks(self) -> None:
         """A client that leaves before the store has answered leaves nothing behind."""
@@ -323,3 +331,77 @@ class BoundTests(HubTestCase):
         outlet.end("left")
         self.store.release()
         self.assertEqual((len(self.hub), self.clock.getDelayedCalls()), (0, []))
+
+
+class CrowdTests(HubTestCase):
+    """Threat: crowds that come and go while the store thinks."""
+
+    limits = StreamLimits(streams_max=10_000, streams_per_address_max=10_000, joins_max=2)
+
+    def crowd(self, number: int) -> list[Recorder]:
+        """Streams that wait for the store, as the test holds its replies back."""
+        streams = []
+        for _ in range(number):
+            streams.append(Recorder())
+            wanted = Wanted(frozenset({"bob"}))
+            streams[-1].when_over(self.hub.open(wanted, "1000-0", "10.0.0.1", streams[-1]))
+        return streams
+
+    def test_leaving_while_waiting(self) -> None:
+        """However many wait and leave, in whatever order, nothing is left of them, and the next is served."""
+        for order in (1, -1):
+            self.store.held = []
+            crowd = self.crowd(4 * sys.getrecursionlimit())
+            self.assertGreater(self.hub._turns.waiting, 3 * sys.getrecursionlimit())
+            for stream in crowd[::order]:
+                stream.end("left")
+            self.assertEqual((len(self.hub), self.hub._turns.waiting), (0, 0))
+            self.store.release()
+            self.assert_nothing_is_left()
+        stream = self.watch("bob")
+        self.assertEqual(stream.told, [("bob", "gone")])
+
+    def test_all_are_served(self) -> None:
+        """A long line is worked off, whether the store answers at once or later."""
+        self.store.held = []
+        crowd = self.crowd(4 * sys.getrecursionlimit())
+        self.store.release()
+        for _ in range(len(crowd) * 2):
+            self.clock.advance(0.0)
+        self.assertEqual(self.hub._turns.waiting, 0)
+        self.assertEqual({len(stream.told) for stream in crowd}, {1})
+        for stream in crowd:
+            stream.end("left")
+        self.assert_nothing_is_left()
+
+    @settings(max_examples=60, deadline=None)
+    @given(steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=60))
+    def test_any_order(self, steps: list[tuple[int, int]]) -> None:
+        """The numbers are those of who is there, after whatever joins, failures, defects and ends, and 0 in the end."""
+        HubTestCase.setUp(self)
+        streams: list[Recorder] = []
+        for step, which in steps:
+            match step:
+                case 0 | 1:
+                    streams.extend(self.crowd(which))
+                case 2:
+                    for stream in streams[which::3]:
+                        stream.end("left")
+                case 3 if self.store.held is None:
+                    self.store.held = []
+                case 4:
+                    self.store.away = not self.store.away
+                case 5:
+                    self.store.fail() if which % 2 else self.store.release()
+                case _:
+                    self.pass_time(which / 4)
+            streams = [stream for stream in streams if not stream.ended]
+            self.assertEqual(len(self.hub), len(streams))
+            self.assertLessEqual(self.hub._turns.taken, self.limits.joins_max)
+            self.assertLessEqual(self.hub._turns.waiting, len(streams))
+        for stream in streams:
+            stream.end("left")
+        self.store.release()
+        self.pass_time()
+        self.flushLoggedErrors(ZeroDivisionError)
+        self.assert_nothing_is_left()

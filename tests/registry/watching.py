@@ -26,7 +26,7 @@ class EventStore:
         self.present: dict[str, PeerSummary] = {}
         self.away = False
         self.asked = 0
-        self.held: list[tuple[Deferred[EventPage], EventPage]] | None = None
+        self.held: list[tuple[Deferred[Any], Any]] | None = None
         """Replies of the store that a test holds back; None if it does not."""
 
     @property
@@ -73,11 +73,21 @@ class EventStore:
         for waiting, page in held:
             waiting.callback(page)
 
+    def fail(self) -> None:
+        """Fail what was held back, as by a defect."""
+        held, self.held = self.held or [], None
+        for waiting, _ in held:
+            waiting.errback(ZeroDivisionError())
+
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
         if self.away:
             raise StoreUnavailable(reason="it is away")
         found = self.present.get(name)
-        return succeed(None if found is None else PeerView(found, None, None, (), ()))
+        view = None if found is None else PeerView(found, None, None, (), ())
+        if self.held is None:
+            return succeed(view)
+        self.held.append((Deferred(), view))
+        return self.held[-1][0]
 
 
 class Events(list[tuple[str, str, str]]):
