@@ -138,7 +138,10 @@ def assemble(
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
     limits = Limits()
     if settings.trusted_proxies:  # one address speaks for many
-        limits = Limits(connections_per_address_max=limits.connections_max)
+        limits = Limits(
+            connections_per_address_max=limits.connections_max,
+            long_replies_per_address_max=limits.long_replies_max,
+        )
     site = RegistrySite(routes, reactor, limits, wall=wall)
     pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))
     measured = metrics_site(metrics, store, reactor, wall)

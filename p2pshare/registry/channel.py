@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.long_replies import LongReply
 from p2pshare.registry.problems import AWAY, framing_problem
 from p2pshare.registry.streaming import StreamReply
 
@@ -54,6 +55,9 @@ class Limits:
     """Bytes: a reply above it is written only as fast as the client takes it."""
     long_replies_max: int = 32
     """Such replies under way at once."""
+    long_replies_per_address_max: int = 4
+    long_reply_stalled_max: float = 10.0
+    """Seconds for which the client of such a reply may take nothing of it."""
 
 
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either
@@ -134,7 +138,7 @@ class RegistryRequest(Request):
             reply = refusal
         size = sum(map(len, reply.body))
         is_long = size > self.channel.limits.long_reply and self.method != b"HEAD"
-        if is_long and not self.channel.factory.begin_long_reply():
+        if is_long and not self.channel.factory.has_room_for_long_reply(self.channel):
             reply, is_long = AWAY, False
             size = sum(map(len, reply.body))
         body = reply.body
@@ -144,7 +148,7 @@ class RegistryRequest(Request):
             body, size = (), 0  # an original does not read what comes with an error
         self._write_head(reply, size)
         if is_long:
-            LongReply(self, body).resumeProducing()
+            self.channel.factory.write_long_reply(self, LongReply(self, body))
             return
         if self.method != b"HEAD" and body:
             self.channel.writeSequence(body)
@@ -181,37 +185,6 @@ class RegistryRequest(Request):
         self.channel.writeSequence(head)
 
 
-class LongReply:
-    """Writes a long body as fast as the client takes it (an `IPushProducer`)."""
-
-    def __init__(self, request: RegistryRequest, pieces: tuple[bytes, ...]) -> None:
-        self._request = request
-        self._pieces = iter(pieces)
-        self._paused = False
-        request.notifyFinish().addBoth(request.channel.factory.end_long_reply)
-        request.registerProducer(self, True)
-
-    def resumeProducing(self) -> None:
-        """Write until the transport says that it has enough."""
-        self._paused = False
-        while not self._paused:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._paused = True
-                self._request.unregisterProducer()
-                self._request.finish()
-            else:
-                self._request.channel.write(piece)
-
-    def pauseProducing(self) -> None:
-        """Wait."""
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """Stop: the client has left."""
-        self._paused = True
-
-
 class RegistryChannel(HTTPChannel):
     """One connection."""
 
@@ -222,6 +195,7 @@ class RegistryChannel(HTTPChannel):
     _host: IAddress
     limits: Limits
     client_host = ""
+    origin = ""
     local: tuple[str, int] | None = None
     _is_originals = False
     _is_head = False

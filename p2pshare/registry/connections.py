@@ -13,7 +13,8 @@ UNHURRIED = (
 class Connection(Protocol):
     """What has to be known of one."""
 
-    client_host: str
+    origin: str
+    """Whose it is: what counts as one client."""
 
     def waits_since(self) -> float | None:
         """Since when it waits for a whole request of its client; None if it does not."""
@@ -56,15 +57,15 @@ class Connections(Generic[C]):
     def add(self, connection: C) -> None:
         """Count it in."""
         self._all[connection] = None
-        self._of_address.setdefault(connection.client_host, {})[connection] = None
+        self._of_address.setdefault(connection.origin, {})[connection] = None
 
     def discard(self, connection: C) -> None:
         """Forget it, if it is still there."""
         self._all.pop(connection, None)
-        own = self._of_address.get(connection.client_host, {})
+        own = self._of_address.get(connection.origin, {})
         own.pop(connection, None)
         if not own:
-            self._of_address.pop(connection.client_host, None)
+            self._of_address.pop(connection.origin, None)
 
     def _close_one(self, among: Collection[C], now: float) -> bool:
         waiting = [(since, each) for each in among if (since := each.waits_since()) is not None]

@@ -11,9 +11,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
-from p2pshare.registry.channel import Limits, RegistryChannel
+from p2pshare.registry.channel import Limits, RegistryChannel, RegistryRequest
 from p2pshare.registry.connections import Connections
 from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.long_replies import LongReplies, LongReply
+from p2pshare.registry.origins import origin_of
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 
@@ -49,7 +51,7 @@ class RegistrySite(HTTPFactory):
         self._channels: Connections[RegistryChannel] = Connections(
             self.limits.connections_max, self.limits.connections_per_address_max
         )
-        self._long_replies = 0
+        self._long_replies = LongReplies(self.limits)
         self._checking = LoopingCall(self._check)
         self._checking.clock = reactor
 
@@ -74,11 +76,12 @@ class RegistrySite(HTTPFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Take the connection of a client, unless there are too many, or too many of its own, that are at work."""
         host = getattr(addr, "host", "")
-        if not self._channels.has_room(host, self.reactor.seconds()):
+        origin = origin_of(host).host
+        if not self._channels.has_room(origin, self.reactor.seconds()):
             self._log.debug("too many connections: {host} is turned away", host=host)
             return None
         channel = cast(RegistryChannel, super().buildProtocol(addr))
-        channel.client_host = host
+        channel.client_host, channel.origin = host, origin
         self._channels.add(channel)
         return channel
 
@@ -86,19 +89,19 @@ class RegistrySite(HTTPFactory):
         """Forget a connection."""
         self._channels.discard(channel)
 
-    def begin_long_reply(self) -> bool:
-        """Whether one more long reply can be written; `end_long_reply` must follow if so."""
-        if self._long_replies >= self.limits.long_replies_max:
-            return False
-        self._long_replies += 1
-        return True
+    def has_room_for_long_reply(self, channel: RegistryChannel) -> bool:
+        """Whether one more long reply can be written; if need be, one that its client does not take is cut for it."""
+        return self._long_replies.has_room(channel.origin, self.reactor.seconds())
 
-    def end_long_reply(self, _result: object) -> None:
-        """A long reply was written, or its client has left."""
-        self._long_replies -= 1
+    def write_long_reply(self, request: RegistryRequest, reply: LongReply) -> None:
+        """Write it, and count it until that is done, or its client has left."""
+        self._long_replies.add(reply, request.channel.origin)
+        request.notifyFinish().addBoth(lambda _result: self._long_replies.discard(reply))
+        reply.begin()
 
     def _check(self) -> None:
         now = self.reactor.seconds()
         self.date_header = b"Date: %b\r\n" % datetimeToString(self._wall())
         for channel in self._channels:
             channel.check(now)
+        self._long_replies.check(now)

@@ -112,5 +112,13 @@ class OperationsDocumentTests(SynchronousTestCase):
             ("a call to Redis", CALL_TIMEOUT),
             ("the same list of all names is given for", KEEP),
             ("replies of more than 64 KiB under way", limits.long_replies_max),
+            (
+                "replies of more than 64 KiB under way to one client",
+                limits.long_replies_per_address_max,
+            ),
+            (
+                "for a client to take more of a reply of more than 64 KiB",
+                limits.long_reply_stalled_max,
+            ),
         ):
             self.assertIn(f"| {what} | {value:g} |", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.connections import UNHURRIED
 from p2pshare.registry.exchange import Reply
+from p2pshare.registry.long_replies import PATIENCE
 from p2pshare.registry.site import RegistrySite
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 
@@ -41,6 +42,15 @@ class NumberTests(SiteTestCase):
         self.assertEqual([client.channel is None for client in others], [False] * 3)
         self.assertEqual([each.transport.disconnected for each in slow], [True, True, False])
 
+    def test_one_client(self) -> None:
+        """All addresses of a /64 are one client, and so is an IPv4 address that is written as one of IPv6."""
+        ones = [Client(self.site, f"2001:db8::{n}") for n in range(4)]
+        self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
+        for client in ones[:3]:
+            client.leave()
+        same = [Client(self.site, host) for host in ("10.0.0.1", "::ffff:10.0.0.1") * 2]
+        self.assertEqual([client.channel is None for client in same], [False] * 3 + [True])
+
     def test_who_is_served_stays(self) -> None:
         """Requests that are being answered are never broken off for a new connection."""
         site = self.make_site(SlowRoutes())
@@ -69,6 +79,47 @@ class NumberTests(SiteTestCase):
         other.send(b"GET /list HTTP/1.1\r\n" + HOST)
         routes.asked[2].callback(long)
         self.assertTrue(other.transport.value().endswith(b"b" * 10))
+
+    def long_reply(self, site: RegistrySite, routes: SlowRoutes, host: str) -> Client:
+        """A client that is sent a long reply, and takes nothing of it."""
+        client = Client(site, host, NarrowTransport)
+        client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        routes.asked[-1].callback(Reply(200, (b"a" * 10,) * 9))
+        return client
+
+    def test_long_replies_of_one_client(self) -> None:
+        """One client has so many long replies; in IPv6 all of a /64 are one client."""
+        self.limits = Limits(long_reply=10, long_replies_max=3, long_replies_per_address_max=2)
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        own = [self.long_reply(site, routes, f"2001:db8::{n}") for n in range(3)]
+        other = self.long_reply(site, routes, "2001:db8:0:1::1")
+        statuses = [client.transport.value()[9:12] for client in (*own, other)]
+        self.assertEqual(statuses, [b"200", b"200", b"503", b"200"])
+
+    def test_stalled_long_replies_make_room(self) -> None:
+        """Threat: a long reply that nobody takes is cut as soon as another one needs its place, the longest first."""
+        self.limits = Limits(long_reply=10, long_replies_max=3, long_replies_per_address_max=2)
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        first, second, third = (self.long_reply(site, routes, f"10.0.0.{n}") for n in (1, 2, 3))
+        self.clock.advance(PATIENCE)
+        first.transport.drain()
+        fourth = self.long_reply(site, routes, "10.0.0.4")
+        self.assertTrue(fourth.transport.value().startswith(b"HTTP/1.1 200"))
+        cut = [each.transport.disconnected for each in (first, second, third, fourth)]
+        self.assertEqual(cut, [False, True, False, False])
+
+    def test_stalled_long_replies_end(self) -> None:
+        """A long reply of which nothing is taken for a while is cut; one that is taken slowly is not."""
+        self.limits = Limits(long_reply=10)
+        routes = SlowRoutes()
+        site = self.make_site(routes)
+        deaf, slow = (self.long_reply(site, routes, "10.0.0.1") for _ in range(2))
+        for _ in range(3):
+            self.clock.pump([1.0] * 5)
+            slow.transport.drain()
+        self.assertEqual((deaf.transport.disconnected, slow.transport.disconnected), (True, False))
 
     def test_leaving_during_a_long_reply(self) -> None:
         """A client that leaves makes room for another."""
