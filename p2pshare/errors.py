@@ -121,7 +121,9 @@ class StaleRecord(Refused):
 
 
 class ClockWrong(Refused):
-    """The clock here is too far from that of the registry {registry} (its Unix time is {time}): set it right."""
+    """The clock here is too far from that of the registry {registry} (its Unix time is {time}): set it right, or tell
+    its operator if it is.
+    """
 
 
 class InvitationNeeded(Refused):

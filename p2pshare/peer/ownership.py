@@ -35,6 +35,10 @@ from p2pshare.wire.statements import CAP_CLASSIC, Record, Release, Rotation
 
 CAPS = (CAP_CLASSIC,)
 TRIES_MAX = 4  # statements in a row that a registry may find something wrong with
+FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: no clock that is right says less
+AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock is believed to be ahead of ours
+AGE_MAX = 20 * 365 * 24 * 3600  # seconds after the first release, for a clock here that is not set
+NUMBER_AHEAD_MAX = 24 * 3600 * 1000  # ms by which a number that a registry saw may be ahead of time
 
 T = TypeVar("T")
 
@@ -42,9 +46,10 @@ T = TypeVar("T")
 class Owner:
     """Signs for an identity, and gets past what a registry may object to.
 
-    A clock that is wrong is not set: from then on its distance to the registry's is added. A number that is too small
-    is followed by a greater one. If the name turns out to be that of the key that follows, or of the one before,
-    after a rotation that was interrupted or that the registry has lost, that is brought to its end.
+    A clock that is wrong is not set: from then on its distance to the registry's is added to the times in statements,
+    if `is_believable`, but not to their numbers. A number that is too small is followed by a greater one. If the name
+    turns out to be that of the key that follows, or of the one before, after a rotation that was interrupted or that
+    the registry has lost, that is brought to its end.
     """
 
     _log = Logger()
@@ -113,12 +118,11 @@ class Owner:
         identity = self._identity
 
         async def attempt() -> None:
-            now = self._now()
             release = Release(
                 identity.name,
                 identity.key.public,
-                identity.next_seq(int(1000 * now)),
-                int(now),
+                self._number(),
+                int(self._now()),
                 self._client.url,
             )
             body = ReleaseBody(release.sign(identity.key))
@@ -150,14 +154,17 @@ class Owner:
         """Whether the next try can be better."""
         match error:
             case ClockWrong():
-                self._offset = float(str(error.fields["time"])) - self._wall()
+                time = int(str(error.fields["time"]))
+                if not is_believable(time, self._wall()):
+                    return False
+                self._offset = time - self._wall()
                 self._log.warn(
                     "The clock here differs from the registry's by {offset:.0f} s.",
                     offset=self._offset,
                 )
                 return True
             case StaleRecord():
-                self._identity.raise_seq(int(str(error.fields["seq"])))
+                self._follow_number(int(str(error.fields["seq"])))
                 return True
             case _:
                 return await self._rotation_is_to_be_finished()
@@ -183,15 +190,34 @@ class Owner:
             return True
         return False
 
+    def _follow_number(self, seen: int) -> None:
+        """Go on from a number that the registry has seen.
+
+        Raises:
+            RegistryRefused: there cannot be such a number yet.
+        """
+        latest = int(1000 * max(self._wall(), self._now())) + NUMBER_AHEAD_MAX
+        if seen > max(latest, self._identity.seq):
+            reason = (
+                f"it says that it has seen the number {seen} of {self._identity.name!r}, which is far ahead of the"
+                " time. If the key was in use where the clock was wrong, import a copy of it from there"
+            )
+            raise RegistryRefused(registry=self._client.url, reason=reason)
+        self._identity.raise_seq(seen)
+
     def _now(self) -> float:
+        """What the time in a statement is reckoned from."""
         return self._wall() + self._offset
+
+    def _number(self) -> int:
+        return self._identity.next_seq(int(1000 * self._wall()))
 
     def _record(self, key: SigningKey, addresses: Sequence[str], caps: Sequence[str]) -> str:
         now = self._now()
         return Record(
             name=self._identity.name,
             key=key.public,
-            seq=self._identity.next_seq(int(1000 * now)),
+            seq=self._number(),
             iat=int(now),
             exp=int(now) + RECORD_LIFE,
             aud=self._client.url,
@@ -205,6 +231,20 @@ class Owner:
         return Rotation(self._identity.name, old.public, new.public, iat, self._client.url).sign(
             old
         )
+
+
+def is_believable(time: int, own: float) -> bool:
+    """Whether a registry's time may be signed, though the clock here says something else.
+
+    What is signed for the past is of no use to anybody. What is signed for the future could be kept until then, so
+    only a clock here that is plainly not set, as it stands before the first release, is led far ahead.
+
+    Args:
+        time: the registry's Unix time in s.
+        own: ours.
+    """
+    latest = FIRST_RELEASE + AGE_MAX if own < FIRST_RELEASE else own + AHEAD_MAX
+    return FIRST_RELEASE <= time <= latest
 
 
 async def release_name(

@@ -34,7 +34,7 @@ from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object
 KEY_NAME, NEXT_NAME, OLD_NAME, STATE_NAME = "key", "key.next", "key.old", "identity"
 RECEIPTS_MAX = 64  # names and registries; a folder is meant for one
 STATE_MAX = 2 * RECEIPTS_MAX * STATEMENT_MAX  # bytes
-SEQ_MAX = INTEGER_MAX // 2  # the greatest number that is believed; the Unix time in ms is far below
+SEQ_MAX = INTEGER_MAX // 2  # the greatest number; the Unix time in ms is far below
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +143,22 @@ class Identity:
         """The number of the next statement, greater than all before.
 
         Args:
-            now_ms: the Unix time in ms.
+            now_ms: the Unix time in ms by the clock here, never by a registry's: what it says must not stay.
+
+        Raises:
+            IdentityUnusable: it would be greater than `SEQ_MAX`; the file stays as it is.
         """
-        self._seq = max(self._seq + 1, now_ms)
-        self._write_state()
+        self._raise_to(max(self._seq + 1, now_ms))
         return self._seq
 
     def raise_seq(self, seen: int) -> None:
-        """Let the following numbers be greater than one that a registry has seen; one beyond all sense is ignored."""
-        if self._seq < seen <= SEQ_MAX:
-            self._seq = seen
-            self._write_state()
+        """Let the following numbers be greater than one that a registry has seen.
+
+        Raises:
+            IdentityUnusable: as for `next_seq`.
+        """
+        if self._seq < seen:
+            self._raise_to(seen)
 
     def keep_receipt(self, text: str) -> None:
         """Keep what this registry says of who owns this name, in place of what it said before."""
@@ -198,6 +203,13 @@ class Identity:
     def _slot(self) -> str:
         return f"{self.registry}/{self.name}"
 
+    def _raise_to(self, seq: int) -> None:
+        if seq > SEQ_MAX:
+            reason = f"the number {seq} is beyond all that can follow; look at the clock here"
+            raise IdentityUnusable(path=self._path / STATE_NAME, reason=reason)
+        self._seq = seq
+        self._write_state()
+
     def _write_state(self) -> None:
         path = self._path / STATE_NAME
         content = json.dumps({"seq": self._seq, "receipts": self._receipts}, indent=1)
@@ -213,7 +225,7 @@ def _read_state(path: Path) -> tuple[int, dict[str, str]]:
         receipts = fields.get("receipts")
         if not isinstance(receipts, dict) or not all(isinstance(v, str) for v in receipts.values()):
             raise RemoteProtocolError(reason="the receipts are none")
-        return integer(fields, "seq"), receipts
+        return integer(fields, "seq", 0, SEQ_MAX), receipts
     except FileNotFoundError:
         return 0, {}
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,24 @@ from p2pshare.errors import (
     RegistryUnreachable,
     StaleRecord,
 )
-from p2pshare.peer.ownership import TRIES_MAX, Owner, release_name, rotate_key
+from p2pshare.peer.ownership import (
+    AGE_MAX,
+    AHEAD_MAX,
+    FIRST_RELEASE,
+    NUMBER_AHEAD_MAX,
+    TRIES_MAX,
+    Owner,
+    is_believable,
+    release_name,
+    rotate_key,
+)
+from p2pshare.registry.problems import problem
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.peers import ClaimBody, Granted, Presence
 from p2pshare.wire.registration import PeerAddress, Registration
-from p2pshare.wire.statements import Record, Rotation
-from tests.peer.registries import URL, RegistryTestCase
+from p2pshare.wire.statements import Record, Release, Rotation
+from p2pshare.wire.strict_json import INTEGER_MAX
+from tests.peer.registries import START, URL, RegistryTestCase
 
 HERE = "10.0.0.5:50000"
 
@@ -43,6 +56,21 @@ class OwnershipTestCase(RegistryTestCase):
     def release(self, identity: Identity | None = None) -> Any:
         return release_name(self.client(), identity or self.bob, "bob", self.wall)
 
+    def refuse(self, word: str, **extra: Any) -> None:
+        """Let the registry answer every statement with a problem; `refused` has what it was told."""
+        real = type(self.registry).render
+        self.refused: list[bytes] = []
+
+        def render(request: Any) -> Any:
+            if request.method not in (b"PUT", b"DELETE"):
+                return real(self.registry, request)
+            self.refused.append(request.content.read())
+            reply = problem(word, **extra)
+            request.setResponseCode(reply.status)
+            return b"".join(reply.body)
+
+        self.patch(self.registry, "render", render)
+
     def restart(self) -> None:
         """Kill the owner, and start it again."""
         self.bob = self.identity()
@@ -60,15 +88,55 @@ class ClaimTests(OwnershipTestCase):
         self.assertEqual(self.identity().receipt, granted.receipt)
 
     def test_clock(self) -> None:
-        """A clock that is wrong by years, either way, is got past, and is not asked about again."""
-        for ahead in (-100_000_000.0, 5000.0, 100_000_000.0):
+        """A clock that is wrong is got past, and is not asked about again; the numbers stay those of the clock here."""
+        for ahead in (FIRST_RELEASE - START, -5000, 5000, AHEAD_MAX):
             self.registry.lose_everything()
-            self.registry.ahead = ahead
-            owner = self.owner_of(self.identity(f"ahead {ahead}"))
+            self.registry.ahead = float(ahead)
+            identity = self.identity(f"ahead {ahead}")
+            owner = self.owner_of(identity)
             self.registry.asked.clear()
             for requests in (2, 3):
                 self.result(owner.claim([HERE]))
                 self.assertEqual(len(self.registry.asked), requests)
+            self.assertLess(identity.seq, 1000 * self.wall() + 10)
+
+    def test_clock_that_was_never_set(self) -> None:
+        """A clock that stands decades back, as without a battery, is got past."""
+        for now in (0, 946_684_800, FIRST_RELEASE - 1):
+            self.registry.lose_everything()
+            owner = Owner(self.client(), self.identity(f"at {now}"), lambda now=now: now)  # type: ignore[misc]
+            self.result(owner.claim([HERE]))
+            view = self.view()
+            assert view is not None and view.record is not None
+            self.assertEqual(Record.read(view.record).iat, START)
+
+    def test_time_that_cannot_be(self) -> None:
+        """What lies far ahead of the clock here, or before the first release, is not signed, and leaves no trace."""
+        for time in (0, FIRST_RELEASE - 1, START + AHEAD_MAX + 1, 2**40, INTEGER_MAX):
+            self.refuse("wrong-time", time=time)
+            self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), ClockWrong)
+            self.failureResultOf(self.start(self.release()), ClockWrong)
+            self.assertEqual(len(self.refused), 2, "it is not tried again")
+            for body in self.refused:
+                (text,) = json.loads(body).values()
+                statement = Release.read(text) if b"release" in body else Record.read(text)
+                self.assertEqual(statement.iat, START)
+        self.assertLess(self.identity().seq, 1000 * START + 100)
+        self.assertFalse(is_believable(FIRST_RELEASE + AGE_MAX + 1, 0.0))
+
+    def test_number_that_cannot_be(self) -> None:
+        """A number far ahead of the time is not followed, and leaves no trace; one that may be is."""
+        latest = 1000 * START + NUMBER_AHEAD_MAX
+        for seq in (latest + 1, 2**52 - 2, INTEGER_MAX):
+            self.refuse("stale", seq=seq)
+            error = self.failureResultOf(
+                self.start(self.owner_of(self.bob).claim([HERE])), RegistryRefused
+            )
+            self.assertIn("far ahead of the time", error.getErrorMessage())
+            self.assertLess(self.identity().seq, 1000 * START + 100)
+        self.refuse("stale", seq=latest)
+        self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), StaleRecord)
+        self.assertEqual(self.identity().seq, latest + TRIES_MAX - 1)
 
     def test_clock_that_cannot_be_right(self) -> None:
         """A registry that is never content with the time is an error in the end."""
@@ -91,7 +159,7 @@ class ClaimTests(OwnershipTestCase):
 
     def test_numbers_that_stay_small(self) -> None:
         """Who does not catch up is told in the end."""
-        self.bob.raise_seq(2**50)
+        self.bob.raise_seq(int(1000 * self.wall()) + 1_000_000)
         self.claim()
         (self.base / "bob" / "identity").unlink()
         self.restart()
@@ -167,7 +235,7 @@ class RotationTests(OwnershipTestCase):
     def test_wrong_clock(self) -> None:
         """A clock that is wrong is got past, for the rotation too."""
         self.claim()
-        self.registry.ahead = 10_000_000.0
+        self.registry.ahead = -10_000_000.0
         self.result(self.rotate())
         self.assertEqual(self.owner(), self.bob.key.public)
 

@@ -26,6 +26,9 @@ class Killed(BaseException):
     """What a kill -9 looks like from inside."""
 
 
+TOO_GREAT = b'{"seq": %d, "receipts": {}}' % (SEQ_MAX + 1)
+
+
 class IdentityTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
@@ -76,15 +79,24 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(synced, [False, True])
 
     def test_raised(self) -> None:
-        """After a registry has told of a greater number, the next one is beyond it; nonsense does no harm."""
+        """After a registry has told of a greater number, the next one is beyond it."""
         identity = self.open()
         identity.next_seq(100)
         identity.raise_seq(50)
         self.assertEqual(identity.seq, 100)
         identity.raise_seq(5000)
         self.assertEqual(self.open().next_seq(100), 5001)
-        identity.raise_seq(SEQ_MAX + 1)
-        self.assertLess(self.open().next_seq(100), 6000)
+
+    def test_greatest(self) -> None:
+        """A number that could not be read back is a sentence; the file stays as it was, and can be used."""
+        identity = self.open()
+        identity.next_seq(100)
+        for beyond in (identity.next_seq, identity.raise_seq):
+            self.assertRaisesRegex(IdentityUnusable, "beyond all", beyond, SEQ_MAX + 1)
+            self.assertEqual((identity.seq, self.open().seq), (100, 100))
+        self.assertEqual(identity.next_seq(SEQ_MAX), SEQ_MAX)
+        self.assertRaisesRegex(IdentityUnusable, "beyond all", identity.next_seq, 0)
+        self.assertEqual(self.open().seq, SEQ_MAX)
 
     def test_receipts(self) -> None:
         """Each registry and name has its own receipt, the last one; forgotten is forgotten."""
@@ -109,7 +121,15 @@ class IdentityTests(IdentityTestCase):
         """Numbers and receipts that cannot be read are a sentence, and stay as they are."""
         self.open().next_seq(1)
         path = self.path / "identity"
-        for content in (b"", b"{", b"[]", b'{"seq": -1, "receipts": {}}', b'{"seq": 1}', b"\xff"):
+        for content in (
+            b"",
+            b"{",
+            b"[]",
+            b'{"seq": -1, "receipts": {}}',
+            b'{"seq": 1}',
+            b"\xff",
+            TOO_GREAT,
+        ):
             path.write_bytes(content)
             self.assertRaisesRegex(IdentityUnusable, "it is damaged", self.open)
             self.assertEqual(path.read_bytes(), content)
