@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -51,12 +51,20 @@ __all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 PAGE_BYTES_MAX = 256 * 1024  # bytes of a page of peers, or of one peer with its rotations
+NAMES_MAX = 1_000_000  # that a list of peers, page by page, may have
+PAGES_MAX = 2 * NAMES_MAX // PAGE_MAX  # of them, should some not be full
 RETRY_AFTER_DEFAULT = 5  # seconds, if a registry that wants us to wait does not say how long
 RECOVERING_DEFAULT = 90  # seconds, likewise
 
 T = TypeVar("T")
 
 _NO_REGISTRY = "it does not answer like a registry"
+_TIME_AND_PLACE = {"wrong-signature", "wrong-audience", "wrong-name", "wrong-time", "stale"}
+_OF_CLAIM = _TIME_AND_PLACE | {"taken", "invitation-needed", "invitation-refused"}
+_OF_RELEASE = _TIME_AND_PLACE | {"not-owner", "not-found"}
+_OF_LOOK_UP = frozenset({"not-found"})
+_OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | {"unknown-session"}) - {"not-found"}
+"""Problems that are nonsense where nobody can have them."""
 _REFUSALS = {
     "wrong-audience": "it does not go by this URL, so use the one that its operator names",
     "wrong-signature": "a signature is wrong",
@@ -114,7 +122,7 @@ class RegistryClient:
             RegistryRefused: for any other reason.
         """
         reply = await self._http.ask(b"PUT", _peer(name), body.to_json())
-        self._expect(reply, 200, 201, name=name)
+        self._expect(reply, 200, 201, name=name, problems=_OF_CLAIM)
         return self._read(Granted.parse, reply)
 
     async def release(self, name: str, body: ReleaseBody) -> None:
@@ -128,7 +136,7 @@ class RegistryClient:
             RegistryRefused: for any other reason.
         """
         reply = await self._http.ask(b"DELETE", _peer(name), body.to_json())
-        self._expect(reply, 200, 204, name=name)
+        self._expect(reply, 200, 204, name=name, problems=_OF_RELEASE)
 
     async def beat(self, heartbeat: Heartbeat, mac_key: bytes) -> bool:
         """Give a sign of life, or the last one; False if the session is over, so that the name is to be claimed again.
@@ -140,7 +148,7 @@ class RegistryClient:
         reply = await self._http.ask(b"POST", path, heartbeat.to_json(mac_key))
         if reply.status == 401:
             return False
-        self._expect(reply, 200, 204, name=heartbeat.name)
+        self._expect(reply, 200, 204)
         return True
 
     async def look_up_peer(self, name: str) -> PeerView:
@@ -150,7 +158,7 @@ class RegistryClient:
             NoSuchPeer: nobody has this name.
         """
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
-        self._expect(reply, 200, name=name)
+        self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
         fault = self._fault(name, view)
         if fault:
@@ -171,9 +179,12 @@ class RegistryClient:
         Args:
             prefix: with which the names begin.
             online: only those that are there, or may be.
+
+        Raises:
+            RegistryUnreachable: also if there are more than `NAMES_MAX`, or no end of pages.
         """
-        after = ""
-        while True:
+        after, names = "", 0
+        for _ in range(PAGES_MAX):
             query = {"prefix": prefix, "after": after, "limit": str(PAGE_MAX)}
             if online:
                 query["online"] = "true"
@@ -181,6 +192,9 @@ class RegistryClient:
             reply = await self._http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
             self._expect(reply, 200)
             page = self._read(PeerPage.parse, reply)
+            names += len(page.peers)
+            if names > NAMES_MAX:
+                break
             for each in page.peers:
                 yield each
             if page.next is None:
@@ -188,6 +202,7 @@ class RegistryClient:
             if page.next <= after:
                 raise self._http.unreachable(_NO_REGISTRY)  # or there would be no end
             after = page.next
+        raise self._http.unreachable(f"its list has no end: it goes on after {names} names")
 
     async def watch(
         self,
@@ -216,7 +231,7 @@ class RegistryClient:
         follower = EventFollower(
             self._http, path, rng or random.Random(), on_event, on_reset, on_link
         )
-        await follower.run(lambda reply: self._refusal(reply, None))
+        await follower.run(self._refusal)
 
     async def register(self, registration: Registration) -> None:
         """Claim a name in the classic way, renew the claim or, with a lease of 0, give it up.
@@ -274,14 +289,31 @@ class RegistryClient:
         except RemoteProtocolError as error:
             raise self._http.unreachable(_NO_REGISTRY) from error
 
-    def _expect(self, reply: Reply, *statuses: int, name: str | None = None) -> None:
+    def _expect(
+        self,
+        reply: Reply,
+        *statuses: int,
+        name: str = "",
+        problems: Set[str] = frozenset(),
+    ) -> None:
         if reply.status not in statuses:
-            raise self._refusal(reply, name)
+            raise self._refusal(reply, name, problems)
 
-    def _refusal(self, reply: Reply, name: str | None) -> P2pshareError:
-        """The error that an answer other than the wanted one is."""
+    def _refusal(
+        self, reply: Reply, name: str = "", problems: Set[str] = frozenset()
+    ) -> P2pshareError:
+        """The error that an answer other than the wanted one is.
+
+        Args:
+            reply: the answer.
+            name: that was asked about.
+            problems: which the question may have, of those that only some can have.
+        """
         problem = Problem.parse(reply.status, reply.body)
-        match problem.word:
+        word = problem.word
+        if word in _OF_ONE_ROUTE and word not in problems:
+            return self._http.unreachable(_NO_REGISTRY)
+        match word:
             case "recovering":
                 wait = reply.retry_after or RECOVERING_DEFAULT
                 return RegistryRecovering(registry=self.url, status=503, retry_after=wait)
@@ -297,7 +329,7 @@ class RegistryClient:
                 return InvitationRefused(registry=self.url)
             case "not-owner":
                 return NotOwner(registry=self.url, name=name)
-            case "not-found" if name is not None:
+            case "not-found" if word in problems:
                 return NoSuchPeer(name=name)
         return self._other_refusal(reply, problem)
 

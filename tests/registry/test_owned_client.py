@@ -32,6 +32,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     StaleRecord,
 )
+from p2pshare.registry import client as client_module
 from p2pshare.registry.client import PAGE_BYTES_MAX, RETRY_AFTER_DEFAULT, RegistryClient
 from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
 from p2pshare.registry.problems import PROBLEMS, problem
@@ -197,6 +198,17 @@ class AnswerTests(OwnedClientTestCase):
         )
         self.assertIn("does not answer like a registry", str(error))
 
+    def test_names_without_end(self) -> None:
+        """A registry whose list always goes on is told as such after so many names, or so many pages."""
+        self.patch(client_module, "NAMES_MAX", 7)
+        self.patch(client_module, "PAGES_MAX", 5)
+        for peers, asked in (((SUMMARY,) * 2, 4), ((), 5)):
+            pages = [PeerPage(peers, f"p{number}") for number in range(10)]
+            client = self.client(*((200, page.to_json()) for page in pages))
+            error = self.error(RegistryUnreachable, gathered(client.peers()))
+            self.assertIn("its list has no end", str(error))
+            self.assertEqual(len(self.scripted.asked), asked)
+
 
 class ViewTests(OwnedClientTestCase):
     """What a registry says of a peer is believed as far as the peer has signed it."""
@@ -259,8 +271,6 @@ class RefusalTests(OwnedClientTestCase):
             "taken": NameTaken,
             "invitation-needed": InvitationNeeded,
             "invitation-refused": InvitationRefused,
-            "not-owner": NotOwner,
-            "not-found": NoSuchPeer,
             "wrong-signature": RegistryRefused,
             "wrong-audience": RegistryRefused,
             "wrong-name": RegistryRefused,
@@ -270,6 +280,29 @@ class RefusalTests(OwnedClientTestCase):
             "internal": RegistryUnreachable,
         }.items():
             self.refused(kind, word)
+        for word, kind in {"not-owner": NotOwner, "not-found": NoSuchPeer}.items():
+            client = self.client((PROBLEMS[word][0], _problem(word)))
+            self.error(kind, client.release("bob", ReleaseBody("re.lease")))
+
+    def test_out_of_place(self) -> None:
+        """A problem that nobody can have with what was asked is no answer of a registry, and speaks of no name."""
+        senseless = {
+            "taken": {"claim"},
+            "not-owner": {"release"},
+            "stale": {"claim", "release"},
+            "wrong-time": {"claim", "release"},
+            "invitation-needed": {"claim"},
+            "invitation-refused": {"claim"},
+            "wrong-signature": {"claim", "release"},
+            "unknown-session": {"beat"},
+        }
+        for word, places in senseless.items():
+            for asked in self.everything(self.client((409, _problem(word)))):
+                if getattr(asked, "__name__", "") in places:
+                    asked.close()
+                    continue
+                error = self.error(RegistryUnreachable, asked)
+                self.assertIn("does not answer like a registry", str(error), word)
 
     def test_every_problem(self) -> None:
         """None of those that a registry knows is left over, whatever was asked."""
