@@ -79,7 +79,7 @@ class Phase(Enum):
     CLOSING = auto()
 
 
-_WAITING = (Phase.IDLE, Phase.HEADERS, Phase.BODY)
+_WAITING = (Phase.IDLE, Phase.HEADERS)  # or BODY, which is a part of that wait
 
 
 class RegistryRequest(Request):
@@ -334,10 +334,6 @@ class RegistryChannel(HTTPChannel):
         else:
             self.transport.abortConnection()
 
-    def waits_since(self) -> float | None:
-        """Since when it waits for a whole request; None if it is at work."""
-        return self._entered if self._phase in _WAITING else None
-
     def make_room(self) -> None:
         """Close at once, for another one."""
         self.transport.abortConnection()
@@ -356,8 +352,9 @@ class RegistryChannel(HTTPChannel):
         return self._host
 
     def _enter(self, phase: Phase, timeout: float) -> None:
-        if phase is not Phase.BODY:  # which is a part of the wait that began with the head
+        if phase is not Phase.BODY:
             self._entered = self.factory.reactor.seconds()
+            self.factory.entered(self, self._entered, waits=phase in _WAITING)
         self._phase = phase
         self._deadline = self._entered + timeout
 

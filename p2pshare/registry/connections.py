@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 UNHURRIED = (
-    0.5  # seconds for which a connection may wait for a request before it may have to make room
+    0.5  # seconds for which a connection may wait for a request before its own client displaces it
 )
 
 
@@ -16,9 +16,6 @@ class Connection(Protocol):
     origin: str
     """Whose it is: what counts as one client."""
 
-    def waits_since(self) -> float | None:
-        """Since when it waits for a whole request of its client; None if it does not."""
-
     def make_room(self) -> None:
         """Close at once."""
 
@@ -27,17 +24,20 @@ C = TypeVar("C", bound=Connection)
 
 
 class Connections(Generic[C]):
-    """The connections of all clients, so many in all and so many for one address.
+    """The connections of all clients, so many in all and so many for one of them.
 
-    A client that connects to ask, asks at once. So a new one that finds no room takes the place of the one that has
-    been waited for the longest: who holds connections, silent or dripping bytes, keeps nobody out.
+    A client that connects to ask, asks at once. So a new connection that finds no room takes the place of one that
+    waits for a request: of the client that has most of those, the one that has waited for the longest. Who holds
+    connections, silent or dripping bytes, or opens thousands of them, keeps nobody out but itself.
     """
 
-    def __init__(self, most: int, most_of_one_address: int) -> None:
+    def __init__(self, most: int, most_of_one_client: int) -> None:
         self._most = most
-        self._most_of_one_address = most_of_one_address
+        self._most_of_one_client = most_of_one_client
         self._all: dict[C, None] = {}
-        self._of_address: dict[str, dict[C, None]] = {}
+        self._of_client: dict[str, int] = {}
+        self._waiting: dict[str, dict[C, float]] = {}
+        """Those that wait, by client, and since when; the longest first."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -47,31 +47,59 @@ class Connections(Generic[C]):
         """All that are there now."""
         return iter(list(self._all))
 
-    def has_room(self, host: str, now: float) -> bool:
-        """Whether one from this address can be added; if need be, another one is closed for it."""
-        own = self._of_address.get(host, {})
-        if len(own) >= self._most_of_one_address and not self._close_one(own, now):
-            return False
-        return len(self._all) < self._most or self._close_one(self._all, now)
+    def has_room(self, origin: str, now: float) -> bool:
+        """Whether one of this client can be added; if need be, another one is closed for it."""
+        if self._of_client.get(origin, 0) >= self._most_of_one_client:
+            return self._displace_own(origin, now)
+        if len(self._all) < self._most:
+            return True
+        own = self._waiting.get(origin, ())
+        most = max(self._waiting.values(), key=len, default=own)
+        if len(most) <= len(own):
+            return self._displace_own(origin, now)
+        self._close_first(most)
+        return True
 
-    def add(self, connection: C) -> None:
-        """Count it in."""
+    def add(self, connection: C, now: float) -> None:
+        """Count it in; it waits."""
         self._all[connection] = None
-        self._of_address.setdefault(connection.origin, {})[connection] = None
+        self._of_client[connection.origin] = self._of_client.get(connection.origin, 0) + 1
+        self.waits(connection, now)
+
+    def waits(self, connection: C, now: float) -> None:
+        """From now on it waits for a whole request."""
+        if connection in self._all:
+            own = self._waiting.pop(connection.origin, {})
+            own.pop(connection, None)
+            own[connection] = now
+            self._waiting[connection.origin] = (
+                own  # last: of equals, who has asked is displaced last
+            )
+
+    def works(self, connection: C) -> None:
+        """It waits no longer."""
+        own = self._waiting.get(connection.origin)
+        if own is not None and own.pop(connection, None) is not None and not own:
+            del self._waiting[connection.origin]
 
     def discard(self, connection: C) -> None:
         """Forget it, if it is still there."""
-        self._all.pop(connection, None)
-        own = self._of_address.get(connection.origin, {})
-        own.pop(connection, None)
-        if not own:
-            self._of_address.pop(connection.origin, None)
+        if connection not in self._all:
+            return
+        self.works(connection)
+        del self._all[connection]
+        self._of_client[connection.origin] -= 1
+        if not self._of_client[connection.origin]:
+            del self._of_client[connection.origin]
 
-    def _close_one(self, among: Collection[C], now: float) -> bool:
-        waiting = [(since, each) for each in among if (since := each.waits_since()) is not None]
-        since, longest = min(waiting, key=lambda one: one[0], default=(now, None))
-        if longest is None or since > now - UNHURRIED:
+    def _displace_own(self, origin: str, now: float) -> bool:
+        own = self._waiting.get(origin)
+        if own is None or next(iter(own.values())) > now - UNHURRIED:
             return False
-        self.discard(longest)
-        longest.make_room()
+        self._close_first(own)
         return True
+
+    def _close_first(self, waiting: dict[C, float]) -> None:
+        first = next(iter(waiting))
+        self.discard(first)
+        first.make_room()

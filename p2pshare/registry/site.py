@@ -82,8 +82,15 @@ class RegistrySite(HTTPFactory):
             return None
         channel = cast(RegistryChannel, super().buildProtocol(addr))
         channel.client_host, channel.origin = host, origin
-        self._channels.add(channel)
+        self._channels.add(channel, self.reactor.seconds())
         return channel
+
+    def entered(self, channel: RegistryChannel, now: float, *, waits: bool) -> None:
+        """A connection begins to wait for a request, or no longer does."""
+        if waits:
+            self._channels.waits(channel, now)
+        else:
+            self._channels.works(channel)
 
     def closed(self, channel: RegistryChannel) -> None:
         """Forget a connection."""

@@ -23,10 +23,52 @@ class NumberTests(SiteTestCase):
         """So many for one address, so many in all; one that ends makes room."""
         ones = [Client(self.site, "10.0.0.1") for _ in range(4)]
         self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
-        others = [Client(self.site, f"10.0.0.{n}") for n in range(2, 5)]
-        self.assertEqual([client.channel is None for client in others], [False] * 2 + [True])
         ones[0].leave()
         self.assertIsNotNone(Client(self.site, "10.0.0.1").channel)
+        site = self.make_site(SlowRoutes())
+        served = [Client(site, f"10.0.0.{n}") for n in range(5)]
+        for client in served:
+            client.send(b"GET /list HTTP/1.1\r\n" + HOST)
+        self.assertIsNone(Client(site, "10.0.1.1").channel)
+        served[0].leave()
+        self.assertIsNotNone(Client(site, "10.0.1.1").channel)
+
+    def test_flood(self) -> None:
+        """Threat: who connects again and again displaces itself, and nobody who has fewer connections that wait."""
+        calm = Client(self.site, "10.0.0.9")
+        flood = [Client(self.site, f"10.0.0.{n % 2}") for n in range(100)]
+        self.assertEqual([client.channel is None for client in flood], [False] * 4 + [True] * 96)
+        late = Client(self.site, "10.0.0.8")
+        self.assertEqual(
+            [each.transport.disconnected for each in flood[:4]], [True, False, False, False]
+        )
+        for client in (calm, late):
+            self.assertIn(b"200 OK", client.send(b"GET /healthz HTTP/1.1\r\n" + HOST))
+
+    def test_flood_of_many(self) -> None:
+        """If all have one connection that waits, the one that has waited for the longest makes room."""
+        ones = [Client(self.site, f"10.0.0.{n}") for n in range(5)]
+        ones[0].send(b"GET /healthz HTTP/1.1\r\n" + HOST)
+        self.assertIsNotNone(Client(self.site, "10.0.1.1").channel)
+        self.assertEqual(
+            [each.transport.disconnected for each in ones], [False, True, False, False, False]
+        )
+
+    def test_nothing_is_left(self) -> None:
+        """When connections have come and gone, displaced or not, nothing is left of them."""
+        for n in range(200):
+            client = Client(self.site, f"10.0.{n % 3}.{n % 7}")
+            if client.channel is not None and n % 2:
+                client.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"G" * (n % 4))
+            if client.channel is not None and n % 5 == 0:
+                client.leave()
+            self.clock.advance(0.1)
+        for channel in self.site._channels:
+            channel.connectionLost()
+        connections = self.site._channels
+        self.assertEqual(
+            (len(connections), connections._of_client, connections._waiting), (0, {}, {})
+        )
 
     def test_who_waits_makes_room(self) -> None:
         """Clients that drip or say nothing keep nobody out (threat 25), neither at their address nor elsewhere."""
