@@ -19,3 +19,9 @@ def allow_open_files(wanted: int) -> int:
     with suppress(OSError, ValueError):  # macOS grants less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def open_files_allowed() -> int | None:
+    """How many files this process may have open; None if there is no bound."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft

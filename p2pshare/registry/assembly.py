@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
+from p2pshare.net.open_files import open_files_allowed
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import RegistrySettings
@@ -142,6 +143,7 @@ def assemble(
             connections_per_address_max=limits.connections_max,
             long_replies_per_address_max=limits.long_replies_max,
         )
+    limits = limits.within(open_files_allowed())
     site = RegistrySite(routes, reactor, limits, wall=wall)
     pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))
     measured = metrics_site(metrics, store, reactor, wall)

@@ -9,7 +9,7 @@ no leading slash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from io import BytesIO
@@ -29,6 +29,8 @@ from p2pshare.registry.streaming import StreamReply
 
 if TYPE_CHECKING:
     from p2pshare.registry.site import RegistrySite
+
+FILES_RESERVED = 64  # for the endpoints, Redis, the log and clients of the metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class Limits:
     long_replies_per_address_max: int = 4
     long_reply_stalled_max: float = 10.0
     """Seconds for which the client of such a reply may take nothing of it."""
+
+    def within(self, open_files: int | None) -> Limits:
+        """These, with no more connections than a process can have that may have so many files open; None: no bound."""
+        if open_files is None:
+            return self
+        most = min(self.connections_max, max(open_files - FILES_RESERVED, open_files // 2, 1))
+        own = min(self.connections_per_address_max, most)
+        return replace(self, connections_max=most, connections_per_address_max=own)
 
 
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either

@@ -53,7 +53,7 @@ class Connections(Generic[C]):
             return self._displace_own(origin, now)
         if len(self._all) < self._most:
             return True
-        own = self._waiting.get(origin, ())
+        own = self._waiting.get(origin, {})
         most = max(self._waiting.values(), key=len, default=own)
         if len(most) <= len(own):
             return self._displace_own(origin, now)

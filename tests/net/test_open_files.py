@@ -6,7 +6,7 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.open_files import allow_open_files
+from p2pshare.net.open_files import allow_open_files, open_files_allowed
 
 
 class OpenFilesTests(SynchronousTestCase):
@@ -37,3 +37,9 @@ class OpenFilesTests(SynchronousTestCase):
             self.assertEqual(allow_open_files(4096), 4096)
         else:
             self.assertEqual(allow_open_files(self.hard + 1), self.hard)
+
+    def test_allowed(self) -> None:
+        """What is allowed is told, as it is now."""
+        self.assertEqual(open_files_allowed(), 512)
+        allow_open_files(600)
+        self.assertEqual(open_files_allowed(), 600)

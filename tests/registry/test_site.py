@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pshare.registry.channel import Limits
+from p2pshare.registry.channel import FILES_RESERVED, Limits
 from p2pshare.registry.connections import UNHURRIED
 from p2pshare.registry.exchange import Reply
 from p2pshare.registry.long_replies import PATIENCE
@@ -174,6 +174,33 @@ class NumberTests(SiteTestCase):
             if client is slow:
                 slow.leave()
         self.assertTrue(other.transport.value().endswith(b"b" * 10))
+
+
+class OpenFilesTests(SiteTestCase):
+    """Threat: a process that may have few files open."""
+
+    def test_bound(self) -> None:
+        """There are fewer connections than files, so that those that wait make room before none can be accepted."""
+        for files, most, own in (
+            (None, 1024, 128),
+            (4096, 1024, 128),
+            (1024, 1024 - FILES_RESERVED, 128),
+            (150, 150 - FILES_RESERVED, 150 - FILES_RESERVED),
+            (60, 30, 30),
+            (1, 1, 1),
+        ):
+            limits = Limits().within(files)
+            self.assertEqual(
+                (limits.connections_max, limits.connections_per_address_max), (most, own), files
+            )
+
+    def test_small(self) -> None:
+        """Clients that say nothing make room for others."""
+        self.limits = Limits().within(60)
+        site = self.make_site(SlowRoutes())
+        idle = [Client(site, f"10.0.0.{n % 2}") for n in range(100)]
+        self.assertEqual(sum(client.channel is not None for client in idle), 30)
+        self.assertIsNotNone(Client(site, "10.0.0.3").channel)
 
 
 class DateTests(SiteTestCase):
