@@ -17,6 +17,7 @@ from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.news import Full, Wanted
 from p2pshare.registry.origins import Origin
 from p2pshare.registry.problems import problem
+from p2pshare.registry.v1 import part_of_name
 
 if TYPE_CHECKING:
     from p2pshare.registry.channel import RegistryRequest
@@ -109,7 +110,7 @@ def read_wanted(query: Query, names_max: int) -> Wanted:
     after = query.header(b"Last-Event-ID") or given.get("after") or None
     return Wanted(
         None if listed is None else frozenset(listed),
-        given.get("prefix", "")[: NAME_MAX + 1],
+        part_of_name(given, "prefix"),
         after,
     )
 

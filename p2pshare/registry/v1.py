@@ -86,8 +86,8 @@ class V1Routes:
     async def _page(self, query: Query) -> Reply:
         arguments = arguments_of(query, {"prefix", "after", "limit", "online"})
         page = await self._store.peers(
-            _part_of_name(arguments, "prefix"),
-            _part_of_name(arguments, "after"),
+            part_of_name(arguments, "prefix"),
+            part_of_name(arguments, "after"),
             _limit(arguments),
             online=_boolean(arguments, "online"),
         )
@@ -130,6 +130,18 @@ def name_in(query: Query) -> str:
     return name
 
 
+def part_of_name(arguments: dict[str, str], key: str) -> str:
+    """An argument that is how a name begins; empty if it is not there.
+
+    Raises:
+        RemoteProtocolError: no name begins so.
+    """
+    value = arguments.get(key, "")
+    if len(value) > 32 or not NAME_CHARACTERS.issuperset(value):
+        raise RemoteProtocolError(reason=f"the {key} can be no part of a name")
+    return value
+
+
 def _coroutine(answer: Callable[[Query], Coroutine[Deferred[Any], Any, Reply]]) -> Answer:
     return lambda query: Deferred.fromCoroutine(answer(query))
 
@@ -147,13 +159,6 @@ def _decoded(part: bytes) -> str:
         return unquote_to_bytes(part.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:
         raise RemoteProtocolError(reason="an argument is no UTF-8") from None
-
-
-def _part_of_name(arguments: dict[str, str], key: str) -> str:
-    value = arguments.get(key, "")
-    if len(value) > 32 or not NAME_CHARACTERS.issuperset(value):
-        raise RemoteProtocolError(reason=f"the {key} can be no part of a name")
-    return value
 
 
 def _limit(arguments: dict[str, str]) -> int:

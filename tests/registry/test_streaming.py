@@ -197,6 +197,10 @@ class RefusalTests(StreamTestCase):
             "?names=a&names=b",
             "?name=a",
             "?names=" + quote("\u0430"),
+            "?prefix=%00",
+            "?prefix=A",
+            "?prefix=" + quote("\u0430"),
+            "?prefix=" + "a" * 33,
             "?names=" + ",".join(f"n{n}" for n in range(self.limits.names_max + 1)),
         ):
             self.assertEqual(self.status(arguments), 400, arguments)
