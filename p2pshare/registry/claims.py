@@ -1,7 +1,8 @@
 """Who claims a name, who gives one up, and who says that it is still there.
 
 What costs nothing is judged first, and a signature only for a client that has not used its share up. What counts
-against a key is counted once the key has proven itself: strangers cannot use up another's share.
+against a key is counted once the key has proven itself, and not if it comes to nothing, as what was recorded and sent
+again does: strangers cannot use up another's share.
 """
 
 from __future__ import annotations
@@ -74,7 +75,11 @@ class Claims:
         await self._limiter.admit("key", origin, wanted.key)
         outcome = await self._take(wanted, body.invitation, origin)
         self._count(outcome.ownership.value)
-        _refuse_unless_granted(outcome)
+        if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
+            self._limiter.give_back(
+                "key", origin, wanted.key
+            )  # maybe it is not the key's own doing
+            raise _stale(outcome) if outcome.ownership is Ownership.STALE else RequestError("taken")
         if outcome.ownership is Ownership.CLAIMED or wanted.rotation is not None:
             self._log.info("{name} is {key}'s now", name=name, key=wanted.key)
         if wanted.address is not None:
@@ -100,6 +105,8 @@ class Claims:
         await self._limiter.admit("key", origin, key)
         outcome = await self._store.release_owned(name, key, unverified.statement.seq)
         self._count(f"release-{outcome.ownership.value}")
+        if outcome.ownership is not Ownership.RELEASED:
+            self._limiter.give_back("key", origin, key)
         if outcome.ownership is Ownership.TAKEN:
             raise RequestError("not-owner")
         if outcome.ownership is Ownership.FREE:
@@ -118,8 +125,10 @@ class Claims:
             raise RequestError("unknown-session", "the session has expired, or is none")
         if not beat.is_authentic(mac_key):
             raise RequestError("wrong-signature", "the MAC is wrong")
-        await self._limiter.admit("key", self._limiter.origin(query), name)
+        origin = self._limiter.origin(query)
+        await self._limiter.admit("key", origin, name)
         if not await self._store.beat(name, beat.session, beat.beat, online=beat.online):
+            self._limiter.give_back("key", origin, name)
             raise RequestError(
                 "unknown-session", "the session is over, or its beat is not greater than the last"
             )
@@ -211,13 +220,6 @@ class Claims:
         life = int(invitation.exp - self._wall()) + 1
         if not await self._store.use_invitation(invitation.id, holder, life, invitation.iat):
             raise RequestError("invitation-refused", "it was used before, or the store was lost")
-
-
-def _refuse_unless_granted(outcome: OwnerOutcome) -> None:
-    if outcome.ownership is Ownership.STALE:
-        raise _stale(outcome)
-    if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
-        raise RequestError("taken")
 
 
 def _stale(outcome: OwnerOutcome) -> RequestError:

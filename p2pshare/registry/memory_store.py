@@ -111,7 +111,8 @@ class MemoryNameStore:
         if owner is None:
             outcome, number = self._new_claim(claim, now)
             if outcome is not Ownership.CLAIMED:
-                return OwnerOutcome(outcome)
+                return OwnerOutcome(outcome, seq=number)
+            self._classic.pop(claim.name, None)
             owner = self._owners[claim.name] = _Owner(claim.key, number)
         self._own(owner, claim, outcome, now)
         self._keys[claim.key] = claim.name
@@ -122,8 +123,9 @@ class MemoryNameStore:
         """What a claim that is new enough makes of a name, and which `seq` it has to exceed."""
         former_seq = self._former.get(claim.name, _Former()).seqs.get(claim.key, 0)
         if owner is None:
-            is_classic = claim.name in self._classic
-            return Ownership.TAKEN if is_classic else Ownership.CLAIMED, former_seq
+            is_back = claim.receipt and now < self._recovers_until
+            is_taken = claim.name in self._classic and not is_back
+            return Ownership.TAKEN if is_taken else Ownership.CLAIMED, former_seq
         if owner.key == claim.key:
             return Ownership.RENEWED, owner.seq
         if owner.key == claim.old_key and claim.rotated > owner.rotated:
@@ -132,10 +134,12 @@ class MemoryNameStore:
         return Ownership.CLAIMED if is_older else Ownership.TAKEN, former_seq
 
     def _new_claim(self, claim: OwnerClaim, now: int) -> tuple[Ownership, int]:
-        """What becomes of a claim of a name that nobody owns, and its number."""
+        """What becomes of a claim of a name that nobody owns, and its number, or the `seq` that it has to exceed."""
         recovering = now < self._recovers_until
         if recovering and not claim.receipt:
             raise self._recovering(now)
+        if self._born is not None and claim.seq <= self._born:
+            return Ownership.STALE, self._born
         if not claim.may_be_new:
             return Ownership.FREE, 0
         if recovering:

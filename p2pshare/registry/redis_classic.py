@@ -54,7 +54,7 @@ class ClassicNames:
                 return outcome
             state = "free" if outcome is Outcome.RELEASED else "classic"
             note: Note = (claim.name, state, times[0], times[1])
-            if await self._index.note(entered, note) or outcome is not Outcome.CLAIMED:
+            if await self._index.note(entered, note) or outcome is Outcome.RELEASED:
                 return outcome
             keys_to_undo = keys_of(claim.name, "owner", "signed", "classic")
             await self._link.run_acknowledged(UNDO, keys_to_undo, f"{address} {proof}")

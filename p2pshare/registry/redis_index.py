@@ -3,7 +3,7 @@
 Its keys are in one slot::
 
     p2p:{index}:store       "ID BORN first" or "... lost": the mark by which a loss of the store is noticed
-    p2p:{index}:recovering  is there for a lease of presence after a loss
+    p2p:{index}:recovering  "LEFT COUNTED" in ms, after a loss: how long it recovers yet, and when that was counted
     p2p:{index}:names       ZSET, all scores 0: every live name, in lexical order, and some dead ones
     p2p:{index}:checks      ZSET, name -> when to look whether it is still alive, in ms
     p2p:{index}:here        ZSET, all scores 0: those who are there or may be
@@ -56,6 +56,9 @@ from p2pshare.wire.peers import PAGE_MAX, NameKind, PeerPage, PeerSummary, Prese
 
 GATHER_MAX = 250  # names in one command: Redis does nothing else meanwhile
 NOTES_MAX = 10_000  # heartbeats that are answered before they are noted
+RECOVERY_STEP = (
+    2000  # ms of a recovery that one sweep may let pass: more, and no registry was there
+)
 LAPSE_BATCH = 500  # presences that one command lets end
 SWEEP_BATCH = 100  # names looked at in one step of a sweep
 SWEEP_STEPS = 20  # steps in one sweep
@@ -209,7 +212,9 @@ class RedisIndex:
     async def _sweep_some(self) -> bool:
         """One step of a sweep; whether there may be more to do."""
         leases, marker = self._leases, self._copy.marker
-        reply = await self._run(LAPSE, leases.presence, leases.ownership, LAPSE_BATCH, SWEEP_BATCH)
+        reply = await self._run(
+            LAPSE, leases.presence, leases.ownership, LAPSE_BATCH, SWEEP_BATCH, RECOVERY_STEP
+        )
         lapsed, *due = reply.split("\n")
         if due:
             asked = [Deferred.fromCoroutine(self._left(name)) for name in due]

@@ -86,11 +86,11 @@ if not id then
   id, born, kind = ARGV[2], int(now), kept == '' and 'first' or 'lost'
   redis.call('XADD', EVENTS, '*', 'opened', id)
   redis.call('SET', MARKER, id .. ' ' .. born .. ' ' .. kind)
-  if kept ~= '' then redis.call('SET', RECOVERING, 1, 'PX', ARGV[3]) end
+  if kept ~= '' then redis.call('SET', RECOVERING, ARGV[3] .. ' ' .. int(now)) end
 elseif kept ~= '' and kept ~= id and kind == 'first' then
   kind = 'lost'
   redis.call('SET', MARKER, id .. ' ' .. born .. ' ' .. kind)
-  redis.call('SET', RECOVERING, 1, 'PX', ARGV[3])
+  redis.call('SET', RECOVERING, ARGV[3] .. ' ' .. int(now))
 end
 return id .. ' ' .. born .. ' ' .. kind
 """
@@ -104,7 +104,7 @@ for i = 2, #ARGV do
   redis.call('ZADD', NAMES, 0, ARGV[i])
   redis.call('ZADD', CHECKS, 'GT', now + ARGV[1], ARGV[i])
 end
-return (redis.call('GET', MARKER) or '') .. '\\n' .. math.max(0, redis.call('PTTL', RECOVERING))
+return (redis.call('GET', MARKER) or '') .. '\\n' .. (string.match(redis.call('GET', RECOVERING) or '0', '^%d+'))
 """
 )
 
@@ -134,11 +134,21 @@ return marker
 """
 )
 
-# ARGV: the leases of presence and ownership in ms, how many presences and names at most. Ends the presences that
-# lapsed; replies how many those were, then the names at which to look.
+# ARGV: the leases of presence and ownership in ms, how many presences and names at most, and how many ms of a recovery
+# go by at most: it goes on only while somebody sweeps, that is while a registry is there for owners to come back to.
+# Ends the presences that lapsed; replies how many those were, then the names at which to look.
 LAPSE = (
     _NOTE
     + """
+local left, counted = string.match(redis.call('GET', RECOVERING) or '', '^(%d+) (%d+)$')
+if left then
+  left = left - math.max(0, math.min(now - counted, tonumber(ARGV[5])))
+  if left > 0 then
+    redis.call('SET', RECOVERING, int(left) .. ' ' .. int(now))
+  else
+    redis.call('DEL', RECOVERING)
+  end
+end
 local lapsed = redis.call('ZRANGEBYSCORE', PRESENCE, '(0', now - ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 for i = 1, #lapsed, 2 do
   redis.call('ZADD', PRESENCE, -lapsed[i + 1], lapsed[i])

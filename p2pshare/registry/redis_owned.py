@@ -70,7 +70,7 @@ class OwnedNames:
                 raise StoreRecovering(seconds=entered.seconds)
             outcome = Ownership(word)
             if outcome in (Ownership.CLAIMED, Ownership.RENEWED):
-                if await self._has_claimed(claim, outcome, entered, numbers[1]):
+                if await self._has_claimed(claim, entered, numbers[1]):
                     return OwnerOutcome(outcome, int(numbers[0]))
             elif outcome is Ownership.STALE:
                 return OwnerOutcome(outcome, seq=int(numbers[0]))
@@ -104,11 +104,11 @@ class OwnedNames:
             ROTATIONS_MAX,
             FORMER_MAX,
             FORMER_MEMORY * 1000,
+            entered.marker.id,
+            entered.marker.born if entered.marker.lost else 0,
         ]
 
-    async def _has_claimed(
-        self, claim: OwnerClaim, outcome: Ownership, entered: Entered, seen: str
-    ) -> bool:
+    async def _has_claimed(self, claim: OwnerClaim, entered: Entered, seen: str) -> bool:
         """Make a claim known; false if it came upon a store that had just been lost, and was undone for that."""
         note = (claim.name, "claim", seen, str(int(claim.address is not None)))
         works: list[Awaitable[Any]] = [
@@ -118,7 +118,7 @@ class OwnedNames:
         if claim.old_key and claim.old_key != claim.key:
             works.append(self._forget(claim.old_key, claim.name))
         is_noted, *_ = await _together(*works)
-        if is_noted or outcome is Ownership.RENEWED:
+        if is_noted:
             return True
         keys = keys_of(claim.name, "owner", "signed", "classic")
         await self._link.run_acknowledged(UNDO, keys, claim.session)

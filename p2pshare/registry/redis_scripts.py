@@ -55,20 +55,24 @@ end
 
 # KEYS: owner, signed, former, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
 # rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of
-# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms.
+# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms; the id of
+# the store's mark under which this is done, and when the store was lost, in ms, or 0. An owner under another mark is
+# none: it came from before a loss. What was signed before a loss claims nothing after it: nobody knows any more
+# whether it was used.
 CLAIM_OWNED = (
     _FORMER
     + """
 local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local old_key, rotation, iat, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local recovering = ARGV[11] == '1'
-local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated')
+local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated', 'mark')
+if held[6] ~= ARGV[17] then held = {} end
 local owner, held_seq, claim, seen = held[1], tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
 local classic = redis.call('GET', KEYS[4])
 local of_owner = classic and string.match(classic, ' =$')
 local is_owners = owner and (owner == key or owner == old_key and iat > tonumber(held[5] or 0))
 if owner and not is_owners and (not recovering or receipt <= claim) then return 'taken' end
-if not owner and classic and not of_owner then return 'taken' end
+if not owner and classic and not of_owner and not (recovering and receipt > 0) then return 'taken' end
 local newest = math.max(is_owners and held_seq or 0, owner ~= key and former_seq(key) or 0)
 if seq <= newest then return 'stale ' .. int(newest) end
 if is_owners then
@@ -82,6 +86,7 @@ elseif owner then
   claim = receipt
 else
   if recovering and receipt == 0 then return 'recovering' end
+  if seq <= tonumber(ARGV[18]) then return 'stale ' .. ARGV[18] end
   if ARGV[10] ~= '1' then return 'free' end
   local former_claim, former_seen = string.match(former, '^(%S+) (%S+)')
   claim, seen = math.max(now, former_claim + 1), tonumber(former_seen)
@@ -98,7 +103,7 @@ signed[#signed + 1] = record
 seen = math.max(now, seen + 1)
 if owner and owner ~= key then remember(owner, held_seq, claim, seen, ARGV[15], ARGV[16]) end
 redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
-  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address)
+  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address, 'mark', ARGV[17])
 if rotation ~= '' then
   redis.call('HSET', KEYS[1], 'rotated', int(iat))
 elseif not is_owners then
@@ -108,7 +113,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[13])
 redis.call('SET', KEYS[2], table.concat(signed, '\\n'), 'PX', ARGV[13])
 if address ~= '' then
   redis.call('SET', KEYS[4], address .. ' =', 'PX', ARGV[12])
-elseif of_owner then
+elseif classic then
   redis.call('DEL', KEYS[4])
 end
 return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen)

@@ -27,6 +27,10 @@ KEYS = [str(SigningKey(number.to_bytes(32)).public) for number in range(200)]
 ANN, BOB, EVE = KEYS[:3]
 
 
+LATE = 2**45
+"""A `seq`, in ms, that is later than any loss in a test: what was signed before one counts no more."""
+
+
 def owned(name: str = "bob", key: str = BOB, seq: int = 1, **more: Any) -> OwnerClaim:
     """A claim as the registry makes it of a record."""
     claim = OwnerClaim(name, key, seq, f"record-{seq}", f"session-{KEYS.index(key)}-{seq}", None)
@@ -509,10 +513,10 @@ class OwnedNamesContract:
         racing = {
             "stranger": self.store.claim_owned(owned(key=ANN)),
             "classic": self.store.claim(Claim("bob", HERE, 60)),
-            "former": self.store.claim_owned(owned(key=EVE, seq=3, receipt=former.claim)),
-            "owner": self.store.claim_owned(owned(seq=2, receipt=owner.claim)),
-            "later": self.store.claim_owned(owned(key=EVE, seq=4, receipt=former.claim)),
-            "renewal": self.store.claim_owned(owned(seq=3, may_be_new=False)),
+            "former": self.store.claim_owned(owned(key=EVE, seq=LATE + 3, receipt=former.claim)),
+            "owner": self.store.claim_owned(owned(seq=LATE + 2, receipt=owner.claim)),
+            "later": self.store.claim_owned(owned(key=EVE, seq=LATE + 4, receipt=former.claim)),
+            "renewal": self.store.claim_owned(owned(seq=LATE + 3, may_be_new=False)),
         }
         results = await gatherResults([outcome_of(each) for each in racing.values()])
         came = dict(zip(racing, results, strict=True))
@@ -522,17 +526,33 @@ class OwnedNamesContract:
         view = await self.store.look_up_peer("bob")
         assert view is not None and str(view.key) == BOB
         assert (
-            await self.store.claim_owned(owned(key=EVE, seq=9, receipt=former.claim))
+            await self.store.claim_owned(owned(key=EVE, seq=LATE + 9, receipt=former.claim))
         ).ownership is Ownership.TAKEN
         assert not (await self.store.events(since)).complete
         other = await outcome_of(self.store.claim_owned(owned("new", ANN)))
         assert isinstance(other, StoreRecovering)
         assert other.fields["seconds"] in (1, 2)
         await self.pass_time(2.1)
-        assert (await self.store.claim_owned(owned("new", ANN, 2))).ownership is Ownership.CLAIMED
         assert (
-            await self.store.claim_owned(owned(key=EVE, seq=10, receipt=2**50))
+            await self.store.claim_owned(owned("new", ANN, LATE))
+        ).ownership is Ownership.CLAIMED
+        assert (
+            await self.store.claim_owned(owned(key=EVE, seq=LATE + 10, receipt=2**50))
         ).ownership is Ownership.TAKEN
+
+    async def test_recorded_claims_after_a_loss(self) -> None:
+        """What was signed before a loss claims nothing after it, for nobody knows what became of it (threat 19)."""
+        await self.use_leases(1)
+        owner = await self.store.claim_owned(owned())
+        await self.lose()
+        for _ in range(2):
+            replayed = await self.store.claim_owned(owned(seq=9, receipt=owner.claim))
+            assert replayed.ownership is Ownership.STALE
+            assert replayed.seq > 9
+            assert await self.store.look_up_peer("bob") is None
+            await self.pass_time(1.1)
+        fresh = await self.store.claim_owned(owned(seq=LATE))
+        assert fresh.ownership is Ownership.CLAIMED
 
     async def test_renewals_while_recovering(self) -> None:
         """Who is back renews, rotates and leaves as ever while others cannot come yet."""
@@ -542,15 +562,19 @@ class OwnedNamesContract:
         assert isinstance(
             await outcome_of(self.store.claim(Claim("zoe", HERE, 60))), StoreRecovering
         )
-        back = await self.store.claim_owned(owned(receipt=7))
+        back = await self.store.claim_owned(owned(seq=LATE, receipt=7))
         assert back == OwnerOutcome(Ownership.CLAIMED, 7)
-        assert await self.store.beat("bob", owned().session, 1, online=True)
-        assert (await self.store.claim_owned(owned(seq=2))).ownership is Ownership.RENEWED
-        rotated = await self.rotate(BOB, ANN, 3)
+        assert await self.store.beat("bob", owned(seq=LATE).session, 1, online=True)
+        assert (await self.store.claim_owned(owned(seq=LATE + 2))).ownership is Ownership.RENEWED
+        rotated = await self.rotate(BOB, ANN, LATE + 3)
         assert rotated == OwnerOutcome(Ownership.RENEWED, 8)
-        assert (await self.store.claim_owned(owned(seq=4, receipt=7))).ownership is Ownership.TAKEN
-        assert (await self.store.release_owned("bob", ANN, 5)).ownership is Ownership.RELEASED
-        again = await outcome_of(self.store.release_owned("bob", ANN, 6))
+        assert (
+            await self.store.claim_owned(owned(seq=LATE + 4, receipt=7))
+        ).ownership is Ownership.TAKEN
+        assert (
+            await self.store.release_owned("bob", ANN, LATE + 5)
+        ).ownership is Ownership.RELEASED
+        again = await outcome_of(self.store.release_owned("bob", ANN, LATE + 6))
         assert isinstance(again, StoreRecovering), "its owner may come back yet"
 
     async def test_rotated_out_key_after_a_loss(self) -> None:
@@ -560,11 +584,11 @@ class OwnedNamesContract:
         await self.pass_time(0.01)
         owner = await self.rotate(BOB, ANN, 2)
         await self.lose()
-        await self.store.claim_owned(owned(seq=3, receipt=before.claim))
-        assert (await self.rotate(BOB, EVE, 4, 2)).claim == before.claim + 1
-        back = await self.store.claim_owned(owned(key=ANN, seq=3, receipt=owner.claim))
+        await self.store.claim_owned(owned(seq=LATE + 3, receipt=before.claim))
+        assert (await self.rotate(BOB, EVE, LATE + 4, 2)).claim == before.claim + 1
+        back = await self.store.claim_owned(owned(key=ANN, seq=LATE + 3, receipt=owner.claim))
         assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
-        assert (await self.rotate(EVE, BOB, 9, 3)).ownership is Ownership.TAKEN
+        assert (await self.rotate(EVE, BOB, LATE + 9, 3)).ownership is Ownership.TAKEN
 
     async def test_former_owner_after_a_loss(self) -> None:
         """So is one who had given the name up, and whose record of before does not take it again (threat 20)."""
@@ -574,10 +598,10 @@ class OwnedNamesContract:
         await self.pass_time(0.01)
         owner = await self.store.claim_owned(owned(key=EVE))
         await self.lose()
-        recorded = owned(seq=3, receipt=former.claim)
+        recorded = owned(seq=LATE + 3, receipt=former.claim)
         assert (await self.store.claim_owned(recorded)).ownership is Ownership.CLAIMED
-        await self.rotate(BOB, ANN, 4)
-        back = await self.store.claim_owned(owned(key=EVE, seq=2, receipt=owner.claim))
+        await self.rotate(BOB, ANN, LATE + 4)
+        back = await self.store.claim_owned(owned(key=EVE, seq=LATE + 2, receipt=owner.claim))
         assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
-        await self.store.release_owned("bob", EVE, 3)
-        assert await self.store.claim_owned(recorded) == OwnerOutcome(Ownership.STALE, seq=3)
+        await self.store.release_owned("bob", EVE, LATE + 3)
+        assert await self.store.claim_owned(recorded) == OwnerOutcome(Ownership.STALE, seq=LATE + 3)

@@ -391,6 +391,7 @@ class RecoveryTests(OwnersTestCase):
         """Who has rotated meanwhile brings the receipt of the old key and the rotation."""
         receipt = self.claim(self.bob).receipt
         self.store.lose()
+        self.clock.advance(1)
         new = Owner(3)
         record = new.record(self.clock)
         rotation = self.bob.rotate(self.clock, new)
@@ -449,8 +450,8 @@ class InvitationTests(OwnersTestCase):
         invitation = self.authority.invite(60)
         reply = self.ask(self.bob.put(self.bob.record(self.clock), invitation=invitation))
         receipt = Granted.parse(b"".join(reply.body)).receipt
-        self.clock.advance(1)
         self.store.lose()
+        self.clock.advance(1)
         back = self.ask(self.bob.put(self.bob.record(self.clock), receipt=receipt))
         self.assertEqual(back.status, 201)
 
@@ -517,6 +518,23 @@ class CostTests(OwnersTestCase):
         gate.callback(None)
         found = [self.successResultOf(each).status for each in asked]
         self.assertEqual(sorted(found), [201, 429])
+
+    def test_replays_of_a_key(self) -> None:
+        """Recorded claims, releases and heartbeats, sent again and again, leave a key all that it has (threat 20)."""
+        record = self.bob.put(self.bob.record(self.clock))
+        granted = Granted.parse(b"".join(self.ask(record).body))
+        beat = self.bob.beat(granted, 1)
+        self.assertEqual(self.ask(beat).status, 200)
+        stale = self.bob.delete(self.clock, seq=1)
+        for number in range(10):
+            self.clock.advance(0.1)
+            statuses = [self.ask(beat).status, self.ask(stale).status]
+            statuses.append(self.ask(replace(record, source=f"10.1.{number}.1")).status)
+            self.assertEqual(statuses[0], 401)
+            self.assertIn(statuses[1], (409, 429), "the address's own limit")
+            self.assertEqual(statuses[2], 409)
+        self.assertEqual(self.ask(self.bob.beat(granted, 2)).status, 200)
+        self.assertEqual(self.status(self.bob, "10.2.0.1"), 200)
 
     def test_new_classic_names(self) -> None:
         """Names of originals count, too; the reply to an original has no body."""

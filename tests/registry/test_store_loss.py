@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreRecovering
 from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.store import Claim, Outcome, Ownership
+from p2pshare.registry.store import Claim, Outcome, OwnerOutcome, Ownership
 from p2pshare.registry.store_marker import FILE_NAME, MarkerCopy, StoreMarker
-from tests.registry.owned_contract import ANN, BOB, EVE, KEYS, outcome_of, owned
+from tests.registry.owned_contract import ANN, BOB, EVE, KEYS, LATE, outcome_of, owned
 from tests.registry.store_contract import HERE
 from tests.registry.test_redis_store import WithRedis
 
@@ -51,9 +51,10 @@ class LossTests(WithRedis):
         store = await self.make_store(marker=self.copy(), presence_lease=0.4)
         assert isinstance(await outcome_of(store.claim_owned(owned())), StoreRecovering)
         await self.pass_time(0.5)
-        assert (await store.claim_owned(owned())).ownership is Ownership.CLAIMED
+        assert (await store.claim_owned(owned())).ownership is Ownership.STALE
+        assert (await store.claim_owned(owned(seq=LATE))).ownership is Ownership.CLAIMED
         again = await self.make_store(marker=self.copy())
-        assert (await again.claim_owned(owned("eve", EVE))).ownership is Ownership.CLAIMED
+        assert (await again.claim_owned(owned("eve", EVE, LATE))).ownership is Ownership.CLAIMED
 
     async def test_another_came_first(self) -> None:
         """A store that another registry found empty, and took for new, is still a lost one to those who knew it."""
@@ -67,7 +68,7 @@ class LossTests(WithRedis):
             stranger = await outcome_of(store.claim_owned(owned("new", ANN)))
             assert isinstance(stranger, StoreRecovering)
         assert (
-            await back.claim_owned(owned(key=EVE, seq=2, receipt=2**50))
+            await back.claim_owned(owned(key=EVE, seq=LATE, receipt=2**50))
         ).ownership is Ownership.CLAIMED
 
     async def test_several_processes(self) -> None:
@@ -80,7 +81,7 @@ class LossTests(WithRedis):
         assert marker.endswith(b" lost")
         await self.ask("DEL", RECOVERING_KEY)
         for number, store in enumerate(stores):
-            claim = owned(f"n{number}", KEYS[number])
+            claim = owned(f"n{number}", KEYS[number], seq=LATE)
             assert (await store.claim_owned(claim)).ownership is Ownership.CLAIMED
         assert await self.ask("GET", MARKER_KEY) == marker
         assert str(self.copy().marker) == marker.decode()
@@ -105,7 +106,9 @@ class LossTests(WithRedis):
         """A loss in the middle of a claim does not give a stranger the name, and keeps none from its owner."""
         for after in (False, True):
             await self.flush_at(self.store, after=after)
-            stranger = await outcome_of(self.store.claim_owned(owned(key=EVE, address=HERE)))
+            stranger = await outcome_of(
+                self.store.claim_owned(owned(key=EVE, seq=LATE, address=HERE))
+            )
             assert isinstance(stranger, StoreRecovering), after
             assert await self.ask("EXISTS", "p2p:{bob}:owner", "p2p:{bob}:classic") == 0
             assert (await self.store.peers()).peers == ()
@@ -116,9 +119,9 @@ class LossTests(WithRedis):
             assert await self.store.look_up("bob") is None
             await self.ask("DEL", RECOVERING_KEY)
             await self.flush_at(self.store, after=after)
-            owner = await self.store.claim_owned(owned(receipt=7))
+            owner = await self.store.claim_owned(owned(seq=LATE, receipt=7))
             assert (owner.ownership, owner.claim) == (Ownership.CLAIMED, 7)
-            await self.store.release_owned("bob", BOB, 9)
+            await self.store.release_owned("bob", BOB, LATE + 9)
             await self.ask("DEL", RECOVERING_KEY, "p2p:{bob}:former")
 
     async def test_in_the_middle_of_a_race(self) -> None:
@@ -132,17 +135,51 @@ class LossTests(WithRedis):
             (self.store, other)[number % 2].claim_owned(owned(key=key))
             for number, key in enumerate(KEYS[2:20])
         ]
-        back = other.claim_owned(owned(seq=10**12 + 1, receipt=owner.claim))
+        back = other.claim_owned(owned(seq=LATE + 1, receipt=owner.claim))
         results = await gatherResults([outcome_of(each) for each in (*claims, back)])
         for result in results[:-1]:
             is_refused = isinstance(result, StoreRecovering)
             assert is_refused or result.ownership is Ownership.TAKEN, result
         last = results[-1]
         if isinstance(last, StoreRecovering) or last.ownership is not Ownership.CLAIMED:
-            last = await self.store.claim_owned(owned(seq=10**12 + 2, receipt=owner.claim))
+            last = await self.store.claim_owned(owned(seq=LATE + 2, receipt=owner.claim))
         assert last.ownership in (Ownership.CLAIMED, Ownership.RENEWED)
         view = await self.store.look_up_peer("bob")
         assert view is not None and str(view.key) == BOB
+
+    async def test_renewed_in_the_middle_of_a_loss(self) -> None:
+        """Two claims of one stranger, the second of which renews the first, get no lost name either (threat 20)."""
+        owner = await self.store.claim_owned(owned(address=HERE))
+        other = await self.make_store()
+        await other.ping()
+        for round in range(5):
+            await self.flush_at(self.store, after=False)
+            claims = [
+                (self.store, other)[number % 2].claim_owned(
+                    owned(key=EVE, seq=LATE + 10 * round + number)
+                )
+                for number in range(6)
+            ]
+            for result in await gatherResults([outcome_of(each) for each in claims]):
+                is_refused = isinstance(result, StoreRecovering)
+                assert is_refused or result.ownership is Ownership.TAKEN, result
+            back = await self.store.claim_owned(owned(seq=LATE + round, receipt=owner.claim))
+            assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
+
+    async def test_nobody_there_to_come_back_to(self) -> None:
+        """A recovery waits while no registry is there: owners could not have come."""
+        store = await self.make_store(marker=self.copy(), presence_lease=1)
+        owner = await store.claim_owned(owned())
+        await self.ask("FLUSHALL")
+        assert isinstance(await outcome_of(store.claim_owned(owned(key=EVE))), StoreRecovering)
+        await store.stop()
+        await self.store.stop()
+        await self.pass_time(1.5)
+        store = await self.make_store(marker=self.copy(), presence_lease=1)
+        stranger = await outcome_of(store.claim_owned(owned(key=EVE, seq=LATE)))
+        assert isinstance(stranger, StoreRecovering)
+        back = await store.claim_owned(owned(seq=LATE, receipt=owner.claim))
+        assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
 
     async def test_heartbeats_after_a_loss(self) -> None:
         """A heartbeat to a store that forgot its session is none, and what was not noted yet stays unknown."""
@@ -151,7 +188,7 @@ class LossTests(WithRedis):
         await self.ask("FLUSHALL")
         assert not await self.store.beat("bob", owned().session, 1, online=True)
         assert (await self.store.peers()).peers == ()
-        assert (await self.store.claim_owned(owned(receipt=5))).claim == 5
+        assert (await self.store.claim_owned(owned(seq=LATE, receipt=5))).claim == 5
         run = link.run
 
         async def lose_and_run(script: str, *arguments: Any) -> Any:
@@ -161,7 +198,7 @@ class LossTests(WithRedis):
             return reply
 
         link.run = lose_and_run
-        assert await self.store.beat("bob", owned().session, 1, online=True)
+        assert await self.store.beat("bob", owned(seq=LATE).session, 1, online=True)
         link.run = run
         await self.pass_time(0.1)
         assert (await self.store.peers()).peers == ()

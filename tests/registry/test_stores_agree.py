@@ -18,7 +18,7 @@ from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import connector
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
 from p2pshare.wire.registration import PeerAddress
-from tests.registry.owned_contract import ANN, BOB, EVE, owned
+from tests.registry.owned_contract import ANN, BOB, EVE, LATE, owned
 from tests.registry.store_contract import HERE, MINE, THERE, YOURS
 from tests.registry.test_redis_store import WithRedis, clock
 
@@ -27,7 +27,7 @@ STEPS_MIN, STEPS_MAX = 10, 40
 
 names = st.sampled_from(["a", "a.b", "b"])
 keys = st.sampled_from([ANN, BOB, EVE])
-seqs = st.integers(1, 6)
+seqs = st.integers(LATE, LATE + 5)
 addresses = st.sampled_from([HERE, THERE])
 
 
