@@ -60,7 +60,7 @@ def _claimed(name: str, key: str, record: str, now: int, seen: int) -> Iterator[
     owner, life = key_of(name, "owner"), OWNERSHIP_LEASE * 1000
     session = f"{now // 1000}.AAAAAAAAAAAAAAAAAAAAAA"
     fields = {"key": key, "seq": now, "claim": now, "session": session, "beat": 7, "seen": seen}
-    fields |= {"until": seen + 90000, "at": ADDRESS}
+    fields |= {"until": seen + 90000, "at": ADDRESS, "mark": "A" * 16}
     yield ("HSET", owner, *(word for field in fields.items() for word in field))
     yield ("PEXPIRE", owner, life)
     yield ("SET", key_of(name, "signed"), record, "PX", life)
