@@ -218,6 +218,13 @@ class RefusalTests(StreamTestCase):
         first.leave()
         self.assertEqual(self.status(host="10.0.0.3"), 200)
 
+    def test_one_client(self) -> None:
+        """All addresses of a /64 are one client, and so is an IPv4 address that is written as one of IPv6."""
+        hosts = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "10.0.0.1", "::ffff:10.0.0.1")
+        self.hub.limits = StreamLimits(streams_per_address_max=2)
+        statuses = [self.status(host=host) for host in (*hosts, "10.0.0.1")]
+        self.assertEqual(statuses, [200, 200, 429, 200, 200, 429])
+
     def test_many_while_the_store_thinks(self) -> None:
         """Neither is the bound passed by those who come while the store has not answered yet."""
         self.store.held = []
