@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,15 @@ from pathlib import Path
 
 from twisted.python import usage
 
-from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.errors import CannotStart, P2pshareError, WrongUsage
+from p2pshare.storage.reasons import plain_reason
 
 TWISTD_DEFAULT = (
     "twistd.pid"  # what twistd writes unless told otherwise, where other services' would be
 )
+
+ROOM = 64 * 1024  # bytes that must be free at the start: a key is written before the pid file
+_PROBING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class ServiceOptions(usage.Options):
@@ -38,10 +43,41 @@ class ServiceOptions(usage.Options):
                 raise WrongUsage(reason=f"{str(error).rstrip('.')}. {hint}") from error
 
     def keep_pid_file(self, path: Path) -> None:
-        """Have twistd write its pid file at `path`, unless the user named another one."""
+        """Have twistd write its pid file at `path`, unless the user named another one.
+
+        Raises:
+            CannotStart: it cannot be written, for which twistd has no words.
+        """
         twistd = self.parent  # there is none in tests, and no pid file in `twist`
-        if twistd is not None and twistd.get("pidfile") == TWISTD_DEFAULT:
+        if twistd is None:
+            return
+        if twistd.get("pidfile") == TWISTD_DEFAULT:
             twistd["pidfile"] = str(path)
+        if twistd.get("pidfile") and not twistd.get("chroot"):
+            self._try_to_write(Path(twistd.get("rundir") or ".", twistd["pidfile"]))
+
+    def _try_to_write(self, path: Path) -> None:
+        """Write a file with some room besides, and remove it; one that is there is twistd's business."""
+        try:
+            fd = os.open(path, _PROBING, 0o600)
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        try:
+            with open(fd, "wb") as file:
+                file.write(bytes(ROOM))
+                file.flush()
+                os.fsync(fd)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotStart:
+    reason = f"its pid file {path} cannot be written: {plain_reason(error)}"
+    return CannotStart(what="twistd", reason=reason)
 
 
 @contextmanager

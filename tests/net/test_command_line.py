@@ -1,0 +1,76 @@
+"""Tests of `p2pshare.net.command_line`."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import resource
+import signal
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import CannotStart
+from p2pshare.net.command_line import TWISTD_DEFAULT, ServiceOptions, complaining
+
+
+class PidFileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.path = self.folder / "x.pid"
+
+    def keep(self, **twistd: Any) -> dict[str, Any]:
+        options = ServiceOptions()
+        options.command = "p2px"
+        options.parent = cast(Any, twistd)
+        options.keep_pid_file(self.path)
+        return twistd
+
+    def test_free_way(self) -> None:
+        """Nothing is left of the attempt, and twistd writes where it should."""
+        self.assertEqual(self.keep(pidfile=TWISTD_DEFAULT)["pidfile"], str(self.path))
+        self.assertEqual(
+            self.keep(pidfile="own.pid", rundir=str(self.folder))["pidfile"], "own.pid"
+        )
+        self.assertEqual(self.keep(pidfile=""), {"pidfile": ""})
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_there_already(self) -> None:
+        """One that is there is left for twistd to judge."""
+        self.path.write_text("1")
+        self.keep(pidfile=TWISTD_DEFAULT)
+        self.assertEqual(self.path.read_text(), "1")
+
+    def test_no_room(self) -> None:
+        """A disk on which not one more byte fits is a sentence, and leaves no empty file."""
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, before)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            error = self.assertRaises(CannotStart, self.keep, pidfile=TWISTD_DEFAULT)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        self.assertIn(
+            f"twistd cannot start: its pid file {self.path} cannot be written", str(error)
+        )
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_full_disk(self) -> None:
+        """So is one that is full when the file is to reach it, or a folder that is not there."""
+
+        def fsync(fd: int) -> None:
+            raise OSError(errno.ENOSPC, "")
+
+        self.assertRaises(CannotStart, self.keep, pidfile=str(self.folder / "none" / "own.pid"))
+        self.patch(os, "fsync", fsync)
+        said = io.StringIO()
+        with redirect_stderr(said), self.assertRaises(SystemExit) as caught, complaining("p2px"):
+            self.keep(pidfile=TWISTD_DEFAULT)
+        self.assertEqual(caught.exception.code, 1)
+        self.assertRegex(said.getvalue(), r"^p2px: twistd cannot start: .*: the disk is full\.\n$")
+        self.assertEqual(os.listdir(self.folder), [])
