@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotStart, FolderUnusable
-from p2pshare.registry import redis_process
+from p2pshare.registry import leash, redis_process
 from p2pshare.registry.redis_process import (
     RESTART_MAX,
     SOCKET_PATH_MAX,
@@ -204,6 +205,20 @@ class RedisProcessTests(SynchronousTestCase):
             self.successResultOf(stopping)
             self.assertFalse(path.parent.parent.exists())
             self.assertTrue(deep.exists())
+
+
+class LeashTests(SynchronousTestCase):
+    def test_private(self) -> None:
+        """What the child writes is its owner's alone, also in a folder that others may enter."""
+        with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
+            os.chmod(folder, 0o755)
+            self.addCleanup(os.umask, os.umask(0o022))
+            launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+            script = "mkdir appendonlydir && echo > appendonlydir/names"
+            subprocess.run([*launcher, "/bin/sh", "-c", script], cwd=folder, check=True)
+            made = Path(folder, "appendonlydir")
+            self.assertEqual(made.stat().st_mode & 0o777, 0o700)
+            self.assertEqual((made / "names").stat().st_mode & 0o777, 0o600)
 
 
 class FindBinaryTests(SynchronousTestCase):
