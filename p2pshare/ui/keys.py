@@ -10,12 +10,12 @@ from pathlib import Path
 
 from colorama import Fore
 
-from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, WrongUsage
+from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, SealedKeyUnusable, WrongUsage
 from p2pshare.names import check_name
 from p2pshare.peer.service import peer_folder
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.key_export import seal, unseal
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.reasons import plain_reason
@@ -30,10 +30,11 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def export(settings: Settings, output: Output, file: str, passphrase_file: str | None) -> int:
     """Write a copy of the key that a passphrase opens; returns the exit code.
 
-    The peer may be running. Blocks for about a second, besides the questions.
+    The peer may be running. Blocks for about a second, besides the questions. What is written was opened once before.
 
     Raises:
-        P2pshareError: there is no key, no passphrase, or the file cannot be written; nothing is left of it.
+        P2pshareError: there is no key, no passphrase, or the file cannot be written, or would not open again; nothing
+            is left of it.
     """
     name = name_of(settings)
     folder = peer_folder(settings, name)
@@ -50,7 +51,7 @@ def export(settings: Settings, output: Output, file: str, passphrase_file: str |
         path /= f"{name}.key"
     if os.path.lexists(path):
         raise _exists(path)
-    _write_new(path, seal(identity.portable(), new_passphrase(passphrase_file)))
+    _write_new(path, _sealed(identity.portable(), new_passphrase(passphrase_file)))
     output.event(
         "exported", name=name, registry=settings.registry, key=str(key.public), path=path.absolute()
     )
@@ -138,6 +139,21 @@ def no_key(name: str, folder: Path) -> NotFound:
         reason=f"There is no key of {name!r} in {folder}. The first start of its peer makes one: "
         f"`p2pshare --name {name}`."
     )
+
+
+def _sealed(portable: Portable, passphrase: str) -> bytes:
+    """What `seal` makes, after a look whether `unseal` gives the same again."""
+    sealed = seal(portable, passphrase)
+    try:
+        opened = unseal(sealed, passphrase)
+    except SealedKeyUnusable:
+        opened = None
+    if opened != portable:
+        raise Refused(
+            reason="The copy would not open again, so none was written: please report this defect, and keep a copy of"
+            " the data folder instead."
+        )
+    return sealed
 
 
 def _read(path: Path) -> bytes:

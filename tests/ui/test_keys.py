@@ -6,6 +6,7 @@ import io
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -25,7 +26,7 @@ from p2pshare.registry.assembly import registry_key
 from p2pshare.registry.authority import Authority
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.identity import KEY_NAME, SEQ_MAX, Identity, Portable
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import keys
@@ -90,6 +91,31 @@ class ExportTests(KeysTestCase):
         self.assertIn(f"p2pshare key import {copy}", said)
         self.assertIn(f"p2pshare --name bob --registry {URL}", said)
         self.assertIn(key.public.grouped, said)
+
+    def test_greatest_number(self) -> None:
+        """Whatever the numbers have come to, the copy opens again."""
+        self.make_key()
+        with closing(DataFolder.open(self.data, "bob")) as data:
+            Identity.open(data, URL, "bob").raise_seq(SEQ_MAX)
+        self.assertEqual(self.export(self.home / "bob.key"), 0)
+        other = Settings(data=self.home / "other")
+        self.assertEqual(self.import_key(self.home / "bob.key", other), 0)
+        with closing(DataFolder.open(self.home / "other", "bob")) as data:
+            self.assertEqual(Identity.open(data, URL, "bob").seq, SEQ_MAX)
+
+    def test_that_would_not_open(self) -> None:
+        """A copy that cannot be opened, or holds something else, is not written, and no success is told."""
+        self.make_key()
+        for seq in (SEQ_MAX + 1, 7):
+
+            def sealed(portable: Portable, passphrase: str, seq: int = seq) -> bytes:
+                return key_export.seal(replace(portable, seq=seq), passphrase)
+
+            self.patch(keys, "seal", sealed)
+            error = self.assertRaises(Refused, self.export, self.home / "bob.key")
+            self.assertIn("would not open again", str(error))
+        self.assertFalse((self.home / "bob.key").exists())
+        self.assertEqual(self.stdout.getvalue(), "")
 
     def test_into_folder(self) -> None:
         """Into a folder it goes under the user's name."""
