@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ PASSPHRASE_MAX = 1024  # bytes of one in a file
 TRIES = 3  # for two answers that are the same, and long enough
 TERMINAL = "/dev/tty"
 STDIN = "-"
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process at once, were they not postponed while a passphrase is typed."""
 
 
 def new_passphrase(file: str | None) -> str:
@@ -74,12 +77,44 @@ def _ask(question: str) -> str:
         reason = "There is no terminal to ask for a passphrase on: say --passphrase-file FILE."
         raise WrongUsage(reason=reason) from error
     try:
-        with _line_ended():
+        with _signals_postponed(), _line_ended():
             return getpass.getpass(f"{question} ")
     except EOFError as error:
         raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
     except UnicodeDecodeError as error:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
+
+
+class _Signalled(BaseException):
+    """A signal has come that would have ended the process."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _signals_postponed() -> Iterator[None]:
+    """Let a signal end the process only after the terminal shows again what is typed; Ctrl+C does so anyway."""
+
+    def raise_it(number: int, frame: object) -> None:
+        raise _Signalled(number)
+
+    ending = [each for each in ENDING if signal.getsignal(each) is signal.SIG_DFL]
+    came = None
+    try:
+        for each in ending:
+            signal.signal(each, raise_it)
+        yield
+    except _Signalled as signalled:
+        came = signalled.number
+    finally:
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)
+    if came is not None:
+        sys.stderr.write("\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), came)
 
 
 @contextmanager

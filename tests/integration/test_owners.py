@@ -136,6 +136,23 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(event["key"], self.whoami("--name", "kim")["key"])
         self.assertEqual(self.whoami("--name", "kim", "--data", "k")["state"], "offline")
 
+    def test_ended_while_it_asks(self) -> None:
+        """A signal in the middle of a passphrase ends it, and the terminal shows again what is typed."""
+        self.join("max")
+        for number, code in (
+            (signal.SIGTERM, -signal.SIGTERM),
+            (signal.SIGHUP, -signal.SIGHUP),
+            (signal.SIGINT, 130),
+        ):
+            run = TerminalRun(self.near, 40, "key", "export", "--name", "max", "max.key")
+            self.addCleanup(run.close)
+            run.expect("A new passphrase")
+            time.sleep(0.2)  # until the echo is off
+            run.process.send_signal(number)
+            self.assertEqual(run.exit_code(), code, run.shown)
+            self.assertNotIn("Traceback", run.written)
+            self.assertEqual(os.listdir(run.folder), [])
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_no_export(self) -> None:
         """Without a terminal, or with a file that is there, there is a sentence."""
