@@ -16,7 +16,8 @@ from p2pshare.wire.peers import PeerSummary
 
 Position = tuple[int, int]
 
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+_HALF_MAX = 2**64 - 1  # of a stream in Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,9 @@ class News:
 
 
 def is_event_id(text: str) -> bool:
-    """Whether it could be the id of an event."""
-    return _ID.fullmatch(text) is not None
+    """Whether it could be the id of an event: what is greater, Redis answers with an error."""
+    match = _ID.fullmatch(text)
+    return match is not None and all(int(half) <= _HALF_MAX for half in match.groups())
 
 
 def position_of(id: str) -> Position:

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.events import FLUSH_TIME, POLL_INTERVAL, RETRY_INTERVAL, EventHub
-from p2pshare.registry.news import Full, StreamLimits, Wanted
+from p2pshare.registry.news import Full, StreamLimits, Wanted, is_event_id
 from p2pshare.wire.peers import Presence
 from tests.registry.watching import Events, EventStore
 
@@ -156,6 +157,23 @@ class FollowingTests(HubTestCase):
         self.store.happen("b", Presence.OFFLINE)
         self.pass_time()
         self.assertEqual(stream.told, [("b", "online"), ("b", "offline")])
+
+    def test_ids_too_great(self) -> None:
+        """What is no id in Redis, as half of it has more than 64 bits, is never asked for."""
+        great, greater = 2**64 - 1, 2**64
+        self.store.newest = (great, great)
+        for after, is_id in (
+            (f"1-{great}", True),
+            (f"{great}-{great}", True),
+            (f"1-{greater}", False),
+            (f"{greater}-0", False),
+            ("1-" + "9" * 20, False),
+        ):
+            self.assertIs(is_event_id(after), is_id, after)
+            with mock.patch.object(self.store, "events", wraps=self.store.events) as events:
+                self.watch("b", after=after)
+                asked = [call.args[0] for call in events.call_args_list if call.args]
+            self.assertEqual(after in asked, is_id, after)
 
     def test_missed_meanwhile(self) -> None:
         """If the store loses events between two polls all are told to list again, and then go on."""
