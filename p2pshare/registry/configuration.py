@@ -41,7 +41,7 @@ DEFAULT_LIMITS: Mapping[str, RateLimit] = {
 class RegistrySettings:
     """All that the processes of one registry have in common."""
 
-    redis: str
+    redis: str = field(repr=False)  # it may hold a password
     """The URL."""
     data: Path
     """The folder with the registry's key."""
@@ -56,7 +56,7 @@ class RegistrySettings:
     """IP addresses or networks whose `X-Forwarded-For` is believed."""
     limits: Mapping[str, RateLimit] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
     """By what is limited; what is missing is not."""
-    metrics_token: str | None = None
+    metrics_token: str | None = field(default=None, repr=False)
     """Opens `/metrics` on the public port; None closes it there."""
 
     def to_json(self) -> str:

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -44,7 +44,7 @@ class Portable:
     name: str
     registry: str
     """The URL."""
-    seed: bytes
+    seed: bytes = field(repr=False)
     """From which the key follows."""
     seq: int
     """The greatest number so far."""

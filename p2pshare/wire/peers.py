@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, Self, TypeVar
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.names import is_name
+from p2pshare.names import NAME_MAX, is_name
 from p2pshare.wire.keys import PublicKey, from_base64url, to_base64url
 from p2pshare.wire.presence import SESSION_MAX
 from p2pshare.wire.statements import ADDRESSES_MAX, STATEMENT_MAX, URL_MAX
@@ -70,7 +70,7 @@ class PeerSummary:
         """Read what `to_fields` makes; raises `RemoteProtocolError`."""
         if not isinstance(fields, dict):
             raise RemoteProtocolError(reason="a peer is no JSON object")
-        name = text(fields, "name", 32)
+        name = text(fields, "name", NAME_MAX)
         if not is_name(name):
             raise RemoteProtocolError(reason=f"{name!r} is no name")
         last_seen = None if fields.get("last_seen") is None else integer(fields, "last_seen")
@@ -100,7 +100,7 @@ class PeerPage:
         peers = fields.get("peers")
         if not isinstance(peers, list):
             raise RemoteProtocolError(reason="the peers are no JSON array")
-        following = None if fields.get("next") is None else text(fields, "next", 32)
+        following = None if fields.get("next") is None else text(fields, "next", NAME_MAX)
         return cls(tuple(map(PeerSummary.from_fields, peers)), following)
 
 
@@ -195,7 +195,7 @@ class Granted:
     outcome: str
     """`claimed` or `renewed`."""
     session: str
-    mac_key: bytes
+    mac_key: bytes = field(repr=False)
     receipt: str
     seen: str
     """The IP address from which the request came."""

@@ -13,6 +13,26 @@ from p2pshare.registry.configuration import (
     read_limit,
     read_network,
 )
+from p2pshare.registry.reports import Order
+from p2pshare.storage.identity import Portable
+from p2pshare.wire.peers import Granted
+
+
+class SecretsTests(SynchronousTestCase):
+    """What a log or a traceback could show."""
+
+    def test_not_shown(self) -> None:
+        """No secret stands in the text form of a value that holds one."""
+        settings = RegistrySettings(
+            "redis://u:secret@h", Path("/data"), metrics_token="secret token"
+        )
+        for holder in (
+            settings,
+            Order(1, settings, ()),
+            Granted("claimed", "session", b"secret", "receipt", "10.0.0.5"),
+            Portable("bob", "http://h", b"secret", 1, None),
+        ):
+            self.assertNotIn("secret", f"{holder!r} {holder}")
 
 
 class SettingsTests(SynchronousTestCase):
