@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Coroutine, Set
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,7 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PAGE_MAX, PeerView, RegistryInfo
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+LIMIT = re.compile("[0-9]{1,3}")
 BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 NO_CACHE = (b"Cache-Control", b"no-cache")  # to be asked again, with the ETag, each time
 
@@ -163,9 +165,9 @@ def _decoded(part: bytes) -> str:
 
 def _limit(arguments: dict[str, str]) -> int:
     value = arguments.get("limit", str(PAGE_MAX))
-    if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:9]) <= PAGE_MAX:
+    if not LIMIT.fullmatch(value) or not 1 <= int(value) <= PAGE_MAX:
         raise RemoteProtocolError(reason=f"the limit is not from 1 to {PAGE_MAX}")
-    return int(value[:9])
+    return int(value)
 
 
 def _boolean(arguments: dict[str, str], key: str) -> bool:

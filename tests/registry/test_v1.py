@@ -127,7 +127,8 @@ class LookUpTests(OwnersTestCase):
         """Each is refused; an empty one is as good as none."""
         for arguments in (
             b"limit=0", b"limit=501", b"limit=", b"limit=1.0", b"limit=-1", b"limit=+1", b"limit=1e2",
-            b"limit=%D9%A1", b"limit=" + b"9" * 5000, b"limit=1&limit=2", b"online=yes", b"online",
+            b"limit=%D9%A1", b"limit=0001", b"limit=0000000010", b"limit=" + b"9" * 5000,
+            b"limit=1&limit=2", b"online=yes", b"online",
             b"prefix=B", b"prefix=%00", b"prefix=a*", b"prefix=%ff", b"prefix=" + b"a" * 33,
             b"after=%5B", b"after=a+b", b"x=1", b"=", b"prefix=a;b", b"&".join([b"x"] * 3000),
         ):  # fmt: skip
