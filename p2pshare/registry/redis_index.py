@@ -3,6 +3,7 @@
 Its keys are in one slot::
 
     p2p:{index}:store       "ID BORN first" or "... lost": the mark by which a loss of the store is noticed
+    p2p:{index}:registry    the public key of the registry whose names these are
     p2p:{index}:recovering  "LEFT COUNTED" in ms, after a loss: how long it recovers yet, and when that was counted
     p2p:{index}:names       ZSET, all scores 0: every live name, in lexical order, and some dead ones
     p2p:{index}:checks      ZSET, name -> when to look whether it is still alive, in ms
@@ -69,6 +70,7 @@ _WORDS = (
     "store", "recovering", "names", "checks", "here", "originals", "presence", "classic", "events"
 )  # fmt: skip
 KEYS = tuple(f"p2p:{{index}}:{word}" for word in _WORDS)
+REGISTRY_KEY = "p2p:{index}:registry"
 CLASSIC_KEY = KEYS[_WORDS.index("classic")]
 
 
@@ -113,6 +115,8 @@ class RedisIndex:
         copy: MarkerCopy,
         random_id: Callable[[], str] = lambda: secrets.token_urlsafe(12),
     ) -> None:
+        self.registry = ""
+        """The public key of the registry whose names these are; with it a store that was lost is marked as its own."""
         self._link = link
         self._leases = leases
         self._copy = copy
@@ -135,6 +139,8 @@ class RedisIndex:
             raise StoreUnavailable(reason=f"its mark {reply!r} is not one of ours")
         if kept is not None and kept != marker:
             self._log.warn("the store of names was lost: names can be claimed back with a receipt")
+            if self.registry:
+                await self._link.call("SET", REGISTRY_KEY, self.registry, "NX")
         self._copy.keep(marker)
 
     def enter(self, name: str) -> Deferred[Entered]:

@@ -68,6 +68,8 @@ class OwnedNames:
             word, *numbers = reply.decode().split(" ")
             if word == "recovering":
                 raise StoreRecovering(seconds=entered.seconds)
+            if word == "moved":
+                continue
             outcome = Ownership(word)
             if outcome in (Ownership.CLAIMED, Ownership.RENEWED):
                 if await self._has_claimed(claim, entered, numbers[1]):
@@ -104,8 +106,9 @@ class OwnedNames:
             ROTATIONS_MAX,
             FORMER_MAX,
             FORMER_MEMORY * 1000,
+            entered.marker.born,
             entered.marker.id,
-            entered.marker.born if entered.marker.lost else 0,
+            int(entered.marker.lost),
         ]
 
     async def _has_claimed(self, claim: OwnerClaim, entered: Entered, seen: str) -> bool:

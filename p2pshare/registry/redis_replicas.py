@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
-from txredisapi import RedisError
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis_connection import RedisConnection
@@ -46,7 +45,7 @@ class Replicas:
             failure: Exception | None = None
             try:
                 had = await self._had()
-            except RedisError as error:
+            except Exception as error:  # whatever it is, who waits has to hear of it
                 failure = error
             else:
                 self._say(had)

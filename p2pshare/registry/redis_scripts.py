@@ -55,10 +55,11 @@ end
 
 # KEYS: owner, signed, former, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
 # rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of
-# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms; the id of
-# the store's mark under which this is done, and when the store was lost, in ms, or 0. An owner under another mark is
-# none: it came from before a loss. What was signed before a loss claims nothing after it: nobody knows any more
-# whether it was used.
+# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms; of the
+# store's mark under which this is done, when it was set, in ms, and the id; and 1 if a store had been lost then. An
+# owner under an older mark is none: a claim from before the loss has written it after the loss. Under a newer one it
+# is not for this claim to judge, which has to enter again. What was signed before a loss claims nothing after it:
+# nobody knows any more whether it was used.
 CLAIM_OWNED = (
     _FORMER
     + """
@@ -66,7 +67,11 @@ local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], 
 local old_key, rotation, iat, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local recovering = ARGV[11] == '1'
 local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated', 'mark')
-if held[6] ~= ARGV[17] then held = {} end
+local born, mark = tonumber(ARGV[17]), ARGV[17] .. ' ' .. ARGV[18]
+if held[6] and held[6] ~= mark then
+  if tonumber(string.match(held[6], '^%d+')) > born then return 'moved' end
+  held = {}
+end
 local owner, held_seq, claim, seen = held[1], tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
 local classic = redis.call('GET', KEYS[4])
 local of_owner = classic and string.match(classic, ' =$')
@@ -86,7 +91,7 @@ elseif owner then
   claim = receipt
 else
   if recovering and receipt == 0 then return 'recovering' end
-  if seq <= tonumber(ARGV[18]) then return 'stale ' .. ARGV[18] end
+  if ARGV[19] == '1' and seq <= born then return 'stale ' .. int(born) end
   if ARGV[10] ~= '1' then return 'free' end
   local former_claim, former_seen = string.match(former, '^(%S+) (%S+)')
   claim, seen = math.max(now, former_claim + 1), tonumber(former_seen)
@@ -103,7 +108,7 @@ signed[#signed + 1] = record
 seen = math.max(now, seen + 1)
 if owner and owner ~= key then remember(owner, held_seq, claim, seen, ARGV[15], ARGV[16]) end
 redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
-  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address, 'mark', ARGV[17])
+  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address, 'mark', mark)
 if rotation ~= '' then
   redis.call('HSET', KEYS[1], 'rotated', int(iat))
 elseif not is_owners then

@@ -3,8 +3,9 @@
 Keys carry hash tags, and no script touches two of them, so that a cluster could hold them. Of a name there are::
 
     p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen and until (ms: presence), at ("IP PORT" for
-                            original clients, or nothing), rotated (the iat of the last rotation, if there was one);
-                            expires when the ownership ends
+                            original clients, or nothing), rotated (the iat of the last rotation, if there was one),
+                            mark ("BORN ID" of the store's mark under which it was claimed); expires when the
+                            ownership ends
     p2p:{bob}:signed        the rotations that led to the key, and the record, a line each; expires with it
     p2p:{bob}:classic       "10.0.0.5 50000 PROOF", or "-" for no proof; expires when the lease ends. Of an owned name
                             whose peer is there and speaks the classic protocol, too, with "=" for the proof
@@ -16,7 +17,6 @@ The hash is small, and its values are short, so that Redis packs it tightly. And
     p2p:{key:KEY}:name              the name that a key claimed last; only a hint, since the name's owner is the truth
     p2p:{invitation:ID}:holder      the key that used an invitation
     p2p:{limit:BUCKET}:tokens       "LEVEL TIME" of a token bucket that is not full
-    p2p:{index}:registry            the key of the registry whose names these are
 
 `redis_index` knows which names there are.
 """
@@ -33,7 +33,7 @@ from twisted.internet.task import deferLater
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.gathering import Gathering
 from p2pshare.registry.redis_classic import ClassicNames
-from p2pshare.registry.redis_index import GATHER_MAX, Leases, RedisIndex
+from p2pshare.registry.redis_index import GATHER_MAX, REGISTRY_KEY, Leases, RedisIndex
 from p2pshare.registry.redis_keys import key_of
 from p2pshare.registry.redis_link import CALL_TIMEOUT, RedisLink
 from p2pshare.registry.redis_owned import OwnedNames
@@ -56,8 +56,6 @@ from p2pshare.wire.registration import PeerAddress
 
 ENTRY_GRACE = 60  # seconds from a name's entry in the index to the first look at it
 SWEEP_INTERVAL = 0.5  # seconds
-
-REGISTRY_KEY = "p2p:{index}:registry"
 
 _Wish = tuple[str, int, float, int]
 """A bucket, how many tokens of it are wanted, how many come in a second, and how many it holds."""
@@ -187,6 +185,8 @@ class RedisNameStore:
     async def _adopt(self, key: str) -> str:
         await self._link.call("SET", REGISTRY_KEY, key, "NX")
         owner: bytes | None = await self._link.call("GET", REGISTRY_KEY)
+        if owner == key.encode():
+            self._index.registry = key
         return owner.decode("ascii", "replace") if owner else key
 
     async def _use_invitation(self, id: str, holder: str, life: int, issued: int) -> bool:

@@ -147,6 +147,36 @@ class LossTests(WithRedis):
         view = await self.store.look_up_peer("bob")
         assert view is not None and str(view.key) == BOB
 
+    async def test_late_claim_after_the_owners_return(self) -> None:
+        """A claim that began before a loss and arrives after the owner is back takes nothing from it (threat 20)."""
+        owner = await self.store.claim_owned(owned(address=HERE))
+        other = await self.make_store()
+        await other.ping()
+        link: Any = other._link
+        run = link.run_acknowledged
+
+        async def run_late(*arguments: Any) -> Any:
+            link.run_acknowledged = run
+            await self.ask("FLUSHALL")
+            back = await self.store.claim_owned(owned(seq=LATE, address=HERE, receipt=owner.claim))
+            assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
+            return await run(*arguments)
+
+        link.run_acknowledged = run_late
+        stranger = await outcome_of(other.claim_owned(owned(key=EVE, seq=LATE)))
+        assert stranger == OwnerOutcome(Ownership.TAKEN)
+        view = await self.store.look_up_peer("bob")
+        assert view is not None and str(view.key) == BOB
+        assert await self.store.look_up("bob") == HERE
+        assert await self.store.beat("bob", owned(seq=LATE).session, 1, online=True)
+
+    async def test_another_registry_after_a_loss(self) -> None:
+        """A store that was lost is marked anew as the names of the registry that noticed."""
+        await self.store.adopt("ours")
+        await self.ask("FLUSHALL")
+        await outcome_of(self.store.claim_owned(owned()))
+        assert await (await self.make_store()).adopt("theirs") == "ours"
+
     async def test_renewed_in_the_middle_of_a_loss(self) -> None:
         """Two claims of one stranger, the second of which renews the first, get no lost name either (threat 20)."""
         owner = await self.store.claim_owned(owned(address=HERE))
