@@ -33,6 +33,7 @@ SECONDS = 4.0  # of each measurement
 CLAIMS = 12_000  # signed before
 NAMES = 100_000
 SLOW = 1000  # clients that drip
+SLOW_ADDRESSES = 10  # of theirs: a registry takes 128 connections of one
 DRIPPING = 20.0  # seconds
 PROMISED = {"look-ups": 2000, "heartbeats": 2000, "signed claims": 800}  # per second
 LIMITS = [
@@ -193,9 +194,11 @@ def drip(port: int, until: threading.Event) -> None:
     """Hold connections, each of which sends a byte a second; one that is closed is opened again."""
     text = request("GET", "/v1/peers/" + "x" * 200)
     clients: list[tuple[socket.socket, int]] = []
+    sources = cycle(f"127.0.1.{number}" for number in range(1, SLOW_ADDRESSES + 1))
     while not until.wait(1.0):
         while len(clients) < SLOW:
-            clients.append((socket.create_connection(("127.0.0.1", port)), 0))
+            source = (next(sources), 0)
+            clients.append((socket.create_connection(("127.0.0.1", port), None, source), 0))
         kept = []
         for connection, sent in clients:
             try:

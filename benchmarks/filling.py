@@ -47,20 +47,28 @@ def fill(path: str, names: int, url: str) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         commands: list[Command] = []
+        mark = _mark(connection)
         for number in range(names):
             key = base64.b32encode(rng.randbytes(32)).decode().rstrip("=").lower()
-            commands += _claimed(f"peer-{number:07}", key, record, now, seen)
+            commands += _claimed(f"peer-{number:07}", key, record, now, seen, mark)
             if len(commands) > BATCH:
                 _run(connection, commands)
                 commands = []
         _run(connection, commands)
 
 
-def _claimed(name: str, key: str, record: str, now: int, seen: int) -> Iterator[Command]:
+def _mark(connection: socket.socket) -> str:
+    """What owners bear of the mark of the store."""
+    connection.sendall(f"GET {_INDEX['store']}\r\n".encode())
+    id, born, _kind = connection.recv(4096).split(b"\r\n")[1].decode().split(" ")
+    return f"{born} {id}"
+
+
+def _claimed(name: str, key: str, record: str, now: int, seen: int, mark: str) -> Iterator[Command]:
     owner, life = key_of(name, "owner"), OWNERSHIP_LEASE * 1000
     session = f"{now // 1000}.AAAAAAAAAAAAAAAAAAAAAA"
     fields = {"key": key, "seq": now, "claim": now, "session": session, "beat": 7, "seen": seen}
-    fields |= {"until": seen + 90000, "at": ADDRESS, "mark": "A" * 16}
+    fields |= {"until": seen + 90000, "at": ADDRESS, "mark": mark}
     yield ("HSET", owner, *(word for field in fields.items() for word in field))
     yield ("PEXPIRE", owner, life)
     yield ("SET", key_of(name, "signed"), record, "PX", life)
