@@ -33,6 +33,13 @@ class Query:
         values = self.headers.getRawHeaders(name)
         return b",".join(values).decode("latin-1") if values else ""
 
+    def has(self, tag: bytes) -> bool:
+        """Whether the client has what this entity tag stands for (`If-None-Match`: RFC 9110, section 13.1.2)."""
+        known = [
+            each.strip().removeprefix("W/") for each in self.header(b"If-None-Match").split(",")
+        ]
+        return tag.decode() in known or known == ["*"]
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -17,7 +16,7 @@ from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.news import Full, Wanted
 from p2pshare.registry.origins import Origin
 from p2pshare.registry.problems import problem
-from p2pshare.registry.v1 import part_of_name
+from p2pshare.registry.v1 import arguments_of, part_of_name
 
 if TYPE_CHECKING:
     from p2pshare.registry.channel import RegistryRequest
@@ -28,7 +27,7 @@ HEADERS = (
     (b"X-Accel-Buffering", b"no"),  # a proxy is not to wait for more
     (b"X-Content-Type-Options", b"nosniff"),
 )
-PARAMETERS = ("names", "prefix", "after")
+PARAMETERS = frozenset({"names", "prefix", "after"})
 RETRY = 30  # seconds, for a client for which there is no stream
 
 
@@ -93,13 +92,7 @@ def read_wanted(query: Query, names_max: int) -> Wanted:
     Raises:
         RemoteProtocolError: it asks for what cannot be.
     """
-    given = {}
-    for key, value in parse_qsl(query.arguments.decode("latin-1"), keep_blank_values=True):
-        if key not in PARAMETERS or key in given:
-            raise RemoteProtocolError(
-                reason=f"each of {', '.join(PARAMETERS)} can be given once, and nothing else"
-            )
-        given[key] = value
+    given = arguments_of(query, PARAMETERS)
     names = given.get("names")
     listed = None if names is None else names.split(",")
     if listed is not None and len(listed) > names_max:

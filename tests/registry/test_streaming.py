@@ -201,6 +201,10 @@ class RefusalTests(StreamTestCase):
             "?prefix=A",
             "?prefix=" + quote("\u0430"),
             "?prefix=" + "a" * 33,
+            "?prefix=%ff",
+            "?after=%ff",
+            "?after=1-0&after=1-0",
+            "?%6eames=a&names=a",
             "?names=" + ",".join(f"n{n}" for n in range(self.limits.names_max + 1)),
         ):
             self.assertEqual(self.status(arguments), 400, arguments)
