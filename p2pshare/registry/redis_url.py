@@ -24,7 +24,7 @@ CONNECT_TIMEOUT = 1.5  # seconds
 CA_MAX = 1 << 20  # bytes
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS,"
-    " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix:///path[?db=1]"
+    " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
 )
 
 Connect = Callable[[], RedisConnection]
@@ -45,11 +45,11 @@ def connector(url: str, reactor: Any) -> Connect:
     """A function that connects to the Redis at `url`.
 
     Args:
-        url: `redis://[user:password@]host[:port][/db]`, `unix:///path/of/socket[?db=1]`, or
-            `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of
-            Sentinels and the name of what they watch; there, `?sentinel_password=...` is theirs. With
-            `rediss` for `redis` it is TLS, and the certificate is verified: with the authorities in the
-            file of `?ca=/path.pem`, or else with those that this machine trusts.
+        url: `redis://[user:password@]host[:port][/db]`, `unix://[user:password@]/path/of/socket[?db=1]`,
+            or `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of
+            Sentinels and the name of what they watch; there, `?sentinel_password=...` is theirs, and
+            `sentinel_user=...`. With `rediss` for `redis` it is TLS, and the certificate is verified: with
+            the authorities in the file of `?ca=/path.pem`, or else with those that this machine trusts.
         reactor: what connects.
 
     Raises:
@@ -70,12 +70,14 @@ def _sentinels(url: str, reactor: Any) -> tuple[Target, Login] | None:
         return None
     scheme, user, hosts, name, rest = match.groups()
     parts = urlsplit(f"{scheme}://{user + '@' if user else ''}sentinels{rest or ''}")
-    options = _options(parts.query, {*_OPTIONS[scheme], "sentinel_password"})
+    options = _options(parts.query, {*_OPTIONS[scheme], "sentinel_user", "sentinel_password"})
     login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
     sentinels = [_address(each) for each in hosts.split(",")]
     if len(sentinels) > SENTINELS_MAX:
         raise ValueError(hosts)
-    sentinel_login = Login(password=options.get("sentinel_password"))
+    sentinel_login = Login(options.get("sentinel_user"), options.get("sentinel_password"))
+    if sentinel_login.username and not sentinel_login.password:
+        raise ValueError(rest)
     endpoint = _maker(scheme, options.get("ca"), reactor)
     for host, port in sentinels:
         endpoint(host, port)
@@ -89,9 +91,10 @@ def _server(url: str, reactor: Any) -> tuple[Target, Login]:
         raise ValueError(url)
     options = _options(parts.query, _OPTIONS[parts.scheme])
     if parts.scheme == "unix":
-        if not parts.path or parts.netloc:
+        if not parts.path or parts.netloc.rpartition("@")[2]:
             raise ValueError(url)
-        login = Login(database=_number(options.get("db", "")))
+        database = _number(options.get("db", ""))
+        login = Login(_text(parts.username), _text(parts.password), database)
         path = unquote(parts.path)
         return FixedTarget(UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT)), login
     if not parts.hostname:

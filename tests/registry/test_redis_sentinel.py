@@ -180,6 +180,13 @@ class SentinelTests(TestCase):
         await link.start()
         self.assertIn(b"s&cret", sentinel.asked[0])
 
+    async def test_user(self) -> None:
+        """And, if need be, users of their own."""
+        sentinel = FakeSentinel(says(self.server.port))
+        options = "?sentinel_user=ann&sentinel_password=secret"
+        await self.link(self.listen(sentinel), options=options).start()
+        self.assertRegex(sentinel.asked[0], rb"(?s)AUTH\r\n\$3\r\nann\r\n\$6\r\nsecret\r\n")
+
     async def test_may_not_ask(self) -> None:
         """A user who may not ask a server for its role takes it for what the Sentinels say."""
         told = connector(self.server.url, clock)()

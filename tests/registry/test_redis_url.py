@@ -34,14 +34,17 @@ class ConnectorTests(SynchronousTestCase):
     right: ClassVar = (
         "redis://h", "redis://u:p%40@h:1/2", "redis://h/", "rediss://h", "unix:///a/b?db=1", "unix:///a%20b",
         "redis+sentinel://h/m", "redis+sentinel://u:p@h:1,[::1]:2,h3/m/1", "rediss+sentinel://h/m",
-        "redis+sentinel://h,h2/m?sentinel_password=x", "redis://[::1]:6379",
+        "redis+sentinel://h,h2/m?sentinel_password=x", "redis+sentinel://h/m?sentinel_user=u&sentinel_password=x",
+        "unix://u:p%40@/a?db=1", "unix://:p@/a", "redis://[::1]:6379",
     )  # fmt: skip
     wrong: ClassVar = (
         "", "localhost", "http://localhost", "redis://", "redis://h:port", "redis://h/one",
-        "unix://", "unix://host/path", "unix:///p?db=x", "redis://u:secret@h:99999", "redis://h?ca=/x",
+        "unix://", "unix://host/path", "unix://u:secret@host/path", "unix://u:secret@:1/path", "unix://u:secret@",
+        "unix:///p?db=x", "redis://u:secret@h:99999", "redis://h?ca=/x",
         "redis+sentinel://u:secret@h", "redis+sentinel://u:secret@h/", "redis+sentinel:///m",
         "redis+sentinel://h,/m", "redis+sentinel://h:x/m", "redis+sentinel://h:99999/m", "redis+sentinel://h/m/x",
         "redis+sentinel://h/m/-1", "redis+sentinel://h/m?sentinel_password=secret&x=1", "unix+sentinel://h/m",
+        "redis+sentinel://u:secret@h/m?sentinel_user=ann", "redis://h?sentinel_user=ann",
         "redis+sentinel://" + ",".join(["h"] * (SENTINELS_MAX + 1)) + "/m", "rediss://u:secret@h?ca=/nonexistent",
     )  # fmt: skip
 
@@ -58,6 +61,11 @@ class ConnectorTests(SynchronousTestCase):
             with self.assertRaises(BadSetting, msg=url) as caught:
                 connector(url, MemoryReactorClock())
             self.assertNotIn("secret", str(caught.exception))
+
+    def test_shown_socket(self) -> None:
+        """Nor is that of a Unix socket."""
+        shown = without_password("unix://u:secret@/run/redis.sock?db=1")
+        self.assertEqual(shown, "unix:///run/redis.sock?db=1")
 
     def test_shown(self) -> None:
         """No password is shown, wherever it stands."""
@@ -189,9 +197,12 @@ class LoginTests(TestCase):
         self.assertEqual(await told.execute_command("ACL", "WHOAMI"), b"ann")
         await told.execute_command("SET", "here", "1")
         await told.disconnect()
-        there = connector(f"{server.url}?db=3", real_reactor)()
-        self.assertEqual(await there.execute_command("GET", "here"), b"1")
-        await there.disconnect()
+        for login, user in (("", b"default"), ("ann:s%25%3A%2F@", b"ann")):
+            url = server.url.replace("://", f"://{login}")
+            there = connector(f"{url}?db=3", real_reactor)()
+            self.assertEqual(await there.execute_command("GET", "here"), b"1")
+            self.assertEqual(await there.execute_command("ACL", "WHOAMI"), user)
+            await there.disconnect()
 
     async def test_something_else(self) -> None:
         """What is no Redis is said to be none, without a traceback."""
