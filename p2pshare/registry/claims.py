@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from twisted.logger import Logger
 
-from p2pshare.errors import RemoteProtocolError
+from p2pshare.errors import RemoteProtocolError, StoreUnavailable
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
@@ -22,7 +22,7 @@ from p2pshare.registry.judgement import Audience, End, Judge, verify
 from p2pshare.registry.limits import Limiter
 from p2pshare.registry.listing import NameList
 from p2pshare.registry.origins import Origin
-from p2pshare.registry.problems import RequestError
+from p2pshare.registry.problems import RequestError, word_of
 from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownership
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
@@ -64,6 +64,16 @@ class Claims:
 
     async def claim(self, query: Query, name: str) -> Reply:
         """`PUT`: the holder of a key takes or renews a name."""
+        try:
+            reply = await self._claim(query, name)
+        except (RequestError, RemoteProtocolError, StoreUnavailable) as error:
+            self._count(word_of(error))
+            raise
+        is_new = reply.status == HTTPStatus.CREATED
+        self._count((Ownership.CLAIMED if is_new else Ownership.RENEWED).value)
+        return reply
+
+    async def _claim(self, query: Query, name: str) -> Reply:
         body = ClaimBody.parse(query.body)
         unverified = Record.parse(body.record)
         record = unverified.statement
@@ -74,7 +84,6 @@ class Claims:
         wanted, mac_key = self._wanted(record, body, query.local)
         await self._limiter.admit("key", origin, wanted.key)
         outcome = await self._take(wanted, body.invitation, origin)
-        self._count(outcome.ownership.value)
         if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
             self._limiter.give_back(
                 "key", origin, wanted.key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
 from p2pshare.registry.exchange import Reply
 from p2pshare.wire.peers import PROBLEM_PREFIX, Problem
 
@@ -80,7 +81,17 @@ class RequestError(Exception):
         self, word: str, detail: str = "", *, retry_after: int = 0, **extra: int | str
     ) -> None:
         super().__init__(word)
+        self.word = word
         self.reply = problem(word, detail, retry_after=retry_after, **extra)
+
+
+def word_of(error: RequestError | RemoteProtocolError | StoreUnavailable) -> str:
+    """The word of the problem that an error is answered with."""
+    if isinstance(error, RequestError):
+        return error.word
+    if isinstance(error, RemoteProtocolError):
+        return "malformed"
+    return "recovering" if isinstance(error, StoreRecovering) else "unavailable"
 
 
 AWAY = problem("unavailable", retry_after=RETRY_AFTER)

@@ -42,7 +42,7 @@ class Metrics(Protocol):
         """A request was answered."""
 
     def claim(self, outcome: str) -> None:
-        """A claim was judged: `claimed`, `renewed`, `taken`…; a classic one with `classic-` before it."""
+        """A claim was judged: `claimed`, `renewed` or the word of a problem; a classic one has `classic-` before it."""
 
     def store_error(self) -> None:
         """The store did not do what it should."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import ClassVar
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.web.http_headers import Headers
 
+from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.exchange import Query
+from p2pshare.registry.routes import Metrics
 from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted
@@ -463,6 +466,49 @@ class InvitationTests(OwnersTestCase):
         self.assertEqual(self.ask(get(b"user/carol")).status, 400)
         self.assertEqual(self.ask(query, self.make_routes(limits={})).status, 200)
         self.assertEqual(self.ask(query).status, 200)
+
+
+class OutcomeTests(OwnersTestCase):
+    """What the metrics say of claims."""
+
+    def test_each_is_counted(self) -> None:
+        """Every claim is counted once, by what came of it, whether it was refused early, late or by the store."""
+        counted: list[str] = []
+        metrics = mock.Mock(spec=Metrics)
+        metrics.claim = counted.append
+        routes = self.make_routes(
+            metrics=metrics, invite_only=True, limits={"claims": RateLimit(0.001, 9)}
+        )
+        invitation = routes.authority.invite(600)
+
+        def put(owner: Owner = self.bob, iat: int = 0, **more: str) -> Query:
+            self.clock.advance(1)
+            record = owner.record(self.clock)
+            return owner.put(replace(record, iat=record.iat + iat), **more)
+
+        forged = ClaimBody(self.bob.record(self.clock).sign(self.eve.key)).to_json()
+        recorded = put(invitation=invitation)
+        for query, outcome in (
+            (send(b"PUT", "bob", b"{}"), "malformed"),
+            (put(iat=-500), "wrong-time"),
+            (send(b"PUT", "bob", forged), "wrong-signature"),
+            (put(), "invitation-needed"),
+            (put(invitation="x"), "invitation-refused"),
+            (recorded, "claimed"),
+            (put(), "renewed"),
+            (recorded, "stale"),
+            (put(self.eve), "taken"),
+        ):
+            self.ask(query, routes)
+            self.assertEqual(counted.pop(), outcome)
+            self.assertEqual(counted, [], outcome)
+        self.store.lose()
+        for outcome in ("recovering", "recovering", "too-many-requests"):
+            self.ask(put(), routes)
+            self.assertEqual(counted.pop(), outcome)
+        with mock.patch.object(self.store, "claim_owned", side_effect=StoreUnavailable(reason="x")):
+            self.ask(self.bob.put(self.bob.record(self.clock)), self.make_routes(metrics=metrics))
+        self.assertEqual(counted, ["unavailable"])
 
 
 class CostTests(OwnersTestCase):
