@@ -37,7 +37,6 @@ from p2pshare.wire.peers import (
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.registration import PeerAddress, Registration
 
-LEASE = 90  # seconds until an original registry of ours takes a peer that went silent for gone
 BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lease is
 RETRY_FIRST = 0.5  # seconds until the registry is tried again
 RETRY_MAX = 15.0  # seconds, unless the registry wants more
@@ -184,7 +183,9 @@ class NameKeeper:
     async def _register(self, address: PeerAddress) -> None:
         """Register in the classic way; one that gives names for ever takes no renewal, but has the name already."""
         try:
-            await self._client.register(Registration(self._name, address, self._token(), LEASE))
+            await self._client.register(
+                Registration(self._name, address, self._token(), PRESENCE_LEASE)
+            )
         except NameTaken:
             if address != self.registered or not await self._is_known_at(address):
                 raise

@@ -26,6 +26,7 @@ from p2pshare.errors import (
     RemoteProtocolError,
     StaleRecord,
 )
+from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.peers import (
@@ -171,7 +172,7 @@ class RegistryClient:
         if reply.status == 404:
             return None
         self._expect(reply, 200)
-        return self._read(lambda body: text(parse_object(body), "name", 32), reply)
+        return self._read(lambda body: text(parse_object(body), "name", NAME_MAX), reply)
 
     async def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]:
         """All peers in the order of their names, page by page.

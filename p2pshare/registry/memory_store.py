@@ -14,7 +14,7 @@ from p2pshare.registry.store import (
     EVENTS_KEPT,
     FORMER_MAX,
     FORMER_MEMORY,
-    PAGE_MAX,
+    NAMES_PAGE_MAX,
     Claim,
     Counts,
     EventPage,
@@ -301,7 +301,7 @@ class MemoryNameStore:
         self._settled()
         return succeed(self._classic_address(name))
 
-    async def page(self, after: str = "", limit: int = PAGE_MAX) -> NamePage:
+    async def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> NamePage:
         """See `NameStore`."""
         self._settled()
         names = [name for name in self._names() if self._classic_address(name)]

@@ -22,7 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.metrics_core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -164,11 +164,6 @@ class _Names(CollectorRegistry):
             ("p2pshare_names_classic", "Names that no key owns.", self._counts.classic),
         ):
             yield GaugeMetricFamily(name, text, value)
-
-
-def forget_process(pid: int) -> None:
-    """Call this in the parent when a worker has ended: what was open in it no longer is."""
-    mark_process_dead(pid)
 
 
 class Pulse(Service):

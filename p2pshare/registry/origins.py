@@ -29,9 +29,6 @@ class Origin:
     """Whether it is a process of this machine, that came without a proxy."""
 
 
-UNIX_SOCKET = Origin("", "local", "local", True)
-
-
 class Origins:
     """Tells where requests come from."""
 

@@ -40,7 +40,7 @@ from p2pshare.registry.redis_owned import OwnedNames
 from p2pshare.registry.redis_scripts import TAKE, USE
 from p2pshare.registry.redis_url import Connect
 from p2pshare.registry.store import (
-    PAGE_MAX,
+    NAMES_PAGE_MAX,
     Claim,
     Counts,
     EventPage,
@@ -170,7 +170,7 @@ class RedisNameStore:
         """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
         return self._classic.look_up(name)
 
-    def page(self, after: str = "", limit: int = PAGE_MAX) -> Awaitable[NamePage]:
+    def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> Awaitable[NamePage]:
         """See `NameStore`."""
         return self._link.in_time(self._classic.page(after, limit))
 

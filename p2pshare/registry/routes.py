@@ -16,7 +16,7 @@ from p2pshare.registry.authority import Authority
 from p2pshare.registry.claims import Claims
 from p2pshare.registry.classic import ClassicRoutes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Answer, Query, Reply, Route
+from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.limits import Limiter, too_many
 from p2pshare.registry.listing import NameList
 from p2pshare.registry.origins import Origins
@@ -77,9 +77,7 @@ class Routes:
         authority: Authority,
         settings: RegistrySettings,
         metrics: Metrics | None = None,
-        events: Answer | None = None,
     ) -> None:
-        self.authority = authority
         self._store = store
         self._clock = clock
         self._metrics: Metrics = metrics or _NoMetrics()
@@ -102,8 +100,6 @@ class Routes:
         }
         self._unlimited = tuple(health.values())
         self.table: dict[bytes, Route] = {**classic.table(), **v1.table(), **health}
-        if events is not None:
-            self.table[b"v1/events"] = Route("events", {b"GET": events})
 
     def answer(self, query: Query) -> Deferred[Reply]:
         """The reply to a query; this never fails."""

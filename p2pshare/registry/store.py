@@ -22,7 +22,7 @@ from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.statements import ADDRESSES_MAX
 from p2pshare.wire.strict_json import parse_object, texts
 
-PAGE_MAX = 1000  # names
+NAMES_PAGE_MAX = 1000  # names
 FORMER_MEMORY = (
     300  # seconds for which former owners are remembered: longer than their records are believed
 )
@@ -236,7 +236,7 @@ class NameStore(Protocol):
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """The address under which a live name was claimed last."""
 
-    def page(self, after: str = "", limit: int = PAGE_MAX) -> Awaitable[NamePage]:
+    def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> Awaitable[NamePage]:
         """The live names that follow `after`: up to `limit`, maybe fewer though more follow."""
 
     def ping(self) -> Awaitable[None]:

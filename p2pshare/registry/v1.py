@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from p2pshare._version import __version__
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.names import is_name
+from p2pshare.names import NAME_MAX, is_name
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.claims import Claims
 from p2pshare.registry.configuration import RegistrySettings
@@ -136,7 +136,7 @@ def part_of_name(arguments: dict[str, str], key: str) -> str:
         RemoteProtocolError: no name begins so.
     """
     value = arguments.get(key, "")
-    if len(value) > 32 or not NAME_CHARACTERS.issuperset(value):
+    if len(value) > NAME_MAX or not NAME_CHARACTERS.issuperset(value):
         raise RemoteProtocolError(reason=f"the {key} can be no part of a name")
     return value
 

@@ -17,7 +17,6 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.registration import (
     JITTER,
-    LEASE,
     RELEASE_TIMEOUT,
     RETRY_MAX,
     NameKeeper,
@@ -339,7 +338,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.failureResultOf(self.start(self.keeper_of("other", OTHER_TOKEN).take()), NameTaken)
         self.keeper = self.keeper_of("bob")
         self.take()
-        self.wait(LEASE + 0.25)
+        self.wait(PRESENCE_LEASE + 0.25)
         self.assertIsNone(self.registered())
 
     def test_released(self) -> None:
@@ -391,7 +390,7 @@ class OriginalRegistryTests(KeeperTestCase):
         """A classic registration does not get an owned name, and the owner keeps it."""
         self.registry.original = False
         self.take()
-        registration = Registration("bob", PeerAddress("10.6.6.6", 1), OTHER_TOKEN, LEASE)
+        registration = Registration("bob", PeerAddress("10.6.6.6", 1), OTHER_TOKEN, PRESENCE_LEASE)
         taking = self.start(self.client().register(registration))
         self.failureResultOf(taking, NameTaken)
         self.assertEqual(self.registered(), HERE)

@@ -26,6 +26,11 @@ HOST = b"Host: x\r\n\r\n"
 REGISTRY_KEY = SigningKey(bytes(range(32)))
 
 
+def make_authority(clock: IReactorTime) -> Authority:
+    """The one of a registry whose key and random bytes are always the same."""
+    return Authority(REGISTRY_KEY, clock.seconds, lambda size: b"r" * size)
+
+
 def make_routes(
     store: NameStore, clock: IReactorTime, *, metrics: Metrics | None = None, **settings: Any
 ) -> Routes:
@@ -35,7 +40,7 @@ def make_routes(
         store,
         clock,
         wall=clock.seconds,
-        authority=Authority(REGISTRY_KEY, clock.seconds, lambda size: b"r" * size),
+        authority=make_authority(clock),
         settings=RegistrySettings("", Path(), **settings),
         metrics=metrics,
     )

@@ -20,6 +20,7 @@ from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.registry.connections import make_authority
 from tests.registry.owners import AUD, SOURCE, Owner, OwnersTestCase, get, send
 
 
@@ -421,7 +422,7 @@ class InvitationTests(OwnersTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.authority = self.routes.authority
+        self.authority = make_authority(self.clock)
 
     def test_needed_and_used_once(self) -> None:
         """One invitation is good for one name and key, and its holder may ask again."""
@@ -479,7 +480,7 @@ class OutcomeTests(OwnersTestCase):
         routes = self.make_routes(
             metrics=metrics, invite_only=True, limits={"claims": RateLimit(0.001, 9)}
         )
-        invitation = routes.authority.invite(600)
+        invitation = make_authority(self.clock).invite(600)
 
         def put(owner: Owner = self.bob, iat: int = 0, **more: str) -> Query:
             self.clock.advance(1)

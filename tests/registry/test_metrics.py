@@ -29,7 +29,7 @@ from tests.registry.connections import HOST, Client
 
 WORKER = """
 import sys
-from p2pshare.registry.metrics import RegistryMetrics, forget_process
+from p2pshare.registry.metrics import RegistryMetrics
 metrics = RegistryMetrics()
 metrics.request("peers", b"GET", 200, 0.25)
 metrics.pulse(0.5, 3, 2)
@@ -158,7 +158,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(found["p2pshare_requests_total method=GET route=peers status=2xx"], 2)
         self.assertEqual(found["p2pshare_request_seconds_sum route=peers"], 0.5)
         self.assertEqual(found["p2pshare_open_streams"], 4)
-        run(f"from p2pshare.registry.metrics import forget_process; forget_process({pid})")
+        run(f"from prometheus_client.multiprocess import mark_process_dead as end; end({pid})")
         found = values(run(WORKER, "tell").encode())
         self.assertEqual(found["p2pshare_requests_total method=GET route=peers status=2xx"], 3)
         self.assertEqual(found["p2pshare_open_streams"], 4)  # the second's and the third's

@@ -24,7 +24,7 @@ from p2pshare.registry.streaming import EventRoutes
 from p2pshare.wire.peers import PROBLEM_PREFIX, Granted
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.broken_store import broken_store
-from tests.registry.connections import Client, make_routes
+from tests.registry.connections import Client, make_authority, make_routes
 from tests.registry.openapi_document import DOCUMENT
 from tests.registry.owners import AUD, NOW, Owner
 
@@ -46,7 +46,7 @@ class Wire:
         self.store = MemoryNameStore(self.clock)
         used: NameStore = store or self.store
         routes = make_routes(used, self.clock, urls=(AUD,), **settings)
-        self.authority = routes.authority
+        self.authority = make_authority(self.clock)
         self.hub = EventHub(used, self.clock)
         routes.table.update(EventRoutes(self.hub, Origins().of).table())
         self.site = RegistrySite(routes, self.clock)
