@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 
 from prometheus_client import (
@@ -32,10 +33,9 @@ from twisted.python.failure import Failure
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.exchange import Query, Reply, Route
-from p2pshare.registry.problems import BROKEN, NOT_FOUND, not_allowed
+from p2pshare.registry.problems import BROKEN, NOT_FOUND, not_allowed, problem
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import Counts, NameStore
-from p2pshare.wire.peers import Problem
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PULSE_INTERVAL = 0.5  # seconds between two measurements of the event loop
@@ -44,15 +44,8 @@ LAGS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1)  # seconds
 METHODS = {b"GET": "GET", b"PUT": "PUT", b"POST": "POST", b"DELETE": "DELETE"}
 SITE_LIMITS = Limits(connections_max=32, connections_per_address_max=32)
 """Of the endpoint for the metrics alone."""
-UNAUTHORIZED = Reply(
-    HTTPStatus.UNAUTHORIZED,
-    (
-        Problem(
-            HTTPStatus.UNAUTHORIZED, "about:blank", "Unauthorized", "A token is needed."
-        ).to_json(),
-    ),
-    b"application/problem+json",
-    ((b"WWW-Authenticate", b'Bearer realm="metrics"'),),
+UNAUTHORIZED = replace(
+    problem("unauthorized"), headers=((b"WWW-Authenticate", b'Bearer realm="metrics"'),)
 )
 
 

@@ -17,6 +17,7 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
     "wrong-time": (HTTPStatus.BAD_REQUEST, "The statement is not of this time"),
     "wrong-signature": (HTTPStatus.UNAUTHORIZED, "The signature or MAC is wrong"),
     "unknown-session": (HTTPStatus.UNAUTHORIZED, "The session is over: claim the name again"),
+    "unauthorized": (HTTPStatus.UNAUTHORIZED, "This takes a token"),
     "invitation-needed": (HTTPStatus.FORBIDDEN, "A new name needs an invitation here"),
     "invitation-refused": (HTTPStatus.FORBIDDEN, "The invitation cannot be used"),
     "not-owner": (HTTPStatus.FORBIDDEN, "The name is not this key's"),

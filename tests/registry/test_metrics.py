@@ -25,6 +25,7 @@ from p2pshare.registry.metrics import (
     metrics_site,
 )
 from p2pshare.registry.store import Counts, NameStore
+from p2pshare.wire.peers import Problem
 from tests.registry.connections import HOST, Client
 
 WORKER = """
@@ -196,8 +197,9 @@ class RouteTests(SynchronousTestCase):
             ("secret", "bearer secret", 200),
         ):
             self.assertEqual(self.ask(token, authorization).status, status, authorization)
-        headers = dict(self.ask("secret", None).headers)
-        self.assertTrue(headers[b"WWW-Authenticate"].startswith(b"Bearer"))
+        reply = self.ask("secret", None)
+        self.assertEqual(dict(reply.headers), {b"WWW-Authenticate": b'Bearer realm="metrics"'})
+        self.assertEqual(Problem.parse(reply.status, reply.body[0]).word, "unauthorized")
 
     def test_own_endpoint(self) -> None:
         """On an endpoint of its own everybody is told, and nothing else is there."""
