@@ -18,6 +18,7 @@ from p2pshare.net.logs import TEXT, choose_log_format
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import peer_folder, peer_of
 from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.storage.settings import Settings, default_config_path
 
 PID_NAME = "peer.pid"
@@ -77,6 +78,8 @@ class Options(ServiceOptions):
         folder = peer_folder(settings, settings.name)
         with closing(DataFolder.open(folder, settings.name)) as data:
             data.remove(PID_NAME)  # of a peer that was killed
+            if (folder / KEY_NAME).exists():  # what is wrong with it a daemon could only log
+                Identity.open(data, settings.registry, settings.name)
         self.keep_pid_file(folder / PID_NAME)
 
 

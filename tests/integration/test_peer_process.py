@@ -255,6 +255,19 @@ class StartingTests(ProgramsTestCase):
             self.assertIn(sentence, peer.said())
             self.assertEqual(peer.said().count("\n"), 1, peer.said())
 
+    def test_key_that_others_may_read(self) -> None:
+        """A daemon, too, says on the terminal what is wrong with its key, before it leaves that terminal."""
+        data = self.folder / "data"
+        data.mkdir()
+        (data / "key").write_text("")
+        (data / "key").chmod(0o644)
+        options = ["--name", "bob", "--registry", f"http://{HOST}:{free_port()}"]
+        peer = self.start(*TWISTD[1:-1], "p2ppeer", *options, "--data", str(data))
+        self.assertEqual(peer.wait(), 3, peer.said())
+        self.assertIn(f"{data / 'key'}", peer.said())
+        self.assertEqual(peer.said().count("\n"), 1, peer.said())
+        self.assertEqual((data / "key").read_text(), "")
+
     def test_no_name(self) -> None:
         """Who does not say who they are is asked to."""
         peer = self.start(*TWISTD[1:], "p2ppeer")
