@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -51,6 +52,21 @@ def wait_until(condition: object, patience: float = PATIENCE) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"{condition} never held")
         time.sleep(0.02)
+
+
+def said_until(registry: Registry, *texts: str) -> str:
+    """What a registry has said when all of these were in it; what it says afterwards is left to be read."""
+    assert registry.process.stdout is not None
+    file = registry.process.stdout.fileno()
+    said = b""
+    deadline = time.monotonic() + PATIENCE
+    while not all(text.encode() in said for text in texts):
+        ready, _, _ = select.select([file], [], [], max(0.0, deadline - time.monotonic()))
+        data = os.read(file, 1 << 16) if ready else b""
+        if not data:
+            raise AssertionError(f"never said {texts}:\n{said.decode()}")
+        said += data
+    return said.decode()
 
 
 def connections_of(pid: int, port: int) -> int:
@@ -265,8 +281,8 @@ class CommandLineTests(RegistryTestCase):
         """Each line is an object; so are those of the workers, which say whose they are."""
         registry = self.start("--log-format", "json", "--workers", "2")
         registry.ask("POST", "/name", BOB)
-        wait_until(lambda: len(workers(registry)) == 2)
-        lines = registry.end().splitlines()
+        said = said_until(registry, '"worker": 1', '"worker": 2', "the registry is ready on")
+        lines = (said + registry.end()).splitlines()
         events = [json.loads(line) for line in lines]
         for event in events:
             self.assertLessEqual({"time", "level", "namespace", "message"}, set(event))
