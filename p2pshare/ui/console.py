@@ -6,6 +6,7 @@ import codecs
 import os
 import signal
 import termios
+from contextlib import suppress
 from typing import Any
 
 from colorama import Fore, Style
@@ -147,20 +148,25 @@ class Console:
 class _Mode:
     """The mode of a terminal: as it was, or such that each key comes at once and is not echoed.
 
-    Ctrl+C and Ctrl+Z remain signals.
+    Ctrl+C and Ctrl+Z remain signals. A terminal that is gone has no mode to change.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._before = termios.tcgetattr(fd)
+        self._before: list[Any] | None = None
+        with suppress(termios.error):
+            self._before = termios.tcgetattr(fd)
 
     def unbuffered(self) -> None:
-        mode = termios.tcgetattr(self._fd)
-        mode[_LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
-        termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
+        with suppress(termios.error):
+            mode = termios.tcgetattr(self._fd)
+            mode[_LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
 
     def restore(self) -> None:
-        termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+        if self._before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
 
 @implementer(IReadDescriptor)

@@ -81,7 +81,7 @@ class Conversation:
             raise
         finally:
             if self._peer is not None:
-                await self._peer.stopService()
+                await _to_its_end(self._peer.stopService())
         return 0
 
     async def _talk(self) -> None:
@@ -196,6 +196,18 @@ class Conversation:
 
     def _say(self, said: Said) -> None:
         self._console.line(said.text, _COLOURS[said.tone])
+
+
+async def _to_its_end(stopping: Deferred[None]) -> None:
+    """Wait, also if a signal comes that cancels the waiting: that of a terminal which was closed often follows the end
+    of its input."""
+    waiting: Deferred[None] = Deferred()
+    stopping.addBoth(waiting.callback)
+    try:
+        await waiting
+    except CancelledError:
+        await stopping
+        raise
 
 
 def _sharing(share: Share) -> Said:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.ui.arguments import parse_arguments
+from p2pshare.ui.hang_up import HangUpStream
 
 # What takes its time to import is imported where it is needed, so that --help is there at once.
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # unnoticed, so it becomes one that cannot be written.
     sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    _survive_the_terminal()
     try:
         try:
             return _obey(sys.argv[1:] if words is None else words)
@@ -48,6 +51,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return lost.exit_code
     except KeyboardInterrupt:  # before there was anything to stop
         return SIGINT_EXIT
+
+
+def _survive_the_terminal() -> None:
+    """Let a terminal that is found closed be as good as the signal that says so, which may come later."""
+    def hang_up() -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    if sys.stdout.isatty():
+        sys.stdout = cast(Any, HangUpStream(sys.stdout, hang_up))
+    if sys.stderr.isatty():
+        sys.stderr = cast(Any, HangUpStream(sys.stderr, hang_up))
 
 
 def _abandon_stdout() -> None:

@@ -33,7 +33,8 @@ def run_to_end(
     """Run the reactor until `work()` is over, and return its result or raise its exception.
 
     A signal cancels the work, which has `grace` seconds for its `finally` clauses; a second one
-    waits no longer.
+    waits no longer, unless it says that the terminal was closed: one closed terminal is told of by the
+    system, by the shell, and by who had it open.
 
     Raises:
         Stopped: there was a signal.
@@ -77,7 +78,8 @@ class _Run:
 
     def _interrupt(self, number: int) -> None:
         if self._signal is not None or self._running is None:
-            self._stop()
+            if number != signal.SIGHUP:
+                self._stop()
             return
         self._signal = number
         self._reactor.callLater(self._grace, self._stop)

@@ -175,6 +175,7 @@ class TerminalRun:
         self._fed = 0  # characters of that which the screen has got
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._master, self._slave = pty.openpty()
+        self._is_open = True
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.mode = termios.tcgetattr(self._slave)
         environment = {k: v for k, v in near.environ.items() if k != "COLUMNS"} | environ
@@ -210,10 +211,17 @@ class TerminalRun:
         assert not self.screen.cursor_hidden
         return self.process.wait(0)
 
+    def hang_up(self) -> int:
+        """Close the terminal; the exit code that comes of it."""
+        os.close(self._master)
+        self._is_open = False
+        return self.process.wait(PATIENCE)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        if self._is_open:
+            os.close(self._master)
         os.close(self._slave)
 
     @property

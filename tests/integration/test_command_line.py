@@ -244,6 +244,23 @@ class DialogTests(CommandLineTestCase):
         self.assertNotRegex(run.written, r"\x1b\[[0-9;]*m")
         self.assertEqual(self.near.names(), ["alice"])
 
+    def test_terminal_closed(self) -> None:
+        """A terminal that is closed ends the presence, and is no error, also where hang-ups are ignored."""
+        for number, handler in enumerate((signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN)):
+            log, name = self.near.home / "hang-up.log", f"finn{number}"
+            before = signal.signal(signal.SIGHUP, handler)
+            try:
+                run = self.start(80, "--name", name, "--debug", str(log))
+            finally:
+                signal.signal(signal.SIGHUP, before)
+            run.expect("Get files from:")
+            run.type("ali")
+            run.expect("Get files from: ali")
+            self.assertIn(run.hang_up(), (128 + signal.SIGHUP, 0))
+            listed = self.near.run("users", "--prefix", name).stdout
+            self.assertRegex(listed, rf"^{name}\toffline\t")
+            self.assertNotIn("Traceback", log.read_text())
+
     def test_invitation(self) -> None:
         """A registry that wants an invitation is told one, on the terminal or in a file, once for each name."""
         url = self.near.invite_only()

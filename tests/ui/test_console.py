@@ -6,12 +6,14 @@ import io
 import os
 import termios
 from typing import Any, cast
+from unittest import skipUnless
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.ui.console import Console
+from p2pshare.ui.hang_up import HangUpStream
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 from tests.ui.screens import COLOURFUL, RealTerminal, real_terminal
@@ -130,3 +132,34 @@ class TerminalTests(ConsoleTestCase):
             self.console.close()
             self.assertEqual(termios.tcgetattr(real.stream.fileno()), before)
             self.assertIn("Name:", real.show()[0])
+
+
+class HangUpTests(ConsoleTestCase):
+    def test_closed(self) -> None:
+        """A terminal that is closed is the end of the input, whatever is done with it then."""
+        hung_up: list[bool] = []
+        master, slave = os.openpty()
+        stream = open(slave, "w", encoding="utf-8")  # noqa: SIM115
+        self.addCleanup(stream.close)
+        self.reactor = cast(Any, MemoryReactor())
+        surviving = HangUpStream(stream, lambda: hung_up.append(True))
+        terminal = Terminal.detect(cast(Any, surviving), COLOURFUL)
+        keyboard = os.dup(slave)
+        self.addCleanup(os.close, keyboard)
+        self.console = Console(self.reactor, keyboard, terminal, Output(terminal, terminal))
+        asked = self.ask("Name:")
+        os.close(master)
+        self.console._draw_again()
+        self.console.line("Somebody fetched your text")
+        read_all(self.reactor)
+        self.assertIsNone(self.successResultOf(asked))
+        self.console.close()
+        self.assertEqual(hung_up, [True])
+
+    @skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_other_error(self) -> None:
+        """What is no hang-up remains an error."""
+        with open("/dev/full", "wb", buffering=0) as full:
+            stream = io.TextIOWrapper(full, write_through=True)
+            self.assertRaises(OSError, HangUpStream(stream, self.fail).write, "x")
+            stream.detach()

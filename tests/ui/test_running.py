@@ -86,6 +86,25 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(stopped.exit_code, 128 + number)
             self.assertEqual(tidied, [number])
 
+    def test_again(self) -> None:
+        """A second signal waits no longer, but a closed terminal is told of more than once."""
+        for number, is_tidied in ((signal.SIGINT, False), (signal.SIGHUP, True)):
+            tidied: list[bool] = []
+            self.reactor = _Reactor()
+
+            async def work(number: int = number, tidied: list[bool] = tidied) -> int:
+                os.kill(os.getpid(), number)
+                try:
+                    await Deferred()
+                finally:
+                    os.kill(os.getpid(), number)
+                    await self.pause(GRACE / 2)
+                    tidied.append(True)
+                return 0
+
+            self.assertRaises(Stopped, run_to_end, self.reactor, work)
+            self.assertEqual(bool(tidied), is_tidied)
+
     def test_no_longer_than_that(self) -> None:
         """Work that does not come to its end is left alone when its time is over."""
 
