@@ -346,7 +346,10 @@ class CommandLineTests(RegistryTestCase):
 
     def test_limits(self) -> None:
         """A limit that is set holds for this machine's addresses, too, and for all workers together."""
-        registry = self.start("--workers", "2", "--limit", "requests=0.1:60")
+        registry = self.begin("--workers", "2", "--limit", "requests=0.1:60")
+        said_until(
+            registry, "2 workers serve it"
+        )  # one that does not reach Redis yet limits nobody
         seen: Counter[int] = Counter()
         for _ in range(200):
             seen[registry.ask("GET", "/list")[0]] += 1
