@@ -200,7 +200,8 @@ class Conversation:
 
 async def _to_its_end(stopping: Deferred[None]) -> None:
     """Wait, also if a signal comes that cancels the waiting: that of a terminal which was closed often follows the end
-    of its input."""
+    of its input.
+    """
     waiting: Deferred[None] = Deferred()
     stopping.addBoth(waiting.callback)
     try:

@@ -38,6 +38,7 @@ class HangUpStream:
             self._lose(error)
 
     def __getattr__(self, name: str) -> Any:
+        """All else is the stream's own."""
         return getattr(self._stream, name)
 
     def _lose(self, error: OSError) -> None:

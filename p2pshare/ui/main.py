@@ -55,6 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _survive_the_terminal() -> None:
     """Let a terminal that is found closed be as good as the signal that says so, which may come later."""
+
     def hang_up() -> None:
         signal.raise_signal(signal.SIGHUP)
 
