@@ -100,7 +100,10 @@ def import_key(
     output.line(f"The key of {portable.name} is in {folder} now.", Fore.GREEN)
     output.line(f"  {public.grouped}")
     output.line("Stop its peer wherever else it runs, and start it here:")
-    output.line(f"  p2pshare --name {portable.name} --registry {portable.registry}")
+    elsewhere = ""
+    if settings.data is not None:
+        elsewhere = f" --data {shlex.quote(str(settings.data))}"
+    output.line(f"  p2pshare --name {portable.name} --registry {portable.registry}{elsewhere}")
     return 0
 
 

@@ -89,7 +89,7 @@ class ExportTests(KeysTestCase):
         self.assertEqual(restored.public, key.public)
         said = self.stdout.getvalue()
         self.assertIn(f"p2pshare key import {copy}", said)
-        self.assertIn(f"p2pshare --name bob --registry {URL}", said)
+        self.assertIn(f"p2pshare --name bob --registry {URL} --data {self.home / 'other'}\n", said)
         self.assertIn(key.public.grouped, said)
 
     def test_greatest_number(self) -> None:
@@ -196,6 +196,12 @@ class ImportTests(KeysTestCase):
         with closing(DataFolder.open(self.home / "other", "bob")) as data:
             Identity.open(data, URL, "bob")
         self.assertRaises(KeyUnusable, self.import_key, self.copy, self.other)
+
+    def test_default_folder(self) -> None:
+        """The folder where it is looked for anyway needs no flag."""
+        with mock.patch.dict(os.environ, XDG_DATA_HOME=str(self.home)):
+            self.import_key(self.copy, Settings())
+        self.assertTrue(self.stdout.getvalue().endswith(f"--registry {URL}\n"))
 
     def test_running(self) -> None:
         """Not under a running peer."""
