@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import (
     ConnectError,
@@ -50,6 +52,8 @@ T = TypeVar("T")
 
 _BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
 _BREAK = "it broke off in the middle of its answer"
+_LATE = "it did not answer in time"
+_TRY_HTTP = "it does not speak TLS: try http://"
 
 
 def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
@@ -173,14 +177,29 @@ class HttpClient:
         try:
             return await (going if timeout is None else going.addTimeout(timeout, self.clock))
         except TimeoutError as error:
-            raise self.unreachable("it did not answer in time") from error
+            reason = _LATE
+            if self.url.startswith("https:"):  # a server that waits for more of our hello
+                reason += "; if it does not speak TLS, try http://"
+            raise self.unreachable(reason) from error
         except (ConnectError, DNSLookupError) as error:
             raise self.unreachable(connect_reason(error)) from error
         except (ConnectionClosed, PotentialDataLoss) as error:
             raise self.unreachable(_BREAK) from error
         except _BROKEN_OFF as error:
-            broke_off = any(reason.check(ConnectionClosed) for reason in error.reasons)
-            raise self.unreachable(_BREAK if broke_off else "it does not speak HTTP") from error
+            raise self.unreachable(_broken_off(error.reasons)) from error
+
+
+def _broken_off(reasons: Sequence[Failure]) -> str:
+    """Why an answer did not come whole."""
+    for reason in reasons:
+        if reason.check(VerificationError):
+            return "its certificate is for another host"
+        if reason.check(SSL.Error):
+            if "certificate verify failed" in str(reason.value):
+                return "its certificate is not trusted (SSL_CERT_FILE can name an authority)"
+            return _TRY_HTTP
+    broke_off = any(reason.check(ConnectionClosed) for reason in reasons)
+    return _BREAK if broke_off else "it does not speak HTTP"
 
 
 def _retry_after(headers: Headers) -> int | None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.integration.neighbourhood import (
     children_of,
     is_alive,
 )
+from tests.registry.certificates import write_certificate
 
 
 class VerbTests(CommandLineTestCase):
@@ -93,6 +95,28 @@ class VerbTests(CommandLineTestCase):
         done = self.near.run("get", "alice:my_file.txt", "/proc")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, r"^p2pshare: /proc/alice.txt cannot be written: .*\.\n$")
+
+    def test_tls(self) -> None:
+        """A registry without TLS, and one whose certificate nobody has vouched for, are told as such."""
+        done = self.near.run("users", "--registry", self.near.url.replace("http:", "https:"))
+        self.assertEqual(done.returncode, 5)
+        self.assertIn("it does not speak TLS", done.stderr)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(write_certificate(self.near.folder() / "both.pem"))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"https://127.0.0.1:{server.getsockname()[1]}"
+            process = subprocess.Popen(
+                [*P2PSHARE, "users", "--registry", url],
+                env=self.near.environ,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            connection, _ = server.accept()
+            with connection, self.assertRaises(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+            _, error = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 5)
+        self.assertIn("its certificate is not trusted", error)
 
     def test_defect(self) -> None:
         """A defect is a sentence, too; its traceback goes to the file that was named, only."""

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
@@ -242,6 +244,34 @@ class WrongAnswerTests(ClientTestCase):
         ):
             client = RegistryClient(Unreachable(error), URL, Clock())
             self.assertIsInstance(self.error_of(client.look_up("bob")), RegistryUnreachable)
+
+
+class TlsTests(ClientTestCase):
+    """Failures of TLS, as pyOpenSSL and service_identity tell them."""
+
+    def test_told_as_such(self) -> None:
+        """Neither a certificate that is no good nor a server without TLS is taken for bad HTTP."""
+        untrusted = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        for error, told in (
+            (untrusted, "its certificate is not trusted (SSL_CERT_FILE can name an authority)"),
+            (VerificationError([]), "its certificate is for another host"),
+            (SSL.Error([("SSL routines", "", "wrong version number")]), "try http://"),
+            (SSL.Error(), "it does not speak TLS"),
+        ):
+            never = ResponseNeverReceived([Failure(error)])
+            client = RegistryClient(Unreachable(never), URL, Clock())
+            self.assertIn(told, str(self.error_of(client.look_up("bob"))))
+
+    def test_silent(self) -> None:
+        """A server that waits for the end of what it takes for a line never answers the hello of TLS."""
+        clock = Clock()
+        agent = RequestTraversalAgent(Silent())
+        client = RegistryClient(agent, "https://registry.example:8000", clock, timeout=5)
+        looking = Deferred.fromCoroutine(client.look_up("bob"))
+        clock.advance(5.1)
+        agent.flush()
+        failure = self.failureResultOf(looking, RegistryUnreachable)
+        self.assertIn("in time; if it does not speak TLS, try http://", failure.getErrorMessage())
 
 
 class ConnectionTests(SynchronousTestCase):
