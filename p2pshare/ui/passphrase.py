@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pshare.errors import CannotRead, WrongUsage
@@ -18,6 +18,7 @@ PASSPHRASE_MAX = 1024  # bytes of one in a file
 TRIES = 3  # for two answers that are the same, and long enough
 TERMINAL = "/dev/tty"
 STDIN = "-"
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process at once, were they not postponed while a passphrase is typed."""
 
@@ -53,7 +54,7 @@ def known_passphrase(file: str | None) -> str:
 
 
 def consent(question: str, flag: str) -> bool:
-    """Whether the user says yes, which is one of the words `y` and `yes`.
+    """Whether the user says yes; asks again until it is yes or no, or there is no more to read, which is no.
 
     Args:
         question: what to ask.
@@ -64,10 +65,14 @@ def consent(question: str, flag: str) -> bool:
     """
     if not os.isatty(0) or sys.stdin is None:
         raise WrongUsage(reason=f"There is nobody to ask whether you mean it: say {flag}.")
-    sys.stderr.write(f"{question} (yes/no) ")
-    sys.stderr.flush()
-    with _line_ended():
-        return sys.stdin.readline().strip().casefold() in ("y", "yes")
+    while True:
+        sys.stderr.write(f"{question} (yes/no) ")
+        sys.stderr.flush()
+        with _line_ended():
+            line = sys.stdin.readline()
+        answer = line.strip().casefold()
+        if answer in _ANSWERS or not line:
+            return _ANSWERS.get(answer, False)
 
 
 def _ask(question: str) -> str:
@@ -112,8 +117,7 @@ def _signals_postponed() -> Iterator[None]:
         for each in ending:
             signal.signal(each, signal.SIG_DFL)
     if came is not None:
-        sys.stderr.write("\n")
-        sys.stderr.flush()
+        _end_line()
         os.kill(os.getpid(), came)
 
 
@@ -123,8 +127,14 @@ def _line_ended() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        _end_line()
         raise
+
+
+def _end_line() -> None:
+    with suppress(OSError):  # the terminal is gone
+        sys.stderr.write("\n")
+        sys.stderr.flush()
 
 
 def _read(file: str) -> str:

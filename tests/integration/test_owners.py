@@ -60,9 +60,9 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(self.whoami("--name", "gil")["state"], "unclaimed")
 
     def test_asked(self) -> None:
-        """On a terminal it asks first; anything but yes changes nothing."""
+        """On a terminal it asks first, until it is yes or no; anything but yes changes nothing."""
         self.join("hal")
-        for keys, code in (("no\r", 1), ("\x03", 130)):
+        for keys, code in (("perhaps\rno\r", 1), ("\x03", 130)):
             run = TerminalRun(self.near, 80, "release", "--name", "hal")
             self.addCleanup(run.close)
             run.expect("Give the name hal up for good? (yes/no)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import io
 import os
@@ -49,6 +50,12 @@ class AskTests(SynchronousTestCase):
         self.assertRaises(KeyboardInterrupt, known_passphrase, None)
         self.assertEqual(self.said.getvalue(), "\n")
 
+    def test_terminal_closed(self) -> None:
+        """Ctrl+C is Ctrl+C also on a terminal that takes no more."""
+        self.answer(KeyboardInterrupt())
+        self.patch(self.said, "write", mock.Mock(side_effect=OSError(errno.EIO, "gone")))
+        self.assertRaises(KeyboardInterrupt, known_passphrase, None)
+
     def test_no_terminal(self) -> None:
         """Where nobody can be asked, a flag is named that helps."""
         self.patch(passphrase, "TERMINAL", "/nonexistent/tty")
@@ -58,8 +65,16 @@ class AskTests(SynchronousTestCase):
             self.assertIn("say --yes", str(self.assertRaises(WrongUsage, consent, "?", "--yes")))
 
     def test_consent(self) -> None:
-        """Yes is yes, in any case, and all else is no."""
-        for answer, agreed in (("yes\n", True), (" Y \n", True), ("no\n", False), ("", False)):
+        """Yes is yes and no is no, in any case; all else is asked again, and the end of the input is no."""
+        for answer, agreed in (
+            ("yes\n", True),
+            (" Y \n", True),
+            ("No\n", False),
+            ("perhaps\n\nyes\n", True),
+            ("perhaps\nn\nyes\n", False),
+            ("", False),
+            ("perhaps", False),
+        ):
             with (
                 mock.patch.object(os, "isatty", return_value=True),
                 mock.patch.object(sys, "stdin", io.StringIO(answer)),
