@@ -29,7 +29,7 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
         cwd: the folder that a relative `dest` starts from.
 
     Raises:
-        WrongUsage: the folder does not exist.
+        WrongUsage: the folder does not exist, or what is there is no file.
     """
     if dest is None:
         return cwd, default_name
@@ -44,6 +44,8 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
         raise WrongUsage(
             reason=f"There is no folder {os.path.dirname(dest)!r} to save in: make it first."
         )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise WrongUsage(reason=f"{dest!r} is neither a folder nor a regular file.")
     return path.parent, path.name
 
 

@@ -128,6 +128,13 @@ class ResolveDestinationTests(SynchronousTestCase):
             with self.subTest(dest=dest), self.assertRaisesRegex(WrongUsage, "There is no folder"):
                 self.resolve(dest)
 
+    def test_no_file(self) -> None:
+        """A device or a pipe is wrong usage: it would not be written to, but get a neighbour."""
+        os.mkfifo(self.cwd / "pipe")
+        for dest in ("pipe", os.devnull):
+            with self.assertRaisesRegex(WrongUsage, "neither a folder nor a regular file"):
+                self.resolve(dest)
+
     def test_no_name(self) -> None:
         """Text that is no path is wrong usage."""
         for dest in ("", "a\0b"):
