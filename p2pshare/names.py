@@ -12,6 +12,7 @@ RESERVED = frozenset(
     {"list", "user", "name", "v1", "admin", "registry", "healthz", "readyz", "metrics"}
 )
 
+_BEGINNING = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _LEGAL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
 
 
@@ -34,3 +35,8 @@ def check_name(text: str) -> str:
 def is_name(text: str) -> bool:
     """Whether `text` is a legal name in its canonical form."""
     return bool(_LEGAL.fullmatch(text)) and text == canonical(text) and text not in RESERVED
+
+
+def can_begin_name(text: str) -> bool:
+    """Whether a name can begin with `text`, which is in its canonical form."""
+    return bool(_BEGINNING.fullmatch(text))

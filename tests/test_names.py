@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IllegalName
-from p2pshare.names import NAME_MAX, RESERVED, canonical, check_name, is_name
+from p2pshare.names import NAME_MAX, RESERVED, can_begin_name, canonical, check_name, is_name
 
 
 class NameTests(SynchronousTestCase):
@@ -30,6 +30,11 @@ class NameTests(SynchronousTestCase):
             self.assertFalse(is_name(variant), ascii(variant))
             with self.assertRaises(IllegalName):
                 check_name(variant)
+
+    def test_beginnings(self) -> None:
+        """A name can begin with what a name begins with, which may not be a name itself."""
+        for text, can in (("a", True), ("bob.", True), ("list", True), (".", False), ("é", False)):
+            self.assertIs(can_begin_name(text), can, text)
 
     def test_reserved(self) -> None:
         """The words of the routes name nobody."""

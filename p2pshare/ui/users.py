@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from p2pshare.errors import Refused, Unreachable
-from p2pshare.names import canonical
+from p2pshare.errors import Refused, Unreachable, WrongUsage
+from p2pshare.names import NAME_MAX, can_begin_name, canonical
 from p2pshare.registry.client import RegistryClient
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.live_roster import LiveRoster
@@ -40,9 +40,10 @@ async def users(
         watch: do not end, but show each change.
 
     Raises:
+        WrongUsage: no name begins so; nobody was asked.
         P2pshareError: the registry cannot be asked, or tells of no changes.
     """
-    prefix = canonical(prefix)
+    prefix = _prefix(prefix)
     async with invocation.registry() as registry:
         info = await registry.info()
         if info is None:
@@ -64,6 +65,17 @@ async def users(
     if not listing.has_shown:
         invocation.output.remark(NOBODY_SUCH if prefix or online else NOBODY)
     return 0
+
+
+def _prefix(text: str) -> str:
+    prefix = canonical(text)
+    if prefix and not can_begin_name(prefix):
+        reason = (
+            f"No name begins with {text[: 2 * NAME_MAX]!r}: names are made of a-z, 0-9 and, not at the beginning, '.',"
+            " '_' and '-'."
+        )
+        raise WrongUsage(reason=reason)
+    return prefix
 
 
 async def _list_classic(

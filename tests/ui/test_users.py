@@ -11,7 +11,7 @@ from unittest import mock
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import NotFound, Refused, RegistryUnreachable
+from p2pshare.errors import NotFound, Refused, RegistryUnreachable, WrongUsage
 from p2pshare.ui import users as users_module
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -65,6 +65,15 @@ class ListTests(UsersTestCase):
         ):
             self.make(quiet=True)
             self.assertEqual(self.run_users(prefix, online=online).split(), names)
+
+    def test_no_prefix(self) -> None:
+        """With what no name begins, nobody is asked."""
+        for prefix in ("Ä", ".a", "a b", "a" * 33):
+            self.make()
+            self.registry.error = lambda what: self.fail(f"asked: {what}")
+            done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix))
+            error = self.failureResultOf(done, WrongUsage)
+            self.assertIn("No name begins with", error.getErrorMessage())
 
     def test_events(self) -> None:
         """Programs get one object each."""
