@@ -21,12 +21,13 @@ from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.keys import name_of, no_key
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import NameKind, PeerView
+from p2pshare.wire.peers import PRESENCE_LEASE, NameKind, PeerView
 
 LABEL_WIDTH = 10  # columns
 
 _STATES = {
     "online": "online: others see you, and reach your peer",
+    "listed": f"listed as online for up to {PRESENCE_LEASE} s more, but no peer of yours runs here",
     "offline": "offline: the name is yours, but no peer of yours is there",
     "taken": "taken: the name is another key's",
     "classic": "taken: a classic peer has the name, which no key owns",
@@ -79,7 +80,8 @@ async def whoami(invocation: Invocation) -> int:
             "registry": settings.registry,
             "folder": str(folder),
             "peer": runs,
-            "state": _STATES[state] + (f" ({reason})" if reason else ""),
+            "state": _STATES["listed" if state == "online" and peer is None else state]
+            + (f" ({reason})" if reason else ""),
         },
     )
     return 0

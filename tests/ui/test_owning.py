@@ -130,6 +130,23 @@ class WhoamiTests(OwningTestCase):
         done = Deferred.fromCoroutine(owning.whoami(self.invocation))
         self.assertIn("--name", str(self.failureResultOf(done, WrongUsage).value))
 
+    def test_listed_without_peer(self) -> None:
+        """A peer that has just been lost is listed a little longer, which is said as what it is."""
+        for peer, sentence in (
+            (
+                None,
+                "state     listed as online for up to 90 s more, but no peer of yours runs here",
+            ),
+            (RunningPeer(), "state     online: others see you, and reach your peer"),
+        ):
+            self.stdout, self.peer = io.StringIO(), peer
+            self.begin(Terminal.detect(self.stdout, {}), json=False)
+            self.data = self.fake.cwd / "data"
+            self.registry.views = {"bob": view_of("bob", self.make_key(), Presence.ONLINE)}
+            done = Deferred.fromCoroutine(owning.whoami(self.invocation))
+            self.assertEqual(self.successResultOf(done), 0)
+            self.assertEqual(self.stdout.getvalue().splitlines()[-1], sentence)
+
     def test_narrow(self) -> None:
         """On a narrow terminal the groups of the key stay whole, below each other."""
         with real_terminal(40) as real:
