@@ -6,6 +6,7 @@ import getpass
 import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,7 +69,8 @@ def consent(question: str, flag: str) -> bool:
     while True:
         sys.stderr.write(f"{question} (yes/no) ")
         sys.stderr.flush()
-        with _line_ended():
+        line = ""
+        with _line_ended(), suppress(OSError):  # the terminal is gone
             line = sys.stdin.readline()
         answer = line.strip().casefold()
         if answer in _ANSWERS or not line:
@@ -84,7 +86,11 @@ def _ask(question: str) -> str:
     try:
         with _signals_postponed(), _line_ended():
             return getpass.getpass(f"{question} ")
-    except EOFError as error:
+    except (
+        EOFError,
+        OSError,
+        termios.error,
+    ) as error:  # the input has ended, or the terminal is gone
         raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
     except UnicodeDecodeError as error:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error

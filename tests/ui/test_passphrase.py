@@ -7,6 +7,7 @@ import getpass
 import io
 import os
 import sys
+import termios
 from contextlib import redirect_stderr
 from unittest import mock
 
@@ -42,8 +43,13 @@ class AskTests(SynchronousTestCase):
         )
 
     def test_given_up(self) -> None:
-        """Ctrl+D, and what is no text, are sentences; Ctrl+C leaves a line of its own."""
-        for fault in (EOFError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "")):
+        """Ctrl+D, a closed terminal, and what is no text, are sentences; Ctrl+C leaves a line of its own."""
+        for fault in (
+            EOFError(),
+            OSError(errno.EIO, "gone"),
+            termios.error(errno.EIO, "gone"),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, ""),
+        ):
             self.answer(fault)
             self.assertRaises(WrongUsage, known_passphrase, None)
         self.answer(KeyboardInterrupt())
