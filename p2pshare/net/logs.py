@@ -154,13 +154,19 @@ def _plain(value: object) -> str | int | float | bool | None:
 
 
 def log_observer(file: TextIO, form: str) -> ILogObserver:
-    """What writes events to a file, as `TEXT` or as `JSON`."""
-    if form == JSON:
-        return FileLogObserver(file, lambda event: f"{Line.of(event).to_json()}\n")
-    return FileLogObserver(file, _text_of)
+    """What writes events to a file, as `TEXT` or `JSON`; not those for debugging, which strangers can cause at will."""
+    return FileLogObserver(file, _json_of if form == JSON else _text_of)
+
+
+def _json_of(event: LogEvent) -> str | None:
+    if event.get("log_level") is LogLevel.debug:
+        return None
+    return f"{Line.of(event).to_json()}\n"
 
 
 def _text_of(event: LogEvent) -> str | None:
+    if event.get("log_level") is LogLevel.debug:
+        return None
     line = Line.of(event)
     return f"{line.to_text()}\n" if line.message or line.traceback else None
 

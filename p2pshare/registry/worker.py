@@ -87,12 +87,13 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
         reactor.callWhenRunning(stop, reactor)
 
     front.started.addCallbacks(lambda _none: report(Report(READY)), failed)
-    reactor.run()
+    # Our own handler: the reactor's would complain if it stops already, since our parent has closed our input.
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop, reactor))
+    reactor.run(installSignalHandlers=False)
 
 
 def stop(reactor: Any) -> None:
-    """Stop the reactor, unless somebody else has; the SIGTERM that follows would do so once more."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Stop the reactor, unless somebody else has."""
     with suppress(ReactorNotRunning):
         reactor.stop()
 

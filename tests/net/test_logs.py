@@ -117,6 +117,19 @@ class JsonTests(SynchronousTestCase):
         self.assertEqual(event["namespace"], "p2pshare.test")
 
 
+class LevelTests(SynchronousTestCase):
+    """What is worth a line."""
+
+    def test_debug(self) -> None:
+        """What strangers can cause at will, and nobody asked to see, is not written, in either format."""
+        for form in (TEXT, JSON):
+            written = Written(form)
+            written.log.debug("a receipt that is not valid here")
+            written.log.info("the registry is ready")
+            self.assertEqual(len(written.lines), 1, form)
+            self.assertIn("the registry is ready", written.lines[0])
+
+
 class InjectionTests(SynchronousTestCase):
     """Text from outside stays text (threat 4)."""
 

@@ -117,7 +117,9 @@ class AssemblyTests(SynchronousTestCase):
 
         def ask(path: bytes, *headers: bytes) -> bytes:
             head = b"".join(each + b"\r\n" for each in headers)
-            here = Client(registry.site, "127.0.0.1")  # where no limit asks a store that is not there
+            here = Client(
+                registry.site, "127.0.0.1"
+            )  # where no limit asks a store that is not there
             return here.send(b"GET %b HTTP/1.1\r\n%b" % (path, head) + HOST)
 
         self.assertIn(b"Date: Sun, 15 Jun 2025", ask(b"/healthz"))
