@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Self, TextIO
 
 from twisted.logger import (
@@ -34,6 +35,7 @@ TEXT, JSON = FORMATS = ("text", "json")
 MESSAGE_MAX = 4096  # characters of a message, or of a field
 TRACEBACK_MAX = 16384  # characters
 FIELDS_MAX = 32
+KEYS_MAX = 1024  # names of fields of which is remembered what they are: each comes with thousands of events
 HIDDEN = "[hidden]"
 WORKER = "worker"
 """The field that says which process has written a line."""
@@ -64,7 +66,7 @@ class Line:
     @classmethod
     def of(cls, event: LogEvent) -> Self:
         """Read an event, and leave out what must not be written."""
-        shown = {key: HIDDEN if _SECRET.search(key) else event[key] for key in event}
+        shown = {key: HIDDEN if _is_secret(key) else event[key] for key in event}
         failure = event.get("log_failure")
         traceback = failure.getTraceback() if failure else str(event.get("traceback", ""))
         level = event.get("log_level", LogLevel.info)
@@ -135,6 +137,12 @@ class Line:
         )
 
 
+@lru_cache(maxsize=KEYS_MAX)
+def _is_secret(key: str) -> bool:
+    return _SECRET.search(key) is not None
+
+
+@lru_cache(maxsize=KEYS_MAX)
 def _is_field(key: str) -> bool:
     return not key.startswith("log_") and key not in _OWN_KEYS and key not in _LEGACY_KEYS
 

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
@@ -28,6 +29,9 @@ STATEMENT_MAX = 4096  # characters of a statement
 URL_MAX = 256  # characters of a registry's URL
 ADDRESSES_MAX = 8
 CAPS_MAX = 16
+CACHE_SIZE = (
+    4096  # addresses that are not judged again, as peers come again and again with the same ones
+)
 CAP_CLASSIC = "classic"
 """The capability of a peer that speaks the classic protocol."""
 
@@ -251,6 +255,7 @@ def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
     return found
 
 
+@lru_cache(maxsize=CACHE_SIZE)
 def is_address(address: str) -> bool:
     """Whether it is `IP:PORT`, in canonical form, of something that can be one machine."""
     host, colon, port = address.rpartition(":")
