@@ -130,6 +130,8 @@ class PeerServiceTests(LoopbackTestCase):
         await self.peer(self.saved.parent / "thief").ready
         await self.assertFailure(peer.lost, NameTaken)
 
+    test_name_lost.timeout = 3 * PATIENCE  # type: ignore[attr-defined]  # up to two heartbeats pass
+
     async def ask(self, do: str) -> dict[str, Any]:
         """Have the peer that runs do something."""
         client = await running_peer(self.reactor, self.data)
