@@ -25,7 +25,7 @@ from p2pshare.storage.share import Share
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
-from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
+from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase
 from tests.registry.connections import make_routes
 
 
