@@ -208,7 +208,9 @@ class WorkerProcessTests(RegistryTestCase):
         first = self.start()
         listen = ("--listen", f"tcp:{first.port}:interface=127.0.0.1")
         other = self.folder.with_name("other")
-        self.refusal("--workers", "2", *listen, folder=other, code=1)
+        said = self.refusal("--workers", "2", *listen, folder=other, code=1)
+        self.assertIn(f"cannot listen on tcp:{first.port}", said)
+        self.assertEqual(first.ask("GET", "/readyz")[0], 200)
 
     def test_unsharable(self) -> None:
         """A Unix socket cannot be shared: a sentence, before anything is started."""
