@@ -1,0 +1,56 @@
+"""Paths within what a peer shares, as they are on the wire: `photos/2024/cat.jpg`.
+
+A path names; it never climbs. Whatever a stranger sends passes through `parse_path` before anything looks at it. What a
+component may be called on the disk of who receives it is another question, which `storage.destination` answers.
+"""
+
+from __future__ import annotations
+
+from p2pshare.errors import RemoteProtocolError
+
+PATH_MAX = 4096  # bytes of UTF-8
+COMPONENT_MAX = 255  # bytes of UTF-8, of nearly every file system
+DEPTH_MAX = 64  # components
+
+RemotePath = tuple[str, ...]
+"""The components; nothing is the top, where the shares are."""
+
+
+def parse_path(text: str) -> RemotePath:
+    """Read a path; "" is the top.
+
+    Raises:
+        RemoteProtocolError: it is too long or too deep, or a component is empty, hidden, `.` or `..`, too long, or
+            holds a NUL or half a surrogate pair.
+    """
+    if not text:
+        return ()
+    components = tuple(text.split("/"))
+    if len(components) > DEPTH_MAX or len(text) > PATH_MAX:
+        raise RemoteProtocolError(reason="the path is too long")
+    for component in components:
+        if (fault := component_fault(component)) is not None:
+            raise RemoteProtocolError(reason=f"a component of the path {fault}")
+    if len(text.encode()) > PATH_MAX:
+        raise RemoteProtocolError(reason="the path is too long")
+    return components
+
+
+def component_fault(component: str) -> str | None:
+    """What is wrong with a file name as a component of a path; None if nothing is."""
+    if not component:
+        return "is empty"
+    if component.startswith("."):  # with them "." and ".."
+        return "is hidden"
+    if "\0" in component or "/" in component:
+        return "holds a slash or a NUL"
+    try:
+        size = len(component.encode())
+    except UnicodeEncodeError:
+        return "is no Unicode text"
+    return f"has more than {COMPONENT_MAX} bytes" if size > COMPONENT_MAX else None
+
+
+def format_path(path: RemotePath) -> str:
+    """What `parse_path` reads."""
+    return "/".join(path)

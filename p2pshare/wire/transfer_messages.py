@@ -1,0 +1,351 @@
+"""The control messages by which folders are listed and files are fetched.
+
+Who opened the session asks, the other side answers. The same messages go over any carrier; the bytes of files go beside
+them, in pieces (`frames`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Self
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.blocks import FILE_SIZE_MAX, block_count
+from p2pshare.wire.message_fields import Message, digest_field, enum_of, id_of, is_id, path_of
+from p2pshare.wire.paths import RemotePath, format_path, parse_path
+from p2pshare.wire.strict_json import INTEGER_MAX, boolean, integer, text
+
+VERSION_MAX = 64  # characters by which a sharer knows what a file holds
+PAGE_MAX = 1000  # entries of a listing
+PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
+RANGES_MAX = 1024  # gaps that are told of; what lies behind them is sent again
+DONE_MAX = 1000  # transfers in one `Done`
+TITLE_MAX = 1024  # characters
+TIME_MAX = 2**52  # microseconds before and after 1970
+
+
+class Fault(enum.Enum):
+    """Why something that was asked for does not come."""
+
+    NOT_FOUND = "not_found"
+    """There is none, or none for who asks."""
+    IS_FOLDER = "is_folder"
+    """A folder cannot be got, only listed, and what is in it got."""
+    IS_FILE = "is_file"
+    """A file cannot be listed."""
+    CHANGED = "changed"
+    """The file was changed while it was read."""
+    UNREADABLE = "unreadable"
+    """The sharer cannot read it."""
+    BUSY = "busy"
+    """Too much was asked for at once."""
+
+
+class Cancelled(enum.Enum):
+    """Why a transfer is not wanted any more."""
+
+    BY_USER = "by_user"
+    DISK = "disk"
+    """It cannot be written."""
+    CORRUPT = "corrupt"
+    """What came is not what was announced."""
+
+
+class EntryKind(enum.Enum):
+    """What an entry of a listing is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class List(Message):
+    """What is in a folder? Answered by one `Listing`, or `Failed`."""
+
+    WORD = "list"
+
+    id: int
+    """Chosen by who asks, and not that of anything that is still going on."""
+    path: RemotePath
+    after: RemotePath = ()
+    """The last entry of the page before, as `Entry.path`; nothing for the first page."""
+    limit: int = PAGE_MAX
+    recursive: bool = False
+
+    def _fields(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "path": format_path(self.path),
+            "after": format_path(self.after),
+            "limit": self.limit,
+            "recursive": self.recursive,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        return cls(
+            id_of(fields),
+            path_of(fields, "path"),
+            path_of(fields, "after"),
+            integer(fields, "limit", 1, PAGE_MAX),
+            boolean(fields, "recursive"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or a folder in a listing."""
+
+    path: RemotePath
+    """From the folder that was listed on: one component, or several if the listing is recursive."""
+    kind: EntryKind
+    size: int
+    """Bytes; 0 for a folder."""
+    mtime: int
+    """When it was last changed, in microseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Message):
+    """A page of a folder, in the order of the names' code points; a folder comes before what is in it."""
+
+    WORD = "listing"
+
+    id: int
+    entries: tuple[Entry, ...]
+    more: bool
+    """Whether there is another page."""
+
+    def _fields(self) -> dict[str, object]:
+        entries = [[format_path(e.path), e.kind.value, e.size, e.mtime] for e in self.entries]
+        return {"id": self.id, "entries": entries, "more": self.more}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        entries = fields.get("entries")
+        if not isinstance(entries, list) or len(entries) > PAGE_MAX:
+            raise RemoteProtocolError(reason=f"the entries are no array of at most {PAGE_MAX}")
+        return cls(id_of(fields), tuple(map(_entry, entries)), boolean(fields, "more"))
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Message):
+    """Send a file. Answered by `Offer`, then `Block`s with their pieces, then `End`; or by `Failed`, at any moment."""
+
+    WORD = "get"
+
+    id: int
+    path: RemotePath
+    version: str = ""
+    """What an earlier `Offer` called what the file held, of which some is there already."""
+    have: tuple[tuple[int, int], ...] = ()
+    """Blocks of that version that are there: the first of each run, and the one behind its last; ascending."""
+
+    def _fields(self) -> dict[str, object]:
+        fields: dict[str, object] = {"id": self.id, "path": format_path(self.path)}
+        if self.version:
+            fields |= {"version": self.version, "have": self.have}
+        return fields
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        if "version" not in fields:
+            return cls(id_of(fields), path_of(fields, "path"))
+        return cls(
+            id_of(fields),
+            path_of(fields, "path"),
+            text(fields, "version", VERSION_MAX),
+            _runs(fields.get("have")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Message):
+    """A file is about to be sent."""
+
+    WORD = "offer"
+
+    id: int
+    size: int
+    """Bytes."""
+    mtime: int
+    """When it was last changed, in microseconds since 1970."""
+    executable: bool
+    version: str
+    """Another one as soon as the file holds something else."""
+
+    def _fields(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "size": self.size,
+            "mtime": self.mtime,
+            "executable": self.executable,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        version = text(fields, "version", VERSION_MAX)
+        if not version:
+            raise RemoteProtocolError(reason="the version is empty")
+        return cls(
+            id_of(fields),
+            integer(fields, "size", 0, FILE_SIZE_MAX),
+            integer(fields, "mtime", -TIME_MAX, TIME_MAX),
+            boolean(fields, "executable"),
+            version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Message):
+    """The next pieces of this transfer are those of a block."""
+
+    WORD = "block"
+
+    id: int
+    index: int
+    digest: bytes
+    """`DIGEST_SIZE` bytes."""
+
+    def _fields(self) -> dict[str, object]:
+        return {"id": self.id, "index": self.index, "digest": self.digest.hex()}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        index = integer(fields, "index", 0, block_count(FILE_SIZE_MAX) - 1)
+        return cls(id_of(fields), index, digest_field(fields, "digest"))
+
+
+@dataclass(frozen=True, slots=True)
+class End(Message):
+    """All of a file was sent."""
+
+    WORD = "end"
+
+    id: int
+    root: bytes
+    """Of the whole file, with the blocks that were there already; `DIGEST_SIZE` bytes."""
+
+    def _fields(self) -> dict[str, object]:
+        return {"id": self.id, "root": self.root.hex()}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        return cls(id_of(fields), digest_field(fields, "root"))
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Message):
+    """What was asked for does not come, or not all of it."""
+
+    WORD = "failed"
+
+    id: int
+    why: Fault
+
+    def _fields(self) -> dict[str, object]:
+        return {"id": self.id, "why": self.why.value}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        return cls(id_of(fields), enum_of(Fault, fields, "why"))
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """Files are on the receiver's disk, whole, verified and under their names."""
+
+    WORD = "done"
+
+    ids: tuple[int, ...]
+
+    def _fields(self) -> dict[str, object]:
+        return {"ids": self.ids}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        ids = fields.get("ids")
+        if not isinstance(ids, list) or not 0 < len(ids) <= DONE_MAX or not all(map(is_id, ids)):
+            raise RemoteProtocolError(reason=f"the ids are not 1 to {DONE_MAX} numbers")
+        return cls(tuple(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Message):
+    """A transfer is not wanted any more. Pieces of it may still come."""
+
+    WORD = "cancel"
+
+    id: int
+    why: Cancelled
+
+    def _fields(self) -> dict[str, object]:
+        return {"id": self.id, "why": self.why.value}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        return cls(id_of(fields), enum_of(Cancelled, fields, "why"))
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Message):
+    """How much is to be fetched in all, as far as is known: for the sharer's screen, and nothing else."""
+
+    WORD = "job"
+
+    title: str
+    files: int
+    bytes: int
+
+    def _fields(self) -> dict[str, object]:
+        return {"title": self.title, "files": self.files, "bytes": self.bytes}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """Read the members."""
+        return cls(
+            text(fields, "title", TITLE_MAX), integer(fields, "files"), integer(fields, "bytes")
+        )
+
+
+def _entry(value: object) -> Entry:
+    match value:
+        case [str(path), str(kind), int(size), int(mtime)] if (
+            kind in ("file", "folder")
+            and type(size) is int
+            and 0 <= size <= FILE_SIZE_MAX
+            and type(mtime) is int
+            and abs(mtime) <= TIME_MAX
+        ):
+            parsed = parse_path(path)
+            if parsed:
+                return Entry(parsed, EntryKind(kind), size, mtime)
+    raise RemoteProtocolError(reason="an entry is not a path, a kind, a size and a time")
+
+
+def _runs(value: object) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list) or len(value) > RANGES_MAX:
+        raise RemoteProtocolError(reason=f"have is no array of at most {RANGES_MAX} runs")
+    runs: list[tuple[int, int]] = []
+    behind = 0
+    for each in value:
+        match each:
+            case [int(first), int(end)] if (
+                type(first) is int and type(end) is int and behind <= first < end <= INTEGER_MAX
+            ):
+                runs.append((first, end))
+                behind = end
+            case _:
+                raise RemoteProtocolError(reason="have is no ascending row of runs of blocks")
+    return tuple(runs)
