@@ -238,7 +238,10 @@ def share_of(settings: Settings, cwd: Path) -> Share:
     Raises:
         WrongUsage: what is to be shared is not there, or is nothing that can be.
     """
-    return Share.of_paths(settings.share) if settings.share else Share.snapshot(cwd)
+    if not settings.share:
+        return Share.snapshot(cwd)
+    paths = (each.partition("=")[2] if "=" in each else each for each in settings.share)
+    return Share.of_paths(Path(path).expanduser() for path in paths)
 
 
 def peer_of(

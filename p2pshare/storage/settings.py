@@ -23,9 +23,15 @@ from p2pshare.wire.statements import STATEMENT_MAX
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
+SILENCE = 15.0  # seconds without a word after which a path counts as broken
+SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
+LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limited to
 
 _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
+_SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,16 @@ class Settings:
     """The user's own name."""
     data: Path | None = None
     """The data folder; None is the one of this registry and name."""
-    share: tuple[Path, ...] = ()
-    """What is offered; nothing is the `my_file.*` of the current folder."""
+    share: tuple[str, ...] = ()
+    """What is offered, `[NAME=]PATH` each, as it was given; nothing is the `my_file.*` of the current folder."""
+    allow: tuple[str, ...] = ()
+    """Who may see it: `NAME,NAME`, or `SHARE=NAME,NAME` for one share; nothing is everybody with a name."""
+    limit: float | None = None
+    """Bytes per second that are sent or fetched at most, in all; None is as fast as it goes."""
+    timeout: float = SILENCE
+    """Seconds without a word from the other side after which the path to it counts as broken."""
+    classic: bool = False
+    """Whether the classic protocol may be spoken, which neither encrypts nor proves anything."""
     listen: int = 0
     """The welcome port; 0 lets the system choose."""
     address: str | None = None
@@ -74,12 +88,17 @@ class Settings:
                 (str(config_path), setting, written.get(setting)),
             )
             for source, key, value in sources:
-                if value is not None and value != []:
+                if value is not None and value != [] and not _is_unset(setting, source, value):
                     if (source, setting) == (_COMMAND_LINE, "invitation"):
                         value = _read_invitation(Path(str(value)))
                     values[setting] = _parsed(setting, source, key, value)
                     break
         return cls(**values)
+
+
+def _is_unset(setting: str, source: str, value: object) -> bool:
+    """Whether a flag without a value is not there."""
+    return (source, setting) == (_COMMAND_LINE, "classic") and not value
 
 
 def default_config_path() -> Path:
@@ -149,12 +168,79 @@ def _path(value: str | Path) -> Path:
     return Path(value).expanduser()
 
 
-def _share(value: object) -> tuple[Path, ...]:
+def _share(value: object) -> tuple[str, ...]:
+    shares = _several(value, os.pathsep)
+    for each in shares:
+        _path(each.partition("=")[2] if "=" in each else each)
+    return shares
+
+
+def _allow(value: object) -> tuple[str, ...]:
+    allowed = _several(value, ";")
+    for each in allowed:
+        _, _, names = each.rpartition("=")
+        if not all(is_name(name.strip()) for name in names.split(",")):
+            raise ValueError(value)
+    return allowed
+
+
+def _several(value: object, separator: str) -> tuple[str, ...]:
+    """Texts; in a variable they are one text, with something between them."""
     if isinstance(value, str):
-        value = value.split(os.pathsep)
-    if not isinstance(value, list):
+        value = value.split(separator)
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
         raise TypeError(value)
-    return tuple(map(_path, value))
+    if any("\0" in each for each in value):
+        raise ValueError(value)
+    return tuple(value)
+
+
+def _limit(value: float | str) -> float | None:
+    rate = _rate(value) if isinstance(value, str) else _number(value)
+    if rate == 0:
+        return None
+    if not LIMIT_MIN <= rate <= LIMIT_MAX:
+        raise ValueError(value)
+    return rate
+
+
+def _rate(text: str) -> float:
+    """Bytes per second."""
+    if text.strip().lower() == "none":
+        return 0.0
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    prefix = match[2].lower()
+    power = " kmg".index(prefix[:1] or " ")
+    return float(match[1]) * (1024 if prefix.endswith("i") else 1000) ** power
+
+
+def _timeout(value: float | str) -> float:
+    if isinstance(value, str):
+        match = _SECONDS.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(value)
+        value = float(match[1])
+    if not SILENCE_MIN <= _number(value) <= SILENCE_MAX:
+        raise ValueError(value)
+    return float(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(value)
+    return float(value)
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, str):
+        if value.strip().lower() not in _YES + _NO:
+            raise ValueError(value)
+        return value.strip().lower() in _YES
+    if value not in (0, 1) or not isinstance(value, int):
+        raise TypeError(value)
+    return bool(value)
 
 
 def _listen(value: int | str) -> int:
@@ -185,7 +271,18 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
         'a name: 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last',
     ),
     "data": (_path, "a path"),
-    "share": (_share, 'a path, or several: a list in config.toml, else joined by ":"'),
+    "share": (
+        _share,
+        'a path or NAME=PATH, or several: a list in config.toml, joined by ":" in a variable',
+    ),
+    "allow": (
+        _allow,
+        'a list of names such as bob,carol, or SHARE=bob,carol, or several: a list in config.toml, joined by ";" in a'
+        " variable",
+    ),
+    "limit": (_limit, "a rate such as 5MB/s, 500kB/s or 1.5MiB/s, or 0 for none"),
+    "timeout": (_timeout, "a time from 1 to 600 seconds"),
+    "classic": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),
     "address": (_address, "an IPv4 address such as 192.0.2.7"),
     "invitation": (_invitation, "an invitation, as a registry's operator hands them out"),

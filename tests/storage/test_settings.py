@@ -54,7 +54,7 @@ class SettingsTests(SynchronousTestCase):
             registry = "http://[::1]:8000/"
             name = "bob"
             data = "~/data"
-            share = ["a", "/b"]
+            share = ["a", "pictures=~/b"]
             listen = 65535
             address = "192.0.2.7"
             """
@@ -63,15 +63,58 @@ class SettingsTests(SynchronousTestCase):
             registry="http://[::1]:8000",
             name="bob",
             data=Path.home() / "data",
-            share=(Path("a"), Path("/b")),
+            share=("a", "pictures=~/b"),
             listen=65535,
             address="192.0.2.7",
         )
         self.assertEqual(found, expected)
-        environ = {"P2PSHARE_SHARE": "a:/b", "P2PSHARE_LISTEN": "7", "P2PSHARE_DATA": ""}
+        environ = {"P2PSHARE_SHARE": "a:pictures=~/b", "P2PSHARE_LISTEN": "7", "P2PSHARE_DATA": ""}
         found = self.load(environ=environ, config="")
         self.assertEqual((found.share, found.listen, found.data), (expected.share, 7, None))
-        self.assertEqual(self.load({"share": ["x:y"]}).share, (Path("x:y"),))
+        self.assertEqual(self.load({"share": ["x:y"]}).share, ("x:y",))
+
+    def test_allow(self) -> None:
+        """Who may see a share can be said several times: for all of them, and for each."""
+        expected = ("bob,carol", "pictures=dave")
+        for found in (
+            self.load({"allow": ["bob,carol", "pictures=dave"]}),
+            self.load(environ={"P2PSHARE_ALLOW": "bob,carol;pictures=dave"}),
+            self.load(config='allow = ["bob,carol", "pictures=dave"]'),
+        ):
+            self.assertEqual(found.allow, expected)
+
+    def test_limit(self) -> None:
+        """A rate has a unit of 1000 or of 1024, or is plain bytes per second; 0 and none are no limit."""
+        for text, expected in (
+            ("5MB/s", 5e6),
+            ("500kB/s", 5e5),
+            ("1.5MiB/s", 1.5 * 1024**2),
+            ("2 gb/s", 2e9),
+            ("64K", 64e3),
+            ("12345", 12345.0),
+            ("0", None),
+            ("none", None),
+        ):
+            with self.subTest(limit=text):
+                self.assertEqual(self.load({"limit": text}).limit, expected)
+                self.assertEqual(self.load(environ={"P2PSHARE_LIMIT": text}).limit, expected)
+        self.assertEqual(self.load(config="limit = 50000").limit, 50000.0)
+        self.assertIsNone(self.load({"limit": "0"}, config="limit = 50000").limit)
+
+    def test_timeout(self) -> None:
+        """How long a silence may last is 15 s, or as said, within bounds."""
+        self.assertEqual(self.load().timeout, 15.0)
+        self.assertEqual(self.load({"timeout": "2.5"}).timeout, 2.5)
+        self.assertEqual(self.load(config="timeout = 600").timeout, 600.0)
+
+    def test_classic(self) -> None:
+        """The classic protocol is off until it is asked for; a flag that is not there asks for nothing."""
+        self.assertFalse(self.load().classic)
+        for absent in (None, False, 0):
+            self.assertTrue(self.load({"classic": absent}, config="classic = true").classic)
+        self.assertTrue(self.load({"classic": True}, config="classic = false").classic)
+        for word, expected in (("1", True), ("yes", True), ("off", False), ("false", False)):
+            self.assertIs(self.load(environ={"P2PSHARE_CLASSIC": word}).classic, expected)
 
     def test_invitation(self) -> None:
         """An invitation is in a file that the command line names, or in a variable or the settings themselves."""
@@ -106,6 +149,10 @@ class SettingsTests(SynchronousTestCase):
             *('name = "Bob"', 'name = "list"', 'name = ""', "name = true"),
             *("data = 1", 'data = ""', "share = {}", "share = [1]", 'share = [""]'),
             *("listen = 65536", "listen = -1", "listen = true", 'listen = "x"', "listen = 1.5"),
+            *('share = ["a="]', 'allow = "bob,B"', 'allow = "bob,"', "allow = 1", 'allow = [""]'),
+            *('limit = "5MB/h"', 'limit = "fast"', 'limit = "1B/s"', "limit = -1", "limit = true"),
+            *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
+            *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
             *('address = "::1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
         ):  # fmt: skip
             key = line.split()[0]
@@ -162,8 +209,15 @@ class SettingsTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(
         st.dictionaries(
-            st.sampled_from(["registry", "name", "data", "share", "listen", "address"]),
-            st.none() | st.text() | st.integers() | st.lists(st.text()) | st.booleans(),
+            st.sampled_from(
+                ["name", "data", "share", "allow", "limit", "timeout", "classic", "listen"]
+            ),
+            st.none()
+            | st.text()
+            | st.integers()
+            | st.floats()
+            | st.lists(st.text())
+            | st.booleans(),
         )
     )
     def test_anything(self, flags: dict[str, object]) -> None:
