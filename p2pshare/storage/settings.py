@@ -213,7 +213,7 @@ def _rate(text: str) -> float:
         raise ValueError(text)
     prefix = match[2].lower()
     power = " kmg".index(prefix[:1] or " ")
-    return float(match[1]) * (1024 if prefix.endswith("i") else 1000) ** power
+    return float(match[1]) * (1024.0 if prefix.endswith("i") else 1000.0) ** power
 
 
 def _timeout(value: float | str) -> float:
