@@ -172,6 +172,10 @@ class NoSuchPeer(NotFound):
     """Nobody is registered as {name!r}: `p2pshare users` shows who is there."""
 
 
+class RemoteNotFound(NotFound):
+    """{name!r} shares no {path!r}, or not with you: `p2pshare ls {name}` shows what it shares with you."""
+
+
 class NothingShared(NotFound):
     """{name!r} answered, but sent no {what}: probably there is none to share, or too many are fetching it."""
 
@@ -250,6 +254,42 @@ class PeerFellSilent(TransferFailed):
 
 class TextCutShort(TransferFailed):
     """The text was cut short after {done} bytes ({reason}): nothing was saved, try again."""
+
+
+class RemoteIsFile(TransferFailed):
+    """{path!r} of {name!r} is a file, and not a folder: fetch it with `p2pshare get`."""
+
+
+class RemoteIsFolder(TransferFailed):
+    """{path!r} of {name!r} has become a folder: try again."""
+
+
+class RemoteUnreadable(TransferFailed):
+    """{name!r} cannot read its own {path!r}: tell its owner."""
+
+
+class RemoteBusy(TransferFailed):
+    """{name!r} has too much to do for {path!r} just now: try again later."""
+
+
+class SourceChanged(TransferFailed):
+    """{path!r} of {name!r} was changed again and again while it was fetched: try again when nobody writes to it."""
+
+
+class SharerLied(TransferFailed):
+    """{path!r} was given up: what {name!r} sent is not what it announced. Its disk, its memory or its owner cannot be
+    trusted.
+    """
+
+
+class LinkGivenUp(Unreachable):
+    """The connection to {name!r} broke ({reason}) and did not come back within {patience:.0f} s. What has come is kept:
+    the same command goes on from there.
+    """
+
+
+class LinkClosed(Unreachable):
+    """The connection to {name!r} was closed here."""
 
 
 class PictureRefused(TransferFailed):
