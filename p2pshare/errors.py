@@ -220,6 +220,32 @@ class PeerUnreachable(Unreachable):
     """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
 
 
+class NoSessionThere(Unreachable):
+    """What answers at {address} takes no sessions ({reason}): {name!r} has moved, or is an older version."""
+
+
+class SessionLost(Unreachable):
+    """The session with {name!r} broke off: {reason}"""
+
+
+class SessionPostponed(Unreachable):
+    """{name!r} takes no more sessions just now ({reason}): try again in {retry_after} s."""
+
+
+class OtherKeyThere(Refused):
+    """Another key than that of {name!r} is in use at {address}. Expected: {known}. There: {there}. Nothing was sent to
+    it: {name!r} has moved, or somebody stands between.
+    """
+
+
+class SessionRefused(Refused):
+    """{name!r} refused the session: {reason}"""
+
+
+class VersionRefused(P2pshareError):
+    """{name!r} speaks no version of the session protocol that is spoken here: update p2pshare on both sides."""
+
+
 class NameReleased(P2pshareError):
     """The name {name!r} was given up, so its peer ends."""
 
