@@ -18,7 +18,6 @@ from p2pshare.errors import BadSetting, SettingsUnreadable, UnknownSetting
 from p2pshare.names import is_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import registry_url
-from p2pshare.wire.statements import STATEMENT_MAX
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
@@ -26,6 +25,8 @@ SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
 SILENCE = 15.0  # seconds without a word after which a path counts as broken
 SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
 LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limited to
+
+INVITATION_MAX = 4096  # characters: `wire.statements.STATEMENT_MAX`, which takes its time to import
 
 _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -132,7 +133,7 @@ def _read_invitation(path: Path) -> str:
     """The text of the file with the invitation; whether it is one is judged with the other settings."""
     try:
         with open(path, "rb", opener=_open_regular) as file:
-            return file.read(STATEMENT_MAX + 2).decode("ascii", "replace").strip()
+            return file.read(INVITATION_MAX + 2).decode("ascii", "replace").strip()
     except OSError as error:
         raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
 
@@ -257,7 +258,7 @@ def _address(value: str) -> str:
 
 
 def _invitation(value: str) -> str:
-    if len(value) > STATEMENT_MAX or not _INVITATION.fullmatch(value.strip()):
+    if len(value) > INVITATION_MAX or not _INVITATION.fullmatch(value.strip()):
         raise ValueError(value)
     return value.strip()
 
