@@ -330,6 +330,19 @@ class CannotSave(TransferFailed):
     """{path} cannot be written: {reason}"""
 
 
+class DiskFull(CannotSave):
+    """{path} needs {needed}, but its disk has {free} left: make room, and say the same again, which goes on from there.
+    """
+
+
+class InUse(CannotSave):
+    """{path} is being fetched by another process already: wait until that is done, or end it."""
+
+
+class BlockCorrupt(TransferFailed):
+    """{path} did not come as it was announced ({reason}): try again."""
+
+
 class CannotRead(P2pshareError):
     """{path} cannot be read: {reason}"""
 

@@ -1,0 +1,63 @@
+"""What is said of a file before its bytes come: whose it is, what it holds, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from p2pshare.storage.destination import safe_name
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.paths import RemotePath
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which file it is, of all that there are: a partial file goes on with the same one only."""
+
+    key: PublicKey
+    """Of the peer that shares it."""
+    path: RemotePath
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the peer that shares it says of it."""
+
+    size: int
+    """Bytes."""
+    mtime: int
+    """When it was last changed, in microseconds since 1970."""
+    executable: bool
+    version: str
+    """Another one as soon as the file holds something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it goes, beneath the folder of a job: names that are good for this disk, each one component."""
+
+    folder: tuple[str, ...]
+    name: str
+
+    @classmethod
+    def of_remote(cls, path: Sequence[str]) -> Self:
+        """The place for what a stranger calls `path`, which has one component at least; each passes through
+        `safe_name`.
+        """
+        *folder, name = map(safe_name, path)
+        return cls(tuple(folder), name)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFile:
+    """A small file, all of which has come."""
+
+    place: Place
+    origin: Origin
+    announced: Announced
+    data: bytes | bytearray | memoryview
+    digests: tuple[bytes, ...]
+    """Of its blocks: one, or none of an empty file; more if need be."""
+    root: bytes
+    overwrite: bool = False
