@@ -106,13 +106,29 @@ class KnownPeersUnusable(Refused):
 class KeyChanged(Refused):
     """The key of {name!r} is another one than before, and nothing that it signed explains that. Known: {known}. Now:
     {now}. Somebody else may have taken the name or stand between: ask {name!r} for the key in another way, and if it is
-    right, say `p2pshare key forget {name}`.
+    right, say `p2pshare peers forget {name}`.
     """
 
 
 class KeyGone(Refused):
     """The name {name!r} belonged to a key, {known}, and belongs to none now, so that anybody may stand behind it: ask
-    {name!r} in another way, and if that is right, say `p2pshare key forget {name}`.
+    {name!r} in another way, and if that is right, say `p2pshare peers forget {name}`.
+    """
+
+
+class ClassicOnly(Refused):
+    """{name!r} speaks the classic protocol only, which neither encrypts nor proves anything: add --classic if you accept
+    that, or ask its owner to update.
+    """
+
+
+class NotClassic(Refused):
+    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to start it with --classic."""
+
+
+class ListingRefused(Refused):
+    """The classic protocol has no listings: `p2pshare get --classic {name}:my_file.txt` gets the text of {name!r}, and
+    my_file.jpg the picture.
     """
 
 
@@ -258,6 +274,10 @@ class PeerOffline(Unreachable):
     """
 
 
+class PeerSharesNothing(Unreachable):
+    """{name!r} only fetches from others, and runs no peer that shares anything."""
+
+
 class PeerNotReachable(Unreachable):
     """{name!r} has told the registry no IPv4 address, which is needed to fetch from it."""
 
@@ -331,8 +351,7 @@ class CannotSave(TransferFailed):
 
 
 class DiskFull(CannotSave):
-    """{path} needs {needed}, but its disk has {free} left: make room, and say the same again, which goes on from there.
-    """
+    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on from there."""
 
 
 class InUse(CannotSave):

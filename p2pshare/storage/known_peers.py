@@ -82,7 +82,7 @@ class KnownPeers:
                 return known
             if known is None and sum(map(len, pins.values())) >= PEERS_MAX:
                 raise self._unusable(
-                    f"it is full, with {PEERS_MAX} names: forget some with `p2pshare key forget`"
+                    f"it is full, with {PEERS_MAX} names: forget some with `p2pshare peers forget`"
                 )
             pins[self._registry][name] = key
             self._write(pins)

@@ -19,8 +19,12 @@ INVITATIONS_MAX = 1000  # at once
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
 
-DIALOG_ONLY = ("share", "listen", "address", "invitation")
-"""Flags that a verb does not take."""
+SHELLS = ("bash", "zsh", "fish")
+
+DIALOG = ("share", "allow", "limit", "timeout", "classic", "listen", "address", "invitation")
+"""Flags of the dialog."""
+ALSO = {"get": ("limit", "timeout", "classic"), "ls": ("timeout",)}
+"""Those of them that a verb takes, too."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +49,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         arguments.words += rest  # what stands behind a flag that stands behind other words
     elif rest:
         parser.error(f"{' '.join(rest)!r} means nothing here")
-    given = [flag for flag in DIALOG_ONLY if getattr(arguments, flag)]
+    taken = ALSO.get(arguments.verb, ())
+    given = [flag for flag in DIALOG if flag not in taken and getattr(arguments, flag)]
     if arguments.verb and given:
         raise WrongUsage(reason=f"--{given[0]} is for the dialog: p2pshare without a verb.")
     if not arguments.verb and (arguments.json or arguments.quiet):
@@ -65,27 +70,72 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"p2pshare {__version__}")
     _add_common(parser, default=None)
     dialog = parser.add_argument_group("only without a verb")
-    dialog.add_argument(
-        "--share",
-        action="append",
-        metavar="PATH",
-        help="share the my_file.* in this folder, or this file; may be repeated",
-    )
-    dialog.add_argument("--listen", metavar="PORT", help="UDP port for requests (default: any)")
-    dialog.add_argument("--address", metavar="IP", help="IPv4 address to be reached at")
-    dialog.add_argument(
-        "--invitation", metavar="FILE", help="the invitation of a registry that wants one"
-    )
+    _add_dialog(dialog)
     verbs = parser.add_subparsers(dest="verb", title="verbs", metavar="VERB", prog="p2pshare")
     _add_users(verbs)
+    _add_ls(verbs)
     _add_get(verbs)
+    _add_peers(verbs)
+    _add_verb(
+        verbs,
+        "status",
+        "show what your running peer does: who fetches what, how fast",
+        usage="p2pshare status [options]",
+        epilog=examples.STATUS_EXAMPLES,
+    )
     whoami = "show your name, your key, and what the registry says of them"
     _add_verb(verbs, "whoami", whoami)
     _add_key(verbs)
     _add_release(verbs)
     _add_invite(verbs)
     _add_verb(verbs, "demo", "try all of it on this machine: a registry and two peers")
+    completion = _add_verb(
+        verbs,
+        "completion",
+        "print what makes your shell complete names and paths",
+        usage="p2pshare completion SHELL",
+        epilog=examples.COMPLETION_EXAMPLES,
+    )
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     return parser
+
+
+def _add_dialog(dialog: Any) -> None:
+    dialog.add_argument(
+        "--share",
+        action="append",
+        metavar="[NAME=]PATH",
+        help="share this folder or file, as NAME; may be repeated",
+    )
+    dialog.add_argument(
+        "--allow",
+        action="append",
+        metavar="[SHARE=]NAMES",
+        help="share with bob,carol only; may be repeated",
+    )
+    _add_transfer(dialog, None, "limit", "timeout")
+    dialog.add_argument(
+        "--classic", action="store_true", help="speak the classic protocol, too: in the clear"
+    )
+    dialog.add_argument("--listen", metavar="PORT", help="port to be reached at (default: any)")
+    dialog.add_argument("--address", metavar="IP", help="IPv4 address to be reached at")
+    dialog.add_argument(
+        "--invitation", metavar="FILE", help="the invitation of a registry that wants one"
+    )
+
+
+def _add_transfer(parser: Any, default: Any, *flags: str) -> None:
+    if "limit" in flags:
+        parser.add_argument(
+            "--limit", metavar="RATE", default=default, help="not faster than this: 5MB/s"
+        )
+    if "timeout" in flags:
+        parser.add_argument(
+            "--timeout",
+            metavar="S",
+            default=default,
+            help="seconds of silence after which to connect again (default: 15)",
+        )
 
 
 def _add_users(verbs: Any) -> None:
@@ -101,25 +151,56 @@ def _add_users(verbs: Any) -> None:
     users.add_argument("--watch", action="store_true", help="go on, and show each change")
 
 
+def _add_ls(verbs: Any) -> None:
+    ls = _add_verb(
+        verbs,
+        "ls",
+        "list what somebody shares with you",
+        usage="p2pshare ls [options] PEER[:PATH]",
+        epilog=examples.LS_EXAMPLES,
+    )
+    ls.add_argument("where", metavar="PEER[:PATH]", help="alice, or alice:photos")
+    ls.add_argument("-R", "--recursive", action="store_true", help="with all that is below")
+    _add_transfer(ls, argparse.SUPPRESS, "timeout")
+
+
 def _add_get(verbs: Any) -> None:
     get = _add_verb(
         verbs,
         "get",
-        "get texts and pictures from others",
-        usage="p2pshare get [options] PEER:FILE ... [DEST]",
+        "get files and folders from others",
+        usage="p2pshare get [options] PEER:PATH ... [DEST]",
         epilog=examples.GET_EXAMPLES,
     )
     get.add_argument(
         "words",
         nargs="+",
-        metavar="PEER:FILE",
-        help="alice:my_file.txt for alice's text, alice:my_file.jpg for her picture;"
-        " the last may be DEST, a folder or a file name (default: the current folder)",
+        metavar="PEER:PATH",
+        help="a file, a folder with all that is in it, or a glob; the last may be DEST, a folder or"
+        " a name (default: the current folder)",
     )
-    get.add_argument("--force", action="store_true", help="replace a file of that name")
+    get.add_argument("--force", action="store_true", help="replace files that are there")
+    _add_transfer(get, argparse.SUPPRESS, "limit", "timeout")
     get.add_argument(
-        "--classic", action="store_true", help="speak the classic protocol, the only one so far"
+        "--classic",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="speak the classic protocol, which neither encrypts nor proves anything",
     )
+
+
+def _add_peers(verbs: Any) -> None:
+    peers = _add_verb(
+        verbs,
+        "peers",
+        "show whom you have met, and their keys",
+        usage="p2pshare peers [options] [forget NAME]",
+        epilog=examples.PEERS_EXAMPLES,
+    )
+    below = peers.add_subparsers(
+        dest="peers_verb", title="verbs", metavar="VERB", prog="p2pshare peers"
+    )
+    _add_forget(below, "peers")
 
 
 def _add_key(verbs: Any) -> None:
@@ -162,12 +243,16 @@ def _add_key(verbs: Any) -> None:
         usage="p2pshare key rotate [options]",
         epilog=examples.ROTATE_EXAMPLES,
     )
+    _add_forget(below, "key")
+
+
+def _add_forget(below: Any, above: str) -> None:
     forget = _add_verb(
         below,
         "forget",
         "forget the key of somebody, whose next one is taken as it comes",
-        usage="p2pshare key forget [options] NAME",
-        epilog=examples.FORGET_EXAMPLES,
+        usage=f"p2pshare {above} forget [options] NAME",
+        epilog=examples.FORGET_EXAMPLES.format(above=above),
     )
     forget.add_argument("peer", metavar="NAME", help="whose key")
 

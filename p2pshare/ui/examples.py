@@ -3,31 +3,66 @@
 from __future__ import annotations
 
 DESCRIPTION = """\
-Share files with named people, straight from one machine to another.
+Share files with named people, straight from one machine to another, encrypted.
 
-Without a verb it asks for your name, whom to get a file from, and which one;
-meanwhile it shares the my_file.txt and my_file.jpg of the current folder."""
+Without a verb it asks for your name, whom to get files from, and which ones;
+meanwhile it shares what --share says, or the current folder's my_file.*."""
 
 EXAMPLES = """\
 examples:
-  p2pshare --name carol                        the dialog, as carol
+  p2pshare --name carol --share ~/Public       the dialog, as carol
   p2pshare users                               who is there
-  p2pshare get alice:my_file.txt               alice's text, as alice.txt
-  p2pshare get alice:my_file.jpg ~/Pictures    alice's picture, into a folder
+  p2pshare ls alice                            what alice shares with you
+  p2pshare get alice:photos/cat.jpg            a file, as cat.jpg
+  p2pshare get alice:photos ~/Pictures         a folder, into another one
   p2pshare whoami                              your name and your key
   p2pshare demo                                all of it, on this machine
 
 Settings come from flags, then P2PSHARE_... variables, then config.toml. Exit
 codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 unreachable."""
 
+LS_EXAMPLES = """\
+examples:
+  p2pshare ls alice                            her shares
+  p2pshare ls alice:photos                     what is in one of them
+  p2pshare ls -R alice:photos                  and below
+  p2pshare ls alice:photos | cut -f1           paths, one a line
+
+PEER is a name that `p2pshare users` shows. Say who you are with --name."""
+
 GET_EXAMPLES = """\
 examples:
-  p2pshare get alice:my_file.txt               saved as alice.txt
-  p2pshare get alice:my_file.jpg holiday.png   saved as holiday.png
-  p2pshare get alice:my_file.txt bob:my_file.jpg Downloads
+  p2pshare get alice:photos/cat.jpg            saved as cat.jpg
+  p2pshare get alice:photos/cat.jpg tom.jpg    saved as tom.jpg
+  p2pshare get alice:photos ~/Pictures         as ~/Pictures/photos, whole
+  p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads
+  p2pshare get --classic bob:my_file.jpg       the picture, as bob.png
 
-PEER is a name that `p2pshare users` shows. A picture is saved with exactly the
-pixels that were sent: as PNG, or as .webp, .bmp, .tiff or .ppm if DEST says so."""
+Say who you are with --name, for a sharer wants to know who asks. What was
+stopped, by Ctrl+C too, goes on when the same is said again."""
+
+PEERS_EXAMPLES = """\
+examples:
+  p2pshare peers                               names and keys
+  p2pshare peers forget alice                  meet alice anew
+
+A key is remembered at the first contact. Compare it with what its owner says
+`p2pshare whoami` shows."""
+
+STATUS_EXAMPLES = """\
+examples:
+  p2pshare status
+  p2pshare status --json
+
+It asks the peer of your name that runs on this machine."""
+
+COMPLETION_EXAMPLES = """\
+examples:
+  p2pshare completion bash >> ~/.bashrc
+  p2pshare completion zsh > ~/.zfunc/_p2pshare
+  p2pshare completion fish > ~/.config/fish/completions/p2pshare.fish
+
+Names and remote paths are completed, best while a peer of yours runs."""
 
 USERS_EXAMPLES = """\
 examples:
@@ -43,7 +78,6 @@ examples:
   p2pshare key export ~/usb/bob.key            a copy that a passphrase opens
   p2pshare key import ~/usb/bob.key            on a new disk or machine
   p2pshare key rotate                          a new key, signed by the old
-  p2pshare key forget alice                    meet alice anew
 
 Who has your key has your name, and who loses it loses the name."""
 
@@ -71,7 +105,7 @@ Do so if somebody may have read the old key. Export the new one afterwards."""
 
 FORGET_EXAMPLES = """\
 examples:
-  p2pshare key forget alice
+  p2pshare {above} forget alice
 
 Do so when alice has told you in another way that her new key is the right one."""
 
