@@ -117,18 +117,14 @@ class KeyGone(Refused):
 
 
 class ClassicOnly(Refused):
-    """{name!r} speaks the classic protocol only, which neither encrypts nor proves anything: add --classic if you accept
-    that, or ask its owner to update.
+    """{name!r} speaks the classic protocol only, which neither encrypts nor proves anything: add --classic if you
+    accept that, or ask its owner to update.
     """
 
 
 class NotClassic(Refused):
-    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to start it with --classic."""
-
-
-class ListingRefused(Refused):
-    """The classic protocol has no listings: `p2pshare get --classic {name}:my_file.txt` gets the text of {name!r}, and
-    my_file.jpg the picture.
+    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to start it with
+    --classic.
     """
 
 
