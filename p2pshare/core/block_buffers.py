@@ -1,0 +1,27 @@
+"""Memory for blocks that arrive: taken once, used again and again."""
+
+from __future__ import annotations
+
+from p2pshare.wire.blocks import BLOCK_SIZE
+
+KEPT_MAX = 20  # buffers of a block's size that wait for their next use
+SHORT = BLOCK_SIZE // 4  # bytes up to which a buffer is made for its block alone
+
+
+class BlockBuffers:
+    """Gives out buffers, and takes them back."""
+
+    def __init__(self, kept_max: int = KEPT_MAX) -> None:
+        self._kept: list[bytearray] = []
+        self._kept_max = kept_max
+
+    def take(self, length: int) -> bytearray:
+        """A buffer of at least `length` bytes, up to `BLOCK_SIZE`; what is in it means nothing."""
+        if length <= SHORT:
+            return bytearray(length)
+        return self._kept.pop() if self._kept else bytearray(BLOCK_SIZE)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Nobody looks at `buffer` any more."""
+        if len(buffer) == BLOCK_SIZE and len(self._kept) < self._kept_max:
+            self._kept.append(buffer)
