@@ -1,0 +1,382 @@
+"""What a sharer does in one session: which work comes next, and what goes out.
+
+::
+
+    Get -> waiting -> (opened in a batch) -> Offer -> Block, pieces, Block, pieces ... -> End -> Done
+
+Work that may block is handed out by `next_work`, and its results come in: `listed`, `opened`, `blocks_read` ... Files
+of one block or less are opened, read and finished in one go, many in a batch; of the larger ones a few are open at
+once, and a few blocks are read ahead. What goes out is asked for while there is room: transfers take turns piece by
+piece, so that a large one delays small ones by no more than that.
+
+All memory that a session can cost is bounded by `ServingLimits`, whatever it asks for and however little it takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from p2pshare.core.outflow import Outflow
+from p2pshare.core.serving_work import (
+    CloseWork,
+    DigestWork,
+    FinishWork,
+    JobTold,
+    ListWork,
+    OpenWork,
+    Outcome,
+    Piece,
+    ReadBlock,
+    ReadWork,
+    ServingEvent,
+    ServingLimits,
+    Transfer,
+    TransferEnded,
+    TransferStarted,
+    Work,
+    bytes_of,
+    runs_missing,
+    runs_within,
+    take_first,
+)
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.blocks import BLOCK_SIZE, block_count
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import (
+    Cancel,
+    Cancelled,
+    Done,
+    End,
+    Entry,
+    Failed,
+    Fault,
+    Get,
+    Job,
+    List,
+    Listing,
+    Offer,
+)
+
+LIMITS = ServingLimits()
+
+
+class ServingCore:
+    """Decides for one session. After each call, go through work, events, and what goes out."""
+
+    def __init__(self, limits: ServingLimits = LIMITS) -> None:
+        self._limits = limits
+        self._events: deque[ServingEvent] = deque()
+        self._outflow = Outflow(limits.answers)
+        self._lists: dict[int, List] = {}  # not answered yet
+        self._lists_waiting: deque[List] = deque()
+        self._listing = 0  # listings that are being made
+        self._listings: deque[Listing] = deque()  # to go out
+        self._transfers: dict[int, Transfer] = {}  # until all of them went out
+        self._unconfirmed: dict[int, Transfer] = {}
+        self._waiting: deque[Transfer] = deque()  # to be opened
+        self._large: deque[Transfer] = deque()  # to be opened, and known to be large
+        self._is_opening = False
+        self._open_files = 0
+        self._readers: deque[Transfer] = deque()  # those that are open
+        self._reads = 0  # works with those
+        self._reading = 0  # blocks
+        self._closing: deque[Transfer] = deque()
+        self._is_over = False
+
+    def receive_message(self, message: Message) -> None:
+        """Take what the other side says; what it says of transfers that are unknown or over means nothing.
+
+        Raises:
+            RemoteProtocolError: it must not say that.
+        """
+        match message:
+            case Get():
+                self._get(message)
+            case List():
+                self._list(message)
+            case Credit():
+                self._outflow.grant(message.bytes)
+            case Done():
+                for number in message.ids:
+                    if (sent := self._unconfirmed.pop(number, None)) is not None:
+                        self._end(sent, Outcome.CONFIRMED)
+            case Cancel():
+                self._cancel(message)
+            case Job():
+                self._events.append(JobTold(message))
+            case _:
+                raise RemoteProtocolError(reason=f"it says {message.WORD!r} out of place")
+
+    def close(self) -> None:
+        """The session is over: what is open is to be closed, and nothing goes out any more."""
+        self._is_over = True
+        for transfer in list(self._transfers.values()):
+            self._stop(transfer, Outcome.INTERRUPTED)
+        for transfer in self._unconfirmed.values():
+            self._end(transfer, Outcome.UNCONFIRMED)
+        self._unconfirmed.clear()
+
+    def next_event(self) -> ServingEvent | None:
+        """What has happened, in turn."""
+        return self._events.popleft() if self._events else None
+
+    def next_work(self) -> Work | None:
+        """Something to be done that may block; until its result comes in, more may be handed out."""
+        if self._closing:
+            return CloseWork(self._closing.popleft())
+        if self._is_over:
+            return None
+        return self._list_work() or self._read_work() or self._open_work()
+
+    # What became of work
+
+    def listed(self, request: List, entries: Sequence[Entry], *, more: bool) -> None:
+        """A listing was made."""
+        self._listing -= 1
+        self._listings.append(Listing(request.id, tuple(entries), more))
+
+    def list_failed(self, request: List, why: Fault) -> None:
+        """A listing was not made."""
+        self._listing -= 1
+        del self._lists[request.id]
+        self._answer(Failed(request.id, why))
+
+    def opened(self, transfer: Transfer, offer: Offer) -> None:
+        """A file was opened, and stays open."""
+        transfer.is_open = True
+        self._open_files += 1
+        if not self._is_free(transfer):
+            return
+        have = transfer.request.have if transfer.request.version == offer.version else ()
+        blocks = block_count(offer.size)
+        transfer.unread.extend(runs_missing(have, blocks))
+        transfer.unhashed.extend(runs_within(have, blocks))
+        transfer.to_send = sum(bytes_of(offer.size, run) for run in transfer.unread)
+        self._readers.append(transfer)
+        self._offer(transfer, offer)
+
+    def opened_whole(
+        self, transfer: Transfer, offer: Offer, block: ReadBlock | None, root: bytes
+    ) -> None:
+        """A file of one block or less was opened, read, finished and closed; an empty one has no block."""
+        if not self._is_free(transfer):
+            return
+        transfer.is_whole = True
+        transfer.root = root
+        transfer.to_send = offer.size
+        if block is not None:
+            transfer.ready.append(block)
+            self._outflow.hold(transfer, len(block.data))
+        self._offer(transfer, offer)
+
+    def too_large(self, transfer: Transfer) -> None:
+        """A file was closed again, since there is no room for one more that is large."""
+        if self._is_free(transfer):
+            self._large.append(transfer)
+
+    def batch_done(self, work: OpenWork) -> None:
+        """All of a batch was told of; whatever was not waits for the next one."""
+        self._is_opening = False
+        left = [each for each in work.transfers if each.is_busy and not each.is_open]
+        for transfer in reversed(left):
+            if self._is_free(transfer):
+                self._waiting.appendleft(transfer)
+
+    def blocks_read(self, transfer: Transfer, blocks: Sequence[ReadBlock]) -> None:
+        """Blocks of an open file were read."""
+        if self._work_ended(transfer):
+            for block in blocks:
+                transfer.ready.append(block)
+                self._outflow.hold(transfer, len(block.data))
+            self._outflow.take_turn(transfer)
+
+    def digested(self, transfer: Transfer) -> None:
+        """Blocks that are not sent were hashed."""
+        self._work_ended(transfer)
+
+    def finished(self, transfer: Transfer, root: bytes) -> None:
+        """The root of an open file is known, and the file is unchanged."""
+        if self._work_ended(transfer):
+            transfer.root = root
+            self._close_file(transfer)
+            self._outflow.take_turn(transfer)
+
+    def failed(self, transfer: Transfer, why: Fault) -> None:
+        """What was to be done with a file could not be."""
+        wanted = self._work_ended(transfer) if transfer.is_open else self._is_free(transfer)
+        if wanted:
+            self._stop(transfer, Outcome.FAILED, why)
+            self._answer(Failed(transfer.id, why))
+
+    # What goes out
+
+    def next_message(self) -> Message | None:
+        """What is to be said next; None if that is nothing, or a piece of a file comes first.
+
+        Call it only while there is room.
+        """
+        if self._is_over:
+            return None
+        if self._listings:
+            listing = self._listings.popleft()
+            del self._lists[listing.id]
+            return listing
+        message = self._outflow.next_message()
+        if isinstance(message, End):
+            self._await_done(self._transfers.pop(message.id))
+        return message
+
+    def piece_size(self) -> int:
+        """Bytes of the piece that comes next, once `next_message` has said None; 0 if none does."""
+        return self._outflow.piece_size()
+
+    def take_piece(self, size: int) -> Piece:
+        """The first `size` bytes, at most `piece_size()`, of what comes next; they count as sent."""
+        return self._outflow.take_piece(size)
+
+    # Requests
+
+    def _get(self, request: Get) -> None:
+        self._expect_unused(request.id)
+        if not request.path:
+            self._answer(Failed(request.id, Fault.IS_FOLDER))
+        elif len(self._transfers) >= self._limits.transfers:
+            self._answer(Failed(request.id, Fault.BUSY))
+        else:
+            if (before := self._unconfirmed.pop(request.id, None)) is not None:
+                self._end(before, Outcome.UNCONFIRMED)
+            transfer = self._transfers[request.id] = Transfer(request)
+            self._waiting.append(transfer)
+
+    def _list(self, request: List) -> None:
+        self._expect_unused(request.id)
+        if len(self._lists) >= self._limits.lists:
+            self._answer(Failed(request.id, Fault.BUSY))
+            return
+        self._lists[request.id] = request
+        self._lists_waiting.append(request)
+
+    def _cancel(self, message: Cancel) -> None:
+        if (transfer := self._transfers.get(message.id)) is not None:
+            self._stop(transfer, Outcome.CANCELLED, message.why)
+        elif (sent := self._unconfirmed.pop(message.id, None)) is not None:
+            self._end(sent, Outcome.CANCELLED, message.why)
+
+    def _expect_unused(self, number: int) -> None:
+        if number in self._transfers or number in self._lists:
+            raise RemoteProtocolError(reason=f"the number {number} is in use")
+
+    def _answer(self, message: Message) -> None:
+        if not self._is_over:
+            self._outflow.answer(message)
+
+    # Work
+
+    def _list_work(self) -> Work | None:
+        unsent = self._listing + len(self._listings)
+        if not self._lists_waiting or unsent >= self._limits.lists_at_once:
+            return None
+        self._listing += 1
+        return ListWork(self._lists_waiting.popleft())
+
+    def _open_work(self) -> Work | None:
+        """One batch at a time; what is asked for meanwhile goes into the next one."""
+        small = self._limits.small_bytes - self._outflow.small_bytes_held
+        large = self._limits.open_files - self._open_files
+        if self._is_opening or small < BLOCK_SIZE:
+            return None
+        batch: list[Transfer] = []
+        while self._large and len(batch) < large:
+            batch.append(self._large.popleft())
+        while self._waiting and len(batch) < self._limits.batch:
+            batch.append(self._waiting.popleft())
+        if not batch:
+            return None
+        for transfer in batch:
+            transfer.is_busy = True
+        self._is_opening = True
+        return OpenWork(tuple(batch), small, large)
+
+    def _read_work(self) -> Work | None:
+        """Work with the next open file, in turn, with which nobody works."""
+        if self._reads >= self._limits.reads_at_once:
+            return None
+        for _ in range(len(self._readers)):
+            transfer = self._readers[0]
+            self._readers.rotate(-1)
+            if not transfer.is_busy and (work := self._work_with(transfer)) is not None:
+                transfer.is_busy = True
+                self._reads += 1
+                return work
+        return None
+
+    def _work_with(self, transfer: Transfer) -> Work | None:
+        if transfer.unread:
+            room = self._limits.read_ahead - self._reading - self._outflow.blocks_held
+            if room <= 0:
+                return None
+            indexes = take_first(transfer.unread, min(room, self._limits.read_batch))
+            transfer.reading = len(indexes)
+            self._reading += len(indexes)
+            return ReadWork(transfer, indexes)
+        if transfer.unhashed:
+            return DigestWork(transfer, take_first(transfer.unhashed, self._limits.digest_batch))
+        return FinishWork(transfer)
+
+    # Transfers
+
+    def _offer(self, transfer: Transfer, offer: Offer) -> None:
+        transfer.offer = offer
+        self._events.append(TransferStarted(transfer))
+        self._outflow.take_turn(transfer)
+
+    def _await_done(self, transfer: Transfer) -> None:
+        self._outflow.drop(transfer)
+        if len(self._unconfirmed) >= self._limits.unconfirmed:
+            self._end(self._unconfirmed.pop(next(iter(self._unconfirmed))), Outcome.UNCONFIRMED)
+        self._unconfirmed[transfer.id] = transfer
+
+    def _work_ended(self, transfer: Transfer) -> bool:
+        """Somebody is done with an open file; whether it is still wanted."""
+        self._reads -= 1
+        self._reading -= transfer.reading
+        transfer.reading = 0
+        return self._is_free(transfer)
+
+    def _is_free(self, transfer: Transfer) -> bool:
+        """Nobody works with a file any more; whether it is still wanted. If not, it is closed."""
+        transfer.is_busy = False
+        if transfer.outcome is None:
+            return True
+        self._close_file(transfer)
+        return False
+
+    def _stop(
+        self, transfer: Transfer, outcome: Outcome, why: Fault | Cancelled | None = None
+    ) -> None:
+        """End a transfer of which not all went out."""
+        del self._transfers[transfer.id]
+        self._outflow.drop(transfer)
+        if not transfer.is_busy:
+            for queue in (self._waiting, self._large):
+                if transfer in queue:
+                    queue.remove(transfer)
+            self._close_file(transfer)
+        self._end(transfer, outcome, why)
+
+    def _close_file(self, transfer: Transfer) -> None:
+        if transfer.is_open:
+            transfer.is_open = False
+            self._open_files -= 1
+            self._closing.append(transfer)
+            if transfer in self._readers:
+                self._readers.remove(transfer)
+
+    def _end(
+        self, transfer: Transfer, outcome: Outcome, why: Fault | Cancelled | None = None
+    ) -> None:
+        transfer.outcome = outcome
+        transfer.why = why
+        self._events.append(TransferEnded(transfer))
