@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,12 @@ from p2pshare.errors import (
     PeerNotAnswering,
     RemoteProtocolError,
 )
+from p2pshare.storage.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.strict_json import integer, parse_object, text
 
-SOCKET_NAME = "peer.sock"
-SOCKET_PATH_MAX = 103  # bytes in the address of a Unix socket: 107 on Linux, 103 on macOS
-LINE_MAX = 64 * 1024  # bytes of a request or reply
+LINE_MAX = 64 * 1024  # bytes of a request
+REPLY_MAX = 1024 * 1024  # bytes of a reply
 CONNECTIONS_MAX = 16
 REQUEST_TIMEOUT = 10.0  # seconds that a connection may stay without a request
 ANSWER_TIMEOUT = 40.0  # seconds that a request may take: it may have to ask a registry that is slow
@@ -68,7 +67,7 @@ class ControlServer:
         """
         try:
             self._path.unlink(missing_ok=True)
-            address = self._way.enter_context(_reachable(self._path))
+            address = self._way.enter_context(reachable(self._path))
             mask = os.umask(0o177)
             try:
                 self._port = self._reactor.listenUNIX(
@@ -142,7 +141,7 @@ async def running_peer(reactor: Any, folder: Path) -> ControlClient | None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)
         try:
-            with _reachable(folder / SOCKET_NAME) as address:
+            with reachable(folder / SOCKET_NAME) as address:
                 connection.connect(address)
             factory = Factory.forProtocol(lambda: protocol)
             factory.noisy = False
@@ -247,7 +246,11 @@ class _ServerProtocol(LineOnlyReceiver):
         self._busy = False
         if self in self._owner.connections:
             self._patience = self._owner.clock.callLater(REQUEST_TIMEOUT, self.end)
-            self.sendLine(_line(fields))
+            line = _line(fields)
+            if len(line) > REPLY_MAX:
+                refused = ControlRefused(reason="the reply is too long")
+                line = _line(self._reply_of(Failure(refused)))
+            self.sendLine(line)
 
 
 class _ClientProtocol(LineOnlyReceiver):
@@ -255,7 +258,7 @@ class _ClientProtocol(LineOnlyReceiver):
 
     transport: Any
     delimiter = b"\n"
-    MAX_LENGTH = LINE_MAX
+    MAX_LENGTH = REPLY_MAX
 
     def __init__(self) -> None:
         self._reply: Deferred[bytes] | None = None
@@ -304,15 +307,3 @@ def _error_of(reply: dict[str, Any]) -> P2pshareError:
 
 def _kinds(of: type[P2pshareError]) -> list[type[P2pshareError]]:
     return [of, *(each for below in of.__subclasses__() for each in _kinds(below))]
-
-
-@contextmanager
-def _reachable(path: Path) -> Iterator[str]:
-    """A path to a socket that fits into an address: if need be, by a link that is there as long as the context."""
-    if len(os.fsencode(path.absolute())) <= SOCKET_PATH_MAX:
-        yield str(path.absolute())
-        return
-    with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
-        link = Path(folder, "d")
-        link.symlink_to(path.parent.absolute())
-        yield str(link / path.name)

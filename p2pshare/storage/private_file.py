@@ -48,19 +48,25 @@ def create_private(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def replace_private(path: Path, content: bytes) -> None:
+def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file in place of the one that may be there; one of the two is there at any moment, and whole.
+
+    Args:
+        path: its name.
+        content: all of it.
+        durable: when this returns, it outlasts a loss of power, which may take a while.
 
     Raises:
         OSError: the file cannot be written; what was there is there.
     """
-    unfinished = _write_beside(path, content)
+    unfinished = _write_beside(path, content, durable)
     try:
         os.replace(unfinished, path)
     except OSError:
         unfinished.unlink()
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def rename_private(old: Path, new: Path) -> None:
@@ -81,14 +87,15 @@ def remove_unfinished(folder: Path) -> None:
                 each.unlink()
 
 
-def _write_beside(path: Path, content: bytes) -> Path:
+def _write_beside(path: Path, content: bytes, durable: bool = True) -> Path:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     fd = os.open(unfinished, _MAKING, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
     except OSError:
         unfinished.unlink()
         raise

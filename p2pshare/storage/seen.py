@@ -1,7 +1,7 @@
-"""What was seen of others last: names, and what was in their folders, for who completes words while nobody can be asked.
+"""What was seen of others last, names and folders: for who completes words while nobody answers.
 
-It is a cache, in a file of the data folder that its user alone can read: bounded, written whole or not at all, and begun
-anew if it is damaged. Of two processes that write at once, one may be forgotten. Calls may block for a moment.
+It is a cache, in a file of the data folder that its user alone can read: bounded, written whole or not at all, and
+begun anew if it is damaged. Of two processes that write at once, one may be forgotten. Calls may block for a moment.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Seen:
             after = known.text()
         if after != before and len(after) <= BYTES_MAX:
             with suppress(OSError):
-                replace_private(self.path, after)
+                replace_private(self.path, after, durable=False)
 
 
 class _Known:

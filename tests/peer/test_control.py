@@ -27,11 +27,11 @@ from p2pshare.peer.control import (
     CONNECTIONS_MAX,
     LINE_MAX,
     REQUEST_TIMEOUT,
-    SOCKET_NAME,
     ControlClient,
     ControlServer,
     running_peer,
 )
+from p2pshare.storage.control_socket import SOCKET_NAME
 from tests.peer.loopback import HurriedReactor
 
 
