@@ -1,6 +1,7 @@
 """What the owner of a name does with it: claim it, let another key follow, give it up.
 
-The running peer does it with an `Owner`, and so do verbs, by `release_name` and `rotate_key`, while no peer runs.
+The running peer does it with an `Owner`, and so do verbs, by `claim_name`, `release_name` and `rotate_key`, while no
+peer runs.
 """
 
 from __future__ import annotations
@@ -319,6 +320,26 @@ async def rotate_key(
         granted = await owner.claim(addresses, caps, successor=following)
     if alone:
         await _leave(client, name, granted)
+    return granted
+
+
+async def claim_name(
+    client: RegistryClient,
+    identity: Identity,
+    addresses: Sequence[str],
+    caps: Sequence[str],
+    wall: Callable[[], float],
+    invitation: str | None = None,
+) -> Granted:
+    """Claim a name, or renew the claim, while no peer runs: the presence that the claim begins is ended at once.
+
+    Raises:
+        NameTaken: it is another key's.
+        Refused: for another reason.
+        Unreachable: the registry cannot be asked.
+    """
+    granted = await Owner(client, identity, wall).claim(addresses, caps, invitation)
+    await _leave(client, identity.name, granted)
     return granted
 
 

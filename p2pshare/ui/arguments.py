@@ -23,7 +23,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 DIALOG = ("share", "allow", "limit", "timeout", "classic", "listen", "address", "invitation")
 """Flags of the dialog."""
-ALSO = {"get": ("limit", "timeout", "classic"), "ls": ("timeout",)}
+ALSO = {"get": ("limit", "timeout", "classic", "invitation"), "ls": ("timeout", "invitation")}
 """Those of them that a verb takes, too."""
 
 
@@ -43,7 +43,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         WrongUsage: it cannot be understood.
     """
-    parser = _parser()
+    parser = command_parser()
     arguments, rest = parser.parse_known_args(words)
     if arguments.verb == "get" and not any(word.startswith("-") for word in rest):
         arguments.words += rest  # what stands behind a flag that stands behind other words
@@ -60,7 +60,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """What reads the command line; who completes its words asks it what may follow."""
     parser = _Parser(
         prog="p2pshare",
         usage="p2pshare [options] [VERB ...]",
@@ -119,9 +120,7 @@ def _add_dialog(dialog: Any) -> None:
     )
     dialog.add_argument("--listen", metavar="PORT", help="port to be reached at (default: any)")
     dialog.add_argument("--address", metavar="IP", help="IPv4 address to be reached at")
-    dialog.add_argument(
-        "--invitation", metavar="FILE", help="the invitation of a registry that wants one"
-    )
+    _add_transfer(dialog, None, "invitation")
 
 
 def _add_transfer(parser: Any, default: Any, *flags: str) -> None:
@@ -135,6 +134,13 @@ def _add_transfer(parser: Any, default: Any, *flags: str) -> None:
             metavar="S",
             default=default,
             help="seconds of silence after which to connect again (default: 15)",
+        )
+    if "invitation" in flags:
+        parser.add_argument(
+            "--invitation",
+            metavar="FILE",
+            default=default,
+            help="the invitation of a registry that wants one",
         )
 
 
@@ -161,7 +167,7 @@ def _add_ls(verbs: Any) -> None:
     )
     ls.add_argument("where", metavar="PEER[:PATH]", help="alice, or alice:photos")
     ls.add_argument("-R", "--recursive", action="store_true", help="with all that is below")
-    _add_transfer(ls, argparse.SUPPRESS, "timeout")
+    _add_transfer(ls, argparse.SUPPRESS, "timeout", "invitation")
 
 
 def _add_get(verbs: Any) -> None:
@@ -180,7 +186,7 @@ def _add_get(verbs: Any) -> None:
         " a name (default: the current folder)",
     )
     get.add_argument("--force", action="store_true", help="replace files that are there")
-    _add_transfer(get, argparse.SUPPRESS, "limit", "timeout")
+    _add_transfer(get, argparse.SUPPRESS, "limit", "timeout", "invitation")
     get.add_argument(
         "--classic",
         action="store_true",

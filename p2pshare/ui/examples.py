@@ -58,9 +58,9 @@ It asks the peer of your name that runs on this machine."""
 
 COMPLETION_EXAMPLES = """\
 examples:
-  p2pshare completion bash >> ~/.bashrc
-  p2pshare completion zsh > ~/.zfunc/_p2pshare
-  p2pshare completion fish > ~/.config/fish/completions/p2pshare.fish
+  eval "$(p2pshare completion bash)"           in ~/.bashrc
+  eval "$(p2pshare completion zsh)"            in ~/.zshrc, after compinit
+  p2pshare completion fish | source            in ~/.config/fish/config.fish
 
 Names and remote paths are completed, best while a peer of yours runs."""
 

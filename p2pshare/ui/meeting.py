@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from twisted.internet.defer import Deferred, DeferredList
 
 from p2pshare.core.pinning import follow
-from p2pshare.errors import KeyChanged, KeyGone, PeerNotReachable, PeerOffline, PeerUnreachable
+from p2pshare.errors import (
+    ClassicOnly,
+    KeyChanged,
+    KeyGone,
+    NotClassic,
+    P2pshareError,
+    PeerNotReachable,
+    PeerOffline,
+    PeerSharesNothing,
+    PeerUnreachable,
+    RegistryBusy,
+    RegistryUnavailable,
+    RegistryUnreachable,
+)
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.fetching import Fetched
 from p2pshare.peer.service import peer_folder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.roster import last_seen
-from p2pshare.ui.wanted import Wanted
-from p2pshare.ui.watching import fetch_watched
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.statements import CAP_CLASSIC, Record
+
+if (
+    TYPE_CHECKING
+):  # the classic protocol, and with it all that knows pixels, is imported where it is spoken
+    from p2pshare.peer.fetching import Fetched
+    from p2pshare.ui.wanted import Wanted
+
+AWAY = (RegistryUnreachable, RegistryUnavailable, RegistryBusy)
+"""What says nothing of the one who is looked up."""
 
 T = TypeVar("T")
 
@@ -33,26 +57,79 @@ class Met:
     seen: str | None
     """When it was last seen, if it is offline."""
     invocation: Invocation
+    key: PublicKey | None = None
+    """Its own; None if it has none, so that nobody vouches for it."""
+    caps: frozenset[str] = frozenset()
+    """What its record says that it can do; nothing if it has no key."""
+
+    @property
+    def takes_sessions(self) -> bool:
+        """Whether a session with it is possible."""
+        return self.key is not None and CAP_SESSIONS in self.caps
+
+    @property
+    def speaks_classic(self) -> bool:
+        """Whether it may be asked in the classic protocol, by who accepts that nothing is proven then."""
+        return self.key is None or CAP_CLASSIC in self.caps
+
+    def expect_sessions(self) -> PublicKey:
+        """The key that it must prove in a session.
+
+        Raises:
+            ClassicOnly: it takes none; it is not asked in the classic protocol instead.
+            PeerSharesNothing: it is not there to be asked for anything.
+        """
+        if self.key is None or not self.takes_sessions:
+            raise self._cannot(ClassicOnly(name=self.name))
+        return self.key
+
+    def expect_classic(self) -> None:
+        """Make sure that it speaks the classic protocol.
+
+        Raises:
+            NotClassic: its owner has not switched it on.
+            PeerSharesNothing: it is not there to be asked for anything.
+        """
+        if not self.speaks_classic:
+            raise self._cannot(NotClassic(name=self.name))
+
+    def _cannot(self, error: P2pshareError) -> P2pshareError:
+        if self.key is not None and not self.caps:
+            return PeerSharesNothing(name=self.name)
+        return error
+
+    def remark(self) -> None:
+        """Say if it is offline: it is tried all the same, for the registry may be the one that has missed something."""
+        if self.seen is not None:
+            self.invocation.output.remark(
+                f"{self.name} is offline, last seen {self.seen}: trying it all the same."
+            )
+
+    def retold(self, error: P2pshareError) -> P2pshareError:
+        """An error of it, said with what the registry knows of it."""
+        if isinstance(error, PeerUnreachable) and self.seen is not None:
+            return PeerOffline(name=self.name, seen=self.seen, address=self.address)
+        return error
 
     async def fetch(self, wanted: Wanted, *, overwrite: bool = False) -> Fetched:
-        """Fetch a file of it, and show how it goes.
+        """Fetch a file of it in the classic protocol, and show how it goes.
 
         A peer that is offline is tried, for the registry may be the one that has missed something.
 
         Raises:
+            NotClassic: it does not speak that.
             PeerOffline: it is offline indeed.
             P2pshareError: what `fetch_watched` raises.
         """
-        if self.seen is not None:
-            remark = f"{self.name} is offline, last seen {self.seen}: trying it all the same."
-            self.invocation.output.remark(remark)
+        from p2pshare.ui.watching import fetch_watched
+
+        self.expect_classic()
+        self.remark()
         try:
             order = wanted.order(self.address, overwrite=overwrite)
             return await fetch_watched(self.invocation, order)
         except PeerUnreachable as error:
-            if self.seen is None:
-                raise
-            raise PeerOffline(name=self.name, seen=self.seen, address=self.address) from error
+            raise self.retold(error) from error
 
 
 class Meetings:
@@ -89,18 +166,58 @@ class Meetings:
             PeerNotReachable: it has no IPv4 address.
             Unreachable: the registry is away.
         """
-        if self._is_original is None:
-            self._info = await self._registry.info()
-            self._is_original = self._info is None
-            if self._info is not None:
-                self._ahead = self._info.time - self._invocation.wall()
-        if self._info is None:
-            address = await self._registry.look_up(name)
-            await self._judge(name, None)
-            return Met(name, address, None, self._invocation)
-        view = await self._registry.look_up_peer(name)
+        view = await self._look_up(name)
         await self._judge(name, view)
-        return Met(name, _ipv4_address(view), self._seen(view), self._invocation)
+        if view is None:
+            return Met(name, await self._registry.look_up(name), None, self._invocation)
+        return Met(
+            name,
+            _ipv4_address(view),
+            self._seen(view),
+            self._invocation,
+            view.key,
+            _caps(view),
+        )
+
+    def finder(self, met: Met) -> Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]:
+        """What tells where a peer is now, and which key it must have, whenever a session with it is to be opened.
+
+        The first time it is as `met` says. Later the registry is asked anew, for the peer may have moved; if that is
+        away, it is where it was. It raises what `meet` and `expect_sessions` raise.
+        """
+        known: list[Met] = [met]
+        asked = 0
+
+        async def find() -> tuple[PeerAddress, PublicKey]:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                with contextlib.suppress(*AWAY):
+                    known[0] = await self.meet(met.name)
+            return known[0].address, known[0].expect_sessions()
+
+        return find
+
+    async def _look_up(self, name: str) -> PeerView | None:
+        """What the registry says; None if it is an original one, which says nothing that has to do with keys.
+
+        The first time it is asked at once which kind it is.
+        """
+        if self._is_original is None:
+            asked: list[Deferred[Any]] = [
+                Deferred.fromCoroutine(self._registry.info()),
+                Deferred.fromCoroutine(self._registry.look_up_peer(name)),
+            ]
+            (knows, info), (found, view) = await DeferredList(asked, consumeErrors=True)
+            if not knows:
+                info.raiseException()
+            self._info, self._is_original = info, info is None
+            if info is not None:
+                self._ahead = info.time - self._invocation.wall()
+                if not found:
+                    view.raiseException()
+                return cast(PeerView, view)
+        return None if self._is_original else await self._registry.look_up_peer(name)
 
     async def _judge(self, name: str, view: PeerView | None) -> None:
         """Hold a peer to the key that is known; one that is met for the first time is known from now on."""
@@ -143,3 +260,10 @@ def _ipv4_address(view: PeerView) -> PeerAddress:
         if "[" not in ip:
             return PeerAddress(ip, int(port))
     raise PeerNotReachable(name=view.summary.name)
+
+
+def _caps(view: PeerView) -> frozenset[str]:
+    """What its record says that it can do; the record was verified when it came."""
+    if view.key is None or view.record is None:
+        return frozenset()
+    return frozenset(Record.parse(view.record).statement.caps)

@@ -17,6 +17,8 @@ from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.statements import CAP_CLASSIC, Record
 
 URL = "http://192.0.2.1:8000"
 NOW = 1_800_000_000
@@ -125,10 +127,16 @@ def view_of(
     ago: int = 5,
     rotations: tuple[str, ...] = (),
     addresses: tuple[str, ...] = ("192.0.2.7:50000",),
+    caps: tuple[str, ...] = (CAP_SESSIONS, CAP_CLASSIC),
+    signed: int = NOW,
 ) -> PeerView:
-    """What a registry says of a peer; who has no key is a classic one. The record is for the client to verify."""
+    """What a registry says of a peer; who has no key is a classic one. The record is for the client to verify, so it
+    may be signed by anybody.
+    """
     if key is None:
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)
     else:
         summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
-    return PeerView(summary, key, None, rotations, addresses)
+        record = Record(name, key, 1, signed, signed + 9_999, URL, addresses, caps)
+        return PeerView(summary, key, record.sign(SigningKey(bytes(32))), rotations, addresses)
+    return PeerView(summary, None, None, rotations, addresses)

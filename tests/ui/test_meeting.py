@@ -21,7 +21,7 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.ui import meeting
+from p2pshare.ui import watching
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.output import Output
@@ -80,7 +80,7 @@ class MeetTests(SynchronousTestCase):
             self.assertEqual(error.exit_code, 3)
             self.assertIn(OLD.public.grouped, str(error))
             self.assertIn(NEW.public.grouped, str(error))
-            self.assertIn("p2pshare key forget alice", str(error))
+            self.assertIn("p2pshare peers forget alice", str(error))
         self.assertEqual(self.known.key("alice"), OLD.public)
 
     def test_follows(self) -> None:
@@ -138,7 +138,7 @@ class MeetTests(SynchronousTestCase):
         met = self.meet(view_of("alice", OLD.public, Presence.OFFLINE, 300))
         wanted = Wanted("alice", Kind.TEXT, self.cwd, "alice.txt")
         silent = PeerUnreachable(name="alice", address=met.address)
-        with mock.patch.object(meeting, "fetch_watched", side_effect=silent):
+        with mock.patch.object(watching, "fetch_watched", side_effect=silent):
             error = self.failureResultOf(
                 Deferred.fromCoroutine(met.fetch(wanted)), PeerOffline
             ).value

@@ -1,0 +1,165 @@
+"""Who a verb speaks for when it asks others for something: a name of the registry, and the key that owns it.
+
+A sharer learns who asks from the key of the session and the registry, so the name must be claimed before. The peer of
+that name may be running: then its key is read, and the name is its business. With none running the verb claims the
+name itself, at first use, and ends the presence at once that this begins.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import DNSLookupError
+from twisted.internet.task import deferLater
+
+from p2pshare.errors import (
+    AlreadyRunning,
+    NameTaken,
+    NoSuchPeer,
+    Refused,
+    Unreachable,
+    WrongUsage,
+)
+from p2pshare.net.sockets import local_address_towards
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.ownership import claim_name
+from p2pshare.peer.service import peer_folder
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage import key_file
+from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.ui.invocation import Invocation
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import PeerView
+from p2pshare.wire.statements import Record
+
+DISCARD_PORT = 9  # RFC 863: what a record names as the port of who is not to be reached
+LOOPBACK = "127.0.0.1"  # where there is no better one: it matters to nobody
+LOOK_UP_TIMEOUT = 5.0  # seconds for the address of this machine
+RENEW_AFTER = 7 * 24 * 3600  # seconds after which a claim is renewed, long before it ends
+TRIES_MAX = 10  # looks whether who has the data folder open has claimed the name
+PAUSE = 0.5  # seconds between two of them
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asks."""
+
+    name: str
+    key: SigningKey
+
+
+async def requester(invocation: Invocation, registry: RegistryClient) -> Requester:
+    """Who the user is, to others; the key is made, and the name claimed, at first use.
+
+    If all is as it should be, that takes one request. Call it once in each run.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        NameTaken: the name is another key's.
+        Refused: it cannot be claimed for another reason, such as a lack of an invitation.
+        Unreachable: the registry cannot be asked.
+        KeyUnusable, IdentityUnusable, FolderUnusable: the data folder cannot be used.
+    """
+    return await _Requesting(invocation, registry).find()
+
+
+class _Requesting:
+    def __init__(self, invocation: Invocation, registry: RegistryClient) -> None:
+        name = invocation.settings.name
+        if name is None:
+            raise WrongUsage(
+                reason="Say who you are with --name NAME, or set P2PSHARE_NAME: a sharer wants to know who asks."
+            )
+        self._name = name
+        self._invocation = invocation
+        self._registry = registry
+        self._folder: Path = peer_folder(invocation.settings, name)
+
+    async def find(self) -> Requester:
+        key, view = await self._look()
+        if key is None or view is None or view.key != key.public:
+            return await self._claim_patiently()
+        record = None if view.record is None else Record.parse(view.record).statement
+        if record is not None and self._invocation.wall() - record.iat > RENEW_AFTER:
+            try:
+                await self._claim(record.addresses, record.caps)
+            except (AlreadyRunning, Unreachable):  # the peer does it, or another run
+                return Requester(self._name, key)
+        return Requester(self._name, key)
+
+    async def _look(self) -> tuple[SigningKey | None, PeerView | None]:
+        """Our key, and what the registry says of our name; None for what there is not."""
+        key = await self._in_thread(key_file.load, self._folder / KEY_NAME)
+        if key is None:
+            return None, None
+        try:
+            return key, await self._registry.look_up_peer(self._name)
+        except NoSuchPeer:
+            return key, None
+
+    async def _claim_patiently(self) -> Requester:
+        """Claim the name, unless who has the data folder open does so just now."""
+        for _ in range(TRIES_MAX):
+            try:
+                claimed = await self._claim([await self._nowhere()], ())
+            except AlreadyRunning:
+                await deferLater(self._invocation.reactor, PAUSE, lambda: None)
+                key, view = await self._look()
+                if view is not None and key is not None and view.key == key.public:
+                    return Requester(self._name, key)
+            else:
+                self._invocation.output.remark(f"{self._name} is yours now.")
+                return claimed
+        if view is not None:
+            raise NameTaken(name=self._name, registry=self._registry.url)
+        raise Refused(
+            reason=f"The peer of {self._name!r} runs, but the registry {self._registry.url} does not know it:"
+            " wait until it does, or stop it."
+        )
+
+    async def _claim(
+        self, addresses: list[str] | tuple[str, ...], caps: tuple[str, ...]
+    ) -> Requester:
+        invocation = self._invocation
+        data = await self._in_thread(
+            DataFolder.open, self._folder, self._name, abandoned=DataFolder.close
+        )
+        with closing(data):
+            identity = await self._in_thread(Identity.open, data, self._registry.url, self._name)
+            await claim_name(
+                self._registry,
+                identity,
+                addresses,
+                caps,
+                invocation.wall,
+                invocation.settings.invitation,
+            )
+            return Requester(self._name, identity.key)
+
+    async def _nowhere(self) -> str:
+        """The address for a record of somebody who is not to be reached: a record must have one."""
+        return f"{self._invocation.settings.address or await self._own_ip()}:{DISCARD_PORT}"
+
+    async def _own_ip(self) -> str:
+        url = urlsplit(self._registry.url)
+        try:
+            looking_up: Deferred[str] = self._invocation.reactor.resolve(url.hostname or "")
+            host = await looking_up.addTimeout(LOOK_UP_TIMEOUT, self._invocation.reactor)
+            return str(ipaddress.IPv4Address(local_address_towards(host, url.port or 80)))
+        except (DNSLookupError, TimeoutError, OSError, ValueError):  # ValueError: it is an IPv6 one
+            return LOOPBACK
+
+    async def _in_thread(
+        self, work: Callable[..., T], *args: object, **options: Callable[[T], object]
+    ) -> T:
+        return await run_in_thread(self._invocation.reactor, work, *args, **options)
