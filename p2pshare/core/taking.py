@@ -11,7 +11,7 @@ Its bytes count as any others do, and are forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pshare.core.block_buffers import BlockBuffers
@@ -158,6 +158,8 @@ class Taking:
         """The number of the next question."""
         self._transfers: dict[int, _Transfer] = {}
         self._lists: dict[int, tuple[List, Lister]] = {}
+        self.on_release: Callable[[], object] = lambda: None
+        """Called whenever there may be more credit to grant."""
         self.heard = False
         """Whether anything was answered yet."""
 
@@ -238,7 +240,7 @@ class Taking:
                 self._listed(message)
         return None
 
-    def data_received(self, number: int, offset: int, data: memoryview) -> None:
+    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Take bytes of a file; they are copied to where they belong.
 
         Raises:
@@ -249,28 +251,30 @@ class Taking:
         crediting.arrived += size
         if crediting.arrived > crediting.granted:
             raise RemoteProtocolError(reason="it sent more than there was credit for")
-        transfer = self._transfers.get(number)
-        if transfer is None:
-            self._check_asked(number)
+        coming = self._transfers.get(transfer)
+        if coming is None:
+            self._check_asked(transfer)
             crediting.release(size)
+            self.on_release()
             return
-        view = transfer.view
-        if view is None or offset != transfer.position:
+        view = coming.view
+        if view is None or offset != coming.position:
             raise RemoteProtocolError(reason="bytes of a file came that are not the next ones")
-        filled = transfer.filled
+        filled = coming.filled
         end = filled + size
-        if end > transfer.length:
+        if end > coming.length:
             raise RemoteProtocolError(reason="more bytes came than a block has")
         view[filled:end] = data
-        transfer.filled = end
-        transfer.position = offset + size
-        if end == transfer.length:
-            self._end_block(transfer, view)
+        coming.filled = end
+        coming.position = offset + size
+        if end == coming.length:
+            self._end_block(coming, view)
 
     def released(self, buffer: bytearray, size: int) -> None:
         """A buffer is free again, with `size` bytes that came in it."""
         self._buffers.give_back(buffer)
         self.crediting.release(size)
+        self.on_release()
 
     def interrupt(self) -> None:
         """The session is lost: tell everybody who waits."""

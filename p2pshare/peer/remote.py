@@ -2,51 +2,72 @@
 
 from __future__ import annotations
 
-import enum
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from p2pshare.core.back_off import BackOff
+from p2pshare.core.block_buffers import BlockBuffers
+from p2pshare.core.crediting import CREDIT_WINDOW, LIMITED_STEP_MIN, Crediting
+from p2pshare.core.in_flight import InFlight
+from p2pshare.core.rate import RateLimit
+from p2pshare.core.session_interface import Session
+from p2pshare.core.taking import Receiver, Runs, Taking
+from p2pshare.errors import (
+    KeyChanged,
+    LinkClosed,
+    LinkGivenUp,
+    P2pshareError,
+    RemoteProtocolError,
+    SessionPostponed,
+    Unreachable,
+)
+from p2pshare.net.session_client import open_session
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.link import Link
+from p2pshare.peer.link_change import LinkChange, LinkState, reason_of
+from p2pshare.peer.remote_faults import error_of
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.registration import PeerAddress
-from p2pshare.wire.transfer_messages import PAGE_MAX, Listing
+from p2pshare.wire.transfer_messages import (
+    PAGE_MAX,
+    Cancelled,
+    Fault,
+    Job,
+    Listing,
+)
+
+__all__ = ["PATIENCE", "SILENCE", "Find", "LinkChange", "LinkState", "RemotePeer"]
 
 SILENCE = 15.0  # seconds without a word after which a session counts as broken
 PATIENCE = 120.0  # seconds without any progress after which there are no more tries
+BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
 
 Find = Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]
 """Where the peer is now, and which key it must have."""
 
-
-class LinkState(enum.Enum):
-    """How it stands with the session to a peer."""
-
-    CONNECTING = "connecting"
-    """It is being opened, for the first time or again."""
-    UP = "up"
-    BROKEN = "broken"
-    """It is lost, or could not be opened; there will be another try."""
+Open = Callable[..., Awaitable[Session]]
+"""What opens a session, as `open_session` does."""
 
 
 @dataclass(frozen=True, slots=True)
-class LinkChange:
-    """How it stands with the session to a peer, from now on."""
+class _Page:
+    """A page of a folder that was asked for."""
 
-    state: LinkState
-    name: str
-    """The peer's."""
-    reason: str = ""
-    """Why it broke."""
-    retry_in: float = 0.0
-    """Seconds until the next try, once it broke."""
-    again: bool = False
-    """Whether there has been a session before."""
+    answer: Deferred[Listing | Fault | None]
 
-    def __str__(self) -> str:
-        """Say it on a screen; there is nothing in it that a terminal obeys."""
-        raise NotImplementedError
+    def listed(self, listing: Listing) -> None:
+        self.answer.callback(listing)
+
+    def failed(self, why: Fault) -> None:
+        self.answer.callback(why)
+
+    def interrupted(self) -> None:
+        self.answer.callback(None)
 
 
 class RemotePeer:
@@ -63,9 +84,77 @@ class RemotePeer:
         silence: float = SILENCE,
         patience: float = PATIENCE,
         limit: float | None = None,
+        window: int = CREDIT_WINDOW,
         on_link: Callable[[LinkChange], object] = lambda _: None,
+        open: Open = open_session,
     ) -> None:
-        raise NotImplementedError
+        """Args:
+        reactor: for sessions and timers.
+        rng: source of jitter.
+        key: this side's.
+        name: the peer's.
+        find: is asked for its address before each try.
+        silence: seconds without a word after which a session counts as broken.
+        patience: seconds without any progress after which there are no more tries.
+        limit: bytes of files that may come in a second.
+        window: bytes of files that may be on their way or in memory at once.
+        on_link: told whenever the session breaks, is tried again and is back.
+        open: opens sessions.
+        """
+        self.reactor = reactor
+        self.name = name
+        self.in_flight = InFlight()
+        """What may be asked for; for all who fetch from this peer."""
+        self.on_room: set[Callable[[], object]] = set()
+        """Called when there is room in `in_flight` again."""
+        self._key = key
+        self._find = find
+        self._silence = silence
+        self._window = window
+        self._on_link = on_link
+        self._open_session = open
+        self._limit = RateLimit(limit, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
+        self._back_off = BackOff(rng, patience)
+        self._buffers = BlockBuffers()
+        self._next_id = 1
+        self._address: PeerAddress | None = None
+        self._remote_key: PublicKey | None = None
+        self._link: Link | None = None
+        self._been_up = False
+        self._broken: P2pshareError | None = None  # why what was going on was interrupted
+        self._is_connecting = False
+        self._connecting: Deferred[None] | None = None
+        self._waiting: set[Deferred[None]] = set()
+        self._end: P2pshareError | None = None  # why there will be no session any more
+
+    @property
+    def key(self) -> PublicKey:
+        """The peer's, once there has been a session."""
+        assert self._remote_key is not None
+        return self._remote_key
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a session just now."""
+        return self._link is not None
+
+    async def ready(self) -> None:
+        """Return as soon as there is a session.
+
+        Raises:
+            P2pshareError: there is none to be had: at first by whatever `open_session` and `find` raise, later by
+                `LinkGivenUp`.
+        """
+        while self._link is None:
+            if self._end is not None:
+                raise self._end
+            waiting: Deferred[None] = Deferred()
+            self._waiting.add(waiting)
+            self._begin_connecting()
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
 
     async def list(
         self,
@@ -82,10 +171,195 @@ class RemotePeer:
             RemoteIsFile: it is a file.
             RemoteUnreadable: the peer cannot read it.
             RemoteBusy: it has too much to do.
-            P2pshareError: there is no session to be had, by what `open_session` raises.
+            P2pshareError: there is no session to be had, by what `ready` raises.
         """
-        raise NotImplementedError
+        tries = 0
+        while True:
+            await self.ready()
+            answer = await self._page(path, after, limit, recursive)
+            if isinstance(answer, Listing):
+                return answer
+            if answer is None:
+                continue
+            tries += 1
+            if answer is not Fault.BUSY or tries == BUSY_TRIES:
+                raise error_of(answer, self.name, path)
+            await deferLater(self.reactor, tries)
 
     async def close(self) -> None:
         """End the session; whatever still waits for it fails."""
-        raise NotImplementedError
+        if self._end is None:
+            self._end = LinkClosed(name=self.name)
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+            self._keep_number(link)
+            link.taking.interrupt()
+        self._wake(self._end)
+
+    def get(
+        self,
+        receiver: Receiver,
+        path: RemotePath,
+        version: str = "",
+        have: Runs = (),
+        most: int | None = None,
+    ) -> int:
+        """Ask for a file, as `Taking.get` does, while the session `is_up`; the transfer's number."""
+        assert self._link is not None
+        question = self._link.taking.get(receiver, path, version, have, most)
+        self._link.send(question)
+        return question.id
+
+    def cancel(self, number: int, why: Cancelled) -> None:
+        """Want nothing more of a transfer, if it is still going on."""
+        if self._link is not None:
+            self._link.cancel(number, why)
+
+    def done(self, numbers: Iterable[int]) -> None:
+        """Tell the peer of files that are there under their names."""
+        if self._link is not None:
+            self._link.done(numbers)
+
+    def tell_job(self, job: Job) -> None:
+        """Tell the peer how much is to come in all."""
+        if self._link is not None:
+            self._link.send(job)
+
+    def arriving(self, number: int) -> int:
+        """Bytes of a block of this transfer that is not whole yet."""
+        return 0 if self._link is None else self._link.taking.filled(number)
+
+    def room_freed(self) -> None:
+        """Let all who fetch from this peer ask for more."""
+        for call in tuple(self.on_room):
+            call()
+
+    async def _page(
+        self, path: RemotePath, after: RemotePath, limit: int, recursive: bool
+    ) -> Listing | Fault | None:
+        link = self._link
+        assert link is not None
+        answer: Deferred[Listing | Fault | None] = Deferred()
+        question = link.taking.list(_Page(answer), path, after, limit, recursive)
+        link.send(question)
+        try:
+            return await answer
+        finally:
+            link.taking.forget(question.id)
+
+    def _begin_connecting(self) -> None:
+        if self._is_connecting:
+            return
+        self._is_connecting = True
+        connecting = Deferred.fromCoroutine(self._connect())
+        connecting.addErrback(self._given_up)
+        if self._is_connecting:
+            self._connecting = connecting
+
+    async def _connect(self) -> None:
+        """Open a session, or try until patience is at its end."""
+        error, again = self._broken, self._broken is not None
+        while True:
+            if error is not None:
+                await self._pause(error)
+            self._tell(LinkState.CONNECTING)
+            try:
+                link = await self._open()
+            except P2pshareError as failed:
+                if not isinstance(failed, Unreachable if again else SessionPostponed):
+                    raise
+                error = failed
+                continue
+            self._link, self._broken = link, None
+            link.begin()
+            if self.is_up:
+                break
+            if self._end is not None:
+                raise self._end
+            error, again = link.ended_by, True
+        self._is_connecting, self._connecting = False, None
+        self._tell(LinkState.UP)
+        self._been_up = True
+        self._wake(None)
+
+    async def _pause(self, error: P2pshareError) -> None:
+        asked = error.fields.get("retry_after")
+        at_least = float(asked) if isinstance(asked, int) else 0.0
+        delay = self._back_off.failed(self.reactor.seconds(), at_least)
+        if delay is None:
+            raise (
+                LinkGivenUp(
+                    name=self.name, reason=reason_of(error), patience=self._back_off.patience
+                )
+                if self._been_up
+                else error
+            )
+        self._tell(LinkState.BROKEN, reason_of(error), delay)
+        await deferLater(self.reactor, delay)
+
+    async def _open(self) -> Link:
+        try:
+            self._address, key = await self._find()
+        except Unreachable:
+            if self._address is None or self._remote_key is None:
+                raise
+            key = self._remote_key  # the registry is away: it may well be where it was
+        if self._remote_key is not None and key != self._remote_key:
+            raise KeyChanged(name=self.name, known=self._remote_key.grouped(), now=key.grouped())
+        self._remote_key = key
+        crediting = Crediting(self._limit, self.reactor.seconds(), self._window)
+        session = await self._open_session(
+            self.reactor,
+            self._key,
+            self.name,
+            self._address,
+            key,
+            credit=crediting.granted,
+            silence=self._silence,
+        )
+        taking = Taking(crediting, self._buffers, self._next_id)
+        return Link(self.reactor, session, taking, self._lost)
+
+    def _lost(self, link: Link, reason: P2pshareError | None) -> None:
+        """The session is over: those who were waiting for something may want another one."""
+        if link is not self._link:
+            return
+        self._link = None
+        self._keep_number(link)
+        taking = link.taking
+        if taking.heard or taking.crediting.arrived:
+            self._back_off.progressed()
+        if isinstance(reason, RemoteProtocolError):
+            self._end = reason
+        elif taking.busy or self.on_room:
+            self._broken = link.ended_by
+        taking.interrupt()
+
+    def _keep_number(self, link: Link) -> None:
+        self._next_id = link.taking.next_id
+
+    def _given_up(self, failure: object) -> None:
+        """There is no session to be had: those who wait for it get to know, and the next who asks may try again."""
+        error = getattr(failure, "value", None)
+        self._is_connecting, self._connecting = False, None
+        self._broken = None
+        self._back_off.progressed()
+        if self._end is None:
+            if not isinstance(error, P2pshareError):
+                error = LinkClosed(name=self.name)
+            self._wake(error)
+
+    def _wake(self, error: BaseException | None) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for each in waiting:
+            if error is None:
+                each.callback(None)
+            else:
+                each.errback(error)
+
+    def _tell(self, state: LinkState, reason: str = "", retry_in: float = 0.0) -> None:
+        self._on_link(LinkChange(state, self.name, reason, retry_in, self._been_up))

@@ -1,0 +1,111 @@
+"""One session at the requester, from its welcome to its end: words go to `Taking`, and credit goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from p2pshare.core.session_interface import Session
+from p2pshare.core.taking import Taking
+from p2pshare.errors import P2pshareError, Unreachable
+from p2pshare.peer.link_change import reason_of
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
+
+
+class Link:
+    """A session that is there; a `SessionUser`."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        session: Session,
+        taking: Taking,
+        on_end: Callable[[Link, P2pshareError | None], object],
+    ) -> None:
+        self._reactor = reactor
+        self._session = session
+        self._on_end = on_end
+        self._timer: IDelayedCall | None = None
+        self._granting = True
+        self.taking = taking
+        self.ended_by: P2pshareError | None = None
+        """Why it is over, once it is."""
+        taking.on_release = self._grant
+        if not taking.crediting.limited:  # then what comes makes no credit; what leaves does
+            self.data_received = taking.data_received  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """Take what has come already, and all that comes."""
+        self._session.begin(self)
+        self._grant()
+
+    def send(self, message: Message) -> None:
+        """Say something."""
+        self._session.send(message)
+
+    def cancel(self, number: int, why: Cancelled) -> None:
+        """Want nothing more of a transfer."""
+        if self.taking.forget(number):
+            self._session.send(Cancel(number, why))
+
+    def done(self, numbers: Iterable[int]) -> None:
+        """Tell of files that are there under their names; those of an earlier session are left out."""
+        own = [number for number in numbers if self.taking.is_own(number)]
+        for first in range(0, len(own), DONE_MAX):
+            self._session.send(Done(tuple(own[first : first + DONE_MAX])))
+
+    def close(self) -> None:
+        """End it."""
+        self._stop_timer()
+        self._session.close()
+
+    def abort(self) -> None:
+        """End it now."""
+        self._stop_timer()
+        self._session.abort()
+
+    def message_received(self, message: Message) -> None:
+        """Take a word."""
+        unwanted = self.taking.message_received(message)
+        if unwanted is not None:
+            self._session.send(Cancel(unwanted, Cancelled.BY_USER))
+
+    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
+        """Take bytes of a file."""
+        self.taking.data_received(transfer, offset, data)
+        self._grant()
+
+    def room_again(self) -> None:
+        """There is no data to send on this side."""
+
+    def session_ended(self, reason: P2pshareError | None) -> None:
+        """It is over."""
+        self._stop_timer()
+        self.ended_by = reason or Unreachable(reason=reason_of(None))
+        self._on_end(self, reason)
+
+    def _grant(self) -> None:
+        if not self._granting:
+            return
+        crediting = self.taking.crediting
+        now = self._reactor.seconds() if crediting.limited else 0.0
+        amount = crediting.due(now)
+        if amount is not None:
+            self._session.send(Credit(amount))
+        if crediting.limited and self._timer is None:
+            at = crediting.get_timer(now)
+            if at is not None:
+                self._timer = self._reactor.callLater(max(0.0, at - now), self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._grant()
+
+    def _stop_timer(self) -> None:
+        self._granting = False
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
