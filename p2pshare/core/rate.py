@@ -1,10 +1,12 @@
-"""A limit for bytes per second: a bucket of tokens that fills with time."""
+"""Bytes per second: a limit, which is a bucket of tokens that fills with time, and a measure."""
 
 from __future__ import annotations
 
 BURST_TIME = 0.25  # seconds of the rate that may go at once
 BURST_MIN = 16 * 1024  # bytes that may go at once, however low the rate is
 UNLIMITED = 2**62  # bytes
+WINDOW = 2.0  # seconds over which a rate is measured
+SLOTS = 8  # parts of it
 
 
 class RateLimit:
@@ -64,3 +66,32 @@ class RateLimit:
         passed = max(0.0, now - self._filled_at)
         self._tokens = min(float(self.burst), self._tokens + passed * rate)
         self._filled_at = now
+
+
+class RateMeter:
+    """How fast bytes have gone in the last seconds."""
+
+    def __init__(self, now: float, *, window: float = WINDOW, slots: int = SLOTS) -> None:
+        """Begin at `now`, in s; look back over `window` seconds, in so many parts."""
+        self._slot = window / slots
+        self._counts = [0.0] * slots
+        self._at = int(now / self._slot)  # the slot that is being filled
+        self._began = now
+
+    def add(self, size: int, now: float) -> None:
+        """So many bytes went."""
+        self._turn(now)
+        self._counts[self._at % len(self._counts)] += size
+
+    def rate(self, now: float) -> float:
+        """Bytes per second; 0 once nothing has gone for a whole window."""
+        self._turn(now)
+        past = min(now - self._began, now - (self._at - len(self._counts) + 1) * self._slot)
+        return sum(self._counts) / max(past, self._slot)
+
+    def _turn(self, now: float) -> None:
+        slot = int(now / self._slot)
+        slots = len(self._counts)
+        for passed in range(min(slot - self._at, slots)):
+            self._counts[(slot - passed) % slots] = 0
+        self._at = max(self._at, slot)

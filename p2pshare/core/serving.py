@@ -165,8 +165,9 @@ class ServingCore:
             return
         transfer.is_whole = True
         transfer.root = root
-        transfer.to_send = offer.size
-        if block is not None:
+        is_there = transfer.request.version == offer.version and transfer.request.have
+        if block is not None and not is_there:
+            transfer.to_send = offer.size
             transfer.ready.append(block)
             self._outflow.hold(transfer, len(block.data))
         self._offer(transfer, offer)

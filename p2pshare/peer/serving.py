@@ -1,36 +1,299 @@
-"""A session at the sharer: what its files are read by, and what goes out of them."""
+"""A session at the sharer: reads files in threads, and sends what `core.serving` decides."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 from p2pshare.core.rate import RateLimit
+from p2pshare.core.serving import LIMITS, ServingCore
+from p2pshare.core.serving_work import (
+    CloseWork,
+    DigestWork,
+    FinishWork,
+    JobTold,
+    ListWork,
+    OpenWork,
+    ReadBlock,
+    ReadWork,
+    ServingLimits,
+    Transfer,
+    TransferEnded,
+    TransferStarted,
+    Work,
+)
 from p2pshare.core.session_interface import Session
-from p2pshare.errors import P2pshareError
+from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.uploads import Uploads
+from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
+from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message
+from p2pshare.wire.transfer_messages import Fault, Offer
+
+OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit
+LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
+LIMITED_PIECE_MIN = 1024  # bytes
+
+Opened = tuple[Transfer, WholeOutgoing | OutgoingFile | Unavailable]
 
 
 class Serving:
     """Answers one session; a `SessionUser`."""
 
+    _log = Logger()
+
     def __init__(
-        self, reactor: Any, session: Session, tree: Any, limit: RateLimit, uploads: Uploads
+        self,
+        reactor: Any,
+        session: Session,
+        tree: ShareTree,
+        limit: RateLimit,
+        uploads: Uploads,
+        limits: ServingLimits = LIMITS,
     ) -> None:
-        raise NotImplementedError
+        """Answer from `tree`, within a limit that all sessions share, and tell `uploads`."""
+        self._reactor = reactor
+        self._session = session
+        self._tree = tree
+        self._core = ServingCore(limits)
+        self._files: dict[Transfer, OutgoingFile] = {}
+        self._visit = uploads.begin(session.name)
+        self._pace = _Pace(reactor, limit, self._step)
+        self._is_stepping = False
 
     def message_received(self, message: Message) -> None:
         """Take what is asked for."""
-        raise NotImplementedError
+        self._core.receive_message(message)
+        self._step()
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Refuse what only a sharer may send."""
-        raise NotImplementedError
+        raise RemoteProtocolError(reason="it sends bytes of a file, which nobody asked for")
 
     def room_again(self) -> None:
         """Go on sending."""
-        raise NotImplementedError
+        self._step()
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """Close everything."""
-        raise NotImplementedError
+        """Close everything; what is being read is closed as soon as that is over."""
+        self._pace.stop()
+        self._core.close()
+        self._step()
+        self._visit.over(reason)
+
+    def _step(self) -> None:
+        """Have done what is to be done now, and send what can be sent."""
+        if self._is_stepping:  # the session may tell of room while we send
+            return
+        self._is_stepping = True
+        try:
+            self._begin_work()
+            if self._send():
+                self._begin_work()  # for which there is memory again
+            while (event := self._core.next_event()) is not None:
+                match event:
+                    case TransferStarted():
+                        self._visit.started(event.transfer)
+                    case TransferEnded():
+                        self._visit.ended(event.transfer)
+                    case JobTold():
+                        self._visit.job_told(event.job)
+        finally:
+            self._is_stepping = False
+
+    def _send(self) -> bool:
+        """Send while there is room; whether any piece went out."""
+        core, session, pace = self._core, self._session, self._pace
+        has_sent = False
+        while session.has_room:
+            if (message := core.next_message()) is not None:
+                session.send(message)
+                continue
+            size = core.piece_size()
+            if size and (size := pace.allowed(size)):
+                piece = core.take_piece(size)
+                session.send_data(piece.transfer.id, piece.offset, piece.data)
+                self._visit.sent(size)
+                has_sent = True
+                continue
+            break
+        return has_sent
+
+    def _begin_work(self) -> None:
+        while (work := self._core.next_work()) is not None:
+            self._do(work)
+
+    def _do(self, work: Work) -> None:
+        """Do it in a thread; the result goes to the core."""
+        core, tree, viewer = self._core, self._tree, self._session.name
+        match work:
+            case OpenWork():
+                self._in_thread(
+                    lambda: _open(tree, viewer, work),
+                    lambda opened: self._opened(work, opened),
+                    lambda why: self._batch_failed(work, why),
+                )
+            case ReadWork(transfer, indexes):
+                file = self._files[transfer]
+                self._in_thread(
+                    lambda: [ReadBlock(each, *file.read_block(each)) for each in indexes],
+                    lambda blocks: core.blocks_read(transfer, blocks),
+                    lambda why: core.failed(transfer, why),
+                )
+            case DigestWork(transfer, indexes):
+                file = self._files[transfer]
+                self._in_thread(
+                    lambda: [file.digest(each) for each in indexes],
+                    lambda _: core.digested(transfer),
+                    lambda why: core.failed(transfer, why),
+                )
+            case FinishWork(transfer):
+                self._in_thread(
+                    self._files[transfer].finish,
+                    lambda root: core.finished(transfer, root),
+                    lambda why: core.failed(transfer, why),
+                )
+            case CloseWork(transfer):
+                self._close(self._files.pop(transfer))
+            case ListWork(request):
+                self._in_thread(
+                    lambda: tree.list(
+                        viewer, request.path, request.after, request.limit, request.recursive
+                    ),
+                    lambda page: core.listed(request, page[0], more=page[1]),
+                    lambda why: core.list_failed(request, why),
+                )
+
+    def _in_thread(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[Fault], None],
+    ) -> None:
+        def went_wrong(failure: Failure) -> None:
+            if isinstance(failure.value, Unavailable):
+                failed(failure.value.why)
+            else:
+                self._log.failure("a shared file cannot be read", failure)
+                failed(Fault.UNREADABLE)
+
+        doing = run_in_thread(self._reactor, work)
+        doing.addCallbacks(done, went_wrong)
+        doing.addCallback(lambda _: self._step())
+        doing.addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        """What became of some work ends the session: the other side's fault, or a defect."""
+        if not failure.check(RemoteProtocolError):
+            self._log.failure("a session failed", failure)
+        self._session.abort()
+
+    def _opened(self, work: OpenWork, opened: Sequence[Opened]) -> None:
+        core, large_files = self._core, work.large_files
+        for transfer, each in opened:
+            match each:
+                case Unavailable():
+                    core.failed(transfer, each.why)
+                case WholeOutgoing():
+                    block = None
+                    if each.digest is not None:
+                        block = ReadBlock(0, each.data, each.digest)
+                    core.opened_whole(transfer, _offer(transfer, each), block, each.root)
+                case _ if large_files > 0:
+                    large_files -= 1
+                    self._files[transfer] = each
+                    core.opened(transfer, _offer(transfer, each))
+                case _:
+                    self._close(each)
+                    core.too_large(transfer)
+        core.batch_done(work)
+
+    def _batch_failed(self, work: OpenWork, why: Fault) -> None:
+        for transfer in work.transfers:
+            self._core.failed(transfer, why)
+        self._core.batch_done(work)
+
+    def _close(self, file: OutgoingFile) -> None:
+        closing = run_in_thread(self._reactor, file.close)
+        closing.addErrback(lambda failure: self._log.failure("a file was not closed", failure))
+
+
+class _Pace:
+    """How much of the limit that all sessions share is this one's: it reserves a piece, and waits for its turn."""
+
+    def __init__(self, reactor: Any, limit: RateLimit, on_turn: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._limit = limit
+        self._on_turn = on_turn
+        self._reserved = 0  # bytes
+        self._timer: IDelayedCall | None = None  # until then
+        self._piece_max = PIECE_MAX
+        if limit.bytes_per_second is not None:
+            wanted = int(limit.bytes_per_second * LIMITED_TIME)
+            self._piece_max = max(LIMITED_PIECE_MIN, min(PIECE_MAX, wanted))
+
+    def allowed(self, size: int) -> int:
+        """How much of a piece may go now; if it is nothing, `on_turn` is called when that is otherwise."""
+        if self._limit.bytes_per_second is None:
+            return size
+        if self._timer is not None:
+            return 0
+        now = self._reactor.seconds()
+        if not self._reserved:
+            self._reserved = min(size, self._piece_max)
+            at = self._limit.when(self._reserved, now)
+            self._limit.spend(self._reserved, now)
+            if at > now:
+                self._timer = self._reactor.callLater(at - now, self._turn_came)
+                return 0
+        allowed = min(size, self._reserved)
+        self._limit.spend(allowed - self._reserved, now)  # what is not used is the others'
+        self._reserved = 0
+        return allowed
+
+    def stop(self) -> None:
+        """Wait no more, and leave what was reserved to others."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._limit.spend(-self._reserved, self._reactor.seconds())
+        self._reserved = 0
+
+    def _turn_came(self) -> None:
+        self._timer = None
+        self._on_turn()
+
+
+def _offer(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> Offer:
+    return Offer(transfer.id, file.size, file.mtime, file.executable, file.version)
+
+
+def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:
+    """Open files until no more fit; in a thread. Those of one block or less that do not fit are left out."""
+    opened: list[Opened] = []
+    small_bytes, left = work.small_bytes, work.transfers
+    try:
+        while left and small_bytes >= BLOCK_SIZE:
+            now, left = left[:OPEN_AT_ONCE], left[OPEN_AT_ONCE:]
+            paths = [each.request.path for each in now]
+            for transfer, each in zip(now, tree.open_many(viewer, paths, small_bytes), strict=True):
+                if isinstance(each, WholeOutgoing):
+                    small_bytes -= each.size
+                elif isinstance(each, OutgoingFile):
+                    if each.size <= BLOCK_SIZE and small_bytes < work.small_bytes:
+                        each.close()
+                        continue
+                opened.append((transfer, each))
+    except BaseException:
+        for _, each in opened:
+            if isinstance(each, OutgoingFile):
+                each.close()
+        raise
+    return opened
