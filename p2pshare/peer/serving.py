@@ -286,10 +286,13 @@ def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:
             for transfer, each in zip(now, tree.open_many(viewer, paths, small_bytes), strict=True):
                 if isinstance(each, WholeOutgoing):
                     small_bytes -= each.size
-                elif isinstance(each, OutgoingFile):
-                    if each.size <= BLOCK_SIZE and small_bytes < work.small_bytes:
-                        each.close()
-                        continue
+                elif (
+                    isinstance(each, OutgoingFile)
+                    and each.size <= BLOCK_SIZE
+                    and small_bytes < work.small_bytes
+                ):
+                    each.close()
+                    continue
                 opened.append((transfer, each))
     except BaseException:
         for _, each in opened:
