@@ -1,13 +1,28 @@
-"""Where a peer takes sessions."""
+"""Where a peer takes sessions, from whom it does not know before they have proved their key."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+
+from p2pshare.core.session import IDLE, SILENCE, Role, SessionCore
 from p2pshare.core.session_interface import Session, SessionUser
-from p2pshare.net.sockets import IPeerReactor
+from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.net.session_client import AGENT
+from p2pshare.net.session_stream import SessionStream
+from p2pshare.net.session_tls import SessionTls
+from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
+from p2pshare.peer.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.session_messages import Hello, Refusal
+
+BUSY_WAIT = 30  # seconds after which one that was turned away for want of room may come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,22 +30,39 @@ class SessionLimits:
     """Bounds on the sessions that a peer takes."""
 
     half_open: int = 64
-    """Connections that are not welcomed yet."""
+    """Connections that are not welcomed yet; the oldest gives way to a new one."""
     half_open_per_host: int = 16
+    """Those of one address; the oldest gives way."""
     total: int = 500
     """Sessions."""
     per_key: int = 16
     """Sessions of one key."""
     handshake: float = 10.0
-    """Seconds from the connection to `Hello`."""
-    idle: float = 600.0
-    """Seconds without a transfer, and without a message other than pings."""
-    silence: float = 60.0
+    """Seconds from the connection until `Welcome` at the latest."""
+    idle: float = IDLE
+    """Seconds without a message other than pings, and without bytes of files."""
+    silence: float = SILENCE
     """Seconds without a byte."""
 
 
+DEFAULT_LIMITS = SessionLimits()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of a connection."""
+
+    host: str
+    over: Deferred[None]
+    judging: Deferred[None] | None = None
+    is_open: bool = False
+    gives_way: bool = False
+
+
 class SessionServer:
-    """Takes sessions on a port."""
+    """Takes sessions on a TCP port."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -38,14 +70,176 @@ class SessionServer:
         key: Callable[[], SigningKey],
         admit: Callable[[PublicKey], Awaitable[str]],
         serve: Callable[[Session], SessionUser],
-        limits: SessionLimits = SessionLimits(),
+        limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
-        self.sessions = 0
+        """Take sessions, once `listen` was called.
+
+        Args:
+            reactor: what it runs on.
+            key: who we are, now.
+            admit: returns the name of an opener with this key; raises `NotAdmitted`.
+            serve: makes the user of a session that was welcomed.
+            limits: bounds.
+        """
+        self._reactor = reactor
+        self._key = key
+        self._admit = admit
+        self._serve = serve
+        self._limits = limits
+        self._tls: SessionTls | None = None
+        self._port: IListeningPort | None = None
+        self._streams: dict[SessionStream, _Entry] = {}  # the oldest first
+        self._per_key: Counter[PublicKey] = Counter()
+        self._is_stopping = False
+
+    @property
+    def sessions(self) -> int:
+        """How many there are."""
+        return self._per_key.total()
+
+    @property
+    def half_open(self) -> int:
+        """Connections that are no sessions yet."""
+        return len(self._streams) - self.sessions
+
+    @property
+    def port(self) -> int:
+        """Its number, after `listen`."""
+        assert self._port is not None
+        return port_of(self._port)
 
     def listen(self, port: int, interface: str) -> None:
-        """Raises `PortUnusable`."""
-        raise NotImplementedError
+        """Open the TCP port of this number; 0 for any.
+
+        Raises:
+            PortUnusable: it is in use, or not ours to use.
+        """
+        self._port = listen_tcp(self._reactor, port, _Factory(self), interface)
 
     async def stop(self) -> None:
-        """Say Bye to all, and close the port."""
-        raise NotImplementedError
+        """Close the port, say `Bye` to all, and wait until they have heard it, or had the time to."""
+        self._is_stopping = True
+        if self._port is not None:
+            port, self._port = self._port, None
+            closing: Deferred[None] | None = port.stopListening()
+            if closing is not None:
+                await closing
+        for stream, entry in list(self._streams.items()):
+            if entry.is_open:
+                stream.close()
+            else:
+                stream.abort()
+        await DeferredList([entry.over for entry in self._streams.values()])
+
+    def take(self, host: str) -> SessionStream | None:
+        """The protocol for a connection from `host`; None if there can be none."""
+        if self._is_stopping:
+            return None
+        self._make_room(host)
+        core = SessionCore(
+            Role.SHARER,
+            self._reactor.seconds(),
+            agent=AGENT,
+            silence=self._limits.silence,
+            idle=self._limits.idle,
+            greeting=self._limits.handshake,
+        )
+        stream = SessionStream(self._reactor, self._current_tls().accept(), core, self)
+        self._streams[stream] = _Entry(host, Deferred())
+        return stream
+
+    def greeted(self, stream: SessionStream, hello: Hello) -> None:
+        """Somebody with a proved key wants a session."""
+        if self._is_full(stream.key):
+            stream.refuse(Refusal.BUSY, BUSY_WAIT)
+            return
+        entry = self._streams[stream]
+        entry.judging = Deferred.fromCoroutine(self._judge(stream))
+
+    def welcomed(self, stream: SessionStream) -> None:
+        """There is a session now."""
+        self._streams[stream].is_open = True
+        self._per_key[stream.key] += 1
+
+    def ended(self, stream: SessionStream, reason: P2pshareError | None) -> None:
+        """A connection is over."""
+        entry = self._streams.pop(stream)
+        if entry.judging is not None:
+            entry.judging.cancel()
+        if entry.is_open:
+            self._per_key[stream.key] -= 1
+            if not self._per_key[stream.key]:
+                del self._per_key[stream.key]
+            if isinstance(reason, RemoteProtocolError):
+                self._log.warn(
+                    "the session with {name} was ended: {why}", name=stream.name, why=str(reason)
+                )
+        elif reason is not None:
+            self._log.debug("no session with {host}: {why}", host=entry.host, why=str(reason))
+        entry.over.callback(None)
+
+    async def _judge(self, stream: SessionStream) -> None:
+        """Ask who it is, and welcome it or turn it away."""
+        try:
+            name = await self._admit(stream.key)
+        except NotAdmitted as error:
+            stream.refuse(error.why, error.retry_after)
+            return
+        except CancelledError:  # nobody waits for the answer any more
+            return
+        except Exception:
+            self._log.failure("nobody can say who opens a session")
+            stream.refuse(Refusal.LATER, BUSY_WAIT)
+            return
+        if self._is_full(stream.key):  # others were faster
+            stream.refuse(Refusal.BUSY, BUSY_WAIT)
+            return
+        stream.welcome(name)
+        if not self._streams[stream].is_open:
+            return
+        try:
+            stream.begin(self._serve(stream))
+        except Exception:
+            self._log.failure("the session with {name} cannot be served", name=name)
+            stream.abort()
+
+    def _is_full(self, key: PublicKey) -> bool:
+        limits = self._limits
+        return self.sessions >= limits.total or self._per_key[key] >= limits.per_key
+
+    def _make_room(self, host: str) -> None:
+        """Let the oldest connections give way that have not come to anything: who is honest needs no time for it."""
+        waiting = [
+            each
+            for each, entry in self._streams.items()
+            if not entry.is_open and not entry.gives_way
+        ]
+        of_host = [each for each in waiting if self._streams[each].host == host]
+        for those, most in (
+            (of_host, self._limits.half_open_per_host),
+            (waiting, self._limits.half_open),
+        ):
+            if len(those) >= most:
+                oldest = min(those, key=lambda each: each.is_secure)
+                self._streams[oldest].gives_way = True
+                oldest.abort()
+                return
+
+    def _current_tls(self) -> SessionTls:
+        key = self._key()
+        if self._tls is None or self._tls.key.public != key.public:
+            self._tls = SessionTls(key)
+        return self._tls
+
+
+class _Factory(ServerFactory):
+    """Makes the protocols of connections."""
+
+    noisy = False
+
+    def __init__(self, server: SessionServer) -> None:
+        self._server = server
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Somebody has connected."""
+        return self._server.take(str(getattr(addr, "host", "")))

@@ -71,7 +71,7 @@ class FrameDecoder:
         self._offset = 0
         self._left = 0  # bytes of a file until the next head
 
-    def receive_data(self, data: bytes) -> Iterator[Frame]:
+    def receive_data(self, data: bytes | memoryview) -> Iterator[Frame]:
         """What has become whole; go through all of it before the next call.
 
         Raises:

@@ -1,0 +1,326 @@
+"""The life of a session, whatever carries it: greeting, signs of life, and the end.
+
+::
+
+    opener                                   sharer
+    GREETING  -------- Hello --------->      WAITING
+              <--- Welcome | Refused ---     JUDGING
+    OPEN      <- what roles allow ----->     OPEN
+    ENDED     <--------- Bye --------->      ENDED
+
+Nothing that was said before `Welcome` counts. Each side says something at least every third of the time after which it
+takes silence for a broken path: `Ping`, if it has nothing else to say or has heard nothing; so both hear from each
+other even while bytes of files go one way only.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2pshare.errors import (
+    P2pshareError,
+    RemoteProtocolError,
+    SessionLost,
+    SessionPostponed,
+    SessionRefused,
+    VersionRefused,
+)
+from p2pshare.wire.frames import ControlFrame, DataPiece, Frame, FrameDecoder, control_frame
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
+from p2pshare.wire.session_messages import (
+    VERSION,
+    Bye,
+    Hello,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Welcome,
+)
+
+SILENCE = 60.0  # seconds without a byte after which a session counts as lost
+IDLE = 600.0  # seconds without anything but pings after which a sharer ends a session
+GREETING = 10.0  # seconds until the other side must have greeted
+PINGS_IN_SILENCE = 3  # chances to answer, in the time after which silence counts as the end
+RETRY_AFTER = 30  # seconds, for an opener that was not told how long to wait
+
+
+class Role(enum.Enum):
+    """Which end of a session this is."""
+
+    OPENER = "opener"
+    SHARER = "sharer"
+
+
+class State(enum.Enum):
+    """How far a session has come."""
+
+    GREETING = "greeting"
+    """The opener has not been welcomed."""
+    WAITING = "waiting"
+    """The sharer has not been greeted."""
+    JUDGING = "judging"
+    """The sharer does not know yet whether to welcome."""
+    OPEN = "open"
+    ENDED = "ended"
+
+
+_ANY_TIME: tuple[type[Message], ...] = (Ping, Pong, Bye)
+_GREETINGS: tuple[type[Message], ...] = (Hello, Welcome, Refused)
+
+LEGAL: dict[tuple[Role, State], tuple[type[Message], ...]] = {
+    (Role.OPENER, State.GREETING): (Welcome, Refused, *_ANY_TIME),
+    (Role.OPENER, State.OPEN): tuple(each for each in FROM_SHARER if each not in _GREETINGS),
+    (Role.SHARER, State.WAITING): (Hello, Bye),
+    (Role.SHARER, State.JUDGING): _ANY_TIME,
+    (Role.SHARER, State.OPEN): tuple(each for each in FROM_OPENER if each not in _GREETINGS),
+}
+"""What the other side may say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """An opener has said `Hello`: call `welcome` or `refuse`."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The sharer has said `Welcome`."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """The other side has said something that is not the session's own business."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The session is over; there is no event after this."""
+
+    reason: P2pshareError | None
+    """None if one of the two wanted that."""
+
+
+Event = Greeted | Welcomed | MessageReceived | DataPiece | SessionEnded
+
+
+class SessionCore:
+    """One end of a session."""
+
+    def __init__(
+        self,
+        role: Role,
+        now: float,
+        *,
+        name: str = "somebody",
+        hello: Hello | None = None,
+        agent: str = "",
+        silence: float = SILENCE,
+        idle: float = IDLE,
+        greeting: float = GREETING,
+    ) -> None:
+        """Begin.
+
+        Args:
+            role: which end this is.
+            now: the time in s, of any clock that only goes forward.
+            name: the other side's.
+            hello: what the opener says.
+            agent: name and version of the program, which the sharer says.
+            silence: seconds without a byte after which the session is lost.
+            idle: seconds without anything but pings after which a sharer ends it.
+            greeting: seconds until the greeting must be over.
+        """
+        self.name = name
+        """The other side's, for errors."""
+        self.is_ended_here = False
+        """Whether it was this side that wanted the end."""
+        self.state = State.GREETING if role is Role.OPENER else State.WAITING
+        self._role = role
+        self._agent = agent
+        self._silence = silence
+        self._third = silence / PINGS_IN_SILENCE
+        self._idle = idle
+        self._greet_by = now + greeting
+        self._heard = self._said = self._used = self._pinged = now
+        self._version = VERSION
+        self._decoder = FrameDecoder()
+        self._frames: Iterator[Frame] = iter(())
+        self._control = bytearray()
+        self._owes_pong = False
+        self._ended: SessionEnded | None = None
+        if hello is not None:
+            self._say(hello)
+
+    def welcome(self, name: str, now: float) -> None:
+        """Let the opener in, whose name in the registry is `name`."""
+        if self.state is State.JUDGING:
+            self.name = name
+            self._say(Welcome(self._agent, name, self._version))
+            self._said = self._heard = self._used = now
+            self.state = State.OPEN
+
+    def refuse(self, why: Refusal, retry_after: int = 0) -> None:
+        """Turn the opener away; `retry_after` is in seconds."""
+        if self.state is State.JUDGING:
+            self._say(Refused(why, retry_after))
+            self.is_ended_here = True
+            self._end(None)
+
+    def send(self, message: Message, now: float) -> None:
+        """Say something, of what our role allows."""
+        if self.state is State.OPEN:
+            self._said = self._used = now
+            self._say(message)
+
+    def data_sent(self, now: float) -> None:
+        """Bytes of a file have gone out."""
+        self._said = self._used = now
+
+    def close(self) -> None:
+        """Say that this side wants the end, which has come with that."""
+        if self.state is not State.ENDED:
+            self._say(Bye())
+            self.is_ended_here = True
+            self._end(None)
+
+    def lose(self, reason: str) -> None:
+        """The carrier is gone."""
+        self._end(SessionLost(name=self.name, reason=reason))
+
+    def receive_data(self, data: bytes | memoryview, now: float) -> None:
+        """Take what has come over the carrier; go through all events before the next call."""
+        self._heard = now
+        self._frames = self._decoder.receive_data(data)
+
+    def next_event(self) -> Event | None:
+        """What has happened, one after another; None if that is all."""
+        while self.state is not State.ENDED:
+            try:
+                frame = next(self._frames, None)
+                if frame is None:
+                    return None
+                if isinstance(frame, DataPiece):
+                    self._used = self._heard
+                    return self._legal_data(frame)
+                event = self._control_event(frame)
+                if event is not None:
+                    return event
+            except RemoteProtocolError as error:
+                self._end(error)
+        ended, self._ended = self._ended, None
+        return ended
+
+    def data_to_send(self) -> bytes:
+        """The control messages that are to go out now."""
+        if self._owes_pong:  # one for all pings since the last time, or they would be a queue
+            self._owes_pong = False
+            self._say(Pong())
+        data = bytes(self._control)
+        self._control.clear()
+        return data
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` is to be called, if nothing happens before; it may be called earlier, too."""
+        if self.state is State.ENDED:
+            return None
+        if self.state is not State.OPEN:
+            return self._greet_by
+        ping = max(min(self._heard, self._said), self._pinged) + self._third
+        due = min(ping, self._heard + self._silence)
+        return due if self._role is Role.OPENER else min(due, self._used + self._idle)
+
+    def handle_timer(self, now: float) -> None:
+        """See what time it is; say `Ping`, or end the session, if it is time for that."""
+        due = self.get_timer()
+        if due is None or now < due:
+            return
+        if self.state is not State.OPEN:
+            self.lose("there was no greeting in time")
+        elif self._role is Role.SHARER and now >= self._used + self._idle:
+            self.close()
+        elif now >= self._heard + self._silence and now < due + self._third:
+            self.lose(f"nothing came for {self._silence:g} s")
+        else:
+            if now >= self._heard + self._silence:  # we slept, and what came meanwhile waits
+                self._heard = now - (self._silence - self._third)
+            self._said = self._pinged = now
+            self._say(Ping())
+
+    def _say(self, message: Message) -> None:
+        self._control += control_frame(message.to_json())
+
+    def _end(self, reason: P2pshareError | None) -> None:
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self._ended = SessionEnded(reason)
+
+    def _legal_data(self, piece: DataPiece) -> DataPiece:
+        if self._role is Role.SHARER or self.state is not State.OPEN:
+            raise RemoteProtocolError(reason="bytes of a file came where none may come")
+        return piece
+
+    def _control_event(self, frame: ControlFrame) -> Event | None:
+        message = parse_message(frame.body)
+        if message is None:
+            return None
+        if not isinstance(message, LEGAL[self._role, self.state]):
+            raise RemoteProtocolError(
+                reason=f"{message.WORD!r} came from a peer whose turn it is not to say that"
+            )
+        match message:
+            case Ping():
+                self._owes_pong = True
+            case Pong():
+                pass
+            case Bye():
+                self._end(None)
+            case Hello():
+                self._version = min(VERSION, message.version)
+                self.state = State.JUDGING
+                return Greeted(message)
+            case Welcome():
+                return self._welcomed(message)
+            case Refused():
+                self._end(_refusal(self.name, message))
+            case _:
+                self._used = self._heard
+                return MessageReceived(message)
+        return None
+
+    def _welcomed(self, message: Welcome) -> Welcomed:
+        if message.version > VERSION:
+            raise RemoteProtocolError(reason="it speaks a version that it was not offered")
+        self._said = self._used = self._heard
+        self.state = State.OPEN
+        return Welcomed(message)
+
+
+def _refusal(name: str, refused: Refused) -> P2pshareError:
+    """What the opener tells its user."""
+    wait = refused.retry_after or RETRY_AFTER
+    match refused.why:
+        case Refusal.STRANGER:
+            reason = "this machine's key owns no name in its registry"
+        case Refusal.CHANGED:
+            reason = "it knows this machine's name by another key"
+        case Refusal.BUSY:
+            return SessionPostponed(name=name, reason="it has too many", retry_after=wait)
+        case Refusal.LATER:
+            return SessionPostponed(
+                name=name,
+                reason="its registry is away, which would say who we are",
+                retry_after=wait,
+            )
+        case Refusal.VERSION:
+            return VersionRefused(name=name)
+    return SessionRefused(name=name, reason=reason)
