@@ -1,19 +1,58 @@
-"""The names in large folders, in order: `folders.sqlite` in the data folder."""
+"""The names in large folders, in order: a database for each of them, in a folder of the data folder.
+
+Such a database is written once, under another name, synced and renamed, and only read from then on; so it is whole or
+not there, needs no locks, and is thrown away if it is damaged. It is good for as long as the folder's times tell of no
+change. Names are all that is in it: what they stand for is looked up when they are listed.
+"""
 
 from __future__ import annotations
 
+import bisect
+import heapq
+import os
+import re
+import sqlite3
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 
-FILE_NAME = "folders.sqlite"
+from p2pshare.storage.file_times import is_settled
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.paths import component_fault
+
+FOLDER_NAME = "folders"
 SCAN_MAX = 5000  # names up to which a folder is read anew at each page
 FOLDERS_MAX = 64
-BYTES_MAX = 1024 * 1024 * 1024  # of the database
+BYTES_MAX = 1024 * 1024 * 1024  # of all databases
+BATCH = 1000  # names that are written at once
+RETRY_AFTER = 60.0  # seconds, where nothing could be written
+TOLD_MAX = 16  # different kinds of trouble
+
+_PAGE = 4096  # bytes of a database
+_INDEX = re.compile(r"[0-9a-f]+-[0-9a-f]+\.sqlite")
+_MAKING = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BUILDING = f"""
+PRAGMA page_size = {_PAGE};
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA cache_size = -4096;
+CREATE TABLE folder (mtime_ns INTEGER, ctime_ns INTEGER, settled INTEGER);
+CREATE TABLE names (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE read (name TEXT);
+"""
+_SORT = "INSERT OR IGNORE INTO names SELECT name FROM read ORDER BY name"
+_NAMES = "SELECT name FROM names WHERE name > ? ORDER BY name LIMIT ?"
 
 
 class FolderIndex:
-    """Serves any page of a folder of any size, at once if it was read before. Usable from any thread; it never fails."""
+    """Any page of a folder of any size, at once if the folder was read before. Usable from any thread.
+
+    Without a place for what it learns, it does its work more slowly.
+    """
 
     def __init__(
         self,
@@ -23,31 +62,186 @@ class FolderIndex:
         folders_max: int = FOLDERS_MAX,
         bytes_max: int = BYTES_MAX,
         wall_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
         on_trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Use a database, which is made if need be, and made anew if it is damaged.
+        """Keep databases in a folder, which is made when it is first needed.
 
         Args:
-            path: the database; None: each page of a large folder reads all of it.
+            path: the folder, for this alone; None: each page of a large folder reads all of it.
             scan_max: names up to which a folder is read anew at each page.
-            folders_max: folders that are remembered.
-            bytes_max: of the database.
+            folders_max: folders that are remembered; those that were not listed for the longest time go first.
+            bytes_max: of all databases.
             wall_ns: nanoseconds since 1970, as the times of folders have them.
-            on_trouble: called, in whatever thread, with a sentence when the index is rebuilt or cannot be used.
+            clock: seconds that never run backwards.
+            on_trouble: called, in whatever thread, with the reason when something cannot be remembered or was damaged;
+                once for each reason. It must not use the index.
         """
-        raise NotImplementedError
+        self._path = path
+        self._scan_max = scan_max
+        self._folders_max = folders_max
+        self._bytes_max = bytes_max
+        self._wall_ns = wall_ns
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._told: set[str] = set()
+        self._building = threading.Lock()
+        self._retry = float("-inf")  # when to write again, after that has failed
+        self._fresh: dict[str, float] = {}  # until when what was read is good, changes or not
 
-    def names(self, folder: int, beyond: str, count: int) -> list[str]:
-        """The first `count` names that come after `beyond` in the folder with this open descriptor, ascending.
+    def names(self, folder: int, beyond: str, count: int) -> tuple[list[str], bool]:
+        """The names that come after `beyond` in an open folder, by their code points, and whether there are more.
 
-        Hidden names and those that are no Unicode text are left out, and what is neither file, folder nor link. Fewer
-        than `count` means that there are no more.
+        Hidden names and those that are no Unicode text are left out, and what is neither file, folder nor link. A
+        folder that takes long to read and changes all the time is shown as it was that long ago.
+
+        Args:
+            folder: its descriptor, which no other thread uses at the time.
+            beyond: "" for the first ones; Unicode text.
+            count: names at least, if there are so many; of a small folder all are returned.
 
         Raises:
             OSError: the folder cannot be read.
         """
-        raise NotImplementedError
+        status = os.fstat(folder)
+        name = f"{status.st_dev:x}-{status.st_ino:x}.sqlite"
+        found = self._look_up(name, status, beyond, count)
+        if found is None:
+            with closing(_read(folder)) as reading:
+                first = sorted(islice(reading, self._scan_max + 1))
+            if len(first) <= self._scan_max:
+                self._forget(name)
+                return first[bisect.bisect_right(first, beyond) :], False
+            del first
+            found = self._build_and_look_up(folder, name, beyond, count)
+        if found is None:
+            with closing(_read(folder)) as reading:
+                found = heapq.nsmallest(count + 1, (each for each in reading if each > beyond))
+        return found[:count], len(found) > count
 
-    def close(self) -> None:
-        """Close the database. May be called again."""
-        raise NotImplementedError
+    def _build_and_look_up(
+        self, folder: int, name: str, beyond: str, count: int
+    ) -> list[str] | None:
+        """The same, after the folder was read once more; None if that cannot be written down."""
+        if self._path is None:
+            return None
+        with self._building:
+            status = os.fstat(folder)
+            found = self._look_up(name, status, beyond, count)  # another thread may have been here
+            if found is not None:
+                return found
+            began = self._clock()
+            if began < self._retry:
+                return None
+            try:
+                self._build(self._path, folder, name, status)
+            except (sqlite3.Error, OSError) as error:
+                self._tell(plain_reason(error) if isinstance(error, OSError) else str(error))
+                self._retry = self._clock() + RETRY_AFTER
+                return None
+            ended = self._clock()
+            self._fresh[name] = ended + (ended - began)
+            return self._look_up(name, status, beyond, count)
+
+    def _build(self, path: Path, folder: int, name: str, status: os.stat_result) -> None:
+        path.mkdir(mode=0o700, exist_ok=True)
+        settled = is_settled(status.st_mtime_ns, self._wall_ns())
+        unfinished = path / f"{name}.new"
+        try:
+            os.close(os.open(unfinished, _MAKING, 0o600))
+            with closing(sqlite3.connect(unfinished, isolation_level=None)) as database:
+                database.executescript(_BUILDING)
+                database.execute(f"PRAGMA max_page_count = {max(1, self._bytes_max // _PAGE)}")
+                with closing(_read(folder)) as reading:
+                    while batch := [(each,) for each in islice(reading, BATCH)]:
+                        database.execute("BEGIN")
+                        database.executemany("INSERT INTO read VALUES (?)", batch)
+                        database.execute("COMMIT")
+                row = (status.st_mtime_ns, status.st_ctime_ns, settled)
+                database.execute("INSERT INTO folder VALUES (?, ?, ?)", row)
+                database.execute(_SORT)
+            _sync(unfinished)
+            os.replace(unfinished, path / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        self._make_room(path, name)
+
+    def _look_up(
+        self, name: str, status: os.stat_result, beyond: str, count: int
+    ) -> list[str] | None:
+        """The first names after `beyond`, one more than `count`; None if they are not known as they are now."""
+        if self._path is None:
+            return None
+        path = self._path / name
+        try:
+            os.utime(path)  # by which one sees when it was last used
+        except OSError:
+            return None
+        try:
+            with closing(_open(path)) as database:
+                ((mtime_ns, ctime_ns, settled),) = database.execute("SELECT * FROM folder")
+                unchanged = (mtime_ns, ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns)
+                if not settled and is_settled(status.st_mtime_ns, self._wall_ns()):
+                    unchanged = False
+                if not unchanged and self._clock() >= self._fresh.get(name, float("-inf")):
+                    return None
+                return [each for (each,) in database.execute(_NAMES, (beyond, count + 1))]
+        except (sqlite3.Error, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+                return None  # another thread has just made room
+            self._tell(f"an index was damaged ({error})")
+            self._forget(name)
+            return None
+
+    def _make_room(self, path: Path, kept: str) -> None:
+        """Remove what is too much, and what is not ours."""
+        sizes: list[tuple[float, int, str]] = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.name != kept:
+                    used = status.st_mtime if _INDEX.fullmatch(entry.name) else float("-inf")
+                    sizes.append((used, status.st_size, entry.name))
+        total = sum(size for _, size, _ in sizes) + (path / kept).stat().st_size
+        number = len(sizes) + 1
+        for used, size, name in sorted(sizes):
+            if used > float("-inf") and number <= self._folders_max and total <= self._bytes_max:
+                return
+            self._forget(name)
+            number, total = number - 1, total - size
+
+    def _forget(self, name: str) -> None:
+        self._fresh.pop(name, None)
+        if self._path is not None:
+            with suppress(OSError):
+                (self._path / name).unlink()
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told and len(self._told) < TOLD_MAX:
+            self._told.add(reason)
+            self._on_trouble(reason)
+
+
+def _read(folder: int) -> Generator[str, None, None]:
+    """The names in a folder that can be listed, as they come."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if component_fault(entry.name) is None and (
+                entry.is_file(follow_symlinks=False)
+                or entry.is_dir(follow_symlinks=False)
+                or entry.is_symlink()
+            ):
+                yield entry.name
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    place = "".join(f"%{byte:02x}" for byte in os.fsencode(path))
+    return sqlite3.connect(f"file:{place}?mode=ro&immutable=1", uri=True)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from p2pshare.errors import WrongUsage
+from p2pshare.names import check_name
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
+from p2pshare.wire.paths import component_fault
+
+SHARES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,8 @@ class SharedPath:
     """The names of those who may see it; None: everyone who owns a name."""
     private: Path | None = None
     """A folder of which nothing is shared, wherever it lies."""
+    may_be_link: bool = True
+    """Whether `path` itself is followed if it is a link."""
 
 
 def shared_paths(
@@ -26,12 +38,100 @@ def shared_paths(
     """Read the options `--share` and `--allow`.
 
     Args:
-        share: "[NAME=]PATH" each; none: the `my_file.*` that are in `cwd` now.
-        allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share.
-        cwd: the folder that relative paths start from.
+        share: "[NAME=]PATH" each; a path that looks like that is written "./A=B". None: the `my_file.*` that are in
+            `cwd` now.
+        allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share; said again, they add up.
+        cwd: the folder that relative paths start from; absolute.
         private: a folder of which nothing is shared: where the peer's key is.
 
     Raises:
-        WrongUsage: something of it cannot be.
+        WrongUsage: something of it cannot be; `IllegalName` among them.
     """
-    raise NotImplementedError
+    found = [_read(text, cwd) for text in share] if share else _snapshot(cwd)
+    if len(found) > SHARES_MAX:
+        raise WrongUsage(reason=f"At most {SHARES_MAX} files and folders can be shared.")
+    for shared in found:
+        _check(shared, private)
+    _check_names(found)
+    default, of_share = _read_allow(allow, {shared.name for shared in found})
+    return tuple(
+        replace(shared, allow=of_share.get(shared.name, default), private=private)
+        for shared in found
+    )
+
+
+def _read(text: str, cwd: Path) -> SharedPath:
+    name, equals, path = text.partition("=")
+    if not equals or component_fault(name) is not None:
+        name, path = "", text
+    if not path or "\0" in path:
+        raise WrongUsage(reason=f"{text!r} is no path that could be shared.")
+    # A shell leaves the ~ in NAME=~/PATH to us.
+    expanded = os.path.expanduser(path) if path.startswith("~") else path
+    absolute = cwd / expanded
+    if name:
+        return SharedPath(name, absolute)
+    name = os.path.basename(os.path.abspath(absolute))
+    fault = component_fault(name)
+    if fault is not None:
+        fault = "there is none" if not name else f"{name!r} {fault}"
+        raise WrongUsage(reason=f"{text!r} needs a name to be shared under ({fault}): NAME={path}")
+    return SharedPath(name, absolute)
+
+
+def _snapshot(cwd: Path) -> list[SharedPath]:
+    """The default: nobody named these, so they are only shared if they are plain files, and stay it."""
+    paths = (cwd / f"{SHARED_STEM}{suffix}" for suffix in TEXT_SUFFIXES + PICTURE_SUFFIXES)
+    return [
+        SharedPath(path.name, path, may_be_link=False)
+        for path in paths
+        if path.is_file() and not path.is_symlink()
+    ]
+
+
+def _check(shared: SharedPath, private: Path | None) -> None:
+    said = str(shared.path)
+    try:
+        status = os.stat(shared.path)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise OSError("it is neither a file nor a folder")
+        if not os.access(shared.path, os.R_OK | (os.X_OK if kind == stat.S_IFDIR else 0)):
+            raise OSError("you do not have the permission")
+    except FileNotFoundError:
+        raise WrongUsage(reason=f"There is nothing to share at {said!r}.") from None
+    except OSError as error:
+        raise WrongUsage(reason=f"{said!r} cannot be shared: {plain_reason(error)}.") from error
+    if private is not None:
+        real, hidden = Path(os.path.realpath(shared.path)), Path(os.path.realpath(private))
+        if real.is_relative_to(hidden):
+            raise WrongUsage(reason=f"{said!r} cannot be shared: the key of this peer lies there.")
+
+
+def _check_names(found: Iterable[SharedPath]) -> None:
+    taken: dict[str, Path] = {}
+    for shared in found:
+        if (first := taken.setdefault(shared.name, shared.path)) is not shared.path:
+            raise WrongUsage(
+                reason=f"Both {str(first)!r} and {str(shared.path)!r} would be shared as {shared.name!r}: "
+                f"give one another name, NAME={shared.path}"
+            )
+
+
+def _read_allow(
+    allow: Sequence[str], shares: set[str]
+) -> tuple[frozenset[str] | None, dict[str, frozenset[str]]]:
+    """The default, and what holds for single shares."""
+    default: frozenset[str] | None = None
+    of_share: dict[str, frozenset[str]] = {}
+    for text in allow:
+        share, equals, names = text.rpartition("=")
+        allowed = frozenset(check_name(name.strip()) for name in names.split(","))
+        if not equals:
+            default = allowed | (default or frozenset())
+        elif share in shares:
+            of_share[share] = allowed | of_share.get(share, frozenset())
+        else:
+            known = ", ".join(map(repr, sorted(shares))) or "nothing"
+            raise WrongUsage(reason=f"There is no share {share!r} to allow, only {known}.")
+    return default, of_share

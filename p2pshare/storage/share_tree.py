@@ -1,27 +1,50 @@
-"""All that a peer shares, as those who fetch see it."""
+"""All that a peer shares, as those who fetch see it.
+
+A share that is not for somebody is not there for them: nothing is looked up before that is decided.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
-from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
+from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing, read_whole
 from p2pshare.storage.share_arguments import SharedPath
-from p2pshare.storage.share_paths import Unavailable
-from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import PAGE_MAX, Entry
+from p2pshare.storage.share_listing import FolderWalk, entry_of, page_of, prefixed
+from p2pshare.storage.share_paths import (
+    Opened,
+    Unavailable,
+    faults,
+    open_at,
+    open_beneath,
+    public_status,
+    skipping,
+    status_beneath,
+)
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.paths import RemotePath, component_fault
+from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Fault
 
 __all__ = ["BATCH_BYTES_MAX", "ShareTree", "Unavailable"]
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024  # of small files that `open_many` reads
+FOLDERS_MAX = 8  # that `open_many` keeps open
 
 
 class ShareTree:
     """The shares of a peer. All calls block, and may come from several threads."""
 
     def __init__(self, shares: Sequence[SharedPath], cache: BlockCache, index: FolderIndex) -> None:
-        raise NotImplementedError
+        """Offer some shares, no two of which have the same name."""
+        self._shares = {
+            shared.name: shared for shared in sorted(shares, key=lambda each: each.name)
+        }
+        self._cache = cache
+        self._index = index
 
     def list(
         self,
@@ -33,10 +56,32 @@ class ShareTree:
     ) -> tuple[tuple[Entry, ...], bool]:
         """A page of a folder, and whether there is more; the top lists the shares that `viewer` may see.
 
+        Args:
+            viewer: the name of who asks.
+            path: the folder.
+            after: the last entry of the page before, as `Entry.path`.
+            limit: entries at most; there are fewer if their paths are long.
+            recursive: whether what is in folders follows them.
+
         Raises:
-            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FILE; UNREADABLE.
+            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FILE; UNREADABLE; BUSY.
         """
-        raise NotImplementedError
+        if any(map(component_fault, after)):
+            raise Unavailable(Fault.NOT_FOUND)
+        limit = max(1, limit)
+        if not path:
+            with closing(self._top(viewer, after, limit, recursive)) as entries:
+                return page_of(entries, limit)
+        shared = self._shared(viewer, path)
+        opened = open_beneath(shared, path[1:])
+        try:
+            if not opened.is_folder:
+                raise Unavailable(Fault.IS_FILE)
+            walk = FolderWalk(shared, path[1:], self._index, limit + 1, recursive)
+            with faults(), closing(walk.entries(opened.fd, after)) as entries:
+                return page_of(entries, limit)
+        finally:
+            os.close(opened.fd)
 
     def open(self, viewer: str, path: RemotePath) -> OutgoingFile:
         """Open a file, to be closed by the caller.
@@ -45,14 +90,138 @@ class ShareTree:
             Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FOLDER; UNREADABLE; BUSY: too
                 many files are open.
         """
-        raise NotImplementedError
+        shared = self._shared(viewer, path)
+        return self._outgoing(shared, path, _file(open_beneath(shared, path[1:])))
 
     def open_many(
         self, viewer: str, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
     ) -> tuple[WholeOutgoing | OutgoingFile | Unavailable, ...]:
         """Open files, in one go; those of one block or less are read and closed, until `bytes_max` bytes were read.
 
+        Folders are opened once for all files that follow each other, so this is faster than `open` for each.
+
         Returns:
             For each path what came of it; each `OutgoingFile` is to be closed by the caller.
         """
-        raise NotImplementedError
+        found: list[WholeOutgoing | OutgoingFile | Unavailable] = []
+        folders = _OpenFolders(FOLDERS_MAX)
+        try:
+            for path in paths:
+                try:
+                    each = self._open_one(viewer, path, folders, bytes_max)
+                except Unavailable as error:
+                    found.append(error)
+                    continue
+                if isinstance(each, WholeOutgoing):
+                    bytes_max -= each.size
+                found.append(each)
+        finally:
+            folders.close()
+        return tuple(found)
+
+    def _open_one(
+        self, viewer: str, path: RemotePath, folders: _OpenFolders, bytes_max: int
+    ) -> WholeOutgoing | OutgoingFile:
+        shared = self._shared(viewer, path)
+        opened = _file(folders.open(shared, path[1:]))
+        if opened.status.st_size > min(BLOCK_SIZE, bytes_max):
+            return self._outgoing(shared, path, opened)
+        try:
+            with faults():
+                return read_whole(path, opened)
+        finally:
+            os.close(opened.fd)
+
+    def _outgoing(self, shared: SharedPath, path: RemotePath, opened: Opened) -> OutgoingFile:
+        local = os.fsencode(shared.path.joinpath(*path[1:]))
+        return OutgoingFile(path, opened, self._cache, local)
+
+    def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
+        """The share in which a path is, if there is one for `viewer`."""
+        if not path:
+            raise Unavailable(Fault.IS_FOLDER)
+        shared = self._shares.get(path[0])
+        if shared is None or not _may_see(viewer, shared):
+            raise Unavailable(Fault.NOT_FOUND)
+        return shared
+
+    def _top(
+        self, viewer: str, after: RemotePath, limit: int, recursive: bool
+    ) -> Generator[Entry, None, None]:
+        first, rest = (after[0], after[1:]) if after else ("", ())
+        for name, shared in self._shares.items():
+            if name < first or not _may_see(viewer, shared):
+                continue
+            try:
+                entry = entry_of((name,), status_beneath(shared, ()))
+            except Unavailable:
+                continue  # it may come back
+            if name != first:
+                yield entry
+            if recursive and entry.kind is EntryKind.FOLDER:
+                below = rest if name == first else ()
+                yield from prefixed(name, self._all_of(shared, below, limit))
+
+    def _all_of(
+        self, shared: SharedPath, after: RemotePath, limit: int
+    ) -> Generator[Entry, None, None]:
+        with skipping():
+            opened = open_beneath(shared, ())
+            try:
+                if opened.is_folder:
+                    walk = FolderWalk(shared, (), self._index, limit + 1, recursive=True)
+                    yield from walk.entries(opened.fd, after)
+            finally:
+                os.close(opened.fd)
+
+
+class _OpenFolders:
+    """The folders of the files that were opened last, for as long as a batch takes."""
+
+    def __init__(self, folders_max: int) -> None:
+        self._folders_max = folders_max
+        self._open: dict[tuple[str, ...], int] = {}  # the one used last comes last
+
+    def open(self, shared: SharedPath, components: RemotePath) -> Opened:
+        """Open a file or folder, as `open_beneath` does."""
+        if not components:
+            return open_beneath(shared, ())
+        *above, name = components
+        with faults():
+            folder = self._folder(shared, tuple(above))
+            status = public_status(folder, name)
+            if not stat.S_ISLNK(status.st_mode):
+                return open_at(shared, folder, name, status)
+        return open_beneath(shared, components)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _folder(self, shared: SharedPath, components: RemotePath) -> int:
+        key = (shared.name, *components)
+        fd = self._open.pop(key, None)
+        if fd is None:
+            if len(self._open) >= self._folders_max:
+                os.close(self._open.pop(next(iter(self._open))))
+            opened = open_beneath(shared, components)
+            if not opened.is_folder:
+                os.close(opened.fd)
+                raise Unavailable(Fault.NOT_FOUND)
+            fd = opened.fd
+        self._open[key] = fd
+        return fd
+
+
+def _may_see(viewer: str, shared: SharedPath) -> bool:
+    return shared.allow is None or viewer in shared.allow
+
+
+def _file(opened: Opened) -> Opened:
+    """What is open, which is closed if it is no file."""
+    if opened.is_folder:
+        os.close(opened.fd)
+        raise Unavailable(Fault.IS_FOLDER)
+    return opened
