@@ -47,8 +47,9 @@ class Link:
         self._session.send(message)
 
     def cancel(self, number: int, why: Cancelled) -> None:
-        """Want nothing more of a transfer."""
-        if self.taking.forget(number):
+        """Want nothing more of a transfer, which may be over but for `done`."""
+        self.taking.forget(number)
+        if self.taking.is_own(number):
             self._session.send(Cancel(number, why))
 
     def done(self, numbers: Iterable[int]) -> None:

@@ -215,7 +215,7 @@ class RemotePeer:
         return question.id
 
     def cancel(self, number: int, why: Cancelled) -> None:
-        """Want nothing more of a transfer, if it is still going on."""
+        """Want nothing more of a transfer that has not failed, nor is done."""
         if self._link is not None:
             self._link.cancel(number, why)
 
@@ -309,7 +309,7 @@ class RemotePeer:
                 raise
             key = self._remote_key  # the registry is away: it may well be where it was
         if self._remote_key is not None and key != self._remote_key:
-            raise KeyChanged(name=self.name, known=self._remote_key.grouped(), now=key.grouped())
+            raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
         self._remote_key = key
         crediting = Crediting(self._limit, self.reactor.seconds(), self._window)
         session = await self._open_session(

@@ -1,0 +1,105 @@
+"""What a job counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pshare.wire.paths import RemotePath
+
+CURRENT_SHOWN = 4  # files that are on their way, in a snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file that is there, whole and verified, under its final name."""
+
+    remote: RemotePath
+    path: Path
+    size: int
+    """Bytes."""
+    fetched: int
+    """Bytes of it that came now; the others were there from an earlier try."""
+    seconds: float
+    """From its first request to its name."""
+    already_there: bool = False
+    """Whether a file of this name, size and time was there before, so that nothing was fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job has come."""
+
+    files_done: int
+    """Files that were fetched, without those that were there already."""
+    files_total: int | None
+    """All files of the job; None until all was listed."""
+    bytes_done: int
+    """Bytes that are on the disk or have arrived in memory, also those that were there already."""
+    bytes_total: int | None
+    """Without those of files that failed; None until all was listed."""
+    files_failed: int
+    """Items and files that failed."""
+    files_already_there: int
+    current: tuple[RemotePath, ...]
+    """What is on its way just now: the first few."""
+    files_listed: int = 0
+    """Files known of so far; `files_total` in the end."""
+    bytes_listed: int = 0
+    bytes_fetched: int = 0
+    """Bytes that came over the session: the rate is made of this."""
+
+
+@dataclass(slots=True)
+class JobTally:
+    """The counters behind `JobProgress`."""
+
+    files_done: int = 0
+    files_failed: int = 0
+    files_already_there: int = 0
+    files_listed: int = 0
+    bytes_listed: int = 0
+    bytes_over: int = 0
+    """Of files that are there under their names."""
+    bytes_fetched: int = 0
+    all_listed: bool = False
+
+    def listed(self, size: int | None) -> None:
+        """There is a file of `size` bytes, as far as is known."""
+        self.files_listed += 1
+        self.bytes_listed += size or 0
+
+    def known_better(self, listed: int | None, size: int) -> None:
+        """A file was offered, and has `size` bytes."""
+        self.bytes_listed += size - (listed or 0)
+
+    def saved(self, size: int) -> None:
+        """A file is there that was fetched."""
+        self.files_done += 1
+        self.bytes_over += size
+
+    def already_there(self, size: int) -> None:
+        """A file was there before."""
+        self.files_already_there += 1
+        self.bytes_over += size
+
+    def failed(self, size: int | None = None) -> None:
+        """A file that was listed with `size` bytes, or an item, failed."""
+        self.files_failed += 1
+        self.bytes_listed -= size or 0
+
+    def progress(self, bytes_arriving: int, current: tuple[RemotePath, ...]) -> JobProgress:
+        """A snapshot."""
+        listed = self.all_listed
+        return JobProgress(
+            self.files_done,
+            self.files_listed if listed else None,
+            self.bytes_over + bytes_arriving,
+            self.bytes_listed if listed else None,
+            self.files_failed,
+            self.files_already_there,
+            current,
+            self.files_listed,
+            self.bytes_listed,
+            self.bytes_fetched,
+        )
