@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SIGINT_EXIT = 130
 SIGPIPE_EXIT = 141  # what a shell says of a program whose reader has left
 DEBUG_VARIABLE = "P2PSHARE_DEBUG"
+COMPLETE = "complete"
+"""The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
 
 Verb = Callable[[], Coroutine[Any, Any, int]]
 
@@ -71,11 +73,20 @@ def _abandon_stdout() -> None:
 
 
 def _obey(words: Sequence[str]) -> int:
+    if list(words[:1]) == [COMPLETE]:
+        from p2pshare.ui import completing
+
+        return completing.main(words[1:])
     try:
         arguments = parse_arguments(words)
     except WrongUsage as error:
         _output(json="--json" in words, quiet=False).error(error)
         return error.exit_code
+    if arguments.verb == "completion":
+        from p2pshare.ui.completion_scripts import SCRIPTS
+
+        sys.stdout.write(SCRIPTS[arguments.shell])
+        return 0
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
         return _run(arguments, output)
