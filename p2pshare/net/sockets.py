@@ -6,7 +6,8 @@ import contextlib
 import ipaddress
 import random
 import socket
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
@@ -30,6 +31,8 @@ SEND_BUFFER = 1024 * 1024  # bytes asked for
 READ_AT_ONCE = 32 * 1024  # bytes taken from a socket before timers and signals have their turn
 WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
+
+T = TypeVar("T")
 
 
 class IPeerReactor(
@@ -81,22 +84,40 @@ def listen_tcp(
         raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
 
 
-def listen_welcome(
-    reactor: IReactorUDP,
-    port: int,
-    protocol: DatagramProtocol,
-    interface: str,
-    rng: random.Random,
-) -> IListeningPort:
-    """Bind the welcome port: `port`, or one of the dynamic ports at random if it is 0.
+def expect_free(port: int, interface: str) -> None:
+    """Try whether both the TCP and the UDP port of a number could be listened on just now.
+
+    Raises:
+        PortUnusable: one of them is in use, or not ours to use.
+    """
+    try:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                if kind is socket.SOCK_STREAM:  # as Twisted does
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((interface, port))
+    except OSError as error:
+        raise PortUnusable(port=port, reason=plain_reason(error)) from error
+
+
+def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], T]) -> T:
+    """Listen on the number of a welcome port: `port`, or one of the dynamic ports at random if it is 0.
+
+    Args:
+        port: from 0 on.
+        rng: draws numbers.
+        listen: takes whatever is to be taken of a number, or nothing and raises `PortUnusable`.
+
+    Returns:
+        What `listen` returned.
 
     Raises:
         PortUnusable: the port, or every port that was tried, is in use.
     """
     for _ in range(0 if port else PORT_TRIES - 1):
         with contextlib.suppress(PortUnusable):
-            return listen_udp(reactor, rng.choice(WELCOME_PORTS), protocol, interface)
-    return listen_udp(reactor, port or rng.choice(WELCOME_PORTS), protocol, interface)
+            return listen(rng.choice(WELCOME_PORTS))
+    return listen(port or rng.choice(WELCOME_PORTS))
 
 
 def port_of(listening: IListeningPort) -> int:

@@ -32,9 +32,12 @@ from p2pshare.wire.peers import (
     ReleaseBody,
 )
 from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Record, Release, Rotation
 
-CAPS = (CAP_CLASSIC,)
+CAPS = (CAP_SESSIONS,)
+CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
+"""Of a peer that speaks the classic protocol, too: a registry shows only those to original clients."""
 TRIES_MAX = 4  # statements in a row that a registry may find something wrong with
 FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: no clock that is right says less
 AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock is believed to be ahead of ours
@@ -278,6 +281,7 @@ async def rotate_key(
     name: str,
     addresses: Sequence[str] | None,
     wall: Callable[[], float],
+    caps: Sequence[str] = CAPS,
 ) -> Granted:
     """Make a new key and let it follow the present one, which vouches for it; `identity.key` is then the new one.
 
@@ -290,6 +294,7 @@ async def rotate_key(
         addresses: `IP:PORT`s of the running peer; None if none runs: then the old record's are said again, and the
             presence that the claim begins is ended at once.
         wall: the Unix time in s.
+        caps: what the running peer can do.
 
     Returns:
         The session that has begun, with the receipt for the new key, which is kept already.
@@ -302,7 +307,6 @@ async def rotate_key(
     """
     await _expect_owners(client)
     assert identity.name == name
-    caps: Sequence[str] = CAPS
     alone = addresses is None
     view = await client.look_up_peer(name)
     if view.key is None or view.record is None:

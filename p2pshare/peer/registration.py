@@ -22,9 +22,10 @@ from p2pshare.errors import (
     NoSuchPeer,
     P2pshareError,
     RegistryDowngraded,
+    RegistryHasNoOwners,
     Unreachable,
 )
-from p2pshare.peer.ownership import Owner, release_name, rotate_key
+from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.peers import (
@@ -71,6 +72,8 @@ class NameKeeper:
         find_address: Callable[[], Coroutine[Deferred[Any], Any, PeerAddress]],
         wall: Callable[[], float],
         invitation: str | None = None,
+        *,
+        classic: bool = False,
     ) -> None:
         """Keep the name of an identity.
 
@@ -83,6 +86,8 @@ class NameKeeper:
             find_address: says where the peer is; it is asked each time.
             wall: the Unix time in s.
             invitation: with which the name may be claimed.
+            classic: whether the peer speaks the classic protocol, too. Only then is it shown to original clients, and
+                does it register where there are no owners.
         """
         self._clock = clock
         self._client = client
@@ -93,6 +98,8 @@ class NameKeeper:
         self._find_address = find_address
         self._wall = wall
         self._invitation = invitation
+        self._speaks_classic = classic
+        self._caps = CAPS_WITH_CLASSIC if classic else CAPS
         self._owner = Owner(client, identity, wall)
         self._session: _Session | None = None
         self._is_classic = False
@@ -175,6 +182,8 @@ class NameKeeper:
             await self._claim(address)
         elif self._identity.knows_registry():
             raise RegistryDowngraded(registry=self._client.url, name=self._name)
+        elif not self._speaks_classic:
+            raise RegistryHasNoOwners(registry=self._client.url)
         else:
             await self._register(address)
         self._registered_at(address)
@@ -201,7 +210,8 @@ class NameKeeper:
         if self._is_classic:  # the registry has learned of owners: let none be in our own way
             await self._client.register(Registration(self._name, address, self._token(), 0))
             self._is_classic = False
-        self._begin(await self._owner.claim([str(address)], invitation=self._invitation))
+        granted = await self._owner.claim([str(address)], self._caps, self._invitation)
+        self._begin(granted)
 
     def _begin(self, granted: Granted) -> None:
         life = min(granted.session_life, SESSION_LIFE) - 2 * HEARTBEAT_TO
@@ -244,7 +254,7 @@ class NameKeeper:
     async def _rotate(self) -> None:
         address = await self._find_address()
         granted = await rotate_key(
-            self._client, self._identity, self._name, [str(address)], self._wall
+            self._client, self._identity, self._name, [str(address)], self._wall, self._caps
         )
         self._begin(granted)
         self._registered_at(address)

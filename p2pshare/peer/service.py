@@ -5,28 +5,45 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import LocalProtocolError, NameReleased, P2pshareError, RegistryUnreachable
-from p2pshare.net.sockets import IPeerReactor, interface_for, local_address_towards
+from p2pshare.errors import (
+    LocalProtocolError,
+    NameReleased,
+    P2pshareError,
+    RegistryUnreachable,
+    WrongUsage,
+)
+from p2pshare.net.sockets import (
+    IPeerReactor,
+    expect_free,
+    interface_for,
+    listen_udp,
+    listen_welcome,
+    local_address_towards,
+)
 from p2pshare.peer.control import ControlServer, Fields
 from p2pshare.peer.registration import NameKeeper
-from p2pshare.peer.sharing import Served, Sharer
+from p2pshare.peer.session_sharing import SessionSharer
+from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.data_folder import DataFolder, default_peer_folder
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
+from p2pshare.storage.share_arguments import SharedPath, shared_paths
 from p2pshare.wire.registration import PeerAddress
 
 LOOK_UP_TIMEOUT = 10.0  # seconds for the registry's name
@@ -48,12 +65,14 @@ class PeerService(Service):
         *,
         user: str,
         registry: str,
-        share: Share,
+        shares: Sequence[SharedPath],
         data: Path,
         wall: Callable[[], float],
         listen: int = 0,
         address: str | None = None,
         invitation: str | None = None,
+        limit: float | None = None,
+        classic: bool = False,
         patient: bool = True,
         on_served: Callable[[Served], object] = lambda _: None,
     ) -> None:
@@ -64,14 +83,16 @@ class PeerService(Service):
             rng: draws the port and the jitter of waits.
             user: a legal name.
             registry: as `registry_url` returns it.
-            share: what it offers.
+            shares: what it offers, and to whom.
             data: its folder, which it makes if need be, and locks for as long as it runs.
             wall: the Unix time in s.
-            listen: the welcome port, or 0 for any.
+            listen: the number of its ports, UDP and TCP, or 0 for any.
             address: the IPv4 address to register, or None for that from which the registry is reached.
             invitation: for a new name, in a registry that wants one.
+            limit: bytes per second that go out in all sessions together; None is as fast as it goes.
+            classic: speak the classic protocol, too, which shows what is shared to anybody, in the clear.
             patient: wait for a registry that is away at the start; otherwise that is an error.
-            on_served: hears of each transfer to somebody that is over.
+            on_served: hears of each classic transfer to somebody that is over.
         """
         self._reactor = reactor
         self._rng = rng
@@ -89,8 +110,13 @@ class PeerService(Service):
         agent, self._pool = pooled_agent(reactor)
         self.client = RegistryClient(agent, registry, reactor, wall=wall)
         """The registry, for whoever works with this peer."""
-        self._share = share
-        self._sharer = Sharer(reactor, share, rng, on_served=on_served)
+        self._sessions = SessionSharer(
+            reactor, shares, limit, data, self.client, wall, lambda: self._own.key
+        )
+        self._sharer: Sharer | None = None
+        if classic:
+            self._sharer = Sharer(reactor, classic_share(shares), rng, on_served=on_served)
+        self._silent_port: IListeningPort | None = None
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
@@ -128,8 +154,10 @@ class PeerService(Service):
             self._find_address,
             self._wall,
             self._invitation,
+            classic=self._sharer is not None,
         )
         self._control.listen()
+        await self._sessions.open()
         return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
 
     def _started(self, address: PeerAddress) -> None:
@@ -154,9 +182,14 @@ class PeerService(Service):
             self._running.cancel()
         try:
             await self._control.stop()
-            await self._sharer.stop()
+            stopping = [Deferred.fromCoroutine(self._sessions.stop())]
+            if self._sharer is not None:
+                stopping.append(Deferred.fromCoroutine(self._sharer.stop()))
             if self._keeper is not None:
-                await self._keeper.give_up()
+                stopping.append(Deferred.fromCoroutine(self._keeper.give_up()))
+            await gatherResults(stopping)
+            if self._silent_port is not None:
+                await cast(Any, self._silent_port.stopListening())
             closing: Deferred[None] = self._pool.closeCachedConnections()
             await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
         finally:
@@ -165,24 +198,19 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """What `p2pshare whoami` and the like tell of a running peer."""
-        keeper, identity = self._keeper, self._identity
-        assert keeper is not None and identity is not None
-        opened = (self._share.open_text(), self._share.open_picture())
-        shared = []
-        for each in opened:
-            if each is not None:
-                with each:
-                    shared.append(each.path.name)
+        keeper = self._keeper
+        assert keeper is not None
         return {
             "name": self._user,
-            "key": str(identity.key.public),
+            "key": str(self._own.key.public),
             "registry": self._registry,
             "address": None if keeper.registered is None else str(keeper.registered),
             "registered": keeper.registered is not None,
             "online": keeper.in_touch,
             "since": None if keeper.since is None else int(keeper.since),
             "pid": os.getpid(),
-            "sharing": shared,
+            "classic": self._sharer is not None,
+            **self._sessions.status(),
         }
 
     async def _release(self, _request: Fields) -> Fields:
@@ -196,17 +224,34 @@ class PeerService(Service):
 
     async def _rotate(self, _request: Fields) -> Fields:
         """Let a new key follow."""
-        assert self._keeper is not None and self._identity is not None
-        old = self._identity.key.public
+        assert self._keeper is not None
+        old = self._own.key.public
         await self._keeper.rotate()
-        return {"name": self._user, "old": str(old), "key": str(self._identity.key.public)}
+        return {"name": self._user, "old": str(old), "key": str(self._own.key.public)}
+
+    @property
+    def _own(self) -> Identity:
+        assert self._identity is not None, "it was opened at the start"
+        return self._identity
 
     async def _find_address(self) -> PeerAddress:
-        """Where this peer is reached; the first time, the welcome port is opened for that."""
+        """Where this peer is reached; the first time, its ports are opened for that."""
         ip = self._address or await self._address_towards_registry()
         if self._welcome_port is None:
-            self._welcome_port = self._sharer.listen(self._listen, interface_for(ip))
+            interface = interface_for(ip)
+            self._welcome_port = listen_welcome(
+                self._listen, self._rng, lambda port: self._open_ports(port, interface)
+            )
         return PeerAddress(ip, self._welcome_port)
+
+    def _open_ports(self, port: int, interface: str) -> int:
+        """Open the ports with a number: TCP for sessions, and UDP, which is silent without the classic protocol."""
+        expect_free(port, interface)  # before one of them is open, and the other cannot be
+        self._sessions.listen(port, interface)
+        if self._sharer is not None:
+            return self._sharer.listen(port, interface)
+        self._silent_port = listen_udp(self._reactor, port, Silence(), interface)
+        return port
 
     async def _address_towards_registry(self) -> str:
         url = urlsplit(self._registry)
@@ -232,16 +277,37 @@ def peer_folder(settings: Settings, name: str) -> Path:
     return (settings.data or default_peer_folder(settings.registry, name)).absolute()
 
 
-def share_of(settings: Settings, cwd: Path) -> Share:
-    """What the settings offer: by default the `my_file.*` in `cwd`.
+def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...]:
+    """What the settings offer: by default the `my_file.*` in `cwd`, as they are now.
 
     Raises:
         WrongUsage: what is to be shared is not there, or is nothing that can be.
     """
-    if not settings.share:
-        return Share.snapshot(cwd)
-    paths = (each.partition("=")[2] if "=" in each else each for each in settings.share)
-    return Share.of_paths(Path(path).expanduser() for path in paths)
+    private = peer_folder(settings, name)
+    return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
+
+
+def classic_share(shares: Sequence[SharedPath]) -> Share:
+    """What of the shares the classic protocol can carry: it knows nobody, so only what is for everyone."""
+    return Share.of_paths(
+        each.path for each in shares if each.allow is None and _is_classic(each.path)
+    )
+
+
+def share_of(settings: Settings, cwd: Path) -> Share:
+    """What the settings offer by the classic protocol.
+
+    Raises:
+        WrongUsage: as for `shares_of`.
+    """
+    return classic_share(shared_paths(settings.share, settings.allow, cwd.absolute()))
+
+
+def _is_classic(path: Path) -> bool:
+    with suppress(WrongUsage):
+        Share.of_paths([path])
+        return True
+    return False
 
 
 def peer_of(
@@ -265,12 +331,14 @@ def peer_of(
         rng,
         user=name,
         registry=settings.registry,
-        share=share_of(settings, cwd),
+        shares=shares_of(settings, name, cwd),
         data=peer_folder(settings, name),
         listen=settings.listen,
         wall=wall,
         address=settings.address,
         invitation=settings.invitation,
+        limit=settings.limit,
+        classic=settings.classic,
         patient=patient,
         on_served=on_served,
     )

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, mayb
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -104,7 +104,11 @@ class Sharer:
         Raises:
             PortUnusable: it is in use, or not ours to use.
         """
-        self._port = listen_welcome(self._reactor, port, self._driver, interface, self._rng)
+        self._port = listen_welcome(
+            port,
+            self._rng,
+            lambda number: listen_udp(self._reactor, number, self._driver, interface),
+        )
         self._interface = interface
         return port_of(self._port)
 
@@ -233,6 +237,15 @@ class Sharer:
 
     def _defect(self, failure: Failure, request: TransferRequested) -> None:
         self._log.failure("a transfer to {host} failed", failure, host=request.requester[0])
+
+
+class Silence(DatagramProtocol):
+    """What stands on the welcome port of a peer that does not speak the classic protocol: it answers nothing."""
+
+    noisy = False
+
+    def datagramReceived(self, datagram: bytes, addr: Address) -> None:
+        """Drop it."""
 
 
 def _close_if_any(opened: OpenedFile | None) -> None:

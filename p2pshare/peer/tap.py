@@ -33,7 +33,7 @@ class Options(ServiceOptions):
     optParameters: ClassVar = [
         ["name", None, None, 'the name to register: a-z, 0-9, ".", "_" and "-"'],
         ["registry", None, None, "URL of the registry [default: http://127.0.0.1:8000]"],
-        ["listen", None, None, "UDP port for requests [default: any]"],
+        ["listen", None, None, "port for sessions, TCP and UDP [default: any]"],
         [
             "address",
             None,
@@ -46,6 +46,7 @@ class Options(ServiceOptions):
             None,
             "folder for the peer's key, lock, socket and pid file [default: one per name]",
         ],
+        ["limit", None, None, "how much is sent at most, such as 5MB/s [default: no limit]"],
         [
             "invitation",
             None,
@@ -54,20 +55,32 @@ class Options(ServiceOptions):
         ],
     ]
     optFlags: ClassVar = [
-        ["classic", None, "speak the classic protocol; the only one so far, so it is always on"],
+        [
+            "classic",
+            None,
+            "speak the classic protocol, too: it shows my_file.txt and my_file.jpg to anybody, in the clear",
+        ],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self["share"] = []
+        self["allow"] = []
         self["settings"] = Settings()
 
-    def opt_share(self, path: str) -> None:
-        """A folder with my_file.txt and my_file.jpg, or one such file; may be given several times.
+    def opt_share(self, share: str) -> None:
+        """[NAME=]PATH: a folder, whole, or a file; may be given several times.
 
         [default: those my_file.* that are in the current folder at the start]
         """
-        self["share"].append(path)
+        self["share"].append(share)
+
+    def opt_allow(self, allow: str) -> None:
+        """NAME,NAME: who may see what is shared; SHARE=NAME,NAME: who may see that; may be given several times.
+
+        [default: everyone whose key owns a name in the registry]
+        """
+        self["allow"].append(allow)
 
     def postOptions(self) -> None:
         """Judge the options, and keep twistd's pid file in the data folder."""
