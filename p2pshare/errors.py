@@ -103,6 +103,10 @@ class KnownPeersUnusable(Refused):
     """The list of known keys, {path}, cannot be used: {reason}"""
 
 
+class KnownPeersFull(KnownPeersUnusable):
+    """The list of known keys, {path}, is full, with {most} names: forget some with `p2pshare peers forget NAME`."""
+
+
 class KeyChanged(Refused):
     """The key of {name!r} is another one than before, and nothing that it signed explains that. Known: {known}. Now:
     {now}. Somebody else may have taken the name or stand between: ask {name!r} for the key in another way, and if it is
@@ -161,6 +165,12 @@ class RegistryRefused(Refused):
 class RegistryDowngraded(Refused):
     """The registry {registry} has given a receipt for {name!r} before, but now speaks of no owners: it is another one,
     or was set back. Ask its operator.
+    """
+
+
+class RegistryHasNoOwners(Refused):
+    """The registry {registry} is an original one: it knows nothing of keys, and nobody there can prove who they are. Use
+    another one, or --classic, which lets anybody fetch what you share, in the clear.
     """
 
 
@@ -347,7 +357,7 @@ class CannotSave(TransferFailed):
 
 
 class DiskFull(CannotSave):
-    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on from there."""
+    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on there."""
 
 
 class InUse(CannotSave):
