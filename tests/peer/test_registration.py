@@ -43,7 +43,7 @@ class KeeperTestCase(RegistryTestCase):
         self.keeper = self.keeper_of("bob", TOKEN)
 
     def keeper_of(
-        self, folder: str, token: str = TOKEN, invitation: str | None = None
+        self, folder: str, token: str = TOKEN, invitation: str | None = None, *, classic: bool = True
     ) -> NameKeeper:
         """The keeper of a peer that is just started on a folder."""
 
@@ -59,6 +59,7 @@ class KeeperTestCase(RegistryTestCase):
             find_address,
             self.wall,
             invitation,
+            classic=classic,
         )
 
     def registered(self) -> PeerAddress | None:

@@ -21,7 +21,7 @@ from p2pshare.peer.control import running_peer
 from p2pshare.peer.service import PeerService
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
-from p2pshare.storage.share import Share
+from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
@@ -50,7 +50,7 @@ class PeerServiceTests(LoopbackTestCase):
             random.Random(str(data or self.data)),  # another port for each
             user="alice",
             registry=f"http://{HOST}:{self.registry_port}",
-            share=Share.of_paths([self.shared]),
+            shares=[SharedPath("stuff", self.shared)],
             data=data or self.data,
             wall=self.reactor.seconds,
             on_served=self.served.append,
@@ -66,7 +66,7 @@ class PeerServiceTests(LoopbackTestCase):
     async def test_serves(self) -> None:
         """A peer is registered where it is reached, and serves; once it stops it is gone, and comes back at once."""
         self.share_text(b"text")
-        peer = self.peer()
+        peer = self.peer(classic=True)
         address = await peer.ready
         self.assertEqual(address.ip, HOST, "the address from which the registry is reached")
         self.assertEqual(await self.registered(), address)
@@ -74,7 +74,7 @@ class PeerServiceTests(LoopbackTestCase):
         await peer.stopService()
         self.assertIsNone(await self.registered())
         self.assertEqual(self.udp_ports(), [])
-        again = self.peer()
+        again = self.peer(classic=True)
         await again.ready
 
     async def test_same_name_elsewhere(self) -> None:
@@ -146,7 +146,6 @@ class PeerServiceTests(LoopbackTestCase):
 
     async def test_status(self) -> None:
         """A verb learns from the running peer who and where it is."""
-        self.share_text(b"text")
         peer = self.peer()
         address = await peer.ready
         status = await self.ask("status")
@@ -155,7 +154,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(status["key"], str(view.key))
         self.assertEqual((status["name"], status["pid"]), ("alice", os.getpid()))
         self.assertEqual((status["address"], status["registered"]), (str(address), True))
-        self.assertEqual((status["online"], status["sharing"]), (True, ["my_file.txt"]))
+        self.assertEqual((status["online"], status["sharing"]), (True, ["stuff"]))
         self.assertEqual(status["registry"], f"http://{HOST}:{self.registry_port}")
         self.assertAlmostEqual(status["since"], self.reactor.seconds(), -2)
         await peer.stopService()
