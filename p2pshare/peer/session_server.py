@@ -129,7 +129,11 @@ class SessionServer:
                 stream.close()
             else:
                 stream.abort()
-        await DeferredList([entry.over for entry in self._streams.values()])
+        try:
+            await DeferredList([entry.over for entry in self._streams.values()])
+        finally:  # if nobody wants to wait that long
+            for stream in list(self._streams):
+                stream.abort()
 
     def take(self, host: str) -> SessionStream | None:
         """The protocol for a connection from `host`; None if there can be none."""

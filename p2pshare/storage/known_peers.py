@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pshare.errors import KnownPeersUnusable, RemoteProtocolError
+from p2pshare.errors import KnownPeersFull, KnownPeersUnusable, RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.reasons import plain_reason
@@ -61,29 +61,40 @@ class KnownPeers:
         with self._complaining():
             return self._read().get(self._registry, {}).get(name)
 
-    def pin(self, name: str, key: PublicKey, instead_of: PublicKey | None) -> PublicKey:
+    def names(self, key: PublicKey) -> list[str]:
+        """The names that are known by a key.
+
+        Raises:
+            KnownPeersUnusable: as for `key`.
+        """
+        with self._complaining():
+            known = self._read().get(self._registry, {})
+        return sorted(name for name, each in known.items() if each == key)
+
+    def pin(
+        self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int = PEERS_MAX
+    ) -> PublicKey:
         """Know a name by a key from now on, unless something else is known than the caller believes.
 
         Args:
             name: a legal name.
             key: its key.
             instead_of: what `key` said; None if it knew none.
+            most: names that the file may have with this one.
 
         Returns:
             The key that is known now: another than `key` if another process was faster.
 
         Raises:
-            KnownPeersUnusable: as for `key`, or there are `PEERS_MAX` names in it.
+            KnownPeersUnusable: as for `key`; `KnownPeersFull` if there are `most` names in it.
         """
         with self._complaining(), self._locked():
             pins = self._read()
             known = pins.setdefault(self._registry, {}).get(name)
             if known != instead_of and known is not None:
                 return known
-            if known is None and sum(map(len, pins.values())) >= PEERS_MAX:
-                raise self._unusable(
-                    f"it is full, with {PEERS_MAX} names: forget some with `p2pshare peers forget`"
-                )
+            if known is None and sum(map(len, pins.values())) >= most:
+                raise KnownPeersFull(path=self.path, most=most)
             pins[self._registry][name] = key
             self._write(pins)
             return key
