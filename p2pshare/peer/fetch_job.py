@@ -1,58 +1,43 @@
-"""Many files fetched from one peer, as one job."""
+"""Many files fetched from one peer, as one job.
+
+What is wanted is listed page by page (`job_plan`) and looked up on the disk; what is not there waits in one of two
+bounded queues. Small files (`small_fetch`) and large ones (`large_fetch`) are then asked for, as many at once as the
+session takes (`core.in_flight`). All decisions are made in the reactor's thread; what touches the disk is in others.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from p2pshare.errors import P2pshareError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from p2pshare.errors import DiskFull, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.job_plan import JobItem
-from p2pshare.peer.remote import RemotePeer
-from p2pshare.wire.paths import RemotePath
+from p2pshare.peer.block_writer import BlockWriter
+from p2pshare.peer.job_context import Folder, JobContext, Remote
+from p2pshare.peer.job_plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder
+from p2pshare.peer.job_tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
+from p2pshare.peer.large_fetch import LargeFetch
+from p2pshare.peer.small_fetch import SmallFetches
+from p2pshare.peer.thread_work import ThreadWork
+from p2pshare.storage.announcement import Origin, Place
+from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.transfer_messages import TITLE_MAX, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
-
-@dataclass(frozen=True, slots=True)
-class SavedFile:
-    """A file that is there, whole and verified, under its final name."""
-
-    remote: RemotePath
-    path: Path
-    size: int
-    """Bytes."""
-    fetched: int
-    """Bytes of it that came now; the others were there from an earlier try."""
-    seconds: float
-    """From its first request to its name."""
-    already_there: bool = False
-    """Whether a file of this name, size and time was there before, so that nothing was fetched."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """How far a job has come."""
-
-    files_done: int
-    """Files that were fetched, without those that were there already."""
-    files_total: int | None
-    """All files of the job; None until all was listed."""
-    bytes_done: int
-    """Bytes that are on the disk or have arrived in memory, also those that were there already."""
-    bytes_total: int | None
-    """None until all was listed."""
-    files_failed: int
-    """Items and files that failed."""
-    files_already_there: int
-    current: tuple[RemotePath, ...]
-    """What is on its way just now: the first few."""
-    files_listed: int = 0
-    """Files known of so far; `files_total` in the end."""
-    bytes_listed: int = 0
-    bytes_fetched: int = 0
-    """Bytes that came over the session: the rate is made of this."""
+QUEUE_MAX = 4000  # files that are listed and not yet asked for, upon which listing waits
+RUNNING_MAX = 8  # large files that are on their way or being finished
+TICK = 1.0  # seconds between two syncs of what came, and between two words on the job to the sharer
 
 
 class FetchJob:
@@ -61,24 +46,67 @@ class FetchJob:
     def __init__(
         self,
         reactor: IPeerReactor,
-        remote: RemotePeer,
+        remote: Remote,
         items: Sequence[JobItem],
         *,
         on_saved: Callable[[SavedFile], object] = lambda _: None,
         on_failed: Callable[[RemotePath, P2pshareError], object] = lambda *_: None,
         on_remark: Callable[[RemotePath, str], object] = lambda *_: None,
+        open_folder: Callable[[Path], Folder] = IncomingFolder.open,
     ) -> None:
         """Args:
+        reactor: for threads and timers.
+        remote: the `RemotePeer`, which is not closed in the end.
+        items: what is wanted.
         on_saved: told of each file that is there under its name.
         on_failed: told of each item, or file of one, that is not.
         on_remark: told in a sentence what a user may want to know of a file, such as that it begins anew.
+        open_folder: opens the folders of the items.
         """
-        raise NotImplementedError
+        self._reactor = reactor
+        self._remote = remote
+        self._on_saved = on_saved
+        self._on_failed = on_failed
+        self._open_folder = open_folder
+        self._title = _title(items)
+        self._tally = JobTally()
+        self._threads = ThreadWork(reactor)
+        self._plan = JobPlan(remote, items, self._item_failed)
+        self._folders: dict[Path, Folder] = {}
+        context = JobContext(
+            reactor,
+            remote,
+            self._threads,
+            BlockWriter(self._threads),
+            self._tally,
+            on_saved,
+            on_remark,
+            self._file_failed,
+            self._stop,
+        )
+        self._context = context
+        self._small = SmallFetches(context, self._folders, self._add_large, self._soon)
+        self._large: deque[WantedFile] = deque()
+        self._running: dict[LargeFetch, Deferred[None]] = {}
+        self._planning: Deferred[None] | None = None
+        self._room: Deferred[None] | None = None  # the plan waits for it
+        self._reconnecting: Deferred[None] | None = None
+        self._deciding: IDelayedCall | None = None
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = reactor
+        self._told: Job | None = None
+        self._over: Deferred[None] = Deferred()
+        self._is_stopped = False
 
     @property
     def progress(self) -> JobProgress:
         """How far it has come."""
-        raise NotImplementedError
+        small = self._small
+        arriving = small.bytes_arriving + sum(each.bytes_here for each in self._running)
+        current = [each.wanted.path for each in self._running]
+        if len(current) < CURRENT_SHOWN:
+            current += [wanted.path for wanted in small.current[:CURRENT_SHOWN]]
+        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]))
 
     async def run(self) -> JobProgress:
         """Fetch all items; what fails is told to `on_failed`, and the others go on.
@@ -87,6 +115,203 @@ class FetchJob:
 
         Raises:
             DiskFull: nothing more can be written; what has come is kept.
-            P2pshareError: the session was lost, and there was no other to be had in time.
+            P2pshareError: there is no session to be had, or the one that was there was lost for good.
         """
-        raise NotImplementedError
+        self._remote.on_room.add(self._soon)
+        try:
+            await self._remote.ready()
+            self._planning = Deferred.fromCoroutine(self._list())
+            self._planning.addErrback(self._broke)
+            self._ticks.start(TICK, now=False).addErrback(self._broke)
+            await self._over
+        finally:
+            await self._wind_up()
+        return self.progress
+
+    async def _list(self) -> None:
+        """Go through the plan."""
+        async for page in self._plan.pages():
+            key = self._remote.key
+            for root in {wanted.root for wanted in page} - self._folders.keys():
+                self._folders[root] = await self._threads.run(self._open_folder, root)
+            outcomes = await self._threads.run(_look_up, key, self._folders, page)
+            for wanted, outcome in outcomes:
+                self._looked_up(wanted, outcome)
+            self._decide()
+            if self._queued >= QUEUE_MAX:
+                self._room = Deferred()
+                await self._room
+        self._tally.all_listed = True
+        self._tell()
+        self._soon()
+
+    @property
+    def _queued(self) -> int:
+        return self._small.queued + len(self._large)
+
+    def _looked_up(self, wanted: Wanted, outcome: Path | P2pshareError | None) -> None:
+        size = wanted.size if isinstance(wanted, WantedFile) else None
+        if isinstance(wanted, WantedFile):
+            self._tally.listed(size)
+        if isinstance(outcome, P2pshareError):
+            self._file_failed(wanted.path, size, outcome)
+        elif isinstance(wanted, WantedFolder):
+            return
+        elif outcome is not None:
+            self._tally.already_there(size or 0)
+            self._on_saved(SavedFile(wanted.path, outcome, size or 0, 0, 0.0, True))
+        elif size is None or size > BLOCK_SIZE:
+            self._large.append(wanted)
+        else:
+            self._small.add(wanted)
+
+    def _add_large(self, wanted: WantedFile) -> None:
+        if (wanted.size or 0) > BLOCK_SIZE:
+            self._large.append(wanted)
+        else:
+            self._small.add(wanted)
+
+    def _soon(self) -> None:
+        """Decide what to do next, once all that is here by now was taken."""
+        if self._deciding is None and not self._is_stopped:
+            self._deciding = self._reactor.callLater(0, self._decide_now)
+
+    def _decide_now(self) -> None:
+        self._deciding = None
+        self._decide()
+
+    def _decide(self) -> None:
+        if self._is_stopped:
+            return
+        self._small.store()
+        if self._remote.is_up:
+            self._small.ask()
+            while self._large and len(self._running) < RUNNING_MAX and self._admit_large():
+                self._run_large(self._large.popleft())
+        elif self._queued:
+            self._reconnect()
+        if self._room is not None and self._queued < QUEUE_MAX // 2:
+            room, self._room = self._room, None
+            room.callback(None)
+        if (
+            self._tally.all_listed
+            and not (self._queued or self._running or self._small.busy)
+            and not self._over.called
+        ):
+            self._over.callback(None)
+
+    def _admit_large(self) -> bool:
+        return self._remote.in_flight.admit_large()
+
+    def _run_large(self, wanted: WantedFile) -> None:
+        fetch = LargeFetch(self._context, self._folders[wanted.root], wanted)
+
+        def over(_: object) -> None:
+            self._running.pop(fetch, None)
+            self._soon()
+
+        running = Deferred.fromCoroutine(fetch.run())
+        self._running[fetch] = running
+        running.addErrback(self._broke).addCallback(over)
+
+    def _reconnect(self) -> None:
+        if self._reconnecting is not None:
+            return
+
+        def back(_: object) -> None:
+            self._reconnecting = None
+            self._soon()
+
+        self._reconnecting = Deferred.fromCoroutine(self._remote.ready())
+        self._reconnecting.addErrback(self._broke).addCallback(back)
+
+    def _tick(self) -> None:
+        for fetch in tuple(self._running):
+            fetch.sync_if_due()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the sharer how much is to come, if that is news."""
+        tally = self._tally
+        job = Job(self._title, tally.files_listed, max(0, tally.bytes_listed))
+        if job != self._told and self._remote.is_up:
+            self._told = job
+            self._remote.tell_job(job)
+
+    def _item_failed(self, path: RemotePath, error: P2pshareError) -> None:
+        self._file_failed(path, None, error)
+
+    def _file_failed(self, path: RemotePath, size: int | None, error: P2pshareError) -> None:
+        if isinstance(error, DiskFull):
+            self._stop(error)
+        else:
+            self._tally.failed(size)
+            self._on_failed(path, error)
+
+    def _broke(self, failure: Failure) -> None:
+        """What nobody else takes ends the job."""
+        if failure.check(CancelledError) is None or not self._is_stopped:
+            self._stop(failure)
+
+    def _stop(self, why: BaseException | Failure) -> None:
+        if not (self._is_stopped or self._over.called):
+            self._over.errback(why)
+
+    async def _wind_up(self) -> None:
+        """End everything, keep what has come."""
+        self._is_stopped = True
+        self._remote.on_room.discard(self._soon)
+        if self._deciding is not None:
+            self._deciding.cancel()
+        if self._ticks.running:
+            self._ticks.stop()
+        for waiting in (self._planning, self._reconnecting):
+            if waiting is not None:
+                waiting.cancel()
+        self._small.stop()
+        running = dict(self._running)
+        for fetch in running:
+            fetch.stop()
+        if running:
+            await DeferredList(tuple(running.values()))
+        await self._threads.idle()
+        folders = tuple(self._folders.values())
+        if folders:
+            await self._threads.run(_close, folders)
+
+
+def _look_up(
+    key: PublicKey, folders: dict[Path, Folder], page: Sequence[Wanted]
+) -> list[tuple[Wanted, Path | P2pshareError | None]]:
+    """Which of these files are there already; folders are made. Runs in a thread."""
+    outcomes: list[tuple[Wanted, Path | P2pshareError | None]] = []
+    places: set[tuple[Path, Place]] = set()  # two names may become one on this disk
+    for wanted in page:
+        folder = folders[wanted.root]
+        outcome: Path | P2pshareError | None = None
+        try:
+            if isinstance(wanted, WantedFolder):
+                folder.make_folder(wanted.folder)
+            elif wanted.size is not None and (wanted.root, wanted.place) not in places:
+                places.add((wanted.root, wanted.place))
+                origin = Origin(key, wanted.path)
+                outcome = folder.find(wanted.place, wanted.size, wanted.mtime, origin)
+        except P2pshareError as error:
+            outcome = error
+        outcomes.append((wanted, outcome))
+    return outcomes
+
+
+def _close(folders: Sequence[Folder]) -> None:
+    for folder in folders:
+        with contextlib.suppress(P2pshareError, OSError):
+            folder.close()
+
+
+def _title(items: Sequence[JobItem]) -> str:
+    """What the sharer's screen calls the job."""
+    if not items:
+        return ""
+    first = format_path(items[0].path)
+    more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+    return first[: TITLE_MAX - len(more)] + more

@@ -1,0 +1,351 @@
+"""One file of more than a block: it comes block by block, and goes on where it was left off."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from p2pshare.core.taking import ArrivedBlock
+from p2pshare.errors import BlockCorrupt, P2pshareError, SharerLied
+from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_by
+from p2pshare.peer.job_plan import WantedFile
+from p2pshare.peer.job_tally import SavedFile
+from p2pshare.peer.remote_faults import error_of
+from p2pshare.storage.announcement import Origin
+from p2pshare.storage.incoming import Incoming, Stopped
+from p2pshare.wire.blocks import BLOCK_SIZE, block_length
+from p2pshare.wire.paths import format_path
+from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+
+SYNC_BYTES = 32 * 1024 * 1024  # written and not yet journalled, upon which there is a sync
+BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
+
+
+class _AlreadyThere(Exception):  # noqa: N818 - it is no error
+    """It need not be fetched."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__()
+        self.path = path
+        self.size = size
+
+
+class LargeFetch:
+    """One such file; a `Receiver`. `run` it once."""
+
+    def __init__(self, context: JobContext, folder: Folder, wanted: WantedFile) -> None:
+        self.wanted = wanted
+        self._context = context
+        self._folder = folder
+        self._origin = Origin(context.remote.key, wanted.path)
+        self._incoming: Incoming | None = None
+        self._offer: Offer | None = None
+        self._preparing = False
+        self._number: int | None = None  # of the transfer, until it is done or cancelled
+        self._has_slot = True
+        self._outcome: Deferred[bytes | Fault | None] | None = None
+        self._pending: deque[ArrivedBlock] = deque()
+        self._writing = 0
+        self._error: BaseException | None = None
+        self._drained: Deferred[None] | None = None
+        self._syncing = False
+        self._had = 0  # bytes that were there
+        self._held = 0  # bytes of blocks that arrived and are not written
+        self._written = 0  # bytes that came since
+        self._known_size = wanted.size
+        self._stopping = False
+        self._waiting: Deferred[None] | None = None
+
+    @property
+    def bytes_here(self) -> int:
+        """Bytes of it that have come, now or earlier."""
+        arriving = 0 if self._number is None else self._context.remote.arriving(self._number)
+        return self._had + self._written + self._held + arriving
+
+    async def run(self) -> None:
+        """Fetch it; whatever happens is told to the job."""
+        context, wanted = self._context, self.wanted
+        try:
+            await self._fetch(context.reactor.seconds())
+        except Stopped:
+            pass
+        except _AlreadyThere as there:
+            context.tally.already_there(there.size)
+            context.on_saved(SavedFile(wanted.path, there.path, there.size, 0, 0.0, True))
+        except BlockCorrupt:
+            lied = SharerLied(name=context.remote.name, path=format_path(wanted.path))
+            context.fail(wanted.path, self._known_size, lied)
+        except P2pshareError as error:
+            context.fail(wanted.path, self._known_size, error)
+        finally:
+            self._cancel(Cancelled.BY_USER)
+            self._free_slot()
+            incoming, self._incoming = self._incoming, None
+            if incoming is not None:
+                await context.threads.run(incoming.suspend)
+
+    def stop(self) -> None:
+        """End soon, and keep what has come."""
+        self._stopping = True
+        self._cancel(Cancelled.BY_USER)
+        self._over(None)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def sync_if_due(self, size: int = 1) -> None:
+        """Make durable what was written, if it is `size` bytes or more."""
+        incoming = self._incoming
+        if incoming is None or self._syncing or self._preparing or incoming.unsynced < size:
+            return
+        self._syncing = True
+        self._context.threads.run(incoming.sync).addCallbacks(self._synced, self._not_synced)
+
+    def offered(self, offer: Offer) -> None:
+        """It is about to come."""
+        self._offer = offer
+        if self._known_size != offer.size:
+            self._context.tally.known_better(self._known_size, offer.size)
+            self._known_size = offer.size
+        incoming = self._incoming
+        if incoming is not None and incoming.announced == announced_by(offer):
+            return
+        self._preparing = True
+        Deferred.fromCoroutine(self._begin(offer)).addErrback(self._failed)
+
+    def outgrown(self, offer: Offer) -> None:
+        """Any size is welcome."""
+
+    def block_arrived(self, block: ArrivedBlock) -> None:
+        """A block is to be written."""
+        if self._error is not None or self._stopping:
+            block.release()
+            return
+        self._held += len(block.data)
+        self._pending.append(block)
+        if not self._preparing:
+            self._write()
+
+    def ended(self, root: bytes) -> None:
+        """All of it has come."""
+        self._free_slot()
+        self._over(root)
+
+    def failed(self, why: Fault) -> None:
+        """It does not come."""
+        self._number = None
+        self._over(why)
+
+    def interrupted(self) -> None:
+        """The session is lost."""
+        self._number = None
+        self._over(None)
+
+    async def _fetch(self, started: float) -> None:
+        context, wanted = self._context, self.wanted
+        self._incoming = await context.threads.run(self._resume)
+        self._check_stopped()
+        self._had = self._bytes_had()
+        tries = 0
+        while True:
+            outcome = await self._transfer()
+            if isinstance(outcome, bytes):
+                break
+            if outcome is None:
+                continue
+            tries += 1
+            if outcome not in (Fault.CHANGED, Fault.BUSY) or tries >= TRIES_MAX:
+                raise error_of(outcome, context.remote.name, wanted.path)
+            if outcome is Fault.BUSY:
+                await self._wait(deferLater(context.reactor, BUSY_DELAY * tries))
+        path = await self._finish(outcome)
+        assert self._offer is not None
+        size, fetched = self._offer.size, self._written
+        self._had = self._written = 0
+        context.tally.saved(size)
+        seconds = context.reactor.seconds() - started
+        context.on_saved(SavedFile(wanted.path, path, size, fetched, seconds))
+
+    async def _finish(self, root: bytes) -> Path:
+        """Give it its name, and tell the sharer."""
+        context, incoming, number = self._context, self._incoming, self._number
+        assert incoming is not None and number is not None
+        self._number = None
+        try:
+            path = await context.threads.run(incoming.finish, root)
+        except P2pshareError as error:
+            context.remote.cancel(number, _why(error))
+            raise
+        self._incoming = None
+        context.remote.done([number])
+        return path
+
+    async def _transfer(self) -> bytes | Fault | None:
+        """Ask for it once; None if the session was lost."""
+        remote = self._context.remote
+        while not remote.is_up:
+            await self._session()
+        incoming = self._incoming
+        version = "" if incoming is None else incoming.announced.version
+        have = () if incoming is None else incoming.have
+        self._outcome = Deferred()
+        self._number = remote.get(self, self.wanted.path, version, have)
+        try:
+            outcome = await self._outcome
+        finally:
+            self._outcome = None
+            await self._drain()
+        self._check_stopped()
+        return outcome
+
+    async def _session(self) -> None:
+        try:
+            await self._wait(Deferred.fromCoroutine(self._context.remote.ready()))
+        except P2pshareError as error:
+            self._context.stop(error)
+            raise Stopped from error
+
+    async def _begin(self, offer: Offer) -> None:
+        """Begin anew; what arrives meanwhile waits."""
+        announced = announced_by(offer)
+        old, self._incoming = self._incoming, None
+        if old is not None:
+            said = "it has changed since a part of it was fetched, so it begins anew"
+            self._context.on_remark(self.wanted.path, said)
+            self._had = self._written = 0
+            await self._context.threads.run(old.discard)
+        wanted, threads = self.wanted, self._context.threads
+        if wanted.size is None:
+            place = wanted.place
+            found = await threads.run(
+                self._folder.find, place, offer.size, offer.mtime, self._origin
+            )
+            if found is not None:
+                raise _AlreadyThere(found, offer.size)
+        self._incoming = await threads.run(
+            lambda: self._folder.begin(
+                wanted.place, self._origin, announced, overwrite=wanted.overwrite
+            )
+        )
+        self._preparing = False
+        self._write()
+        self._check_drained()
+
+    def _resume(self) -> Incoming | None:
+        return self._folder.resume(
+            self.wanted.place,
+            self._origin,
+            overwrite=self.wanted.overwrite,
+            stop=lambda: self._stopping,
+        )
+
+    def _bytes_had(self) -> int:
+        incoming = self._incoming
+        if incoming is None:
+            return 0
+        size = incoming.announced.size
+        return sum(
+            (end - first - 1) * BLOCK_SIZE + block_length(size, end - 1)
+            for first, end in incoming.have
+        )
+
+    def _write(self) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        while self._pending:
+            block = self._pending.popleft()
+            self._writing += 1
+            self._context.writer.write(incoming, block, self._block_written)
+
+    def _block_written(self, size: int, failure: Failure | None) -> None:
+        self._writing -= 1
+        self._held -= size
+        if failure is not None:
+            self._failed(failure)
+        else:
+            self._written += size
+            self._context.tally.bytes_fetched += size
+            self.sync_if_due(SYNC_BYTES)
+        self._check_drained()
+
+    def _synced(self, _: None) -> None:
+        self._syncing = False
+        self._check_drained()
+
+    def _not_synced(self, failure: Failure) -> None:
+        self._syncing = False
+        self._failed(failure)
+        self._check_drained()
+
+    def _failed(self, failure: Failure) -> None:
+        """It cannot go on."""
+        self._preparing = False
+        if self._error is None:
+            self._error = failure.value
+            self._cancel(_why(failure.value))
+        while self._pending:
+            block = self._pending.popleft()
+            self._held -= len(block.data)
+            block.release()
+        self._over(None)
+        self._check_drained()
+
+    def _over(self, outcome: bytes | Fault | None) -> None:
+        if self._outcome is not None and not self._outcome.called:
+            self._outcome.callback(outcome)
+
+    def _cancel(self, why: Cancelled) -> None:
+        number, self._number = self._number, None
+        if number is not None:
+            self._context.remote.cancel(number, why)
+
+    def _free_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._context.remote.in_flight.large_left()
+            self._context.remote.room_freed()
+
+    async def _drain(self) -> None:
+        """Return once nothing of it waits, or is in a thread."""
+        if self._is_busy:
+            self._drained = Deferred()
+            await self._drained
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._preparing or self._syncing or bool(self._pending or self._writing)
+
+    def _check_drained(self) -> None:
+        if self._drained is not None and not self._is_busy:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    async def _wait(self, waiting: Deferred[None]) -> None:
+        self._check_stopped()
+        self._waiting = waiting
+        try:
+            await waiting
+        except P2pshareError:
+            raise
+        except BaseException:
+            self._check_stopped()
+            raise
+        finally:
+            self._waiting = None
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        if self._stopping:
+            raise Stopped
+
+
+def _why(error: BaseException) -> Cancelled:
+    """Why a transfer is not wanted any more, once `error` happened."""
+    if isinstance(error, _AlreadyThere):
+        return Cancelled.BY_USER
+    return Cancelled.CORRUPT if isinstance(error, BlockCorrupt) else Cancelled.DISK

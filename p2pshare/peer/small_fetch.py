@@ -1,0 +1,296 @@
+"""Files of a block or less: many are on their way at once, and what has arrived is stored in one go."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from p2pshare.core.taking import ArrivedBlock
+from p2pshare.errors import BlockCorrupt, P2pshareError, SharerLied
+from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_by
+from p2pshare.peer.job_plan import WantedFile
+from p2pshare.peer.job_tally import SavedFile
+from p2pshare.peer.remote_faults import error_of
+from p2pshare.storage.announcement import Origin, WholeFile
+from p2pshare.wire.paths import format_path
+from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+
+STORE_MAX = 128  # files that are stored in one go
+BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
+
+
+class SmallFetch:
+    """One such file; a `Receiver`."""
+
+    __slots__ = (
+        "_all", "block", "number", "offer", "root", "size", "started", "tries", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, fetches: SmallFetches, wanted: WantedFile) -> None:
+        self._all = fetches
+        self.wanted = wanted
+        self.size = wanted.size or 0
+        self.tries = 0
+        self.number = 0
+        self.started = 0.0
+        self.offer: Offer | None = None
+        self.block: ArrivedBlock | None = None
+        self.root = b""
+
+    def offered(self, offer: Offer) -> None:
+        """It is about to come."""
+        self.offer = offer
+
+    def block_arrived(self, block: ArrivedBlock) -> None:
+        """All of it has come."""
+        self.block = block
+
+    def ended(self, root: bytes) -> None:
+        """It is whole."""
+        self.root = root
+        self._all.arrived(self)
+
+    def outgrown(self, offer: Offer) -> None:
+        """It has grown since it was listed."""
+        self._all.outgrown(self, offer)
+
+    def failed(self, why: Fault) -> None:
+        """It does not come."""
+        self._all.failed(self, why)
+
+    def interrupted(self) -> None:
+        """The session is lost."""
+        self._all.interrupted(self)
+
+    def release(self) -> None:
+        """Leave the memory."""
+        block, self.block = self.block, None
+        if block is not None:
+            block.release()
+
+    def whole(self, origin: Origin) -> WholeFile:
+        """What is to be stored."""
+        assert self.offer is not None
+        block = self.block
+        return WholeFile(
+            self.wanted.place,
+            origin,
+            announced_by(self.offer),
+            b"" if block is None else block.data,
+            () if block is None else (block.digest,),
+            self.root,
+            self.wanted.overwrite,
+        )
+
+
+class SmallFetches:
+    """All of a job."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        folders: dict[Path, Folder],
+        on_large: Callable[[WantedFile], object],
+        soon: Callable[[], object],
+    ) -> None:
+        """Args:
+        context: of the job.
+        folders: that are open.
+        on_large: told of a file that turns out to be large.
+        soon: called when there is something new to decide.
+        """
+        self._context = context
+        self._folders = folders
+        self._on_large = on_large
+        self._soon = soon
+        self._queue: deque[SmallFetch] = deque()
+        self._coming: set[SmallFetch] = set()
+        self._arrived: list[SmallFetch] = []
+        self._storing: list[SmallFetch] = []
+        self._delayed: dict[SmallFetch, IDelayedCall] = {}
+        self._is_stopped = False
+
+    @property
+    def queued(self) -> int:
+        """Files that were not asked for yet."""
+        return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self._queue or self._coming or self._arrived or self._storing or self._delayed)
+
+    @property
+    def bytes_arriving(self) -> int:
+        """Bytes of files that are not under their names yet."""
+        arriving = self._context.remote.arriving
+        here = sum(arriving(each.number) for each in self._coming)
+        return here + sum(each.size for each in self._arrived + self._storing)
+
+    @property
+    def current(self) -> list[WantedFile]:
+        """What is on its way."""
+        return [each.wanted for each in self._coming]
+
+    def add(self, wanted: WantedFile) -> None:
+        """Fetch this one, too."""
+        self._queue.append(SmallFetch(self, wanted))
+
+    def ask(self) -> None:
+        """Ask for as many as may be on their way."""
+        remote, queue = self._context.remote, self._queue
+        now = self._context.reactor.seconds()
+        while queue and remote.is_up and remote.in_flight.admit_small(queue[0].size):
+            fetch = queue.popleft()
+            fetch.started = fetch.started or now
+            self._coming.add(fetch)
+            fetch.number = remote.get(fetch, fetch.wanted.path, most=fetch.size)
+
+    def store(self) -> None:
+        """Store what has arrived, unless the files before are still being stored."""
+        if self._storing or not self._arrived or self._is_stopped:
+            return
+        self._storing = self._arrived[:STORE_MAX]
+        del self._arrived[:STORE_MAX]
+        by_root: dict[Path, list[tuple[SmallFetch, WholeFile]]] = {}
+        key = self._context.remote.key
+        for fetch in self._storing:
+            wanted = fetch.wanted
+            whole = fetch.whole(Origin(key, wanted.path))
+            by_root.setdefault(wanted.root, []).append((fetch, whole))
+        rows = [(self._folders[root], row) for root, row in by_root.items()]
+        self._context.threads.run(_store, rows).addCallbacks(self._stored, self._not_stored)
+
+    def stop(self) -> None:
+        """Want none of them any more, but for those that are being stored just now."""
+        self._is_stopped = True
+        self._queue.clear()
+        for call in self._delayed.values():
+            call.cancel()
+        self._delayed.clear()
+        coming, self._coming = self._coming, set()
+        for _ in coming:
+            self._context.remote.in_flight.small_arrived()
+        arrived, self._arrived = self._arrived, []
+        for fetch in (*coming, *arrived):
+            self._context.remote.cancel(fetch.number, Cancelled.BY_USER)
+            self._leave(fetch)
+
+    def arrived(self, fetch: SmallFetch) -> None:
+        """One is whole."""
+        self._coming.discard(fetch)
+        self._context.remote.in_flight.small_arrived()
+        assert fetch.offer is not None
+        size = fetch.offer.size
+        self._context.tally.bytes_fetched += size
+        self._arrived.append(fetch)
+        self._soon()
+
+    def outgrown(self, fetch: SmallFetch, offer: Offer) -> None:
+        """One has grown since it was listed: it is asked for as what it is now."""
+        self._gone(fetch)
+        self._context.tally.known_better(fetch.wanted.size, offer.size)
+        fetch.wanted = replace(fetch.wanted, size=offer.size, mtime=offer.mtime)
+        fetch.tries += 1
+        if fetch.tries >= TRIES_MAX:
+            self._fail(fetch, Fault.CHANGED)
+        else:
+            self._on_large(fetch.wanted)
+        self._soon()
+
+    def failed(self, fetch: SmallFetch, why: Fault) -> None:
+        """One does not come."""
+        self._gone(fetch)
+        fetch.tries += 1
+        if why not in (Fault.CHANGED, Fault.BUSY) or fetch.tries >= TRIES_MAX:
+            self._fail(fetch, why)
+        elif why is Fault.CHANGED:
+            self._queue.append(fetch)
+        else:
+            delay = BUSY_DELAY * fetch.tries
+            self._delayed[fetch] = self._context.reactor.callLater(delay, self._again, fetch)
+        self._soon()
+
+    def interrupted(self, fetch: SmallFetch) -> None:
+        """The session is lost: it is asked for again in the next."""
+        self._gone(fetch)
+        self._queue.appendleft(fetch)
+        self._soon()
+
+    def _again(self, fetch: SmallFetch) -> None:
+        del self._delayed[fetch]
+        self._queue.append(fetch)
+        self._soon()
+
+    def _gone(self, fetch: SmallFetch) -> None:
+        """Nothing more comes of it now."""
+        self._coming.discard(fetch)
+        self._context.remote.in_flight.small_arrived()
+        self._leave(fetch)
+
+    def _leave(self, fetch: SmallFetch) -> None:
+        fetch.release()
+        fetch.offer = None
+        self._context.remote.in_flight.small_left(fetch.size)
+
+    def _fail(self, fetch: SmallFetch, why: Fault) -> None:
+        wanted = fetch.wanted
+        error = error_of(why, self._context.remote.name, wanted.path)
+        self._context.fail(wanted.path, wanted.size, error)
+
+    def _stored(self, outcomes: list[tuple[SmallFetch, Path | P2pshareError]]) -> None:
+        context, now = self._context, self._context.reactor.seconds()
+        self._storing = []
+        done: list[int] = []
+        for fetch, outcome in outcomes:
+            offer, wanted = fetch.offer, fetch.wanted
+            assert offer is not None
+            size = offer.size
+            self._leave(fetch)
+            if isinstance(outcome, Path):
+                done.append(fetch.number)
+                if size != wanted.size:
+                    context.tally.known_better(wanted.size, size)
+                context.tally.saved(size)
+                seconds = now - fetch.started
+                context.on_saved(SavedFile(wanted.path, outcome, size, size, seconds))
+            else:
+                self._not_saved(fetch, outcome)
+        context.remote.done(done)
+        self._soon()
+        context.remote.room_freed()
+
+    def _not_saved(self, fetch: SmallFetch, error: P2pshareError) -> None:
+        remote, wanted = self._context.remote, fetch.wanted
+        corrupt = isinstance(error, BlockCorrupt)
+        remote.cancel(fetch.number, Cancelled.CORRUPT if corrupt else Cancelled.DISK)
+        if corrupt:
+            error = SharerLied(name=remote.name, path=format_path(wanted.path))
+        self._context.fail(wanted.path, wanted.size, error)
+
+    def _not_stored(self, failure: Failure) -> None:
+        """None of them could be stored."""
+        storing, self._storing = self._storing, []
+        error = failure.value
+        if not isinstance(error, P2pshareError):
+            error = P2pshareError(reason=f"{type(error).__name__}: {error}")
+        for fetch in storing:
+            self._leave(fetch)
+            self._not_saved(fetch, error)
+        self._soon()
+
+
+def _store(
+    rows: list[tuple[Folder, list[tuple[SmallFetch, WholeFile]]]],
+) -> list[tuple[SmallFetch, Path | P2pshareError]]:
+    """Store files; runs in a thread."""
+    outcomes: list[tuple[SmallFetch, Path | P2pshareError]] = []
+    for folder, row in rows:
+        stored = folder.store_whole([whole for _, whole in row])
+        outcomes += zip((fetch for fetch, _ in row), stored, strict=True)
+    return outcomes
