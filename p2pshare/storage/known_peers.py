@@ -71,6 +71,15 @@ class KnownPeers:
             known = self._read().get(self._registry, {})
         return sorted(name for name, each in known.items() if each == key)
 
+    def all(self) -> dict[str, PublicKey]:
+        """All keys that are known, by name.
+
+        Raises:
+            KnownPeersUnusable: as for `key`.
+        """
+        with self._complaining():
+            return self._read().get(self._registry, {})
+
     def pin(
         self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int = PEERS_MAX
     ) -> PublicKey:

@@ -1,4 +1,4 @@
-"""The verbs `key export`, `key import` and `key forget`, which need no network."""
+"""The verbs `key export` and `key import`, which need no network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from pathlib import Path
 from colorama import Fore
 
 from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, SealedKeyUnusable, WrongUsage
-from p2pshare.names import check_name
 from p2pshare.peer.service import peer_folder
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.key_export import seal, unseal
-from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
@@ -104,24 +102,6 @@ def import_key(
     if settings.data is not None:
         elsewhere = f" --data {shlex.quote(str(settings.data))}"
     output.line(f"  p2pshare --name {portable.name} --registry {portable.registry}{elsewhere}")
-    return 0
-
-
-def forget(settings: Settings, output: Output, peer: str) -> int:
-    """Take the next key of a peer as it comes; returns the exit code.
-
-    Raises:
-        NotFound: nothing was known of it.
-        KnownPeersUnusable: the list cannot be used.
-    """
-    check_name(peer)
-    folder = peer_folder(settings, name_of(settings))
-    key = KnownPeers(folder, settings.registry).forget(peer)
-    if key is None:
-        raise NotFound(reason=f"No key of {peer!r} is known in {settings.registry}.")
-    output.event("forgotten", name=peer, key=str(key))
-    output.line(f"The key of {peer} is forgotten: the next one is taken as it comes.", Fore.GREEN)
-    output.line(f"It was {key.grouped}.")
     return 0
 
 

@@ -28,6 +28,11 @@ DEBUG_VARIABLE = "P2PSHARE_DEBUG"
 COMPLETE = "complete"
 """The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
 
+SUSPENDED = "stopped: what was verified is kept; the same command goes on from there"
+SUSPEND_GRACE = (
+    20.0  # seconds after Ctrl+C until what has come is on the disk; a second one waits no longer
+)
+
 Verb = Callable[[], Coroutine[Any, Any, int]]
 
 
@@ -119,7 +124,8 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         verb, grace = _verb(arguments, invocation)
         return run_to_end(cast(Any, reactor), verb, grace)
     except Stopped as stopped:
-        output.remark("stopped")
+        resumes = arguments.verb == "get" and not arguments.classic
+        output.remark(SUSPENDED if resumes else "stopped")
         return stopped.exit_code
     except (P2pshareError, BrokenPipeError):
         raise
@@ -155,6 +161,17 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
                 return 1
         case "key":
             return _key_verb(arguments, invocation)
+        case "peers":
+            from p2pshare.ui import peers
+
+            if arguments.peers_verb == "forget":
+                return peers.forget(settings, output, arguments.peer)
+            return peers.peers(settings, output)
+        case "completion":
+            from p2pshare.ui.completion_scripts import SCRIPTS
+
+            sys.stdout.write(SCRIPTS[arguments.shell])
+            return 0
     return None
 
 
@@ -176,7 +193,9 @@ def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | No
                 registry=bool(arguments.registry),
             )
         case "forget":
-            return keys.forget(settings, output, arguments.peer)
+            from p2pshare.ui import peers
+
+            return peers.forget(settings, output, arguments.peer)
     return None
 
 
@@ -191,9 +210,21 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, 
             prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
             return lambda: users(invocation, prefix=prefix, online=online, watch=watch), GRACE
         case "get":
-            from p2pshare.ui.verbs import get
+            from p2pshare.ui import verbs
 
-            return lambda: get(invocation, arguments.words, overwrite=arguments.force), GRACE
+            words, overwrite = arguments.words, arguments.force
+            if arguments.classic:
+                return lambda: verbs.get_classic(invocation, words, overwrite=overwrite), GRACE
+            return lambda: verbs.get(invocation, words, overwrite=overwrite), SUSPEND_GRACE
+        case "ls":
+            from p2pshare.ui.listing import ls
+
+            where, recursive = arguments.where, arguments.recursive
+            return lambda: ls(invocation, where, recursive=recursive), GRACE
+        case "status":
+            from p2pshare.ui.status import status
+
+            return lambda: status(invocation), GRACE
         case "whoami" | "release" | "key":
             from p2pshare.ui import owning
 

@@ -5,12 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from colorama import Fore
 
 from p2pshare.errors import P2pshareError
-from p2pshare.ui.progress import ProgressView
 from p2pshare.ui.terminal import Terminal
+
+if TYPE_CHECKING:  # what takes its time to import, where there may be nothing to show
+    from p2pshare.ui.job_view import JobView
+    from p2pshare.ui.progress import ProgressView
+
+
+class LiveLine(Protocol):
+    """A line that is drawn again and again, on stderr."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is on the screen now."""
+        ...
+
+    def line_above(self, text: str, colour: str = "") -> None:
+        """Write a line above it."""
+        ...
 
 
 class Output:
@@ -30,21 +47,21 @@ class Output:
         self._stderr = stderr
         self._json = json
         self._quiet = quiet
-        self._view: ProgressView | None = None
+        self._view: LiveLine | None = None
 
     def line(self, text: str, colour: str = "") -> None:
         """Say something to people; `colour` is one of colorama's codes."""
         if self._json or self._quiet:
             return
-        if self._view is not None and self._view.is_drawn:
-            self._view.line_above(text, colour)
+        if self._stdout.is_tty:
+            self._write_above(self._stdout, text, colour)
         else:
             self._stdout.write_line(text, colour)
 
     def remark(self, text: str) -> None:
         """Say something to people that is no result, and so must not get into a pipe."""
         if not self._json and not self._quiet:
-            self._stderr.write_line(text)
+            self._write_above(self._stderr, text)
 
     def event(self, kind: str, /, **fields: object) -> None:
         """Tell programs that something happened, as `{"event": kind, …}`; paths become text."""
@@ -53,9 +70,13 @@ class Output:
 
     def error(self, error: P2pshareError) -> None:
         """Say what went wrong: to people on stderr, to programs as an event."""
-        self.event("error", kind=kind_of(error), message=str(error), exit_code=error.exit_code)
-        if not self._json:
-            self._stderr.write_line(f"p2pshare: {error}", Fore.RED)
+        self.event("error", **_told(error))
+        self._complain(error)
+
+    def failed(self, origin: str, error: P2pshareError) -> None:
+        """Say that one of many things did not work, to programs as an event with what it was."""
+        self.event("failed", **{"from": origin}, **_told(error))
+        self._complain(error)
 
     def result(self, text: str) -> None:
         """Show a line that was asked for, which stays with `--quiet`, to people."""
@@ -86,10 +107,36 @@ class Output:
 
         While it is drawn, `line` writes above it.
         """
-        self._view = ProgressView(
+        from p2pshare.ui.progress import ProgressView
+
+        view = ProgressView(
             self._stderr, title, unit, total, clock_seconds, silent=self._json or self._quiet
         )
-        return self._view
+        self._view = view
+        return view
+
+    def job(self, peer: str, clock_seconds: Callable[[], float]) -> JobView:
+        """A view of a whole job with one peer, likewise."""
+        from p2pshare.ui.job_view import JobView
+
+        view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)
+        self._view = view
+        return view
+
+    def _complain(self, error: P2pshareError) -> None:
+        if not self._json:
+            self._write_above(self._stderr, f"p2pshare: {error}", Fore.RED)
+
+    def _write_above(self, terminal: Terminal, text: str, colour: str = "") -> None:
+        """Write a line to where a live one may be drawn."""
+        if self._view is not None and self._view.is_drawn:
+            self._view.line_above(text, colour)
+        else:
+            terminal.write_line(text, colour)
+
+
+def _told(error: P2pshareError) -> dict[str, object]:
+    return {"kind": kind_of(error), "message": str(error), "exit_code": error.exit_code}
 
 
 def kind_of(error: P2pshareError) -> str:

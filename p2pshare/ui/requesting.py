@@ -7,6 +7,7 @@ name itself, at first use, and ends the presence at once that this begins.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Callable
 from contextlib import closing
@@ -23,6 +24,8 @@ from p2pshare.errors import (
     AlreadyRunning,
     NameTaken,
     NoSuchPeer,
+    NotFound,
+    P2pshareError,
     Refused,
     Unreachable,
     WrongUsage,
@@ -36,6 +39,7 @@ from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.meeting import AWAY, Meetings, Met
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.statements import Record
@@ -73,14 +77,46 @@ async def requester(invocation: Invocation, registry: RegistryClient) -> Request
     return await _Requesting(invocation, registry).find()
 
 
+async def introduce(
+    invocation: Invocation, registry: RegistryClient, meetings: Meetings, peer: str
+) -> tuple[Requester, Deferred[Met]]:
+    """Who the user is, and a peer as it is being met: the registry is asked about both at once.
+
+    Raises:
+        ClassicOnly: the peer takes no sessions.
+        P2pshareError: what `requester` raises.
+    """
+    name_of(invocation)
+    meeting = Deferred.fromCoroutine(meetings.meet(peer))
+    try:
+        return await requester(invocation, registry), meeting
+    except P2pshareError:
+        with contextlib.suppress(*AWAY, NotFound):
+            (await meeting).expect_sessions()  # what is wrong there may be the reason
+        raise
+    except BaseException:
+        meeting.addErrback(lambda _: None)
+        meeting.cancel()
+        raise
+
+
+def name_of(invocation: Invocation) -> str:
+    """The user's own name.
+
+    Raises:
+        WrongUsage: the settings have none.
+    """
+    name = invocation.settings.name
+    if name is None:
+        raise WrongUsage(
+            reason="Say who you are with --name NAME, or set P2PSHARE_NAME: a sharer wants to know who asks."
+        )
+    return name
+
+
 class _Requesting:
     def __init__(self, invocation: Invocation, registry: RegistryClient) -> None:
-        name = invocation.settings.name
-        if name is None:
-            raise WrongUsage(
-                reason="Say who you are with --name NAME, or set P2PSHARE_NAME: a sharer wants to know who asks."
-            )
-        self._name = name
+        self._name = name = name_of(invocation)
         self._invocation = invocation
         self._registry = registry
         self._folder: Path = peer_folder(invocation.settings, name)

@@ -1,35 +1,101 @@
-"""The verb `get`."""
+"""The verb `get`: files and folders over sessions, or, if that is accepted, a text or a picture in the classic way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pshare.errors import P2pshareError, RegistryUnreachable
+from p2pshare.errors import DiskFull, P2pshareError
+from p2pshare.peer.job_plan import JobItem
+from p2pshare.peer.remote import RemotePeer
+from p2pshare.ui.errand import HARD_STOPS, Errand, Outcome
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings
-from p2pshare.ui.wanted import parse_wanted
+from p2pshare.ui.meeting import AWAY, Meetings, Met
+from p2pshare.ui.requesting import Requester, introduce, name_of
+from p2pshare.ui.wanted import parse_items, parse_wanted
+
+NO_USE = (*HARD_STOPS, *AWAY, DiskFull)
+"""Whoever is asked next, it will be the same."""
 
 
 async def get(invocation: Invocation, words: Sequence[str], *, overwrite: bool) -> int:
-    """Get every file that `words` name; returns the exit code.
+    """Get all that `words` name; returns the exit code.
 
-    One that fails does not keep the others from being fetched: the code is that of the first failure.
+    What fails does not keep the others from being fetched. What was stopped goes on when the same is said again.
+
+    Raises:
+        WrongUsage: the words cannot be understood, or do not say who asks; nobody was asked for anything.
+        P2pshareError: it cannot be known, or proven, who asks.
+    """
+    jobs = parse_items(words, name_of(invocation), invocation.cwd, overwrite=overwrite)
+    outcome = Outcome(invocation)
+    async with invocation.registry() as registry:
+        meetings = Meetings(invocation, registry, invocation.settings.name)
+        me, first = await introduce(invocation, registry, meetings, next(iter(jobs)))
+        for number, (peer, items) in enumerate(jobs.items()):
+            try:
+                met = await (meetings.meet(peer) if number else first)
+                await _get_from(invocation, me, meetings, met, items, outcome)
+            except P2pshareError as error:
+                invocation.output.error(error)
+                outcome.failed(error)
+                if isinstance(error, NO_USE):
+                    break
+    outcome.say()
+    return outcome.exit_code
+
+
+async def _get_from(
+    invocation: Invocation,
+    me: Requester,
+    meetings: Meetings,
+    met: Met,
+    items: Sequence[JobItem],
+    outcome: Outcome,
+) -> None:
+    """Get what is wanted of one peer.
+
+    Raises:
+        P2pshareError: nothing more is to be had of it.
+    """
+    met.expect_sessions()
+    met.remark()
+    errand = Errand(invocation, met.name, outcome)
+    remote = RemotePeer(
+        invocation.reactor,
+        invocation.rng,
+        me.key,
+        met.name,
+        meetings.finder(met),
+        silence=invocation.settings.timeout,
+        limit=invocation.settings.limit,
+        on_link=errand.link,
+    )
+    try:
+        await errand.run(remote, items)
+    except P2pshareError as error:
+        raise met.retold(error) from error
+    finally:
+        await remote.close()
+
+
+async def get_classic(invocation: Invocation, words: Sequence[str], *, overwrite: bool) -> int:
+    """Get the texts and pictures that `words` name, in the classic protocol; returns the exit code.
 
     Raises:
         WrongUsage: the words cannot be understood; nobody was asked for anything.
-        RegistryUnreachable: there is no use in going on.
     """
     wanted = parse_wanted(words, invocation.settings.name, invocation.cwd)
-    exit_code = 0
+    outcome = Outcome(invocation)
     async with invocation.registry() as registry:
         meetings = Meetings(invocation, registry, invocation.settings.name)
         for each in wanted:
             try:
                 met = await meetings.meet(each.peer)
                 await met.fetch(each, overwrite=overwrite)
-            except RegistryUnreachable:
-                raise
+                outcome.files += 1
             except P2pshareError as error:
                 invocation.output.error(error)
-                exit_code = exit_code or error.exit_code
-    return exit_code
+                outcome.failed(error)
+                if isinstance(error, NO_USE):
+                    break
+    return outcome.exit_code

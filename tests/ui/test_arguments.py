@@ -16,7 +16,11 @@ from p2pshare.ui.arguments import parse_arguments
 PAGES = (
     (),
     ("users",),
+    ("ls",),
     ("get",),
+    ("peers",),
+    ("peers", "forget"),
+    ("status",),
     ("whoami",),
     ("key",),
     ("key", "export"),
@@ -26,12 +30,15 @@ PAGES = (
     ("release",),
     ("invite",),
     ("demo",),
+    ("completion",),
 )
 WORDS = st.one_of(
     st.sampled_from(
         [
             "users",
             "get",
+            "ls",
+            "peers",
             "key",
             "export",
             "demo",
@@ -40,6 +47,8 @@ WORDS = st.one_of(
             "--name",
             "--registry",
             "--share",
+            "--limit",
+            "-R",
             "--",
             "-",
             "a:b",
@@ -72,7 +81,7 @@ class ParseTests(SynchronousTestCase):
             ["get", "--force", "alice:my_file.txt", "here"],
             ["get", "alice:my_file.txt", "here", "--force"],
             ["get", "alice:my_file.txt", "--force", "here"],
-            ["get", "--classic", "alice:my_file.txt", "--force", "here"],
+            ["get", "--limit", "5MB/s", "alice:my_file.txt", "--force", "here"],
         ):
             arguments = parse_arguments(words)
             self.assertEqual(arguments.words, ["alice:my_file.txt", "here"])
@@ -84,17 +93,50 @@ class ParseTests(SynchronousTestCase):
         self.assertIsNone(arguments.verb)
         self.assertEqual((arguments.share, arguments.listen), (["a", "b"], "7"))
 
+    def test_transfers(self) -> None:
+        """What concerns transfers may stand before or after the verbs that have some."""
+        for words in (
+            ["--limit", "5MB/s", "--timeout", "20", "get", "a:b"],
+            ["get", "a:b", "--limit", "5MB/s", "--timeout", "20"],
+        ):
+            arguments = parse_arguments(words)
+            self.assertEqual((arguments.limit, arguments.timeout), ("5MB/s", "20"))
+            self.assertFalse(arguments.classic)
+        for words in (["--classic", "get", "a:b"], ["get", "--classic", "a:b"]):
+            self.assertTrue(parse_arguments(words).classic)
+
+    def test_peers(self) -> None:
+        """`peers` alone lists; what forgets a key can be said in two ways."""
+        self.assertIsNone(parse_arguments(["peers"]).peers_verb)
+        arguments = parse_arguments(["peers", "forget", "alice", "--name", "bob"])
+        self.assertEqual((arguments.peers_verb, arguments.peer), ("forget", "alice"))
+        arguments = parse_arguments(["key", "forget", "alice"])
+        self.assertEqual((arguments.key_verb, arguments.peer), ("forget", "alice"))
+
+    def test_ls(self) -> None:
+        """A place is one word."""
+        arguments = parse_arguments(["ls", "alice:photos", "-R"])
+        self.assertEqual((arguments.where, arguments.recursive), ("alice:photos", True))
+        self.assertFalse(parse_arguments(["ls", "alice"]).recursive)
+
     def test_wrong(self) -> None:
         """What cannot be understood is one sentence that says what to type."""
         for words, pattern in (
             (["uesrs"], r"'uesrs'.*users.*get.*demo.*`p2pshare --help`"),
-            (["get"], r"PEER:FILE.*`p2pshare get --help`"),
+            (["get"], r"PEER:PATH.*`p2pshare get --help`"),
             (["users", "bob"], r"'bob' means nothing here.*--help"),
             (["users", "--froce"], r"'--froce' means nothing here.*--help"),
             (["get", "a:my_file.txt", "--froce", "b"], r"--froce"),
             (["users", "--nam", "bob"], r"--nam"),
             (["users", "--name"], r"--name: expected one argument"),
             (["--share", "x", "users"], r"--share is for the dialog"),
+            (["--classic", "ls", "a"], r"--classic is for the dialog"),
+            (["--limit", "5MB/s", "users"], r"--limit is for the dialog"),
+            (["ls"], r"PEER.*`p2pshare ls --help`"),
+            (["ls", "a", "b"], r"'b' means nothing here"),
+            (["peers", "froget"], r"'froget'.*forget.*`p2pshare peers --help`"),
+            (["completion", "csh"], r"'csh'.*bash"),
+            (["complete", "x"], r"'complete'"),
             (["--json"], r"need a verb"),
             (["key"], r"VERB.*`p2pshare key --help`"),
             (["key", "exprot"], r"'exprot'.*export.*`p2pshare key --help`"),

@@ -27,7 +27,6 @@ from p2pshare.registry.authority import Authority
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.identity import KEY_NAME, SEQ_MAX, Identity, Portable
-from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import keys
 from p2pshare.ui.inviting import KEY_NAME as REGISTRY_KEY_NAME
@@ -226,17 +225,6 @@ class ImportTests(KeysTestCase):
         self.assertFalse((self.home / "other").exists())
         for path in (self.home, self.home / "none"):
             self.assertRaises(CannotRead, self.import_key, path, self.other)
-
-
-class ForgetTests(KeysTestCase):
-    def test_forget(self) -> None:
-        """A key that was known is known no more; one that was not is an error."""
-        key = SigningKey(bytes(32)).public
-        KnownPeers(self.data, URL).pin("alice", key, None)
-        self.assertEqual(keys.forget(self.settings, self.output, "alice"), 0)
-        self.assertIn(key.grouped, self.stdout.getvalue())
-        self.assertRaises(NotFound, keys.forget, self.settings, self.output, "alice")
-        self.assertRaises(WrongUsage, keys.forget, self.settings, self.output, "No name")
 
 
 class InviteTests(KeysTestCase):
