@@ -10,10 +10,8 @@ Every call may block: call them in a thread.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,17 +20,19 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from p2pshare.errors import CannotSave
+from p2pshare.storage.durability import sync_folder
+from p2pshare.storage.publishing import (
+    NEW_FILE,
+    current_umask,
+    publish,
+    remove_name,
+    set_mode,
+    shortened,
+)
 from p2pshare.storage.reasons import plain_reason
 
 WRITE_BACK_SIZE = 16 * 1024 * 1024  # bytes after which the disk is set to work
-COPIES_MAX = 999  # numbered names, "alice (1).png" and so on, before giving up
-FILE_NAME_MAX = 255  # bytes, of nearly every file system
 PART_SUFFIX = ".part"
-
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_umask_lock = threading.Lock()
 
 
 class PartFile(AbstractContextManager["PartFile"]):
@@ -75,11 +75,11 @@ class PartFile(AbstractContextManager["PartFile"]):
         if name in ("", "..") or PurePath(name).name != name:
             raise CannotSave(path=folder / name, reason="that is not the name of a file")
         # Not all of a long name fits beside the marks of a hidden file; nobody needs it there.
-        hidden_name = f".{_shortened(name, 200)}.p2pshare-{random_part()}{PART_SUFFIX}"
+        hidden_name = f".{shortened(name, 200)}.p2pshare-{random_part()}{PART_SUFFIX}"
         try:
             folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                fd = os.open(hidden_name, _NEW_FILE, 0o600, dir_fd=folder_fd)
+                fd = os.open(hidden_name, NEW_FILE, 0o600, dir_fd=folder_fd)
             except BaseException:
                 os.close(folder_fd)
                 raise
@@ -124,11 +124,13 @@ class PartFile(AbstractContextManager["PartFile"]):
             CannotSave: it could not be; nothing is left behind.
         """
         with self._cleaning_up():
-            with suppress(PermissionError):  # a disk that knows no modes
-                os.fchmod(self._fd, 0o666 & ~_current_umask())
+            set_mode(self._fd, current_umask())
             os.fsync(self._fd)
-            final_name = self._replace() if overwrite else self._publish()
-            self._sync_folder()
+            path = self._folder / self._name
+            final_name = publish(self._folder_fd, self._hidden_name, path, overwrite=overwrite)
+            remove_name(self._folder_fd, self._hidden_name)
+            self._owned_name = None if overwrite else final_name
+            sync_folder(self._folder_fd)
             self._owned_name = None
             self.discard()
         return self._folder / final_name
@@ -169,60 +171,6 @@ class PartFile(AbstractContextManager["PartFile"]):
                 self.discard()
                 raise
 
-    def _replace(self) -> str:
-        """Take the name from a regular file; a folder, a link or a device keeps it."""
-        with suppress(FileNotFoundError):
-            there = os.stat(self._name, dir_fd=self._folder_fd, follow_symlinks=False)
-            if not stat.S_ISREG(there.st_mode):
-                raise CannotSave(
-                    path=self._folder / self._name,
-                    reason="what has this name is not a plain file, and is not replaced",
-                )
-        self._rename(self._name)
-        self._owned_name = None
-        return self._name
-
-    def _publish(self) -> str:
-        """Take the first name that is free."""
-        for number in range(COPIES_MAX + 1):
-            candidate = _numbered(self._name, number)
-            try:
-                self._claim(candidate)
-            except FileExistsError:
-                continue
-            self._owned_name = candidate
-            return candidate
-        raise CannotSave(
-            path=self._folder / self._name, reason=f"there are {COPIES_MAX} copies of it already"
-        )
-
-    def _claim(self, candidate: str) -> None:
-        """Move the hidden file to a name, atomically, or fail with `FileExistsError`."""
-        try:
-            os.link(
-                self._hidden_name,
-                candidate,
-                src_dir_fd=self._folder_fd,
-                dst_dir_fd=self._folder_fd,
-                follow_symlinks=False,
-            )
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # A disk without links (FAT, some network disks): the name is reserved by an empty file,
-            # then replaced. Only a kill between these two lines can leave the empty file.
-            os.close(os.open(candidate, _NEW_FILE, 0o600, dir_fd=self._folder_fd))
-            try:
-                self._rename(candidate)
-            except OSError:
-                os.unlink(candidate, dir_fd=self._folder_fd)
-                raise
-        else:
-            os.unlink(self._hidden_name, dir_fd=self._folder_fd)
-
-    def _rename(self, name: str) -> None:
-        os.rename(self._hidden_name, name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
-
     def _begin_write_back(self) -> None:
         """Let the disk begin with what has come, so that the sync at the end has little left to do.
 
@@ -233,33 +181,3 @@ class PartFile(AbstractContextManager["PartFile"]):
         if length >= WRITE_BACK_SIZE and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._fd, self._size_on_its_way, length, os.POSIX_FADV_DONTNEED)
             self._size_on_its_way = self._size
-
-    def _sync_folder(self) -> None:
-        try:
-            os.fsync(self._folder_fd)
-        except OSError as error:
-            if error.errno not in _NO_FOLDER_SYNC:
-                raise
-
-
-def _numbered(name: str, number: int) -> str:
-    """`alice.png`, `alice (1).png`, …, cut to what a file system takes."""
-    if number == 0:
-        return name
-    path = PurePath(name)
-    ending = f" ({number}){path.suffix}"
-    return _shortened(path.stem, FILE_NAME_MAX - len(os.fsencode(ending))) + ending
-
-
-def _shortened(text: str, size_max: int) -> str:
-    """As much of `text` as takes at most `size_max` bytes in a file name, in whole characters."""
-    encoded = os.fsencode(text)
-    return text if len(encoded) <= size_max else encoded[:size_max].decode("utf-8", "ignore")
-
-
-def _current_umask() -> int:
-    """The umask, which can only be read by setting it: for that moment, new files are private."""
-    with _umask_lock:
-        umask = os.umask(0o077)
-        os.umask(umask)
-    return umask

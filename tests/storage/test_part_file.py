@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotSave
-from p2pshare.storage.part_file import COPIES_MAX, PartFile
+from p2pshare.storage.part_file import PartFile
+from p2pshare.storage.publishing import COPIES_MAX
 
 
 def failing_with(code: int) -> Callable[..., Any]:
@@ -270,6 +271,9 @@ class FailureTests(PartFileTestCase):
     def test_no_links(self) -> None:
         """A disk without links gives the same promises."""
         self.patch(os, "link", failing_with(errno.EPERM))
+        self.assertEqual(self.save(b"0", "zero").read_bytes(), b"0")
+        (self.folder / "zero").unlink()
+        self.patch(publishing, "rename_no_replace", failing_with(errno.EINVAL))
         self.assertEqual(self.save(b"1").read_bytes(), b"1")
         self.assertEqual(self.save(b"2").name, "alice (1).png")
         self.assertEqual((self.folder / "alice.png").read_bytes(), b"1")

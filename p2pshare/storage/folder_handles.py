@@ -1,0 +1,171 @@
+"""The folders beneath a folder, each reached from the one above it, so that no link leads elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pshare.errors import CannotSave
+from p2pshare.storage.durability import sync_files
+from p2pshare.storage.reasons import plain_reason
+
+HANDLES_MAX = 128  # folders that are kept open while nobody uses them
+
+Folder = tuple[str, ...]
+
+_OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
+
+
+@dataclass(slots=True)
+class _Handle:
+    fd: int
+    users: int = 0
+
+
+class FolderHandles:
+    """Open folders beneath one, made if need be. Thread-safe."""
+
+    def __init__(self, path: Path, fd: int, *, handles_max: int = HANDLES_MAX) -> None:
+        """Take over `fd`, of the uppermost folder, which the user calls `path`."""
+        self._path = path
+        self._fd = fd
+        self._handles_max = handles_max
+        self._handles: OrderedDict[Folder, _Handle] = OrderedDict()
+        self._unsynced: set[Folder] = set()  # folders in which folders were made
+        self._lock = threading.RLock()
+        self._sync_lock = threading.Lock()
+        self._open = True
+
+    @contextmanager
+    def using(self, folder: Folder, *, make: bool) -> Iterator[int]:
+        """The descriptor of an open folder, good until the end of the block.
+
+        Raises:
+            FileNotFoundError: there is none, and it is not to be made.
+            NotADirectoryError: the same, and something else is in the way.
+            CannotSave: it cannot be made; the error names what is in the way.
+            ValueError: all this was closed.
+        """
+        handle = self._taken(folder, make)
+        try:
+            yield handle.fd
+        finally:
+            with self._lock:
+                handle.users -= 1
+                self._shrink()
+
+    def sync(
+        self, folders: Iterable[Folder] = (), witness: int | None = None
+    ) -> dict[Folder, OSError]:
+        """Make durable what folders hold, and the folders that were made since the last time.
+
+        Args:
+            folders: those whose names are to be durable.
+            witness: see `sync_files`.
+
+        Returns:
+            The folders of which that failed, with all those beneath them.
+        """
+        with self._sync_lock, ExitStack() as using:
+            with self._lock:
+                if not self._open:
+                    return {}
+                made, self._unsynced = self._unsynced, set()
+            wanted = dict.fromkeys([*folders, *made])
+            fds: dict[Folder, int] = {}
+            failed: dict[Folder, OSError] = {}
+            for folder in wanted:
+                try:
+                    fds[folder] = using.enter_context(self.using(folder, make=False))
+                except OSError as error:  # somebody has removed it
+                    failed[folder] = error
+            refused = sync_files(fds.values(), self._fd if witness is None else witness)
+            failed |= {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
+            with self._lock:
+                self._unsynced |= made & failed.keys()
+            for folder in wanted:
+                for depth in range(len(folder)):
+                    if (above := folder[:depth]) in failed and above in made:
+                        failed.setdefault(folder, failed[above])
+            return failed
+
+    @property
+    def open_count(self) -> int:
+        """How many folders are open, but for the uppermost."""
+        return len(self._handles)
+
+    def close(self) -> None:
+        """Close those that nobody uses now, and the others when nobody does; may be called again."""
+        self.sync()
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._shrink()
+
+    def _taken(self, folder: Folder, make: bool) -> _Handle:
+        with self._lock:
+            if not self._open:
+                raise ValueError("the folder is closed already")
+            handle = self._handles.get(folder)
+            if handle is not None and os.fstat(handle.fd).st_nlink == 0 and not handle.users:
+                self._forget(folder)  # somebody has removed it
+                handle = None
+            if handle is None:
+                handle = _Handle(self._opened(folder, make))
+                self._handles[folder] = handle
+            self._handles.move_to_end(folder)
+            handle.users += 1
+            self._shrink()
+            return handle
+
+    def _opened(self, folder: Folder, make: bool) -> int:
+        if not folder:
+            return os.dup(self._fd)
+        *above, name = folder
+        handle = self._taken(tuple(above), make)
+        try:
+            if make:
+                self._make(name, handle.fd, tuple(above))
+            return os.open(name, _OPENING, dir_fd=handle.fd)
+        except OSError as error:
+            if not make:
+                if error.errno in _NO_FOLDER:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+                raise
+            reason = (
+                "it is in the way, for a folder must be here"
+                if error.errno in _NO_FOLDER
+                else plain_reason(error)
+            )
+            raise CannotSave(path=self._path.joinpath(*folder), reason=reason) from error
+        finally:
+            handle.users -= 1
+
+    def _make(self, name: str, above_fd: int, above: Folder) -> None:
+        try:
+            os.mkdir(name, 0o777, dir_fd=above_fd)
+        except FileExistsError:
+            return
+        self._unsynced.add(above)
+
+    def _shrink(self) -> None:
+        """Close what is kept for nothing, the least recently used first."""
+        kept_max = self._handles_max if self._open else 0
+        if len(self._handles) > kept_max:
+            for folder in [each for each, handle in self._handles.items() if not handle.users]:
+                if len(self._handles) <= kept_max:
+                    return
+                self._forget(folder)
+        if not self._open and not self._handles and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _forget(self, folder: Folder) -> None:
+        os.close(self._handles.pop(folder).fd)

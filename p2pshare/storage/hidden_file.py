@@ -1,0 +1,143 @@
+"""The hidden file that becomes a file: its name follows from what it will be, and one process at a time has it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from blake3 import blake3
+
+from p2pshare.errors import CannotSave, InUse
+from p2pshare.storage.announcement import Origin, Place
+from p2pshare.storage.publishing import NEW_FILE, remove_name
+
+PART_SUFFIX = ".part"
+JOURNAL_SUFFIX = ".journal"
+OPENINGS_MAX = 8  # of a file that others remove whenever it is opened
+
+_PREFIX = ".p2pshare-"
+_OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
+
+
+def identity_of(place: Place, origin: Origin) -> bytes:
+    """Which file it is and where it goes, as bytes that no other file has."""
+    rows = (origin.path, place.folder, (place.name,))
+    encoded = [[each.encode("utf-8", "surrogatepass") for each in row] for row in rows]
+    return origin.key.raw + b"".join(
+        len(row).to_bytes(4, "big") + b"".join(len(e).to_bytes(4, "big") + e for e in row)
+        for row in encoded
+    )
+
+
+def hidden_name(identity: bytes) -> str:
+    """The name of the hidden files of a partial file, without their suffixes."""
+    return f"{_PREFIX}{blake3(identity).hexdigest(8)}"
+
+
+def open_hidden(folder_fd: int, name: str, path: Path) -> int:
+    """Open and lock a hidden file, which is made if need be; what has its name and is not one of ours is removed.
+
+    That another name leads to it, too, is what a kill leaves between publishing the file and removing its hidden name,
+    or a trap: what the other name leads to is left alone.
+
+    Args:
+        folder_fd: the folder, open.
+        name: of the hidden file.
+        path: the final one, as the user calls it.
+
+    Raises:
+        InUse: another process has it, or another thread of this one.
+        CannotSave: something that cannot be removed is in its place.
+        OSError: the folder takes no file.
+    """
+    for _ in range(OPENINGS_MAX):
+        try:
+            fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
+        except FileExistsError:
+            opened = reopen_hidden(folder_fd, name, path)
+            if opened is not None:
+                return opened
+            continue
+        if _lock(fd, folder_fd, name, path):
+            return fd
+    raise InUse(path=path)
+
+
+def reopen_hidden(folder_fd: int, name: str, path: Path) -> int | None:
+    """Open and lock a hidden file that is there; None if there is none any more.
+
+    Raises:
+        InUse, CannotSave, OSError: as of `open_hidden`.
+    """
+    for _ in range(OPENINGS_MAX):
+        try:
+            fd = os.open(name, _OPENING, dir_fd=folder_fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            _remove_foreign(folder_fd, name, path)
+            return None
+        if not _is_ours(fd):
+            os.close(fd)
+            _remove_foreign(folder_fd, name, path)
+            return None
+        if not _lock(fd, folder_fd, name, path):
+            continue
+        status = os.fstat(fd)
+        if status.st_nlink == 1:
+            if status.st_mode & 0o077:
+                os.fchmod(fd, 0o600)
+            return fd
+        try:
+            remove_name(folder_fd, name)
+        finally:
+            os.close(fd)
+        return None
+    raise InUse(path=path)
+
+
+def is_still(fd: int, folder_fd: int, name: str) -> bool:
+    """Whether a name in a folder is that of an open file."""
+    try:
+        there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
+
+
+def _lock(fd: int, folder_fd: int, name: str, path: Path) -> bool:
+    """Lock an open file, which is closed if that fails; False if it has lost its name to who had it before."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise InUse(path=path) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(fd)
+            raise
+    if is_still(fd, folder_fd, name):
+        return True
+    os.close(fd)
+    return False
+
+
+def _is_ours(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _remove_foreign(folder_fd: int, name: str, path: Path) -> None:
+    try:
+        remove_name(folder_fd, name)
+    except OSError as error:
+        raise CannotSave(
+            path=path, reason=f"{name} is in the way, and cannot be removed"
+        ) from error

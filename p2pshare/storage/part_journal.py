@@ -1,0 +1,173 @@
+"""What is known to be on the disk of a file that is not complete.
+
+::
+
+    journal = header || record*
+    header  = "p2pshare part 1\\n" || length of the rest, but for the check, as 4 bytes
+              || size (8) || mtime (8, signed) || executable (1) || length of version (2) || version || identity
+              || check (32)
+    record  = index of a block (8) || digest (32) || check (8)
+
+All numbers are big-endian. The check of the header is BLAKE3 of all that is before it; that of a record is the start
+of BLAKE3(check of the header || index || digest), so that no record is one of another journal. A block gets its record
+when it is durable. Reading ends at the first record that is cut off or damaged; what is read is a claim, and the blocks
+are hashed again before they count.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+
+from blake3 import blake3
+
+from p2pshare.storage.announcement import Announced
+from p2pshare.storage.publishing import NEW_FILE
+from p2pshare.wire.blocks import DIGEST_SIZE, FILE_SIZE_MAX
+from p2pshare.wire.transfer_messages import VERSION_MAX
+
+MAGIC = b"p2pshare part 1\n"
+HEADER_MAX = 64 * 1024  # bytes: two paths of 4 KiB are far less
+RECORD_SIZE = 8 + DIGEST_SIZE + 8  # bytes
+RECORDS_READ = 4096  # at once
+
+_LENGTH = struct.Struct(">I")
+_ANNOUNCED = struct.Struct(">QqBH")
+_BLOCK = struct.Struct(f">Q{DIGEST_SIZE}s")
+_CHECK_SIZE = 32
+_OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class PartJournal:
+    """An open journal. Not thread-safe; the partial file's lock is its lock, too."""
+
+    def __init__(self, fd: int, check: bytes, size: int) -> None:
+        self._fd = fd
+        self._check = check
+        self._size = size
+
+    @classmethod
+    def create(
+        cls, folder_fd: int, name: str, identity: bytes, announced: Announced
+    ) -> PartJournal:
+        """Make a journal without records; it is durable with the first `append`, if its folder is synced.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        header = _header(identity, announced)
+        fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
+        try:
+            write_at(fd, header, 0)
+        except BaseException:
+            os.close(fd)
+            os.unlink(name, dir_fd=folder_fd)
+            raise
+        return cls(fd, header[-_CHECK_SIZE:], len(header))
+
+    @classmethod
+    def reopen(
+        cls, folder_fd: int, name: str, identity: bytes
+    ) -> tuple[PartJournal, Announced] | None:
+        """Open a journal; None if it is damaged, or another file's.
+
+        Raises:
+            OSError: there is none, or it cannot be read.
+        """
+        fd = os.open(name, _OPENING, dir_fd=folder_fd)
+        try:
+            beginning = os.pread(fd, HEADER_MAX, 0)
+            announced = _read_header(beginning, identity)
+            if announced is None:
+                os.close(fd)
+                return None
+        except BaseException:
+            os.close(fd)
+            raise
+        size = len(_header(identity, announced))
+        return cls(fd, beginning[size - _CHECK_SIZE : size], size), announced
+
+    def records(self, count: int) -> Iterator[tuple[int, bytes]]:
+        """The blocks, of `count`, that were durable, in the order in which they became so; once, after `reopen`.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        while records := os.pread(self._fd, RECORDS_READ * RECORD_SIZE, self._size):
+            for at in range(0, len(records), RECORD_SIZE):
+                record = records[at : at + RECORD_SIZE]
+                if len(record) < RECORD_SIZE or record != self._record(record[: _BLOCK.size]):
+                    os.ftruncate(self._fd, self._size)
+                    return
+                self._size += RECORD_SIZE
+                index, digest = _BLOCK.unpack_from(record)
+                if index < count:
+                    yield index, digest
+
+    def write(self, blocks: Iterable[tuple[int, bytes]]) -> None:
+        """Note blocks, by index and digest, that are durable. After an error, the next `write` takes the same place.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        records = b"".join(self._record(_BLOCK.pack(*block)) for block in blocks)
+        write_at(self._fd, records, self._size)
+        self._size += len(records)
+
+    def sync(self) -> None:
+        """Make durable what was noted.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def _record(self, block: bytes) -> bytes:
+        return block + blake3(self._check + block).digest(8)
+
+
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at a place in a file.
+
+    Raises:
+        OSError: it cannot be; some may be there.
+    """
+    with memoryview(data) as view:
+        written = 0
+        while written < len(view):
+            written += os.pwrite(fd, view[written:], offset + written)
+
+
+def _header(identity: bytes, announced: Announced) -> bytes:
+    version = announced.version.encode()
+    rest = (
+        _ANNOUNCED.pack(announced.size, announced.mtime, announced.executable, len(version))
+        + version
+        + identity
+    )
+    checked = MAGIC + _LENGTH.pack(len(rest)) + rest
+    return checked + blake3(checked).digest()
+
+
+def _read_header(beginning: bytes, identity: bytes) -> Announced | None:
+    start = len(MAGIC) + _LENGTH.size
+    if not beginning.startswith(MAGIC) or len(beginning) < start:
+        return None
+    (length,) = _LENGTH.unpack_from(beginning, len(MAGIC))
+    end = start + length
+    if (
+        length < _ANNOUNCED.size
+        or beginning[end : end + _CHECK_SIZE] != blake3(beginning[:end]).digest()
+    ):
+        return None
+    size, mtime, executable, version_size = _ANNOUNCED.unpack_from(beginning, start)
+    at = start + _ANNOUNCED.size + version_size
+    version = beginning[at - version_size : at].decode("utf-8", "replace")
+    if beginning[at:end] != identity or size > FILE_SIZE_MAX or len(version) > VERSION_MAX:
+        return None
+    return Announced(size, mtime, bool(executable), version)

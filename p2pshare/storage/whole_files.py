@@ -1,0 +1,172 @@
+"""Many small files at once: all are written, then all are made durable by one call, then all get their names.
+
+Each keeps the promises of a large one: verified, hidden until it is complete and durable, never in place of another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pshare.errors import BlockCorrupt, CannotSave, TransferFailed
+from p2pshare.storage.announcement import WholeFile
+from p2pshare.storage.durability import sync_files
+from p2pshare.storage.folder_handles import Folder, FolderHandles
+from p2pshare.storage.hidden_file import (
+    JOURNAL_SUFFIX,
+    PART_SUFFIX,
+    hidden_name,
+    identity_of,
+    is_still,
+    open_hidden,
+)
+from p2pshare.storage.part_journal import write_at
+from p2pshare.storage.publishing import publish, remove_name, set_mode
+from p2pshare.storage.room import saving_error
+from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
+
+BATCH_MAX = 256  # files that are open at once
+
+
+@dataclass(slots=True)
+class _Written:
+    """A file that is written, and hidden."""
+
+    number: int
+    file: WholeFile
+    path: Path
+    folder_fd: int
+    hidden: str
+    fd: int
+    name: str = ""
+    """The final one, once it has it."""
+
+
+class WholeFiles:
+    """A batch of at most `BATCH_MAX` files on its way."""
+
+    def __init__(self, root: Path, handles: FolderHandles, witness: int, umask: int) -> None:
+        """Write beneath the folder that the user calls `root`.
+
+        Args:
+            root: the folder.
+            handles: it, and the folders beneath.
+            witness: see `sync_files`.
+            umask: the user's.
+        """
+        self._root = root
+        self._handles = handles
+        self._witness = witness
+        self._umask = umask
+        self._using = ExitStack()
+        self._folders: dict[Folder, int] = {}
+
+    def store(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
+        """Store files; for each, its path, or why there is none."""
+        results: dict[int, Path | TransferFailed] = {}
+        written: list[_Written] = []
+        with self._using:
+            try:
+                for number, file in enumerate(files):
+                    try:
+                        written.append(self._write(number, file))
+                    except TransferFailed as error:
+                        results[number] = error
+                refused = sync_files([each.fd for each in written], self._witness)
+                for each in written:
+                    results[each.number] = self._publish(each, refused.get(each.fd))
+                self._sync_folders(written, results)
+            finally:
+                for each in written:
+                    os.close(each.fd)
+        return [results[number] for number in range(len(files))]
+
+    def _write(self, number: int, file: WholeFile) -> _Written:
+        path = self._root.joinpath(*file.place.folder, file.place.name)
+        _verify(file, path)
+        folder_fd = self._folder_fd(file.place.folder, path)
+        hidden = hidden_name(identity_of(file.place, file.origin))
+        part = hidden + PART_SUFFIX
+        try:
+            fd = open_hidden(folder_fd, part, path)
+        except OSError as error:
+            raise saving_error(error, folder_fd, file.announced.size, path) from error
+        try:
+            if os.fstat(fd).st_size:  # of what was begun once
+                remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
+                os.ftruncate(fd, 0)
+            with memoryview(file.data).cast("B") as view:
+                write_at(fd, view, 0)
+            with suppress(OSError):  # a disk that keeps no times
+                mtime = file.announced.mtime * 1000
+                os.utime(fd, ns=(mtime, mtime))
+            set_mode(fd, self._umask, executable=file.announced.executable)
+        except OSError as error:
+            failure = saving_error(error, folder_fd, file.announced.size, path)
+            with suppress(OSError):
+                remove_name(folder_fd, part)
+            os.close(fd)
+            raise failure from error
+        return _Written(number, file, path, folder_fd, part, fd)
+
+    def _folder_fd(self, folder: Folder, path: Path) -> int:
+        if folder not in self._folders:
+            try:
+                fd = self._using.enter_context(self._handles.using(folder, make=True))
+            except OSError as error:
+                raise saving_error(error, self._witness, 0, path) from error
+            self._folders[folder] = fd
+        return self._folders[folder]
+
+    def _publish(self, each: _Written, refused: OSError | None) -> Path | TransferFailed:
+        try:
+            if refused is not None:
+                raise refused
+            if not is_still(each.fd, each.folder_fd, each.hidden):
+                reason = "somebody has removed what was there of it"
+                return CannotSave(path=each.path, reason=reason)
+            overwrite = each.file.overwrite
+            each.name = publish(each.folder_fd, each.hidden, each.path, overwrite=overwrite)
+            remove_name(each.folder_fd, each.hidden)
+        except OSError as error:
+            failure: TransferFailed = saving_error(
+                error, each.folder_fd, each.file.announced.size, each.path
+            )
+        except CannotSave as error:
+            failure = error
+        else:
+            return each.path.with_name(each.name)
+        with suppress(OSError):
+            remove_name(each.folder_fd, each.hidden)
+        return failure
+
+    def _sync_folders(
+        self, written: Sequence[_Written], results: dict[int, Path | TransferFailed]
+    ) -> None:
+        """Make the final names durable; what cannot be is not there."""
+        failed = self._handles.sync(self._folders, self._witness)
+        for each in written:
+            error = failed.get(each.file.place.folder)
+            if error is not None and not isinstance(results[each.number], TransferFailed):
+                results[each.number] = saving_error(error, each.folder_fd, 0, each.path)
+                if not each.file.overwrite:
+                    with suppress(OSError):
+                        remove_name(each.folder_fd, each.name)
+
+
+def _verify(file: WholeFile, path: Path) -> None:
+    size = file.announced.size
+    with memoryview(file.data).cast("B") as view:
+        if len(view) != size:
+            raise BlockCorrupt(path=path, reason=f"{len(view)} bytes came, not {size}")
+        digests = tuple(
+            digest_of(view[at : at + BLOCK_SIZE])
+            for at in range(0, block_count(size) * BLOCK_SIZE, BLOCK_SIZE)
+        )
+    if digests != file.digests:
+        raise BlockCorrupt(path=path, reason="a block has another hash")
+    if root_of(size, digests) != file.root:
+        raise BlockCorrupt(path=path, reason="the file as a whole is another one than its blocks")
