@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import assert_never
 
 from colorama import Fore, Style
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError
-from p2pshare.peer.service import PeerService, peer_of, share_of
+from p2pshare.peer import uploads
+from p2pshare.peer.service import PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.share import Share
+from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
     USERS_COUNTED,
@@ -21,18 +26,22 @@ from p2pshare.ui.dialog import (
     Dialog,
     FindRegistry,
     FindUser,
-    GetFile,
+    GetClassic,
+    GetFiles,
     Join,
     Leave,
+    ListFolder,
     ListUsers,
+    Page,
     Said,
     Tone,
 )
+from p2pshare.ui.guest import Guest
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.numbers import duration_text
+from p2pshare.ui.remembering import remember_names
 from p2pshare.ui.wanted import Wanted
-from p2pshare.wire.registration import PeerAddress
 
 _COLOURS = {
     Tone.PLAIN: "",
@@ -41,9 +50,9 @@ _COLOURS = {
     Tone.HINT: Style.DIM,
 }
 
-SHARING_NOTHING = (
-    "You share nothing: put a my_file.txt or a my_file.jpg into this folder, and start again."
-)
+SHARING_NOTHING = "You share nothing: say --share FOLDER, or put a my_file.txt or a my_file.jpg into this folder, and start again."
+IN_THE_CLEAR = "With --classic, a text and a picture of that go to whoever asks in the classic protocol: in the clear."
+SHARES_SHOWN = 10  # names
 HINT = 'Ctrl+C or "quit" ends it. An empty line shows again who is here.'
 
 
@@ -57,8 +66,10 @@ class Conversation:
         self._talking: Deferred[None] | None = None
         self._lost: P2pshareError | None = None
         self._is_original = False
+        self._name = ""
         self._meetings: Meetings | None = None
         self._met: Met | None = None
+        self._guest: Guest | None = None
         self._greeting: Said | None = Said(
             f"p2pshare, in the registry {invocation.settings.registry}", Tone.HINT
         )
@@ -86,7 +97,11 @@ class Conversation:
 
     async def _talk(self) -> None:
         async with self._invocation.registry() as registry:
-            await self._converse(registry)
+            with uploads_told(lambda story: self._say(Said(story, Tone.HINT))):
+                try:
+                    await self._converse(registry)
+                finally:
+                    await self._take_leave()
 
     async def _converse(self, registry: RegistryClient) -> None:
         dialog = Dialog(self._invocation.settings.name)
@@ -112,29 +127,56 @@ class Conversation:
 
     async def _take(
         self,
-        step: FindRegistry | Join | ListUsers | FindUser | GetFile,
+        step: FindRegistry | Join | ListUsers | FindUser | ListFolder | GetFiles | GetClassic,
         registry: RegistryClient,
-    ) -> list[str] | PeerAddress | None:
+    ) -> list[str] | Page | bool | None:
         match step:
             case FindRegistry():
                 self._is_original = await registry.info() is None
                 if self._is_original:
                     await registry.list_names()  # or it is no registry at all
             case ListUsers():
+                await self._take_leave()
                 return await self._names(registry)
             case Join(name=name, invitation=invitation):
                 await self._join(name, invitation)
                 self._meetings = Meetings(self._invocation, registry, name)
             case FindUser(name=name):
-                assert self._meetings is not None, "who has not joined meets nobody"
-                self._met = await self._meetings.meet(name)
-                return self._met.address
-            case GetFile(name=name, kind=kind):
+                return await self._find(name)
+            case ListFolder(path=path, after=after):
+                assert self._guest is not None, "who was found takes sessions"
+                return await self._guest.page(path, after)
+            case GetFiles(path=path):
+                assert self._guest is not None, "who was found takes sessions"
+                await self._guest.fetch(path)
+            case GetClassic(name=name, kind=kind):
                 assert self._met is not None and self._met.name == name
                 await self._met.fetch(Wanted.of(name, kind, None, self._invocation.cwd))
             case _:
                 assert_never(step)
         return None
+
+    async def _find(self, name: str) -> bool:
+        """Meet somebody; whether they take sessions.
+
+        Raises:
+            P2pshareError: they are not to be met, or speak only what was not switched on.
+        """
+        assert self._meetings is not None, "who has not joined meets nobody"
+        await self._take_leave()
+        met = self._met = await self._meetings.meet(name)
+        if not met.takes_sessions and self._invocation.settings.classic and met.speaks_classic:
+            return False
+        met.expect_sessions()
+        met.remark()
+        self._guest = await Guest.at(self._invocation, self._name, self._meetings, met)
+        return True
+
+    async def _take_leave(self) -> None:
+        """End the session with whom was asked last."""
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            await guest.leave()
 
     async def _names(self, registry: RegistryClient) -> list[str]:
         """Who is there, or may be; of very many, some."""
@@ -145,6 +187,7 @@ class Conversation:
             names.append(peer.name)
             if len(names) > USERS_COUNTED:
                 break
+        await remember_names(self._invocation, self._name, names)
         return names
 
     async def _join(self, name: str, invitation: str | None) -> None:
@@ -170,9 +213,11 @@ class Conversation:
             await peer.stopService()
             raise
         peer.lost.addErrback(self._ended_by)
+        self._name = name
         self._greet()
         self._say(Said(f"You are {name}, and are reached at {address}.", Tone.GOOD))
-        self._say(_sharing(share_of(invocation.settings, invocation.cwd)))
+        for said in _sharing(shares_of(settings, name, invocation.cwd), settings.classic):
+            self._say(said)
         self._say(Said(HINT, Tone.HINT))
 
     def _served(self, served: Served) -> None:
@@ -211,12 +256,42 @@ async def _to_its_end(stopping: Deferred[None]) -> None:
         raise
 
 
-def _sharing(share: Share) -> Said:
-    names = []
-    for opened in (share.open_text(), share.open_picture()):
-        if opened is not None:
-            with opened:
-                names.append(opened.path.name)
-    if not names:
-        return Said(SHARING_NOTHING, Tone.HINT)
-    return Said(f"You share {' and '.join(names)}, with everyone in this registry.")
+def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Said]:
+    """What one shares, with whom."""
+    if not shares:
+        return [Said(SHARING_NOTHING, Tone.HINT)]
+    with_whom: dict[str, list[str]] = {}
+    for each in shares:
+        whom = "everyone" if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
+        with_whom.setdefault(whom, []).append(each.name)
+    told = []
+    for whom, names in with_whom.items():
+        shown = names[:SHARES_SHOWN]
+        if len(names) > len(shown):
+            shown.append(f"{len(names) - len(shown)} more")
+        everyone = "everyone who owns a name in this registry" if whom == "everyone" else whom
+        told.append(Said(f"You share {_joined(shown)}, with {everyone}."))
+    if classic and "everyone" in with_whom:
+        told.append(Said(IN_THE_CLEAR, Tone.HINT))
+    return told
+
+
+def _joined(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+@contextmanager
+def uploads_told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Tell, as long as this lasts, what the log tells of those who fetch something here."""
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace") == uploads.__name__:
+            tell(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)

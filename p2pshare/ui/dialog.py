@@ -8,8 +8,10 @@ one step to take. Whoever takes the step tells the dialog what came of it, and s
     FindRegistry      succeeded(None) or failed
     Join              succeeded(None) or failed
     ListUsers         succeeded(the names) or failed
-    FindUser          succeeded(the address) or failed
-    GetFile           succeeded(None) or failed
+    FindUser          succeeded(whether it takes sessions) or failed
+    ListFolder        succeeded(a page of it) or failed
+    GetFiles          succeeded(None) or failed
+    GetClassic        succeeded(None) or failed
     Leave             nothing: it was the last one
 """
 
@@ -26,11 +28,17 @@ from p2pshare.errors import (
     InvitationRefused,
     NameTaken,
     P2pshareError,
+    RemoteIsFile,
+    RemoteNotFound,
+    TransferFailed,
+    WrongUsage,
 )
 from p2pshare.names import canonical, check_name
+from p2pshare.ui.remote_folder import Away, Fetch, Open, RemoteFolder, Unclear
 from p2pshare.ui.wanted import FROM_YOURSELF
 from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.transfer_messages import Entry
 
 USERS_SHOWN = 60  # names; the others are counted
 USERS_COUNTED = 1000  # names; of more nobody needs to know how many
@@ -43,6 +51,14 @@ WANTS_INVITATION = (
 )
 WHOM = "Get files from:"
 WHICH = "Image or text (I/T):"
+OPEN = "Open or get (number, path, *.jpg, ..):"
+OPEN_HINT = (
+    'A number or a path opens a folder or gets a file, "get 2" gets a folder with all that is in it, "*.jpg" what is'
+    ' called so, and ".." leads back.'
+)
+
+OF_ONE_PATH = (TransferFailed, RemoteNotFound, WrongUsage)
+"""What is wrong with something that was chosen, but not with the peer."""
 
 _KINDS = {
     "i": Kind.PICTURE,
@@ -98,17 +114,33 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class FindUser:
-    """Find out where a user is."""
+    """Find out where a user is, and what it speaks."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class GetFile:
-    """Get a file from a user."""
+class ListFolder:
+    """Find out what is in a folder of a user, or what else."""
 
     name: str
-    address: PeerAddress
+    path: RemotePath
+    after: RemotePath = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GetFiles:
+    """Get a file, a folder, or what matches a glob, from a user."""
+
+    name: str
+    path: RemotePath
+
+
+@dataclass(frozen=True, slots=True)
+class GetClassic:
+    """Get a file from a user who speaks the classic protocol only."""
+
+    name: str
     kind: Kind
 
 
@@ -119,7 +151,16 @@ class Leave:
     error: P2pshareError | None = None
 
 
-Step = Ask | FindRegistry | Join | ListUsers | FindUser | GetFile | Leave
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is in a folder, or a part of it."""
+
+    entries: tuple[Entry, ...]
+    more: bool
+
+
+Step = Ask | FindRegistry | Join | ListUsers | FindUser | ListFolder | GetFiles | GetClassic | Leave
+Result = Iterable[str] | Page | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +181,9 @@ class Dialog:
     def __init__(self, name: str | None = None) -> None:
         self._asks_name = name is None
         self._name = name or ""
-        self._address: PeerAddress | None = None
         self._peer = ""
+        self._folder: RemoteFolder | None = None
+        self._was_told_how = False
         self._refusal: P2pshareError | None = None
         self._step: Step = Leave()
 
@@ -161,13 +203,15 @@ class Dialog:
                 return self._invitation_said(text)
             case Ask(question=question) if question == WHOM:
                 return self._peer_said(text)
+            case Ask(question=question) if question == OPEN:
+                return self._entry_said(text)
         return self._kind_said(text)
 
     def input_ended(self) -> Turn:
         """There will be no more answers."""
         return self._take(Leave(self._refusal))
 
-    def succeeded(self, result: Iterable[str] | PeerAddress | None = None) -> Turn:
+    def succeeded(self, result: Result = None) -> Turn:
         """The step that was no question is done."""
         self._refusal = None
         match self._step:
@@ -176,13 +220,19 @@ class Dialog:
             case FindRegistry():
                 return self._take(Join(self._name))
             case ListUsers():
-                assert not isinstance(result, PeerAddress)
+                assert not isinstance(result, bool | Page)
                 return self._ask_whom(_here(result or (), self._name))
             case FindUser(name=name):
-                assert isinstance(result, PeerAddress)
-                self._peer, self._address = name, result
-                return self._take(Ask(WHICH))
-        return self._take(ListUsers())  # having joined, and after each file
+                self._peer, self._folder = name, None
+                return self._take(ListFolder(name, ()) if result else Ask(WHICH))
+            case ListFolder(name=name, path=path, after=after):
+                assert isinstance(result, Page)
+                if self._folder is None or not after:
+                    self._folder = RemoteFolder(name, path)
+                return self._ask_open(self._folder.add(result.entries, result.more))
+            case GetFiles() if self._folder is not None:
+                return self._take(Ask(OPEN))
+        return self._take(ListUsers())  # having joined, and after each classic file
 
     def failed(self, error: P2pshareError) -> Turn:
         """The step that was no question could not be taken."""
@@ -196,6 +246,12 @@ class Dialog:
                 if self._asks_name and isinstance(error, NameTaken | AlreadyRunning):
                     return self._take(Ask(YOUR_NAME), said)
                 return self._take(Leave(error))
+            case ListFolder(name=name, path=path) if path and isinstance(error, RemoteIsFile):
+                return self._take(GetFiles(name, path))
+            case ListFolder() | GetFiles() if self._folder is not None and isinstance(
+                error, OF_ONE_PATH
+            ):
+                return self._take(Ask(OPEN), said)
         return self._ask_whom(said)
 
     def _own_name_said(self, text: str) -> Turn:
@@ -233,10 +289,32 @@ class Dialog:
         if not text:
             return self._take(ListUsers())
         kind = _KINDS.get(text.casefold())
-        if kind is None or self._address is None:
+        if kind is None:
             hint = "Type I for the image, T for the text, or nothing to go back."
             return self._take(Ask(WHICH), Said(hint, Tone.BAD))
-        return self._take(GetFile(self._peer, self._address, kind))
+        return self._take(GetClassic(self._peer, kind))
+
+    def _entry_said(self, text: str) -> Turn:
+        """A number, a path or a glob, in the folder that was listed last."""
+        assert self._folder is not None, "there was a list"
+        if not text:
+            return self._take(ListUsers())
+        match self._folder.read(text):
+            case Open(path=path, after=after):
+                return self._take(ListFolder(self._peer, path, after))
+            case Fetch(path=path):
+                return self._take(GetFiles(self._peer, path))
+            case Unclear(sentence=sentence):
+                return self._take(Ask(OPEN), Said(sentence, Tone.BAD))
+            case Away():
+                return self._take(ListUsers())
+
+    def _ask_open(self, lines: Iterable[str]) -> Turn:
+        says = [Said(line) for line in lines]
+        if not self._was_told_how:
+            self._was_told_how = True
+            says.append(Said(OPEN_HINT, Tone.HINT))
+        return self._take(Ask(OPEN), *says)
 
     def _ask_whom(self, *says: Said) -> Turn:
         return self._take(Ask(WHOM), *says)
