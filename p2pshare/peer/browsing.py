@@ -5,8 +5,10 @@ Answers are kept for a few seconds, and a session that nobody needs is ended aft
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -14,10 +16,18 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import ControlRefused, P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX, can_begin_name, is_name
+from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.acquaintance import acquaintance
 from p2pshare.peer.control import Fields
+from p2pshare.peer.job_plan import just_before
+from p2pshare.peer.remote import RemotePeer
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.seen import Names, Seen
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
+from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import text
 from p2pshare.wire.transfer_messages import EntryKind, Listing
 
@@ -29,8 +39,6 @@ NAMES_MAX = 300  # of an answer
 ENTRIES_MAX = 300  # of an answer
 ANSWER_BYTES_MAX = 48 * 1024  # bytes of the names in an answer
 PATIENCE = 8.0  # seconds for a session to come up: who completes a word waits no longer
-
-_LAST = "\U0010ffff"  # no name begins with what comes behind it
 
 Answer = dict[str, bool]
 """Names, and whether each is a folder."""
@@ -77,6 +85,30 @@ class Browsing:
         self._remotes: dict[str, _Open] = {}
         self._has_stopped = False
 
+    @classmethod
+    def of_peer(
+        cls,
+        reactor: IPeerReactor,
+        rng: random.Random,
+        key: Callable[[], SigningKey],
+        registry: RegistryClient,
+        data: Path,
+    ) -> Self:
+        """Look up as the peer with a key and a data folder."""
+        known = KnownPeers(data, registry.url)
+
+        async def names(prefix: str) -> AsyncIterator[str]:
+            async for each in registry.peers(prefix, online=True):
+                yield each.name
+
+        def remote(name: str) -> RemotePeer:
+            def find() -> Awaitable[tuple[PeerAddress, PublicKey]]:
+                return acquaintance(reactor, registry, known, name)
+
+            return RemotePeer(reactor, rng, key(), name, find, patience=PATIENCE)
+
+        return cls(reactor, names, remote, Seen(data))
+
     async def complete(self, request: Fields) -> Fields:
         """The deed "complete": the names of peers that begin with `prefix`; or, if there is a `peer`, what begins so in
         the folder `path` of it.
@@ -90,6 +122,7 @@ class Browsing:
             peer, prefix = text(fields, "peer", NAME_MAX), text(fields, "prefix", COMPONENT_MAX)
             path = parse_path(text(fields, "path", PATH_MAX))
             legal = is_name(peer) if peer else can_begin_name(prefix) or not prefix
+            legal = legal and (prefix.isprintable() or not prefix)
             if not legal or len(path) >= DEPTH_MAX or "/" in prefix or "\0" in prefix:
                 raise RemoteProtocolError(reason="nobody is called so")
         except RemoteProtocolError as error:
@@ -134,7 +167,7 @@ class Browsing:
         remote = self._opened(peer)
         remote.users += 1
         try:
-            after = before_all(path, prefix)
+            after = just_before(prefix) if prefix else ()
             page = await remote.remote.list(path, after, ENTRIES_MAX)
         finally:
             remote.users -= 1
@@ -233,30 +266,6 @@ class _Open:
         resting, self._resting = self._resting, None
         if resting is not None and resting.active():
             resting.cancel()
-
-
-def before_all(path: RemotePath, prefix: str) -> RemotePath:
-    """A path such that what comes behind it, in a listing of a folder, begins with what begins with `prefix`.
-
-    There may be some entries before that; nothing if all of the listing may be needed.
-    """
-    if not prefix:
-        return ()
-    code = ord(prefix[-1]) - 1
-    if (
-        code in (0x2E, 0x2F) and len(prefix) == 1
-    ):  # no entry begins with a dot, and none holds a slash
-        code = 0x2D
-    elif code == 0x2F:
-        code = 0x2E
-    elif 0xD800 <= code <= 0xDFFF:
-        code = 0xD7FF
-    if code <= 0:
-        return ()
-    last = f"{prefix[:-1]}{chr(code)}{_LAST}"
-    if len(last.encode()) > COMPONENT_MAX:
-        return ()
-    return (last,)
 
 
 def _bounded(answer: Answer) -> Answer:

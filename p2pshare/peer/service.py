@@ -33,6 +33,7 @@ from p2pshare.net.sockets import (
     listen_welcome,
     local_address_towards,
 )
+from p2pshare.peer.browsing import Browsing
 from p2pshare.peer.control import ControlServer, Fields
 from p2pshare.peer.registration import NameKeeper
 from p2pshare.peer.session_sharing import SessionSharer
@@ -120,10 +121,16 @@ class PeerService(Service):
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
+        self._browsing = Browsing.of_peer(reactor, rng, lambda: self._own.key, self.client, data)
         self._control = ControlServer(
             reactor,
             data,
-            {"status": self._status, "release": self._release, "rotate": self._rotate},
+            {
+                "status": self._status,
+                "release": self._release,
+                "rotate": self._rotate,
+                "complete": self._browsing.complete,
+            },
         )
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
@@ -182,7 +189,9 @@ class PeerService(Service):
             self._running.cancel()
         try:
             await self._control.stop()
-            stopping = [Deferred.fromCoroutine(self._sessions.stop())]
+            stopping = [
+                Deferred.fromCoroutine(each.stop()) for each in (self._sessions, self._browsing)
+            ]
             if self._sharer is not None:
                 stopping.append(Deferred.fromCoroutine(self._sharer.stop()))
             if self._keeper is not None:

@@ -1,0 +1,46 @@
+"""Where others are, for a peer that looks at them by itself: they are held to the keys that are known of them.
+
+Nobody becomes known by that: whom the user has not met yet is looked at by the key that the registry tells.
+"""
+
+from __future__ import annotations
+
+from p2pshare.core.pinning import follow
+from p2pshare.errors import ClassicOnly, KeyChanged, KeyGone, PeerNotReachable
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.registration import PeerAddress
+
+
+async def acquaintance(
+    reactor: IPeerReactor, registry: RegistryClient, known: KnownPeers, name: str
+) -> tuple[PeerAddress, PublicKey]:
+    """Where a peer is, and which key it must have.
+
+    Raises:
+        NoSuchPeer: nobody has this name.
+        ClassicOnly: it has no key.
+        KeyChanged: it has another key, and has not said so.
+        KeyGone: it had a key, and has none.
+        PeerNotReachable: it has no IPv4 address.
+        Unreachable: the registry is away.
+    """
+    view = await registry.look_up_peer(name)
+    pinned = await run_in_thread(reactor, known.key, name)
+    if view.key is None:
+        if pinned is not None:
+            raise KeyGone(name=name, known=pinned.grouped)
+        raise ClassicOnly(name=name)
+    if pinned is not None and pinned != view.key:
+        info = await registry.info()
+        audiences = {*info.urls, registry.url} if info is not None and info.urls else None
+        if not follow(pinned, view.rotations, view.key, name, audiences):
+            raise KeyChanged(name=name, known=pinned.grouped, now=view.key.grouped)
+    for address in view.addresses:
+        ip, _, port = address.rpartition(":")
+        if "[" not in ip:
+            return PeerAddress(ip, int(port)), view.key
+    raise PeerNotReachable(name=name)
