@@ -1,0 +1,119 @@
+"""Tests of `p2pshare.core.rate`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.rate import BURST_MIN, BURST_TIME, UNLIMITED, RateLimit, RateMeter
+
+RATES = st.floats(1_000, 1e9)
+STEPS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 300_000)), max_size=50)
+
+
+class RateLimitTests(SynchronousTestCase):
+    def test_no_limit(self) -> None:
+        """Without a limit everything may go at once, however much went before."""
+        limit = RateLimit(None, 0.0)
+        limit.spend(10**15, 0.0)
+        self.assertEqual((limit.available(0.0), limit.when(10**15, 7.0)), (UNLIMITED, 7.0))
+
+    def test_burst(self) -> None:
+        """After a pause a quarter of a second's worth may go at once, and no more however long the pause was."""
+        limit = RateLimit(1_000_000, 0.0)
+        self.assertEqual(limit.available(0.0), 1_000_000 * BURST_TIME)
+        self.assertEqual(limit.available(3600.0), 1_000_000 * BURST_TIME)
+
+    def test_small_burst(self) -> None:
+        """However low a rate is, a small piece may go at once."""
+        self.assertEqual(RateLimit(1_000, 0.0).available(0.0), BURST_MIN)
+        self.assertEqual(RateLimit(1_000, 0.0, burst_min=500).available(0.0), 500)
+
+    def test_when(self) -> None:
+        """What is lacking comes at the rate; a piece larger than a burst may go when there is a whole burst."""
+        limit = RateLimit(100_000, 5.0)
+        limit.spend(25_000, 5.0)
+        self.assertEqual(limit.available(5.0), 0)
+        self.assertAlmostEqual(limit.when(10_000, 5.0), 5.1)
+        self.assertAlmostEqual(limit.when(10**9, 5.0), 5.25)
+        self.assertAlmostEqual(limit.available(5.1), 10_000, -1)
+
+    def test_turns(self) -> None:
+        """Those who reserve are served in the order of asking, a piece each, so nobody is starved."""
+        limit = RateLimit(100_000, 0.0)
+        limit.spend(25_000, 0.0)
+        turns = []
+        for _ in range(5):
+            turns.append(round(limit.when(10_000, 0.0), 9))
+            limit.spend(10_000, 0.0)
+        self.assertEqual(turns, [0.1, 0.2, 0.3, 0.4, 0.5])
+
+    def test_given_back(self) -> None:
+        """What was reserved and did not go is there for others, but never more than a burst."""
+        limit = RateLimit(100_000, 0.0)
+        limit.spend(20_000, 0.0)
+        limit.spend(-10_000, 0.0)
+        self.assertEqual(limit.available(0.0), 15_000)
+        limit.spend(-(10**9), 0.0)
+        self.assertEqual(limit.available(0.0), 25_000)
+
+    def test_clock_goes_back(self) -> None:
+        """A clock that goes back fills nothing, and does no harm."""
+        limit = RateLimit(100_000, 10.0)
+        limit.spend(25_000, 10.0)
+        self.assertEqual(limit.available(0.0), 0)
+        self.assertAlmostEqual(limit.available(0.1), 10_000, -1)
+
+    @given(RATES, STEPS)
+    def test_never_faster(self, rate: float, steps: list[tuple[float, int]]) -> None:
+        """Whoever spends only what is available stays within the rate and one burst, whatever the times."""
+        limit = RateLimit(rate, 0.0)
+        now = 0.0
+        spent = 0
+        for pause, wanted in steps:
+            now += pause
+            size = min(wanted, limit.available(now))
+            limit.spend(size, now)
+            spent += size
+        self.assertLessEqual(spent, limit.burst + rate * now + 1)
+
+    @given(RATES, STEPS)
+    def test_when_is_right(self, rate: float, steps: list[tuple[float, int]]) -> None:
+        """At the time that `when` says as much as was asked for is available, or a burst."""
+        limit = RateLimit(rate, 0.0)
+        now = 0.0
+        for pause, wanted in steps:
+            now = limit.when(wanted, now + pause)
+            self.assertGreaterEqual(limit.available(now) + 1, min(wanted, limit.burst))
+            limit.spend(wanted, now)
+
+
+class RateMeterTests(SynchronousTestCase):
+    def test_steady(self) -> None:
+        """A steady rate is what is measured, from soon after the beginning on."""
+        meter = RateMeter(0.0)
+        for step in range(1, 101):
+            meter.add(1000, step * 0.1)
+            if step >= 10:
+                self.assertTrue(8_000 < meter.rate(step * 0.1) < 12_000)
+
+    def test_silence(self) -> None:
+        """Two seconds after the last byte the rate is nothing."""
+        meter = RateMeter(100.0)
+        meter.add(10**6, 100.0)
+        self.assertGreater(meter.rate(100.0), 0)
+        self.assertGreater(meter.rate(101.7), 0)
+        self.assertEqual(meter.rate(102.3), 0)
+        self.assertEqual(meter.rate(10**9), 0)
+
+    @given(STEPS)
+    def test_bounded(self, steps: list[tuple[float, int]]) -> None:
+        """A rate is never less than nothing, and never more than all bytes in a part of the window."""
+        meter = RateMeter(0.0)
+        now, total = 0.0, 0
+        for pause, size in steps:
+            now += pause
+            meter.add(size, now)
+            total += size
+            self.assertTrue(0 <= meter.rate(now) <= total / 0.25 + 1)

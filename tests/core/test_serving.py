@@ -1,0 +1,639 @@
+"""Tests of `p2pshare.core.serving`, with files in memory and peers that ask for anything."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.serving import ServingCore
+from p2pshare.core.serving_work import (
+    CloseWork,
+    DigestWork,
+    FinishWork,
+    JobTold,
+    ListWork,
+    OpenWork,
+    Outcome,
+    ReadBlock,
+    ReadWork,
+    ServingLimits,
+    Transfer,
+    TransferEnded,
+    TransferStarted,
+    Work,
+    bytes_of,
+    runs_missing,
+    runs_within,
+)
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.blocks import BLOCK_SIZE, block_length
+from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Credit, Ping
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Cancel,
+    Cancelled,
+    Done,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    Job,
+    List,
+    Listing,
+    Offer,
+)
+
+MIB = BLOCK_SIZE
+_ZEROS = bytes(MIB)  # what every file here holds: only sizes matter
+RICH = Credit(2**50)
+
+
+def digest(index: int) -> bytes:
+    return index.to_bytes(32, "big")
+
+
+@dataclass
+class Sharer:
+    """A core with files in memory, named by their sizes; what goes out is kept."""
+
+    limits: ServingLimits = field(default_factory=ServingLimits)
+    broken: dict[tuple[str, ...], Fault] = field(default_factory=dict)
+    pending: list[Work] = field(default_factory=list)
+    out: list[Message | tuple[int, int, int]] = field(default_factory=list)
+    ended: list[Transfer] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    opened: set[Transfer] = field(default_factory=set)
+
+    def __post_init__(self) -> None:  # noqa: D105
+        self.core = ServingCore(self.limits)
+
+    def say(self, *messages: Message) -> None:
+        for message in messages:
+            self.core.receive_message(message)
+
+    def collect(self) -> None:
+        """Take over what is to be done, and see that it stays within bounds."""
+        while (work := self.core.next_work()) is not None:
+            if isinstance(work, CloseWork):
+                self.opened.remove(work.transfer)
+            else:
+                self.pending.append(work)
+        reads = [each for each in self.pending if isinstance(each, ReadWork)]
+        busy = [each.transfer for each in reads]
+        assert len(set(busy)) == len(busy), "two work with one file"
+        assert len(reads) <= self.limits.reads_at_once
+        assert len(self.opened) <= self.limits.open_files
+        while (event := self.core.next_event()) is not None:
+            match event:
+                case TransferEnded(transfer):
+                    self.ended.append(transfer)
+                case JobTold(job):
+                    self.jobs.append(job)
+                case TransferStarted(transfer):
+                    assert transfer.offer is not None
+
+    def work(self, work: Work) -> None:
+        """Do what is to be done."""
+        match work:
+            case OpenWork():
+                self.open(work)
+            case ReadWork(transfer, indexes):
+                if fault := self.broken.get(("read", *transfer.request.path)):
+                    self.core.failed(transfer, fault)
+                    return
+                size = transfer.offer.size if transfer.offer else 0
+                blocks = [ReadBlock(i, _ZEROS[: block_length(size, i)], digest(i)) for i in indexes]
+                self.core.blocks_read(transfer, blocks)
+            case DigestWork(transfer):
+                self.core.digested(transfer)
+            case FinishWork(transfer):
+                if fault := self.broken.get(("finish", *transfer.request.path)):
+                    self.core.failed(transfer, fault)
+                else:
+                    self.core.finished(transfer, b"r" * 32)
+            case ListWork(request):
+                if fault := self.broken.get(request.path):
+                    self.core.list_failed(request, fault)
+                else:
+                    entry = Entry(("x",), EntryKind.FILE, 1, 0)
+                    self.core.listed(request, [entry], more=False)
+
+    def open(self, work: OpenWork) -> None:
+        small, large = work.small_bytes, work.large_files
+        assert small >= BLOCK_SIZE
+        for transfer in work.transfers:
+            path = transfer.request.path
+            if (fault := self.broken.get(path)) is not None:
+                self.core.failed(transfer, fault)
+                continue
+            size = int(path[0])
+            offer = Offer(transfer.id, size, 0, False, "v1")
+            if size > BLOCK_SIZE:
+                if large:
+                    large -= 1
+                    self.opened.add(transfer)
+                    self.core.opened(transfer, offer)
+                else:
+                    self.core.too_large(transfer)
+            elif size <= small:
+                small -= size
+                block = ReadBlock(0, _ZEROS[:size], digest(0)) if size else None
+                self.core.opened_whole(transfer, offer, block, b"r" * 32)
+        self.core.batch_done(work)
+
+    def send(self, pieces: int = 10**9, piece_max: int = PIECE_MAX) -> None:
+        """Let messages and so many pieces go out."""
+        while True:
+            if (message := self.core.next_message()) is not None:
+                self.out.append(message)
+                continue
+            size = min(self.core.piece_size(), piece_max)
+            if not size or not pieces:
+                return
+            pieces -= 1
+            piece = self.core.take_piece(size)
+            assert len(piece.data) == size
+            self.out.append((piece.transfer.id, piece.offset, size))
+
+    def run(self) -> None:
+        """Do everything, and send everything, until nothing more happens."""
+        while True:
+            before = len(self.out)
+            self.collect()
+            pending, self.pending = self.pending, []
+            for work in pending:
+                self.work(work)
+            self.send()
+            self.collect()
+            if not self.pending and len(self.out) == before:
+                return
+
+    def words(self) -> list[str]:
+        """What went out, in short."""
+        return [
+            f"{each[0]}+{each[2]}" if isinstance(each, tuple) else f"{each.WORD} {each.id}"  # type: ignore[attr-defined]
+            for each in self.out
+        ]
+
+    def outcomes(self) -> dict[int, Outcome | None]:
+        return {each.id: each.outcome for each in self.ended}
+
+    def kept(self) -> tuple[int, ...]:
+        """What the core still holds; nothing once all is over."""
+        core = self.core
+        outflow = core._outflow
+        return (
+            len(core._transfers), len(core._lists), len(core._readers), core._reads, core._reading,
+            core._open_files, core._listing, outflow.blocks_held, outflow.small_bytes_held,
+            len(outflow._turns), len(self.opened), len(core._waiting), len(core._large),
+        )  # fmt: skip
+
+
+def get(number: int, size: int, **fields: object) -> Get:
+    return Get(number, (str(size),), **fields)  # type: ignore[arg-type]
+
+
+class TransferTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.sharer = Sharer()
+
+    def test_small(self) -> None:
+        """A small file is an offer, a block, its bytes and an end; then the opener says that it has it."""
+        self.sharer.say(RICH, get(1, 5))
+        self.sharer.run()
+        self.assertEqual(self.sharer.words(), ["offer 1", "block 1", "1+5", "end 1"])
+        self.assertEqual(self.sharer.outcomes(), {})
+        self.sharer.say(Done((1,)))
+        self.sharer.run()
+        self.assertEqual(self.sharer.outcomes(), {1: Outcome.CONFIRMED})
+        self.assertFalse(any(self.sharer.kept()))
+
+    def test_empty(self) -> None:
+        """An empty file has no block, and needs no credit."""
+        self.sharer.say(get(1, 0))
+        self.sharer.run()
+        self.assertEqual(self.sharer.words(), ["offer 1", "end 1"])
+
+    def test_large(self) -> None:
+        """A large file goes out block by block in ascending order, in pieces that lie in one block each."""
+        self.sharer.say(RICH, get(1, 3 * MIB + 1))
+        self.sharer.run()
+        blocks = [each.index for each in self.sharer.out if isinstance(each, Block)]
+        self.assertEqual(blocks, [0, 1, 2, 3])
+        at = 0
+        for each in self.sharer.out:
+            if isinstance(each, tuple):
+                self.assertEqual(each[1], at)
+                self.assertEqual(at // MIB, (at + each[2] - 1) // MIB)
+                at += each[2]
+        self.assertEqual(at, 3 * MIB + 1)
+        self.assertIsInstance(self.sharer.out[-1], End)
+        self.assertEqual(len(self.sharer.opened), 0, "it is closed before it is confirmed")
+
+    def test_resumed(self) -> None:
+        """Blocks that are there of this version are hashed, and not sent; what counts is what is sent."""
+        have = ((0, 2), (3, 4), (9, 99))
+        self.sharer.say(RICH, get(1, 5 * MIB, version="v1", have=have))
+        self.sharer.run()
+        blocks = [each.index for each in self.sharer.out if isinstance(each, Block)]
+        self.assertEqual(blocks, [2, 4])
+        self.sharer.say(Done((1,)))
+        self.sharer.run()
+        (transfer,) = self.sharer.ended
+        self.assertEqual((transfer.sent, transfer.to_send), (2 * MIB, 2 * MIB))
+
+    def test_resumed_other_version(self) -> None:
+        """What is there of another version counts for nothing."""
+        self.sharer.say(RICH, get(1, 2 * MIB, version="v0", have=((0, 1),)))
+        self.sharer.say(get(2, 7, version="v0", have=((0, 1),)))
+        self.sharer.say(get(3, 7, version="v1", have=((0, 1),)))
+        self.sharer.run()
+        blocks = [(each.id, each.index) for each in self.sharer.out if isinstance(each, Block)]
+        self.assertEqual(sorted(blocks), [(1, 0), (1, 1), (2, 0)])
+
+    def test_failed(self) -> None:
+        """A file that is not there, or changes on the way, is told; the others go on."""
+        self.sharer.broken = {
+            ("gone",): Fault.NOT_FOUND,
+            ("read", str(2 * MIB)): Fault.UNREADABLE,
+            ("finish", str(3 * MIB)): Fault.CHANGED,
+        }
+        self.sharer.say(RICH, Get(1, ("gone",)), get(2, 2 * MIB), get(3, 3 * MIB), get(4, 4))
+        self.sharer.run()
+        failed = {each.id: each.why for each in self.sharer.out if isinstance(each, Failed)}
+        expected = {1: Fault.NOT_FOUND, 2: Fault.UNREADABLE, 3: Fault.CHANGED}
+        self.assertEqual(failed, expected)
+        self.assertIn("end 4", self.sharer.words())
+        self.assertEqual({each.id: each.why for each in self.sharer.ended}, expected)
+        self.assertFalse(any(self.sharer.kept()))
+
+    def test_top(self) -> None:
+        """The top is a folder, which cannot be got."""
+        self.sharer.say(Get(1, ()))
+        self.sharer.run()
+        self.assertEqual(self.sharer.out, [Failed(1, Fault.IS_FOLDER)])
+
+    def test_job(self) -> None:
+        """What the opener says of its job is handed on."""
+        self.sharer.say(Job("all", 3, 5))
+        self.sharer.run()
+        self.assertEqual(self.sharer.jobs, [Job("all", 3, 5)])
+
+    def test_out_of_place(self) -> None:
+        """What is not the opener's to say to those who serve ends the session (threat 6)."""
+        with self.assertRaises(RemoteProtocolError):
+            self.sharer.say(Ping())
+
+
+class CreditTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.sharer = Sharer()
+
+    def sent(self) -> int:
+        return sum(each[2] for each in self.sharer.out if isinstance(each, tuple))
+
+    def test_within(self) -> None:
+        """No more goes out than there is credit for, over all transfers together; offers go out without it."""
+        self.sharer.say(get(1, 2 * MIB), get(2, 10))
+        self.sharer.run()
+        self.assertEqual(self.sharer.words(), ["offer 1", "offer 2"])
+        self.sharer.say(Credit(300_000))
+        self.sharer.run()
+        self.assertEqual(self.sent(), 300_000)
+        self.sharer.say(Credit(2 * MIB + 10))
+        self.sharer.run()
+        self.assertEqual(self.sent(), 2 * MIB + 10)
+        self.assertTrue({"end 1", "end 2"} < set(self.sharer.words()))
+
+    def test_never_less(self) -> None:
+        """Credit counts from the beginning, and what was granted is never taken back."""
+        self.sharer.say(Credit(1000), Credit(10), get(1, 2000))
+        self.sharer.run()
+        self.assertEqual(self.sent(), 1000)
+
+    def test_no_credit(self) -> None:
+        """A peer that asks for much and grants nothing costs a bounded amount of memory and files (threat 7)."""
+        for number in range(200):
+            self.sharer.say(get(number, 40 * MIB if number % 2 else 900_000))
+        self.sharer.run()
+        outflow = self.sharer.core._outflow
+        limits = self.sharer.limits
+        self.assertEqual(self.sent(), 0)
+        self.assertLessEqual(outflow.blocks_held, limits.read_ahead)
+        self.assertLessEqual(outflow.small_bytes_held, limits.small_bytes)
+        self.assertLessEqual(len(self.sharer.opened), limits.open_files)
+        self.sharer.say(RICH)
+        self.sharer.run()
+        ends = [each for each in self.sharer.out if isinstance(each, End)]
+        self.assertEqual(len(ends), 200, "nothing was lost by waiting")
+
+    def test_pieces_of_credit(self) -> None:
+        """Credit that comes byte by byte is used byte by byte."""
+        self.sharer.say(get(1, 5))
+        for credit in range(1, 6):
+            self.sharer.say(Credit(credit))
+            self.sharer.run()
+            self.assertEqual(self.sent(), credit)
+        self.assertEqual(self.sharer.words()[-1], "end 1")
+
+
+class TurnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.sharer = Sharer()
+
+    def test_small_ones_are_not_starved(self) -> None:
+        """A small file that is asked for amidst a large one comes after a piece of it or two."""
+        self.sharer.say(RICH, get(1, 100 * MIB))
+        self.step()
+        self.sharer.send(pieces=1)
+        self.sharer.say(get(2, 10))
+        self.step()
+        self.sharer.send(pieces=4)
+        self.assertIn("end 2", self.sharer.words())
+
+    def step(self) -> None:
+        """Do what is to be done now, and nothing that follows from it."""
+        for _ in range(2):
+            self.sharer.collect()
+            pending, self.sharer.pending = self.sharer.pending, []
+            for work in pending:
+                self.sharer.work(work)
+
+    def test_large_ones_share(self) -> None:
+        """Two large files advance at the same rate."""
+        self.sharer.say(RICH, get(1, 8 * MIB), get(2, 8 * MIB))
+        for _ in range(12):
+            self.step()
+            self.sharer.send(pieces=2)
+        sent = {1: 0, 2: 0}
+        for each in self.sharer.out:
+            if isinstance(each, tuple):
+                sent[each[0]] += each[2]
+        self.assertLessEqual(abs(sent[1] - sent[2]), 2 * MIB)
+        self.assertTrue(all(sent.values()))
+
+    def test_many_large(self) -> None:
+        """Of more large files than may be open, some wait, while small ones go on; in the end all have come."""
+        for number in range(30):
+            self.sharer.say(get(number, 2 * MIB))
+        self.sharer.say(RICH, get(99, 10))
+        self.sharer.collect()
+        self.sharer.run()
+        ends = [each.id for each in self.sharer.out if isinstance(each, End)]
+        self.assertEqual(sorted(ends), [*range(30), 99])
+        self.assertLess(ends.index(99), 9)
+        self.assertFalse(any(self.sharer.kept()))
+
+    def test_batches(self) -> None:
+        """Small files are opened many at a time; what is asked for meanwhile goes into the next batch."""
+        self.sharer.say(RICH, get(1, 10))
+        self.sharer.collect()
+        (first,) = self.sharer.pending
+        for number in range(2, 50):
+            self.sharer.say(get(number, 10))
+        self.sharer.collect()
+        self.assertEqual(self.sharer.pending, [first])
+        self.sharer.pending = []
+        self.sharer.work(first)
+        self.sharer.collect()
+        (second,) = self.sharer.pending
+        assert isinstance(second, OpenWork)
+        self.assertEqual([each.id for each in second.transfers], list(range(2, 50)))
+
+    def test_reads_ahead(self) -> None:
+        """While nothing goes out, a few blocks are read ahead; each that has gone out makes room for one."""
+        self.sharer.say(RICH, get(1, 50 * MIB))
+        for _ in range(10):
+            self.step()
+        self.assertEqual(self.sharer.core._outflow.blocks_held, self.sharer.limits.read_ahead)
+        self.sharer.send(pieces=4)
+        self.sharer.collect()
+        (work,) = self.sharer.pending
+        assert isinstance(work, ReadWork)
+        self.assertEqual(work.indexes, range(4, 5))
+
+
+class EndTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.sharer = Sharer()
+
+    def test_unknown(self) -> None:
+        """Done and Cancel of what is unknown or over mean nothing, at any time."""
+        self.sharer.say(Done((1, 2)), Cancel(3, Cancelled.BY_USER), RICH, get(1, 10), Done((1,)))
+        self.sharer.run()
+        self.sharer.say(Done((1,)), Done((1,)), Cancel(1, Cancelled.DISK))
+        self.sharer.run()
+        self.assertEqual(self.sharer.outcomes(), {1: Outcome.CONFIRMED})
+
+    def test_cancelled(self) -> None:
+        """A transfer that is not wanted any more ends at whatever point it is, and its file is closed."""
+        for steps in range(6):
+            sharer = Sharer()
+            sharer.say(Credit(MIB), get(1, 9 * MIB))
+            for _ in range(steps):
+                sharer.collect()
+                pending, sharer.pending = sharer.pending, []
+                for work in pending[:1]:
+                    sharer.work(work)
+                sharer.pending += pending[1:]
+                sharer.send(pieces=1)
+            sharer.collect()
+            sharer.say(Cancel(1, Cancelled.DISK))
+            sharer.run()
+            (transfer,) = sharer.ended
+            self.assertEqual(transfer.outcome, Outcome.CANCELLED, str(steps))
+            self.assertEqual(transfer.why, Cancelled.DISK)
+            self.assertFalse(any(sharer.kept()), f"{steps}: {sharer.kept()}")
+            self.assertNotIn("end 1", sharer.words())
+
+    def test_cancelled_after_the_end(self) -> None:
+        """What the opener does not want once it has come is cancelled, too."""
+        self.sharer.say(RICH, get(1, 10))
+        self.sharer.run()
+        self.sharer.say(Cancel(1, Cancelled.CORRUPT))
+        self.sharer.run()
+        self.assertEqual(self.sharer.outcomes(), {1: Outcome.CANCELLED})
+
+    def test_closed(self) -> None:
+        """When the session ends, what is open is closed, also what comes later from a thread; all are told of."""
+        self.sharer.say(RICH, get(1, 10), get(2, 2 * MIB))
+        self.sharer.run()
+        self.sharer.say(get(3, 9 * MIB), get(4, 10), List(5, ()), Done((1,)))
+        self.sharer.collect()
+        pending = self.sharer.pending
+        self.sharer.core.close()
+        for work in pending:
+            self.sharer.work(work)
+        self.sharer.pending = []
+        self.sharer.run()
+        self.assertEqual(
+            self.sharer.outcomes(),
+            {
+                1: Outcome.CONFIRMED,
+                2: Outcome.UNCONFIRMED,
+                3: Outcome.INTERRUPTED,
+                4: Outcome.INTERRUPTED,
+            },
+        )
+        self.assertEqual(self.sharer.opened, set())
+        self.assertIsNone(self.sharer.core.next_message())
+
+    def test_unconfirmed_bound(self) -> None:
+        """Of a peer that never says Done only so many files are remembered; the oldest count as unconfirmed."""
+        sharer = Sharer(ServingLimits(unconfirmed=3))
+        for number in range(5):
+            sharer.say(get(number, 0))
+        sharer.run()
+        self.assertEqual(sharer.outcomes(), {0: Outcome.UNCONFIRMED, 1: Outcome.UNCONFIRMED})
+
+
+class BoundTests(SynchronousTestCase):
+    def test_number_in_use(self) -> None:
+        """A number that is in use, for a file or a list, cannot be used again before the end (threat 6)."""
+        for first in (get(1, 10), List(1, ())):
+            for second in (get(1, 10), List(1, ())):
+                sharer = Sharer()
+                sharer.say(first)
+                with self.assertRaisesRegex(RemoteProtocolError, "number 1 is in use"):
+                    sharer.say(second)
+
+    def test_number_again(self) -> None:
+        """After the end it can be; the file before counts as unconfirmed then."""
+        sharer = Sharer()
+        sharer.say(RICH, get(1, 10))
+        sharer.run()
+        sharer.say(get(1, 11))
+        sharer.run()
+        self.assertEqual(sharer.outcomes(), {1: Outcome.UNCONFIRMED})
+        self.assertEqual(sharer.words().count("end 1"), 2)
+
+    def test_too_many_transfers(self) -> None:
+        """Beyond a number of transfers the answer is that there are too many (threat 7)."""
+        sharer = Sharer(ServingLimits(transfers=3))
+        sharer.say(*[get(number, 10) for number in range(5)])
+        sharer.send()
+        self.assertEqual(sharer.out, [Failed(3, Fault.BUSY), Failed(4, Fault.BUSY)])
+        sharer.say(RICH)
+        sharer.run()
+        sharer.say(get(5, 10))
+        sharer.run()
+        self.assertIn("end 5", sharer.words())
+
+    def test_too_many_lists(self) -> None:
+        """So it is with lists; few are made at a time, and not while those before are not sent."""
+        sharer = Sharer(ServingLimits(lists=5, lists_at_once=2))
+        sharer.say(*[List(number, ()) for number in range(7)])
+        sharer.collect()
+        self.assertEqual(len(sharer.pending), 2)
+        pending, sharer.pending = sharer.pending, []
+        for work in pending:
+            sharer.work(work)
+        sharer.collect()
+        self.assertEqual(sharer.pending, [])
+        sharer.run()
+        answers = {each.id: type(each) for each in sharer.out if isinstance(each, Listing | Failed)}
+        self.assertEqual(answers, {**dict.fromkeys(range(5), Listing), 5: Failed, 6: Failed})
+
+    def test_list_failed(self) -> None:
+        """A folder that is not there is told."""
+        sharer = Sharer(broken={("gone",): Fault.NOT_FOUND})
+        sharer.say(List(1, ("gone",)))
+        sharer.run()
+        self.assertEqual(sharer.out, [Failed(1, Fault.NOT_FOUND)])
+        self.assertFalse(any(sharer.kept()))
+
+    def test_reads_no_answers(self) -> None:
+        """Who asks and asks, and takes no answer, is no longer listened to (threat 7)."""
+        sharer = Sharer(ServingLimits(answers=10))
+        with self.assertRaisesRegex(RemoteProtocolError, "reads no answers"):
+            for number in range(12):
+                sharer.say(Get(number, ()))
+
+
+class RunTests(SynchronousTestCase):
+    @given(
+        st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)).map(sorted), max_size=6),
+        st.integers(0, 25),
+    )
+    def test_missing_and_within(self, drawn: list[list[int]], blocks: int) -> None:
+        """What is missing and what is there make up the whole file, without overlap, and in order."""
+        have, behind = [], 0
+        for skip, length in drawn:
+            first = behind + skip
+            have.append((first, first + length))
+            behind = first + length
+        missing, within = list(runs_missing(have, blocks)), list(runs_within(have, blocks))
+        covered = sorted(i for first, end in missing + within for i in range(first, end))
+        self.assertEqual(covered, list(range(blocks)))
+        self.assertEqual(missing, sorted(missing))
+        size = max(0, blocks * MIB - 7)
+        self.assertEqual(sum(bytes_of(size, run) for run in missing + within), size)
+
+
+LIMITS = ServingLimits(transfers=6, lists=2, open_files=2, batch=3, unconfirmed=4, answers=10**6)
+SIZES = (0, 1, 4096, MIB, MIB + 1, 3 * MIB)
+NUMBERS = st.integers(0, 8)
+SAID = st.one_of(
+    st.builds(get, NUMBERS, st.sampled_from(SIZES)),
+    st.builds(get, NUMBERS, st.sampled_from(SIZES), version=st.sampled_from(["v1", "v0"]),
+              have=st.sampled_from([((0, 1),), ((1, 3),)])),
+    st.builds(lambda n: Get(n, ("gone",)), NUMBERS),
+    st.builds(lambda n: List(n, ()), NUMBERS),
+    st.builds(Credit, st.integers(0, 12 * MIB)),
+    st.builds(lambda ids: Done(tuple(ids)), st.lists(NUMBERS, min_size=1, max_size=3)),
+    st.builds(Cancel, NUMBERS, st.sampled_from(Cancelled)),
+)  # fmt: skip
+STEP = st.one_of(SAID, st.sampled_from(["work", "send"]))
+
+
+class AnythingTests(SynchronousTestCase):
+    @settings(max_examples=150)
+    @given(st.lists(STEP, max_size=60), st.integers(0, 2**32), st.booleans())
+    def test_any_order(self, steps: list[Message | str], seed: int, closes: bool) -> None:
+        """Whatever a peer says, in whatever order work gets done: bounds hold, no answer is lost, nothing leaks."""
+        sharer = Sharer(LIMITS, {("gone",): Fault.NOT_FOUND})
+        rng = random.Random(seed)
+        asked = credit = 0
+        for step in steps:
+            if isinstance(step, Message):
+                try:
+                    sharer.say(step)
+                except RemoteProtocolError:
+                    continue
+                asked += isinstance(step, Get | List)
+                credit = max(credit, step.bytes if isinstance(step, Credit) else 0)
+            elif step == "work":
+                sharer.collect()
+                if sharer.pending:
+                    sharer.work(sharer.pending.pop(rng.randrange(len(sharer.pending))))
+            else:
+                sharer.send(rng.randrange(5), rng.choice([1, 1000, PIECE_MAX]))
+            self.check(sharer, credit)
+        if closes:
+            sharer.core.close()
+            sharer.run()
+            self.assertEqual(len(sharer.opened), 0)
+            self.assertFalse(sharer.core._transfers or sharer.core._unconfirmed)
+            return
+        sharer.say(RICH)
+        sharer.run()
+        self.assertFalse(any(sharer.kept()), sharer.kept())
+        answered = sum(isinstance(each, End | Failed | Listing) for each in sharer.out)
+        cancelled = sum(each.outcome is Outcome.CANCELLED for each in sharer.ended)
+        self.assertTrue(answered <= asked <= answered + cancelled)
+
+    def check(self, sharer: Sharer, credit: int) -> None:
+        outflow = sharer.core._outflow
+        self.assertLessEqual(sharer.core._reading + outflow.blocks_held, LIMITS.read_ahead)
+        self.assertTrue(0 <= outflow.small_bytes_held <= LIMITS.small_bytes)
+        self.assertLessEqual(len(sharer.core._transfers), LIMITS.transfers)
+        self.assertLessEqual(len(sharer.core._unconfirmed), LIMITS.unconfirmed)
+        self.assertLessEqual(sum(e[2] for e in sharer.out if isinstance(e, tuple)), credit)
