@@ -62,7 +62,7 @@ class SessionSharer:
         self._data = data
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
-        self._admission = Admission(reactor, client, KnownPeers(data, client.url), wall)
+        self._admission = Admission(reactor, client, KnownPeers(data, client.url))
         self._server = SessionServer(reactor, key, self._admission.admit, self._serve)
         self._stores: tuple[BlockCache, FolderIndex] | None = None
         self._tree: ShareTree | None = None

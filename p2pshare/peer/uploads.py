@@ -124,9 +124,9 @@ class Visit:
             self._timer = None
         self._sum_up()
         self._log.info(
-            "{name} has left after {time}, with {files} files ({size} sent){unconfirmed}{why}",
+            "{name} has left after {stay}, with {files} files ({size} sent){unconfirmed}{why}",
             name=self._name,
-            time=duration_text(self._clock.seconds() - self._began),
+            stay=duration_text(self._clock.seconds() - self._began),
             files=self._files,
             size=size_text(self._bytes),
             unconfirmed=f", {self._unconfirmed} more not confirmed" if self._unconfirmed else "",
