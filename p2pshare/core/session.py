@@ -222,7 +222,9 @@ class SessionCore:
 
     def data_to_send(self) -> bytes:
         """The control messages that are to go out now."""
-        if self._owes_pong:  # one for all pings since the last time, or they would be a queue
+        if (
+            self._owes_pong and self.state is not State.ENDED
+        ):  # one for all pings since the last time, or they would be a queue
             self._owes_pong = False
             self._say(Pong())
         data = bytes(self._control)
@@ -280,6 +282,7 @@ class SessionCore:
         match message:
             case Ping():
                 self._owes_pong = True
+                self._said = self._heard
             case Pong():
                 pass
             case Bye():

@@ -81,7 +81,7 @@ class KnownPeers:
             return self._read().get(self._registry, {})
 
     def pin(
-        self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int = PEERS_MAX
+        self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int | None = None
     ) -> PublicKey:
         """Know a name by a key from now on, unless something else is known than the caller believes.
 
@@ -89,7 +89,7 @@ class KnownPeers:
             name: a legal name.
             key: its key.
             instead_of: what `key` said; None if it knew none.
-            most: names that the file may have with this one.
+            most: names that the file may have with this one; `PEERS_MAX` if None.
 
         Returns:
             The key that is known now: another than `key` if another process was faster.
@@ -102,6 +102,7 @@ class KnownPeers:
             known = pins.setdefault(self._registry, {}).get(name)
             if known != instead_of and known is not None:
                 return known
+            most = PEERS_MAX if most is None else most
             if known is None and sum(map(len, pins.values())) >= most:
                 raise KnownPeersFull(path=self.path, most=most)
             pins[self._registry][name] = key

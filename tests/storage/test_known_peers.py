@@ -11,7 +11,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import KnownPeersUnusable
+from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
 from p2pshare.storage import known_peers
 from p2pshare.storage.known_peers import FILE_NAME, LOCK_NAME, KnownPeers
 from p2pshare.wire.keys import SigningKey
@@ -109,10 +109,25 @@ class KnownPeersTests(SynchronousTestCase):
             for name in ("alice", "bob"):
                 self.known.pin(name, ONE, None)
             error = self.assertRaises(KnownPeersUnusable, self.known.pin, "carol", ONE, None)
-            self.assertIn("key forget", str(error))
+            self.assertIn("peers forget", str(error))
             self.assertEqual(self.known.pin("bob", OTHER, ONE), OTHER)
         with mock.patch.object(known_peers, "FILE_MAX", 10):
             self.assert_unusable("damaged")
+
+    def test_names(self) -> None:
+        """A key leads to the names that are known by it, in this registry."""
+        for name, key in (("bob", ONE), ("carol", OTHER), ("alice", ONE)):
+            self.known.pin(name, key, None)
+        KnownPeers(self.folder, "http://other:8000").pin("dave", ONE, None)
+        self.assertEqual(self.known.names(ONE), ["alice", "bob"])
+        self.assertEqual(self.known.names(SigningKey(bytes(32)).public), [])
+
+    def test_bound_of_strangers(self) -> None:
+        """Who pins for strangers can leave room for those whom the user names."""
+        self.known.pin("alice", ONE, None)
+        self.assertRaises(KnownPeersFull, self.known.pin, "bob", ONE, None, 1)
+        self.assertEqual(self.known.pin("alice", OTHER, ONE, 1), OTHER)
+        self.assertEqual(self.known.pin("bob", ONE, None), ONE)
 
     def test_disk_full(self) -> None:
         """A disk that takes nothing costs nothing that was known."""

@@ -1,0 +1,358 @@
+"""Tests for `p2pshare.core.session`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.session import (
+    LEGAL,
+    Event,
+    Greeted,
+    MessageReceived,
+    Role,
+    SessionCore,
+    SessionEnded,
+    State,
+    Welcomed,
+)
+from p2pshare.errors import (
+    P2pshareError,
+    RemoteProtocolError,
+    SessionLost,
+    SessionPostponed,
+    SessionRefused,
+    VersionRefused,
+)
+from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
+from p2pshare.wire.session_messages import (
+    VERSION,
+    Bye,
+    Credit,
+    Hello,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Welcome,
+)
+from p2pshare.wire.transfer_messages import End, Get
+from tests.wire.sessions import MESSAGES
+
+HELLO = Hello("test/1", 1000)
+PIECE = data_head(1, 0, 3) + b"abc"
+SILENCE, IDLE, GREETING = 15.0, 600.0, 10.0
+
+
+def core_in(state: State, role: Role, *, now: float = 0.0, silence: float = SILENCE) -> SessionCore:
+    """One that has come so far, with nothing left to send."""
+    hello = HELLO if role is Role.OPENER else None
+    core = SessionCore(
+        role, now, name="alice", hello=hello, silence=silence, idle=IDLE, greeting=GREETING
+    )
+    if state in (State.JUDGING, State.OPEN) and role is Role.SHARER:
+        hear(core, HELLO, now)
+    if state is State.OPEN and role is Role.SHARER:
+        core.welcome("alice", now)
+    if state is State.OPEN and role is Role.OPENER:
+        hear(core, Welcome("test/1", "bob"), now)
+    assert core.state is state
+    core.data_to_send()
+    return core
+
+
+def events(core: SessionCore) -> list[Event]:
+    """All that has happened."""
+    found = []
+    while (event := core.next_event()) is not None:
+        found.append(event)
+    return found
+
+
+def hear(core: SessionCore, said: Message | bytes, now: float = 0.0) -> list[Event]:
+    """What happens when the other side says that."""
+    core.receive_data(said if isinstance(said, bytes) else control_frame(said.to_json()), now)
+    return events(core)
+
+
+def spoken(core: SessionCore) -> list[Message | None]:
+    """What is sent."""
+    frames = FrameDecoder().receive_data(core.data_to_send())
+    return [parse_message(each.body) for each in frames if isinstance(each, ControlFrame)]
+
+
+def end_of(core: SessionCore, said: Message | bytes) -> P2pshareError | None:
+    """Why the session ends when the other side says that."""
+    (event,) = hear(core, said)
+    assert isinstance(event, SessionEnded), event
+    assert core.state is State.ENDED
+    return event.reason
+
+
+class GreetingTests(SynchronousTestCase):
+    def test_welcome(self) -> None:
+        """Two that greet have a session, in which each hears what the other says."""
+        opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO)
+        sharer = SessionCore(Role.SHARER, 0.0, agent="alice/1")
+        self.assertEqual(hear(sharer, opener.data_to_send()), [Greeted(HELLO)])
+        self.assertEqual(sharer.data_to_send(), b"")
+        sharer.welcome("bob", 0.0)
+        self.assertEqual(
+            hear(opener, sharer.data_to_send()), [Welcomed(Welcome("alice/1", "bob", VERSION))]
+        )
+        opener.send(Get(1, ("x",)), 0.0)
+        self.assertEqual(hear(sharer, opener.data_to_send()), [MessageReceived(Get(1, ("x",)))])
+        sharer.send(End(1, bytes(32)), 0.0)
+        told = hear(opener, PIECE + sharer.data_to_send())
+        self.assertIsInstance(told[0], DataPiece)
+        self.assertEqual(told[1:], [MessageReceived(End(1, bytes(32)))])
+        self.assertEqual((sharer.name, opener.name), ("bob", "alice"))
+
+    def test_nothing_before_welcome(self) -> None:
+        """Threat 17: what an opener would say before it is welcomed is not said at all."""
+        opener = core_in(State.GREETING, Role.OPENER)
+        opener.send(Get(1, ("x",)), 0.0)
+        self.assertEqual(opener.data_to_send(), b"")
+
+    def test_refusals(self) -> None:
+        """Each refusal ends the session, and tells the user what to do."""
+        for why, kind, code in (
+            (Refusal.STRANGER, SessionRefused, 3),
+            (Refusal.CHANGED, SessionRefused, 3),
+            (Refusal.BUSY, SessionPostponed, 5),
+            (Refusal.LATER, SessionPostponed, 5),
+            (Refusal.VERSION, VersionRefused, 1),
+        ):
+            sharer = core_in(State.JUDGING, Role.SHARER)
+            sharer.refuse(why, 7)
+            reason = end_of(core_in(State.GREETING, Role.OPENER), sharer.data_to_send())
+            assert isinstance(reason, kind)
+            self.assertEqual(reason.exit_code, code)
+            if isinstance(reason, SessionPostponed):
+                self.assertIn("again in 7 s", str(reason))
+            self.assertEqual(events(sharer), [SessionEnded(None)])
+            sharer.welcome("bob", 0.0)
+            self.assertEqual((sharer.state, sharer.data_to_send()), (State.ENDED, b""))
+
+    def test_versions(self) -> None:
+        """A newer opener gets the version that the sharer speaks; nobody gets one that it did not offer."""
+        sharer = core_in(State.WAITING, Role.SHARER)
+        hear(sharer, Hello("later/9", 0, VERSION + 8))
+        sharer.welcome("bob", 0.0)
+        self.assertEqual(spoken(sharer), [Welcome("", "bob", VERSION)])
+        reason = end_of(core_in(State.GREETING, Role.OPENER), Welcome("x", "bob", VERSION + 1))
+        self.assertIsInstance(reason, RemoteProtocolError)
+
+    def test_too_slow(self) -> None:
+        """Threat 25: who does not greet in time is not waited for, in whatever state that is."""
+        for role, state in (
+            (Role.OPENER, State.GREETING),
+            (Role.SHARER, State.WAITING),
+            (Role.SHARER, State.JUDGING),
+        ):
+            core = core_in(state, role)
+            hear(core, b"\0", 9.0)  # a byte now and then does not help
+            self.assertEqual(core.get_timer(), GREETING)
+            core.handle_timer(GREETING)
+            (event,) = events(core)
+            assert isinstance(event, SessionEnded)
+            self.assertIsInstance(event.reason, SessionLost)
+            self.assertIsNone(core.get_timer())
+
+
+class RoleTests(SynchronousTestCase):
+    @given(st.sampled_from(sorted(LEGAL, key=str)), st.one_of(*MESSAGES.values()))
+    def test_every_message_in_every_state(
+        self, place: tuple[Role, State], message: Message
+    ) -> None:
+        """A message is one that this side may hear now, or ends the session with the other side's fault."""
+        role, state = place
+        core = core_in(state, role)
+        happened = hear(core, message)
+        if not isinstance(message, LEGAL[place]):
+            (event,) = happened
+            assert isinstance(event, SessionEnded)
+            self.assertIsInstance(event.reason, RemoteProtocolError)
+            self.assertEqual(spoken(core), [])
+            return
+        match message:
+            case Bye():
+                self.assertEqual(happened, [SessionEnded(None)])
+            case Ping():
+                self.assertEqual((happened, spoken(core)), ([], [Pong()]))
+            case Pong():
+                self.assertEqual((happened, spoken(core)), ([], []))
+            case Hello():
+                self.assertEqual((happened, core.state), ([Greeted(message)], State.JUDGING))
+            case Welcome():
+                self.assertEqual((happened, core.state), ([Welcomed(message)], State.OPEN))
+            case Refused():
+                self.assertEqual(core.state, State.ENDED)
+            case _:
+                self.assertEqual(happened, [MessageReceived(message)])
+
+    def test_table(self) -> None:
+        """In an open session each hears all that the other's role says, but a second greeting."""
+        greetings = {Hello, Welcome, Refused}
+        self.assertEqual(set(LEGAL[Role.OPENER, State.OPEN]), set(FROM_SHARER) - greetings)
+        self.assertEqual(set(LEGAL[Role.SHARER, State.OPEN]), set(FROM_OPENER) - greetings)
+        self.assertEqual(set(LEGAL[Role.SHARER, State.WAITING]), {Hello, Bye})
+
+    def test_data(self) -> None:
+        """Bytes of a file come from a sharer that has welcomed, and from nobody else."""
+        for role, state in LEGAL:
+            core = core_in(state, role)
+            if (role, state) == (Role.OPENER, State.OPEN):
+                (event,) = hear(core, PIECE)
+                assert isinstance(event, DataPiece)
+                self.assertEqual((event.transfer, bytes(event.data)), (1, b"abc"))
+            else:
+                self.assertIsInstance(end_of(core, PIECE), RemoteProtocolError)
+
+    def test_unknown_kind(self) -> None:
+        """What came up later is passed over, in every state."""
+        for role, state in LEGAL:
+            core = core_in(state, role)
+            self.assertEqual(hear(core, control_frame(b'{"m":"later"}')), [])
+            self.assertEqual((core.state, core.data_to_send()), (state, b""))
+
+    @given(st.sampled_from(sorted(LEGAL, key=str)), st.lists(st.binary(max_size=64), max_size=6))
+    def test_anything(self, place: tuple[Role, State], chunks: list[bytes]) -> None:
+        """Threat 6: any bytes give events, at most one end, and nothing after it."""
+        core = core_in(place[1], place[0])
+        happened = [event for chunk in chunks for event in hear(core, chunk)]
+        ends = [n for n, each in enumerate(happened) if isinstance(each, SessionEnded)]
+        self.assertIn(ends, ([], [len(happened) - 1]))
+        self.assertEqual(core.state is State.ENDED, bool(ends))
+
+    def test_after_the_end(self) -> None:
+        """What is said after the end is neither heard nor sent."""
+        core = core_in(State.OPEN, Role.SHARER)
+        self.assertIsNone(end_of(core, Bye()))
+        self.assertEqual(hear(core, Get(1, ("x",))), [])
+        core.send(End(1, bytes(32)), 0.0)
+        core.close()
+        self.assertEqual(core.data_to_send(), b"")
+        self.assertFalse(core.is_ended_here)
+
+    def test_close(self) -> None:
+        """Who wants the end says so, after all that was said before."""
+        core = core_in(State.OPEN, Role.OPENER)
+        core.send(Credit(5), 0.0)
+        core.close()
+        self.assertEqual(spoken(core), [Credit(5), Bye()])
+        self.assertEqual(events(core), [SessionEnded(None)])
+        self.assertTrue(core.is_ended_here)
+
+
+class SignOfLifeTests(SynchronousTestCase):
+    def run_pair(self, until: float, *, opener_speaks: bool = True) -> dict[str, float | int]:
+        """An opener and a sharer with nothing to say: what they send, and when the opener gives up."""
+        opener = core_in(State.OPEN, Role.OPENER)
+        sharer = core_in(State.OPEN, Role.SHARER, silence=60.0)
+        seen: dict[str, float | int] = {"sent": 0}
+        now = 0.0
+        while now < until and opener.state is State.OPEN:
+            timers = [core.get_timer() for core in (opener, sharer)]
+            now = min(each for each in timers if each is not None)
+            for core in (opener, sharer):
+                core.handle_timer(now)
+            for _ in range(2):
+                for source, target in ((opener, sharer), (sharer, opener)):
+                    data = source.data_to_send()
+                    seen["sent"] += len(data) > 0
+                    if data and opener_speaks:
+                        events_of = hear(target, data, now)
+                        assert events_of in ([], [SessionEnded(None)]), events_of
+        seen["ended"] = now
+        return seen
+
+    def test_idle(self) -> None:
+        """A session without use stays up by a ping and its answer every 5 s, until the sharer has had enough."""
+        seen = self.run_pair(10_000.0)
+        self.assertEqual(seen["ended"], IDLE)
+        self.assertLessEqual(seen["sent"], 2 * IDLE / 5 + 2)
+
+    def test_silence(self) -> None:
+        """Where nothing arrives, the opener asks three times at most, and knows after 15 s that the path is broken."""
+        opener = core_in(State.OPEN, Role.OPENER)
+        pings, now = [], 0.0
+        while opener.state is State.OPEN:
+            timer = opener.get_timer()
+            assert timer is not None
+            self.assertGreater(timer, now)
+            now = timer
+            opener.handle_timer(now)
+            pings += [now for each in spoken(opener) if each == Ping()]
+        self.assertEqual((now, pings), (SILENCE, [5.0, 10.0]))
+        (event,) = events(opener)
+        assert isinstance(event, SessionEnded) and event.reason is not None
+        self.assertIn("nothing came for 15 s", str(event.reason))
+        self.assertEqual(event.reason.exit_code, 5)
+
+    def test_one_way(self) -> None:
+        """Who only receives is heard from all the same: every third of its own patience it says something."""
+        opener = core_in(State.OPEN, Role.OPENER)
+        said = []
+        for second in range(1, 31):
+            hear(opener, PIECE, float(second))
+            opener.handle_timer(float(second))
+            said += [second for each in spoken(opener) if each == Ping()]
+        self.assertEqual(said, [5, 10, 15, 20, 25, 30])
+
+    def test_slept(self) -> None:
+        """A machine that slept asks once more before it takes its own absence for the other side's."""
+        opener = core_in(State.OPEN, Role.OPENER)
+        opener.handle_timer(8 * 3600.0)
+        self.assertEqual((opener.state, spoken(opener)), (State.OPEN, [Ping()]))
+        timer = opener.get_timer()
+        assert timer is not None
+        self.assertEqual(timer - 8 * 3600.0, 5.0)
+        opener.handle_timer(timer)
+        self.assertEqual(opener.state, State.ENDED)
+
+    def test_idle_means_unused(self) -> None:
+        """Bytes and messages in either direction are use; pings are none."""
+        for use in (
+            lambda core, now: core.send(End(1, bytes(32)), now),
+            lambda core, now: core.data_sent(now),
+            lambda core, now: hear(core, Credit(1), now),
+        ):
+            core = core_in(State.OPEN, Role.SHARER, silence=60.0)
+            for second in range(0, 599, 10):
+                hear(core, Ping(), float(second))
+            use(core, 599.0)
+            for second in range(600, 1199, 10):
+                hear(core, Ping(), float(second))
+                core.handle_timer(float(second))
+            self.assertEqual(core.state, State.OPEN)
+            core.handle_timer(1199.0)
+            self.assertEqual(events(core), [SessionEnded(None)])
+            self.assertEqual(spoken(core)[-1], Bye())
+
+    def test_flood(self) -> None:
+        """Threat 31: however many pings come before anything can be sent, one answer waits, not a queue of them."""
+        core = core_in(State.OPEN, Role.SHARER)
+        ping = control_frame(Ping().to_json())
+        for _ in range(100):
+            self.assertEqual(hear(core, ping * 100), [])
+        self.assertEqual(spoken(core), [Pong()])
+        self.assertEqual(core.data_to_send(), b"")
+
+    def test_early_timer(self) -> None:
+        """A timer that rings too early does nothing."""
+        core = core_in(State.OPEN, Role.OPENER)
+        core.handle_timer(4.9)
+        self.assertEqual((core.state, core.data_to_send()), (State.OPEN, b""))
+
+    def test_lost(self) -> None:
+        """A carrier that breaks ends the session once."""
+        core = core_in(State.OPEN, Role.OPENER)
+        core.lose("it broke")
+        core.lose("it broke again")
+        (event,) = events(core)
+        assert isinstance(event, SessionEnded)
+        self.assertEqual(str(event.reason), "The session with 'alice' broke off: it broke.")

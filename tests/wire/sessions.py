@@ -1,0 +1,86 @@
+"""What Hypothesis draws of the messages and frames of a session."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from p2pshare.wire.blocks import BLOCK_SIZE, FILE_SIZE_MAX, block_count
+from p2pshare.wire.frames import PIECE_MAX, TRANSFER_MAX
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import (
+    Bye,
+    Credit,
+    Hello,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Welcome,
+)
+from p2pshare.wire.strict_json import INTEGER_MAX
+from p2pshare.wire.transfer_messages import (
+    TIME_MAX,
+    Block,
+    Cancel,
+    Cancelled,
+    Done,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    Job,
+    List,
+    Listing,
+    Offer,
+)
+from tests.wire.statements import NAMES
+from tests.wire.test_paths import COMPONENTS
+
+IDS = st.integers(0, TRANSFER_MAX)
+SIZES = st.integers(0, FILE_SIZE_MAX)
+TIMES = st.integers(-TIME_MAX, TIME_MAX)
+AMOUNTS = st.integers(0, INTEGER_MAX)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
+DIGESTS = st.binary(min_size=32, max_size=32)
+PATHS = st.lists(COMPONENTS, max_size=4).map(tuple)
+ENTRIES = st.builds(Entry, PATHS.filter(bool), st.sampled_from(EntryKind), SIZES, TIMES)
+RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
+    lambda ends: tuple(
+        (first, end) for first, end in zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)
+    )
+)
+
+MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Hello: st.builds(Hello, TEXTS, AMOUNTS, st.integers(1, 99)),
+    Welcome: st.builds(Welcome, TEXTS, NAMES, st.just(1)),
+    Refused: st.builds(Refused, st.sampled_from(Refusal), st.integers(0, 86400)),
+    Credit: st.builds(Credit, AMOUNTS),
+    Ping: st.just(Ping()),
+    Pong: st.just(Pong()),
+    Bye: st.just(Bye()),
+    List: st.builds(List, IDS, PATHS, PATHS, st.integers(1, 1000), st.booleans()),
+    Listing: st.builds(Listing, IDS, st.lists(ENTRIES, max_size=4).map(tuple), st.booleans()),
+    Get: st.one_of(
+        st.builds(Get, IDS, PATHS),
+        st.builds(Get, IDS, PATHS, TEXTS.filter(bool), RUNS),
+    ),
+    Offer: st.builds(Offer, IDS, SIZES, TIMES, st.booleans(), TEXTS.filter(bool)),
+    Block: st.builds(Block, IDS, st.integers(0, block_count(FILE_SIZE_MAX) - 1), DIGESTS),
+    End: st.builds(End, IDS, DIGESTS),
+    Failed: st.builds(Failed, IDS, st.sampled_from(Fault)),
+    Done: st.builds(Done, st.lists(IDS, min_size=1, max_size=8).map(tuple)),
+    Cancel: st.builds(Cancel, IDS, st.sampled_from(Cancelled)),
+    Job: st.builds(Job, TEXTS, AMOUNTS, AMOUNTS),
+}
+"""Messages of each kind."""
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> tuple[int, int, bytes]:
+    """Transfer, offset and bytes of a piece of a file, short or whole."""
+    length = draw(st.integers(1, 40) | st.just(PIECE_MAX))
+    block = draw(st.integers(0, block_count(FILE_SIZE_MAX) - 1))
+    start = draw(st.integers(0, BLOCK_SIZE - length))
+    return draw(IDS), block * BLOCK_SIZE + start, draw(st.binary(min_size=1, max_size=1)) * length

@@ -1,0 +1,62 @@
+"""Tests for `p2pshare.wire.paths`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.paths import (
+    COMPONENT_MAX,
+    DEPTH_MAX,
+    PATH_MAX,
+    component_fault,
+    format_path,
+    parse_path,
+)
+
+COMPONENTS = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
+).filter(lambda text: not text.startswith("."))
+HOSTILE = (
+    *("/", "//", "/etc/passwd", "a/", "a//b", "./a", "..", "../a", "a/..", "a/../../b"),
+    *(".ssh/id_ed25519", "a/.git", "...", "a/./b", "a\0b", "\0", "a/\0", "\ud800", "a/b\udfff"),
+    *("x" * (COMPONENT_MAX + 1), "ü" * (COMPONENT_MAX // 2 + 1), "/".join("a" * (DEPTH_MAX + 1))),
+    *("a/" * PATH_MAX, "/".join(["y" * COMPONENT_MAX] * 17), "/".join(["€" * 80] * 18)),
+)
+
+
+class PathTests(SynchronousTestCase):
+    def test_hostile(self) -> None:
+        """Threats 1 and 6: a path that climbs, hides, is absolute, too long or no text, is none."""
+        for text in HOSTILE:
+            with self.assertRaises(RemoteProtocolError, msg=repr(text[:40])):
+                parse_path(text)
+
+    def test_boundaries(self) -> None:
+        """The longest and the deepest paths are paths, in every script."""
+        for path in (
+            (),
+            ("a",),
+            ("x" * COMPONENT_MAX,),
+            ("日本語", "Ünïcödé", "a b", "c:\\d", "-rf", "\x1b[2J"),
+            ("a",) * DEPTH_MAX,
+            ("y" * COMPONENT_MAX,) * 16,
+        ):
+            self.assertEqual(parse_path(format_path(path)), path)
+
+    @given(st.lists(COMPONENTS, max_size=10).map(tuple))
+    def test_round_trip(self, path: tuple[str, ...]) -> None:
+        """What is formatted is read as the same path."""
+        self.assertEqual(parse_path(format_path(path)), path)
+
+    @given(st.text(alphabet=st.sampled_from("a./\0\ud800ü"), max_size=12) | st.text())
+    def test_anything(self, text: str) -> None:
+        """Any text is a path without a fault in it, or an error."""
+        try:
+            path = parse_path(text)
+        except RemoteProtocolError:
+            return
+        self.assertEqual(format_path(path), text)
+        self.assertEqual([each for each in path if component_fault(each) is not None], [])
