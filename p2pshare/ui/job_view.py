@@ -133,7 +133,7 @@ class JobView:
         trouble = self._trouble(now, columns)
         numbers = trouble or self._numbers(progress, columns)
         left = columns - cell_len(numbers) - 1
-        grid = Table.grid(padding=(0, 1), expand=True)
+        grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
         cells: list[Text | ProgressBar] = []
         title = self._title(progress, min(left, max(TITLE_MIN, columns // 3)))
         if left >= TITLE_MIN and title:
