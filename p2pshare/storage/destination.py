@@ -8,11 +8,14 @@ from pathlib import Path, PurePath
 
 from p2pshare.errors import WrongUsage
 
-SAFE_NAME_MAX = 200  # bytes of UTF-8: leaves room for " (1)" and the marks of a hidden file in 255
+SAFE_NAME_MAX = 255  # bytes of UTF-8, of nearly every file system
 SUFFIX_MAX = 16  # bytes of a suffix that survives shortening
 
 _ILLEGAL = frozenset('/\\:<>"|?*')  # on one system or another
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_JOINERS = (
+    "\u200c\u200d"  # invisible, but Persian, the scripts of India and emoji are not right without
+)
 _LEADING = ".-~"  # hidden, taken for an option, expanded by a shell
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"}
@@ -55,9 +58,16 @@ def safe_name(text: str) -> str:
 
     The result is one path component of 1 to `SAFE_NAME_MAX` bytes. It is never hidden, never looks
     like an option, holds nothing that a terminal obeys or hides, and is no DOS device. A harmless
-    name stays as it is, in NFC.
+    name stays as it is, in NFC. A joiner (U+200C, U+200D) stays between two characters of which one
+    at least is not ASCII, so that it makes no twins of ASCII names.
     """
-    name = "".join(map(_safe_character, unicodedata.normalize("NFC", text)))
+    normal = unicodedata.normalize("NFC", text)
+    name = "".join(
+        character
+        if character in _JOINERS and _joins(normal[max(0, at - 1) : at], normal[at + 1 : at + 2])
+        else _safe_character(character)
+        for at, character in enumerate(normal)
+    )
     name = name.strip(" ").rstrip(". ")
     if name.startswith(tuple(_LEADING)):
         name = "_" + name.lstrip(_LEADING + " ")
@@ -73,6 +83,19 @@ def _safe_character(character: str) -> str:
     return "_" if category in _INVISIBLE or character in _ILLEGAL else character
 
 
+def _joins(before: str, after: str) -> bool:
+    """Whether a joiner may stand between these characters, or ends."""
+    return (
+        not (before + after).isascii()
+        and len(before) == len(after) == 1
+        and all(
+            unicodedata.category(each)[0] in "LMN"
+            or (unicodedata.category(each)[0] == "S" and not each.isascii())
+            for each in (before, after)
+        )
+    )
+
+
 def _fitting(name: str) -> str:
     """`name` cut to `SAFE_NAME_MAX` bytes, its suffix kept where it is one."""
     if len(name.encode()) <= SAFE_NAME_MAX:
@@ -81,4 +104,4 @@ def _fitting(name: str) -> str:
     if len(suffix.encode()) > SUFFIX_MAX:
         suffix = ""
     stem = name.encode()[: SAFE_NAME_MAX - len(suffix.encode())].decode("utf-8", "ignore")
-    return (stem.rstrip(". ") + suffix).rstrip(". ")
+    return (stem.rstrip(". " + _JOINERS) + suffix).rstrip(". ")
