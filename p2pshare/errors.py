@@ -230,6 +230,12 @@ class PeerNotAnswering(Unreachable):
     """The peer that runs on {path} does not answer ({reason}): end it, and try again."""
 
 
+class PeerNotRunning(Unreachable):
+    """No peer runs on {path}: `p2pshare --name NAME` or `twistd p2ppeer --name NAME` starts one, and --data says where
+    it is.
+    """
+
+
 class StoreUnavailable(Unreachable):
     """The store of names does not answer ({reason}): is Redis running?"""
 

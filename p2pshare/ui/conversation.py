@@ -50,7 +50,9 @@ _COLOURS = {
     Tone.HINT: Style.DIM,
 }
 
-SHARING_NOTHING = "You share nothing: start again with --share FOLDER, or with a my_file.txt or a my_file.jpg in this folder."
+SHARING_NOTHING = (
+    "You share nothing: start again with --share FOLDER, or with a my_file.txt or my_file.jpg here."
+)
 IN_THE_CLEAR = "With --classic, a text and a picture of that go to whoever asks in the classic protocol: in the clear."
 SHARES_SHOWN = 10  # names
 HINT = 'Ctrl+C or "quit" ends it. An empty line shows again who is here.'

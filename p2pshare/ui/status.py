@@ -1,0 +1,88 @@
+"""The verb `status`: what the running peer shares with whom, who is there, and who fetches what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from p2pshare.errors import PeerNotRunning, WrongUsage
+from p2pshare.peer.service import peer_folder
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.numbers import duration_text, rate_text, size_text
+from p2pshare.ui.owning import running
+
+CURRENT_SHOWN = 3  # files of one session
+ALLOWED_SHOWN = 10  # names
+EVERYONE = "everyone who owns a name in this registry"
+
+
+async def status(invocation: Invocation) -> int:
+    """Say what the user's running peer does; returns the exit code.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+        PeerNotAnswering: it runs, but does not answer.
+    """
+    settings = invocation.settings
+    if settings.name is None and settings.data is None:
+        raise WrongUsage(reason="Say whose peer you mean with --name NAME, or set P2PSHARE_NAME.")
+    folder = peer_folder(settings, settings.name or "")
+    async with running(invocation, folder) as peer:
+        if peer is None:
+            raise PeerNotRunning(path=folder)
+        told = await peer.ask("status")
+    invocation.output.event("status", **told)
+    for line in lines(told):
+        invocation.output.result(line)
+    return 0
+
+
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """What a peer tells, for people; the lines hold text from outside."""
+    name = told["name"]
+    if told["registered"]:
+        state = "online" if told["online"] else "out of touch with the registry"
+        yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
+    else:
+        yield f"{name} is not registered yet (process {told['pid']})."
+    shares = told.get("shares", [])
+    if not shares:
+        yield "It shares nothing."
+    for share in shares:
+        yield f"It shares {share['name']} ({share['path']}) with {_whom(share['allow'])}."
+    if told.get("classic"):
+        yield "It speaks the classic protocol, too, in the clear."
+    visits = told.get("uploads", [])
+    if not visits:
+        yield "Nobody is here."
+    for visit in visits:
+        yield _visit(visit)
+
+
+def _whom(allow: list[str] | None) -> str:
+    if allow is None:
+        return EVERYONE
+    shown = allow[:ALLOWED_SHOWN]
+    if len(allow) > len(shown):
+        shown = [*shown, f"{len(allow) - len(shown)} more"]
+    return ", ".join(shown) or "nobody"
+
+
+def _visit(visit: Mapping[str, Any]) -> str:
+    """Who is there, and what they fetch."""
+    count, total = visit["files"], visit["total_files"]
+    files = f"{count} of {total} files" if total else f"{count} file{'' if count == 1 else 's'}"
+    size = size_text(visit["bytes"])
+    if visit["total_bytes"]:
+        size += f" of {size_text(visit['total_bytes'])}"
+    current = visit["current"]
+    if not current:
+        return f"{visit['name']} is here, and has fetched {files}, {size}."
+    shown = ", ".join(current[:CURRENT_SHOWN])
+    if len(current) > CURRENT_SHOWN:
+        shown += ", …"
+    parts = [files, size, rate_text(visit["rate"])]
+    if visit["left_s"] is not None:
+        parts.append(f"{duration_text(visit['left_s'])} left")
+    return f"{visit['name']} fetches {shown}: {', '.join(parts)}."
