@@ -20,7 +20,7 @@ from p2pshare.net.session_tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import Hello, Refusal
+from p2pshare.wire.session_messages import Credit, Hello, Refusal
 
 BUSY_WAIT = 30  # seconds after which one that was turned away for want of room may come again
 
@@ -158,7 +158,7 @@ class SessionServer:
             stream.refuse(Refusal.BUSY, BUSY_WAIT)
             return
         entry = self._streams[stream]
-        entry.judging = Deferred.fromCoroutine(self._judge(stream))
+        entry.judging = Deferred.fromCoroutine(self._judge(stream, hello))
 
     def welcomed(self, stream: SessionStream) -> None:
         """There is a session now."""
@@ -182,7 +182,7 @@ class SessionServer:
             self._log.debug("no session with {host}: {why}", host=entry.host, why=str(reason))
         entry.over.callback(None)
 
-    async def _judge(self, stream: SessionStream) -> None:
+    async def _judge(self, stream: SessionStream, hello: Hello) -> None:
         """Ask who it is, and welcome it or turn it away."""
         try:
             name = await self._admit(stream.key)
@@ -202,7 +202,9 @@ class SessionServer:
         if not self._streams[stream].is_open:
             return
         try:
-            stream.begin(self._serve(stream))
+            user = self._serve(stream)
+            user.message_received(Credit(hello.credit))
+            stream.begin(user)
         except Exception:
             self._log.failure("the session with {name} cannot be served", name=name)
             stream.abort()
