@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from rich.cells import cell_len, chop_cells
 
 from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteProtocolError, WrongUsage
-from p2pshare.peer.browsing import Remote, before_all
+from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.ui.invocation import Invocation
@@ -19,7 +20,7 @@ from p2pshare.ui.requesting import introduce, name_of
 from p2pshare.ui.terminal import Terminal
 from p2pshare.ui.wanted import parse_where
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind
+from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
 TIME_WIDTH = len("2026-11-22 14:05")
 SIZE_WIDTH = len("1023.9 KiB")
@@ -33,6 +34,16 @@ NOTHING_SHARED = "{name} shares nothing with you."
 
 _EARLIEST, _LATEST = -(2**55), 2**57  # microseconds: the years 828 and 6536
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Remote(Protocol):
+    """What is needed of a `RemotePeer`."""
+
+    async def list(
+        self, path: RemotePath, after: RemotePath = (), limit: int = ..., *, recursive: bool = False
+    ) -> Listing:
+        """Ask for a page of a folder."""
+        ...
 
 
 async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
@@ -100,7 +111,7 @@ async def show_all(remote: Remote, path: RemotePath, rows: Rows, *, recursive: b
 async def _show_file(remote: Remote, path: RemotePath, rows: Rows) -> bool:
     """Show a file, which is an entry of the folder that it is in."""
     above = path[:-1]
-    page = await remote.list(above, before_all(above, path[-1]))
+    page = await remote.list(above, just_before(path[-1]))
     entries = [entry for entry in page.entries if entry.path == path[-1:]]
     rows.above = above
     rows.show(entries)
