@@ -28,8 +28,19 @@ Written = Callable[[int, Failure | None], object]
 class BlockWriter:
     """The queue; the session's credit bounds it."""
 
-    def __init__(self, threads: ThreadWork, writes_max: int = WRITES_MAX) -> None:
+    def __init__(
+        self,
+        threads: ThreadWork,
+        broke: Callable[[Failure], object],
+        writes_max: int = WRITES_MAX,
+    ) -> None:
+        """Args:
+        threads: where blocks are written.
+        broke: told of what should never happen.
+        writes_max: blocks that are written at once.
+        """
         self._threads = threads
+        self._broke = broke
         self._free = writes_max
         self._queue: deque[tuple[Writable, ArrivedBlock, Written]] = deque()
 
@@ -52,6 +63,5 @@ class BlockWriter:
             written(size, failure)
             self._go_on()
 
-        self._threads.run(file.write_block, block.index, block.data, block.digest).addCallbacks(
-            over, over
-        )
+        writing = self._threads.run(file.write_block, block.index, block.data, block.digest)
+        writing.addCallbacks(over, over).addErrback(self._broke)

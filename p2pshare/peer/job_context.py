@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from twisted.python.failure import Failure
+
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.taking import Receiver, Runs
 from p2pshare.errors import P2pshareError
@@ -125,7 +127,7 @@ class JobContext:
     on_remark: Callable[[RemotePath, str], object]
     fail: Callable[[RemotePath, int | None, P2pshareError], object]
     """Says that a file failed, of which so many bytes were listed; what stops the whole job stops it."""
-    stop: Callable[[P2pshareError], object]
+    stop: Callable[[BaseException | Failure], object]
     """Ends the whole job."""
 
 

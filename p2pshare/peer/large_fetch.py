@@ -102,7 +102,8 @@ class LargeFetch:
         if incoming is None or self._syncing or self._preparing or incoming.unsynced < size:
             return
         self._syncing = True
-        self._context.threads.run(incoming.sync).addCallbacks(self._synced, self._not_synced)
+        syncing = self._context.threads.run(incoming.sync)
+        syncing.addCallbacks(self._synced, self._not_synced).addErrback(self._context.stop)
 
     def offered(self, offer: Offer) -> None:
         """It is about to come."""

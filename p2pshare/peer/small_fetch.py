@@ -164,7 +164,8 @@ class SmallFetches:
             whole = fetch.whole(Origin(key, wanted.path))
             by_root.setdefault(wanted.root, []).append((fetch, whole))
         rows = [(self._folders[root], row) for root, row in by_root.items()]
-        self._context.threads.run(_store, rows).addCallbacks(self._stored, self._not_stored)
+        storing = self._context.threads.run(_store, rows)
+        storing.addCallbacks(self._stored, self._not_stored).addErrback(self._context.stop)
 
     def stop(self) -> None:
         """Want none of them any more, but for those that are being stored just now."""

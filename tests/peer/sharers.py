@@ -1,0 +1,143 @@
+"""A sharer and a requester of one process, with real sessions on loopback and real folders."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import reactor as the_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from p2pshare.core.rate import RateLimit
+from p2pshare.errors import P2pshareError
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.remote import LinkChange, RemotePeer
+from p2pshare.peer.serving import Serving
+from p2pshare.peer.session_server import SessionServer
+from p2pshare.peer.uploads import Uploads
+from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.share_arguments import shared_paths
+from p2pshare.storage.share_tree import ShareTree
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.paths import RemotePath, parse_path
+from p2pshare.wire.registration import PeerAddress
+
+HOST = "127.0.0.1"
+ALICE = SigningKey(b"a" * 32)
+BOB = SigningKey(b"b" * 32)
+PATIENCE = 8.0  # seconds of a test that waits for something
+
+reactor = cast("IPeerReactor", the_reactor)
+
+
+class AliceShares:
+    """A peer that shares a folder, under the folder's name."""
+
+    def __init__(self, folder: Path, viewer: str = "bob", limit: float | None = None) -> None:
+        self.uploads = Uploads(reactor)
+        self._stores = BlockCache(None), FolderIndex(None)
+        tree = ShareTree(shared_paths([str(folder)], [], folder.parent), *self._stores)
+        rate = RateLimit(limit, reactor.seconds())
+        self.sessions: list[Any] = []
+
+        async def admit(key: PublicKey) -> str:
+            return viewer
+
+        def serve(session: Any) -> Serving:
+            self.sessions.append(session)
+            return Serving(reactor, session, tree, rate, self.uploads)
+
+        self.server = SessionServer(reactor, lambda: ALICE, admit, serve)
+        self.server.listen(0, HOST)
+        self.address = PeerAddress(HOST, self.server.port)
+
+    async def stop(self) -> None:
+        """End it."""
+        await self.server.stop()
+        self._stores[0].close()
+
+
+class SharersTestCase(TestCase):
+    """Tests with a folder that alice shares, and another that bob fetches into."""
+
+    timeout = 10
+
+    def setUp(self) -> None:
+        """Make the folders."""
+        top = Path(tempfile.mkdtemp(dir=os.getcwd()))
+        self.share, self.inbox = top / "share", top / "inbox"
+        self.share.mkdir()
+        self.inbox.mkdir()
+        self.saved: list[SavedFile] = []
+        self.failed: dict[RemotePath, P2pshareError] = {}
+        self.remarks: list[str] = []
+        self.changes: list[LinkChange] = []
+
+    def alice(self, **options: Any) -> AliceShares:
+        """Share the folder `share`."""
+        alice = AliceShares(self.share, **options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(alice.stop()))
+        return alice
+
+    def remote(
+        self, where: Callable[[], PeerAddress], key: PublicKey = ALICE.public, **options: Any
+    ) -> RemotePeer:
+        """Alice, as bob sees her."""
+
+        async def find() -> tuple[PeerAddress, PublicKey]:
+            return where(), key
+
+        remote = RemotePeer(
+            reactor, random.Random(1), BOB, "alice", find, on_link=self.changes.append, **options
+        )
+        self.addCleanup(lambda: Deferred.fromCoroutine(remote.close()))
+        return remote
+
+    def job(self, remote: RemotePeer, *paths: str, **options: Any) -> FetchJob:
+        """A job of these paths, which go to `inbox`."""
+        items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
+        return FetchJob(
+            reactor,
+            remote,
+            items,
+            on_saved=self.saved.append,
+            on_failed=self.failed.__setitem__,
+            on_remark=lambda _, remark: self.remarks.append(remark),
+        )
+
+    async def fetch(self, remote: RemotePeer, *paths: str, **options: Any) -> JobProgress:
+        """Run a job of these paths."""
+        return await self.job(remote, *paths, **options).run()
+
+    def write(self, name: str, data: bytes = b"", mtime: int | None = None) -> Path:
+        """A file that alice shares."""
+        path = self.share / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        if mtime is not None:
+            os.utime(path, (mtime, mtime))
+        return path
+
+    def came(self) -> dict[str, bytes]:
+        """What is in `inbox`, hidden files too."""
+        return {
+            str(path.relative_to(self.inbox)): path.read_bytes()
+            for path in self.inbox.rglob("*")
+            if path.is_file()
+        }
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds."""
+        for _ in range(int(PATIENCE / 0.01)):
+            if holds():
+                return
+            await deferLater(reactor, 0.01)
+        self.fail("it has not come about in time")
