@@ -24,7 +24,7 @@ from twisted.internet.protocol import DatagramProtocol, ServerFactory
 
 from p2pshare.errors import PortUnusable
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.wire.classic import DATAGRAM_MAX
+from p2pshare.wire.udp import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
 SEND_BUFFER = 1024 * 1024  # bytes asked for

@@ -39,7 +39,7 @@ from p2pshare.peer.registration import NameKeeper
 from p2pshare.peer.session_sharing import SessionSharer
 from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.data_folder import DataFolder, default_peer_folder
+from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
@@ -279,11 +279,6 @@ class PeerService(Service):
         except ValueError as error:
             reason = "it has no IPv4 address, so say with --address where this peer is reached"
             raise RegistryUnreachable(registry=self._registry, reason=reason) from error
-
-
-def peer_folder(settings: Settings, name: str) -> Path:
-    """The data folder of the peer of `name`."""
-    return (settings.data or default_peer_folder(settings.registry, name)).absolute()
 
 
 def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...]:

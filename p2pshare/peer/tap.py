@@ -16,8 +16,8 @@ from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.logs import TEXT, choose_log_format
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.peer.service import peer_folder, peer_of
-from p2pshare.storage.data_folder import DataFolder
+from p2pshare.peer.service import peer_of
+from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.storage.settings import Settings, default_config_path
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 
 import numpy as np
 import numpy.typing as npt
 
+from p2pshare.pictures.colours import Colours
 from p2pshare.wire.classic import Pixels
 
 SAMPLES_MAX = 8  # picture rows, and columns, that are looked at for one pixel of the preview
@@ -15,15 +15,6 @@ SAMPLES_MAX = 8  # picture rows, and columns, that are looked at for one pixel o
 _RESET = "\x1b[0m"
 _CUBE = np.array([0, 95, 135, 175, 215, 255])
 """The levels of the 6 x 6 x 6 colours in a 256-colour terminal, which start at colour 16."""
-
-
-class Colours(enum.IntEnum):
-    """How many colours a terminal has."""
-
-    NONE = 0
-    BASIC = 16
-    INDEXED = 256
-    TRUE = 1 << 24
 
 
 class Preview:

@@ -17,6 +17,7 @@ from p2pshare.storage.destination import safe_name
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.private_file import create_private, read_private, remove_unfinished
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.settings import Settings
 from p2pshare.wire.registration import DEFAULT_PORTS
 
 SECRET_NAME = "secret"
@@ -117,3 +118,8 @@ def default_peer_folder(registry_url: str, name: str) -> Path:
     port = url.port or DEFAULT_PORTS[url.scheme]
     registry = safe_name(f"{url.hostname or ''}_{port}")
     return platformdirs.user_data_path("p2pshare") / "peers" / registry / name
+
+
+def peer_folder(settings: Settings, name: str) -> Path:
+    """The data folder of the peer of `name`."""
+    return (settings.data or default_peer_folder(settings.registry, name)).absolute()

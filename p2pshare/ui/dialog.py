@@ -34,8 +34,8 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.names import canonical, check_name
+from p2pshare.ui.items import FROM_YOURSELF
 from p2pshare.ui.remote_folder import Away, Fetch, Open, RemoteFolder, Unclear
-from p2pshare.ui.wanted import FROM_YOURSELF
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Entry

@@ -11,9 +11,8 @@ from pathlib import Path
 from colorama import Fore
 
 from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, SealedKeyUnusable, WrongUsage
-from p2pshare.peer.service import peer_folder
 from p2pshare.storage import key_export, key_file
-from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.key_export import seal, unseal
 from p2pshare.storage.reasons import plain_reason

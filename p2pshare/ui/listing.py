@@ -13,12 +13,12 @@ from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.items import parse_where
 from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.requesting import introduce, name_of
 from p2pshare.ui.terminal import Terminal
-from p2pshare.ui.wanted import parse_where
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 

@@ -25,8 +25,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.service import peer_folder
 from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.roster import last_seen

@@ -13,10 +13,9 @@ from colorama import Fore
 from p2pshare.errors import NoSuchPeer, Refused, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
-from p2pshare.peer.service import peer_folder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.keys import name_of, no_key

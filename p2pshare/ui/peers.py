@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from p2pshare.errors import NotFound
 from p2pshare.names import check_name
-from p2pshare.peer.service import peer_folder
+from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.keys import name_of

@@ -33,10 +33,9 @@ from p2pshare.errors import (
 from p2pshare.net.sockets import local_address_towards
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.ownership import claim_name
-from p2pshare.peer.service import peer_folder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder
+from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import AWAY, Meetings, Met

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2pshare.errors import PeerNotRunning, WrongUsage
-from p2pshare.peer.service import peer_folder
+from p2pshare.storage.data_folder import peer_folder
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.owning import running

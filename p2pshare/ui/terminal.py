@@ -12,7 +12,7 @@ from typing import Self, TextIO
 from colorama import Style
 from rich.console import Console
 
-from p2pshare.pictures.preview import Colours
+from p2pshare.pictures.colours import Colours
 from p2pshare.wire.display import display
 
 COLUMNS = 80  # where nobody knows

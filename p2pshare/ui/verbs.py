@@ -9,9 +9,9 @@ from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.ui.errand import HARD_STOPS, Errand, Outcome
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.items import parse_items
 from p2pshare.ui.meeting import AWAY, Meetings, Met
 from p2pshare.ui.requesting import Requester, introduce, name_of
-from p2pshare.ui.wanted import parse_items, parse_wanted
 
 NO_USE = (*HARD_STOPS, *AWAY, DiskFull)
 """Whoever is asked next, it will be the same."""
@@ -84,6 +84,8 @@ async def get_classic(invocation: Invocation, words: Sequence[str], *, overwrite
     Raises:
         WrongUsage: the words cannot be understood; nobody was asked for anything.
     """
+    from p2pshare.ui.wanted import parse_wanted
+
     wanted = parse_wanted(words, invocation.settings.name, invocation.cwd)
     outcome = Outcome(invocation)
     async with invocation.registry() as registry:

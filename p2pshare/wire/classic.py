@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.udp import DATAGRAM_MAX
 
 Pixels = npt.NDArray[np.uint8]
 """A picture: shape (height, width, 3), red, green and blue."""
 
-DATAGRAM_MAX = 65_507  # bytes: what UDP over IPv4 carries
 ROW_OVERHEAD = 5  # bytes: row number and sum8
 ROW_PIXELS_MAX = (DATAGRAM_MAX - ROW_OVERHEAD) // 3  # 21 834
 ORIGINAL_ROW_PIXELS_MAX = (

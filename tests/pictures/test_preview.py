@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.pictures.preview import Colours, Preview
+from p2pshare.pictures.colours import Colours
+from p2pshare.pictures.preview import Preview
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -35,7 +35,7 @@ from p2pshare.ui.dialog import (
     Tone,
     Turn,
 )
-from p2pshare.ui.wanted import FROM_YOURSELF
+from p2pshare.ui.items import FROM_YOURSELF
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.registration import PeerAddress
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IllegalName, WrongUsage
-from p2pshare.ui.wanted import FROM_YOURSELF, Wanted, parse_wanted
+from p2pshare.ui.items import FROM_YOURSELF
+from p2pshare.ui.wanted import Wanted, parse_wanted
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.registration import PeerAddress
 

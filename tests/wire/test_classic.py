@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.classic import (
-    DATAGRAM_MAX,
     PIXELS_MAX,
     ROW_PIXELS_MAX,
     ROWS_MAX,
@@ -29,6 +28,7 @@ from p2pshare.wire.classic import (
     size_datagram,
     sum8,
 )
+from p2pshare.wire.udp import DATAGRAM_MAX
 from tests.strategies import pictures
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
