@@ -145,7 +145,7 @@ class SessionCore:
         self.is_ended_here = False
         """Whether it was this side that wanted the end."""
         self.state = State.GREETING if role is Role.OPENER else State.WAITING
-        self._role = role
+        self.role = role
         self._agent = agent
         self._silence = silence
         self._third = silence / PINGS_IN_SILENCE
@@ -239,7 +239,7 @@ class SessionCore:
             return self._greet_by
         ping = max(min(self._heard, self._said), self._pinged) + self._third
         due = min(ping, self._heard + self._silence)
-        return due if self._role is Role.OPENER else min(due, self._used + self._idle)
+        return due if self.role is Role.OPENER else min(due, self._used + self._idle)
 
     def handle_timer(self, now: float) -> None:
         """See what time it is; say `Ping`, or end the session, if it is time for that."""
@@ -248,7 +248,7 @@ class SessionCore:
             return
         if self.state is not State.OPEN:
             self.lose("there was no greeting in time")
-        elif self._role is Role.SHARER and now >= self._used + self._idle:
+        elif self.role is Role.SHARER and now >= self._used + self._idle:
             self.close()
         elif now >= self._heard + self._silence and now < due + self._third:
             self.lose(f"nothing came for {self._silence:g} s")
@@ -267,7 +267,7 @@ class SessionCore:
             self._ended = SessionEnded(reason)
 
     def _legal_data(self, piece: DataPiece) -> DataPiece:
-        if self._role is Role.SHARER or self.state is not State.OPEN:
+        if self.role is Role.SHARER or self.state is not State.OPEN:
             raise RemoteProtocolError(reason="bytes of a file came where none may come")
         return piece
 
@@ -275,7 +275,7 @@ class SessionCore:
         message = parse_message(frame.body)
         if message is None:
             return None
-        if not isinstance(message, LEGAL[self._role, self.state]):
+        if not isinstance(message, LEGAL[self.role, self.state]):
             raise RemoteProtocolError(
                 reason=f"{message.WORD!r} came from a peer whose turn it is not to say that"
             )

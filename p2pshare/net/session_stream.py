@@ -24,6 +24,7 @@ from zope.interface import implementer
 from p2pshare.core.session import (
     Greeted,
     MessageReceived,
+    Role,
     SessionCore,
     SessionEnded,
     State,
@@ -43,12 +44,15 @@ from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Hello, Refusal
 
-READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once
-ROOM = 256 * 1024  # bytes that may wait in this process before there is no room for more data
+READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once, where files come
+ASKED_SIZE = ROOM = 64 * 1024
+"""Bytes taken at once where only messages come, as many small ones take their time; and bytes that may wait in this
+process before there is no room for more data. Twisted has one number for both."""
 NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more (Linux)
 UNREAD_MAX = (
     1024 * 1024
 )  # bytes that the other side leaves unread before nothing more is taken from it
+SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
 SMALL = 16 * 1024  # bytes up to which what is sent is gathered, to be encrypted together
 CLOSE_WAIT = 3.0  # seconds for the other side to take what was sent, and our farewell
 
@@ -179,8 +183,8 @@ class SessionStream(Protocol):
             transport.setTcpNoDelay(True)
             handle = transport.getHandle()
             handle.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_OPTION, NOT_SENT_MAX)
-        transport.bufferSize = max(READ_SIZE, ROOM)
-        transport.SEND_LIMIT = 2 * ROOM
+        transport.bufferSize = READ_SIZE if self._core.role is Role.OPENER else ASKED_SIZE
+        transport.SEND_LIMIT = SEND_SIZE
         transport.registerProducer(self, True)
         self._arm()
         self._shake_hands()
