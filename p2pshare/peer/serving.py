@@ -67,6 +67,7 @@ class Serving:
         self._visit = uploads.begin(session.name)
         self._pace = _Pace(reactor, limit, self._step)
         self._is_stepping = False
+        self._has_news = False
 
     def message_received(self, message: Message) -> None:
         """Take what is asked for."""
@@ -90,31 +91,38 @@ class Serving:
 
     def _step(self) -> None:
         """Have done what is to be done now, and send what can be sent."""
+        self._has_news = True
         if self._is_stepping:  # the session may tell of room while we send
             return
         self._is_stepping = True
         try:
-            self._begin_work()
-            if self._send():
-                self._begin_work()  # for which there is memory again
-            while (event := self._core.next_event()) is not None:
-                match event:
-                    case TransferStarted():
-                        self._visit.started(event.transfer)
-                    case TransferEnded():
-                        self._visit.ended(event.transfer)
-                    case JobTold():
-                        self._visit.job_told(event.job)
+            while self._has_news:
+                self._has_news = False
+                self._begin_work()
+                if self._send():
+                    self._begin_work()  # for which there is room in memory again
+                self._tell()
         finally:
             self._is_stepping = False
 
+    def _tell(self) -> None:
+        while (event := self._core.next_event()) is not None:
+            match event:
+                case TransferStarted():
+                    self._visit.started(event.transfer)
+                case TransferEnded():
+                    self._visit.ended(event.transfer)
+                case JobTold():
+                    self._visit.job_told(event.job)
+
     def _send(self) -> bool:
-        """Send while there is room; whether any piece went out."""
+        """Send while there is room; whether anything went out."""
         core, session, pace = self._core, self._session, self._pace
         has_sent = False
         while session.has_room:
             if (message := core.next_message()) is not None:
                 session.send(message)
+                has_sent = True
                 continue
             size = core.piece_size()
             if size and (size := pace.allowed(size)):

@@ -1,0 +1,362 @@
+"""Tests of `p2pshare.peer.serving`: a session in memory, threads that run when the test says, and real files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.rate import RateLimit
+from p2pshare.core.serving_work import ServingLimits
+from p2pshare.core.session_interface import SessionUser
+from p2pshare.errors import RemoteProtocolError, SessionLost
+from p2pshare.peer.serving import Serving
+from p2pshare.peer.uploads import Uploads
+from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Cancel,
+    Cancelled,
+    Done,
+    End,
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+    Offer,
+)
+
+RICH = Credit(2**50)
+
+
+class MemorySession:
+    """A session whose other side is the test; there is room for so many bytes at a time."""
+
+    key = SigningKey(b"b" * 32).public
+
+    def __init__(self, name: str = "bob", room: int = 10**12) -> None:
+        self.name = name
+        self.room = room
+        self.said: list[Message] = []
+        self.data: dict[int, bytearray] = {}
+        self.pieces: list[int] = []
+        self.is_aborted = False
+
+    def begin(self, user: SessionUser) -> None:
+        """Nothing has come yet."""
+
+    def send(self, message: Message) -> None:
+        """Keep it."""
+        message.to_json()  # it can be said
+        self.said.append(message)
+
+    def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
+        """Keep it; it must be the next bytes of the block that was announced."""
+        assert self.has_room and 0 < len(data) <= PIECE_MAX
+        block = next(e for e in reversed(self.said) if isinstance(e, Block) and e.id == transfer)
+        assert offset // BLOCK_SIZE == (offset + len(data) - 1) // BLOCK_SIZE == block.index
+        self.data.setdefault(transfer, bytearray())
+        self.data[transfer] += data
+        self.pieces.append(len(data))
+        self.room -= len(data)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than the room was used."""
+        return self.room > 0 and not self.is_aborted
+
+    def close(self) -> None:
+        """Not used by who serves."""
+        raise AssertionError
+
+    def abort(self) -> None:
+        """The end."""
+        self.is_aborted = True
+
+
+class ServingTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.reactor = ThreadlessReactor()
+        self.tree: Any = self.tree_of(None)
+        self.uploads = Uploads(self.reactor)
+        self.limit = RateLimit(None, 0.0)
+        self.files_before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc") else 0
+
+    def tree_of(self, allow: frozenset[str] | None) -> ShareTree:
+        return ShareTree(
+            [SharedPath("stuff", self.folder, allow)], BlockCache(None), FolderIndex(None)
+        )
+
+    def share(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def serve(
+        self, *messages: Message, session: MemorySession | None = None, **options: Any
+    ) -> tuple[MemorySession, Serving]:
+        session = session or MemorySession()
+        serving = Serving(self.reactor, session, self.tree, self.limit, self.uploads, **options)
+        for message in messages:
+            serving.message_received(message)
+        return session, serving
+
+    def open_files(self) -> int:
+        """Files that this process has open more than at the start."""
+        return len(os.listdir("/proc/self/fd")) - self.files_before
+
+
+class FileTests(ServingTestCase):
+    def test_whole(self) -> None:
+        """Files of all sizes are sent as they are, with their digests, root, time and the executable bit."""
+        datas = {size: os.urandom(size) for size in (0, 1, BLOCK_SIZE, 2 * BLOCK_SIZE + 77)}
+        for number, data in datas.items():
+            path = self.share(f"a/{number}", data)
+            os.utime(path, (1, 1_500_000_000.25))
+            path.chmod(0o755 if number else 0o644)
+        session, _ = self.serve(
+            RICH, *[Get(number, ("stuff", "a", str(number))) for number in datas]
+        )
+        for number, data in datas.items():
+            self.assertEqual(session.data.get(number, b""), data)
+            offer, *blocks, end = [e for e in session.said if getattr(e, "id", None) == number]
+            assert isinstance(offer, Offer) and isinstance(end, End)
+            self.assertEqual((offer.size, offer.executable), (len(data), number > 0))
+            self.assertEqual(offer.mtime, 1_500_000_000_250_000)
+            cut = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
+            expected = [Block(number, i, digest_of(each)) for i, each in enumerate(cut)]
+            self.assertEqual(blocks, expected)
+            self.assertEqual(end.root, root_of(len(data), map(digest_of, cut)))
+        self.assertEqual(self.open_files(), 0)
+
+    def test_resumed(self) -> None:
+        """Blocks that are there are not sent again; the root is that of the whole file."""
+        data = os.urandom(3 * BLOCK_SIZE)
+        self.share("big", data)
+        session, serving = self.serve(RICH, Get(1, ("stuff", "big")))
+        (version,) = [e.version for e in session.said if isinstance(e, Offer)]
+        session.data.clear()
+        serving.message_received(Get(2, ("stuff", "big"), version, ((0, 1), (2, 3))))
+        self.assertEqual(session.data, {2: data[BLOCK_SIZE : 2 * BLOCK_SIZE]})
+        roots = {e.root for e in session.said if isinstance(e, End)}
+        self.assertEqual(len(roots), 1)
+
+    def test_not_for_you(self) -> None:
+        """What is not there and what is not for the viewer is answered the same, for files and lists (threat 34)."""
+        self.share("secret", b"secret")
+        self.tree = self.tree_of(frozenset(["carol"]))
+        asked = [("stuff", "secret"), ("stuff", "none"), ("none",), ("stuff",)]
+        session, _ = self.serve(
+            RICH,
+            *[Get(number, path) for number, path in enumerate(asked)],
+            *[List(number + 10, path) for number, path in enumerate(asked)],
+        )
+        answers = [e.why for e in session.said if isinstance(e, Failed)]
+        self.assertEqual(answers, 8 * [Fault.NOT_FOUND])
+        self.assertEqual(session.data, {})
+        session, _ = self.serve(RICH, Get(1, ("stuff", "secret")), session=MemorySession("carol"))
+        self.assertEqual(session.data, {1: b"secret"})
+
+    def test_list(self) -> None:
+        """A folder is listed as the tree has it."""
+        self.share("b", b"12")
+        self.share("a", b"1")
+        session, _ = self.serve(List(1, ("stuff",), limit=1), List(2, ("stuff",), after=("a",)))
+        first, second = session.said
+        assert isinstance(first, Listing) and isinstance(second, Listing)
+        self.assertEqual(([e.path for e in first.entries], first.more), ([("a",)], True))
+        self.assertEqual(([e.size for e in second.entries], second.more), ([2], False))
+
+    def test_changed_on_the_way(self) -> None:
+        """A file that is changed while it is sent is said to be; nobody gets a mixture for a file."""
+        path = self.share("big", os.urandom(9 * BLOCK_SIZE))
+        session, serving = self.serve(
+            RICH, Get(1, ("stuff", "big")), session=MemorySession(room=BLOCK_SIZE)
+        )
+        path.write_bytes(b"something else")
+        session.room = 10**12
+        serving.room_again()
+        self.assertEqual(session.said[-1], Failed(1, Fault.CHANGED))
+        self.assertFalse(any(isinstance(e, End) for e in session.said))
+        self.assertEqual(self.open_files(), 0)
+
+    def test_reactor_never_reads(self) -> None:
+        """While threads are held nothing is read and nothing sent, whatever is asked; then all of it is."""
+        self.share("small", b"x")
+        self.share("big", bytes(2 * BLOCK_SIZE))
+        let_go = self.reactor.hold_threads()
+        session, _ = self.serve(
+            RICH, Get(1, ("stuff", "small")), Get(2, ("stuff", "big")), List(3, ())
+        )
+        self.assertEqual((session.said, session.data), ([], {}))
+        let_go()
+        self.assertEqual(len([e for e in session.said if isinstance(e, End | Listing)]), 3)
+
+    def test_many_small(self) -> None:
+        """Hundreds of small files, more than fit at once in any respect, all come."""
+        for number in range(200):
+            self.share(f"m/{number}", os.urandom(40_000 + number))
+        session, serving = self.serve(
+            RICH, limits=ServingLimits(small_bytes=2 * BLOCK_SIZE, batch=50)
+        )
+        let_go: Callable[[], None] = self.reactor.hold_threads()
+        for number in range(200):
+            serving.message_received(Get(number, ("stuff", "m", str(number))))
+        let_go()
+        self.assertEqual(len(session.data), 200)
+        for number in range(200):
+            self.assertEqual(session.data[number], (self.folder / f"m/{number}").read_bytes())
+
+    def test_many_large(self) -> None:
+        """More large files than may be open at once all come, and are closed."""
+        for number in range(12):
+            self.share(f"l/{number}", os.urandom(BLOCK_SIZE + number + 1))
+        gets = [Get(number, ("stuff", "l", str(number))) for number in range(12)]
+        session, _ = self.serve(RICH, *gets, limits=ServingLimits(open_files=2))
+        self.assertEqual(len([e for e in session.said if isinstance(e, End)]), 12)
+        self.assertEqual(self.open_files(), 0)
+
+
+class RoomTests(ServingTestCase):
+    def test_room(self) -> None:
+        """Nothing is sent without room, and it goes on when there is room again."""
+        data = os.urandom(3 * BLOCK_SIZE)
+        self.share("big", data)
+        session, serving = self.serve(RICH, Get(1, ("stuff", "big")), session=MemorySession(room=1))
+        sent = len(session.pieces)
+        self.assertEqual(sent, 1)
+        while session.data[1] != data:
+            session.room = 1
+            serving.room_again()
+            sent += 1
+            self.assertEqual(len(session.pieces), sent)
+        session.room = 1
+        serving.room_again()
+        self.assertIsInstance(session.said[-1], End)
+
+    def test_answers_wait_for_room(self) -> None:
+        """Answers, too, go out only while there is room: who does not read has no more made for it (threat 7)."""
+        for number in range(50):
+            self.share(f"f/{number}", b"")
+        session, serving = self.serve(session=MemorySession(room=0))
+        for number in range(16):
+            serving.message_received(List(number, ("stuff", "f")))
+        self.assertEqual(session.said, [])
+        session.room = 1
+        serving.room_again()
+        self.assertEqual(len(session.said), 16)
+
+    def test_limit(self) -> None:
+        """A limit is kept, in virtual time, over all sessions together, and shared evenly."""
+        self.limit = RateLimit(1_000_000, 0.0)
+        self.share("big", bytes(3 * BLOCK_SIZE))
+        sessions = [self.serve(RICH, Get(1, ("stuff", "big")))[0] for _ in range(3)]
+        for _ in range(500):
+            self.reactor.advance(0.01)
+        sent = [len(each.data[1]) for each in sessions]
+        self.assertTrue(4_900_000 < sum(sent) <= 5_250_000, str(sent))
+        self.assertLess(max(sent) - min(sent), 350_000, str(sent))  # one had the burst
+
+    def test_limit_ends(self) -> None:
+        """A session that ends while it waits for its turn leaves no timer, and its turn to others."""
+        self.limit = RateLimit(100_000, 0.0)
+        self.share("big", bytes(3 * BLOCK_SIZE))
+        _, serving = self.serve(RICH, Get(1, ("stuff", "big")))
+        serving.session_ended(None)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertGreaterEqual(self.limit.available(0.0), 0)
+        self.assertLess(self.limit.when(5_000, 0.0), 0.06)
+
+
+class EndTests(ServingTestCase):
+    def test_cancelled(self) -> None:
+        """What is not wanted any more is closed, and nothing more of it comes."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        session, serving = self.serve(
+            RICH, Get(1, ("stuff", "big")), session=MemorySession(room=BLOCK_SIZE)
+        )
+        serving.message_received(Cancel(1, Cancelled.BY_USER))
+        sent = len(session.pieces)
+        session.room = 10**12
+        serving.room_again()
+        self.assertEqual((len(session.pieces), self.open_files()), (sent, 0))
+
+    def test_session_ends(self) -> None:
+        """When the session ends files are closed, also one that a thread opens or reads just then."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        for room in (0, BLOCK_SIZE):
+            _, serving = self.serve(session=MemorySession(room=room))
+            serving.message_received(RICH)
+            let_go = self.reactor.hold_threads() if not room else lambda: None
+            serving.message_received(Get(1, ("stuff", "big")))
+            serving.session_ended(SessionLost(name="bob", reason="x"))
+            let_go()
+            self.assertEqual(self.open_files(), 0)
+            self.assertEqual(self.uploads.status(), [])
+        serving.message_received(Done((1,)))  # none of this is told of any more
+
+    def test_data_of_the_opener(self) -> None:
+        """An opener has no bytes of files to send (threat 6)."""
+        _, serving = self.serve()
+        with self.assertRaises(RemoteProtocolError):
+            serving.data_received(1, 0, memoryview(b"x"))
+
+    def test_reads_no_answers(self) -> None:
+        """A peer whose answers pile up is hung up on, also if it is a thread that brings one too many (threat 7)."""
+        session, serving = self.serve(
+            session=MemorySession(room=0), limits=ServingLimits(answers=3, transfers=100)
+        )
+        let_go = self.reactor.hold_threads()
+        for number in range(5):
+            serving.message_received(Get(number, ("none",)))
+        let_go()
+        self.assertTrue(session.is_aborted)
+
+
+class BrokenTree:
+    """A tree in which everything fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def list(self, *_args: object) -> Any:
+        """Fail."""
+        raise self.error
+
+    def open_many(self, *_args: object) -> Any:
+        """Fail."""
+        raise self.error
+
+
+class BrokenTests(ServingTestCase):
+    def test_defect(self) -> None:
+        """A defect is logged and told as unreadable; the session goes on."""
+        self.tree = BrokenTree(ZeroDivisionError())
+        session, _ = self.serve(RICH, Get(1, ("a",)), Get(2, ("b",)), List(3, ()))
+        self.assertEqual(session.said, [Failed(n, Fault.UNREADABLE) for n in (1, 2, 3)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        self.assertFalse(session.is_aborted)
+
+    def test_unavailable(self) -> None:
+        """Why something cannot be had is told as the tree says it."""
+        self.tree = BrokenTree(Unavailable(Fault.BUSY))
+        session, _ = self.serve(List(3, ()), Get(1, ("a",)))
+        self.assertEqual(session.said, [Failed(n, Fault.BUSY) for n in (3, 1)])
