@@ -345,7 +345,7 @@ class LargeFetch:
             raise Stopped
 
 
-def _why(error: BaseException) -> Cancelled:
+def _why(error: BaseException | None) -> Cancelled:
     """Why a transfer is not wanted any more, once `error` happened."""
     if isinstance(error, _AlreadyThere):
         return Cancelled.BY_USER

@@ -1,0 +1,515 @@
+"""Tests of `p2pshare.core.taking`, `crediting`, `in_flight`, `block_buffers` and `back_off`."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.back_off import BackOff
+from p2pshare.core.block_buffers import KEPT_MAX, SHORT, BlockBuffers
+from p2pshare.core.crediting import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.in_flight import InFlight
+from p2pshare.core.rate import RateLimit
+from p2pshare.core.taking import ArrivedBlock, Taking
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.blocks import BLOCK_SIZE, block_count
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.transfer_messages import (
+    RANGES_MAX,
+    Block,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Listing,
+    Offer,
+)
+
+DIGEST = b"d" * 32
+ROOT = b"r" * 32
+SIZE = 2 * BLOCK_SIZE + 100
+MIB = 1024 * 1024
+
+
+class Told:
+    """A receiver and lister that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.blocks: list[ArrivedBlock] = []
+
+    def offered(self, offer: Offer) -> None:
+        self.events.append(offer)
+
+    def outgrown(self, offer: Offer) -> None:
+        self.events.append(("outgrown", offer.size))
+
+    def block_arrived(self, block: ArrivedBlock) -> None:
+        self.blocks.append(block)
+        self.events.append(block.index)
+
+    def ended(self, root: bytes) -> None:
+        self.events.append(root)
+
+    def listed(self, listing: Listing) -> None:
+        self.events.append(listing)
+
+    def failed(self, why: Fault) -> None:
+        self.events.append(why)
+
+    def interrupted(self) -> None:
+        self.events.append("interrupted")
+
+
+def make_taking(window: int = CREDIT_WINDOW, first_id: int = 1) -> Taking:
+    return Taking(Crediting(RateLimit(None, 0.0), 0.0, window), first_id=first_id)
+
+
+def offer(size: int = SIZE, version: str = "v1", number: int = 1) -> Offer:
+    return Offer(number, size, 5, False, version)
+
+
+def entry(*path: str, kind: EntryKind = EntryKind.FILE) -> Entry:
+    return Entry(path, kind, 1, 2)
+
+
+class TransferTests(SynchronousTestCase):
+    """What a sharer may and may not say of a file."""
+
+    def setUp(self) -> None:
+        self.taking = make_taking()
+        self.told = Told()
+
+    def say(self, *messages: Message) -> None:
+        for message in messages:
+            self.taking.message_received(message)
+
+    def send(self, offset: int, size: int, number: int = 1, fill: int = 7) -> None:
+        self.taking.data_received(number, offset, memoryview(bytes([fill]) * size))
+
+    def refused(self, message: Message) -> None:
+        with self.assertRaises(RemoteProtocolError):
+            self.say(message)
+
+    def ask(self, **options: Any) -> None:
+        self.taking.get(self.told, ("a",), **options)
+
+    def test_whole_file(self) -> None:
+        """Pieces become blocks, each with its bytes where they belong, and the file ends with its root."""
+        self.ask()
+        self.say(offer(), Block(1, 0, DIGEST))
+        self.send(0, BLOCK_SIZE // 2, fill=1)
+        self.assertEqual(self.taking.filled(1), BLOCK_SIZE // 2)
+        self.send(BLOCK_SIZE // 2, BLOCK_SIZE // 2, fill=2)
+        self.say(Block(1, 1, DIGEST))
+        self.send(BLOCK_SIZE, BLOCK_SIZE, fill=3)
+        self.say(Block(1, 2, DIGEST))
+        self.send(2 * BLOCK_SIZE, 100, fill=4)
+        self.say(End(1, ROOT))
+        self.assertEqual(self.told.events, [offer(), 0, 1, 2, ROOT])
+        first, _, last = self.told.blocks
+        half = BLOCK_SIZE // 2
+        self.assertEqual(bytes(first.data), b"\1" * half + b"\2" * half)
+        self.assertEqual((bytes(last.data), last.digest), (b"\4" * 100, DIGEST))
+        self.assertFalse(self.taking.busy)
+
+    def test_empty_file(self) -> None:
+        """A file without bytes has no block."""
+        self.ask()
+        self.say(offer(0), End(1, ROOT))
+        self.assertEqual(self.told.events, [offer(0), ROOT])
+
+    def test_some_is_there(self) -> None:
+        """Blocks that are there are left out, if the version is still the one they are of."""
+        self.ask(version="v1", have=((0, 1), (1, 2)))
+        self.say(offer())
+        self.refused(Block(1, 0, DIGEST))
+        self.say(Block(1, 2, DIGEST))
+
+    def test_all_is_there(self) -> None:
+        """Nothing need come of a file that is there but for its end."""
+        message = self.taking.get(self.told, ("a",), "v1", ((0, 3),))
+        self.assertEqual((message.version, message.have), ("v1", ((0, 3),)))
+        self.say(offer(), End(1, ROOT))
+        self.assertEqual(self.told.events[-1], ROOT)
+
+    def test_version_changed(self) -> None:
+        """Of another version nothing is there, so that all of it must come."""
+        self.ask(version="v1", have=((0, 2),))
+        self.say(offer(version="v2"))
+        self.refused(Block(1, 2, DIGEST))
+        self.say(Block(1, 0, DIGEST))
+
+    def test_too_many_runs(self) -> None:
+        """Only the first `RANGES_MAX` runs are told of, and what lies behind them comes again."""
+        runs = tuple((2 * index, 2 * index + 1) for index in range(RANGES_MAX + 5))
+        message = self.taking.get(self.told, ("a",), "v1", runs)
+        self.assertEqual(message.have, runs[:RANGES_MAX])
+
+    def test_outgrown(self) -> None:
+        """A file that is larger than is expected is told of, to be cancelled, and what still comes of it is skipped."""
+        self.ask(most=10)
+        self.assertEqual(self.taking.message_received(offer(11)), 1)
+        self.say(Block(1, 0, DIGEST))
+        self.send(0, 11)
+        self.say(End(1, ROOT))
+        self.assertEqual(self.told.events, [("outgrown", 11)])
+
+    def test_out_of_turn(self) -> None:
+        """Threat 6: words that come in the wrong state are refused: nothing before the offer, one offer, no block
+        within another, no end while something is missing.
+        """
+        self.ask()
+        self.refused(Block(1, 0, DIGEST))
+        self.refused(End(1, ROOT))
+        self.say(offer())
+        self.refused(offer())
+        self.refused(End(1, ROOT))
+        self.refused(Block(1, 1, DIGEST))
+        self.say(Block(1, 0, DIGEST))
+        self.refused(Block(1, 1, DIGEST))
+        self.refused(End(1, ROOT))
+
+    def test_block_behind_the_end(self) -> None:
+        """Threat 7: no memory is taken for a block that the file, by its size, has not."""
+        self.ask()
+        self.say(offer(0))
+        self.refused(Block(1, 0, DIGEST))
+
+    def test_pieces_out_of_place(self) -> None:
+        """Threat 7: bytes lie where the last ones ended, within the block that was announced, or end the session."""
+        self.ask()
+        with self.assertRaises(RemoteProtocolError):
+            self.send(0, 1)
+        self.say(offer())
+        with self.assertRaises(RemoteProtocolError):
+            self.send(0, 1)
+        self.say(Block(1, 0, DIGEST))
+        for offset in (1, BLOCK_SIZE, 2**40):
+            with self.assertRaises(RemoteProtocolError):
+                self.send(offset, 1)
+        self.send(0, 10)
+        with self.assertRaises(RemoteProtocolError):
+            self.send(0, 10)
+
+    def test_more_than_the_last_block(self) -> None:
+        """Threat 10: a sharer that sends more than it announced is refused."""
+        self.ask()
+        self.say(offer(100), Block(1, 0, DIGEST))
+        with self.assertRaises(RemoteProtocolError):
+            self.send(0, 101)
+
+    def test_more_than_credit(self) -> None:
+        """Threat 7: more than there was credit for is refused, also of transfers that are over."""
+        self.taking = make_taking(window=1000)
+        self.ask()
+        self.taking.forget(1)
+        self.send(0, 1000)
+        with self.assertRaises(RemoteProtocolError):
+            self.send(1000, 1001)
+
+    def test_cancelled(self) -> None:
+        """What still comes of a cancelled transfer is skipped, and its credit comes back."""
+        self.ask()
+        self.say(offer(), Block(1, 0, DIGEST))
+        self.send(0, 10)
+        self.assertTrue(self.taking.forget(1))
+        self.assertFalse(self.taking.forget(1))
+        self.send(10, 20)
+        self.say(Block(1, 1, DIGEST), End(1, ROOT), Failed(1, Fault.CHANGED))
+        self.assertEqual(self.taking.crediting.outstanding, CREDIT_WINDOW - 30)
+        self.assertEqual(self.told.events, [offer()])
+
+    def test_never_asked(self) -> None:
+        """What was never asked for is not answered."""
+        self.ask()
+        for message in (
+            offer(number=2), Block(2, 0, DIGEST), End(0, ROOT), Failed(9, Fault.BUSY),
+            Listing(1, (), False), Listing(2, (), False),
+        ):  # fmt: skip
+            self.refused(message)
+        with self.assertRaises(RemoteProtocolError):
+            self.send(0, 1, number=2)
+
+    def test_failed(self) -> None:
+        """A transfer may fail at any moment, also in the midst of a block."""
+        self.ask()
+        self.say(offer(), Block(1, 0, DIGEST))
+        self.send(0, 10)
+        self.say(Failed(1, Fault.CHANGED))
+        self.assertEqual(self.told.events, [offer(), Fault.CHANGED])
+
+    def test_interrupted(self) -> None:
+        """All who wait are told when the session is lost."""
+        self.ask()
+        self.taking.list(self.told, (), (), 10, False)
+        self.say(offer(), Block(1, 0, DIGEST))
+        self.taking.interrupt()
+        self.assertEqual(self.told.events[1:], ["interrupted", "interrupted"])
+        self.assertFalse(self.taking.busy)
+
+    def test_numbers(self) -> None:
+        """The numbers of one session are not those of the one before."""
+        taking = make_taking(first_id=5)
+        self.assertEqual(taking.get(self.told, ("a",)).id, 5)
+        self.assertEqual([number for number in range(9) if taking.is_own(number)], [5])
+
+    def test_memory_comes_back(self) -> None:
+        """A released block makes room for as many bytes, once."""
+        calls: list[int] = []
+        self.taking.on_release = lambda: calls.append(1)
+        self.ask()
+        self.say(offer(100), Block(1, 0, DIGEST))
+        self.send(0, 100)
+        (block,) = self.told.blocks
+        block.release()
+        block.release()
+        self.assertEqual(calls, [1])
+
+
+class ListingTests(SynchronousTestCase):
+    """What may be in a page of a folder."""
+
+    def setUp(self) -> None:
+        self.taking = make_taking()
+        self.told = Told()
+
+    def answer(self, *entries: Entry, more: bool = False) -> None:
+        self.taking.message_received(Listing(1, entries, more))
+
+    def ask(self, recursive: bool = False, limit: int = 3) -> None:
+        self.taking.list(self.told, (), ("b",), limit, recursive)
+
+    def test_pages(self) -> None:
+        """A page is what was asked for, in order."""
+        self.ask(recursive=True)
+        self.answer(entry("c", kind=EntryKind.FOLDER), entry("c", "z"), entry("c b"), more=True)
+        self.assertEqual(len(self.told.events), 1)
+
+    def test_lies(self) -> None:
+        """Threat 7: a page with too many entries, out of order, with what was there before, or with none and more to
+        come, is refused: so no listing goes on for ever.
+        """
+        self.ask()
+        for entries, more in (
+            ([entry("c"), entry("d"), entry("e"), entry("f")], False),
+            ([entry("d"), entry("c")], False),
+            ([entry("c"), entry("c")], False),
+            ([entry("b")], False),
+            ([entry("c", "d")], False),
+            ([], True),
+        ):
+            with self.assertRaises(RemoteProtocolError):
+                self.answer(*entries, more=more)
+
+    def test_failed(self) -> None:
+        """There may be none."""
+        self.ask()
+        self.taking.message_received(Failed(1, Fault.NOT_FOUND))
+        self.assertEqual(self.told.events, [Fault.NOT_FOUND])
+
+    def test_late(self) -> None:
+        """The answer to a question that nobody asks any more is passed over."""
+        self.ask()
+        self.taking.forget(1)
+        self.answer(entry("c"))
+        self.assertEqual(self.told.events, [])
+
+
+WORDS = st.one_of(
+    st.builds(
+        Offer,
+        st.integers(0, 4),
+        st.sampled_from([0, 1, 100, BLOCK_SIZE, SIZE, 2**50]),
+        st.just(0),
+        st.booleans(),
+        st.sampled_from(["v1", "v2"]),
+    ),
+    st.builds(Block, st.integers(0, 4), st.integers(0, 3), st.just(DIGEST)),
+    st.builds(End, st.integers(0, 4), st.just(ROOT)),
+    st.builds(Failed, st.integers(0, 4), st.sampled_from(Fault)),
+    st.builds(Listing, st.integers(0, 4), st.just(()), st.booleans()),
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from([0, 1, 100, BLOCK_SIZE, 2 * BLOCK_SIZE]),
+        st.sampled_from([1, 99, 100, 256 * 1024]),
+    ),
+)
+
+
+class LyingSharerTests(SynchronousTestCase):
+    """A sharer that says anything at all."""
+
+    @given(st.lists(WORDS, max_size=25))
+    def test_anything(self, words: list[Any]) -> None:
+        """Threats 6 and 7: whatever a sharer says is taken or refused by `RemoteProtocolError`; no file ends without
+        all its blocks, and no more memory is held than the window and a block for each transfer.
+        """
+        taking, told = make_taking(window=MIB), [Told(), Told(), Told()]
+        taking.get(told[0], ("a",))
+        taking.get(told[1], ("b",), "v1", ((0, 1),), None)
+        taking.get(told[2], ("c",), most=100)
+        try:
+            for word in words:
+                if isinstance(word, Message):
+                    taking.message_received(word)
+                else:
+                    number, offset, size = word
+                    taking.data_received(number, offset, memoryview(bytes(size)))
+        except RemoteProtocolError:
+            pass
+        self.assertLessEqual(sum(len(b.data) for each in told for b in each.blocks), MIB)
+        for each in told:
+            if ROOT in each.events:
+                offered = next(event for event in each.events if isinstance(event, Offer))
+                had = 1 if each is told[1] and offered.version == "v1" and offered.size else 0
+                self.assertEqual(len(each.blocks), block_count(offered.size) - had)
+
+    @given(st.lists(st.integers(20_000, 256 * 1024), min_size=1, max_size=40))
+    def test_any_cut(self, sizes: list[int]) -> None:
+        """However a file is cut into pieces, its blocks are the same."""
+        taking, told = make_taking(), Told()
+        content = random.Random(3).randbytes(SIZE)
+        taking.get(told, ("a",))
+        taking.message_received(offer())
+        for index in range(3):
+            taking.message_received(Block(1, index, DIGEST))
+            at, end = index * BLOCK_SIZE, min(SIZE, (index + 1) * BLOCK_SIZE)
+            while at < end:
+                size = min(sizes[at % len(sizes)], end - at)
+                taking.data_received(1, at, memoryview(content)[at : at + size])
+                at += size
+        self.assertEqual(b"".join(block.data for block in told.blocks), content)
+
+
+class CreditingTests(SynchronousTestCase):
+    """How much may come."""
+
+    def test_window(self) -> None:
+        """What is granted and what is in memory is never more than the window, and is granted in steps."""
+        crediting = Crediting(RateLimit(None, 0.0), 0.0, 8000)
+        self.assertEqual(crediting.granted, 8000)
+        crediting.arrived = 8000
+        crediting.release(8000 // STEPS - 1)
+        self.assertIsNone(crediting.due(0.0))
+        crediting.release(1)
+        self.assertEqual(crediting.due(0.0), 9000)
+        self.assertIsNone(crediting.due(0.0))
+        self.assertIsNone(crediting.get_timer(0.0))
+
+    def test_limit(self) -> None:
+        """Under a limit no more is granted in any time than the rate allows, however fast the disk is."""
+        rate = 100_000
+        crediting = Crediting(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        now, first = 0.0, crediting.granted
+        while now < 60.0:
+            size = crediting.outstanding
+            crediting.arrived += size
+            crediting.release(size)
+            crediting.due(now)
+            at = crediting.get_timer(now)
+            assert at is not None
+            now = max(at, now + 0.001)
+        self.assertLessEqual(abs(crediting.granted - first - 60 * rate), rate)
+
+    def test_limit_and_blocks(self) -> None:
+        """A slow receiver grants on while a block is not whole: it needs no memory back for that."""
+        crediting = Crediting(RateLimit(10_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        now = 0.0
+        while crediting.arrived < BLOCK_SIZE:
+            crediting.arrived = crediting.granted
+            now += 0.2
+            crediting.due(now)
+            self.assertLess(now, 200)
+        self.assertGreater(now, 90)
+
+    def test_limit_and_nobody_sends(self) -> None:
+        """While nothing comes there is a bound on what is granted, and no timer runs."""
+        crediting = Crediting(RateLimit(50_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        for second in range(100):
+            crediting.due(float(second))
+        self.assertLessEqual(crediting.outstanding, 50_000)
+        self.assertIsNone(crediting.get_timer(100.0))
+
+
+class InFlightTests(SynchronousTestCase):
+    """How many are on their way."""
+
+    def test_small(self) -> None:
+        """Small files are bounded in number, on their way and in memory, and in bytes."""
+        flight = InFlight(small_max=2, unsaved_max=3, small_bytes=100)
+        self.assertTrue(flight.admit_small(40))
+        self.assertFalse(flight.admit_small(61))
+        self.assertTrue(flight.admit_small(40))
+        self.assertFalse(flight.admit_small(1))
+        flight.small_arrived()
+        self.assertTrue(flight.admit_small(1))
+        flight.small_arrived()
+        self.assertFalse(flight.admit_small(1))
+        flight.small_left(40)
+        self.assertTrue(flight.admit_small(1))
+
+    def test_alone(self) -> None:
+        """A file that is too large for the bound comes alone."""
+        flight = InFlight(small_bytes=100)
+        self.assertTrue(flight.admit_small(101))
+        self.assertFalse(flight.admit_small(0))
+
+    def test_large(self) -> None:
+        """There are a few large files at once."""
+        flight = InFlight(large_max=2)
+        self.assertEqual([flight.admit_large() for _ in range(3)], [True, True, False])
+        flight.large_left()
+        self.assertTrue(flight.admit_large())
+
+
+class BlockBuffersTests(SynchronousTestCase):
+    """Memory that is used again."""
+
+    def test_again(self) -> None:
+        """Buffers of whole blocks are used again, a bounded number of them; short ones are as short as they can be."""
+        buffers = BlockBuffers(kept_max=1)
+        first, second = buffers.take(BLOCK_SIZE), buffers.take(SHORT + 1)
+        buffers.give_back(first)
+        buffers.give_back(second)
+        self.assertIs(buffers.take(BLOCK_SIZE), first)
+        self.assertIsNot(buffers.take(BLOCK_SIZE), second)
+        self.assertEqual(len(buffers.take(4096)), 4096)
+        self.assertGreaterEqual(KEPT_MAX * BLOCK_SIZE, CREDIT_WINDOW)
+
+
+class BackOffTests(SynchronousTestCase):
+    """When to try again."""
+
+    def test_delays(self) -> None:
+        """Delays double from half a second to 30 s, with jitter, until patience is at its end."""
+        back_off = BackOff(random.Random(1), patience=120.0)
+        now, delays = 0.0, []
+        while (delay := back_off.failed(now)) is not None:
+            delays.append(delay)
+            now += delay
+        self.assertTrue(0.25 <= delays[0] <= 0.5, delays)
+        self.assertLessEqual(max(delays), 30.0)
+        self.assertEqual(now, 120.0)
+        self.assertLess(len(delays), 15)
+
+    def test_progress(self) -> None:
+        """Once it worked, the next trouble is a new one."""
+        back_off = BackOff(random.Random(1), patience=10.0)
+        for now in (0.0, 1.0, 2.0):
+            back_off.failed(now)
+        back_off.progressed()
+        delay = back_off.failed(100.0)
+        assert delay is not None
+        self.assertLessEqual(delay, 0.5)
+
+    def test_asked_to_wait(self) -> None:
+        """Who asks for time gets it, within bounds."""
+        back_off = BackOff(random.Random(1), patience=100.0)
+        self.assertEqual(back_off.failed(0.0, at_least=20.0), 20.0)
+        self.assertEqual(back_off.failed(0.0, at_least=2000.0), 30.0)
