@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,7 +25,9 @@ from p2pshare.wire.transfer_messages import Fault, Job
 LARGE = 1024 * 1024  # bytes of a file that is worth a line of its own
 SUMMARY_EVERY = 5.0  # seconds
 LINES_MAX = 10  # lines about single files in that time, for a session
-CURRENT_MAX = 8  # files that go out now, in the status
+VISITS_SHOWN = 50  # sessions in the status
+CURRENT_SHOWN = 4  # files of each that go out now
+PATH_SHOWN = 256  # characters of a path
 FILES_PLAUSIBLE = 10**9  # that a job may be said to have
 BYTES_PLAUSIBLE = 2**60
 LEFT_MAX = 99 * 86400.0  # seconds: nobody plans further ahead
@@ -33,6 +36,8 @@ _FAULTS = {
     Fault.CHANGED: "it was changed while it was read",
     Fault.UNREADABLE: "it cannot be read",
 }
+
+_log = Logger()
 
 
 class Uploads:
@@ -55,8 +60,9 @@ class Uploads:
         return len(self._visits)
 
     def status(self) -> list[dict[str, Any]]:
-        """What goes on, a JSON object for each session, the oldest first."""
-        return [each.status() for each in self._visits]
+        """What goes on, a JSON object for each session: those first that fetch something now, then the oldest."""
+        shown = sorted(self._visits, key=lambda each: not each.is_busy)
+        return [each.status() for each in shown[:VISITS_SHOWN]]
 
     def _over(self, visit: Visit) -> None:
         del self._visits[visit]
@@ -64,8 +70,6 @@ class Uploads:
 
 class Visit:
     """One session, from its beginning to its end."""
-
-    _log = Logger()
 
     def __init__(self, clock: IReactorTime, name: str, on_over: Callable[[Visit], object]) -> None:
         self._clock = clock
@@ -82,7 +86,7 @@ class Visit:
         self._files_before = 0
         self._burst = _Burst()
         self._timer: IDelayedCall | None = None
-        self._log.info("{name} is here", name=name)
+        _log.info("{name} is here", name=name)
 
     def job_told(self, job: Job) -> None:
         """The other side says what it is about to fetch."""
@@ -123,16 +127,21 @@ class Visit:
             self._timer.cancel()
             self._timer = None
         self._sum_up()
-        self._log.info(
-            "{name} has left after {stay}, with {files} files ({size} sent){unconfirmed}{why}",
+        _log.info(
+            "{name} has left after {stay}, with {files} ({size} sent){unconfirmed}{why}",
             name=self._name,
             stay=duration_text(self._clock.seconds() - self._began),
-            files=self._files,
+            files=_files(self._files),
             size=size_text(self._bytes),
             unconfirmed=f", {self._unconfirmed} more not confirmed" if self._unconfirmed else "",
             why="" if reason is None else f": {display(str(reason))}",
         )
         self._on_over(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being fetched."""
+        return bool(self._current)
 
     def status(self) -> dict[str, Any]:
         """What goes on, as JSON has it; None is what nobody knows."""
@@ -148,9 +157,7 @@ class Visit:
             "files": self._files,
             "bytes": self._bytes,
             "rate": round(rate),
-            "current": [
-                format_path(each.request.path) for each in list(self._current)[:CURRENT_MAX]
-            ],
+            "current": [_shown(each) for each in islice(self._current, CURRENT_SHOWN)],
             "total_files": files,
             "total_bytes": total,
             "left_s": left,
@@ -170,7 +177,7 @@ class Visit:
     def _tell(self, transfer: Transfer, seconds: float) -> None:
         offer = transfer.offer
         assert offer is not None
-        path = display(format_path(transfer.request.path))
+        path = _shown(transfer)
         match transfer.outcome:
             case Outcome.CONFIRMED:
                 rate = rate_text(transfer.sent / max(seconds, 0.001))
@@ -186,7 +193,7 @@ class Visit:
                 story = f"was sent {size_text(transfer.sent)} of '{path}', then" + (
                     " did not want it" if transfer.outcome is Outcome.CANCELLED else " left"
                 )
-        self._log.info("{name} {story}", name=self._name, story=story)
+        _log.info("{name} {story}", name=self._name, story=story)
 
     def _time_passed(self) -> None:
         self._timer = None
@@ -195,7 +202,7 @@ class Visit:
     def _sum_up(self) -> None:
         story = self._burst.story()
         if story:
-            self._log.info("{name} {story}", name=self._name, story=story)
+            _log.info("{name} {story}", name=self._name, story=story)
         self._burst = _Burst()
 
 
@@ -244,6 +251,13 @@ class _Burst:
     def _from(self) -> str:
         (share, _), *others = self._shares.most_common()
         return f", from {display(share)}" + (f" and {len(others)} more" if others else "")
+
+
+def _shown(transfer: Transfer) -> str:
+    path = display(format_path(transfer.request.path))
+    return (
+        path if len(path) <= PATH_SHOWN else f"{path[: PATH_SHOWN // 2]}…{path[-PATH_SHOWN // 2 :]}"
+    )
 
 
 def _files(count: int) -> str:
