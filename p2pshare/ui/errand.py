@@ -21,6 +21,7 @@ from p2pshare.wire.paths import RemotePath, format_path
 
 DRAW_EVERY = 0.1  # seconds
 TELL_EVERY = 1.0  # seconds between two events that say how far it is
+TIMED_FROM = 0.1  # seconds that a file takes from which on anybody wants to know
 LINES_MAX = 20  # files of a command that get a line each
 
 HARD_STOPS = (KeyChanged, KeyGone, OtherKeyThere)
@@ -98,7 +99,7 @@ class Outcome:
         )
         if self.files + self.already_there + self.failures <= 1:
             return
-        parts = [_files(self.files, self.bytes, seconds)]
+        parts = [_files(self.files, self.bytes, seconds)] if self.files else []
         if self.already_there:
             parts.append(f"{self.already_there} {_were(self.already_there)} here already")
         if self.failures:
@@ -111,13 +112,14 @@ class Outcome:
             if file.already_there:
                 self._output.line(f"{path} is here already.")
                 continue
-            took = duration_text(file.seconds)
-            rate = rate_text(file.fetched / max(file.seconds, 1e-3))
-            before = file.size - file.fetched
-            rest = f", after {size_text(before)} before" if before else ""
-            self._output.line(
-                f"Saved {path}: {size_text(file.fetched)} in {took}, {rate}{rest}.", Fore.GREEN
-            )
+            facts = size_text(file.fetched)
+            if file.fetched != file.size:
+                facts += f" of {size_text(file.size)}, of which the rest was here"
+            if file.seconds >= TIMED_FROM:
+                facts += (
+                    f" in {duration_text(file.seconds)}, {rate_text(file.fetched / file.seconds)}"
+                )
+            self._output.line(f"Saved {path}: {facts}.", Fore.GREEN)
         self._waiting.clear()
 
 
@@ -218,8 +220,6 @@ class Errand:
 
 def _files(files: int, size: int, seconds: float) -> str:
     what = f"{files} file{'' if files == 1 else 's'}"
-    if not files:
-        return what
     rate = rate_text(size / max(seconds, 1e-3))
     return f"{what}, {size_text(size)}, in {duration_text(seconds)}, {rate}"
 

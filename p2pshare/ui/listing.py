@@ -17,6 +17,7 @@ from p2pshare.ui.items import parse_where
 from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
+from p2pshare.ui.remembering import remember_entries
 from p2pshare.ui.requesting import introduce, name_of
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.paths import RemotePath, format_path
@@ -75,34 +76,41 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
             on_link=lambda change: _say(invocation.output, change),
         )
         try:
-            await show_all(remote, path, rows, recursive=recursive)
+            first = await show_all(remote, path, rows, recursive=recursive)
         except P2pshareError as error:
             raise met.retold(error) from error
         finally:
             await remote.close()
+    if first is not None:  # for who completes words
+        whole = not first.more and not recursive
+        await remember_entries(invocation, own, peer, path, first.entries, whole=whole)
     if not rows.count:
         invocation.output.remark(NOTHING if path else NOTHING_SHARED.format(name=peer))
     return 0
 
 
-async def show_all(remote: Remote, path: RemotePath, rows: Rows, *, recursive: bool) -> None:
-    """Show each page as it comes, of however many there are.
+async def show_all(
+    remote: Remote, path: RemotePath, rows: Rows, *, recursive: bool
+) -> Listing | None:
+    """Show each page as it comes, of however many there are; returns the first, if it is a folder.
 
     Raises:
         RemoteProtocolError: the pages do not go on.
         P2pshareError: what `RemotePeer.list` raises.
     """
     after: RemotePath = ()
+    first: Listing | None = None
     while True:
         try:
             page = await remote.list(path, after, PAGE_MAX, recursive=recursive)
         except RemoteIsFile:
             if not await _show_file(remote, path, rows):
                 raise
-            return
+            return None
         rows.show(page.entries)
+        first = first or page
         if not page.more:
-            return
+            return first
         if not page.entries or page.entries[-1].path <= after:
             raise RemoteProtocolError(reason="its list does not go on")  # or there would be no end
         after = page.entries[-1].path
