@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from p2pshare.storage.file_times import is_settled
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.wire.blocks import DIGEST_SIZE, block_count
+from p2pshare.wire.blocks import DIGEST_SIZE, block_count, digest_of
 
 T = TypeVar("T")
 
@@ -134,7 +134,8 @@ class BlockCache:
     def _store(self, database: sqlite3.Connection, file: CachedFile, digests: bytes) -> None:
         with _transaction(database):
             database.execute("DELETE FROM files WHERE path = ?", (file.path,))
-            row = (file.path, file.size, file.mtime_ns, str(file.inode), digests)
+            checked = digest_of(digests) + digests
+            row = (file.path, file.size, file.mtime_ns, str(file.inode), checked)
             database.execute(_STORE, row)
             while True:
                 ((rows, size),) = database.execute(_SIZES)
@@ -150,14 +151,14 @@ class BlockCache:
             try:
                 try:
                     return work(self._connected(self._path))
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.DatabaseError, UnicodeError) as error:
                     self._disconnect()
                     if not _is_damage(error):
                         raise
                     self._tell(f"it was damaged ({error}) and is made anew")
                     _remove(self._path)
                     return work(self._connected(self._path))
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, UnicodeError, OSError) as error:
                 self._disconnect()
                 self._tell(plain_reason(error) if isinstance(error, OSError) else str(error))
                 return None
@@ -183,8 +184,11 @@ def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
     row = database.execute(_FIND, (file.path, file.size, file.mtime_ns, str(file.inode))).fetchone()
     if row is None:
         return None
-    (digests,) = row
-    if not isinstance(digests, bytes) or len(digests) != block_count(file.size) * DIGEST_SIZE:
+    (found,) = row
+    if not isinstance(found, bytes) or len(found) != DIGEST_SIZE * (1 + block_count(file.size)):
+        return None
+    digests = found[DIGEST_SIZE:]
+    if found[:DIGEST_SIZE] != digest_of(digests):  # nothing was synced, and disks forget
         return None
     # It is found, also where the disk is too full to note that it was used.
     with suppress(sqlite3.OperationalError):
@@ -206,7 +210,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, UnicodeError):  # of a name in it, or of what SQLite says of that
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _DAMAGED
 

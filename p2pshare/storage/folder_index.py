@@ -28,6 +28,7 @@ SCAN_MAX = 5000  # names up to which a folder is read anew at each page
 FOLDERS_MAX = 64
 BYTES_MAX = 1024 * 1024 * 1024  # of all databases
 BATCH = 1000  # names that are written at once
+SETTLING = 0.1  # seconds to wait after a change, so that what is read then can be told from what comes later
 RETRY_AFTER = 60.0  # seconds, where nothing could be written
 TOLD_MAX = 16  # different kinds of trouble
 
@@ -63,6 +64,7 @@ class FolderIndex:
         bytes_max: int = BYTES_MAX,
         wall_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
         on_trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Keep databases in a folder, which is made when it is first needed.
@@ -74,6 +76,7 @@ class FolderIndex:
             bytes_max: of all databases.
             wall_ns: nanoseconds since 1970, as the times of folders have them.
             clock: seconds that never run backwards.
+            sleep: waits for a number of seconds, of which it is asked `SETTLING` at most once for each change.
             on_trouble: called, in whatever thread, with the reason when something cannot be remembered or was damaged;
                 once for each reason. It must not use the index.
         """
@@ -83,6 +86,7 @@ class FolderIndex:
         self._bytes_max = bytes_max
         self._wall_ns = wall_ns
         self._clock = clock
+        self._sleep = sleep
         self._on_trouble = on_trouble
         self._told: set[str] = set()
         self._building = threading.Lock()
@@ -126,6 +130,8 @@ class FolderIndex:
         if self._path is None:
             return None
         with self._building:
+            if not is_settled(os.fstat(folder).st_mtime_ns, self._wall_ns()):
+                self._sleep(SETTLING)
             status = os.fstat(folder)
             found = self._look_up(name, status, beyond, count)  # another thread may have been here
             if found is not None:

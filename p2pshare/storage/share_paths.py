@@ -156,6 +156,8 @@ def is_private(shared: SharedPath, status: os.stat_result) -> bool:
 def _beneath(
     shared: SharedPath, components: Sequence[str], use: Callable[[int, str, os.stat_result], T]
 ) -> T:
+    if any(map(component_fault, components)):  # only links may climb
+        raise Unavailable(Fault.NOT_FOUND)
     root = _open_root(shared)
     walk = _Walk(shared, root.fd)
     try:

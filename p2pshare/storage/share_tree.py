@@ -110,7 +110,7 @@ class ShareTree:
                 try:
                     each = self._open_one(viewer, path, folders, bytes_max)
                 except Unavailable as error:
-                    found.append(error)
+                    found.append(Unavailable(error.why))  # without the frames that it passed
                     continue
                 if isinstance(each, WholeOutgoing):
                     bytes_max -= each.size

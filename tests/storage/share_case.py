@@ -1,0 +1,89 @@
+"""What the tests of what is shared have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.outgoing_file import OutgoingFile
+from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.transfer_messages import Entry, Fault
+
+OLD = 1_600_000_000_123_456_789  # nanoseconds since 1970: nothing was changed just now
+
+
+class ShareTestCase(SynchronousTestCase):
+    """A folder `shared` that everybody sees as `s`, and beside it what nobody may see."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.root = self.folder / "shared"
+        self.root.mkdir(parents=True)
+        self.cache = BlockCache(self.folder / "hashes.sqlite")
+        self.addCleanup(self.cache.close)
+        self.index = FolderIndex(self.folder / "folders")
+        self.tree = self.share(SharedPath("s", self.root))
+
+    def share(self, *shares: SharedPath) -> ShareTree:
+        return ShareTree(shares, self.cache, self.index)
+
+    def write(self, path: str, data: bytes = b"public", mtime_ns: int = OLD) -> Path:
+        """A file beneath the share's root, or beside it by `../`."""
+        written = self.root / path
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_bytes(data)
+        os.utime(written, ns=(mtime_ns, mtime_ns))
+        return written
+
+    def names(self, *path: str, viewer: str = "bob", recursive: bool = False) -> list[str]:
+        """What is listed beneath a path, as text."""
+        entries, more = self.tree.list(viewer, path, recursive=recursive)
+        self.assertFalse(more)
+        return ["/".join(entry.path) for entry in entries]
+
+    def all_entries(self, path: RemotePath, limit: int, *, recursive: bool) -> list[Entry]:
+        """All pages."""
+        found: list[Entry] = []
+        more = True
+        while more:
+            after = found[-1].path if found else ()
+            page, more = self.tree.list("bob", path, after, limit, recursive)
+            self.assertLessEqual(len(page), limit)
+            found += page
+        return found
+
+    def content(self, *path: str, viewer: str = "bob") -> bytes:
+        """What one gets of a path, which must be the same in all ways."""
+        opened = self.tree.open(viewer, path)
+        self.addCleanup(opened.close)
+        data = b"".join(opened.read_block(index)[0] for index in range(-(-opened.size // 2**20)))
+        (whole,) = self.tree.open_many(viewer, [path])
+        assert not isinstance(whole, Unavailable)
+        if isinstance(whole, OutgoingFile):
+            whole.close()
+        else:
+            self.assertEqual((whole.data, whole.root), (data, opened.finish()))
+        self.assertEqual((whole.size, whole.version), (opened.size, opened.version))
+        return data
+
+    def fault(self, work: Callable[..., object], *arguments: object) -> Fault:
+        """Why something is not to be had."""
+        try:
+            work(*arguments)
+        except Unavailable as error:
+            return error.why
+        raise self.failureException(f"{arguments} is to be had")
+
+    def open_fault(self, *path: str, viewer: str = "bob") -> Fault:
+        """Why a path cannot be opened, which must be the same in all ways."""
+        (found,) = self.tree.open_many(viewer, [path])
+        assert isinstance(found, Unavailable)
+        self.assertEqual(self.fault(self.tree.open, viewer, path), found.why)
+        return found.why
