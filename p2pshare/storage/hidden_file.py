@@ -63,7 +63,13 @@ def open_hidden(folder_fd: int, name: str, path: Path) -> int:
             if opened is not None:
                 return opened
             continue
-        if _lock(fd, folder_fd, name, path):
+        locked = False
+        try:
+            locked = _lock(fd, folder_fd, name, path)
+        finally:
+            if not locked:
+                os.close(fd)
+        if locked:
             return fd
     raise InUse(path=path)
 
@@ -84,22 +90,24 @@ def reopen_hidden(folder_fd: int, name: str, path: Path) -> int | None:
                 raise
             _remove_foreign(folder_fd, name, path)
             return None
-        if not _is_ours(fd):
-            os.close(fd)
-            _remove_foreign(folder_fd, name, path)
-            return None
-        if not _lock(fd, folder_fd, name, path):
-            continue
-        status = os.fstat(fd)
-        if status.st_nlink == 1:
+        opened = False
+        try:
+            if not _is_ours(fd):
+                _remove_foreign(folder_fd, name, path)
+                return None
+            if not _lock(fd, folder_fd, name, path):
+                continue
+            status = os.fstat(fd)
+            if status.st_nlink > 1:
+                remove_name(folder_fd, name)
+                return None
             if status.st_mode & 0o077:
                 os.fchmod(fd, 0o600)
+            opened = True
             return fd
-        try:
-            remove_name(folder_fd, name)
         finally:
-            os.close(fd)
-        return None
+            if not opened:
+                os.close(fd)
     raise InUse(path=path)
 
 
@@ -113,20 +121,15 @@ def is_still(fd: int, folder_fd: int, name: str) -> bool:
 
 
 def _lock(fd: int, folder_fd: int, name: str, path: Path) -> bool:
-    """Lock an open file, which is closed if that fails; False if it has lost its name to who had it before."""
+    """Lock an open file; False if it has lost its name to who had it before."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
         raise InUse(path=path) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            os.close(fd)
             raise
-    if is_still(fd, folder_fd, name):
-        return True
-    os.close(fd)
-    return False
+    return is_still(fd, folder_fd, name)
 
 
 def _is_ours(fd: int) -> bool:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 
 from p2pshare.errors import CannotSave
+from p2pshare.storage.destination import SUFFIX_MAX
 from p2pshare.storage.system_calls import rename_no_replace
 
 COPIES_MAX = 999  # numbered names, "alice (1).png" and so on, before giving up
@@ -67,9 +68,12 @@ def numbered(name: str, number: int) -> str:
     """`alice.png`, `alice (1).png`, …, cut to what a file system takes."""
     if number == 0:
         return name
-    path = PurePath(name)
-    ending = f" ({number}){path.suffix}"
-    return shortened(path.stem, FILE_NAME_MAX - len(os.fsencode(ending))) + ending
+    suffix = PurePath(name).suffix
+    if len(os.fsencode(suffix)) > SUFFIX_MAX:  # a point in a long name, rather than a kind of file
+        suffix = ""
+    ending = f" ({number}){suffix}"
+    stem = name.removesuffix(suffix)
+    return shortened(stem, FILE_NAME_MAX - len(os.fsencode(ending))) + ending
 
 
 def shortened(text: str, size_max: int) -> str:

@@ -1,0 +1,227 @@
+"""Tests for `p2pshare.storage.whole_files`: many small files at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from p2pshare.errors import BlockCorrupt, CannotSave, DiskFull, InUse
+from p2pshare.storage import durability, system_calls
+from p2pshare.storage.announcement import Place, WholeFile
+from p2pshare.storage.durability import SYNC_ALL_MIN, sync_files
+from p2pshare.storage.whole_files import BATCH_MAX
+from tests.storage.incoming_case import (
+    BLOCK,
+    MTIME,
+    ORIGIN,
+    PLACE,
+    Failing,
+    IncomingTestCase,
+    content_of,
+    whole,
+)
+
+
+def files(count: int, folder: tuple[str, ...] = ()) -> list[WholeFile]:
+    return [whole(content_of(n % 200, n), Place(folder, str(n))) for n in range(count)]
+
+
+class StoreTests(IncomingTestCase):
+    """The same promises as of large files."""
+
+    def test_stored(self) -> None:
+        """Each is under its name with its bytes and time, in order; also more than fit into one batch."""
+        wanted = files(BATCH_MAX + 3, ("a", "b"))
+        paths = self.folder.store_whole(wanted)
+        for file, path in zip(wanted, paths, strict=True):
+            assert isinstance(path, Path)
+            self.assertEqual(path, self.path / "a" / "b" / file.place.name)
+            self.assertEqual(path.read_bytes(), file.data)
+            self.assertEqual(path.stat().st_mtime_ns, MTIME * 1000)
+        self.assertEqual(len(self.names()), len(wanted) + 2)
+        self.assertEqual(self.folder.store_whole([]), [])
+
+    def test_mode(self) -> None:
+        """Those that can be run can be run."""
+        file = whole(b"x")
+        file = replace(file, announced=replace(file.announced, executable=True))
+        (path,) = self.folder.store_whole([file])
+        assert isinstance(path, Path)
+        self.assertTrue(path.stat().st_mode & stat.S_IXUSR)
+
+    def test_nothing_overwritten(self) -> None:
+        """Threat 3: of files that want one name, each gets its own; a plain file is replaced if asked for."""
+        (self.path / "cat.jpg").write_bytes(b"old")
+        origins = [replace(ORIGIN, path=(each,)) for each in "abc"]
+        results = self.folder.store_whole([whole(b"new", PLACE, each) for each in origins])
+        names = [path.name for path in results if isinstance(path, Path)]
+        self.assertEqual(names, ["cat (1).jpg", "cat (2).jpg", "cat (3).jpg"])
+        self.assertEqual((self.path / "cat.jpg").read_bytes(), b"old")
+        self.folder.store_whole([whole(b"new", overwrite=True)])
+        self.assertEqual((self.path / "cat.jpg").read_bytes(), b"new")
+
+    def test_corrupt(self) -> None:
+        """What is not what was announced is not written, and concerns no other file."""
+        good = whole(content_of(BLOCK + 1))
+        wrong = bytes(32)
+        results = self.folder.store_whole(
+            [
+                replace(good, data=good.data[:-1]),
+                replace(good, data=bytes(BLOCK + 1)),
+                replace(good, digests=(good.digests[0], wrong)),
+                replace(good, digests=good.digests[:1]),
+                replace(good, root=wrong),
+                good,
+            ]
+        )
+        for result in results[:-1]:
+            self.assertIsInstance(result, BlockCorrupt)
+        self.assertEqual(results[-1], self.path / "cat.jpg")
+        self.assertEqual(self.names(), ["cat.jpg"])
+
+    def test_leftovers(self) -> None:
+        """Threat 39: what a process that was killed has left of the same file is used up, its journal too."""
+        content = content_of(2 * BLOCK)
+        part = self.begin(content)
+        self.write(part, content)
+        part.suspend()
+        self.folder.store_whole([whole(content[:3], PLACE, ORIGIN)])
+        self.assertEqual(self.names(), ["cat.jpg"])
+        self.assertEqual((self.path / "cat.jpg").read_bytes(), content[:3])
+
+    def test_in_use(self) -> None:
+        """A file that somebody else is fetching is left to them; the others are stored."""
+        part = self.begin(b"x")
+        results = self.folder.store_whole([whole(b"x", PLACE, ORIGIN), *files(2)])
+        self.assertIsInstance(results[0], InUse)
+        self.assertTrue(all(isinstance(each, Path) for each in results[1:]))
+        part.discard()
+
+
+class FailureTests(IncomingTestCase):
+    """P5: a failure of one file concerns no other, and leaves nothing."""
+
+    def failing(self, call: str, code: int, nth: int) -> Failing:
+        failing = Failing(getattr(os, call), code, nth)
+        patch = self.patch(os, call, failing)
+        self.addCleanup(patch.restore)
+        return failing
+
+    def test_one_of_many(self) -> None:
+        """Threat 10: the disk fills, a quota ends, a disk fails: one is an error, the others are there."""
+        for call in ("pwrite", "link", "fchmod"):
+            for code, kind in (
+                (errno.ENOSPC, DiskFull),
+                (errno.EDQUOT, CannotSave),
+                (errno.EIO, CannotSave),
+            ):
+                with self.subTest(call=call, code=code):
+                    folder = (f"{call}{code}",)
+                    patch = self.patch(os, call, Failing(getattr(os, call), code, 3))
+                    results = self.folder.store_whole(files(9, folder)[1:])
+                    patch.restore()
+                    failed = [each for each in results if not isinstance(each, Path)]
+                    self.assertEqual([type(each) for each in failed], [kind])
+                    there = sorted(os.listdir(self.path / folder[0]))
+                    self.assertEqual(there, [str(n) for n in range(1, 9) if n != 3])
+
+    def test_sync_fails(self) -> None:
+        """What is not durable gets no name: neither of few files nor of many, when the whole disk is synced."""
+        for count in (SYNC_ALL_MIN - 1, SYNC_ALL_MIN + 3):
+            with self.subTest(count=count):
+                folder = (str(count),)
+                self.folder.make_folder(folder)
+                self.patch(durability, "sync_file_system", Failing(len, errno.EIO, 1))
+                patch = self.patch(os, "fsync", Failing(os.fsync, errno.EIO, 2))
+                results = self.folder.store_whole(files(count, folder))
+                patch.restore()
+                self.assertEqual([n for n in range(count) if not isinstance(results[n], Path)], [1])
+                self.assertRegex(str(results[1]), "the disk reports an error")
+                self.assertNotIn("1", os.listdir(self.path / folder[0]))
+                self.assertEqual(len(os.listdir(self.path / folder[0])), count - 1)
+
+    def test_folder_not_synced(self) -> None:
+        """A name that is not durable is no success."""
+        self.folder.make_folder(("a",))
+        self.folder.store_whole(files(1, ("a",)))  # the folder itself is durable now
+        fsync = os.fsync
+
+        def fail(fd: int) -> None:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise OSError(errno.EIO, "")
+            fsync(fd)
+
+        self.patch(os, "fsync", fail)
+        (result,) = self.folder.store_whole([whole(b"x", Place(("a",), "x"))])
+        self.assertIsInstance(result, CannotSave)
+        self.assertEqual(self.names(), ["a", "a/0"])
+
+
+class SyncTests(IncomingTestCase):
+    """Many files are made durable at once where that is safe and quick."""
+
+    def calls(self, count: int) -> tuple[int, int]:
+        """How often the file system and a file were synced."""
+        together, each = Failing(lambda fd: None, 0, -1), Failing(os.fsync, 0, -1)
+        counts = [0, 0]
+
+        def counted(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+            def count_and_call(*args: Any) -> Any:
+                counts[number] += 1
+                return call(*args)
+
+            return count_and_call
+
+        self.patch(durability, "sync_file_system", counted(0, together))
+        patch = self.patch(os, "fsync", counted(1, each))
+        fds = [os.open(self.path / str(n), os.O_CREAT | os.O_WRONLY) for n in range(count)]
+        witness = os.open(self.path, os.O_RDONLY)
+        self.assertEqual(sync_files(fds, witness), {})
+        patch.restore()
+        for fd in (*fds, witness):
+            os.close(fd)
+        return counts[0], counts[1]
+
+    def test_few_and_many(self) -> None:
+        """Few are synced one by one, many at once; one by one, too, on disks whose ways are not known."""
+        self.patch(durability, "can_sync_file_system", lambda fd: True)
+        self.patch(durability, "_waiting", lambda: 0)
+        self.assertEqual(self.calls(SYNC_ALL_MIN - 1), (0, SYNC_ALL_MIN - 1))
+        self.assertEqual(self.calls(SYNC_ALL_MIN), (1, 0))
+        self.patch(durability, "can_sync_file_system", lambda fd: False)
+        self.assertEqual(self.calls(SYNC_ALL_MIN), (0, SYNC_ALL_MIN))
+
+    def test_others_write_much(self) -> None:
+        """Nobody waits for what others have to write."""
+        self.patch(durability, "can_sync_file_system", lambda fd: True)
+        self.patch(durability, "_waiting", lambda: durability.DIRTY_MAX + 1)
+        self.assertEqual(self.calls(SYNC_ALL_MIN), (0, SYNC_ALL_MIN))
+
+    def test_nothing_there(self) -> None:
+        """A system that has none of the special calls says so, and everything works."""
+        self.assertGreaterEqual(durability._waiting(), 0)
+        self.patch(durability, "_MEMORY", self.path / "none")
+        self.assertEqual(durability._waiting(), 0)
+        self.patch(system_calls, "_function", lambda name: None)
+        for call in (
+            lambda: system_calls.sync_file_system(0),
+            lambda: system_calls.rename_no_replace(0, "a", "b"),
+        ):
+            self.assertEqual(self.assertRaises(OSError, call).errno, errno.ENOSYS)
+        self.assertFalse(system_calls.can_sync_file_system(0))
+        self.assertTrue(all(isinstance(each, Path) for each in self.folder.store_whole(files(20))))
+        self.patch(os, "link", Failing(os.link, errno.EPERM, lasting=True))
+        self.assertEqual(self.fetch(content_of(BLOCK)).name, "cat.jpg")
+
+    def test_old_kernels(self) -> None:
+        """A kernel that does not tell what it could not write is not relied on."""
+        uname = os.uname()
+        for release, good in (("5.7.19", False), ("4.19.0-x", False), ("odd", False)):
+            parts = (*uname[:2], release, *uname[3:])
+            self.patch(os, "uname", lambda parts=parts: os.uname_result(parts))
+            self.assertEqual(system_calls.can_sync_file_system(0), good)
