@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ class UploadsTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.uploads = Uploads(self.clock)
         logs = capturedLogs()
-        self.events = logs.__enter__()
+        self.events: Any = logs.__enter__()
         self.addCleanup(logs.__exit__, None, None, None)
         self.visit = self.uploads.begin("bob")
 
