@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
+    ClassicOnly,
     KeyChanged,
     KeyGone,
     NoSuchPeer,
+    NotClassic,
     P2pshareError,
     PeerNotReachable,
     PeerOffline,
+    PeerSharesNothing,
     PeerUnreachable,
+    RegistryUnreachable,
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
@@ -28,11 +33,14 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 from p2pshare.ui.wanted import Wanted
 from p2pshare.wire.classic import Kind
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
-from p2pshare.wire.statements import Rotation
+from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.statements import CAP_CLASSIC, Rotation
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
+
+T = TypeVar("T")
 
 OLD, NEW, EVIL = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 
@@ -41,7 +49,7 @@ def rotation(aud: str = URL, signer: SigningKey = OLD) -> str:
     return Rotation("alice", OLD.public, NEW.public, 1, aud).sign(signer)
 
 
-class MeetTests(SynchronousTestCase):
+class MeetingTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.stderr = io.StringIO()
         output = Output(Terminal.detect(io.StringIO(), {}), Terminal.detect(self.stderr, {}))
@@ -50,12 +58,14 @@ class MeetTests(SynchronousTestCase):
         self.fake = MemoryInvocation(self.registry, output, self.cwd)
         self.known = KnownPeers(self.cwd / "data", URL)
 
-    def meeting(self, view: PeerView | None, own_name: str | None = "bob") -> Deferred[Met]:
-        self.registry.views = {} if view is None else {"alice": view}
-        meetings = Meetings(
-            cast(Invocation, self.fake), cast(RegistryClient, self.registry), own_name
-        )
-        return Deferred.fromCoroutine(meetings.meet("alice"))
+    def meetings(self, own_name: str | None = "bob") -> Meetings:
+        return Meetings(cast(Invocation, self.fake), cast(RegistryClient, self.registry), own_name)
+
+    def meeting(
+        self, view: PeerView | None, own_name: str | None = "bob", peer: str = "alice"
+    ) -> Deferred[Met]:
+        self.registry.views = {} if view is None else {peer: view}
+        return Deferred.fromCoroutine(self.meetings(own_name).meet(peer))
 
     def meet(self, view: PeerView | None) -> Met:
         return self.successResultOf(self.meeting(view))
@@ -65,6 +75,8 @@ class MeetTests(SynchronousTestCase):
         assert isinstance(error, P2pshareError)
         return error
 
+
+class MeetTests(MeetingTestCase):
     def test_first_contact(self) -> None:
         """The first key is the one, from then on."""
         met = self.meet(view_of("alice", OLD.public, addresses=("[::1]:1", "192.0.2.7:50000")))
@@ -145,3 +157,75 @@ class MeetTests(SynchronousTestCase):
         self.assertIn("last seen 5 min ago", str(error))
         self.assertEqual(error.exit_code, 5)
         self.assertIn("last seen 5 min ago: trying it", self.stderr.getvalue())
+
+
+class CapabilityTests(MeetingTestCase):
+    def test_sessions(self) -> None:
+        """By default there is a session, with the key that was met."""
+        met = self.meet(view_of("alice", OLD.public, caps=(CAP_SESSIONS,)))
+        self.assertEqual(met.expect_sessions(), OLD.public)
+        self.assertRaises(NotClassic, met.expect_classic)
+
+    def test_never_in_the_clear(self) -> None:
+        """Who takes no sessions is not asked in the classic protocol instead, unless the user says so (threat 36)."""
+        met = self.meet(view_of("alice", OLD.public, caps=(CAP_CLASSIC,)))
+        error = self.assertRaises(ClassicOnly, met.expect_sessions)
+        self.assertIn("add --classic if you accept that", str(error))
+        self.assertEqual(error.exit_code, 3)
+        met.expect_classic()
+        for infos in (self.registry.infos, None):
+            self.registry.infos = infos
+            met = self.successResultOf(self.meeting(view_of("carol", None), peer="carol"))
+            self.assertRaises(ClassicOnly, met.expect_sessions)
+            met.expect_classic()
+
+    def test_stripped(self) -> None:
+        """A registry that says of a name with a known key that it is a classic one is not believed (threat 36)."""
+        self.meet(view_of("alice", OLD.public))
+        self.refused(view_of("alice", None), KeyGone)
+
+    def test_shares_nothing(self) -> None:
+        """Who only fetches can be asked for nothing."""
+        met = self.meet(view_of("alice", OLD.public, Presence.OFFLINE, caps=()))
+        self.assertRaises(PeerSharesNothing, met.expect_sessions)
+        self.assertRaises(PeerSharesNothing, met.expect_classic)
+
+    def test_not_classic(self) -> None:
+        """Who has not switched the classic protocol on is not asked in it."""
+        met = self.meet(view_of("alice", OLD.public, caps=(CAP_SESSIONS,)))
+        wanted = Wanted("alice", Kind.TEXT, self.cwd, "alice.txt")
+        with mock.patch.object(watching, "fetch_watched", side_effect=AssertionError):
+            error = self.failureResultOf(
+                Deferred.fromCoroutine(met.fetch(wanted)), NotClassic
+            ).value
+        self.assertIn("leave --classic away", str(error))
+
+    def test_finder(self) -> None:
+        """At first it is as it was met; later the registry is asked anew, and while it is away nothing has changed."""
+        meetings = self.meetings()
+        self.registry.views = {"alice": view_of("alice", OLD.public)}
+        met = self.successResultOf(Deferred.fromCoroutine(meetings.meet("alice")))
+        find = meetings.finder(met)
+        moved = view_of("alice", OLD.public, addresses=("192.0.2.8:50001",))
+        self.registry.views = {"alice": moved}
+
+        def found() -> tuple[PeerAddress, PublicKey]:
+            return self.successResultOf(Deferred.fromCoroutine(_awaited(find())))
+
+        self.assertEqual(found(), (PeerAddress("192.0.2.7", 50000), OLD.public))
+        self.assertEqual(found(), (PeerAddress("192.0.2.8", 50001), OLD.public))
+        self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
+        self.assertEqual(found(), (PeerAddress("192.0.2.8", 50001), OLD.public))
+        self.registry.error = None
+        self.registry.views = {"alice": view_of("alice", NEW.public)}
+        changed = Deferred.fromCoroutine(_awaited(find()))
+        self.failureResultOf(changed, KeyChanged)
+
+    def test_registry_away(self) -> None:
+        """If both questions that are asked at once fail, one error is told."""
+        self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
+        self.failureResultOf(self.meeting(None), RegistryUnreachable)
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
