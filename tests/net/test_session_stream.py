@@ -152,7 +152,7 @@ class SendTests(StreamTestCase):
             taken(transfer, offset, data)
 
         pair.fetcher.data_received = data_received  # type: ignore[method-assign]
-        small, large = memoryview(b"s" * 100), memoryview(b"l" * 100_000)
+        small, large = memoryview(b"s" * 100), memoryview(b"l" * 60_000)
         pair.sharer.send_data(1, 0, small)
         pair.sharer.send(Failed(5, Fault.BUSY))
         pair.sharer.send_data(2, 0, large)

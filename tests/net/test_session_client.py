@@ -1,0 +1,317 @@
+"""Tests for `p2pshare.net.session_client`, against servers on the loopback interface that are not all honest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from p2pshare.core.session import Role, SessionCore
+from p2pshare.core.session_interface import Session
+from p2pshare.errors import (
+    NoSessionThere,
+    OtherKeyThere,
+    P2pshareError,
+    PeerUnreachable,
+    SessionLost,
+    SessionPostponed,
+    SessionRefused,
+)
+from p2pshare.net.session_client import open_session
+from p2pshare.net.session_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
+from p2pshare.net.session_stream import SessionStream
+from p2pshare.net.session_tls import SessionTls, certificate_of
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import Refusal
+from p2pshare.wire.transfer_messages import Get
+from tests.net.session_pairs import ALICE, BOB, EVE, Listener, Recorder
+from tests.net.test_session_tls import private, stranger, with_certificate
+
+reactor: Any = global_reactor
+
+
+class Collecting(Protocol):
+    """A server that keeps what it gets, and has its say."""
+
+    def __init__(self, test: ClientTests) -> None:
+        self._test = test
+
+    def connectionMade(self) -> None:
+        self._test.connections.append(self)
+        self.write(self._test.greeting)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._test.received += data
+        self.write(self._test.answer(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._test.lost.append(reason)
+
+    def write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def end(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class ClientTests(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.connections: list[Collecting] = []
+        self.received = b""
+        self.lost: list[Failure] = []
+        self.greeting = b""
+        self.answer: Callable[[bytes], bytes] = lambda _: b""
+        self.owner = Recorder()
+
+    def listen(self, build: Callable[[], Protocol]) -> PeerAddress:
+        """A server on a port of its own."""
+
+        class Building(ServerFactory):
+            def buildProtocol(self, addr: object) -> Protocol:
+                return build()
+
+        port = reactor.listenTCP(0, Building(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return PeerAddress("127.0.0.1", port.getHost().port)
+
+    def plain(self) -> PeerAddress:
+        """A server without TLS."""
+        return self.listen(lambda: Collecting(self))
+
+    def tls_server(self, context: SSL.Context) -> tuple[PeerAddress, bytearray]:
+        """A server with a TLS of its own, and what it can read."""
+        connection = SSL.Connection(context, None)
+        connection.set_accept_state()
+        pump, read = TlsPump(connection), bytearray()
+        buffer = memoryview(bytearray(RECORD_MAX))
+
+        def answer(data: bytes) -> bytes:
+            pump.receive_data(data)
+            try:
+                if not pump.is_ready:
+                    pump.shake_hands()
+                while pump.is_ready and (size := pump.read_into(buffer)):
+                    read.extend(buffer[:size])
+            except (TlsFailed, TlsClosed):
+                self.connections[0].end()
+            return pump.data_to_send()
+
+        self.answer = answer
+        return self.plain(), read
+
+    def sharer(self, key: SigningKey = ALICE) -> PeerAddress:
+        """An honest one."""
+
+        def build() -> Protocol:
+            core = SessionCore(Role.SHARER, reactor.seconds(), agent="test")
+            return SessionStream(reactor, SessionTls(key).accept(), core, self.owner)
+
+        return self.listen(build)
+
+    def open(
+        self, address: PeerAddress, key: SigningKey = BOB, **settings: Any
+    ) -> Deferred[Session]:
+        opening = open_session(
+            reactor, key, "alice", address, ALICE.public, credit=1000, **settings
+        )
+        return Deferred.fromCoroutine(opening)
+
+    async def fails(self, opening: Deferred[Session], kind: type[P2pshareError]) -> str:
+        """The sentence with which it fails."""
+        with self.assertRaises(kind) as caught:
+            await opening
+        return str(caught.exception)
+
+    async def failed(self, address: PeerAddress, kind: type[P2pshareError]) -> str:
+        """The sentence with which opening a session fails."""
+        return await self.fails(self.open(address), kind)
+
+    async def ended(self, session: Session) -> None:
+        """Close a session, and wait until it is over."""
+        over: Deferred[None] = Deferred()
+        listener = Listener(session)
+        listener.on_end = lambda: over.callback(None)
+        session.begin(listener)
+        session.close()
+        await over
+        self.assertEqual(listener.ends, [None])
+
+    async def test_open(self) -> None:
+        """There is a session once the other side has said so."""
+        session = await self.open(self.sharer())
+        self.assertEqual((session.name, session.key), ("alice", ALICE.public))
+        self.assertEqual([each.credit for each in self.owner.hellos], [1000])
+        self.assertEqual(self.owner.sessions, 1)
+        await self.ended(session)
+
+    async def test_impostor(self) -> None:
+        """Threats 15 and 16: somebody else at the address is a hard stop with both keys, and gets to read nothing."""
+        for context in (
+            stranger(with_certificate(certificate_of(EVE), private(EVE))),
+            SessionTls(EVE)._context,
+        ):
+            self.connections.clear()
+            address, read = self.tls_server(context)
+            sentence = await self.failed(address, OtherKeyThere)
+            self.assertIn(ALICE.public.grouped, sentence)
+            self.assertIn(EVE.public.grouped, sentence)
+            self.assertEqual(OtherKeyThere.exit_code, 3)
+            self.assertEqual(read, b"")
+            self.assertNotIn(BOB.public.raw, self.received)
+            self.assertNotIn(b"hello", self.received)
+
+    async def test_not_before_welcome(self) -> None:
+        """Threat 17: a handshake that succeeds is no session, nor is one after which the server says nothing."""
+        context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
+        address, read = self.tls_server(context)
+        answer, heard = self.answer, Deferred[None]()
+
+        def listen(data: bytes) -> bytes:
+            reply = answer(data)
+            if b"hello" in read and not heard.called:
+                heard.callback(None)
+            return reply
+
+        self.answer = listen
+        opening = self.open(address)
+        await heard
+        self.assertFalse(opening.called)
+        self.connections[0].end()
+        await self.fails(opening, SessionLost)
+
+    async def test_judged_late(self) -> None:
+        """Threat 17: one whose certificate is refused after its own handshake was over learns of a failure."""
+
+        def strict(context: SSL.Context) -> None:
+            with_certificate(certificate_of(ALICE), private(ALICE))(context)
+            context.set_min_proto_version(SSL.TLS1_3_VERSION)
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: False)
+
+        address, read = self.tls_server(stranger(strict))
+        await self.failed(address, SessionLost)
+        self.assertEqual(read, b"")
+
+    async def test_refusals(self) -> None:
+        """Who is turned away is told why."""
+        address = self.sharer()
+        for why, kind in (
+            (Refusal.STRANGER, SessionRefused),
+            (Refusal.CHANGED, SessionRefused),
+            (Refusal.BUSY, SessionPostponed),
+            (Refusal.LATER, SessionPostponed),
+        ):
+            self.owner.on_greeted = lambda stream, why=why: stream.refuse(why, 9)  # type: ignore[misc]
+            await self.failed(address, kind)
+
+    async def test_plaintext(self) -> None:
+        """Threat 36: a server without TLS gets nothing but a handshake, and is no session."""
+        self.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        address = self.plain()
+        sentence = await self.failed(address, NoSessionThere)
+        self.assertIn(str(address), sentence)
+        self.assertNotIn(b'hello"', self.received)
+
+    async def test_no_alpn(self) -> None:
+        """A TLS server with the right key, but without our protocol, is no session."""
+        context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
+        context.set_alpn_select_callback(lambda *_: SSL.NO_OVERLAPPING_PROTOCOLS)
+        address, read = self.tls_server(context)
+        await self.failed(address, NoSessionThere)
+        self.assertEqual(read, b"")
+
+    async def test_old_tls(self) -> None:
+        """Threat 36: a server that speaks no TLS 1.3 is no session."""
+        context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        address, _ = self.tls_server(context)
+        await self.failed(address, NoSessionThere)
+
+    async def test_hangs_up(self) -> None:
+        """A server that hangs up at once is no session."""
+        address = self.plain()
+
+        def hang_up(_: bytes) -> bytes:
+            self.connections[0].end()
+            return b""
+
+        self.answer = hang_up
+        await self.failed(address, NoSessionThere)
+
+    async def test_nobody(self) -> None:
+        """Where nobody listens, the peer is not there."""
+        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        address = PeerAddress("127.0.0.1", port.getHost().port)
+        await port.stopListening()
+        await self.failed(address, PeerUnreachable)
+
+    async def test_cancelled(self) -> None:
+        """Who does not want it any more leaves no connection behind."""
+        address = self.plain()
+        arrived: Deferred[None] = Deferred()
+
+        def arrive(_: bytes) -> bytes:
+            arrived.callback(None)
+            return b""
+
+        self.answer = arrive
+        opening = self.open(address)
+        await arrived
+        opening.cancel()
+        with self.assertRaises(CancelledError):
+            await opening
+        gone: Deferred[None] = Deferred()
+        self.connections[0].connectionLost = lambda *_: gone.callback(None)  # type: ignore[method-assign]
+        await gone
+        self.assertFalse([each for each in reactor.getDelayedCalls() if "_ring" in str(each)])
+
+    async def test_large(self) -> None:
+        """Megabytes come whole, through a kernel that takes them in parts."""
+        block = memoryview(bytes(range(256)) * 4096)
+        size, sent = 8 * len(block), [0]
+        sharing: list[SessionStream] = []
+        server = Listener()
+
+        def feed() -> None:
+            while sent[0] < size and sharing[0].has_room:
+                start = sent[0] % len(block)
+                sharing[0].send_data(1, sent[0], block[start : start + 2**18])
+                sent[0] += 2**18
+
+        def welcome(stream: SessionStream) -> None:
+            sharing.append(stream)
+            stream.welcome("bob")
+            stream.begin(server)
+
+        server.on_message, server.on_room = (lambda _: feed()), feed
+        self.owner.on_greeted = welcome
+        session = await self.open(self.sharer())
+        done: Deferred[None] = Deferred()
+        listener, total = Listener(session), [0]
+
+        def received(transfer: int, offset: int, data: memoryview) -> None:
+            assert offset == total[0]
+            assert data == block[offset % len(block) :][: len(data)]
+            total[0] += len(data)
+            if total[0] == size:
+                done.callback(None)
+
+        listener.data_received = received  # type: ignore[method-assign]
+        over: Deferred[None] = Deferred()
+        listener.on_end = lambda: over.callback(None)
+        session.begin(listener)
+        session.send(Get(1, ("x",)))
+        await done
+        session.close()
+        await over
+        self.assertEqual((total[0], listener.ends, server.ends), (size, [None], [None]))

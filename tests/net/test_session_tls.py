@@ -1,0 +1,306 @@
+"""Tests for `p2pshare.net.session_tls` and `p2pshare.net.session_pump`: who may be at the other end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.net.session_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
+from p2pshare.net.session_tls import Judge, SessionTls, certificate_of
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.session_messages import ALPN
+from tests.net.session_pairs import ALICE, BOB, EVE
+
+Tls = tuple[SSL.Connection, Judge]
+
+
+def certificate_for(
+    key: Any, signer: Any = None, *, issuer: str = "p2pshare", days: int = 1, hash_: Any = None
+) -> x509.Certificate:
+    """A certificate such as anybody can make."""
+    now = datetime(2020, 1, 1, tzinfo=UTC)
+    names = [
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("p2pshare", issuer)
+    ]
+    builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1])
+    builder = builder.public_key(key.public_key()).serial_number(7)
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=days))
+    return builder.sign(signer or key, hash_)
+
+
+def stranger(
+    change: Callable[[SSL.Context], object] = lambda _: None, *, alpn: list[bytes] | None = None
+) -> SSL.Context:
+    """A context of somebody who plays by other rules, and takes anybody."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_verify(SSL.VERIFY_NONE)
+    if alpn is None or alpn:
+        context.set_alpn_protos(alpn or [ALPN])
+    context.set_alpn_select_callback(lambda _, offered: offered[0])
+    change(context)
+    return context
+
+
+def with_certificate(certificate: x509.Certificate, key: Any) -> Callable[[SSL.Context], object]:
+    def use(context: SSL.Context) -> None:
+        context.use_certificate(certificate)
+        context.use_privatekey(key)
+
+    return use
+
+
+def as_client(context: SSL.Context) -> Tls:
+    connection = SSL.Connection(context, None)
+    connection.set_connect_state()
+    return connection, Judge(None)
+
+
+def as_server(context: SSL.Context) -> Tls:
+    connection = SSL.Connection(context, None)
+    connection.set_accept_state()
+    return connection, Judge(None)
+
+
+def private(key: SigningKey) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(key.seed)
+
+
+def meet(client: Tls, server: Tls) -> tuple[bool, bool]:
+    """Let two shake hands; whether either is content with the other, after all that both have to say."""
+    ends = [(TlsPump(each[0]), *each) for each in (client, server)]
+    failed = [False, False]
+    for _ in range(6):
+        for number, (pump, _, _) in enumerate(ends):
+            try:
+                if not pump.is_ready:
+                    pump.shake_hands()
+                else:
+                    pump.read_into(memoryview(bytearray(RECORD_MAX)))
+            except (TlsFailed, TlsClosed):
+                failed[number] = True
+            if data := pump.data_to_send():
+                ends[1 - number][0].receive_data(data)
+    client_content, server_content = (
+        pump.is_ready and not broken and judge.is_content(connection)
+        for broken, (pump, connection, judge) in zip(failed, ends, strict=True)
+    )
+    return client_content, server_content
+
+
+class KeyTests(SynchronousTestCase):
+    def test_pair(self) -> None:
+        """Two that expect each other are content, and know each other's keys from TLS alone."""
+        client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
+        self.assertEqual(meet(client, server), (True, True))
+        self.assertEqual((client[1].found, server[1].found), (ALICE.public, BOB.public))
+        self.assertEqual(client[0].get_protocol_version_name(), "TLSv1.3")
+
+    def test_impostor_server(self) -> None:
+        """Threats 15 and 16: another key than the expected one ends the handshake, whatever its certificate says."""
+        for certificate in (certificate_of(EVE), certificate_for(private(EVE), private(ALICE))):
+            context = stranger(with_certificate(certificate, private(EVE)))
+            client = SessionTls(BOB).connect(ALICE.public)
+            self.assertEqual(meet(client, as_server(context))[0], False)
+            self.assertEqual(client[1].found, EVE.public)
+
+    def test_stolen_certificate(self) -> None:
+        """Threat 16: Alice's certificate is of no use without her key."""
+        context = stranger()
+        context.use_certificate(certificate_of(ALICE))
+        self.assertRaises(SSL.Error, context.use_privatekey, private(EVE))
+
+    def test_client_without_certificate(self) -> None:
+        """Threat 16: who proves no key is nobody."""
+        server = SessionTls(ALICE).accept()
+        self.assertEqual(meet(as_client(stranger()), server)[1], False)
+        self.assertIsNone(server[1].found)
+
+    def test_server_without_certificate(self) -> None:
+        """Threat 15: a server without a certificate cannot even begin."""
+        client = SessionTls(BOB).connect(ALICE.public)
+        self.assertEqual(meet(client, as_server(stranger()))[0], False)
+
+    def test_other_kinds_of_keys(self) -> None:
+        """Threat 18: only Ed25519 keys are keys; there is no falling back to others."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = certificate_for(key, hash_=hashes.SHA256())
+        other = stranger(with_certificate(certificate, key))
+        self.assertEqual(meet(as_client(other), SessionTls(ALICE).accept())[1], False)
+        client = SessionTls(BOB).connect(ALICE.public)
+        self.assertEqual(meet(client, as_server(other))[0], False)
+        self.assertIsNone(client[1].found)
+
+    def test_chain(self) -> None:
+        """Threat 18: a certificate that another one vouches for is judged by its own key, and a chain not at all."""
+        issuer = certificate_for(private(EVE), issuer="authority")
+        leaf = certificate_for(private(BOB), private(EVE), issuer="authority")
+
+        def chained(context: SSL.Context) -> None:
+            with_certificate(leaf, private(BOB))(context)
+            context.add_extra_chain_cert(issuer)
+
+        server = SessionTls(ALICE).accept()
+        content = meet(as_client(stranger(chained)), server)[1]
+        self.assertEqual((content, server[1].found), (True, BOB.public))
+
+    def test_anybodys_key(self) -> None:
+        """Threat 16: a key of small order, with which anybody can sign, is nobody's."""
+        for raw in (bytes(32), b"\x01" + bytes(31)):
+            self.assertTrue(PublicKey(raw).is_anybodys)
+            key = mock.create_autospec(
+                type(private(EVE).public_key()), instance=True, public_bytes_raw=lambda raw=raw: raw
+            )
+            certificate = mock.Mock(public_key=lambda key=key: key)
+            with mock.patch("p2pshare.net.session_tls.Ed25519PublicKey", type(key)):
+                self.assertFalse(Judge(None).judge(certificate))
+
+    def test_wrong_clock(self) -> None:
+        """A certificate out of date is a carrier of a key like any other, and ours hold for centuries."""
+        old = stranger(with_certificate(certificate_for(private(BOB)), private(BOB)))
+        self.assertEqual(meet(as_client(old), SessionTls(ALICE).accept()), (True, True))
+        ours = certificate_of(ALICE)
+        self.assertEqual(ours, certificate_of(SigningKey(ALICE.seed)))
+        self.assertLess(ours.not_valid_before_utc.year, 2010)
+        self.assertGreater(ours.not_valid_after_utc.year, 2500)
+        self.assertNotIn(ALICE.public.raw.hex(), ours.subject.rfc4514_string())
+
+
+class ContextTests(SynchronousTestCase):
+    def test_alpn(self) -> None:
+        """Who speaks another protocol, or does not say which, is turned away."""
+        for alpn in ([], [b"h2"], [b"http/1.1", b"p2pshare/2"]):
+            context = stranger(with_certificate(certificate_of(BOB), private(BOB)), alpn=alpn)
+            self.assertEqual(meet(as_client(context), SessionTls(ALICE).accept())[1], False)
+        silent = stranger(with_certificate(certificate_of(ALICE), private(ALICE)), alpn=[])
+        silent.set_alpn_select_callback(lambda *_: SSL.NO_OVERLAPPING_PROTOCOLS)
+        client = SessionTls(BOB).connect(ALICE.public)
+        self.assertEqual(meet(client, as_server(silent))[0], False)
+
+    def test_old_tls(self) -> None:
+        """Threat 36: nothing older than TLS 1.3 is spoken."""
+
+        def old(context: SSL.Context) -> None:
+            with_certificate(certificate_of(BOB), private(BOB))(context)
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+
+        self.assertEqual(meet(as_client(stranger(old)), SessionTls(ALICE).accept())[1], False)
+        client = SessionTls(BOB).connect(BOB.public)
+        self.assertEqual(meet(client, as_server(stranger(old)))[0], False)
+
+    def test_no_resumption(self) -> None:
+        """Threat 18: who brings the session of before proves the key anew: nothing goes around the verification."""
+        tls, server_tls = SessionTls(BOB), SessionTls(ALICE)
+        first = tls.connect(ALICE.public)
+        self.assertEqual(meet(first, server_tls.accept()), (True, True))
+        session = first[0].get_session()
+        for _ in range(2):
+            again, server = tls.connect(ALICE.public), server_tls.accept()
+            if session is not None:
+                again[0].set_session(session)
+            with mock.patch.object(Judge, "judge", autospec=True, side_effect=Judge.judge) as judge:
+                meet(again, server)
+            judged = [call.args[0] for call in judge.call_args_list]
+            self.assertIn(server[1], judged)
+            self.assertIn(again[1], judged)
+
+    def test_callback_fails(self) -> None:
+        """Threat 18: a verification that raises is one that says no."""
+        for broken in (ZeroDivisionError, MemoryError, AttributeError):
+            with mock.patch.object(Judge, "judge", side_effect=broken):
+                client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
+                pumps = TlsPump(client[0]), TlsPump(server[0])
+                pumps[0].shake_hands()
+                pumps[1].receive_data(pumps[0].data_to_send())
+                pumps[1].shake_hands()
+                pumps[0].receive_data(pumps[1].data_to_send())
+                self.assertRaises(TlsFailed, pumps[0].shake_hands)
+                self.assertFalse(pumps[0].is_ready)
+
+    def test_no_judge(self) -> None:
+        """Threat 18: a connection without a judge is nobody's."""
+        client = SessionTls(BOB).connect(ALICE.public)
+        client[0].set_app_data(None)
+        self.assertEqual(meet(client, SessionTls(ALICE).accept())[0], False)
+
+
+class PumpTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
+        assert meet(client, server) == (True, True)
+        self.client, self.server = TlsPump(client[0]), TlsPump(server[0])
+        self.buffer = memoryview(bytearray(64 * 1024))
+
+    def read(self) -> bytes:
+        """All that the server can read now."""
+        data = b""
+        while size := self.server.read_into(self.buffer):
+            data += self.buffer[:size]
+        return data
+
+    @given(st.lists(st.integers(0, 40_000), max_size=3), st.integers(500, 50_000))
+    def test_cut_anywhere(self, sizes: list[int], cut: int) -> None:
+        """Records that come in parts are read when they are whole, and not before; nothing is lost."""
+        sent = [bytes([n % 251]) * size for n, size in enumerate(sizes)]
+        ciphertext, received = self.client.write(*sent), b""
+        for start in range(0, len(ciphertext), cut):
+            self.server.receive_data(ciphertext[start : start + cut])
+            received += self.read()
+        self.assertEqual(received, b"".join(sent))
+        self.assertEqual(self.client.data_to_send(), b"")
+
+    def test_kinds_of_buffers(self) -> None:
+        """What is sent may be any kind of bytes, and none at all is nothing."""
+        data = self.client.write(b"a", bytearray(b"b"), memoryview(b"xcx")[1:2])
+        self.server.receive_data(data)
+        self.assertEqual(self.read(), b"abc")
+        self.assertEqual((self.client.write(), self.client.write(b"")), (b"", b""))
+
+    def test_close(self) -> None:
+        """All that was sent is read before the end, which is told each time that one asks."""
+        self.server.receive_data(self.client.write(b"last words") + self.client.close())
+        self.assertEqual(self.server.read_into(self.buffer), 10)
+        for _ in range(2):
+            self.assertRaises(TlsClosed, self.server.read_into, self.buffer)
+        self.assertEqual(self.client.close(), b"")
+
+    def test_changed(self) -> None:
+        """Threat 35: what was changed, repeated or left out on the way is not read."""
+        records = [self.client.write(bytes([n]) * 100) for n in range(3)]
+        changed = bytearray(records[0])
+        changed[50] ^= 1
+        for wrong in (bytes(changed), records[1], b"GET / HTTP/1.1\r\n\r\n"):
+            self.setUp()
+            self.server.receive_data(wrong)
+            self.assertRaises(TlsFailed, self.server.read_into, self.buffer)
+
+    def test_repeated(self) -> None:
+        """Threat 35: a record counts once."""
+        record = self.client.write(b"pay")
+        self.server.receive_data(record)
+        self.assertEqual(self.read(), b"pay")
+        self.server.receive_data(record)
+        self.assertRaises(TlsFailed, self.read)
+
+    @given(st.binary(min_size=1, max_size=300))
+    def test_anything(self, data: bytes) -> None:
+        """Threat 6: any bytes instead of a handshake are the beginning of one, or an error with a reason."""
+        for tls in (SessionTls(ALICE).accept(), SessionTls(BOB).connect(ALICE.public)):
+            pump = TlsPump(tls[0])
+            pump.receive_data(data)
+            try:
+                pump.shake_hands()
+            except TlsFailed as error:
+                self.assertNotEqual(str(error), "")
+            self.assertFalse(pump.is_ready)
