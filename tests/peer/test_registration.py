@@ -12,6 +12,7 @@ from p2pshare.errors import (
     NameReleased,
     NameTaken,
     RegistryDowngraded,
+    RegistryHasNoOwners,
     RegistryUnavailable,
     RegistryUnreachable,
 )
@@ -43,7 +44,12 @@ class KeeperTestCase(RegistryTestCase):
         self.keeper = self.keeper_of("bob", TOKEN)
 
     def keeper_of(
-        self, folder: str, token: str = TOKEN, invitation: str | None = None, *, classic: bool = True
+        self,
+        folder: str,
+        token: str = TOKEN,
+        invitation: str | None = None,
+        *,
+        classic: bool = True,
     ) -> NameKeeper:
         """The keeper of a peer that is just started on a folder."""
 
@@ -374,6 +380,13 @@ class OriginalRegistryTests(KeeperTestCase):
         self.wait(RETRY_MAX * (1 + JITTER) + 0.25)
         self.assertEqual(self.presence(), Presence.ONLINE)
         self.assertNoResult(keeping)
+
+    def test_no_owners_without_classic(self) -> None:
+        """A peer that does not speak the classic protocol has no place in an original registry (threat 36)."""
+        self.registry.original = True
+        keeper = self.keeper_of("carol", classic=False)
+        self.failureResultOf(self.start(keeper.take()), RegistryHasNoOwners)
+        self.assertIsNone(self.registered())
 
     def test_names_for_ever(self) -> None:
         """A registry that keeps names for ever, and so takes no renewal, is content with what it has."""

@@ -4,29 +4,69 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     AlreadyRunning,
     KeyUnusable,
     NameReleased,
     NameTaken,
+    P2pshareError,
     PortUnusable,
     RegistryUnreachable,
+    SessionRefused,
 )
+from p2pshare.net.session_client import open_session
 from p2pshare.peer.control import running_peer
-from p2pshare.peer.service import PeerService
+from p2pshare.peer.service import PeerService, classic_share
+from p2pshare.peer.sharing import Silence
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
+from p2pshare.storage import key_file
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.wire.classic import Kind
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.message_fields import Message
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.statements import Record
+from p2pshare.wire.transfer_messages import End, Failed, Fault, Get
 from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase
 from tests.registry.connections import make_routes
+
+
+class Visitor:
+    """Who fetches, over a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.said: list[Message] = []
+        self.data = b""
+        self.is_over = False
+        self.reason: P2pshareError | None = None
+        session.begin(self)
+
+    def message_received(self, message: Message) -> None:
+        """Keep it."""
+        self.said.append(message)
+
+    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
+        """Keep it."""
+        self.data += data
+
+    def room_again(self) -> None:
+        """Nothing waits."""
+
+    def session_ended(self, reason: P2pshareError | None) -> None:
+        """It is over."""
+        self.is_over, self.reason = True, reason
 
 
 class PeerServiceTests(LoopbackTestCase):
@@ -43,14 +83,16 @@ class PeerServiceTests(LoopbackTestCase):
         self.addCleanup(self.listening.stopListening)
         return int(self.listening.getHost().port)
 
-    def peer(self, data: Path | None = None, **options: Any) -> PeerService:
+    def peer(
+        self, data: Path | None = None, user: str = "alice", rng: Any = None, **options: Any
+    ) -> PeerService:
         """A peer that is started, and stopped with the test."""
         peer = PeerService(
             self.reactor,
-            random.Random(str(data or self.data)),  # another port for each
-            user="alice",
+            rng or random.Random(str(data or self.data)),  # another port for each
+            user=user,
             registry=f"http://{HOST}:{self.registry_port}",
-            shares=[SharedPath("stuff", self.shared)],
+            shares=options.pop("shares", [SharedPath("stuff", self.shared)]),
             data=data or self.data,
             wall=self.reactor.seconds,
             on_served=self.served.append,
@@ -60,22 +102,138 @@ class PeerServiceTests(LoopbackTestCase):
         self.addCleanup(lambda: peer.stopService() if peer.running else None)
         return peer
 
-    def registered(self) -> Deferred[PeerAddress | None]:
+    def listed(self) -> Deferred[PeerAddress | None]:
+        """Where original clients find the peer."""
         return self.store.look_up("alice")
 
-    async def test_serves(self) -> None:
-        """A peer is registered where it is reached, and serves; once it stops it is gone, and comes back at once."""
+    async def registered(self) -> PeerAddress | None:
+        """Where others find it that is there now."""
+        view = await self.view()
+        if view is None or view.summary.presence is not Presence.ONLINE:
+            return None
+        assert view.record is not None and view.key is not None
+        ip, port = Record.read(view.record, view.key).addresses[0].split(":")
+        return PeerAddress(ip, int(port))
+
+    async def test_serves_classically(self) -> None:
+        """With --classic a peer is found by originals and serves them; once it stops it is gone, and comes back at
+        once.
+        """
         self.share_text(b"text")
         peer = self.peer(classic=True)
         address = await peer.ready
         self.assertEqual(address.ip, HOST, "the address from which the registry is reached")
         self.assertEqual(await self.registered(), address)
+        self.assertEqual(await self.listed(), address)
         self.assertEqual((await self.fetch(address, Kind.TEXT)).path.read_bytes(), b"text")
         await peer.stopService()
         self.assertIsNone(await self.registered())
         self.assertEqual(self.udp_ports(), [])
         again = self.peer(classic=True)
         await again.ready
+
+    async def key_of(self, user: str) -> SigningKey:
+        """The key of another peer, which is there."""
+        data = self.saved.parent / f"data of {user}"
+        peer = self.peer(data, user, shares=[])
+        await peer.ready
+        key = key_file.load(data / "key")
+        assert key is not None
+        return key
+
+    async def visit(self, key: SigningKey, address: PeerAddress) -> Visitor:
+        """Open a session with alice."""
+        view = await self.view()
+        assert view is not None and view.key is not None
+        visitor = Visitor(
+            await open_session(self.real_reactor, key, "alice", address, view.key, credit=1_000_000)
+        )
+        self.addCleanup(visitor.session.abort)
+        return visitor
+
+    async def test_serves_sessions(self) -> None:
+        """A peer takes sessions on the TCP port of its number from whoever owns a name, and says so in its record."""
+        self.share_text(b"text")
+        alice = self.peer(shares=[SharedPath("stuff", self.shared, frozenset(["bob", "dave"]))])
+        address = await alice.ready
+        visitor = await self.visit(await self.key_of("bob"), address)
+        visitor.session.send(Get(1, ("stuff", "my_file.txt")))
+        await self.until(lambda: any(isinstance(each, End) for each in visitor.said))
+        self.assertEqual(visitor.data, b"text")
+        status = await self.ask("status")
+        shares = [{"name": "stuff", "path": str(self.shared), "allow": ["bob", "dave"]}]
+        self.assertEqual((status["shares"], status["sessions"]), (shares, 1))
+        self.assertEqual([each["name"] for each in status["uploads"]], ["bob"])
+        carol = await self.visit(await self.key_of("carol"), address)
+        carol.session.send(Get(1, ("stuff", "my_file.txt")))
+        await self.until(lambda: bool(carol.said))
+        self.assertEqual(carol.said, [Failed(1, Fault.NOT_FOUND)], "threat 34")
+        await alice.stopService()
+        await self.until(lambda: visitor.is_over and carol.is_over)
+        self.assertIsNone(visitor.reason, "it was told")
+
+    async def test_stranger(self) -> None:
+        """Whose key owns no name is turned away."""
+        address = await self.peer().ready
+        await self.assertFailure(
+            Deferred.fromCoroutine(self.visit(SigningKey(b"x" * 32), address)), SessionRefused
+        )
+
+    async def test_no_classic(self) -> None:
+        """Without --classic nobody gets anything in the clear: the welcome port is silent, and originals are told of
+        no such peer (threat 36).
+        """
+        self.share_text(b"text")
+        heard: list[bytes] = []
+        self.patch(
+            Silence, "datagramReceived", lambda _self, datagram, _addr: heard.append(datagram)
+        )
+        address = await self.peer().ready
+        self.assertIsNone(await self.listed())
+        view = await self.view()
+        assert view is not None and view.record is not None and view.key is not None
+        self.assertEqual(Record.read(view.record, view.key).caps, (CAP_SESSIONS,))
+        asking = Datagrams()
+        self.socket(asking)
+        for word in (b"TXT", b"IMG", bytes(1000)):
+            asking.send(word, (address.ip, address.port))
+        await self.until(lambda: len(heard) == 3)
+        self.assertEqual(asking.received, [])
+        self.assertIs((await self.ask("status"))["classic"], False)
+
+    async def test_classic_knows_nobody(self) -> None:
+        """By the classic protocol only that can be had which is for everyone (threats 34 and 36)."""
+        self.share_text(b"text")
+        for allow in (None, frozenset(["bob"])):
+            opened = classic_share([SharedPath("stuff", self.shared, allow)]).open_text()
+            self.assertEqual(opened is None, allow is not None)
+            if opened is not None:
+                opened.close()
+        other = self.shared / "other.bin"
+        other.write_bytes(b"")
+        self.assertFalse(classic_share([SharedPath("other", other)]))
+
+    async def test_number_of_both_ports(self) -> None:
+        """A number of which the TCP port is taken is no number for a peer: another one is drawn, or it is told."""
+        with socket.socket() as taken:
+            taken.bind((HOST, 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            error = await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
+            self.assertIn(f"Port {port} ", str(error))
+            numbers = [port, port, 50_123]
+            drawing = SimpleNamespace(choice=lambda _: numbers.pop(0), uniform=lambda a, _b: a)
+            address = await self.peer(self.saved.parent / "other", rng=drawing).ready
+        self.assertEqual(address.port, 50_123)
+
+    async def test_rotated_sessions(self) -> None:
+        """After the key was changed, sessions are opened with the new one."""
+        address = await self.peer().ready
+        bob = await self.key_of("bob")
+        before = await self.visit(bob, address)
+        await self.ask("rotate")
+        after = await self.visit(bob, address)
+        self.assertNotEqual(before.session.key, after.session.key)
 
     async def test_same_name_elsewhere(self) -> None:
         """A name that another peer has is refused, and stays the other's when the second one stops."""
