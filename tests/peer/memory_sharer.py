@@ -1,0 +1,271 @@
+"""A sharer in memory, behind sessions in memory, in virtual time: it answers, lies or vanishes as a test wants."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from p2pshare.core.session_interface import SessionUser
+from p2pshare.errors import P2pshareError, SessionLost
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.remote import LinkChange, RemotePeer
+from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
+from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.paths import RemotePath, parse_path
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Cancel,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+    Offer,
+)
+
+ALICE = SigningKey(b"a" * 32)
+BOB = SigningKey(b"b" * 32)
+ADDRESS = PeerAddress("192.0.2.1", 50000)
+LATENCY = 0.01  # seconds from a question to its answer
+MTIME = 1_600_000_000_000_000  # microseconds
+
+Answer = Callable[["MemorySession", Any], object]
+
+
+class MemorySession:
+    """A session as who opened it sees it."""
+
+    key = ALICE.public
+    name = "alice"
+    has_room = True
+
+    def __init__(self, sharer: MemorySharer, credit: int) -> None:
+        self.sharer = sharer
+        self.credit = credit
+        self.sent = 0
+        self.is_over = False
+        self.user: SessionUser | None = None
+        self._outgoing: deque[tuple[int, Callable[[], object]]] = deque()
+        self.cancelled: set[int] = set()
+
+    def begin(self, user: SessionUser) -> None:
+        self.user = user
+
+    def send(self, message: Message) -> None:
+        assert not self.is_over
+        self.sharer.heard.append(message)
+        self.sharer.reactor.callLater(LATENCY, self._answer, message)
+
+    def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
+        raise AssertionError("a requester sends no data")
+
+    def close(self) -> None:
+        self.is_over = True
+
+    abort = close
+
+    def lose(self, reason: P2pshareError | None) -> None:
+        """Break."""
+        assert self.user is not None and not self.is_over
+        self.is_over = True
+        self.user.session_ended(reason)
+
+    def say(self, *messages: Message) -> None:
+        """Let the requester hear these."""
+        assert self.user is not None
+        try:
+            for message in messages:
+                if not self.is_over:
+                    self.user.message_received(message)
+        except P2pshareError as error:
+            self.lose(error)
+
+    def data(self, number: int, offset: int, data: bytes) -> None:
+        """Let bytes of a file arrive, once there is credit."""
+        for start in range(0, len(data), PIECE_MAX):
+            piece = data[start : start + PIECE_MAX]
+            self._outgoing.append(
+                (len(piece), lambda at=offset + start, piece=piece: self._piece(number, at, piece))
+            )
+        self._flow()
+
+    def after_data(self, *messages: Message) -> None:
+        """Let the requester hear these after all data that waits."""
+        self._outgoing.append((0, lambda: self.say(*messages)))
+        self._flow()
+
+    def _piece(self, number: int, offset: int, piece: bytes) -> None:
+        assert self.user is not None
+        try:
+            self.user.data_received(number, offset, memoryview(piece))
+        except P2pshareError as error:
+            self.lose(error)
+
+    def _flow(self) -> None:
+        while self._outgoing and not self.is_over:
+            size, deliver = self._outgoing[0]
+            if self.sent + size > self.credit:
+                return
+            self._outgoing.popleft()
+            self.sent += size
+            deliver()
+
+    def _answer(self, message: Message) -> None:
+        if self.is_over:
+            return
+        match message:
+            case Credit():
+                self.credit = message.bytes
+                self._flow()
+            case Cancel():
+                self.cancelled.add(message.id)
+            case Get():
+                self.sharer.answers.get(message.path, give)(self, message)
+            case List():
+                self.sharer.list_answer(self, message)
+
+
+class MemorySharer:
+    """What alice shares."""
+
+    def __init__(self) -> None:
+        self.reactor = ThreadlessReactor()
+        self.files: dict[RemotePath, bytes] = {}
+        self.folders: set[RemotePath] = set()
+        self.versions: dict[RemotePath, str] = {}
+        self.answers: dict[RemotePath, Answer] = {}
+        """How a `Get` of a path is answered, other than by `give`."""
+        self.list_answer: Answer = give_listing
+        self.refusals: list[P2pshareError] = []
+        """What the next tries to open a session raise."""
+        self.sessions: list[MemorySession] = []
+        self.heard: list[Message] = []
+        self.opened: list[tuple[PeerAddress, PublicKey, float]] = []
+        self.found = ADDRESS, ALICE.public
+        self.find_failures: list[P2pshareError] = []
+        self.changes: list[LinkChange] = []
+
+    async def find(self) -> tuple[PeerAddress, PublicKey]:
+        """Where alice is."""
+        if self.find_failures:
+            raise self.find_failures.pop(0)
+        return self.found
+
+    async def open(
+        self,
+        reactor: Any,
+        key: SigningKey,
+        name: str,
+        address: PeerAddress,
+        expected: PublicKey,
+        *,
+        credit: int,
+        silence: float,
+    ) -> MemorySession:
+        """What stands for `open_session`."""
+        self.opened.append((address, expected, reactor.seconds()))
+        if self.refusals:
+            raise self.refusals.pop(0)
+        session = MemorySession(self, credit)
+        self.sessions.append(session)
+        return session
+
+    def remote(self, **options: Any) -> RemotePeer:
+        """Alice, as bob sees her."""
+        return RemotePeer(
+            cast("IPeerReactor", self.reactor),
+            random.Random(1),
+            BOB,
+            "alice",
+            self.find,
+            open=cast("Any", self.open),
+            on_link=self.changes.append,
+            **options,
+        )
+
+    def put(self, path: str, data: bytes) -> RemotePath:
+        """Share a file."""
+        parsed = parse_path(path)
+        self.files[parsed] = data
+        self.folders |= {parsed[:end] for end in range(1, len(parsed))}
+        return parsed
+
+    def version(self, path: RemotePath) -> str:
+        """What a file holds."""
+        return self.versions.get(path, "v1")
+
+    def lose(self, reason: str = "no word for 15 s") -> None:
+        """Break the session."""
+        self.sessions[-1].lose(SessionLost(name="alice", reason=reason))
+
+    def pass_time(self, seconds: float, step: float = LATENCY) -> None:
+        """Let time pass."""
+        self.reactor.pump([step] * round(seconds / step))
+
+    def heard_of(self, kind: type[Message]) -> list[Any]:
+        """The messages of a kind that the requester sent."""
+        return [message for message in self.heard if isinstance(message, kind)]
+
+
+def offer_of(session: MemorySession, get: Get) -> Offer:
+    """What an honest sharer says of a file."""
+    sharer = session.sharer
+    size = len(sharer.files[get.path])
+    return Offer(get.id, size, MTIME, False, sharer.version(get.path))
+
+
+def give(session: MemorySession, get: Get, until: int | None = None) -> None:
+    """Send an offer, then the blocks before `until`; after the last one, the end."""
+    sharer = session.sharer
+    data = sharer.files.get(get.path)
+    if data is None:
+        session.say(
+            Failed(get.id, Fault.IS_FOLDER if get.path in sharer.folders else Fault.NOT_FOUND)
+        )
+        return
+    offer = offer_of(session, get)
+    session.say(offer)
+    blocks = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
+    have = get.have if get.version == offer.version else ()
+    for index, block in enumerate(blocks[:until]):
+        if not any(first <= index < end for first, end in have):
+            session.after_data(Block(get.id, index, digest_of(block)))
+            session.data(get.id, index * BLOCK_SIZE, block)
+    if until is None or until >= block_count(len(data)):
+        session.after_data(End(get.id, root_of(len(data), map(digest_of, blocks))))
+
+
+def give_listing(session: MemorySession, question: List) -> None:
+    """Answer as an honest sharer does."""
+    sharer = session.sharer
+    if question.path in sharer.files:
+        session.say(Failed(question.id, Fault.IS_FILE))
+        return
+    if question.path and question.path not in sharer.folders:
+        session.say(Failed(question.id, Fault.NOT_FOUND))
+        return
+    depth = len(question.path)
+    found = [(path, EntryKind.FILE, len(data)) for path, data in sharer.files.items()]
+    found += [(path, EntryKind.FOLDER, 0) for path in sharer.folders]
+    rows = sorted(
+        (
+            Entry(path[depth:], kind, size, MTIME)
+            for path, kind, size in found
+            if path[:depth] == question.path
+            and path[depth:] > question.after
+            and (question.recursive or len(path) == depth + 1)
+        ),
+        key=lambda entry: entry.path,
+    )
+    page = tuple(rows[: question.limit])
+    session.say(Listing(question.id, page, len(rows) > len(page)))
