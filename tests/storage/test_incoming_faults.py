@@ -112,7 +112,7 @@ class EveryCallTests(IncomingTestCase):
 class SyncTests(IncomingTestCase):
     """A sync that failed is not tried again."""
 
-    def fail(self, call: str, code: int = errno.EIO) -> None:
+    def assert_sync_fails(self, call: str, code: int = errno.EIO) -> None:
         patch = self.patch(os, call, Failing(getattr(os, call), code))
         part = self.part
         with self.assertRaises(CannotSave):
@@ -128,7 +128,7 @@ class SyncTests(IncomingTestCase):
 
     def test_forgotten(self) -> None:
         """P5: what it was to make durable is forgotten, and comes again; what was durable before stays."""
-        self.fail("fdatasync")
+        self.assert_sync_fails("fdatasync")
         self.assertEqual((self.part.have, self.part.unsynced), (((0, 2),), 0))
         self.part.sync()
         self.part.close()
@@ -161,7 +161,7 @@ class SyncTests(IncomingTestCase):
         writing.start()
         written.wait(10)
         patch.restore()
-        self.fail("fdatasync")
+        self.assert_sync_fails("fdatasync")
         failed.set()
         writing.join()
         self.assertEqual(len(errors), 1)
@@ -192,7 +192,7 @@ class SyncTests(IncomingTestCase):
 
     def test_journal_full(self) -> None:
         """A journal that cannot be written forgets nothing: the data is there, and is noted the next time."""
-        self.fail("pwrite", errno.ENOSPC)
+        self.assert_sync_fails("pwrite", errno.ENOSPC)
         self.assertEqual((self.part.have, self.part.unsynced), (((0, 4),), 2 * BLOCK))
         self.part.suspend()
         part = self.resume()
