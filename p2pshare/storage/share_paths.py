@@ -41,6 +41,7 @@ _FAULTS = {
     errno.ELOOP: Fault.NOT_FOUND,
     errno.ENAMETOOLONG: Fault.NOT_FOUND,
     errno.ENXIO: Fault.NOT_FOUND,
+    errno.EINVAL: Fault.NOT_FOUND,  # a link that has just become something else
     errno.EMFILE: Fault.BUSY,
     errno.ENFILE: Fault.BUSY,
     errno.ENOMEM: Fault.BUSY,

@@ -108,13 +108,18 @@ class ShareTree:
         try:
             for path in paths:
                 try:
-                    each = self._open_one(viewer, path, folders, bytes_max)
+                    opened = self._open_one(viewer, path, folders, bytes_max)
                 except Unavailable as error:
                     found.append(Unavailable(error.why))  # without the frames that it passed
                     continue
-                if isinstance(each, WholeOutgoing):
-                    bytes_max -= each.size
-                found.append(each)
+                if isinstance(opened, WholeOutgoing):
+                    bytes_max -= opened.size
+                found.append(opened)
+        except BaseException:
+            for each in found:
+                if isinstance(each, OutgoingFile):
+                    each.close()
+            raise
         finally:
             folders.close()
         return tuple(found)

@@ -176,6 +176,17 @@ class TroubleTests(BlockCacheTests):
         self.cache.store(FILE, DIGESTS)
         self.assertEqual(self.cache.find(FILE), DIGESTS)
 
+    def test_wrong_row(self) -> None:
+        """A row that does not fit its file, or is no digests at all, is passed over."""
+        self.cache.store(FILE, DIGESTS)
+        for digests in (b"", bytes(64), bytes(96), bytes(128), "text", None, 5):
+            with sqlite3.connect(self.path) as database:
+                database.execute("UPDATE files SET digests = ?", (digests,))
+            database.close()
+            self.assertIsNone(self.cache.find(FILE))
+        self.cache.store(FILE, DIGESTS)
+        self.assertEqual((self.cache.find(FILE), self.trouble), (DIGESTS, []))
+
     def test_nowhere(self) -> None:
         """Where nothing can be written, nothing is remembered, and that is told once."""
         for path in (self.folder / "gone" / "x", self.folder, self.folder / "link"):

@@ -285,6 +285,23 @@ class TroubleTests(FolderIndexTests):
         self.assertTrue(self.trouble)
         self.assertTrue(all("damaged" in reason for reason in self.trouble))
 
+    def test_gone_meanwhile(self) -> None:
+        """A database that another thread removes just now is no trouble: the folder is read again."""
+        self.make(NAMES)
+        self.names()
+        genuine = folder_index._open
+        removed: list[Path] = []
+
+        def opening(path: Path) -> sqlite3.Connection:
+            if not removed:
+                removed.append(path)
+                path.unlink()
+            return genuine(path)
+
+        with patch.object(folder_index, "_open", opening):
+            self.assertEqual(self.names(), (NAMES, False))
+        self.assertEqual((len(removed), self.trouble), (1, []))
+
     def test_nowhere(self) -> None:
         """Where nothing can be written, folders are read each time, and writing is tried again only later."""
         self.make(NAMES)

@@ -285,6 +285,20 @@ class SwappedTests(ShareTestCase):
         self.assertEqual(self.fault(self.tree.open, "bob", path), Fault.NOT_FOUND)
         self.assertEqual(self.names("s", recursive=True), [])
 
+    def test_link_becomes_folder(self) -> None:
+        """A link that becomes a folder after it was looked at leads nowhere; it is not said to be unreadable."""
+        (self.root / "way").symlink_to("sub")
+        genuine = os.readlink
+
+        def swapped(path: str, **keywords: int) -> str:
+            (self.root / "way").unlink()
+            (self.root / "way").mkdir()
+            return genuine(path, **keywords)
+
+        with patch.object(os, "readlink", swapped):
+            self.assertEqual(self.fault(self.tree.open, "bob", ("s", "way")), Fault.NOT_FOUND)
+        self.assertEqual(self.open_fault("s", "way"), Fault.IS_FOLDER)
+
     def test_file_becomes_fifo(self) -> None:
         """A file that becomes a FIFO after it was looked at is closed again, and waits for nobody."""
         self.write("a")
@@ -437,6 +451,8 @@ class TroubleTests(ShareTestCase):
         self.assertEqual(self.open_fault("s", "sub", "a"), Fault.BUSY)
         self.assertEqual(self.fault(self.tree.list, "bob", ("s", "sub")), Fault.BUSY)
         self.assertEqual(self.fault(self.tree.list, "bob", ("s",), (), 10, True), Fault.BUSY)
+        (self.root / "way").symlink_to("sub/a")
+        self.assertEqual(self.fault(self.tree.list, "bob", ("s",)), Fault.BUSY)
 
     def test_unreadable_folder(self) -> None:
         """A folder that cannot be read is listed without what is in it, and the rest goes on."""
@@ -509,6 +525,16 @@ class ManyTests(ShareTestCase):
             [isinstance(each, WholeOutgoing) and each.data.decode() for each in found],
             [folder for _, folder, _ in paths],
         )
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
+    def test_defect(self) -> None:
+        """Should something go wrong that nobody thought of, what was opened before is closed."""
+        self.write("large", bytes(BLOCK_SIZE + 1))
+        self.write("a")
+        before = len(os.listdir("/dev/fd"))
+        with patch.object(os, "pread", side_effect=MemoryError):
+            paths = [("s", "large"), ("s", "a")]
+            self.assertRaises(MemoryError, self.tree.open_many, "bob", paths)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_changed_while_read(self) -> None:
