@@ -54,7 +54,8 @@ class OriginalsTests(ProgramsTestCase):
 
     def test_original_fetches_from_ours(self) -> None:
         """Their requester gets our picture, pixel by pixel, and our text; our log says so."""
-        alice = self.start_peer("alice", self.registry.port, "--share", str(self.shared))
+        share = ["--share", str(self.shared)]
+        alice = self.start_peer("alice", self.registry.port, *share, "--classic")
         alice.wait_for("alice is registered")
         for attempt in range(5):
             wishes = ["--get", "alice", "I", "--get", "alice", "T", "--png"]
@@ -76,7 +77,7 @@ class OriginalsTests(ProgramsTestCase):
         for file in ("my_file.jpg", "my_file.txt"):
             registry = ["--registry", f"http://{HOST}:{self.registry.port}"]
             wish = [f"alice:{file}", str(self.saved)]
-            bob = self.start(*P2PSHARE, "get", "--json", *registry, *wish)
+            bob = self.start(*P2PSHARE, "get", "--json", "--classic", *registry, *wish)
             self.assertEqual(bob.wait(), 0, bob.said())
             self.assertTrue(all(json.loads(line) for line in bob.said().splitlines()))
         self.assert_same_pixels(self.saved / "alice.png")

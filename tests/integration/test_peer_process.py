@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import time
+from contextlib import suppress
 
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
@@ -37,7 +38,7 @@ class RunningTests(ProgramsTestCase):
 
     def test_terminated(self) -> None:
         """SIGTERM ends it within 2 s, and its presence at once; the name stays its own."""
-        peer = self.peer("bob")
+        peer = self.peer("bob", "--classic")
         self.assertEqual(self.registry.ask("GET", "list"), (200, '["bob"]'))
         self.assertLess(peer.end(), 2.0)
         self.assertIn(peer.process.returncode, (0, -signal.SIGTERM), peer.said())
@@ -53,7 +54,7 @@ class RunningTests(ProgramsTestCase):
         """After a kill -9 it takes its name back at once, with the key in its data folder."""
         peer = self.peer("bob")
         peer.end(signal.SIGKILL)
-        self.assertEqual(self.registry.ask("GET", "list"), (200, '["bob"]'))
+        self.assertEqual(self.presence("bob"), "online")
         self.peer("bob")
 
     def test_name_taken(self) -> None:
@@ -76,14 +77,21 @@ class RunningTests(ProgramsTestCase):
         """Two peers and a registry run in the same folder, and leave no pid file there."""
         for name in ("alice", "bob"):
             self.peer(name)
-        self.assertEqual(self.registry.ask("GET", "list"), (200, '["alice", "bob"]'))
+            self.assertEqual(self.presence(name), "online")
         self.assertFalse((self.folder / "twistd.pid").exists())
 
     def test_random_bytes(self) -> None:
-        """Random bytes on its welcome port leave no trace in its log, and it goes on."""
+        """Random bytes on its ports, UDP and TCP, leave no trace in its log, and it goes on (threat 6)."""
         port = free_port()
-        peer = self.peer("bob", "--listen", str(port))
+        peer = self.peer("bob", "--listen", str(port), "--classic")
         rng = random.Random(1)
+        for size in (1, 100, 100_000):
+            with socket.create_connection((HOST, port)) as stranger, suppress(OSError):
+                stranger.sendall(rng.randbytes(size))
+                stranger.shutdown(socket.SHUT_WR)
+                stranger.settimeout(5.0)
+                while stranger.recv(4096):
+                    pass
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.settimeout(5.0)
             for size in [*range(300), 5000, 60_000]:
@@ -93,6 +101,26 @@ class RunningTests(ProgramsTestCase):
         peer.end()
         for word in ("Traceback", "Error", "Unhandled"):
             self.assertNotIn(word, peer.said())
+
+    def test_says_what_is_shared(self) -> None:
+        """At the start it says what is shared with whom, and on what port; originals hear nothing of it (threat 36)."""
+        (self.folder / "pictures").mkdir()
+        (self.folder / "notes").mkdir()
+        shares = ["--share", "photos=pictures", "--share", "notes", "--allow", "notes=alice,dave"]
+        peer = self.peer("bob", *shares, "--limit", "5MB/s")
+        self.assertIn(
+            f"shared are photos ({self.folder / 'pictures'}) with everyone whose key owns a name in this registry;"
+            f" notes ({self.folder / 'notes'}) with alice, dave",
+            peer.said(),
+        )
+        self.assertEqual(self.registry.ask("GET", "list"), (200, "[]"))
+        nobody = self.registry.ask("GET", "user/nobody")
+        self.assertEqual(self.registry.ask("GET", "user/bob"), nobody)
+        status = self.ask_peer("bob", "status")
+        self.assertEqual((status["sharing"], status["sessions"]), (["photos", "notes"], 0))
+        self.assertIs(status["classic"], False)
+        self.assertLess(peer.end(), 2.0)
+        self.assertNotIn("Traceback", peer.said())
 
     def test_registry_lost_its_names(self) -> None:
         """A registry that comes back with an empty store gives the names to their owners, whoever asks first."""
@@ -245,6 +273,9 @@ class StartingTests(ProgramsTestCase):
             (["--address", "here"], "address"),
             (["--registry", "ftp://x"], "ftp://x"),
             (["--share", "/nonexistent"], "/nonexistent"),
+            (["--allow", "No such name!"], "No such name!"),
+            (["--allow", "none=bob"], "none"),
+            (["--limit", "fast"], "limit"),
             (["--name", "No such name!"], "must be a name"),
             (["--nonsense"], "--nonsense not recognized. Type `twistd p2ppeer --help`"),
             (["nonsense"], "Wrong number of arguments. Type `twistd p2ppeer --help`"),
