@@ -1,0 +1,105 @@
+"""Sessions to alice's peer without a command around them, for the benchmarks to run as a process.
+
+python -m benchmarks.session_probe list PATH DATA REGISTRY
+    lists PATH again and again over one session, and prints the median seconds as a JSON object
+python -m benchmarks.session_probe idle COUNT DATA REGISTRY
+    opens COUNT sessions, prints a line, and keeps them until it is ended
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as twisted_reactor
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from p2pshare.core.session_interface import Session
+from p2pshare.errors import P2pshareError
+from p2pshare.net.session_client import open_session
+from p2pshare.peer.remote import RemotePeer
+from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.storage.identity import KEY_NAME
+from p2pshare.storage.key_file import load_or_make
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.paths import parse_path
+from p2pshare.wire.registration import PeerAddress
+
+LISTS = 20
+reactor: Any = twisted_reactor
+
+
+class Listener:
+    """The user of a session that wants nothing."""
+
+    def message_received(self, message: Message) -> None:
+        """Nothing is asked, so nothing comes."""
+
+    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
+        """Nor does this."""
+
+    def room_again(self) -> None:
+        """Nothing is sent."""
+
+    def session_ended(self, reason: P2pshareError | None) -> None:
+        """It should not."""
+        print(f"a session ended: {reason}", file=sys.stderr)
+
+
+async def whereabouts(registry: str) -> tuple[PeerAddress, PublicKey]:
+    """Alice's."""
+    agent, _ = pooled_agent(reactor)
+    view = await RegistryClient(agent, registry, reactor, wall=time.time).look_up_peer("alice")
+    assert view.key is not None
+    ip, _, port = view.addresses[0].rpartition(":")
+    return PeerAddress(ip, int(port)), view.key
+
+
+async def list_often(path: str, key: SigningKey, registry: str) -> None:
+    """Print how long a list takes."""
+    remote = RemotePeer(reactor, random.Random(), key, "alice", lambda: whereabouts(registry))
+    seconds = []
+    for _ in range(LISTS):
+        started = time.perf_counter()
+        page = await remote.list(parse_path(path))
+        seconds.append(time.perf_counter() - started)
+    print(json.dumps({"seconds": statistics.median(seconds), "entries": len(page.entries)}))
+    await remote.close()
+
+
+async def idle(count: str, key: SigningKey, registry: str) -> None:
+    """Keep sessions."""
+    address, expected = await whereabouts(registry)
+    sessions: list[Session] = []
+    for _ in range(int(count)):
+        session = await open_session(reactor, key, "alice", address, expected, credit=0)
+        session.begin(Listener())
+        sessions.append(session)
+    print("open", flush=True)
+    await Deferred()
+
+
+def failed(failure: Failure) -> None:
+    """Say what is wrong with the benchmark."""
+    failure.printTraceback()
+
+
+def main(what: str, word: str, data: str, registry: str) -> None:
+    """Do what the command line says."""
+    key = load_or_make(Path(data) / KEY_NAME)
+    work = {"list": list_often, "idle": idle}[what]
+    working: Deferred[None] = Deferred.fromCoroutine(work(word, key, registry))
+    working.addErrback(failed)
+    working.addBoth(lambda _: reactor.callWhenRunning(reactor.stop))
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
