@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from p2pshare.core.session_interface import SessionUser
@@ -94,9 +95,8 @@ class MemorySession:
         """Let bytes of a file arrive, once there is credit."""
         for start in range(0, len(data), PIECE_MAX):
             piece = data[start : start + PIECE_MAX]
-            self._outgoing.append(
-                (len(piece), lambda at=offset + start, piece=piece: self._piece(number, at, piece))
-            )
+            deliver = partial(self._piece, number, offset + start, piece)
+            self._outgoing.append((len(piece), deliver))
         self._flow()
 
     def after_data(self, *messages: Message) -> None:

@@ -33,7 +33,7 @@ from p2pshare.wire.registration import PeerAddress
 HOST = "127.0.0.1"
 ALICE = SigningKey(b"a" * 32)
 BOB = SigningKey(b"b" * 32)
-PATIENCE = 8.0  # seconds of a test that waits for something
+PATIENCE = 20.0  # seconds of a test that waits for something
 
 reactor = cast("IPeerReactor", the_reactor)
 
@@ -68,7 +68,7 @@ class AliceShares:
 class SharersTestCase(TestCase):
     """Tests with a folder that alice shares, and another that bob fetches into."""
 
-    timeout = 10
+    timeout = 60
 
     def setUp(self) -> None:
         """Make the folders."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import random
 
+from twisted.internet.defer import CancelledError, Deferred
+
+from p2pshare.errors import InUse, OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
+from p2pshare.peer.remote import LinkState
 from p2pshare.wire.blocks import BLOCK_SIZE
-from tests.peer.sharers import SharersTestCase
+from p2pshare.wire.registration import PeerAddress
+from tests.peer.sharers import BOB, HOST, SharersTestCase
 
 LARGE = random.Random(4).randbytes(5 * BLOCK_SIZE + 17)
 
@@ -35,3 +40,125 @@ class FetchTests(SharersTestCase):
         self.assertEqual(progress.bytes_done, sum(sizes))
         self.assertEqual(progress.bytes_total, sum(sizes))
         self.assertEqual(progress.current, ())
+
+    async def test_many(self) -> None:
+        """A folder of many small files comes whole, and the sharer hears of each that it is there."""
+        for number in range(700):
+            self.write(f"{number % 7}/{number}", b"%d" % number)
+        alice = self.alice()
+        remote = self.remote(lambda: alice.address)
+        progress = await self.fetch(remote, "share")
+        self.assertEqual(
+            self.came(), {f"share/{number % 7}/{number}": b"%d" % number for number in range(700)}
+        )
+        again = await self.fetch(remote, "share")
+        self.assertEqual((progress.files_done, again.files_already_there), (700, 700))
+
+    async def test_globs_and_failures(self) -> None:
+        """Globs find what matches; what is not there is told of, and the rest comes."""
+        for name in ("a.jpg", "b.jpg", "c.png"):
+            self.write(name, name.encode())
+        alice = self.alice()
+        remote = self.remote(lambda: alice.address)
+        progress = await self.fetch(remote, "share/*.jpg", "share/nothing", "s*/c.png")
+        self.assertEqual(sorted(self.came()), ["a.jpg", "b.jpg", "c.png"])
+        self.assertEqual(list(self.failed), [("share", "nothing")])
+        self.assertIsInstance(self.failed["share", "nothing"], RemoteNotFound)
+        self.assertEqual(progress.files_failed, 1)
+
+    async def test_limit(self) -> None:
+        """A receiver that takes its time is not taken for a silent one, and gets all of it."""
+        self.write("slow", LARGE[: 600 * 1024])
+        alice = self.alice()
+        remote = self.remote(lambda: alice.address, limit=400_000.0, silence=1.0)
+        await self.fetch(remote, "share/slow")
+        self.assertEqual(self.came(), {"slow": LARGE[: 600 * 1024]})
+        self.assertEqual([change.state for change in self.changes if change.reason], [])
+
+
+class BrokenTests(SharersTestCase):
+    """What breaks goes on."""
+
+    async def test_connection_cut(self) -> None:
+        """A connection that is cut is opened again, at the address of that time, and nothing verified comes again."""
+        self.write("large", LARGE)
+        alice = self.alice(limit=4_000_000.0)
+        remote = self.remote(lambda: alice.address)
+        job = self.job(remote, "share/large")
+        running = Deferred.fromCoroutine(job.run())
+        await self.until(lambda: job.progress.bytes_done >= 2 * BLOCK_SIZE)
+        moved, first = self.alice(), alice
+        alice = moved
+        first.sessions[0].abort()
+        progress = await running
+        self.assertEqual(self.came(), {"large": LARGE})
+        self.assertLess(progress.bytes_fetched, len(LARGE) + BLOCK_SIZE)
+        states = [change.state for change in self.changes]
+        self.assertEqual(states[:3], [LinkState.CONNECTING, LinkState.UP, LinkState.BROKEN])
+        self.assertEqual(states[-1], LinkState.UP)
+        self.assertEqual((len(first.sessions), len(moved.sessions)), (1, 1))
+
+    async def test_cancelled(self) -> None:
+        """What came before a job was cancelled is kept; the same job goes on from there, over another session."""
+        self.write("large", LARGE)
+        alice = self.alice(limit=4_000_000.0)
+        job = self.job(self.remote(lambda: alice.address), "share/large")
+        running = Deferred.fromCoroutine(job.run())
+        await self.until(lambda: job.progress.bytes_done >= 2 * BLOCK_SIZE)
+        running.cancel()
+        with self.assertRaises(CancelledError):
+            await running
+        kept = sum(path.stat().st_size for path in self.inbox.iterdir())
+        self.assertGreaterEqual(kept, 2 * BLOCK_SIZE)
+        quick = self.alice()
+        progress = await self.fetch(self.remote(lambda: quick.address), "share/large")
+        self.assertEqual(self.came(), {"large": LARGE})
+        self.assertLessEqual(progress.bytes_fetched, len(LARGE) - 2 * BLOCK_SIZE)
+
+    async def test_two_jobs(self) -> None:
+        """A second job on the same file is told that it is in use."""
+        self.write("large", LARGE)
+        alice = self.alice(limit=4_000_000.0)
+        remote = self.remote(lambda: alice.address)
+        job = self.job(remote, "share/large")
+        running = Deferred.fromCoroutine(job.run())
+        await self.until(lambda: job.progress.bytes_done >= BLOCK_SIZE)
+        await self.fetch(remote, "share/large")
+        self.assertIsInstance(self.failed["share", "large"], InUse)
+        await running
+        self.assertEqual(self.came(), {"large": LARGE})
+
+    async def test_source_changes(self) -> None:
+        """A file that is changed while it is sent comes as it is after that."""
+        path = self.write("large", LARGE)
+        alice = self.alice(limit=4_000_000.0)
+        job = self.job(self.remote(lambda: alice.address), "share/large")
+        running = Deferred.fromCoroutine(job.run())
+        await self.until(lambda: job.progress.bytes_done >= BLOCK_SIZE)
+        path.write_bytes(LARGE[::-1])
+        await running
+        self.assertNotIsInstance(self.failed.get(("share", "large")), SourceChanged)
+        self.assertEqual(self.came(), {"large": LARGE[::-1]})
+        self.assertEqual(len(self.remarks), 1)
+
+
+class StrangerTests(SharersTestCase):
+    """Who is not who they should be."""
+
+    async def test_other_key(self) -> None:
+        """Threat 15: where another key answers than the one that is known, nothing is fetched."""
+        self.write("a", b"a")
+        alice = self.alice()
+        remote = self.remote(lambda: alice.address, key=BOB.public)
+        with self.assertRaises(OtherKeyThere):
+            await self.fetch(remote, "share")
+        self.assertEqual((self.came(), alice.sessions), ({}, []))
+
+    async def test_nobody(self) -> None:
+        """Where nobody listens, that is said at once."""
+        alice = self.alice()
+        await alice.stop()
+        remote = self.remote(lambda: PeerAddress(HOST, alice.address.port))
+        with self.assertRaises(PeerUnreachable):
+            await self.fetch(remote, "share")
+        self.assertEqual(self.came(), {})

@@ -1,0 +1,595 @@
+"""Tests of `p2pshare.peer.fetch_job` and its parts: a sharer in memory, folders on the disk, virtual time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.in_flight import LARGE_MAX, SMALL_MAX
+from p2pshare.errors import (
+    CannotSave,
+    DiskFull,
+    InUse,
+    LinkGivenUp,
+    P2pshareError,
+    PeerUnreachable,
+    RemoteBusy,
+    RemoteNotFound,
+    RemoteProtocolError,
+    RemoteUnreadable,
+    SharerLied,
+    SourceChanged,
+)
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer import fetch_job
+from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.job_plan import just_before
+from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Cancel,
+    Cancelled,
+    Done,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    Job,
+    Listing,
+    Offer,
+)
+from tests.peer.memory_sharer import (
+    ADDRESS,
+    ALICE,
+    MTIME,
+    MemorySession,
+    MemorySharer,
+    give,
+    offer_of,
+)
+
+LARGE = b"".join(bytes([index]) * BLOCK_SIZE for index in range(1, 6)) + b"end"
+
+
+class JobTestCase(SynchronousTestCase):
+    """A sharer, and a folder into which a job fetches."""
+
+    def setUp(self) -> None:
+        self.alice = MemorySharer()
+        self.inbox = Path(tempfile.mkdtemp(dir=os.getcwd()))
+        self.saved: list[SavedFile] = []
+        self.failed: dict[str, P2pshareError] = {}
+        self.remarks: list[str] = []
+        self.remote = self.alice.remote()
+
+    def job(self, *paths: str, **options: Any) -> FetchJob:
+        items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
+
+        def failed(path: RemotePath, error: P2pshareError) -> None:
+            self.failed["/".join(path)] = error
+
+        return FetchJob(
+            cast("IPeerReactor", self.alice.reactor),
+            self.remote,
+            items,
+            on_saved=self.saved.append,
+            on_failed=failed,
+            on_remark=lambda _, remark: self.remarks.append(remark),
+        )
+
+    def begin(self, *paths: str, **options: Any) -> tuple[FetchJob, Deferred[JobProgress]]:
+        job = self.job(*paths, **options)
+        return job, Deferred.fromCoroutine(job.run())
+
+    def fetch(self, *paths: str, seconds: float = 5.0, **options: Any) -> JobProgress:
+        _, running = self.begin(*paths, **options)
+        self.alice.pass_time(seconds)
+        return self.successResultOf(running)
+
+    def came(self) -> dict[str, bytes]:
+        """All files that are there under their names."""
+        return {
+            str(path.relative_to(self.inbox)): path.read_bytes()
+            for path in self.inbox.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+
+    def hidden(self) -> list[Path]:
+        """What is there for another day."""
+        return [path for path in self.inbox.rglob(".*") if path.is_file()]
+
+    def error(self, path: str, kind: type[P2pshareError]) -> str:
+        error = self.failed[path]
+        self.assertIsInstance(error, kind)
+        return str(error)
+
+
+class PlanTests(JobTestCase):
+    """What is wanted."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for path in ("photos/a.jpg", "photos/b.JPG", "photos/2024/c.jpg", "photos/2024/d.png",
+                     "docs/a.txt", "my_file.txt", "photos/[1].jpg"):  # fmt: skip
+            self.alice.put(path, path.encode())
+        self.alice.folders.add(("photos", "empty"))
+
+    def test_file(self) -> None:
+        """A file goes by its last name, or by the one that is wanted."""
+        self.fetch("my_file.txt")
+        self.fetch("my_file.txt", name="other.txt")
+        self.assertEqual(self.came(), {"my_file.txt": b"my_file.txt", "other.txt": b"my_file.txt"})
+
+    def test_folder(self) -> None:
+        """A folder comes under its name with all that is in it, empty folders too."""
+        progress = self.fetch("photos")
+        self.assertEqual(
+            sorted(self.came()),
+            ["photos/2024/c.jpg", "photos/2024/d.png", "photos/[1].jpg",
+             "photos/a.jpg", "photos/b.JPG"],
+        )  # fmt: skip
+        self.assertTrue((self.inbox / "photos/empty").is_dir())
+        self.assertEqual((progress.files_done, progress.files_total), (5, 5))
+
+    def test_folder_by_another_name(self) -> None:
+        """A folder may be called otherwise here."""
+        self.fetch("photos/2024", name="mine")
+        self.assertEqual(sorted(self.came()), ["mine/c.jpg", "mine/d.png"])
+
+    def test_everything(self) -> None:
+        """The top stands for all that is shared."""
+        self.fetch("")
+        self.assertEqual(len(self.came()), 7)
+        self.assertIn("docs/a.txt", self.came())
+
+    def test_globs(self) -> None:
+        """`*`, `?` and `[…]` stand for what is within one name, of files and of folders."""
+        for pattern, names in {
+            "photos/*.jpg": ["[1].jpg", "a.jpg"],
+            "photos/?.*": ["a.jpg", "b.JPG"],
+            "p*/2024": ["2024/c.jpg", "2024/d.png"],
+            "*/a.*": ["a.jpg", "a.txt"],
+            "photos/[ab].*": ["a.jpg", "b.JPG"],
+            "photos/20??/c.jpg": ["c.jpg"],
+        }.items():
+            self.setUp()
+            self.fetch(pattern)
+            self.assertEqual((sorted(self.came()), self.failed), (names, {}), pattern)
+
+    def test_literal_wins(self) -> None:
+        """What is there by the very name is meant, even if it looks like a glob."""
+        self.alice.put("photos/1.jpg", b"one")
+        self.fetch("photos/[1].jpg")
+        self.assertEqual(sorted(self.came()), ["[1].jpg"])
+
+    def test_nothing_matches(self) -> None:
+        """A glob that matches nothing is an item that is not there; the others come."""
+        progress = self.fetch("photos/*.gif", "nothing", "my_file.txt/x*", "my_file.txt")
+        self.assertEqual(len(self.came()), 1)
+        for path in ("photos/*.gif", "nothing", "my_file.txt/x*"):
+            self.error(path, RemoteNotFound)
+        self.assertEqual(progress.files_failed, 3)
+
+    def test_many_pages(self) -> None:
+        """Folders of many pages are listed page by page, and no faster than they are fetched."""
+        for number in range(3000):
+            self.alice.put(f"many/{number:04}", b"x")
+        with patch.object(fetch_job, "QUEUE_MAX", 500):
+            progress = self.fetch("many", seconds=20)
+        self.assertEqual((progress.files_done, len(self.came())), (3000, 3000))
+
+    def test_hostile_names(self) -> None:
+        """Threat 1: whatever a stranger calls a file, it lands in the folder, by a harmless name."""
+        names = ["-rf", "con", "a\x1b[2Jb", "x" * 255, "x\\..\\y", "\u202egpj.exe", "~root", "a:b"]
+        for name in names:
+            self.alice.put(f"s/{name}", name.encode())
+        self.fetch("s")
+        self.assertEqual(self.failed, {})
+        self.assertEqual(sorted(self.came().values()), sorted(name.encode() for name in names))
+        for path in self.came():
+            self.assertTrue(path.isprintable() and path.startswith("s/"), path)
+
+    def test_names_that_become_one(self) -> None:
+        """Two names that become one here lose nothing: the second is numbered."""
+        self.alice.put("s/a:b", b"one")
+        self.alice.put("s/a?b", b"two")
+        self.fetch("s")
+        self.assertEqual(sorted(self.came().values()), [b"one", b"two"])
+
+    @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
+    @settings(max_examples=60, deadline=None)
+    def test_just_before(self, name: str) -> None:
+        """A path that is just before another is a legal one, and before it."""
+        before = just_before(name)
+        self.assertLess(before, (name,))
+        for component in before:
+            self.assertIsNone(component_fault(component))
+            self.assertLessEqual(len(component.encode()), COMPONENT_MAX)
+
+
+class SmallTests(JobTestCase):
+    """Files of a block or less."""
+
+    def test_bounded(self) -> None:
+        """No more are on their way at once than the bound says."""
+        for number in range(300):
+            self.alice.put(f"s/{number}", b"x")
+        waiting: list[tuple[MemorySession, Get]] = []
+        most = 0
+
+        def slow(session: MemorySession, get: Get) -> None:
+            nonlocal most
+            waiting.append((session, get))
+            most = max(most, len(waiting))
+
+        self.alice.answers = dict.fromkeys(self.alice.files, slow)
+        _, running = self.begin("s")
+        for _ in range(100):
+            self.alice.pass_time(0.05)
+            for each in waiting:
+                give(*each)
+            waiting.clear()
+        self.assertEqual(self.successResultOf(running).files_done, 300)
+        self.assertEqual(most, SMALL_MAX)
+
+    def test_done(self) -> None:
+        """The sharer hears of all that are there under their names, many at once, and how much there is in all."""
+        for number in range(40):
+            self.alice.put(f"s/{number}", b"xyz")
+        self.fetch("s")
+        done = [number for message in self.alice.heard_of(Done) for number in message.ids]
+        self.assertEqual(sorted(done), [get.id for get in self.alice.heard_of(Get)])
+        self.assertLess(len(self.alice.heard_of(Done)), 10)
+        self.assertEqual(self.alice.heard_of(Job)[-1], Job("s", 40, 120))
+
+    def test_already_there(self) -> None:
+        """What is there by name, size and time is not fetched again."""
+        self.alice.put("s/a", b"a")
+        self.alice.put("s/b", b"b")
+        self.fetch("s/a")
+        os.renames(self.inbox / "a", self.inbox / "s/a")
+        progress = self.fetch("s")
+        self.assertEqual((progress.files_done, progress.files_already_there), (1, 1))
+        self.assertEqual(progress.bytes_done, progress.bytes_total)
+        self.assertEqual([each.already_there for each in self.saved], [False, True, False])
+
+    def test_grown(self) -> None:
+        """A file that has grown since it was listed comes as it is now."""
+        path = self.alice.put("s/log", b"x")
+        answer = self.alice.list_answer
+
+        def list_then_grow(session: MemorySession, question: Any) -> None:
+            answer(session, question)
+            self.alice.files[path] = LARGE
+
+        self.alice.list_answer = list_then_grow
+        progress = self.fetch("s")
+        self.assertEqual(self.came(), {"s/log": LARGE})
+        self.assertEqual(progress.bytes_total, len(LARGE))
+
+    def test_lies(self) -> None:
+        """Threat 10: a small file that is not what was announced is given up, with a sentence that says so; the others
+        come.
+        """
+        for name in ("digest", "root", "good"):
+            self.alice.put(f"s/{name}", name.encode())
+
+        def lying(session: MemorySession, get: Get) -> None:
+            data = self.alice.files[get.path]
+            digest, root = digest_of(data), root_of(len(data), [digest_of(data)])
+            wrong = bytes(32)
+            is_root = get.path[-1] == "root"
+            session.say(offer_of(session, get), Block(get.id, 0, digest if is_root else wrong))
+            session.data(get.id, 0, data)
+            session.say(End(get.id, wrong if is_root else root))
+
+        self.alice.answers = {("s", "digest"): lying, ("s", "root"): lying}
+        progress = self.fetch("s")
+        self.assertEqual(self.came(), {"s/good": b"good"})
+        for name in ("digest", "root"):
+            self.assertIn("not what it announced", self.error(f"s/{name}", SharerLied))
+        self.assertEqual(
+            [each.why for each in self.alice.heard_of(Cancel)], [Cancelled.CORRUPT] * 2
+        )
+        self.assertEqual(progress.bytes_done, progress.bytes_total)
+
+    def test_faults(self) -> None:
+        """What the sharer cannot send is said; what changed, or was not to be had just then, is asked for again."""
+        for fault in Fault:
+            self.alice.put(f"s/{fault.value}", b"x")
+            self.alice.answers["s", fault.value] = lambda session, get: session.say(
+                Failed(get.id, Fault(get.path[-1]))
+            )
+        self.alice.put("s/fine", b"fine")
+        self.fetch("s", seconds=20)
+        self.assertEqual(self.came(), {"s/fine": b"fine"})
+        self.error("s/not_found", RemoteNotFound)
+        self.error("s/changed", SourceChanged)
+        self.error("s/busy", RemoteBusy)
+        self.error("s/unreadable", RemoteUnreadable)
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+    def test_lost(self) -> None:
+        """What was on its way when the session broke is asked for again in the next."""
+        for number in range(20):
+            path = self.alice.put(f"s/{number}", b"x")
+            if number % 2:
+                self.alice.answers[path] = lambda session, get: None
+        _, running = self.begin("s")
+        self.alice.pass_time(0.5)
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(3)
+        self.assertEqual(self.successResultOf(running).files_done, 20)
+        self.assertEqual(len(self.came()), 20)
+
+
+class LargeTests(JobTestCase):
+    """Files of more than a block."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.alice.put("s/large", LARGE)
+
+    def test_bounded(self) -> None:
+        """A few are on their way at once."""
+        for number in range(10):
+            path = self.alice.put(f"many/{number}", LARGE)
+            self.alice.answers[path] = lambda session, get: None
+        _, running = self.begin("many")
+        self.alice.pass_time(1)
+        self.assertEqual(len(self.alice.heard_of(Get)), LARGE_MAX)
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(5)
+        self.assertEqual(self.successResultOf(running).files_done, 10)
+
+    def test_resumed_after_loss(self) -> None:
+        """After a loss, what is there is not sent again."""
+        self.alice.answers[self.path] = lambda session, get: give(session, get, 3)
+        job, running = self.begin("s/large")
+        self.alice.pass_time(0.5)
+        self.assertEqual(job.progress.bytes_done, 3 * BLOCK_SIZE)
+        self.assertEqual(job.progress.current, (self.path,))
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(3)
+        self.assertEqual(self.successResultOf(running).files_done, 1)
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(self.came(), {"large": LARGE})
+        self.assertEqual(self.hidden(), [])
+
+    def cancelled_midway(self) -> None:
+        self.alice.answers[self.path] = lambda session, get: give(session, get, 3)
+        _, running = self.begin("s/large")
+        self.alice.pass_time(0.5)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.alice.answers.clear()
+        self.assertEqual(self.came(), {})
+        self.assertTrue(self.hidden())
+
+    def test_resumed_after_cancel(self) -> None:
+        """When a job is cancelled, what was verified is kept, the sharer is told, and the next job goes on."""
+        self.cancelled_midway()
+        self.alice.pass_time(0.1)
+        self.assertEqual([each.why for each in self.alice.heard_of(Cancel)], [Cancelled.BY_USER])
+        progress = self.fetch("s/large")
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(progress.bytes_fetched, len(LARGE) - 3 * BLOCK_SIZE)
+        self.assertEqual(self.saved[-1].fetched, len(LARGE) - 3 * BLOCK_SIZE)
+        self.assertEqual(self.came(), {"large": LARGE})
+
+    def test_changed_since(self) -> None:
+        """A file that changed since a part was fetched begins anew, and that is said."""
+        self.cancelled_midway()
+        changed = LARGE[::-1]
+        self.alice.files[self.path] = changed
+        self.alice.versions[self.path] = "v2"
+        self.fetch("s/large")
+        self.assertEqual(self.came(), {"large": changed})
+        self.assertEqual(len(self.remarks), 1)
+        self.assertIn("begins anew", self.remarks[0])
+
+    def test_changed_midway(self) -> None:
+        """A file that changes while it is sent is asked for again, some times."""
+        tries = 0
+
+        def changing(session: MemorySession, get: Get) -> None:
+            nonlocal tries
+            tries += 1
+            give(session, get, 2)
+            session.after_data(Failed(get.id, Fault.CHANGED))
+            self.alice.versions[self.path] = f"v{tries + 1}"
+
+        self.alice.answers[self.path] = changing
+        self.fetch("s/large")
+        self.assertIn("changed again and again", self.error("s/large", SourceChanged))
+        self.assertLess(tries, 5)
+
+    def test_changed_once(self) -> None:
+        """One change is no failure."""
+
+        def changing(session: MemorySession, get: Get) -> None:
+            give(session, get, 2)
+            session.after_data(Failed(get.id, Fault.CHANGED))
+            self.alice.versions[self.path] = "v2"
+            self.alice.answers.clear()
+
+        self.alice.answers[self.path] = changing
+        self.fetch("s/large")
+        self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))
+
+    def test_corrupt_block(self) -> None:
+        """Threat 10: a block that is not what was announced ends this file, and no other; nothing false is kept."""
+        self.alice.put("s/other", LARGE)
+
+        def corrupt(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.data(get.id, 0, LARGE[:BLOCK_SIZE])
+
+        self.alice.answers[self.path] = corrupt
+        self.fetch("s")
+        self.assertEqual(self.came(), {"s/other": LARGE})
+        self.error("s/large", SharerLied)
+        self.assertEqual([each.why for each in self.alice.heard_of(Cancel)], [Cancelled.CORRUPT])
+
+    def test_wrong_root(self) -> None:
+        """Threat 10: a file whose root is not that of its blocks is not published."""
+
+        def lying(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get))
+            for at in range(0, len(LARGE), BLOCK_SIZE):
+                block = LARGE[at : at + BLOCK_SIZE]
+                session.say(Block(get.id, at // BLOCK_SIZE, digest_of(block)))
+                session.data(get.id, at, block)
+            session.after_data(End(get.id, bytes(32)))
+
+        self.alice.answers[self.path] = lying
+        self.fetch("s")
+        self.assertEqual(self.came(), {})
+        self.error("s/large", SharerLied)
+
+    def test_ends_early(self) -> None:
+        """Threat 7: a sharer that ends a file early breaks the rules, which ends the job; nothing is published."""
+
+        def lying(session: MemorySession, get: Get) -> None:
+            give(session, get, 2)
+            session.after_data(End(get.id, bytes(32)))
+
+        self.alice.answers[self.path] = lying
+        _, running = self.begin("s")
+        self.alice.pass_time(2)
+        self.failureResultOf(running, RemoteProtocolError)
+        self.assertEqual(self.came(), {})
+
+    def test_in_use(self) -> None:
+        """A file that another job fetches to the same place is said to be in use; the others come."""
+        self.alice.put("s/other", b"x")
+        announced = Announced(len(LARGE), MTIME, False, "v1")
+        origin = Origin(ALICE.public, self.path)
+        with IncomingFolder.open(self.inbox) as folder:
+            incoming = folder.begin(Place(("s",), "large"), origin, announced)
+            self.fetch("s")
+            incoming.discard()
+        self.error("s/large", InUse)
+        self.assertEqual(self.came(), {"s/other": b"x"})
+
+    def test_unknown_size(self) -> None:
+        """A file whose size no listing tells is fetched, and not again if it turns out to be there."""
+        self.alice.put("s/z", b"")
+        answer = self.alice.list_answer
+
+        def secretive(session: MemorySession, question: Any) -> None:
+            if question.path == ("s",):
+                session.say(Failed(question.id, Fault.NOT_FOUND))
+            else:
+                answer(session, question)
+
+        self.alice.list_answer = secretive
+        progress = self.fetch("s/large")
+        self.assertEqual(progress.bytes_total, len(LARGE))
+        progress = self.fetch("s/large")
+        self.assertEqual((progress.files_done, progress.files_already_there), (0, 1))
+        self.assertEqual(self.came(), {"large": LARGE})
+
+
+class EndTests(JobTestCase):
+    """How a job ends."""
+
+    def test_disk_full(self) -> None:
+        """Threat 10: a full disk is one error that ends the job; nothing is left open."""
+        self.alice.put("s/a", b"x")
+        self.alice.put("s/b", LARGE)
+        full = DiskFull(path="b", needed="6 MB", free="1 MB")
+        with patch.object(IncomingFolder, "begin", side_effect=full):
+            _, running = self.begin("s")
+            self.alice.pass_time(1)
+        self.assertIs(self.failureResultOf(running).value, full)
+        self.assertIn(Cancelled.DISK, [each.why for each in self.alice.heard_of(Cancel)])
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+    def test_cannot_save(self) -> None:
+        """A file that cannot be written is told of, and the others come."""
+        self.alice.put("s/a", b"x")
+        self.alice.put("s/b", LARGE)
+        (self.inbox / "s").mkdir()
+        (self.inbox / "s/d").write_bytes(b"a file")
+        self.alice.put("s/d/x", b"x")
+        progress = self.fetch("s")
+        self.assertEqual(progress.files_failed, 2)  # the folder, and the file in it
+        self.error("s/d/x", CannotSave)
+        self.assertEqual(sorted(self.came()), ["s/a", "s/b", "s/d"])
+
+    def test_nobody_there(self) -> None:
+        """Where nobody answers at first, that is the error."""
+        self.alice.refusals.append(PeerUnreachable(name="alice", address=ADDRESS))
+        _, running = self.begin("s")
+        self.failureResultOf(running, PeerUnreachable)
+
+    def test_lost_for_good(self) -> None:
+        """When the session does not come back, what has come is kept."""
+        path = self.alice.put("s", LARGE)
+        self.alice.answers[path] = lambda session, get: give(session, get, 2)
+        self.remote = self.alice.remote(patience=10.0)
+        _, running = self.begin("s")
+        self.alice.pass_time(0.5)
+        self.alice.refusals += [PeerUnreachable(name="alice", address=ADDRESS)] * 50
+        self.alice.lose()
+        self.alice.pass_time(12)
+        self.failureResultOf(running, LinkGivenUp)
+        self.alice.refusals.clear()
+        self.alice.answers.clear()
+        self.fetch("s")
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 2),))
+
+    def test_cancelled_anywhere(self) -> None:
+        """Whenever a job is cancelled, it ends at once, with nothing left open, and the next one completes it."""
+        for step in range(12):
+            self.setUp()
+            for number in range(5):
+                self.alice.put(f"s/{number}", b"x")
+            self.alice.put("s/large", LARGE)
+            _, running = self.begin("s")
+            self.alice.pass_time(step * 0.01)
+            running.cancel()
+            ended: list[object] = []
+            running.addBoth(ended.append)
+            self.assertEqual(len(ended), 1)
+            self.assertEqual(self.remote.in_flight.admit_large(), True)
+            self.remote.in_flight.large_left()
+            self.fetch("s")
+            self.assertEqual(len(self.came()), 6, step)
+            self.assertEqual(self.hidden(), [])
+
+    def test_nothing_wanted(self) -> None:
+        """A job without items is done once there is a session."""
+        self.assertEqual(self.fetch().files_total, 0)
+
+    def test_any_offer(self) -> None:
+        """Threat 6: an offer of any size and time is taken or is an error; nothing is left open."""
+        self.alice.put("s/a", b"x")
+        self.alice.list_answer = lambda session, question: session.say(
+            Listing(question.id, (Entry(("a",), EntryKind.FILE, 2**50, MTIME),), False)
+        )
+        self.alice.answers["s", "a"] = lambda session, get: session.say(
+            Offer(get.id, 2**50, -(2**52), True, "v" * 64)
+        )
+        self.alice.folders.add(("s",))
+        _, running = self.begin("s")
+        self.alice.pass_time(2)
+        self.failureResultOf(running, DiskFull)
+        self.assertEqual(self.came(), {})
