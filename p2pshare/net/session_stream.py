@@ -208,9 +208,9 @@ class SessionStream(Protocol):
         for call in (self._alarm, self._sending_small):
             if call is not None and call.active():
                 call.cancel()
-        self._owner.ended(self, self._reason)
         if self._user is not None:
             self._guard(self._user.session_ended, self._reason)
+        self._owner.ended(self, self._reason)
 
     def pauseProducing(self) -> None:
         """There is enough in front of the socket."""

@@ -207,7 +207,7 @@ class SessionServer:
             stream.begin(user)
         except Exception:
             self._log.failure("the session with {name} cannot be served", name=name)
-            stream.abort()
+            stream.close()
 
     def _is_full(self, key: PublicKey) -> bool:
         limits = self._limits
