@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 from contextlib import redirect_stdout
+from dataclasses import fields
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare import __version__
 from p2pshare.errors import WrongUsage
+from p2pshare.storage.settings import Settings
 from p2pshare.ui.arguments import parse_arguments
 
 PAGES = (
@@ -168,6 +173,29 @@ class ParseTests(SynchronousTestCase):
             self.assertTrue(str(error))
 
 
+class DocumentTests(SynchronousTestCase):
+    document = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+
+    def test_flags(self) -> None:
+        """The document has every flag and every verb of the parser."""
+        flags = {flag for words in PAGES for flag in _flags(words)}
+        self.assertIn("--recursive", flags)
+        missing = [flag for flag in flags if not re.search(rf"{flag}\b", self.document)]
+        self.assertEqual(missing, [])
+        verbs = [
+            words
+            for words in PAGES
+            if len(words) == 1 and f"## p2pshare {words[0]}\n" not in self.document
+        ]
+        self.assertEqual(verbs, [])
+
+    def test_settings(self) -> None:
+        """It has every setting in its three forms."""
+        for field in fields(Settings):
+            row = rf"\| `--{field.name}\b.*`P2PSHARE_{field.name.upper()}`.*`{field.name} = "
+            self.assertRegex(self.document, row)
+
+
 class HelpTests(SynchronousTestCase):
     def printed(self, *words: str) -> str:
         out = io.StringIO()
@@ -194,3 +222,11 @@ class HelpTests(SynchronousTestCase):
     def test_version(self) -> None:
         """`--version` says which it is."""
         self.assertEqual(self.printed("--version"), f"p2pshare {__version__}\n")
+
+
+def _flags(words: tuple[str, ...]) -> list[str]:
+    """The flags that a page of help has."""
+    out = io.StringIO()
+    with redirect_stdout(out), contextlib.suppress(SystemExit):
+        parse_arguments([*words, "--help"])
+    return re.findall(r"--[a-z]+(?:-[a-z]+)*", out.getvalue().split("examples:")[0])
