@@ -70,6 +70,9 @@ def _read(text: str, cwd: Path) -> SharedPath:
     expanded = os.path.expanduser(path) if path.startswith("~") else path
     absolute = cwd / expanded
     if name:
+        if not os.path.lexists(absolute) and os.path.lexists(cwd / text):
+            reason = f"There is nothing to share at {str(absolute)!r}: for the path {text!r} say {f'./{text}'!r}."
+            raise WrongUsage(reason=reason)
         return SharedPath(name, absolute)
     name = os.path.basename(os.path.abspath(absolute))
     fault = component_fault(name)

@@ -84,7 +84,8 @@ class ShareTests(ArgumentsTestCase):
         (self.cwd / "broken").symlink_to("gone")
         for pattern, text in (
             ("nothing to share at '.*/gone'", "gone"),
-            ("nothing to share at '.*/b'", "a=b"),
+            ("nothing to share at '.*/b': for the path 'a=b' say './a=b'", "a=b"),
+            ("nothing to share at '.*/b'.$", "c=b"),
             ("nothing to share", "broken"),
             ("no path", ""),
             ("no path", "photos\0"),
