@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,16 @@ from twisted.internet.task import deferLater
 
 from p2pshare.errors import CannotStart, NoSuchPeer, P2pshareError, Unreachable
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.fetching import Fetched
 from p2pshare.pictures.decoding import read_picture
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.children import Child
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.listing import ls
 from p2pshare.ui.owning import whoami
-from p2pshare.ui.samples import TEXT_SHA256, sample_text, write_sample_picture
+from p2pshare.ui.samples import sample_text, write_sample_picture
 from p2pshare.ui.users import users
-from p2pshare.ui.wanted import parse_wanted
-from p2pshare.ui.watching import fetch_watched
+from p2pshare.ui.verbs import get, get_classic
 from p2pshare.wire.peers import Presence
 
 READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
@@ -37,6 +35,9 @@ READY_INTERVAL = 0.1  # seconds between two looks
 GRACE = 8.0  # seconds that a signal leaves for ending the children and removing the folder
 
 PEERS = ("alice", "bob")
+SHARE, TEXT, PICTURE = "photos", "my_file.txt", "my_file.jpg"
+PEER_WORDS = (("--share", f"{SHARE}=alice", "--classic"), ())
+"""What the peers are told besides who they are."""
 REGISTRY_VARIABLE = f"{VARIABLE_PREFIX}REGISTRY"
 
 
@@ -58,7 +59,7 @@ async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
         await services.end()
         shutil.rmtree(folder, ignore_errors=True)
     invocation.output.line(
-        "Both came over exactly. All is stopped again, and nothing is left behind.", Fore.GREEN
+        "All of it came over exactly. All is stopped again, and nothing is left behind.", Fore.GREEN
     )
     return 0
 
@@ -80,23 +81,31 @@ class _Demo:
     async def run(self) -> None:
         """All of it, but for the end."""
         self._invocation.output.line(
-            "# A text and a picture to share, in the folders alice and bob", Style.DIM
+            "# A text and a picture to share, in the folder alice", Style.DIM
         )
         await run_in_thread(self._invocation.reactor, _make_shares, self._folder)
         async with self._invocation.registry() as client:
             await self._start_services(client)
-            await self._users()
-            await self._whoami(PEERS[0])
-            text = await self._get(client, "alice:my_file.txt")
-            self._compare(text, _is_sample_text(text.path), "byte for byte, sent over TCP")
-            picture = await self._get(client, "alice:my_file.jpg")
-            shared = self._folder / "alice" / "my_file.jpg"
-            same = await run_in_thread(
-                self._invocation.reactor, _have_same_pixels, shared, picture.path
+        await self._users()
+        await self._whoami(PEERS[0])
+        self._be(PEERS[1])
+        self._show_command("p2pshare", "ls", f"alice:{SHARE}")
+        await ls(self._invocation, f"alice:{SHARE}", recursive=False)
+        await self._get(f"alice:{SHARE}/{TEXT}", f"alice:{SHARE}/{PICTURE}")
+        for kind, name in (("text", TEXT), ("picture", PICTURE)):
+            await self._compare(
+                kind, name, name, _have_same_bytes, "byte for byte, in an encrypted session"
             )
-            self._compare(picture, same, "pixel for pixel, sent over UDP")
-            await self._stop(PEERS[-1])
-            await self._users()
+        await self._get("--classic", f"alice:{PICTURE}")
+        await self._compare(
+            "picture",
+            PICTURE,
+            "alice.png",
+            _have_same_pixels,
+            "pixel for pixel, in the clear over UDP",
+        )
+        await self._stop(PEERS[1])
+        await self._users()
 
     async def end(self) -> None:
         """End the peers, which give their names up, and then the registry."""
@@ -109,10 +118,9 @@ class _Demo:
         self._registry = self._start("p2pregistry", "--listen", listen, "--data", "names")
         await self._until_ready(client, "The registry", self._registry)
         self._show_command("export", f"{REGISTRY_VARIABLE}={self._url}")
-        for name in PEERS:
-            data = f"{name}/data"
+        for name, extra in zip(PEERS, PEER_WORDS, strict=True):
             self._peers.append(
-                self._start("p2ppeer", "--name", name, "--share", name, "--data", data)
+                self._start("p2ppeer", "--name", name, *extra, "--data", f"{name}/data")
             )
         for name, peer in zip(PEERS, self._peers, strict=True):
             await self._until_ready(client, f"The peer {name}", peer, name)
@@ -138,11 +146,27 @@ class _Demo:
             await deferLater(reactor, READY_INTERVAL, lambda: None)
         raise CannotStart(what=what, reason=f"it said {child.last_lines!r}.")
 
-    async def _get(self, client: RegistryClient, item: str) -> Fetched:
-        self._show_command("p2pshare", "get", item)
-        (wanted,) = parse_wanted([item], None, self._folder)
-        order = wanted.order(await client.look_up(wanted.peer))
-        return await fetch_watched(self._invocation, order)
+    async def _get(self, *words: str) -> None:
+        """Get files, in the classic protocol if the first word says so.
+
+        Raises:
+            P2pshareError: they were not got.
+        """
+        self._show_command("p2pshare", "get", *words)
+        flags = [word for word in words if word.startswith("--")]
+        way = get_classic if flags else get
+        if await way(self._invocation, words[len(flags) :], overwrite=False):
+            raise P2pshareError(reason="what was to be got did not come.")
+
+    def _be(self, name: str) -> None:
+        """Speak for a user from now on."""
+        data = f"{name}/data"
+        variables = {f"{VARIABLE_PREFIX}NAME": name, f"{VARIABLE_PREFIX}DATA": data}
+        self._show_command("export", *(f"{key}={value}" for key, value in variables.items()))
+        settings = dataclasses.replace(
+            self._invocation.settings, name=name, data=self._folder / data
+        )
+        self._invocation = dataclasses.replace(self._invocation, settings=settings)
 
     async def _users(self) -> None:
         self._show_command("p2pshare", "users")
@@ -161,12 +185,17 @@ class _Demo:
         self._show_command("kill", f"%{PEERS.index(name) + 2}", f" # {name}'s peer")
         await self._peers[PEERS.index(name)].end()
 
-    def _compare(self, fetched: Fetched, same: bool, how: str) -> None:
-        kind = fetched.order.kind.value
-        self._invocation.output.event("compared", path=fetched.path, kind=kind, same=same)
+    async def _compare(
+        self, kind: str, shared: str, got: str, are_same: Callable[[Path, Path], bool], how: str
+    ) -> None:
+        path = self._folder / got
+        same = await run_in_thread(
+            self._invocation.reactor, are_same, self._folder / PEERS[0] / shared, path
+        )
+        self._invocation.output.event("compared", path=path, kind=kind, same=same)
         if not same:
             raise P2pshareError(reason=f"the {kind} that came is not the one that was shared.")
-        self._invocation.output.line(f"Compared: the same {how}.", Fore.GREEN)
+        self._invocation.output.line(f"Compared {got}: the same {how}.", Fore.GREEN)
 
     def _show_command(self, *words: str) -> None:
         command = " ".join(words)
@@ -193,17 +222,15 @@ def _service_environ(environ: Mapping[str, str], folder: Path, registry: str) ->
 
 
 def _make_shares(folder: Path) -> None:
-    first, *others = (folder / name for name in PEERS)
-    first.mkdir()
-    (first / "my_file.txt").write_bytes(sample_text())
-    with open(first / "my_file.jpg", "wb") as file:
+    shared = folder / PEERS[0]
+    shared.mkdir()
+    (shared / TEXT).write_bytes(sample_text())
+    with open(shared / PICTURE, "wb") as file:
         write_sample_picture(file)
-    for other in others:
-        shutil.copytree(first, other)
 
 
-def _is_sample_text(path: Path) -> bool:
-    return hashlib.sha256(path.read_bytes()).hexdigest() == TEXT_SHA256
+def _have_same_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def _have_same_pixels(one: Path, other: Path) -> bool:

@@ -21,7 +21,7 @@ from p2pshare.storage.settings import Settings
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
 
-ANSWER_TIMEOUT = 0.2  # seconds for all that is asked
+ANSWER_TIMEOUT = 0.15  # seconds for all that is asked
 ANSWER_MAX = 256 * 1024  # bytes of an answer
 ENTRIES_MAX = 1000  # of an answer
 FOLDERS_MAX = 32  # data folders that are looked at if nobody says which

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import unittest
+from pathlib import Path
 
 import numpy as np
 
@@ -38,11 +39,12 @@ class VerbTests(CommandLineTestCase):
         )
         self.assertEqual(self.near.run("users", "--prefix", "b", "--quiet").stdout, "")
 
-    def test_get(self) -> None:
+    def test_get_classic(self) -> None:
         """A text and a picture arrive as they are; nothing is overwritten unless asked."""
         folder = self.near.folder()
         for _ in range(2):
-            done = self.near.run("get", "alice:my_file.txt", "alice:my_file.jpg", cwd=folder)
+            words = ("get", "--classic", "alice:my_file.txt", "alice:my_file.jpg")
+            done = self.near.run(*words, cwd=folder)
             self.assertEqual((done.returncode, done.stderr), (0, "alice.txt\nalice.png\n"))
         self.assertRegex(done.stdout, r"Saved alice \(1\)\.txt: .*\nNot verified: ")
         self.assertRegex(done.stdout, r"Saved alice \(1\)\.png: 90 x 60 pixels in .*\nVerified: ")
@@ -51,16 +53,18 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual((folder / "alice (1).txt").read_bytes(), TEXT)
         for name in names[::2]:
             np.testing.assert_array_equal(self.pixels_of(folder / name), self.near.pixels)
-        done = self.near.run("get", "--force", "--quiet", "alice:my_file.txt", cwd=folder)
+        done = self.near.run(
+            "get", "--classic", "--force", "--quiet", "alice:my_file.txt", cwd=folder
+        )
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         self.assertEqual(sorted(os.listdir(folder)), names)
 
-    def test_json(self) -> None:
+    def test_json_classic(self) -> None:
         """Programs get events with the documented keys, and one failure stops nothing else."""
         folder = self.near.folder()
         words = ("bob:my_file.txt", "alice:my_file.jpg", "alice:my_file.txt")
-        done = self.near.run("get", "--json", *words, cwd=folder)
-        self.assertEqual((done.returncode, done.stderr), (4, ""))
+        done = self.near.run("get", "--classic", "--json", *words, cwd=folder)
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
         events = self.assert_events(done.stdout)
         self.assertEqual((events[0]["kind"], events[0]["exit_code"]), ("no_such_peer", 4))
         picture, text = (event for event in events if event["event"] == "fetched")
@@ -76,10 +80,15 @@ class VerbTests(CommandLineTestCase):
         for words, environ, code in (
             (("gte",), {}, 2),
             (("get", "alice"), {}, 2),
-            (("get", "alice:my_file.jpg", "x.jpg"), nowhere, 2),
+            (("get", "alice:my_file.txt"), nowhere, 2),
+            (("ls", "alice"), nowhere, 2),
+            (("get", "--classic", "alice:my_file.jpg", "x.jpg"), nowhere, 2),
             (("get", "alice:my_file.txt", "--name", "alice"), nowhere, 2),
+            (("get", "alice:x", "--name", "bert", "--limit", "fast"), {}, 2),
+            (("ls", "alice:../x", "--name", "bert"), {}, 2),
             (("users",), {"P2PSHARE_REGISTRY": "ftp://x"}, 2),
-            (("get", "bob:my_file.txt"), {}, 4),
+            (("get", "--classic", "bob:my_file.txt"), {}, 4),
+            (("get", "alice:x", "--name", "bert"), nowhere, 5),
             (("users",), nowhere, 5),
             ((), nowhere, 5),
             (("--name", "alice"), {"P2PSHARE_DATA": str(self.near.home / "other")}, 3),
@@ -92,7 +101,7 @@ class VerbTests(CommandLineTestCase):
     @unittest.skipUnless(os.path.isdir("/proc/self"), "needs a folder that takes no files")
     def test_cannot_save(self) -> None:
         """So is a folder in which nothing can be saved, for it is known before anything comes."""
-        done = self.near.run("get", "alice:my_file.txt", "/proc")
+        done = self.near.run("get", "--classic", "alice:my_file.txt", "/proc")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, r"^p2pshare: /proc/alice.txt cannot be written: .*\.\n$")
 
@@ -120,11 +129,11 @@ class VerbTests(CommandLineTestCase):
 
     def test_defect(self) -> None:
         """A defect is a sentence, too; its traceback goes to the file that was named, only."""
-        broken = "import p2pshare.ui.verbs as verbs; verbs.parse_wanted = None;"
+        broken = "import p2pshare.ui.verbs as verbs; verbs.parse_items = None;"
         log = self.near.home / "log"
         for flags in ([], ["--debug", str(log)]):
             done = subprocess.run(
-                [sys.executable, "-c", broken + P2PSHARE[-1], "get", "alice:my_file.txt", *flags],
+                [sys.executable, "-c", broken + P2PSHARE[-1], "get", "alice:x", "--name=b", *flags],
                 env=self.near.environ,
                 capture_output=True,
                 text=True,
@@ -177,7 +186,7 @@ class VerbTests(CommandLineTestCase):
             self.addCleanup(self.near.register, "slow", port, lease=0)
             for number, flags in ((signal.SIGINT, ["--quiet"]), (signal.SIGTERM, ["--json"])):
                 process = subprocess.Popen(
-                    [*P2PSHARE, "get", "slow:my_file.txt", *flags],
+                    [*P2PSHARE, "get", "--classic", "slow:my_file.txt", *flags],
                     cwd=folder,
                     env=self.near.environ,
                     stdout=subprocess.PIPE,
@@ -203,6 +212,142 @@ class VerbTests(CommandLineTestCase):
         (event,) = self.assert_events(progress)
         self.assertEqual((event["done"], event["total"], event["unit"]), (16, None, "bytes"))
         self.assertEqual(json.loads(started)["event"], "started")
+
+
+class SessionTests(CommandLineTestCase):
+    """What goes over sessions, in the name of bert, of whom no peer runs."""
+
+    def bert(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return self.near.run(*words, "--name", "bert", cwd=cwd)
+
+    def test_first_use(self) -> None:
+        """A name is claimed at first use, without a presence; from then on it is just there."""
+        first, second = (self.near.run("ls", "alice", "--name", "new") for _ in range(2))
+        self.assertEqual((first.returncode, first.stderr), (0, "new is yours now.\n"))
+        self.assertEqual((second.returncode, second.stderr), (0, ""))
+        self.assertEqual(first.stdout, second.stdout)
+        self.assertRegex(first.stdout, r"^alice\tfolder\t0\t\S+Z\n$")
+        self.assertRegex(self.near.run("users", "--prefix", "new").stdout, r"^new\toffline\t")
+        known = self.near.run("peers", "--name", "new").stdout
+        self.assertRegex(known, r"^alice\t[a-z2-7]{52}\n$")
+        stolen = ("ls", "alice", "--name", "new", "--data", str(self.near.home / "thief"))
+        self.assertEqual(self.near.run(*stolen).returncode, 3)
+
+    def test_ls(self) -> None:
+        """A folder, all that is below, a file, and what is not there."""
+        self.bert("ls", "alice")
+        listed = self.bert("ls", "--quiet", "alice:alice").stdout
+        self.assertEqual(
+            listed.splitlines(), ["alice/my_file.png", "alice/my_file.txt", "alice/tree"]
+        )
+        listed = self.bert("ls", "-R", "--json", "alice:alice/tree").stdout
+        events = self.assert_events(listed)
+        paths = [(event["path"], event["type"], event["size"]) for event in events]
+        self.assertIn(("alice/tree/deep", "folder", 0), paths)
+        self.assertIn(("alice/tree/deep/猫.txt", "file", 4), paths)
+        self.assertRegex(
+            self.bert("ls", "alice:alice/my_file.txt").stdout, rf"\tfile\t{len(TEXT)}\t"
+        )
+        missing = self.bert("ls", "alice:alice/nope")
+        self.assertEqual((missing.returncode, missing.stdout), (4, ""))
+        self.assertIn("'alice/nope'", missing.stderr)
+
+    def test_get(self) -> None:
+        """A file, a folder and a glob arrive as they are, and a second time nothing has to come."""
+        folder = self.near.folder()
+        self.bert("ls", "alice")
+        words = ("get", "alice:alice/my_file.txt", "alice:alice/tree", "alice:alice/*.png")
+        done = self.bert(*words, cwd=folder)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"Saved my_file\.txt: .*\n")
+        self.assertRegex(done.stdout, r"\n4 files, .* in .* s, .*/s\.\n$")
+        self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
+        np.testing.assert_array_equal(self.pixels_of(folder / "my_file.png"), self.near.pixels)
+        self.assertEqual((folder / "tree" / "deep" / "猫.txt").read_text(), "miau")
+        again = self.bert(*words, "--json", cwd=folder)
+        *saved, summary = (
+            event for event in self.assert_events(again.stdout) if event["event"] != "progress"
+        )
+        self.assertTrue(all(event["already_there"] for event in saved))
+        self.assertEqual((summary["files"], summary["already_there"]), (0, 4))
+        self.assertEqual(sorted(os.listdir(folder)), ["my_file.png", "my_file.txt", "tree"])
+
+    def test_one_fails(self) -> None:
+        """What is not there is said, and the rest is fetched; alone it has its exit code."""
+        folder = self.near.folder()
+        self.bert("ls", "alice")
+        done = self.bert("get", "alice:nope", "alice:alice/my_file.txt", "t.txt", cwd=folder)
+        self.assertEqual(done.returncode, 2)
+        done = self.bert("get", "alice:nope", "alice:alice/my_file.txt", cwd=folder)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^p2pshare: 'alice' shares no 'nope'.*\n$")
+        self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
+        self.assertEqual(self.bert("get", "alice:nope", cwd=folder).returncode, 4)
+
+    def test_stopped_and_again(self) -> None:
+        """Ctrl+C and a kill keep what was verified, and the same command goes on from there."""
+        folder = self.near.folder()
+        self.bert("ls", "alice")
+        big = self.near.home / "alice" / "big.bin"
+        big.write_bytes(os.urandom(12 << 20))
+        self.addCleanup(big.unlink)
+        words = [*P2PSHARE, "get", "alice:alice/big.bin", "--name", "bert", "--json"]
+        for number in (signal.SIGINT, signal.SIGKILL):
+            process = subprocess.Popen(
+                [*words, "--limit", "3MB/s"],
+                cwd=folder,
+                env=self.near.environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            done = 0
+            while done < 2 << 20:
+                line = process.stdout.readline()
+                self.assertTrue(line, "it ended by itself")
+                done = json.loads(line).get("done", 0)
+            process.send_signal(number)
+            process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 130 if number == signal.SIGINT else -number)
+            self.assertFalse((folder / "big.bin").exists())
+        done_again = self.bert("get", "alice:alice/big.bin", "--json", cwd=folder)
+        (saved,) = (
+            event for event in self.assert_events(done_again.stdout) if event["event"] == "saved"
+        )
+        self.assertLess(saved["fetched"], saved["size"])
+        self.assertEqual((folder / "big.bin").read_bytes(), big.read_bytes())
+        self.assertEqual(os.listdir(folder), ["big.bin"])
+
+    def test_terminal(self) -> None:
+        """On a terminal a job is one line that fits, says what is going on, and goes; Ctrl+C says what stays."""
+        self.bert("ls", "alice")
+        big = self.near.home / "alice" / "large.bin"
+        big.write_bytes(os.urandom(6 << 20))
+        self.addCleanup(big.unlink)
+        run = TerminalRun(
+            self.near, 40, "get", "alice:alice/large.bin", "--name", "bert", "--limit", "1MB/s"
+        )
+        self.addCleanup(run.close)
+        run.expect("%")
+        run.type("\x03")
+        self.assertEqual(run.exit_code(), 130)
+        self.assertFalse(run.screen.wrapped)
+        self.assertIn("stopped: what was verified is kept; the", run.shown)
+        self.assertNotIn("%", run.shown)
+
+    def test_not_in_the_clear(self) -> None:
+        """A peer of which nothing is proven is not asked without the flag (threat 36)."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as welcome:
+            welcome.bind(("127.0.0.1", 0))
+            port = welcome.getsockname()[1]
+            self.near.register("plain", port)
+            self.addCleanup(self.near.register, "plain", port, lease=0)
+            done = self.bert("get", "plain:my_file.txt")
+            self.assertEqual((done.returncode, done.stdout), (3, ""))
+            self.assertIn("add --classic if you accept that", done.stderr)
+            welcome.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                welcome.recvfrom(100)
 
 
 class DialogTests(CommandLineTestCase):
@@ -237,7 +382,9 @@ class DialogTests(CommandLineTestCase):
         run.expect("Get files from:")
         run.type("qu")
         run.expect("Get files from: qu")
-        self.assertEqual(self.near.run("get", "carol:my_file.txt", cwd=run.folder).returncode, 0)
+        self.assertEqual(
+            self.near.run("get", "--classic", "carol:my_file.txt", cwd=run.folder).returncode, 0
+        )
         run.expect("127.0.0.1 fetched your text")
         run.expect("Get files from: qu")
         run.type("it\r")
