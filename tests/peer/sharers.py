@@ -76,6 +76,8 @@ class SharersTestCase(TestCase):
         self.share, self.inbox = top / "share", top / "inbox"
         self.share.mkdir()
         self.inbox.mkdir()
+        self.alices: list[AliceShares] = []
+        self.remotes: list[RemotePeer] = []
         self.saved: list[SavedFile] = []
         self.failed: dict[RemotePath, P2pshareError] = {}
         self.remarks: list[str] = []
@@ -84,6 +86,7 @@ class SharersTestCase(TestCase):
     def alice(self, **options: Any) -> AliceShares:
         """Share the folder `share`."""
         alice = AliceShares(self.share, **options)
+        self.alices.append(alice)
         self.addCleanup(lambda: Deferred.fromCoroutine(alice.stop()))
         return alice
 
@@ -98,7 +101,15 @@ class SharersTestCase(TestCase):
         remote = RemotePeer(
             reactor, random.Random(1), BOB, "alice", find, on_link=self.changes.append, **options
         )
-        self.addCleanup(lambda: Deferred.fromCoroutine(remote.close()))
+
+        self.remotes.append(remote)
+
+        async def close() -> None:
+            for each in self.remotes:
+                await each.close()
+            await self.until(lambda: not any(alice.server.sessions for alice in self.alices))
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(close()))
         return remote
 
     def job(self, remote: RemotePeer, *paths: str, **options: Any) -> FetchJob:
