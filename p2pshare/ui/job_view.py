@@ -28,6 +28,7 @@ COLUMNS_FOR_ALL = 72  # from here on there is room for every number
 COLUMNS_FOR_RATE = 30  # from here on there is room for a rate
 TITLE_MIN = 8  # columns of a name, or there is none
 BAR_MIN = 6  # columns of a bar, or there is none
+ECHO = len("^C")  # columns
 ELLIPSIS = "~"
 
 
@@ -116,7 +117,7 @@ class JobView:
         self.pace.note(now, progress.bytes_fetched)
         if not self.is_drawn:
             return
-        self._console.width = self._terminal.columns
+        self._console.width = self._columns
         self._live.update(self._line(progress, now), refresh=True)
 
     def line_above(self, text: str, colour: str = "") -> None:
@@ -127,9 +128,14 @@ class JobView:
         """Take the line away. May be called again."""
         self._live.stop()
 
+    @property
+    def _columns(self) -> int:
+        """How wide the line is: what a terminal shows of Ctrl+C has room behind it."""
+        return max(1, self._terminal.columns - ECHO)
+
     def _line(self, progress: JobProgress, now: float) -> Table:
         """What fits into the terminal: a name or what is the matter, a bar, numbers."""
-        columns = self._terminal.columns
+        columns = self._columns
         trouble = self._trouble(now, columns)
         numbers = trouble or self._numbers(progress, columns)
         left = columns - cell_len(numbers) - 1

@@ -81,6 +81,9 @@ class Neighbourhood:
         for name in ("alice", "carol", "tmp"):
             (self.home / name).mkdir()
         (self.home / "alice" / "my_file.txt").write_bytes(TEXT)
+        (self.home / "alice" / "tree" / "deep").mkdir(parents=True)
+        (self.home / "alice" / "tree" / "deep" / "猫.txt").write_text("miau")
+        (self.home / "alice" / "tree" / "empty").touch()
         (self.home / "carol" / "my_file.txt").write_bytes(b"of carol\n")
         with open(self.home / "alice" / "my_file.png", "wb") as file:
             write_png(self.pixels, file)

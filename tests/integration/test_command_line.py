@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from tests.integration.neighbourhood import (
     TerminalRun,
     children_of,
     is_alive,
+    neighbourhood,
 )
 from tests.registry.certificates import write_certificate
 
@@ -214,11 +216,21 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual(json.loads(started)["event"], "started")
 
 
+@functools.cache
+def know_bert() -> None:
+    """Have the name claimed, so that nothing is said of that any more."""
+    neighbourhood().run("ls", "alice", "--name", "bert")
+
+
 class SessionTests(CommandLineTestCase):
     """What goes over sessions, in the name of bert, of whom no peer runs."""
 
     def bert(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return self.near.run(*words, "--name", "bert", cwd=cwd)
+
+    def setUp(self) -> None:
+        super().setUp()
+        know_bert()
 
     def test_first_use(self) -> None:
         """A name is claimed at first use, without a presence; from then on it is just there."""
@@ -235,7 +247,6 @@ class SessionTests(CommandLineTestCase):
 
     def test_ls(self) -> None:
         """A folder, all that is below, a file, and what is not there."""
-        self.bert("ls", "alice")
         listed = self.bert("ls", "--quiet", "alice:alice").stdout
         self.assertEqual(
             listed.splitlines(), ["alice/my_file.png", "alice/my_file.txt", "alice/tree"]
@@ -255,7 +266,6 @@ class SessionTests(CommandLineTestCase):
     def test_get(self) -> None:
         """A file, a folder and a glob arrive as they are, and a second time nothing has to come."""
         folder = self.near.folder()
-        self.bert("ls", "alice")
         words = ("get", "alice:alice/my_file.txt", "alice:alice/tree", "alice:alice/*.png")
         done = self.bert(*words, cwd=folder)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -275,9 +285,6 @@ class SessionTests(CommandLineTestCase):
     def test_one_fails(self) -> None:
         """What is not there is said, and the rest is fetched; alone it has its exit code."""
         folder = self.near.folder()
-        self.bert("ls", "alice")
-        done = self.bert("get", "alice:nope", "alice:alice/my_file.txt", "t.txt", cwd=folder)
-        self.assertEqual(done.returncode, 2)
         done = self.bert("get", "alice:nope", "alice:alice/my_file.txt", cwd=folder)
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"^p2pshare: 'alice' shares no 'nope'.*\n$")
@@ -287,7 +294,6 @@ class SessionTests(CommandLineTestCase):
     def test_stopped_and_again(self) -> None:
         """Ctrl+C and a kill keep what was verified, and the same command goes on from there."""
         folder = self.near.folder()
-        self.bert("ls", "alice")
         big = self.near.home / "alice" / "big.bin"
         big.write_bytes(os.urandom(12 << 20))
         self.addCleanup(big.unlink)
@@ -320,7 +326,6 @@ class SessionTests(CommandLineTestCase):
 
     def test_terminal(self) -> None:
         """On a terminal a job is one line that fits, says what is going on, and goes; Ctrl+C says what stays."""
-        self.bert("ls", "alice")
         big = self.near.home / "alice" / "large.bin"
         big.write_bytes(os.urandom(6 << 20))
         self.addCleanup(big.unlink)
