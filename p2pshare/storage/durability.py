@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def sync_files(fds: Iterable[int], witness: int) -> dict[int, OSError]:
         What could not be made durable, and why.
     """
     device = os.fstat(witness).st_dev
-    statuses = [(fd, os.fstat(fd).st_dev) for fd in dict.fromkeys(fds)]
-    together = {fd for fd, on in statuses if on == device}
+    statuses = {fd: os.fstat(fd) for fd in fds}
+    together = {fd for fd, status in statuses.items() if status.st_dev == device}
     if len(together) < SYNC_ALL_MIN or not can_sync_file_system(witness) or _waiting() > DIRTY_MAX:
         together.clear()
     else:
@@ -60,10 +61,10 @@ def sync_files(fds: Iterable[int], witness: int) -> dict[int, OSError]:
         except OSError:
             together.clear()
     failed = {}
-    for fd, _ in statuses:
+    for fd, status in statuses.items():
         if fd not in together:
             try:
-                sync_folder(fd)
+                (sync_folder if stat.S_ISDIR(status.st_mode) else os.fsync)(fd)
             except OSError as error:
                 failed[fd] = error
     return failed

@@ -16,6 +16,7 @@ from p2pshare.storage.durability import sync_files
 from p2pshare.storage.reasons import plain_reason
 
 HANDLES_MAX = 128  # folders that are kept open while nobody uses them
+SYNCED_MAX = 256  # folders that are open to be synced at once
 
 Folder = tuple[str, ...]
 
@@ -73,21 +74,16 @@ class FolderHandles:
         Returns:
             The folders of which that failed, with all those beneath them.
         """
-        with self._sync_lock, ExitStack() as using:
+        with self._sync_lock:
             with self._lock:
-                if not self._open:
-                    return {}
                 made, self._unsynced = self._unsynced, set()
-            wanted = dict.fromkeys([*folders, *made])
-            fds: dict[Folder, int] = {}
+                wanted = list(dict.fromkeys([*folders, *made]))
+                if not self._open:
+                    closed = OSError(errno.EBADF, os.strerror(errno.EBADF))
+                    return dict.fromkeys(wanted, closed)
             failed: dict[Folder, OSError] = {}
-            for folder in wanted:
-                try:
-                    fds[folder] = using.enter_context(self.using(folder, make=False))
-                except OSError as error:  # somebody has removed it
-                    failed[folder] = error
-            refused = sync_files(fds.values(), self._fd if witness is None else witness)
-            failed |= {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
+            for start in range(0, len(wanted), SYNCED_MAX):
+                failed |= self._sync_some(wanted[start : start + SYNCED_MAX], witness)
             with self._lock:
                 self._unsynced |= made & failed.keys()
             for folder in wanted:
@@ -96,10 +92,17 @@ class FolderHandles:
                         failed.setdefault(folder, failed[above])
             return failed
 
-    @property
-    def open_count(self) -> int:
-        """How many folders are open, but for the uppermost."""
-        return len(self._handles)
+    def _sync_some(self, folders: list[Folder], witness: int | None) -> dict[Folder, OSError]:
+        failed: dict[Folder, OSError] = {}
+        fds: dict[Folder, int] = {}
+        with ExitStack() as using:
+            for folder in folders:
+                try:
+                    fds[folder] = using.enter_context(self.using(folder, make=False))
+                except OSError as error:  # somebody has removed it
+                    failed[folder] = error
+            refused = sync_files(fds.values(), self._fd if witness is None else witness)
+        return failed | {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
 
     def close(self) -> None:
         """Close those that nobody uses now, and the others when nobody does; may be called again."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
+from p2pshare.storage import folder_handles, publishing, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.folder_handles import SYNCED_MAX
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from tests.storage.incoming_case import (
@@ -236,6 +241,52 @@ class FolderTests(IncomingTestCase):
                 folder.make_folder((str(n % 40), str(n), "sub"))
             self.assertLessEqual(len(os.listdir("/dev/fd")) - before, 128)
         self.assertEqual(len(list(self.path.glob("*/*/f"))), 400)
+
+    def test_syncs_are_bounded(self) -> None:
+        """However many folders were made, few are open at once to make that durable; and it is, at the end."""
+        counts: list[int] = []
+
+        def sync(fds: Iterable[int], witness: int) -> dict[int, OSError]:
+            counts.append(len(list(fds)))
+            return {}
+
+        self.patch(folder_handles, "sync_files", sync)
+        for n in range(SYNCED_MAX + 10):
+            self.folder.make_folder((str(n), "sub"))
+        self.folder.close()
+        self.assertEqual(sorted(counts), [11, SYNCED_MAX])
+
+    def test_made_folder_not_synced(self) -> None:
+        """A folder that was made, and is not durable, takes no file: neither does a later one before it is."""
+        place = Place(("a", "b"), "x")
+
+        def sync(fds: Iterable[int], witness: int) -> dict[int, OSError]:
+            return dict.fromkeys(fds, OSError(errno.EIO, ""))
+
+        patch = self.patch(folder_handles, "sync_files", sync)
+        for _ in range(2):
+            part = self.begin(CONTENT, place)
+            self.write(part, CONTENT)
+            with self.assertRaisesRegex(CannotSave, "the disk reports an error"):
+                part.finish(root_for(CONTENT))
+            part.discard()
+            (result,) = self.folder.store_whole([whole(CONTENT, place)])
+            self.assertIsInstance(result, CannotSave)
+            self.assertEqual(self.names(), ["a", "a/b"])
+        patch.restore()
+        self.assertEqual(self.fetch(CONTENT, place).read_bytes(), CONTENT)
+
+    def test_closed_while_storing(self) -> None:
+        """Files whose folder is closed before their names are durable are not said to be there."""
+
+        def publish(*args: Any, **options: Any) -> str:
+            self.folder.close()
+            return publishing.publish(*args, **options)
+
+        self.patch(whole_files, "publish", publish)
+        (result,) = self.folder.store_whole([whole(b"x")])
+        self.assertRegex(str(result), "it is closed")
+        self.assertEqual(self.names(), [])
 
     def test_removed_by_somebody(self) -> None:
         """A folder that the user removes between two files is made again."""
