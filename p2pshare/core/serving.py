@@ -67,6 +67,7 @@ class ServingCore:
 
     def __init__(self, limits: ServingLimits = LIMITS) -> None:
         self._limits = limits
+        self._memory = limits.small_bytes  # bytes
         self._events: deque[ServingEvent] = deque()
         self._outflow = Outflow(limits.answers)
         self._lists: dict[int, List] = {}  # not answered yet
@@ -117,6 +118,10 @@ class ServingCore:
         for transfer in self._unconfirmed.values():
             self._end(transfer, Outcome.UNCONFIRMED)
         self._unconfirmed.clear()
+
+    def restrict_memory(self, size: int) -> None:
+        """Hold at most so many bytes of large files from now on, and as many of small ones, but a block of either."""
+        self._memory = max(size, BLOCK_SIZE)
 
     def next_event(self) -> ServingEvent | None:
         """What has happened, in turn."""
@@ -284,7 +289,7 @@ class ServingCore:
 
     def _open_work(self) -> Work | None:
         """One batch at a time; what is asked for meanwhile goes into the next one."""
-        small = self._limits.small_bytes - self._outflow.small_bytes_held
+        small = min(self._limits.small_bytes, self._memory) - self._outflow.small_bytes_held
         large = self._limits.open_files - self._open_files
         if self._is_opening or small < BLOCK_SIZE:
             return None
@@ -315,7 +320,8 @@ class ServingCore:
 
     def _work_with(self, transfer: Transfer) -> Work | None:
         if transfer.unread:
-            room = self._limits.read_ahead - self._reading - self._outflow.blocks_held
+            room = min(self._limits.read_ahead, self._memory // BLOCK_SIZE)
+            room -= self._reading + self._outflow.blocks_held
             if room <= 0:
                 return None
             indexes = take_first(transfer.unread, min(room, self._limits.read_batch))

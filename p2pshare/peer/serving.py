@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -40,6 +41,8 @@ from p2pshare.wire.transfer_messages import Fault, Offer
 OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit
 LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
 LIMITED_PIECE_MIN = 1024  # bytes
+MEMORY = 64 * 1024 * 1024  # bytes of large files that all sessions hold, and as many of small ones
+LISTS_AT_ONCE = 4  # folders that are read at once, for all sessions: threads must be left for files
 
 Opened = tuple[Transfer, WholeOutgoing | OutgoingFile | Unavailable]
 
@@ -57,14 +60,27 @@ class Serving:
         limit: RateLimit,
         uploads: Uploads,
         limits: ServingLimits = LIMITS,
+        listing: DeferredSemaphore | None = None,
     ) -> None:
-        """Answer from `tree`, within a limit that all sessions share, and tell `uploads`."""
+        """Answer from `tree`.
+
+        Args:
+            reactor: what it runs on.
+            session: who asks, and is answered.
+            tree: what is shared.
+            limit: for the bytes of all sessions together.
+            uploads: is told of everything.
+            limits: what this session may cost.
+            listing: lets so many folders be read at once, for all sessions that share it.
+        """
         self._reactor = reactor
         self._session = session
         self._tree = tree
         self._core = ServingCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
+        self._uploads = uploads
         self._visit = uploads.begin(session.name)
+        self._listing = listing or DeferredSemaphore(LISTS_AT_ONCE)
         self._pace = _Pace(reactor, limit, self._step)
         self._is_stepping = False
         self._has_news = False
@@ -135,6 +151,7 @@ class Serving:
         return has_sent
 
     def _begin_work(self) -> None:
+        self._core.restrict_memory(MEMORY // max(1, self._uploads.busy))
         while (work := self._core.next_work()) is not None:
             self._do(work)
 
@@ -177,6 +194,7 @@ class Serving:
                     ),
                     lambda page: core.listed(request, page[0], more=page[1]),
                     lambda why: core.list_failed(request, why),
+                    self._listing,
                 )
 
     def _in_thread(
@@ -184,6 +202,7 @@ class Serving:
         work: Callable[[], Any],
         done: Callable[[Any], None],
         failed: Callable[[Fault], None],
+        turns: DeferredSemaphore | None = None,
     ) -> None:
         def went_wrong(failure: Failure) -> None:
             if isinstance(failure.value, Unavailable):
@@ -192,7 +211,11 @@ class Serving:
                 self._log.failure("a shared file cannot be read", failure)
                 failed(Fault.UNREADABLE)
 
-        doing = run_in_thread(self._reactor, work)
+        doing: Deferred[Any] = (
+            turns.run(run_in_thread, self._reactor, work)
+            if turns is not None
+            else run_in_thread(self._reactor, work)
+        )
         doing.addCallbacks(done, went_wrong)
         doing.addCallback(lambda _: self._step())
         doing.addErrback(self._broken)

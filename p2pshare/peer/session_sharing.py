@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,7 +15,7 @@ from p2pshare.core.session_interface import Session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.admission import Admission
-from p2pshare.peer.serving import Serving
+from p2pshare.peer.serving import LISTS_AT_ONCE, Serving
 from p2pshare.peer.session_server import SessionServer
 from p2pshare.peer.uploads import Uploads
 from p2pshare.registry.client import RegistryClient
@@ -62,6 +62,7 @@ class SessionSharer:
         self._data = data
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
+        self._listing = DeferredSemaphore(LISTS_AT_ONCE)
         self._admission = Admission(reactor, client, KnownPeers(data, client.url))
         self._server = SessionServer(reactor, key, self._admission.admit, self._serve)
         self._stores: tuple[BlockCache, FolderIndex] | None = None
@@ -117,7 +118,14 @@ class SessionSharer:
 
     def _serve(self, session: Session) -> Serving:
         assert self._tree is not None, "nobody gets in before the shares are open"
-        return Serving(self._reactor, session, self._tree, self._limit, self._uploads)
+        return Serving(
+            self._reactor,
+            session,
+            self._tree,
+            self._limit,
+            self._uploads,
+            listing=self._listing,
+        )
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:
         return (

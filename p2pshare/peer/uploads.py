@@ -7,7 +7,6 @@ session writes only `LINES_MAX` such lines in `SUMMARY_EVERY` seconds; what is b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -47,10 +46,12 @@ class Uploads:
         """Measure with `clock`."""
         self._clock = clock
         self._visits: dict[Visit, None] = {}  # in the order of their beginnings
+        self.busy = 0
+        """Sessions in which something is being fetched."""
 
     def begin(self, name: str) -> Visit:
         """A session with `name` has begun."""
-        visit = Visit(self._clock, name, self._over)
+        visit = Visit(self, self._clock, name)
         self._visits[visit] = None
         return visit
 
@@ -64,17 +65,18 @@ class Uploads:
         shown = sorted(self._visits, key=lambda each: not each.is_busy)
         return [each.status() for each in shown[:VISITS_SHOWN]]
 
-    def _over(self, visit: Visit) -> None:
+    def over(self, visit: Visit) -> None:
+        """A session is over."""
         del self._visits[visit]
 
 
 class Visit:
     """One session, from its beginning to its end."""
 
-    def __init__(self, clock: IReactorTime, name: str, on_over: Callable[[Visit], object]) -> None:
+    def __init__(self, uploads: Uploads, clock: IReactorTime, name: str) -> None:
+        self._uploads = uploads
         self._clock = clock
         self._name = name
-        self._on_over = on_over
         self._began = clock.seconds()
         self._meter = RateMeter(self._began)
         self._current: dict[Transfer, float] = {}  # with the time of its beginning
@@ -96,6 +98,7 @@ class Visit:
 
     def started(self, transfer: Transfer) -> None:
         """A file is offered."""
+        self._uploads.busy += not self._current
         self._current[transfer] = self._clock.seconds()
 
     def sent(self, size: int) -> None:
@@ -106,7 +109,10 @@ class Visit:
     def ended(self, transfer: Transfer) -> None:
         """A transfer is over."""
         now = self._clock.seconds()
-        began = self._current.pop(transfer, now)
+        began = now
+        if transfer in self._current:
+            began = self._current.pop(transfer)
+            self._uploads.busy -= not self._current
         match transfer.outcome:
             case Outcome.CONFIRMED:
                 self._files += 1
@@ -136,7 +142,7 @@ class Visit:
             unconfirmed=f", {self._unconfirmed} more not confirmed" if self._unconfirmed else "",
             why="" if reason is None else f": {display(str(reason))}",
         )
-        self._on_over(self)
+        self._uploads.over(self)
 
     @property
     def is_busy(self) -> bool:

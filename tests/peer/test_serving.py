@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import DeferredSemaphore
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import RemoteProtocolError, SessionLost
-from p2pshare.peer.serving import Serving
+from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY, Serving
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
@@ -263,6 +264,36 @@ class RoomTests(ServingTestCase):
         session.room = 1
         serving.room_again()
         self.assertEqual(len(session.said), 16)
+
+    def test_memory(self) -> None:
+        """The more sessions fetch, the less each reads ahead, so that all together stay within bounds (threat 7)."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        sessions = [self.serve(RICH, session=MemorySession(room=1)) for _ in range(40)]
+        for _, serving in sessions:
+            serving.message_received(Get(1, ("stuff", "big")))
+        for session, serving in sessions:
+            for _ in range(3 * 4):
+                session.room = 1
+                serving.room_again()
+        self.assertEqual(self.uploads.busy, 40)
+        held = [serving._core._outflow.blocks_held for _, serving in sessions]
+        self.assertLessEqual(sum(held) * BLOCK_SIZE, MEMORY)
+        for session, serving in sessions:
+            session.room = 10**12
+            serving.room_again()
+            self.assertEqual(len(session.data[1]), 9 * BLOCK_SIZE)
+            serving.session_ended(None)
+        self.assertEqual((self.uploads.busy, self.open_files()), (0, 0))
+
+    def test_lists_at_once(self) -> None:
+        """However many sessions list, threads are left for those who fetch (threat 7)."""
+        self.share("small", b"x")
+        listing = DeferredSemaphore(LISTS_AT_ONCE)
+        let_go = self.reactor.hold_threads()
+        sessions = [self.serve(List(1, ()), listing=listing)[0] for _ in range(10)]
+        self.assertEqual(len(self.reactor._held or ()), LISTS_AT_ONCE)
+        let_go()
+        self.assertEqual([len(each.said) for each in sessions], 10 * [1])
 
     def test_limit(self) -> None:
         """A limit is kept, in virtual time, over all sessions together, and shared evenly."""
