@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest
 
@@ -554,6 +554,7 @@ class ManyTests(ShareTestCase):
 
 
 class AnyPathTests(ShareTestCase):
+    @settings(deadline=None, max_examples=50)
     @given(
         st.lists(
             st.one_of(
