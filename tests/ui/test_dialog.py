@@ -12,12 +12,18 @@ from p2pshare.errors import (
     InvitationRefused,
     NameTaken,
     NoSuchPeer,
+    OtherKeyThere,
     P2pshareError,
     PeerFellSilent,
     RegistryUnreachable,
+    RemoteIsFile,
+    RemoteNotFound,
+    SessionLost,
 )
 from p2pshare.ui.dialog import (
     INVITATION,
+    OPEN,
+    OPEN_HINT,
     USERS_COUNTED,
     USERS_SHOWN,
     WHICH,
@@ -27,19 +33,28 @@ from p2pshare.ui.dialog import (
     Dialog,
     FindRegistry,
     FindUser,
-    GetFile,
+    GetClassic,
+    GetFiles,
     Join,
     Leave,
+    ListFolder,
     ListUsers,
+    Page,
     Said,
     Tone,
     Turn,
 )
 from p2pshare.ui.items import FROM_YOURSELF
 from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.transfer_messages import Entry, EntryKind
 
-ADDRESS = PeerAddress("192.0.2.7", 49152)
+PAGE = Page(
+    (
+        Entry(("notes.txt",), EntryKind.FILE, 5, 0),
+        Entry(("photos",), EntryKind.FOLDER, 0, 0),
+    ),
+    False,
+)
 AWAY = RegistryUnreachable(registry="http://x", reason="refused")
 
 
@@ -69,8 +84,8 @@ class DialogTests(SynchronousTestCase):
         self.assertEqual(turn.says, (Said("Here now: alice, bob, carol (you)"),))
         self.assertEqual(turn.step, Ask(WHOM))
         self.assertEqual(dialog.line_received("alice").step, FindUser("alice"))
-        self.assertEqual(dialog.succeeded(ADDRESS).step, Ask(WHICH))
-        self.assertEqual(dialog.line_received("I").step, GetFile("alice", ADDRESS, Kind.PICTURE))
+        self.assertEqual(dialog.succeeded(False).step, Ask(WHICH))
+        self.assertEqual(dialog.line_received("I").step, GetClassic("alice", Kind.PICTURE))
         self.assertEqual(dialog.succeeded().step, ListUsers())
         self.assertEqual(dialog.succeeded([]).step, Ask(WHOM))
         self.assertEqual(dialog.line_received("Quit").step, Leave())
@@ -161,21 +176,71 @@ class DialogTests(SynchronousTestCase):
         }.items():
             dialog = self.joined()
             dialog.line_received("alice")
-            dialog.succeeded(ADDRESS)
+            dialog.succeeded(False)
             turn = dialog.line_received("x")
             self.assertEqual(turn.step, Ask(WHICH))
             self.assert_bad(turn, "Type I for the image")
-            self.assertEqual(dialog.line_received(answer).step, GetFile("alice", ADDRESS, kind))
+            self.assertEqual(dialog.line_received(answer).step, GetClassic("alice", kind))
         dialog = self.joined()
         dialog.line_received("alice")
-        dialog.succeeded(ADDRESS)
+        dialog.succeeded(False)
         self.assertEqual(dialog.line_received("").step, ListUsers())
+
+    def looking(self) -> Dialog:
+        """A dialog in which the shares of alice are on the screen."""
+        dialog = self.joined()
+        dialog.line_received("alice")
+        self.assertEqual(dialog.succeeded(True).step, ListFolder("alice", ()))
+        self.assertEqual(dialog.succeeded(PAGE).step, Ask(OPEN))
+        return dialog
+
+    def test_browse(self) -> None:
+        """Who takes sessions is looked around at: folders open, files are fetched, and the question is back."""
+        dialog = self.joined()
+        dialog.line_received("alice")
+        self.assertEqual(dialog.succeeded(True).step, ListFolder("alice", ()))
+        turn = dialog.succeeded(PAGE)
+        texts = [said.text for said in turn.says]
+        self.assertEqual(texts[0], "alice:")
+        self.assertIn("notes.txt", texts[1])
+        self.assertEqual(texts[3], OPEN_HINT)
+        self.assertEqual(dialog.line_received("1").step, GetFiles("alice", ("notes.txt",)))
+        self.assertEqual(dialog.succeeded(), Turn(Ask(OPEN)))
+        self.assertEqual(dialog.line_received("photos").step, ListFolder("alice", ("photos",)))
+        turn = dialog.succeeded(Page((), False))
+        self.assertNotIn(OPEN_HINT, [said.text for said in turn.says])
+        self.assertEqual(dialog.line_received("..").step, ListFolder("alice", ()))
+        dialog.succeeded(PAGE)
+        self.assertEqual(dialog.line_received("..").step, ListUsers())
+
+    def test_browse_wrongly(self) -> None:
+        """What does not work in a folder leaves one there; a path that turns out to be a file is fetched."""
+        dialog = self.looking()
+        self.assert_bad(dialog.line_received("7"), "no number 7")
+        dialog.line_received("photos/cat.jpg")
+        turn = dialog.failed(RemoteIsFile(name="alice", path="photos/cat.jpg"))
+        self.assertEqual(turn.step, GetFiles("alice", ("photos", "cat.jpg")))
+        turn = dialog.failed(RemoteNotFound(name="alice", path="photos/cat.jpg"))
+        self.assertEqual(turn.step, Ask(OPEN))
+        self.assert_bad(turn, "shares no")
+        self.assertEqual(dialog.line_received("").step, ListUsers())
+
+    def test_lost(self) -> None:
+        """A session that is lost, or another key than the known one, ends the visit: threat 9, threat 10."""
+        other = OtherKeyThere(name="alice", address="x", known="a b", there="c d")
+        for error in (SessionLost(name="alice", reason="x"), other):
+            for answer in ("photos", "1"):
+                dialog = self.looking()
+                dialog.line_received(answer)
+                turn = dialog.failed(error)
+                self.assertEqual(turn.step, Ask(WHOM))
+                self.assert_bad(turn, "alice")
 
     def test_failed_fetch(self) -> None:
         """A fetch that failed is said, and the menu is back."""
         dialog = self.joined()
         dialog.line_received("alice")
-        dialog.succeeded(ADDRESS)
+        dialog.succeeded(False)
         dialog.line_received("i")
         turn = dialog.failed(PeerFellSilent(name="alice", done=1, total=2, missing="2"))
         self.assertEqual(turn.step, Ask(WHOM))
@@ -207,13 +272,16 @@ class DialogTests(SynchronousTestCase):
         """Any lines, and any outcomes, lead to a next turn until it is over."""
         dialog = Dialog(name)
         turn = dialog.begin()
-        lines = st.sampled_from(["alice", "i", "T", "", "quit"]) | st.text(max_size=40)
+        lines = st.sampled_from(["alice", "i", "T", "", "quit", "1", "2", "..", "*"]) | st.text(
+            max_size=40
+        )
         errors = st.sampled_from(
             [
                 AWAY,
                 P2pshareError(reason="x"),
                 NameTaken(name="", registry=""),
                 InvitationNeeded(registry=""),
+                RemoteIsFile(name="alice", path="x"),
             ]
         )
         for _ in range(data.draw(st.integers(0, 15))):
@@ -223,7 +291,11 @@ class DialogTests(SynchronousTestCase):
                 case Ask():
                     turn = dialog.line_received(data.draw(lines))
                 case step if data.draw(st.booleans()):
-                    results = {FindUser: ADDRESS, ListUsers: ["alice", "bob"]}
+                    results = {
+                        FindUser: data.draw(st.booleans()),
+                        ListUsers: ["alice", "bob"],
+                        ListFolder: PAGE,
+                    }
                     turn = dialog.succeeded(results.get(type(step)))  # type: ignore[arg-type]
                 case _:
                     turn = dialog.failed(data.draw(errors))
