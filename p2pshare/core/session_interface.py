@@ -40,13 +40,18 @@ class Session(Protocol):
     """The other side's, as its key and the registry tell; never in its own words."""
 
     def begin(self, user: SessionUser) -> None:
-        """Tell `user` of everything from now on, and of what has come already."""
+        """Tell `user` of everything from now on, and of what has come already; of nothing within this call."""
 
     def send(self, message: Message) -> None:
-        """Say something. It goes before all data that still waits in this process, and is never refused."""
+        """Say something; it is never refused. It keeps its place among the data that was sent before, of which little
+        waits: so a `Block` comes before its pieces, and an `End` after them.
+        """
 
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send up to `PIECE_MAX` bytes of a file, of one block. Call it only while `has_room`."""
+        """Send up to `PIECE_MAX` bytes of a file, of one block, which may be changed as soon as this returns.
+
+        Call it only while `has_room`.
+        """
 
     @property
     def has_room(self) -> bool:

@@ -14,12 +14,11 @@ from typing import Protocol as Interface
 from typing import cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from p2pshare.core.session import (
     Greeted,
@@ -37,6 +36,8 @@ from p2pshare.errors import (
     RemoteProtocolError,
     SessionLost,
 )
+from p2pshare.net.lazy_timer import LazyTimer
+from p2pshare.net.session_outbox import SMALL, Outbox
 from p2pshare.net.session_pump import TlsClosed, TlsFailed, TlsPump
 from p2pshare.net.session_tls import Judge
 from p2pshare.wire.frames import DataPiece, data_head
@@ -49,11 +50,7 @@ ASKED_SIZE = ROOM = 64 * 1024
 """Bytes taken at once where only messages come, as many small ones take their time; and bytes that may wait in this
 process before there is no room for more data. Twisted has one number for both."""
 NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more (Linux)
-UNREAD_MAX = (
-    1024 * 1024
-)  # bytes that the other side leaves unread before nothing more is taken from it
 SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
-SMALL = 16 * 1024  # bytes up to which what is sent is gathered, to be encrypted together
 CLOSE_WAIT = 3.0  # seconds for the other side to take what was sent, and our farewell
 
 _NOT_SENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # include/uapi/linux/tcp.h
@@ -73,7 +70,6 @@ class SessionOwner(Interface):
         """The session is over, or has not come about; None if one of the two wanted that. Called once."""
 
 
-@implementer(IPushProducer)
 class SessionStream(Protocol):
     """One end of a session: a `core.session_interface.Session`."""
 
@@ -96,15 +92,18 @@ class SessionStream(Protocol):
         self._owner = owner
         self._user: SessionUser | None = None
         self._kept: list[DataPiece | MessageReceived] = []  # what came before there was a user
-        self._small = bytearray()  # what is still to be encrypted
         self._sending_small: IDelayedCall | None = None
-        self._alarm: IDelayedCall | None = None
+        self._alarm = LazyTimer(clock, self._ring)
+        self._outbox = Outbox(
+            self._pump,
+            lambda data: self._transport.write(data),
+            self._drained,
+            self._stop_listening,
+        )
         self._close_by: float | None = None  # when it is to be over, once that is wanted
         self._reason: P2pshareError | None = None
         self._is_secure = False
         self._is_over = False
-        self._is_full = False
-        self._unread = 0  # bytes written since there was no room
         self._is_deaf = False
 
     @property
@@ -140,7 +139,10 @@ class SessionStream(Protocol):
         """See `Session`."""
         if not self._is_ending:
             self._core.send(message, self._clock.seconds())
-            self._flush_soon()
+            if self._outbox.add(self._core.data_to_send()):
+                self._flush_soon()
+            else:
+                self._write()
 
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
         """See `Session`; `data` may be changed as soon as this returns.
@@ -150,21 +152,21 @@ class SessionStream(Protocol):
         """
         if self._is_ending:
             return
-        if self._is_full:
+        if self._outbox.is_full:
             raise LocalProtocolError(reason="bytes of a file were sent without room for them")
         self._core.data_sent(self._clock.seconds())
-        self._small += self._core.data_to_send()
-        self._small += data_head(transfer, offset, len(data))
-        if len(self._small) + len(data) <= SMALL:
-            self._small += data
+        self._outbox.add(self._core.data_to_send(), data_head(transfer, offset, len(data)))
+        if len(data) > SMALL:
+            self._write(data)
+        elif self._outbox.add(data):
             self._flush_soon()
         else:
-            self._write(data)
+            self._write()
 
     @property
     def has_room(self) -> bool:
         """See `Session`."""
-        return not self._is_full and not self._is_ending
+        return not self._outbox.is_full and not self._is_ending
 
     def close(self) -> None:
         """See `Session`."""
@@ -185,7 +187,7 @@ class SessionStream(Protocol):
             handle.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_OPTION, NOT_SENT_MAX)
         transport.bufferSize = READ_SIZE if self._core.role is Role.OPENER else ASKED_SIZE
         transport.SEND_LIMIT = SEND_SIZE
-        transport.registerProducer(self, True)
+        transport.registerProducer(self._outbox, True)
         self._arm()
         self._shake_hands()
 
@@ -205,27 +207,12 @@ class SessionStream(Protocol):
             self._reason = SessionLost(name=self.name, reason="the connection broke")
             self._close_by = self._clock.seconds()
         self._is_over = True
-        for call in (self._alarm, self._sending_small):
-            if call is not None and call.active():
-                call.cancel()
+        self._alarm.cancel()
+        if self._sending_small is not None and self._sending_small.active():
+            self._sending_small.cancel()
         if self._user is not None:
             self._guard(self._user.session_ended, self._reason)
         self._owner.ended(self, self._reason)
-
-    def pauseProducing(self) -> None:
-        """There is enough in front of the socket."""
-        self._is_full = True
-
-    def resumeProducing(self) -> None:
-        """All has gone to the kernel."""
-        self._is_full = False
-        self._unread = 0
-        self._listen_again()
-        if self._user is not None and self.has_room:
-            self._guard(self._user.room_again)
-
-    def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` says why."""
 
     @property
     def _transport(self) -> Connection:
@@ -239,10 +226,10 @@ class SessionStream(Protocol):
         try:
             self._pump.shake_hands()
         except TlsFailed as error:
-            self._send_out(self._pump.data_to_send())
+            self._outbox.send_out(self._pump.data_to_send())
             self._lose(str(error))
             return
-        self._send_out(self._pump.data_to_send())
+        self._outbox.send_out(self._pump.data_to_send())
         if self._pump.is_ready:
             if not self.judge.is_content(self._connection) or self.judge.found is None:
                 self._lose("it speaks another protocol")
@@ -320,6 +307,12 @@ class SessionStream(Protocol):
             self._log.failure("the session with {name} failed", name=self.name)
             self._break_off(LocalProtocolError(reason=f"{type(error).__name__} in a session"))
 
+    def _drained(self) -> None:
+        """All has gone to the kernel, for the first time since there was no room."""
+        self._listen_again()
+        if self._user is not None and self.has_room:
+            self._guard(self._user.room_again)
+
     def _flush_soon(self) -> None:
         """Send what is small at the end of this turn, with what else is said in it."""
         if self._sending_small is None:
@@ -334,24 +327,14 @@ class SessionStream(Protocol):
             self._write()
 
     def _write(self, data: memoryview | bytes = b"") -> None:
-        """Encrypt what was said, and then `data`, and send them."""
+        """Send what was said, and then `data`."""
         if not self._is_secure:
             return
-        self._small += self._core.data_to_send()
-        small, self._small = self._small, bytearray()
+        self._outbox.add(self._core.data_to_send())
         try:
-            self._send_out(self._pump.write(*(each for each in (small, data) if each)))
+            self._outbox.flush(data)
         except TlsFailed as error:
             self._lose(str(error))
-
-    def _send_out(self, ciphertext: bytes) -> None:
-        if not ciphertext:
-            return
-        if self._is_full:
-            self._unread += len(ciphertext)
-            if self._unread > UNREAD_MAX:  # who does not read is not listened to
-                self._stop_listening()
-        self._transport.write(ciphertext)
 
     def _stop_listening(self) -> None:
         if not self._is_deaf:
@@ -382,7 +365,7 @@ class SessionStream(Protocol):
             return
         self._close_by = self._clock.seconds() + CLOSE_WAIT
         self._kept.clear()
-        self._send_out(self._pump.close())
+        self._outbox.send_out(self._pump.close())
         self._listen_again()
         if not self._core.is_ended_here:
             self._transport.unregisterProducer()
@@ -390,18 +373,10 @@ class SessionStream(Protocol):
         self._arm()
 
     def _arm(self) -> None:
-        """Have the alarm ring when something is due, at the latest. Often it rings too early: no byte resets it."""
-        due = self._core.get_timer() if self._close_by is None else self._close_by
-        if due is None:
-            return
-        delay = max(0.0, due - self._clock.seconds())
-        if self._alarm is None:
-            self._alarm = self._clock.callLater(delay, self._ring)
-        elif self._alarm.getTime() > due:
-            self._alarm.reset(delay)
+        """Have the alarm ring when something is due, at the latest."""
+        self._alarm.set(self._core.get_timer() if self._close_by is None else self._close_by)
 
     def _ring(self) -> None:
-        self._alarm = None
         if self._is_ending:
             self._transport.abortConnection()
             return

@@ -173,7 +173,7 @@ class Pair:
     def connect(self) -> None:
         """Begin, and let both come as far as they can."""
         for stream, transport in reversed(self.ends):
-            stream.makeConnection(transport)  # type: ignore[arg-type]
+            stream.makeConnection(transport)
         self.carry()
 
     def open(self) -> None:

@@ -15,7 +15,8 @@ from p2pshare.errors import (
     SessionLost,
     SessionRefused,
 )
-from p2pshare.net.session_stream import CLOSE_WAIT, READ_SIZE, ROOM, UNREAD_MAX
+from p2pshare.net.session_outbox import UNREAD_MAX
+from p2pshare.net.session_stream import CLOSE_WAIT, READ_SIZE, ROOM
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit, Ping, Refusal, Welcome
@@ -234,7 +235,9 @@ class SendTests(StreamTestCase):
         before = len(pair.carried[1])
         for _ in range(50):
             for _ in range(1000):
-                pair.opener._small += control_frame(Ping().to_json())  # what no opener of ours says
+                pair.opener._outbox.add(
+                    control_frame(Ping().to_json())
+                )  # what no opener of ours says
             pair.opener.send(Credit(1))
             pair.carry()
         self.assertLess(len(pair.carried[1]) - before, 50 * 100)
