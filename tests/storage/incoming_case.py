@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.storage import incoming, whole_files
+from p2pshare.storage import durability, incoming, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
@@ -76,6 +76,9 @@ class IncomingTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         for module in (blocks, incoming, whole_files):
             self.patch(module, "BLOCK_SIZE", BLOCK)
+        for call in ("fsync", "fdatasync"):  # only a loss of power would show whether they work
+            self.patch(os, call, lambda fd: None)
+        self.patch(durability, "sync_file_system", lambda fd: None)
         self.path = Path(self.mktemp()).absolute()
         self.path.mkdir()
         self.outside = Path(self.mktemp()).absolute()

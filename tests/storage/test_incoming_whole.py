@@ -202,6 +202,29 @@ class SyncTests(IncomingTestCase):
         self.patch(durability, "_waiting", lambda: durability.DIRTY_MAX + 1)
         self.assertEqual(self.calls(SYNC_ALL_MIN), (0, SYNC_ALL_MIN))
 
+    def test_for_real(self) -> None:
+        """Where the system can sync a disk as a whole, it does, and room can be reserved on it."""
+        with open(self.path / "file", "wb") as file:
+            if system_calls.can_sync_file_system(file.fileno()):
+                system_calls.sync_file_system(file.fileno())
+            system_calls.preallocate(file.fileno(), BLOCK)
+            self.assertEqual(os.fstat(file.fileno()).st_size, 0)
+
+    def test_rename(self) -> None:
+        """A name is taken without a link, if it is free; or the system cannot do that, and says so."""
+        (self.path / "old").write_bytes(b"old")
+        (self.path / "taken").write_bytes(b"taken")
+        fd = os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        self.assertRaises(OSError, system_calls.rename_no_replace, fd, "old", "taken")
+        try:
+            system_calls.rename_no_replace(fd, "old", "new")
+        except OSError as error:
+            self.assertIn(error.errno, (errno.ENOSYS, errno.EINVAL))
+        else:
+            self.assertEqual(self.names(), ["new", "taken"])
+        self.assertEqual((self.path / "taken").read_bytes(), b"taken")
+
     def test_nothing_there(self) -> None:
         """A system that has none of the special calls says so, and everything works."""
         self.assertGreaterEqual(durability._waiting(), 0)
