@@ -160,8 +160,7 @@ class Taking:
         self._lists: dict[int, tuple[List, Lister]] = {}
         self.on_release: Callable[[], object] = lambda: None
         """Called whenever there may be more credit to grant."""
-        self.heard = False
-        """Whether anything was answered yet."""
+        self._heard = 0
 
     def get(
         self,
@@ -213,6 +212,11 @@ class Taking:
         return transfer.filled if transfer is not None and transfer.view is not None else 0
 
     @property
+    def progress(self) -> int:
+        """A number that grows with all that comes."""
+        return self._heard + self.crediting.arrived
+
+    @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
         return bool(self._transfers or self._lists)
@@ -223,7 +227,7 @@ class Taking:
         Raises:
             RemoteProtocolError: it must not say that now.
         """
-        self.heard = True
+        self._heard += 1
         match message:
             case Block():
                 if (transfer := self._transfer(message.id)) is not None:

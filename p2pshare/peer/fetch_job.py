@@ -133,7 +133,7 @@ class FetchJob:
         async for page in self._plan.pages():
             key = self._remote.key
             for root in {wanted.root for wanted in page} - self._folders.keys():
-                self._folders[root] = await self._threads.run(self._open_folder, root)
+                await self._threads.run(self._open, root)
             outcomes = await self._threads.run(_look_up, key, self._folders, page)
             for wanted, outcome in outcomes:
                 self._looked_up(wanted, outcome)
@@ -144,6 +144,10 @@ class FetchJob:
         self._tally.all_listed = True
         self._tell()
         self._soon()
+
+    def _open(self, root: Path) -> None:
+        """Open a folder, to be closed in the end; runs in a thread."""
+        self._folders[root] = self._open_folder(root)
 
     @property
     def _queued(self) -> int:

@@ -240,8 +240,13 @@ class LargeFetch:
             self.wanted.place,
             self._origin,
             overwrite=self.wanted.overwrite,
+            on_progress=self._checked,
             stop=lambda: self._stopping,
         )
+
+    def _checked(self, done: int, total: int) -> None:
+        """Blocks that are there were hashed again; runs in a thread."""
+        self._had = done * BLOCK_SIZE
 
     def _bytes_had(self) -> int:
         incoming = self._incoming

@@ -1,4 +1,8 @@
-"""One session at the requester, from its welcome to its end: words go to `Taking`, and credit goes out."""
+"""One session at the requester, from its welcome to its end: words go to `Taking`, and credit goes out.
+
+A sharer that gives signs of life, but for a long time no answer, is no better than one that is silent: then the session
+is ended from here, and counts as broken.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.core.session_interface import Session
 from p2pshare.core.taking import Taking
-from p2pshare.errors import P2pshareError, Unreachable
+from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.link_change import reason_of
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
+
+LOOKS = 4  # times that it is looked after within the patience
 
 
 class Link:
@@ -24,12 +30,24 @@ class Link:
         session: Session,
         taking: Taking,
         on_end: Callable[[Link, P2pshareError | None], object],
+        patience: float,
     ) -> None:
+        """Args:
+        reactor: for timers.
+        session: that was welcomed.
+        taking: what is asked for over it.
+        on_end: told when it is over, and why.
+        patience: seconds for which an answer may be waited for without any other.
+        """
         self._reactor = reactor
         self._session = session
         self._on_end = on_end
         self._timer: IDelayedCall | None = None
         self._granting = True
+        self._patience = patience
+        self._watch: IDelayedCall | None = None
+        self._seen = -1  # of `taking.progress`, when there was something new last
+        self._seen_at = 0.0
         self.taking = taking
         self.ended_by: P2pshareError | None = None
         """Why it is over, once it is."""
@@ -39,6 +57,7 @@ class Link:
 
     def begin(self) -> None:
         """Take what has come already, and all that comes."""
+        self._look()
         self._session.begin(self)
         self._grant()
 
@@ -85,8 +104,9 @@ class Link:
     def session_ended(self, reason: P2pshareError | None) -> None:
         """It is over."""
         self._stop_timer()
-        self.ended_by = reason or Unreachable(reason=reason_of(None))
-        self._on_end(self, reason)
+        if self.ended_by is None:
+            self.ended_by = reason or Unreachable(reason=reason_of(None))
+            self._on_end(self, reason)
 
     def _grant(self) -> None:
         if not self._granting:
@@ -101,12 +121,27 @@ class Link:
             if at is not None:
                 self._timer = self._reactor.callLater(max(0.0, at - now), self._time_passed)
 
+    def _look(self) -> None:
+        """See whether anything has come."""
+        now, seen = self._reactor.seconds(), self.taking.progress
+        if seen != self._seen or not self.taking.busy:
+            self._seen, self._seen_at = seen, now
+        elif now - self._seen_at >= self._patience:
+            self._watch = None
+            why = f"it has sent nothing for {self._patience:.0f} s"
+            self._session.abort()
+            self.session_ended(SessionLost(name=self._session.name, reason=why))
+            return
+        self._watch = self._reactor.callLater(self._patience / LOOKS, self._look)
+
     def _time_passed(self) -> None:
         self._timer = None
         self._grant()
 
     def _stop_timer(self) -> None:
         self._granting = False
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        timers = self._timer, self._watch
+        self._timer = self._watch = None
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()

@@ -322,7 +322,7 @@ class RemotePeer:
             silence=self._silence,
         )
         taking = Taking(crediting, self._buffers, self._next_id)
-        return Link(self.reactor, session, taking, self._lost)
+        return Link(self.reactor, session, taking, self._lost, self._back_off.patience)
 
     def _lost(self, link: Link, reason: P2pshareError | None) -> None:
         """The session is over: those who were waiting for something may want another one."""
@@ -331,7 +331,7 @@ class RemotePeer:
         self._link = None
         self._keep_number(link)
         taking = link.taking
-        if taking.heard or taking.crediting.arrived:
+        if taking.progress:
             self._back_off.progressed()
         if isinstance(reason, RemoteProtocolError):
             self._end = reason

@@ -25,20 +25,19 @@ class ThreadWork:
         """Call `work(*args)`, which may block, in a thread."""
         self._busy += 1
 
-        def done(result: T) -> T:
+        outcome: Deferred[T] = Deferred()
+
+        def done(_: object) -> None:
             self._busy -= 1
             if not self._busy:
                 waiting, self._waiting = self._waiting, []
                 for each in waiting:
                     each.callback(None)
-            return result
 
-        outcome: Deferred[T] = Deferred()
-        running = run_in_thread(self._reactor, work, *args).addBoth(done)
-        running.addCallbacks(
+        run_in_thread(self._reactor, work, *args).addCallbacks(
             lambda value: None if outcome.called else outcome.callback(value),
             lambda failure: None if outcome.called else outcome.errback(failure),
-        )
+        ).addBoth(done)
         return outcome
 
     async def idle(self) -> None:

@@ -111,6 +111,11 @@ class JobTestCase(SynchronousTestCase):
         """What is there for another day."""
         return [path for path in self.inbox.rglob(".*") if path.is_file()]
 
+    def nothing_left(self) -> None:
+        """No timer is left once the session is closed, too."""
+        self.successResultOf(Deferred.fromCoroutine(self.remote.close()))
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
     def error(self, path: str, kind: type[P2pshareError]) -> str:
         error = self.failed[path]
         self.assertIsInstance(error, kind)
@@ -320,7 +325,7 @@ class SmallTests(JobTestCase):
         self.error("s/changed", SourceChanged)
         self.error("s/busy", RemoteBusy)
         self.error("s/unreadable", RemoteUnreadable)
-        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+        self.nothing_left()
 
     def test_lost(self) -> None:
         """What was on its way when the session broke is asked for again in the next."""
@@ -520,7 +525,7 @@ class EndTests(JobTestCase):
             self.alice.pass_time(1)
         self.assertIs(self.failureResultOf(running).value, full)
         self.assertIn(Cancelled.DISK, [each.why for each in self.alice.heard_of(Cancel)])
-        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+        self.nothing_left()
 
     def test_cannot_save(self) -> None:
         """A file that cannot be written is told of, and the others come."""

@@ -236,6 +236,22 @@ class AgainTests(RemoteTestCase):
         self.failureResultOf(asked, LinkGivenUp)
         self.assertLess(len(self.alice.sessions), 15)
 
+    def test_no_answer(self) -> None:
+        """A peer that is there, but does not answer, is as good as lost; one that answers something is not."""
+        remote, asked = self.begin(patience=30.0)
+        self.alice.pass_time(25)
+        session = self.alice.sessions[0]
+        session.say(Failed(self.alice.heard_of(List)[0].id, Fault.BUSY))
+        self.alice.pass_time(25)
+        self.assertFalse(session.is_over)
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(20)
+        self.assertTrue(session.is_over)
+        self.assertIn("has sent nothing for 30 s", self.said()[0])
+        self.successResultOf(asked)
+        self.alice.pass_time(100)
+        self.assertTrue(remote.is_up)
+
     def test_protocol_broken(self) -> None:
         """Threat 6: a peer that breaks the rules is not asked again."""
         _, asked = self.begin()
