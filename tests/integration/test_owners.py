@@ -87,7 +87,7 @@ class OwnerTests(CommandLineTestCase):
 
     def test_rotate_running(self) -> None:
         """A running peer does it; who knew the old key is told, and follows."""
-        get = ("get", "alice:my_file.txt", "--name", "bob")
+        get = ("get", "alice:alice/my_file.txt", "--name", "bob")
         self.assertEqual(self.near.run(*get, cwd=self.near.folder()).returncode, 0)
         event = self.rotate("--name", "alice", "--data", "a")
         self.assertEqual(self.whoami("--name", "alice", "--data", "a")["key"], event["key"])
@@ -101,14 +101,14 @@ class OwnerTests(CommandLineTestCase):
         KnownPeers(self.near.home / "j", self.near.url).pin(
             "alice", SigningKey(bytes(32)).public, None
         )
-        done = self.near.run("get", "alice:my_file.txt", folder.name, *me)
+        done = self.near.run("get", "alice:alice/my_file.txt", folder.name, *me)
         self.assertEqual((done.returncode, done.stdout), (3, ""))
         self.assertRegex(
-            done.stderr, r"^p2pshare: The key of 'alice' is another one .*key forget alice`\.\n$"
+            done.stderr, r"p2pshare: The key of 'alice' is another one .*peers forget alice`\.\n$"
         )
         self.assertEqual(os.listdir(folder), [])
         self.assertEqual(self.near.run("key", "forget", "alice", *me).returncode, 0)
-        self.assertEqual(self.near.run("get", "alice:my_file.txt", folder.name, *me).returncode, 0)
+        self.assertEqual(self.near.run("get", "alice:alice/my_file.txt", folder.name, *me).returncode, 0)
 
     def test_key_file(self) -> None:
         """A passphrase is asked for without an echo, twice; with it the key is had again elsewhere."""
