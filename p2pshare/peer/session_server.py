@@ -130,7 +130,8 @@ class SessionServer:
             else:
                 stream.abort()
         try:
-            await DeferredList([entry.over for entry in self._streams.values()])
+            over = [entry.over for entry in self._streams.values()]
+            await DeferredList(over, consumeErrors=True)
         finally:  # if nobody wants to wait that long
             for stream in list(self._streams):
                 stream.abort()

@@ -172,6 +172,20 @@ class PeerServiceTests(LoopbackTestCase):
         await self.until(lambda: visitor.is_over and carol.is_over)
         self.assertIsNone(visitor.reason, "it was told")
 
+    async def test_stops_beside_a_deaf_peer(self) -> None:
+        """An opener that does not even hear of the end keeps no peer from stopping."""
+        (self.shared / "big").write_bytes(bytes(5_000_000))
+        alice = self.peer()
+        visitor = await self.visit(await self.key_of("bob"), await alice.ready)
+        visitor.session.send(Get(1, ("stuff", "big")))
+        await self.until(lambda: bool(visitor.data))
+        stream: Any = visitor.session
+        stream.transport.pauseProducing()
+        began = self.real_reactor.seconds()
+        await alice.stopService()
+        self.assertLess(self.real_reactor.seconds() - began, 2.0)
+        stream.transport.resumeProducing()
+
     async def test_stranger(self) -> None:
         """Whose key owns no name is turned away."""
         address = await self.peer().ready
