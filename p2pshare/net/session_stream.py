@@ -49,11 +49,12 @@ READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once, w
 ASKED_SIZE = ROOM = 64 * 1024
 """Bytes taken at once where only messages come, as many small ones take their time; and bytes that may wait in this
 process before there is no room for more data. Twisted has one number for both."""
-NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more (Linux)
+NOT_SENT_MAX = (
+    256 * 1024
+)  # bytes that may wait in the kernel before it wants no more, where it asks
 SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
 CLOSE_WAIT = 3.0  # seconds for the other side to take what was sent, and our farewell
 
-_NOT_SENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # include/uapi/linux/tcp.h
 _plaintext = memoryview(bytearray(READ_SIZE))  # of whichever session is read just now
 
 
@@ -184,7 +185,7 @@ class SessionStream(Protocol):
         with suppress(AttributeError, OSError):  # what is no socket, or not this system's
             transport.setTcpNoDelay(True)
             handle = transport.getHandle()
-            handle.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_OPTION, NOT_SENT_MAX)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
         transport.bufferSize = READ_SIZE if self._core.role is Role.OPENER else ASKED_SIZE
         transport.SEND_LIMIT = SEND_SIZE
         transport.registerProducer(self._outbox, True)
