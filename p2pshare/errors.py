@@ -169,8 +169,8 @@ class RegistryDowngraded(Refused):
 
 
 class RegistryHasNoOwners(Refused):
-    """The registry {registry} is an original one: it knows nothing of keys, and nobody there can prove who they are. Use
-    another one, or --classic, which lets anybody fetch what you share, in the clear.
+    """The registry {registry} is an original one: it knows nothing of keys, and nobody there can prove who they are.
+    Use another one, or --classic, which lets anybody fetch what you share, in the clear.
     """
 
 
@@ -341,7 +341,7 @@ class SharerLied(TransferFailed):
 
 
 class LinkGivenUp(Unreachable):
-    """The connection to {name!r} broke ({reason}) and did not come back within {patience:.0f} s. What has come is kept:
+    """The connection to {name!r} broke ({reason}) and did not come back within {patience} s. What has come is kept:
     the same command goes on from there.
     """
 

@@ -293,7 +293,7 @@ class RemotePeer:
         if delay is None:
             raise (
                 LinkGivenUp(
-                    name=self.name, reason=reason_of(error), patience=self._back_off.patience
+                    name=self.name, reason=reason_of(error), patience=round(self._back_off.patience)
                 )
                 if self._been_up
                 else error

@@ -108,7 +108,9 @@ class OwnerTests(CommandLineTestCase):
         )
         self.assertEqual(os.listdir(folder), [])
         self.assertEqual(self.near.run("key", "forget", "alice", *me).returncode, 0)
-        self.assertEqual(self.near.run("get", "alice:alice/my_file.txt", folder.name, *me).returncode, 0)
+        self.assertEqual(
+            self.near.run("get", "alice:alice/my_file.txt", folder.name, *me).returncode, 0
+        )
 
     def test_key_file(self) -> None:
         """A passphrase is asked for without an echo, twice; with it the key is had again elsewhere."""
