@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from p2pshare.errors import P2pshareError
+from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
 from p2pshare.storage.settings import Settings, default_config_path
 from p2pshare.ui.command_words import Expected, Kind, expected_at
@@ -100,7 +100,10 @@ def _paths(lookup: Lookup, last: str) -> list[str]:
     folder, slash, prefix = typed.rpartition("/")
     if not is_name(peer) or (slash and not folder):
         return []
-    entries = lookup.entries(peer, parse_path(folder), prefix)
+    try:
+        entries = lookup.entries(peer, parse_path(folder), prefix)
+    except RemoteProtocolError:
+        return []
     return [f"{peer}:{folder}{slash}{entry}" for entry in entries]
 
 

@@ -39,7 +39,7 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(self.seen.entries("bob", ()), {"c": False})
 
     def test_bounded(self) -> None:
-        """However much is seen, the file stays small, and what was seen last is in it: threat 15."""
+        """However much is seen, the file stays small, and what was seen last is in it: threat 31."""
         self.seen.saw_names(f"n{n}" for n in range(NAMES_MAX + 5))
         self.assertEqual(len(self.seen.names()), NAMES_MAX)
         self.seen.saw_entries("bob", (), {f"{n}": False for n in range(ENTRIES_MAX + 5)})
@@ -54,7 +54,7 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(self.seen.path.read_text().count("bob:"), FOLDERS_MAX)
 
     def test_illegal(self) -> None:
-        """What no entry can be called is not remembered: threat 4."""
+        """What no entry can be called is not remembered: threat 1."""
         self.seen.saw_entries("bob", (), {"..": True, "a/b": False, "": False, "ok": False})
         self.assertEqual(self.seen.entries("bob", ()), {"ok": False})
 

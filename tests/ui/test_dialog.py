@@ -226,7 +226,7 @@ class DialogTests(SynchronousTestCase):
         self.assertEqual(dialog.line_received("").step, ListUsers())
 
     def test_lost(self) -> None:
-        """A session that is lost, or another key than the known one, ends the visit: threat 9, threat 10."""
+        """A session that is lost, or another key than the known one, ends the visit: threat 15."""
         other = OtherKeyThere(name="alice", address="x", known="a b", there="c d")
         for error in (SessionLost(name="alice", reason="x"), other):
             for answer in ("photos", "1"):

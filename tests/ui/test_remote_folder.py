@@ -66,7 +66,7 @@ class RemoteFolderTests(SynchronousTestCase):
             self.assertIsInstance(self.here.read(answer), Unclear, answer)
 
     def test_more(self) -> None:
-        """A folder is shown in pages, whose numbers go on; those of very many are not kept: threat 15."""
+        """A folder is shown in pages, whose numbers go on; those of very many are not kept: threat 31."""
         here = RemoteFolder("alice", ())
         self.assertIn("more", here.add([file("a")], True)[-1])
         self.assertEqual(here.read("more"), Open((), ("a",)))

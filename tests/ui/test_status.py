@@ -1,0 +1,74 @@
+"""Tests for what `p2pshare.ui.status` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.ui.status import lines
+
+TOLD: dict[str, Any] = {
+    "name": "bob",
+    "registered": True,
+    "online": True,
+    "address": "192.0.2.7:50000",
+    "pid": 7,
+    "classic": False,
+    "shares": [],
+    "uploads": [],
+}
+VISIT: dict[str, Any] = {
+    "name": "carol",
+    "files": 3,
+    "bytes": 2048,
+    "rate": 1024,
+    "current": [],
+    "total_files": None,
+    "total_bytes": None,
+    "left_s": None,
+}
+
+
+class StatusTests(SynchronousTestCase):
+    def said(self, **told: Any) -> str:
+        return "\n".join(lines({**TOLD, **told}))
+
+    def test_idle(self) -> None:
+        """Who is reached where, that nothing is shared, and that nobody is there."""
+        self.assertEqual(
+            self.said(),
+            "bob is online, reached at 192.0.2.7:50000 (process 7).\n"
+            "It shares nothing.\nNobody is here.",
+        )
+        self.assertIn("out of touch", self.said(online=False))
+        self.assertIn("not registered yet", self.said(registered=False))
+        self.assertIn("in the clear", self.said(classic=True))
+
+    def test_shares(self) -> None:
+        """What is shared is said with whom."""
+        share = {"name": "photos", "path": "/p", "allow": None}
+        some = {"name": "notes", "path": "/n", "allow": ["alice", "carol"]}
+        many = {"name": "many", "path": "/m", "allow": [f"n{n}" for n in range(50)]}
+        said = self.said(shares=[share, some, many, {**some, "allow": []}])
+        self.assertIn("photos (/p) with everyone who owns a name", said)
+        self.assertIn("notes (/n) with alice, carol.", said)
+        self.assertIn("n9, 40 more.", said)
+        self.assertIn("with nobody.", said)
+
+    def test_visits(self) -> None:
+        """Who fetches what, how fast, and how long it will take, as far as that is known."""
+        self.assertIn(
+            "carol is here, and has fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
+        )
+        busy = {
+            **VISIT,
+            "current": ["a", "b", "c", "d"],
+            "total_files": 9,
+            "total_bytes": 4096,
+            "left_s": 2.0,
+        }
+        self.assertIn(
+            "carol fetches a, b, c, …: 3 of 9 files, 2.0 KiB of 4.0 KiB, 1.0 KiB/s, 2 s left.",
+            self.said(uploads=[busy]),
+        )
