@@ -53,6 +53,10 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     given = [flag for flag in DIALOG if flag not in taken and getattr(arguments, flag)]
     if arguments.verb and given:
         raise WrongUsage(reason=f"--{given[0]} is for the dialog: p2pshare without a verb.")
+    if arguments.verb == "get" and arguments.classic:
+        unknown = [flag for flag in ("limit", "timeout") if getattr(arguments, flag)]
+        if unknown:
+            raise WrongUsage(reason=f"The classic protocol knows no --{unknown[0]}: leave it away.")
     if not arguments.verb and (arguments.json or arguments.quiet):
         raise WrongUsage(
             reason="The dialog is for people: --json and --quiet need a verb, such as `p2pshare users`."

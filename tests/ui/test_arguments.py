@@ -135,6 +135,7 @@ class ParseTests(SynchronousTestCase):
             (["users", "--nam", "bob"], r"--nam"),
             (["users", "--name"], r"--name: expected one argument"),
             (["--share", "x", "users"], r"--share is for the dialog"),
+            (["get", "--classic", "--limit", "1MB/s", "a:b"], r"knows no --limit"),
             (["--classic", "ls", "a"], r"--classic is for the dialog"),
             (["--limit", "5MB/s", "users"], r"--limit is for the dialog"),
             (["ls"], r"PEER.*`p2pshare ls --help`"),
