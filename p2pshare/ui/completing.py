@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
@@ -32,21 +33,24 @@ CANDIDATES_MAX = 500
 NOTHING: tuple[str, list[str]] = (WORDS, [])
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], wall: Callable[[], float]) -> int:
     """Print what the word at the cursor can become, and return the exit code.
 
     Args:
         words: "bash", the line up to the cursor, and `COMP_WORDBREAKS`; or "zsh" or "fish", and the words behind the
             program's name, the last of which is the one at the cursor.
+        wall: the Unix time in s.
     """
     with suppress(P2pshareError, OSError, ValueError):
-        how, candidates = complete(words, os.environ)
+        how, candidates = complete(words, os.environ, wall)
         sys.stdout.write("".join(f"{line}\n" for line in (how, *candidates)))
         sys.stdout.flush()
     return 0
 
 
-def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, list[str]]:
+def complete(
+    words: Sequence[str], environ: Mapping[str, str], wall: Callable[[], float]
+) -> tuple[str, list[str]]:
     """What the candidates are, and the candidates: whole words, or for bash what it puts in.
 
     Raises:
@@ -61,7 +65,9 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
         line = Typed(tuple(behind[:-1]), behind[-1])
     else:
         return NOTHING
-    how, candidates = _candidates(expected_at(line.words, line.last), line.last, environ)
+    expected = expected_at(line.words, line.last)
+    lookup = partial(_lookup, expected, environ, wall)
+    how, candidates = _candidates(expected, line.last, lookup)
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
     if shell != "bash":
@@ -71,7 +77,7 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
 
 
 def _candidates(
-    expected: Expected, last: str, environ: Mapping[str, str]
+    expected: Expected, last: str, lookup: Callable[[], Lookup]
 ) -> tuple[str, Sequence[str]]:
     """As `complete`, but whole words, some of which may not begin with what was typed."""
     match expected.kind:
@@ -80,11 +86,11 @@ def _candidates(
         case Kind.FILE:
             return FILES, []
         case Kind.NAME:
-            return WORDS, _names(_lookup(expected, environ), last)
+            return WORDS, _names(lookup(), last)
         case Kind.REMOTE if ":" in last:
-            return PATHS, _paths(_lookup(expected, environ), last)
+            return PATHS, _paths(lookup(), last)
         case Kind.REMOTE:
-            names = [f"{name}:" for name in _names(_lookup(expected, environ), last)]
+            names = [f"{name}:" for name in _names(lookup(), last)]
             return (FILES, []) if expected.may_be_file and not names else (WORDS, names)
     return NOTHING
 
@@ -107,9 +113,9 @@ def _paths(lookup: Lookup, last: str) -> list[str]:
     return [f"{peer}:{folder}{slash}{entry}" for entry in entries]
 
 
-def _lookup(expected: Expected, environ: Mapping[str, str]) -> Lookup:
+def _lookup(expected: Expected, environ: Mapping[str, str], wall: Callable[[], float]) -> Lookup:
     flags = {flag: expected.flags.get(flag) for flag in ("registry", "name", "data")}
-    return Lookup.by_settings(Settings.load(flags, environ, default_config_path()))
+    return Lookup.by_settings(Settings.load(flags, environ, default_config_path()), wall)
 
 
 def _is_safe(candidate: str) -> bool:

@@ -38,7 +38,7 @@ class Lookup:
     def __init__(
         self,
         folders: Sequence[Path],
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask the peer that runs on one of `folders`.
@@ -53,17 +53,17 @@ class Lookup:
         self._monotonic = monotonic
 
     @classmethod
-    def by_settings(cls, settings: Settings) -> Self:
+    def by_settings(cls, settings: Settings, wall: Callable[[], float]) -> Self:
         """Look up for who the settings say, or for whoever has a data folder here."""
         if settings.data is not None:
-            return cls([settings.data.absolute()])
+            return cls([settings.data.absolute()], wall)
         if settings.name is not None:
-            return cls([default_peer_folder(settings.registry, settings.name)])
+            return cls([default_peer_folder(settings.registry, settings.name)], wall)
         above = default_peer_folder(settings.registry, "name").parent
         names: list[str] = []
         with suppress(OSError):
             names = sorted(filter(is_name, os.listdir(above)))
-        return cls([above / name for name in names[:FOLDERS_MAX]])
+        return cls([above / name for name in names[:FOLDERS_MAX]], wall)
 
     def names(self, prefix: str) -> list[str]:
         """Names of peers that begin so."""

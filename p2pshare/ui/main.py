@@ -81,7 +81,7 @@ def _obey(words: Sequence[str]) -> int:
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui import completing
 
-        return completing.main(words[1:])
+        return completing.main(words[1:], time.time)
     try:
         arguments = parse_arguments(words)
     except WrongUsage as error:

@@ -15,10 +15,12 @@ from p2pshare.names import NAME_MAX, can_begin_name, canonical
 from p2pshare.registry.client import RegistryClient
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.live_roster import LiveRoster
+from p2pshare.ui.remembering import remember_names
 from p2pshare.ui.roster import Roster, Rows, cells, classic_summary
 from p2pshare.wire.peers import PAGE_MAX, PeerSummary
 
 LIST_AGAIN = 2.0  # seconds until a list that could not be had is asked for again
+REMEMBERED_MAX = 1000  # names, for who completes one later
 PENDING_MAX = 10_000  # changes that wait for the list to which they belong
 
 NOBODY = "Nobody is registered yet: `p2pshare --name NAME` makes you the first."
@@ -56,12 +58,16 @@ async def users(
         if watch:
             await _Watch(invocation, registry, listing, prefix, online=online).run()
         batch: list[PeerSummary] = []
+        names: list[str] = []
         async for peer in registry.peers(prefix, online):
             batch.append(peer)
+            if len(names) < REMEMBERED_MAX:
+                names.append(peer.name)
             if len(batch) == PAGE_MAX:
                 listing.show(batch)
                 batch.clear()
         listing.show(batch)
+        await remember_names(invocation, None, names)
     if not listing.has_shown:
         invocation.output.remark(NOBODY_SUCH if prefix or online else NOBODY)
     return 0

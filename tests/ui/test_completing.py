@@ -57,7 +57,7 @@ class CompletingTestCase(SynchronousTestCase):
         self.seen.saw_entries("alice", ("photos",), dict.fromkeys((*HOSTILE, *UNSHOWN), False))
 
     def candidates(self, *words: str) -> list[str]:
-        return complete(["zsh", *words], self.environ)[1]
+        return complete(["zsh", *words], self.environ, lambda: 0.0)[1]
 
 
 class CompleteTests(CompletingTestCase):
@@ -70,8 +70,10 @@ class CompleteTests(CompletingTestCase):
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
         self.assertEqual(self.candidates("--name", ""), [])
-        self.assertEqual(complete(["zsh", "--data", ""], self.environ), ("files", []))
-        self.assertEqual(complete(["zsh", "get", "alice:x", "./"], self.environ)[0], "files")
+        self.assertEqual(complete(["zsh", "--data", ""], self.environ, lambda: 0.0), ("files", []))
+        self.assertEqual(
+            complete(["zsh", "get", "alice:x", "./"], self.environ, lambda: 0.0)[0], "files"
+        )
         verbs = next(each for each in command_parser()._actions if each.dest == "verb").choices
         assert verbs is not None
         for verb in verbs:
@@ -94,7 +96,7 @@ class CompleteTests(CompletingTestCase):
     def test_nonsense(self) -> None:
         """No words, an unknown shell, and settings that are none, give nothing and no error."""
         for words in ([], ["bash"], ["csh", "a"], ["zsh"]):
-            self.assertEqual(complete(words, self.environ), ("words", []))
+            self.assertEqual(complete(words, self.environ, lambda: 0.0), ("words", []))
         done = self.process("zsh", "get", "al", P2PSHARE_REGISTRY="a b")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
@@ -102,8 +104,8 @@ class CompleteTests(CompletingTestCase):
         """Flags on the line say whose peer is meant."""
         other = {**self.environ, "P2PSHARE_DATA": str(self.folder / "none")}
         words = ["zsh", "--data", str(self.folder), "get", "b"]
-        self.assertEqual(complete(words, other), ("words", ["bob:"]))
-        self.assertEqual(complete(["zsh", "get", "b"], other), ("words", []))
+        self.assertEqual(complete(words, other, lambda: 0.0), ("words", ["bob:"]))
+        self.assertEqual(complete(["zsh", "get", "b"], other, lambda: 0.0), ("words", []))
 
     def test_light(self) -> None:
         """It imports nothing that takes its time."""
