@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 from p2pshare.core.serving_work import Piece, Transfer
-from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message
@@ -15,9 +14,7 @@ from p2pshare.wire.transfer_messages import Block, End
 class Outflow:
     """What waits to go out, and what of files is held for that."""
 
-    def __init__(self, answers_max: int) -> None:
-        """Let at most so many answers wait."""
-        self._answers_max = answers_max
+    def __init__(self) -> None:
         self._answers: deque[Message] = deque()
         self._turns: deque[Transfer] = deque()
         self._credit = 0
@@ -31,14 +28,13 @@ class Outflow:
         """So many bytes of files may go out, counted from the beginning; it never becomes less."""
         self._credit = max(self._credit, credit)
 
-    def answer(self, message: Message) -> None:
-        """Say this before anything of a file.
+    @property
+    def answers(self) -> int:
+        """How many wait to go out."""
+        return len(self._answers)
 
-        Raises:
-            RemoteProtocolError: the other side has asked for much, and reads nothing.
-        """
-        if len(self._answers) >= self._answers_max:
-            raise RemoteProtocolError(reason="it asks and asks, and reads no answers")
+    def answer(self, message: Message) -> None:
+        """Say this before anything of a file."""
         self._answers.append(message)
 
     def take_turn(self, transfer: Transfer) -> None:

@@ -69,7 +69,7 @@ class ServingCore:
         self._limits = limits
         self._memory = limits.small_bytes  # bytes
         self._events: deque[ServingEvent] = deque()
-        self._outflow = Outflow(limits.answers)
+        self._outflow = Outflow()
         self._lists: dict[int, List] = {}  # not answered yet
         self._lists_waiting: deque[List] = deque()
         self._listing = 0  # listings that are being made
@@ -245,7 +245,7 @@ class ServingCore:
     # Requests
 
     def _get(self, request: Get) -> None:
-        self._expect_unused(request.id)
+        self._expect_answerable(request.id)
         if not request.path:
             self._answer(Failed(request.id, Fault.IS_FOLDER))
         elif len(self._transfers) >= self._limits.transfers:
@@ -257,7 +257,7 @@ class ServingCore:
             self._waiting.append(transfer)
 
     def _list(self, request: List) -> None:
-        self._expect_unused(request.id)
+        self._expect_answerable(request.id)
         if len(self._lists) >= self._limits.lists:
             self._answer(Failed(request.id, Fault.BUSY))
             return
@@ -270,7 +270,9 @@ class ServingCore:
         elif (sent := self._unconfirmed.pop(message.id, None)) is not None:
             self._end(sent, Outcome.CANCELLED, message.why)
 
-    def _expect_unused(self, number: int) -> None:
+    def _expect_answerable(self, number: int) -> None:
+        if self._outflow.answers >= self._limits.answers:
+            raise RemoteProtocolError(reason="it asks and asks, and reads no answers")
         if number in self._transfers or number in self._lists:
             raise RemoteProtocolError(reason=f"the number {number} is in use")
 

@@ -27,7 +27,7 @@ class ServingLimits:
     lists_at_once: int = 2
     """Of them, those that are being made, or are made and not sent yet."""
     answers: int = 4096
-    """Short answers that wait to be sent."""
+    """Short answers that wait to be sent, beyond which nothing more may be asked for."""
     open_files: int = 8
     """Files of more than one block that are open."""
     batch: int = 64

@@ -221,9 +221,8 @@ class Serving:
         doing.addErrback(self._broken)
 
     def _broken(self, failure: Failure) -> None:
-        """What became of some work ends the session: the other side's fault, or a defect."""
-        if not failure.check(RemoteProtocolError):
-            self._log.failure("a session failed", failure)
+        """A defect ends the session."""
+        self._log.failure("a session failed", failure)
         self._session.abort()
 
     def _opened(self, work: OpenWork, opened: Sequence[Opened]) -> None:

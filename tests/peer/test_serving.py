@@ -351,7 +351,7 @@ class EndTests(ServingTestCase):
             serving.data_received(1, 0, memoryview(b"x"))
 
     def test_reads_no_answers(self) -> None:
-        """A peer whose answers pile up is hung up on, also if it is a thread that brings one too many (threat 7)."""
+        """A peer whose answers pile up, also those that come from a thread, may ask for nothing more (threat 7)."""
         session, serving = self.serve(
             session=MemorySession(room=0), limits=ServingLimits(answers=3, transfers=100)
         )
@@ -359,7 +359,9 @@ class EndTests(ServingTestCase):
         for number in range(5):
             serving.message_received(Get(number, ("none",)))
         let_go()
-        self.assertTrue(session.is_aborted)
+        with self.assertRaisesRegex(RemoteProtocolError, "reads no answers"):
+            serving.message_received(Get(9, ("none",)))
+        self.assertEqual(session.said, [])
 
 
 class BrokenTree:
@@ -385,6 +387,19 @@ class BrokenTests(ServingTestCase):
         self.assertEqual(session.said, [Failed(n, Fault.UNREADABLE) for n in (1, 2, 3)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
         self.assertFalse(session.is_aborted)
+
+    def test_broken_session(self) -> None:
+        """A defect while something is sent ends that session, and no other."""
+        self.share("small", b"x")
+        session = MemorySession()
+        self.patch(session, "send", lambda _: 1 / 0)
+        let_go = self.reactor.hold_threads()
+        self.serve(RICH, Get(1, ("stuff", "small")), session=session)
+        let_go()
+        self.assertTrue(session.is_aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        other, _ = self.serve(RICH, Get(1, ("stuff", "small")))
+        self.assertEqual(other.data, {1: b"x"})
 
     def test_unavailable(self) -> None:
         """Why something cannot be had is told as the tree says it."""
