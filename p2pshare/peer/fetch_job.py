@@ -77,7 +77,7 @@ class FetchJob:
             reactor,
             remote,
             self._threads,
-            BlockWriter(self._threads, self._stop),
+            BlockWriter(reactor, self._threads, self._stop),
             self._tally,
             on_saved,
             on_remark,

@@ -573,6 +573,7 @@ class EndTests(JobTestCase):
             running.cancel()
             ended: list[object] = []
             running.addBoth(ended.append)
+            self.alice.pass_time(0.02)
             self.assertEqual(len(ended), 1)
             self.assertEqual(self.remote.in_flight.admit_large(), True)
             self.remote.in_flight.large_left()
