@@ -298,15 +298,6 @@ def classic_share(shares: Sequence[SharedPath]) -> Share:
     )
 
 
-def share_of(settings: Settings, cwd: Path) -> Share:
-    """What the settings offer by the classic protocol.
-
-    Raises:
-        WrongUsage: as for `shares_of`.
-    """
-    return classic_share(shared_paths(settings.share, settings.allow, cwd.absolute()))
-
-
 def _is_classic(path: Path) -> bool:
     with suppress(WrongUsage):
         Share.of_paths([path])
