@@ -59,8 +59,9 @@ class Pace:
         """Seconds since the last byte, or since the beginning."""
         return 0.0 if self._moved is None else now - self._moved
 
-    def moved(self, now: float) -> None:
-        """Something else has happened than that bytes came."""
+    def begin_again(self, now: float) -> None:
+        """The connection is another one: what was before says nothing of how fast it will be."""
+        self._samples.clear()
         self._moved = now
 
 
@@ -109,7 +110,7 @@ class JobView:
     def link(self, change: LinkChange) -> None:
         """Know how it stands with the session."""
         self._link, self._linked = change, self._seconds()
-        self.pace.moved(self._linked)
+        self.pace.begin_again(self._linked)
 
     def update(self, progress: JobProgress) -> None:
         """Draw the line again."""
@@ -141,7 +142,7 @@ class JobView:
         left = columns - cell_len(numbers) - 1
         grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
         cells: list[Text | ProgressBar] = []
-        title = self._title(progress, min(left, max(TITLE_MIN, columns // 3)))
+        title = self._title(progress, left if trouble else max(TITLE_MIN, left - BAR_MIN - 1))
         if left >= TITLE_MIN and title:
             grid.columns.append(Column(no_wrap=True))
             cells.append(Text(title))
@@ -174,7 +175,7 @@ class JobView:
         peer = self._terminal.shown(self._peer)
         link = self._link
         if link is not None and link.state is LinkState.BROKEN:
-            left = duration_text(max(0, round(self._linked + link.retry_in - now)))
+            left = duration_text(max(1, round(self._linked + link.retry_in - now)))
             what = "the connection broke" if link.again else f"{peer} is not ready"
             return f"{what}, trying again in {left}" if wide else f"broken, again in {left}"
         since = max(0.0, now - self._linked)

@@ -88,6 +88,12 @@ class LineTests(SynchronousTestCase):
                 self.advance(view, 1, progress(20 * MIB))
                 self.assertRegex(real.show()[0], pattern)
 
+    def test_long_name(self) -> None:
+        """A long name leaves room for a bar, and shows its end, which tells files apart."""
+        with self.viewed(80) as (real, view):
+            self.advance(view, 1, progress(10 * MIB, current=LONG))
+            self.assertRegex(real.show()[0], r"^~\S*猫\.jpg +[━╸╺]+ +12 of 812 files")
+
     def test_one_file(self) -> None:
         """Of a single file nobody counts files."""
         with self.viewed(80) as (real, view):
@@ -189,6 +195,17 @@ class PaceTests(SynchronousTestCase):
         for second in range(20):
             pace.note(second, second * 10 if second < 10 else 100 + (second - 10) * 2)
         self.assertEqual(pace.rate, 2)
+
+    def test_begin_again(self) -> None:
+        """Another connection has a rate of its own, and has not been quiet yet."""
+        pace = Pace()
+        for second in range(3):
+            pace.note(second, second * 10)
+        pace.begin_again(60)
+        self.assertEqual((pace.rate, pace.quiet(60)), (0, 0))
+        pace.note(61, 30)
+        pace.note(62, 130)
+        self.assertEqual(pace.rate, 100)
 
     def test_bounded(self) -> None:
         """However often it is told, it keeps so many samples and no more."""
