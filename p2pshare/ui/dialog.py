@@ -51,7 +51,7 @@ WANTS_INVITATION = (
 )
 WHOM = "Get files from:"
 WHICH = "Image or text (I/T):"
-OPEN = "Open or get (number, path, *.jpg, ..):"
+OPEN = "Open or get:"
 OPEN_HINT = (
     'A number or a path opens a folder or gets a file, "get 2" gets a folder with all that is in it, "*.jpg" what is'
     ' called so, and ".." leads back.'

@@ -370,27 +370,30 @@ class DialogTests(CommandLineTestCase):
         run.expect("none of the reserved words")
         run.answer("Your name:", "carol")
         run.expect("Here now: alice, carol (you)")
-        self.assertIn("You share my_file.txt, with everyone", run.shown)
+        self.assertIn("You share carol, with everyone who owns a name", run.shown)
         for whom, complaint in (
             ("nobody", "Nobody is registered as 'nobody'"),
             ("carol", "You cannot get files from yourself."),
         ):
             run.answer("Get files from:", whom)
             run.expect(complaint)
-        for which, verdict in (("t", "Not verified"), ("I", "Verified")):
-            run.answer("Get files from:", "alice")
-            run.answer("Image or text (I/T):", which)
-            run.expect(verdict)
-        self.assertEqual((run.folder / "alice.txt").read_bytes(), TEXT)
-        np.testing.assert_array_equal(self.pixels_of(run.folder / "alice.png"), self.near.pixels)
-        self.assertIn("▀", run.shown)
+        run.answer("Get files from:", "alice")
+        run.expect("1  alice/")
+        run.answer("Open or get:", "1")
+        run.expect("alice:alice:")
+        run.answer("Open or get:", "my_file.txt")
+        run.expect("Saved my_file.txt")
+        run.answer("Open or get:", "get /alice")
+        run.expect("Saved alice/my_file.txt")
+        run.answer("Open or get:", "")
+        for name in ("my_file.txt", "alice/my_file.txt"):
+            self.assertEqual((run.folder / name).read_bytes(), TEXT)
         run.expect("Get files from:")
         run.type("qu")
         run.expect("Get files from: qu")
-        self.assertEqual(
-            self.near.run("get", "--classic", "carol:my_file.txt", cwd=run.folder).returncode, 0
-        )
-        run.expect("127.0.0.1 fetched your text")
+        words = ("--name", "dora", "get", "carol:carol/my_file.txt", "dora.txt")
+        self.assertEqual(self.near.run(*words, cwd=run.folder).returncode, 0)
+        run.expect("dora fetched 1 file")
         run.expect("Get files from: qu")
         run.type("it\r")
         self.assertEqual(run.exit_code(), 0)
@@ -406,8 +409,9 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual(again.returncode, 3)
         self.assertIn("'dave' is already running on this machine", again.stderr)
         run.answer("Get files from:", "alice")
-        run.answer("Image or text (I/T):", "i")
-        run.expect("Verified")
+        run.answer("Open or get:", "alice/my_file.txt")
+        run.expect("Saved my_file.txt")
+        run.answer("Open or get:", "")
         run.expect("Get files from:")
         run.type("ali")
         run.expect("Get files from: ali")
@@ -461,12 +465,13 @@ class DialogTests(CommandLineTestCase):
     def test_pipe(self) -> None:
         """Answers may come from a pipe; at their end it finishes what it does."""
         folder = self.near.folder()
-        done = self.near.run(cwd=folder, answers="alice\nerin\nalice\nT\nalice\ni")
+        done = self.near.run(cwd=folder, answers="alice\nerin\nalice\n1\nmy_*.txt\nnone")
         self.assertEqual(done.returncode, 0)
-        self.assertEqual(sorted(os.listdir(folder)), ["alice.png", "alice.txt"])
-        self.assertEqual((folder / "alice.txt").read_bytes(), TEXT)
+        self.assertEqual(os.listdir(folder), ["my_file.txt"])
+        self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
         self.assertIn("Your name: alice\nThe name 'alice' is taken", done.stdout)
-        self.assertIn("Image or text (I/T): T\nSaved alice.txt", done.stdout)
+        self.assertIn("Open or get: my_*.txt\nSaved my_file.txt", done.stdout)
+        self.assertIn("'alice' shares no 'alice/none', or not with you", done.stdout)
         self.assertNotIn("\x1b", done.stdout)
         self.assertEqual(self.near.names(), ["alice"])
 
@@ -486,7 +491,7 @@ class DemoTests(CommandLineTestCase):
             (alice["name"], alice["state"], len(alice["key"])), ("alice", "online", 52)
         )
         compared = [(e["kind"], e["same"]) for e in events if e["event"] == "compared"]
-        self.assertEqual(compared, [("text", True), ("picture", True)])
+        self.assertEqual(compared, [("text", True), ("picture", True), ("picture", True)])
         self.assertEqual(os.listdir(self.near.home / "tmp"), [])
 
     def test_stopped(self) -> None:
