@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class ServingTestCase(SynchronousTestCase):
         """Shared files that this process has open; 0 where nobody can tell."""
         opened = 0
         for link in Path("/proc/self/fd").glob("*"):
-            with suppress(OSError):
+            with contextlib.suppress(OSError):
                 opened += Path(os.readlink(link)).is_relative_to(self.folder)
         return opened
 
