@@ -26,6 +26,7 @@ from p2pshare.errors import (
 from p2pshare.peer.control import (
     CONNECTIONS_MAX,
     LINE_MAX,
+    REPLY_MAX,
     REQUEST_TIMEOUT,
     ControlClient,
     ControlServer,
@@ -57,10 +58,13 @@ class ControlTests(TestCase):
         async def fail(fields: Any) -> dict[str, Any]:
             raise KeyError("a bug")
 
+        async def talk(fields: Any) -> dict[str, Any]:
+            return {"said": "x" * int(fields["size"])}
+
         async def hang(fields: Any) -> dict[str, Any]:
             return await self.never
 
-        deeds = {"status": status, "release": release, "fail": fail, "hang": hang}
+        deeds = {"status": status, "release": release, "fail": fail, "hang": hang, "talk": talk}
         self.server = ControlServer(self.reactor, self.folder, deeds)
         self.server.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.server.stop()))
@@ -105,6 +109,17 @@ class ControlTests(TestCase):
         self.assertIsInstance(await self.failing(client, "nonsense"), ControlRefused)
         self.assertIsInstance(await self.failing(client, "fail"), LocalProtocolError)
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual((await client.ask("status"))["name"], "bob")
+
+    async def test_long_reply(self) -> None:
+        """A reply may be long; one that is longer than that is an error, and the connection stays (threat 31)."""
+        await self.serve()
+        client = await self.client()
+        self.assertEqual(
+            len((await client.ask("talk", size=REPLY_MAX - 100))["said"]), REPLY_MAX - 100
+        )
+        with self.assertRaises(ControlRefused):
+            await client.ask("talk", size=REPLY_MAX)
         self.assertEqual((await client.ask("status"))["name"], "bob")
 
     async def test_nobody(self) -> None:

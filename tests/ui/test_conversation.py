@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.ui.conversation import _to_its_end
+from p2pshare.peer import uploads
+from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.ui.conversation import (
+    IN_THE_CLEAR,
+    SHARES_SHOWN,
+    SHARING_NOTHING,
+    _sharing,
+    _to_its_end,
+    uploads_told,
+)
 
 
 class EndTests(SynchronousTestCase):
@@ -25,3 +37,31 @@ class EndTests(SynchronousTestCase):
         self.assertNoResult(ending)
         stopping.callback(None)
         self.assertIsNone(self.successResultOf(ending))
+
+
+class TellingTests(SynchronousTestCase):
+    def test_sharing(self) -> None:
+        """What is shared is said with whom, and what of it goes out in the clear."""
+        photos, notes = (SharedPath(name, Path(f"/{name}")) for name in ("photos", "notes"))
+        mine = SharedPath("mine", Path("/mine"), frozenset({"bob", "alice"}))
+        told = [said.text for said in _sharing((photos, mine, notes), True)]
+        self.assertEqual(
+            told,
+            [
+                "You share photos and notes, with everyone who owns a name in this registry.",
+                "You share mine, with alice, bob.",
+                IN_THE_CLEAR,
+            ],
+        )
+        self.assertEqual([said.text for said in _sharing((), True)], [SHARING_NOTHING])
+        many = [SharedPath(f"s{n}", Path("/s")) for n in range(SHARES_SHOWN + 3)]
+        self.assertIn("and 3 more, with", _sharing(many, False)[0].text)
+
+    def test_uploads(self) -> None:
+        """Who fetches what is told while one looks on, and nothing else of the log is."""
+        told: list[str] = []
+        with uploads_told(told.append):
+            Logger(uploads.__name__).info("{name} is here", name="bob")
+            Logger("elsewhere").info("noise")
+        Logger(uploads.__name__).info("too late")
+        self.assertEqual(told, ["bob is here"])

@@ -1,0 +1,48 @@
+"""Tests of `p2pshare.peer.acquaintance`, with a registry in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pshare.errors import KeyChanged, NoSuchPeer
+from p2pshare.peer.acquaintance import acquaintance
+from p2pshare.peer.ownership import Owner, rotate_key
+from p2pshare.storage.identity import Identity
+from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.registration import PeerAddress
+from tests.peer.registries import URL, RegistryTestCase
+
+HERE = "10.0.0.5:50000"
+
+
+class AcquaintanceTests(RegistryTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.reactor: Any = ThreadlessReactor()
+        self.known = KnownPeers(self.base / "alice", URL)
+        self.bob = self.identity()
+
+    def claim(self, identity: Identity) -> None:
+        self.result(Owner(self.client(), identity, self.wall).claim([HERE]))
+
+    def meet(self, name: str = "bob") -> Any:
+        return acquaintance(self.reactor, self.client(), self.known, name)
+
+    def test_found(self) -> None:
+        """A peer is where the registry says, and nobody becomes known by that."""
+        self.claim(self.bob)
+        found = self.result(self.meet())
+        self.assertEqual(found, (PeerAddress("10.0.0.5", 50000), self.bob.key.public))
+        self.assertIsNone(self.known.key("bob"))
+        self.failureResultOf(self.start(self.meet("nobody")), NoSuchPeer)
+
+    def test_other_key(self) -> None:
+        """Another key than the known one is refused, unless the known one has signed it: threat 15."""
+        self.claim(self.bob)
+        self.known.pin("bob", self.bob.key.public, None)
+        self.result(rotate_key(self.client(), self.bob, "bob", None, self.wall))
+        self.assertEqual(self.result(self.meet())[1], self.bob.key.public)
+        self.registry.lose_everything()
+        self.claim(self.identity("thief"))
+        self.failureResultOf(self.start(self.meet()), KeyChanged)
