@@ -1,0 +1,92 @@
+"""docs/protocol-sessions.md: its vectors are those of `session_vectors.json`, and its bounds those of the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.serving_work import ServingLimits
+from p2pshare.core.session import GREETING, IDLE, SILENCE
+from p2pshare.net import session_client
+from p2pshare.peer.session_server import SessionLimits
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
+from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER
+from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
+from p2pshare.wire.transfer_messages import (
+    DONE_MAX,
+    PAGE_MAX,
+    RANGES_MAX,
+    TITLE_MAX,
+    VERSION_MAX,
+    Cancelled,
+    Fault,
+)
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol-sessions.md").read_text()
+VECTORS = json.loads((Path(__file__).parent / "session_vectors.json").read_text())
+PROSE, TABLES = DOCUMENT.split("## Vectors")
+ROWS = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in TABLES.splitlines()
+    if line.startswith("| ") and "|---" not in line
+]
+WORDS = " ".join(PROSE.split())
+
+
+class SessionDocumentTests(SynchronousTestCase):
+    """What a stranger reads."""
+
+    def test_messages(self) -> None:
+        """There is a row for each message of the vectors, and no other."""
+        shown = [[cell.strip("`") for cell in row] for row in ROWS if "`{" in row[1]]
+        self.assertEqual([[e["m"], e["json"], e["frame"]] for e in VECTORS["messages"]], shown)
+
+    def test_piece(self) -> None:
+        """The piece of a file is that of the vectors."""
+        piece = VECTORS["piece"]
+        row = [str(piece["transfer"]), str(piece["offset"]), f"`{piece['data']}`"]
+        self.assertIn([*row, f"`{piece['frame']}`"], ROWS)
+
+    def test_files(self) -> None:
+        """The digests and roots are those of the vectors."""
+        for file in VECTORS["files"]:
+            digests = " ".join(f"`{digest}`" for digest in file["digests"])
+            line = f"| `{file['byte']}` | {file['size']} | {digests} | `{file['root']}` |"
+            self.assertIn(line.replace("|  |", "| |"), TABLES)
+
+    def test_words(self) -> None:
+        """All messages are told of, and all words for reasons."""
+        told = set(re.findall(r"`([a-z_]+)`", PROSE))
+        self.assertLessEqual({each.WORD for each in (*FROM_OPENER, *FROM_SHARER)}, told)
+        for kind in (Refusal, Fault, Cancelled):
+            self.assertLessEqual({each.value for each in kind}, told)
+
+    def test_bounds(self) -> None:
+        """The numbers in the text are those of the code."""
+        limits, serving = SessionLimits(), ServingLimits()
+        for sentence in (
+            f"A *block* is 1 MiB ({BLOCK_SIZE:_} bytes)".replace("_", " "),
+            f"length <= {CONTROL_MAX:_}".replace("_", " "),
+            f"length <= {PIECE_MAX + 12:_}".replace("_", " "),
+            f"`{ALPN.decode()}`",
+            f"`{CAP_SESSIONS}`",
+            f"in up to {AGENT_MAX} characters",
+            f"`limit` (1 to {PAGE_MAX})",
+            f"these files, 1 to {DONE_MAX},",
+            f"up to {RANGES_MAX} runs",
+            f"`title` has up to {TITLE_MAX}",
+            f"1 to {VERSION_MAX} characters that mean",
+            f"not welcomed {GREETING:g} s after",
+            f"is {session_client.SILENCE:g} s (`--timeout`), for a sharer {SILENCE:g} s",
+            f"`pong` for {IDLE / 60:g} minutes",
+            f"{limits.half_open} connections that are not welcomed yet, {limits.half_open_per_host} of them",
+            f"{limits.total} sessions, {limits.per_key} of one key",
+            f"{serving.transfers} transfers and {serving.lists} lists",
+            f"{serving.answers} short answers",
+            f"{serving.unconfirmed} files that were sent",
+        ):
+            self.assertIn(sentence, WORDS)
