@@ -134,7 +134,7 @@ class UnreadableTests(SynchronousTestCase):
             read_picture(io.BytesIO(data), pixel_limit=pixel_limit)
 
     def test_other_formats(self) -> None:
-        """A format that is not on the list is not even tried."""
+        """A format that is not on the list is not even tried (threat 8)."""
         image = Image.new("RGB", (4, 4))
         for format in ("BMP", "GIF", "TIFF", "PPM", "ICO"):
             with self.subTest(format=format):
@@ -149,7 +149,7 @@ class UnreadableTests(SynchronousTestCase):
         self.assert_unreadable(data, "more than 99 pixels", pixel_limit=99)
 
     def test_bomb(self) -> None:
-        """A small file that says it is huge is refused before memory is taken."""
+        """A small file that says it is huge is refused before memory is taken (threat 8)."""
         small = encoded(Image.new("1", (1, 1))).getvalue()
         for side in (9_000, 12_000, 60_000, 2**31 - 1):
             header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x01\x00\x00\x00\x00"
