@@ -26,6 +26,9 @@ VALID_UNTIL = datetime(2999, 12, 31, tzinfo=UTC)
 CERTIFICATES_MAX = 4  # own certificates that are kept: one for each own key in use
 
 _CODES = SSL.X509VerificationCodes
+ENABLE_PARTIAL_WRITE = (
+    1  # SSL_MODE_ENABLE_PARTIAL_WRITE of OpenSSL's ssl.h, which pyOpenSSL sets without a name
+)
 TOLERATED = frozenset(
     {
         _CODES.OK,
@@ -122,6 +125,7 @@ def _context(key: SigningKey) -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # of sessions that rest
+    context.clear_mode(ENABLE_PARTIAL_WRITE)  # so that a piece of a file is encrypted by one call
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     context.set_alpn_protos([ALPN])
     context.set_alpn_select_callback(_select)
