@@ -1,0 +1,46 @@
+"""docs/operations.md says what a peer's command line does, and what bounds its sessions have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.serving import LIMITS
+from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY
+from p2pshare.peer.session_server import DEFAULT_LIMITS
+from p2pshare.peer.tap import OPEN_FILES, Options
+from p2pshare.storage.share_arguments import SHARES_MAX
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("\n# A peer")[2]
+
+
+class PeerOperationsTests(SynchronousTestCase):
+    """The part about peers."""
+
+    def test_options(self) -> None:
+        """The table has each option, and no other."""
+        told = re.findall(r"^\| `--([a-z-]+)` \|", TEXT, re.M)
+        known = {name.replace("_", "-") for name in Options().synonyms if len(name) > 1}
+        self.assertEqual(sorted(told), sorted(known - {"help", "version"}))
+        self.assertIn(f"up to {SHARES_MAX} names", TEXT)
+
+    def test_bounds(self) -> None:
+        """The table has the bounds that hold."""
+        for what, value in (
+            ("connections that are not sessions yet", DEFAULT_LIMITS.half_open),
+            ("those of one address", DEFAULT_LIMITS.half_open_per_host),
+            ("from a connection to the welcome", DEFAULT_LIMITS.handshake),
+            ("sessions", DEFAULT_LIMITS.total),
+            ("sessions of one key", DEFAULT_LIMITS.per_key),
+            ("silence in a session", DEFAULT_LIMITS.silence),
+            ("a session in which nothing is asked", DEFAULT_LIMITS.idle),
+            ("files asked for at once in a session", LIMITS.transfers),
+            ("lists asked for at once in a session", LIMITS.lists),
+            ("folders that are read at once, for all", LISTS_AT_ONCE),
+            ("memory for large files, of all sessions", MEMORY / 1024**2),
+            ("memory for small files, of all sessions", MEMORY / 1024**2),
+            ("open files of the process", OPEN_FILES),
+        ):
+            self.assertIn(f"\n| {what} | {value:g} |", TEXT)
