@@ -176,7 +176,7 @@ class OriginalRequesterTests(SynchronousTestCase):
             self.assertTrue(fetch.exact, (length, from_sharer, fetch.events))
             self.assertEqual(fetch.requester.tries, 1)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(pictures(), st.floats(0, 0.1), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Losses are made good; only the words that an original sends just once or thrice can fail it."""
@@ -219,7 +219,7 @@ class OriginalSharerTests(SynchronousTestCase):
         self.assertTrue(fetch.exact, fetch.events)
         self.assertEqual(fetch.attempts, 1)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(pictures(), st.floats(0, 0.2), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Losses are made good by asking again; what an original says only once costs a new request."""

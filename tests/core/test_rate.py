@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -65,7 +65,6 @@ class RateLimitTests(SynchronousTestCase):
         self.assertEqual(limit.available(0.0), 0)
         self.assertAlmostEqual(limit.available(0.1), 10_000, -1)
 
-    @settings(deadline=None)
     @given(RATES, STEPS)
     def test_never_faster(self, rate: float, steps: list[tuple[float, int]]) -> None:
         """Whoever spends only what is available stays within the rate and one burst, whatever the times."""
@@ -79,7 +78,6 @@ class RateLimitTests(SynchronousTestCase):
             spent += size
         self.assertLessEqual(spent, limit.burst + rate * now + 1)
 
-    @settings(deadline=None)
     @given(RATES, STEPS)
     def test_when_is_right(self, rate: float, steps: list[tuple[float, int]]) -> None:
         """At the time that `when` says as much as was asked for is available, or a burst."""
@@ -109,7 +107,6 @@ class RateMeterTests(SynchronousTestCase):
         self.assertEqual(meter.rate(102.3), 0)
         self.assertEqual(meter.rate(10**9), 0)
 
-    @settings(deadline=None)
     @given(STEPS)
     def test_bounded(self, steps: list[tuple[float, int]]) -> None:
         """A rate is never less than nothing, and never more than all bytes in a part of the window."""

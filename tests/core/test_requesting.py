@@ -346,7 +346,7 @@ class TextRequestTests(SynchronousTestCase):
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(
         st.booleans(),
         st.lists(

@@ -274,7 +274,6 @@ class RequesterOfOursTests(SynchronousTestCase):
 class AnyTimeTests(SynchronousTestCase):
     """What may happen at any moment."""
 
-    @settings(deadline=None)
     @given(st.booleans(), st.booleans(), st.floats(0, 9.9))
     def test_complete(self, reports: bool, answers: bool, when: float) -> None:
         """COMPLETE ends the transfer whenever it comes, and nothing is sent after it."""
@@ -363,7 +362,7 @@ class BoundsTests(SynchronousTestCase):
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(
         pictures(rows_max=20),
         st.booleans(),

@@ -559,7 +559,6 @@ class BoundTests(SynchronousTestCase):
 
 
 class RunTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(
         st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)).map(sorted), max_size=6),
         st.integers(0, 25),
@@ -596,7 +595,7 @@ STEP = st.one_of(SAID, st.sampled_from(["work", "send"]))
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.lists(STEP, max_size=60), st.integers(0, 2**32), st.booleans())
     def test_any_order(self, steps: list[Message | str], seed: int, closes: bool) -> None:
         """Whatever a peer says, in whatever order work gets done: bounds hold, no answer is lost, nothing leaks."""

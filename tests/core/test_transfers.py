@@ -94,7 +94,7 @@ class SingleFaultTests(SynchronousTestCase):
 
 
 class BadNetworkTests(SynchronousTestCase):
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=1000)
     @given(pictures(), networks(loss_max=0.3), seeds)
     def test_bad_networks_are_survived(
         self, pixels: Pixels, conditions: Conditions, seed: int
@@ -104,7 +104,7 @@ class BadNetworkTests(SynchronousTestCase):
         fetch.run()
         self.assertTrue(fetch.exact, fetch.failures)
 
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=1000)
     @given(pictures(rows_max=20), networks(loss_max=1.0), seeds)
     def test_terrible_networks_end(self, pixels: Pixels, conditions: Conditions, seed: int) -> None:
         """Whatever the network does, there is one end: the exact picture, or a failure; and nothing goes on."""
@@ -114,7 +114,7 @@ class BadNetworkTests(SynchronousTestCase):
         self.assertEqual(fetch.welcome.serving, 0)
         self.assertLess(fetch.network.now, 3600.0)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(pictures(rows_max=200), st.floats(0.0, 1.0), seeds, st.booleans())
     def test_silence_is_noticed(
         self, pixels: Pixels, when: float, seed: int, rows_only: bool
@@ -146,7 +146,7 @@ class BadNetworkTests(SynchronousTestCase):
 
 
 class NoiseTests(SynchronousTestCase):
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(pictures(rows_max=20), st.lists(st.binary(max_size=32), min_size=1), seeds)
     def test_random_bytes_to_every_port(
         self, pixels: Pixels, noise: list[bytes], seed: int
@@ -160,7 +160,7 @@ class NoiseTests(SynchronousTestCase):
         fetch.run()
         self.assertTrue(fetch.exact)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(pictures(rows_max=20), seeds)
     def test_damaged_datagrams(self, pixels: Pixels, seed: int) -> None:
         """Datagrams that arrive cut short as well as whole are dropped and counted, whoever gets them."""

@@ -45,7 +45,7 @@ def pump(sender: TextSender, receiver: TextReceiver) -> None:
 
 
 class BothEndsTests(SynchronousTestCase):
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.integers(0, 3_000_000), seeds)
     def test_round_trip(self, size: int, seed: int) -> None:
         """A text of any length arrives as it was sent, and both ends know how long it was."""

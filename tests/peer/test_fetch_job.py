@@ -215,7 +215,7 @@ class PlanTests(JobTestCase):
         self.assertEqual(sorted(self.came().values()), [b"one", b"two"])
 
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_just_before(self, name: str) -> None:
         """A path that is just before another is a legal one, and before it."""
         before = just_before(name)

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -129,7 +129,6 @@ class LogTests(UploadsTestCase):
         self.assertEqual(len(lines), LINES_MAX + 1)
         self.assertEqual(lines[-1], f"bob left {1000 - LINES_MAX} files unfinished")
 
-    @settings(deadline=None)
     @given(st.text(min_size=1).filter(lambda text: "/" not in text))
     def test_hostile_names(self, name: str) -> None:
         """Nothing in a file's name reaches the log raw (threat 4)."""

@@ -166,7 +166,7 @@ class UnreadableTests(SynchronousTestCase):
                 with self.subTest(format=format, size=size):
                     self.assert_unreadable(data[:size], "picture: ")
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.randoms(use_true_random=False))
     def test_damaged(self, format: str, rng: random.Random) -> None:
         """A file with any bytes changed is a picture or unreadable, and nothing else."""
@@ -182,7 +182,7 @@ class UnreadableTests(SynchronousTestCase):
             return
         self.assertEqual((pixels.dtype, pixels.shape[2]), (np.uint8, 3))
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(
         st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x20\0\0\0WEBPVP8 "]),
         st.binary(max_size=200),

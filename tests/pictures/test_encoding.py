@@ -26,7 +26,7 @@ def read_back(file: io.BytesIO) -> Pixels:
 
 
 class WritePictureTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.sampled_from(["PNG", "WEBP", "BMP", "TIFF", "PPM"]),
         st.integers(1, 90),

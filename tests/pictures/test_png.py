@@ -15,7 +15,7 @@ from p2pshare.pictures.png import write_png
 
 
 class WritePngTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.integers(1, 90),
         st.integers(1, 90),

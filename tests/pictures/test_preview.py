@@ -82,7 +82,7 @@ class PreviewTests(SynchronousTestCase):
             preview = Preview(*size, columns=80, lines=24)
             self.assertEqual((preview.columns, preview.lines), (columns, lines), size)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         *[st.integers(1, 300)] * 2,
         *[st.integers(1, 90)] * 2,

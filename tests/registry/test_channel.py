@@ -199,7 +199,7 @@ class RefusalTests(SiteTestCase):
         reply = client.send((b"GET list HTTP/1.1\r\n" + HOST) * 2)
         self.assertEqual(reply.count(b"HTTP/1.1"), 1)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(
         st.lists(
             st.sampled_from(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any, cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -144,7 +144,6 @@ class WrongAnswerTests(ClientTestCase):
         for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
             self.assertIn("HTTP 404", str(self.error_of(running)))
 
-    @settings(deadline=None)
     @given(st.binary(), st.sampled_from([200, 204, 301, 400, 418, 500, 503]))
     def test_any_body(self, body: bytes, status: int) -> None:
         """Any answer is a value or an error with a sentence."""

@@ -392,7 +392,7 @@ class CrowdTests(HubTestCase):
             stream.end("left")
         self.assert_nothing_is_left()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=60))
     def test_any_order(self, steps: list[tuple[int, int]]) -> None:
         """The numbers are those of who is there, after whatever joins, failures, defects and ends, and 0 in the end."""

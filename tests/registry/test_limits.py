@@ -348,7 +348,7 @@ class ExactnessTests(SynchronousTestCase):
         st.sampled_from([1, 2, 3, 5, 10, 40, 100]),
     )
 
-    @settings(deadline=None, database=None, max_examples=200)
+    @settings(database=None, max_examples=200)
     @given(limits, st.sampled_from([1, 2]), st.sampled_from([0, 1 / 32, 3 / 8]), patterns)
     def test_never_more(
         self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
@@ -358,7 +358,7 @@ class ExactnessTests(SynchronousTestCase):
             most = limit.burst + limit.per_second * seconds + processes
             self.assertLessEqual(granted, most + 1e-6)
 
-    @settings(deadline=None, database=None, max_examples=200)
+    @settings(database=None, max_examples=200)
     @given(limits, patterns)
     def test_never_less(self, limit: RateLimit, pattern: list[tuple[float, int, int]]) -> None:
         """One process grants what an exact bucket would: no token is lost (threat 20)."""

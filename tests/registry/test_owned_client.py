@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
@@ -359,7 +359,6 @@ class RefusalTests(OwnedClientTestCase):
             self.assertIn("far too long", error.getErrorMessage())
         self.assertLess(REPLY_MAX, PAGE_BYTES_MAX)
 
-    @settings(deadline=None)
     @given(
         st.binary() | st.dictionaries(st.text(), st.integers() | st.text()).map(
             lambda value: json.dumps(value).encode()

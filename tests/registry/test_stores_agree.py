@@ -208,7 +208,6 @@ class AgreementTests(WithRedis):
 
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -171,7 +171,7 @@ class NonsenseTests(OwnersTestCase):
                 self.assert_problem(self.ask(query), "malformed", 400)
             self.assertEqual(self.ask(Query(b"POST", b"name", body, SOURCE)).status, 400)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
@@ -192,7 +192,7 @@ class NonsenseTests(OwnersTestCase):
             self.assertIn(self.ask(query).status, (400, 401))
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.binary(max_size=40), st.binary(max_size=40))
     @example(b"?", b"")
     @example(b"events", b"")

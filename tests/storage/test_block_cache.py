@@ -134,7 +134,7 @@ class TroubleTests(BlockCacheTests):
         self.path.write_bytes(content)
         self.cache = self.reopened()
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(st.binary(min_size=1, max_size=5000))
     def test_any_content(self, content: bytes) -> None:
         """A file of any content is taken for an empty cache, and works as one."""
@@ -143,7 +143,7 @@ class TroubleTests(BlockCacheTests):
         self.cache.store(FILE, DIGESTS)
         self.assertEqual(self.cache.find(FILE), DIGESTS)
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(st.integers(0, 20_000), st.binary(min_size=1, max_size=300))
     def test_damaged(self, at: int, noise: bytes) -> None:
         """Bytes that changed on the disk cost what was remembered, or nothing; what is found is whole."""

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -120,7 +120,6 @@ class SafeNameTests(SynchronousTestCase):
         }.items():
             self.assertEqual(safe_name(name), safe)
 
-    @settings(deadline=None)
     @given(st.text(st.characters(codec=None, categories=None), max_size=260))
     @example("con." + "x" * 300)
     def test_any_text(self, text: str) -> None:

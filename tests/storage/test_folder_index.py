@@ -120,7 +120,7 @@ class PageTests(FolderIndexTests):
         self.data = self.place / "other"
         self.assertEqual(self.names(), expected)
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(
         st.sets(
             st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=3)
@@ -262,7 +262,7 @@ class BoundTests(FolderIndexTests):
 
 
 class TroubleTests(FolderIndexTests):
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(st.one_of(st.just(b""), st.binary(max_size=5000)))
     def test_any_content(self, content: bytes) -> None:
         """A database of any content is thrown away and made anew."""

@@ -51,7 +51,7 @@ class IdentityTests(IdentityTestCase):
         for name in ("key", "identity"):
             self.assertEqual(stat.S_IMODE((self.path / name).stat().st_mode), 0o600, name)
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.lists(st.integers(0, 2**42), min_size=1, max_size=5))
     def test_numbers_grow(self, times: list[int]) -> None:
         """Each number is greater than all before, and at least the time, whatever the clock does, over restarts."""

@@ -329,7 +329,7 @@ class ResumeTests(IncomingTestCase):
         self.write(part, CONTENT, (1, 4, 5))
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.data())
     def test_any_damage(self, data: st.DataObject) -> None:
         """Whatever is cut off or changed in the journal and the part: what is believed is true, and it completes."""
@@ -361,7 +361,7 @@ class ResumeTests(IncomingTestCase):
         path.unlink()
         self.assertEqual(self.names(), [])
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.integers(0, 400))
     def test_any_prefix_of_the_journal(self, length: int) -> None:
         """Of a journal that was cut off, all records that are whole count, and new ones go behind them."""

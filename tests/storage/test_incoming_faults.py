@@ -66,7 +66,7 @@ class EveryCallTests(IncomingTestCase):
             if part is not None:
                 part.suspend()
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(st.sampled_from(CALLS), st.sampled_from(CODES), st.integers(1, 8), st.booleans())
     def test_one_failure(self, call: str, code: int, nth: int, lasting: bool) -> None:
         """Threats 3 and 10: a call that fails once, or from then on, is a sentence or nothing; then it goes on."""

@@ -92,7 +92,7 @@ class HostileTests(IncomingTestCase):
                         landed.unlink()
         self.assert_untouched()
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.lists(st.text(st.characters(codec=None, categories=None)), min_size=1, max_size=3))
     def test_any_name(self, path: list[str]) -> None:
         """Threat 1: so does a file of any name at all."""

@@ -115,7 +115,7 @@ class CommitTests(PartFileTestCase):
         name = os.fsdecode(b"caf\xe9.txt")
         self.assertEqual(self.save(b"x", name).name, name)
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(st.lists(st.binary(max_size=300), max_size=5))
     def test_every_byte(self, chunks: list[bytes]) -> None:
         """The file is what was written, in order."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -206,7 +206,6 @@ class SettingsTests(SynchronousTestCase):
             with self.assertRaisesRegex(SettingsUnreadable, "nested too deeply"):
                 self.load(config=config)
 
-    @settings(deadline=None)
     @given(
         st.dictionaries(
             st.sampled_from(

@@ -78,7 +78,7 @@ class ModelTests(ShareTestCase):
             else:
                 self.plant(content, *path, name)
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(trees, st.integers(1, 7), st.booleans(), st.sampled_from([0, 1, 3, SCAN_MAX]))
     def test_pages(self, tree: Tree, limit: int, recursive: bool, scan_max: int) -> None:
         """Pages of any size, whether names are scanned or selected, join to what is there in its order."""
@@ -93,7 +93,7 @@ class ModelTests(ShareTestCase):
             found = self.all_entries((), limit, recursive=True)[1:]
             self.assertEqual([each.path[1:] for each in found], [path for path, _, _ in expected])
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(
         trees, st.lists(st.sampled_from([*NAMES, "c", "zz"]), max_size=4).map(tuple), st.booleans()
     )

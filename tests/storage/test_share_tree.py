@@ -554,7 +554,7 @@ class ManyTests(ShareTestCase):
 
 
 class AnyPathTests(ShareTestCase):
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(
         st.lists(
             st.one_of(

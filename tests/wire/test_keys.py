@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -56,7 +56,6 @@ class KeyTests(SynchronousTestCase):
         )
         self.assertEqual(key.seed, seed)
 
-    @settings(deadline=None)
     @given(st.binary(min_size=32, max_size=32), st.binary(max_size=64))
     def test_verify(self, seed: bytes, message: bytes) -> None:
         """A signature holds for its message and key alone."""

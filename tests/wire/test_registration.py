@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -41,19 +41,16 @@ def body(**changes: object) -> bytes:
 class RoundTripTests(SynchronousTestCase):
     """What one side writes, the other reads."""
 
-    @settings(deadline=None)
     @given(REGISTRATIONS)
     def test_registration(self, registration: Registration) -> None:
         """Every legal registration survives."""
         self.assertEqual(parse_registration(registration.to_json()), registration)
 
-    @settings(deadline=None)
     @given(ADDRESSES)
     def test_address(self, address: PeerAddress) -> None:
         """Every legal address survives."""
         self.assertEqual(parse_address(address.to_json()), address)
 
-    @settings(deadline=None)
     @given(st.lists(NAMES))
     def test_names(self, names: list[str]) -> None:
         """Every list of legal names survives."""
@@ -122,7 +119,6 @@ class StrictnessTests(SynchronousTestCase):
             with self.assertRaises(RemoteProtocolError, msg=repr(wrong[:40])):
                 parse_names(wrong)
 
-    @settings(deadline=None)
     @given(st.binary() | st.text().map(str.encode))
     def test_any_bytes(self, data: bytes) -> None:
         """Any bytes give a value or that one error."""
@@ -136,7 +132,6 @@ class StrictnessTests(SynchronousTestCase):
             except RemoteProtocolError:
                 continue
 
-    @settings(deadline=None)
     @given(
         st.dictionaries(
             st.sampled_from(["name", "ip", "port", "token", "lease"]),
@@ -186,7 +181,6 @@ class RegistryUrlTests(SynchronousTestCase):
             with self.assertRaises(ValueError, msg=text):
                 registry_url(text)
 
-    @settings(deadline=None)
     @given(st.text())
     def test_any_text(self, text: str) -> None:
         """Any text is a URL or that one error."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -55,7 +55,6 @@ def sign_payload(payload: bytes, kind: str = "record") -> str:
 class StatementTests(SynchronousTestCase):
     """All kinds."""
 
-    @settings(deadline=None)
     @given(signed())
     def test_round_trip(self, drawn: tuple[Statement, SigningKey]) -> None:
         """Every statement is read as it was signed, and fits into the limit."""
@@ -64,7 +63,6 @@ class StatementTests(SynchronousTestCase):
         self.assertEqual(type(statement).read(text, key.public), statement)
         self.assertLessEqual(len(text), STATEMENT_MAX)
 
-    @settings(deadline=None)
     @given(signed(), st.data())
     def test_any_change_is_noticed(
         self, drawn: tuple[Statement, SigningKey], data: st.DataObject
@@ -78,7 +76,6 @@ class StatementTests(SynchronousTestCase):
         with self.assertRaises(RemoteProtocolError):
             type(statement).read(changed, key.public)
 
-    @settings(deadline=None)
     @given(signed())
     def test_kinds_are_apart(self, drawn: tuple[Statement, SigningKey]) -> None:
         """A statement of one kind never passes for one of another, whoever signed it."""
@@ -88,7 +85,6 @@ class StatementTests(SynchronousTestCase):
                 with self.assertRaises(RemoteProtocolError):
                     kind.read(statement.sign(key), key.public)
 
-    @settings(deadline=None)
     @given(st.sampled_from(KINDS), st.text(max_size=200))
     def test_noise(self, kind: type[Statement], text: str) -> None:
         """Anything else is refused with the one error there is."""
