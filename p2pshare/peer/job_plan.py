@@ -216,7 +216,9 @@ def is_of_item(error: P2pshareError) -> bool:
 def just_before(name: str) -> RemotePath:
     """A path that is before `name` in the order of listings, with little or nothing between the two."""
     code = ord(name[-1]) - 1
-    while 0xD800 <= code <= 0xDFFF or chr(code) in "/\0" or (len(name) == 1 and chr(code) == "."):
+    while code >= 0 and (
+        0xD800 <= code <= 0xDFFF or chr(code) in "/\0" or (len(name) == 1 and chr(code) == ".")
+    ):
         code -= 1
     if code < 0:
         return (name[:-1],) if len(name) > 1 else ()
