@@ -100,7 +100,7 @@ class _Transfer:
 
     __slots__ = (
         "behind", "buffer", "digest", "expected", "filled", "have", "index", "length", "most",
-        "offer", "position", "receiver", "version", "view",
+        "offer", "position", "receiver", "skipped", "version", "view",
     )  # fmt: skip
 
     def __init__(self, receiver: Receiver, version: str, have: Runs, most: int | None) -> None:
@@ -111,6 +111,7 @@ class _Transfer:
         self.offer: Offer | None = None
         self.expected = 0  # the index of the next block
         self.behind = 0  # of the last block
+        self.skipped = 0  # bytes that do not come, but that the other side has to read
         self.view: memoryview | None = None  # of the block that is coming
         self.buffer = bytearray()
         self.index = 0
@@ -125,6 +126,9 @@ class _Transfer:
         self.behind = block_count(offer.size)
         if offer.version != self.version:
             self.have = ()
+        self.skipped = BLOCK_SIZE * sum(
+            max(0, min(end, self.behind) - first) for first, end in self.have
+        )
         self.expected = self._missing_from(0)
 
     def next_expected(self) -> None:
@@ -160,6 +164,8 @@ class Taking:
         self._lists: dict[int, tuple[List, Lister]] = {}
         self.on_release: Callable[[], object] = lambda: None
         """Called whenever there may be more credit to grant."""
+        self.achieved = 0
+        """A number that grows with what need not be asked for again, should this session be lost."""
         self._heard = 0
 
     def get(
@@ -213,13 +219,18 @@ class Taking:
 
     @property
     def progress(self) -> int:
-        """A number that grows with all that comes."""
+        """A number that grows with all that comes, whatever it is worth."""
         return self._heard + self.crediting.arrived
 
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
         return bool(self._transfers or self._lists)
+
+    @property
+    def skipped(self) -> int:
+        """Bytes of files on their way that are here, and that the other side may read to know what they are."""
+        return sum(transfer.skipped for transfer in self._transfers.values())
 
     def message_received(self, message: Message) -> int | None:
         """Take what the sharer says; the number of a transfer that is to be cancelled.
@@ -292,6 +303,9 @@ class Taking:
         for _, lister in lists.values():
             lister.interrupted()
 
+    def _is_asked(self, number: int) -> bool:
+        return number in self._transfers or number in self._lists
+
     def _new_id(self) -> int:
         number, self.next_id = self.next_id, self.next_id + 1
         return number
@@ -334,6 +348,8 @@ class Taking:
     def _end_block(self, transfer: _Transfer, view: memoryview) -> None:
         block = ArrivedBlock(self, transfer.buffer, view, transfer.index, transfer.digest)
         transfer.next_expected()
+        if transfer.behind > 1:  # else it is worth nothing without its end
+            self.achieved += 1
         transfer.receiver.block_arrived(block)
 
     def _end(self, transfer: _Transfer, end: End) -> None:
@@ -342,9 +358,12 @@ class Taking:
         if transfer.expected < transfer.behind:
             raise RemoteProtocolError(reason="a file ended, and blocks of it are missing")
         del self._transfers[end.id]
+        self.achieved += 1
         transfer.receiver.ended(end.root)
 
     def _failed(self, message: Failed) -> None:
+        if message.why is not Fault.BUSY:
+            self.achieved += self._is_asked(message.id)
         asked = self._lists.pop(message.id, None)
         if asked is not None:
             asked[1].failed(message.why)
@@ -361,6 +380,7 @@ class Taking:
         question, lister = asked
         _check_listing(question, listing)
         del self._lists[listing.id]
+        self.achieved += 1
         lister.listed(listing)
 
 

@@ -231,7 +231,7 @@ class FetchJob:
 
     def _tick(self) -> None:
         for fetch in tuple(self._running):
-            fetch.sync_if_due()
+            fetch.tick()
         self._tell()
 
     def _tell(self) -> None:

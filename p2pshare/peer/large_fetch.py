@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,7 @@ from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 SYNC_BYTES = 32 * 1024 * 1024  # written and not yet journalled, upon which there is a sync
+READING_TICKS = 3  # without its end, once all blocks are here, upon which that is said
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
 
@@ -57,6 +59,7 @@ class LargeFetch:
         self._held = 0  # bytes of blocks that arrived and are not written
         self._written = 0  # bytes that came since
         self._known_size = wanted.size
+        self._ticks_whole = 0
         self._stopping = False
         self._waiting: Deferred[None] | None = None
 
@@ -96,6 +99,17 @@ class LargeFetch:
         if self._waiting is not None:
             self._waiting.cancel()
 
+    def tick(self) -> None:
+        """Some time has passed: make durable what was written, and say it if the sharer takes long to end it."""
+        self.sync_if_due()
+        offer = self._offer
+        if self._number is None or offer is None or not self._had or self.bytes_here < offer.size:
+            return
+        self._ticks_whole += 1
+        if self._ticks_whole == READING_TICKS:
+            said = "all of it is here; its sharer still reads what was fetched earlier, to compare"
+            self._context.on_remark(self.wanted.path, said)
+
     def sync_if_due(self, size: int = 1) -> None:
         """Make durable what was written, if it is `size` bytes or more."""
         incoming = self._incoming
@@ -111,8 +125,11 @@ class LargeFetch:
         if self._known_size != offer.size:
             self._context.tally.known_better(self._known_size, offer.size)
             self._known_size = offer.size
-        incoming = self._incoming
-        if incoming is not None and incoming.announced == announced_by(offer):
+        incoming, announced = self._incoming, announced_by(offer)
+        if incoming is not None and announced == replace(
+            incoming.announced, executable=offer.executable
+        ):
+            incoming.announced = announced
             return
         self._preparing = True
         Deferred.fromCoroutine(self._begin(offer)).addErrback(self._failed)

@@ -1,7 +1,8 @@
 """One session at the requester, from its welcome to its end: words go to `Taking`, and credit goes out.
 
 A sharer that gives signs of life, but for a long time no answer, is no better than one that is silent: then the session
-is ended from here, and counts as broken.
+is ended from here, and counts as broken. It gets more time where a file goes on, for the blocks that are here are those
+that it reads, too, and says nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
 
+SLOWEST_READ = 8 * 1024 * 1024  # bytes per second of blocks that a sharer reads, but does not send
 LOOKS = 4  # times that it is looked after within the patience
 
 
@@ -37,7 +39,8 @@ class Link:
         session: that was welcomed.
         taking: what is asked for over it.
         on_end: told when it is over, and why.
-        patience: seconds for which an answer may be waited for without any other.
+        patience: seconds for which an answer may be waited for without any other, but for what a file that goes
+                on takes to be read.
         """
         self._reactor = reactor
         self._session = session
@@ -126,9 +129,11 @@ class Link:
         now, seen = self._reactor.seconds(), self.taking.progress
         if seen != self._seen or not self.taking.busy:
             self._seen, self._seen_at = seen, now
-        elif now - self._seen_at >= self._patience:
+        elif (waited := now - self._seen_at) >= (
+            self._patience + self.taking.skipped / SLOWEST_READ
+        ):
             self._watch = None
-            why = f"it has sent nothing for {self._patience:.0f} s"
+            why = f"it has sent nothing for {waited:.0f} s"
             self._session.abort()
             self.session_ended(SessionLost(name=self._session.name, reason=why))
             return

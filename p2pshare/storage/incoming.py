@@ -73,6 +73,7 @@ class Incoming:
         self.place = place
         self.origin = origin
         self.announced = announced
+        """What is said of it; whether it is executable may be said anew until it is finished."""
         self._folder_fd = folder_fd
         self._fd = fd
         self._hidden = hidden

@@ -143,6 +143,7 @@ class MemorySharer:
         self.files: dict[RemotePath, bytes] = {}
         self.folders: set[RemotePath] = set()
         self.versions: dict[RemotePath, str] = {}
+        self.executable: set[RemotePath] = set()
         self.answers: dict[RemotePath, Answer] = {}
         """How a `Get` of a path is answered, other than by `give`."""
         self.list_answer: Answer = give_listing
@@ -221,7 +222,7 @@ def offer_of(session: MemorySession, get: Get) -> Offer:
     """What an honest sharer says of a file."""
     sharer = session.sharer
     size = len(sharer.files[get.path])
-    return Offer(get.id, size, MTIME, False, sharer.version(get.path))
+    return Offer(get.id, size, MTIME, get.path in sharer.executable, sharer.version(get.path))
 
 
 def give(session: MemorySession, get: Get, until: int | None = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -216,6 +216,8 @@ class PlanTests(JobTestCase):
 
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
     @settings(max_examples=60)
+    @example("\x01")
+    @example("a\x01")
     def test_just_before(self, name: str) -> None:
         """A path that is just before another is a legal one, and before it."""
         before = just_before(name)
@@ -408,6 +410,42 @@ class LargeTests(JobTestCase):
         self.assertEqual(self.came(), {"large": changed})
         self.assertEqual(len(self.remarks), 1)
         self.assertIn("begins anew", self.remarks[0])
+
+    def test_executable_since(self) -> None:
+        """A file that became executable since a part was fetched, and holds the same, goes on, and is so here, too."""
+        self.cancelled_midway()
+        self.alice.executable.add(self.path)
+        self.fetch("s/large")
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual((self.failed, self.remarks), ({}, []))
+        self.assertEqual(self.came(), {"large": LARGE})
+        self.assertTrue(os.access(self.saved[-1].path, os.X_OK))
+        self.nothing_left()
+
+    def test_reading_again(self) -> None:
+        """While the sharer reads what need not be sent, the user knows what is waited for, and is told once."""
+        self.cancelled_midway()
+
+        def slow(session: MemorySession, get: Get) -> None:
+            give(session, get, len(blocks) - 1)
+            last = len(blocks) - 1
+            session.after_data(Block(get.id, last, digest_of(blocks[last])))
+            session.data(get.id, last * BLOCK_SIZE, blocks[last])
+            end = End(get.id, root_of(len(LARGE), map(digest_of, blocks)))
+            self.alice.reactor.callLater(30, session.say, end)
+
+        blocks = [LARGE[at : at + BLOCK_SIZE] for at in range(0, len(LARGE), BLOCK_SIZE)]
+        self.alice.answers[self.path] = slow
+        _, running = self.begin("s/large")
+        self.alice.pass_time(2)
+        self.assertEqual(self.remarks, [])
+        self.alice.pass_time(20)
+        self.assertEqual(len(self.remarks), 1)
+        self.assertIn("still reads what was fetched earlier", self.remarks[0])
+        self.alice.pass_time(10)
+        self.successResultOf(running)
+        self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))
+        self.assertEqual(len(self.remarks), 1)
 
     def test_changed_midway(self) -> None:
         """A file that changes while it is sent is asked for again, some times."""

@@ -22,10 +22,13 @@ from p2pshare.errors import (
     SessionPostponed,
     SessionRefused,
 )
+from p2pshare.peer.link import SLOWEST_READ
 from p2pshare.peer.remote import LinkState, RemotePeer
+from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit
-from p2pshare.wire.transfer_messages import Entry, EntryKind, Failed, Fault, List, Listing
+from p2pshare.wire.transfer_messages import Entry, EntryKind, Failed, Fault, List, Listing, Offer
+from tests.core.test_taking import Told
 from tests.peer.memory_sharer import ADDRESS, ALICE, BOB, MTIME, MemorySharer
 
 UNREACHABLE = PeerUnreachable(name="alice", address=ADDRESS)
@@ -251,6 +254,24 @@ class AgainTests(RemoteTestCase):
         self.successResultOf(asked)
         self.alice.pass_time(100)
         self.assertTrue(remote.is_up)
+
+    def test_no_answer_while_it_reads(self) -> None:
+        """A peer that has to read what is here already, so as to end a file, is given the time which that takes."""
+        remote, asked = self.begin(patience=30.0)
+        asked.addErrback(lambda _: None)
+        self.alice.pass_time(1)
+        have = ((0, 60 * SLOWEST_READ // BLOCK_SIZE),)
+        path = ("large",)
+        self.alice.answers[path] = lambda session, get: session.say(
+            Offer(get.id, have[0][1] * BLOCK_SIZE, MTIME, False, "v1")
+        )
+        told = Told()
+        remote.get(told, path, "v1", have)
+        session = self.alice.sessions[0]
+        self.alice.pass_time(85)
+        self.assertFalse(session.is_over)
+        self.alice.pass_time(20)
+        self.assertTrue(session.is_over)
 
     def test_protocol_broken(self) -> None:
         """Threat 6: a peer that breaks the rules is not asked again."""
