@@ -331,7 +331,7 @@ class RemotePeer:
         self._link = None
         self._keep_number(link)
         taking = link.taking
-        if taking.progress:
+        if taking.achieved:
             self._back_off.progressed()
         if isinstance(reason, RemoteProtocolError):
             self._end = reason

@@ -259,6 +259,29 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(taking.get(self.told, ("a",)).id, 5)
         self.assertEqual([number for number in range(9) if taking.is_own(number)], [5])
 
+    def test_achieved(self) -> None:
+        """What need not come again is told from what would: a block of several, an end, and an answer for good."""
+        self.ask()
+        self.say(offer(), Block(1, 0, DIGEST))
+        self.send(0, BLOCK_SIZE - 1)
+        self.assertEqual(self.taking.achieved, 0)
+        self.send(BLOCK_SIZE - 1, 1)
+        self.assertEqual(self.taking.achieved, 1)
+        self.ask()
+        self.say(offer(5, number=2), Block(2, 0, DIGEST))
+        self.send(0, 5, number=2)
+        self.assertEqual(self.taking.achieved, 1)
+        self.say(End(2, ROOT))
+        self.assertEqual(self.taking.achieved, 2)
+        for why, achieved in ((Fault.BUSY, 2), (Fault.NOT_FOUND, 3)):
+            self.ask()
+            self.say(Failed(self.taking.next_id - 1, why))
+            self.assertEqual(self.taking.achieved, achieved)
+        self.say(Failed(self.taking.next_id - 1, Fault.NOT_FOUND))  # said twice
+        question = self.taking.list(self.told, (), (), 10, False)
+        self.say(Listing(question.id, (), False), Listing(question.id, (), False))
+        self.assertEqual(self.taking.achieved, 4)
+
     def test_memory_comes_back(self) -> None:
         """A released block makes room for as many bytes, once."""
         calls: list[int] = []

@@ -27,9 +27,27 @@ from p2pshare.peer.remote import LinkState, RemotePeer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit
-from p2pshare.wire.transfer_messages import Entry, EntryKind, Failed, Fault, List, Listing, Offer
-from tests.core.test_taking import Told
-from tests.peer.memory_sharer import ADDRESS, ALICE, BOB, MTIME, MemorySharer
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+    Offer,
+)
+from tests.core.test_taking import DIGEST, Told
+from tests.peer.memory_sharer import (
+    ADDRESS,
+    ALICE,
+    BOB,
+    MTIME,
+    MemorySession,
+    MemorySharer,
+    offer_of,
+)
 
 UNREACHABLE = PeerUnreachable(name="alice", address=ADDRESS)
 
@@ -234,6 +252,25 @@ class AgainTests(RemoteTestCase):
         _, asked = self.begin(patience=30.0)
         for _ in range(200):
             if not self.alice.sessions[-1].is_over:
+                self.alice.lose("it broke")
+            self.alice.pass_time(1)
+        self.failureResultOf(asked, LinkGivenUp)
+        self.assertLess(len(self.alice.sessions), 15)
+
+    def test_progress_that_is_lost(self) -> None:
+        """Sessions that break amidst a block each time, so that nothing remains of them, are no progress."""
+        remote, asked = self.begin(patience=30.0)
+        path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
+
+        def half_a_block(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Block(get.id, 0, DIGEST))
+            session.data(get.id, 0, bytes(BLOCK_SIZE // 2))
+
+        self.alice.answers[path] = half_a_block
+        for _ in range(200):
+            if remote.is_up:
+                remote.get(Told(), path)
+                self.alice.pass_time(0.1)
                 self.alice.lose("it broke")
             self.alice.pass_time(1)
         self.failureResultOf(asked, LinkGivenUp)
