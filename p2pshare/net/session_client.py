@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConnector, IReactorTCP, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol
@@ -106,8 +108,13 @@ class _Opening(ClientFactory):
         return SessionStream(self._clock, self._tls.connect(self._expected), self._core, self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:  # noqa: N802
-        """There is none."""
-        self._fail(PeerUnreachable(name=self._name, address=self._address))
+        """There is none, or it broke before we heard of it."""
+        error: P2pshareError = PeerUnreachable(name=self._name, address=self._address)
+        if getattr(reason.value, "osError", None) == errno.ECONNRESET:
+            error = NoSessionThere(
+                name=self._name, address=self._address, reason="the connection broke"
+            )
+        self._fail(error)
 
     def greeted(self, stream: SessionStream, hello: Hello) -> None:
         """Nobody greets who opens a session."""

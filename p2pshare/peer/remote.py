@@ -20,8 +20,10 @@ from p2pshare.errors import (
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
+    NoSessionThere,
     P2pshareError,
     RemoteProtocolError,
+    SessionLost,
     SessionPostponed,
     Unreachable,
 )
@@ -45,6 +47,10 @@ __all__ = ["PATIENCE", "SILENCE", "Find", "LinkChange", "LinkState", "RemotePeer
 
 SILENCE = 15.0  # seconds without a word after which a session counts as broken
 PATIENCE = 120.0  # seconds without any progress after which there are no more tries
+FIRST_TRIES = (
+    4  # times that the first session is tried where a connection breaks, as it does in a crowd
+)
+FIRST_PATIENCE = 8.0  # seconds after which there is no other of these tries
 BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
 
 Find = Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]
@@ -263,6 +269,7 @@ class RemotePeer:
     async def _connect(self) -> None:
         """Open a session, or try until patience is at its end."""
         error, again = self._broken, self._broken is not None
+        tries, try_until = 0, self.reactor.seconds() + FIRST_PATIENCE
         while True:
             if error is not None:
                 await self._pause(error)
@@ -270,7 +277,9 @@ class RemotePeer:
             try:
                 link = await self._open()
             except P2pshareError as failed:
-                if not isinstance(failed, Unreachable if again else SessionPostponed):
+                tries += 1
+                has_tries = tries < FIRST_TRIES and self.reactor.seconds() < try_until
+                if not isinstance(failed, _passing(again, has_tries)):
                     raise
                 error = failed
                 continue
@@ -363,3 +372,10 @@ class RemotePeer:
 
     def _tell(self, state: LinkState, reason: str = "", retry_in: float = 0.0) -> None:
         self._on_link(LinkChange(state, self.name, reason, retry_in, self._been_up))
+
+
+def _passing(again: bool, has_tries: bool) -> tuple[type[P2pshareError], ...]:
+    """What is worth another try: of the first session, less than once there has been one."""
+    if again:
+        return (Unreachable,)
+    return (SessionPostponed, SessionLost, NoSessionThere) if has_tries else (SessionPostponed,)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import (
+    ClientFactory,
+    Factory,
+    Protocol,
+    ServerFactory,
+    connectionDone,
+)
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -254,6 +262,26 @@ class ClientTests(TestCase):
         address = PeerAddress("127.0.0.1", port.getHost().port)
         await port.stopListening()
         await self.failed(address, PeerUnreachable)
+
+    async def test_reset_at_once(self) -> None:
+        """Threat 11: who resets a connection before it is known to be one, as in a crowd, is there all the same."""
+
+        class Resetting:
+            seconds = staticmethod(reactor.seconds)
+
+            def connectTCP(self, _ip: str, _port: int, factory: ClientFactory, _t: float) -> None:
+                failed = Failure(ConnectError(errno.ECONNRESET, "reset"))
+                factory.clientConnectionFailed(cast("Any", None), failed)
+
+        with self.assertRaises(NoSessionThere):
+            await open_session(
+                cast("Any", Resetting()),
+                BOB,
+                "alice",
+                PeerAddress("127.0.0.1", 1),
+                ALICE.public,
+                credit=1,
+            )
 
     async def test_cancelled(self) -> None:
         """Who does not want it any more leaves no connection behind."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
+    NoSessionThere,
     OtherKeyThere,
     PeerUnreachable,
     RegistryUnreachable,
@@ -23,7 +26,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.peer.link import SLOWEST_READ
-from p2pshare.peer.remote import LinkState, RemotePeer
+from p2pshare.peer.remote import FIRST_TRIES, LinkState, RemotePeer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit
@@ -144,6 +147,39 @@ class FirstTimeTests(RemoteTestCase):
             self.alice.opened.clear()
             self.alice.refusals.append(error)
             self.failing(error)
+
+    def test_breaks_at_first(self) -> None:
+        """Threat 11: a connection that breaks before its welcome, as where many push in, is tried a few times."""
+        lost = SessionLost(name="alice", reason="the connection broke")
+        cut = NoSessionThere(name="alice", address=ADDRESS, reason="the connection broke")
+        self.alice.refusals += [lost, cut, lost]
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(5)
+        self.successResultOf(asked)
+        self.assertIn("alice is not ready (the connection broke), trying again in 1 s", self.said())
+
+    def test_breaks_each_time(self) -> None:
+        """The tries are few, and the error is that of the last one."""
+        cut = NoSessionThere(name="alice", address=ADDRESS, reason="it is no TLS")
+        self.alice.refusals += [cut] * 9
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(5)
+        self.assertIs(self.failureResultOf(asked).value, cut)
+        self.assertEqual(len(self.alice.opened), FIRST_TRIES)
+
+    def test_silent_at_first(self) -> None:
+        """Who lets us wait for long is not tried again."""
+        slow = SessionLost(name="alice", reason="there was no greeting in time")
+        remote = self.alice.remote()
+
+        async def open(*_: object, **__: object) -> Session:
+            await deferLater(cast("Any", self.alice.reactor), 10)
+            raise slow
+
+        remote._open_session = open
+        asked = self.ask(remote, "photos")
+        self.alice.pass_time(10.1)
+        self.assertIs(self.failureResultOf(asked).value, slow)
 
     def test_asked_to_wait(self) -> None:
         """A peer that has no room just now is asked again, after the time that it asks for."""
