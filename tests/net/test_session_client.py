@@ -269,7 +269,9 @@ class ClientTests(TestCase):
         class Resetting:
             seconds = staticmethod(reactor.seconds)
 
-            def connectTCP(self, _ip: str, _port: int, factory: ClientFactory, _t: float) -> None:
+            def connectTCP(  # noqa: N802
+                self, _ip: str, _port: int, factory: ClientFactory, _timeout: float
+            ) -> None:
                 failed = Failure(ConnectError(errno.ECONNRESET, "reset"))
                 factory.clientConnectionFailed(cast("Any", None), failed)
 
