@@ -368,8 +368,10 @@ class SessionStream(Protocol):
         self._kept.clear()
         self._outbox.send_out(self._pump.close())
         self._listen_again()
-        if not self._core.is_ended_here:
-            self._transport.unregisterProducer()
+        self._transport.unregisterProducer()
+        if self._core.is_ended_here:
+            self._transport.loseWriteConnection()  # so that both hear of the end if both wanted it
+        else:
             self._transport.loseConnection()
         self._arm()
 

@@ -34,6 +34,7 @@ class MemoryTransport:
         self.waiting = bytearray()
         self.producer: Any = None
         self.is_full = self.is_paused = self.is_closing = self.is_aborted = False
+        self.is_half_closed = False
         self.hung_up: Failure | None = None
 
     def write(self, data: bytes) -> None:
@@ -69,6 +70,9 @@ class MemoryTransport:
 
     def loseConnection(self) -> None:
         self.is_closing = True
+
+    def loseWriteConnection(self) -> None:
+        self.is_half_closed = True
 
     def abortConnection(self) -> None:
         self.is_aborted = True
@@ -223,6 +227,9 @@ class Pair:
         if data := source.take(size):
             self.carried[number] += data
             self.ends[1 - number][0].dataReceived(data)
+            return True
+        if source.hung_up is None and source.is_half_closed:
+            self.hang_up(1 - number)
             return True
         if source.hung_up is None and not source.is_closing:
             return False
