@@ -37,7 +37,7 @@ from tests.ui.screens import Screen
 
 P2PSHARE = [sys.executable, "-c", "import sys; from p2pshare.ui.main import main; sys.exit(main())"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
-PATIENCE = 20.0  # seconds for a process on a busy machine
+PATIENCE = 60.0  # seconds for a process on a busy machine
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command-line.md"
 _CUT_ESCAPE = re.compile(r"\x1b(\[[?0-9;]*)?\Z")  # one of which the rest is still to come
 TEXT = b"".join(b"line %d\n" % n for n in range(50_000))

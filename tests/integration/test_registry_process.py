@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
-PATIENCE = 20.0  # seconds for a process to start on a busy machine
+PATIENCE = 60.0  # seconds for a process to start on a busy machine
 BOB = json.dumps({"name": "bob", "ip": "10.0.0.5", "port": 50000})
 
 
