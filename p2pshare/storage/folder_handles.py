@@ -13,9 +13,10 @@ from pathlib import Path
 
 from p2pshare.errors import CannotSave
 from p2pshare.storage.durability import sync_files
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.room import saving_error
 
 HANDLES_MAX = 128  # folders that are kept open while nobody uses them
+FOLDER_SIZE = 4096  # bytes that an empty folder takes on most disks
 SYNCED_MAX = 256  # folders that are open to be synced at once
 
 Folder = tuple[str, ...]
@@ -51,7 +52,7 @@ class FolderHandles:
         Raises:
             FileNotFoundError: there is none, and it is not to be made.
             NotADirectoryError: the same, and something else is in the way.
-            CannotSave: it cannot be made; the error names what is in the way.
+            DiskFull, CannotSave: it cannot be made; the error names what is in the way.
             ValueError: all this was closed.
         """
         handle = self._taken(folder, make)
@@ -61,6 +62,12 @@ class FolderHandles:
             with self._lock:
                 handle.users -= 1
                 self._shrink()
+
+    @property
+    def unsynced(self) -> int:
+        """Folders in which folders were made that are not durable yet."""
+        with self._lock:
+            return len(self._unsynced)
 
     def sync(
         self, folders: Iterable[Folder] = (), witness: int | None = None
@@ -142,12 +149,11 @@ class FolderHandles:
                 if error.errno in _NO_FOLDER:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
                 raise
-            reason = (
-                "it is in the way, for a folder must be here"
-                if error.errno in _NO_FOLDER
-                else plain_reason(error)
-            )
-            raise CannotSave(path=self._path.joinpath(*folder), reason=reason) from error
+            path = self._path.joinpath(*folder)
+            if error.errno not in _NO_FOLDER:
+                raise saving_error(error, handle.fd, FOLDER_SIZE, path) from error
+            reason = "it is in the way, for a folder must be here"
+            raise CannotSave(path=path, reason=reason) from error
         finally:
             handle.users -= 1
 

@@ -36,6 +36,8 @@ from p2pshare.storage.system_calls import preallocate
 from p2pshare.storage.whole_files import BATCH_MAX, WholeFiles
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 
+UNSYNCED_MAX = 4096  # folders in which folders were made, upon which those are made durable
+
 _OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_JOURNAL = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES}
 
@@ -103,12 +105,14 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         """Make a folder, and those above it, unless they are there.
 
         Raises:
-            CannotSave: it cannot be made.
+            DiskFull, CannotSave: it cannot be made.
         """
         path = self._checked(Place(folder, "file")).parent
         try:
             with self._handles.using(folder, make=True):
                 pass
+            if self._handles.unsynced > UNSYNCED_MAX:
+                self._sync_made()
         except OSError as error:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
 
@@ -196,7 +200,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                     os.close(fd)
                     raise
         except OSError as error:
-            raise CannotSave(path=path, reason=plain_reason(error)) from error
+            raise saving_error(error, self._path, announced.size, path) from error
 
     def store_whole(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
         """Verify small files, write them, make them durable all at once, and publish them.

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from p2pshare.errors import CannotSave, DiskFull
 from p2pshare.storage.reasons import plain_reason
-
-_MIB = 1024 * 1024
+from p2pshare.wire.quantities import size_text
 
 
 def check_room(fd: int, needed: int, path: Path) -> None:
@@ -19,28 +18,25 @@ def check_room(fd: int, needed: int, path: Path) -> None:
         DiskFull: it does not.
     """
     if needed > (free := _free(fd)):
-        raise _disk_full(path, needed, free)
+        raise DiskFull(path=path, needed=size_text(needed), free=size_text(free))
 
 
-def saving_error(error: OSError, fd: int, needed: int, path: Path) -> CannotSave:
+def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> CannotSave:
     """What to say of a failure.
 
     Args:
         error: the failure.
-        fd: an open file or folder on the disk in question.
+        fd: a file or folder on the disk in question, open, or its path.
         needed: bytes that were still to be written.
         path: what the user calls the file.
     """
-    if error.errno == errno.ENOSPC:
-        return _disk_full(path, needed, _free(fd))
-    return CannotSave(path=path, reason=plain_reason(error))
+    if error.errno != errno.ENOSPC:
+        return CannotSave(path=path, reason=plain_reason(error))
+    free = "no room for another file" if _takes_no_file(fd) else size_text(_free(fd))
+    return DiskFull(path=path, needed=size_text(needed), free=free)
 
 
-def _disk_full(path: Path, needed: int, free: int) -> DiskFull:
-    return DiskFull(path=path, needed=_text(needed), free=_text(free))
-
-
-def _free(fd: int) -> int:
+def _free(fd: int | Path) -> int:
     """Bytes that the disk still takes from us."""
     try:
         status = os.statvfs(fd)
@@ -49,5 +45,10 @@ def _free(fd: int) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _text(size: int) -> str:
-    return f"{size} bytes" if size < _MIB else f"{size / _MIB:.1f} MiB"
+def _takes_no_file(fd: int | Path) -> bool:
+    """Whether it is the number of files that is at its end, on a disk that bounds it."""
+    try:
+        status = os.statvfs(fd)
+    except OSError:
+        return False
+    return bool(status.f_files) and not status.f_favail

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
-from p2pshare.storage import folder_handles, publishing, whole_files
+from p2pshare.storage import folder_handles, incoming_folder, publishing, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.folder_handles import SYNCED_MAX
 from p2pshare.storage.incoming_folder import IncomingFolder
@@ -256,6 +256,21 @@ class FolderTests(IncomingTestCase):
         self.folder.close()
         self.assertEqual(sorted(counts), [11, SYNCED_MAX])
 
+    def test_unsynced_is_bounded(self) -> None:
+        """Threat 7: however many folders a sharer lists, those that are not durable are remembered up to a bound."""
+        self.patch(incoming_folder, "UNSYNCED_MAX", 10)
+        counts: list[int] = []
+
+        def sync(fds: Iterable[int], witness: int) -> dict[int, OSError]:
+            counts.append(len(list(fds)))
+            return {}
+
+        self.patch(folder_handles, "sync_files", sync)
+        for n in range(100):
+            self.folder.make_folder((str(n), "sub"))
+        self.assertGreater(len(counts), 5)
+        self.assertLessEqual(max(counts), 12)
+
     def test_made_folder_not_synced(self) -> None:
         """A folder that was made, and is not durable, takes no file: neither does a later one before it is."""
         place = Place(("a", "b"), "x")
@@ -323,7 +338,7 @@ class RoomTests(IncomingTestCase):
         """Threats 7 and 10: a size that the disk does not take is refused with both figures before a byte comes."""
         lie = Announced(FILE_SIZE_MAX, MTIME, False, "v1")
         with self.assertRaisesRegex(
-            DiskFull, r"needs 1073741824\.0 MiB, but its disk has [\d.]+ MiB"
+            DiskFull, r"needs 1024\.0 TiB, but its disk has [\d.]+ [MGT]iB"
         ):
             self.folder.begin(PLACE, ORIGIN, lie)
         self.assertEqual(self.names(), [])
@@ -338,3 +353,34 @@ class RoomTests(IncomingTestCase):
         self.assertEqual(self.only_part().stat().st_size, 0)
         part.discard()
         self.assertEqual(self.names(), [])
+
+    def test_no_room_for_a_folder(self) -> None:
+        """A disk that takes no folder or hidden file is as full as one that takes no bytes: it ends a job at once."""
+
+        def fail(*args: Any, **options: Any) -> int:
+            raise OSError(errno.ENOSPC, "")
+
+        patch = self.patch(os, "mkdir", fail)
+        self.assertRaises(DiskFull, self.folder.make_folder, ("a",))
+        (result,) = self.folder.store_whole([whole(b"x", Place(("a",), "x"))])
+        self.assertIsInstance(result, DiskFull)
+        patch.restore()
+        self.patch(incoming_folder, "open_hidden", fail)
+        said = Announced(2**20, MTIME, False, "v1")
+        self.assertRaises(DiskFull, self.folder.begin, PLACE, ORIGIN, said)
+        self.assertEqual(self.names(), [])
+
+    def test_no_room_for_a_file(self) -> None:
+        """Of a disk that has bytes left, but takes no more files, just that is said."""
+
+        def fail(*args: Any, **options: Any) -> int:
+            raise OSError(errno.ENOSPC, "")
+
+        genuine = os.statvfs(self.path)
+        fields = list(genuine[:10])
+        fields[7] = 0  # f_favail
+        self.patch(os, "statvfs", lambda _: os.statvfs_result(fields))
+        self.patch(whole_files, "open_hidden", fail)
+        (result,) = self.folder.store_whole([whole(b"x")])
+        self.assertIsInstance(result, DiskFull)
+        self.assertIn("but its disk has no room for another file left", str(result))
