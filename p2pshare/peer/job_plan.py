@@ -33,7 +33,7 @@ class JobItem:
     folder: Path
     """Where it goes: an existing folder on this machine."""
     name: str | None = None
-    """What it is called there; None for its last component, made harmless. Not for globs."""
+    """What a file is called there, or a folder around a folder; None for its own name alone. Not for globs."""
     overwrite: bool = False
     """Replace a file of that name, rather than number the new one."""
 
@@ -131,15 +131,18 @@ class JobPlan:
     async def _literal(
         self, item: JobItem, path: RemotePath, name: str | None
     ) -> AsyncIterator[list[Wanted]]:
-        """What is there by this very name: a file, or a folder with all that is in it."""
-        if name is None and path:
-            name = safe_name(path[-1])
-        local = () if name is None else (name,)
+        """What is there by this very name: a file, or a folder with all that is in it.
+
+        A file is called `name`. A folder keeps its own within a folder `name`: when the same is wanted again, that one is
+        there, and means the same.
+        """
+        own = tuple(map(safe_name, path[-1:]))
+        local = own if name is None else (name, *own)
         after: RemotePath = ()
         try:
             listing = await self._remote.list(path, recursive=True)
         except RemoteIsFile:
-            yield [await self._file(item, path, name or "_")]
+            yield [await self._file(item, path, name or own[0])]
             return
         if local:
             yield [WantedFolder(path, item.folder, local)]

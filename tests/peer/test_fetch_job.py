@@ -149,10 +149,10 @@ class PlanTests(JobTestCase):
         self.assertTrue((self.inbox / "photos/empty").is_dir())
         self.assertEqual((progress.files_done, progress.files_total), (5, 5))
 
-    def test_folder_by_another_name(self) -> None:
-        """A folder may be called otherwise here."""
+    def test_folder_into_a_new_one(self) -> None:
+        """A new name for a folder is that of one around it, so that the same words mean the same once it is there."""
         self.fetch("photos/2024", name="mine")
-        self.assertEqual(sorted(self.came()), ["mine/c.jpg", "mine/d.png"])
+        self.assertEqual(sorted(self.came()), ["mine/2024/c.jpg", "mine/2024/d.png"])
 
     def test_everything(self) -> None:
         """The top stands for all that is shared."""
