@@ -112,6 +112,11 @@ class SessionStream(Protocol):
         """Whether `key` is proved."""
         return self._is_secure
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an opener has greeted, and was neither welcomed nor refused."""
+        return self._core.state is State.JUDGING
+
     def welcome(self, name: str) -> None:
         """Let an opener in that has greeted, and whose name is `name`."""
         if self._is_ending or self._core.state is not State.JUDGING:
@@ -205,7 +210,7 @@ class SessionStream(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end, wanted or not."""
         if not self._is_ending:
-            self._reason = SessionLost(name=self.name, reason="the connection broke")
+            self._reason = SessionLost(name=self.name, reason="it ended without a goodbye")
             self._close_by = self._clock.seconds()
         self._is_over = True
         self._alarm.cancel()

@@ -30,9 +30,9 @@ class SessionLimits:
     """Bounds on the sessions that a peer takes."""
 
     half_open: int = 64
-    """Connections that are not welcomed yet; the oldest gives way to a new one."""
+    """Connections that are not welcomed yet; one that has come to little gives way to a new one."""
     half_open_per_host: int = 16
-    """Those of one address; the oldest gives way."""
+    """Those of one address."""
     total: int = 500
     """Sessions."""
     per_key: int = 16
@@ -215,7 +215,7 @@ class SessionServer:
         return self.sessions >= limits.total or self._per_key[key] >= limits.per_key
 
     def _make_room(self, host: str) -> None:
-        """Let the oldest connections give way that have not come to anything: who is honest needs no time for it."""
+        """Let connections give way that have not come to anything: who is honest needs no time for it."""
         waiting = [
             each
             for each, entry in self._streams.items()
@@ -227,10 +227,16 @@ class SessionServer:
             (waiting, self._limits.half_open),
         ):
             if len(those) >= most:
-                oldest = min(those, key=lambda each: each.is_secure)
-                self._streams[oldest].gives_way = True
-                oldest.abort()
+                first = min(those, key=self._claim)
+                self._streams[first].gives_way = True
+                first.abort()
                 return
+
+    def _claim(self, stream: SessionStream) -> int:
+        """How much there is to be said for a connection that is no session: one that was greeted is about to be."""
+        if self._streams[stream].judging is not None:
+            return 2 if stream.is_waiting else 0  # who was refused has only to hang up
+        return 0 if stream.is_secure else 1  # honest ones greet as soon as they can
 
     def _current_tls(self) -> SessionTls:
         key = self._key()

@@ -71,7 +71,7 @@ class MemoryTransport:
     def loseConnection(self) -> None:
         self.is_closing = True
 
-    def loseWriteConnection(self) -> None:
+    def loseWriteConnection(self) -> None:  # noqa: N802
         self.is_half_closed = True
 
     def abortConnection(self) -> None:

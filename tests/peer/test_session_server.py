@@ -302,6 +302,36 @@ class ServerTests(TestCase):
         await DeferredList([raw.gone for raw in same[:16]])
         self.assertLessEqual(server.half_open, 8)
 
+    async def test_those_who_do_not_greet(self) -> None:
+        """Threat 25: who shows a key and then says nothing gives way before all others."""
+        server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
+        asked: list[Deferred[str]] = []
+
+        def slow(_: PublicKey) -> Deferred[str]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.admit = slow
+        waiting = self.open()
+        await self.until(lambda: bool(asked))
+        mute = [await self.shaken(server, number) for number in (2, 3, 4)]
+        quiet = await self.connected(Raw())
+        await mute[0].gone
+        again = await self.shaken(server, 3)
+        await mute[1].gone
+        self.assertEqual([raw.gone.called for raw in (quiet, again)], [False, False])
+        self.assertEqual(server.half_open, 4)
+        asked[0].callback("bob")
+        session = await waiting
+        session.abort()
+
+    async def shaken(self, server: SessionServer, secure: int) -> Raw:
+        """Somebody who has shown a key, and says nothing; now so many have shown one."""
+        raw = RawTls(stranger(with_certificate(certificate_of(EVE), private(EVE))))
+        await self.connected(raw)
+        await self.until(lambda: sum(each.is_secure for each in server._streams) == secure)
+        return raw
+
     async def test_slow(self) -> None:
         """Threat 25: who has not greeted in time is hung up on, whatever it does meanwhile."""
         server = self.server(handshake=0.1)
