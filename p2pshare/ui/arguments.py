@@ -17,6 +17,15 @@ INVITATION_LIFE = 7 * 86400  # seconds
 INVITATION_LIFE_MAX = 366 * 86400  # seconds
 INVITATIONS_MAX = 1000  # at once
 
+_COMPLAINTS = (
+    (r"the following arguments are required: ([^,]+)", r"\1 is missing"),
+    (r"argument VERB: invalid choice: (.+) \(choose from (.+)\)", r"There is no verb \1, only \2"),
+    (
+        r"argument (.+): invalid choice: (.+) \(choose from (.+)\)",
+        r"\1 is \2, but must be one of \3",
+    ),
+    (r"argument (.+): expected one argument", r"\1 has no value"),
+)
 _UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,7 +43,22 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_formatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise WrongUsage(reason=f"{message}. Type `{self.prog} --help` to see what can be said.")
+        raise WrongUsage(
+            reason=f"{_in_our_words(message)}. Type `{self.prog} --help` to see what can be said."
+        )
+
+
+def _help_of(arguments: argparse.Namespace) -> str:
+    below = (arguments.verb, getattr(arguments, f"{arguments.verb}_verb", None))
+    return " ".join(["p2pshare", *filter(None, below), "--help"])
+
+
+def _in_our_words(message: str) -> str:
+    """What argparse says of the words, said shorter; what is not known is left as it is."""
+    for pattern, ours in _COMPLAINTS:
+        if found := re.fullmatch(pattern, message, re.DOTALL):
+            return found.expand(ours)
+    return message
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -48,7 +72,9 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     if arguments.verb == "get" and not any(word.startswith("-") for word in rest):
         arguments.words += rest  # what stands behind a flag that stands behind other words
     elif rest:
-        parser.error(f"{' '.join(rest)!r} means nothing here")
+        raise WrongUsage(
+            reason=f"{' '.join(rest)!r} means nothing here. Type `{_help_of(arguments)}` to see what can be said."
+        )
     taken = ALSO.get(arguments.verb, ())
     given = [flag for flag in DIALOG if flag not in taken and getattr(arguments, flag)]
     if arguments.verb and given:

@@ -112,9 +112,9 @@ class Outcome:
             if file.already_there:
                 self._output.line(f"{path} is here already.")
                 continue
-            facts = size_text(file.fetched)
+            facts = size_text(file.size)
             if file.fetched != file.size:
-                facts += f" of {size_text(file.size)}, of which the rest was here"
+                facts += f", {size_text(file.fetched)} of it fetched now"
             if file.seconds >= TIMED_FROM:
                 facts += (
                     f" in {duration_text(file.seconds)}, {rate_text(file.fetched / file.seconds)}"

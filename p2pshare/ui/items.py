@@ -23,6 +23,8 @@ def parse_items(
     Raises:
         WrongUsage: it cannot be understood, or not be done.
     """
+    if "" in words:
+        raise WrongUsage(reason="One of the words is empty: is a variable not set?")
     items, dest = split_words(words)
     parsed = [_parse_remote(item) for item in items]
     if any(peer == own_name for peer, _ in parsed):
@@ -57,7 +59,8 @@ def _destination(
         return cwd / dest, None
     if dest is not None and (len(parsed) > 1 or _is_glob(parsed[0][1])):
         what = f"{len(parsed)} items need" if len(parsed) > 1 else "A glob needs"
-        raise WrongUsage(reason=f"{what} a folder to go to, and {dest!r} is none: make it first.")
+        how = "is a file" if os.path.lexists(cwd / dest) else "is none: make it first"
+        raise WrongUsage(reason=f"{what} a folder to go to, and {dest!r} {how}.")
     folder, name = resolve_destination(dest, "", cwd)
     return folder, name or None
 

@@ -82,7 +82,8 @@ def _visit(visit: Mapping[str, Any]) -> str:
     shown = ", ".join(current[:CURRENT_SHOWN])
     if len(current) > CURRENT_SHOWN:
         shown += ", …"
-    parts = [files, size, rate_text(visit["rate"])]
+    parts = [] if total == 1 else [files]  # the name of the only one has said it
+    parts += [size, rate_text(visit["rate"])]
     if visit["left_s"] is not None:
         parts.append(f"{duration_text(visit['left_s'])} left")
     return f"{visit['name']} fetches {shown}: {', '.join(parts)}."

@@ -7,13 +7,15 @@ import os
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from colorama import Style
-from rich.console import Console
 
 from p2pshare.pictures.colours import Colours
 from p2pshare.wire.display import display
+
+if TYPE_CHECKING:  # takes its time to import, and most verbs draw nothing
+    from rich.console import Console
 
 COLUMNS = 80  # where nobody knows
 LINES = 24  # where nobody knows
@@ -94,6 +96,8 @@ class Terminal:
 
     def console(self) -> Console:
         """A console of rich that does here what we found can be done, and asks nothing of its own."""
+        from rich.console import Console
+
         return Console(
             file=self.stream,
             width=self.columns,

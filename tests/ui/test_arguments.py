@@ -127,13 +127,18 @@ class ParseTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """What cannot be understood is one sentence that says what to type."""
         for words, pattern in (
-            (["uesrs"], r"'uesrs'.*users.*get.*demo.*`p2pshare --help`"),
-            (["get"], r"PEER:PATH.*`p2pshare get --help`"),
-            (["users", "bob"], r"'bob' means nothing here.*--help"),
+            (["uesrs"], r"There is no verb 'uesrs'.*users.*get.*demo.*`p2pshare --help`"),
+            (["get"], r"^PEER:PATH is missing\. Type `p2pshare get --help`"),
+            (["users", "bob"], r"'bob' means nothing here.*`p2pshare users --help`"),
             (["users", "--froce"], r"'--froce' means nothing here.*--help"),
+            (["--froce"], r"'--froce' means nothing here.*`p2pshare --help`"),
+            (
+                ["peers", "forget", "a", "b"],
+                r"'b' means nothing here.*`p2pshare peers forget --help`",
+            ),
             (["get", "a:my_file.txt", "--froce", "b"], r"--froce"),
             (["users", "--nam", "bob"], r"--nam"),
-            (["users", "--name"], r"--name: expected one argument"),
+            (["users", "--name"], r"--name has no value"),
             (["--share", "x", "users"], r"--share is for the dialog"),
             (["get", "--classic", "--limit", "1MB/s", "a:b"], r"knows no --limit"),
             (["--classic", "ls", "a"], r"--classic is for the dialog"),
@@ -141,7 +146,7 @@ class ParseTests(SynchronousTestCase):
             (["ls"], r"PEER.*`p2pshare ls --help`"),
             (["ls", "a", "b"], r"'b' means nothing here"),
             (["peers", "froget"], r"'froget'.*forget.*`p2pshare peers --help`"),
-            (["completion", "csh"], r"'csh'.*bash"),
+            (["completion", "csh"], r"SHELL is 'csh', but must be one of 'bash'"),
             (["complete", "x"], r"'complete'"),
             (["--json"], r"need a verb"),
             (["key"], r"VERB.*`p2pshare key --help`"),

@@ -113,7 +113,7 @@ class PeopleTests(ErrandTestCase):
         self.job.knows(1, 4 * MIB)
         self.saved("cat.jpg", 4 * MIB, MIB)
         self.end()
-        self.assertIn("1.0 MiB of 4.0 MiB, of which the rest was here", self.stdout.getvalue())
+        self.assertIn("Saved cat.jpg: 4.0 MiB, 1.0 MiB of it fetched now", self.stdout.getvalue())
 
     def test_several(self) -> None:
         """A few files have a line each, and a sum."""

@@ -81,9 +81,11 @@ class ItemsTests(SynchronousTestCase):
             ((CAT, "no/such"), "no folder 'no'"),
             ((CAT, "nowhere/"), "no folder 'nowhere/'"),
             ((CAT, DOG, "notes"), "2 items need a folder to go to, and 'notes' is none"),
-            ((CAT, DOG, "file"), "2 items need a folder"),
+            ((CAT, DOG, "file"), "2 items need a folder to go to, and 'file' is a file"),
+            (("",), "empty"),
+            ((CAT, ""), "empty: is a variable not set"),
             (("alice:*.jpg", "notes"), "A glob needs a folder"),
-            ((CAT, "", "folder"), "'' does not say which file"),
+            ((CAT, "", "folder"), "words is empty"),
         ):
             with self.subTest(words=words):
                 self.assertRegex(self.wrong(*words), pattern)

@@ -72,3 +72,5 @@ class StatusTests(SynchronousTestCase):
             "carol fetches a, b, c, …: 3 of 9 files, 2.0 KiB of 4.0 KiB, 1.0 KiB/s, 2 s left.",
             self.said(uploads=[busy]),
         )
+        alone = {**busy, "current": ["film.mp4"], "files": 0, "total_files": 1}
+        self.assertIn("carol fetches film.mp4: 2.0 KiB of 4.0 KiB", self.said(uploads=[alone]))
