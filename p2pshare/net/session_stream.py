@@ -257,6 +257,8 @@ class SessionStream(Protocol):
             self._core.receive_data(_plaintext[:size], self._clock.seconds())
             self._tell()
             self._flush()
+        else:
+            self._outbox.send_out(self._pump.data_to_send())  # TLS may have answers of its own
         return size > 0
 
     def _tell(self) -> None:

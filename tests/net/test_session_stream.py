@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -228,6 +229,21 @@ class SendTests(StreamTestCase):
         self.assertFalse(alice.is_paused)
         self.assertEqual(len(pair.server.messages), 400)
         self.assertEqual(len(pair.fetcher.messages), 40_000)
+
+    def test_answers_of_tls(self) -> None:
+        """Threat 31: what TLS answers by itself, as to new keys, does not gather, however much of it is asked for."""
+        pair = self.opened()
+        sharer, (_, transport) = pair.sharer, pair.ends[1]
+        with (
+            mock.patch.object(sharer._pump, "receive_data"),
+            mock.patch.object(sharer._pump, "read_into", return_value=0),
+            mock.patch.object(sharer._pump, "data_to_send", return_value=bytes(READ_SIZE)),
+        ):
+            for _ in range(2 + UNREAD_MAX // READ_SIZE):
+                self.assertFalse(transport.is_paused)
+                sharer.dataReceived(b"new keys")
+        self.assertGreater(len(transport.waiting), UNREAD_MAX)
+        self.assertTrue(transport.is_paused)
 
     def test_pings(self) -> None:
         """Threat 31: a flood of pings is answered, but builds no queue."""
