@@ -299,7 +299,9 @@ def _look_up(
             elif wanted.size is not None and (wanted.root, wanted.place) not in places:
                 places.add((wanted.root, wanted.place))
                 origin = Origin(key, wanted.path)
-                outcome = folder.find(wanted.place, wanted.size, wanted.mtime, origin)
+                outcome = folder.find(
+                    wanted.place, wanted.size, wanted.mtime, origin, overwrite=wanted.overwrite
+                )
         except P2pshareError as error:
             outcome = error
         outcomes.append((wanted, outcome))

@@ -84,7 +84,13 @@ class Folder(Protocol):
     """What a job needs of an `IncomingFolder`."""
 
     def find(
-        self, place: Place, size: int, mtime: int, origin: Origin | None = None
+        self,
+        place: Place,
+        size: int,
+        mtime: int,
+        origin: Origin | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Path | None:
         """The file, if it is there already."""
 

@@ -107,8 +107,8 @@ class LargeFetch:
             return
         self._ticks_whole += 1
         if self._ticks_whole == READING_TICKS:
-            said = "all of it is here; its sharer still reads what was fetched earlier, to compare"
-            self._context.on_remark(self.wanted.path, said)
+            name = self._context.remote.name
+            self._remark(f"is all here; {name} still reads what was fetched earlier, to compare.")
 
     def sync_if_due(self, size: int = 1) -> None:
         """Make durable what was written, if it is `size` bytes or more."""
@@ -231,15 +231,16 @@ class LargeFetch:
         announced = announced_by(offer)
         old, self._incoming = self._incoming, None
         if old is not None:
-            said = "it has changed since a part of it was fetched, so it begins anew"
-            self._context.on_remark(self.wanted.path, said)
+            self._remark("has changed since a part of it was fetched, so it begins anew.")
             self._had = self._written = 0
             await self._context.threads.run(old.discard)
         wanted, threads = self.wanted, self._context.threads
         if wanted.size is None:
             place = wanted.place
             found = await threads.run(
-                self._folder.find, place, offer.size, offer.mtime, self._origin
+                lambda: self._folder.find(
+                    place, offer.size, offer.mtime, self._origin, overwrite=wanted.overwrite
+                )
             )
             if found is not None:
                 raise _AlreadyThere(found, offer.size)
@@ -251,6 +252,10 @@ class LargeFetch:
         self._preparing = False
         self._write()
         self._check_drained()
+
+    def _remark(self, said: str) -> None:
+        path = self.wanted.path
+        self._context.on_remark(path, f"{format_path(path)!r} {said}")
 
     def _resume(self) -> Incoming | None:
         return self._folder.resume(

@@ -68,7 +68,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             raise CannotSave(path=path, reason=plain_reason(error)) from error
 
     def find(
-        self, place: Place, size: int, mtime: int, origin: Origin | None = None
+        self,
+        place: Place,
+        size: int,
+        mtime: int,
+        origin: Origin | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Path | None:
         """The file, if it is there already: a plain one of this name, or numbered, with this size and time.
 
@@ -77,6 +83,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             size: its bytes.
             mtime: when it was last changed, in microseconds since 1970.
             origin: if it is there, what a kill has left of its part is removed.
+            overwrite: it is to have this very name, whatever else has it, so that a numbered one is none.
 
         Raises:
             CannotSave: the folder cannot be looked at.
@@ -84,7 +91,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         path = self._checked(place)
         try:
             with self._handles.using(place.folder, make=False) as folder_fd:
-                for number in range(COPIES_MAX + 1):
+                for number in range(1 if overwrite else COPIES_MAX + 1):
                     name = numbered(place.name, number)
                     there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
                     if (

@@ -409,7 +409,7 @@ class LargeTests(JobTestCase):
         self.fetch("s/large")
         self.assertEqual(self.came(), {"large": changed})
         self.assertEqual(len(self.remarks), 1)
-        self.assertIn("begins anew", self.remarks[0])
+        self.assertRegex(self.remarks[0], "^'s/large' has changed .*, so it begins anew\\.$")
 
     def test_executable_since(self) -> None:
         """A file that became executable since a part was fetched, and holds the same, goes on, and is so here, too."""
@@ -441,7 +441,7 @@ class LargeTests(JobTestCase):
         self.assertEqual(self.remarks, [])
         self.alice.pass_time(20)
         self.assertEqual(len(self.remarks), 1)
-        self.assertIn("still reads what was fetched earlier", self.remarks[0])
+        self.assertRegex(self.remarks[0], "^'s/large' is all here; alice still reads .*\\.$")
         self.alice.pass_time(10)
         self.successResultOf(running)
         self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))

@@ -44,6 +44,13 @@ class FindTests(IncomingTestCase):
         self.assertEqual(self.folder.find(PLACE, len(CONTENT), MTIME), first)
         self.assertEqual(self.folder.find(PLACE, BLOCK, MTIME), second)
 
+    def test_there_by_another_number(self) -> None:
+        """Who wants it to replace what has its name is not content with a numbered one."""
+        first, second = self.fetch(CONTENT), self.fetch(CONTENT[:BLOCK])
+        self.assertNotEqual(first, second)
+        self.assertIsNone(self.folder.find(PLACE, BLOCK, MTIME, overwrite=True))
+        self.assertEqual(self.folder.find(PLACE, len(CONTENT), MTIME, overwrite=True), first)
+
     def test_not_there(self) -> None:
         """Another size, another microsecond, another folder, a folder or a link is not it."""
         path = self.fetch(CONTENT)
