@@ -6,6 +6,7 @@ Each keeps the promises of a large one: verified, hidden until it is complete an
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from p2pshare.storage.room import saving_error
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
 BATCH_MAX = 256  # files that are open at once
+
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -129,6 +132,9 @@ class WholeFiles:
                 reason = "somebody has removed what was there of it"
                 return CannotSave(path=each.path, reason=reason)
             overwrite = each.file.overwrite
+            if not overwrite and self._is_there(each):
+                remove_name(each.folder_fd, each.hidden)
+                return each.path
             each.name = publish(each.folder_fd, each.hidden, each.path, overwrite=overwrite)
             remove_name(each.folder_fd, each.hidden)
         except OSError as error:
@@ -142,6 +148,29 @@ class WholeFiles:
         with suppress(OSError):
             remove_name(each.folder_fd, each.hidden)
         return failure
+
+    def _is_there(self, each: _Written) -> bool:
+        """Whether another process has published just this file since it was looked up."""
+        name = each.path.name
+        try:
+            there = os.stat(name, dir_fd=each.folder_fd, follow_symlinks=False)
+            said = each.file.announced
+            if (
+                not stat.S_ISREG(there.st_mode)
+                or there.st_size != said.size
+                or there.st_mtime_ns // 1000 != said.mtime
+                or bool(there.st_mode & 0o100) != said.executable
+            ):
+                return False
+            fd = os.open(name, _READING, dir_fd=each.folder_fd)
+        except OSError:
+            return False
+        try:
+            return os.pread(fd, said.size + 1, 0) == each.file.data
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
 
     def _sync_folders(
         self, written: Sequence[_Written], results: dict[int, Path | TransferFailed]

@@ -65,6 +65,14 @@ class StoreTests(IncomingTestCase):
         self.folder.store_whole([whole(b"new", overwrite=True)])
         self.assertEqual((self.path / "cat.jpg").read_bytes(), b"new")
 
+    def test_published_meanwhile(self) -> None:
+        """P8: of two processes that fetch the same at once, the second one leaves no copy; another content is kept."""
+        for _ in range(2):
+            self.assertEqual(self.folder.store_whole([whole(b"one")]), [self.path / "cat.jpg"])
+        self.assertEqual(self.names(), ["cat.jpg"])
+        self.folder.store_whole([whole(b"two")])
+        self.assertEqual(self.names(), ["cat (1).jpg", "cat.jpg"])
+
     def test_corrupt(self) -> None:
         """What is not what was announced is not written, and concerns no other file."""
         good = whole(content_of(BLOCK + 1))
