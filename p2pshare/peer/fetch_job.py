@@ -37,6 +37,9 @@ __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
 QUEUE_MAX = 4000  # files that are listed and not yet asked for, upon which listing waits
 RUNNING_MAX = 8  # large files that are on their way or being finished
+TELL_AGAIN = (
+    60.0  # seconds after which the sharer is told the same of the job, lest it takes us for idle
+)
 TICK = 1.0  # seconds between two syncs of what came, and between two words on the job to the sharer
 
 
@@ -95,6 +98,7 @@ class FetchJob:
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
         self._told: Job | None = None
+        self._told_at = 0.0
         self._over: Deferred[None] = Deferred()
         self._is_stopped = False
 
@@ -235,11 +239,13 @@ class FetchJob:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell the sharer how much is to come, if that is news."""
+        """Tell the sharer how much is to come, if that is news; and now and then that we are still here."""
         tally = self._tally
         job = Job(self._title, tally.files_listed, max(0, tally.bytes_listed))
-        if job != self._told and self._remote.is_up:
-            self._told = job
+        now = self._reactor.seconds()
+        is_due = job != self._told or now - self._told_at >= TELL_AGAIN
+        if is_due and self._remote.is_up:
+            self._told, self._told_at = job, now
             self._remote.tell_job(job)
 
     def _item_failed(self, path: RemotePath, error: P2pshareError) -> None:

@@ -447,6 +447,17 @@ class LargeTests(JobTestCase):
         self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))
         self.assertEqual(len(self.remarks), 1)
 
+    def test_not_idle(self) -> None:
+        """While nothing comes, the sharer hears of the job now and then: it would end a session that seems idle."""
+        self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
+        _, running = self.begin("s/large")
+        self.alice.pass_time(2)
+        before = len(self.alice.heard_of(Job))
+        self.alice.pass_time(110, 0.1)
+        self.assertEqual(len(self.alice.heard_of(Job)), before + 1)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+
     def test_changed_midway(self) -> None:
         """A file that changes while it is sent is asked for again, some times."""
         tries = 0
