@@ -40,8 +40,10 @@ def component_fault(component: str) -> str | None:
     """What is wrong with a file name as a component of a path; None if nothing is."""
     if not component:
         return "is empty"
-    if component.startswith("."):  # with them "." and ".."
-        return "is hidden"
+    if component.startswith("."):
+        return {".": "is a full stop alone", "..": "climbs, which no path does"}.get(
+            component, "is hidden"
+        )
     if "\0" in component or "/" in component:
         return "holds a slash or a NUL"
     try:
