@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,6 +42,57 @@ REACTOR_OWNERS = {
     "p2pshare.peer.tap", "p2pshare.registry.tap", "p2pshare.registry.worker", "p2pshare.ui.main",
 }  # fmt: skip
 
+FILE_WRITERS = {
+    "p2pshare.net.command_line",  # tries whether a service may write where it is told to
+    "p2pshare.peer.control",  # its socket
+    "p2pshare.registry.redis_process",  # the short name of the folder of its data
+    "p2pshare.registry.store_marker",  # beside the data of Redis
+    "p2pshare.registry.workers",  # the folder of their sockets
+    "p2pshare.ui.demo",  # what it shares, in a folder that it removes
+    "p2pshare.ui.hang_up",  # /dev/null
+    "p2pshare.ui.keys",  # a key that is exported, where the user says
+    "p2pshare.ui.main",  # /dev/null, and the log that the user asks for
+    "p2pshare.ui.passphrase",  # the terminal
+}
+"""Who writes files besides `storage`; nothing of that is called what somebody else says."""
+
+FILE_CALLS = {
+    *("link", "symlink", "rename", "renames", "replace", "mkdir", "makedirs", "mkfifo", "mknod"),
+    *("unlink", "remove", "removedirs", "rmdir", "truncate", "creat"),
+    *("O_CREAT", "O_WRONLY", "O_RDWR", "O_APPEND", "O_TRUNC", "O_TMPFILE"),
+}
+"""What `os` has for making, opening for writing, renaming and removing files."""
+
+PATH_CALLS = {
+    *("write_bytes", "write_text", "touch", "mkdir", "unlink", "rmdir", "rename"),
+    *("symlink_to", "hardlink_to", "mkdtemp", "mkstemp"),
+}
+"""What paths have for the same; `replace` is told from that of strings by its arguments."""
+
+HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
+
+PROGRAM_STARTERS = {
+    "p2pshare.registry.leash",  # becomes the Redis that it keeps on a leash
+    "p2pshare.registry.redis_process",
+    "p2pshare.registry.workers",
+    "p2pshare.ui.children",  # the services of the demonstration
+}
+"""Who starts programs: this one, or the Redis that was found at the start."""
+
+PROGRAM_MODULES = {
+    *("subprocess", "webbrowser", "multiprocessing", "pty", "runpy", "code", "pickle", "marshal"),
+    *("shelve", "ctypes.util", "twisted.internet.utils", "twisted.internet.process"),
+}
+PROGRAM_CALLS = re.compile(
+    r"os\.(system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*|fork\w*)|importlib.import_module"
+)
+
+
+@cache
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    """All of a module's syntax, from the outside in."""
+    return tuple(ast.walk(ast.parse(source)))
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
@@ -55,7 +108,7 @@ class Module:
 
     def imports(self) -> Iterator[str]:
         """The full name of everything that it imports, wherever in its source."""
-        for node in ast.walk(ast.parse(self.source)):
+        for node in nodes_of(self.source):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -65,9 +118,16 @@ class Module:
 
     def attributes(self) -> Iterator[str]:
         """Every dotted name that it uses, such as `random.choice`."""
-        for node in ast.walk(ast.parse(self.source)):
+        for node in nodes_of(self.source):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 yield f"{node.value.id}.{node.attr}"
+
+    def calls(self) -> Iterator[tuple[str, ast.Call]]:
+        """Every call, with the last part of the name that is called."""
+        for node in nodes_of(self.source):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                called = node.func
+                yield called.attr if isinstance(called, ast.Attribute) else called.id, node
 
 
 Check = Callable[[Module], list[str]]
@@ -145,6 +205,57 @@ def wall_clocks(module: Module) -> list[str]:
     return found + [name for name in module.imports() if name == "time.time"]
 
 
+def file_writers(module: Module) -> list[str]:
+    """Whatever makes, writes, renames or removes files outside of `storage`."""
+    if module.part == "storage" or module.name in FILE_WRITERS:
+        return []
+    used = [*module.attributes(), *module.imports()]
+    found = [
+        name
+        for name in used
+        if (name.startswith("os.") and name[3:] in FILE_CALLS)
+        or (name.startswith(("shutil.", "tempfile.")) and name not in HARMLESS)
+        or name == "sqlite3.connect"
+    ]
+    return found + [name for name, call in module.calls() if _writes(name, call)]
+
+
+def _writes(name: str, call: ast.Call) -> bool:
+    """Whether this is a call of a path's method, or an `open`, by which a file is written."""
+    if name in PATH_CALLS:
+        return isinstance(call.func, ast.Attribute)
+    if name == "replace":
+        return len(call.args) == 1 and not call.keywords
+    if name != "open":
+        return False
+    is_method = isinstance(call.func, ast.Attribute)
+    modes = [each.value for each in call.keywords if each.arg == "mode"]
+    modes += call.args[:1] if is_method else call.args[1:2]
+    if is_method:
+        modes = [mode for mode in modes if isinstance(mode, ast.Constant)]
+    return any(
+        not isinstance(mode, ast.Constant) or bool(set("wax+").intersection(str(mode.value)))
+        for mode in modes
+    )
+
+
+def program_starters(module: Module) -> list[str]:
+    """Whatever starts a program, opens a file in one, or runs what it has read."""
+    if module.name in PROGRAM_STARTERS:
+        return []
+    found = [
+        name for name in module.imports() if any(is_under(name, each) for each in PROGRAM_MODULES)
+    ]
+    used = [*module.attributes(), *module.imports()]
+    found += [name for name in used if PROGRAM_CALLS.fullmatch(name)]
+    return found + [
+        name
+        for name, call in module.calls()
+        if name == "spawnProcess"
+        or (name in ("eval", "exec", "__import__") and isinstance(call.func, ast.Name))
+    ]
+
+
 def size_and_name(module: Module) -> list[str]:
     """A module that is too long, or whose name says nothing."""
     lines = len(module.source.splitlines())
@@ -152,6 +263,7 @@ def size_and_name(module: Module) -> list[str]:
     return found + sorted(EMPTY_NAMES.intersection(module.name.split(".")))
 
 
+@cache
 def modules() -> list[Module]:
     """All modules of the package."""
     found = []
@@ -250,6 +362,55 @@ class LayerTests(SynchronousTestCase):
             ("p2pshare.net.x", "import time\ntime.time()"),
             ("p2pshare.net.x", "from time import time\ntime()"),
         )
+
+    def test_file_writers(self) -> None:
+        """Threat 1: whatever is received is written by `storage`, and others write what is named above, if anything."""
+        self.check_all(
+            file_writers,
+            ("p2pshare.peer.x", "open(name, 'wb')"),
+            ("p2pshare.peer.x", "open(name, mode=mode)"),
+            ("p2pshare.peer.x", "def f(path):\n    with path.open('r+b') as file: pass"),
+            ("p2pshare.net.x", "import os\nos.open(name, os.O_CREAT)"),
+            ("p2pshare.net.x", "from os import rename"),
+            ("p2pshare.registry.x", "path.write_text('')"),
+            ("p2pshare.registry.x", "path.replace(other)"),
+            ("p2pshare.ui.x", "import shutil\nshutil.move(one, other)"),
+            ("p2pshare.ui.x", "from tempfile import NamedTemporaryFile"),
+            ("p2pshare.ui.x", "import sqlite3\nsqlite3.connect(name)"),
+        )
+        for source in (
+            "open(name)",
+            "open(name, 'rb')",
+            "path.open('rb')",
+            "tree.open(path)",
+            "import shutil\nshutil.which('redis-server')",
+            "text.replace('a', 'b')",
+            "import dataclasses\ndataclasses.replace(it, a=1)",
+        ):
+            self.assertEqual(file_writers(Module("p2pshare.ui.x", source)), [], source)
+
+    def test_program_starters(self) -> None:
+        """Threat 40: nothing that was received is opened or executed: few start programs, and none has a shell."""
+        self.check_all(
+            program_starters,
+            ("p2pshare.ui.x", "import subprocess"),
+            ("p2pshare.ui.x", "def f():\n    from webbrowser import open"),
+            ("p2pshare.storage.x", "import os\nos.system('xdg-open cat.jpg')"),
+            ("p2pshare.storage.x", "from os import execv"),
+            ("p2pshare.peer.x", "reactor.spawnProcess(child, name, [name])"),
+            ("p2pshare.peer.x", "eval(text)"),
+            ("p2pshare.peer.x", "import pickle"),
+        )
+        for each in ("shell=True", "/bin/sh", "os.system", "os.popen"):
+            found = [module.name for module in modules() if each in module.source]
+            self.assertEqual(found, [], each)
+
+    def test_exceptions_are_needed(self) -> None:
+        """Whoever may write files, or start programs, does: the lists of them are no longer than need be."""
+        sources = {module.name: module.source for module in modules()}
+        for check, names in ((file_writers, FILE_WRITERS), (program_starters, PROGRAM_STARTERS)):
+            for name in names:
+                self.assertNotEqual(check(Module("p2pshare.ui.x", sources[name])), [], name)
 
     def test_size_and_name(self) -> None:
         """Modules are short enough to read, and are called after what they do."""
