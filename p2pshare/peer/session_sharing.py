@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from p2pshare.storage import block_cache, folder_index
 from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
 from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.share_arguments import EVERYONE, SharedPath
 from p2pshare.storage.share_tree import ShareTree
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import SigningKey
@@ -128,14 +129,22 @@ class SessionSharer:
         )
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:
+        cache = self._data / block_cache.FILE_NAME
+        index = self._data / folder_index.FOLDER_NAME
         return (
-            BlockCache(self._data / block_cache.FILE_NAME, on_trouble=self._trouble),
-            FolderIndex(self._data / folder_index.FOLDER_NAME, on_trouble=self._trouble),
+            BlockCache(cache, on_trouble=partial(self._trouble, "shared files", cache)),
+            FolderIndex(index, on_trouble=partial(self._trouble, "shared folders", index)),
         )
 
-    def _trouble(self, sentence: str) -> None:
+    def _trouble(self, what: str, path: Path, reason: str) -> None:
         """Called in whatever thread."""
-        self._reactor.callFromThread(self._log.warn, "{sentence}", sentence=sentence)
+        self._reactor.callFromThread(
+            self._log.warn,
+            "what is remembered of {what} ({path}): {reason}",
+            what=what,
+            path=display(str(path)),
+            reason=reason,
+        )
 
     def _not_resolved(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -149,7 +158,7 @@ def sharing_text(shares: Sequence[SharedPath]) -> str:
     told = []
     for each in shares:
         if each.allow is None:
-            whom = "everyone whose key owns a name in this registry"
+            whom = EVERYONE
         else:
             whom = ", ".join(sorted(each.allow)) or "nobody"
         told.append(f"{display(each.name)} ({display(str(each.path))}) with {whom}")

@@ -15,6 +15,8 @@ from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 from p2pshare.wire.paths import component_fault
 
 SHARES_MAX = 1000
+EVERYONE = "everyone whose key owns a name in this registry"
+"""With whom a share is shared that was given to nobody in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class SharedPath:
     path: Path
     """Absolute."""
     allow: frozenset[str] | None = None
-    """The names of those who may see it; None: everyone who owns a name."""
+    """The names of those who may see it; None: `EVERYONE`."""
     private: Path | None = None
     """A folder of which nothing is shared, wherever it lies."""
     may_be_link: bool = True

@@ -18,7 +18,7 @@ from p2pshare.peer import uploads
 from p2pshare.peer.service import PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.share_arguments import EVERYONE, SharedPath
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
     USERS_COUNTED,
@@ -264,16 +264,15 @@ def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Said]:
         return [Said(SHARING_NOTHING, Tone.HINT)]
     with_whom: dict[str, list[str]] = {}
     for each in shares:
-        whom = "everyone" if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
+        whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
         with_whom.setdefault(whom, []).append(each.name)
     told = []
     for whom, names in with_whom.items():
         shown = names[:SHARES_SHOWN]
         if len(names) > len(shown):
             shown.append(f"{len(names) - len(shown)} more")
-        everyone = "everyone who owns a name in this registry" if whom == "everyone" else whom
-        told.append(Said(f"You share {_joined(shown)}, with {everyone}."))
-    if classic and "everyone" in with_whom:
+        told.append(Said(f"You share {_joined(shown)}, with {whom}."))
+    if classic and EVERYONE in with_whom:
         told.append(Said(IN_THE_CLEAR, Tone.HINT))
     return told
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from p2pshare.errors import PeerNotRunning, WrongUsage
 from p2pshare.storage.data_folder import peer_folder
+from p2pshare.storage.share_arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.owning import running
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
-EVERYONE = "everyone who owns a name in this registry"
 
 
 async def status(invocation: Invocation) -> int:

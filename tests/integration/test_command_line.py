@@ -370,7 +370,7 @@ class DialogTests(CommandLineTestCase):
         run.expect("none of the reserved words")
         run.answer("Your name:", "carol")
         run.expect("Here now: alice, carol (you)")
-        self.assertIn("You share carol, with everyone who owns a name", run.shown)
+        self.assertIn("You share carol, with everyone whose key owns a name", run.shown)
         for whom, complaint in (
             ("nobody", "Nobody is registered as 'nobody'"),
             ("carol", "You cannot get files from yourself."),

@@ -48,7 +48,7 @@ class TellingTests(SynchronousTestCase):
         self.assertEqual(
             told,
             [
-                "You share photos and notes, with everyone who owns a name in this registry.",
+                "You share photos and notes, with everyone whose key owns a name in this registry.",
                 "You share mine, with alice, bob.",
                 IN_THE_CLEAR,
             ],

@@ -51,7 +51,7 @@ class StatusTests(SynchronousTestCase):
         some = {"name": "notes", "path": "/n", "allow": ["alice", "carol"]}
         many = {"name": "many", "path": "/m", "allow": [f"n{n}" for n in range(50)]}
         said = self.said(shares=[share, some, many, {**some, "allow": []}])
-        self.assertIn("photos (/p) with everyone who owns a name", said)
+        self.assertIn("photos (/p) with everyone whose key owns a name", said)
         self.assertIn("notes (/n) with alice, carol.", said)
         self.assertIn("n9, 40 more.", said)
         self.assertIn("with nobody.", said)
