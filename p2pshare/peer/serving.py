@@ -36,7 +36,7 @@ from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message
-from p2pshare.wire.transfer_messages import Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit
 LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
@@ -128,8 +128,20 @@ class Serving:
                     self._visit.started(event.transfer)
                 case TransferEnded():
                     self._visit.ended(event.transfer)
+                    self._distrust(event.transfer)
                 case JobTold():
                     self._visit.job_told(event.job)
+
+    def _distrust(self, transfer: Transfer) -> None:
+        """Hash a large file anew, if who got it says that it is not what its digests say."""
+        if transfer.why is not Cancelled.CORRUPT or transfer.offer is None or transfer.is_whole:
+            return
+        tree, viewer, path = self._tree, self._session.name, transfer.request.path
+        forgetting = run_in_thread(self._reactor, tree.distrust, viewer, path)
+        forgetting.addErrback(lambda failure: failure.trap(Unavailable))
+        forgetting.addErrback(
+            lambda failure: self._log.failure("digests were not dropped", failure)
+        )
 
     def _send(self) -> bool:
         """Send while there is room; whether anything went out."""

@@ -27,7 +27,7 @@ BYTES_MAX = 64 * 1024 * 1024  # of digests: those of 2 TiB
 FILE_MAX = 8 * 1024 * 1024  # bytes of digests of one file: those of 256 GiB
 TOLD_MAX = 16  # different kinds of trouble
 
-_VERSION = 1
+_VERSION = 2
 _MAKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _SETTINGS = """
@@ -38,8 +38,10 @@ PRAGMA cache_size = -1024;
 """
 _TABLES = f"""
 BEGIN;
+DROP TABLE IF EXISTS files;
+DROP TABLE IF EXISTS total;
 CREATE TABLE files (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode TEXT, used INTEGER, digests BLOB
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode TEXT, ctime_ns INTEGER, used INTEGER, digests BLOB
 );
 CREATE INDEX files_used ON files (used);
 CREATE TABLE total (files INTEGER, bytes INTEGER);
@@ -53,10 +55,13 @@ END;
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-_FIND = "SELECT digests FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+_FIND = """
+SELECT digests FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ? AND ctime_ns = ?
+"""
 _NEXT = "(SELECT coalesce(max(used), 0) + 1 FROM files)"
 _TOUCH = f"UPDATE files SET used = {_NEXT} WHERE path = ?"
-_STORE = f"INSERT INTO files VALUES (?, ?, ?, ?, {_NEXT}, ?)"
+_STORE = f"INSERT INTO files VALUES (?, ?, ?, ?, ?, {_NEXT}, ?)"
+_FORGET = "DELETE FROM files WHERE path = ?"
 _SIZES = "SELECT files, bytes FROM total"
 _DROP = "DELETE FROM files WHERE path = (SELECT path FROM files ORDER BY used LIMIT 1)"
 
@@ -71,6 +76,8 @@ class CachedFile:
     """Bytes."""
     mtime_ns: int
     inode: int
+    ctime_ns: int
+    """Of the last change of any kind: who writes into a file and sets `mtime_ns` back cannot set this back."""
 
 
 class BlockCache:
@@ -107,14 +114,15 @@ class BlockCache:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
 
-    def may_store(self, size: int, mtime_ns: int) -> bool:
+    def may_store(self, size: int, *changed_ns: int) -> bool:
         """Whether digests of a file's blocks that are calculated from now on can be remembered.
 
         Args:
             size: bytes of digests.
-            mtime_ns: when the file was last changed.
+            changed_ns: when the file was last changed; its own time, and the one that nobody can set.
         """
-        return size <= self._file_max and is_settled(mtime_ns, self._wall_ns())
+        now = self._wall_ns()
+        return size <= self._file_max and all(is_settled(each, now) for each in changed_ns)
 
     def find(self, file: CachedFile) -> bytes | None:
         """The digests of all blocks of a file, one behind the other; None if they are not known."""
@@ -125,6 +133,10 @@ class BlockCache:
         if len(digests) <= self._file_max:
             self._attempt(lambda database: self._store(database, file, digests))
 
+    def drop(self, path: bytes) -> None:
+        """Forget the digests of the file at a path."""
+        self._attempt(lambda database: database.execute(_FORGET, (path,)))
+
     def close(self) -> None:
         """Close the database; from now on nothing is found. May be called again."""
         with self._lock:
@@ -133,10 +145,9 @@ class BlockCache:
 
     def _store(self, database: sqlite3.Connection, file: CachedFile, digests: bytes) -> None:
         with _transaction(database):
-            database.execute("DELETE FROM files WHERE path = ?", (file.path,))
+            database.execute(_FORGET, (file.path,))
             checked = digest_of(digests) + digests
-            row = (file.path, file.size, file.mtime_ns, str(file.inode), checked)
-            database.execute(_STORE, row)
+            database.execute(_STORE, (*_row(file), checked))
             while True:
                 ((rows, size),) = database.execute(_SIZES)
                 if rows <= self._rows_max and size <= self._bytes_max:
@@ -181,7 +192,7 @@ class BlockCache:
 
 
 def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
-    row = database.execute(_FIND, (file.path, file.size, file.mtime_ns, str(file.inode))).fetchone()
+    row = database.execute(_FIND, _row(file)).fetchone()
     if row is None:
         return None
     (found,) = row
@@ -194,6 +205,10 @@ def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
     with suppress(sqlite3.OperationalError):
         database.execute(_TOUCH, (file.path,))
     return digests
+
+
+def _row(file: CachedFile) -> tuple[object, ...]:
+    return file.path, file.size, file.mtime_ns, str(file.inode), file.ctime_ns
 
 
 def _connect(path: Path) -> sqlite3.Connection:

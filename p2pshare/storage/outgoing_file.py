@@ -69,9 +69,13 @@ class OutgoingFile:
         self._fd = opened.fd
         self._status = status
         self._cache = cache
-        self._cached = CachedFile(local, self.size, status.st_mtime_ns, status.st_ino)
+        self._cached = CachedFile(
+            local, self.size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        )
         count = block_count(self.size)
-        self._may_store = count > 1 and cache.may_store(count * DIGEST_SIZE, status.st_mtime_ns)
+        self._may_store = count > 1 and cache.may_store(
+            count * DIGEST_SIZE, status.st_mtime_ns, status.st_ctime_ns
+        )
         self._digests = _Digests()
         self._looked_up = count <= 1  # to hash one block is cheaper than to look it up
         self._lock = threading.Lock()
@@ -224,7 +228,8 @@ def is_executable(status: os.stat_result) -> bool:
 
 def version_of(path: RemotePath, status: os.stat_result) -> str:
     """A text that changes as soon as the file at a path holds something else; it tells nothing else."""
-    known_by = (format_path(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    known_by = (format_path(path), status.st_size, *times, status.st_ino)
     return digest_of(repr(known_by).encode()).hex()[:VERSION_SIZE]
 
 
@@ -252,8 +257,18 @@ def read_exactly(fd: int, size: int, offset: int) -> bytes:
 def check_unchanged(before: os.stat_result, now: os.stat_result) -> None:
     """Compare what was open before with what it is now.
 
+    Its own time may have been set back after a change, which the kernel's then tells; but that one also changes when
+    the file is removed, linked or given away, which changes nothing in it.
+
     Raises:
         Unavailable: it was changed.
     """
     if (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
         raise Unavailable(Fault.CHANGED)
+    if before.st_ctime_ns != now.st_ctime_ns and _standing(before) == _standing(now):
+        raise Unavailable(Fault.CHANGED)
+
+
+def _standing(status: os.stat_result) -> tuple[int, ...]:
+    """What changes of a file, and with it the kernel's time, while its bytes stay the same."""
+    return status.st_nlink, status.st_mode, status.st_uid, status.st_gid

@@ -124,6 +124,14 @@ class ShareTree:
             folders.close()
         return tuple(found)
 
+    def distrust(self, viewer: str, path: RemotePath) -> None:
+        """Hash a file anew when it is sent the next time: to `viewer`, it was not what its digests say.
+
+        Raises:
+            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`.
+        """
+        self._cache.drop(_local(self._shared(viewer, path), path))
+
     def _open_one(
         self, viewer: str, path: RemotePath, folders: _OpenFolders, bytes_max: int
     ) -> WholeOutgoing | OutgoingFile:
@@ -138,8 +146,7 @@ class ShareTree:
             os.close(opened.fd)
 
     def _outgoing(self, shared: SharedPath, path: RemotePath, opened: Opened) -> OutgoingFile:
-        local = os.fsencode(shared.path.joinpath(*path[1:]))
-        return OutgoingFile(path, opened, self._cache, local)
+        return OutgoingFile(path, opened, self._cache, _local(shared, path))
 
     def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
         """The share in which a path is, if there is one for `viewer`."""
@@ -222,6 +229,10 @@ class _OpenFolders:
 
 def _may_see(viewer: str, shared: SharedPath) -> bool:
     return shared.allow is None or viewer in shared.allow
+
+
+def _local(shared: SharedPath, path: RemotePath) -> bytes:
+    return os.fsencode(shared.path.joinpath(*path[1:]))
 
 
 def _file(opened: Opened) -> Opened:

@@ -18,12 +18,12 @@ from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import RemoteProtocolError, SessionLost
 from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY, Serving
 from p2pshare.peer.uploads import Uploads
-from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.block_cache import BlockCache, CachedFile
 from p2pshare.storage.folder_index import FolderIndex
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.testing import ThreadlessReactor
-from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message
@@ -333,6 +333,24 @@ class EndTests(ServingTestCase):
         session.room = 10**12
         serving.room_again()
         self.assertEqual((len(session.pieces), self.open_files()), (sent, 0))
+
+    def test_corrupt(self) -> None:
+        """P2: where who gets a file says that it is not what its digests say, they are calculated anew."""
+        cache = BlockCache(self.folder / "hashes.sqlite")
+        self.addCleanup(cache.close)
+        folder = self.folder / "shared"
+        self.tree = ShareTree([SharedPath("stuff", folder)], cache, FolderIndex(None))
+        path, wrong = self.share("shared/big", os.urandom(2 * BLOCK_SIZE)), b"x" * DIGEST_SIZE
+        status = path.stat()
+        times = status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        cache.store(CachedFile(os.fsencode(path), status.st_size, *times), 2 * wrong)
+        session, serving = self.serve(RICH)
+        for number, why in enumerate((Cancelled.DISK, Cancelled.CORRUPT, Cancelled.BY_USER), 1):
+            serving.message_received(Get(number, ("stuff", "big")))
+            serving.message_received(Cancel(number, why))
+        digests = [e.digest for e in session.said if isinstance(e, Block) and e.index == 0]
+        read = path.read_bytes()[:BLOCK_SIZE]
+        self.assertEqual(digests, [wrong, wrong, digest_of(read)])
 
     def test_session_ends(self) -> None:
         """When the session ends files are closed, also one that a thread opens or reads just then."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.file_times import TICK
 from p2pshare.storage.folder_index import FolderIndex
 from p2pshare.storage.outgoing_file import OutgoingFile
 from p2pshare.storage.share_arguments import SharedPath
@@ -26,7 +28,9 @@ class ShareTestCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.root = self.folder / "shared"
         self.root.mkdir(parents=True)
-        self.cache = BlockCache(self.folder / "hashes.sqlite")
+        self.cache = BlockCache(
+            self.folder / "hashes.sqlite", wall_ns=lambda: time.time_ns() + 2 * TICK
+        )
         self.addCleanup(self.cache.close)
         self.index = FolderIndex(self.folder / "folders")
         self.tree = self.share(SharedPath("s", self.root))

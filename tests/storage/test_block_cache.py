@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,12 +16,12 @@ from p2pshare.storage.block_cache import BlockCache, CachedFile
 from p2pshare.storage.file_times import TICK
 from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE
 
-FILE = CachedFile(b"/a", 2 * BLOCK_SIZE, 1, 2**64 - 1)
+FILE = CachedFile(b"/a", 2 * BLOCK_SIZE, 1, 2**64 - 1, 3)
 DIGESTS = bytes(range(2 * DIGEST_SIZE))
 
 
 def file(number: int) -> CachedFile:
-    return CachedFile(b"/%d" % number, 2 * BLOCK_SIZE, 1, number)
+    return CachedFile(b"/%d" % number, 2 * BLOCK_SIZE, 1, number, 3)
 
 
 class BlockCacheTests(SynchronousTestCase):
@@ -49,23 +50,40 @@ class RememberTests(BlockCacheTests):
         self.cache = self.reopened()
         self.assertEqual(self.cache.find(FILE), DIGESTS)
         for other in (
-            CachedFile(b"/b", FILE.size, FILE.mtime_ns, FILE.inode),
-            CachedFile(FILE.path, FILE.size - 1, FILE.mtime_ns, FILE.inode),
-            CachedFile(FILE.path, FILE.size, FILE.mtime_ns + 1, FILE.inode),
-            CachedFile(FILE.path, FILE.size, FILE.mtime_ns, FILE.inode - 1),
+            replace(FILE, path=b"/b"),
+            replace(FILE, size=FILE.size - 1),
+            replace(FILE, mtime_ns=FILE.mtime_ns + 1),
+            replace(FILE, inode=FILE.inode - 1),
+            replace(FILE, ctime_ns=FILE.ctime_ns + 1),
         ):
             self.assertIsNone(self.cache.find(other))
 
     def test_one_row_for_a_path(self) -> None:
         """A file that changes takes the place of what it was."""
         self.cache.store(FILE, DIGESTS)
-        changed = CachedFile(FILE.path, FILE.size, 2, FILE.inode)
+        changed = replace(FILE, mtime_ns=2)
         self.cache.store(changed, DIGESTS[::-1])
         self.assertEqual((self.cache.find(FILE), self.cache.find(changed)), (None, DIGESTS[::-1]))
 
+    def test_dropped(self) -> None:
+        """What turns out to be wrong is dropped, and nothing else."""
+        self.cache.store(FILE, DIGESTS)
+        self.cache.store(file(1), DIGESTS)
+        self.cache.drop(FILE.path)
+        self.assertEqual([self.cache.find(each) for each in (FILE, file(1))], [None, DIGESTS])
+        self.assertEqual(self.trouble, [])
+
+    def test_older(self) -> None:
+        """A cache of an older version is made anew, without a word."""
+        with sqlite3.connect(self.path) as database:
+            database.executescript("CREATE TABLE files (path); CREATE TABLE total (files);")
+        database.close()
+        self.cache.store(FILE, DIGESTS)
+        self.assertEqual((self.cache.find(FILE), self.trouble), (DIGESTS, []))
+
     def test_any_path(self) -> None:
         """Any path that the operating system has is known, one that is no Unicode as well."""
-        odd = CachedFile(b"/\xff\n'; DROP TABLE files; --", FILE.size, -(2**62), 0)
+        odd = CachedFile(b"/\xff\n'; DROP TABLE files; --", FILE.size, -(2**62), 0, 0)
         self.cache.store(odd, DIGESTS)
         self.assertEqual(self.cache.find(odd), DIGESTS)
 
@@ -89,6 +107,7 @@ class RememberTests(BlockCacheTests):
         cache = BlockCache(self.path, file_max=64, wall_ns=lambda: 2 + TICK)
         self.assertTrue(cache.may_store(64, 1))
         self.assertFalse(cache.may_store(64, 2))
+        self.assertFalse(cache.may_store(64, 1, 2))
         self.assertFalse(cache.may_store(65, 1))
         cache.store(FILE, bytes(96))
         self.assertFalse(self.path.exists())

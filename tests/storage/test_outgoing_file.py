@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 from unittest.mock import patch
 
 from p2pshare.storage import outgoing_file
@@ -44,7 +45,13 @@ class OutgoingCase(ShareTestCase):
         path = self.root / "a"
         status = path.stat()
         return self.cache.find(
-            CachedFile(os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ino)
+            CachedFile(
+                os.fsencode(path),
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ino,
+                status.st_ctime_ns,
+            )
         )
 
     def send(self, name: str = "a") -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -131,6 +138,43 @@ class ChangedTests(OutgoingCase):
             self.write("a", data, OLD + 1000)
             self.assert_changed(opened)
 
+    def test_time_set_back(self) -> None:
+        """A change whose time was set back is noticed all the same, amid a transfer and between two."""
+        path = self.write("a", DATA)
+        opened = self.opened()
+        opened.finish()
+        self.change_secretly(path)
+        for work in (lambda: opened.read_block(0), opened.finish):
+            self.assertEqual(self.fault(work), Fault.CHANGED)
+        again = self.opened()
+        self.assertNotEqual(again.version, opened.version)
+        self.assertEqual(again.read_block(1), (BLOCKS[0], DIGESTS[0]))
+        self.assertNotEqual(again.finish(), ROOT)
+
+    def test_time_of_small(self) -> None:
+        """So is that of a small file."""
+        path = self.write("a", b"12345")
+        before = self.opened().version
+        self.change_secretly(path, b"54321")
+        self.assertEqual(self.content("s", "a"), b"54321")
+        self.assertNotEqual(self.opened().version, before)
+
+    def change_secretly(self, path: Path, data: bytes = BLOCKS[0] + DATA[:-BLOCK_SIZE]) -> None:
+        """Write into a file, and set its time back; what the kernel's clock says is another tick."""
+        ticked = path.stat().st_ctime_ns
+        while path.stat().st_ctime_ns == ticked:
+            path.write_bytes(data)
+            os.utime(path, ns=(OLD, OLD))
+
+    def test_other_changes(self) -> None:
+        """Another name, or who may read it, is no change of what is being sent."""
+        path = self.write("a", DATA)
+        opened = self.opened()
+        opened.read_block(0)
+        path.chmod(0o700)
+        os.link(path, self.root / "b")
+        self.assertEqual(opened.finish(), ROOT)
+
     def test_at_the_end(self) -> None:
         """A change after the last block was read is noticed before the root is told."""
         self.write("a", DATA)
@@ -173,6 +217,20 @@ class CacheTests(OutgoingCase):
             self.assertEqual([opened.digest(index) for index in range(4)], DIGESTS)
             self.assertEqual(opened.finish(), ROOT)
         self.assertEqual(self.hashed, 0)
+
+    def test_distrusted(self) -> None:
+        """Digests that are wrong, as who gets the file says, are calculated anew; only who may see it can say so."""
+        self.tree = self.share(SharedPath("s", self.root, frozenset({"bob"})))
+        path = self.write("a", DATA)
+        status = path.stat()
+        times = status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        wrong = DIGESTS[::-1]
+        self.cache.store(CachedFile(os.fsencode(path), SIZE, *times), b"".join(wrong))
+        self.assertEqual(self.send()[0][0], (BLOCKS[0], wrong[0]))
+        self.assertEqual(self.fault(self.tree.distrust, "carol", ("s", "a")), Fault.NOT_FOUND)
+        self.assertEqual(self.send()[0][0], (BLOCKS[0], wrong[0]))
+        self.tree.distrust("bob", ("s", "a"))
+        self.assertEqual(self.send(), (list(zip(BLOCKS, DIGESTS, strict=True)), ROOT))
 
     def test_another_file(self) -> None:
         """Another path, time, size or inode is another file."""
