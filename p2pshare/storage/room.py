@@ -10,6 +10,8 @@ from p2pshare.errors import CannotSave, DiskFull
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.quantities import size_text
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 def check_room(fd: int, needed: int, path: Path) -> None:
     """Check that the disk of an open file or folder takes `needed` bytes more.
@@ -30,9 +32,12 @@ def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> Can
         needed: bytes that were still to be written.
         path: what the user calls the file.
     """
-    if error.errno != errno.ENOSPC:
+    if error.errno not in _FULL:
         return CannotSave(path=path, reason=plain_reason(error))
-    free = "no room for another file" if _takes_no_file(fd) else size_text(_free(fd))
+    if error.errno == errno.EDQUOT:
+        free = "nothing of your quota"
+    else:
+        free = "no room for another file" if _takes_no_file(fd) else size_text(_free(fd))
     return DiskFull(path=path, needed=size_text(needed), free=free)
 
 

@@ -76,7 +76,7 @@ class EveryCallTests(IncomingTestCase):
             path = self.try_once()
         except TransferFailed as error:
             self.assertRegex(str(error), r"^\S.*[^.]\.$")
-            if code == errno.ENOSPC and call == "pwrite":
+            if code in (errno.ENOSPC, errno.EDQUOT) and call == "pwrite":
                 self.assertIsInstance(error, DiskFull)
         finally:
             patch.restore()
