@@ -80,7 +80,10 @@ class BlockWriter:
         for (_, block, written), failure in outcomes:
             size = len(block.data)
             block.release()
-            written(size, failure)
+            try:
+                written(size, failure)
+            except Exception:  # the others are to be told all the same
+                self._broke(Failure())
         if self._waiting is None:
             self._go_on()
 

@@ -78,6 +78,17 @@ class BlockWriterTests(SynchronousTestCase):
         self.assertEqual([failure.type for failure in failures], [OSError])
         self.assertTrue(all(block.is_released for block in self.blocks))
 
+    def test_one_is_not_told(self) -> None:
+        """Where one that is told fails, that ends the job, and the others are told and released all the same."""
+        broke: list[Failure] = []
+        self.writer = BlockWriter(self.reactor, self.threads, broke.append)
+        bad = Block(0)
+        self.writer.write(File(), cast("ArrivedBlock", bad), lambda *_: 1 / 0)
+        self.write(File(), BATCH - 1)
+        self.assertEqual(self.outcomes, [(10, None)] * (BATCH - 1))
+        self.assertTrue(all(block.is_released for block in (bad, *self.blocks)))
+        self.assertEqual([failure.type for failure in broke], [ZeroDivisionError])
+
     def test_bounded(self) -> None:
         """A few threads write at once; what comes meanwhile waits, and whoever waits for all of it may."""
         let_go = self.reactor.hold_threads()
