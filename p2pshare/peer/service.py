@@ -47,6 +47,7 @@ from p2pshare.storage.share import Share
 from p2pshare.storage.share_arguments import SharedPath, shared_paths
 from p2pshare.wire.registration import PeerAddress
 
+OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 LOOK_UP_TIMEOUT = 10.0  # seconds for the registry's name
 CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 

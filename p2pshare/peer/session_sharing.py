@@ -157,10 +157,7 @@ def sharing_text(shares: Sequence[SharedPath]) -> str:
         return "nothing is shared: there is no my_file.txt or my_file.jpg here, and no --share"
     told = []
     for each in shares:
-        if each.allow is None:
-            whom = EVERYONE
-        else:
-            whom = ", ".join(sorted(each.allow)) or "nobody"
+        whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
         told.append(f"{display(each.name)} ({display(str(each.path))}) with {whom}")
     return f"shared are {'; '.join(told)}"
 

@@ -17,13 +17,12 @@ from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.logs import TEXT, choose_log_format
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.peer.service import peer_of
+from p2pshare.peer.service import OPEN_FILES, peer_of
 from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.storage.settings import Settings, default_config_path
 
 PID_NAME = "peer.pid"
-OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 
 
 class Options(ServiceOptions):

@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError
+from p2pshare.net.open_files import allow_open_files
 from p2pshare.peer import uploads
-from p2pshare.peer.service import PeerService, peer_of, shares_of
+from p2pshare.peer.service import OPEN_FILES, PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.share_arguments import EVERYONE, SharedPath
@@ -197,6 +198,7 @@ class Conversation:
         settings = invocation.settings
         if invitation is not None:
             settings = replace(settings, invitation=invitation)
+        allow_open_files(OPEN_FILES)
         peer = self._peer = peer_of(
             settings,
             name,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.errors import WrongUsage
 from p2pshare.peer import uploads
+from p2pshare.peer.service import OPEN_FILES
+from p2pshare.storage.settings import Settings
 from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.ui import conversation
 from p2pshare.ui.conversation import (
     IN_THE_CLEAR,
     SHARES_SHOWN,
     SHARING_NOTHING,
+    Conversation,
     _sharing,
     _to_its_end,
     uploads_told,
@@ -37,6 +44,26 @@ class EndTests(SynchronousTestCase):
         self.assertNoResult(ending)
         stopping.callback(None)
         self.assertIsNone(self.successResultOf(ending))
+
+
+class JoinTests(SynchronousTestCase):
+    def test_open_files(self) -> None:
+        """Who joins runs a whole peer, which may have as many files open as one that runs alone."""
+        invocation: Any = SimpleNamespace(
+            settings=Settings(), reactor=None, rng=None, cwd=Path("/"), wall=None
+        )
+        console: Any = None
+        asked: list[int] = []
+
+        def peer_of(*_: object, **__: object) -> NoReturn:
+            self.assertEqual(asked, [OPEN_FILES])
+            raise WrongUsage(reason="enough")
+
+        self.patch(conversation, "peer_of", peer_of)
+        self.patch(conversation, "allow_open_files", asked.append)
+        talk = Conversation(invocation, console)
+        joining = Deferred.fromCoroutine(talk._join("bob", None))
+        self.failureResultOf(joining, WrongUsage)
 
 
 class TellingTests(SynchronousTestCase):
