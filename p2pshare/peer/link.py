@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.core.session_interface import Session
@@ -54,9 +55,9 @@ class Link:
         self.taking = taking
         self.ended_by: P2pshareError | None = None
         """Why it is over, once it is."""
+        self.over: Deferred[None] = Deferred()
+        """Called back once it is over."""
         taking.on_release = self._grant
-        if not taking.crediting.limited:  # then what comes makes no credit; what leaves does
-            self.data_received = taking.data_received  # type: ignore[method-assign]
 
     def begin(self) -> None:
         """Take what has come already, and all that comes."""
@@ -85,11 +86,6 @@ class Link:
         self._stop_timer()
         self._session.close()
 
-    def abort(self) -> None:
-        """End it now."""
-        self._stop_timer()
-        self._session.abort()
-
     def message_received(self, message: Message) -> None:
         """Take a word."""
         unwanted = self.taking.message_received(message)
@@ -99,7 +95,8 @@ class Link:
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Take bytes of a file."""
         self.taking.data_received(transfer, offset, data)
-        self._grant()
+        if self.taking.crediting.limited:  # else what comes makes no credit; what leaves does
+            self._grant()
 
     def room_again(self) -> None:
         """There is no data to send on this side."""
@@ -109,6 +106,7 @@ class Link:
         self._stop_timer()
         if self.ended_by is None:
             self.ended_by = reason or Unreachable(reason=reason_of(None))
+            self.over.callback(None)
             self._on_end(self, reason)
 
     def _grant(self) -> None:
@@ -125,9 +123,10 @@ class Link:
                 self._timer = self._reactor.callLater(max(0.0, at - now), self._time_passed)
 
     def _look(self) -> None:
-        """See whether anything has come."""
+        """See whether anything has come, where it may: without credit it is this side that lets the other wait."""
         now, seen = self._reactor.seconds(), self.taking.progress
-        if seen != self._seen or not self.taking.busy:
+        may_come = self.taking.busy and self.taking.crediting.outstanding > 0
+        if seen != self._seen or not may_come:
             self._seen, self._seen_at = seen, now
         elif (waited := now - self._seen_at) >= (
             self._patience + self.taking.skipped / SLOWEST_READ

@@ -6,8 +6,10 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import BlockBuffers
@@ -20,6 +22,7 @@ from p2pshare.errors import (
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
+    LocalProtocolError,
     NoSessionThere,
     P2pshareError,
     RemoteProtocolError,
@@ -51,6 +54,7 @@ FIRST_TRIES = (
     4  # times that the first session is tried where a connection breaks, as it does in a crowd
 )
 FIRST_PATIENCE = 8.0  # seconds after which there is no other of these tries
+FAREWELL = 1.0  # seconds for the last words
 BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
 
 Find = Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]
@@ -78,6 +82,8 @@ class _Page:
 
 class RemotePeer:
     """One peer. The session to it is opened at first use, and again, with back-off, when it was lost."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -193,7 +199,7 @@ class RemotePeer:
             await deferLater(self.reactor, tries)
 
     async def close(self) -> None:
-        """End the session; whatever still waits for it fails."""
+        """End the session; whatever still waits for it fails. Returns once the peer has heard that, or had the time to."""
         if self._end is None:
             self._end = LinkClosed(name=self.name)
         connecting, self._connecting = self._connecting, None
@@ -205,6 +211,8 @@ class RemotePeer:
             self._keep_number(link)
             link.taking.interrupt()
         self._wake(self._end)
+        if link is not None:  # a program that ended now would take its last words along
+            await link.over.addTimeout(FAREWELL, self.reactor, lambda *_: None)
 
     def get(
         self,
@@ -351,15 +359,16 @@ class RemotePeer:
     def _keep_number(self, link: Link) -> None:
         self._next_id = link.taking.next_id
 
-    def _given_up(self, failure: object) -> None:
+    def _given_up(self, failure: Failure) -> None:
         """There is no session to be had: those who wait for it get to know, and the next who asks may try again."""
-        error = getattr(failure, "value", None)
+        error = failure.value
         self._is_connecting, self._connecting = False, None
         self._broken = None
         self._back_off.progressed()
         if self._end is None:
-            if not isinstance(error, P2pshareError):
-                error = LinkClosed(name=self.name)
+            if not isinstance(error, P2pshareError | CancelledError):
+                self._log.failure("no session could be opened", failure)
+                error = LocalProtocolError(reason=f"{type(error).__name__}: {error}")
             self._wake(error)
 
     def _wake(self, error: BaseException | None) -> None:

@@ -72,8 +72,11 @@ class MemorySession:
 
     def close(self) -> None:
         self.is_over = True
+        if self.user is not None and self.sharer.hangs_up:
+            self.user.session_ended(None)
 
-    abort = close
+    def abort(self) -> None:
+        self.is_over = True
 
     def lose(self, reason: P2pshareError | None) -> None:
         """Break."""
@@ -155,6 +158,8 @@ class MemorySharer:
         self.found = ADDRESS, ALICE.public
         self.find_failures: list[P2pshareError] = []
         self.changes: list[LinkChange] = []
+        self.hangs_up = True
+        """Whether an end that the requester wants is heard of."""
 
     async def find(self) -> tuple[PeerAddress, PublicKey]:
         """Where alice is."""

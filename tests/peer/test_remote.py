@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,6 +14,7 @@ from p2pshare.errors import (
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
+    LocalProtocolError,
     NoSessionThere,
     OtherKeyThere,
     PeerUnreachable,
@@ -26,7 +28,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.peer.link import SLOWEST_READ
-from p2pshare.peer.remote import FIRST_TRIES, LinkState, RemotePeer
+from p2pshare.peer.remote import FAREWELL, FIRST_TRIES, LinkState, RemotePeer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit
@@ -49,6 +51,7 @@ from tests.peer.memory_sharer import (
     MTIME,
     MemorySession,
     MemorySharer,
+    give,
     offer_of,
 )
 
@@ -166,6 +169,32 @@ class FirstTimeTests(RemoteTestCase):
         self.alice.pass_time(5)
         self.assertIs(self.failureResultOf(asked).value, cut)
         self.assertEqual(len(self.alice.opened), FIRST_TRIES)
+
+    def test_defect(self) -> None:
+        """What should never happen is logged, and said to be what it is; who asks again begins anew."""
+        remote = self.alice.remote()
+        self.alice.refusals.append(cast("Any", ZeroDivisionError("oops")))
+        asked = self.ask(remote, "photos")
+        error = self.failureResultOf(asked, LocalProtocolError).value
+        self.assertIn("ZeroDivisionError: oops", str(error))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        again = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(again)
+
+    def test_given_up_by_nobody(self) -> None:
+        """A search for the peer that is cancelled is no defect, and no word of the peer's."""
+        remote = self.alice.remote()
+        finding: Deferred[Any] = Deferred()
+
+        async def find() -> Any:
+            return await finding
+
+        remote._find = find
+        asked = self.ask(remote, "photos")
+        finding.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_silent_at_first(self) -> None:
         """Who lets us wait for long is not tried again."""
@@ -328,6 +357,23 @@ class AgainTests(RemoteTestCase):
         self.alice.pass_time(100)
         self.assertTrue(remote.is_up)
 
+    def test_own_disk_is_slow(self) -> None:
+        """A peer that may send nothing, as the memory here is full, is not blamed for that; once it may, it is again."""
+        remote, asked = self.begin(patience=30.0, window=BLOCK_SIZE)
+        asked.addErrback(lambda _: None)
+        path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
+        self.alice.answers[path] = partial(give, until=1)
+        told = Told()
+        remote.get(told, path)
+        self.alice.pass_time(100)
+        session = self.alice.sessions[0]
+        self.assertEqual((len(told.blocks), session.is_over), (1, False))
+        told.blocks[0].release()
+        self.alice.pass_time(29)
+        self.assertFalse(session.is_over)
+        self.alice.pass_time(10)
+        self.assertTrue(session.is_over)
+
     def test_no_answer_while_it_reads(self) -> None:
         """A peer that has to read what is here already, so as to end a file, is given the time which that takes."""
         remote, asked = self.begin(patience=30.0)
@@ -394,6 +440,25 @@ class CloseTests(RemoteTestCase):
         self.failureResultOf(asked, LinkClosed)
         self.assertTrue(self.alice.sessions[-1].is_over)
         self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+    def test_close_is_heard(self) -> None:
+        """The end is waited for until the peer has hung up, so that it hears the last words, but not for long."""
+        for hears in (True, False):
+            self.alice.hangs_up = False
+            remote = self.alice.remote()
+            self.ask(remote, "photos")
+            self.alice.pass_time(0.1)
+            closing = Deferred.fromCoroutine(remote.close())
+            self.alice.pass_time(FAREWELL - 0.1)
+            self.assertNoResult(closing)
+            user = self.alice.sessions[-1].user
+            assert user is not None
+            if hears:
+                user.session_ended(None)
+            else:
+                self.alice.pass_time(0.2)
+            self.successResultOf(closing)
+            self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
 
     def test_close_between_tries(self) -> None:
         """It may be closed while it waits for the next try."""
