@@ -199,7 +199,7 @@ class RemotePeer:
             await deferLater(self.reactor, tries)
 
     async def close(self) -> None:
-        """End the session; whatever still waits for it fails. Returns once the peer has heard that, or had the time to."""
+        """End the session; whatever still waits for it fails. Returns once the peer has heard, or had the time to."""
         if self._end is None:
             self._end = LinkClosed(name=self.name)
         connecting, self._connecting = self._connecting, None
