@@ -358,7 +358,7 @@ class AgainTests(RemoteTestCase):
         self.assertTrue(remote.is_up)
 
     def test_own_disk_is_slow(self) -> None:
-        """A peer that may send nothing, as the memory here is full, is not blamed for that; once it may, it is again."""
+        """A peer that may send nothing, as the memory here is full, is not blamed for that, but once it may, it is."""
         remote, asked = self.begin(patience=30.0, window=BLOCK_SIZE)
         asked.addErrback(lambda _: None)
         path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
@@ -369,9 +369,9 @@ class AgainTests(RemoteTestCase):
         session = self.alice.sessions[0]
         self.assertEqual((len(told.blocks), session.is_over), (1, False))
         told.blocks[0].release()
-        self.alice.pass_time(29)
+        self.alice.pass_time(22)
         self.assertFalse(session.is_over)
-        self.alice.pass_time(10)
+        self.alice.pass_time(17)
         self.assertTrue(session.is_over)
 
     def test_no_answer_while_it_reads(self) -> None:
