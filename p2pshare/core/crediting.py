@@ -88,6 +88,4 @@ class Crediting:
         )
 
     def _grantable(self, now: float) -> int:
-        available = self._limit.available(now)
-        room = self._room()
-        return room if available is None else min(room, available)
+        return min(self._room(), self._limit.available(now))

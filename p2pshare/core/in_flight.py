@@ -45,7 +45,7 @@ class InFlight:
         self._small -= 1
 
     def small_left(self, size: int) -> None:
-        """One that arrived has left the memory."""
+        """One has left the memory, or does not come."""
         self._unsaved -= 1
         self._bytes -= size
 

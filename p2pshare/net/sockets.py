@@ -1,4 +1,4 @@
-"""UDP sockets as picture transfers need them, and the local address that leads to another machine."""
+"""Sockets for a welcome port and its sessions, and the local address that leads to another machine."""
 
 from __future__ import annotations
 

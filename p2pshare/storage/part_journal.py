@@ -51,7 +51,7 @@ class PartJournal:
     def create(
         cls, folder_fd: int, name: str, identity: bytes, announced: Announced
     ) -> PartJournal:
-        """Make a journal without records; it is durable with the first `append`, if its folder is synced.
+        """Make a journal without records; it is durable with the first `sync`, if its folder is synced.
 
         Raises:
             OSError: it cannot be made.

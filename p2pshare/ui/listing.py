@@ -23,7 +23,6 @@ from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
-TIME_WIDTH = len("2026-11-22 14:05")
 SIZE_WIDTH = len("1023.9 KiB")
 GAP = "  "
 COLUMNS_FOR_TIME = 48  # from here on there is room for a time
