@@ -210,6 +210,11 @@ class Admission:
                 known = await self._in_thread(self._known.pin, name, key, known, most)
             except KnownPeersFull:
                 return  # it is not remembered, but no stranger
+            except KnownPeersUnusable as error:
+                if known is not None:
+                    raise
+                self._log.error("{name} is let in, but not remembered: {why}", name=name, why=error)
+                return
         if known != key:
             self._log.warn(
                 "{name} is refused: its key is another one than before, and nothing that it signed explains that."

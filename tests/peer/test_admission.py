@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,7 @@ from p2pshare.peer.admission import (
     NotAdmitted,
 )
 from p2pshare.peer.ownership import Owner, release_name, rotate_key
+from p2pshare.storage import known_peers
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.testing import ThreadlessReactor
@@ -179,6 +181,18 @@ class AdmitTests(AdmissionTestCase):
         self.registry.away = True
         self.later(REMEMBER_NO)
         self.assertEqual(self.refusal()[0], Refusal.LATER)
+
+    def test_list_cannot_be_written(self) -> None:
+        """P5: on a full disk, who owns a name is let in, and not remembered, as the log says; a known one stays so."""
+        self.claim(self.bob)
+        no_room = OSError(errno.ENOSPC, "")
+        with mock.patch.object(known_peers, "replace_private", side_effect=no_room):
+            self.assertEqual(self.admit(), "bob")
+        self.assertRegex(self.warnings()[0], "bob is let in, but not remembered: .* disk is full")
+        self.assertIsNone(self.known.key("bob"))
+        self.later(REMEMBER)
+        self.assertEqual(self.admit(), "bob")
+        self.assertEqual(self.known.key("bob"), self.key)
 
     def test_defect(self) -> None:
         """Threat 18: a defect lets nobody in."""
