@@ -138,6 +138,8 @@ class JobView:
         """What fits into the terminal: a name or what is the matter, a bar, numbers."""
         columns = self._columns
         trouble = self._trouble(now, columns)
+        if trouble and columns >= COLUMNS_FOR_ALL and progress.bytes_total and progress.bytes_done:
+            trouble = f"{_part(progress.bytes_done, progress.bytes_total):.0%} done; {trouble}"
         numbers = trouble or self._numbers(progress, columns)
         left = columns - cell_len(numbers) - 1
         grid = Table.grid(padding=(0, 1, 0, 0), expand=True)

@@ -108,7 +108,10 @@ class LineTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """When nothing comes, it says for how long, and counts on: it is never a frozen bar."""
-        for columns, pattern in ((80, r"no word from alice for {} s$"), (40, r"nothing for {} s$")):
+        for columns, pattern in (
+            (80, r" 10% done; no word from alice for {} s$"),
+            (40, r"nothing for {} s$"),
+        ):
             with self.subTest(columns=columns), self.viewed(columns) as (real, view):
                 self.advance(view, 1, progress(10 * MIB))
                 for seconds in (5, 6):
@@ -121,7 +124,7 @@ class LineTests(SynchronousTestCase):
     def test_broken(self) -> None:
         """When the connection broke, it says so, and counts the seconds down to the next try."""
         for columns, pattern in (
-            (80, r"the connection broke, trying again in {} s$"),
+            (80, r" 10% done; the connection broke, trying again in {} s$"),
             (40, r"broken, again in {} s$"),
         ):
             with self.subTest(columns=columns), self.viewed(columns) as (real, view):
