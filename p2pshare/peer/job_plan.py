@@ -51,6 +51,8 @@ class WantedFile:
     mtime: int
     """Microseconds since 1970."""
     overwrite: bool
+    tries: int = 0
+    """Requests for it that came to nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class LargeFetch:
         self._incoming = await context.threads.run(self._resume)
         self._check_stopped()
         self._had = self._bytes_had()
-        tries = 0
+        tries = wanted.tries
         while True:
             outcome = await self._transfer()
             if isinstance(outcome, bytes):

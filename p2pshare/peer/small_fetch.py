@@ -35,7 +35,7 @@ class SmallFetch:
         self._all = fetches
         self.wanted = wanted
         self.size = wanted.size or 0
-        self.tries = 0
+        self.tries = wanted.tries
         self.number = 0
         self.started = 0.0
         self.offer: Offer | None = None
@@ -196,8 +196,8 @@ class SmallFetches:
         """One has grown since it was listed: it is asked for as what it is now."""
         self._gone(fetch)
         self._context.tally.known_better(fetch.wanted.size, offer.size)
-        fetch.wanted = replace(fetch.wanted, size=offer.size, mtime=offer.mtime)
         fetch.tries += 1
+        fetch.wanted = replace(fetch.wanted, size=offer.size, mtime=offer.mtime, tries=fetch.tries)
         if fetch.tries >= TRIES_MAX:
             self._fail(fetch, Fault.CHANGED)
         else:

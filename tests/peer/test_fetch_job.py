@@ -31,6 +31,7 @@ from p2pshare.errors import (
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer import fetch_job
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.job_context import TRIES_MAX
 from p2pshare.peer.job_plan import just_before
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming_folder import IncomingFolder
@@ -214,6 +215,16 @@ class PlanTests(JobTestCase):
         self.fetch("s")
         self.assertEqual(sorted(self.came().values()), [b"one", b"two"])
 
+    def test_names_that_become_one_again(self) -> None:
+        """However often they are fetched, alike or not, what is there by then is not fetched again."""
+        twins = {"a:b": b"one", "a?b": b"two", "a_b": b"three", "c:d": LARGE, "c?d": LARGE[::-1]}
+        for name, content in twins.items():
+            self.alice.put(f"s/{name}", content)
+        for _ in range(3):
+            self.fetch("s")
+            self.assertEqual(sorted(self.came().values()), sorted(twins.values()))
+        self.assertEqual(len(self.alice.heard_of(Get)), len(twins))
+
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
     @settings(max_examples=60)
     @example("\x01")
@@ -286,6 +297,21 @@ class SmallTests(JobTestCase):
         progress = self.fetch("s")
         self.assertEqual(self.came(), {"s/log": LARGE})
         self.assertEqual(progress.bytes_total, len(LARGE))
+
+    def test_grows_for_ever(self) -> None:
+        """Threat 10: a file that has grown at each offer is given up after a few."""
+        path = self.alice.put("s/log", b"x")
+
+        def grow(session: MemorySession, get: Get) -> None:
+            self.alice.files[path] += b"x"
+            session.say(offer_of(session, get))
+
+        self.alice.answers[path] = grow
+        progress = self.fetch("s")
+        self.error("s/log", SourceChanged)
+        self.assertEqual(len(self.alice.heard_of(Get)), TRIES_MAX)
+        self.assertEqual((progress.bytes_total, progress.files_failed), (0, 1))
+        self.nothing_left()
 
     def test_lies(self) -> None:
         """Threat 10: a small file that is not what was announced is given up, with a sentence that says so; the others
