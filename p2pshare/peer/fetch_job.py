@@ -8,7 +8,7 @@ session takes (`core.in_flight`). All decisions are made in the reactor's thread
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -295,19 +295,26 @@ def _look_up(
 ) -> list[tuple[Wanted, Path | P2pshareError | None]]:
     """Which of these files are there already; folders are made. Runs in a thread."""
     outcomes: list[tuple[Wanted, Path | P2pshareError | None]] = []
-    places: set[tuple[Path, Place]] = set()  # two names may become one on this disk
+    found: Counter[tuple[Path, Place, int, int]] = (
+        Counter()
+    )  # two names may become one on this disk
     for wanted in page:
         folder = folders[wanted.root]
         outcome: Path | P2pshareError | None = None
         try:
             if isinstance(wanted, WantedFolder):
                 folder.make_folder(wanted.folder)
-            elif wanted.size is not None and (wanted.root, wanted.place) not in places:
-                places.add((wanted.root, wanted.place))
-                origin = Origin(key, wanted.path)
+            elif wanted.size is not None:
+                twins = wanted.root, wanted.place, wanted.size, wanted.mtime
                 outcome = folder.find(
-                    wanted.place, wanted.size, wanted.mtime, origin, overwrite=wanted.overwrite
+                    wanted.place,
+                    wanted.size,
+                    wanted.mtime,
+                    Origin(key, wanted.path),
+                    overwrite=wanted.overwrite,
+                    skip=found[twins],
                 )
+                found[twins] += outcome is not None
         except P2pshareError as error:
             outcome = error
         outcomes.append((wanted, outcome))

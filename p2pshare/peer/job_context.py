@@ -91,6 +91,7 @@ class Folder(Protocol):
         origin: Origin | None = None,
         *,
         overwrite: bool = False,
+        skip: int = 0,
     ) -> Path | None:
         """The file, if it is there already."""
 

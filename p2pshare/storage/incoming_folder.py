@@ -75,6 +75,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         origin: Origin | None = None,
         *,
         overwrite: bool = False,
+        skip: int = 0,
     ) -> Path | None:
         """The file, if it is there already: a plain one of this name, or numbered, with this size and time.
 
@@ -84,6 +85,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             mtime: when it was last changed, in microseconds since 1970.
             origin: if it is there, what a kill has left of its part is removed.
             overwrite: it is to have this very name, whatever else has it, so that a numbered one is none.
+            skip: so many such files are others, by names that have become this one.
 
         Raises:
             CannotSave: the folder cannot be looked at.
@@ -99,6 +101,9 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                         and there.st_size == size
                         and there.st_mtime_ns // 1000 == mtime
                     ):
+                        if skip:
+                            skip -= 1
+                            continue
                         if origin is not None:
                             self._tidy(folder_fd, place, origin, path)
                         return path.with_name(name)

@@ -556,6 +556,26 @@ class LargeTests(JobTestCase):
         self.failureResultOf(running, RemoteProtocolError)
         self.assertEqual(self.came(), {})
 
+    def test_tick_while_it_is_finished(self) -> None:
+        """What is getting its name is made durable by that, and nobody else touches it then."""
+        self.alice.put("s/large", LARGE)
+        finish, tick, syncs = Incoming.finish, LargeFetch.tick, []
+        fetches: list[LargeFetch] = []
+
+        def ticking(incoming: Incoming, root: bytes) -> Path:
+            self.assertGreater(incoming.unsynced, 0)
+            with patch.object(Incoming, "sync", side_effect=lambda: syncs.append(1)):
+                tick(fetches[0])
+            return finish(incoming, root)
+
+        begin = LargeFetch.offered
+        self.patch(
+            LargeFetch, "offered", lambda each, offer: (fetches.append(each), begin(each, offer))
+        )
+        self.patch(Incoming, "finish", ticking)
+        self.fetch("s/large")
+        self.assertEqual((self.came(), syncs, len(fetches)), ({"large": LARGE}, [], 1))
+
     def test_in_use(self) -> None:
         """A file that another job fetches to the same place is said to be in use; the others come."""
         self.alice.put("s/other", b"x")
@@ -613,6 +633,22 @@ class EndTests(JobTestCase):
         self.assertEqual(progress.files_failed, 2)  # the folder, and the file in it
         self.error("s/d/x", CannotSave)
         self.assertEqual(sorted(self.came()), ["s/a", "s/b", "s/d"])
+
+    def test_one_folder_fails(self) -> None:
+        """P3: what fails in one folder as a whole is told of its files, and those in another are there, and said to be."""
+        other = Path(tempfile.mkdtemp(dir=os.getcwd()))
+        for name in "abc":
+            self.alice.put(f"s/{name}", name.encode())
+        store = IncomingFolder.store_whole
+        for error, kind in ((ZeroDivisionError("oops"), LocalProtocolError), (BUSY, CannotSave)):
+
+            def failing(folder: IncomingFolder, files: Any, error: Exception = error) -> Any:
+                if folder._path == other:
+                    raise error
+                return store(folder, files)
+
+            job = self.job("s/a")
+            paths = [JobItem(("s", name), place) for name, place in zip("abc", places, strict=True)]
 
     def test_nobody_there(self) -> None:
         """Where nobody answers at first, that is the error."""
