@@ -15,7 +15,7 @@ demo: $(INSTALLED) ## run a registry and two peers here, and fetch a text and a 
 	@$(BIN)/p2pshare demo
 
 test: $(INSTALLED) ## run the tests, in random order, with warnings as errors
-	@$(TRIAL) tests
+	@$(TRIAL) --jobs=auto tests
 
 lint: $(CHECKING) ## run the linters and check the types
 	@$(BIN)/ruff check .

@@ -180,6 +180,7 @@ class TerminalRun:
         self.screen = Screen(columns)
         self.folder = near.folder()
         self.written = ""
+        self._answered = 0  # the lines of the screen then
         self._fed = 0  # characters of that which the screen has got
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._master, self._slave = pty.openpty()
@@ -195,9 +196,12 @@ class TerminalRun:
         )
 
     def expect(self, text: str) -> None:
-        """Wait until the last lines of the screen have this in them."""
+        """Wait until it is in the last lines of the screen, or in what came after the last answer."""
         deadline = time.monotonic() + PATIENCE
-        while text not in "\n".join(self.screen.shown()[-3:]):
+        while True:
+            shown = self.screen.shown()
+            if text in "\n".join(shown[min(self._answered, max(0, len(shown) - 3)) :]):
+                return
             assert self._read(deadline), f"{text!r} did not come, but:\n{self.shown}"
 
     def type(self, keys: str) -> None:
@@ -206,6 +210,7 @@ class TerminalRun:
     def answer(self, question: str, line: str) -> None:
         """Wait for a question, and answer it."""
         self.expect(question)
+        self._answered = len(self.screen.shown())
         self.type(line + "\r")
 
     def exit_code(self) -> int:
