@@ -55,6 +55,7 @@ class LargeFetch:
         self._error: BaseException | None = None
         self._drained: Deferred[None] | None = None
         self._syncing = False
+        self._finishing = False  # from then on nobody else touches it
         self._had = 0  # bytes that were there
         self._held = 0  # bytes of blocks that arrived and are not written
         self._written = 0  # bytes that came since
@@ -113,7 +114,8 @@ class LargeFetch:
     def sync_if_due(self, size: int = 1) -> None:
         """Make durable what was written, if it is `size` bytes or more."""
         incoming = self._incoming
-        if incoming is None or self._syncing or self._preparing or incoming.unsynced < size:
+        is_taken = self._syncing or self._preparing or self._finishing
+        if incoming is None or is_taken or incoming.unsynced < size:
             return
         self._syncing = True
         syncing = self._context.threads.run(incoming.sync)
@@ -192,6 +194,7 @@ class LargeFetch:
         context, incoming, number = self._context, self._incoming, self._number
         assert incoming is not None and number is not None
         self._number = None
+        self._finishing = True
         try:
             path = await context.threads.run(incoming.finish, root)
         except P2pshareError as error:

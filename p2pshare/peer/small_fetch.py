@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.python.failure import Failure
 
 from p2pshare.core.taking import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, P2pshareError, SharerLied
+from p2pshare.errors import BlockCorrupt, LocalProtocolError, P2pshareError, SharerLied
 from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_by
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
@@ -165,7 +164,7 @@ class SmallFetches:
             by_root.setdefault(wanted.root, []).append((fetch, whole))
         rows = [(self._folders[root], row) for root, row in by_root.items()]
         storing = self._context.threads.run(_store, rows)
-        storing.addCallbacks(self._stored, self._not_stored).addErrback(self._context.stop)
+        storing.addCallback(self._stored).addErrback(self._context.stop)
 
     def stop(self) -> None:
         """Want none of them any more, but for those that are being stored just now."""
@@ -274,24 +273,19 @@ class SmallFetches:
             error = SharerLied(name=remote.name, path=format_path(wanted.path))
         self._context.fail(wanted.path, wanted.size, error)
 
-    def _not_stored(self, failure: Failure) -> None:
-        """None of them could be stored."""
-        storing, self._storing = self._storing, []
-        error = failure.value
-        if not isinstance(error, P2pshareError):
-            error = P2pshareError(reason=f"{type(error).__name__}: {error}")
-        for fetch in storing:
-            self._leave(fetch)
-            self._not_saved(fetch, error)
-        self._soon()
-
 
 def _store(
     rows: list[tuple[Folder, list[tuple[SmallFetch, WholeFile]]]],
 ) -> list[tuple[SmallFetch, Path | P2pshareError]]:
-    """Store files; runs in a thread."""
+    """Store files; runs in a thread. What fails for one folder is no matter of the others."""
     outcomes: list[tuple[SmallFetch, Path | P2pshareError]] = []
     for folder, row in rows:
-        stored = folder.store_whole([whole for _, whole in row])
+        stored: Sequence[Path | P2pshareError]
+        try:
+            stored = folder.store_whole([whole for _, whole in row])
+        except P2pshareError as error:
+            stored = [error] * len(row)
+        except Exception as error:
+            stored = [LocalProtocolError(reason=f"{type(error).__name__}: {error}")] * len(row)
         outcomes += zip((fetch for fetch, _ in row), stored, strict=True)
     return outcomes

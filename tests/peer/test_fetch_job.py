@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from p2pshare.errors import (
     DiskFull,
     InUse,
     LinkGivenUp,
+    LocalProtocolError,
     P2pshareError,
     PeerUnreachable,
     RemoteBusy,
@@ -33,7 +35,9 @@ from p2pshare.peer import fetch_job
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.job_context import TRIES_MAX
 from p2pshare.peer.job_plan import just_before
+from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
@@ -76,8 +80,9 @@ class JobTestCase(SynchronousTestCase):
         self.remarks: list[str] = []
         self.remote = self.alice.remote()
 
-    def job(self, *paths: str, **options: Any) -> FetchJob:
+    def job(self, *paths: str, more: Sequence[JobItem] = (), **options: Any) -> FetchJob:
         items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
+        items += more
 
         def failed(path: RemotePath, error: P2pshareError) -> None:
             self.failed["/".join(path)] = error
@@ -559,19 +564,21 @@ class LargeTests(JobTestCase):
     def test_tick_while_it_is_finished(self) -> None:
         """What is getting its name is made durable by that, and nobody else touches it then."""
         self.alice.put("s/large", LARGE)
-        finish, tick, syncs = Incoming.finish, LargeFetch.tick, []
+        finish, begin = Incoming.finish, LargeFetch.offered
         fetches: list[LargeFetch] = []
+        syncs: list[int] = []
 
         def ticking(incoming: Incoming, root: bytes) -> Path:
             self.assertGreater(incoming.unsynced, 0)
             with patch.object(Incoming, "sync", side_effect=lambda: syncs.append(1)):
-                tick(fetches[0])
+                fetches[0].tick()
             return finish(incoming, root)
 
-        begin = LargeFetch.offered
-        self.patch(
-            LargeFetch, "offered", lambda each, offer: (fetches.append(each), begin(each, offer))
-        )
+        def offered(fetch: LargeFetch, offer: Offer) -> None:
+            fetches.append(fetch)
+            begin(fetch, offer)
+
+        self.patch(LargeFetch, "offered", offered)
         self.patch(Incoming, "finish", ticking)
         self.fetch("s/large")
         self.assertEqual((self.came(), syncs, len(fetches)), ({"large": LARGE}, [], 1))
@@ -635,20 +642,26 @@ class EndTests(JobTestCase):
         self.assertEqual(sorted(self.came()), ["s/a", "s/b", "s/d"])
 
     def test_one_folder_fails(self) -> None:
-        """P3: what fails in one folder as a whole is told of its files, and those in another are there, and said to be."""
+        """P3: what fails for one folder as a whole is told of its files; those in another are there, and said to be."""
         other = Path(tempfile.mkdtemp(dir=os.getcwd()))
-        for name in "abc":
-            self.alice.put(f"s/{name}", name.encode())
         store = IncomingFolder.store_whole
-        for error, kind in ((ZeroDivisionError("oops"), LocalProtocolError), (BUSY, CannotSave)):
+        for name, error in (
+            ("a", ZeroDivisionError("oops")),
+            ("b", CannotSave(path="b", reason="the disk reports an error")),
+        ):
 
             def failing(folder: IncomingFolder, files: Any, error: Exception = error) -> Any:
                 if folder._path == other:
                     raise error
                 return store(folder, files)
 
-            job = self.job("s/a")
-            paths = [JobItem(("s", name), place) for name, place in zip("abc", places, strict=True)]
+            here, there = self.alice.put(f"s/{name}", b"x"), self.alice.put(f"s/{name}2", b"x")
+            with patch.object(IncomingFolder, "store_whole", failing):
+                self.fetch(more=(JobItem(here, self.inbox), JobItem(there, other)))
+        self.assertEqual(self.came(), {"a": b"x", "b": b"x"})
+        self.assertEqual([each.remote[-1] for each in self.saved], ["a", "b"])
+        self.assertIn("ZeroDivisionError: oops", self.error("s/a2", LocalProtocolError))
+        self.error("s/b2", CannotSave)
 
     def test_nobody_there(self) -> None:
         """Where nobody answers at first, that is the error."""
