@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
+from twisted.internet.defer import CancelledError
+
 from p2pshare.errors import P2pshareError
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.job_plan import JobItem
@@ -21,6 +23,8 @@ from p2pshare.ui.remembering import remember_entries
 from p2pshare.ui.remote_folder import ENTRIES_SHOWN
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import RemotePath
+
+KEPT = "What was verified is kept: get it here again, and it goes on from there."
 
 
 class Guest:
@@ -89,6 +93,9 @@ class Guest:
             errand.link(self._link)
         try:
             await errand.run(self._remote, [JobItem(path, self._invocation.cwd)])
+        except CancelledError:
+            self._invocation.output.remark(KEPT)
+            raise
         except P2pshareError as error:
             outcome.failed(error)
             raise self._met.retold(error) from error

@@ -1,0 +1,51 @@
+"""Tests for `p2pshare.ui.guest`; what it shows and fetches is tested as a process."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.storage.settings import Settings
+from p2pshare.ui import guest
+from p2pshare.ui.guest import KEPT, Guest
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal import Terminal
+
+
+class StoppedTests(SynchronousTestCase):
+    def test_kept(self) -> None:
+        """Who stops a fetch is told that it can go on from where it is."""
+        stderr = io.StringIO()
+        terminal = Terminal.detect(stderr, {})
+        invocation: Any = SimpleNamespace(
+            reactor=Clock(),
+            rng=random.Random(1),
+            settings=Settings(),
+            output=Output(Terminal.detect(io.StringIO(), {}), terminal),
+            cwd=Path("/home/bob"),
+        )
+        met: Any = SimpleNamespace(name="alice")
+        meetings: Any = SimpleNamespace(finder=lambda met: None)
+        key: Any = None
+
+        class EndlessErrand:
+            def __init__(self, *_: object) -> None: ...
+
+            async def run(self, *_: object) -> None:
+                await Deferred()
+
+        self.patch(guest, "Errand", EndlessErrand)
+        fetching = Deferred.fromCoroutine(
+            Guest(invocation, "bob", key, meetings, met).fetch(("film.mp4",))
+        )
+        self.assertNoResult(fetching)
+        fetching.cancel()
+        self.failureResultOf(fetching, CancelledError)
+        self.assertEqual(stderr.getvalue(), f"{KEPT}\n")
