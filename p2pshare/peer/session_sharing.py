@@ -97,6 +97,7 @@ class SessionSharer:
         try:
             await stopping
         finally:
+            self._uploads.stop()
             stores, self._stores = self._stores, None
             if stores is not None:
                 await run_in_thread(self._reactor, _close, stores)

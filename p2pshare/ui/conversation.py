@@ -9,7 +9,7 @@ from typing import assert_never
 
 from colorama import Fore, Style
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -290,7 +290,8 @@ def uploads_told(tell: Callable[[str], object]) -> Iterator[None]:
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event.get("log_namespace") == uploads.__name__:
+        is_debug = event.get("log_level") is LogLevel.debug
+        if event.get("log_namespace") == uploads.__name__ and not is_debug:
             tell(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)

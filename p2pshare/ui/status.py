@@ -71,19 +71,28 @@ def _whom(allow: list[str] | None) -> str:
 
 def _visit(visit: Mapping[str, Any]) -> str:
     """Who is there, and what they fetch."""
-    count, total = visit["files"], visit["total_files"]
-    files = f"{count} of {total} files" if total else f"{count} file{'' if count == 1 else 's'}"
-    size = size_text(visit["bytes"])
-    if visit["total_bytes"]:
-        size += f" of {size_text(visit['total_bytes'])}"
-    current = visit["current"]
+    name, size, current = visit["name"], size_text(visit["bytes"]), visit["current"]
     if not current:
-        return f"{visit['name']} is here, and has fetched {files}, {size}."
+        if not visit["bytes"] and not visit["files"]:
+            return f"{name} is here."
+        return f"{name} is here, and last fetched {_files(visit['files'])}, {size}."
     shown = ", ".join(current[:CURRENT_SHOWN])
     if len(current) > CURRENT_SHOWN:
         shown += ", …"
-    parts = [] if total == 1 else [files]  # the name of the only one has said it
-    parts += [size, rate_text(visit["rate"])]
-    if visit["left_s"] is not None:
-        parts.append(f"{duration_text(visit['left_s'])} left")
-    return f"{visit['name']} fetches {shown}: {', '.join(parts)}."
+    parts = [_files(visit["files"])] if visit["files"] else []
+    parts += [f"{size} so far", rate_text(visit["rate"])]
+    return f"{name} fetches {shown}: {', '.join(parts)}{_left(visit)}."
+
+
+def _left(visit: Mapping[str, Any]) -> str:
+    """What is still to come, as far as that is known."""
+    files, size, seconds = visit["files_left"], visit["bytes_left"], visit["left_s"]
+    if not size:
+        return ""
+    is_only = files == 1 and not visit["files"]  # its name has said it
+    told = size_text(size) if is_only or not files else f"{_files(files)}, {size_text(size)}"
+    return f"; {told} left" if seconds is None else f"; {told} and {duration_text(seconds)} left"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"

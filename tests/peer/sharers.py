@@ -62,6 +62,7 @@ class AliceShares:
     async def stop(self) -> None:
         """End it."""
         await self.server.stop()
+        self.uploads.stop()
         self._stores[0].close()
 
 

@@ -9,12 +9,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.serving_work import Outcome, Transfer
 from p2pshare.errors import SessionLost
-from p2pshare.peer.uploads import LINES_MAX, SUMMARY_EVERY, VISITS_SHOWN, Uploads
+from p2pshare.peer.uploads import (
+    GUESTS_MAX,
+    LINES_MAX,
+    SUMMARY_EVERY,
+    VISITS_EVERY,
+    VISITS_SHOWN,
+    VISITS_TOLD,
+    Uploads,
+)
 from p2pshare.wire.transfer_messages import Fault, Get, Job, Offer
 
 MIB = 1024 * 1024
@@ -49,20 +57,21 @@ class UploadsTestCase(SynchronousTestCase):
         ended.outcome = outcome
         self.visit.ended(ended)
 
-    def lines(self) -> list[str]:
-        """What the log says since it was asked last."""
-        lines = [formatEvent(each) for each in self.events]
+    def lines(self, *, coming: bool = False) -> list[str]:
+        """What the log says since it was asked last, also of who comes if that is wanted."""
+        lines = [formatEvent(e) for e in self.events if e["log_level"] >= LogLevel.info]
         self.events.clear()
-        return lines
+        return [line for line in lines if coming or not line.endswith(" is here")]
 
 
 class LogTests(UploadsTestCase):
     def test_from_beginning_to_end(self) -> None:
-        """A session has a line when it begins and one when it ends, which sums it up."""
+        """A session has a line when it begins to fetch and one when it ends, which sums it up."""
+        self.assertEqual(self.lines(coming=True), [])
         self.send(transfer(2 * MIB), seconds=0.5)
         self.send(transfer(MIB), outcome=Outcome.UNCONFIRMED)
         self.visit.over(SessionLost(name="bob", reason="the connection broke"))
-        first, *_, last = self.lines()
+        first, *_, last = self.lines(coming=True)
         self.assertEqual(first, "bob is here")
         self.assertEqual(
             last,
@@ -119,6 +128,53 @@ class LogTests(UploadsTestCase):
             "bob never confirmed 1 file; left 2 files unfinished; did not get 1 file",
         )
 
+    def test_looks_only(self) -> None:
+        """Who fetches nothing, as who completes a word does, comes and goes unsaid."""
+        self.visit.job_told(Job("x", 1, 1))
+        self.visit.over(None)
+        self.uploads.begin("carol").over(None)
+        self.assertEqual((self.lines(coming=True), self.clock.getDelayedCalls()), ([], []))
+
+    def test_comes_and_goes(self) -> None:
+        """However often somebody comes and fetches, the log gets a few lines in some seconds (threat 7)."""
+        self.visit.over(None)
+        for _ in range(600):
+            self.visit = self.uploads.begin("bob")
+            self.send(transfer(2 * MIB), transfer(1), seconds=0.05)
+            self.visit.over(None)
+        lines = self.lines(coming=True)
+        self.assertEqual(lines.count("bob is here"), VISITS_TOLD)
+        self.assertEqual(sum("has left" in line for line in lines), VISITS_TOLD)
+        rounds = 60 / SUMMARY_EVERY
+        self.assertLess(len(lines), rounds * (LINES_MAX + 1) + 4 * VISITS_TOLD)
+        self.clock.advance(VISITS_EVERY)
+        self.lines()
+        self.visit = self.uploads.begin("bob")
+        self.send(transfer(1))
+        self.assertEqual(self.lines(coming=True), ["bob is here"])
+        self.uploads.stop()
+        self.assertEqual((len(self.lines()), self.clock.getDelayedCalls()), (1, []))
+
+    def test_many_names(self) -> None:
+        """Of names that are here no more it is forgotten what was said, if there are many (threat 7)."""
+        for number in range(3 * GUESTS_MAX):
+            self.visit = self.uploads.begin(f"n{number}")
+            self.send(transfer(1))
+            self.visit.over(None)
+        self.assertLessEqual(len(self.uploads._guests), GUESTS_MAX)
+        self.assertIn("bob", self.uploads._guests)
+
+    def test_over_midway(self) -> None:
+        """A visit that is over in the middle of a transfer leaves nothing behind, whatever is told of it later."""
+        late = transfer(MIB)
+        self.visit.started(late)
+        self.visit.over(None)
+        self.end(late, Outcome.INTERRUPTED)
+        self.visit.started(transfer(1))
+        self.visit.over(None)
+        self.assertEqual((self.uploads.busy, self.uploads.status()), (0, []))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_bounded(self) -> None:
         """However many large files somebody begins, the log gets a few lines in some seconds (threat 7)."""
         self.lines()
@@ -149,14 +205,14 @@ class StatusTests(UploadsTestCase):
             [
                 {
                     "name": "bob", "files": 0, "bytes": 0, "rate": 0, "current": [],
-                    "total_files": None, "total_bytes": None, "left_s": None,
+                    "files_left": None, "bytes_left": None, "left_s": None,
                 }
             ],
         )  # fmt: skip
 
     def test_going_on(self) -> None:
         """What goes out now, how fast, and how long it takes, by what the other side says of its job."""
-        self.visit.job_told(Job("x", 3, 30 * MIB))
+        self.visit.job_told(Job("x", 3, 40 * MIB))
         self.send(transfer(10 * MIB), seconds=1.0)
         now = transfer(20 * MIB, "b", "c")
         self.visit.started(now)
@@ -165,30 +221,54 @@ class StatusTests(UploadsTestCase):
             self.visit.sent(MIB)
         (status,) = self.uploads.status()
         self.assertEqual((status["files"], status["bytes"]), (1, 20 * MIB))
-        self.assertEqual((status["total_files"], status["total_bytes"]), (3, 30 * MIB))
+        self.assertEqual((status["files_left"], status["bytes_left"]), (2, 20 * MIB))
         self.assertEqual(status["current"], ["b/c"])
         self.assertTrue(8 * MIB < status["rate"] < 12 * MIB, status)
-        self.assertTrue(0.8 < status["left_s"] < 1.3, status)
+        self.assertTrue(1.6 < status["left_s"] < 2.6, status)
         self.clock.advance(5)
         (status,) = self.uploads.status()
         self.assertEqual((status["rate"], status["left_s"]), (0, None))
 
-    def test_implausible(self) -> None:
-        """A job that cannot be is not shown: less than came already, or more than there is."""
-        self.send(transfer(10 * MIB))
-        for job in (Job("x", 0, 0), Job("x", 2**53, 2**62)):
-            self.visit.job_told(job)
-            self.send(transfer(10 * MIB))
-            (status,) = self.uploads.status()
-            self.assertEqual((status["total_files"], status["total_bytes"]), (None, None))
-
-    def test_second_job(self) -> None:
-        """A job in a session that had one before counts from its own beginning."""
-        self.visit.job_told(Job("x", 2, 20 * MIB))
-        self.send(transfer(10 * MIB), transfer(10 * MIB))
-        self.visit.job_told(Job("y", 1, 5 * MIB))
+    def left(self) -> tuple[int | None, int | None]:
+        """Files and MiB that are still to come."""
         (status,) = self.uploads.status()
-        self.assertEqual((status["total_files"], status["total_bytes"]), (1, 5 * MIB))
+        size = status["bytes_left"]
+        return status["files_left"], None if size is None else size // MIB
+
+    def sent(self) -> tuple[int, int]:
+        """Files and MiB that went out in the job."""
+        (status,) = self.uploads.status()
+        return status["files"], status["bytes"] // MIB
+
+    def test_told_again(self) -> None:
+        """What the other side says last counts, from then on: it may have found more, or have it already."""
+        self.visit.job_told(Job("x", 100, 1000 * MIB))
+        self.send(transfer(10 * MIB))
+        self.assertEqual((self.left(), self.sent()), ((99, 990), (1, 10)))
+        self.visit.job_told(Job("x", 2, 20 * MIB))
+        self.assertEqual((self.left(), self.sent()), ((2, 20), (1, 10)))
+        self.send(transfer(10 * MIB))
+        self.visit.job_told(Job("x", 5, 50 * MIB))
+        self.assertEqual((self.left(), self.sent()), ((5, 50), (2, 20)))
+
+    def test_implausible(self) -> None:
+        """What cannot be is not shown, and never less than nothing."""
+        self.visit.job_told(Job("x", 2**53, 2**62))
+        self.assertEqual(self.left(), (None, None))
+        self.visit.job_told(Job("x", 1, 5 * MIB))
+        self.send(transfer(10 * MIB), transfer(10 * MIB))
+        self.assertEqual(self.left(), (0, 0))
+
+    def test_several_jobs(self) -> None:
+        """A job in a session that had others counts from its own beginning, be it larger or smaller, told of or not."""
+        for files in (2, 5, 1):
+            self.visit.job_told(Job("x", files, 10 * files * MIB))
+            self.assertEqual((self.left(), self.sent()), ((files, 10 * files), (0, 0)))
+            self.send(*[transfer(10 * MIB) for _ in range(files)])
+            self.visit.job_told(Job("x", 0, 0))
+            self.assertEqual((self.left(), self.sent()), ((0, 0), (files, 10 * files)))
+        self.visit.started(transfer(10 * MIB))
+        self.assertEqual((self.left(), self.sent()), ((None, None), (0, 0)))
 
     def test_bounded(self) -> None:
         """With many sessions and long names the status stays small; those that fetch come first (threat 7)."""

@@ -85,10 +85,11 @@ class TellingTests(SynchronousTestCase):
         self.assertIn("and 3 more, with", _sharing(many, False)[0].text)
 
     def test_uploads(self) -> None:
-        """Who fetches what is told while one looks on, and nothing else of the log is."""
+        """Who fetches what is told while one looks on, and nothing else of the log is: not who only looks around."""
         told: list[str] = []
         with uploads_told(told.append):
             Logger(uploads.__name__).info("{name} is here", name="bob")
+            Logger(uploads.__name__).debug("{name} has connected", name="bob")
             Logger("elsewhere").info("noise")
         Logger(uploads.__name__).info("too late")
         self.assertEqual(told, ["bob is here"])

@@ -24,8 +24,8 @@ VISIT: dict[str, Any] = {
     "bytes": 2048,
     "rate": 1024,
     "current": [],
-    "total_files": None,
-    "total_bytes": None,
+    "files_left": None,
+    "bytes_left": None,
     "left_s": None,
 }
 
@@ -59,18 +59,28 @@ class StatusTests(SynchronousTestCase):
     def test_visits(self) -> None:
         """Who fetches what, how fast, and how long it will take, as far as that is known."""
         self.assertIn(
-            "carol is here, and has fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
+            "carol is here, and last fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
         )
+        self.assertIn("carol is here.", self.said(uploads=[{**VISIT, "files": 0, "bytes": 0}]))
         busy = {
             **VISIT,
             "current": ["a", "b", "c", "d"],
-            "total_files": 9,
-            "total_bytes": 4096,
+            "files_left": 6,
+            "bytes_left": 4096,
             "left_s": 2.0,
         }
         self.assertIn(
-            "carol fetches a, b, c, …: 3 of 9 files, 2.0 KiB of 4.0 KiB, 1.0 KiB/s, 2 s left.",
+            "carol fetches a, b, c, …: 3 files, 2.0 KiB so far, 1.0 KiB/s;"
+            " 6 files, 4.0 KiB and 2 s left.",
             self.said(uploads=[busy]),
         )
-        alone = {**busy, "current": ["film.mp4"], "files": 0, "total_files": 1}
-        self.assertIn("carol fetches film.mp4: 2.0 KiB of 4.0 KiB", self.said(uploads=[alone]))
+        alone = {**busy, "current": ["film.mp4"], "files": 0, "files_left": 1}
+        for known, text in (
+            ({}, "; 4.0 KiB and 2 s left."),
+            ({"left_s": None}, "; 4.0 KiB left."),
+            ({"files_left": None, "bytes_left": None, "left_s": None}, "."),
+        ):
+            said = self.said(uploads=[{**alone, **known}])
+            self.assertTrue(
+                said.endswith(f"carol fetches film.mp4: 2.0 KiB so far, 1.0 KiB/s{text}"), said
+            )
