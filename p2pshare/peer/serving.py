@@ -102,8 +102,10 @@ class Serving:
         """Close everything; what is being read is closed as soon as that is over."""
         self._pace.stop()
         self._core.close()
-        self._step()
-        self._visit.over(reason)
+        try:
+            self._step()
+        finally:
+            self._visit.over(reason)
 
     def _step(self) -> None:
         """Have done what is to be done now, and send what can be sent."""

@@ -366,6 +366,17 @@ class EndTests(ServingTestCase):
             self.assertEqual(self.uploads.status(), [])
         serving.message_received(Done((1,)))  # none of this is told of any more
 
+    def test_ends_in_a_defect(self) -> None:
+        """Where a defect keeps the end from being told in full, the session counts as over all the same."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        _, serving = self.serve(
+            RICH, Get(1, ("stuff", "big")), session=MemorySession(room=BLOCK_SIZE)
+        )
+        self.patch(serving, "_begin_work", lambda: 1 / 0)
+        with self.assertRaises(ZeroDivisionError):
+            serving.session_ended(None)
+        self.assertEqual((self.uploads.sessions, self.uploads.busy), (0, 0))
+
     def test_data_of_the_opener(self) -> None:
         """An opener has no bytes of files to send (threat 6)."""
         _, serving = self.serve()
