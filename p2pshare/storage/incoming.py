@@ -25,7 +25,7 @@ from p2pshare.storage.durability import sync_folder
 from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, identity_of, is_still
 from p2pshare.storage.part_journal import PartJournal, write_at
 from p2pshare.storage.publishing import publish, remove_name, set_mode
-from p2pshare.storage.room import saving_error
+from p2pshare.storage.room import replaced_error, saving_error
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length, digest_of, root_of
 
 
@@ -290,7 +290,9 @@ class Incoming:
         try:
             sync_folder(self._folder_fd)
             self._sync_folders()
-        except OSError:
+        except OSError as error:
+            if self._overwrite:
+                raise replaced_error(error, self._path) from error
             if is_still(self._fd, self._folder_fd, part):
                 remove_name(self._folder_fd, name)
             raise

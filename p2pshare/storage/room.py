@@ -41,6 +41,12 @@ def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> Can
     return DiskFull(path=path, needed=size_text(needed), free=free)
 
 
+def replaced_error(error: OSError, path: Path) -> CannotSave:
+    """What to say where a file has taken the place of another one, and that could not be made durable."""
+    reason = f"what had this name is replaced, but the disk may not keep the new one ({plain_reason(error)})"
+    return CannotSave(path=path, reason=reason)
+
+
 def _free(fd: int | Path) -> int:
     """Bytes that the disk still takes from us."""
     try:

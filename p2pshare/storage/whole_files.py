@@ -26,7 +26,7 @@ from p2pshare.storage.hidden_file import (
 )
 from p2pshare.storage.part_journal import write_at
 from p2pshare.storage.publishing import publish, remove_name, set_mode
-from p2pshare.storage.room import saving_error
+from p2pshare.storage.room import replaced_error, saving_error
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
 BATCH_MAX = 256  # files that are open at once
@@ -180,10 +180,12 @@ class WholeFiles:
         for each in written:
             error = failed.get(each.file.place.folder)
             if error is not None and not isinstance(results[each.number], TransferFailed):
+                if each.file.overwrite:
+                    results[each.number] = replaced_error(error, each.path)
+                    continue
                 results[each.number] = saving_error(error, each.folder_fd, 0, each.path)
-                if not each.file.overwrite:
-                    with suppress(OSError):
-                        remove_name(each.folder_fd, each.name)
+                with suppress(OSError):
+                    remove_name(each.folder_fd, each.name)
 
 
 def _verify(file: WholeFile, path: Path) -> None:

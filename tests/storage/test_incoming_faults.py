@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
-from p2pshare.storage import incoming_folder
+from p2pshare.storage import incoming, incoming_folder
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.storage.room import check_room
@@ -189,6 +189,18 @@ class SyncTests(IncomingTestCase):
         self.assertFalse((self.path / "cat.jpg").exists())
         self.assertEqual(self.part.have, ((0, 6),))
         self.assertEqual(self.part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
+
+    def test_replaced_and_not_synced(self) -> None:
+        """P5: where the old file is replaced already, the error says so."""
+        self.part.discard()
+        (self.path / "cat.jpg").write_bytes(b"old")
+        part = self.begin(CONTENT, overwrite=True)
+        self.write(part, CONTENT)
+        part.sync()
+        self.patch(incoming, "sync_folder", Failing(len, errno.EIO, 1))
+        error = self.assertRaises(CannotSave, part.finish, root_for(CONTENT))
+        self.assertRegex(str(error), "cannot be written: what had this name is replaced, but")
+        self.assertEqual((self.path / "cat.jpg").read_bytes(), CONTENT)
 
     def test_journal_full(self) -> None:
         """A journal that cannot be written forgets nothing: the data is there, and is noted the next time."""

@@ -125,7 +125,7 @@ class FailureTests(IncomingTestCase):
         for call in ("pwrite", "link", "fchmod"):
             for code, kind in (
                 (errno.ENOSPC, DiskFull),
-                (errno.EDQUOT, CannotSave),
+                (errno.EDQUOT, DiskFull),
                 (errno.EIO, CannotSave),
             ):
                 with self.subTest(call=call, code=code):
@@ -168,6 +168,9 @@ class FailureTests(IncomingTestCase):
         (result,) = self.folder.store_whole([whole(b"x", Place(("a",), "x"))])
         self.assertIsInstance(result, CannotSave)
         self.assertEqual(self.names(), ["a", "a/0"])
+        (result,) = self.folder.store_whole([whole(b"x", Place(("a",), "0"), overwrite=True)])
+        self.assertRegex(str(result), "cannot be written: what had this name is replaced, but")
+        self.assertEqual((self.path / "a/0").read_bytes(), b"x")
 
 
 class SyncTests(IncomingTestCase):
