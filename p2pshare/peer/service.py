@@ -39,7 +39,7 @@ from p2pshare.peer.registration import NameKeeper
 from p2pshare.peer.session_sharing import SessionSharer
 from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.data_folder import DataFolder, peer_folder
+from p2pshare.storage.data_folder import DataFolder, peer_folder, private_folders
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
@@ -288,7 +288,7 @@ def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...
     Raises:
         WrongUsage: what is to be shared is not there, or is nothing that can be.
     """
-    private = peer_folder(settings, name)
+    private = private_folders(settings, name)
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 

@@ -117,7 +117,17 @@ def default_peer_folder(registry_url: str, name: str) -> Path:
     url = urlsplit(registry_url)
     port = url.port or DEFAULT_PORTS[url.scheme]
     registry = safe_name(f"{url.hostname or ''}_{port}")
-    return platformdirs.user_data_path("p2pshare") / "peers" / registry / name
+    return data_place() / "peers" / registry / name
+
+
+def data_place() -> Path:
+    """Where all that has keys keeps its data, unless told otherwise."""
+    return platformdirs.user_data_path("p2pshare")
+
+
+def private_folders(settings: Settings, name: str) -> tuple[Path, ...]:
+    """What a peer of `name` shares nothing of: its own data folder, and those of others of the same user."""
+    return peer_folder(settings, name), data_place().absolute()
 
 
 def peer_folder(settings: Settings, name: str) -> Path:

@@ -28,14 +28,14 @@ class SharedPath:
     """Absolute."""
     allow: frozenset[str] | None = None
     """The names of those who may see it; None: `EVERYONE`."""
-    private: Path | None = None
-    """A folder of which nothing is shared, wherever it lies."""
+    private: tuple[Path, ...] = ()
+    """Folders of which nothing is shared, wherever they lie."""
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
 
 
 def shared_paths(
-    share: Sequence[str], allow: Sequence[str], cwd: Path, private: Path | None = None
+    share: Sequence[str], allow: Sequence[str], cwd: Path, private: Sequence[Path] = ()
 ) -> tuple[SharedPath, ...]:
     """Read the options `--share` and `--allow`.
 
@@ -44,7 +44,7 @@ def shared_paths(
             `cwd` now.
         allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share; said again, they add up.
         cwd: the folder that relative paths start from; absolute.
-        private: a folder of which nothing is shared: where the peer's key is.
+        private: folders of which nothing is shared: where keys are.
 
     Raises:
         WrongUsage: something of it cannot be; `IllegalName` among them.
@@ -57,7 +57,7 @@ def shared_paths(
     _check_names(found)
     default, of_share = _read_allow(allow, {shared.name for shared in found})
     return tuple(
-        replace(shared, allow=of_share.get(shared.name, default), private=private)
+        replace(shared, allow=of_share.get(shared.name, default), private=tuple(private))
         for shared in found
     )
 
@@ -94,7 +94,7 @@ def _snapshot(cwd: Path) -> list[SharedPath]:
     ]
 
 
-def _check(shared: SharedPath, private: Path | None) -> None:
+def _check(shared: SharedPath, private: Sequence[Path]) -> None:
     said = str(shared.path)
     try:
         status = os.stat(shared.path)
@@ -107,10 +107,9 @@ def _check(shared: SharedPath, private: Path | None) -> None:
         raise WrongUsage(reason=f"There is nothing to share at {said!r}.") from None
     except OSError as error:
         raise WrongUsage(reason=f"{said!r} cannot be shared: {plain_reason(error)}.") from error
-    if private is not None:
-        real, hidden = Path(os.path.realpath(shared.path)), Path(os.path.realpath(private))
-        if real.is_relative_to(hidden):
-            raise WrongUsage(reason=f"{said!r} cannot be shared: the key of this peer lies there.")
+    real = Path(os.path.realpath(shared.path))
+    if any(real.is_relative_to(os.path.realpath(each)) for each in private):
+        raise WrongUsage(reason=f"{said!r} cannot be shared: keys of p2pshare lie there.")
 
 
 def _check_names(found: Iterable[SharedPath]) -> None:

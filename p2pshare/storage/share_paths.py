@@ -6,7 +6,7 @@ it is absolute and lies beneath the share, from the root; what it passes on the 
 was named by the user, may be a link, and is opened each time, so that a share may go and come back.
 
 Private, that is not there for anybody: hidden names, names that are no Unicode text, links that lead out, what is
-neither file nor folder, files too large for the protocol, and the folder that the share says is private.
+neither file nor folder, files too large for the protocol, and the folders that the share says are private.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeVar
@@ -130,7 +130,7 @@ def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) 
 def public_status(folder: int, name: str) -> os.stat_result:
     """What a name in an open folder stands for: a file, a folder or a link.
 
-    Whether a folder is the private one is left to `open_at`.
+    Whether a folder is a private one is left to `open_at`.
 
     Raises:
         Unavailable: the name is private, or what it stands for.
@@ -145,13 +145,13 @@ def public_status(folder: int, name: str) -> os.stat_result:
 
 
 def is_private(shared: SharedPath, status: os.stat_result) -> bool:
-    """Whether that is the folder of which nothing is shared."""
-    if shared.private is None or not stat.S_ISDIR(status.st_mode):
-        return False
-    try:
-        return os.path.samestat(os.stat(shared.private), status)
-    except OSError:
-        return False
+    """Whether that is a folder of which nothing is shared."""
+    if stat.S_ISDIR(status.st_mode):
+        for private in shared.private:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(private), status):
+                    return True
+    return False
 
 
 def _beneath(

@@ -7,10 +7,23 @@ import os
 import stat
 from pathlib import Path
 
+import platformdirs
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import AlreadyRunning, FolderUnusable, SecretUnusable
-from p2pshare.storage.data_folder import SECRET_NAME, DataFolder, default_peer_folder
+from p2pshare.errors import AlreadyRunning, FolderUnusable, SecretUnusable, WrongUsage
+from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.data_folder import (
+    SECRET_NAME,
+    DataFolder,
+    data_place,
+    default_peer_folder,
+    peer_folder,
+    private_folders,
+)
+from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.settings import Settings
+from p2pshare.storage.share_arguments import shared_paths
+from p2pshare.storage.share_tree import ShareTree, Unavailable
 
 REGISTRY = "http://127.0.0.1:8000"
 
@@ -135,6 +148,29 @@ class DataFolderTests(SynchronousTestCase):
         os.mkfifo(self.path / SECRET_NAME, 0o600)
         with self.assertRaises(SecretUnusable):
             folder.token(REGISTRY, "bob")
+
+
+class PrivateFoldersTests(SynchronousTestCase):
+    def test_keys_of_others(self) -> None:
+        """Threat 34: of a folder that holds the data of several peers and a registry, no key is there for anybody."""
+        root = Path(self.mktemp()).absolute()
+        self.patch(platformdirs, "user_data_path", lambda name: root / "data" / name)
+        mine = Settings(registry=REGISTRY, data=root / "mine")
+        keys = [peer_folder(mine, "bob"), default_peer_folder(REGISTRY, "carol")]
+        keys += [data_place() / "registry", root / "public"]
+        for folder in keys:
+            folder.mkdir(parents=True)
+            (folder / "key").write_bytes(b"secret")
+        private = private_folders(mine, "bob")
+        shares = shared_paths(["all=."], [], root, private)
+        tree = ShareTree(shares, BlockCache(None), FolderIndex(None))
+        entries, _ = tree.list("eve", (), recursive=True)
+        found = ["/".join(each.path) for each in entries]
+        self.assertEqual(found, ["all", "all/data", "all/public", "all/public/key"])
+        for folder in keys[:3]:
+            path = ("all", *folder.relative_to(root).parts, "key")
+            self.assertRaises(Unavailable, tree.open, "eve", path)
+            self.assertRaises(WrongUsage, shared_paths, [str(folder)], [], root, private)
 
 
 class DefaultPeerFolderTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ class ArgumentsTestCase(SynchronousTestCase):
         (self.cwd / "song.mp3").write_bytes(b"la")
 
     def read(self, *share: str, allow: tuple[str, ...] = ()) -> tuple[SharedPath, ...]:
-        return shared_paths(share, allow, self.cwd, self.cwd / "data")
+        return shared_paths(share, allow, self.cwd, (self.cwd / "data",))
 
     def names(self, *share: str) -> list[tuple[str, str]]:
         return [(each.name, os.path.relpath(each.path, self.cwd)) for each in self.read(*share)]
@@ -55,7 +55,9 @@ class ShareTests(ArgumentsTestCase):
         """Shares stay in their order, absolute, for everyone, and without what is private."""
         first, second = self.read("photos", "song.mp3")
         self.assertEqual((first.name, second.name), ("photos", "song.mp3"))
-        self.assertEqual(first, SharedPath("photos", self.cwd / "photos", None, self.cwd / "data"))
+        self.assertEqual(
+            first, SharedPath("photos", self.cwd / "photos", None, (self.cwd / "data",))
+        )
 
     def test_home(self) -> None:
         """The shell leaves the `~` in NAME=~ to us."""
@@ -101,8 +103,8 @@ class ShareTests(ArgumentsTestCase):
         """What lies where the key of the peer lies is not shared, whichever way leads there; what holds it may be."""
         (self.cwd / "way").symlink_to("data")
         for text in ("data", "data/keys", "way", "x=way/keys", "photos/../data"):
-            self.assert_wrong("the key of this peer lies there", text)
-        self.assertEqual(self.read(".")[0].private, self.cwd / "data")
+            self.assert_wrong("keys of p2pshare lie there", text)
+        self.assertEqual(self.read(".")[0].private, (self.cwd / "data",))
 
     def test_links(self) -> None:
         """A path that the user names may be a link, also to what comes later."""

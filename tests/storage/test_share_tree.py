@@ -174,7 +174,9 @@ class PrivateTests(ShareTestCase):
         self.write("data/key")
         self.write("sub/x")
         (self.root / "way").symlink_to("data")
-        self.tree = self.share(SharedPath("s", self.root, private=self.root / "data"))
+        self.tree = self.share(
+            SharedPath("s", self.root, private=(self.root / "gone", self.root / "data"))
+        )
         self.assertEqual(self.names("s", recursive=True), ["sub", "sub/x"])
         for path in (("s", "data"), ("s", "way"), ("s", "data", "key"), ("s", "way", "key")):
             self.assertEqual(self.open_fault(*path), Fault.NOT_FOUND)
