@@ -88,8 +88,16 @@ class JobTally:
         self.files_failed += 1
         self.bytes_listed -= size or 0
 
-    def progress(self, bytes_arriving: int, current: tuple[RemotePath, ...]) -> JobProgress:
-        """A snapshot."""
+    def progress(
+        self, bytes_arriving: int, current: tuple[RemotePath, ...], bytes_coming: int = 0
+    ) -> JobProgress:
+        """A snapshot.
+
+        Args:
+            bytes_arriving: of files that are not under their names yet.
+            current: what is on its way.
+            bytes_coming: of those, the ones that came over the session and are not counted yet.
+        """
         listed = self.all_listed
         return JobProgress(
             self.files_done,
@@ -101,5 +109,5 @@ class JobTally:
             current,
             self.files_listed,
             self.bytes_listed,
-            self.bytes_fetched,
+            self.bytes_fetched + bytes_coming,
         )

@@ -67,8 +67,13 @@ class LargeFetch:
     @property
     def bytes_here(self) -> int:
         """Bytes of it that have come, now or earlier."""
+        return self._had + self._written + self.bytes_coming
+
+    @property
+    def bytes_coming(self) -> int:
+        """Bytes of it that have come now, and are not on the disk yet."""
         arriving = 0 if self._number is None else self._context.remote.arriving(self._number)
-        return self._had + self._written + self._held + arriving
+        return self._held + arriving
 
     async def run(self) -> None:
         """Fetch it; whatever happens is told to the job."""

@@ -127,9 +127,13 @@ class SmallFetches:
     @property
     def bytes_arriving(self) -> int:
         """Bytes of files that are not under their names yet."""
+        return self.bytes_coming + sum(each.size for each in self._arrived + self._storing)
+
+    @property
+    def bytes_coming(self) -> int:
+        """Bytes of files that have not come whole."""
         arriving = self._context.remote.arriving
-        here = sum(arriving(each.number) for each in self._coming)
-        return here + sum(each.size for each in self._arrived + self._storing)
+        return sum(arriving(each.number) for each in self._coming)
 
     @property
     def current(self) -> list[WantedFile]:
