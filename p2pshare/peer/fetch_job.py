@@ -31,6 +31,7 @@ from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.strict_json import INTEGER_MAX
 from p2pshare.wire.transfer_messages import TITLE_MAX, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
@@ -110,8 +111,7 @@ class FetchJob:
         current = [each.wanted.path for each in self._running]
         if len(current) < CURRENT_SHOWN:
             current += [wanted.path for wanted in small.current[:CURRENT_SHOWN]]
-        coming = small.bytes_coming + sum(each.bytes_coming for each in self._running)
-        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]), coming)
+        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]))
 
     async def run(self) -> JobProgress:
         """Fetch all items; what fails is told to `on_failed`, and the others go on.
@@ -123,6 +123,7 @@ class FetchJob:
             P2pshareError: there is no session to be had, or the one that was there was lost for good.
         """
         self._remote.on_room.add(self._soon)
+        self._remote.on_up.add(self._linked)
         try:
             await self._remote.ready()
             self._planning = Deferred.fromCoroutine(self._list())
@@ -159,13 +160,14 @@ class FetchJob:
         return self._small.queued + len(self._large)
 
     def _looked_up(self, wanted: Wanted, outcome: Path | P2pshareError | None) -> None:
-        size = wanted.size if isinstance(wanted, WantedFile) else None
-        if isinstance(wanted, WantedFile):
-            self._tally.listed(size)
+        if isinstance(wanted, WantedFolder):
+            if isinstance(outcome, P2pshareError):
+                self._item_failed(wanted.path, outcome)
+            return
+        size = wanted.size
+        self._tally.listed(size)
         if isinstance(outcome, P2pshareError):
             self._file_failed(wanted.path, size, outcome)
-        elif isinstance(wanted, WantedFolder):
-            return
         elif outcome is not None:
             self._tally.already_there(size or 0)
             self._on_saved(SavedFile(wanted.path, outcome, size or 0, 0, 0.0, True))
@@ -239,18 +241,32 @@ class FetchJob:
             fetch.tick()
         self._tell()
 
+    def _linked(self) -> None:
+        """There is a session again, in which the sharer knows nothing of the job yet."""
+        self._told = None
+        self._tell()
+
     def _tell(self) -> None:
         """Tell the sharer how much is to come, if that is news; and now and then that we are still here."""
-        tally = self._tally
-        job = Job(self._title, tally.files_listed, max(0, tally.bytes_listed))
-        now = self._reactor.seconds()
+        progress, now = self.progress, self._reactor.seconds()
+        size = max(0, progress.bytes_listed - progress.bytes_done)
+        job = Job(self._title, self._tally.files_left, min(size, INTEGER_MAX))
         is_due = job != self._told or now - self._told_at >= TELL_AGAIN
-        if is_due and self._remote.is_up:
+        if is_due and job.files and self._remote.is_up:
             self._told, self._told_at = job, now
             self._remote.tell_job(job)
 
+    def _tell_end(self) -> None:
+        """Tell the sharer that the job is over, if it has heard of it."""
+        if self._told is not None and self._remote.is_up:
+            self._remote.tell_job(Job(self._title, 0, 0))
+
     def _item_failed(self, path: RemotePath, error: P2pshareError) -> None:
-        self._file_failed(path, None, error)
+        if isinstance(error, DiskFull):
+            self._stop(error)
+        else:
+            self._tally.item_failed()
+            self._on_failed(path, error)
 
     def _file_failed(self, path: RemotePath, size: int | None, error: P2pshareError) -> None:
         if isinstance(error, DiskFull):
@@ -272,6 +288,7 @@ class FetchJob:
         """End everything, keep what has come."""
         self._is_stopped = True
         self._remote.on_room.discard(self._soon)
+        self._remote.on_up.discard(self._linked)
         if self._deciding is not None:
             self._deciding.cancel()
         if self._ticks.running:
@@ -283,6 +300,7 @@ class FetchJob:
         running = dict(self._running)
         for fetch in running:
             fetch.stop()
+        self._tell_end()
         if running:
             await DeferredList(tuple(running.values()))
         await self._threads.idle()

@@ -32,6 +32,7 @@ class Remote(Protocol):
     name: str
     in_flight: InFlight
     on_room: set[Callable[[], object]]
+    on_up: set[Callable[[], object]]
 
     @property
     def key(self) -> PublicKey:
@@ -71,7 +72,7 @@ class Remote(Protocol):
         """Tell of files that are there."""
 
     def tell_job(self, job: Job) -> None:
-        """Tell how much is to come."""
+        """Tell how much is still to come."""
 
     def arriving(self, number: int) -> int:
         """Bytes of a block that is not whole yet."""

@@ -59,6 +59,8 @@ class JobTally:
     files_already_there: int = 0
     files_listed: int = 0
     bytes_listed: int = 0
+    files_lost: int = 0
+    """Of those listed, that failed."""
     bytes_over: int = 0
     """Of files that are there under their names."""
     bytes_fetched: int = 0
@@ -84,20 +86,22 @@ class JobTally:
         self.bytes_over += size
 
     def failed(self, size: int | None = None) -> None:
-        """A file that was listed with `size` bytes, or an item, failed."""
+        """A file that was listed with `size` bytes failed."""
         self.files_failed += 1
+        self.files_lost += 1
         self.bytes_listed -= size or 0
 
-    def progress(
-        self, bytes_arriving: int, current: tuple[RemotePath, ...], bytes_coming: int = 0
-    ) -> JobProgress:
-        """A snapshot.
+    def item_failed(self) -> None:
+        """What is no file that was listed failed."""
+        self.files_failed += 1
 
-        Args:
-            bytes_arriving: of files that are not under their names yet.
-            current: what is on its way.
-            bytes_coming: of those, the ones that came over the session and are not counted yet.
-        """
+    @property
+    def files_left(self) -> int:
+        """Those listed that are still to come."""
+        return self.files_listed - self.files_done - self.files_already_there - self.files_lost
+
+    def progress(self, bytes_arriving: int, current: tuple[RemotePath, ...]) -> JobProgress:
+        """A snapshot."""
         listed = self.all_listed
         return JobProgress(
             self.files_done,
@@ -109,5 +113,5 @@ class JobTally:
             current,
             self.files_listed,
             self.bytes_listed,
-            self.bytes_fetched + bytes_coming,
+            self.bytes_fetched,
         )

@@ -119,6 +119,8 @@ class RemotePeer:
         """What may be asked for; for all who fetch from this peer."""
         self.on_room: set[Callable[[], object]] = set()
         """Called when there is room in `in_flight` again."""
+        self.on_up: set[Callable[[], object]] = set()
+        """Called when there is a new session, before those who waited for it ask for anything."""
         self._key = key
         self._find = find
         self._silence = silence
@@ -239,7 +241,7 @@ class RemotePeer:
             self._link.done(numbers)
 
     def tell_job(self, job: Job) -> None:
-        """Tell the peer how much is to come in all."""
+        """Tell the peer how much is still to come."""
         if self._link is not None:
             self._link.send(job)
 
@@ -301,6 +303,8 @@ class RemotePeer:
         self._is_connecting, self._connecting = False, None
         self._tell(LinkState.UP)
         self._been_up = True
+        for call in tuple(self.on_up):
+            call()
         self._wake(None)
 
     async def _pause(self, error: P2pshareError) -> None:

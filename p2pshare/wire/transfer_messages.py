@@ -300,13 +300,19 @@ class Cancel(Message):
 
 @dataclass(frozen=True, slots=True)
 class Job(Message):
-    """How much is to be fetched in all, as far as is known: for the sharer's screen, and nothing else."""
+    """What is still to come from now on: for the sharer's screen, and nothing else.
+
+    It is told again when it has changed, at most once a second, and at once in a session that goes on with the job of
+    an earlier one. No files and no bytes are the end of a job.
+    """
 
     WORD = "job"
 
     title: str
     files: int
+    """Those listed so far that are wanted and not there yet."""
     bytes: int
+    """Of those files, without what of them is there."""
 
     def _fields(self) -> dict[str, object]:
         return {"title": self.title, "files": self.files, "bytes": self.bytes}

@@ -41,6 +41,7 @@ from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
+from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
     Block,
     Cancel,
@@ -276,7 +277,7 @@ class SmallTests(JobTestCase):
         done = [number for message in self.alice.heard_of(Done) for number in message.ids]
         self.assertEqual(sorted(done), [get.id for get in self.alice.heard_of(Get)])
         self.assertLess(len(self.alice.heard_of(Done)), 10)
-        self.assertEqual(self.alice.heard_of(Job)[-1], Job("s", 40, 120))
+        self.assertEqual(self.alice.heard_of(Job), [Job("s", 40, 120), Job("s", 0, 0)])
 
     def test_already_there(self) -> None:
         """What is there by name, size and time is not fetched again."""
@@ -478,27 +479,6 @@ class LargeTests(JobTestCase):
         self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))
         self.assertEqual(len(self.remarks), 1)
 
-    def test_slow_block(self) -> None:
-        """Bytes count as they come, before their block is whole: over a slow link that is all there is to see."""
-
-        def slow(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
-            session.after_data(Block(get.id, 0, digest_of(LARGE[:BLOCK_SIZE])))
-            session.data(get.id, 0, LARGE[:1000])
-
-        def slow_small(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
-            session.data(get.id, 0, b"sm")
-
-        small = self.alice.put("s/small", b"small")
-        self.alice.answers[self.path] = slow
-        self.alice.answers[small] = slow_small
-        job, running = self.begin("s")
-        self.alice.pass_time(1)
-        self.assertEqual((job.progress.bytes_done, job.progress.bytes_fetched), (1002, 1002))
-        running.cancel()
-        self.failureResultOf(running, CancelledError)
-
     def test_not_idle(self) -> None:
         """While nothing comes, the sharer hears of the job now and then: it would end a session that seems idle."""
         self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
@@ -633,6 +613,89 @@ class LargeTests(JobTestCase):
         progress = self.fetch("s/large")
         self.assertEqual((progress.files_done, progress.files_already_there), (0, 1))
         self.assertEqual(self.came(), {"large": LARGE})
+
+
+class ToldTests(JobTestCase):
+    """What the sharer hears of the job: what is still to come."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.alice.put("s/large", LARGE)
+        self.alice.put("s/small", b"small")
+
+    def told(self) -> list[tuple[int, int]]:
+        """Files and bytes, as they were told since this was asked last."""
+        told = [(job.files, job.bytes) for job in self.alice.heard_of(Job)]
+        self.alice.heard.clear()
+        return told
+
+    def stall(self, blocks: int) -> Deferred[JobProgress]:
+        """A job that has the small file, and so many blocks of the large one."""
+        self.alice.answers[self.path] = lambda session, get: give(session, get, blocks)
+        _, running = self.begin("s")
+        self.alice.pass_time(1.5)
+        return running
+
+    def test_less_and_less(self) -> None:
+        """It is what is not here yet, told again once a second if it has changed, and nothing in the end."""
+        offsets = range(0, len(LARGE), BLOCK_SIZE)
+        digests = [digest_of(LARGE[at : at + BLOCK_SIZE]) for at in offsets]
+
+        def slow(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get))
+            for index, at in enumerate(offsets):
+                block = LARGE[at : at + BLOCK_SIZE]
+                head = Block(get.id, index, digests[index])
+                self.alice.reactor.callLater(2 * index + 0.5, session.after_data, head)
+                self.alice.reactor.callLater(2 * index + 0.6, session.data, get.id, at, block)
+            end = End(get.id, root_of(len(LARGE), digests))
+            self.alice.reactor.callLater(2 * len(digests), session.after_data, end)
+
+        self.alice.answers[self.path] = slow
+        self.fetch("s", seconds=20)
+        left = [max(0, len(LARGE) - n * BLOCK_SIZE) for n in range(1, len(digests) + 1)]
+        self.assertEqual(self.told(), [(2, len(LARGE) + 5), *[(1, size) for size in left], (0, 0)])
+
+    def test_again_in_a_new_session(self) -> None:
+        """A new session hears at once what is still to come, without what has come in the one before."""
+        running = self.stall(3)
+        self.assertEqual(self.told()[-1], (1, len(LARGE) - 3 * BLOCK_SIZE))
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(3)
+        self.successResultOf(running)
+        first = next(m for m in self.alice.heard if not isinstance(m, Credit))
+        self.assertIsInstance(first, Job)
+        self.assertEqual(self.told(), [(1, len(LARGE) - 3 * BLOCK_SIZE), (0, 0)])
+
+    def test_resumed(self) -> None:
+        """A job that is cancelled is over, and what is here from it is not still to come in the next one."""
+        running = self.stall(3)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual(self.told()[-1], (0, 0))
+        running = self.stall(4)
+        self.assertEqual(self.told()[-1], (1, len(LARGE) - 4 * BLOCK_SIZE))
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+
+    def test_there_already(self) -> None:
+        """Of a job of which all is here nothing is told, and what fails is not still to come."""
+        self.fetch("s")
+        self.told()
+        self.fetch("s")
+        self.assertEqual(self.told(), [])
+        self.alice.put("s/gone", b"x")
+        self.alice.put("s/large2", LARGE)
+        self.alice.answers["s", "gone"] = lambda session, get: session.say(
+            Failed(get.id, Fault.UNREADABLE)
+        )
+        self.alice.answers["s", "large2"] = lambda session, get: session.say(offer_of(session, get))
+        _, running = self.begin("s", "nothing")
+        self.alice.pass_time(1.5)
+        self.assertEqual(self.told()[-1], (1, len(LARGE)))
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
 
 
 class EndTests(JobTestCase):
