@@ -100,8 +100,16 @@ class JobTally:
         """Those listed that are still to come."""
         return self.files_listed - self.files_done - self.files_already_there - self.files_lost
 
-    def progress(self, bytes_arriving: int, current: tuple[RemotePath, ...]) -> JobProgress:
-        """A snapshot."""
+    def progress(
+        self, bytes_arriving: int, current: tuple[RemotePath, ...], bytes_coming: int = 0
+    ) -> JobProgress:
+        """A snapshot.
+
+        Args:
+            bytes_arriving: of files that are not under their names yet.
+            current: what is on its way.
+            bytes_coming: of those, the ones that came over the session and are not counted yet.
+        """
         listed = self.all_listed
         return JobProgress(
             self.files_done,
@@ -113,5 +121,5 @@ class JobTally:
             current,
             self.files_listed,
             self.bytes_listed,
-            self.bytes_fetched,
+            self.bytes_fetched + bytes_coming,
         )

@@ -479,6 +479,27 @@ class LargeTests(JobTestCase):
         self.assertEqual((self.came(), self.failed), ({"large": LARGE}, {}))
         self.assertEqual(len(self.remarks), 1)
 
+    def test_slow_block(self) -> None:
+        """Bytes count as they come, before their block is whole: over a slow link that is all there is to see."""
+
+        def slow(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get))
+            session.after_data(Block(get.id, 0, digest_of(LARGE[:BLOCK_SIZE])))
+            session.data(get.id, 0, LARGE[:1000])
+
+        def slow_small(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.data(get.id, 0, b"sm")
+
+        small = self.alice.put("s/small", b"small")
+        self.alice.answers[self.path] = slow
+        self.alice.answers[small] = slow_small
+        job, running = self.begin("s")
+        self.alice.pass_time(1)
+        self.assertEqual((job.progress.bytes_done, job.progress.bytes_fetched), (1002, 1002))
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+
     def test_not_idle(self) -> None:
         """While nothing comes, the sharer hears of the job now and then: it would end a session that seems idle."""
         self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
