@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
 import threading
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SkipTest
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
 from p2pshare.storage import incoming, incoming_folder
@@ -31,6 +29,7 @@ from tests.storage.incoming_case import (
     root_for,
     whole,
 )
+from tests.storage.small_disk import small_disk
 
 CONTENT = content_of(6 * BLOCK)
 CALLS = (
@@ -260,14 +259,7 @@ class FullDiskTests(IncomingTestCase):
 
     def test_small_disk(self) -> None:
         """Threat 10: a disk of 2 MiB that is really full, and then has room."""
-        if os.geteuid() != 0:
-            raise SkipTest("only root may mount a small disk")
-        disk = Path(self.mktemp()).absolute()
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            raise SkipTest("no small disk can be mounted here")
-        self.addCleanup(subprocess.run, ["umount", "-l", str(disk)], check=True)
+        disk = small_disk(self)
         with IncomingFolder.open(disk) as folder:
             large = content_of(3 * 2**20)
             with self.assertRaisesRegex(DiskFull, r"needs 3\.0 MiB, but its disk has 2\.0 MiB"):
