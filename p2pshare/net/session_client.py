@@ -29,6 +29,9 @@ from p2pshare.wire.session_messages import Hello
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
 """What this program calls itself."""
+NO_TLS_IN_OPENSSL = "wrong version number"
+"""What OpenSSL says of an answer that is no TLS at all."""
+NO_TLS = "it is no TLS"
 
 
 class ISessionReactor(IReactorTCP, IReactorTime):
@@ -143,6 +146,7 @@ class _Opening(ClientFactory):
             reason = SessionLost(name=self._name, reason="it ended the connection")
         if not stream.is_secure and isinstance(reason, SessionLost):
             why = reason.fields["reason"]
+            why = NO_TLS if why == NO_TLS_IN_OPENSSL else why
             return NoSessionThere(name=self._name, address=self._address, reason=why)
         return reason
 

@@ -72,7 +72,7 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
             peer,
             meetings.finder(met),
             silence=invocation.settings.timeout,
-            on_link=lambda change: _say(invocation.output, change),
+            on_link=Troubles(invocation.output).link,
         )
         try:
             first = await show_all(remote, path, rows, recursive=recursive)
@@ -192,8 +192,16 @@ def _time(entry: Entry) -> datetime:
     return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(entry.mtime, _LATEST)))
 
 
-def _say(output: Output, change: LinkChange) -> None:
-    """Say that it takes longer, and why."""
-    if change.state is LinkState.BROKEN:
-        output.event("remark", **{"from": change.name}, text=f"{change}.")
-        output.remark(f"{change}.")
+class Troubles:
+    """Says that it takes longer, and why: once, however often it is tried again for that reason."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: str | None = None
+
+    def link(self, change: LinkChange) -> None:
+        """Know how it stands with the session."""
+        if change.state is LinkState.BROKEN and change.reason != self._said:
+            self._said = change.reason
+            self._output.event("remark", **{"from": change.name}, text=f"{change}.")
+            self._output.remark(f"{change}.")

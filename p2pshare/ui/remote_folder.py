@@ -107,7 +107,8 @@ class RemoteFolder:
         try:
             path = self._resolve(text)
         except RemoteProtocolError as error:
-            return Unclear(f"That cannot be a path: {error.fields['reason']}.")
+            reason = str(error.fields["reason"]).replace("a component of the path", "a part of it")
+            return Unclear(f"That cannot be a path: {reason}.")
         known = {self.path + entry.path: entry.kind for entry in self._entries}
         if path in known:
             return self._meant(path, known[path], wants)

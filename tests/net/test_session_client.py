@@ -227,7 +227,7 @@ class ClientTests(TestCase):
         self.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         address = self.plain()
         sentence = await self.failed(address, NoSessionThere)
-        self.assertIn(str(address), sentence)
+        self.assertIn(f"{address} takes no sessions (it is no TLS)", sentence)
         self.assertNotIn(b'hello"', self.received)
 
     async def test_no_alpn(self) -> None:

@@ -18,6 +18,7 @@ from p2pshare.errors import (
     RemoteProtocolError,
     WrongUsage,
 )
+from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.storage.seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import listing, requesting
@@ -226,6 +227,16 @@ class LsTests(ListingTestCase):
         error = self.failureResultOf(self.ls("alice:nope"), RemoteNotFound).value
         self.assertEqual(error.exit_code, 4)
         self.assertTrue(self.remote.is_closed)
+
+    def test_troubles(self) -> None:
+        """That it takes longer is said once for each reason, however often it is tried."""
+        self.assertEqual(self.successResultOf(self.ls("alice")), 0)
+        on_link = self.remote.made[1]["on_link"]
+        for reason in ("busy", "busy", "nothing came"):
+            on_link(LinkChange(LinkState.CONNECTING, "alice"))
+            on_link(LinkChange(LinkState.BROKEN, "alice", reason, 1.0))
+        said = self.stderr.getvalue()
+        self.assertEqual((said.count("(busy)"), said.count("(nothing came)")), (1, 1))
 
     def test_judged_first(self) -> None:
         """What cannot be meant is refused before anybody is asked."""
