@@ -204,8 +204,8 @@ class SessionServer:
             return
         try:
             user = self._serve(stream)
+            stream.begin(user)  # who hears of the end from now on; what has come comes later
             user.message_received(Credit(hello.credit))
-            stream.begin(user)
         except Exception:
             self._log.failure("the session with {name} cannot be served", name=name)
             stream.close()

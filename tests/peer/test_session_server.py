@@ -228,6 +228,24 @@ class ServerTests(TestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         await self.works()
 
+    async def test_user_fails_at_once(self) -> None:
+        """A user that fails at the first word hears that the session is over, once, and may close what it has open."""
+        server = self.server()
+
+        def failing(session: Session) -> Listener:
+            user = Listener(session)
+            user.on_message = lambda _: 1 / 0
+            self.users.append(user)
+            return user
+
+        with mock.patch.object(server, "_serve", failing):
+            _, listener = await self.opened()
+            await self.until(lambda: bool(listener.ends))
+            await self.until(lambda: not server.sessions)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.users[0].ends, [None])
+        await self.works()
+
     async def test_impostors(self) -> None:
         """Threats 16, 17 and 36: who has no key, an old TLS or another protocol is not even asked about."""
         server = self.server()
