@@ -294,6 +294,12 @@ class PeerNotReachable(Unreachable):
     """{name!r} has told the registry no IPv4 address, which is needed to fetch from it."""
 
 
+class PeerAddressRefused(PeerNotReachable):
+    """{name!r} is said to be at {address}, which leads no further than this machine or its cable, so nothing is asked
+    there: its owner has to name another address, with --address.
+    """
+
+
 class CannotStart(P2pshareError):
     """{what} cannot start: {reason}"""
 

@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.peers import PeerView, RegistryInfo
 from p2pshare.wire.statements import Rotation
 
 
@@ -41,3 +42,18 @@ def follow(
         if audiences is None or rotation.aud in audiences:
             reached = rotation.new
     return reached == key
+
+
+def follows(pinned: PublicKey, view: PeerView, info: RegistryInfo | None, registry: str) -> bool:
+    """Whether the key that a registry tells of a peer is the known one, or follows from it.
+
+    Args:
+        pinned: the key that is known.
+        view: what the registry says of the peer.
+        info: what it says of itself.
+        registry: its URL, as it was asked.
+    """
+    if view.key is None:
+        return False
+    audiences = {*info.urls, registry} if info is not None and info.urls else None
+    return follow(pinned, view.rotations, view.key, view.summary.name, audiences)

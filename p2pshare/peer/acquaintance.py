@@ -5,10 +5,11 @@ Nobody becomes known by that: whom the user has not met yet is looked at by the 
 
 from __future__ import annotations
 
-from p2pshare.core.pinning import follow
-from p2pshare.errors import ClassicOnly, KeyChanged, KeyGone, PeerNotReachable
+from p2pshare.core.pinning import follows
+from p2pshare.errors import ClassicOnly, KeyChanged, KeyGone
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.whereabouts import address_of
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.wire.keys import PublicKey
@@ -25,7 +26,7 @@ async def acquaintance(
         ClassicOnly: it has no key.
         KeyChanged: it has another key, and has not said so.
         KeyGone: it had a key, and has none.
-        PeerNotReachable: it has no IPv4 address.
+        PeerNotReachable: it has no IPv4 address to which one may connect.
         Unreachable: the registry is away.
     """
     view = await registry.look_up_peer(name)
@@ -36,11 +37,6 @@ async def acquaintance(
         raise ClassicOnly(name=name)
     if pinned is not None and pinned != view.key:
         info = await registry.info()
-        audiences = {*info.urls, registry.url} if info is not None and info.urls else None
-        if not follow(pinned, view.rotations, view.key, name, audiences):
+        if not follows(pinned, view, info, registry.url):
             raise KeyChanged(name=name, known=pinned.grouped, now=view.key.grouped)
-    for address in view.addresses:
-        ip, _, port = address.rpartition(":")
-        if "[" not in ip:
-            return PeerAddress(ip, int(port)), view.key
-    raise PeerNotReachable(name=name)
+    return await address_of(reactor, view, registry.url), view.key

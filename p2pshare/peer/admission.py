@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.core.pinning import follow
+from p2pshare.core.pinning import follows
 from p2pshare.errors import KnownPeersFull, KnownPeersUnusable, NoSuchPeer, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
@@ -204,7 +204,8 @@ class Admission:
         known = await self._in_thread(self._known.key, name)
         if known == key:
             return
-        if known is None or await self._follows(known, view, key):
+        client = self._client
+        if known is None or follows(known, view, await client.info(), client.url):
             most = self._pins_max if known is None else PEERS_MAX
             try:
                 known = await self._in_thread(self._known.pin, name, key, known, most)
@@ -224,12 +225,6 @@ class Admission:
                 now=key.grouped,
             )
             raise NotAdmitted(Refusal.CHANGED)
-
-    async def _follows(self, known: PublicKey, view: PeerView, key: PublicKey) -> bool:
-        info = await self._client.info()
-        urls = () if info is None else info.urls
-        audiences = {*urls, self._client.url} if urls else None
-        return follow(known, view.rotations, key, view.summary.name, audiences)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._reactor, work, *args)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from p2pshare.core.pinning import follow
+from p2pshare.core.pinning import follows
 from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
     KeyGone,
     NotClassic,
     P2pshareError,
-    PeerNotReachable,
     PeerOffline,
     PeerSharesNothing,
     PeerUnreachable,
@@ -25,6 +24,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.whereabouts import address_of, expect_elsewhere
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.known_peers import KnownPeers
@@ -163,16 +163,19 @@ class Meetings:
             KeyChanged: it has another key, and has not said so.
             KeyGone: it had a key, and has none.
             KnownPeersUnusable: the list of keys cannot be used.
-            PeerNotReachable: it has no IPv4 address.
+            PeerNotReachable: it has no IPv4 address to which one may connect.
             Unreachable: the registry is away.
         """
+        reactor, url = self._invocation.reactor, self._registry.url
         view = await self._look_up(name)
         await self._judge(name, view)
         if view is None:
-            return Met(name, await self._registry.look_up(name), None, self._invocation)
+            told = await self._registry.look_up(name)
+            await expect_elsewhere(reactor, name, told, url)
+            return Met(name, told, None, self._invocation)
         return Met(
             name,
-            _ipv4_address(view),
+            await address_of(reactor, view, url),
             self._seen(view),
             self._invocation,
             view.key,
@@ -229,7 +232,11 @@ class Meetings:
             if known is not None:
                 raise KeyGone(name=name, known=known.grouped)
             return
-        if known is not None and known != key and not self._follows(known, view, key):
+        if (
+            known is not None
+            and known != key
+            and not follows(known, view, self._info, self._registry.url)
+        ):
             raise KeyChanged(name=name, known=known.grouped, now=key.grouped)
         if known == key:
             return
@@ -239,11 +246,6 @@ class Meetings:
         if known is not None:
             self._invocation.output.remark(f"{name} has a new key, which the old one has signed.")
 
-    def _follows(self, known: PublicKey, view: PeerView, key: PublicKey) -> bool:
-        urls = self._info.urls if self._info is not None else ()
-        audiences = {*urls, self._registry.url} if urls else None
-        return follow(known, view.rotations, key, view.summary.name, audiences)
-
     def _seen(self, view: PeerView) -> str | None:
         if view.summary.presence is not Presence.OFFLINE:
             return None
@@ -251,15 +253,6 @@ class Meetings:
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._invocation.reactor, work, *args)
-
-
-def _ipv4_address(view: PeerView) -> PeerAddress:
-    """Its first one; for an owned name they are those of its signed record."""
-    for address in view.addresses:
-        ip, _, port = address.rpartition(":")
-        if "[" not in ip:
-            return PeerAddress(ip, int(port))
-    raise PeerNotReachable(name=view.summary.name)
 
 
 def _caps(view: PeerView) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.errors import KeyChanged, NoSuchPeer
+from p2pshare.errors import KeyChanged, NoSuchPeer, PeerAddressRefused
 from p2pshare.peer.acquaintance import acquaintance
 from p2pshare.peer.ownership import Owner, rotate_key
 from p2pshare.storage.identity import Identity
@@ -36,6 +36,11 @@ class AcquaintanceTests(RegistryTestCase):
         self.assertEqual(found, (PeerAddress("10.0.0.5", 50000), self.bob.key.public))
         self.assertIsNone(self.known.key("bob"))
         self.failureResultOf(self.start(self.meet("nobody")), NoSuchPeer)
+
+    def test_leads_here(self) -> None:
+        """Threat 13: nor is one looked at that is said to be on a cable of this machine."""
+        self.result(Owner(self.client(), self.bob, self.wall).claim(["169.254.169.254:80"]))
+        self.failureResultOf(self.start(self.meet()), PeerAddressRefused)
 
     def test_other_key(self) -> None:
         """Another key than the known one is refused, unless the known one has signed it: threat 15."""

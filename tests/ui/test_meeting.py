@@ -18,6 +18,7 @@ from p2pshare.errors import (
     NoSuchPeer,
     NotClassic,
     P2pshareError,
+    PeerAddressRefused,
     PeerNotReachable,
     PeerOffline,
     PeerSharesNothing,
@@ -144,6 +145,14 @@ class MeetTests(MeetingTestCase):
         """Nobody, and somebody without an IPv4 address, are told apart."""
         self.refused(None, NoSuchPeer)
         self.refused(view_of("alice", OLD.public, addresses=("[::1]:1",)), PeerNotReachable)
+
+    def test_leads_here(self) -> None:
+        """Threat 13: no registry elsewhere, nor an original one, has us connect to this machine's own programs."""
+        view = view_of("alice", OLD.public, addresses=("127.0.0.1:6379",))
+        self.assertEqual(self.refused(view, PeerAddressRefused).exit_code, 5)
+        self.registry.infos = None
+        view = view_of("carol", None, addresses=("127.0.0.1:6379",))
+        self.failureResultOf(self.meeting(view, peer="carol"), PeerAddressRefused)
 
     def test_offline(self) -> None:
         """Who is offline is tried all the same; if that fails, the error says when they were seen."""

@@ -1,0 +1,93 @@
+"""Tests of `p2pshare.peer.whereabouts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import DNSLookupError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import PeerAddressRefused, PeerNotReachable
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.whereabouts import LOOK_UP_TIMEOUT, address_of
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence
+from p2pshare.wire.registration import PeerAddress
+
+REGISTRY = "http://registry.example:8000"
+
+
+class Names(Clock):
+    """A reactor that knows one name."""
+
+    def __init__(self, find: Callable[[], Deferred[str]]) -> None:
+        super().__init__()
+        self.find = find
+        self.asked: list[str] = []
+
+    def resolve(self, name: str) -> Deferred[str]:
+        self.asked.append(name)
+        return self.find()
+
+
+class AddressTests(SynchronousTestCase):
+    """Which of the addresses one connects to."""
+
+    def setUp(self) -> None:
+        self.names = Names(lambda: fail(DNSLookupError()))
+
+    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[PeerAddress]:
+        summary = PeerSummary("alice", NameKind.OWNED, Presence.ONLINE, None)
+        view = PeerView(summary, SigningKey(bytes(32)).public, None, (), addresses)
+        reactor = cast("IPeerReactor", self.names)
+        return Deferred.fromCoroutine(address_of(reactor, view, registry))
+
+    def assert_refused(self, address: str, **options: Any) -> None:
+        error = self.failureResultOf(self.found(address, **options), PeerAddressRefused).value
+        self.assertIn(address, str(error))
+
+    def test_first(self) -> None:
+        """It is the first IPv4 address; what is none is passed over, and without one nobody is asked."""
+        for addresses in (
+            ("10.0.0.5:50000", "10.0.0.6:50000"),
+            ("[2001:db8::5]:50000", "10.0.0.5:50000"),
+            ("x", "224.0.0.1:1", "10.0.0.5:50000"),
+        ):
+            found = self.successResultOf(self.found(*addresses))
+            self.assertEqual(found, PeerAddress("10.0.0.5", 50000))
+        self.failureResultOf(self.found(), PeerNotReachable)
+        self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
+        self.assertEqual(self.names.asked, [])
+
+    def test_link_local(self) -> None:
+        """Threat 13: an address of a single link, where clouds tell their secrets, is not connected to."""
+        for registry in (REGISTRY, "http://127.0.0.1:8000", "http://169.254.1.1:8000"):
+            self.assert_refused("169.254.169.254:80", registry=registry)
+
+    def test_loopback(self) -> None:
+        """Threat 13: a peer of a registry elsewhere cannot have us connect to programs of this machine."""
+        for registry in (REGISTRY, "http://192.0.2.1:8000", "https://[2001:db8::1]"):
+            self.assert_refused("127.0.0.1:6379", registry=registry)
+            self.assert_refused("127.8.8.8:6379", registry=registry)
+
+    def test_all_here(self) -> None:
+        """Where the registry is on this machine, the peers may be."""
+        for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
+            found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
+            self.assertEqual(self.successResultOf(found).ip, "127.0.0.1")
+        self.assertEqual(self.names.asked, [])
+
+    def test_name_of_this_machine(self) -> None:
+        """That is so, too, where the registry goes by a name that leads here; one that leads nowhere is elsewhere."""
+        self.names = Names(lambda: succeed("127.0.1.1"))
+        self.successResultOf(self.found("127.0.0.1:50000"))
+        self.names = Names(lambda: succeed("192.0.2.1"))
+        self.assert_refused("127.0.0.1:50000")
+        self.names = Names(Deferred)
+        waiting = self.found("127.0.0.1:50000")
+        self.assertNoResult(waiting)
+        self.names.advance(LOOK_UP_TIMEOUT)
+        self.failureResultOf(waiting, PeerAddressRefused)
