@@ -12,7 +12,7 @@ class FullDiskTests(CommandLineTestCase):
     """A disk of 2 MiB, of which somebody else has most."""
 
     def test_same_again(self) -> None:
-        """Threat 10: a full disk is one sentence with both figures, and exit code 1; with room, the same command ends."""
+        """Threat 10: a full disk is one sentence and exit code 1; with room, the same command goes on to the end."""
         disk = small_disk(self)
         other = disk / "other"
         other.write_bytes(bytes(SIZE - len(TEXT) // 2))
@@ -21,7 +21,7 @@ class FullDiskTests(CommandLineTestCase):
         self.assertEqual((full.returncode, full.stdout), (1, ""))
         self.assertRegex(
             full.stderr,
-            r"\Ap2pshare: \S*my_file\.txt needs [\d.]+ KiB, but its disk has [\d.]+ KiB left: make room, and do the"
+            r"\Ap2pshare: \S*my_file\.txt needs [\d.]+ KiB, but its disk has [\d.]+ \w+ left: make room, and do the"
             r" same again, which goes on there\.\n\Z",
         )
         self.assertEqual(os.listdir(disk), ["other"])
