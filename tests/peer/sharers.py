@@ -146,6 +146,11 @@ class SharersTestCase(TestCase):
             if path.is_file()
         }
 
+    def sent(self, alice: AliceShares) -> tuple[int, ...]:
+        """What alice knows of the only one who is there: files and bytes that went out in the job, and those left."""
+        (visit,) = alice.uploads.status()
+        return tuple(visit[each] for each in ("files", "bytes", "files_left", "bytes_left"))
+
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds."""
         for _ in range(int(PATIENCE / 0.01)):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from p2pshare.errors import InUse, OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
+from p2pshare.peer import uploads
 from p2pshare.peer.remote import LinkState
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
@@ -75,6 +78,32 @@ class FetchTests(SharersTestCase):
         self.assertEqual(self.came(), {"slow": LARGE[: 600 * 1024]})
         self.assertEqual([change.state for change in self.changes if change.reason], [])
 
+    async def test_what_the_sharer_sees(self) -> None:
+        """The sharer hears of what each job in a session still needs, and is told of who fetches, not of who looks."""
+        for number in range(5):
+            self.write(f"{number}", b"%d" % number)
+        alice = self.alice()
+        remote = self.remote(lambda: alice.address)
+        with capturedLogs() as events:
+            await remote.list(("share",))
+            self.assertEqual(self.told(events), [])
+            await self.fetch(remote, "share")
+            self.assertEqual(self.told(events), ["bob is here"])
+            await self.until(lambda: self.sent(alice) == (5, 5, 0, 0))
+            self.write("large", LARGE)
+            await self.fetch(remote, "share")
+            await self.until(lambda: self.sent(alice) == (1, len(LARGE), 0, 0))
+            self.assertEqual(self.told(events)[0], "bob is here")
+        self.assertEqual(len(alice.sessions), 1)
+
+    def told(self, events: Sequence[LogEvent]) -> list[str]:
+        """What the log says of who fetches."""
+        return [
+            str(formatEvent(event))
+            for event in events
+            if event["log_namespace"] == uploads.__name__ and event["log_level"] >= LogLevel.info
+        ]
+
 
 class BrokenTests(SharersTestCase):
     """What breaks goes on."""
@@ -97,6 +126,10 @@ class BrokenTests(SharersTestCase):
         self.assertEqual(states[:3], [LinkState.CONNECTING, LinkState.UP, LinkState.BROKEN])
         self.assertEqual(states[-1], LinkState.UP)
         self.assertEqual((len(first.sessions), len(moved.sessions)), (1, 1))
+        await self.until(lambda: self.sent(moved)[2] == 0 and self.sent(moved)[3] == 0)
+        files, size, *_ = self.sent(moved)
+        self.assertEqual(files, 1)
+        self.assertLess(size, len(LARGE) - BLOCK_SIZE)
 
     async def test_cancelled(self) -> None:
         """What came before a job was cancelled is kept; the same job goes on from there, over another session."""
