@@ -156,10 +156,7 @@ class Get(Message):
         if "version" not in fields:
             return cls(id_of(fields), path_of(fields, "path"))
         return cls(
-            id_of(fields),
-            path_of(fields, "path"),
-            text(fields, "version", VERSION_MAX),
-            _runs(fields.get("have")),
+            id_of(fields), path_of(fields, "path"), _version(fields), _runs(fields.get("have"))
         )
 
 
@@ -190,15 +187,12 @@ class Offer(Message):
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
         """Read the members."""
-        version = text(fields, "version", VERSION_MAX)
-        if not version:
-            raise RemoteProtocolError(reason="the version is empty")
         return cls(
             id_of(fields),
             integer(fields, "size", 0, FILE_SIZE_MAX),
             integer(fields, "mtime", -TIME_MAX, TIME_MAX),
             boolean(fields, "executable"),
-            version,
+            _version(fields),
         )
 
 
@@ -325,12 +319,19 @@ class Job(Message):
         )
 
 
+def _version(fields: dict[str, Any]) -> str:
+    version = text(fields, "version", VERSION_MAX)
+    if not version:
+        raise RemoteProtocolError(reason="the version is empty")
+    return version
+
+
 def _entry(value: object) -> Entry:
     match value:
         case [str(path), str(kind), int(size), int(mtime)] if (
             kind in ("file", "folder")
             and type(size) is int
-            and 0 <= size <= FILE_SIZE_MAX
+            and 0 <= size <= (FILE_SIZE_MAX if kind == "file" else 0)
             and type(mtime) is int
             and abs(mtime) <= TIME_MAX
         ):

@@ -45,7 +45,9 @@ AMOUNTS = st.integers(0, INTEGER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 DIGESTS = st.binary(min_size=32, max_size=32)
 PATHS = st.lists(COMPONENTS, max_size=4).map(tuple)
-ENTRIES = st.builds(Entry, PATHS.filter(bool), st.sampled_from(EntryKind), SIZES, TIMES)
+ENTRIES = st.builds(Entry, PATHS.filter(bool), st.just(EntryKind.FILE), SIZES, TIMES) | st.builds(
+    Entry, PATHS.filter(bool), st.just(EntryKind.FOLDER), st.just(0), TIMES
+)
 RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
     lambda ends: tuple(
         (first, end) for first, end in zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)
