@@ -48,6 +48,7 @@ class Output:
         self._json = json
         self._quiet = quiet
         self._view: LiveLine | None = None
+        self._complained = ""
 
     def line(self, text: str, colour: str = "") -> None:
         """Say something to people; `colour` is one of colorama's codes."""
@@ -74,9 +75,13 @@ class Output:
         self._complain(error)
 
     def failed(self, origin: str, error: P2pshareError) -> None:
-        """Say that one of many things did not work, to programs as an event with what it was."""
+        """Say that one of many things did not work, to programs as an event with what it was.
+
+        What is in the way of a whole folder is said once, and not for each file.
+        """
         self.event("failed", **{"from": origin}, **_told(error))
-        self._complain(error)
+        if str(error) != self._complained:
+            self._complain(error)
 
     def result(self, text: str) -> None:
         """Show a line that was asked for, which stays with `--quiet`, to people."""
@@ -124,6 +129,7 @@ class Output:
         return view
 
     def _complain(self, error: P2pshareError) -> None:
+        self._complained = str(error)
         if not self._json:
             self._write_above(self._stderr, f"p2pshare: {error}", Fore.RED)
 
