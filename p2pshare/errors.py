@@ -320,6 +320,12 @@ class TextCutShort(TransferFailed):
     """The text was cut short after {done} bytes ({reason}): nothing was saved, try again."""
 
 
+class RemoteTooMany(TransferFailed):
+    """{name!r} lists more than {most} files and folders, the last ones in {path!r}, and more are not fetched in one go:
+    name a part of them.
+    """
+
+
 class RemoteIsFile(TransferFailed):
     """{path!r} of {name!r} is a file, and not a folder: fetch it with `p2pshare get`."""
 

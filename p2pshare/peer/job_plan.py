@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteNotFound
+from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteNotFound, RemoteTooMany
 from p2pshare.storage.announcement import Place
 from p2pshare.storage.destination import safe_name
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
+ENTRIES_MAX = 10_000_000  # files and folders that are listed for one item
 LOOK_UP_PAGE = 16  # entries among which a single one is looked for
 _GLOB = re.compile(r"[*?[]")
 _LAST = "\U0010ffff"  # behind every other character
@@ -91,12 +92,17 @@ class JobPlan:
         remote: Lists,
         items: Sequence[JobItem],
         on_failed: Callable[[RemotePath, P2pshareError], object],
+        entries_max: int = ENTRIES_MAX,
     ) -> None:
         """Args:
         remote: who is asked.
         items: what is wanted; what stands there twice is taken once.
         on_failed: told of an item that cannot be listed; the others go on.
+        entries_max: files and folders that may be listed for an item, so that no sharer can list for ever what takes
+            no room but fills the disk's table of files.
         """
+        self._entries_max = entries_max
+        self._entries = 0  # listed for the item
         self._remote = remote
         self._items = tuple(dict.fromkeys(items))
         self._on_failed = on_failed
@@ -108,6 +114,7 @@ class JobPlan:
             P2pshareError: there is no session to be had any more.
         """
         for item in self._items:
+            self._entries = 0
             try:
                 async for page in self._item(item):
                     yield page
@@ -115,6 +122,23 @@ class JobPlan:
                 if not is_of_item(error):
                     raise
                 self._on_failed(item.path, error)
+
+    async def _page(
+        self,
+        path: RemotePath,
+        after: RemotePath = (),
+        limit: int = PAGE_MAX,
+        *,
+        recursive: bool = False,
+    ) -> Listing:
+        """A page of a folder, which counts; an empty one, too, for there may be many."""
+        listing = await self._remote.list(path, after, limit, recursive=recursive)
+        self._entries += max(1, len(listing.entries))
+        if self._entries > self._entries_max:
+            raise RemoteTooMany(
+                name=self._remote.name, path=format_path(path), most=self._entries_max
+            )
+        return listing
 
     async def _item(self, item: JobItem) -> AsyncIterator[list[Wanted]]:
         try:
@@ -135,14 +159,14 @@ class JobPlan:
     ) -> AsyncIterator[list[Wanted]]:
         """What is there by this very name: a file, or a folder with all that is in it.
 
-        A file is called `name`. A folder keeps its own within a folder `name`: when the same is wanted again, that one is
-        there, and means the same.
+        A file is called `name`. A folder keeps its own within a folder `name`: when the same is wanted again, that one
+        is there, and means the same.
         """
         own = tuple(map(safe_name, path[-1:]))
         local = own if name is None else (name, *own)
         after: RemotePath = ()
         try:
-            listing = await self._remote.list(path, recursive=True)
+            listing = await self._page(path, recursive=True)
         except RemoteIsFile:
             yield [await self._file(item, path, name or own[0])]
             return
@@ -154,7 +178,7 @@ class JobPlan:
                 after = listing.entries[-1].path
             if not listing.more:
                 return
-            listing = await self._remote.list(path, after, recursive=True)
+            listing = await self._page(path, after, recursive=True)
 
     async def _file(self, item: JobItem, path: RemotePath, name: str) -> WantedFile:
         """A file of which only the path is known."""
@@ -164,7 +188,7 @@ class JobPlan:
 
     async def _look_up(self, path: RemotePath) -> Entry | None:
         try:
-            listing = await self._remote.list(path[:-1], just_before(path[-1]), LOOK_UP_PAGE)
+            listing = await self._page(path[:-1], just_before(path[-1]), LOOK_UP_PAGE)
         except P2pshareError as error:
             if not is_of_item(error):
                 raise
@@ -191,7 +215,7 @@ class JobPlan:
             after: RemotePath = ()
             more = True
             while more:
-                listing = await self._remote.list(above, after)
+                listing = await self._page(above, after)
                 matching = [entry for entry in listing.entries if matches(entry.path[0])]
                 async for page in self._matched(item, above, pattern[1:], matching):
                     yield page

@@ -26,6 +26,7 @@ from p2pshare.errors import (
     RemoteBusy,
     RemoteNotFound,
     RemoteProtocolError,
+    RemoteTooMany,
     RemoteUnreadable,
     SharerLied,
     SourceChanged,
@@ -34,7 +35,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer import fetch_job
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.job_context import TRIES_MAX
-from p2pshare.peer.job_plan import just_before
+from p2pshare.peer.job_plan import JobPlan, just_before
 from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming import Incoming
@@ -64,6 +65,7 @@ from tests.peer.memory_sharer import (
     MemorySession,
     MemorySharer,
     give,
+    give_listing,
     offer_of,
 )
 
@@ -202,6 +204,32 @@ class PlanTests(JobTestCase):
         with patch.object(fetch_job, "QUEUE_MAX", 500):
             progress = self.fetch("many", seconds=20)
         self.assertEqual((progress.files_done, len(self.came())), (3000, 3000))
+
+    def test_endless(self) -> None:
+        """Threat 10: a folder without an end, of what takes no room, is left off after a bound; others are fetched."""
+        depth = 0
+
+        def endless(session: MemorySession, question: Any) -> None:
+            nonlocal depth
+            if question.path == ("docs",):
+                give_listing(session, question)
+                return
+            if any("*" in each for each in question.path):
+                session.say(Failed(question.id, Fault.NOT_FOUND))
+                return
+            depth += 1
+            entry = Entry((f"{depth:09}",), EntryKind.FOLDER, 0, MTIME)
+            session.say(Listing(question.id, (entry,), True))
+
+        self.alice.list_answer = endless
+        for path in "photos", "photos/*", "*/x*":
+            with patch.object(JobPlan.__init__, "__defaults__", (9,)):
+                progress = self.fetch(path, "docs")
+            said = self.error(path, RemoteTooMany)
+            self.assertIn("lists more than 9 files and folders", said)
+            self.assertEqual(progress.files_failed, 1)
+        self.assertLess(len(list(self.inbox.rglob("*"))), 40)
+        self.assertEqual((self.inbox / "docs/a.txt").read_bytes(), b"docs/a.txt")
 
     def test_hostile_names(self) -> None:
         """Threat 1: whatever a stranger calls a file, it lands in the folder, by a harmless name."""
