@@ -264,7 +264,7 @@ class ClientTests(TestCase):
         await self.failed(address, PeerUnreachable)
 
     async def test_reset_at_once(self) -> None:
-        """Threat 11: who resets a connection before it is known to be one, as in a crowd, is there all the same."""
+        """Threat 32: who resets a connection before it is known to be one, as in a crowd, is there all the same."""
 
         class Resetting:
             seconds = staticmethod(reactor.seconds)

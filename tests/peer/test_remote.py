@@ -152,7 +152,7 @@ class FirstTimeTests(RemoteTestCase):
             self.failing(error)
 
     def test_breaks_at_first(self) -> None:
-        """Threat 11: a connection that breaks before its welcome, as where many push in, is tried a few times."""
+        """Threat 32: a connection that breaks before its welcome, as where many push in, is tried a few times."""
         lost = SessionLost(name="alice", reason="the connection broke")
         cut = NoSessionThere(name="alice", address=ADDRESS, reason="the connection broke")
         self.alice.refusals += [lost, cut, lost]

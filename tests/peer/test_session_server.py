@@ -321,7 +321,7 @@ class ServerTests(TestCase):
         self.assertLessEqual(server.half_open, 8)
 
     async def test_those_who_do_not_greet(self) -> None:
-        """Threat 25: who shows a key and then says nothing gives way before all others."""
+        """Threats 25 and 32: who shows a key and then says nothing gives way before all others."""
         server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
         asked: list[Deferred[str]] = []
 
