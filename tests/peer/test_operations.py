@@ -8,9 +8,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.serving import LIMITS
+from p2pshare.peer.service import OPEN_FILES
 from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY
 from p2pshare.peer.session_server import DEFAULT_LIMITS
-from p2pshare.peer.tap import OPEN_FILES, Options
+from p2pshare.peer.tap import Options
 from p2pshare.storage.share_arguments import SHARES_MAX
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("\n# A peer")[2]
