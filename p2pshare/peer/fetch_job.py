@@ -248,7 +248,7 @@ class FetchJob:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell the sharer how much is to come, if that is news; and now and then that we are still here."""
+        """Tell the sharer how much is still to come, if that is news; and now and then that we are still here."""
         progress, now = self.progress, self._reactor.seconds()
         size = max(0, progress.bytes_listed - progress.bytes_done)
         job = Job(self._title, self._tally.files_left, min(size, INTEGER_MAX))
