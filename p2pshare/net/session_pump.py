@@ -89,7 +89,7 @@ class TlsPump:
             for each in plaintext:
                 view = memoryview(each)
                 while len(view):
-                    view = view[self._connection.send(view) :] 
+                    view = view[self._connection.send(view) :]
                 size += len(each) + (len(each) // RECORD_MAX + 1) * OVERHEAD
         except SSL.Error as error:
             raise TlsFailed(_reason(error)) from error
