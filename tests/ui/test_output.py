@@ -83,12 +83,14 @@ class ModesTests(OutputTestCase):
     def test_failed_alike(self) -> None:
         """What many files failed of is said once in a row to people, and of each to programs."""
         one, other = NoSuchPeer(name="x"), NoSuchPeer(name="y")
-        for json in (False, True):
-            output = self.make(json=json)
+        for for_programs in (False, True):
+            output = self.make(json=for_programs)
             for error in (one, one, other, one):
                 output.failed("alice:a", error)
             stdout, stderr = self.written()
-            self.assertEqual((stdout.count("\n"), stderr.count("\n")), (4, 0) if json else (0, 3))
+            self.assertEqual(
+                (stdout.count("\n"), stderr.count("\n")), (4, 0) if for_programs else (0, 3)
+            )
 
     def test_json_of_any_text(self) -> None:
         """What is in a field comes out of the JSON as it went in."""
