@@ -21,7 +21,7 @@ from tests.integration.test_registry_process import free_port
 
 BLOCKS = 64  # of the large file
 RATE = "8MB/s"  # so that it takes some seconds
-REQUESTERS, SHARERS = 5, 3  # that are killed
+REQUESTERS, SHARERS = 5, 2  # that are killed
 LONGEST = 1.2  # seconds of the job between two kills; longer than what came stays unsynced
 
 
