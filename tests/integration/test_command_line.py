@@ -39,7 +39,7 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual(
             (event["name"], event["kind"], event["presence"]), ("alice", "owned", "online")
         )
-        self.assertEqual(self.near.run("users", "--prefix", "b", "--quiet").stdout, "")
+        self.assertEqual(self.near.run("users", "--prefix", "q", "--quiet").stdout, "")
 
     def test_get_classic(self) -> None:
         """A text and a picture arrive as they are; nothing is overwritten unless asked."""
