@@ -127,9 +127,7 @@ class ClassicOnly(Refused):
 
 
 class NotClassic(Refused):
-    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to start it with
-    --classic.
-    """
+    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to switch it on."""
 
 
 class StaleRecord(Refused):
@@ -149,9 +147,7 @@ class InvitationNeeded(Refused):
 
 
 class InvitationRefused(Refused):
-    """The registry {registry} does not take this invitation, used before or out of date: ask its operator for another
-    one.
-    """
+    """The registry {registry} does not take this invitation, used before or out of date: ask for another one."""
 
 
 class NotOwner(Refused):
@@ -231,9 +227,7 @@ class PeerNotAnswering(Unreachable):
 
 
 class PeerNotRunning(Unreachable):
-    """No peer runs on {path}: `p2pshare --name NAME` or `twistd p2ppeer --name NAME` starts one, and --data says where
-    it is.
-    """
+    """No peer runs on {path}: `p2pshare --name NAME` or `twistd p2ppeer --name NAME` starts one; --data says where."""
 
 
 class StoreUnavailable(Unreachable):
@@ -281,9 +275,7 @@ class NameReleased(P2pshareError):
 
 
 class PeerOffline(Unreachable):
-    """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users --online` shows who is
-    there.
-    """
+    """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users` shows who is there."""
 
 
 class PeerSharesNothing(Unreachable):
@@ -336,6 +328,12 @@ class RemoteIsFolder(TransferFailed):
 
 class RemoteUnreadable(TransferFailed):
     """{name!r} cannot read its own {path!r}: tell its owner."""
+
+
+class RemotePathTooLong(TransferFailed):
+    """{path!r} of {name!r} cannot be fetched, since it is deeper or longer than a path may be: ask its owner to share a
+    folder that is nearer to it.
+    """
 
 
 class RemoteBusy(TransferFailed):
