@@ -8,6 +8,7 @@ from p2pshare.errors import (
     RemoteIsFile,
     RemoteIsFolder,
     RemoteNotFound,
+    RemoteProtocolError,
     RemoteUnreadable,
     SourceChanged,
 )
@@ -26,4 +27,7 @@ _ERRORS: dict[Fault, type[P2pshareError]] = {
 
 def error_of(why: Fault, name: str, path: RemotePath) -> P2pshareError:
     """What to tell the user of `path` of the peer `name`."""
+    if why is Fault.IS_FILE and not path:
+        reason = f"{name!r} says that the list of its shares is a file"
+        return RemoteProtocolError(reason=reason, name=name, path="")
     return _ERRORS[why](name=name, path=format_path(path))

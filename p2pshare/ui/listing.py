@@ -118,7 +118,10 @@ async def show_all(
 async def _show_file(remote: Remote, path: RemotePath, rows: Rows) -> bool:
     """Show a file, which is an entry of the folder that it is in."""
     above = path[:-1]
-    page = await remote.list(above, just_before(path[-1]))
+    try:
+        page = await remote.list(above, just_before(path[-1]))
+    except RemoteIsFile:  # it contradicts itself
+        return False
     entries = [entry for entry in page.entries if entry.path == path[-1:]]
     rows.above = above
     rows.show(entries)

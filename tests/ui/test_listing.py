@@ -19,6 +19,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.link_change import LinkChange, LinkState
+from p2pshare.peer.remote_faults import error_of
 from p2pshare.storage.seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import listing, requesting
@@ -28,7 +29,7 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
+from p2pshare.wire.transfer_messages import Entry, EntryKind, Fault, Listing
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
 from tests.ui.screens import real_terminal
 
@@ -153,6 +154,20 @@ class ShowTests(ListingTestCase):
         self.assertRegex(self.stdout.getvalue(), r"^photos/cat\tfile\t1234567\t\S+\n$")
         remote = FakeRemote(photos_cat=is_file, photos=[file("d")])
         self.failureResultOf(self.show(remote, "photos", "cat"), RemoteIsFile)
+
+    def test_file_everywhere(self) -> None:
+        """Threat 16: of a file in what is said to be a file, too, it is the one asked for of which the error tells."""
+        top = error_of(Fault.IS_FILE, "alice", ())
+        remote = FakeRemote(
+            photos_cat=RemoteIsFile(name="alice", path="photos/cat"),
+            photos=RemoteIsFile(name="alice", path="photos"),
+            top=top,
+        )
+        failed = self.failureResultOf(self.show(remote, "photos", "cat"), RemoteIsFile)
+        self.assertIn("'photos/cat' of 'alice' is a file", str(failed.value))
+        for path in (), ("photos",):
+            failed = self.failureResultOf(self.show(remote, *path), RemoteProtocolError)
+            self.assertIn("'alice' says that the list of its shares is a file", str(failed.value))
 
     def test_terminal(self) -> None:
         """People see aligned columns: size, time, and the name as it goes on from the folder."""
