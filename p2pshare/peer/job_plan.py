@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteNotFound, RemoteTooMany
+from p2pshare.errors import (
+    P2pshareError,
+    RemoteIsFile,
+    RemoteNotFound,
+    RemotePathTooLong,
+    RemoteTooMany,
+)
 from p2pshare.storage.announcement import Place
 from p2pshare.storage.destination import safe_name
-from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
+from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
 ENTRIES_MAX = 10_000_000  # files and folders that are listed for one item
@@ -97,7 +103,7 @@ class JobPlan:
         """Args:
         remote: who is asked.
         items: what is wanted; what stands there twice is taken once.
-        on_failed: told of an item that cannot be listed; the others go on.
+        on_failed: told of an item that cannot be listed, or an entry that cannot be named; the others go on.
         entries_max: files and folders that may be listed for an item, so that no sharer can list for ever what takes
             no room but fills the disk's table of files.
         """
@@ -132,6 +138,8 @@ class JobPlan:
         recursive: bool = False,
     ) -> Listing:
         """A page of a folder, which counts; an empty one, too, for there may be many."""
+        if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
+            raise RemoteNotFound(name=self._remote.name, path=format_path(path))
         listing = await self._remote.list(path, after, limit, recursive=recursive)
         self._entries += max(1, len(listing.entries))
         if self._entries > self._entries_max:
@@ -139,6 +147,18 @@ class JobPlan:
                 name=self._remote.name, path=format_path(path), most=self._entries_max
             )
         return listing
+
+    def _nameable(self, above: RemotePath, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries of the folder `above` but for those whose path no message can name: these fail, each alone."""
+        nameable: list[Entry] = []
+        for entry in entries:
+            path = above + entry.path
+            if is_within_bounds(path):
+                nameable.append(entry)
+            else:
+                error = RemotePathTooLong(name=self._remote.name, path=format_path(path))
+                self._on_failed(path, error)
+        return nameable
 
     async def _item(self, item: JobItem) -> AsyncIterator[list[Wanted]]:
         try:
@@ -174,7 +194,8 @@ class JobPlan:
             yield [WantedFolder(path, item.folder, local)]
         while True:
             if listing.entries:
-                yield [_wanted(item, path, local, entry) for entry in listing.entries]
+                nameable = self._nameable(path, listing.entries)
+                yield [_wanted(item, path, local, entry) for entry in nameable]
                 after = listing.entries[-1].path
             if not listing.more:
                 return
@@ -217,7 +238,8 @@ class JobPlan:
             while more:
                 listing = await self._page(above, after)
                 matching = [entry for entry in listing.entries if matches(entry.path[0])]
-                async for page in self._matched(item, above, pattern[1:], matching):
+                nameable = self._nameable(above, matching)
+                async for page in self._matched(item, above, pattern[1:], nameable):
                     yield page
                 more = listing.more
                 after = listing.entries[-1].path if more else ()

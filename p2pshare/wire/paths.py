@@ -36,6 +36,12 @@ def parse_path(text: str) -> RemotePath:
     return components
 
 
+def is_within_bounds(path: RemotePath) -> bool:
+    """Whether legal components make a path that a message can name."""
+    size = sum(len(component.encode()) + 1 for component in path) - 1  # a slash between each two
+    return len(path) <= DEPTH_MAX and size <= PATH_MAX
+
+
 def component_fault(component: str) -> str | None:
     """What is wrong with a file name as a component of a path; None if nothing is."""
     if not component:
