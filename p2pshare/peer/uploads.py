@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from p2pshare.core.rate import RateMeter
 from p2pshare.core.serving_work import Outcome, Transfer
 from p2pshare.errors import P2pshareError
+from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.quantities import duration_text, rate_text, size_text
@@ -25,6 +26,7 @@ from p2pshare.wire.transfer_messages import Fault, Job
 
 LARGE = 1024 * 1024  # bytes of a file that is worth a line of its own
 SUMMARY_EVERY = 5.0  # seconds
+RATE_OVER = 0.5  # seconds that files have to take for their number in a second to mean anything
 LINES_MAX = 10  # lines about single files in that time, for a name
 VISITS_EVERY = 60.0  # seconds
 VISITS_TOLD = 4  # visits of a name that are told of in that time
@@ -35,7 +37,7 @@ VISITS_SHOWN = 50  # sessions in the status
 CURRENT_SHOWN = 4  # files of each that go out now
 PATH_SHOWN = 256  # characters of a path
 FILES_PLAUSIBLE = 10**9  # that a job may be said to have
-BYTES_PLAUSIBLE = 2**60
+BYTES_PLAUSIBLE = FILE_SIZE_MAX  # a job may have as many as the largest file
 LEFT_MAX = 99 * 86400.0  # seconds: nobody plans further ahead
 
 _FAULTS = {
@@ -320,7 +322,7 @@ class _Burst:
 
     def _rate(self, files: int) -> str:
         seconds = self._ended - self._began
-        return f", {files / seconds:.0f} files/s" if files / 2 > seconds > 0 else ""
+        return f", {files / seconds:.0f} files/s" if files / 2 > seconds >= RATE_OVER else ""
 
     def _from(self) -> str:
         (share, _), *others = self._shares.most_common()

@@ -17,12 +17,15 @@ from p2pshare.errors import SessionLost
 from p2pshare.peer.uploads import (
     GUESTS_MAX,
     LINES_MAX,
+    RATE_OVER,
     SUMMARY_EVERY,
     VISITS_EVERY,
     VISITS_SHOWN,
     VISITS_TOLD,
     Uploads,
 )
+from p2pshare.wire.blocks import FILE_SIZE_MAX
+from p2pshare.wire.strict_json import INTEGER_MAX
 from p2pshare.wire.transfer_messages import Fault, Get, Job, Offer
 
 MIB = 1024 * 1024
@@ -115,6 +118,15 @@ class LogTests(UploadsTestCase):
         )
         self.clock.advance(60)
         self.assertEqual(self.lines(), [])
+
+    def test_small_at_once(self) -> None:
+        """What was confirmed in one go says nothing of how many files come in a second."""
+        for seconds in 0.0, 0.0001, RATE_OVER:
+            self.lines()
+            self.send(*[transfer(4096, str(n)) for n in range(10)], seconds=seconds / 10)
+            self.clock.advance(SUMMARY_EVERY)
+            (line,) = self.lines()
+            self.assertTrue(line.startswith("bob fetched 10 files, 40.0 KiB, from"), line)
 
     def test_small_failures(self) -> None:
         """So are those that did not come, or that nobody confirmed."""
@@ -253,8 +265,10 @@ class StatusTests(UploadsTestCase):
 
     def test_implausible(self) -> None:
         """What cannot be is not shown, and never less than nothing."""
-        self.visit.job_told(Job("x", 2**53, 2**62))
+        self.visit.job_told(Job("x", INTEGER_MAX, INTEGER_MAX))
         self.assertEqual(self.left(), (None, None))
+        self.visit.job_told(Job("x", 1000, FILE_SIZE_MAX))
+        self.assertEqual(self.left(), (1000, FILE_SIZE_MAX // MIB))
         self.visit.job_told(Job("x", 1, 5 * MIB))
         self.send(transfer(10 * MIB), transfer(10 * MIB))
         self.assertEqual(self.left(), (0, 0))
