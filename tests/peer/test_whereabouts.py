@@ -34,7 +34,7 @@ class Names(Clock):
 
 
 class AddressTests(SynchronousTestCase):
-    """Which of the addresses one connects to."""
+    """Threat 13: which of the addresses one connects to."""
 
     def setUp(self) -> None:
         self.names = Names(lambda: fail(DNSLookupError()))
