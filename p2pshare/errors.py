@@ -126,6 +126,10 @@ class ClassicOnly(Refused):
     """
 
 
+class NewerOnly(Refused):
+    """{name!r} speaks a newer protocol, which this program does not know: update p2pshare."""
+
+
 class NotClassic(Refused):
     """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to switch it on."""
 
@@ -287,9 +291,7 @@ class PeerNotReachable(Unreachable):
 
 
 class PeerAddressRefused(PeerNotReachable):
-    """{name!r} is said to be at {address}, which leads no further than this machine or its cable, so nothing is asked
-    there: its owner has to name another address, with --address.
-    """
+    """{name!r} is said to be at {address}, which only leads to this machine: its owner has to say another --address."""
 
 
 class CannotStart(P2pshareError):
@@ -313,9 +315,7 @@ class TextCutShort(TransferFailed):
 
 
 class RemoteTooMany(TransferFailed):
-    """{name!r} lists more than {most} files and folders, the last ones in {path!r}, and more are not fetched in one go:
-    name a part of them.
-    """
+    """{name!r} lists more than {most} files and folders, the last of them in {path!r}: fetch a part of them."""
 
 
 class RemoteIsFile(TransferFailed):

@@ -14,6 +14,7 @@ from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
     KeyGone,
+    NewerOnly,
     NotClassic,
     P2pshareError,
     PeerOffline,
@@ -33,7 +34,7 @@ from p2pshare.ui.roster import last_seen
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
-from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.session_messages import CAP_SESSIONS, SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Record
 
 if (
@@ -77,11 +78,19 @@ class Met:
 
         Raises:
             ClassicOnly: it takes none; it is not asked in the classic protocol instead.
+            NewerOnly: it takes only such as came up later.
             PeerSharesNothing: it is not there to be asked for anything.
         """
         if self.key is None or not self.takes_sessions:
-            raise self._cannot(ClassicOnly(name=self.name))
+            kind = NewerOnly if self._speaks_newer else ClassicOnly
+            raise self._cannot(kind(name=self.name))
         return self.key
+
+    @property
+    def _speaks_newer(self) -> bool:
+        """Whether it says what this program does not know, and which may be a way to fetch from it."""
+        newer = any(each.startswith(SESSIONS) for each in self.caps)
+        return not self.takes_sessions and (newer or not self.speaks_classic)
 
     def expect_classic(self) -> None:
         """Make sure that it speaks the classic protocol.

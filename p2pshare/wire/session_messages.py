@@ -12,7 +12,9 @@ from p2pshare.wire.message_fields import Message, enum_of
 from p2pshare.wire.strict_json import integer, text
 
 ALPN = b"p2pshare/1"
-CAP_SESSIONS = "sessions/1"
+SESSIONS = "sessions/"
+"""What the capability begins with, whatever its version."""
+CAP_SESSIONS = f"{SESSIONS}1"
 """The capability, in a peer's record, of one that takes sessions on the TCP port of its welcome port's number."""
 
 VERSION = 1

@@ -15,6 +15,7 @@ from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
     KeyGone,
+    NewerOnly,
     NoSuchPeer,
     NotClassic,
     P2pshareError,
@@ -187,6 +188,15 @@ class CapabilityTests(MeetingTestCase):
             met = self.successResultOf(self.meeting(view_of("carol", None), peer="carol"))
             self.assertRaises(ClassicOnly, met.expect_sessions)
             met.expect_classic()
+
+    def test_newer(self) -> None:
+        """Of who speaks only what came up later it is said so, and not that it is the classic protocol."""
+        for caps in ("sessions/2",), ("sessions/2", CAP_CLASSIC), ("later",):
+            met = self.meet(view_of("alice", OLD.public, caps=caps))
+            error = self.assertRaises(NewerOnly, met.expect_sessions)
+            self.assertIn("update p2pshare", str(error))
+            self.assertEqual(error.exit_code, 3)
+        self.assertRaises(NotClassic, met.expect_classic)
 
     def test_stripped(self) -> None:
         """A registry that says of a name with a known key that it is a classic one is not believed (threat 36)."""
