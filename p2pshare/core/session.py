@@ -186,6 +186,14 @@ class SessionCore:
         """Bytes of a file have gone out."""
         self._said = self._used = now
 
+    def keep_alive(self, now: float) -> None:
+        """Something is done for the other side, of which it hears later."""
+        self._used = now
+
+    def unused_for(self, now: float) -> float:
+        """Seconds in which nothing was said but pings, and nothing done."""
+        return now - self._used
+
     def close(self) -> None:
         """Say that this side wants the end, which has come with that."""
         if self.state is not State.ENDED:

@@ -57,6 +57,9 @@ class Session(Protocol):
     def has_room(self) -> bool:
         """Whether data may be sent: False while too much of it waits; `room_again` follows."""
 
+    def keep_alive(self) -> None:
+        """Something is being done for the other side: it is not idle, although nothing is said."""
+
     def close(self) -> None:
         """End the session once all that was sent has gone out."""
 

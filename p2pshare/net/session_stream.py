@@ -30,12 +30,7 @@ from p2pshare.core.session import (
     Welcomed,
 )
 from p2pshare.core.session_interface import SessionUser
-from p2pshare.errors import (
-    LocalProtocolError,
-    P2pshareError,
-    RemoteProtocolError,
-    SessionLost,
-)
+from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.net.lazy_timer import LazyTimer
 from p2pshare.net.session_outbox import SMALL, Outbox
 from p2pshare.net.session_pump import TlsClosed, TlsFailed, TlsPump
@@ -49,9 +44,7 @@ READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once, w
 ASKED_SIZE = ROOM = 64 * 1024
 """Bytes taken at once where only messages come, as many small ones take their time; and bytes that may wait in this
 process before there is no room for more data. Twisted has one number for both."""
-NOT_SENT_MAX = (
-    256 * 1024
-)  # bytes that may wait in the kernel before it wants no more, where it asks
+NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more
 SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
 CLOSE_WAIT = 3.0  # seconds for the other side to take what was sent, and our farewell
 
@@ -173,6 +166,15 @@ class SessionStream(Protocol):
     def has_room(self) -> bool:
         """See `Session`."""
         return not self._outbox.is_full and not self._is_ending
+
+    @property
+    def unused_for(self) -> float:
+        """Seconds in which nothing was said but pings, and nothing done."""
+        return self._core.unused_for(self._clock.seconds())
+
+    def keep_alive(self) -> None:
+        """See `Session`."""
+        self._core.keep_alive(self._clock.seconds())
 
     def close(self) -> None:
         """See `Session`."""

@@ -22,6 +22,7 @@ from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
     P2pshareError,
+    PortUnusable,
     RegistryUnreachable,
     WrongUsage,
 )
@@ -258,9 +259,13 @@ class PeerService(Service):
         """Open the ports with a number: TCP for sessions, and UDP, which is silent without the classic protocol."""
         expect_free(port, interface)  # before one of them is open, and the other cannot be
         self._sessions.listen(port, interface)
-        if self._sharer is not None:
-            return self._sharer.listen(port, interface)
-        self._silent_port = listen_udp(self._reactor, port, Silence(), interface)
+        try:
+            if self._sharer is not None:
+                return self._sharer.listen(port, interface)
+            self._silent_port = listen_udp(self._reactor, port, Silence(), interface)
+        except PortUnusable:
+            self._sessions.stop_listening()
+            raise
         return port
 
     async def _address_towards_registry(self) -> str:

@@ -231,6 +231,7 @@ class Serving:
             else run_in_thread(self._reactor, work)
         )
         doing.addCallbacks(done, went_wrong)
+        doing.addCallback(lambda _: self._session.keep_alive())
         doing.addCallback(lambda _: self._step())
         doing.addErrback(self._broken)
 

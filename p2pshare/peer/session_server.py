@@ -34,7 +34,9 @@ class SessionLimits:
     half_open_per_host: int = 16
     """Those of one address."""
     total: int = 500
-    """Sessions."""
+    """Sessions. Who is new then takes the place of one that rests, of the key that has most."""
+    rest: float = 30.0
+    """Seconds without use after which a session can be so displaced."""
     per_key: int = 16
     """Sessions of one key."""
     handshake: float = 10.0
@@ -115,6 +117,12 @@ class SessionServer:
             PortUnusable: it is in use, or not ours to use.
         """
         self._port = listen_tcp(self._reactor, port, _Factory(self), interface)
+
+    def stop_listening(self) -> None:
+        """Close the port again, which `listen` has opened just now."""
+        if self._port is not None:
+            self._port.stopListening()
+            self._port = None
 
     async def stop(self) -> None:
         """Close the port, say `Bye` to all, and wait until they have heard it, or had the time to."""
@@ -199,6 +207,9 @@ class SessionServer:
         if self._is_full(stream.key):  # others were faster
             stream.refuse(Refusal.BUSY, BUSY_WAIT)
             return
+        if self._has_all_sessions() and (resting := self._resting(stream.key)) is not None:
+            self._streams[resting].gives_way = True
+            resting.close()
         stream.welcome(name)
         if not self._streams[stream].is_open:
             return
@@ -211,8 +222,29 @@ class SessionServer:
             stream.close()
 
     def _is_full(self, key: PublicKey) -> bool:
-        limits = self._limits
-        return self.sessions >= limits.total or self._per_key[key] >= limits.per_key
+        """Whether there is no place for one more session of `key`, not even one that another one can give up."""
+        if self._per_key[key] >= self._limits.per_key:
+            return True
+        return self._has_all_sessions() and self._resting(key) is None
+
+    def _has_all_sessions(self) -> bool:
+        standing = sum(each.is_open and not each.gives_way for each in self._streams.values())
+        return standing >= self._limits.total
+
+    def _resting(self, key: PublicKey) -> SessionStream | None:
+        """The session that rests longest, of the key that has most of them, if it has more than `key` then will."""
+        most, count = max(self._per_key.items(), key=lambda each: each[1])
+        resting = [
+            stream
+            for stream, entry in self._streams.items()
+            if entry.is_open
+            and stream.key == most
+            and not entry.gives_way
+            and stream.unused_for >= self._limits.rest
+        ]
+        if count <= self._per_key[key] + 1 or not resting:
+            return None
+        return max(resting, key=lambda stream: stream.unused_for)
 
     def _make_room(self, host: str) -> None:
         """Let connections give way that have not come to anything: who is honest needs no time for it."""

@@ -88,6 +88,10 @@ class SessionSharer:
         """
         self._server.listen(port, interface)
 
+    def stop_listening(self) -> None:
+        """Close the port again, which `listen` has opened just now."""
+        self._server.stop_listening()
+
     async def stop(self) -> None:
         """Tell all sessions that this is the end, and close everything. May be called at any time."""
         if self._resolving is not None:

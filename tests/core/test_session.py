@@ -320,6 +320,7 @@ class SignOfLifeTests(SynchronousTestCase):
             lambda core, now: core.send(End(1, bytes(32)), now),
             lambda core, now: core.data_sent(now),
             lambda core, now: hear(core, Credit(1), now),
+            lambda core, now: core.keep_alive(now),
         ):
             core = core_in(State.OPEN, Role.SHARER, silence=60.0)
             for second in range(0, 599, 10):

@@ -57,6 +57,7 @@ class MemorySession:
         self.data: dict[int, bytearray] = {}
         self.pieces: list[int] = []
         self.is_aborted = False
+        self.kept_alive = 0
 
     def begin(self, user: SessionUser) -> None:
         """Nothing has come yet."""
@@ -80,6 +81,10 @@ class MemorySession:
     def has_room(self) -> bool:
         """Whether less than the room was used."""
         return self.room > 0 and not self.is_aborted
+
+    def keep_alive(self) -> None:
+        """Count it."""
+        self.kept_alive += 1
 
     def close(self) -> None:
         """Not used by who serves."""

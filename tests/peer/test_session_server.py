@@ -376,6 +376,16 @@ class ServerTests(TestCase):
         await self.until(lambda: server.sessions == 2)
         await self.opened(EVE)
 
+    async def test_who_has_most_makes_room(self) -> None:
+        """When there are enough sessions, one that rests gives way, of the key that has most."""
+        server = self.server(total=3, rest=0.0)
+        listeners = [(await self.opened())[1] for _ in range(3)]
+        _, eve = await self.opened(EVE)
+        await self.until(lambda: server.sessions == 3)
+        self.assertEqual(sum(bool(each.ends) for each in listeners), 1)
+        self.assertEqual(eve.ends, [])
+        self.assertIn("too many", await self.refused(SessionPostponed))
+
     async def test_too_many_at_once(self) -> None:
         """The bound holds, too, for many who are judged at the same time."""
         server = self.server(per_key=2)
