@@ -187,6 +187,7 @@ class _ServerProtocol(LineOnlyReceiver):
     def __init__(self, factory: _ServerFactory) -> None:
         self._owner = factory
         self._busy = False
+        self._is_nonsense = False  # what it says: it is answered once
         self._patience = factory.clock.callLater(REQUEST_TIMEOUT, self.end)
 
     def connectionMade(self) -> None:
@@ -221,6 +222,7 @@ class _ServerProtocol(LineOnlyReceiver):
             request = parse_object(line)
             do = text(request, "do", 32)
         except RemoteProtocolError as error:
+            self._is_nonsense = True
             raise ControlRefused(reason="the request is no line of JSON that it knows") from error
         deed = self._owner.deeds.get(do)
         if deed is None:
@@ -251,6 +253,8 @@ class _ServerProtocol(LineOnlyReceiver):
                 refused = ControlRefused(reason="the reply is too long")
                 line = _line(self._reply_of(Failure(refused)))
             self.sendLine(line)
+            if self._is_nonsense:
+                self.end()
 
 
 class _ClientProtocol(LineOnlyReceiver):

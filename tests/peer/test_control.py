@@ -232,7 +232,7 @@ class ControlTests(TestCase):
     async def test_bad_requests(self) -> None:
         """What is no request is answered so; what is too long, or comes too early, ends the connection (threat 30)."""
         await self.serve()
-        for line in (b"\xff\n", b"{}\n", b"[1]\n", b'{"do": 1}\n'):
+        for line in (b"\xff\n", b"{}\n", b"[1]\n", b'{"do": 1}\n', 1000 * b"\n"):
             stranger = self.connect()
             stranger.sendall(line)
             reply = json.loads(await self.hung_up(stranger))
