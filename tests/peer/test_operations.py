@@ -13,6 +13,7 @@ from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY
 from p2pshare.peer.session_server import DEFAULT_LIMITS
 from p2pshare.peer.tap import Options
 from p2pshare.storage.share_arguments import SHARES_MAX
+from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("\n# A peer")[2]
 
@@ -39,6 +40,8 @@ class PeerOperationsTests(SynchronousTestCase):
             ("a session in which nothing is asked", DEFAULT_LIMITS.idle),
             ("files asked for at once in a session", LIMITS.transfers),
             ("lists asked for at once in a session", LIMITS.lists),
+            ("components of a path, with the name of the share", DEPTH_MAX),
+            ("a path, with the name of the share", PATH_MAX),
             ("folders that are read at once, for all", LISTS_AT_ONCE),
             ("memory for large files, of all sessions", MEMORY / 1024**2),
             ("memory for small files, of all sessions", MEMORY / 1024**2),

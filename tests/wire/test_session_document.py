@@ -8,16 +8,22 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.back_off import LONGEST_DELAY
 from p2pshare.core.serving_work import ServingLimits
-from p2pshare.core.session import GREETING, IDLE, SILENCE
+from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
 from p2pshare.net import session_client
+from p2pshare.peer.admission import REMEMBER, REMEMBER_NO
+from p2pshare.peer.link import SLOWEST_READ
+from p2pshare.peer.remote import PATIENCE
 from p2pshare.peer.session_server import SessionLimits
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER
+from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
 from p2pshare.wire.transfer_messages import (
     DONE_MAX,
+    PAGE_BYTES_MAX,
     PAGE_MAX,
     RANGES_MAX,
     TITLE_MAX,
@@ -88,5 +94,13 @@ class SessionDocumentTests(SynchronousTestCase):
             f"{serving.transfers} transfers and {serving.lists} lists",
             f"{serving.answers} short answers",
             f"{serving.unconfirmed} files that were sent",
+            f"ours has {serving.open_files} files of more than a block open",
+            f"at most {PATH_MAX} bytes of UTF-8 and {DEPTH_MAX} components",
+            f"{PAGE_BYTES_MAX // 1024} KiB of paths",
+            f"takes 0 as {RETRY_AFTER}, and waits at most {LONGEST_DELAY:g} s",
+            f"An opener of ours waits {GREETING:g} s for `welcome`",
+            f"after {REMEMBER:g} s if it was let in, and after {REMEMBER_NO:g} s if",
+            f"waited for an answer for {PATIENCE / 60:g} minutes",
+            f"by 1 s for each {SLOWEST_READ // BLOCK_SIZE} MiB",
         ):
             self.assertIn(sentence, WORDS)
