@@ -24,7 +24,7 @@ from p2pshare.storage.share_paths import (
     skipping,
     status_beneath,
 )
-from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX, RemotePath, format_path
+from p2pshare.wire.paths import RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_BYTES_MAX, Entry, EntryKind
 
 
@@ -103,7 +103,7 @@ class FolderWalk:
             status = public_status(folder, name)
             if stat.S_ISLNK(status.st_mode):
                 status = status_beneath(self._shared, (*self._beneath, *path))
-            if not is_private(self._shared, status) and _can_be_asked_for(
+            if not is_private(self._shared, status) and is_within_bounds(
                 (self._shared.name, *self._beneath, *path)
             ):
                 return entry_of(path, status)
@@ -152,7 +152,3 @@ def _written_size(path: RemotePath) -> int:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return len(text)
     return len(json.dumps(text, ensure_ascii=False).encode())  # control characters are written out
-
-
-def _can_be_asked_for(path: RemotePath) -> bool:
-    return len(path) <= DEPTH_MAX and sum(len(each.encode()) + 1 for each in path) <= PATH_MAX

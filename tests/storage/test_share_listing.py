@@ -13,7 +13,7 @@ from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_listing import page_of
 from p2pshare.wire.frames import CONTROL_MAX
 from p2pshare.wire.messages import parse_message
-from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
+from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX, parse_path
 from p2pshare.wire.transfer_messages import (
     PAGE_BYTES_MAX,
     PAGE_MAX,
@@ -180,6 +180,27 @@ class PageTests(ShareTestCase):
         found = self.all_entries(("s",), 100, recursive=True)
         self.assertEqual(max(len("/".join(entry.path)) for entry in found), 15 * 256 - 1)
         self.assertGreater(16 * 256 + len("s/"), PATH_MAX)
+
+    def test_longest(self) -> None:
+        """Threat 7: the longest path that a message can name is listed, and fetched; a byte more is not."""
+        folder = os.open(self.root, os.O_RDONLY)
+        for _ in range(15):
+            os.mkdir("x" * 255, dir_fd=folder)
+            below = os.open("x" * 255, os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        left = PATH_MAX - 15 * 256 - len("s/")
+        for length in left, left + 1:
+            file = os.open("f" * length, os.O_WRONLY | os.O_CREAT, dir_fd=folder)
+            os.write(file, b"public")
+            os.close(file)
+        os.close(folder)
+        path = *["x" * 255] * 15, "f" * left
+        found = self.all_entries(("s",), 100, recursive=True)
+        files = [entry.path for entry in found if entry.kind is EntryKind.FILE]
+        self.assertEqual([each for each in files if len(each) == 16], [path])
+        self.assertEqual(parse_path("/".join(("s", *path))), ("s", *path))
+        self.assertEqual(self.content("s", *path), b"public")
 
 
 class MessageTests(ShareTestCase):
