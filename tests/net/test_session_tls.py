@@ -27,16 +27,25 @@ Tls = tuple[SSL.Connection, Judge]
 
 
 def certificate_for(
-    key: Any, signer: Any = None, *, issuer: str = "p2pshare", days: int = 1, hash_: Any = None
+    key: Any,
+    signer: Any = None,
+    *,
+    subject: str = "p2pshare",
+    issuer: str = "p2pshare",
+    days: int = 1,
+    hash_: Any = None,
+    extension: tuple[x509.ExtensionType, bool] | None = None,
 ) -> x509.Certificate:
     """A certificate such as anybody can make."""
     now = datetime(2020, 1, 1, tzinfo=UTC)
     names = [
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("p2pshare", issuer)
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (subject, issuer)
     ]
     builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1])
     builder = builder.public_key(key.public_key()).serial_number(7)
     builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=days))
+    if extension is not None:
+        builder = builder.add_extension(*extension)
     return builder.sign(signer or key, hash_)
 
 
@@ -141,6 +150,35 @@ class KeyTests(SynchronousTestCase):
         client = SessionTls(BOB).connect(ALICE.public)
         self.assertEqual(meet(client, as_server(other))[0], False)
         self.assertIsNone(client[1].found)
+
+    def test_extensions(self) -> None:
+        """Extensions mean nothing, but for a critical one that nobody knows, with which there is no session."""
+        alternative = x509.SubjectAlternativeName([x509.DNSName("alice.example")])
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
+        for extension, is_taken in (
+            ((alternative, False), True),
+            ((unknown, False), True),
+            ((unknown, True), False),
+        ):
+            certificate = certificate_for(private(BOB), extension=extension)
+            context = stranger(with_certificate(certificate, private(BOB)))
+            self.assertEqual(meet(as_client(context), SessionTls(ALICE).accept())[1], is_taken)
+            client = SessionTls(ALICE).connect(BOB.public)
+            self.assertEqual(meet(client, as_server(context))[0], is_taken)
+
+    def test_issuer_comes_along(self) -> None:
+        """Threat 18: a chain that leads to its issuer is no way in: there is no session, whoever it is."""
+        issuer = certificate_for(private(EVE))
+        leaf = certificate_for(private(BOB), private(EVE), subject="bob")
+
+        def chained(context: SSL.Context) -> None:
+            with_certificate(leaf, private(BOB))(context)
+            context.add_extra_chain_cert(issuer)
+
+        context = stranger(chained)
+        self.assertEqual(meet(as_client(context), SessionTls(ALICE).accept())[1], False)
+        client = SessionTls(ALICE).connect(BOB.public)
+        self.assertEqual(meet(client, as_server(context))[0], False)
 
     def test_chain(self) -> None:
         """Threat 18: a certificate that another one vouches for is judged by its own key, and a chain not at all."""
