@@ -29,7 +29,7 @@ from p2pshare.storage.reasons import plain_reason
 RESTART_FIRST, RESTART_MAX = 0.1, 5.0  # seconds from the death of a worker to the next one
 STEADY = 10.0  # seconds of life after which a death counts as the first one
 STOP_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL: their Redis has to end after them
-LINE_MAX = 256 * 1024  # bytes of a line: a log's line has a bound, too
+LINE_MAX = 32 * 1024  # bytes of a line: a log's line has a bound, too
 
 MODULE = "p2pshare.registry.worker"
 

@@ -321,6 +321,8 @@ class HostileTests(PageTestCase):
         for expected in (500, 1000, 1500, 2000):
             await self.expect(rows, expected)
             if expected < 2000:
+                button = "document.getElementById('more-button').hasAttribute('aria-disabled')"
+                await self.expect(button, False)  # it takes no click while it is at work
                 await self.see(lambda browser: browser.click("#more-button"))
         await self.expect("document.getElementById('more-button').hidden", True)
         await self.join("zoe", "n000100x")
