@@ -60,7 +60,8 @@ class Outbox:
             TlsFailed: that cannot be.
         """
         small, self._small = self._small, bytearray()
-        self.send_out(self._pump.write(*(each for each in (small, data) if each)))
+        if plaintext := [each for each in (small, data) if each]:
+            self.send_out(self._pump.write(*plaintext))
 
     def send_out(self, ciphertext: bytes) -> None:
         """Send what is encrypted already."""

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from p2pshare.core.taking import ArrivedBlock
 from p2pshare.peer.thread_work import ThreadWork
 
-THREADS_MAX = 3  # that write at once
+THREADS_MAX = 1  # that writes: of two, one would spin on the lock that Linux has for a file, on a core that others need
 BATCH = 4  # blocks that are written in one go
 MOMENT = 0.005  # seconds for which a block waits for others
 
