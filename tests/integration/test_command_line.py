@@ -64,7 +64,7 @@ class VerbTests(CommandLineTestCase):
     def test_json_classic(self) -> None:
         """Programs get events with the documented keys, and one failure stops nothing else."""
         folder = self.near.folder()
-        words = ("bob:my_file.txt", "alice:my_file.jpg", "alice:my_file.txt")
+        words = ("nobody:my_file.txt", "alice:my_file.jpg", "alice:my_file.txt")
         done = self.near.run("get", "--classic", "--json", *words, cwd=folder)
         self.assertEqual((done.returncode, done.stderr), (1, ""))
         events = self.assert_events(done.stdout)
@@ -89,7 +89,7 @@ class VerbTests(CommandLineTestCase):
             (("get", "alice:x", "--name", "bert", "--limit", "fast"), {}, 2),
             (("ls", "alice:../x", "--name", "bert"), {}, 2),
             (("users",), {"P2PSHARE_REGISTRY": "ftp://x"}, 2),
-            (("get", "--classic", "bob:my_file.txt"), {}, 4),
+            (("get", "--classic", "nobody:my_file.txt"), {}, 4),
             (("get", "alice:x", "--name", "bert"), nowhere, 5),
             (("users",), nowhere, 5),
             ((), nowhere, 5),
