@@ -330,6 +330,44 @@ class RemoteUnreadable(TransferFailed):
     """{name!r} cannot read its own {path!r}: tell its owner."""
 
 
+class RemoteGone(TransferFailed):
+    """{path!r} of {name!r} disappeared while it was listed: try again."""
+
+
+class RemoteLinkNotFollowed(TransferFailed):
+    """{path!r} of {name!r} is a link that is not followed, since its target does not exist or is not shared: ask its
+    owner to replace the link.
+    """
+
+
+class RemoteLinkLoop(TransferFailed):
+    """{path!r} of {name!r} is a link to a folder that contains it, so it is not followed: fetch that folder instead."""
+
+
+class RemoteNameUnusable(TransferFailed):
+    """{path!r} of {name!r} cannot be fetched, since its name is not UTF-8 or is too long: ask its owner to choose
+    another name.
+    """
+
+
+class RemoteTooDeep(TransferFailed):
+    """Something in {path!r} of {name!r} cannot be fetched, since it is deeper or longer than a path may be: ask its
+    owner to share a folder that is nearer to it.
+    """
+
+
+class RemoteSpecial(TransferFailed):
+    """{path!r} of {name!r} is a device, a FIFO or a socket, which cannot be fetched: ask its owner to remove it."""
+
+
+class RemoteTooLarge(TransferFailed):
+    """{path!r} of {name!r} is too large to be fetched: ask its owner to split it."""
+
+
+class RemoteLeftOut(TransferFailed):
+    """{name!r} left {count} more files or folders out of {path!r}, without their names: ask its owner about them."""
+
+
 class RemotePathTooLong(TransferFailed):
     """{path!r} of {name!r} cannot be fetched, since it is deeper or longer than a path may be: ask its owner to share a
     folder that is nearer to it.

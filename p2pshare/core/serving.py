@@ -57,6 +57,7 @@ from p2pshare.wire.transfer_messages import (
     List,
     Listing,
     Offer,
+    Omission,
 )
 
 LIMITS = ServingLimits()
@@ -137,10 +138,18 @@ class ServingCore:
 
     # What became of work
 
-    def listed(self, request: List, entries: Sequence[Entry], *, more: bool) -> None:
+    def listed(
+        self,
+        request: List,
+        entries: Sequence[Entry],
+        *,
+        more: bool,
+        omitted: Sequence[Omission] = (),
+        unnamed: int = 0,
+    ) -> None:
         """A listing was made."""
         self._listing -= 1
-        self._listings.append(Listing(request.id, tuple(entries), more))
+        self._listings.append(Listing(request.id, tuple(entries), more, tuple(omitted), unnamed))
 
     def list_failed(self, request: List, why: Fault) -> None:
         """A listing was not made."""

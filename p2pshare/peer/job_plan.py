@@ -20,6 +20,7 @@ from p2pshare.errors import (
     RemotePathTooLong,
     RemoteTooMany,
 )
+from p2pshare.peer.remote_faults import omission_errors
 from p2pshare.storage.announcement import Place
 from p2pshare.storage.destination import safe_name
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
@@ -109,6 +110,7 @@ class JobPlan:
         """
         self._entries_max = entries_max
         self._entries = 0  # listed for the item
+        self._has_omitted = False  # whether the sharer left something out of the item
         self._remote = remote
         self._items = tuple(dict.fromkeys(items))
         self._on_failed = on_failed
@@ -120,7 +122,7 @@ class JobPlan:
             P2pshareError: there is no session to be had any more.
         """
         for item in self._items:
-            self._entries = 0
+            self._entries, self._has_omitted = 0, False
             try:
                 async for page in self._item(item):
                     yield page
@@ -141,7 +143,7 @@ class JobPlan:
         if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
             raise RemoteNotFound(name=self._remote.name, path=format_path(path))
         listing = await self._remote.list(path, after, limit, recursive=recursive)
-        self._entries += max(1, len(listing.entries))
+        self._entries += max(1, len(listing.entries) + len(listing.omitted))
         if self._entries > self._entries_max:
             raise RemoteTooMany(
                 name=self._remote.name, path=format_path(path), most=self._entries_max
@@ -160,6 +162,18 @@ class JobPlan:
                 self._on_failed(path, error)
         return nameable
 
+    def _report_omitted(
+        self,
+        above: RemotePath,
+        listing: Listing,
+        matches: Callable[[str], object] = lambda _: True,
+    ) -> None:
+        """Let what the sharer left out of a page of the folder `above` fail, if its name matches, or is not known."""
+        for path, error in omission_errors(self._remote.name, above, listing):
+            if path == above or matches(path[len(above)]):
+                self._has_omitted = True
+                self._on_failed(path, error)
+
     async def _item(self, item: JobItem) -> AsyncIterator[list[Wanted]]:
         try:
             async for page in self._literal(item, item.path, item.name):
@@ -171,7 +185,7 @@ class JobPlan:
             async for page in self._matching(item, (), item.path):
                 found = True
                 yield page
-            if not found:
+            if not found and not self._has_omitted:
                 raise RemoteNotFound(name=self._remote.name, path=format_path(item.path)) from None
 
     async def _literal(
@@ -193,6 +207,7 @@ class JobPlan:
         if local:
             yield [WantedFolder(path, item.folder, local)]
         while True:
+            self._report_omitted(path, listing)
             if listing.entries:
                 nameable = self._nameable(path, listing.entries)
                 yield [_wanted(item, path, local, entry) for entry in nameable]
@@ -237,6 +252,7 @@ class JobPlan:
             more = True
             while more:
                 listing = await self._page(above, after)
+                self._report_omitted(above, listing, matches)
                 matching = [entry for entry in listing.entries if matches(entry.path[0])]
                 nameable = self._nameable(above, matching)
                 async for page in self._matched(item, above, pattern[1:], nameable):

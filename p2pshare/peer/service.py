@@ -221,7 +221,7 @@ class PeerService(Service):
             "since": None if keeper.since is None else int(keeper.since),
             "pid": os.getpid(),
             "classic": self._sharer is not None,
-            **self._sessions.status(),
+            **(await self._sessions.status()),
         }
 
     async def _release(self, _request: Fields) -> Fields:

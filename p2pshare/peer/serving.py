@@ -206,7 +206,13 @@ class Serving:
                     lambda: tree.list(
                         viewer, request.path, request.after, request.limit, request.recursive
                     ),
-                    lambda page: core.listed(request, page[0], more=page[1]),
+                    lambda page: core.listed(
+                        request,
+                        page.entries,
+                        more=page.more,
+                        omitted=page.omitted,
+                        unnamed=page.unnamed,
+                    ),
                     lambda why: core.list_failed(request, why),
                     self._listing,
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,29 @@ from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.share_arguments import EVERYONE, SharedPath
-from p2pshare.storage.share_tree import ShareTree
+from p2pshare.storage.share_listing import Survey
+from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import SigningKey
 
 STOP_TIMEOUT = 1.0  # seconds for the last words of sessions
+SURVEY_AGAIN = (
+    10.0  # seconds after a survey of the shares from which on a status begins another one
+)
+SURVEY_PATIENCE = 2.0  # seconds that a status waits for it
+SHARES_TOLD = 20  # shares of whose surveys the log has a line, and the status examples
+EXAMPLE_MAX = 100  # characters of an example
+
+_REASONS = {
+    "unreadable": "unreadable",
+    "gone": "not there any more",
+    "link": "link not followed",
+    "link_loop": "link loop",
+    "name": "name not UTF-8, or too long",
+    "too_deep": "path too long",
+    "special": "device, FIFO or socket",
+    "too_large": "file too large",
+}
 
 
 class SessionSharer:
@@ -69,6 +87,10 @@ class SessionSharer:
         self._stores: tuple[BlockCache, FolderIndex] | None = None
         self._tree: ShareTree | None = None
         self._resolving: Deferred[None] | None = None
+        self._left_out: dict[str, dict[str, Any]] = {}  # by share, as the status tells it
+        self._surveying: Deferred[None] | None = None
+        self._surveyed_at = float("-inf")
+        self._has_stopped = False
 
     async def open(self) -> None:
         """Make ready what remembers the shares, and say what is shared with whom."""
@@ -79,6 +101,7 @@ class SessionSharer:
         if wanted:
             self._resolving = Deferred.fromCoroutine(self._admission.resolve(wanted))
             self._resolving.addErrback(self._not_resolved)
+        self._survey()
 
     def listen(self, port: int, interface: str) -> None:
         """Take sessions from now on.
@@ -94,6 +117,7 @@ class SessionSharer:
 
     async def stop(self) -> None:
         """Tell all sessions that this is the end, and close everything. May be called at any time."""
+        self._has_stopped = True
         if self._resolving is not None:
             self._resolving.cancel()
         stopping: Deferred[None] = Deferred.fromCoroutine(self._server.stop())
@@ -106,8 +130,14 @@ class SessionSharer:
             if stores is not None:
                 await run_in_thread(self._reactor, _close, stores)
 
-    def status(self) -> dict[str, Any]:
-        """What is shared, and who fetches: members of the status of a peer."""
+    async def status(self) -> dict[str, Any]:
+        """What is shared, what of it is left out, and who fetches: members of the status of a peer."""
+        if self._surveying is None and self._reactor.seconds() - self._surveyed_at > SURVEY_AGAIN:
+            self._survey()
+        if self._surveying is not None:
+            waiting: Deferred[None] = Deferred()
+            self._surveying.chainDeferred(waiting)
+            await waiting.addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
         return {
             "sharing": [each.name for each in self._shares],
             "shares": [
@@ -115,12 +145,55 @@ class SessionSharer:
                     "name": each.name,
                     "path": str(each.path),
                     "allow": None if each.allow is None else sorted(each.allow),
+                    "left_out": self._left_out.get(each.name),
                 }
                 for each in self._shares
             ],
             "uploads": self._uploads.status(),
             "sessions": self._uploads.sessions,
         }
+
+    def _survey(self) -> None:
+        """Find out, in a thread, what is in the shares but not listed, and log it if that is news."""
+        tree = self._tree
+        if tree is None or self._has_stopped:
+            return
+
+        def look() -> dict[str, Survey]:
+            return {
+                each.name: tree.survey(each.name, lambda: self._has_stopped)
+                for each in self._shares
+                if not self._has_stopped
+            }
+
+        self._surveying = run_in_thread(self._reactor, look).addCallback(self._surveyed)
+        self._surveying.addErrback(self._not_surveyed)
+        self._surveying.addCallback(self._survey_ended)
+
+    def _surveyed(self, surveys: Mapping[str, Survey]) -> None:
+        if self._has_stopped:
+            return
+        before, self._left_out = (
+            self._left_out,
+            {
+                name: _told(survey, with_examples=number < SHARES_TOLD)
+                for number, (name, survey) in enumerate(surveys.items())
+            },
+        )
+        news = [name for name, told in self._left_out.items() if told != before.get(name)]
+        for name in news[:SHARES_TOLD]:
+            if text := left_out_text(self._left_out[name]):
+                self._log.info("not shared: share={name} {text}", name=display(name), text=text)
+
+    def _not_surveyed(self, failure: Failure) -> None:
+        if not failure.check(
+            Unavailable
+        ):  # too many files are open: the next status tries it again
+            self._log.failure("the shares were not looked through", failure)
+
+    def _survey_ended(self, _: object) -> None:
+        self._surveying = None
+        self._surveyed_at = self._reactor.seconds()
 
     def _serve(self, session: Session) -> Serving:
         assert self._tree is not None, "nobody gets in before the shares are open"
@@ -165,6 +238,44 @@ def sharing_text(shares: Sequence[SharedPath]) -> str:
         whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
         told.append(f"{display(each.name)} ({display(str(each.path))}) with {whom}")
     return f"shared are {'; '.join(told)}"
+
+
+def left_out_text(told: Mapping[str, Any]) -> str:
+    """Say what of a share is not listed, as the status tells it; nothing if that is nothing."""
+    parts = []
+    if told["hidden"]:
+        examples = _examples(told["hidden_examples"], told["hidden"])
+        parts.append(f"{told['hidden']} hidden or private{examples}")
+    if told["omitted"]:
+        counts = [f"{_REASONS.get(why, why)}: {count}" for why, count in told["omitted"].items()]
+        examples = _examples(told["omitted_examples"], sum(told["omitted"].values()))
+        parts.append(", ".join(counts) + examples)
+    if parts and not told["complete"]:
+        parts.append(f"only the first {told['looked_at']} files and folders were looked at")
+    return "; ".join(parts)
+
+
+def _examples(names: Sequence[str], count: int) -> str:
+    more = ", …" if count > len(names) else ""
+    return f" ({', '.join(names)}{more})" if names else ""
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= EXAMPLE_MAX else f"…{name[1 - EXAMPLE_MAX :]}"
+
+
+def _told(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
+    def some(names: Sequence[str]) -> list[str]:
+        return [_cut(display(name)) for name in names] if with_examples else []
+
+    return {
+        "hidden": survey.hidden,
+        "hidden_examples": some(survey.hidden_examples),
+        "omitted": {why.value: count for why, count in survey.omitted.items()},
+        "omitted_examples": some(survey.omitted_examples),
+        "looked_at": survey.looked_at,
+        "complete": survey.complete,
+    }
 
 
 def _close(stores: tuple[BlockCache, FolderIndex]) -> None:

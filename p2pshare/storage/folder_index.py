@@ -2,13 +2,14 @@
 
 Such a database is written once, under another name, synced and renamed, and only read from then on; so it is whole or
 not there, needs no locks, and is thrown away if it is damaged. It is good for as long as the folder's times tell of no
-change. Names are all that is in it: what they stand for is looked up when they are listed.
+change. It holds names, and what was left out of them; what the names stand for is looked up when they are listed.
 """
 
 from __future__ import annotations
 
 import bisect
 import heapq
+import json
 import os
 import re
 import sqlite3
@@ -16,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from p2pshare.storage.file_times import is_settled
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.wire.paths import component_fault
+from p2pshare.wire.paths import COMPONENT_MAX, component_fault
+from p2pshare.wire.transfer_messages import OMITTED_MAX, Omitted
 
 FOLDER_NAME = "folders"
 SCAN_MAX = 5000  # names up to which a folder is read anew at each page
@@ -31,6 +34,7 @@ BATCH = 1000  # names that are written at once
 SETTLING = 0.1  # seconds to wait after a change, so that what is read then can be told from what comes later
 RETRY_AFTER = 60.0  # seconds, where nothing could be written
 TOLD_MAX = 16  # different kinds of trouble
+HIDDEN_MAX = 5  # hidden names of a folder that are kept; the others are counted
 
 _PAGE = 4096  # bytes of a database
 _INDEX = re.compile(r"[0-9a-f]+-[0-9a-f]+\.sqlite")
@@ -41,12 +45,61 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -4096;
-CREATE TABLE folder (mtime_ns INTEGER, ctime_ns INTEGER, settled INTEGER);
+CREATE TABLE folder (mtime_ns INTEGER, ctime_ns INTEGER, settled INTEGER, left_out TEXT);
 CREATE TABLE names (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE read (name TEXT);
 """
 _SORT = "INSERT OR IGNORE INTO names SELECT name FROM read ORDER BY name"
 _NAMES = "SELECT name FROM names WHERE name > ? ORDER BY name LIMIT ?"
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Names in one folder that are not listed."""
+
+    hidden: int = 0
+    """Number of hidden names, which viewers are not told of."""
+    hidden_names: list[str] = field(default_factory=list)
+    """The first `HIDDEN_MAX` of them; text that may hold half surrogate pairs."""
+    omitted: list[tuple[str, Omitted]] = field(default_factory=list)
+    """The first `OMITTED_MAX` names that viewers are told of, in Unicode text."""
+    unnamed: int = 0
+    """Number of further ones."""
+
+    def hide(self, name: str) -> None:
+        """Count a hidden name."""
+        self.hidden += 1
+        if len(self.hidden_names) < HIDDEN_MAX:
+            self.hidden_names.append(name)
+
+    def omit(self, name: str, why: Omitted) -> None:
+        """Count another name."""
+        if len(self.omitted) < OMITTED_MAX:
+            self.omitted.append((_unicode(name), why))
+        else:
+            self.unnamed += 1
+
+    def to_json(self) -> str:
+        """Return what `from_json` reads."""
+        omitted = [[name, why.value] for name, why in self.omitted]
+        return json.dumps([self.hidden, self.hidden_names, omitted, self.unnamed])
+
+    @classmethod
+    def from_json(cls, told: str) -> LeftOut:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        match json.loads(told):
+            case [int(hidden), list(names), list(omitted), int(unnamed)]:
+                rows = [(str(name), Omitted(why)) for name, why in omitted]
+                return cls(hidden, list(map(str, names)), rows, unnamed)
+        raise ValueError("the names that were left out")
+
+
+Names = tuple[list[str], bool, LeftOut]
+"""The names, whether there are more, and what was left out of the whole folder."""
 
 
 class FolderIndex:
@@ -93,11 +146,12 @@ class FolderIndex:
         self._retry = float("-inf")  # when to write again, after that has failed
         self._fresh: dict[str, float] = {}  # until when what was read is good, changes or not
 
-    def names(self, folder: int, beyond: str, count: int) -> tuple[list[str], bool]:
+    def names(self, folder: int, beyond: str, count: int) -> Names:
         """The names that come after `beyond` in an open folder, by their code points, and whether there are more.
 
-        Hidden names and those that are no Unicode text are left out, and what is neither file, folder nor link. A
-        folder that takes long to read and changes all the time is shown as it was that long ago.
+        Left out, and told beside them, are hidden names, names that are not UTF-8 or too long, and what is neither
+        file, folder nor link. A folder that takes long to read and changes all the time is shown as it was that long
+        ago.
 
         Args:
             folder: its descriptor, which no other thread uses at the time.
@@ -109,23 +163,27 @@ class FolderIndex:
         """
         status = os.fstat(folder)
         name = f"{status.st_dev:x}-{status.st_ino:x}.sqlite"
-        found = self._look_up(name, status, beyond, count)
-        if found is None:
-            with closing(_read(folder)) as reading:
+        looked_up = self._look_up(name, status, beyond, count)
+        if looked_up is None:
+            left_out = LeftOut()
+            with closing(_read(folder, left_out)) as reading:
                 first = sorted(islice(reading, self._scan_max + 1))
             if len(first) <= self._scan_max:
                 self._forget(name)
-                return first[bisect.bisect_right(first, beyond) :], False
+                return first[bisect.bisect_right(first, beyond) :], False, left_out
             del first
-            found = self._build_and_look_up(folder, name, beyond, count)
-        if found is None:
-            with closing(_read(folder)) as reading:
+            looked_up = self._build_and_look_up(folder, name, beyond, count)
+        if looked_up is None:
+            left_out = LeftOut()
+            with closing(_read(folder, left_out)) as reading:
                 found = heapq.nsmallest(count + 1, (each for each in reading if each > beyond))
-        return found[:count], len(found) > count
+        else:
+            found, left_out = looked_up
+        return found[:count], len(found) > count, left_out
 
     def _build_and_look_up(
         self, folder: int, name: str, beyond: str, count: int
-    ) -> list[str] | None:
+    ) -> tuple[list[str], LeftOut] | None:
         """The same, after the folder was read once more; None if that cannot be written down."""
         if self._path is None:
             return None
@@ -158,13 +216,14 @@ class FolderIndex:
             with closing(sqlite3.connect(unfinished, isolation_level=None)) as database:
                 database.executescript(_BUILDING)
                 database.execute(f"PRAGMA max_page_count = {max(1, self._bytes_max // _PAGE)}")
-                with closing(_read(folder)) as reading:
+                left_out = LeftOut()
+                with closing(_read(folder, left_out)) as reading:
                     while batch := [(each,) for each in islice(reading, BATCH)]:
                         database.execute("BEGIN")
                         database.executemany("INSERT INTO read VALUES (?)", batch)
                         database.execute("COMMIT")
-                row = (status.st_mtime_ns, status.st_ctime_ns, settled)
-                database.execute("INSERT INTO folder VALUES (?, ?, ?)", row)
+                row = (status.st_mtime_ns, status.st_ctime_ns, settled, left_out.to_json())
+                database.execute("INSERT INTO folder VALUES (?, ?, ?, ?)", row)
                 database.execute(_SORT)
             _sync(unfinished)
             os.replace(unfinished, path / name)
@@ -174,8 +233,10 @@ class FolderIndex:
 
     def _look_up(
         self, name: str, status: os.stat_result, beyond: str, count: int
-    ) -> list[str] | None:
-        """The first names after `beyond`, one more than `count`; None if they are not known as they are now."""
+    ) -> tuple[list[str], LeftOut] | None:
+        """The first names after `beyond`, one more than `count`, and what was left out of all; None if they are not
+        known as they are now.
+        """
         if self._path is None:
             return None
         path = self._path / name
@@ -185,14 +246,16 @@ class FolderIndex:
             return None
         try:
             with closing(_open(path)) as database:
-                ((mtime_ns, ctime_ns, settled),) = database.execute("SELECT * FROM folder")
+                ((mtime_ns, ctime_ns, settled, told),) = database.execute("SELECT * FROM folder")
                 unchanged = (mtime_ns, ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns)
                 if not settled and is_settled(status.st_mtime_ns, self._wall_ns()):
                     unchanged = False
                 if not unchanged and self._clock() >= self._fresh.get(name, float("-inf")):
                     return None
-                return [each for (each,) in database.execute(_NAMES, (beyond, count + 1))]
-        except (sqlite3.Error, ValueError) as error:
+                left_out = LeftOut.from_json(told)
+                rows = database.execute(_NAMES, (beyond, count + 1))
+                return [each for (each,) in rows], left_out
+        except (sqlite3.Error, ValueError, TypeError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
                 return None  # another thread has just made room
             self._tell(f"an index was damaged ({error})")
@@ -228,16 +291,30 @@ class FolderIndex:
             self._on_trouble(reason)
 
 
-def _read(folder: int) -> Generator[str, None, None]:
-    """The names in a folder that can be listed, as they come."""
+def _read(folder: int, left_out: LeftOut) -> Generator[str, None, None]:
+    """The names in a folder that can be listed, as they come; the others go to `left_out`."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if component_fault(entry.name) is None and (
+            if entry.name.startswith("."):
+                left_out.hide(entry.name)
+            elif component_fault(entry.name) is not None:
+                left_out.omit(entry.name, Omitted.NAME)
+            elif (
                 entry.is_file(follow_symlinks=False)
                 or entry.is_dir(follow_symlinks=False)
                 or entry.is_symlink()
             ):
                 yield entry.name
+            else:
+                left_out.omit(entry.name, Omitted.SPECIAL)
+
+
+def _unicode(name: str) -> str:
+    """A name as a component of a path: bytes that are not UTF-8 are written out, and its end is cut off if it is too
+    long.
+    """
+    told = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return told.encode()[:COMPONENT_MAX].decode("utf-8", "ignore")
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -16,16 +16,19 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TypeVar
 
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.paths import component_fault
-from p2pshare.wire.transfer_messages import Fault
+from p2pshare.wire.transfer_messages import Fault, Omitted
 
 T = TypeVar("T")
+
+FileId = tuple[int, int]
+"""Device and inode."""
 
 STEPS_MAX = 512  # components walked for one path, with those of links
 LINKS_MAX = 16  # followed for one path
@@ -62,24 +65,18 @@ class Opened:
 
     fd: int
     status: os.stat_result
+    above: tuple[FileId, ...] = ()
+    """The real folders from the share's root down to the one that contains this."""
+
+    @property
+    def id(self) -> FileId:
+        """What tells it from all other files and folders."""
+        return self.status.st_dev, self.status.st_ino
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return stat.S_ISDIR(self.status.st_mode)
-
-
-@contextmanager
-def skipping() -> Iterator[None]:
-    """Pass over what is not there, is private or cannot be read, but not over what may be had later."""
-    try:
-        yield
-    except OSError as error:
-        if _fault_of(error) is Fault.BUSY:
-            raise
-    except Unavailable as error:
-        if error.why is Fault.BUSY:
-            raise
 
 
 @contextmanager
@@ -99,7 +96,13 @@ def open_beneath(shared: SharedPath, components: Sequence[str]) -> Opened:
     """
     with faults():
         if components:
-            return _beneath(shared, components, lambda *found: open_at(shared, *found))
+            return _beneath(
+                shared,
+                components,
+                lambda folder, name, status, above: replace(
+                    open_at(shared, folder, name, status), above=above
+                ),
+            )
         return _open_root(shared)
 
 
@@ -111,7 +114,7 @@ def status_beneath(shared: SharedPath, components: Sequence[str]) -> os.stat_res
     """
     with faults():
         if components:
-            return _beneath(shared, components, lambda folder, name, status: status)
+            return _beneath(shared, components, lambda folder, name, status, above: status)
         return _root_status(shared)
 
 
@@ -154,13 +157,41 @@ def is_private(shared: SharedPath, status: os.stat_result) -> bool:
     return False
 
 
+def why_omitted(
+    folder: int, name: str, error: OSError | Unavailable, is_link: bool
+) -> Omitted | None:
+    """Why a name in an open folder is left out of a listing, after `error`; None if there is no such name any more.
+
+    Raises:
+        OSError, Unavailable: `error`, if the same may be had later.
+    """
+    fault = _fault_of(error) if isinstance(error, OSError) else error.why
+    if fault is Fault.BUSY:
+        raise error
+    if fault is Fault.UNREADABLE:
+        return Omitted.UNREADABLE
+    if is_link:
+        return Omitted.LINK
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    if stat.S_ISREG(status.st_mode) and status.st_size > FILE_SIZE_MAX:
+        return Omitted.TOO_LARGE
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return Omitted.GONE  # it was replaced by another one just now
+    return Omitted.LINK if stat.S_ISLNK(status.st_mode) else Omitted.SPECIAL
+
+
 def _beneath(
-    shared: SharedPath, components: Sequence[str], use: Callable[[int, str, os.stat_result], T]
+    shared: SharedPath,
+    components: Sequence[str],
+    use: Callable[[int, str, os.stat_result, tuple[FileId, ...]], T],
 ) -> T:
     if any(map(component_fault, components)):  # only links may climb
         raise Unavailable(Fault.NOT_FOUND)
     root = _open_root(shared)
-    walk = _Walk(shared, root.fd)
+    walk = _Walk(shared, root)
     try:
         if not root.is_folder:
             raise Unavailable(Fault.NOT_FOUND)
@@ -173,20 +204,27 @@ def _beneath(
 class _Walk:
     """On the way from a root downwards. `leave` it in the end."""
 
-    def __init__(self, shared: SharedPath, root: int) -> None:
+    def __init__(self, shared: SharedPath, root: Opened) -> None:
         self._shared = shared
-        self._root = root
-        self._folder = root
+        self._root = root.fd
+        self._folder = root.fd
+        self._root_id = root.id
         self._names: list[str] = []  # of the folders from the root to here; none is a link
+        self._ids: list[FileId] = []  # of the same folders
         self._todo: list[str] = []  # what is still to be walked, the next one last
         self._links = 0
 
-    def find(self, components: Sequence[str]) -> tuple[int, str, os.stat_result]:
-        """The open folder in which something is, its name there, which may be ".", and its status."""
+    def find(
+        self, components: Sequence[str]
+    ) -> tuple[int, str, os.stat_result, tuple[FileId, ...]]:
+        """The open folder in which something is, its name there, which may be ".", its status, and the real folders
+        above it.
+        """
         self._todo = list(reversed(components))
         for _ in range(STEPS_MAX):
             if not self._todo:
-                return self._folder, ".", os.fstat(self._folder)
+                above = (self._root_id, *self._ids)[:-1]
+                return self._folder, ".", os.fstat(self._folder), above
             name = self._todo.pop()
             if name == "..":
                 self._climb()
@@ -196,10 +234,12 @@ class _Walk:
                 self._follow(name)
             elif not self._todo:
                 _check_public(self._shared, status)
-                return self._folder, name, status
+                return self._folder, name, status, (self._root_id, *self._ids)
             elif stat.S_ISDIR(status.st_mode):
-                self._move(open_at(self._shared, self._folder, name, status).fd)
+                opened = open_at(self._shared, self._folder, name, status)
+                self._move(opened.fd)
                 self._names.append(name)
+                self._ids.append(opened.id)
             else:
                 raise Unavailable(Fault.NOT_FOUND)
         raise Unavailable(Fault.NOT_FOUND)
@@ -242,7 +282,7 @@ class _Walk:
 
     def _from_root(self) -> None:
         self.leave()
-        self._names = []
+        self._names, self._ids = [], []
 
 
 def _open_root(shared: SharedPath) -> Opened:

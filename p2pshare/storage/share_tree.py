@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
 from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing, read_whole
 from p2pshare.storage.share_arguments import SharedPath
-from p2pshare.storage.share_listing import FolderWalk, entry_of, page_of, prefixed
+from p2pshare.storage.share_listing import (
+    SURVEY_MAX,
+    FolderWalk,
+    Listed,
+    Page,
+    Survey,
+    entry_of,
+    page_of,
+    prefixed,
+)
 from p2pshare.storage.share_paths import (
     Opened,
     Unavailable,
@@ -22,12 +31,11 @@ from p2pshare.storage.share_paths import (
     open_at,
     open_beneath,
     public_status,
-    skipping,
     status_beneath,
 )
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.paths import RemotePath, component_fault
-from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Fault
+from p2pshare.wire.transfer_messages import PAGE_MAX, EntryKind, Fault, Omission, Omitted
 
 __all__ = ["BATCH_BYTES_MAX", "ShareTree", "Unavailable"]
 
@@ -53,8 +61,8 @@ class ShareTree:
         after: RemotePath = (),
         limit: int = PAGE_MAX,
         recursive: bool = False,
-    ) -> tuple[tuple[Entry, ...], bool]:
-        """A page of a folder, and whether there is more; the top lists the shares that `viewer` may see.
+    ) -> Page:
+        """A page of a folder; the top lists the shares that `viewer` may see.
 
         Args:
             viewer: the name of who asks.
@@ -70,16 +78,16 @@ class ShareTree:
             raise Unavailable(Fault.NOT_FOUND)
         limit = max(1, limit)
         if not path:
-            with closing(self._top(viewer, after, limit, recursive)) as entries:
-                return page_of(entries, limit)
+            with closing(self._top(viewer, after, limit, recursive)) as found:
+                return page_of(found, limit)
         shared = self._shared(viewer, path)
         opened = open_beneath(shared, path[1:])
         try:
             if not opened.is_folder:
                 raise Unavailable(Fault.IS_FILE)
             walk = FolderWalk(shared, path[1:], self._index, limit + 1, recursive)
-            with faults(), closing(walk.entries(opened.fd, after)) as entries:
-                return page_of(entries, limit)
+            with faults(), closing(walk.entries(opened, after)) as found:
+                return page_of(found, limit)
         finally:
             os.close(opened.fd)
 
@@ -132,6 +140,21 @@ class ShareTree:
         """
         self._cache.drop(_local(self._shared(viewer, path), path))
 
+    def survey(self, name: str, stop: Callable[[], bool] = lambda: False) -> Survey:
+        """Look for what is in a share but not listed; `stop` is asked now and then whether to end early.
+
+        Raises:
+            Unavailable: BUSY: too many files are open.
+        """
+        survey = Survey()
+        with closing(_all_of(self._shares[name], self._index, (), PAGE_MAX)) as found:
+            for each in found:
+                survey.add(each)
+                if survey.looked_at >= SURVEY_MAX or stop():
+                    survey.complete = False
+                    break
+        return survey
+
     def _open_one(
         self, viewer: str, path: RemotePath, folders: _OpenFolders, bytes_max: int
     ) -> WholeOutgoing | OutgoingFile:
@@ -159,32 +182,44 @@ class ShareTree:
 
     def _top(
         self, viewer: str, after: RemotePath, limit: int, recursive: bool
-    ) -> Generator[Entry, None, None]:
+    ) -> Generator[Listed, None, None]:
         first, rest = (after[0], after[1:]) if after else ("", ())
         for name, shared in self._shares.items():
             if name < first or not _may_see(viewer, shared):
                 continue
             try:
                 entry = entry_of((name,), status_beneath(shared, ()))
-            except Unavailable:
-                continue  # it may come back
+            except Unavailable as error:
+                yield Omission((name,), _why_away(error))  # it may come back
+                continue
             if name != first:
                 yield entry
             if recursive and entry.kind is EntryKind.FOLDER:
                 below = rest if name == first else ()
-                yield from prefixed(name, self._all_of(shared, below, limit))
+                yield from prefixed(name, _all_of(shared, self._index, below, limit))
 
-    def _all_of(
-        self, shared: SharedPath, after: RemotePath, limit: int
-    ) -> Generator[Entry, None, None]:
-        with skipping():
+
+def _all_of(
+    shared: SharedPath, index: FolderIndex, after: RemotePath, limit: int
+) -> Generator[Listed, None, None]:
+    """What is in a share; or why it cannot be listed, as an omission of the share itself."""
+    try:
+        with faults():
             opened = open_beneath(shared, ())
             try:
                 if opened.is_folder:
-                    walk = FolderWalk(shared, (), self._index, limit + 1, recursive=True)
-                    yield from walk.entries(opened.fd, after)
+                    walk = FolderWalk(shared, (), index, limit + 1, recursive=True)
+                    yield from walk.entries(opened, after)
             finally:
                 os.close(opened.fd)
+    except Unavailable as error:
+        yield Omission((), _why_away(error))
+
+
+def _why_away(error: Unavailable) -> Omitted:
+    if error.why is Fault.BUSY:
+        raise error
+    return Omitted.UNREADABLE if error.why is Fault.UNREADABLE else Omitted.GONE
 
 
 class _OpenFolders:

@@ -182,6 +182,7 @@ class Errand:
             if drawing.running:
                 drawing.stop()
             self._view.finish()
+            self._output.end_failures()
         await drawn  # fails if it could not be drawn, since nobody reads it any more
         return progress
 

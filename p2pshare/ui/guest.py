@@ -11,6 +11,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.remote_faults import omission_errors
 from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.identity import KEY_NAME
@@ -22,7 +23,7 @@ from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.remembering import remember_entries
 from p2pshare.ui.remote_folder import ENTRIES_SHOWN
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.paths import RemotePath, format_path
 
 KEPT = "What was verified is kept: get it here again, and it goes on from there."
 
@@ -77,6 +78,10 @@ class Guest:
         await remember_entries(
             self._invocation, self._own_name, self._met.name, path, listing.entries, whole=whole
         )
+        output = self._invocation.output
+        for left_out, why in omission_errors(self._met.name, path, listing):
+            output.failed(f"{self._met.name}:{format_path(left_out)}", why)
+        output.end_failures()
         return Page(listing.entries, listing.more)
 
     async def fetch(self, path: RemotePath) -> None:

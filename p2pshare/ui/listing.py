@@ -12,6 +12,7 @@ from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteProtocolError, Wr
 from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.remote_faults import omission_errors
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.items import parse_where
 from p2pshare.ui.meeting import Meetings
@@ -47,7 +48,7 @@ class Remote(Protocol):
 
 
 async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
-    """List what is in a folder of a peer, or its shares; returns the exit code.
+    """List what is in a folder of a peer, or its shares; returns the exit code, 1 if the peer left something out.
 
     Raises:
         WrongUsage: `where` is no place, or it is not said who asks.
@@ -58,7 +59,7 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
     own = name_of(invocation)
     if peer == own:
         raise WrongUsage(reason=YOURSELF)
-    rows = Rows(invocation.output, path)
+    rows = Rows(invocation.output, path, peer)
     async with invocation.registry() as registry:
         meetings = Meetings(invocation, registry, own)
         me, meeting = await introduce(invocation, registry, meetings, peer)
@@ -79,13 +80,14 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
         except P2pshareError as error:
             raise met.retold(error) from error
         finally:
+            invocation.output.end_failures()
             await remote.close()
     if first is not None:  # for who completes words
         whole = not first.more and not recursive
         await remember_entries(invocation, own, peer, path, first.entries, whole=whole)
-    if not rows.count:
+    if not rows.count and not rows.omitted:
         invocation.output.remark(NOTHING if path else NOTHING_SHARED.format(name=peer))
-    return 0
+    return 1 if rows.omitted else 0
 
 
 async def show_all(
@@ -107,6 +109,7 @@ async def show_all(
                 raise
             return None
         rows.show(page.entries)
+        rows.show_omitted(page)
         first = first or page
         if not page.more:
             return first
@@ -134,13 +137,16 @@ class Rows:
     People see a path as it goes on from the folder that is listed; programs see all of it, as `get` takes it.
     """
 
-    def __init__(self, output: Output, above: RemotePath) -> None:
-        """Show the entries of the folder `above` on `output`."""
+    def __init__(self, output: Output, above: RemotePath, peer: str) -> None:
+        """Show the entries of the folder `above` of `peer` on `output`."""
         self._output = output
+        self._peer = peer
         self.above = above
         """What is listed."""
         self.count = 0
         """Entries that were shown."""
+        self.omitted = 0
+        """Files and folders that the peer left out."""
 
     def show(self, entries: Sequence[Entry]) -> None:
         """Show some more."""
@@ -164,6 +170,12 @@ class Rows:
             self._output.rows([self._whole(entry)] for entry in entries)
         else:
             self._output.rows(self._cells(entry) for entry in entries)
+
+    def show_omitted(self, page: Listing) -> None:
+        """Say what the peer left out of a page."""
+        self.omitted += len(page.omitted) + page.unnamed
+        for path, error in omission_errors(self._peer, self.above, page):
+            self._output.failed(f"{self._peer}:{format_path(path)}", error)
 
     def _whole(self, entry: Entry) -> str:
         return format_path(self.above + entry.path)

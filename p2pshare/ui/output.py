@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,8 @@ from colorama import Fore
 
 from p2pshare.errors import P2pshareError
 from p2pshare.ui.terminal import Terminal
+
+FAILURES_SHOWN = 5  # of one kind that people see in full
 
 if TYPE_CHECKING:  # what takes its time to import, where there may be nothing to show
     from p2pshare.ui.job_view import JobView
@@ -49,6 +52,8 @@ class Output:
         self._quiet = quiet
         self._view: LiveLine | None = None
         self._complained = ""
+        self._shown: Counter[str] = Counter()  # failures by kind
+        self._not_shown: Counter[str] = Counter()
 
     def line(self, text: str, colour: str = "") -> None:
         """Say something to people; `colour` is one of colorama's codes."""
@@ -77,11 +82,26 @@ class Output:
     def failed(self, origin: str, error: P2pshareError) -> None:
         """Say that one of many things did not work, to programs as an event with what it was.
 
-        What is in the way of a whole folder is said once, and not for each file.
+        People see the first `FAILURES_SHOWN` errors of each kind, and one that repeats itself once. `end_failures`
+        counts the others.
         """
         self.event("failed", **{"from": origin}, **_told(error))
-        if str(error) != self._complained:
+        kind = kind_of(error)
+        if str(error) == self._complained or self._shown[kind] >= FAILURES_SHOWN:
+            self._not_shown[kind] += 1
+        else:
+            self._shown[kind] += 1
             self._complain(error)
+
+    def end_failures(self) -> None:
+        """Say how many failures of each kind were not shown, and count from the beginning again."""
+        if not self._json:
+            for kind, count in self._not_shown.items():
+                why = kind.removeprefix("remote_").replace("_", " ")
+                text = f"p2pshare: {count} more failed ({why}); --json names each."
+                self._write_above(self._stderr, text, Fore.RED)
+        self._shown.clear()
+        self._not_shown.clear()
 
     def result(self, text: str) -> None:
         """Show a line that was asked for, which stays with `--quiet`, to people."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2pshare.errors import PeerNotRunning, WrongUsage
+from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.share_arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
@@ -51,6 +52,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield "It shares nothing."
     for share in shares:
         yield f"It shares {share['name']} ({share['path']}) with {_whom(share['allow'])}."
+        if (left_out := share.get("left_out")) and (text := left_out_text(left_out)):
+            yield f"Not shared of {share['name']}: {text}."
     if told.get("classic"):
         yield "It speaks the classic protocol, too, in the clear."
     visits = told.get("uploads", [])

@@ -23,6 +23,8 @@ RANGES_MAX = 1024  # gaps that are told of; what lies behind them is sent again
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
 TIME_MAX = 2**52  # microseconds before and after 1970
+OMITTED_MAX = 100  # files and folders that a listing names as left out; others are counted
+OMITTED_BYTES_MAX = 16 * 1024  # bytes of their paths, so that a listing fits into a frame
 
 
 class Fault(enum.Enum):
@@ -40,6 +42,27 @@ class Fault(enum.Enum):
     """The sharer cannot read it."""
     BUSY = "busy"
     """Too much was asked for at once."""
+
+
+class Omitted(enum.Enum):
+    """Reasons for which a sharer leaves something out of a listing."""
+
+    UNREADABLE = "unreadable"
+    """The sharer cannot read it."""
+    GONE = "gone"
+    """It disappeared while it was listed."""
+    LINK = "link"
+    """A link that is not followed: its target does not exist or is not shared, or too many links lead there."""
+    LINK_LOOP = "link_loop"
+    """A link to a folder that contains the link."""
+    NAME = "name"
+    """The name is not UTF-8, or too long. In `path`, a byte that is not UTF-8 is written out, as in `\\xff`."""
+    TOO_DEEP = "too_deep"
+    """In the folder `path`, something has a path that no message can hold."""
+    SPECIAL = "special"
+    """A device, a FIFO or a socket."""
+    TOO_LARGE = "too_large"
+    """The file is larger than the protocol allows."""
 
 
 class Cancelled(enum.Enum):
@@ -108,6 +131,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Omission:
+    """A file or folder that a listing leaves out."""
+
+    path: RemotePath
+    """From the listed folder on; empty for that folder itself."""
+    why: Omitted
+
+
+@dataclass(frozen=True, slots=True)
 class Listing(Message):
     """A page of a folder, in the order of the names' code points; a folder comes before what is in it."""
 
@@ -117,10 +149,18 @@ class Listing(Message):
     entries: tuple[Entry, ...]
     more: bool
     """Whether there is another page."""
+    omitted: tuple[Omission, ...] = ()
+    """Files and folders that belong to this page and are left out; at most `OMITTED_MAX`."""
+    unnamed: int = 0
+    """Number of further ones that `omitted` has no room for."""
 
     def _fields(self) -> dict[str, object]:
         entries = [[format_path(e.path), e.kind.value, e.size, e.mtime] for e in self.entries]
-        return {"id": self.id, "entries": entries, "more": self.more}
+        fields: dict[str, object] = {"id": self.id, "entries": entries, "more": self.more}
+        if self.omitted or self.unnamed:
+            fields["omitted"] = [[format_path(each.path), each.why.value] for each in self.omitted]
+            fields["unnamed"] = self.unnamed
+        return fields
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
@@ -128,7 +168,9 @@ class Listing(Message):
         entries = fields.get("entries")
         if not isinstance(entries, list) or len(entries) > PAGE_MAX:
             raise RemoteProtocolError(reason=f"the entries are no array of at most {PAGE_MAX}")
-        return cls(id_of(fields), tuple(map(_entry, entries)), boolean(fields, "more"))
+        omitted, unnamed = _omitted(fields) if "omitted" in fields else ((), 0)
+        more = boolean(fields, "more")
+        return cls(id_of(fields), tuple(map(_entry, entries)), more, omitted, unnamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +361,9 @@ class Job(Message):
         )
 
 
+_REASONS = frozenset(each.value for each in Omitted)
+
+
 def _version(fields: dict[str, Any]) -> str:
     version = text(fields, "version", VERSION_MAX)
     if not version:
@@ -339,6 +384,20 @@ def _entry(value: object) -> Entry:
             if parsed:
                 return Entry(parsed, EntryKind(kind), size, mtime)
     raise RemoteProtocolError(reason="an entry is not a path, a kind, a size and a time")
+
+
+def _omitted(fields: dict[str, Any]) -> tuple[tuple[Omission, ...], int]:
+    omitted = fields["omitted"]
+    if not isinstance(omitted, list) or len(omitted) > OMITTED_MAX:
+        raise RemoteProtocolError(reason=f"omitted is not an array of at most {OMITTED_MAX}")
+    return tuple(map(_omission, omitted)), integer(fields, "unnamed")
+
+
+def _omission(value: object) -> Omission:
+    match value:
+        case [str(path), str(why)] if why in _REASONS:
+            return Omission(parse_path(path), Omitted(why))
+    raise RemoteProtocolError(reason="an omission is not a path and a known reason")
 
 
 def _runs(value: object) -> tuple[tuple[int, int], ...]:

@@ -32,6 +32,8 @@ from p2pshare.wire.transfer_messages import (
     List,
     Listing,
     Offer,
+    Omission,
+    Omitted,
 )
 
 ALICE = SigningKey(b"a" * 32)
@@ -147,6 +149,8 @@ class MemorySharer:
         self.folders: set[RemotePath] = set()
         self.versions: dict[RemotePath, str] = {}
         self.executable: set[RemotePath] = set()
+        self.omitted: dict[RemotePath, Omitted] = {}
+        """What is left out of listings, and told with their last page."""
         self.answers: dict[RemotePath, Answer] = {}
         """How a `Get` of a path is answered, other than by `give`."""
         self.list_answer: Answer = give_listing
@@ -274,4 +278,10 @@ def give_listing(session: MemorySession, question: List) -> None:
         key=lambda entry: entry.path,
     )
     page = tuple(rows[: question.limit])
-    session.say(Listing(question.id, page, len(rows) > len(page)))
+    more = len(rows) > len(page)
+    omitted = tuple(
+        Omission(path[depth:], why)
+        for path, why in sharer.omitted.items()
+        if path[:depth] == question.path and (question.recursive or len(path) == depth + 1)
+    )
+    session.say(Listing(question.id, page, more, () if more else omitted))

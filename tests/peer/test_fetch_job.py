@@ -24,8 +24,16 @@ from p2pshare.errors import (
     P2pshareError,
     PeerUnreachable,
     RemoteBusy,
+    RemoteGone,
+    RemoteLeftOut,
+    RemoteLinkLoop,
+    RemoteLinkNotFollowed,
+    RemoteNameUnusable,
     RemoteNotFound,
     RemoteProtocolError,
+    RemoteSpecial,
+    RemoteTooDeep,
+    RemoteTooLarge,
     RemoteTooMany,
     RemoteUnreadable,
     SharerLied,
@@ -57,6 +65,7 @@ from p2pshare.wire.transfer_messages import (
     Job,
     Listing,
     Offer,
+    Omitted,
 )
 from tests.peer.memory_sharer import (
     ADDRESS,
@@ -182,6 +191,47 @@ class PlanTests(JobTestCase):
             self.setUp()
             self.fetch(pattern)
             self.assertEqual((sorted(self.came()), self.failed), (names, {}), pattern)
+
+    def test_omitted(self) -> None:
+        """What the sharer left out fails, each with its reason, and the rest comes; of a glob, what matches."""
+        kinds: dict[Omitted, type[P2pshareError]] = {
+            Omitted.UNREADABLE: RemoteUnreadable,
+            Omitted.GONE: RemoteGone,
+            Omitted.LINK: RemoteLinkNotFollowed,
+            Omitted.LINK_LOOP: RemoteLinkLoop,
+            Omitted.NAME: RemoteNameUnusable,
+            Omitted.TOO_DEEP: RemoteTooDeep,
+            Omitted.SPECIAL: RemoteSpecial,
+            Omitted.TOO_LARGE: RemoteTooLarge,
+        }
+        self.assertEqual(set(kinds), set(Omitted))
+        for why in kinds:
+            self.alice.omitted["photos", why.value] = why
+        self.alice.omitted["photos", "2024", "x"] = Omitted.UNREADABLE
+        progress = self.fetch("photos")
+        for why, kind in kinds.items():
+            said = self.error(f"photos/{why.value}", kind)
+            self.assertIn(f"'photos/{why.value}'", said)
+        self.error("photos/2024/x", RemoteUnreadable)
+        self.assertEqual((progress.files_done, progress.files_failed), (5, len(kinds) + 1))
+        self.failed.clear()
+        self.fetch("photos/l*", "*/20*")
+        self.assertEqual(set(self.failed), {"photos/link", "photos/link_loop", "photos/2024/x"})
+
+    def test_omitted_without_names(self) -> None:
+        """What was left out without its name fails, too, in a folder as for a glob."""
+
+        def lists(session: MemorySession, question: Any) -> None:
+            if question.path in (("photos",), ()):
+                session.say(Listing(question.id, (), False, (), 7))
+            else:
+                session.say(Failed(question.id, Fault.NOT_FOUND))
+
+        self.alice.list_answer = lists
+        self.fetch("photos")
+        self.assertIn("7 more", self.error("photos", RemoteLeftOut))
+        self.fetch("*.jpg")
+        self.error("", RemoteLeftOut)
 
     def test_literal_wins(self) -> None:
         """What is there by the very name is meant, even if it looks like a glob."""

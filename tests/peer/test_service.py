@@ -161,8 +161,12 @@ class PeerServiceTests(LoopbackTestCase):
         await self.until(lambda: any(isinstance(each, End) for each in visitor.said))
         self.assertEqual(visitor.data, b"text")
         status = await self.ask("status")
-        shares = [{"name": "stuff", "path": str(self.shared), "allow": ["bob", "dave"]}]
-        self.assertEqual((status["shares"], status["sessions"]), (shares, 1))
+        (share,) = status["shares"]
+        self.assertEqual(share.pop("left_out")["looked_at"], 1)
+        self.assertEqual(
+            share, {"name": "stuff", "path": str(self.shared), "allow": ["bob", "dave"]}
+        )
+        self.assertEqual(status["sessions"], 1)
         self.assertEqual([each["name"] for each in status["uploads"]], ["bob"])
         carol = await self.visit(await self.key_of("carol"), address)
         carol.session.send(Get(1, ("stuff", "my_file.txt")))

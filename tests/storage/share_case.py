@@ -16,7 +16,7 @@ from p2pshare.storage.outgoing_file import OutgoingFile
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Entry, Fault
+from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, Fault, Omitted
 
 OLD = 1_600_000_000_123_456_789  # nanoseconds since 1970: nothing was changed just now
 
@@ -46,9 +46,29 @@ class ShareTestCase(SynchronousTestCase):
         os.utime(written, ns=(mtime_ns, mtime_ns))
         return written
 
+    def listed(
+        self,
+        viewer: str,
+        path: RemotePath,
+        after: RemotePath = (),
+        limit: int = PAGE_MAX,
+        recursive: bool = False,
+    ) -> tuple[tuple[Entry, ...], bool]:
+        """The entries of a page, and whether there is another one."""
+        page = self.tree.list(viewer, path, after, limit, recursive)
+        return page.entries, page.more
+
+    def omitted(
+        self, *path: str, viewer: str = "bob", recursive: bool = True
+    ) -> dict[str, Omitted]:
+        """What a listing of one page leaves out, and why."""
+        page = self.tree.list(viewer, path, recursive=recursive)
+        self.assertEqual((page.more, page.unnamed), (False, 0))
+        return {"/".join(each.path): each.why for each in page.omitted}
+
     def names(self, *path: str, viewer: str = "bob", recursive: bool = False) -> list[str]:
         """What is listed beneath a path, as text."""
-        entries, more = self.tree.list(viewer, path, recursive=recursive)
+        entries, more = self.listed(viewer, path, recursive=recursive)
         self.assertFalse(more)
         return ["/".join(entry.path) for entry in entries]
 
@@ -58,7 +78,7 @@ class ShareTestCase(SynchronousTestCase):
         more = True
         while more:
             after = found[-1].path if found else ()
-            page, more = self.tree.list("bob", path, after, limit, recursive)
+            page, more = self.listed("bob", path, after, limit, recursive)
             self.assertLessEqual(len(page), limit)
             found += page
         return found

@@ -164,7 +164,7 @@ class PrivateFoldersTests(SynchronousTestCase):
         private = private_folders(mine, "bob")
         shares = shared_paths(["all=."], [], root, private)
         tree = ShareTree(shares, BlockCache(None), FolderIndex(None))
-        entries, _ = tree.list("eve", (), recursive=True)
+        entries = tree.list("eve", (), recursive=True).entries
         found = ["/".join(each.path) for each in entries]
         self.assertEqual(found, ["all", "all/data", "all/public", "all/public/key"])
         for folder in keys[:3]:

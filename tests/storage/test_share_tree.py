@@ -20,7 +20,7 @@ from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_paths import LINKS_MAX
 from p2pshare.storage.share_tree import Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of
-from p2pshare.wire.transfer_messages import EntryKind, Fault
+from p2pshare.wire.transfer_messages import EntryKind, Fault, Omitted
 from tests.storage.share_case import OLD, ShareTestCase
 
 SCRIPTS = (
@@ -63,7 +63,7 @@ class PathTests(ShareTestCase):
         before = len(os.listdir("/dev/fd"))
         for path in HOSTILE:
             self.assertEqual(self.open_fault(*path), Fault.NOT_FOUND, path)
-            self.assertEqual(self.fault(self.tree.list, "bob", path), Fault.NOT_FOUND, path)
+            self.assertEqual(self.fault(self.listed, "bob", path), Fault.NOT_FOUND, path)
         for after in (
             ("..",),
             (".",),
@@ -75,7 +75,7 @@ class PathTests(ShareTestCase):
             (".hidden",),
         ):
             listing = (("s",), after, 10, True)
-            self.assertEqual(self.fault(self.tree.list, "bob", *listing), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.listed, "bob", *listing), Fault.NOT_FOUND)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_kinds(self) -> None:
@@ -84,10 +84,10 @@ class PathTests(ShareTestCase):
         folders: tuple[tuple[str, ...], ...] = ((), ("s",), ("s", "sub"))
         for path in folders:
             self.assertEqual(self.open_fault(*path), Fault.IS_FOLDER)
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s", "sub", "a")), Fault.IS_FILE)
+        self.assertEqual(self.fault(self.listed, "bob", ("s", "sub", "a")), Fault.IS_FILE)
         for path in (("s", "sub", "a", "b"), ("s", "gone"), ("gone",), ("s", "gone", "a")):
             self.assertEqual(self.open_fault(*path), Fault.NOT_FOUND)
-            self.assertEqual(self.fault(self.tree.list, "bob", path), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.listed, "bob", path), Fault.NOT_FOUND)
 
     def test_attributes(self) -> None:
         """Size, time and the executable bit are the file's; the version changes when its content may have."""
@@ -180,7 +180,7 @@ class PrivateTests(ShareTestCase):
         self.assertEqual(self.names("s", recursive=True), ["sub", "sub/x"])
         for path in (("s", "data"), ("s", "way"), ("s", "data", "key"), ("s", "way", "key")):
             self.assertEqual(self.open_fault(*path), Fault.NOT_FOUND)
-            self.assertEqual(self.fault(self.tree.list, "bob", path), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.listed, "bob", path), Fault.NOT_FOUND)
         (self.root / "direct").symlink_to("data/key")
         self.assertEqual(self.open_fault("s", "direct"), Fault.NOT_FOUND)
         shutil.rmtree(self.root / "data")
@@ -204,7 +204,7 @@ class LinkTests(ShareTestCase):
         for path in ("down", "sub/other/up", "absolute", "folder/a", "chain", "sub/top/down"):
             self.assertEqual(self.content("s", *path.split("/")), b"it", path)
         self.assertEqual(self.names("s", "folder"), ["a"])
-        kinds = {entry.path[0]: entry.kind for entry in self.tree.list("bob", ("s",))[0]}
+        kinds = {entry.path[0]: entry.kind for entry in self.listed("bob", ("s",))[0]}
         self.assertEqual(kinds["folder"], EntryKind.FOLDER)
         self.assertEqual(kinds["chain"], EntryKind.FILE)
 
@@ -225,7 +225,7 @@ class LinkTests(ShareTestCase):
             self.assertEqual(self.open_fault("s", name), Fault.NOT_FOUND, target)
             for path in (("s", name, "passwd"), ("s", name, "secret")):
                 self.assertEqual(self.open_fault(*path), Fault.NOT_FOUND, target)
-            self.assertEqual(self.fault(self.tree.list, "bob", ("s", name)), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.listed, "bob", ("s", name)), Fault.NOT_FOUND)
         self.assertEqual(self.names("s", recursive=True), ["sub", "sub/x"])
 
     def test_bounds(self) -> None:
@@ -354,19 +354,19 @@ class ChangeTests(ShareTestCase):
         self.write("a", b"1")
         self.root.rename(self.folder / "away")
         self.assertEqual((self.names(), self.open_fault("s", "a")), ([], Fault.NOT_FOUND))
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s",)), Fault.NOT_FOUND)
+        self.assertEqual(self.fault(self.listed, "bob", ("s",)), Fault.NOT_FOUND)
         self.write("b", b"2")
         self.assertEqual((self.names("s"), self.content("s", "b")), (["b"], b"2"))
         shutil.rmtree(self.root)
         self.root.write_bytes(b"3")
         self.assertEqual((self.names(recursive=True), self.content("s")), (["s"], b"3"))
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s",)), Fault.IS_FILE)
+        self.assertEqual(self.fault(self.listed, "bob", ("s",)), Fault.IS_FILE)
         self.assertEqual(self.open_fault("s", "a"), Fault.NOT_FOUND)
 
     def test_single_file(self) -> None:
         """A share may be a file, which stands at the top."""
         self.tree = self.share(SharedPath("song.mp3", self.write("x", b"la")))
-        ((entry,), _) = self.tree.list("bob", ())
+        ((entry,), _) = self.listed("bob", ())
         self.assertEqual((entry.path, entry.kind, entry.size), (("song.mp3",), EntryKind.FILE, 2))
         self.assertEqual(self.content("song.mp3"), b"la")
 
@@ -412,8 +412,8 @@ class AllowTests(ShareTestCase):
                         self.open_fault(*nothing, viewer=viewer),
                     )
                     self.assertEqual(
-                        self.fault(self.tree.list, viewer, path),
-                        self.fault(self.tree.list, viewer, nothing),
+                        self.fault(self.listed, viewer, path),
+                        self.fault(self.listed, viewer, nothing),
                     )
 
     def test_nothing_is_looked_up(self) -> None:
@@ -423,7 +423,7 @@ class AllowTests(ShareTestCase):
             self.patch(os, name, lambda *arguments, **_: asked.append(arguments))
         for path in (("bobs",), ("bobs", "sub", "file"), ("nothing",)):
             self.assertEqual(self.open_fault(*path, viewer="dave"), Fault.NOT_FOUND)
-            self.assertEqual(self.fault(self.tree.list, "dave", path), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.listed, "dave", path), Fault.NOT_FOUND)
         self.assertEqual(asked, [])
 
 
@@ -451,25 +451,26 @@ class TroubleTests(ShareTestCase):
         self.write("sub/a")
         self.fail_opening("sub", errno.EMFILE)
         self.assertEqual(self.open_fault("s", "sub", "a"), Fault.BUSY)
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s", "sub")), Fault.BUSY)
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s",), (), 10, True), Fault.BUSY)
+        self.assertEqual(self.fault(self.listed, "bob", ("s", "sub")), Fault.BUSY)
+        self.assertEqual(self.fault(self.listed, "bob", ("s",), (), 10, True), Fault.BUSY)
         (self.root / "way").symlink_to("sub/a")
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s",)), Fault.BUSY)
+        self.assertEqual(self.fault(self.listed, "bob", ("s",)), Fault.BUSY)
 
     def test_unreadable_folder(self) -> None:
-        """A folder that cannot be read is listed without what is in it, and the rest goes on."""
+        """A folder that cannot be read is told as such, not listed as an empty one, and the rest goes on."""
         self.write("sub/a")
         self.write("z")
         self.fail_opening("sub", errno.EACCES)
-        self.assertEqual(self.names("s", recursive=True), ["sub", "z"])
-        self.assertEqual(self.fault(self.tree.list, "bob", ("s", "sub")), Fault.UNREADABLE)
+        self.assertEqual(self.names("s", recursive=True), ["z"])
+        self.assertEqual(self.omitted("s"), {"sub": Omitted.UNREADABLE})
+        self.assertEqual(self.fault(self.listed, "bob", ("s", "sub")), Fault.UNREADABLE)
 
     def test_descriptors(self) -> None:
         """Whatever is asked for, nothing is left open."""
         self.write("sub/a")
         (self.root / "way").symlink_to("sub/a")
         before = len(os.listdir("/dev/fd"))
-        self.tree.list("bob", ("s",), (), 1, True)
+        self.listed("bob", ("s",), (), 1, True)
         self.names("s", recursive=True)
         for path in (
             ("s", "sub", "a"),
@@ -581,7 +582,7 @@ class AnyPathTests(ShareTestCase):
             assert isinstance(found, Unavailable)
             self.assertIn(found.why, (Fault.NOT_FOUND, Fault.IS_FOLDER))
         try:
-            entries, _ = self.tree.list("bob", path, recursive=True)
+            entries, _ = self.listed("bob", path, recursive=True)
         except Unavailable as error:
             self.assertIn(error.why, (Fault.NOT_FOUND, Fault.IS_FILE))
         else:

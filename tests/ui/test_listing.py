@@ -29,7 +29,14 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Entry, EntryKind, Fault, Listing
+from p2pshare.wire.transfer_messages import (
+    Entry,
+    EntryKind,
+    Fault,
+    Listing,
+    Omission,
+    Omitted,
+)
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
 from tests.ui.screens import real_terminal
 
@@ -52,6 +59,8 @@ class FakeRemote:
 
     def __init__(self, **folders: Sequence[Entry] | P2pshareError) -> None:
         self.folders = folders
+        self.omitted: tuple[Omission, ...] = ()
+        self.unnamed = 0
         self.asked: list[tuple[RemotePath, RemotePath, bool]] = []
         self.is_closed = False
 
@@ -67,7 +76,8 @@ class FakeRemote:
         if isinstance(entries, P2pshareError):
             raise entries
         rest = [entry for entry in entries if entry.path > after]
-        return Listing(1, tuple(rest[: self.page]), len(rest) > self.page)
+        page = tuple(rest[: self.page])
+        return Listing(1, page, len(rest) > self.page, self.omitted, self.unnamed)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -86,7 +96,7 @@ class ShowTests(ListingTestCase):
     def show(
         self, remote: FakeRemote, *path: str, output: Output | None = None, recursive: bool = False
     ) -> Deferred[Listing | None]:
-        rows = Rows(output or self.output(), path)
+        rows = Rows(output or self.output(), path, "alice")
         return Deferred.fromCoroutine(show_all(remote, path, rows, recursive=recursive))
 
     def test_pipe(self) -> None:
@@ -197,7 +207,7 @@ class ShowTests(ListingTestCase):
     def test_any_time(self) -> None:
         """A sharer may say any time; what no calendar has is shown as its first or last."""
         for mtime in (-(2**52), 0, 2**52):
-            Rows(self.output(), ()).show([file("a", mtime=mtime)])
+            Rows(self.output(), (), "alice").show([file("a", mtime=mtime)])
         self.assertEqual(self.stdout.getvalue().count("\n"), 3)
 
 
@@ -235,6 +245,28 @@ class LsTests(ListingTestCase):
         self.assertEqual(self.successResultOf(self.ls("alice:empty")), 0)
         said = "alice shares nothing with you.\nThere is nothing in it.\n"
         self.assertEqual((self.stdout.getvalue(), self.stderr.getvalue()), ("", said))
+
+    def test_omitted(self) -> None:
+        """What the peer left out is said beside what is listed, to programs as events, and makes the exit code 1."""
+        self.remote.omitted = (Omission(("old",), Omitted.LINK),)
+        self.remote.unnamed = 3
+        self.assertEqual(self.successResultOf(self.ls("alice")), 1)
+        self.assertIn("photos", self.stdout.getvalue())
+        self.assertRegex(
+            self.stderr.getvalue(),
+            r"^p2pshare: 'old' of 'alice' is a link .*\n.* left 3 more .*\n$",
+        )
+        self.remote.folders = {"top": []}
+        self.fake.output = self.output(json=True)
+        self.assertEqual(self.successResultOf(self.ls("alice")), 1)
+        events = [json.loads(line) for line in self.stdout.getvalue().splitlines()[1:]]
+        self.assertEqual(
+            [(each["event"], each["from"], each["kind"]) for each in events],
+            [
+                ("failed", "alice:old", "remote_link_not_followed"),
+                ("failed", "alice:", "remote_left_out"),
+            ],
+        )
 
     def test_not_found(self) -> None:
         """What is not there, or not for who asks, has its exit code; the session is ended all the same."""

@@ -10,8 +10,8 @@ from colorama import Fore
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import NameTaken, NoSuchPeer
-from p2pshare.ui.output import Output, kind_of
+from p2pshare.errors import DiskFull, NameTaken, NoSuchPeer, RemoteNotFound
+from p2pshare.ui.output import FAILURES_SHOWN, Output, kind_of
 from p2pshare.ui.terminal import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
@@ -91,6 +91,27 @@ class ModesTests(OutputTestCase):
             self.assertEqual(
                 (stdout.count("\n"), stderr.count("\n")), (4, 0) if for_programs else (0, 3)
             )
+
+    def test_many_failures(self) -> None:
+        """Of each kind of failure the first few are shown, and then how many more there are; programs get all."""
+        for for_programs in (False, True):
+            output = self.make(json=for_programs)
+            output.failed("alice:big", DiskFull(path="/x", needed="2 MiB", free="1 MiB"))
+            for number in range(FAILURES_SHOWN + 1843):
+                path = f"s/{number}"
+                output.failed(f"alice:{path}", RemoteNotFound(name="alice", path=path))
+            output.end_failures()
+            stdout, stderr = self.written()
+            if for_programs:
+                self.assertEqual((stdout.count("\n"), stderr), (FAILURES_SHOWN + 1844, ""))
+                continue
+            self.assertEqual(stderr.count("\n"), 1 + FAILURES_SHOWN + 1)
+            self.assertTrue(
+                stderr.endswith("p2pshare: 1843 more failed (not found); --json names each.\n")
+            )
+            output.end_failures()
+            output.failed("alice:s/1", RemoteNotFound(name="alice", path="s/1"))
+            self.assertIn("s/1", self.written()[1])
 
     def test_json_of_any_text(self) -> None:
         """What is in a field comes out of the JSON as it went in."""

@@ -56,6 +56,24 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("n9, 40 more.", said)
         self.assertIn("with nobody.", said)
 
+    def test_not_shared(self) -> None:
+        """What is in a share but not listed is said with it; nothing is said if that is nothing, or not known yet."""
+        left_out = {
+            "hidden": 2,
+            "hidden_examples": [".git", ".x"],
+            "omitted": {"unreadable": 1, "later": 3},
+            "omitted_examples": ["sub"],
+            "looked_at": 7,
+            "complete": True,
+        }
+        share = {"name": "photos", "path": "/p", "allow": None, "left_out": left_out}
+        self.assertIn(
+            "Not shared of photos: 2 hidden or private (.git, .x); unreadable: 1, later: 3 (sub, …).",
+            self.said(shares=[share]),
+        )
+        for nothing in None, {**left_out, "hidden": 0, "omitted": {}}:
+            self.assertNotIn("Not shared", self.said(shares=[{**share, "left_out": nothing}]))
+
     def test_visits(self) -> None:
         """Who fetches what, how fast, and how long it will take, as far as that is known."""
         self.assertIn(

@@ -34,6 +34,8 @@ from p2pshare.wire.transfer_messages import (
     List,
     Listing,
     Offer,
+    Omission,
+    Omitted,
 )
 from tests.wire.statements import NAMES
 from tests.wire.test_paths import COMPONENTS
@@ -63,7 +65,14 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Pong: st.just(Pong()),
     Bye: st.just(Bye()),
     List: st.builds(List, IDS, PATHS, PATHS, st.integers(1, 1000), st.booleans()),
-    Listing: st.builds(Listing, IDS, st.lists(ENTRIES, max_size=4).map(tuple), st.booleans()),
+    Listing: st.builds(
+        Listing,
+        IDS,
+        st.lists(ENTRIES, max_size=4).map(tuple),
+        st.booleans(),
+        st.lists(st.builds(Omission, PATHS, st.sampled_from(Omitted)), max_size=4).map(tuple),
+        AMOUNTS,
+    ),
     Get: st.one_of(
         st.builds(Get, IDS, PATHS),
         st.builds(Get, IDS, PATHS, TEXTS.filter(bool), RUNS),

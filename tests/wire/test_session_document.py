@@ -16,6 +16,7 @@ from p2pshare.peer.admission import REMEMBER, REMEMBER_NO
 from p2pshare.peer.link import SLOWEST_READ
 from p2pshare.peer.remote import PATIENCE
 from p2pshare.peer.session_server import SessionLimits
+from p2pshare.storage.share_listing import LINKS_DEEP_MAX
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER
@@ -23,6 +24,7 @@ from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
 from p2pshare.wire.transfer_messages import (
     DONE_MAX,
+    OMITTED_MAX,
     PAGE_BYTES_MAX,
     PAGE_MAX,
     RANGES_MAX,
@@ -30,6 +32,7 @@ from p2pshare.wire.transfer_messages import (
     VERSION_MAX,
     Cancelled,
     Fault,
+    Omitted,
 )
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol-sessions.md").read_text()
@@ -68,7 +71,7 @@ class SessionDocumentTests(SynchronousTestCase):
         """All messages are told of, and all words for reasons."""
         told = set(re.findall(r"`([a-z_]+)`", PROSE))
         self.assertLessEqual({each.WORD for each in (*FROM_OPENER, *FROM_SHARER)}, told)
-        for kind in (Refusal, Fault, Cancelled):
+        for kind in (Refusal, Fault, Cancelled, Omitted):
             self.assertLessEqual({each.value for each in kind}, told)
 
     def test_bounds(self) -> None:
@@ -97,6 +100,8 @@ class SessionDocumentTests(SynchronousTestCase):
             f"ours has {serving.open_files} files of more than a block open",
             f"at most {PATH_MAX} bytes of UTF-8 and {DEPTH_MAX} components",
             f"{PAGE_BYTES_MAX // 1024} KiB of paths",
+            f"`omitted` has up to {OMITTED_MAX} times",
+            f"behind up to {LINKS_DEEP_MAX} links on one path",
             f"takes 0 as {RETRY_AFTER}, and waits at most {LONGEST_DELAY:g} s",
             f"An opener of ours waits {GREETING:g} s for `welcome`",
             f"after {REMEMBER:g} s if it was let in, and after {REMEMBER_NO:g} s if",
