@@ -212,6 +212,12 @@ class RegistryUnreachable(Unreachable):
     """The registry {registry} cannot be reached ({reason}): is it running, and is the address right?"""
 
 
+class RegistryNotLookedUp(RegistryUnreachable):
+    """The registry {registry} cannot be reached ({reason}): check the network and its DNS server, or use the
+    registry's IP address in --registry.
+    """
+
+
 class RegistryUnavailable(Unreachable):
     """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
 

@@ -1,17 +1,13 @@
 """The end of a service's process: in time, and with the exit status that says why.
 
 To stop, the reactor waits for the threads of its pool. One that looks up a name at a dead DNS server, or writes to
-a disk that hangs, can take minutes. Nothing of ours needs it any more then.
+a disk that hangs, can take minutes. Nothing of ours needs it any more then: see `net/process_end.py`.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
 import signal
-import sys
-from contextlib import suppress
-from threading import Timer
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -21,9 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError
+from p2pshare.net.process_end import end_process, end_process_within
 
 SHUTDOWN_MAX = 1.8  # seconds from the order to stop to the end of the process: 2 are promised
-FLUSH_MAX = 0.1  # seconds of these for standard output and error
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
 
 
@@ -42,11 +38,7 @@ class BoundedShutdown(MultiService):
     def stopService(self) -> Deferred[list[Any]]:
         """Stop the services; this is the last thing that is asked of the process."""
         self._stopping = True
-        # Two threads, as the first one waits for whoever does not read our output.
-        for delay, step in ((self._limit - FLUSH_MAX, _flush), (self._limit, self._exit)):
-            timer = Timer(delay, step)
-            timer.daemon = True  # it keeps nobody from ending earlier
-            timer.start()
+        end_process_within(self._limit, lambda: self._status)
         return cast(Deferred[list[Any]], super().stopService())
 
     def fail(self, failure: Failure) -> None:
@@ -59,19 +51,6 @@ class BoundedShutdown(MultiService):
         error = cast(P2pshareError, failure.value)
         self._log.critical("{error!s}", error=error)
         self._status = error.exit_code
-        atexit.register(self._flush_and_exit)
+        atexit.register(lambda: end_process(self._status))
         if not self._stopping:
             self._reactor.callWhenRunning(self._reactor.stop)
-
-    def _exit(self) -> None:
-        os._exit(self._status)
-
-    def _flush_and_exit(self) -> None:
-        _flush()
-        self._exit()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()

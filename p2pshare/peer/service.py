@@ -12,8 +12,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
-from twisted.internet.error import DNSLookupError
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,9 +22,11 @@ from p2pshare.errors import (
     NameReleased,
     P2pshareError,
     PortUnusable,
+    RegistryNotLookedUp,
     RegistryUnreachable,
     WrongUsage,
 )
+from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
@@ -49,7 +50,6 @@ from p2pshare.storage.share_arguments import SharedPath, shared_paths
 from p2pshare.wire.registration import PeerAddress
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
-LOOK_UP_TIMEOUT = 10.0  # seconds for the registry's name
 CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 
@@ -271,13 +271,11 @@ class PeerService(Service):
     async def _address_towards_registry(self) -> str:
         url = urlsplit(self._registry)
         try:
-            looking_up: Deferred[str] = self._reactor.resolve(url.hostname or "")
-            host = await looking_up.addTimeout(LOOK_UP_TIMEOUT, self._reactor)
-            ip = local_address_towards(host, url.port or 80)
+            host = await look_up_ipv4(self._reactor, url.hostname or "")
+            ip = local_address_towards(host, url.port or 80) if host else ""
             return str(ipaddress.IPv4Address(ip))
-        except (DNSLookupError, TimeoutError) as error:
-            reason = "no machine of this name is known"
-            raise RegistryUnreachable(registry=self._registry, reason=reason) from error
+        except LookUpError as error:
+            raise RegistryNotLookedUp(registry=self._registry, reason=error.reason) from error
         except OSError as error:
             raise RegistryUnreachable(
                 registry=self._registry, reason=plain_reason(error)

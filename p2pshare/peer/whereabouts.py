@@ -9,16 +9,12 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import DNSLookupError
-
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
+from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.statements import is_address
-
-LOOK_UP_TIMEOUT = 5.0  # seconds for the address of a registry
 
 
 async def address_of(reactor: IPeerReactor, view: PeerView, registry: str) -> PeerAddress:
@@ -62,9 +58,8 @@ async def _is_here(reactor: IPeerReactor, registry: str) -> bool:
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
-        looking_up: Deferred[str] = reactor.resolve(host)
         try:
-            ip = ipaddress.ip_address(await looking_up.addTimeout(LOOK_UP_TIMEOUT, reactor))
-        except (DNSLookupError, TimeoutError, OSError, ValueError):
+            ip = ipaddress.IPv4Address(await look_up_ipv4(reactor, host) or "")
+        except (LookUpError, ValueError):
             return False
     return ip.is_loopback or ip.is_unspecified

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -37,13 +38,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from p2pshare.errors import RegistryUnreachable
+from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
+from p2pshare.net.look_up import LookUpError, resolver_of
 from p2pshare.net.reasons import connect_reason
 from p2pshare.wire.registration import registry_url
 
-TIMEOUT = (
-    5.0  # seconds for a whole request, unless told otherwise, and for the beginning of any answer
-)
+TIMEOUT = 5.0  # seconds for a request once the server's name is looked up, and for the beginning of any answer
 REPLY_MAX = 16 * 1024  # bytes of a reply's body, unless told otherwise
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
 RETRY_AFTER_MAX = 3600  # seconds that a registry can tell us to wait
@@ -56,11 +56,19 @@ _LATE = "it did not answer in time"
 _TRY_HTTP = "it does not speak TLS: try http://"
 
 
-def pooled_agent(reactor: Any) -> tuple[Agent, HTTPConnectionPool]:
+def pooled_agent(reactor: Any) -> tuple[PooledAgent, HTTPConnectionPool]:
     """An agent that keeps its connections; close the pool's at the end."""
     pool = _QuietPool(reactor)
     pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
-    return Agent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+    return PooledAgent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+
+
+class PooledAgent(Agent):
+    """See `pooled_agent`; it also looks names up, so that a request's timeout is not spent on that."""
+
+    def __init__(self, reactor: Any, **options: Any) -> None:
+        super().__init__(reactor, **options)
+        self.look_up = resolver_of(reactor).look_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class HttpClient:
     ) -> None:
         self._agent = agent
         self.url = registry_url(url)
+        self._is_found = not isinstance(agent, PooledAgent)
         self.clock = clock
         self.timeout = timeout
 
@@ -109,6 +118,7 @@ class HttpClient:
         async def exchange() -> Reply:
             return await self._collect(await self._request(method, path, body, {}), limit)
 
+        await self._translated(self._look_up(), None)
         return await self._translated(exchange(), timeout or self.timeout)
 
     async def stream(
@@ -142,7 +152,14 @@ class HttpClient:
             await streamed.done
             return None
 
+        await self._translated(self._look_up(), None)
         return await self._translated(exchange(), None)
+
+    async def _look_up(self) -> None:
+        """Look the server's name up before the first request and after each failure: what works needs no DNS."""
+        if not self._is_found and isinstance(self._agent, PooledAgent):
+            await self._agent.look_up(urlsplit(self.url).hostname or "")
+            self._is_found = True
 
     def _collect(self, response: IResponse, limit: int) -> Deferred[Reply]:
         collected = _Collected(limit)
@@ -157,6 +174,7 @@ class HttpClient:
 
     def unreachable(self, reason: str) -> RegistryUnreachable:
         """The error that says why there is no answer."""
+        self._is_found = False
         return RegistryUnreachable(registry=self.url, reason=reason)
 
     async def _request(
@@ -181,6 +199,9 @@ class HttpClient:
             if self.url.startswith("https:"):  # a server that waits for more of our hello
                 reason += "; if it does not speak TLS, try http://"
             raise self.unreachable(reason) from error
+        except LookUpError as error:
+            self._is_found = False
+            raise RegistryNotLookedUp(registry=self.url, reason=error.reason) from error
         except (ConnectError, DNSLookupError) as error:
             raise self.unreachable(connect_reason(error)) from error
         except (ConnectionClosed, PotentialDataLoss) as error:

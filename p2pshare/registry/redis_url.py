@@ -11,11 +11,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from p2pshare.errors import BadSetting
+from p2pshare.net.look_up import LookedUpEndpoint
 from p2pshare.registry.redis_connection import FixedTarget, Login, RedisConnection, Target
 from p2pshare.registry.redis_sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelTarget
 
@@ -134,7 +135,7 @@ def _maker(
     scheme: str, ca: str | None, reactor: Any
 ) -> Callable[[str, int], IStreamClientEndpoint]:
     """What makes an endpoint of a host and a port."""
-    plain = partial(HostnameEndpoint, reactor, timeout=CONNECT_TIMEOUT)
+    plain = partial(LookedUpEndpoint, reactor, timeout=CONNECT_TIMEOUT)
     if scheme == "redis":
         return lambda host, port: plain(host, port)
     trust = None if ca is None else trustRootFromCertificates(_certificates(Path(ca)))

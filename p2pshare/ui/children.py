@@ -56,14 +56,14 @@ class Child(ProcessProtocol):
         """What it wrote last."""
         return "\n".join([*self._lines, self._rest.decode("utf-8", "replace")]).strip()
 
-    async def end(self) -> None:
-        """Send SIGTERM, and SIGKILL if it is still there after a while; return when it is gone."""
+    async def end(self, patience: float = STOP_TIMEOUT) -> None:
+        """Send SIGTERM, and SIGKILL after `patience` seconds; return when it is gone."""
         if self.has_ended:
             return
         ended: Deferred[None] = Deferred()
         self._ending.append(ended)
         self._signal("TERM")
-        kill = self._reactor.callLater(STOP_TIMEOUT, self._signal, "KILL")
+        kill = self._reactor.callLater(patience, self._signal, "KILL")
         try:
             await ended
         finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from colorama import Fore, Style
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import CannotStart, NoSuchPeer, P2pshareError, Unreachable
@@ -21,7 +21,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.decoding import read_picture
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
-from p2pshare.ui.children import Child
+from p2pshare.ui.children import STOP_TIMEOUT, Child
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.listing import ls
 from p2pshare.ui.owning import whoami
@@ -32,7 +32,7 @@ from p2pshare.wire.peers import Presence
 
 READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
 READY_INTERVAL = 0.1  # seconds between two looks
-GRACE = 8.0  # seconds that a signal leaves for ending the children and removing the folder
+HURRY = 0.1  # seconds from SIGTERM to SIGKILL after a signal: then the registry has as long, and the folder goes
 
 PEERS = ("alice", "bob")
 SHARE, TEXT, PICTURE = "photos", "my_file.txt", "my_file.jpg"
@@ -53,10 +53,14 @@ async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
     """
     folder = Path(tempfile.mkdtemp(prefix="p2pshare-demo-"))
     services = _Demo(invocation, folder, environ)
+    patience = STOP_TIMEOUT
     try:
         await services.run()
+    except CancelledError:
+        patience = HURRY
+        raise
     finally:
-        await services.end()
+        await services.end(patience)
         shutil.rmtree(folder, ignore_errors=True)
     invocation.output.line(
         "All of it came over exactly. All is stopped again, and nothing is left behind.", Fore.GREEN
@@ -107,11 +111,11 @@ class _Demo:
         await self._stop(PEERS[1])
         await self._users()
 
-    async def end(self) -> None:
-        """End the peers, which give their names up, and then the registry."""
-        await gatherResults([Deferred.fromCoroutine(peer.end()) for peer in self._peers])
+    async def end(self, patience: float) -> None:
+        """End the peers, which give their names up, and then the registry; kill each after `patience` seconds."""
+        await gatherResults([Deferred.fromCoroutine(peer.end(patience)) for peer in self._peers])
         if self._registry is not None:
-            await self._registry.end()
+            await self._registry.end(patience)
 
     async def _start_services(self, client: RegistryClient) -> None:
         listen = f"tcp:{self._port}:interface=127.0.0.1"

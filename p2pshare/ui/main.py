@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
+from p2pshare.net.process_end import SignalWatch, end_process
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.ui.arguments import parse_arguments
 from p2pshare.ui.hang_up import HangUpStream
@@ -33,15 +34,22 @@ COMPLETE = "complete"
 """The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
 
 SUSPENDED = "stopped: what was verified is kept; the same command goes on from there"
-SUSPEND_GRACE = (
-    20.0  # seconds after Ctrl+C until what has come is on the disk; a second one waits no longer
-)
 
 Verb = Callable[[], Coroutine[Any, Any, int]]
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Do what the command line says, and return the exit code; without `words` the process ends with it.
+
+    The latter waits neither for threads nor, after a signal, for anything else: see `net/process_end.py`.
+    """
+    if words is not None:
+        return _main(words, lambda: None)
+    watch = SignalWatch()
+    end_process(_main(sys.argv[1:], watch.take))
+
+
+def _main(words: Sequence[str], on_running: Callable[[], object]) -> int:
     gc.set_threshold(COLLECT_AFTER)  # a sixth of the start otherwise goes into looking for garbage
     # Streams that were closed by who started us. What is written to stdout must not get lost
     # unnoticed, so it becomes one that cannot be written.
@@ -50,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     _survive_the_terminal()
     try:
         try:
-            return _obey(sys.argv[1:] if words is None else words)
+            return _obey(words, on_running)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -82,7 +90,7 @@ def _abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _obey(words: Sequence[str]) -> int:
+def _obey(words: Sequence[str], on_running: Callable[[], object]) -> int:
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui import completing
 
@@ -99,13 +107,13 @@ def _obey(words: Sequence[str]) -> int:
         return 0
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
-        return _run(arguments, output)
+        return _run(arguments, output, on_running)
     except P2pshareError as error:
         output.error(error)
         return error.exit_code
 
 
-def _run(arguments: argparse.Namespace, output: Output) -> int:
+def _run(arguments: argparse.Namespace, output: Output, on_running: Callable[[], object]) -> int:
     """Run the verb, on the reactor if it needs one.
 
     Raises:
@@ -126,8 +134,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
         done = _done_at_once(arguments, invocation)
         if done is not None:
             return done
-        verb, grace = _verb(arguments, invocation)
-        return run_to_end(cast(Any, reactor), verb, grace)
+        return run_to_end(cast(Any, reactor), _verb(arguments, invocation), on_running)
     except Stopped as stopped:
         resumes = arguments.verb == "get" and not arguments.classic
         output.remark(SUSPENDED if resumes else "stopped")
@@ -204,42 +211,40 @@ def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | No
     return None
 
 
-def _verb(arguments: argparse.Namespace, invocation: Invocation) -> tuple[Verb, float]:
-    """What is to be run, and how many seconds it has to put things in order after a signal."""
-    from p2pshare.ui.running import GRACE
-
+def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
+    """What is to be run."""
     match arguments.verb:
         case "users":
             from p2pshare.ui.users import users
 
             prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
-            return lambda: users(invocation, prefix=prefix, online=online, watch=watch), GRACE
+            return lambda: users(invocation, prefix=prefix, online=online, watch=watch)
         case "get":
             from p2pshare.ui import verbs
 
             words, overwrite = arguments.words, arguments.force
             if arguments.classic:
-                return lambda: verbs.get_classic(invocation, words, overwrite=overwrite), GRACE
-            return lambda: verbs.get(invocation, words, overwrite=overwrite), SUSPEND_GRACE
+                return lambda: verbs.get_classic(invocation, words, overwrite=overwrite)
+            return lambda: verbs.get(invocation, words, overwrite=overwrite)
         case "ls":
             from p2pshare.ui.listing import ls
 
             where, recursive = arguments.where, arguments.recursive
-            return lambda: ls(invocation, where, recursive=recursive), GRACE
+            return lambda: ls(invocation, where, recursive=recursive)
         case "status":
             from p2pshare.ui.status import status
 
-            return lambda: status(invocation), GRACE
+            return lambda: status(invocation)
         case "whoami" | "release" | "key":
             from p2pshare.ui import owning
 
             own = {"whoami": owning.whoami, "release": owning.release, "key": owning.rotate}
-            return lambda: own[arguments.verb](invocation), GRACE
+            return lambda: own[arguments.verb](invocation)
         case "demo":
             from p2pshare.ui import demo
 
-            return lambda: demo.demo(invocation, os.environ), demo.GRACE
-    return lambda: _converse(invocation), GRACE
+            return lambda: demo.demo(invocation, os.environ)
+    return lambda: _converse(invocation)
 
 
 async def _converse(invocation: Invocation) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from colorama import Fore
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import NoSuchPeer, Refused, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
@@ -23,6 +25,7 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PRESENCE_LEASE, NameKind, PeerView
 
 LABEL_WIDTH = 10  # columns
+STATE_TIMEOUT = 2.0  # seconds for the registry to say how it stands with a name
 
 _STATES = {
     "online": "online: others see you, and reach your peer",
@@ -39,6 +42,8 @@ _STATES = {
 async def whoami(invocation: Invocation) -> int:
     """Show who the user is; returns the exit code.
 
+    What the data folder says is shown at once, and what the registry says if that comes within `STATE_TIMEOUT`.
+
     Raises:
         WrongUsage: there is no name.
         KeyUnusable: the key cannot be read.
@@ -53,19 +58,6 @@ async def whoami(invocation: Invocation) -> int:
             status = await peer.ask("status")
     key = key_file.load(folder / KEY_NAME)
     public = None if key is None else key.public
-    async with invocation.registry() as registry:
-        state, reason = await _state(registry, name, public)
-    invocation.output.event(
-        "whoami",
-        name=name,
-        key=None if public is None else str(public),
-        registry=settings.registry,
-        folder=folder,
-        running=peer is not None,
-        pid=status.get("pid"),
-        address=status.get("address"),
-        state=state,
-    )
     runs = "is not running"
     if peer is not None:
         runs = f"runs as process {status.get('pid')}, reached at {status.get('address')}"
@@ -79,9 +71,22 @@ async def whoami(invocation: Invocation) -> int:
             "registry": settings.registry,
             "folder": str(folder),
             "peer": runs,
-            "state": _STATES["listed" if state == "online" and peer is None else state]
-            + (f" ({reason})" if reason else ""),
         },
+    )
+    async with invocation.registry() as registry:
+        state, reason = await _state(invocation.reactor, registry, name, public)
+    shown = _STATES["listed" if state == "online" and peer is None else state]
+    _show(invocation, {"state": shown + (f" ({reason})" if reason else "")})
+    invocation.output.event(
+        "whoami",
+        name=name,
+        key=None if public is None else str(public),
+        registry=settings.registry,
+        folder=folder,
+        running=peer is not None,
+        pid=status.get("pid"),
+        address=status.get("address"),
+        state=state,
     )
     return 0
 
@@ -165,13 +170,19 @@ async def _alone(
 
 
 async def _state(
-    registry: RegistryClient, name: str, key: PublicKey | None
+    clock: IReactorTime, registry: RegistryClient, name: str, key: PublicKey | None
 ) -> tuple[str, str | None]:
     """What the registry says of the name, as one of `_STATES`, and why it says nothing."""
-    try:
+
+    async def ask() -> str:
         if await registry.info() is None:
-            return "unowned", None
-        return _judged(await registry.look_up_peer(name), key), None
+            return "unowned"
+        return _judged(await registry.look_up_peer(name), key)
+
+    try:
+        return await Deferred.fromCoroutine(ask()).addTimeout(STATE_TIMEOUT, clock), None
+    except TimeoutError:
+        return "unknown", f"no answer within {STATE_TIMEOUT:.0f} s"
     except NoSuchPeer:
         return "unclaimed", None
     except Unreachable as error:

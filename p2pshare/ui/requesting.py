@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import DNSLookupError
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import (
@@ -30,6 +29,7 @@ from p2pshare.errors import (
     Unreachable,
     WrongUsage,
 )
+from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import local_address_towards
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.ownership import claim_name
@@ -45,7 +45,6 @@ from p2pshare.wire.statements import Record
 
 DISCARD_PORT = 9  # RFC 863: what a record names as the port of who is not to be reached
 LOOPBACK = "127.0.0.1"  # where there is no better one: it matters to nobody
-LOOK_UP_TIMEOUT = 5.0  # seconds for the address of this machine
 RENEW_AFTER = 7 * 24 * 3600  # seconds after which a claim is renewed, long before it ends
 TRIES_MAX = 10  # looks whether who has the data folder open has claimed the name
 PAUSE = 0.5  # seconds between two of them
@@ -188,10 +187,10 @@ class _Requesting:
     async def _own_ip(self) -> str:
         url = urlsplit(self._registry.url)
         try:
-            looking_up: Deferred[str] = self._invocation.reactor.resolve(url.hostname or "")
-            host = await looking_up.addTimeout(LOOK_UP_TIMEOUT, self._invocation.reactor)
-            return str(ipaddress.IPv4Address(local_address_towards(host, url.port or 80)))
-        except (DNSLookupError, TimeoutError, OSError, ValueError):  # ValueError: it is an IPv6 one
+            host = await look_up_ipv4(self._invocation.reactor, url.hostname or "")
+            own = local_address_towards(host, url.port or 80) if host else ""
+            return str(ipaddress.IPv4Address(own))
+        except (LookUpError, OSError, ValueError):  # ValueError: it is an IPv6 one
             return LOOPBACK
 
     async def _in_thread(

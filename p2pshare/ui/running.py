@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
-GRACE = 0.7  # seconds from a signal to the end, in which things are put in order
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from p2pshare.net.process_end import END_MAX, SIGNALS
+
+GRACE = END_MAX - 0.1  # seconds from a signal to the end, in which things are put in order
 
 
 class IRunningReactor(IReactorCore, IReactorTime, IReactorFromThreads):
@@ -28,18 +29,28 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 def run_to_end(
-    reactor: IRunningReactor, work: Callable[[], Coroutine[Any, Any, int]], grace: float = GRACE
+    reactor: IRunningReactor,
+    work: Callable[[], Coroutine[Any, Any, int]],
+    on_running: Callable[[], object] = lambda: None,
 ) -> int:
     """Run the reactor until `work()` is over, and return its result or raise its exception.
 
-    A signal cancels the work, which has `grace` seconds for its `finally` clauses; a second one
+    A signal cancels the work, which has `GRACE` seconds for its `finally` clauses; a second one
     waits no longer, unless it says that the terminal was closed: one closed terminal is told of by the
     system, by the shell, and by who had it open.
+
+    The threads of the reactor's pool are left alone at the end, as one may wait for an answer that nobody needs any
+    more: the process must end by `end_process`.
+
+    Args:
+        reactor: to run.
+        work: is begun when the reactor runs.
+        on_running: is called once the reactor has installed its handlers of signals.
 
     Raises:
         Stopped: there was a signal.
     """
-    run = _Run(reactor, work, grace)
+    run = _Run(reactor, work, on_running)
     # Who started us with a signal ignored (nohup, a shell's background) wants it ignored.
     signals = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     # The reactor installs its own handlers when it starts, so ours come after.
@@ -50,11 +61,14 @@ def run_to_end(
 
 class _Run:
     def __init__(
-        self, reactor: IRunningReactor, work: Callable[[], Coroutine[Any, Any, int]], grace: float
+        self,
+        reactor: IRunningReactor,
+        work: Callable[[], Coroutine[Any, Any, int]],
+        on_running: Callable[[], object],
     ) -> None:
         self._reactor = reactor
         self._work = work
-        self._grace = grace
+        self._on_running = on_running
         self._running: Deferred[int] | None = None
         self._signal: int | None = None
         self._outcome: int | Failure | None = None
@@ -62,6 +76,7 @@ class _Run:
     def start(self, signals: list[signal.Signals]) -> None:
         for number in signals:
             signal.signal(number, self._signalled)
+        self._on_running()
         self._running = Deferred.fromCoroutine(self._work())
         self._running.addBoth(self._ended)
 
@@ -82,7 +97,7 @@ class _Run:
                 self._stop()
             return
         self._signal = number
-        self._reactor.callLater(self._grace, self._stop)
+        self._reactor.callLater(GRACE, self._stop)
         self._running.cancel()
 
     def _ended(self, outcome: int | Failure) -> None:
@@ -91,4 +106,4 @@ class _Run:
 
     def _stop(self) -> None:
         if self._reactor.running:
-            self._reactor.stop()
+            self._reactor.crash()  # unlike `stop` it does not wait for threads

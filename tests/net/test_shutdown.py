@@ -21,6 +21,14 @@ def ask_dead_server(*_arguments, **_options):
 socket.getaddrinfo = socket.gethostbyname = ask_dead_server
 """
 
+STUCK = """
+import hashlib
+from p2pshare.net.process_end import SignalWatch
+watch = SignalWatch()
+print("looking it up", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+"""
+
 FAILING = """
 import time
 from twisted.internet import reactor
@@ -66,10 +74,12 @@ class BoundedShutdownTests(unittest.TestCase):
                 return process
         raise AssertionError("".join(said))
 
-    def end(self, process: subprocess.Popen[str]) -> tuple[float, int, str]:
-        """Send SIGTERM: seconds to its end, its exit status, and what it said."""
+    def end(
+        self, process: subprocess.Popen[str], number: int = signal.SIGTERM
+    ) -> tuple[float, int, str]:
+        """Send a signal: seconds to its end, its exit status, and what it said."""
         started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=PATIENCE)
         return time.monotonic() - started, process.returncode, said
 
@@ -94,6 +104,30 @@ class BoundedShutdownTests(unittest.TestCase):
         self.assertLess(seconds, 2.0)
         self.assertIn(status, (143, -15))
         self.assertNotIn("Traceback", said)
+
+    def test_commands(self) -> None:
+        """A command ends within 0.5 s of Ctrl+C, though its thread looks a name up: 2 s on a busy machine."""
+        for words, last in (
+            (["users"], "stopped\n"),
+            (["get", "alice:s", "."], "goes on from there\n"),
+            (["whoami"], "stopped\n"),
+        ):
+            process = self.run_until_busy(
+                sys.executable, "-c", "from p2pshare.ui.main import main; main()", *words,
+                "--name", "bob", "--data", str(self.folder / "data"),
+                "--registry", "http://registry.example:8000",
+            )  # fmt: skip
+            seconds, status, said = self.end(process, signal.SIGINT)
+            self.assertLess(seconds, 2.0)
+            self.assertEqual(status, 130)
+            self.assertTrue(said.endswith(last), said)
+
+    def test_main_thread_stuck(self) -> None:
+        """So it does while its main thread computes in C, where Python runs no handler of a signal."""
+        process = self.run_until_busy(sys.executable, "-c", STUCK)
+        seconds, status, said = self.end(process, signal.SIGINT)
+        self.assertLess(seconds, 2.0)
+        self.assertEqual((status, said), (130, ""))
 
     def test_failed(self) -> None:
         """Whoever stops because of an error says so, and ends with its exit code, busy or not."""

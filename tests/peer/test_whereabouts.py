@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import DNSLookupError
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
+from p2pshare.net.look_up import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.whereabouts import LOOK_UP_TIMEOUT, address_of
+from p2pshare.peer.whereabouts import address_of
+from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
+from tests.net.test_look_up import install_dns
 
 REGISTRY = "http://registry.example:8000"
-
-
-class Names(Clock):
-    """A reactor that knows one name."""
-
-    def __init__(self, find: Callable[[], Deferred[str]]) -> None:
-        super().__init__()
-        self.find = find
-        self.asked: list[str] = []
-
-    def resolve(self, name: str) -> Deferred[str]:
-        self.asked.append(name)
-        return self.find()
 
 
 class AddressTests(SynchronousTestCase):
     """Threat 13: which of the addresses one connects to."""
 
     def setUp(self) -> None:
-        self.names = Names(lambda: fail(DNSLookupError()))
+        self.reactor = ThreadlessReactor()
+        self.dns = install_dns(self.reactor)
 
     def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[PeerAddress]:
         summary = PeerSummary("alice", NameKind.OWNED, Presence.ONLINE, None)
         view = PeerView(summary, SigningKey(bytes(32)).public, None, (), addresses)
-        reactor = cast("IPeerReactor", self.names)
+        reactor = cast("IPeerReactor", self.reactor)
         return Deferred.fromCoroutine(address_of(reactor, view, registry))
 
     def assert_refused(self, address: str, **options: Any) -> None:
@@ -60,7 +48,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(found, PeerAddress("10.0.0.5", 50000))
         self.failureResultOf(self.found(), PeerNotReachable)
         self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
-        self.assertEqual(self.names.asked, [])
+        self.assertEqual(self.dns.asked, [])
 
     def test_link_local(self) -> None:
         """Threat 13: an address of a single link, where clouds tell their secrets, is not connected to."""
@@ -78,16 +66,17 @@ class AddressTests(SynchronousTestCase):
         for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
             found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
             self.assertEqual(self.successResultOf(found).ip, "127.0.0.1")
-        self.assertEqual(self.names.asked, [])
+        self.assertEqual(self.dns.asked, [])
 
     def test_name_of_this_machine(self) -> None:
         """That is so, too, where the registry goes by a name that leads here; one that leads nowhere is elsewhere."""
-        self.names = Names(lambda: succeed("127.0.1.1"))
+        install_dns(self.reactor, registry="127.0.1.1")
         self.successResultOf(self.found("127.0.0.1:50000"))
-        self.names = Names(lambda: succeed("192.0.2.1"))
+        install_dns(self.reactor, registry="192.0.2.1")
         self.assert_refused("127.0.0.1:50000")
-        self.names = Names(Deferred)
+        self.reactor.hold_threads()
+        install_dns(self.reactor)
         waiting = self.found("127.0.0.1:50000")
         self.assertNoResult(waiting)
-        self.names.advance(LOOK_UP_TIMEOUT)
+        self.reactor.advance(LOOK_UP_MAX)
         self.failureResultOf(waiting, PeerAddressRefused)

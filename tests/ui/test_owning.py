@@ -113,6 +113,22 @@ class WhoamiTests(OwningTestCase):
         self.registry.infos = None
         self.assertEqual(self.state(), "unowned")
 
+    def test_registry_hangs(self) -> None:
+        """What the disk says is shown before the registry is asked, for which nobody waits long."""
+        self.begin(Terminal.detect(self.stdout, {}), json=False)
+        self.data = self.fake.cwd / "data"
+        self.patch(self.registry, "info", Deferred)
+        done = Deferred.fromCoroutine(owning.whoami(self.invocation))
+        self.assertNoResult(done)
+        self.assertIn("peer      is not running", self.stdout.getvalue())
+        self.assertNotIn("state", self.stdout.getvalue())
+        self.fake.reactor.advance(owning.STATE_TIMEOUT)
+        self.assertEqual(self.successResultOf(done), 0)
+        self.assertIn(
+            "state     unknown: the registry is away (no answer within 2 s)\n",
+            self.stdout.getvalue(),
+        )
+
     def test_running(self) -> None:
         """A running peer is asked, and let go."""
         self.assertFalse(self.state() and self.event()["running"])

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
@@ -56,7 +56,8 @@ class RequestingTestCase(SynchronousTestCase):
         output = Output(Terminal.detect(io.StringIO(), {}), Terminal.detect(self.stderr, {}))
         self.registry = CountingRegistry()
         self.fake = MemoryInvocation(self.registry, output, Path(self.mktemp()).absolute())
-        self.fake.reactor.resolve = lambda host: succeed("127.0.0.1")  # type: ignore[attr-defined]
+        self.registry_ip: str | None = "127.0.0.1"
+        self.patch(requesting, "look_up_ipv4", self.look_up)
         self.folder = self.fake.cwd / "data"
         self.claims: list[tuple[list[str], tuple[str, ...], str | None]] = []
         self.claim_error: P2pshareError | None = None
@@ -75,6 +76,9 @@ class RequestingTestCase(SynchronousTestCase):
         if self.claim_error is not None:
             raise self.claim_error
         self.registry.views["bob"] = view_of("bob", identity.key.public)
+
+    async def look_up(self, reactor: object, host: str) -> str | None:
+        return self.registry_ip
 
     def make_key(self) -> SigningKey:
         with closing(DataFolder.open(self.folder, "bob")) as data:
@@ -183,7 +187,7 @@ class RequesterTests(RequestingTestCase):
 
     def test_no_route(self) -> None:
         """Where this machine has no address that leads to the registry, any one will do."""
-        self.fake.reactor.resolve = lambda host: succeed("::1")  # type: ignore[attr-defined]
+        self.registry_ip = None
         self.successResultOf(self.find())
         self.assertEqual(self.claims, [(["127.0.0.1:9"], (), None)])
 

@@ -12,11 +12,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import NoSuchPeer
-from p2pshare.ui.running import GRACE, SIGNALS, Stopped, run_to_end
+from p2pshare.net.process_end import SIGNALS
+from p2pshare.ui.running import GRACE, Stopped, run_to_end
 
 
 class _Reactor(MemoryReactorClock):
-    """A reactor that runs until it is stopped, a tenth of a second at a time."""
+    """A reactor that runs until it is stopped, a hundredth of a second at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,9 +34,9 @@ class _Reactor(MemoryReactorClock):
             calls, self._calls = self._calls, []
             for call, arguments in calls:
                 call(*arguments)
-            self.advance(0.1)
+            self.advance(0.01)
 
-    def stop(self) -> None:
+    def crash(self) -> None:
         self.running = False
 
 
@@ -118,6 +119,20 @@ class RunTests(SynchronousTestCase):
 
         self.assertRaises(Stopped, run_to_end, self.reactor, work)
         self.assertLess(self.reactor.seconds(), GRACE + 0.3)
+
+    def test_on_running(self) -> None:
+        """What else wants to hear of signals is told when the reactor has its handlers."""
+        handlers: list[object] = []
+
+        async def work() -> int:
+            return len(handlers)
+
+        def running() -> None:
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+        before = signal.getsignal(signal.SIGINT)
+        self.assertEqual(run_to_end(self.reactor, work, running), 1)
+        self.assertNotEqual(handlers, [before])
 
     def test_ignored(self) -> None:
         """A signal that was ignored before is ignored still."""

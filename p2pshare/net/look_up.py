@@ -1,0 +1,197 @@
+"""Names of machines to addresses, within a bound, with the reason if there are none.
+
+`socket.getaddrinfo` blocks in C for 10 s and more where no DNS server answers, and a thread cannot be interrupted. The
+callers here stop waiting after `LOOK_UP_MAX`. The thread goes on, and later callers that ask for the same name share
+it: a dead DNS server never takes more than one thread of the pool per name.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2pshare.net.threads import run_in_thread
+
+LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
+FRESH_FOR = (
+    5.0  # seconds that an answer is used again, so that to look up and to connect is one question
+)
+KNOWN_MAX = 64  # names whose answers are kept
+NO_DNS = "DNS does not answer"
+NO_SUCH_NAME = "there is no machine of this name"
+
+Answer = tuple[IPv4Address | IPv6Address, ...]
+
+
+class LookUpError(DNSLookupError):
+    """No address of a name; `reason` says why, as `plain_reason` does."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The reason alone."""
+        return self.reason
+
+
+@implementer(IHostnameResolver)
+class NameResolver:
+    """Looks names up in the reactor's thread pool; one for each reactor: see `resolver_of`."""
+
+    def __init__(self, reactor: Any, getaddrinfo: Callable[..., Any] = socket.getaddrinfo) -> None:
+        self._reactor = reactor
+        self._getaddrinfo = getaddrinfo
+        self._known: dict[str, tuple[float, Answer]] = {}
+        self._waiting: dict[str, list[Deferred[Answer]]] = {}
+
+    def look_up(self, host: str) -> Deferred[Answer]:
+        """Return all addresses of `host`, the best first; within `LOOK_UP_MAX`, it fails with `LookUpError`."""
+        literal = _literal(host)
+        if literal is not None:
+            return succeed((literal,))
+        since, known = self._known.get(host, (0.0, ()))
+        if known and self._reactor.seconds() - since < FRESH_FOR:
+            return succeed(known)
+        answer: Deferred[Answer] = Deferred()
+        if host in self._waiting:
+            self._waiting[host].append(answer)
+        else:
+            self._waiting[host] = [answer]
+            asking = run_in_thread(
+                self._reactor, self._getaddrinfo, host, 0, socket.AF_UNSPEC, socket.SOCK_STREAM
+            )
+            asking.addCallback(self._keep, host).addBoth(self._tell, host)
+
+        def late(_result: Answer | Failure, seconds: float) -> Answer:
+            raise LookUpError(
+                f"the name {host} could not be looked up within {seconds:.0f} s: {NO_DNS}"
+            )
+
+        return answer.addTimeout(LOOK_UP_MAX, self._reactor, late)
+
+    def resolveHostName(  # noqa: N802 - the interface has it
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """Do the same for Twisted's endpoints, which hear no reason; see `LookedUpEndpoint`."""
+        resolution = _Resolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+
+        def found(answer: Answer) -> None:
+            for each in answer:
+                if addressTypes is None or isinstance(each, tuple(addressTypes)):
+                    address = type(each)(transportSemantics, each.host, portNumber)  # type: ignore[arg-type]
+                    resolutionReceiver.addressResolved(address)
+
+        looking_up = self.look_up(hostName).addCallback(found)
+        looking_up.addErrback(lambda failure: failure.trap(DNSLookupError) and None)
+        looking_up.addCallback(lambda _: resolutionReceiver.resolutionComplete())
+        return resolution
+
+    def _keep(self, told: list[tuple[Any, ...]], host: str) -> Answer:
+        answer = tuple(address for each in told if (address := _address(*each)) is not None)
+        if not answer:
+            raise LookUpError(NO_SUCH_NAME)
+        self._known.pop(host, None)
+        if len(self._known) >= KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[host] = (self._reactor.seconds(), answer)
+        return answer
+
+    def _tell(self, result: Answer | Failure, host: str) -> None:
+        if isinstance(result, Failure) and not result.check(LookUpError):
+            result = Failure(LookUpError(_reason(host, result)))
+        for each in self._waiting.pop(host):
+            if not each.called:
+                each.callback(result)
+
+
+def resolver_of(reactor: Any) -> NameResolver:
+    """Return the resolver of a reactor, which every endpoint on it then uses, too."""
+    resolver = reactor.nameResolver
+    if not isinstance(resolver, NameResolver):
+        resolver = NameResolver(reactor)
+        reactor.installNameResolver(resolver)
+    return resolver
+
+
+async def look_up_ipv4(reactor: Any, host: str) -> str | None:
+    """Return the first IPv4 address of a machine; None if it has others only.
+
+    Raises:
+        LookUpError: it has none at all, or DNS does not answer.
+    """
+    answer = await resolver_of(reactor).look_up(host)
+    return next((each.host for each in answer if isinstance(each, IPv4Address)), None)
+
+
+@implementer(IStreamClientEndpoint)
+class LookedUpEndpoint:
+    """A `HostnameEndpoint` that fails with `LookUpError`, which says why, and is bounded while it looks up, too."""
+
+    def __init__(self, reactor: Any, host: str, port: int, timeout: float) -> None:
+        self._resolver = resolver_of(reactor)
+        self._host = host
+        self._endpoint = HostnameEndpoint(reactor, host, port, timeout)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        """Look the name up, and connect."""
+        looking_up = self._resolver.look_up(self._host)
+        return looking_up.addCallback(lambda _: self._endpoint.connect(protocolFactory))
+
+
+@implementer(IHostResolution)
+class _Resolution:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        """There is nobody to tell: the bound ends it."""
+
+
+def _literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that is written as itself, for which nobody has to be asked."""
+    if isIPAddress(host):
+        return IPv4Address("TCP", host, 0)
+    return IPv6Address("TCP", host, 0) if isIPv6Address(host) else None
+
+
+def _address(
+    family: int, _type: int, _protocol: int, _name: str, address: tuple[Any, ...]
+) -> IPv4Address | IPv6Address | None:
+    if family == socket.AF_INET:
+        return IPv4Address("TCP", address[0], 0)
+    return IPv6Address("TCP", address[0], 0) if family == socket.AF_INET6 else None
+
+
+def _reason(host: str, failure: Failure) -> str:
+    """Why the system has no address."""
+    error = failure.value
+    if not isinstance(error, socket.gaierror):  # such as a name that is no name: UnicodeError
+        return NO_SUCH_NAME
+    if error.errno == socket.EAI_AGAIN:
+        return f"the name {host} could not be looked up: {NO_DNS}"
+    return NO_SUCH_NAME

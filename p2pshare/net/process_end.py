@@ -1,0 +1,81 @@
+"""The end of a process that something keeps: a thread in a name look-up, a disk that hangs, a computation in C.
+
+The interpreter waits for every thread before it exits, and runs a signal's handler only in the main thread, between two
+instructions of it. So neither may decide when a process ends. `end_process` does not wait for threads,
+`end_process_within` does not wait for the main thread, and `SignalWatch` hears a signal without it. Services use the
+second (`net/shutdown.py`), commands all three. Nothing here imports Twisted: completion of words must start fast.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread, Timer
+from typing import NoReturn
+
+FLUSH_MAX = 0.1  # seconds, of those until the end, for standard output and error
+END_MAX = 0.45  # seconds from a signal to the end of a command: 0.5 are promised
+READ_MAX = 64  # signals taken at once
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_process(status: int) -> NoReturn:
+    """End the process now, with what it has written, and without its threads."""
+    _flush()
+    os._exit(status)
+
+
+def end_process_within(seconds: float, status: Callable[[], int]) -> None:
+    """End the process after `seconds`, whatever is still running then."""
+
+    def end() -> None:
+        os._exit(status())
+
+    # Two threads, as the first one waits for a program that does not read our output.
+    for delay, step in ((seconds - FLUSH_MAX, _flush), (seconds, end)):
+        timer = Timer(max(delay, 0.0), step)
+        timer.daemon = True  # an earlier end does not wait for it
+        timer.start()
+
+
+class SignalWatch:
+    """Ends the process within `END_MAX` of a signal, and within `FLUSH_MAX` of a second one.
+
+    The main thread hears of each signal, too, and usually ends the process earlier, in good order. The system tells of
+    a closed terminal several times, so a second SIGHUP changes nothing.
+    """
+
+    def __init__(self) -> None:
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._before = -1
+        self._is_ending = False
+        Thread(target=self._run, args=(reading,), daemon=True).start()
+        self.take()
+
+    def take(self) -> None:
+        """Hear of all signals from now on: call it again when a reactor has begun, which takes them for itself."""
+        self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+
+    def _run(self, reading: int) -> None:
+        while True:
+            for number in os.read(reading, READ_MAX):
+                self._signalled(number)
+
+    def _signalled(self, number: int) -> None:
+        if number in SIGNALS and (not self._is_ending or number != signal.SIGHUP):
+            seconds = FLUSH_MAX if self._is_ending else END_MAX
+            self._is_ending = True
+            end_process_within(seconds, lambda: 128 + number)
+        with suppress(OSError):  # the reactor is over, or has many unread
+            if self._before >= 0:
+                os.write(self._before, bytes([number]))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()

@@ -1,0 +1,147 @@
+"""Tests of `p2pshare.net.look_up`."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.net.look_up import (
+    FRESH_FOR,
+    KNOWN_MAX,
+    LOOK_UP_MAX,
+    LookedUpEndpoint,
+    LookUpError,
+    NameResolver,
+    look_up_ipv4,
+    resolver_of,
+)
+from p2pshare.testing import ThreadlessReactor
+
+
+class FakeDns:
+    """Stands for `socket.getaddrinfo`: knows names, and counts the questions."""
+
+    def __init__(self, **names: str | Exception) -> None:
+        self.names = names
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, *_: object) -> list[tuple[Any, ...]]:
+        self.asked.append(host)
+        found = self.names.get(host.partition(".")[0], socket.gaierror(socket.EAI_NONAME, "no"))
+        if isinstance(found, Exception):
+            raise found
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, 1, 6, "", (each, 0))
+            for each in found.split()
+        ]
+
+
+def install_dns(reactor: Any, **names: str | Exception) -> FakeDns:
+    """Let a reactor know some names."""
+    dns = FakeDns(**names)
+    reactor.nameResolver = NameResolver(reactor, dns)
+    return dns
+
+
+class LookUpTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = ThreadlessReactor()
+        self.dns = install_dns(
+            self.reactor,
+            nas="2001:db8::7 192.0.2.7 192.0.2.8",
+            six="2001:db8::7",
+            silent=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+            odd=UnicodeError("label too long"),
+        )
+
+    def look_up(self, host: str) -> Deferred[list[str]]:
+        return resolver_of(self.reactor).look_up(host).addCallback(lambda a: [x.host for x in a])
+
+    def reason(self, host: str) -> str:
+        error = self.failureResultOf(self.look_up(host), LookUpError).value
+        assert isinstance(error, LookUpError)
+        self.assertEqual(str(error), error.reason)
+        return error.reason
+
+    def test_answers(self) -> None:
+        """All addresses come as the system orders them; an address stands for itself."""
+        self.assertEqual(
+            self.successResultOf(self.look_up("nas.lan")), ["2001:db8::7", "192.0.2.7", "192.0.2.8"]
+        )
+        for literal in ("127.0.0.1", "::1"):
+            self.assertEqual(self.successResultOf(self.look_up(literal)), [literal])
+        self.assertEqual(self.dns.asked, ["nas.lan"])
+
+    def test_ipv4(self) -> None:
+        """The first IPv4 address can be asked for."""
+        for host, ip in (("nas.lan", "192.0.2.7"), ("six.lan", None), ("10.0.0.1", "10.0.0.1")):
+            looking_up = Deferred.fromCoroutine(look_up_ipv4(self.reactor, host))
+            self.assertEqual(self.successResultOf(looking_up), ip)
+
+    def test_reasons(self) -> None:
+        """A name that is unknown is told from a DNS server that gives no answer."""
+        self.assertEqual(self.reason("other.lan"), "there is no machine of this name")
+        self.assertEqual(self.reason("odd"), "there is no machine of this name")
+        self.assertEqual(
+            self.reason("silent.lan"),
+            "the name silent.lan could not be looked up: DNS does not answer",
+        )
+
+    def test_bound(self) -> None:
+        """A look-up that hangs is given up after `LOOK_UP_MAX`; all that ask for the name share one thread."""
+        let_go = self.reactor.hold_threads()
+        first = self.look_up("nas.lan")
+        self.reactor.advance(LOOK_UP_MAX / 2)
+        second = self.look_up("nas.lan")
+        self.reactor.advance(LOOK_UP_MAX / 2)
+        error = self.failureResultOf(first, DNSLookupError).value
+        self.assertEqual(
+            str(error), "the name nas.lan could not be looked up within 6 s: DNS does not answer"
+        )
+        let_go()
+        self.assertEqual(len(self.successResultOf(second)), 3)
+        self.assertEqual(self.dns.asked, ["nas.lan"])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_fresh(self) -> None:
+        """An answer is good for a few seconds, a failure for none, and few answers are kept."""
+        for _ in range(2):
+            self.successResultOf(self.look_up("nas.lan"))
+            self.reason("other.lan")
+        self.assertEqual(self.dns.asked, ["nas.lan", "other.lan", "other.lan"])
+        for number in range(KNOWN_MAX):
+            self.successResultOf(self.look_up(f"nas.{number}"))
+        self.successResultOf(self.look_up(f"nas.{KNOWN_MAX - 1}"))
+        self.assertEqual(len(self.dns.asked), 3 + KNOWN_MAX)
+        self.successResultOf(self.look_up("nas.lan"))
+        self.reactor.advance(FRESH_FOR)
+        self.successResultOf(self.look_up("nas.lan"))
+        self.assertEqual(len(self.dns.asked), 5 + KNOWN_MAX)
+
+    def test_endpoints(self) -> None:
+        """Twisted's endpoints ask here, too, and ours tell why there is no address."""
+        factory = Factory.forProtocol(Protocol)
+        for endpoint in (
+            HostnameEndpoint(self.reactor, "nas.lan", 80),
+            LookedUpEndpoint(self.reactor, "nas.lan", 80, timeout=1),
+        ):
+            self.assertNoResult(cast("Deferred[object]", endpoint.connect(factory)))
+            host, port, *_ = self.reactor.tcpClients.pop()
+            self.assertEqual((host, port), ("2001:db8::7", 80))
+        self.assertEqual(self.dns.asked, ["nas.lan"])
+        for cls, kind in ((HostnameEndpoint, DNSLookupError), (LookedUpEndpoint, LookUpError)):
+            failing = cast("Deferred[object]", cls(self.reactor, "silent", 80, 1).connect(factory))
+            self.failureResultOf(failing, kind)
+
+    def test_installed(self) -> None:
+        """A reactor gets one resolver."""
+        reactor = ThreadlessReactor()
+        resolver = resolver_of(reactor)
+        self.assertIs(resolver_of(reactor), resolver)
+        self.assertIs(reactor.nameResolver, resolver)
