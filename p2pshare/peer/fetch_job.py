@@ -325,11 +325,11 @@ def _look_up(
             if isinstance(wanted, WantedFolder):
                 folder.make_folder(wanted.folder)
             elif wanted.size is not None:
-                twins = wanted.root, wanted.place, wanted.size, wanted.mtime
+                twins = wanted.root, wanted.place, wanted.size, wanted.mtime_ns
                 outcome = folder.find(
                     wanted.place,
                     wanted.size,
-                    wanted.mtime,
+                    wanted.mtime_ns,
                     Origin(key, wanted.path),
                     overwrite=wanted.overwrite,
                     skip=found[twins],

@@ -88,7 +88,7 @@ class Folder(Protocol):
         self,
         place: Place,
         size: int,
-        mtime: int,
+        mtime_ns: int,
         origin: Origin | None = None,
         *,
         overwrite: bool = False,
@@ -141,4 +141,4 @@ class JobContext:
 
 def announced_by(offer: Offer) -> Announced:
     """What a sharer says of a file, for the disk."""
-    return Announced(offer.size, offer.mtime, offer.executable, offer.version)
+    return Announced(offer.size, offer.mtime_ns, offer.executable, offer.version)

@@ -56,8 +56,8 @@ class WantedFile:
     place: Place
     size: int | None
     """Bytes, as it was listed; None if that is not known before it is offered."""
-    mtime: int
-    """Microseconds since 1970."""
+    mtime_ns: int
+    """Nanoseconds since 1970."""
     overwrite: bool
     tries: int = 0
     """Requests for it that came to nothing."""
@@ -219,8 +219,8 @@ class JobPlan:
     async def _file(self, item: JobItem, path: RemotePath, name: str) -> WantedFile:
         """A file of which only the path is known."""
         entry = await self._look_up(path)
-        size, mtime = (None, 0) if entry is None else (entry.size, entry.mtime)
-        return WantedFile(path, item.folder, Place((), name), size, mtime, item.overwrite)
+        size, mtime_ns = (None, 0) if entry is None else (entry.size, entry.mtime_ns)
+        return WantedFile(path, item.folder, Place((), name), size, mtime_ns, item.overwrite)
 
     async def _look_up(self, path: RemotePath) -> Entry | None:
         try:
@@ -300,4 +300,4 @@ def _wanted(item: JobItem, above: RemotePath, local: tuple[str, ...], entry: Ent
     if entry.kind is EntryKind.FOLDER:
         return WantedFolder(path, item.folder, names)
     place = Place(names[:-1], names[-1])
-    return WantedFile(path, item.folder, place, entry.size, entry.mtime, item.overwrite)
+    return WantedFile(path, item.folder, place, entry.size, entry.mtime_ns, item.overwrite)

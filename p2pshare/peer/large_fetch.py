@@ -247,7 +247,7 @@ class LargeFetch:
             place = wanted.place
             found = await threads.run(
                 lambda: self._folder.find(
-                    place, offer.size, offer.mtime, self._origin, overwrite=wanted.overwrite
+                    place, offer.size, offer.mtime_ns, self._origin, overwrite=wanted.overwrite
                 )
             )
             if found is not None:

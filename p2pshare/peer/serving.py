@@ -323,7 +323,7 @@ class _Pace:
 
 
 def _offer(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> Offer:
-    return Offer(transfer.id, file.size, file.mtime, file.executable, file.version)
+    return Offer(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
 
 
 def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:

@@ -200,7 +200,9 @@ class SmallFetches:
         self._gone(fetch)
         self._context.tally.known_better(fetch.wanted.size, offer.size)
         fetch.tries += 1
-        fetch.wanted = replace(fetch.wanted, size=offer.size, mtime=offer.mtime, tries=fetch.tries)
+        fetch.wanted = replace(
+            fetch.wanted, size=offer.size, mtime_ns=offer.mtime_ns, tries=fetch.tries
+        )
         if fetch.tries >= TRIES_MAX:
             self._fail(fetch, Fault.CHANGED)
         else:

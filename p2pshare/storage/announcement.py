@@ -26,8 +26,8 @@ class Announced:
 
     size: int
     """Bytes."""
-    mtime: int
-    """When it was last changed, in microseconds since 1970."""
+    mtime_ns: int
+    """When it was last changed, in nanoseconds since 1970."""
     executable: bool
     version: str
     """Another one as soon as the file holds something else."""

@@ -27,7 +27,7 @@ BYTES_MAX = 64 * 1024 * 1024  # of digests: those of 2 TiB
 FILE_MAX = 8 * 1024 * 1024  # bytes of digests of one file: those of 256 GiB
 TOLD_MAX = 16  # different kinds of trouble
 
-_VERSION = 2
+_VERSION = 3
 _MAKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _SETTINGS = """
@@ -41,7 +41,7 @@ BEGIN;
 DROP TABLE IF EXISTS files;
 DROP TABLE IF EXISTS total;
 CREATE TABLE files (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode TEXT, ctime_ns INTEGER, used INTEGER, digests BLOB
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns TEXT, inode TEXT, ctime_ns TEXT, used INTEGER, digests BLOB
 );
 CREATE INDEX files_used ON files (used);
 CREATE TABLE total (files INTEGER, bytes INTEGER);
@@ -208,7 +208,8 @@ def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
 
 
 def _row(file: CachedFile) -> tuple[object, ...]:
-    return file.path, file.size, file.mtime_ns, str(file.inode), file.ctime_ns
+    times_and_inode = file.mtime_ns, file.inode, file.ctime_ns  # which may have more than 63 bits
+    return file.path, file.size, *map(str, times_and_inode)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from p2pshare.wire.transfer_messages import TIME_MAX
+from p2pshare.wire.transfer_messages import NANOSECONDS, TIME_MAX
 
 TICK = 100_000_000  # nanoseconds; a kernel marks files with a clock that ticks each 10 ms or faster
 COARSE_TICK = 2_000_000_000  # nanoseconds: FAT's
 
-_SECOND = 1_000_000_000
-
 
 def wire_time(mtime_ns: int) -> int:
-    """Nanoseconds since 1970 as the microseconds that go over the wire."""
-    return max(-TIME_MAX, min(TIME_MAX, mtime_ns // 1000))
+    """The time, in nanoseconds since 1970, or the nearest one that a message can say."""
+    return max(-TIME_MAX * NANOSECONDS, min(TIME_MAX * NANOSECONDS, mtime_ns))
 
 
 def is_settled(mtime_ns: int, now_ns: int) -> bool:
@@ -20,5 +18,17 @@ def is_settled(mtime_ns: int, now_ns: int) -> bool:
 
     A change within the same tick of the clock cannot be seen, so what was read then must not be remembered by it.
     """
-    tick = COARSE_TICK if mtime_ns % _SECOND == 0 else TICK
-    return now_ns - mtime_ns > tick
+    return now_ns - mtime_ns > _tick(mtime_ns)
+
+
+def may_repeat(ctime_ns: int, now_ns: int) -> bool:
+    """Return whether a change made now can bear the same time as the last change.
+
+    A time in the future cannot be repeated before the clock gets there.
+    """
+    return abs(now_ns - ctime_ns) <= _tick(ctime_ns)
+
+
+def _tick(time_ns: int) -> int:
+    """Return the nanoseconds within which two changes can bear the same time."""
+    return COARSE_TICK if time_ns % NANOSECONDS == 0 else TICK

@@ -45,7 +45,7 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -4096;
-CREATE TABLE folder (mtime_ns INTEGER, ctime_ns INTEGER, settled INTEGER, left_out TEXT);
+CREATE TABLE folder (mtime_ns TEXT, ctime_ns TEXT, settled INTEGER, left_out TEXT);
 CREATE TABLE names (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE read (name TEXT);
 """
@@ -222,7 +222,7 @@ class FolderIndex:
                         database.execute("BEGIN")
                         database.executemany("INSERT INTO read VALUES (?)", batch)
                         database.execute("COMMIT")
-                row = (status.st_mtime_ns, status.st_ctime_ns, settled, left_out.to_json())
+                row = (*_times(status), settled, left_out.to_json())
                 database.execute("INSERT INTO folder VALUES (?, ?, ?, ?)", row)
                 database.execute(_SORT)
             _sync(unfinished)
@@ -247,7 +247,7 @@ class FolderIndex:
         try:
             with closing(_open(path)) as database:
                 ((mtime_ns, ctime_ns, settled, told),) = database.execute("SELECT * FROM folder")
-                unchanged = (mtime_ns, ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns)
+                unchanged = (mtime_ns, ctime_ns) == _times(status)
                 if not settled and is_settled(status.st_mtime_ns, self._wall_ns()):
                     unchanged = False
                 if not unchanged and self._clock() >= self._fresh.get(name, float("-inf")):
@@ -315,6 +315,11 @@ def _unicode(name: str) -> str:
     """
     told = os.fsencode(name).decode("utf-8", "backslashreplace")
     return told.encode()[:COMPONENT_MAX].decode("utf-8", "ignore")
+
+
+def _times(status: os.stat_result) -> tuple[str, str]:
+    """Return the times of a folder as text, since they can have more than the 63 bits of an integer in SQLite."""
+    return str(status.st_mtime_ns), str(status.st_ctime_ns)
 
 
 def _open(path: Path) -> sqlite3.Connection:

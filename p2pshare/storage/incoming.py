@@ -277,8 +277,7 @@ class Incoming:
     def _publish(self) -> Path:
         part = self._hidden + PART_SUFFIX
         with suppress(OSError):  # a disk that keeps no times
-            mtime = self.announced.mtime * 1000
-            os.utime(self._fd, ns=(mtime, mtime))
+            os.utime(self._fd, ns=(self.announced.mtime_ns, self.announced.mtime_ns))
         set_mode(self._fd, self._umask, executable=self.announced.executable)
         if os.fstat(self._fd).st_size != self.announced.size:
             os.ftruncate(self._fd, self.announced.size)

@@ -71,7 +71,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         self,
         place: Place,
         size: int,
-        mtime: int,
+        mtime_ns: int,
         origin: Origin | None = None,
         *,
         overwrite: bool = False,
@@ -82,7 +82,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         Args:
             place: where it would go.
             size: its bytes.
-            mtime: when it was last changed, in microseconds since 1970.
+            mtime_ns: when it was last changed, in nanoseconds since 1970.
             origin: if it is there, what a kill has left of its part is removed.
             overwrite: it is to have this very name, whatever else has it, so that a numbered one is none.
             skip: so many such files are others, by names that have become this one.
@@ -99,7 +99,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                     if (
                         stat.S_ISREG(there.st_mode)
                         and there.st_size == size
-                        and there.st_mtime_ns // 1000 == mtime
+                        and there.st_mtime_ns == mtime_ns
                     ):
                         if skip:
                             skip -= 1

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from p2pshare.storage.block_cache import BlockCache, CachedFile
-from p2pshare.storage.file_times import wire_time
+from p2pshare.storage.file_times import may_repeat, wire_time
 from p2pshare.storage.share_paths import Opened, Unavailable, faults
 from p2pshare.wire.blocks import (
     BLOCK_SIZE,
@@ -35,8 +35,8 @@ class WholeOutgoing:
     path: RemotePath
     size: int
     """Bytes."""
-    mtime: int
-    """Microseconds since 1970."""
+    mtime_ns: int
+    """Nanoseconds since 1970."""
     executable: bool
     version: str
     data: bytes
@@ -48,7 +48,9 @@ class WholeOutgoing:
 class OutgoingFile:
     """A file of any size, read block by block. Calls block, and may come from several threads."""
 
-    def __init__(self, path: RemotePath, opened: Opened, cache: BlockCache, local: bytes) -> None:
+    def __init__(
+        self, path: RemotePath, opened: Opened, cache: BlockCache, local: bytes, now_ns: int
+    ) -> None:
         """Own an open file.
 
         Args:
@@ -56,15 +58,16 @@ class OutgoingFile:
             opened: the file.
             cache: knows the digests of what was sent before.
             local: the path on this machine, by which it knows them.
+            now_ns: nanoseconds since 1970, at most as late as `opened` was looked at.
         """
         status = opened.status
         self.path = path
         self.size = status.st_size
         """Bytes."""
-        self.mtime = wire_time(status.st_mtime_ns)
-        """Microseconds since 1970."""
+        self.mtime_ns = wire_time(status.st_mtime_ns)
+        """Nanoseconds since 1970."""
         self.executable = is_executable(status)
-        self.version = version_of(path, status)
+        self.version = version_of(path, status, now_ns)
         """Another one as soon as the file holds something else."""
         self._fd = opened.fd
         self._status = status
@@ -198,8 +201,13 @@ class _Digests:
         return b"".join(chunks)[: count * DIGEST_SIZE]
 
 
-def read_whole(path: RemotePath, opened: Opened) -> WholeOutgoing:
+def read_whole(path: RemotePath, opened: Opened, now_ns: int) -> WholeOutgoing:
     """Read a file of at most one block; it stays open.
+
+    Args:
+        path: as it was asked for.
+        opened: the file.
+        now_ns: as for `OutgoingFile`.
 
     Raises:
         Unavailable: it was changed meanwhile.
@@ -214,7 +222,7 @@ def read_whole(path: RemotePath, opened: Opened) -> WholeOutgoing:
         status.st_size,
         wire_time(status.st_mtime_ns),
         is_executable(status),
-        version_of(path, status),
+        version_of(path, status, now_ns),
         data,
         digest,
         root_of(len(data), (digest,) if digest else ()),
@@ -226,10 +234,19 @@ def is_executable(status: os.stat_result) -> bool:
     return bool(status.st_mode & 0o100)
 
 
-def version_of(path: RemotePath, status: os.stat_result) -> str:
-    """A text that changes as soon as the file at a path holds something else; it tells nothing else."""
+def version_of(path: RemotePath, status: os.stat_result, now_ns: int) -> str:
+    """Return a text that changes as soon as the file at a path holds something else, and tells nothing else.
+
+    A file that was changed just now may change again without a trace in its times, so its version is good for once.
+
+    Args:
+        path: the remote path.
+        status: what is known of the file.
+        now_ns: nanoseconds since 1970, at most as late as `status` was read.
+    """
     times = status.st_mtime_ns, status.st_ctime_ns
-    known_by = (format_path(path), status.st_size, *times, status.st_ino)
+    once = (now_ns,) if may_repeat(status.st_ctime_ns, now_ns) else ()
+    known_by = (format_path(path), status.st_size, *times, status.st_ino, *once)
     return digest_of(repr(known_by).encode()).hex()[:VERSION_SIZE]
 
 

@@ -3,8 +3,9 @@
 ::
 
     journal = header || record*
-    header  = "p2pshare part 1\\n" || length of the rest, but for the check, as 4 bytes
-              || size (8) || mtime (8, signed) || executable (1) || length of version (2) || version || identity
+    header  = "p2pshare part 2\\n" || length of the rest, but for the check, as 4 bytes
+              || size (8) || seconds of mtime (8, signed) || nanoseconds of mtime (4) || executable (1)
+              || length of version (2) || version || identity
               || check (32)
     record  = index of a block (8) || digest (32) || check (8)
 
@@ -25,15 +26,15 @@ from blake3 import blake3
 from p2pshare.storage.announcement import Announced
 from p2pshare.storage.publishing import NEW_FILE
 from p2pshare.wire.blocks import DIGEST_SIZE, FILE_SIZE_MAX
-from p2pshare.wire.transfer_messages import VERSION_MAX
+from p2pshare.wire.transfer_messages import NANOSECONDS, VERSION_MAX
 
-MAGIC = b"p2pshare part 1\n"
+MAGIC = b"p2pshare part 2\n"
 HEADER_MAX = 64 * 1024  # bytes: two paths of 4 KiB are far less
 RECORD_SIZE = 8 + DIGEST_SIZE + 8  # bytes
 RECORDS_READ = 4096  # at once
 
 _LENGTH = struct.Struct(">I")
-_ANNOUNCED = struct.Struct(">QqBH")
+_ANNOUNCED = struct.Struct(">QqIBH")
 _BLOCK = struct.Struct(f">Q{DIGEST_SIZE}s")
 _CHECK_SIZE = 32
 _OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -146,7 +147,12 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
 def _header(identity: bytes, announced: Announced) -> bytes:
     version = announced.version.encode()
     rest = (
-        _ANNOUNCED.pack(announced.size, announced.mtime, announced.executable, len(version))
+        _ANNOUNCED.pack(
+            announced.size,
+            *divmod(announced.mtime_ns, NANOSECONDS),
+            announced.executable,
+            len(version),
+        )
         + version
         + identity
     )
@@ -165,9 +171,9 @@ def _read_header(beginning: bytes, identity: bytes) -> Announced | None:
         or beginning[end : end + _CHECK_SIZE] != blake3(beginning[:end]).digest()
     ):
         return None
-    size, mtime, executable, version_size = _ANNOUNCED.unpack_from(beginning, start)
+    size, seconds, rest, executable, version_size = _ANNOUNCED.unpack_from(beginning, start)
     at = start + _ANNOUNCED.size + version_size
     version = beginning[at - version_size : at].decode("utf-8", "replace")
     if beginning[at:end] != identity or size > FILE_SIZE_MAX or len(version) > VERSION_MAX:
         return None
-    return Announced(size, mtime, bool(executable), version)
+    return Announced(size, seconds * NANOSECONDS + rest, bool(executable), version)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 
 from p2pshare.storage.file_times import wire_time
 from p2pshare.storage.folder_index import FolderIndex, LeftOut
+from p2pshare.storage.outgoing_file import version_of
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_paths import (
     FileId,
@@ -118,6 +119,7 @@ class FolderWalk:
         index: FolderIndex,
         count: int,
         recursive: bool,
+        now_ns: int,
     ) -> None:
         """Prepare a walk.
 
@@ -127,12 +129,14 @@ class FolderWalk:
             index: reads large folders.
             count: entries that will be wanted.
             recursive: whether what is in folders follows them.
+            now_ns: nanoseconds since 1970.
         """
         self._shared = shared
         self._beneath = beneath
         self._index = index
         self._count = count
         self._recursive = recursive
+        self._now_ns = now_ns
 
     def entries(self, opened: Opened, after: RemotePath) -> Generator[Listed, None, None]:
         """What comes after `after`, looked up as it is asked for.
@@ -191,10 +195,10 @@ class FolderWalk:
         elif not self._is_within_bounds(path):
             yield self._omission(path, Omitted.TOO_DEEP)
         elif self._recursive and stat.S_ISDIR(status.st_mode):
-            entry = entry_of(path, status)
+            entry = self._entry(path, status)
             yield from self._descend(folder, path, (), trail, status, is_link, entry)
         else:
-            yield entry_of(path, status)
+            yield self._entry(path, status)
 
     def _resume(
         self, folder: int, path: RemotePath, after: RemotePath, trail: _Trail
@@ -263,19 +267,30 @@ class FolderWalk:
             path, why = path[:-1], Omitted.TOO_DEEP
         return Omission(path, why)
 
+    def _entry(self, path: RemotePath, status: os.stat_result) -> Entry:
+        return entry_of(path, self._whole(path), status, self._now_ns)
+
     def _is_within_bounds(self, path: RemotePath) -> bool:
-        return is_within_bounds((self._shared.name, *self._beneath, *path))
+        return is_within_bounds(self._whole(path))
+
+    def _whole(self, path: RemotePath) -> RemotePath:
+        return (self._shared.name, *self._beneath, *path)
 
 
-def entry_of(path: RemotePath, status: os.stat_result) -> Entry:
-    """The entry of a file or folder."""
-    is_folder = stat.S_ISDIR(status.st_mode)
-    return Entry(
-        path,
-        EntryKind.FOLDER if is_folder else EntryKind.FILE,
-        0 if is_folder else status.st_size,
-        wire_time(status.st_mtime_ns),
-    )
+def entry_of(path: RemotePath, whole: RemotePath, status: os.stat_result, now_ns: int) -> Entry:
+    """Return the entry of a file or folder.
+
+    Args:
+        path: from the folder that is listed on.
+        whole: from the top on.
+        status: what is known of it.
+        now_ns: as for `version_of`.
+    """
+    mtime_ns = wire_time(status.st_mtime_ns)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(path, EntryKind.FOLDER, 0, mtime_ns)
+    version = version_of(whole, status, now_ns)
+    return Entry(path, EntryKind.FILE, status.st_size, mtime_ns, version)
 
 
 def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX) -> Page:
@@ -286,7 +301,7 @@ def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX
     Args:
         found: one entry at least is taken.
         limit: entries in the page.
-        bytes_max: of their paths, as they are written in a message.
+        bytes_max: of their paths and versions, as they are written in a message.
     """
     page: list[Entry] = []
     omitted = _Omissions()
@@ -296,7 +311,7 @@ def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX
         if not isinstance(each, Entry):
             behind.add(each)
             continue
-        size += _written_size(each.path)
+        size += _written_size(each.path) + len(each.version)
         if page and (len(page) >= limit or size > bytes_max):
             return Page(tuple(page), True, tuple(omitted.named), omitted.unnamed)
         page.append(each)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
@@ -46,13 +47,27 @@ FOLDERS_MAX = 8  # that `open_many` keeps open
 class ShareTree:
     """The shares of a peer. All calls block, and may come from several threads."""
 
-    def __init__(self, shares: Sequence[SharedPath], cache: BlockCache, index: FolderIndex) -> None:
-        """Offer some shares, no two of which have the same name."""
+    def __init__(
+        self,
+        shares: Sequence[SharedPath],
+        cache: BlockCache,
+        index: FolderIndex,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Offer some shares.
+
+        Args:
+            shares: no two of them have the same name.
+            cache: knows the digests of what was sent before.
+            index: reads large folders.
+            wall_ns: nanoseconds since 1970, as the times of files have them.
+        """
         self._shares = {
             shared.name: shared for shared in sorted(shares, key=lambda each: each.name)
         }
         self._cache = cache
         self._index = index
+        self._wall_ns = wall_ns
 
     def list(
         self,
@@ -85,7 +100,8 @@ class ShareTree:
         try:
             if not opened.is_folder:
                 raise Unavailable(Fault.IS_FILE)
-            walk = FolderWalk(shared, path[1:], self._index, limit + 1, recursive)
+            now_ns = self._wall_ns()
+            walk = FolderWalk(shared, path[1:], self._index, limit + 1, recursive, now_ns)
             with faults(), closing(walk.entries(opened, after)) as found:
                 return page_of(found, limit)
         finally:
@@ -98,8 +114,8 @@ class ShareTree:
             Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FOLDER; UNREADABLE; BUSY: too
                 many files are open.
         """
-        shared = self._shared(viewer, path)
-        return self._outgoing(shared, path, _file(open_beneath(shared, path[1:])))
+        shared, now_ns = self._shared(viewer, path), self._wall_ns()
+        return self._outgoing(shared, path, _file(open_beneath(shared, path[1:])), now_ns)
 
     def open_many(
         self, viewer: str, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
@@ -147,7 +163,8 @@ class ShareTree:
             Unavailable: BUSY: too many files are open.
         """
         survey = Survey()
-        with closing(_all_of(self._shares[name], self._index, (), PAGE_MAX)) as found:
+        shared, now_ns = self._shares[name], self._wall_ns()
+        with closing(_all_of(shared, self._index, (), PAGE_MAX, now_ns)) as found:
             for each in found:
                 survey.add(each)
                 if survey.looked_at >= SURVEY_MAX or stop():
@@ -158,18 +175,20 @@ class ShareTree:
     def _open_one(
         self, viewer: str, path: RemotePath, folders: _OpenFolders, bytes_max: int
     ) -> WholeOutgoing | OutgoingFile:
-        shared = self._shared(viewer, path)
+        shared, now_ns = self._shared(viewer, path), self._wall_ns()
         opened = _file(folders.open(shared, path[1:]))
         if opened.status.st_size > min(BLOCK_SIZE, bytes_max):
-            return self._outgoing(shared, path, opened)
+            return self._outgoing(shared, path, opened, now_ns)
         try:
             with faults():
-                return read_whole(path, opened)
+                return read_whole(path, opened, now_ns)
         finally:
             os.close(opened.fd)
 
-    def _outgoing(self, shared: SharedPath, path: RemotePath, opened: Opened) -> OutgoingFile:
-        return OutgoingFile(path, opened, self._cache, _local(shared, path))
+    def _outgoing(
+        self, shared: SharedPath, path: RemotePath, opened: Opened, now_ns: int
+    ) -> OutgoingFile:
+        return OutgoingFile(path, opened, self._cache, _local(shared, path), now_ns)
 
     def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
         """The share in which a path is, if there is one for `viewer`."""
@@ -184,11 +203,12 @@ class ShareTree:
         self, viewer: str, after: RemotePath, limit: int, recursive: bool
     ) -> Generator[Listed, None, None]:
         first, rest = (after[0], after[1:]) if after else ("", ())
+        now_ns = self._wall_ns()
         for name, shared in self._shares.items():
             if name < first or not _may_see(viewer, shared):
                 continue
             try:
-                entry = entry_of((name,), status_beneath(shared, ()))
+                entry = entry_of((name,), (name,), status_beneath(shared, ()), now_ns)
             except Unavailable as error:
                 yield Omission((name,), _why_away(error))  # it may come back
                 continue
@@ -196,11 +216,11 @@ class ShareTree:
                 yield entry
             if recursive and entry.kind is EntryKind.FOLDER:
                 below = rest if name == first else ()
-                yield from prefixed(name, _all_of(shared, self._index, below, limit))
+                yield from prefixed(name, _all_of(shared, self._index, below, limit, now_ns))
 
 
 def _all_of(
-    shared: SharedPath, index: FolderIndex, after: RemotePath, limit: int
+    shared: SharedPath, index: FolderIndex, after: RemotePath, limit: int, now_ns: int
 ) -> Generator[Listed, None, None]:
     """What is in a share; or why it cannot be listed, as an omission of the share itself."""
     try:
@@ -208,7 +228,7 @@ def _all_of(
             opened = open_beneath(shared, ())
             try:
                 if opened.is_folder:
-                    walk = FolderWalk(shared, (), index, limit + 1, recursive=True)
+                    walk = FolderWalk(shared, (), index, limit + 1, True, now_ns)
                     yield from walk.entries(opened, after)
             finally:
                 os.close(opened.fd)

@@ -104,8 +104,7 @@ class WholeFiles:
             with memoryview(file.data).cast("B") as view:
                 write_at(fd, view, 0)
             with suppress(OSError):  # a disk that keeps no times
-                mtime = file.announced.mtime * 1000
-                os.utime(fd, ns=(mtime, mtime))
+                os.utime(fd, ns=(file.announced.mtime_ns, file.announced.mtime_ns))
             set_mode(fd, self._umask, executable=file.announced.executable)
         except OSError as error:
             failure = saving_error(error, folder_fd, file.announced.size, path)
@@ -158,7 +157,7 @@ class WholeFiles:
             if (
                 not stat.S_ISREG(there.st_mode)
                 or there.st_size != said.size
-                or there.st_mtime_ns // 1000 != said.mtime
+                or there.st_mtime_ns != said.mtime_ns
                 or bool(there.st_mode & 0o100) != said.executable
             ):
                 return False

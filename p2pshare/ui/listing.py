@@ -157,7 +157,7 @@ class Rows:
                 path=self._whole(entry),
                 type=entry.kind.value,
                 size=entry.size,
-                mtime=entry.mtime / 1e6,
+                mtime=entry.mtime_ns // 1000 / 1e6,
             )
         screen = self._output.screen()
         if screen is not None and not self._output.is_quiet:
@@ -204,7 +204,7 @@ def row(entry: Entry, columns: int, screen: Terminal) -> list[str]:
 
 def _time(entry: Entry) -> datetime:
     """When it was changed; a sharer may say anything, but there is an end to dates."""
-    return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(entry.mtime, _LATEST)))
+    return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(entry.mtime_ns // 1000, _LATEST)))
 
 
 class Troubles:

@@ -22,7 +22,8 @@ PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into
 RANGES_MAX = 1024  # gaps that are told of; what lies behind them is sent again
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
-TIME_MAX = 2**52  # microseconds before and after 1970
+TIME_MAX = INTEGER_MAX  # seconds before and after 1970
+NANOSECONDS = 10**9  # in a second
 OMITTED_MAX = 100  # files and folders that a listing names as left out; others are counted
 OMITTED_BYTES_MAX = 16 * 1024  # bytes of their paths, so that a listing fits into a frame
 
@@ -126,8 +127,10 @@ class Entry:
     kind: EntryKind
     size: int
     """Bytes; 0 for a folder."""
-    mtime: int
-    """When it was last changed, in microseconds since 1970."""
+    mtime_ns: int
+    """When it was last changed, in nanoseconds since 1970."""
+    version: str = ""
+    """Of a file, as `Offer.version`; of a folder none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Listing(Message):
     """Number of further ones that `omitted` has no room for."""
 
     def _fields(self) -> dict[str, object]:
-        entries = [[format_path(e.path), e.kind.value, e.size, e.mtime] for e in self.entries]
+        entries = [_row(each) for each in self.entries]
         fields: dict[str, object] = {"id": self.id, "entries": entries, "more": self.more}
         if self.omitted or self.unnamed:
             fields["omitted"] = [[format_path(each.path), each.why.value] for each in self.omitted]
@@ -211,8 +214,8 @@ class Offer(Message):
     id: int
     size: int
     """Bytes."""
-    mtime: int
-    """When it was last changed, in microseconds since 1970."""
+    mtime_ns: int
+    """When it was last changed, in nanoseconds since 1970."""
     executable: bool
     version: str
     """Another one as soon as the file holds something else."""
@@ -221,7 +224,7 @@ class Offer(Message):
         return {
             "id": self.id,
             "size": self.size,
-            "mtime": self.mtime,
+            "mtime": divmod(self.mtime_ns, NANOSECONDS),
             "executable": self.executable,
             "version": self.version,
         }
@@ -232,7 +235,7 @@ class Offer(Message):
         return cls(
             id_of(fields),
             integer(fields, "size", 0, FILE_SIZE_MAX),
-            integer(fields, "mtime", -TIME_MAX, TIME_MAX),
+            _time(fields.get("mtime")),
             boolean(fields, "executable"),
             _version(fields),
         )
@@ -371,19 +374,41 @@ def _version(fields: dict[str, Any]) -> str:
     return version
 
 
+def _time(value: object) -> int:
+    """Nanoseconds since 1970."""
+    match value:
+        case [int(seconds), int(rest)] if (
+            type(seconds) is int
+            and type(rest) is int
+            and abs(seconds) <= TIME_MAX
+            and 0 <= rest < NANOSECONDS
+        ):
+            return seconds * NANOSECONDS + rest
+    raise RemoteProtocolError(reason="a time is not two integers, seconds and nanoseconds")
+
+
+def _row(entry: Entry) -> list[object]:
+    time = divmod(entry.mtime_ns, NANOSECONDS)
+    row: list[object] = [format_path(entry.path), entry.kind.value, entry.size, time]
+    return [*row, entry.version] if entry.kind is EntryKind.FILE else row
+
+
 def _entry(value: object) -> Entry:
     match value:
-        case [str(path), str(kind), int(size), int(mtime)] if (
-            kind in ("file", "folder")
-            and type(size) is int
-            and 0 <= size <= (FILE_SIZE_MAX if kind == "file" else 0)
-            and type(mtime) is int
-            and abs(mtime) <= TIME_MAX
+        case [str(path), "file", int(size), mtime, str(version)] if (
+            type(size) is int
+            and 0 <= size <= FILE_SIZE_MAX
+            and 0 < len(version) <= VERSION_MAX
+            and (parsed := parse_path(path))
         ):
-            parsed = parse_path(path)
-            if parsed:
-                return Entry(parsed, EntryKind(kind), size, mtime)
-    raise RemoteProtocolError(reason="an entry is not a path, a kind, a size and a time")
+            return Entry(parsed, EntryKind.FILE, size, _time(mtime), version)
+        case [str(path), "folder", 0 as size, mtime] if type(size) is int and (
+            parsed := parse_path(path)
+        ):
+            return Entry(parsed, EntryKind.FOLDER, 0, _time(mtime))
+    raise RemoteProtocolError(
+        reason="an entry is not a path, a kind, a size, a time and, of a file, a version"
+    )
 
 
 def _omitted(fields: dict[str, Any]) -> tuple[tuple[Omission, ...], int]:

@@ -148,7 +148,7 @@ def faults(path: Path, journalled: set[int]) -> Iterator[str]:
         if named.exists():
             if named.read_bytes() != CONTENT:
                 yield "the file is not whole"
-            if folder.find(PLACE, SAID.size, SAID.mtime, ORIGIN) is None:
+            if folder.find(PLACE, SAID.size, SAID.mtime_ns, ORIGIN) is None:
                 yield "the file is not found"
             return
         part = folder.resume(PLACE, ORIGIN)

@@ -40,7 +40,7 @@ ALICE = SigningKey(b"a" * 32)
 BOB = SigningKey(b"b" * 32)
 ADDRESS = PeerAddress("192.0.2.1", 50000)
 LATENCY = 0.01  # seconds from a question to its answer
-MTIME = 1_600_000_000_000_000  # microseconds
+MTIME = 1_600_000_000_123_456_789  # nanoseconds
 
 Answer = Callable[["MemorySession", Any], object]
 
@@ -265,12 +265,15 @@ def give_listing(session: MemorySession, question: List) -> None:
         session.say(Failed(question.id, Fault.NOT_FOUND))
         return
     depth = len(question.path)
-    found = [(path, EntryKind.FILE, len(data)) for path, data in sharer.files.items()]
-    found += [(path, EntryKind.FOLDER, 0) for path in sharer.folders]
+    found = [
+        (path, EntryKind.FILE, len(data), sharer.version(path))
+        for path, data in sharer.files.items()
+    ]
+    found += [(path, EntryKind.FOLDER, 0, "") for path in sharer.folders]
     rows = sorted(
         (
-            Entry(path[depth:], kind, size, MTIME)
-            for path, kind, size in found
+            Entry(path[depth:], kind, size, MTIME, version)
+            for path, kind, size, version in found
             if path[:depth] == question.path
             and path[depth:] > question.after
             and (question.recursive or len(path) == depth + 1)

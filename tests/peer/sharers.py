@@ -29,6 +29,7 @@ from p2pshare.storage.share_tree import ShareTree
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, parse_path
 from p2pshare.wire.registration import PeerAddress
+from tests.storage.share_case import a_bit_later
 
 HOST = "127.0.0.1"
 ALICE = SigningKey(b"a" * 32)
@@ -44,7 +45,7 @@ class AliceShares:
     def __init__(self, folder: Path, viewer: str = "bob", limit: float | None = None) -> None:
         self.uploads = Uploads(reactor)
         self._stores = BlockCache(None), FolderIndex(None)
-        tree = ShareTree(shared_paths([str(folder)], [], folder.parent), *self._stores)
+        tree = ShareTree(shared_paths([str(folder)], [], folder.parent), *self._stores, a_bit_later)
         rate = RateLimit(limit, reactor.seconds())
         self.sessions: list[Any] = []
 

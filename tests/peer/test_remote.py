@@ -80,7 +80,7 @@ class ListTests(RemoteTestCase):
         asked = self.ask(self.alice.remote(), "photos")
         self.alice.pass_time(0.1)
         listing = self.successResultOf(asked)
-        self.assertEqual(listing.entries, (Entry(("cat.jpg",), EntryKind.FILE, 4, MTIME),))
+        self.assertEqual(listing.entries, (Entry(("cat.jpg",), EntryKind.FILE, 4, MTIME, "v1"),))
         self.assertEqual(self.said(), ["connecting to alice", "the connection to alice is there"])
 
     def test_one_session(self) -> None:

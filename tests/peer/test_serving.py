@@ -41,6 +41,7 @@ from p2pshare.wire.transfer_messages import (
     Listing,
     Offer,
 )
+from tests.storage.share_case import a_bit_later
 
 RICH = Credit(2**50)
 
@@ -107,7 +108,10 @@ class ServingTestCase(SynchronousTestCase):
 
     def tree_of(self, allow: frozenset[str] | None) -> ShareTree:
         return ShareTree(
-            [SharedPath("stuff", self.folder, allow)], BlockCache(None), FolderIndex(None)
+            [SharedPath("stuff", self.folder, allow)],
+            BlockCache(None),
+            FolderIndex(None),
+            a_bit_later,
         )
 
     def share(self, name: str, data: bytes) -> Path:
@@ -150,7 +154,7 @@ class FileTests(ServingTestCase):
             offer, *blocks, end = [e for e in session.said if getattr(e, "id", None) == number]
             assert isinstance(offer, Offer) and isinstance(end, End)
             self.assertEqual((offer.size, offer.executable), (len(data), number > 0))
-            self.assertEqual(offer.mtime, 1_500_000_000_250_000)
+            self.assertEqual(offer.mtime_ns, 1_500_000_000_250_000_000)
             cut = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
             expected = [Block(number, i, digest_of(each)) for i, each in enumerate(cut)]
             self.assertEqual(blocks, expected)

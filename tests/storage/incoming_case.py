@@ -20,7 +20,7 @@ from p2pshare.wire.keys import PublicKey
 BLOCK = 64  # bytes of a block in these tests
 ORIGIN = Origin(PublicKey(b"k" * 32), ("photos", "cat.jpg"))
 PLACE = Place((), "cat.jpg")
-MTIME = 1_700_000_000_123_456  # microseconds
+MTIME = 1_700_000_000_123_456_789  # nanoseconds
 HIDDEN = ".p2pshare-"
 
 

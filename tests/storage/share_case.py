@@ -21,6 +21,11 @@ from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, Fault, Omitted
 OLD = 1_600_000_000_123_456_789  # nanoseconds since 1970: nothing was changed just now
 
 
+def a_bit_later() -> int:
+    """The time in nanoseconds, when nothing that was changed just now can change again without a trace."""
+    return time.time_ns() + 2 * TICK
+
+
 class ShareTestCase(SynchronousTestCase):
     """A folder `shared` that everybody sees as `s`, and beside it what nobody may see."""
 
@@ -28,15 +33,13 @@ class ShareTestCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.root = self.folder / "shared"
         self.root.mkdir(parents=True)
-        self.cache = BlockCache(
-            self.folder / "hashes.sqlite", wall_ns=lambda: time.time_ns() + 2 * TICK
-        )
+        self.cache = BlockCache(self.folder / "hashes.sqlite", wall_ns=a_bit_later)
         self.addCleanup(self.cache.close)
         self.index = FolderIndex(self.folder / "folders")
         self.tree = self.share(SharedPath("s", self.root))
 
     def share(self, *shares: SharedPath) -> ShareTree:
-        return ShareTree(shares, self.cache, self.index)
+        return ShareTree(shares, self.cache, self.index, a_bit_later)
 
     def write(self, path: str, data: bytes = b"public", mtime_ns: int = OLD) -> Path:
         """A file beneath the share's root, or beside it by `../`."""

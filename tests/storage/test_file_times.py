@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.storage.file_times import COARSE_TICK, TICK, is_settled, wire_time
-from p2pshare.wire.transfer_messages import TIME_MAX
+from p2pshare.storage.file_times import COARSE_TICK, TICK, is_settled, may_repeat, wire_time
+from p2pshare.wire.transfer_messages import NANOSECONDS, TIME_MAX
 
 
 class WireTimeTests(SynchronousTestCase):
-    def test_microseconds(self) -> None:
-        """Times are rounded down, before 1970 as well."""
-        self.assertEqual([wire_time(each) for each in (0, 1999, -1)], [0, 1, -1])
+    def test_exact(self) -> None:
+        """Times go over the wire to the nanosecond, of any year that a file system knows."""
+        year_2300, year_1650 = 10_413_792_000_123_456_789, -10_098_172_800_000_000_001
+        for each in (0, 1999, -1, year_2300, year_1650):
+            self.assertEqual(wire_time(each), each)
 
     def test_bounds(self) -> None:
         """Threat 7: a time that no message can say is said as the last one that can be."""
         for sign in (1, -1):
-            self.assertEqual(wire_time(sign * 2**63), sign * TIME_MAX)
+            self.assertEqual(wire_time(sign * 2**90), sign * TIME_MAX * NANOSECONDS)
 
 
 class SettledTests(SynchronousTestCase):
@@ -29,3 +31,17 @@ class SettledTests(SynchronousTestCase):
         """A time of whole seconds may be one of a file system that knows nothing finer."""
         for now, settled in ((COARSE_TICK, False), (COARSE_TICK + 1, True)):
             self.assertIs(is_settled(0, now), settled)
+
+
+class RepeatTests(SynchronousTestCase):
+    def test_tick(self) -> None:
+        """A change can bear the same time as the last one within a tick, and not while that time lies ahead."""
+        for time, now, may in (
+            (1, 1, True),
+            (1, 1 + TICK, True),
+            (1, 2 + TICK, False),
+            (0, COARSE_TICK, True),
+            (0, COARSE_TICK + 1, False),
+            (1 + 2 * TICK, 0, False),
+        ):
+            self.assertIs(may_repeat(time, now), may)

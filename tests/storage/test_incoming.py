@@ -41,7 +41,7 @@ class FinishTests(IncomingTestCase):
         path = self.fetch(CONTENT)
         self.assertEqual(path, self.path / "cat.jpg")
         self.assertEqual(path.read_bytes(), CONTENT)
-        self.assertEqual(path.stat().st_mtime_ns, MTIME * 1000)
+        self.assertEqual(path.stat().st_mtime_ns, MTIME)
         self.assertEqual(self.names(), ["cat.jpg"])
 
     def test_any_size(self) -> None:
@@ -412,7 +412,7 @@ class ResumeTests(IncomingTestCase):
                 with self.subTest(leftover=leftover, call=call):
                     self.kept(6, 6)
                     part, path = self.only_part(), self.path / "cat.jpg"
-                    os.utime(part, ns=(MTIME * 1000, MTIME * 1000))
+                    os.utime(part, ns=(MTIME, MTIME))
                     os.link(part, path)
                     if leftover == "journal":
                         part.unlink()

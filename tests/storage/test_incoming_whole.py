@@ -42,7 +42,7 @@ class StoreTests(IncomingTestCase):
             assert isinstance(path, Path)
             self.assertEqual(path, self.path / "a" / "b" / file.place.name)
             self.assertEqual(path.read_bytes(), file.data)
-            self.assertEqual(path.stat().st_mtime_ns, MTIME * 1000)
+            self.assertEqual(path.stat().st_mtime_ns, MTIME)
         self.assertEqual(len(self.names()), len(wanted) + 2)
         self.assertEqual(self.folder.store_whole([]), [])
 

@@ -355,6 +355,16 @@ class PageTests(ShareTestCase):
         (page, more) = self.listed("bob", ("s",), (names[-2],))
         self.assertEqual(([entry.path[0] for entry in page], more), ([names[-1], "new"], False))
 
+    def test_large_folder_of_any_time(self) -> None:
+        """A large folder that is dated 2300 is indexed as any other."""
+        self.index = FolderIndex(self.folder / "folders", scan_max=1)
+        self.tree = self.share(SharedPath("s", self.root))
+        for name in "abc":
+            self.write(name)
+        os.utime(self.root, ns=(0, 10_413_792_000_000_000_000))
+        self.assertEqual(self.names("s"), ["a", "b", "c"])
+        self.assertTrue(list((self.folder / "folders").iterdir()))
+
     def test_changes_between_pages(self) -> None:
         """What comes and goes between two pages moves nothing else."""
         for name in "bdf":
@@ -381,7 +391,7 @@ class PageTests(ShareTestCase):
         self.write("a", b"12", OLD + 5000)
         os.utime(self.root, ns=(before.st_atime_ns, before.st_mtime_ns))
         ((entry,), _) = self.listed("bob", ("s",))
-        self.assertEqual((entry.size, entry.mtime), (2, OLD // 1000 + 5))
+        self.assertEqual((entry.size, entry.mtime_ns), (2, OLD + 5_000))
         path.unlink()
         self.assertEqual(self.listed("bob", ("s",)), ((), False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import socket
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest
 
 from p2pshare.storage import share_paths
+from p2pshare.storage.file_times import TICK
 from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.storage.share_paths import LINKS_MAX
-from p2pshare.storage.share_tree import Unavailable
+from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of
 from p2pshare.wire.transfer_messages import EntryKind, Fault, Omitted
 from tests.storage.share_case import OLD, ShareTestCase
@@ -95,7 +97,7 @@ class PathTests(ShareTestCase):
         path.chmod(0o755)
         opened = self.tree.open("bob", ("s", "a"))
         opened.close()
-        self.assertEqual((opened.size, opened.mtime, opened.executable), (5, OLD // 1000, True))
+        self.assertEqual((opened.size, opened.mtime_ns, opened.executable), (5, OLD, True))
         path.chmod(0o644)
         again = self.tree.open("bob", ("s", "a"))
         again.close()
@@ -110,17 +112,45 @@ class PathTests(ShareTestCase):
         versions.add(self.version("a"))
         self.assertEqual(len(versions), 4)
 
-    def version(self, name: str) -> str:
-        opened = self.tree.open("bob", ("s", name))
+    def version(self, *path: str, share: str = "s") -> str:
+        opened = self.tree.open("bob", (share, *path))
         opened.close()
         return opened.version
 
-    def test_times_beyond_the_wire(self) -> None:
-        """A file of a time before 1970 keeps it; nothing is said that the other side would refuse."""
-        self.write("a", mtime_ns=-1_500)
-        opened = self.tree.open("bob", ("s", "a"))
-        opened.close()
-        self.assertEqual(opened.mtime, -2)
+    def test_any_time(self) -> None:
+        """A file keeps its time to the nanosecond, also one of the year 2300, and is read and listed as any other."""
+        for mtime_ns in (-1_500, 10_413_792_000_123_456_789):
+            self.write("a", bytes(BLOCK_SIZE + 1), mtime_ns)
+            opened = self.tree.open("bob", ("s", "a"))
+            opened.finish()
+            opened.close()
+            self.assertEqual(opened.mtime_ns, mtime_ns)
+            (entry,) = self.tree.list("bob", ("s",)).entries
+            self.assertEqual(entry.mtime_ns, mtime_ns)
+
+    def test_version_listed(self) -> None:
+        """A listing tells the version with which the file is offered, also through a link and of a shared file."""
+        self.write("d/a")
+        (self.root / "d/link").symlink_to("a")
+        self.tree = self.share(SharedPath("s", self.root), SharedPath("one", self.root / "d/a"))
+        for above in ((), ("s",), ("s", "d")):
+            entries = self.tree.list("bob", above, recursive=True).entries
+            for entry in entries:
+                path = (*above, *entry.path)
+                if entry.kind is EntryKind.FILE:
+                    self.assertEqual(entry.version, self.version(*path[1:], share=path[0]))
+                else:
+                    self.assertEqual(entry.version, "")
+
+    def test_version_changed_just_now(self) -> None:
+        """The version of a file that was changed just now is good for once: its next change may leave no trace."""
+        self.write("a")
+        now = os.stat(self.root / "a").st_ctime_ns
+        for passed, same in ((0, False), (TICK + 1, True), (-TICK - 2, True)):
+            ticks = itertools.count(now + passed)
+            shares = [SharedPath("s", self.root)]
+            self.tree = ShareTree(shares, self.cache, self.index, ticks.__next__)
+            self.assertIs(self.version("a") == self.version("a"), same)
 
 
 class PrivateTests(ShareTestCase):

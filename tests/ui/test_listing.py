@@ -41,7 +41,7 @@ from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
 from tests.ui.screens import real_terminal
 
 KEY = SigningKey(bytes([1]) * 32)
-MTIME = 1_795_356_300_250_000  # microseconds
+MTIME = 1_795_356_300_250_000_000  # nanoseconds
 
 
 def file(*path: str, size: int = 1_234_567, mtime: int = MTIME) -> Entry:
@@ -206,7 +206,7 @@ class ShowTests(ListingTestCase):
 
     def test_any_time(self) -> None:
         """A sharer may say any time; what no calendar has is shown as its first or last."""
-        for mtime in (-(2**52), 0, 2**52):
+        for mtime in (-(2**80), 0, 2**80):
             Rows(self.output(), (), "alice").show([file("a", mtime=mtime)])
         self.assertEqual(self.stdout.getvalue().count("\n"), 3)
 

@@ -19,7 +19,9 @@ from p2pshare.wire.session_messages import (
 )
 from p2pshare.wire.strict_json import INTEGER_MAX
 from p2pshare.wire.transfer_messages import (
+    NANOSECONDS,
     TIME_MAX,
+    VERSION_MAX,
     Block,
     Cancel,
     Cancelled,
@@ -42,14 +44,15 @@ from tests.wire.test_paths import COMPONENTS
 
 IDS = st.integers(0, TRANSFER_MAX)
 SIZES = st.integers(0, FILE_SIZE_MAX)
-TIMES = st.integers(-TIME_MAX, TIME_MAX)
+TIMES = st.integers(-TIME_MAX * NANOSECONDS, TIME_MAX * NANOSECONDS)
+VERSIONS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=VERSION_MAX)
 AMOUNTS = st.integers(0, INTEGER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 DIGESTS = st.binary(min_size=32, max_size=32)
 PATHS = st.lists(COMPONENTS, max_size=4).map(tuple)
-ENTRIES = st.builds(Entry, PATHS.filter(bool), st.just(EntryKind.FILE), SIZES, TIMES) | st.builds(
-    Entry, PATHS.filter(bool), st.just(EntryKind.FOLDER), st.just(0), TIMES
-)
+ENTRIES = st.builds(
+    Entry, PATHS.filter(bool), st.just(EntryKind.FILE), SIZES, TIMES, VERSIONS
+) | st.builds(Entry, PATHS.filter(bool), st.just(EntryKind.FOLDER), st.just(0), TIMES)
 RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
     lambda ends: tuple(
         (first, end) for first, end in zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)
