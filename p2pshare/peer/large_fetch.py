@@ -16,9 +16,9 @@ from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_b
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
 from p2pshare.peer.remote_faults import error_of
-from p2pshare.storage.announcement import Origin
+from p2pshare.storage.announcement import Announced, Origin
 from p2pshare.storage.incoming import Incoming, Stopped
-from p2pshare.wire.blocks import BLOCK_SIZE, block_length
+from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
@@ -132,14 +132,8 @@ class LargeFetch:
         if self._known_size != offer.size:
             self._context.tally.known_better(self._known_size, offer.size)
             self._known_size = offer.size
-        incoming, announced = self._incoming, announced_by(offer)
-        if incoming is not None and announced == replace(
-            incoming.announced, executable=offer.executable
-        ):
-            incoming.announced = announced
-            return
         self._preparing = True
-        Deferred.fromCoroutine(self._begin(offer)).addErrback(self._failed)
+        Deferred.fromCoroutine(self._prepare(offer)).addErrback(self._failed)
 
     def outgrown(self, offer: Offer) -> None:
         """Any size is welcome."""
@@ -234,9 +228,21 @@ class LargeFetch:
             self._context.stop(error)
             raise Stopped from error
 
-    async def _begin(self, offer: Offer) -> None:
-        """Begin anew; what arrives meanwhile waits."""
-        announced = announced_by(offer)
+    async def _prepare(self, offer: Offer) -> None:
+        """Go on with what is there, or begin anew; what arrives meanwhile waits."""
+        incoming, announced = self._incoming, announced_by(offer)
+        if incoming is not None and announced == replace(
+            incoming.announced, executable=offer.executable
+        ):
+            incoming.announced = announced
+            await self._context.threads.run(incoming.reserve)
+        else:
+            await self._begin(offer, announced)
+        self._preparing = False
+        self._write()
+        self._check_drained()
+
+    async def _begin(self, offer: Offer, announced: Announced) -> None:
         old, self._incoming = self._incoming, None
         if old is not None:
             self._remark("has changed since a part of it was fetched, so it begins anew.")
@@ -257,9 +263,6 @@ class LargeFetch:
                 wanted.place, self._origin, announced, overwrite=wanted.overwrite
             )
         )
-        self._preparing = False
-        self._write()
-        self._check_drained()
 
     def _remark(self, said: str) -> None:
         path = self.wanted.path
@@ -279,14 +282,7 @@ class LargeFetch:
         self._had = done * BLOCK_SIZE
 
     def _bytes_had(self) -> int:
-        incoming = self._incoming
-        if incoming is None:
-            return 0
-        size = incoming.announced.size
-        return sum(
-            (end - first - 1) * BLOCK_SIZE + block_length(size, end - 1)
-            for first, end in incoming.have
-        )
+        return 0 if self._incoming is None else self._incoming.bytes_there
 
     def _write(self) -> None:
         incoming = self._incoming

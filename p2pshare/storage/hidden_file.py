@@ -39,15 +39,18 @@ def hidden_name(identity: bytes) -> str:
     return f"{_PREFIX}{blake3(identity).hexdigest(8)}"
 
 
-def open_hidden(folder_fd: int, name: str, path: Path) -> int:
-    """Open and lock a hidden file, which is made if need be; what has its name and is not one of ours is removed.
+def open_hidden(folder_fd: int, hidden: str, path: Path) -> int:
+    """Open and lock an empty part, which is made if need be.
+
+    An earlier part and its journal are discarded, with the room that was reserved for them. Something else that has
+    the name of the part is removed.
 
     That another name leads to it, too, is what a kill leaves between publishing the file and removing its hidden name,
     or a trap: what the other name leads to is left alone.
 
     Args:
         folder_fd: the folder, open.
-        name: of the hidden file.
+        hidden: what the names of the part and its journal have in common.
         path: the final one, as the user calls it.
 
     Raises:
@@ -55,22 +58,23 @@ def open_hidden(folder_fd: int, name: str, path: Path) -> int:
         CannotSave: something that cannot be removed is in its place.
         OSError: the folder takes no file.
     """
+    name = hidden + PART_SUFFIX
     for _ in range(OPENINGS_MAX):
-        try:
-            fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
-        except FileExistsError:
-            opened = reopen_hidden(folder_fd, name, path)
-            if opened is not None:
-                return opened
+        fd, is_new = _made(folder_fd, name, path), True
+        if fd is None:
+            fd, is_new = reopen_hidden(folder_fd, name, path), False
+        if fd is None:
             continue
-        locked = False
         try:
-            locked = _lock(fd, folder_fd, name, path)
-        finally:
-            if not locked:
-                os.close(fd)
-        if locked:
-            return fd
+            remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
+            if not is_new:
+                os.ftruncate(
+                    fd, 0
+                )  # even if its size is 0: this also frees room reserved behind its end
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
     raise InUse(path=path)
 
 
@@ -118,6 +122,21 @@ def is_still(fd: int, folder_fd: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(fd))
+
+
+def _made(folder_fd: int, name: str, path: Path) -> int | None:
+    """Make and lock a hidden file; None if there is one, or another process took its name at once."""
+    try:
+        fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
+    except FileExistsError:
+        return None
+    locked = False
+    try:
+        locked = _lock(fd, folder_fd, name, path)
+    finally:
+        if not locked:
+            os.close(fd)
+    return fd if locked else None
 
 
 def _lock(fd: int, folder_fd: int, name: str, path: Path) -> bool:

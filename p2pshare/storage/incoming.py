@@ -7,6 +7,10 @@ folder, and only then are the part's name and the journal removed. So a kill bet
 go on with, or the file under its name with leftovers that are recognised: a part that has a second name, or a journal
 without a part.
 
+`reserve` takes the room for the whole file before the first block comes, so that a full disk is noticed then. The part
+keeps that room only while it is open: what is kept for another day holds its verified blocks and nothing else, and a
+part without one is removed. After a kill, `reverify` gives back what the process could not.
+
 A sync that failed is not tried again: what it was to make durable is forgotten, and has to come again.
 """
 
@@ -25,7 +29,8 @@ from p2pshare.storage.durability import sync_folder
 from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, identity_of, is_still
 from p2pshare.storage.part_journal import PartJournal, write_at
 from p2pshare.storage.publishing import publish, remove_name, set_mode
-from p2pshare.storage.room import replaced_error, saving_error
+from p2pshare.storage.room import check_room, replaced_error, saving_error
+from p2pshare.storage.system_calls import preallocate, punch_hole
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length, digest_of, root_of
 
 
@@ -90,6 +95,7 @@ class Incoming:
         self._writing: set[int] = set()
         self._fresh: list[int] = []  # written, and not yet being synced
         self._unsynced = 0
+        self._is_reserved = False  # room for all of it
         self._journal_in_folder = True  # for good
         self._failures = 0  # of syncs; what was written before one does not count
 
@@ -106,10 +112,30 @@ class Incoming:
             return self._table.there == self._table.count
 
     @property
+    def bytes_there(self) -> int:
+        """Bytes of the blocks that are there and verified."""
+        return sum(
+            (end - first - 1) * BLOCK_SIZE + self._length(end - 1) for first, end in self.have
+        )
+
+    @property
     def unsynced(self) -> int:
         """Bytes that are written and not yet journalled: a kill costs so many."""
         with self._changed:
             return self._unsynced
+
+    def reserve(self) -> None:
+        """Reserve room on the disk for what is missing, unless that was done; it is given back in the end.
+
+        Raises:
+            DiskFull: the disk has no such room; what is there is kept.
+            CannotSave: the disk fails.
+        """
+        with self._using():
+            if not self._is_reserved:
+                check_room(self._fd, self.announced.size - self.bytes_there, self._path)
+                preallocate(self._fd, self.announced.size)
+                self._is_reserved = True
 
     def write_block(self, index: int, data: bytes | bytearray | memoryview, digest: bytes) -> None:
         """Verify a block, and write it; of one that is there already, nothing is written.
@@ -175,10 +201,12 @@ class Incoming:
         raise self._corrupt("the file as a whole is another one than its blocks")
 
     def suspend(self) -> None:
-        """Keep for later what is there, as far as the disk lets it be synced, and close. May be called again."""
-        with suppress(CannotSave, ValueError):
-            self.sync()
-        self._close()
+        """Keep for later the verified blocks that the disk lets be synced, and close. May be called again.
+
+        Nothing is left if there is no such block.
+        """
+        with self._sync_lock:
+            self._close(self._keep_verified)
 
     def discard(self) -> None:
         """Remove what is there, and close. May be called again."""
@@ -202,6 +230,7 @@ class Incoming:
         assert self._journal is not None
         for index, digest in self._journal.records(self._table.count):
             self._table.put(index, BlockState.SYNCED, digest)
+        self._free_room()
         total = self._table.there
         for done, index in enumerate(self._table.indexes(BlockState.SYNCED)):
             on_progress(done, total)
@@ -210,6 +239,8 @@ class Incoming:
             block = os.pread(self._fd, self._length(index), index * BLOCK_SIZE)
             if digest_of(block) != self._table.digest(index):
                 self._table.move(index, BlockState.MISSING)
+        if self._table.there < total:
+            self._free_room()
         on_progress(total, total)
 
     def _verify(self, index: int, view: memoryview, digest: bytes) -> None:
@@ -260,6 +291,36 @@ class Incoming:
             self._sync_folders()
             self._journal_in_folder = True
 
+    def _keep_verified(self) -> None:
+        """Make durable what is there, and remove everything else; the part is not being written to any more."""
+        with suppress(OSError):
+            self._free_room()  # of which the journal may need some on a full disk
+            self._sync()
+        with self._changed:
+            self._forget_unsynced()
+        if self._table.there:
+            self._free_room()
+        else:
+            self._remove()
+
+    def _free_room(self) -> None:
+        """Give back the room of the part that no verified block needs, reserved or written to."""
+        self._is_reserved = False
+        behind = 0
+        runs = self.have
+        for first, end in runs:
+            if first > behind:
+                punch_hole(self._fd, behind * BLOCK_SIZE, (first - behind) * BLOCK_SIZE)
+            behind = end
+        os.ftruncate(self._fd, min(behind * BLOCK_SIZE, self.announced.size))
+
+    def _forget_unsynced(self) -> None:
+        """Count as missing the blocks that were not journalled; to be called with `_changed`."""
+        for index in list(self._table.indexes(BlockState.WRITTEN)):
+            self._table.move(index, BlockState.MISSING)
+        self._fresh.clear()
+        self._unsynced = 0
+
     @contextmanager
     def _forgetting(self) -> Iterator[None]:
         """After a sync that fails, forget all that was not journalled."""
@@ -268,19 +329,15 @@ class Incoming:
         except OSError:
             with self._changed:
                 self._failures += 1
-                for index in list(self._table.indexes(BlockState.WRITTEN)):
-                    self._table.move(index, BlockState.MISSING)
-                self._fresh.clear()
-                self._unsynced = 0
+                self._forget_unsynced()
             raise
 
     def _publish(self) -> Path:
         part = self._hidden + PART_SUFFIX
+        os.ftruncate(self._fd, self.announced.size)  # also frees room reserved behind the end
         with suppress(OSError):  # a disk that keeps no times
             os.utime(self._fd, ns=(self.announced.mtime_ns, self.announced.mtime_ns))
         set_mode(self._fd, self._umask, executable=self.announced.executable)
-        if os.fstat(self._fd).st_size != self.announced.size:
-            os.ftruncate(self._fd, self.announced.size)
         with self._forgetting():
             os.fsync(self._fd)
         if not is_still(self._fd, self._folder_fd, part):

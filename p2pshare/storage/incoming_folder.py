@@ -31,8 +31,7 @@ from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.part_journal import PartJournal
 from p2pshare.storage.publishing import COPIES_MAX, current_umask, numbered, remove_name
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.storage.room import check_room, saving_error
-from p2pshare.storage.system_calls import preallocate
+from p2pshare.storage.room import saving_error
 from p2pshare.storage.whole_files import BATCH_MAX, WholeFiles
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 
@@ -138,7 +137,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         stop: Callable[[], bool] = lambda: False,
     ) -> Incoming | None:
         """Go on with a partial file of this origin, if there is one: its `announced` is that of the time when it was
-        begun. The blocks of which its journal tells are hashed again.
+        begun. The blocks of which its journal tells are hashed again; without one that is still right, nothing is left.
 
         Args:
             place: where it goes.
@@ -175,6 +174,9 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         except BaseException:
             incoming.close()
             raise
+        if not incoming.have:
+            incoming.discard()
+            return None
         return incoming
 
     def begin(
@@ -199,20 +201,22 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         hidden = hidden_name(identity_of(place, origin))
         try:
             with self._handles.using(place.folder, make=True) as folder_fd:
-                fd = open_hidden(folder_fd, hidden + PART_SUFFIX, path)
+                fd = open_hidden(folder_fd, hidden, path)
                 try:
-                    remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
-                    self._make_room(fd, announced.size, path)
-                    return self._incoming(
+                    incoming = self._incoming(
                         folder_fd, fd, hidden, path, place, origin, announced, overwrite
                     )
                 except BaseException:
-                    with suppress(OSError):
-                        remove_name(folder_fd, hidden + PART_SUFFIX)
                     os.close(fd)
                     raise
         except OSError as error:
             raise saving_error(error, self._path, announced.size, path) from error
+        try:
+            incoming.reserve()
+        except BaseException:
+            incoming.discard()
+            raise
+        return incoming
 
     def store_whole(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
         """Verify small files, write them, make them durable all at once, and publish them.
@@ -279,6 +283,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                     raise
                 read = None
             if read is None:
+                self._remove_hidden(folder_fd, hidden)
                 os.close(fd)
                 return None
         except BaseException:
@@ -315,25 +320,21 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             journal=journal,
         )
 
-    def _make_room(self, fd: int, size: int, path: Path) -> None:
-        os.ftruncate(fd, 0)
-        check_room(fd, size, path)
-        try:
-            preallocate(fd, size)
-        except OSError as error:
-            raise saving_error(error, fd, size, path) from error
-
     def _tidy(self, folder_fd: int, place: Place, origin: Origin, path: Path) -> None:
         """Remove the part and the journal of a file that is there, unless somebody is at them."""
         hidden = hidden_name(identity_of(place, origin))
         with suppress(OSError, CannotSave):
             fd = reopen_hidden(folder_fd, hidden + PART_SUFFIX, path)
             try:
-                for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
-                    remove_name(folder_fd, hidden + suffix)
+                self._remove_hidden(folder_fd, hidden)
             finally:
                 if fd is not None:
                     os.close(fd)
+
+    @staticmethod
+    def _remove_hidden(folder_fd: int, hidden: str) -> None:
+        for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
+            remove_name(folder_fd, hidden + suffix)
 
     def _sync_made(self) -> None:
         for error in self._handles.sync().values():

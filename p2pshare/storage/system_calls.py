@@ -13,6 +13,7 @@ from typing import Any
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RENAME_EXCL = 4  # sys/stdio.h of macOS
 _KEEP_SIZE = 1  # linux/falloc.h
+_PUNCH_HOLE = 2
 _STATFS_SIZE = 512  # bytes, more than any struct statfs has
 _SYNCFS_TELLS = (5, 8)  # the Linux since which syncfs tells of what could not be written
 _LOCAL_DISKS = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010}  # ext4, XFS, Btrfs, F2FS: linux/magic.h
@@ -46,6 +47,22 @@ def preallocate(fd: int, size: int) -> None:
         return
     try:
         _check(call(fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)))
+    except OSError as error:
+        if error.errno not in _NO_PREALLOCATION:
+            raise
+
+
+def punch_hole(fd: int, start: int, size: int) -> None:
+    """Give the room of a part of a file back to the disk, where the disk can do that; the file keeps its size.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    call = _function("fallocate")
+    if call is None or sys.platform != "linux":
+        return
+    try:
+        _check(call(fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size)))
     except OSError as error:
         if error.errno not in _NO_PREALLOCATION:
             raise

@@ -17,7 +17,6 @@ from p2pshare.storage.announcement import WholeFile
 from p2pshare.storage.durability import sync_files
 from p2pshare.storage.folder_handles import Folder, FolderHandles
 from p2pshare.storage.hidden_file import (
-    JOURNAL_SUFFIX,
     PART_SUFFIX,
     hidden_name,
     identity_of,
@@ -94,13 +93,10 @@ class WholeFiles:
         hidden = hidden_name(identity_of(file.place, file.origin))
         part = hidden + PART_SUFFIX
         try:
-            fd = open_hidden(folder_fd, part, path)
+            fd = open_hidden(folder_fd, hidden, path)
         except OSError as error:
             raise saving_error(error, folder_fd, file.announced.size, path) from error
         try:
-            if os.fstat(fd).st_size:  # of what was begun once
-                remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
-                os.ftruncate(fd, 0)
             with memoryview(file.data).cast("B") as view:
                 write_at(fd, view, 0)
             with suppress(OSError):  # a disk that keeps no times

@@ -695,6 +695,61 @@ class LargeTests(JobTestCase):
         self.error("s/large", InUse)
         self.assertEqual(self.came(), {"s/other": b"x"})
 
+    def test_nothing_verified(self) -> None:
+        """A file of which nothing verified came leaves nothing, however it ends: its reserved room is free again."""
+
+        def false(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.data(get.id, 0, LARGE[:BLOCK_SIZE])
+
+        def withdrawn(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Failed(get.id, Fault.NOT_FOUND))
+
+        def changing(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Failed(get.id, Fault.CHANGED))
+
+        for answer in (false, withdrawn, changing):
+            self.alice.answers[self.path] = answer
+            self.fetch("s/large")
+            self.assertIn("s/large", self.failed)
+            self.assertEqual(self.hidden(), [])
+        self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
+        _, running = self.begin("s/large")
+        self.alice.pass_time(0.5)
+        self.assertEqual(len(self.hidden()), 1)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual(self.hidden(), [])
+
+    def test_killed_and_gone(self) -> None:
+        """What a kill left of a file that is not shared any more goes, unless something verified is there."""
+        place, origin = Place((), "large"), Origin(ALICE.public, self.path)
+        announced = Announced(len(LARGE), MTIME, False, "v1")
+        self.alice.answers[self.path] = lambda session, get: session.say(
+            Failed(get.id, Fault.NOT_FOUND)
+        )
+        for blocks in (0, 1):
+            with IncomingFolder.open(self.inbox) as folder:
+                incoming = folder.begin(place, origin, announced)
+                if blocks:
+                    block = LARGE[:BLOCK_SIZE]
+                    incoming.write_block(0, block, digest_of(block))
+                    incoming.sync()
+                incoming.close()
+            self.fetch("s/large")
+            self.assertEqual(len(self.hidden()), 2 * blocks)
+
+    def test_disk_fills_before_it_goes_on(self) -> None:
+        """Threat 10: where a suspended file finds no room for its rest, the job ends, and its blocks are kept."""
+        self.cancelled_midway()
+        free = os.statvfs_result((4096, 4096, 9, 1, 1, 9, 9, 9, 0, 255))
+        with patch.object(os, "statvfs", return_value=free):
+            _, running = self.begin("s/large")
+            self.alice.pass_time(1)
+            self.assertIn("needs 2.0 MiB", str(self.failureResultOf(running, DiskFull).value))
+        self.fetch("s/large")
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+
     def test_unknown_size(self) -> None:
         """A file whose size no listing tells is fetched, and not again if it turns out to be there."""
         self.alice.put("s/z", b"")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
-from p2pshare.storage import incoming, incoming_folder
+from p2pshare.storage import incoming
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.storage.room import check_room
@@ -252,7 +252,7 @@ class FullDiskTests(IncomingTestCase):
         def fail(fd: int, size: int) -> None:
             raise OSError(errno.ENOSPC, "")
 
-        self.patch(incoming_folder, "preallocate", fail)
+        self.patch(incoming, "preallocate", fail)
         with self.assertRaises(DiskFull):
             self.begin(CONTENT)
         self.assertEqual(self.names(), [])
