@@ -321,7 +321,9 @@ class TextCutShort(TransferFailed):
 
 
 class RemoteTooMany(TransferFailed):
-    """{name!r} lists more than {most} files and folders, the last of them in {path!r}: fetch a part of them."""
+    """{name!r} lists more than {most} {what} in {path!r}, and there may be no end: fetch a part of it, or add
+    --max-files N if you expect that many.
+    """
 
 
 class RemoteIsFile(TransferFailed):

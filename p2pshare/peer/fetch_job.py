@@ -1,8 +1,9 @@
 """Many files fetched from one peer, as one job.
 
-What is wanted is listed page by page (`job_plan`) and looked up on the disk; what is not there waits in one of two
-bounded queues. Small files (`small_fetch`) and large ones (`large_fetch`) are then asked for, as many at once as the
-session takes (`core.in_flight`). All decisions are made in the reactor's thread; what touches the disk is in others.
+What is wanted is listed page by page (`job_plan`), as far ahead as memory allows (`listing_backlog`). The pages are
+looked up on the disk; what is not there waits in one of two bounded queues. Small files (`small_fetch`) and large ones
+(`large_fetch`) are then asked for, as many at once as the session takes (`core.in_flight`). All decisions are made in
+the reactor's thread; what touches the disk is in others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from p2pshare.peer.job_context import Folder, JobContext, Remote
 from p2pshare.peer.job_plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder
 from p2pshare.peer.job_tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
 from p2pshare.peer.large_fetch import LargeFetch
+from p2pshare.peer.listing_backlog import ListingBacklog
 from p2pshare.peer.small_fetch import SmallFetches
 from p2pshare.peer.thread_work import ThreadWork
 from p2pshare.storage.announcement import Origin, Place
@@ -36,7 +38,7 @@ from p2pshare.wire.transfer_messages import TITLE_MAX, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
-QUEUE_MAX = 4000  # files that are listed and not yet asked for, upon which listing waits
+QUEUE_MAX = 4000  # files that were looked up and not yet asked for, upon which looking up waits
 RUNNING_MAX = 8  # large files that are on their way or being finished
 TELL_AGAIN = (
     60.0  # seconds after which the sharer is told the same of the job, lest it takes us for idle
@@ -56,6 +58,7 @@ class FetchJob:
         on_saved: Callable[[SavedFile], object] = lambda _: None,
         on_failed: Callable[[RemotePath, P2pshareError], object] = lambda *_: None,
         on_remark: Callable[[RemotePath, str], object] = lambda *_: None,
+        files_max: int | None = None,
         open_folder: Callable[[Path], Folder] = IncomingFolder.open,
     ) -> None:
         """Args:
@@ -65,6 +68,7 @@ class FetchJob:
         on_saved: told of each file that is there under its name.
         on_failed: told of each item, or file of one, that is not.
         on_remark: told in a sentence what a user may want to know of a file, such as that it begins anew.
+        files_max: files and folders that may be listed for an item, as in `JobPlan`.
         open_folder: opens the folders of the items.
         """
         self._reactor = reactor
@@ -75,7 +79,8 @@ class FetchJob:
         self._title = _title(items)
         self._tally = JobTally()
         self._threads = ThreadWork(reactor)
-        self._plan = JobPlan(remote, items, self._item_failed)
+        self._plan = JobPlan(remote, items, self._item_failed, self._give_up, files_max)
+        self._backlog = ListingBacklog()
         self._folders: dict[Path, Folder] = {}
         context = JobContext(
             reactor,
@@ -93,7 +98,9 @@ class FetchJob:
         self._large: deque[WantedFile] = deque()
         self._running: dict[LargeFetch, Deferred[None]] = {}
         self._planning: Deferred[None] | None = None
-        self._room: Deferred[None] | None = None  # the plan waits for it
+        self._looking_up: Deferred[None] | None = None
+        self._all_looked_up = False
+        self._room: Deferred[None] | None = None  # looking up waits for it
         self._reconnecting: Deferred[None] | None = None
         self._deciding: IDelayedCall | None = None
         self._ticks = LoopingCall(self._tick)
@@ -129,6 +136,8 @@ class FetchJob:
             await self._remote.ready()
             self._planning = Deferred.fromCoroutine(self._list())
             self._planning.addErrback(self._broke)
+            self._looking_up = Deferred.fromCoroutine(self._look_up_all())
+            self._looking_up.addErrback(self._broke)
             self._ticks.start(TICK, now=False).addErrback(self._broke)
             await self._over
         finally:
@@ -136,19 +145,32 @@ class FetchJob:
         return self.progress
 
     async def _list(self) -> None:
-        """Go through the plan."""
+        """Go through the plan, ahead of all else."""
         async for page in self._plan.pages():
-            key = self._remote.key
-            for root in {wanted.root for wanted in page} - self._folders.keys():
+            self._tally.listed(page.files, page.size)
+            await self._backlog.put(page)
+        self._tally.all_listed = True
+        self._backlog.end()
+
+    def _give_up(self, item: JobItem) -> None:
+        """Fetch no more of an item whose listing has no end."""
+        for page in self._backlog.drop(item):
+            self._tally.not_wanted(page.files, page.size)
+
+    async def _look_up_all(self) -> None:
+        """Look up on the disk what is listed, page by page."""
+        while (page := await self._backlog.take()) is not None:
+            wanted = page.wanted()
+            for root in {each.root for each in wanted} - self._folders.keys():
                 await self._threads.run(self._open, root)
-            outcomes = await self._threads.run(_look_up, key, self._folders, page)
-            for wanted, outcome in outcomes:
-                self._looked_up(wanted, outcome)
+            outcomes = await self._threads.run(_look_up, self._remote.key, self._folders, wanted)
+            for each, outcome in outcomes:
+                self._looked_up(each, outcome)
             self._decide()
             if self._queued >= QUEUE_MAX:
                 self._room = Deferred()
                 await self._room
-        self._tally.all_listed = True
+        self._all_looked_up = True
         self._tell()
         self._soon()
 
@@ -166,7 +188,6 @@ class FetchJob:
                 self._item_failed(wanted.path, outcome)
             return
         size = wanted.size
-        self._tally.listed(size)
         if isinstance(outcome, P2pshareError):
             self._file_failed(wanted.path, size, outcome)
         elif outcome is not None:
@@ -206,7 +227,7 @@ class FetchJob:
             room, self._room = self._room, None
             room.callback(None)
         if (
-            self._tally.all_listed
+            self._all_looked_up
             and not (self._queued or self._running or self._small.busy)
             and not self._over.called
         ):
@@ -294,7 +315,7 @@ class FetchJob:
             self._deciding.cancel()
         if self._ticks.running:
             self._ticks.stop()
-        for waiting in (self._planning, self._reconnecting):
+        for waiting in (self._planning, self._looking_up, self._reconnecting):
             if waiting is not None:
                 waiting.cancel()
         self._small.stop()

@@ -1,13 +1,15 @@
 """What a job has to fetch: folders with all that is in them, globs, and where each file goes.
 
-A folder is listed page by page, and a page is not asked for before the one in front of it was taken: what is listed and
-not yet fetched stays bounded, however many files there are.
+The folder that an item is in says whether the item is a file or a folder; so a file is never listed. Folders are listed
+page by page. A folder on this machine is made with its first file, and an empty one only when its item was listed to
+the end: of a sharer whose listing has no end, no folder is made.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,17 @@ from p2pshare.errors import (
     RemotePathTooLong,
     RemoteTooMany,
 )
-from p2pshare.peer.remote_faults import omission_errors
+from p2pshare.peer.remote_faults import omission_error, omission_errors
 from p2pshare.storage.announcement import Place
 from p2pshare.storage.destination import safe_name
+from p2pshare.wire.messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
-ENTRIES_MAX = 10_000_000  # files and folders that are listed for one item
+FILES_MAX = 1_000_000  # files and folders that are listed for one item, unless the user allows more
+FOLDERS_MAX = 100_000  # folders among them
+PACKING_LEVEL = 1  # of zlib: fast
+EMPTY_MAX = 100_000  # empty folders that are known and not made yet
 LOOK_UP_PAGE = 16  # entries among which a single one is looked for
 _GLOB = re.compile(r"[*?[]")
 _LAST = "\U0010ffff"  # behind every other character
@@ -75,6 +81,52 @@ class WantedFolder:
 Wanted = WantedFile | WantedFolder
 
 
+class PlannedPage:
+    """Some of what is wanted. `pack` it to keep it in little memory."""
+
+    def __init__(
+        self,
+        item: JobItem,
+        above: RemotePath = (),
+        local: tuple[str, ...] = (),
+        entries: Sequence[Entry] = (),
+        ready: Sequence[Wanted] = (),
+    ) -> None:
+        """Args:
+        item: to which it belongs.
+        above: the folder that was listed.
+        local: where that folder goes.
+        entries: files of the folder.
+        ready: what else is wanted.
+        """
+        self.item = item
+        self._above = above
+        self._local = local
+        self._entries: tuple[Entry, ...] | bytes = tuple(entries)
+        self._ready = ready
+        files = [each for each in ready if isinstance(each, WantedFile)]
+        self.files = len(entries) + len(files)
+        self.size = sum(each.size for each in entries) + sum(each.size or 0 for each in files)
+        """Bytes."""
+
+    def pack(self) -> int:
+        """Keep the entries compressed from now on; returns how many bytes they take."""
+        if not isinstance(self._entries, bytes):
+            listing = Listing(0, self._entries, False)
+            self._entries = zlib.compress(listing.to_json(), PACKING_LEVEL)
+        return len(self._entries)
+
+    def wanted(self) -> list[Wanted]:
+        """All of it."""
+        entries = self._entries
+        if isinstance(entries, bytes):
+            listing = parse_message(zlib.decompress(entries))
+            assert isinstance(listing, Listing)
+            entries = listing.entries
+        wanted = [_wanted(self.item, self._above, self._local, entry) for entry in entries]
+        return [*self._ready, *wanted]
+
+
 class Lists(Protocol):
     """What is needed of a `RemotePeer`."""
 
@@ -99,36 +151,43 @@ class JobPlan:
         remote: Lists,
         items: Sequence[JobItem],
         on_failed: Callable[[RemotePath, P2pshareError], object],
-        entries_max: int = ENTRIES_MAX,
+        on_endless: Callable[[JobItem], object] = lambda _: None,
+        files_max: int | None = None,
     ) -> None:
         """Args:
         remote: who is asked.
         items: what is wanted; what stands there twice is taken once.
         on_failed: told of an item that cannot be listed, or an entry that cannot be named; the others go on.
-        entries_max: files and folders that may be listed for an item, so that no sharer can list for ever what takes
-            no room but fills the disk's table of files.
+        on_endless: told of an item of which more is listed than is allowed, before `on_failed`.
+        files_max: files and folders that may be listed for an item, and folders among them; None: `FILES_MAX` and
+            `FOLDERS_MAX`. So no sharer can list for ever what takes no room but fills the disk's table of files.
         """
-        self._entries_max = entries_max
+        self._files_max = FILES_MAX if files_max is None else files_max
+        self._folders_max = FOLDERS_MAX if files_max is None else files_max
+        self._on_endless = on_endless
         self._entries = 0  # listed for the item
+        self._folders = 0  # among them
         self._has_omitted = False  # whether the sharer left something out of the item
         self._remote = remote
         self._items = tuple(dict.fromkeys(items))
         self._on_failed = on_failed
 
-    async def pages(self) -> AsyncIterator[list[Wanted]]:
+    async def pages(self) -> AsyncIterator[PlannedPage]:
         """All that is wanted, page by page.
 
         Raises:
             P2pshareError: there is no session to be had any more.
         """
         for item in self._items:
-            self._entries, self._has_omitted = 0, False
+            self._entries, self._folders, self._has_omitted = 0, 0, False
             try:
                 async for page in self._item(item):
                     yield page
             except P2pshareError as error:
                 if not is_of_item(error):
                     raise
+                if isinstance(error, RemoteTooMany):
+                    self._on_endless(item)
                 self._on_failed(item.path, error)
 
     async def _page(
@@ -141,13 +200,17 @@ class JobPlan:
     ) -> Listing:
         """A page of a folder, which counts; an empty one, too, for there may be many."""
         if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
-            raise RemoteNotFound(name=self._remote.name, path=format_path(path))
+            raise self._not_found(path)
         listing = await self._remote.list(path, after, limit, recursive=recursive)
         self._entries += max(1, len(listing.entries) + len(listing.omitted))
-        if self._entries > self._entries_max:
-            raise RemoteTooMany(
-                name=self._remote.name, path=format_path(path), most=self._entries_max
-            )
+        self._folders += sum(each.kind is EntryKind.FOLDER for each in listing.entries)
+        for count, most, what in (
+            (self._entries, self._files_max, "files and folders"),
+            (self._folders, self._folders_max, "folders"),
+        ):
+            if count > most:
+                shown = format_path(path)
+                raise RemoteTooMany(name=self._remote.name, path=shown, most=most, what=what)
         return listing
 
     def _nameable(self, above: RemotePath, entries: Sequence[Entry]) -> list[Entry]:
@@ -174,9 +237,9 @@ class JobPlan:
                 self._has_omitted = True
                 self._on_failed(path, error)
 
-    async def _item(self, item: JobItem) -> AsyncIterator[list[Wanted]]:
+    async def _item(self, item: JobItem) -> AsyncIterator[PlannedPage]:
         try:
-            async for page in self._literal(item, item.path, item.name):
+            async for page in self._named(item, item.path, item.name):
                 yield page
         except RemoteNotFound:
             if not any(map(_GLOB.search, item.path)):
@@ -186,57 +249,103 @@ class JobPlan:
                 found = True
                 yield page
             if not found and not self._has_omitted:
-                raise RemoteNotFound(name=self._remote.name, path=format_path(item.path)) from None
+                raise self._not_found(item.path) from None
 
-    async def _literal(
+    async def _named(
         self, item: JobItem, path: RemotePath, name: str | None
-    ) -> AsyncIterator[list[Wanted]]:
-        """What is there by this very name: a file, or a folder with all that is in it.
+    ) -> AsyncIterator[PlannedPage]:
+        """What is there by this very name: a file, or a folder with all that is in it."""
+        entry = await self._look_up(path) if path else None
+        if entry is not None and entry.kind is EntryKind.FILE:
+            yield self._file(item, path, name, entry)
+            return
+        try:
+            async for page in self._folder(item, path, name):
+                yield page
+        except RemoteIsFile:
+            if not path:
+                raise
+            yield self._file(item, path, name, None)
 
-        A file is called `name`. A folder keeps its own within a folder `name`: when the same is wanted again, that one
-        is there, and means the same.
+    async def _folder(
+        self, item: JobItem, path: RemotePath, name: str | None
+    ) -> AsyncIterator[PlannedPage]:
+        """A folder with all that is in it. It keeps its own name within a folder `name`: when the same is wanted again,
+        that one is there, and means the same.
+
+        Raises:
+            RemoteIsFile: it is a file.
         """
         own = tuple(map(safe_name, path[-1:]))
         local = own if name is None else (name, *own)
+        empty = _EmptyFolders()
         after: RemotePath = ()
-        try:
-            listing = await self._page(path, recursive=True)
-        except RemoteIsFile:
-            yield [await self._file(item, path, name or own[0])]
-            return
-        if local:
-            yield [WantedFolder(path, item.folder, local)]
-        while True:
-            self._report_omitted(path, listing)
-            if listing.entries:
-                nameable = self._nameable(path, listing.entries)
-                yield [_wanted(item, path, local, entry) for entry in nameable]
-                after = listing.entries[-1].path
-            if not listing.more:
-                return
+        more = True
+        while more:
             listing = await self._page(path, after, recursive=True)
+            self._report_omitted(path, listing)
+            nameable = self._nameable(path, listing.entries)
+            empty.take(nameable)
+            files = [each for each in nameable if each.kind is EntryKind.FILE]
+            if files:
+                yield PlannedPage(item, path, local, files)
+            if len(empty.paths) > EMPTY_MAX:
+                yield _folders_page(item, path, local, empty.paths)
+                empty.paths.clear()
+            more = listing.more
+            after = listing.entries[-1].path if more else ()
+        empty.end()
+        paths = [each for each in empty.paths if each or local]  # the top is there
+        for first in range(0, len(paths), PAGE_MAX):
+            yield _folders_page(item, path, local, paths[first : first + PAGE_MAX])
 
-    async def _file(self, item: JobItem, path: RemotePath, name: str) -> WantedFile:
-        """A file of which only the path is known."""
-        entry = await self._look_up(path)
+    def _file(
+        self, item: JobItem, path: RemotePath, name: str | None, entry: Entry | None
+    ) -> PlannedPage:
+        """A file, which is called `name`; without an `entry`, only its path is known."""
         size, mtime_ns = (None, 0) if entry is None else (entry.size, entry.mtime_ns)
-        return WantedFile(path, item.folder, Place((), name), size, mtime_ns, item.overwrite)
+        place = Place((), name or safe_name(path[-1]))
+        file = WantedFile(path, item.folder, place, size, mtime_ns, item.overwrite)
+        return PlannedPage(item, ready=[file])
 
     async def _look_up(self, path: RemotePath) -> Entry | None:
-        try:
-            listing = await self._page(path[:-1], just_before(path[-1]), LOOK_UP_PAGE)
-        except P2pshareError as error:
-            if not is_of_item(error):
-                raise
-            return None
-        for entry in listing.entries:
-            if entry.path == path[-1:] and entry.kind is EntryKind.FILE:
-                return entry
-        return None
+        """The entry of `path` in the folder around it; None if that folder does not tell, but `path` may be had.
+
+        Raises:
+            RemoteNotFound: there is none.
+            P2pshareError: it was left out; or nothing more can be listed.
+        """
+        above, name = path[:-1], path[-1:]
+        if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
+            raise self._not_found(path)
+        after, limit = just_before(path[-1]), LOOK_UP_PAGE
+        while True:
+            try:
+                listing = await self._page(above, after, limit)
+            except (RemoteNotFound, RemoteIsFile):
+                raise self._not_found(path) from None
+            except P2pshareError as error:
+                if not is_of_item(error) or isinstance(error, RemoteTooMany):
+                    raise
+                return None
+            for entry in listing.entries:
+                if entry.path == name:
+                    return entry
+            for omission in listing.omitted:
+                if omission.path == name:
+                    raise omission_error(self._remote.name, above, omission)
+            if listing.unnamed:
+                return None
+            if not listing.more or listing.entries[-1].path > name:
+                raise self._not_found(path)
+            after, limit = listing.entries[-1].path, PAGE_MAX
+
+    def _not_found(self, path: RemotePath) -> RemoteNotFound:
+        return RemoteNotFound(name=self._remote.name, path=format_path(path))
 
     async def _matching(
         self, item: JobItem, above: RemotePath, pattern: RemotePath
-    ) -> AsyncIterator[list[Wanted]]:
+    ) -> AsyncIterator[PlannedPage]:
         """What is in the folder `above` by names that match `pattern`."""
         literal = 0
         while literal < len(pattern) and not _GLOB.search(pattern[literal]):
@@ -244,7 +353,7 @@ class JobPlan:
         above, pattern = above + pattern[:literal], pattern[literal:]
         try:
             if not pattern:
-                async for page in self._literal(item, above, None):
+                async for page in self._named(item, above, None):
                     yield page
                 return
             matches = re.compile(fnmatch.translate(pattern[0])).match
@@ -264,15 +373,25 @@ class JobPlan:
 
     async def _matched(
         self, item: JobItem, above: RemotePath, rest: RemotePath, entries: Sequence[Entry]
-    ) -> AsyncIterator[list[Wanted]]:
+    ) -> AsyncIterator[PlannedPage]:
         """Entries of the folder `above`, of which `rest` is what is wanted, or they themselves."""
         files = [entry for entry in entries if entry.kind is EntryKind.FILE]
         if files and not rest:
-            yield [_wanted(item, above, (), entry) for entry in files]
+            yield PlannedPage(item, above, (), files)
         for entry in entries:
             if entry.kind is EntryKind.FOLDER:
-                async for page in self._matching(item, above + entry.path, rest):
-                    yield page
+                path = above + entry.path
+                pages = self._matching(item, path, rest) if rest else self._folder(item, path, None)
+                try:
+                    async for page in pages:
+                        yield page
+                except (RemoteNotFound, RemoteIsFile):
+                    continue
+                except P2pshareError as error:
+                    if not is_of_item(error) or isinstance(error, RemoteTooMany):
+                        raise
+                    self._has_omitted = True
+                    self._on_failed(path, error)
 
 
 def is_of_item(error: P2pshareError) -> bool:
@@ -293,11 +412,43 @@ def just_before(name: str) -> RemotePath:
     return (before + _LAST if len((before + _LAST).encode()) <= COMPONENT_MAX else before,)
 
 
-def _wanted(item: JobItem, above: RemotePath, local: tuple[str, ...], entry: Entry) -> Wanted:
-    """An entry of the folder `above`, which goes to `local`."""
+class _EmptyFolders:
+    """Finds, in a recursive listing, the folders in which nothing is listed."""
+
+    def __init__(self) -> None:
+        self.paths: list[RemotePath] = []
+        """Those that were found, from the listed folder on; that itself is ()."""
+        self._last: RemotePath | None = ()  # a folder behind which nothing has come yet
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Go through the next entries: what is in a folder comes next to it."""
+        last = self._last
+        for entry in entries:
+            if last is not None and entry.path[: len(last)] != last:
+                self.paths.append(last)
+            last = entry.path if entry.kind is EntryKind.FOLDER else None
+        self._last = last
+
+    def end(self) -> None:
+        """There is nothing more."""
+        if self._last is not None:
+            self.paths.append(self._last)
+            self._last = None
+
+
+def _folders_page(
+    item: JobItem, above: RemotePath, local: tuple[str, ...], paths: Sequence[RemotePath]
+) -> PlannedPage:
+    folders = [
+        WantedFolder(above + path, item.folder, local + tuple(map(safe_name, path)))
+        for path in paths
+    ]
+    return PlannedPage(item, ready=folders)
+
+
+def _wanted(item: JobItem, above: RemotePath, local: tuple[str, ...], entry: Entry) -> WantedFile:
+    """A file of the folder `above`, which goes to `local`."""
     path = above + entry.path
     names = local + tuple(map(safe_name, entry.path))
-    if entry.kind is EntryKind.FOLDER:
-        return WantedFolder(path, item.folder, names)
     place = Place(names[:-1], names[-1])
     return WantedFile(path, item.folder, place, entry.size, entry.mtime_ns, item.overwrite)

@@ -66,10 +66,14 @@ class JobTally:
     bytes_fetched: int = 0
     all_listed: bool = False
 
-    def listed(self, size: int | None) -> None:
-        """There is a file of `size` bytes, as far as is known."""
-        self.files_listed += 1
-        self.bytes_listed += size or 0
+    def listed(self, files: int, size: int) -> None:
+        """There are so many more files, of `size` bytes together, as far as is known."""
+        self.files_listed += files
+        self.bytes_listed += size
+
+    def not_wanted(self, files: int, size: int) -> None:
+        """So many files that were listed are not fetched after all."""
+        self.listed(-files, -size)
 
     def known_better(self, listed: int | None, size: int) -> None:
         """A file was offered, and has `size` bytes."""

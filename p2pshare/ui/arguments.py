@@ -83,6 +83,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         unknown = [flag for flag in ("limit", "timeout") if getattr(arguments, flag)]
         if unknown:
             raise WrongUsage(reason=f"The classic protocol knows no --{unknown[0]}: leave it away.")
+        if arguments.max_files is not None:
+            raise WrongUsage(reason="The classic protocol fetches single files: omit --max-files.")
     if not arguments.verb and (arguments.json or arguments.quiet):
         raise WrongUsage(
             reason="The dialog is for people: --json and --quiet need a verb, such as `p2pshare users`."
@@ -216,6 +218,12 @@ def _add_get(verbs: Any) -> None:
         " a name (default: the current folder)",
     )
     get.add_argument("--force", action="store_true", help="replace files that are there")
+    get.add_argument(
+        "--max-files",
+        metavar="N",
+        type=_files_max,
+        help="stop if an item has more files and folders (default: 1000000, 100000 of them folders)",
+    )
     _add_transfer(get, argparse.SUPPRESS, "limit", "timeout", "invitation")
     get.add_argument(
         "--classic",
@@ -329,6 +337,12 @@ def _life(text: str) -> int:
     if not 0 < life <= INVITATION_LIFE_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 7d, 12h or 30m, up to 366d")
     return life
+
+
+def _files_max(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of files, such as 2000000")
+    return int(text)
 
 
 def _count(text: str) -> int:

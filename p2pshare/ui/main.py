@@ -222,10 +222,10 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
         case "get":
             from p2pshare.ui import verbs
 
-            words, overwrite = arguments.words, arguments.force
+            words, overwrite, files_max = arguments.words, arguments.force, arguments.max_files
             if arguments.classic:
                 return lambda: verbs.get_classic(invocation, words, overwrite=overwrite)
-            return lambda: verbs.get(invocation, words, overwrite=overwrite)
+            return lambda: verbs.get(invocation, words, overwrite=overwrite, files_max=files_max)
         case "ls":
             from p2pshare.ui.listing import ls
 

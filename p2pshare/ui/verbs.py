@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from p2pshare.errors import DiskFull, P2pshareError
+from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.ui.errand import HARD_STOPS, Errand, Outcome
@@ -17,10 +19,22 @@ NO_USE = (*HARD_STOPS, *AWAY, DiskFull)
 """Whoever is asked next, it will be the same."""
 
 
-async def get(invocation: Invocation, words: Sequence[str], *, overwrite: bool) -> int:
+async def get(
+    invocation: Invocation,
+    words: Sequence[str],
+    *,
+    overwrite: bool,
+    files_max: int | None = None,
+) -> int:
     """Get all that `words` name; returns the exit code.
 
     What fails does not keep the others from being fetched. What was stopped goes on when the same is said again.
+
+    Args:
+        invocation: what the verb works with.
+        words: items, and where they go.
+        overwrite: whether files that are there are replaced.
+        files_max: files and folders that an item may have; None: as many as `JobPlan` allows.
 
     Raises:
         WrongUsage: the words cannot be understood, or do not say who asks; nobody was asked for anything.
@@ -34,7 +48,7 @@ async def get(invocation: Invocation, words: Sequence[str], *, overwrite: bool) 
         for number, (peer, items) in enumerate(jobs.items()):
             try:
                 met = await (meetings.meet(peer) if number else first)
-                await _get_from(invocation, me, meetings, met, items, outcome)
+                await _get_from(invocation, me, meetings, met, items, outcome, files_max)
             except P2pshareError as error:
                 invocation.output.error(error)
                 outcome.failed(error)
@@ -51,6 +65,7 @@ async def _get_from(
     met: Met,
     items: Sequence[JobItem],
     outcome: Outcome,
+    files_max: int | None,
 ) -> None:
     """Get what is wanted of one peer.
 
@@ -59,7 +74,8 @@ async def _get_from(
     """
     met.expect_sessions()
     met.remark()
-    errand = Errand(invocation, met.name, outcome)
+    make_job = partial(FetchJob, files_max=files_max)
+    errand = Errand(invocation, met.name, outcome, make_job=make_job)
     remote = RemotePeer(
         invocation.reactor,
         invocation.rng,

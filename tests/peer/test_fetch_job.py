@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -40,10 +41,10 @@ from p2pshare.errors import (
     SourceChanged,
 )
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer import fetch_job
+from p2pshare.peer import fetch_job, job_plan
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.job_context import TRIES_MAX
-from p2pshare.peer.job_plan import JobPlan, just_before
+from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming import Incoming
@@ -92,7 +93,13 @@ class JobTestCase(SynchronousTestCase):
         self.remarks: list[str] = []
         self.remote = self.alice.remote()
 
-    def job(self, *paths: str, more: Sequence[JobItem] = (), **options: Any) -> FetchJob:
+    def job(
+        self,
+        *paths: str,
+        more: Sequence[JobItem] = (),
+        files_max: int | None = None,
+        **options: Any,
+    ) -> FetchJob:
         items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
         items += more
 
@@ -106,6 +113,7 @@ class JobTestCase(SynchronousTestCase):
             on_saved=self.saved.append,
             on_failed=failed,
             on_remark=lambda _, remark: self.remarks.append(remark),
+            files_max=files_max,
         )
 
     def begin(self, *paths: str, **options: Any) -> tuple[FetchJob, Deferred[JobProgress]]:
@@ -224,6 +232,8 @@ class PlanTests(JobTestCase):
         def lists(session: MemorySession, question: Any) -> None:
             if question.path in (("photos",), ()):
                 session.say(Listing(question.id, (), False, (), 7))
+            elif question.path == ("docs",):
+                session.say(Listing(question.id, (), False, (), 1))
             else:
                 session.say(Failed(question.id, Fault.NOT_FOUND))
 
@@ -261,7 +271,7 @@ class PlanTests(JobTestCase):
 
         def endless(session: MemorySession, question: Any) -> None:
             nonlocal depth
-            if question.path == ("docs",):
+            if question.path in (("docs",), ()):
                 give_listing(session, question)
                 return
             if any("*" in each for each in question.path):
@@ -273,13 +283,87 @@ class PlanTests(JobTestCase):
 
         self.alice.list_answer = endless
         for path in "photos", "photos/*", "*/x*":
-            with patch.object(JobPlan.__init__, "__defaults__", (9,)):
+            with patch.object(job_plan, "FILES_MAX", 9):
                 progress = self.fetch(path, "docs")
             said = self.error(path, RemoteTooMany)
-            self.assertIn("lists more than 9 files and folders", said)
+            self.assertIn("'alice' lists more than 9 files and folders", said)
             self.assertEqual(progress.files_failed, 1)
-        self.assertLess(len(list(self.inbox.rglob("*"))), 40)
-        self.assertEqual((self.inbox / "docs/a.txt").read_bytes(), b"docs/a.txt")
+            with patch.object(job_plan, "FOLDERS_MAX", 9):
+                self.fetch(path)
+            said = self.error(path, RemoteTooMany)
+            self.assertIn("'alice' lists more than 9 folders", said)
+            self.assertIn("--max-files", said)
+        self.assertEqual(self.came(), {"docs/a.txt": b"docs/a.txt"})
+        self.assertEqual(list(self.inbox.iterdir()), [self.inbox / "docs"])
+
+    def test_endless_around_a_file(self) -> None:
+        """Threat 10: of a sharer whose listings have no end, a file is not taken for a folder, and nothing is made that
+        was not asked for: not for a file, nor for a glob.
+        """
+
+        def endless(session: MemorySession, question: Any) -> None:
+            after = question.after[0] if question.after else ""
+            if after < "a.txt":
+                names = ["a.txt"]
+            else:
+                first = int(after[1:]) + 1 if after[1:].isdigit() else 0
+                names = [f"b{number:09}" for number in range(first, first + question.limit)]
+            entries = tuple(Entry((name,), EntryKind.FILE, 5, MTIME) for name in names)
+            session.say(Listing(question.id, entries, True))
+
+        self.alice.put("docs/a.txt", b"12345")
+        self.alice.list_answer = endless
+        self.fetch("docs/a.txt")
+        self.assertEqual(self.came(), {"a.txt": b"12345"})
+        with patch.object(job_plan, "FILES_MAX", 5000):
+            self.fetch("docs/*.jpg")
+        self.error("docs/*.jpg", RemoteTooMany)
+        self.assertEqual(list(self.inbox.iterdir()), [self.inbox / "a.txt"])
+
+    def test_given_up(self) -> None:
+        """What is listed of an item without an end, and not looked up yet, is not fetched; with a bound of one's own,
+        all of it is.
+        """
+        for number in range(40):
+            self.alice.put(f"many/{number:03}", b"x")
+
+        def lists(session: MemorySession, question: Any) -> None:
+            give_listing(session, replace(question, limit=min(question.limit, 5)))
+
+        self.alice.list_answer = lists
+        with patch.object(job_plan, "FILES_MAX", 22), patch.object(fetch_job, "QUEUE_MAX", 1):
+            progress = self.fetch("many")
+        self.error("many", RemoteTooMany)
+        self.assertLess(len(self.came()), 20)
+        self.assertEqual(progress.files_done, progress.files_total)
+        self.assertEqual(progress.bytes_done, progress.bytes_total)
+        self.failed.clear()
+        with patch.object(job_plan, "FILES_MAX", 22):
+            self.fetch("many", files_max=50)
+        self.assertEqual((self.failed, len(self.came())), ({}, 40))
+
+    def test_listed_ahead(self) -> None:
+        """The total is known long before the files have come, in pages that are compressed meanwhile."""
+        for number in range(1500):
+            self.alice.put(f"many/{number:04}", b"x")
+
+        def lists(session: MemorySession, question: Any) -> None:
+            give_listing(session, replace(question, limit=min(question.limit, 50)))
+
+        def slow(session: MemorySession, get: Get) -> None:
+            self.alice.reactor.callLater(0.2, give, session, get)
+
+        self.alice.list_answer = lists
+        self.alice.answers = dict.fromkeys(self.alice.files, slow)
+        with patch.object(fetch_job, "QUEUE_MAX", 100):
+            job, running = self.begin("many")
+            self.alice.pass_time(1.5)
+            progress = job.progress
+            self.assertEqual((progress.files_total, progress.bytes_total), (1500, 1500))
+            self.assertLess(progress.files_done, 700)
+            self.alice.pass_time(8)
+        self.assertEqual(self.successResultOf(running).files_done, 1500)
+        self.assertEqual(len(self.came()), 1500)
 
     def test_hostile_names(self) -> None:
         """Threat 1: whatever a stranger calls a file, it lands in the folder, by a harmless name."""
@@ -757,7 +841,7 @@ class LargeTests(JobTestCase):
 
         def secretive(session: MemorySession, question: Any) -> None:
             if question.path == ("s",):
-                session.say(Failed(question.id, Fault.NOT_FOUND))
+                session.say(Failed(question.id, Fault.UNREADABLE))
             else:
                 answer(session, question)
 
@@ -875,7 +959,7 @@ class EndTests(JobTestCase):
         (self.inbox / "s/d").write_bytes(b"a file")
         self.alice.put("s/d/x", b"x")
         progress = self.fetch("s")
-        self.assertEqual(progress.files_failed, 2)  # the folder, and the file in it
+        self.assertEqual(progress.files_failed, 1)
         self.error("s/d/x", CannotSave)
         self.assertEqual(sorted(self.came()), ["s/a", "s/b", "s/d"])
 
@@ -950,9 +1034,15 @@ class EndTests(JobTestCase):
     def test_any_offer(self) -> None:
         """Threat 6: an offer of any size and time is taken or is an error; nothing is left open."""
         self.alice.put("s/a", b"x")
-        self.alice.list_answer = lambda session, question: session.say(
-            Listing(question.id, (Entry(("a",), EntryKind.FILE, 2**50, MTIME),), False)
-        )
+
+        def lists(session: MemorySession, question: Any) -> None:
+            if question.path:
+                entry = Entry(("a",), EntryKind.FILE, 2**50, MTIME)
+                session.say(Listing(question.id, (entry,), False))
+            else:
+                give_listing(session, question)
+
+        self.alice.list_answer = lists
         self.alice.answers["s", "a"] = lambda session, get: session.say(
             Offer(get.id, 2**50, -(2**52), True, "v" * 64)
         )

@@ -48,7 +48,7 @@ class PlanTests(SynchronousTestCase):
         plan = JobPlan(sharer, items, lambda path, error: failed.update({"/".join(path): error}))
 
         async def all_pages() -> list[Wanted]:
-            return [wanted async for page in plan.pages() for wanted in page]
+            return [wanted async for page in plan.pages() for wanted in page.wanted()]
 
         wanted = self.successResultOf(Deferred.fromCoroutine(all_pages()))
         return ["/".join(each.path) for each in wanted if isinstance(each, WantedFile)], failed
@@ -74,6 +74,7 @@ class PlanTests(SynchronousTestCase):
         sharer = Sharer(
             {
                 "": [entry(short, kind=EntryKind.FOLDER), entry(long, kind=EntryKind.FOLDER)],
+                f"{short}/{rest}": [entry("s" * 250, kind=EntryKind.FOLDER)],
                 f"{short}/{rest}/{'s' * 250}": [entry("in"), entry("i" * 255)],
             }
         )

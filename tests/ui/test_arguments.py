@@ -156,6 +156,9 @@ class ParseTests(SynchronousTestCase):
             (["invite", "--expires", "7"], r"'7' is no time such as 7d"),
             (["invite", "--expires", "367d"], r"up to 366d"),
             (["invite", "--count", "0"], r"'0' is no number from 1"),
+            (["get", "alice:a", "--max-files", "0"], "'0' is not a number of files"),
+            (["get", "alice:a", "--max-files", "many"], "'many' is not a number of files"),
+            (["get", "--classic", "alice:a.txt", "--max-files", "9"], "omit --max-files"),
             (["--quiet"], r"need a verb"),
         ):
             with self.subTest(words=words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,8 +60,13 @@ class FakeErrand:
     errors: dict[str, P2pshareError]
     ran: list[tuple[str, list[tuple[str, ...]]]]
 
-    def __init__(self, invocation: Invocation, peer: str, outcome: Any) -> None:
+    made_with: list[dict[str, Any]]
+
+    def __init__(
+        self, invocation: Invocation, peer: str, outcome: Any, *, make_job: partial[Any]
+    ) -> None:
         self.peer, self.outcome = peer, outcome
+        self.made_with.append(make_job.keywords)
         self.link = lambda change: None
 
     async def run(self, remote: FakeRemote, items: Any) -> JobProgress:
@@ -86,6 +92,7 @@ class GetTests(VerbTestCase):
     def setUp(self) -> None:
         super().setUp()
         FakeRemote.made, FakeErrand.errors, FakeErrand.ran = [], {}, []
+        FakeErrand.made_with = []
         self.patch(verbs, "RemotePeer", FakeRemote)
         self.patch(verbs, "Errand", FakeErrand)
         self.key = SigningKey(bytes([9]) * 32)
@@ -95,8 +102,15 @@ class GetTests(VerbTestCase):
 
         self.patch(requesting, "requester", requester)
 
-    def get(self, *words: str) -> Deferred[int]:
-        return Deferred.fromCoroutine(verbs.get(self.invocation, words, overwrite=False))
+    def get(self, *words: str, files_max: int | None = None) -> Deferred[int]:
+        return Deferred.fromCoroutine(
+            verbs.get(self.invocation, words, overwrite=False, files_max=files_max)
+        )
+
+    def test_files_max(self) -> None:
+        """What was said of the number of files is known to each job."""
+        self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
+        self.assertEqual(FakeErrand.made_with, [{"files_max": 7}] * 2)
 
     def code(self, *words: str) -> int:
         return self.successResultOf(self.get(*words))
