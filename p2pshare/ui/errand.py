@@ -201,6 +201,8 @@ class Errand:
                 rate=round(self._view.pace.rate, 1),
                 files=progress.files_done + progress.files_already_there,
                 files_total=progress.files_total,
+                files_listed=progress.files_listed,
+                files_rate=round(self._view.pace.files_rate, 1),
             )
 
     def _saved(self, file: SavedFile) -> None:

@@ -136,6 +136,7 @@ def _run(arguments: argparse.Namespace, output: Output, on_running: Callable[[],
             return done
         return run_to_end(cast(Any, reactor), _verb(arguments, invocation), on_running)
     except Stopped as stopped:
+        output.end_view()
         resumes = arguments.verb == "get" and not arguments.classic
         output.remark(SUSPENDED if resumes else "stopped")
         return stopped.exit_code

@@ -32,6 +32,10 @@ class LiveLine(Protocol):
         """Write a line above it."""
         ...
 
+    def finish(self) -> None:
+        """Take it away."""
+        ...
+
 
 class Output:
     """Where a verb writes to.
@@ -147,6 +151,12 @@ class Output:
         view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)
         self._view = view
         return view
+
+    def end_view(self) -> None:
+        """Take away what is drawn, where a verb had no time to do so itself."""
+        if self._view is not None:
+            self._view.finish()
+        self.end_failures()
 
     def _complain(self, error: P2pshareError) -> None:
         self._complained = str(error)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
-from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
 from p2pshare.pictures.preview import Preview
+from p2pshare.ui.live_line import LiveLine
 from p2pshare.ui.numbers import count_text, duration_text, rate_text
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.classic import Pixels
@@ -60,17 +59,14 @@ class ProgressView:
         self._silent = silent
         self._redraws = terminal.redraws and not silent
         self._title_is_due = not terminal.redraws and not silent
-        self._console = terminal.console()
+        self._live = LiveLine(terminal)
+        self._columns = terminal.columns
         self._progress = Progress(
             *_layout(terminal, title, unit),
-            console=self._console,
+            console=terminal.console(),
             auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
             get_time=clock_seconds,
             expand=True,
-            disable=not self._redraws,
         )
         self._unit = unit
         self._task: TaskID = self._progress.add_task("", total=total)
@@ -79,7 +75,7 @@ class ProgressView:
     def start(self) -> None:
         """Show that it has begun."""
         if self._redraws:
-            self._progress.start()
+            self._live.start()
 
     def show_picture(self, pixels: Pixels, have: npt.NDArray[np.bool_]) -> None:
         """Draw the lines of the picture for which rows have arrived since the last call.
@@ -93,7 +89,7 @@ class ProgressView:
         if self._picture is None:
             self._picture = _GrowingPicture(self._terminal, pixels, have)
         for line in self._picture.new_lines():
-            self._console.print(_Drawn(line), crop=False, end="")
+            self._live.above(line)
 
     def update(self, done: int, total: int | None = None) -> None:
         """Draw the line again.
@@ -107,15 +103,16 @@ class ProgressView:
             self._terminal.write_line(self._title)
         if not self._redraws:
             return
-        if self._console.width != self._terminal.columns:
-            self._console.width = self._terminal.columns
+        if self._columns != self._terminal.columns:
+            self._columns = self._terminal.columns
             self._progress.columns = _layout(self._terminal, self._title, self._unit)
-        self._progress.update(self._task, completed=done, total=total, refresh=True)
+        self._progress.update(self._task, completed=done, total=total)
+        self._live.draw(self._progress.get_renderable())
 
     @property
     def is_drawn(self) -> bool:
         """Whether the line is on the screen now."""
-        return self._progress.live.is_started
+        return self._live.is_drawn
 
     def line_above(self, text: str, colour: str = "") -> None:
         """Write a line above the one that is drawn.
@@ -124,15 +121,15 @@ class ProgressView:
             text: it may come from anywhere.
             colour: one of colorama's codes.
         """
-        self._console.print(_Drawn(self._terminal.styled(text, colour)), crop=False, end="")
+        self._live.above(self._terminal.styled(text, colour))
 
     def finish(self, sentence: str | None = None) -> None:
         """Take the line away, and put a sentence in its place. May be called again."""
         if self._picture is not None:
             for line in self._picture.new_lines():
-                self._console.print(_Drawn(line), crop=False, end="")
+                self._live.above(line)
             self._picture = None
-        self._progress.stop()
+        self._live.stop()
         if sentence is not None and not self._silent:
             self._terminal.write_line(sentence)
 
@@ -154,17 +151,6 @@ class _GrowingPicture:
         while self._drawn < self._preview.lines and self._preview.is_ready(self._have, self._drawn):
             yield self._preview.render_line(self._pixels, self._have, self._drawn, self._colours)
             self._drawn += 1
-
-
-class _Drawn:
-    """A line that holds its own escapes already, printed above the live one as it is."""
-
-    def __init__(self, line: str) -> None:
-        self._line = line
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Segment(self._line)
-        yield Segment.line()
 
 
 class _Title(ProgressColumn):

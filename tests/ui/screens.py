@@ -39,6 +39,7 @@ class Screen:
         self.cursor_hidden = False
         self.wrapped = False
         self._row = self._column = 0
+        self._cuts = False
 
     def feed(self, text: str) -> None:
         for match in _TOKEN.finditer(text):
@@ -52,6 +53,19 @@ class Screen:
                 self._column = 0
             else:
                 self._put(match[3])
+
+    def resize(self, columns: int) -> None:
+        """Break rows that no longer fit, as most terminals do; the cursor stays in its cell."""
+        rows: list[str] = []
+        cursor = self._row, self._column
+        columns = columns or 80  # a terminal that does not know
+        for number, row in enumerate(map(str.rstrip, self.rows)):
+            if number == self._row:
+                cursor = len(rows) + self._column // columns, self._column % columns
+            rows += [row[at : at + columns] for at in range(0, len(row), columns)] or [""]
+        rows += [""] * (cursor[0] + 1 - len(rows))
+        self._row, self._column = cursor
+        self.rows, self.columns = rows, columns
 
     def shown(self) -> list[str]:
         """The lines, without what is blank at their ends, and without blank ones at the end."""
@@ -70,8 +84,13 @@ class Screen:
             self._row = max(0, self._row - int(parameters or 1))
         elif command == "K" and parameters == "2":
             self.rows[self._row] = ""
+        elif command == "J" and not parameters:
+            self.rows[self._row] = self.rows[self._row][: self._column]
+            del self.rows[self._row + 1 :]
         elif parameters == "?25" and command in "hl":
             self.cursor_hidden = command == "l"
+        elif parameters == "?7" and command in "hl":
+            self._cuts = command == "l"
         elif command != "m":
             raise AssertionError(f"unexpected escape {parameters}{command}")
 
@@ -87,7 +106,7 @@ class RealTerminal:
     def resize(self, columns: int) -> None:
         size = struct.pack("HHHH", 24, columns, 0, 0)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
-        self.screen.columns = columns
+        self.screen.resize(columns)
 
     def type(self, keys: str) -> None:
         """Press keys."""

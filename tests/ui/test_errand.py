@@ -54,7 +54,7 @@ class FakeJob:
         return await self.over
 
     def knows(self, files: int, size: int) -> None:
-        self.progress = JobProgress(0, files, 0, size, 0, 0, (("cat.jpg",),))
+        self.progress = JobProgress(0, files, 0, size, 0, 0, (("cat.jpg",),), files)
 
 
 class FakeInvocation:
@@ -204,7 +204,7 @@ class PeopleTests(ErrandTestCase):
                 self.errand.link(LinkChange(LinkState.UP, "alice"))
                 self.job.knows(2, 2 * MIB)
                 self.clock.advance(DRAW_EVERY)
-                self.assertIn("0/2" if columns == 40 else "0 of 2 files", real.show()[-1])
+                self.assertIn("0/2" if columns == 40 else "0/2 files", real.show()[-1])
                 self.saved("cat.jpg")
                 self.job.failed(("nope",), NOT_FOUND)
                 self.errand.link(BROKEN)
@@ -282,6 +282,7 @@ class ProgramsTests(ErrandTestCase):
         told = [event for event in self.events() if event["event"] == "progress"]
         self.assertEqual(len(told), 3)
         self.assertEqual((told[0]["total"], told[0]["files_total"]), (2 * MIB, 2))
+        self.assertEqual((told[0]["files_listed"], told[0]["files_rate"]), (2, 0.0))
         self.end()
 
 

@@ -69,19 +69,44 @@ class LineTests(SynchronousTestCase):
     def test_wide(self) -> None:
         """With 80 columns there is everything that one wants to know."""
         with self.viewed(80) as (real, view):
-            self.advance(view, 1, progress(10 * MIB))
-            self.advance(view, 1, progress(20 * MIB))
+            self.advance(view, 1, progress(10 * MIB, total=81))
+            self.advance(view, 1, progress(20 * MIB, total=81))
             (line,) = real.show()
             self.assertRegex(
                 line,
-                r"^cat\.jpg [━╸╺]+ +12 of 812 files, 20\.0 MiB of 100\.0 MiB, 10\.0 MiB/s, 8 s left$",
+                r"^cat\.jpg [━╸╺]{20,} 20%, 12/81 files, 10\.0 MiB/s, 8 s left$",
             )
+            self.advance(view, 1, progress(20 * MIB, 1, 1))
+            (line,) = real.show()
+            self.assertRegex(
+                line, r"^cat\.jpg [━╸╺]{20,} 20%, 20\.0/100\.0 MiB, \S+ MiB/s, \d+ s left$"
+            )
+
+    def test_many_files(self) -> None:
+        """Of many files it says how many come in a second, and how long that takes, beside a bar of 20 columns."""
+        with self.viewed(80) as (real, view):
+            for done in 8000, 9000:
+                now = progress(int(done / 20000 * 100 * MIB), done, 20000)
+                self.advance(view, 1, now)
+            (line,) = real.show()
+            self.assertRegex(
+                line, r"^[━╸╺]{20,} 45%, 9000/20000 files, 1000 files/s, 5\.0 MiB/s, 11 s left$"
+            )
+
+    def test_empty_files(self) -> None:
+        """Of files without a byte, their number tells the part, and the time."""
+        with self.viewed(80) as (real, view):
+            for done in 100, 200:
+                now = JobProgress(done, 400, 0, 0, 0, 0, (("cat.jpg",),), 400)
+                self.advance(view, 1, now)
+            self.assertRegex(real.show()[0], r"50%, 200/400 files, 2 s left, 100 files/s$|50%, .*")
+            self.assertIn("2 s left", real.show()[0])
 
     def test_narrow(self) -> None:
         """With 40 columns there is the name, the part and the rate; with 20 the part alone."""
         for columns, pattern in (
-            (40, r"^cat\.jpg .*12/812, 20%, 10\.0 MiB/s$"),
-            (20, r"^(\S+ +)?12/812, 20%$"),
+            (40, r"^cat\.jpg [━╸╺]{6,} 20%, 12/812, 10\.0 MiB/s$"),
+            (20, r"^(\S+ +)?20%, 12/812$"),
         ):
             with self.subTest(columns=columns), self.viewed(columns) as (real, view):
                 self.advance(view, 1, progress(10 * MIB))
@@ -92,19 +117,19 @@ class LineTests(SynchronousTestCase):
         """A long name leaves room for a bar, and shows its end, which tells files apart."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, current=LONG))
-            self.assertRegex(real.show()[0], r"^~\S*猫\.jpg +[━╸╺]+ +12 of 812 files")
+            self.assertRegex(real.show()[0], r"^~\S*猫\.jpg +[━╸╺]{20,} 10%, 12/812 files")
 
     def test_one_file(self) -> None:
         """Of a single file nobody counts files."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, 0, 1))
-            self.assertRegex(real.show()[0], r" 10\.0 MiB of 100\.0 MiB$")
+            self.assertRegex(real.show()[0], r" 10%, 10\.0/100\.0 MiB$")
 
     def test_not_listed_yet(self) -> None:
         """While a folder is still being listed, there is what has come."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, total=None))
-            self.assertRegex(real.show()[0], r" 12 files, 10\.0 MiB$")
+            self.assertRegex(real.show()[0], r" 12/30\+ files, 10\.0 MiB$")
 
     def test_silence(self) -> None:
         """When nothing comes, it says for how long, and counts on: it is never a frozen bar."""
@@ -150,14 +175,24 @@ class LineTests(SynchronousTestCase):
             self.assertRegex(real.show()[0], "alice is not ready, trying again in 3 s$")
 
     def test_resized(self) -> None:
-        """A terminal that is made narrower gets a line that fits."""
-        with self.viewed(80) as (real, view):
-            self.advance(view, 1, progress(MIB))
+        """A terminal that is made narrower gets a line that fits, and nothing of the one before stays."""
+        with self.viewed(120) as (real, view):
+            real.stream.write("before\n")
+            self.advance(view, 1, progress(MIB, current=LONG))
             real.show()
-            real.resize(30)
-            self.advance(view, 1, progress(2 * MIB))
-            self.assertLessEqual(len(real.show()[-1]), 30)
-            self.assertFalse(real.screen.wrapped)
+            for columns in (70, 30, 10, 90):
+                real.resize(columns)
+                self.advance(view, 1, progress(2 * MIB, current=LONG))
+                before, line = real.show()
+                self.assertEqual(before, "before")
+                self.assertLessEqual(len(line), columns)
+                self.assertFalse(real.screen.wrapped)
+            real.resize(25)
+            view.line_above("Saved.")
+            self.assertEqual(real.show()[:2], ["before", "Saved."])
+            real.resize(20)
+            view.finish()
+            self.assertEqual(real.show(), ["before", "Saved."])
 
     def test_hostile_names(self) -> None:
         """What others call their files and themselves moves nothing and marks nothing up (threat 30)."""
@@ -175,7 +210,7 @@ class LineTests(SynchronousTestCase):
             self.advance(view, 1, progress(2 * MIB))
             first, second = real.show()
             self.assertEqual(first, "Saved [red]cat.jpg\\x1b[2J.")
-            self.assertIn("2.0 MiB", second)
+            self.assertIn(" 2%, ", second)
 
     def test_no_terminal(self) -> None:
         """Where nothing can be drawn again, and where nobody wants to see it, there is nothing."""

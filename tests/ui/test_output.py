@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import DiskFull, NameTaken, NoSuchPeer, RemoteNotFound
+from p2pshare.peer.fetch_job import JobProgress
 from p2pshare.ui.output import FAILURES_SHOWN, Output, kind_of
 from p2pshare.ui.terminal import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
@@ -147,6 +148,22 @@ class ProgressTests(OutputTestCase):
         view.finish()
         output.line("done")
         self.assertEqual(self.stdout.getvalue(), "done\n")
+
+    def test_end_view(self) -> None:
+        """Where a verb had no time to end its view, what is drawn goes all the same, and what was not shown is said."""
+        output = self.make(is_tty=True)
+        output.end_view()
+        for number in range(FAILURES_SHOWN + 2):
+            output.failed("alice:s", RemoteNotFound(name="alice", path=f"s/{number}"))
+        view = output.job("alice", Clock().seconds)
+        view.start()
+        view.update(JobProgress(0, None, 0, None, 0, 0, ()))
+        output.end_view()
+        output.remark("stopped")
+        screen = Screen(80)
+        screen.feed(self.stderr.getvalue())
+        self.assertIn("2 more failed", screen.shown()[-2])
+        self.assertEqual((screen.shown()[-1], screen.cursor_hidden), ("stopped", False))
 
 
 class RowsTests(OutputTestCase):

@@ -67,16 +67,19 @@ class RealTerminalTests(SynchronousTestCase):
                 view.finish()
 
     def test_resized(self) -> None:
-        """A terminal that is made narrower gets a line that fits."""
+        """A terminal that is made narrower gets a line that fits, and nothing of the one before stays."""
         with real_terminal(80) as real:
             view = self.begin(real, "bob.txt")
             self.advance(view, 300)
             real.show()
             real.resize(30)
             self.advance(view, 600)
-            self.assertLessEqual(len(real.show()[-1]), 30)
+            (line,) = real.show()
+            self.assertLessEqual(len(line), 30)
             self.assertFalse(real.screen.wrapped)
-            view.finish()
+            real.resize(20)
+            view.finish("Saved.")
+            self.assertEqual(real.show(), ["Saved."])
 
     def test_total_unknown(self) -> None:
         """Without a total there is the amount and the rate; it may come to be known."""
