@@ -14,6 +14,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ async def whereabouts(registry: str) -> tuple[PeerAddress, PublicKey]:
 
 async def list_often(path: str, key: SigningKey, registry: str) -> None:
     """Print how long a list takes."""
-    remote = RemotePeer(reactor, random.Random(), key, "alice", lambda: whereabouts(registry))
+
+    async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
+        address, expected = await whereabouts(registry)
+        return (address,), expected
+
+    remote = RemotePeer(reactor, random.Random(), key, "alice", find)
     seconds = []
     for _ in range(LISTS):
         started = time.perf_counter()

@@ -284,6 +284,18 @@ class NameReleased(P2pshareError):
     exit_code = 0
 
 
+class PeerNotFound(Unreachable):
+    """{name!r} was not found at {address}, where it was last seen {seen}, and the registry {registry} cannot be asked
+    for its new address ({reason}). Try again when the registry is back, or name the address with --at IP:PORT.
+    """
+
+
+class KeyUnknown(Unreachable):
+    """The key of {name!r} is not known here, and the registry {registry} cannot be asked for it ({reason}), so the peer
+    at {address} cannot prove to be {name!r}. Try again when the registry is back.
+    """
+
+
 class PeerOffline(Unreachable):
     """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users` shows who is there."""
 

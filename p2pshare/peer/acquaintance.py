@@ -5,21 +5,24 @@ Nobody becomes known by that: whom the user has not met yet is looked at by the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from p2pshare.core.pinning import follows
 from p2pshare.errors import ClassicOnly, KeyChanged, KeyGone
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.whereabouts import address_of
+from p2pshare.peer.whereabouts import AWAY, address_of, last_seen_at, remember_address
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.seen import Seen
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 
 
 async def acquaintance(
-    reactor: IPeerReactor, registry: RegistryClient, known: KnownPeers, name: str
-) -> tuple[PeerAddress, PublicKey]:
-    """Where a peer is, and which key it must have.
+    reactor: IPeerReactor, registry: RegistryClient, known: KnownPeers, seen: Seen, name: str
+) -> tuple[Sequence[PeerAddress], PublicKey]:
+    """Where a peer is, and which key it must have; while the registry is away, where it was seen last.
 
     Raises:
         NoSuchPeer: nobody has this name.
@@ -27,9 +30,15 @@ async def acquaintance(
         KeyChanged: it has another key, and has not said so.
         KeyGone: it had a key, and has none.
         PeerNotReachable: it has no IPv4 address to which one may connect.
-        Unreachable: the registry is away.
+        Unreachable: the registry is away, and the peer was not met before.
     """
-    view = await registry.look_up_peer(name)
+    try:
+        view = await registry.look_up_peer(name)
+    except AWAY:
+        last = await run_in_thread(reactor, last_seen_at, known, seen, name)
+        if last is None:
+            raise
+        return last.addresses, last.key
     pinned = await run_in_thread(reactor, known.key, name)
     if view.key is None:
         if pinned is not None:
@@ -39,4 +48,6 @@ async def acquaintance(
         info = await registry.info()
         if not follows(pinned, view, info, registry.url):
             raise KeyChanged(name=name, known=pinned.grouped, now=view.key.grouped)
-    return await address_of(reactor, view, registry.url), view.key
+    address = await address_of(reactor, view, registry.url)
+    await run_in_thread(reactor, remember_address, seen, view, address)
+    return (address,), view.key

@@ -6,7 +6,7 @@ Answers are kept for a few seconds, and a session that nobody needs is ended aft
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -95,19 +95,19 @@ class Browsing:
         data: Path,
     ) -> Self:
         """Look up as the peer with a key and a data folder."""
-        known = KnownPeers(data, registry.url)
+        known, seen = KnownPeers(data, registry.url), Seen(data)
 
         async def names(prefix: str) -> AsyncIterator[str]:
             async for each in registry.peers(prefix, online=True):
                 yield each.name
 
         def remote(name: str) -> RemotePeer:
-            def find() -> Awaitable[tuple[PeerAddress, PublicKey]]:
-                return acquaintance(reactor, registry, known, name)
+            def find() -> Awaitable[tuple[Sequence[PeerAddress], PublicKey]]:
+                return acquaintance(reactor, registry, known, seen, name)
 
             return RemotePeer(reactor, rng, key(), name, find, patience=PATIENCE)
 
-        return cls(reactor, names, remote, Seen(data))
+        return cls(reactor, names, remote, seen)
 
     async def complete(self, request: Fields) -> Fields:
         """The deed "complete": the names of peers that begin with `prefix`; or, if there is a `peer`, what begins so in

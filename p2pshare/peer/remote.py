@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,7 +24,9 @@ from p2pshare.errors import (
     LinkGivenUp,
     LocalProtocolError,
     NoSessionThere,
+    OtherKeyThere,
     P2pshareError,
+    PeerUnreachable,
     RemoteProtocolError,
     SessionLost,
     SessionPostponed,
@@ -57,8 +59,11 @@ FIRST_PATIENCE = 8.0  # seconds after which there is no other of these tries
 FAREWELL = 1.0  # seconds for the last words
 BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
 
-Find = Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]
-"""Where the peer is now, and which key it must have."""
+Find = Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]
+"""Where the peer may be, the likeliest address first, and which key it must have."""
+
+NOT_AT_ADDRESS = (PeerUnreachable, NoSessionThere, OtherKeyThere)
+"""Errors of one address, after which the next one is tried."""
 
 Open = Callable[..., Awaitable[Session]]
 """What opens a session, as `open_session` does."""
@@ -105,7 +110,7 @@ class RemotePeer:
         rng: source of jitter.
         key: this side's.
         name: the peer's.
-        find: is asked for its address before each try.
+        find: is asked for its addresses before each try.
         silence: seconds without a word after which a session counts as broken.
         patience: seconds without any progress after which there are no more tries.
         limit: bytes of files that may come in a second.
@@ -131,7 +136,7 @@ class RemotePeer:
         self._back_off = BackOff(rng, patience)
         self._buffers = BlockBuffers()
         self._next_id = 1
-        self._address: PeerAddress | None = None
+        self._addresses: Sequence[PeerAddress] = ()
         self._remote_key: PublicKey | None = None
         self._link: Link | None = None
         self._been_up = False
@@ -324,26 +329,37 @@ class RemotePeer:
 
     async def _open(self) -> Link:
         try:
-            self._address, key = await self._find()
+            self._addresses, key = await self._find()
         except Unreachable:
-            if self._address is None or self._remote_key is None:
+            if not self._addresses or self._remote_key is None:
                 raise
             key = self._remote_key  # the registry is away: it may well be where it was
         if self._remote_key is not None and key != self._remote_key:
             raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
         self._remote_key = key
         crediting = Crediting(self._limit, self.reactor.seconds(), self._window)
-        session = await self._open_session(
-            self.reactor,
-            self._key,
-            self.name,
-            self._address,
-            key,
-            credit=crediting.granted,
-            silence=self._silence,
-        )
+        session = await self._open_at_any(key, crediting.granted)
         taking = Taking(crediting, self._buffers, self._next_id)
         return Link(self.reactor, session, taking, self._lost, self._back_off.patience)
+
+    async def _open_at_any(self, key: PublicKey, credit: int) -> Session:
+        """Open a session at the first address where the peer is; the error is that of the likeliest address."""
+        first: P2pshareError | None = None
+        for address in self._addresses:
+            try:
+                return await self._open_session(
+                    self.reactor,
+                    self._key,
+                    self.name,
+                    address,
+                    key,
+                    credit=credit,
+                    silence=self._silence,
+                )
+            except NOT_AT_ADDRESS as error:
+                first = first or error
+        assert first is not None, "there is an address"
+        raise first
 
     def _lost(self, link: Link, reason: P2pshareError | None) -> None:
         """The session is over: those who were waiting for something may want another one."""

@@ -1,4 +1,4 @@
-"""What was seen of others last, names and folders: for who completes words while nobody answers.
+"""What was seen of others last: names, folders and addresses, used while the peer or the registry cannot be asked.
 
 It is a cache, in a file of the data folder that its user alone can read: bounded, written whole or not at all, and
 begun anew if it is damaged. Of two processes that write at once, one may be forgotten. Calls may block for a moment.
@@ -7,6 +7,7 @@ begun anew if it is damaged. Of two processes that write at once, one may be for
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.wire.paths import RemotePath, component_fault, format_path, parse_path
+from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import parse_object
 
 FILE_NAME = "seen.json"
@@ -23,10 +25,19 @@ VERSION = 1
 NAMES_MAX = 1000
 FOLDERS_MAX = 200
 ENTRIES_MAX = 500  # of one folder
+KEYS_MAX = 1000  # of which addresses are kept
+ADDRESSES_MAX = 3  # of one key
 BYTES_MAX = 512 * 1024  # of the file
+SEEN_STEP = (
+    60  # seconds by which an address must have been seen later for the file to be written again
+)
+
+_KEY = re.compile(r"[a-z2-7]{52}")
 
 Names = dict[str, bool]
 """The names of entries; whether each is a folder."""
+Addresses = dict[PeerAddress, int]
+"""Addresses of a peer, the latest first, and the Unix time in s at which it was last seen there."""
 
 
 class Seen:
@@ -43,6 +54,20 @@ class Seen:
     def entries(self, peer: str, path: RemotePath) -> Names:
         """What was in a folder of a peer, as far as it was seen; nothing if that is not known."""
         return dict(self._read().folders.get(_key(peer, path), {}))
+
+    def addresses(self, key: str) -> Addresses:
+        """Return the addresses at which the owner of a key was seen."""
+        return dict(self._read().addresses.get(key, {}))
+
+    def saw_address(self, key: str, address: PeerAddress, at: int) -> None:
+        """Remember an address. What cannot be written is not remembered.
+
+        Args:
+            key: the key of the peer, as text.
+            address: an address that the peer has signed, or at which it has proven its key.
+            at: the Unix time in s at which it was seen there.
+        """
+        self._change(lambda known: known.add_address(key, address, at))
 
     def saw_names(self, names: Iterable[str]) -> None:
         """Remember names. What cannot be written is not remembered."""
@@ -91,6 +116,7 @@ class _Known:
     def __init__(self) -> None:
         self.names: Names = {}
         self.folders: dict[str, Names] = {}
+        self.addresses: dict[str, Addresses] = {}
 
     @classmethod
     def of_fields(cls, fields: dict[str, Any]) -> _Known:
@@ -101,10 +127,12 @@ class _Known:
         """
         known = cls()
         names, folders = fields.get("names"), fields.get("folders")
+        addresses = fields.get("addresses", {})
         if (
             fields.get("v") != VERSION
             or not isinstance(names, list)
             or not isinstance(folders, dict)
+            or not isinstance(addresses, dict)
         ):
             raise ValueError
         if not all(isinstance(name, str) and is_name(name) for name in names):
@@ -116,6 +144,10 @@ class _Known:
                 raise ValueError
             parse_path(path)
             known.folders[key] = dict(map(_entry, entries[:ENTRIES_MAX]))
+        for key, places in list(addresses.items())[:KEYS_MAX]:
+            if not _KEY.fullmatch(key) or not isinstance(places, list):
+                raise ValueError
+            known.addresses[key] = dict(map(_place, places[:ADDRESSES_MAX]))
         return known
 
     def text(self) -> bytes:
@@ -124,7 +156,16 @@ class _Known:
             key: [f"{name}/" if is_folder else name for name, is_folder in entries.items()]
             for key, entries in self.folders.items()
         }
-        fields = {"v": VERSION, "names": list(self.names), "folders": folders}
+        addresses = {
+            key: [[str(address), at] for address, at in places.items()]
+            for key, places in self.addresses.items()
+        }
+        fields = {
+            "v": VERSION,
+            "names": list(self.names),
+            "folders": folders,
+            "addresses": addresses,
+        }
         return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
     def add_names(self, names: Names) -> None:
@@ -148,6 +189,16 @@ class _Known:
         self.folders.pop(key, None)
         self.folders = dict(list({key: now, **self.folders}.items())[:FOLDERS_MAX])
 
+    def add_address(self, key: str, address: PeerAddress, at: int) -> None:
+        """Know this address as the latest one of a key."""
+        before = self.addresses.get(key, {})
+        if next(iter(before), None) == address and 0 <= at - before[address] < SEEN_STEP:
+            return
+        now = {address: at} | {each: then for each, then in before.items() if each != address}
+        self.addresses.pop(key, None)
+        latest = {key: dict(list(now.items())[:ADDRESSES_MAX]), **self.addresses}
+        self.addresses = dict(list(latest.items())[:KEYS_MAX])
+
     def forget_oldest(self) -> None:
         """Forget the half of the folders that was seen longest ago."""
         self.folders = dict(list(self.folders.items())[: len(self.folders) // 2])
@@ -155,6 +206,13 @@ class _Known:
 
 def _key(peer: str, path: RemotePath) -> str:
     return f"{peer}:{format_path(path)}"
+
+
+def _place(pair: object) -> tuple[PeerAddress, int]:
+    match pair:
+        case [str(address), int(at)] if at >= 0:
+            return PeerAddress.parse(address), at
+    raise ValueError
 
 
 def _entry(text: object) -> tuple[str, bool]:

@@ -80,7 +80,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     if arguments.verb and given:
         raise WrongUsage(reason=f"--{given[0]} is for the dialog: p2pshare without a verb.")
     if arguments.verb == "get" and arguments.classic:
-        unknown = [flag for flag in ("limit", "timeout") if getattr(arguments, flag)]
+        unknown = [flag for flag in ("limit", "timeout", "at") if getattr(arguments, flag)]
         if unknown:
             raise WrongUsage(reason=f"The classic protocol knows no --{unknown[0]}: leave it away.")
         if arguments.max_files is not None:
@@ -176,6 +176,12 @@ def _add_transfer(parser: Any, default: Any, *flags: str) -> None:
         )
 
 
+def _add_at(parser: Any) -> None:
+    parser.add_argument(
+        "--at", metavar="IP:PORT", help="connect to this address instead of looking the peer up"
+    )
+
+
 def _add_users(verbs: Any) -> None:
     users = _add_verb(
         verbs,
@@ -199,6 +205,7 @@ def _add_ls(verbs: Any) -> None:
     )
     ls.add_argument("where", metavar="PEER[:PATH]", help="alice, or alice:photos")
     ls.add_argument("-R", "--recursive", action="store_true", help="with all that is below")
+    _add_at(ls)
     _add_transfer(ls, argparse.SUPPRESS, "timeout", "invitation")
 
 
@@ -224,6 +231,7 @@ def _add_get(verbs: Any) -> None:
         type=_files_max,
         help="stop if an item has more files and folders (default: 1000000, 100000 of them folders)",
     )
+    _add_at(get)
     _add_transfer(get, argparse.SUPPRESS, "limit", "timeout", "invitation")
     get.add_argument(
         "--classic",

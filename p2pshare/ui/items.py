@@ -11,6 +11,8 @@ from p2pshare.names import check_name
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.storage.destination import resolve_destination
 from p2pshare.wire.paths import RemotePath, parse_path
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.statements import is_address
 
 FROM_YOURSELF = "You cannot get files from yourself."
 
@@ -49,6 +51,25 @@ def parse_where(word: str) -> tuple[str, RemotePath]:
     except RemoteProtocolError as error:
         reason = str(error.fields["reason"]).replace("a component of the path", "a part of it")
         raise WrongUsage(reason=f"{text!r} cannot be a path at {peer}: {reason}.") from None
+
+
+def parse_at(text: str | None) -> PeerAddress | None:
+    """Read the value of `--at`.
+
+    Raises:
+        WrongUsage: it is no IPv4 address with a port.
+    """
+    if text is None:
+        return None
+    try:
+        address = PeerAddress.parse(text)
+    except ValueError:
+        address = None
+    if address is None or not is_address(text):
+        raise WrongUsage(
+            reason=f"--at is {text!r}, but must be an IPv4 address and a port, such as 192.0.2.7:50000."
+        )
+    return address
 
 
 def _destination(

@@ -14,7 +14,7 @@ from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.remote_faults import omission_errors
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.items import parse_where
+from p2pshare.ui.items import parse_at, parse_where
 from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
@@ -47,8 +47,14 @@ class Remote(Protocol):
         ...
 
 
-async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
+async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | None = None) -> int:
     """List what is in a folder of a peer, or its shares; returns the exit code, 1 if the peer left something out.
+
+    Args:
+        invocation: the run of the command line.
+        where: the folder.
+        recursive: list what is below, too.
+        at: the address of the peer, `IP:PORT`, if it is not to be looked up.
 
     Raises:
         WrongUsage: `where` is no place, or it is not said who asks.
@@ -56,12 +62,12 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool) -> int:
         P2pshareError: it cannot be listed for another reason.
     """
     peer, path = parse_where(where)
-    own = name_of(invocation)
+    own, address = name_of(invocation), parse_at(at)
     if peer == own:
         raise WrongUsage(reason=YOURSELF)
     rows = Rows(invocation.output, path, peer)
     async with invocation.registry() as registry:
-        meetings = Meetings(invocation, registry, own)
+        meetings = Meetings(invocation, registry, own, address)
         me, meeting = await introduce(invocation, registry, meetings, peer)
         met = await meeting
         met.expect_sessions()

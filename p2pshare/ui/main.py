@@ -226,12 +226,15 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
             words, overwrite, files_max = arguments.words, arguments.force, arguments.max_files
             if arguments.classic:
                 return lambda: verbs.get_classic(invocation, words, overwrite=overwrite)
-            return lambda: verbs.get(invocation, words, overwrite=overwrite, files_max=files_max)
+            at = arguments.at
+            return lambda: verbs.get(
+                invocation, words, overwrite=overwrite, files_max=files_max, at=at
+            )
         case "ls":
             from p2pshare.ui.listing import ls
 
-            where, recursive = arguments.where, arguments.recursive
-            return lambda: ls(invocation, where, recursive=recursive)
+            where, recursive, at = arguments.where, arguments.recursive, arguments.at
+            return lambda: ls(invocation, where, recursive=recursive, at=at)
         case "status":
             from p2pshare.ui.status import status
 

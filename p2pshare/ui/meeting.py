@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,37 +14,44 @@ from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
     KeyGone,
+    KeyUnknown,
     NewerOnly,
+    NoSessionThere,
     NotClassic,
     P2pshareError,
+    PeerNotFound,
     PeerOffline,
     PeerSharesNothing,
     PeerUnreachable,
-    RegistryBusy,
-    RegistryUnavailable,
-    RegistryUnreachable,
 )
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.whereabouts import address_of, expect_elsewhere
+from p2pshare.peer.link_change import reason_of
+from p2pshare.peer.whereabouts import (
+    AWAY,
+    address_of,
+    caps_of,
+    expect_elsewhere,
+    last_seen_at,
+    remember_address,
+)
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.seen import Seen
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.numbers import ago_text
 from p2pshare.ui.roster import last_seen
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS, SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Record
+from p2pshare.wire.statements import CAP_CLASSIC
 
 if (
     TYPE_CHECKING
 ):  # the classic protocol, and with it all that knows pixels, is imported where it is spoken
     from p2pshare.peer.fetching import Fetched
     from p2pshare.ui.wanted import Wanted
-
-AWAY = (RegistryUnreachable, RegistryUnavailable, RegistryBusy)
-"""What says nothing of the one who is looked up."""
 
 T = TypeVar("T")
 
@@ -54,14 +61,22 @@ class Met:
     """A peer whose key, if it has one, is the right one."""
 
     name: str
-    address: PeerAddress
+    addresses: Sequence[PeerAddress]
+    """The likeliest first; at least one."""
     seen: str | None
-    """When it was last seen, if it is offline."""
+    """When it was last seen, if it is offline, or if the registry is away."""
     invocation: Invocation
     key: PublicKey | None = None
     """Its own; None if it has none, so that nobody vouches for it."""
     caps: frozenset[str] = frozenset()
     """What its record says that it can do; nothing if it has no key."""
+    away: P2pshareError | None = None
+    """Why the registry could not be asked, so that these are the addresses where it was seen last."""
+
+    @property
+    def address(self) -> PeerAddress:
+        """The likeliest address."""
+        return self.addresses[0]
 
     @property
     def takes_sessions(self) -> bool:
@@ -98,7 +113,10 @@ class Met:
         Raises:
             NotClassic: its owner has not switched it on.
             PeerSharesNothing: it is not there to be asked for anything.
+            Unreachable: the registry is away; an old address proves nothing where there is no key.
         """
+        if self.away is not None:
+            raise self.away
         if not self.speaks_classic:
             raise self._cannot(NotClassic(name=self.name))
 
@@ -108,14 +126,27 @@ class Met:
         return error
 
     def remark(self) -> None:
-        """Say if it is offline: it is tried all the same, for the registry may be the one that has missed something."""
-        if self.seen is not None:
-            self.invocation.output.remark(
-                f"{self.name} is offline, last seen {self.seen}: trying it all the same."
-            )
+        """Say if it is offline or the registry is away: it is tried all the same."""
+        if self.away is not None:
+            places = ", ".join(map(str, self.addresses))
+            text = f"{self.away} Trying {self.name} at {places}, last seen {self.seen}."
+        elif self.seen is not None:
+            text = f"{self.name} is offline, last seen {self.seen}: trying it all the same."
+        else:
+            return
+        self.invocation.output.event("remark", **{"from": self.name}, text=text)
+        self.invocation.output.remark(text)
 
     def retold(self, error: P2pshareError) -> P2pshareError:
-        """An error of it, said with what the registry knows of it."""
+        """An error of it, said with what is known of it."""
+        if self.away is not None and isinstance(error, PeerUnreachable | NoSessionThere):
+            return PeerNotFound(
+                name=self.name,
+                address=self.address,
+                seen=self.seen,
+                registry=self.away.fields["registry"],
+                reason=reason_of(self.away),
+            )
         if isinstance(error, PeerUnreachable) and self.seen is not None:
             return PeerOffline(name=self.name, seen=self.seen, address=self.address)
         return error
@@ -145,13 +176,26 @@ class Meetings:
     """Looks peers up in one registry, for one user.
 
     The key with which a name is met first stays its key in the user's data folder, unless it says itself which one
-    follows. Who has no name and no data folder remembers nobody.
+    follows. Who has no name and no data folder remembers nobody. While the registry is away, a peer whose key is
+    pinned is where it was seen last.
     """
 
     def __init__(
-        self, invocation: Invocation, registry: RegistryClient, own_name: str | None
+        self,
+        invocation: Invocation,
+        registry: RegistryClient,
+        own_name: str | None,
+        at: PeerAddress | None = None,
     ) -> None:
-        """Look peers up in `registry`, as the user `own_name` if they say who they are."""
+        """Look peers up in `registry`.
+
+        Args:
+            invocation: the run of the command line.
+            registry: the registry that knows the names.
+            own_name: the user's own name, if it is known.
+            at: the address of the peer, if the user has named it; then a pinned key needs no registry.
+        """
+        self.at = at
         self._invocation = invocation
         self._registry = registry
         self._info: RegistryInfo | None = None
@@ -159,13 +203,50 @@ class Meetings:
         self._ahead = 0.0  # seconds of the registry's clock before ours
         settings = invocation.settings
         self._known: KnownPeers | None = None
-        if own_name is not None:
-            self._known = KnownPeers(peer_folder(settings, own_name), registry.url)
-        elif settings.data is not None:
-            self._known = KnownPeers(settings.data.absolute(), registry.url)
+        self._last: Seen | None = None
+        if own_name is not None or settings.data is not None:
+            folder = peer_folder(settings, own_name or "")
+            self._known, self._last = KnownPeers(folder, registry.url), Seen(folder)
 
     async def meet(self, name: str) -> Met:
         """Find out where a peer is, and that it is who it was.
+
+        Raises:
+            KeyUnknown: the user has named the address, but no key is known and the registry is away.
+            Unreachable: the registry is away, and the peer was not met before.
+            P2pshareError: what `_meet` raises.
+        """
+        if self.at is not None and self._known is not None:
+            key = await self._in_thread(self._known.key, name)
+            if key is not None:
+                return self._met_by_key(name, (self.at,), key)
+        try:
+            return await self._meet(name)
+        except AWAY as error:
+            if self.at is not None:
+                url, reason = self._registry.url, reason_of(error)
+                raise KeyUnknown(name=name, address=self.at, registry=url, reason=reason) from error
+            if self._known is None or self._last is None:
+                raise
+            last = await self._in_thread(last_seen_at, self._known, self._last, name)
+            if last is None:
+                raise
+            seen = ago_text(self._invocation.wall() - last.at)
+            return self._met_by_key(name, last.addresses, last.key, seen, error)
+
+    def _met_by_key(
+        self,
+        name: str,
+        addresses: Sequence[PeerAddress],
+        key: PublicKey,
+        seen: str | None = None,
+        away: P2pshareError | None = None,
+    ) -> Met:
+        """A peer that is held to its pinned key in a session, whatever the registry says."""
+        return Met(name, addresses, seen, self._invocation, key, frozenset({CAP_SESSIONS}), away)
+
+    async def _meet(self, name: str) -> Met:
+        """Look a peer up in the registry, and hold it to the key that is known.
 
         Raises:
             NoSuchPeer: nobody has this name.
@@ -181,17 +262,16 @@ class Meetings:
         if view is None:
             told = await self._registry.look_up(name)
             await expect_elsewhere(reactor, name, told, url)
-            return Met(name, told, None, self._invocation)
-        return Met(
-            name,
-            await address_of(reactor, view, url),
-            self._seen(view),
-            self._invocation,
-            view.key,
-            _caps(view),
-        )
+            return Met(name, (told,), None, self._invocation)
+        caps = caps_of(view)
+        if self.at is not None:
+            return Met(name, (self.at,), None, self._invocation, view.key, caps)
+        address = await address_of(reactor, view, url)
+        if self._last is not None:
+            await self._in_thread(remember_address, self._last, view, address)
+        return Met(name, (address,), self._seen(view), self._invocation, view.key, caps)
 
-    def finder(self, met: Met) -> Callable[[], Awaitable[tuple[PeerAddress, PublicKey]]]:
+    def finder(self, met: Met) -> Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]:
         """What tells where a peer is now, and which key it must have, whenever a session with it is to be opened.
 
         The first time it is as `met` says. Later the registry is asked anew, for the peer may have moved; if that is
@@ -200,13 +280,13 @@ class Meetings:
         known: list[Met] = [met]
         asked = 0
 
-        async def find() -> tuple[PeerAddress, PublicKey]:
+        async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
             nonlocal asked
             asked += 1
             if asked > 1:
                 with contextlib.suppress(*AWAY):
                     known[0] = await self.meet(met.name)
-            return known[0].address, known[0].expect_sessions()
+            return known[0].addresses, known[0].expect_sessions()
 
         return find
 
@@ -262,10 +342,3 @@ class Meetings:
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._invocation.reactor, work, *args)
-
-
-def _caps(view: PeerView) -> frozenset[str]:
-    """What its record says that it can do; the record was verified when it came."""
-    if view.key is None or view.record is None:
-        return frozenset()
-    return frozenset(Record.parse(view.record).statement.caps)

@@ -33,12 +33,13 @@ from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import local_address_towards
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.ownership import claim_name
+from p2pshare.peer.whereabouts import AWAY
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import AWAY, Meetings, Met
+from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.statements import Record
@@ -60,19 +61,27 @@ class Requester:
     key: SigningKey
 
 
-async def requester(invocation: Invocation, registry: RegistryClient) -> Requester:
+async def requester(
+    invocation: Invocation, registry: RegistryClient, *, needs_registry: bool = True
+) -> Requester:
     """Who the user is, to others; the key is made, and the name claimed, at first use.
 
-    If all is as it should be, that takes one request. Call it once in each run.
+    If all is as it should be, that takes one request. Call it once in each run. While the registry is away, a key that
+    is there will do: sharers that know it admit it.
+
+    Args:
+        invocation: the run of the command line.
+        registry: the registry that knows the name.
+        needs_registry: ask the registry even if there is a key.
 
     Raises:
         WrongUsage: the settings have no name.
         NameTaken: the name is another key's.
         Refused: it cannot be claimed for another reason, such as a lack of an invitation.
-        Unreachable: the registry cannot be asked.
+        Unreachable: there is no key, and the registry cannot be asked.
         KeyUnusable, IdentityUnusable, FolderUnusable: the data folder cannot be used.
     """
-    return await _Requesting(invocation, registry).find()
+    return await _Requesting(invocation, registry).find(needs_registry)
 
 
 async def introduce(
@@ -87,7 +96,8 @@ async def introduce(
     name_of(invocation)
     meeting = Deferred.fromCoroutine(meetings.meet(peer))
     try:
-        return await requester(invocation, registry), meeting
+        needs_registry = meetings.at is None
+        return await requester(invocation, registry, needs_registry=needs_registry), meeting
     except P2pshareError:
         with contextlib.suppress(*AWAY, NotFound):
             (await meeting).expect_sessions()  # what is wrong there may be the reason
@@ -119,8 +129,16 @@ class _Requesting:
         self._registry = registry
         self._folder: Path = peer_folder(invocation.settings, name)
 
-    async def find(self) -> Requester:
-        key, view = await self._look()
+    async def find(self, needs_registry: bool) -> Requester:
+        key = await self._in_thread(key_file.load, self._folder / KEY_NAME)
+        if key is not None and not needs_registry:
+            return Requester(self._name, key)
+        try:
+            key, view = await self._look()
+        except AWAY:
+            if key is None:
+                raise
+            return Requester(self._name, key)
         if key is None or view is None or view.key != key.public:
             return await self._claim_patiently()
         record = None if view.record is None else Record.parse(view.record).statement

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from p2pshare.errors import DiskFull, P2pshareError
+from p2pshare.errors import DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.whereabouts import AWAY
 from p2pshare.ui.errand import HARD_STOPS, Errand, Outcome
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.items import parse_items
-from p2pshare.ui.meeting import AWAY, Meetings, Met
+from p2pshare.ui.items import parse_at, parse_items
+from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.requesting import Requester, introduce, name_of
 
-NO_USE = (*HARD_STOPS, *AWAY, DiskFull)
-"""Whoever is asked next, it will be the same."""
+NO_USE = (*HARD_STOPS, DiskFull)
+"""Errors after which no other peer is asked either."""
 
 
 async def get(
@@ -25,6 +26,7 @@ async def get(
     *,
     overwrite: bool,
     files_max: int | None = None,
+    at: str | None = None,
 ) -> int:
     """Get all that `words` name; returns the exit code.
 
@@ -35,15 +37,21 @@ async def get(
         words: items, and where they go.
         overwrite: whether files that are there are replaced.
         files_max: files and folders that an item may have; None: as many as `JobPlan` allows.
+        at: the address of the peer, `IP:PORT`, if it is not to be looked up.
 
     Raises:
         WrongUsage: the words cannot be understood, or do not say who asks; nobody was asked for anything.
         P2pshareError: it cannot be known, or proven, who asks.
     """
     jobs = parse_items(words, name_of(invocation), invocation.cwd, overwrite=overwrite)
+    address = parse_at(at)
+    if address is not None and len(jobs) > 1:
+        raise WrongUsage(
+            reason=f"--at is the address of one peer, and you want files of {len(jobs)}: {', '.join(jobs)}."
+        )
     outcome = Outcome(invocation)
     async with invocation.registry() as registry:
-        meetings = Meetings(invocation, registry, invocation.settings.name)
+        meetings = Meetings(invocation, registry, invocation.settings.name, address)
         me, first = await introduce(invocation, registry, meetings, next(iter(jobs)))
         for number, (peer, items) in enumerate(jobs.items()):
             try:
@@ -114,6 +122,6 @@ async def get_classic(invocation: Invocation, words: Sequence[str], *, overwrite
             except P2pshareError as error:
                 invocation.output.error(error)
                 outcome.failed(error)
-                if isinstance(error, NO_USE):
+                if isinstance(error, (*NO_USE, *AWAY)):
                     break
     return outcome.exit_code

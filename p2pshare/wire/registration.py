@@ -9,7 +9,7 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
@@ -58,6 +58,15 @@ class PeerAddress:
     def __str__(self) -> str:
         """Show it as people write it."""
         return f"{self.ip}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` makes of an address; raises `ValueError`."""
+        ip, _, port = text.rpartition(":")
+        address = cls(str(ipaddress.IPv4Address(ip)), int(port) if port.isdecimal() else 0)
+        if not 1 <= address.port <= 65535 or str(address) != text:
+            raise ValueError(text)
+        return address
 
     def to_json(self) -> bytes:
         """The body of the reply to a look-up."""

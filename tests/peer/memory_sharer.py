@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -159,13 +159,13 @@ class MemorySharer:
         self.sessions: list[MemorySession] = []
         self.heard: list[Message] = []
         self.opened: list[tuple[PeerAddress, PublicKey, float]] = []
-        self.found = ADDRESS, ALICE.public
+        self.found: tuple[Sequence[PeerAddress], PublicKey] = (ADDRESS,), ALICE.public
         self.find_failures: list[P2pshareError] = []
         self.changes: list[LinkChange] = []
         self.hangs_up = True
         """Whether an end that the requester wants is heard of."""
 
-    async def find(self) -> tuple[PeerAddress, PublicKey]:
+    async def find(self) -> tuple[Sequence[PeerAddress], PublicKey]:
         """Where alice is."""
         if self.find_failures:
             raise self.find_failures.pop(0)

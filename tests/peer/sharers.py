@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,8 +97,8 @@ class SharersTestCase(TestCase):
     ) -> RemotePeer:
         """Alice, as bob sees her."""
 
-        async def find() -> tuple[PeerAddress, PublicKey]:
-            return where(), key
+        async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
+            return (where(),), key
 
         remote = RemotePeer(
             reactor, random.Random(1), BOB, "alice", find, on_link=self.changes.append, **options

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.errors import KeyChanged, NoSuchPeer, PeerAddressRefused
+from p2pshare.errors import KeyChanged, NoSuchPeer, PeerAddressRefused, RegistryUnavailable
 from p2pshare.peer.acquaintance import acquaintance
 from p2pshare.peer.ownership import Owner, rotate_key
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.seen import Seen
 from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.registration import PeerAddress
 from tests.peer.registries import URL, RegistryTestCase
@@ -21,21 +22,33 @@ class AcquaintanceTests(RegistryTestCase):
         super().setUp()
         self.reactor: Any = ThreadlessReactor()
         self.known = KnownPeers(self.base / "alice", URL)
+        self.seen = Seen(self.base / "alice")
         self.bob = self.identity()
 
     def claim(self, identity: Identity) -> None:
         self.result(Owner(self.client(), identity, self.wall).claim([HERE]))
 
     def meet(self, name: str = "bob") -> Any:
-        return acquaintance(self.reactor, self.client(), self.known, name)
+        return acquaintance(self.reactor, self.client(), self.known, self.seen, name)
 
     def test_found(self) -> None:
         """A peer is where the registry says, and nobody becomes known by that."""
         self.claim(self.bob)
         found = self.result(self.meet())
-        self.assertEqual(found, (PeerAddress("10.0.0.5", 50000), self.bob.key.public))
+        self.assertEqual(found, ((PeerAddress("10.0.0.5", 50000),), self.bob.key.public))
         self.assertIsNone(self.known.key("bob"))
         self.failureResultOf(self.start(self.meet("nobody")), NoSuchPeer)
+
+    def test_registry_away(self) -> None:
+        """While the registry is away, one whose key is known is looked at where it was seen last."""
+        self.claim(self.bob)
+        self.known.path.parent.mkdir()
+        self.result(self.meet())
+        self.registry.away = True
+        self.failureResultOf(self.start(self.meet()), RegistryUnavailable)
+        self.known.pin("bob", self.bob.key.public, None)
+        found = self.result(self.meet())
+        self.assertEqual(found, ((PeerAddress("10.0.0.5", 50000),), self.bob.key.public))
 
     def test_leads_here(self) -> None:
         """Threat 13: nor is one looked at that is said to be on a cable of this machine."""

@@ -275,17 +275,33 @@ class AgainTests(RemoteTestCase):
         """It is looked for again before each try."""
         _, asked = self.begin()
         moved = PeerAddress("192.0.2.9", 50001)
-        self.alice.found = moved, ALICE.public
+        self.alice.found = (moved,), ALICE.public
         self.alice.lose()
         self.alice.list_answer = self.answer
         self.alice.pass_time(2)
         self.successResultOf(asked)
         self.assertEqual(self.alice.opened[-1][0], moved)
 
+    def test_several_addresses(self) -> None:
+        """Of several addresses each is tried in turn; if it is at none, the error is that of the likeliest."""
+        places = [PeerAddress("192.0.2.9", 50000 + n) for n in range(3)]
+        self.alice.found = places, ALICE.public
+        nobody = [PeerUnreachable(name="alice", address=place) for place in places]
+        other = OtherKeyThere(name="alice", address=places[1], known="a", there="b")
+        self.alice.refusals += [nobody[0], other, nobody[2]]
+        error = self.failureResultOf(self.ask(self.alice.remote(), "photos"), PeerUnreachable).value
+        self.assertIs(error, nobody[0])
+        self.assertEqual([place for place, _, _ in self.alice.opened], places)
+        self.alice.refusals += [nobody[0], other]
+        self.alice.list_answer = self.answer
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(asked)
+
     def test_other_key(self) -> None:
         """Threat 15: a peer that comes back with another key is not the peer; nothing is sent to it."""
         _, asked = self.begin()
-        self.alice.found = ADDRESS, BOB.public
+        self.alice.found = (ADDRESS,), BOB.public
         self.alice.lose()
         self.alice.pass_time(2)
         error = self.failureResultOf(asked, KeyChanged).value

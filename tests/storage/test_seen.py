@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import tempfile
 from pathlib import Path
@@ -10,7 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.storage.seen import BYTES_MAX, ENTRIES_MAX, FOLDERS_MAX, NAMES_MAX, Seen
+from p2pshare.storage.seen import (
+    ADDRESSES_MAX,
+    BYTES_MAX,
+    ENTRIES_MAX,
+    FOLDERS_MAX,
+    KEYS_MAX,
+    NAMES_MAX,
+    SEEN_STEP,
+    Seen,
+    _Known,
+)
+from p2pshare.wire.registration import PeerAddress
+
+KEY = "a" * 52
+HERE = PeerAddress("192.0.2.7", 50000)
 
 
 class SeenTests(SynchronousTestCase):
@@ -52,6 +67,36 @@ class SeenTests(SynchronousTestCase):
         for n in range(FOLDERS_MAX + 3):
             self.seen.saw_entries("bob", (f"{n}",), {})
         self.assertEqual(self.seen.path.read_text().count("bob:"), FOLDERS_MAX)
+
+    def test_addresses(self) -> None:
+        """Some addresses of a key are kept, the latest first, of a bounded number of keys."""
+        places = [PeerAddress("192.0.2.7", 50000 + n) for n in range(ADDRESSES_MAX + 2)]
+        for at, place in enumerate(places):
+            self.seen.saw_address(KEY, place, at)
+        self.seen.saw_address(KEY, places[-2], 100)
+        latest = [places[-2], places[-1], *places[-3::-1]][:ADDRESSES_MAX]
+        self.assertEqual(list(Seen(self.folder).addresses(KEY)), latest)
+        self.assertEqual(self.seen.addresses(KEY)[places[-2]], 100)
+        self.assertEqual(self.seen.addresses("b" * 52), {})
+        known = _Known()
+        for number in range(KEYS_MAX + 1):
+            known.add_address(f"{number:052}", places[0], 1)
+        self.assertEqual(len(known.addresses), KEYS_MAX)
+        self.assertNotIn(f"{0:052}", known.addresses)
+
+    def test_address_again(self) -> None:
+        """Where a peer stays, the file is not written for each sign of life."""
+        for at, kept in ((1000, 1000), (999 + SEEN_STEP, 1000), (1000 + SEEN_STEP,) * 2):
+            self.seen.saw_address(KEY, HERE, at)
+            self.assertEqual(self.seen.addresses(KEY), {HERE: kept})
+
+    def test_illegal_addresses(self) -> None:
+        """A file with something else in the place of an address is damaged."""
+        for place in (["::1:9", 1], ["192.0.2.7:0", 1], ["192.0.2.7:9", -1], ["192.0.2.7:9"], 1):
+            fields = {"v": 1, "names": ["bob"], "folders": {}, "addresses": {KEY: [place]}}
+            self.seen.path.write_text(json.dumps(fields))
+            self.seen.path.chmod(0o600)
+            self.assertEqual((self.seen.addresses(KEY), self.seen.names()), ({}, ()), place)
 
     def test_illegal(self) -> None:
         """What no entry can be called is not remembered: threat 1."""

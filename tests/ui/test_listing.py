@@ -220,7 +220,7 @@ class LsTests(ListingTestCase):
         self.remote = FakeRemote(top=[folder("photos")])
         self.patch(listing, "RemotePeer", self.remote)
 
-        async def requester(*_: object) -> requesting.Requester:
+        async def requester(*_: object, **__: object) -> requesting.Requester:
             return requesting.Requester("bob", KEY)
 
         self.patch(requesting, "requester", requester)

@@ -15,11 +15,13 @@ from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
     KeyGone,
+    KeyUnknown,
     NewerOnly,
     NoSuchPeer,
     NotClassic,
     P2pshareError,
     PeerAddressRefused,
+    PeerNotFound,
     PeerNotReachable,
     PeerOffline,
     PeerSharesNothing,
@@ -229,7 +231,8 @@ class CapabilityTests(MeetingTestCase):
         self.registry.views = {"alice": moved}
 
         def found() -> tuple[PeerAddress, PublicKey]:
-            return self.successResultOf(Deferred.fromCoroutine(_awaited(find())))
+            addresses, key = self.successResultOf(Deferred.fromCoroutine(_awaited(find())))
+            return addresses[0], key
 
         self.assertEqual(found(), (PeerAddress("192.0.2.7", 50000), OLD.public))
         self.assertEqual(found(), (PeerAddress("192.0.2.8", 50001), OLD.public))
@@ -239,6 +242,61 @@ class CapabilityTests(MeetingTestCase):
         self.registry.views = {"alice": view_of("alice", NEW.public)}
         changed = Deferred.fromCoroutine(_awaited(find()))
         self.failureResultOf(changed, KeyChanged)
+
+    def away(self) -> None:
+        self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="refused")
+
+    def meet_again(self, at: PeerAddress | None = None, peer: str = "alice") -> Deferred[Met]:
+        """Meet a peer in another run of the program."""
+        registry = cast(RegistryClient, self.registry)
+        meetings = Meetings(cast(Invocation, self.fake), registry, "bob", at)
+        return Deferred.fromCoroutine(meetings.meet(peer))
+
+    def test_last_seen(self) -> None:
+        """While the registry is away, a peer that was met is where it was seen last, under the key that is pinned."""
+        for address in ("192.0.2.7:50000", "192.0.2.8:50001"):
+            self.meet(view_of("alice", OLD.public, ago=300, addresses=(address,)))
+        self.away()
+        met = self.successResultOf(self.meet_again())
+        self.assertEqual(
+            met.addresses, (PeerAddress("192.0.2.8", 50001), PeerAddress("192.0.2.7", 50000))
+        )
+        self.assertEqual((met.expect_sessions(), met.seen), (OLD.public, "5 min ago"))
+        met.remark()
+        said = self.stderr.getvalue()
+        self.assertIn(URL, said)
+        self.assertIn("Trying alice at 192.0.2.8:50001, 192.0.2.7:50000, last seen 5 min", said)
+        silent = PeerUnreachable(name="alice", address=met.address)
+        error = met.retold(silent)
+        self.assertIsInstance(error, PeerNotFound)
+        self.assertEqual(error.exit_code, 5)
+        self.assertRaises(RegistryUnreachable, met.expect_classic)
+
+    def test_not_met(self) -> None:
+        """Nobody else is believed to be anywhere: who was not met, was forgotten, or takes no sessions."""
+        self.meet(view_of("alice", OLD.public))
+        fetches_only = view_of("carol", NEW.public, caps=())
+        self.successResultOf(self.meeting(fetches_only, peer="carol"))
+        self.away()
+        self.failureResultOf(self.meet_again(peer="dora"), RegistryUnreachable)
+        self.failureResultOf(self.meet_again(peer="carol"), RegistryUnreachable)
+        self.known.forget("alice")
+        self.failureResultOf(self.meet_again(), RegistryUnreachable)
+
+    def test_at(self) -> None:
+        """At an address that the user names, the known key counts; else the registry's word for the key."""
+        at = PeerAddress("127.0.0.1", 9000)
+        self.away()
+        error = self.failureResultOf(self.meet_again(at), KeyUnknown).value
+        self.assertEqual(error.exit_code, 5)
+        self.registry.error = None
+        self.failureResultOf(self.meet_again(at), NoSuchPeer)
+        self.registry.views = {"alice": view_of("alice", OLD.public, Presence.OFFLINE)}
+        for _ in range(2):
+            met = self.successResultOf(self.meet_again(at))
+            self.assertEqual((met.addresses, met.expect_sessions()), ((at,), OLD.public))
+            self.assertEqual(self.known.key("alice"), OLD.public)
+            self.registry.error = AssertionError
 
     def test_registry_away(self) -> None:
         """If both questions that are asked at once fail, one error is told."""

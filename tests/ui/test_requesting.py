@@ -84,9 +84,10 @@ class RequestingTestCase(SynchronousTestCase):
         with closing(DataFolder.open(self.folder, "bob")) as data:
             return Identity.open(data, URL, "bob").key
 
-    def find(self) -> Deferred[Requester]:
+    def find(self, *, needs_registry: bool = True) -> Deferred[Requester]:
+        invocation, registry = cast(Invocation, self.fake), cast(RegistryClient, self.registry)
         return Deferred.fromCoroutine(
-            requesting.requester(cast(Invocation, self.fake), cast(RegistryClient, self.registry))
+            requesting.requester(invocation, registry, needs_registry=needs_registry)
         )
 
 
@@ -99,6 +100,18 @@ class RequesterTests(RequestingTestCase):
         self.assertEqual((found.name, found.key.public), ("bob", key.public))
         self.assertEqual((self.registry.asked, self.claims), (1, []))
         self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_registry_away(self) -> None:
+        """While the registry is away, or where it is not needed, a key will do; without one there is the error."""
+        away = RegistryUnreachable(registry=URL, reason="refused")
+        self.registry.error = lambda _: away
+        self.claim_error = away
+        self.failureResultOf(self.find(), RegistryUnreachable)
+        key = self.make_key()
+        self.assertEqual(self.successResultOf(self.find()).key.public, key.public)
+        self.registry.error = AssertionError
+        found = self.successResultOf(self.find(needs_registry=False))
+        self.assertEqual((found.name, found.key.public), ("bob", key.public))
 
     def test_first_use(self) -> None:
         """At first use the key is made, and the name claimed, with an address at which nobody is reached."""

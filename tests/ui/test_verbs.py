@@ -30,6 +30,7 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import Presence
+from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
@@ -97,14 +98,16 @@ class GetTests(VerbTestCase):
         self.patch(verbs, "Errand", FakeErrand)
         self.key = SigningKey(bytes([9]) * 32)
 
-        async def requester(*_: object) -> requesting.Requester:
+        async def requester(*_: object, **__: object) -> requesting.Requester:
             return requesting.Requester("bob", self.key)
 
         self.patch(requesting, "requester", requester)
 
-    def get(self, *words: str, files_max: int | None = None) -> Deferred[int]:
+    def get(
+        self, *words: str, files_max: int | None = None, at: str | None = None
+    ) -> Deferred[int]:
         return Deferred.fromCoroutine(
-            verbs.get(self.invocation, words, overwrite=False, files_max=files_max)
+            verbs.get(self.invocation, words, overwrite=False, files_max=files_max, at=at)
         )
 
     def test_files_max(self) -> None:
@@ -112,8 +115,8 @@ class GetTests(VerbTestCase):
         self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
         self.assertEqual(FakeErrand.made_with, [{"files_max": 7}] * 2)
 
-    def code(self, *words: str) -> int:
-        return self.successResultOf(self.get(*words))
+    def code(self, *words: str, at: str | None = None) -> int:
+        return self.successResultOf(self.get(*words, at=at))
 
     def test_session(self) -> None:
         """A session is opened with the user's key, by the settings, to who was met, and ended."""
@@ -124,7 +127,7 @@ class GetTests(VerbTestCase):
         (remote,) = FakeRemote.made
         self.assertEqual((remote.key, remote.name), (self.key, "alice"))
         self.assertEqual((remote.options["silence"], remote.options["limit"]), (20.0, 5e6))
-        address, key = self.successResultOf(Deferred.fromCoroutine(remote.find()))
+        (address,), key = self.successResultOf(Deferred.fromCoroutine(remote.find()))
         self.assertEqual((str(address), key), ("192.0.2.7:50000", ALICE))
         self.assertTrue(remote.is_closed)
 
@@ -165,14 +168,31 @@ class GetTests(VerbTestCase):
         self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol"])
 
     def test_no_use(self) -> None:
-        """On a full disk, or without a registry, there is no use in going on."""
+        """On a full disk there is no use in going on."""
         full = DiskFull(path="x", needed="1 GiB", free="1 MiB")
         FakeErrand.errors = {"alice": full}
         self.assertEqual(self.code("alice:a", "carol:b"), 1)
         self.assertEqual([peer for peer, _ in FakeErrand.ran], ["alice"])
+
+    def test_registry_away(self) -> None:
+        """Without a registry a peer that was met before is tried where it was, and others are an error each."""
+        self.assertEqual(self.code("carol:b"), 0)
         self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
-        self.assertEqual(self.code("alice:a", "carol:b"), 5)
-        self.assertEqual(self.stderr.getvalue().count("cannot be reached"), 1)
+        self.assertEqual(self.code("alice:a"), 5)
+        self.assertEqual(self.code("alice:a", "carol:b"), 1)
+        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol", "carol"])
+        self.assertIn("Trying carol at 192.0.2.7:50000, last seen", self.stderr.getvalue())
+
+    def test_at(self) -> None:
+        """An address that the user names is that of one peer, and the registry is not asked for a known key."""
+        self.assertEqual(self.code("alice:a"), 0)
+        self.registry.error = AssertionError
+        self.assertEqual(self.code("alice:a", at="192.0.2.9:1"), 0)
+        where = Deferred.fromCoroutine(FakeRemote.made[-1].find())
+        self.assertEqual(self.successResultOf(where), ((PeerAddress("192.0.2.9", 1),), ALICE))
+        for at in ("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"):
+            self.failureResultOf(self.get("alice:a", at=at), WrongUsage)
+        self.failureResultOf(self.get("alice:a", "carol:b", at="192.0.2.9:1"), WrongUsage)
 
     def test_not_in_the_clear(self) -> None:
         """Without the flag nobody is asked in the classic protocol, whatever registry and settings say (threat 36)."""
