@@ -135,7 +135,7 @@ def assemble(
     )
     hub = EventHub(store, reactor)
     routes.table.update(EventRoutes(hub, Origins(settings.trusted_proxies).of).table())
-    routes.table.update(PageRoutes().table())
+    routes.table.update(PageRoutes(settings.download_url).table())
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
     limits = Limits()
     if settings.trusted_proxies:  # one address speaks for many

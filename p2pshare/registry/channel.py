@@ -133,6 +133,7 @@ class RegistryRequest(Request):
             arguments,
             self.requestHeaders,
             self.channel.local,
+            bool(self.isSecure()),
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)
 

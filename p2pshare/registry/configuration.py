@@ -58,6 +58,8 @@ class RegistrySettings:
     """By what is limited; what is missing is not."""
     metrics_token: str | None = field(default=None, repr=False)
     """Opens `/metrics` on the public port; None closes it there."""
+    download_url: str = ""
+    """Where visitors of the page get the program; empty if nothing was set."""
 
     def to_json(self) -> str:
         """The settings for another process: they hold secrets, so not for its command line."""

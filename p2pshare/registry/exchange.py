@@ -27,6 +27,8 @@ class Query:
     headers: Headers = _NO_HEADERS
     local: tuple[str, int] | None = None
     """The IP address and the port of our end of the connection; None for a Unix socket."""
+    is_secure: bool = False
+    """Whether it came over TLS to this process; a reverse proxy's TLS does not count."""
 
     def header(self, name: bytes) -> str:
         """The value of a header, its lines joined by commas; empty if there is none."""

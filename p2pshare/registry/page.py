@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import html
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
@@ -26,23 +28,40 @@ HEADERS = (
     (b"Content-Security-Policy", POLICY),
     (b"X-Content-Type-Options", b"nosniff"),
     (b"Referrer-Policy", b"no-referrer"),
-    (b"Cross-Origin-Opener-Policy", b"same-origin"),
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
     (b"Permissions-Policy", b"camera=(), geolocation=(), microphone=()"),
     (b"X-Frame-Options", b"DENY"),
     (b"Cache-Control", b"no-cache"),
 )
+HEADERS_OF_TLS = ((b"Cross-Origin-Opener-Policy", b"same-origin"),)
+"""Over plain HTTP, browsers ignore this header and report an error."""
+ASKING = b"Ask the person who runs this registry for p2pshare"
+"""What the page says of where the program is, if the operator has set no URL."""
 
 
 class PageRoutes:
     """Answers with the files of the page."""
 
-    def table(self) -> dict[bytes, Route]:
-        """The routes by path."""
+    def __init__(self, download_url: str = "") -> None:
+        """Read the files.
+
+        Args:
+            download_url: where visitors get the program; empty if the operator has not set it.
+        """
         folder = files("p2pshare.registry").joinpath("page")
+        self._contents = {
+            path: folder.joinpath(name).read_bytes() for path, (name, _) in FILES.items()
+        }
+        if download_url:
+            url = html.escape(download_url).encode()
+            link = b'<a href="%b" rel="noreferrer">Download p2pshare</a>' % url
+            self._contents[b""] = self._contents[b""].replace(ASKING, link)
+
+    def table(self) -> dict[bytes, Route]:
+        """Return the routes by path."""
         return {
-            path: Route("page", {b"GET": _answer(folder.joinpath(name).read_bytes(), content_type)})
-            for path, (name, content_type) in FILES.items()
+            path: Route("page", {b"GET": _answer(self._contents[path], content_type)})
+            for path, (_, content_type) in FILES.items()
         }
 
 
@@ -58,4 +77,5 @@ def _answer(content: bytes, content_type: bytes) -> partial[Reply]:
 
 
 def _file(tag: bytes, whole: Reply, unchanged: Reply, query: Query) -> Reply:
-    return unchanged if query.has(tag) else whole
+    reply = unchanged if query.has(tag) else whole
+    return replace(reply, headers=reply.headers + HEADERS_OF_TLS) if query.is_secure else reply

@@ -57,6 +57,7 @@ class Options(ServiceOptions):
         ["classic-lease", None, CLASSIC_LEASE, "seconds that a claim holds which asks for none"],
         ["metrics", None, None, "where to listen for /metrics, as for --listen"],
         ["metrics-token-file", None, None, "file with the token that opens /metrics to all"],
+        ["download-url", None, "", "URL where visitors of the page get the program"],
         ["log-format", None, TEXT, "text, or json: one object a line"],
     ]
     optFlags: ClassVar = [
@@ -131,6 +132,11 @@ class Options(ServiceOptions):
         self["redis"] = self._redis(os.environ)
         if self["metrics-token-file"]:
             self["metrics-token"] = _token("--metrics-token-file", self["metrics-token-file"])
+        if self["download-url"] and not self["download-url"].startswith(("http://", "https://")):
+            wrong = self["download-url"]
+            raise usage.UsageError(
+                f"--download-url must be http://... or https://..., not {wrong!r}"
+            )
         choose_log_format(self.parent, self["log-format"])
         default = platformdirs.user_data_path("p2pshare") / "registry"
         folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
@@ -149,6 +155,7 @@ class Options(ServiceOptions):
             trusted_proxies=tuple(dict.fromkeys(self["trusted-proxy"])),
             limits=self["limit"],
             metrics_token=self.get("metrics-token"),
+            download_url=self["download-url"],
         )
 
     def _number(self, option: str, least: int, most: int) -> None:

@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers
 
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.page import FILES, POLICY, PageRoutes
+from p2pshare.registry.page import ASKING, FILES, POLICY, PageRoutes
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
 
 FOLDER = files("p2pshare.registry").joinpath("page")
@@ -39,8 +39,22 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(headers[b"Content-Security-Policy"], POLICY)
             self.assertEqual(headers[b"X-Content-Type-Options"], b"nosniff")
             self.assertEqual(headers[b"Referrer-Policy"], b"no-referrer")
-            self.assertEqual(headers[b"Cross-Origin-Opener-Policy"], b"same-origin")
+            self.assertNotIn(b"Cross-Origin-Opener-Policy", headers)
+            answer: Any = self.table[path].methods[b"GET"]
+            secure = answer(Query(b"GET", path, b"", "10.0.0.1", is_secure=True))
+            self.assertIn((b"Cross-Origin-Opener-Policy", b"same-origin"), secure.headers)
         self.assertTrue(self.ask(b"").body[0].startswith(b"<!doctype html>"))
+
+    def test_download(self) -> None:
+        """The page links to where the operator says that the program is, as text; else it says whom to ask."""
+        self.assertIn(ASKING, self.ask(b"").body[0])
+        url = 'https://example.org/p2pshare?a=1&b="><script>'
+        self.table = PageRoutes(url).table()
+        page = self.ask(b"").body[0]
+        self.assertNotIn(ASKING, page)
+        self.assertIn(
+            b'href="https://example.org/p2pshare?a=1&amp;b=&quot;&gt;&lt;script&gt;"', page
+        )
 
     def test_policy(self) -> None:
         """The policy allows nothing inline, nothing from elsewhere and no frame."""

@@ -148,6 +148,7 @@ class OptionsTests(SynchronousTestCase):
             ["--classic-lease", "0"], ["--classic-lease", "x"], ["--nonsense"], ["more"], ["--workers", "0"],
             ["--workers", "65"], ["--replicas", "x"], ["--url", "x y"], ["--url", "http://h/path"], ["--url", ""],
             ["--trusted-proxy", "h"], ["--limit", "x=1"], ["--redis", "redis://h", "--redis-url-file", "f"],
+            ["--download-url", "javascript:x"],
         ):  # fmt: skip
             code, said = self.refusal(lambda wrong=wrong: self.parse(*wrong))  # type: ignore[misc]
             self.assertEqual(code, 2)

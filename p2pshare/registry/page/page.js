@@ -3,33 +3,42 @@
 // Shows who is at this registry. What comes from the server is text: it gets into the page through textContent alone.
 
 const PAGE = 500; // names of one request
-const ROWS_MAX = 2000; // in the document, however many names there are
+const KNOWN_MAX = 2000; // names that are loaded, and searched here by any part
+const ROWS_STEP = 200; // rows that are shown at first, and with each "Show more"
 const SETTLE_MS = 150; // that changes are collected before they are shown
 const TYPING_MS = 180; // that the search waits for the next letter
 const CLOCK_MS = 15000; // between two looks at the relative times
 const POLL_MS = 30000; // between two lists, while nothing tells us of changes
+const AGAIN_MS = 5000; // until a request that failed is made again
 const RETRY_MS = [2000, 5000, 15000, 30000]; // until the stream is asked for again
 const DOUBT_MS = 4000; // that a stream may be broken before we say so: each ends once in a while and goes on
 const ANNOUNCE_MS = 10000; // between two announcements of the count
 const NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 const HUES = 6;
+const KEY_GROUP = 4; // characters, as p2pshare shows keys
+const program = "~/.p2pshare/bin/p2pshare"; // where "How to join" installs it
 
 const find = (id) => document.getElementById(id);
-const list = find("list"), empty = find("empty"), more = find("more"), search = find("search"), offline = find("offline");
+const list = find("list"), empty = find("empty"), more = find("more"), legend = find("legend");
+const search = find("search"), offline = find("offline"), state = find("state");
 const base = new URL(".", location.href);
 
-const peers = new Map(); // what is known of the names up to `end`
+const peers = new Map(); // the first names of the registry, up to `end`
+const beyond = new Map(); // names behind `end` that begin with what is searched
 const rows = new Map(); // the rows that are shown
-let end = null; // the last name that is known; null if all are
+let end = null; // the last name in `peers`; null if there are no others
+let most = ROWS_STEP; // rows that may be shown
 let loaded = false; // whether there was a list yet
 let asking = null; // aborts the request under way
 let skew = 0; // ms that the server's clock is ahead of ours
 let isLive = false;
 let failed = false; // whether the last request failed
+let updated = 0; // when the list was last known to be true, in ms since 1970
 
-const prefix = () => search.value.normalize("NFKC").trim().toLowerCase();
+const wanted = () => search.value.normalize("NFKC").trim().toLowerCase();
 const isHere = (peer) => peer.presence === "online" || peer.presence === "unknown";
-const isShown = (peer) => (offline.checked || isHere(peer)) && peer.name.startsWith(prefix());
+const isShown = (peer) => (offline.checked || isHere(peer)) && peer.name.includes(wanted());
+const isStale = () => state.dataset.state === "lost";
 const plural = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 function make(tag, className, text) {
@@ -41,53 +50,84 @@ function make(tag, className, text) {
 
 // The list
 
-async function load(after) {
+// Load the first names, page by page, and what `loadBeyond` loads.
+function load() {
+  return fetching(load, async (request) => {
+    const fresh = new Map();
+    let next = null;
+    do {
+      const page = await ask(request, next ? { after: next } : {});
+      for (const peer of page.peers) fresh.set(String(peer.name), peer);
+      next = page.next;
+      if (!loaded) take(fresh, next); // the first time, each page is shown as it comes
+    } while (next !== null && fresh.size < KNOWN_MAX);
+    take(fresh, next);
+    await askBeyond(request);
+  });
+}
+
+// Load the names behind those that begin with what is searched.
+function loadBeyond() {
+  return fetching(load, askBeyond);
+}
+
+async function askBeyond(request) {
+  const part = wanted(), isWanted = end !== null && NAME.test(part);
+  const page = isWanted ? await ask(request, { prefix: part }) : { peers: [] };
+  beyond.clear();
+  for (const peer of page.peers) if (peer.name > end) beyond.set(String(peer.name), peer);
+  show();
+  if (part) announce(summary());
+}
+
+// Run one request at a time: a later one ends the one before. If it fails, `again` is called after a while.
+async function fetching(again, run) {
   asking?.abort();
-  asking = null;
-  const wanted = prefix();
-  if (wanted && !NAME.test(wanted)) return take({ peers: [], next: null }, true);
   const request = (asking = new AbortController());
-  const url = new URL("v1/peers", base);
-  url.search = new URLSearchParams({ limit: PAGE, ...(wanted && { prefix: wanted }), ...(after && { after }), ...(!offline.checked && { online: 1 }) });
   try {
-    const reply = await fetch(url, { signal: request.signal, headers: { Accept: "application/json" }, cache: "no-store" });
-    if (!reply.ok) throw new Error(`status ${reply.status}`);
-    const date = Date.parse(reply.headers.get("Date") ?? "");
-    const page = await reply.json();
-    if (request !== asking) return;
-    if (date && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
-    asking = null;
+    await run(request);
     failed = false;
-    take(page, !after);
+    updated = Date.now();
   } catch (error) {
     if (request !== asking || error.name === "AbortError") return;
-    asking = null;
     failed = true;
-    tellState();
-    again(load, 5000, after);
+    clearTimeout(retry);
+    retry = setTimeout(again, AGAIN_MS);
   }
+  asking = null;
+  tellState();
 }
 
 let retry = 0;
-function again(what, delay, ...words) {
-  clearTimeout(retry);
-  retry = setTimeout(what, delay, ...words);
+
+function take(fresh, next) {
+  peers.clear();
+  for (const [name, peer] of fresh) peers.set(name, peer);
+  end = next;
+  show();
+  loaded ||= next === null || peers.size >= KNOWN_MAX;
+  put(find("summary"), summary());
 }
 
-function take(page, isFirst) {
-  if (isFirst) peers.clear();
-  for (const peer of page.peers) peers.set(String(peer.name), peer);
-  end = page.next;
-  loaded = true;
-  show();
-  tellState();
-  if (isFirst && prefix()) announce(summary(true));
+async function ask(request, words) {
+  const url = new URL("v1/peers", base);
+  url.search = new URLSearchParams({ limit: PAGE, ...words, ...(!offline.checked && { online: 1 }) });
+  const reply = await fetch(url, { signal: request.signal, headers: { Accept: "application/json" }, cache: "no-store" });
+  if (!reply.ok) throw new Error(`status ${reply.status}`);
+  const page = await reply.json();
+  request.signal.throwIfAborted();
+  const date = Date.parse(reply.headers.get("Date") ?? "");
+  if (date && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
+  return page;
+}
+
+function matching() {
+  const known = [...peers.values(), ...beyond.values()].filter(isShown);
+  return known.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
 }
 
 function show() {
-  const known = [...peers.values()].filter(isShown).filter((peer) => end === null || peer.name <= end);
-  known.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
-  const shown = known.slice(0, ROWS_MAX);
+  const found = matching(), shown = found.slice(0, most);
   const names = new Set(shown.map((peer) => peer.name));
   for (const [name, row] of rows) {
     if (!names.has(name)) {
@@ -106,8 +146,9 @@ function show() {
     if (row === next) next = next.nextElementSibling;
     else list.insertBefore(row, next);
   }
-  showEnd(known.length > ROWS_MAX || (shown.length >= ROWS_MAX && end !== null));
-  find("summary").textContent = loaded ? summary() : "\u00a0";
+  legend.hidden = !shown.some((peer) => peer.kind === "classic");
+  showEnd(found.length);
+  put(find("summary"), loaded ? summary() : "\u00a0");
   showEmpty(shown.length === 0);
 }
 
@@ -119,46 +160,114 @@ function makeRow(peer) {
   face.setAttribute("aria-hidden", "true");
   const who = make("span", "who");
   who.append(make("span", "name", peer.name), make("span", "tag"));
-  row.append(face, who, make("span", "when"));
+  const head = make("button", "head");
+  head.type = "button";
+  head.setAttribute("aria-expanded", "false");
+  head.append(face, who, make("span", "when"));
+  head.addEventListener("click", () => toggle(row, head));
+  row.append(head);
   return row;
 }
 
 function fill(row, peer) {
-  const kind = String(peer.kind).slice(0, 64), presence = String(peer.presence);
   const tag = row.querySelector(".tag");
-  tag.className = kind === "classic" ? "tag classic" : "tag";
-  put(tag, kind === "classic" ? "classic, nobody vouches for it" : kind);
-  row.dataset.presence = presence;
+  tag.className = peer.kind === "classic" ? "tag classic" : "tag";
+  put(tag, peer.kind === "owned" ? "" : String(peer.kind).slice(0, 64));
+  row.dataset.presence = String(peer.presence);
   row.peer = peer;
   tellTime(row);
 }
 
 const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
-function showEnd(isFull) {
-  more.hidden = end === null && !isFull;
-  find("more-button").hidden = isFull;
-  find("more-text").hidden = !isFull;
-  put(find("more-text"), `These are the first ${ROWS_MAX.toLocaleString("en")}. Type the start of a name to find others.`);
+function showEnd(found) {
+  const isFull = rows.size >= KNOWN_MAX;
+  more.hidden = rows.size >= found && (end === null || rows.size === 0);
+  find("more-button").hidden = rows.size >= found || isFull;
+  find("more-text").hidden = end === null;
+  put(find("more-text"), `This page knows the first ${KNOWN_MAX.toLocaleString("en")} names. Of the others, it finds those that begin with what you type.`);
 }
 
 function showEmpty(isEmpty) {
-  empty.hidden = !(isEmpty && loaded && end === null);
+  empty.hidden = !(isEmpty && loaded);
   if (empty.hidden) return;
-  const wanted = prefix();
-  put(find("empty-title"), wanted ? `No name ${offline.checked ? "" : "that is here "}starts with “${wanted}”` : offline.checked ? "Nobody has a name yet" : "Nobody is here just now");
-  put(find("empty-text"), wanted ? (offline.checked ? "Names are made of a–z, 0–9, dots, dashes and underscores." : "Somebody of that name may be offline.") : "Who joins appears here by itself.");
+  const part = wanted();
+  put(find("empty-title"), part ? `No name ${offline.checked ? "" : "that is here "}contains “${part}”` : offline.checked ? "Nobody has a name yet" : "Nobody is here just now");
+  put(find("empty-text"), part ? (offline.checked ? "Names consist of a–z, 0–9, dots, dashes and underscores." : "Somebody of that name may be offline.") : "New people appear here without a reload.");
 }
 
-function summary(isSearch) {
-  const shown = [...rows.values()].map((row) => row.peer);
-  if (isSearch) return plural(shown.length, "name found", "names found");
-  const online = shown.filter((peer) => peer.presence === "online").length;
-  const unknown = shown.filter((peer) => peer.presence === "unknown").length;
-  const parts = [`${online.toLocaleString("en")} online`];
-  if (unknown) parts.push(`${unknown.toLocaleString("en")} classic`);
-  if (offline.checked) parts.push(`${(shown.length - online - unknown).toLocaleString("en")} offline`);
-  return parts.join(", ") + (end === null ? "" : `, among the first ${shown.length.toLocaleString("en")}`);
+// How many there are, and how many of them are in sight: "3 online, 1 classic", "200 of 502 shown".
+function summary() {
+  const found = matching();
+  const online = found.filter((peer) => peer.presence === "online").length;
+  const unknown = found.filter((peer) => peer.presence === "unknown").length;
+  const parts = wanted() ? [plural(found.length, "name found", "names found")] : [isStale() ? plural(online, "was online", "were online") : `${online.toLocaleString("en")} online`];
+  if (unknown && !wanted()) parts.push(`${unknown.toLocaleString("en")} classic`);
+  if (offline.checked && !wanted()) parts.push(`${(found.length - online - unknown).toLocaleString("en")} offline`);
+  const all = found.length.toLocaleString("en");
+  if (end !== null && !wanted()) parts.push(`${rows.size.toLocaleString("en")} of more than ${all} shown`);
+  else if (rows.size < found.length) parts.push(`${rows.size.toLocaleString("en")} of ${all} shown`);
+  return parts.join(", ");
+}
+
+// What a row opens to
+
+let opened_rows = 0; // for the ids of what is opened
+
+function toggle(row, head) {
+  const isOpen = head.getAttribute("aria-expanded") === "true";
+  head.setAttribute("aria-expanded", String(!isOpen));
+  let details = row.querySelector(".details");
+  if (!details) {
+    details = make("div", "details");
+    details.id = `details${opened_rows++}`;
+    head.setAttribute("aria-controls", details.id);
+    row.append(details);
+  }
+  details.hidden = isOpen;
+  if (!isOpen) tellDetails(details, row.peer.name);
+}
+
+async function tellDetails(details, name) {
+  let view;
+  try {
+    const reply = await fetch(new URL(`v1/peers/${encodeURIComponent(name)}`, base), { cache: "no-store" });
+    if (!reply.ok && reply.status !== 404) throw new Error(`status ${reply.status}`);
+    view = reply.ok ? await reply.json() : {};
+  } catch {
+    details.replaceChildren(make("p", "hint", "The registry does not answer. Close this row, and open it again later."));
+    return;
+  }
+  const facts = make("dl", "facts");
+  if (view.key) {
+    const key = make("code", "key", String(view.key).slice(0, 64).match(new RegExp(`.{1,${KEY_GROUP}}`, "g")).join(" "));
+    addFact(facts, "Key", key, make("p", "hint", `Is it ${name}? Compare this with what “p2pshare whoami” shows there.`));
+  } else addFact(facts, "Key", make("span", "", "none: anybody can take this name when it is free"));
+  addFact(facts, "Address", make("span", "", addressKinds(view.addresses)));
+  const parts = [facts];
+  if (NAME.test(name)) parts.push(makeCommand(`${program} ls ${name} --name YOU --registry URL`));
+  details.replaceChildren(...parts);
+  tellCommands();
+}
+
+function addFact(facts, term, ...values) {
+  const description = make("dd", "");
+  description.append(...values);
+  facts.append(make("dt", "", term), description);
+}
+
+// The kinds of a peer's addresses, not the addresses: these say where a peer can be reached from.
+function addressKinds(addresses) {
+  const kinds = new Set((Array.isArray(addresses) ? addresses : []).map((each) => addressKind(String(each))));
+  return [...kinds].join("; ") || "none while it is offline";
+}
+
+function addressKind(address) {
+  const host = address.slice(0, address.lastIndexOf(":")).replace(/[[\]]/g, "");
+  const family = host.includes(":") ? "IPv6" : "IPv4";
+  if (/^127\.|^::1$/.test(host)) return `${family}, reachable on its own machine only`;
+  if (/^(10|192\.168|172\.(1[6-9]|2\d|3[01])|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])|169\.254)\.|^f[cd]|^fe[89ab]/.test(host)) return `${family}, reachable on its own network`;
+  return `${family}, public`;
 }
 
 // Time
@@ -174,7 +283,7 @@ function ago(seconds) {
 function tellTime(row) {
   const { presence, last_seen: seen } = row.peer;
   const when = row.querySelector(".when");
-  if (presence === "online") return put(when, "here now");
+  if (presence === "online") return put(when, isStale() ? "was here" : "here now");
   const word = presence === "unknown" ? "registered" : "seen";
   if (!Number.isSafeInteger(seen)) return put(when, presence === "unknown" ? "maybe here" : "offline");
   const text = `${word} ${ago(Math.max(0, (Date.now() + skew) / 1000 - seen))}`;
@@ -197,8 +306,9 @@ function changed(event) {
   } catch {
     return;
   }
+  updated = Date.now();
   changes.set(peer.name, peer);
-  if (changes.size > 4 * ROWS_MAX) return reload(); // it would take longer to follow than to ask
+  if (changes.size > 4 * KNOWN_MAX) return reload(); // it would take longer to follow than to ask
   settling ||= setTimeout(settle, SETTLE_MS);
 }
 
@@ -210,10 +320,11 @@ function settle() {
   }
   const arrived = [];
   for (const peer of changes.values()) {
-    const before = peers.get(peer.name);
-    if (peer.presence === "gone" || (!offline.checked && !isHere(peer))) peers.delete(peer.name);
-    else if (peer.name.startsWith(prefix()) && (end === null || peer.name <= end)) {
-      peers.set(peer.name, peer);
+    const before = peers.get(peer.name) ?? beyond.get(peer.name);
+    const known = end === null || peer.name <= end ? peers : beyond;
+    if (peer.presence === "gone" || (!offline.checked && !isHere(peer))) known.delete(peer.name);
+    else if (known === peers || beyond.has(peer.name) || (NAME.test(wanted()) && peer.name.startsWith(wanted()))) {
+      known.set(peer.name, peer);
       if (peer.presence === "online" && before?.presence !== "online") arrived.push(peer.name);
     }
   }
@@ -250,8 +361,9 @@ function listen() {
   own.addEventListener("reset", reload);
   own.addEventListener("error", () => {
     if (own !== source) return;
+    if (isLive) updated = Date.now();
     isLive = isResting = false;
-    doubt ||= setTimeout(tellState, DOUBT_MS);
+    doubt ||= setTimeout(load, DOUBT_MS); // its outcome tells whether the registry or only the stream is gone
     if (own.readyState === EventSource.CLOSED) { // refused: the browser does not try again by itself
       opened = false;
       const delay = RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)];
@@ -274,18 +386,26 @@ function rest() { // a browser has few connections for all its tabs
 
 // What is said besides
 
-const state = find("state");
-const STATES = { live: "Live", lost: "Retrying…", waiting: "Connecting" };
+const STATES = { live: "Live", slow: `Every ${POLL_MS / 1000} s`, lost: "Not connected", waiting: "Connecting" };
 
 function tellState() {
-  const now = isResting ? "waiting" : isLive && !failed ? "live" : "lost";
+  const now = isResting ? "waiting" : failed ? "lost" : isLive ? "live" : "slow";
   if (state.dataset.state === now) return;
   const was = state.dataset.state;
   state.dataset.state = now;
   put(find("state-text"), STATES[now]);
   list.classList.toggle("stale", now === "lost");
-  if (now === "lost") announce("The connection is lost. What you see may be out of date.");
+  tellLost(now === "lost");
+  rows.forEach(tellTime);
+  put(find("summary"), loaded ? summary() : "\u00a0");
+  if (now === "lost") announce(find("lost").textContent);
   else if (was === "lost") announce("Connected again.");
+}
+
+function tellLost(isLost) {
+  find("lost").hidden = !isLost;
+  const when = updated ? `Last updated ${new Date(updated).toLocaleTimeString()}.` : "Nothing was loaded yet.";
+  put(find("lost"), `The registry does not answer. This page keeps trying. ${when}`);
 }
 
 let announced = 0, announcing = 0, lastAnnounced = "";
@@ -303,18 +423,28 @@ function announceLater() {
   }, Math.max(1000, announced + ANNOUNCE_MS - Date.now()));
 }
 
-async function tellHowToJoin() {
-  const url = base.href.replace(/\/$/, "");
-  find("host").textContent = base.host;
+// Fill in every command: this registry's URL, and the name from the field "Your name".
+function tellCommands() {
+  const you = find("you").value.normalize("NFKC").trim().toLowerCase();
+  const values = { URL: base.href.replace(/\/$/, ""), YOU: NAME.test(you) ? you : "YOU" };
   for (const code of document.querySelectorAll("[data-command]")) {
-    const words = `${code.dataset.command} ${url}`.split(" ").map((word) => make("span", "word", word));
+    const words = code.dataset.command.split(" ").map((word) => make("span", "word", values[word] ?? word));
     code.replaceChildren(...words.flatMap((word, n) => (n ? [" ", word] : [word])));
+    code.nextElementSibling.setAttribute("aria-label", `Copy: ${code.textContent}`);
   }
-  for (const button of document.querySelectorAll(".copy")) {
-    const code = button.previousElementSibling;
-    button.setAttribute("aria-label", `Copy: ${code.textContent}`);
-    button.addEventListener("click", () => copy(button, code));
-  }
+}
+
+function makeCommand(words) {
+  const command = make("div", "command"), code = make("code", ""), button = make("button", "copy", "Copy");
+  code.dataset.command = words;
+  button.type = "button";
+  command.append(code, button);
+  return command;
+}
+
+async function tellHowToJoin() {
+  find("host").textContent = base.host;
+  tellCommands();
   try {
     const reply = await fetch(new URL("v1/", base));
     find("invitation").hidden = !(reply.ok && (await reply.json()).invite_only === true);
@@ -342,24 +472,29 @@ async function copy(button, code) {
 
 let typing = 0;
 search.addEventListener("input", () => {
-  show(); // at once, of what is here; then of what the registry has
+  most = ROWS_STEP;
+  show(); // at once, of what is here; then of what the registry has beyond
   clearTimeout(typing);
-  typing = setTimeout(load, TYPING_MS);
+  typing = setTimeout(loadBeyond, TYPING_MS);
 });
 offline.addEventListener("change", () => {
   show();
   load();
 });
+find("you").addEventListener("input", tellCommands);
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".copy");
+  if (button) copy(button, button.previousElementSibling);
+});
 find("tools").addEventListener("submit", (event) => {
   event.preventDefault();
   load();
 });
-const moreButton = find("more-button");
-moreButton.addEventListener("click", async () => {
-  if (asking || end === null) return;
-  moreButton.setAttribute("aria-disabled", "true");
-  await load(end);
-  moreButton.removeAttribute("aria-disabled");
+find("more-button").addEventListener("click", () => {
+  const last = list.lastElementChild;
+  most = Math.min(most + ROWS_STEP, KNOWN_MAX);
+  show();
+  last?.nextElementSibling?.querySelector("button").focus({ preventScroll: true });
   announce(summary());
 });
 setInterval(() => rows.forEach(tellTime), CLOCK_MS);
