@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import signal
 import socket
 import time
 from contextlib import suppress
 
+from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 
@@ -173,6 +175,40 @@ class RunningTests(ProgramsTestCase):
             connection.sendall(json.dumps({"do": do}).encode() + b"\n")
             reply: dict[str, object] = json.loads(replies.readline())
             return reply
+
+
+class RegistryGoneTests(ProgramsTestCase):
+    """With a registry that is killed after two peers have met."""
+
+    def bob(self, *words: str) -> Program:
+        """A verb of bob, of whom no peer runs."""
+        flags = ("--registry", self.url, "--name", "bob", "--data", str(self.folder / "data-bob"))
+        verb = self.start(*P2PSHARE[1:], *words, *flags)
+        verb.wait()
+        return verb
+
+    def test_found_without_registry(self) -> None:
+        """A sharer that runs is found where it was, under its known key, and one that has moved is exit code 5."""
+        registry = self.start_registry()
+        self.url = f"http://{HOST}:{registry.port}"
+        (self.folder / "notes.txt").write_text("notes")
+        alice = self.start_peer("alice", registry.port, "--share", "notes.txt")
+        alice.wait_for("alice is registered at")
+        self.assertEqual(self.bob("ls", "alice").process.returncode, 0)
+        registry.end(signal.SIGKILL)
+        for words in (("ls", "alice"), ("get", "alice:notes.txt", "got")):
+            verb = self.bob(*words)
+            self.assertEqual(verb.process.returncode, 0, verb.said())
+            self.assertEqual(verb.said().count("Trying alice at"), 1)
+        self.assertEqual((self.folder / "got").read_text(), "notes")
+        address = re.findall(r"registered at (\S+:\d+)", alice.said())[0]
+        verb = self.bob("ls", "alice", "--json", "--at", address)
+        self.assertEqual(verb.process.returncode, 0, verb.said())
+        self.assertNotIn("remark", verb.said())
+        alice.end(signal.SIGKILL)
+        verb = self.bob("get", "--json", "alice:notes.txt")
+        self.assertEqual(verb.process.returncode, 5, verb.said())
+        self.assertIn('"kind": "peer_not_found"', verb.said())
 
 
 class ShortLeaseTests(ProgramsTestCase):
