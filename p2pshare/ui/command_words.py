@@ -16,17 +16,19 @@ class Kind(enum.Enum):
     NOTHING = enum.auto()
     WORD = enum.auto()
     """One of some words."""
-    NAME = enum.auto()
-    """The name of a peer."""
+    KNOWN = enum.auto()
+    """The name of a peer whose key is known."""
     REMOTE = enum.auto()
     """A peer's file: `PEER:PATH`."""
     FILE = enum.auto()
     """A file or folder of this machine."""
+    FOLDER = enum.auto()
+    """A folder of this machine."""
 
 
 _BY_METAVAR = {
-    "NAME": Kind.NAME,
-    "DIR": Kind.FILE,
+    "NAME": Kind.KNOWN,
+    "DIR": Kind.FOLDER,
     "FILE": Kind.FILE,
     "[NAME=]PATH": Kind.FILE,
     "PEER:PATH": Kind.REMOTE,
@@ -41,8 +43,8 @@ class Expected:
     kind: Kind
     words: tuple[str, ...] = ()
     """For `Kind.WORD`."""
-    may_be_file: bool = False
-    """For `Kind.REMOTE`: a file of this machine would do, too."""
+    may_be_local: bool = False
+    """For `Kind.REMOTE`: a folder or file of this machine is possible, too."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """The values of flags that stand before, by the names of the flags."""
 

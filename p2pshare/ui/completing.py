@@ -4,8 +4,8 @@ It has a fraction of a second from the start of the process, and so imports neit
 its time. What it cannot find out it leaves out: nobody reads an error while typing.
 
 It prints what the candidates are, and then a candidate a line: `words`, `paths`, a `part` of those that could follow,
-or `files`, if files of this machine are meant, which the shell knows. No candidate holds a character that a terminal
-obeys. What a shell obeys is quoted: by zsh and fish themselves, and for bash here.
+or `files` or `folders`, if those of this machine are meant, which the shell knows. No candidate holds a character that
+a terminal obeys. What a shell obeys is quoted: by zsh and fish themselves, and for bash here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
@@ -26,9 +27,10 @@ from p2pshare.ui.shell_words import Typed, replacements, split_line
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import parse_path
 
-WORDS, PATHS, PART, FILES = "words", "paths", "part", "files"
+WORDS, PATHS, PART, FILES, FOLDERS = "words", "paths", "part", "files", "folders"
 SHELLS = ("bash", "zsh", "fish")
 CANDIDATES_MAX = 500
+LOCAL_MAX = 2000  # entries of the current folder that are looked at
 
 NOTHING: tuple[str, list[str]] = (WORDS, [])
 
@@ -85,14 +87,36 @@ def _candidates(
             return WORDS, expected.words
         case Kind.FILE:
             return FILES, []
-        case Kind.NAME:
-            return WORDS, _names(lookup(), last)
+        case Kind.FOLDER:
+            return FOLDERS, []
+        case Kind.KNOWN:
+            return WORDS, lookup().known()
+        case Kind.REMOTE if expected.may_be_local and _is_local_path(last):
+            return FOLDERS, []
         case Kind.REMOTE if ":" in last:
             return PATHS, _paths(lookup(), last)
         case Kind.REMOTE:
             names = [f"{name}:" for name in _names(lookup(), last)]
-            return (FILES, []) if expected.may_be_file and not names else (WORDS, names)
+            if expected.may_be_local:
+                names += _local_folders(last)
+            return (WORDS, names) if names or not expected.may_be_local else (FILES, [])
     return NOTHING
+
+
+def _is_local_path(word: str) -> bool:
+    """Whether a word can only be a path on this machine: a slash comes before any colon, or it begins so."""
+    return word.startswith((".", "~")) or "/" in word.partition(":")[0]
+
+
+def _local_folders(prefix: str) -> list[str]:
+    """Folders in the current one that are not hidden."""
+    with suppress(OSError), os.scandir() as entries:
+        return [
+            f"{each.name}/"
+            for each in islice(entries, LOCAL_MAX)
+            if each.name.startswith(prefix) and not each.name.startswith(".") and each.is_dir()
+        ]
+    return []
 
 
 def _names(lookup: Lookup, prefix: str) -> list[str]:

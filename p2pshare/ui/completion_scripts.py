@@ -18,6 +18,7 @@ _p2pshare() {
         paths) compopt -o filenames -o noquote 2>/dev/null ;;
         part) compopt -o nospace 2>/dev/null ;;
         files) compopt -o default 2>/dev/null ;;
+        folders) compopt -o dirnames 2>/dev/null ;;
     esac
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[/:] ]]; then
         compopt -o nospace 2>/dev/null
@@ -37,6 +38,9 @@ _p2pshare() {
     lines=("${(@f)$("$program" complete zsh "${(@)typed}" 2>/dev/null)}")
     if [[ ${lines[1]} == files ]]; then
         _files
+        return
+    elif [[ ${lines[1]} == folders ]]; then
+        _files -/
         return
     fi
     shift lines
@@ -66,6 +70,8 @@ function __p2pshare_complete
     set -l lines ($program complete fish $typed "$plain" 2>/dev/null)
     if test "$lines[1]" = files
         __fish_complete_path "$plain"
+    else if test "$lines[1]" = folders
+        __fish_complete_directories "$plain" ''
     else if set -q lines[2]
         printf '%s\n' $lines[2..-1]
     end

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from p2pshare.errors import RemoteProtocolError
+from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.data_folder import default_peer_folder
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.seen import Seen
-from p2pshare.storage.settings import Settings
+from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
 
@@ -40,6 +40,8 @@ class Lookup:
         folders: Sequence[Path],
         wall: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        registry: str = DEFAULT_REGISTRY,
     ) -> None:
         """Ask the peer that runs on one of `folders`.
 
@@ -47,23 +49,37 @@ class Lookup:
             folders: data folders; if peers run on several, nobody is asked, for nobody says who is meant.
             wall: the Unix time in s.
             monotonic: any time in s.
+            registry: the registry whose peers are meant.
         """
         self._folders = folders
         self._wall = wall
         self._monotonic = monotonic
+        self._registry = registry
 
     @classmethod
     def by_settings(cls, settings: Settings, wall: Callable[[], float]) -> Self:
         """Look up for who the settings say, or for whoever has a data folder here."""
         if settings.data is not None:
-            return cls([settings.data.absolute()], wall)
+            return cls([settings.data.absolute()], wall, registry=settings.registry)
         if settings.name is not None:
-            return cls([default_peer_folder(settings.registry, settings.name)], wall)
+            folder = default_peer_folder(settings.registry, settings.name)
+            return cls([folder], wall, registry=settings.registry)
         above = default_peer_folder(settings.registry, "name").parent
         names: list[str] = []
         with suppress(OSError):
             names = sorted(filter(is_name, os.listdir(above)))
-        return cls([above / name for name in names[:FOLDERS_MAX]], wall)
+        folders = [above / name for name in names[:FOLDERS_MAX]]
+        return cls(folders, wall, registry=settings.registry)
+
+    def known(self) -> list[str]:
+        """Names of peers whose keys are known."""
+        from p2pshare.storage.known_peers import KnownPeers  # it takes its time to import
+
+        names: list[str] = []
+        for folder in self._folders:
+            with suppress(P2pshareError):
+                names += KnownPeers(folder, self._registry).all()
+        return names
 
     def names(self, prefix: str) -> list[str]:
         """Names of peers that begin so."""

@@ -18,11 +18,14 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.control_socket import SOCKET_NAME
+from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.seen import Seen
+from p2pshare.storage.settings import DEFAULT_REGISTRY
 from p2pshare.ui.arguments import command_parser
 from p2pshare.ui.completing import complete
 from p2pshare.ui.completion_scripts import SCRIPTS
 from p2pshare.ui.looking_up import KEPT_FOR, KEPT_MAX, KEPT_NAME, Lookup
+from p2pshare.wire.keys import SigningKey
 
 PATIENCE = 20.0  # seconds for a shell
 HOSTILE = (
@@ -36,6 +39,8 @@ HOSTILE = (
     "{x,y}",
     "ünï",
 )
+FOLDERS = ("my pics", "sub/in here", "$(touch pwned)")
+"""Folders in the current one, while a shell runs."""
 UNSHOWN = ("new\nline", "escape\x1b[2J", "turned\u202egpj")
 HEAVY = ("twisted", "cryptography", "rich", "numpy", "blake3", "asyncio", "PIL")
 
@@ -70,19 +75,63 @@ class CompleteTests(CompletingTestCase):
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
         self.assertEqual(self.candidates("--name", ""), [])
-        self.assertEqual(complete(["zsh", "--data", ""], self.environ, lambda: 0.0), ("files", []))
-        self.assertEqual(
-            complete(["zsh", "get", "alice:x", "./"], self.environ, lambda: 0.0)[0], "files"
-        )
+        for words, how in (
+            (["--data", ""], "folders"),
+            (["--debug", ""], "files"),
+            (["key", "export", ""], "files"),
+        ):
+            self.assertEqual(complete(["zsh", *words], self.environ, lambda: 0.0), (how, []))
         verbs = next(each for each in command_parser()._actions if each.dest == "verb").choices
         assert verbs is not None
         for verb in verbs:
             self.assertIn("--name", self.candidates(verb, "--"))
 
+    def test_destination(self) -> None:
+        """Behind the first item of `get`, local folders are offered beside peers; a path is left to the shell."""
+        work = Path(self.mktemp())
+        work.mkdir()
+        for name in ("albums", ".hidden", "Bilder", *UNSHOWN):
+            (work / name).mkdir()
+        (work / "alone.txt").write_text("")
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(work)
+        for last, offered in {
+            "": ["Bilder/", "albert:", "albums/", "alice:", "bob:"],
+            "al": ["albert:", "albums/", "alice:"],
+            "B": ["Bilder/"],
+            "alice:n": ["alice:notes.txt"],
+        }.items():
+            self.assertEqual(self.candidates("get", "alice:x", last), offered)
+        self.assertEqual(self.candidates("get", ""), ["albert:", "alice:", "bob:"])
+        for last, how in {
+            "./": "folders",
+            "~": "folders",
+            "~/P": "folders",
+            "/tm": "folders",
+            "albums/x": "folders",
+            ".h": "folders",
+            "alon": "files",
+        }.items():
+            words = ["zsh", "get", "alice:x", last]
+            self.assertEqual(complete(words, self.environ, lambda: 0.0), (how, []), last)
+
+    def test_known(self) -> None:
+        """Only a peer whose key is known can be forgotten."""
+        self.assertEqual(self.candidates("peers", "forget", ""), [])
+        key = SigningKey(bytes(32)).public
+        known = KnownPeers(self.folder, DEFAULT_REGISTRY)
+        for name in ("alice", "zoe"):
+            known.pin(name, key, None)
+        KnownPeers(self.folder, "http://192.0.2.1:8000").pin("eve", key, None)
+        self.assertEqual(self.candidates("peers", "forget", ""), ["alice", "zoe"])
+        self.assertEqual(self.candidates("key", "forget", "z"), ["zoe"])
+        known.path.write_text("damaged")
+        self.assertEqual(self.candidates("peers", "forget", ""), [])
+
     def test_names_and_paths(self) -> None:
         """Names, and behind a colon paths, folders with a slash."""
         self.assertEqual(self.candidates("get", "al"), ["albert:", "alice:"])
-        self.assertEqual(self.candidates("peers", "forget", "al"), ["albert", "alice"])
         self.assertEqual(self.candidates("get", "alice:p"), ["alice:photos/"])
         self.assertEqual(self.candidates("ls", "alice:photos/q"), ["alice:photos/q'uote"])
         for word in ("nobody:", "alice:photos/../", "al\x1b", "alice:none/", "ALICE:", ":", "//"):
@@ -218,6 +267,8 @@ class ShellTests(CompletingTestCase):
         above, below = pty.openpty()
         work = self.folder / "work"
         work.mkdir()
+        for name in FOLDERS:
+            (work / name).mkdir(parents=True)
         with subprocess.Popen(
             shell, stdin=below, stdout=below, stderr=below, env=environ, cwd=work,
             start_new_session=True,
@@ -233,7 +284,8 @@ class ShellTests(CompletingTestCase):
             ending.cancel()
         reading.join()
         os.close(above)
-        self.assertEqual(os.listdir(work), [], "something was run")
+        top = {name.split("/")[0] for name in FOLDERS}
+        self.assertEqual(set(os.listdir(work)), top, "something was run")
         return called.read_text().split("\0")[:-1]
 
     def test_bash(self) -> None:
@@ -252,6 +304,10 @@ class ShellTests(CompletingTestCase):
             "p2pshare get alice:photos/a\\ ": "alice:photos/a b",
             "p2pshare get alice:photos/{": "alice:photos/{x,y}",
             "p2pshare get alice:photos/ü": "alice:photos/ünï",
+            "p2pshare get alice:x my": "my pics/",
+            "p2pshare get alice:x sub/i": "sub/in here/",
+            "p2pshare get alice:x \\$": f"{HOSTILE[0]}/",
+            "p2pshare get alice:x bo": "bob:",
         }
         bash = shutil.which("bash")
         assert bash is not None
@@ -265,8 +321,16 @@ class ShellTests(CompletingTestCase):
         "p2pshare get alice:photos/q",
         "p2pshare get alice:photos/se",
         "p2pshare get alice:no",
+        "p2pshare get alice:x my",
+        "p2pshare get alice:x sub/i",
+        "p2pshare get alice:x \\$",
+        "p2pshare get alice:x bo",
     )
-    GOT = (*(f"alice:photos/{HOSTILE[n]}" for n in (0, 1, 2, 5)), "alice:notes.txt")
+    GOT = (
+        *(f"alice:photos/{HOSTILE[n]}" for n in (0, 1, 2, 5)),
+        "alice:notes.txt",
+        *("my pics/", "sub/in here", f"{HOSTILE[0]}/", "bob:"),
+    )
 
     @skipUnless(shutil.which("zsh"), "there is no zsh here")
     def test_zsh(self) -> None:
