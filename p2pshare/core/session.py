@@ -45,6 +45,8 @@ SILENCE = 60.0  # seconds without a byte after which a session counts as lost
 IDLE = 600.0  # seconds without anything but pings after which a sharer ends a session
 GREETING = 10.0  # seconds until the other side must have greeted
 PINGS_IN_SILENCE = 3  # chances to answer, in the time after which silence counts as the end
+BEFORE_OPEN_MAX = 16  # messages, of any kind, before a session is open
+WEIGHT = 1024  # bytes of a message that cost as much as a message
 RETRY_AFTER = 30  # seconds, for an opener that was not told how long to wait
 
 
@@ -157,6 +159,7 @@ class SessionCore:
         self._frames: Iterator[Frame] = iter(())
         self._control = bytearray()
         self._owes_pong = False
+        self._cost = 0
         self._ended: SessionEnded | None = None
         if hello is not None:
             self._say(hello)
@@ -228,6 +231,11 @@ class SessionCore:
         ended, self._ended = self._ended, None
         return ended
 
+    def take_cost(self) -> int:
+        """Messages that have come since the last call, unknown ones, too; a long one counts as several."""
+        cost, self._cost = self._cost, 0
+        return cost
+
     def data_to_send(self) -> bytes:
         """The control messages that are to go out now."""
         if (
@@ -280,6 +288,9 @@ class SessionCore:
         return piece
 
     def _control_event(self, frame: ControlFrame) -> Event | None:
+        self._cost += 1 + len(frame.body) // WEIGHT
+        if self.state is not State.OPEN and self._cost > BEFORE_OPEN_MAX:
+            raise RemoteProtocolError(reason="it says too much before the session is open")
         message = parse_message(frame.body)
         if message is None:
             return None

@@ -63,8 +63,8 @@ class TlsPump:
         """
         filled = 0
         try:
-            while filled + RECORD_MAX <= len(buffer):
-                filled += self._connection.recv_into(buffer[filled:], RECORD_MAX)
+            while room := min(RECORD_MAX, len(buffer) - filled):
+                filled += self._connection.recv_into(buffer[filled:], room)
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:

@@ -32,6 +32,7 @@ from p2pshare.core.session import (
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.net.lazy_timer import LazyTimer
+from p2pshare.net.session_intake import Intake
 from p2pshare.net.session_outbox import SMALL, Outbox
 from p2pshare.net.session_pump import TlsClosed, TlsFailed, TlsPump
 from p2pshare.net.session_tls import Judge
@@ -39,11 +40,12 @@ from p2pshare.wire.frames import DataPiece, data_head
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Hello, Refusal
+from p2pshare.wire.transfer_messages import Failed, Fault
 
 READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once, where files come
 ASKED_SIZE = ROOM = 64 * 1024
-"""Bytes taken at once where only messages come, as many small ones take their time; and bytes that may wait in this
-process before there is no room for more data. Twisted has one number for both."""
+"""Bytes taken at once where only messages come, of which each turn reads what `net/session_intake.py` allows; and bytes
+that may wait in this process before there is no room for more data. Twisted has one number for both."""
 NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more
 SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
 CLOSE_WAIT = 3.0  # seconds for the other side to take what was sent, and our farewell
@@ -98,7 +100,8 @@ class SessionStream(Protocol):
         self._reason: P2pshareError | None = None
         self._is_secure = False
         self._is_over = False
-        self._is_deaf = False
+        self._is_deaf = self._is_held = False
+        self._intake: Intake | None = None
 
     @property
     def is_secure(self) -> bool:
@@ -110,11 +113,12 @@ class SessionStream(Protocol):
         """Whether an opener has greeted, and was neither welcomed nor refused."""
         return self._core.state is State.JUDGING
 
-    def welcome(self, name: str) -> None:
-        """Let an opener in that has greeted, and whose name is `name`."""
+    def welcome(self, name: str, intake: Intake | None = None) -> None:
+        """Let an opener in that has greeted, and whose name is `name`; read of it what `intake` allows."""
         if self._is_ending or self._core.state is not State.JUDGING:
             return
         self.name = name
+        self._intake = intake
         self._core.welcome(name, self._clock.seconds())
         self._flush()
         self._arm()
@@ -138,6 +142,8 @@ class SessionStream(Protocol):
         """See `Session`."""
         if not self._is_ending:
             self._core.send(message, self._clock.seconds())
+            if self._intake is not None and not _is_free(message):
+                self._intake.answered()
             if self._outbox.add(self._core.data_to_send()):
                 self._flush_soon()
             else:
@@ -186,6 +192,12 @@ class SessionStream(Protocol):
         """See `Session`."""
         self._break_off(None)
 
+    def read_on(self) -> None:
+        """Read what was left when the intake had no room."""
+        self._read_all()
+        if not self._outbox.is_full:  # else `_drained` does it
+            self._listen_again()
+
     def connectionMade(self) -> None:
         """Begin with the handshake."""
         transport = self._transport
@@ -206,8 +218,7 @@ class SessionStream(Protocol):
         self._pump.receive_data(data)
         if not self._is_secure:
             self._shake_hands()
-        while self._is_secure and not self._is_ending and self._read():
-            pass
+        self._read_all()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end, wanted or not."""
@@ -216,6 +227,8 @@ class SessionStream(Protocol):
             self._close_by = self._clock.seconds()
         self._is_over = True
         self._alarm.cancel()
+        if self._intake is not None:
+            self._intake.leave(self)
         if self._sending_small is not None and self._sending_small.active():
             self._sending_small.cancel()
         if self._user is not None:
@@ -245,10 +258,21 @@ class SessionStream(Protocol):
             self.key, self._is_secure = self.judge.found, True
             self._flush()
 
-    def _read(self) -> bool:
+    def _read_all(self) -> None:
+        """Decrypt, and tell of it, until nothing is left, or the intake has no room."""
+        self._is_held = False
+        while self._is_secure and not self._is_ending:
+            room = READ_SIZE if self._intake is None else self._intake.room(self)
+            if not room:
+                self._is_held = True
+                self._stop_listening()
+            if not room or not self._read(room):
+                break
+
+    def _read(self, room: int) -> bool:
         """Decrypt, and tell of it; False if nothing is left."""
         try:
-            size = self._pump.read_into(_plaintext)
+            size = self._pump.read_into(_plaintext[:room])
         except TlsClosed:
             self._lose("it ended the connection")
             return False
@@ -258,6 +282,8 @@ class SessionStream(Protocol):
         if size:
             self._core.receive_data(_plaintext[:size], self._clock.seconds())
             self._tell()
+            if self._intake is not None:
+                self._intake.was_read(size, self._core.take_cost())
             self._flush()
         else:
             self._outbox.send_out(self._pump.data_to_send())  # TLS may have answers of its own
@@ -352,7 +378,7 @@ class SessionStream(Protocol):
             self._transport.pauseProducing()
 
     def _listen_again(self) -> None:
-        if self._is_deaf and not self._is_over and not self._kept:
+        if self._is_deaf and not self._is_over and not self._kept and not self._is_held:
             self._is_deaf = False
             self._transport.resumeProducing()
 
@@ -375,6 +401,7 @@ class SessionStream(Protocol):
             return
         self._close_by = self._clock.seconds() + CLOSE_WAIT
         self._kept.clear()
+        self._is_held = False
         self._outbox.send_out(self._pump.close())
         self._listen_again()
         self._transport.unregisterProducer()
@@ -396,3 +423,8 @@ class SessionStream(Protocol):
         self._tell()
         self._flush()
         self._arm()
+
+
+def _is_free(message: Message) -> bool:
+    """Whether an answer costs so little that the request may cost something: it was not even tried."""
+    return isinstance(message, Failed) and message.why is Fault.BUSY

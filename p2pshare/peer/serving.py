@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +29,7 @@ from p2pshare.core.serving_work import (
 )
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
@@ -43,6 +44,7 @@ LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
 LIMITED_PIECE_MIN = 1024  # bytes
 MEMORY = 64 * 1024 * 1024  # bytes of large files that all sessions hold, and as many of small ones
 LISTS_AT_ONCE = 4  # folders that are read at once, for all sessions: threads must be left for files
+LISTS_OF_ONE = 2  # of them for one opener, however many sessions it has
 
 Opened = tuple[Transfer, WholeOutgoing | OutgoingFile | Unavailable]
 
@@ -60,7 +62,7 @@ class Serving:
         limit: RateLimit,
         uploads: Uploads,
         limits: ServingLimits = LIMITS,
-        listing: DeferredSemaphore | None = None,
+        listing: FairTurns | None = None,
     ) -> None:
         """Answer from `tree`.
 
@@ -71,7 +73,7 @@ class Serving:
             limit: for the bytes of all sessions together.
             uploads: is told of everything.
             limits: what this session may cost.
-            listing: lets so many folders be read at once, for all sessions that share it.
+            listing: lets folders be read in turn, for all sessions that share it.
         """
         self._reactor = reactor
         self._session = session
@@ -80,7 +82,7 @@ class Serving:
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
         self._visit = uploads.begin(session.name)
-        self._listing = listing or DeferredSemaphore(LISTS_AT_ONCE)
+        self._listing = listing or FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
         self._pace = _Pace(reactor, limit, self._step)
         self._is_stepping = False
         self._has_news = False
@@ -222,7 +224,7 @@ class Serving:
         work: Callable[[], Any],
         done: Callable[[Any], None],
         failed: Callable[[Fault], None],
-        turns: DeferredSemaphore | None = None,
+        turns: FairTurns | None = None,
     ) -> None:
         def went_wrong(failure: Failure) -> None:
             if isinstance(failure.value, Unavailable):
@@ -232,7 +234,7 @@ class Serving:
                 failed(Fault.UNREADABLE)
 
         doing: Deferred[Any] = (
-            turns.run(run_in_thread, self._reactor, work)
+            turns.run(self._session.name, lambda: run_in_thread(self._reactor, work))
             if turns is not None
             else run_in_thread(self._reactor, work)
         )

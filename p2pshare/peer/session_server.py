@@ -11,10 +11,12 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
+from p2pshare.core.message_budget import BARRED, FLOOD_MAX
 from p2pshare.core.session import IDLE, SILENCE, Role, SessionCore
 from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.session_client import AGENT
+from p2pshare.net.session_intake import Intake
 from p2pshare.net.session_stream import SessionStream
 from p2pshare.net.session_tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
@@ -22,6 +24,9 @@ from p2pshare.peer.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import Credit, Hello, Refusal
 
+INTAKES_MAX = (
+    1024  # keys whose budgets are kept: more than there are sessions, of which none is forgotten
+)
 BUSY_WAIT = 30  # seconds after which one that was turned away for want of room may come again
 
 
@@ -92,6 +97,7 @@ class SessionServer:
         self._port: IListeningPort | None = None
         self._streams: dict[SessionStream, _Entry] = {}  # the oldest first
         self._per_key: Counter[PublicKey] = Counter()
+        self._intakes: dict[PublicKey, Intake] = {}
         self._is_stopping = False
 
     @property
@@ -210,7 +216,7 @@ class SessionServer:
         if self._has_all_sessions() and (resting := self._resting(stream.key)) is not None:
             self._streams[resting].gives_way = True
             resting.close()
-        stream.welcome(name)
+        stream.welcome(name, self._intake_of(stream.key, name))
         if not self._streams[stream].is_open:
             return
         try:
@@ -225,7 +231,32 @@ class SessionServer:
         """Whether there is no place for one more session of `key`, not even one that another one can give up."""
         if self._per_key[key] >= self._limits.per_key:
             return True
+        if key in self._intakes and self._intakes[key].budget.is_barred(self._reactor.seconds()):
+            return True
         return self._has_all_sessions() and self._resting(key) is None
+
+    def _intake_of(self, key: PublicKey, name: str) -> Intake:
+        """What the sessions of a key share, so that many of them may not say more than one."""
+        if key not in self._intakes:
+            if len(self._intakes) >= INTAKES_MAX:
+                del self._intakes[next(each for each in self._intakes if each not in self._per_key)]
+            self._intakes[key] = Intake(self._reactor, lambda: self._end_flood(key, name))
+        return self._intakes[key]
+
+    def _end_flood(self, key: PublicKey, name: str) -> None:
+        flooding = [
+            stream for stream, each in self._streams.items() if each.is_open and stream.key == key
+        ]
+        self._log.warn(
+            "{sessions} session(s) with {name} ended: it sent more messages than are allowed for {seconds:g} s; it is"
+            " let in again after {barred:g} s",
+            sessions=len(flooding),
+            name=name,
+            seconds=FLOOD_MAX,
+            barred=BARRED,
+        )
+        for stream in flooding:
+            stream.abort()
 
     def _has_all_sessions(self) -> bool:
         standing = sum(each.is_open and not each.gives_way for each in self._streams.values())

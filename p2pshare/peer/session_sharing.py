@@ -7,16 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
+from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.admission import Admission
-from p2pshare.peer.serving import LISTS_AT_ONCE, Serving
+from p2pshare.peer.serving import LISTS_AT_ONCE, LISTS_OF_ONE, Serving
 from p2pshare.peer.session_server import SessionServer
 from p2pshare.peer.uploads import Uploads
 from p2pshare.registry.client import RegistryClient
@@ -81,7 +82,7 @@ class SessionSharer:
         self._data = data
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
-        self._listing = DeferredSemaphore(LISTS_AT_ONCE)
+        self._listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
         self._admission = Admission(reactor, client, KnownPeers(data, client.url))
         self._server = SessionServer(reactor, key, self._admission.admit, self._serve)
         self._stores: tuple[BlockCache, FolderIndex] | None = None

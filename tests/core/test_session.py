@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.session import (
+    BEFORE_OPEN_MAX,
     LEGAL,
+    WEIGHT,
     Event,
     Greeted,
     MessageReceived,
@@ -161,6 +163,32 @@ class GreetingTests(SynchronousTestCase):
             assert isinstance(event, SessionEnded)
             self.assertIsInstance(event.reason, SessionLost)
             self.assertIsNone(core.get_timer())
+
+
+class CostTests(SynchronousTestCase):
+    """Threat 33."""
+
+    def test_before_open(self) -> None:
+        """Threat 33: nobody may say much, not even what means nothing, before the session is open."""
+        for state, frame in ((State.WAITING, b'{"m":"later"}'), (State.JUDGING, Ping().to_json())):
+            core = core_in(state, Role.SHARER)
+            core.receive_data(control_frame(frame) * (BEFORE_OPEN_MAX + 1), 0.0)
+            ended = core.next_event()
+            assert isinstance(ended, SessionEnded)
+            self.assertIsInstance(ended.reason, RemoteProtocolError)
+
+    def test_cost(self) -> None:
+        """Each message counts, an unknown one, too, and a long one as several."""
+        core = core_in(State.OPEN, Role.SHARER)
+        core.take_cost()
+        for body, cost in (
+            (Ping().to_json(), 1),
+            (b'{"m":"later"}', 1),
+            (b'{"m":"later","x":"%b"}' % (b"x" * 3 * WEIGHT), 4),
+        ):
+            core.receive_data(control_frame(body), 0.0)
+            self.assertIsNone(core.next_event())
+            self.assertEqual((core.take_cost(), core.take_cost()), (cost, 0))
 
 
 class RoleTests(SynchronousTestCase):

@@ -154,8 +154,9 @@ class Pair:
         silence: float = 15.0,
         opener_tls: tuple[SSL.Connection, Judge] | None = None,
         sharer_tls: tuple[SSL.Connection, Judge] | None = None,
+        clock: CountingClock | None = None,
     ) -> None:
-        self.clock = CountingClock()
+        self.clock = clock or CountingClock()
         self.owners = Recorder(), Recorder()
         self.opener = SessionStream(
             self.clock,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.message_budget import FLOOD_MAX, MESSAGES_BURST, MESSAGES_PER_S
 from p2pshare.core.session import GREETING
 from p2pshare.errors import (
     CannotSave,
@@ -16,6 +18,7 @@ from p2pshare.errors import (
     SessionLost,
     SessionRefused,
 )
+from p2pshare.net.session_intake import SLICE, Intake
 from p2pshare.net.session_outbox import UNREAD_MAX
 from p2pshare.net.session_stream import CLOSE_WAIT, READ_SIZE, ROOM
 from p2pshare.wire.frames import PIECE_MAX, control_frame
@@ -430,3 +433,109 @@ def _raising(error: P2pshareError) -> Callable[[Message], object]:
         raise error
 
     return fail
+
+
+class FloodTests(StreamTestCase):
+    """Threat 33: an opener that says more than a sharer wants to read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.floods = 0
+        self.intake = Intake(self.pair.clock, self.flooded)
+        self.pair.owners[1].on_greeted = lambda stream: stream.welcome("bob", self.intake)
+
+    def flooded(self) -> None:
+        self.floods += 1
+        self.pair.sharer.abort()
+
+    def say(self, count: int) -> None:
+        """Have the opener say more than its user would."""
+        for number in range(count):
+            self.pair.opener.send(Credit(number))
+        self.pair.clock.advance(0)
+
+    def turn(self) -> None:
+        """Do what the clock has for one turn of a reactor; what comes of it is for the next one."""
+        clock: Any = self.pair.clock
+        for call in [each for each in clock.calls if each.getTime() <= clock.seconds()]:
+            if call.active():
+                clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+    def deliver(self) -> None:
+        """Hand all that the opener has said to the sharer at once."""
+        self.pair.sharer.dataReceived(self.pair.ends[0][1].take())
+
+    def test_slices(self) -> None:
+        """Threat 33: in one turn of the reactor only a slice is read, and nothing more taken from the socket."""
+        pair = self.opened()
+        self.say(1000)
+        self.deliver()
+        read = len(pair.server.messages)
+        self.assertLessEqual(read, SLICE // 20)
+        self.assertTrue(pair.ends[1][1].is_paused)
+        while pair.ends[1][1].is_paused:
+            before = len(pair.server.messages)
+            self.turn()
+            self.assertLessEqual(len(pair.server.messages) - before, read + 1)
+        self.assertEqual(pair.server.messages, [Credit(n) for n in range(1000)])
+        self.assertEqual(self.floods, 0)
+
+    def test_sessions_take_turns(self) -> None:
+        """Threat 33: all sessions of a key together get one slice, in turn."""
+        pair, other = self.opened(), Pair(clock=self.pair.clock)
+        other.owners[1].on_greeted = self.pair.owners[1].on_greeted
+        other.open()
+        pair.clock.advance(0)
+        for each in (pair, other):
+            for number in range(500):
+                each.opener.send(Credit(number))
+        pair.clock.advance(0)
+        for each in (pair, other):
+            each.sharer.dataReceived(each.ends[0][1].take())
+        counts = [len(each.server.messages) for each in (pair, other)]
+        while any(each.ends[1][1].is_paused for each in (pair, other)):
+            self.turn()
+            now = [len(each.server.messages) for each in (pair, other)]
+            self.assertLessEqual(sum(now) - sum(counts), SLICE // 20)
+            self.assertLessEqual(abs(now[0] - now[1]), 2 * (SLICE // 20))
+            counts = now
+        self.assertEqual(counts, [500, 500])
+
+    def test_flood(self) -> None:
+        """Threat 33: what is more than the budget waits unread, and ends the session if there is no end of it."""
+        pair = self.opened()
+        self.say(5 * MESSAGES_BURST)
+        self.deliver()
+        for _ in range(200):
+            pair.clock.advance(0)
+        self.assertLess(len(pair.server.messages), MESSAGES_BURST + SLICE)
+        read = len(pair.server.messages)
+        pair.clock.pump([0.01] * 400)
+        self.assertLess(len(pair.server.messages) - read, 5 * MESSAGES_PER_S)
+        self.assertGreater(len(pair.server.messages) - read, 3 * MESSAGES_PER_S)
+        self.assertEqual(self.floods, 0)
+        pair.clock.pump([0.01] * 100 * int(FLOOD_MAX))
+        self.assertEqual(self.floods, 1)
+        self.assertTrue(self.intake.budget.is_barred(pair.clock.seconds()))
+
+    def test_answered(self) -> None:
+        """Requests that are answered are read without an end."""
+        pair = self.opened()
+        pair.server.on_message = lambda message: pair.sharer.send(Failed(1, Fault.NOT_FOUND))
+        for _ in range(3):
+            self.say(MESSAGES_BURST)
+            pair.carry()
+        self.assertEqual(len(pair.server.messages), 3 * MESSAGES_BURST)
+        self.assertEqual(pair.clock.seconds(), 0.0)
+
+    def test_hangs_up(self) -> None:
+        """A session that ends while it waits for its turn leaves nothing."""
+        pair = self.opened()
+        self.say(1000)
+        self.deliver()
+        pair.hang_up(1)
+        pair.hang_up(0)
+        pair.clock.advance(0)
+        self.assert_all_over()

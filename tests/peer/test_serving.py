@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import DeferredSemaphore
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import RemoteProtocolError, SessionLost
-from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY, Serving
+from p2pshare.net.fair_turns import FairTurns
+from p2pshare.peer.serving import LISTS_AT_ONCE, LISTS_OF_ONE, MEMORY, Serving
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.block_cache import BlockCache, CachedFile
 from p2pshare.storage.folder_index import FolderIndex
@@ -299,14 +299,18 @@ class RoomTests(ServingTestCase):
         self.assertEqual((self.uploads.busy, self.open_files()), (0, 0))
 
     def test_lists_at_once(self) -> None:
-        """However many sessions list, threads are left for those who fetch (threat 7)."""
+        """However many sessions list, threads are left for those who fetch (threat 7), and for other openers."""
         self.share("small", b"x")
-        listing = DeferredSemaphore(LISTS_AT_ONCE)
+        listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
         let_go = self.reactor.hold_threads()
         sessions = [self.serve(List(1, ()), listing=listing)[0] for _ in range(10)]
+        self.assertEqual(len(self.reactor._held or ()), LISTS_OF_ONE)
+        for name in ("carol", "dave"):
+            named = MemorySession(name)
+            sessions.append(self.serve(List(1, ()), listing=listing, session=named)[0])
         self.assertEqual(len(self.reactor._held or ()), LISTS_AT_ONCE)
         let_go()
-        self.assertEqual([len(each.said) for each in sessions], 10 * [1])
+        self.assertEqual([len(each.said) for each in sessions], 12 * [1])
 
     def test_limit(self) -> None:
         """A limit is kept, in virtual time, over all sessions together, and shared evenly."""

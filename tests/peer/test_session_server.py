@@ -13,9 +13,12 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from p2pshare.core import message_budget
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     OtherKeyThere,
@@ -403,6 +406,22 @@ class ServerTests(TestCase):
         results = await DeferredList(opening, consumeErrors=True)
         self.assertEqual(sorted(success for success, _ in results), [False, False, True, True])
         self.assertEqual(server.sessions, 2)
+
+    async def test_message_flood(self) -> None:
+        """Threat 33: the sessions of a key that floods are ended, with one line in the log, and others are served."""
+        self.patch(message_budget, "FLOOD_MAX", 0.0)
+        server = self.server()
+        sessions = [(await self.opened(EVE)) for _ in range(3)]
+        log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        for number in range(2 * message_budget.MESSAGES_BURST):
+            sessions[number % 2][0].send(Credit(number))
+        await self.works()
+        await self.until(lambda: server.sessions == 0)
+        await self.until(lambda: all(listener.ends for _, listener in sessions))
+        (line,) = [formatEvent(each) for each in log if each["log_level"] is LogLevel.warn]
+        self.assertIn("3 session(s) with eve ended: it sent more messages than are allowed", line)
+        self.assertIn("too many", await self.refused(SessionPostponed, EVE))
+        await self.works()
 
     async def test_hangs_up_while_judged(self) -> None:
         """Who leaves before it was judged is forgotten, and so is the judgement."""
