@@ -37,14 +37,14 @@ class Pace:
     """How fast bytes and files come, taken over the last few seconds."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES_MAX)
+        self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=SAMPLES_MAX)
         self._moved: float | None = None
 
-    def note(self, now: float, fetched: int, files: int = 0) -> None:
-        """So many bytes and files have come until now."""
-        if not self._samples or (fetched, files) != self._samples[-1][1:]:
+    def note(self, now: float, fetched: int, files: int = 0, failed: int = 0) -> None:
+        """So many bytes and files have come until now, and so many files failed."""
+        if not self._samples or (fetched, files, failed) != self._samples[-1][1:]:
             self._moved = now
-        self._samples.append((now, fetched, files))
+        self._samples.append((now, fetched, files, failed))
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_OVER:
             self._samples.popleft()
 
@@ -117,7 +117,7 @@ class JobView:
     def update(self, progress: JobProgress) -> None:
         """Draw the line again."""
         now = self._seconds()
-        self.pace.note(now, progress.bytes_fetched, progress.files_done)
+        self.pace.note(now, progress.bytes_fetched, progress.files_done, progress.files_failed)
         if self.is_drawn:
             self._live.draw(self._line(progress, now))
 

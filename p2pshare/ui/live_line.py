@@ -3,7 +3,8 @@
 The cursor rests in the first column of the line, not behind it. When a terminal is made narrower, it either cuts the
 line off or breaks it into several rows; in both cases the cursor stays in the cell where it was. So what is left of the
 old line lies behind the cursor, and the next drawing erases it. With the cursor at the end of the line, the rows above
-would stay, and nobody could tell how many there are.
+would stay, and nobody could tell how many there are. A blank precedes each erasure: tmux takes the erasure of a whole
+screen for its end, and keeps a copy of it in the history.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _CUT = (
     "\x1b[?7l"  # cut a line that is too long, as the terminal may have been made narrower just now
 )
 _BREAK = "\x1b[?7h"  # break it again
-_REST = "\x1b[J\r"  # erase what is behind the cursor, also in the rows below
+_REST = " \x1b[J\r"  # erase this column and all behind it, also in the rows below
 
 
 class LiveLine:

@@ -234,6 +234,13 @@ class PaceTests(SynchronousTestCase):
             pace.note(second, second * 10 if second < 10 else 100 + (second - 10) * 2)
         self.assertEqual(pace.rate, 2)
 
+    def test_failures(self) -> None:
+        """Files that fail one after another are no silence."""
+        pace = Pace()
+        for second in range(9):
+            pace.note(second, 10, 1, second)
+        self.assertEqual((pace.quiet(8), pace.rate, pace.files_rate), (0, 0, 0))
+
     def test_begin_again(self) -> None:
         """Another connection has a rate of its own, and has not been quiet yet."""
         pace = Pace()
