@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.python import usage
 
 from p2pshare.errors import CannotStart, P2pshareError, WrongUsage
+from p2pshare.net.utf8_mode import require_utf8
 from p2pshare.storage.reasons import plain_reason
 
 TWISTD_DEFAULT = (
@@ -35,6 +36,8 @@ class ServiceOptions(usage.Options):
         self, options: Sequence[str] | None = None
     ) -> None:
         """Read the command line; one that is not understood ends the process with a sentence."""
+        if self.parent is not None:  # twistd's, which has begun nothing yet
+            require_utf8()
         with complaining(self.command):
             try:
                 super().parseOptions(options)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from io import TextIOWrapper
 from itertools import islice
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
@@ -44,6 +45,10 @@ def main(words: Sequence[str], wall: Callable[[], float]) -> int:
         wall: the Unix time in s.
     """
     with suppress(P2pshareError, OSError, ValueError):
+        if isinstance(
+            sys.stdout, TextIOWrapper
+        ):  # a shell wants the bytes of names, and not what is displayed
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         how, candidates = complete(words, os.environ, wall)
         sys.stdout.write("".join(f"{line}\n" for line in (how, *candidates)))
         sys.stdout.flush()

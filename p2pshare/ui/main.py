@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
 from p2pshare.net.process_end import SignalWatch, end_process
+from p2pshare.net.utf8_mode import require_utf8
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.ui.arguments import parse_arguments
 from p2pshare.ui.hang_up import HangUpStream
@@ -45,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     if words is not None:
         return _main(words, lambda: None)
+    require_utf8()
     watch = SignalWatch()
     end_process(_main(sys.argv[1:], watch.take))
 

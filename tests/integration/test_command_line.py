@@ -26,6 +26,7 @@ from tests.integration.neighbourhood import (
     is_alive,
     neighbourhood,
 )
+from tests.net.test_utf8_mode import ASCII
 from tests.registry.certificates import write_certificate
 
 
@@ -281,6 +282,16 @@ class SessionTests(CommandLineTestCase):
         self.assertTrue(all(event["already_there"] for event in saved))
         self.assertEqual((summary["files"], summary["already_there"]), (0, 4))
         self.assertEqual(sorted(os.listdir(folder)), ["my_file.png", "my_file.txt", "tree"])
+
+    def test_ascii_locale(self) -> None:
+        """Names are UTF-8 where the locale has no such letters; only what is displayed is escaped."""
+        folder = self.near.folder()
+        (folder / "ñ").mkdir()
+        words = ("get", "alice:alice/tree/deep/猫.txt", "ñ", "--name", "bert")
+        done = self.near.run(*words, cwd=folder, environ=ASCII)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, "Saved \\xf1/\\u732b.txt: 4 bytes.\n")
+        self.assertEqual((folder / "ñ" / "猫.txt").read_text(), "miau")
 
     def test_one_fails(self) -> None:
         """What is not there is said, and the rest is fetched; alone it has its exit code."""

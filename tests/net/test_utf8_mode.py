@@ -1,0 +1,63 @@
+"""Tests of `p2pshare.net.utf8_mode`, and of what it is for: file names in a locale that has no letters for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from p2pshare.net.utf8_mode import require_utf8
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""An environment in which Python takes file names and arguments for ASCII."""
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
+COMMAND = [sys.executable, "-c", "from p2pshare.ui.main import main; main()"]
+
+
+class Utf8ModeTests(unittest.TestCase):
+    def test_needless(self) -> None:
+        """Where names are UTF-8 the process goes on."""
+        started: list[Any] = []
+        for encoding in ("utf-8", "UTF-8", "utf8", None):
+            require_utf8(lambda *words: started.append(words), encoding)
+        self.assertEqual(started, [])
+
+    def test_started_again(self) -> None:
+        """Else it starts again with the same words, and displays what the locale can."""
+        started: list[Any] = []
+        require_utf8(lambda *words: started.append(words), "ascii")
+        ((program, words, environ),) = started
+        self.assertEqual((program, words[0]), (sys.executable, os.fsencode(sys.executable)))
+        self.assertEqual(words[1:3], [b"-X", b"utf8"])
+        self.assertEqual(words[3:], [os.fsencode(each) for each in sys.orig_argv[1:]])
+        self.assertEqual(environ["PYTHONUTF8"], "1")
+        self.assertTrue(environ["PYTHONIOENCODING"])
+
+    def run_in_ascii(self, *command: str) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
+            home = {"HOME": folder, "XDG_DATA_HOME": folder, "XDG_CONFIG_HOME": folder}
+            return subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **home, **ASCII},
+            )
+
+    def test_command(self) -> None:
+        """A command asks for names beyond ASCII: what fails here is only that there is no registry."""
+        words = ("get", "alice:ñ日.txt", "ñ", "--name", "bob", "--registry", "http://127.0.0.1:9")
+        done = self.run_in_ascii(*COMMAND, *words)
+        self.assertEqual(done.returncode, 5, done.stderr)
+        self.assertIn("nothing listens there", done.stderr)
+
+    def test_service(self) -> None:
+        """A service finds them on the disk, and shows them as the locale can."""
+        done = self.run_in_ascii(*TWISTD, "p2ppeer", "--name", "bob", "--share", "/nowhere/ñ日")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(r"/nowhere/\xf1\u65e5", done.stderr)
+        self.assertNotIn("Unicode", done.stderr)
