@@ -72,6 +72,7 @@ PATH_CALLS = {
 HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 
 PROGRAM_STARTERS = {
+    "p2pshare.net.utf8_mode",  # itself, with the same words
     "p2pshare.registry.leash",  # becomes the Redis that it keeps on a leash
     "p2pshare.registry.redis_process",
     "p2pshare.registry.workers",
