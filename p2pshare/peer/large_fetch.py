@@ -22,7 +22,10 @@ from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
-SYNC_BYTES = 32 * 1024 * 1024  # written and not yet journalled, upon which there is a sync
+CHECKPOINT_BYTES = (
+    32 * 1024 * 1024
+)  # written and not yet journalled, upon which there is a checkpoint
+CHECKPOINT_TIME = 0.5  # seconds from one checkpoint to the next, while blocks come
 READING_TICKS = 3  # without its end, once all blocks are here, upon which that is said
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
@@ -55,6 +58,7 @@ class LargeFetch:
         self._error: BaseException | None = None
         self._drained: Deferred[None] | None = None
         self._syncing = False
+        self._checkpoint_at = 0.0  # when the last one began
         self._finishing = False  # from then on nobody else touches it
         self._had = 0  # bytes that were there
         self._held = 0  # bytes of blocks that arrived and are not written
@@ -107,7 +111,7 @@ class LargeFetch:
 
     def tick(self) -> None:
         """Some time has passed: make durable what was written, and say it if the sharer takes long to end it."""
-        self.sync_if_due()
+        self._checkpoint()
         offer = self._offer
         if self._number is None or offer is None or not self._had or self.bytes_here < offer.size:
             return
@@ -115,16 +119,6 @@ class LargeFetch:
         if self._ticks_whole == READING_TICKS:
             name = self._context.remote.name
             self._remark(f"is all here; {name} still reads what was fetched earlier, to compare.")
-
-    def sync_if_due(self, size: int = 1) -> None:
-        """Make durable what was written, if it is `size` bytes or more."""
-        incoming = self._incoming
-        is_taken = self._syncing or self._preparing or self._finishing
-        if incoming is None or is_taken or incoming.unsynced < size:
-            return
-        self._syncing = True
-        syncing = self._context.threads.run(incoming.sync)
-        syncing.addCallbacks(self._synced, self._not_synced).addErrback(self._context.stop)
 
     def offered(self, offer: Offer) -> None:
         """It is about to come."""
@@ -300,8 +294,25 @@ class LargeFetch:
         else:
             self._written += size
             self._context.tally.bytes_fetched += size
-            self.sync_if_due(SYNC_BYTES)
+            incoming, now = self._incoming, self._context.reactor.seconds()
+            assert incoming is not None
+            if (
+                now - self._checkpoint_at >= CHECKPOINT_TIME
+                or incoming.unsynced >= CHECKPOINT_BYTES
+            ):
+                self._checkpoint()
         self._check_drained()
+
+    def _checkpoint(self) -> None:
+        """Make durable what was written, and journal it: a kill costs what is written after that."""
+        incoming = self._incoming
+        is_taken = self._syncing or self._preparing or self._finishing
+        if incoming is None or is_taken or not incoming.unsynced:
+            return
+        self._syncing = True
+        self._checkpoint_at = self._context.reactor.seconds()
+        syncing = self._context.threads.run(incoming.sync)
+        syncing.addCallbacks(self._synced, self._not_synced).addErrback(self._context.stop)
 
     def _synced(self, _: None) -> None:
         self._syncing = False

@@ -779,6 +779,36 @@ class LargeTests(JobTestCase):
         self.error("s/large", InUse)
         self.assertEqual(self.came(), {"s/other": b"x"})
 
+    def test_checkpoints(self) -> None:
+        """While blocks come, those that a kill would cost are the ones of the last half a second."""
+        data = bytes(40 * BLOCK_SIZE)
+        digest = digest_of(data[:BLOCK_SIZE])
+        self.alice.put("s/large", data)
+
+        def paced(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get))
+            for index in range(40):
+                at = index * 0.1
+                self.alice.reactor.callLater(at, session.say, Block(get.id, index, digest))
+                block = data[:BLOCK_SIZE]
+                self.alice.reactor.callLater(at, session.data, get.id, index * BLOCK_SIZE, block)
+
+        self.alice.answers[self.path] = paced
+        job, running = self.begin("s/large")
+        most = 0
+        for _ in range(39):
+            self.alice.pass_time(0.1)
+            (fetch,) = job._running
+            assert fetch._incoming is not None
+            most = max(most, fetch._incoming.unsynced)
+        assert fetch._incoming is not None
+        self.assertGreater(fetch._incoming.have[-1][1], 30)
+        self.assertTrue(3 * BLOCK_SIZE <= most <= 5 * BLOCK_SIZE, most)
+        self.alice.pass_time(2)
+        self.assertEqual(fetch._incoming.unsynced, 0)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+
     def test_nothing_verified(self) -> None:
         """A file of which nothing verified came leaves nothing, however it ends: its reserved room is free again."""
 
