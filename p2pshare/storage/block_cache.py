@@ -5,39 +5,24 @@ What is lost here is calculated again, so nothing is synced, and trouble is told
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from p2pshare.storage.cache_database import CacheDatabase, transaction
 from p2pshare.storage.file_times import is_settled
-from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.blocks import DIGEST_SIZE, block_count, digest_of
-
-T = TypeVar("T")
 
 FILE_NAME = "hashes.sqlite"
 ROWS_MAX = 100_000  # files
 BYTES_MAX = 64 * 1024 * 1024  # of digests: those of 2 TiB
 FILE_MAX = 8 * 1024 * 1024  # bytes of digests of one file: those of 256 GiB
-TOLD_MAX = 16  # different kinds of trouble
 
 _VERSION = 3
-_MAKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
-_SETTINGS = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = OFF;
-PRAGMA journal_size_limit = 1048576;
-PRAGMA cache_size = -1024;
-"""
-_TABLES = f"""
-BEGIN;
+_TABLES = """
 DROP TABLE IF EXISTS files;
 DROP TABLE IF EXISTS total;
 CREATE TABLE files (
@@ -52,8 +37,6 @@ END;
 CREATE TRIGGER removed AFTER DELETE ON files BEGIN
     UPDATE total SET files = files - 1, bytes = bytes - length(old.digests);
 END;
-PRAGMA user_version = {_VERSION};
-COMMIT;
 """
 _FIND = """
 SELECT digests FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ? AND ctime_ns = ?
@@ -104,15 +87,11 @@ class BlockCache:
             on_trouble: called, in whatever thread, with the reason when the cache is made anew or cannot be used; once
                 for each reason. It must not use the cache.
         """
-        self._path = path
+        self._database = CacheDatabase(path, _VERSION, _TABLES, on_trouble)
         self._rows_max = rows_max
         self._bytes_max = bytes_max
         self._file_max = min(file_max, bytes_max)
         self._wall_ns = wall_ns
-        self._on_trouble = on_trouble
-        self._told: set[str] = set()
-        self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
 
     def may_store(self, size: int, *changed_ns: int) -> bool:
         """Whether digests of a file's blocks that are calculated from now on can be remembered.
@@ -126,25 +105,23 @@ class BlockCache:
 
     def find(self, file: CachedFile) -> bytes | None:
         """The digests of all blocks of a file, one behind the other; None if they are not known."""
-        return self._attempt(lambda database: _find(database, file))
+        return self._database.attempt(lambda database: _find(database, file))
 
     def store(self, file: CachedFile, digests: bytes) -> None:
         """Remember the digests of all blocks of a file, in place of those that it had."""
         if len(digests) <= self._file_max:
-            self._attempt(lambda database: self._store(database, file, digests))
+            self._database.attempt(lambda database: self._store(database, file, digests))
 
     def drop(self, path: bytes) -> None:
         """Forget the digests of the file at a path."""
-        self._attempt(lambda database: database.execute(_FORGET, (path,)))
+        self._database.attempt(lambda database: database.execute(_FORGET, (path,)))
 
     def close(self) -> None:
         """Close the database; from now on nothing is found. May be called again."""
-        with self._lock:
-            self._path = None
-            self._disconnect()
+        self._database.close()
 
     def _store(self, database: sqlite3.Connection, file: CachedFile, digests: bytes) -> None:
-        with _transaction(database):
+        with transaction(database):
             database.execute(_FORGET, (file.path,))
             checked = digest_of(digests) + digests
             database.execute(_STORE, (*_row(file), checked))
@@ -153,42 +130,6 @@ class BlockCache:
                 if rows <= self._rows_max and size <= self._bytes_max:
                     return
                 database.execute(_DROP)
-
-    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do something with the database; if it is damaged, in a new one; if it cannot be, nothing."""
-        with self._lock:
-            if self._path is None:
-                return None
-            try:
-                try:
-                    return work(self._connected(self._path))
-                except (sqlite3.DatabaseError, UnicodeError) as error:
-                    self._disconnect()
-                    if not _is_damage(error):
-                        raise
-                    self._tell(f"it was damaged ({error}) and is made anew")
-                    _remove(self._path)
-                    return work(self._connected(self._path))
-            except (sqlite3.Error, UnicodeError, OSError) as error:
-                self._disconnect()
-                self._tell(plain_reason(error) if isinstance(error, OSError) else str(error))
-                return None
-
-    def _connected(self, path: Path) -> sqlite3.Connection:
-        if self._database is None:
-            self._database = _connect(path)
-        return self._database
-
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            with suppress(sqlite3.Error):
-                self._database.close()
-            self._database = None
-
-    def _tell(self, reason: str) -> None:
-        if reason not in self._told and len(self._told) < TOLD_MAX:
-            self._told.add(reason)
-            self._on_trouble(reason)
 
 
 def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
@@ -210,41 +151,3 @@ def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
 def _row(file: CachedFile) -> tuple[object, ...]:
     times_and_inode = file.mtime_ns, file.inode, file.ctime_ns  # which may have more than 63 bits
     return file.path, file.size, *map(str, times_and_inode)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, _MAKING, 0o600))  # as SQLite would let others read it
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        database.executescript(_SETTINGS)
-        ((version,),) = database.execute("PRAGMA user_version")
-        if version != _VERSION:
-            database.executescript(_TABLES)
-        return database
-    except BaseException:
-        database.close()
-        raise
-
-
-def _is_damage(error: Exception) -> bool:
-    if isinstance(error, UnicodeError):  # of a name in it, or of what SQLite says of that
-        return True
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGED
-
-
-def _remove(path: Path) -> None:
-    for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        each.unlink(missing_ok=True)
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
-        raise
