@@ -9,8 +9,9 @@ the reactor's thread; what touches the disk is in others.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -21,29 +22,33 @@ from twisted.python.failure import Failure
 from p2pshare.errors import DiskFull, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.block_writer import BlockWriter
-from p2pshare.peer.job_context import Folder, JobContext, Remote
+from p2pshare.peer.job_context import Folder, JobContext, Remote, found_file, sought
 from p2pshare.peer.job_plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder
 from p2pshare.peer.job_tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
 from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.peer.listing_backlog import ListingBacklog
 from p2pshare.peer.small_fetch import SmallFetches
 from p2pshare.peer.thread_work import ThreadWork
-from p2pshare.storage.announcement import Origin, Place
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.presence import Absent, Present, Sought
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.strict_json import INTEGER_MAX
-from p2pshare.wire.transfer_messages import TITLE_MAX, Job
+from p2pshare.wire.transfer_messages import NANOSECONDS, TITLE_MAX, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
 QUEUE_MAX = 4000  # files that were looked up and not yet asked for, upon which looking up waits
+RENAMED_MAX = 10_000  # changed names that are told once
 RUNNING_MAX = 8  # large files that are on their way or being finished
 TELL_AGAIN = (
     60.0  # seconds after which the sharer is told the same of the job, lest it takes us for idle
 )
 TICK = 1.0  # seconds between two syncs of what came, and between two words on the job to the sharer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = -(2**35), 2**37  # seconds: the years 881 and 6325
 
 
 class FetchJob:
@@ -58,6 +63,7 @@ class FetchJob:
         on_saved: Callable[[SavedFile], object] = lambda _: None,
         on_failed: Callable[[RemotePath, P2pshareError], object] = lambda *_: None,
         on_remark: Callable[[RemotePath, str], object] = lambda *_: None,
+        on_renamed: Callable[[RemotePath, str], object] = lambda *_: None,
         files_max: int | None = None,
         open_folder: Callable[[Path], Folder] = IncomingFolder.open,
     ) -> None:
@@ -68,6 +74,7 @@ class FetchJob:
         on_saved: told of each file that is there under its name.
         on_failed: told of each item, or file of one, that is not.
         on_remark: told in a sentence what a user may want to know of a file, such as that it begins anew.
+        on_renamed: told the local name of a file or folder that cannot have its own here.
         files_max: files and folders that may be listed for an item, as in `JobPlan`.
         open_folder: opens the folders of the items.
         """
@@ -75,6 +82,9 @@ class FetchJob:
         self._remote = remote
         self._on_saved = on_saved
         self._on_failed = on_failed
+        self._on_remark = on_remark
+        self._on_renamed = on_renamed
+        self._told_renamed: set[RemotePath] = set()
         self._open_folder = open_folder
         self._title = _title(items)
         self._tally = JobTally()
@@ -90,11 +100,12 @@ class FetchJob:
             self._tally,
             on_saved,
             on_remark,
+            self._renamed,
             self._file_failed,
             self._stop,
         )
         self._context = context
-        self._small = SmallFetches(context, self._folders, self._add_large, self._soon)
+        self._small = SmallFetches(context, self._folders, self._queue_up, self._soon)
         self._large: deque[WantedFile] = deque()
         self._running: dict[LargeFetch, Deferred[None]] = {}
         self._planning: Deferred[None] | None = None
@@ -182,24 +193,32 @@ class FetchJob:
     def _queued(self) -> int:
         return self._small.queued + len(self._large)
 
-    def _looked_up(self, wanted: Wanted, outcome: Path | P2pshareError | None) -> None:
+    def _looked_up(self, wanted: Wanted, outcome: Present | Absent | str | P2pshareError) -> None:
         if isinstance(wanted, WantedFolder):
             if isinstance(outcome, P2pshareError):
                 self._item_failed(wanted.path, outcome)
+            elif isinstance(outcome, str) and outcome != wanted.folder[-1]:
+                self._renamed(wanted.path, outcome)
             return
         size = wanted.size
         if isinstance(outcome, P2pshareError):
             self._file_failed(wanted.path, size, outcome)
-        elif outcome is not None:
+        elif isinstance(outcome, Present):
             self._tally.already_there(size or 0)
-            self._on_saved(SavedFile(wanted.path, outcome, size or 0, 0, 0.0, True))
-        elif size is None or size > BLOCK_SIZE:
-            self._large.append(wanted)
+            self._on_saved(found_file(wanted, outcome))
         else:
-            self._small.add(wanted)
+            assert isinstance(outcome, Absent)
+            self._queue_up(self._context.placed(wanted, outcome))
 
-    def _add_large(self, wanted: WantedFile) -> None:
-        if (wanted.size or 0) > BLOCK_SIZE:
+    def _renamed(self, path: RemotePath, name: str) -> None:
+        """Tell of each changed name once, while they are few enough to know."""
+        if path not in self._told_renamed:
+            if len(self._told_renamed) < RENAMED_MAX:
+                self._told_renamed.add(path)
+            self._on_renamed(path, name)
+
+    def _queue_up(self, wanted: WantedFile) -> None:
+        if wanted.size is None or wanted.size > BLOCK_SIZE:
             self._large.append(wanted)
         else:
             self._small.add(wanted)
@@ -306,6 +325,15 @@ class FetchJob:
         if not (self._is_stopped or self._over.called):
             self._over.errback(why)
 
+    def _remark_times(self, folders: Sequence[Folder]) -> None:
+        """Say once that times could not be kept."""
+        for wrong in [each.misdated for each in folders if each.misdated is not None][:1]:
+            self._on_remark(
+                wrong.path,
+                f"{format_path(wrong.path)!r} is dated {_date_text(wrong.said_ns)}, which the destination cannot hold;"
+                f" it is dated {_date_text(wrong.kept_ns)} there. Other files may be affected, too.",
+            )
+
     async def _wind_up(self) -> None:
         """End everything, keep what has come."""
         self._is_stopped = True
@@ -327,39 +355,44 @@ class FetchJob:
             await DeferredList(tuple(running.values()))
         await self._threads.idle()
         folders = tuple(self._folders.values())
+        self._remark_times(folders)
         if folders:
             await self._threads.run(_close, folders)
 
 
 def _look_up(
     key: PublicKey, folders: dict[Path, Folder], page: Sequence[Wanted]
-) -> list[tuple[Wanted, Path | P2pshareError | None]]:
-    """Which of these files are there already; folders are made. Runs in a thread."""
-    outcomes: list[tuple[Wanted, Path | P2pshareError | None]] = []
-    found: Counter[tuple[Path, Place, int, int]] = (
-        Counter()
-    )  # two names may become one on this disk
-    for wanted in page:
+) -> list[tuple[Wanted, Present | Absent | str | P2pshareError]]:
+    """Which of these files are there already; folders are made, for which their names are told. Runs in a thread."""
+    outcomes: list[Present | Absent | str | P2pshareError | None] = [None] * len(page)
+    known: dict[Path, dict[int, Sought]] = {}
+    for number, wanted in enumerate(page):
         folder = folders[wanted.root]
-        outcome: Path | P2pshareError | None = None
         try:
             if isinstance(wanted, WantedFolder):
-                folder.make_folder(wanted.folder)
-            elif wanted.size is not None:
-                twins = wanted.root, wanted.place, wanted.size, wanted.mtime_ns
-                outcome = folder.find(
-                    wanted.place,
-                    wanted.size,
-                    wanted.mtime_ns,
-                    Origin(key, wanted.path),
-                    overwrite=wanted.overwrite,
-                    skip=found[twins],
-                )
-                found[twins] += outcome is not None
+                outcomes[number] = folder.make_folder(wanted.folder)[-1]
+            elif wanted.size is None:
+                outcomes[number] = Absent(folder.local_place(wanted.place))
+            else:
+                each = sought(key, wanted, wanted.size, wanted.version)
+                known.setdefault(wanted.root, {})[number] = each
         except P2pshareError as error:
-            outcome = error
-        outcomes.append((wanted, outcome))
-    return outcomes
+            outcomes[number] = error
+    for root, rows in known.items():
+        found = folders[root].look_up_all(tuple(rows.values()))
+        for number, outcome in zip(rows, found, strict=True):
+            outcomes[number] = outcome
+    return [
+        (wanted, outcome)
+        for wanted, outcome in zip(page, outcomes, strict=True)
+        if outcome is not None
+    ]
+
+
+def _date_text(time_ns: int) -> str:
+    """Return a date for people; one that no calendar has is shown as the first or last."""
+    seconds = max(_EARLIEST, min(_LATEST, time_ns // NANOSECONDS))
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _close(folders: Sequence[Folder]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +14,14 @@ from p2pshare.core.taking import Receiver, Runs
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.block_writer import BlockWriter
+from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import JobTally, SavedFile
 from p2pshare.peer.thread_work import ThreadWork
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
 from p2pshare.storage.incoming import Incoming
+from p2pshare.storage.incoming_folder import Misdated
+from p2pshare.storage.presence import Absent, Present, Sought
+from p2pshare.storage.publishing import numbered
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Cancelled, Job, Listing, Offer
@@ -84,20 +88,28 @@ class Remote(Protocol):
 class Folder(Protocol):
     """What a job needs of an `IncomingFolder`."""
 
-    def find(
-        self,
-        place: Place,
-        size: int,
-        mtime_ns: int,
-        origin: Origin | None = None,
-        *,
-        overwrite: bool = False,
-        skip: int = 0,
-    ) -> Path | None:
-        """The file, if it is there already."""
+    misdated: Misdated | None
 
-    def make_folder(self, folder: tuple[str, ...]) -> None:
-        """Make a folder."""
+    def look_up(self, sought: Sought) -> Present | Absent:
+        """Return the file if it is there, and else where it goes."""
+
+    def look_up_all(self, sought: Sequence[Sought]) -> Sequence[Present | Absent | P2pshareError]:
+        """Do the same for many files."""
+
+    def settle(
+        self,
+        sought: Sought,
+        candidates: Sequence[str],
+        root: bytes,
+        stop: Callable[[], bool] = ...,
+    ) -> Present | Absent:
+        """Return which of the candidates has this root, and else where the file goes."""
+
+    def local_place(self, place: Place) -> Place:
+        """Return the place with the names that its file system takes."""
+
+    def make_folder(self, folder: tuple[str, ...]) -> tuple[str, ...]:
+        """Make a folder; returns the names that it and those above it have."""
 
     def resume(
         self,
@@ -133,10 +145,51 @@ class JobContext:
     tally: JobTally
     on_saved: Callable[[SavedFile], object]
     on_remark: Callable[[RemotePath, str], object]
+    on_renamed: Callable[[RemotePath, str], object]
+    """Told the local name of a file or folder that cannot have its own."""
     fail: Callable[[RemotePath, int | None, P2pshareError], object]
     """Says that a file failed, of which so many bytes were listed; what stops the whole job stops it."""
     stop: Callable[[BaseException | Failure], object]
     """Ends the whole job."""
+
+    def placed(self, wanted: WantedFile, absent: Absent) -> WantedFile:
+        """Return a file that is to be fetched, with the names that it has here; a changed one is told."""
+        before, place = wanted.place, absent.place
+        for depth, (own, here) in enumerate(zip(before.folder, place.folder, strict=True)):
+            if own != here:
+                path = wanted.path[: depth - len(before.folder)]
+                self.on_renamed(path, here)
+        name = numbered(place.name, place.number)
+        if before.name != place.name or place.clashes:
+            self.on_renamed(wanted.path, name)
+        return replace(
+            wanted,
+            place=place,
+            candidates=absent.candidates,
+            content_root=absent.root,
+            is_claimed=absent.is_claimed,
+            is_renamed=wanted.is_renamed or (before.folder, before.name) != (place.folder, name),
+        )
+
+
+def sought(key: PublicKey, wanted: WantedFile, size: int, version: str) -> Sought:
+    """Return what is looked for on the disk.
+
+    Args:
+        key: of the sharer.
+        wanted: the file.
+        size: its bytes, as it was listed or offered.
+        version: likewise.
+    """
+    return Sought(wanted.place, Origin(key, wanted.path), size, version, wanted.overwrite)
+
+
+def found_file(wanted: WantedFile, present: Present) -> SavedFile:
+    """Return what is told of a file that was there already."""
+    is_renamed = wanted.is_renamed or present.names != (*wanted.place.folder, wanted.place.name)
+    size = wanted.size or 0
+    path, root = present.path, present.root
+    return SavedFile(wanted.path, path, size, 0, 0.0, True, root=root, is_renamed=is_renamed)
 
 
 def announced_by(offer: Offer) -> Announced:

@@ -24,7 +24,6 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.remote_faults import omission_error, omission_errors
 from p2pshare.storage.announcement import Place
-from p2pshare.storage.destination import safe_name
 from p2pshare.wire.messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
@@ -60,13 +59,22 @@ class WantedFile:
     root: Path
     """The folder of its item, beneath which its place is."""
     place: Place
+    """By its own name; once it was looked up, by the names that it has here."""
     size: int | None
     """Bytes, as it was listed; None if that is not known before it is offered."""
-    mtime_ns: int
-    """Nanoseconds since 1970."""
+    version: str
+    """As it was listed; empty if that is not known."""
     overwrite: bool
     tries: int = 0
     """Requests for it that came to nothing."""
+    candidates: tuple[str, ...] = ()
+    """Local files that may be it, to be compared before it is fetched."""
+    content_root: bytes = b""
+    """Of the content that it has to have, if that is known."""
+    is_claimed: bool = False
+    """Whether no other file of this job can have the number of its place."""
+    is_renamed: bool = False
+    """Whether the names that it has here are not all its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +284,7 @@ class JobPlan:
         Raises:
             RemoteIsFile: it is a file.
         """
-        own = tuple(map(safe_name, path[-1:]))
+        own = path[-1:]
         local = own if name is None else (name, *own)
         empty = _EmptyFolders()
         after: RemotePath = ()
@@ -303,9 +311,9 @@ class JobPlan:
         self, item: JobItem, path: RemotePath, name: str | None, entry: Entry | None
     ) -> PlannedPage:
         """A file, which is called `name`; without an `entry`, only its path is known."""
-        size, mtime_ns = (None, 0) if entry is None else (entry.size, entry.mtime_ns)
-        place = Place((), name or safe_name(path[-1]))
-        file = WantedFile(path, item.folder, place, size, mtime_ns, item.overwrite)
+        size, version = (None, "") if entry is None else (entry.size, entry.version)
+        place = Place((), name or path[-1])
+        file = WantedFile(path, item.folder, place, size, version, item.overwrite)
         return PlannedPage(item, ready=[file])
 
     async def _look_up(self, path: RemotePath) -> Entry | None:
@@ -439,16 +447,13 @@ class _EmptyFolders:
 def _folders_page(
     item: JobItem, above: RemotePath, local: tuple[str, ...], paths: Sequence[RemotePath]
 ) -> PlannedPage:
-    folders = [
-        WantedFolder(above + path, item.folder, local + tuple(map(safe_name, path)))
-        for path in paths
-    ]
+    folders = [WantedFolder(above + path, item.folder, local + path) for path in paths]
     return PlannedPage(item, ready=folders)
 
 
 def _wanted(item: JobItem, above: RemotePath, local: tuple[str, ...], entry: Entry) -> WantedFile:
     """A file of the folder `above`, which goes to `local`."""
     path = above + entry.path
-    names = local + tuple(map(safe_name, entry.path))
+    names = local + entry.path
     place = Place(names[:-1], names[-1])
-    return WantedFile(path, item.folder, place, entry.size, entry.mtime_ns, item.overwrite)
+    return WantedFile(path, item.folder, place, entry.size, entry.version, item.overwrite)

@@ -23,7 +23,11 @@ class SavedFile:
     seconds: float
     """From its first request to its name."""
     already_there: bool = False
-    """Whether a file of this name, size and time was there before, so that nothing was fetched."""
+    """Whether a file of this content was there before, so that nothing was fetched."""
+    root: bytes = b""
+    """Of its content, if it is at hand."""
+    is_renamed: bool = False
+    """Whether it has another name than its own, or lies in a folder that has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,21 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.taking import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, P2pshareError, SharerLied
-from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_by
+from p2pshare.peer.job_context import (
+    TRIES_MAX,
+    Folder,
+    JobContext,
+    announced_by,
+    found_file,
+    sought,
+)
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
 from p2pshare.peer.remote_faults import error_of
 from p2pshare.storage.announcement import Announced, Origin
-from p2pshare.storage.incoming import Incoming, Stopped
-from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.storage.incoming import Incoming
+from p2pshare.storage.presence import Present, Sought, Stopped
+from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
@@ -27,16 +35,21 @@ CHECKPOINT_BYTES = (
 )  # written and not yet journalled, upon which there is a checkpoint
 CHECKPOINT_TIME = 0.5  # seconds from one checkpoint to the next, while blocks come
 READING_TICKS = 3  # without its end, once all blocks are here, upon which that is said
+CHANGES_MAX = 4  # versions of a file with which what is here is compared
+CHANGED_DELAY = 1.0  # seconds before the next one: a file that was written just now has another one at each look
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
 
 class _AlreadyThere(Exception):  # noqa: N818 - it is no error
     """It need not be fetched."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, present: Present) -> None:
         super().__init__()
-        self.path = path
-        self.size = size
+        self.present = present
+
+
+class _Doubt(Exception):  # noqa: N818 - it is no error
+    """There are files that may be it."""
 
 
 class LargeFetch:
@@ -60,6 +73,7 @@ class LargeFetch:
         self._syncing = False
         self._checkpoint_at = 0.0  # when the last one began
         self._finishing = False  # from then on nobody else touches it
+        self._comparing = False  # what is there with what the sharer has
         self._had = 0  # bytes that were there
         self._held = 0  # bytes of blocks that arrived and are not written
         self._written = 0  # bytes that came since
@@ -87,8 +101,11 @@ class LargeFetch:
         except Stopped:
             pass
         except _AlreadyThere as there:
-            context.tally.already_there(there.size)
-            context.on_saved(SavedFile(wanted.path, there.path, there.size, 0, 0.0, True))
+            context.tally.already_there(self.wanted.size or 0)
+            context.on_saved(found_file(self.wanted, there.present))
+            incoming, self._incoming = self._incoming, None
+            if incoming is not None:
+                await context.threads.run(incoming.discard)
         except BlockCorrupt:
             lied = SharerLied(name=context.remote.name, path=format_path(wanted.path))
             context.fail(wanted.path, self._known_size, lied)
@@ -112,6 +129,12 @@ class LargeFetch:
     def tick(self) -> None:
         """Some time has passed: make durable what was written, and say it if the sharer takes long to end it."""
         self._checkpoint()
+        if self._comparing and self._number is not None:
+            self._ticks_whole += 1
+            if self._ticks_whole == READING_TICKS:
+                name = self._context.remote.name
+                self._remark(f"is here by name; {name} still reads its file, to compare.")
+            return
         offer = self._offer
         if self._number is None or offer is None or not self._had or self.bytes_here < offer.size:
             return
@@ -126,6 +149,11 @@ class LargeFetch:
         if self._known_size != offer.size:
             self._context.tally.known_better(self._known_size, offer.size)
             self._known_size = offer.size
+        if self._comparing:
+            if (offer.size, offer.version) != (self.wanted.size, self.wanted.version):
+                self._cancel(Cancelled.BY_USER)
+                self._over(Fault.CHANGED)
+            return
         self._preparing = True
         Deferred.fromCoroutine(self._prepare(offer)).addErrback(self._failed)
 
@@ -134,7 +162,7 @@ class LargeFetch:
 
     def block_arrived(self, block: ArrivedBlock) -> None:
         """A block is to be written."""
-        if self._error is not None or self._stopping:
+        if self._error is not None or self._stopping or self._comparing:
             block.release()
             return
         self._held += len(block.data)
@@ -144,7 +172,8 @@ class LargeFetch:
 
     def ended(self, root: bytes) -> None:
         """All of it has come."""
-        self._free_slot()
+        if not self._comparing:
+            self._free_slot()
         self._over(root)
 
     def failed(self, why: Fault) -> None:
@@ -158,29 +187,107 @@ class LargeFetch:
         self._over(None)
 
     async def _fetch(self, started: float) -> None:
-        context, wanted = self._context, self.wanted
+        context, tries = self._context, self.wanted.tries
+        if self.wanted.candidates:
+            tries = await self._compare(tries)
         self._incoming = await context.threads.run(self._resume)
         self._check_stopped()
         self._had = self._bytes_had()
-        tries = wanted.tries
         while True:
-            outcome = await self._transfer()
+            try:
+                outcome = await self._transfer()
+            except _Doubt:
+                self._error = None
+                tries = await self._compare(tries)
+                continue
             if isinstance(outcome, bytes):
                 break
             if outcome is None:
                 continue
             tries += 1
-            if outcome not in (Fault.CHANGED, Fault.BUSY) or tries >= TRIES_MAX:
-                raise error_of(outcome, context.remote.name, wanted.path)
-            if outcome is Fault.BUSY:
-                await self._wait(deferLater(context.reactor, BUSY_DELAY * tries))
-        path = await self._finish(outcome)
+            await self._give_up_or_wait(outcome, tries, outcome is Fault.BUSY)
+        path, wanted = await self._finish(outcome), self.wanted
         assert self._offer is not None
         size, fetched = self._offer.size, self._written
         self._had = self._written = 0
         context.tally.saved(size)
         seconds = context.reactor.seconds() - started
-        context.on_saved(SavedFile(wanted.path, path, size, fetched, seconds))
+        is_renamed = wanted.is_renamed or path.name != wanted.place.name
+        context.on_saved(
+            SavedFile(
+                wanted.path, path, size, fetched, seconds, root=outcome, is_renamed=is_renamed
+            )
+        )
+
+    async def _give_up_or_wait(self, why: Fault, tries: int, waits: bool) -> None:
+        """Wait before it is asked for again, if it is.
+
+        Raises:
+            P2pshareError: it has failed for good.
+        """
+        context = self._context
+        if why not in (Fault.CHANGED, Fault.BUSY) or tries >= TRIES_MAX:
+            raise error_of(why, context.remote.name, self.wanted.path)
+        if waits:
+            await self._wait(deferLater(context.reactor, BUSY_DELAY * tries))
+
+    async def _compare(self, tries: int) -> int:
+        """Compare files that are there with what the sharer has: only its root comes; returns the tries so far.
+
+        Raises:
+            _AlreadyThere: one of them is it.
+            P2pshareError: the sharer cannot tell.
+        """
+        context, threads = self._context, self._context.threads
+        changes = 0
+        while self.wanted.candidates:
+            outcome: bytes | Fault | None = self.wanted.content_root or None
+            if outcome is None:
+                outcome = await self._transfer(comparing=True)
+            wanted, number = self.wanted, self._number
+            if outcome is None:
+                continue
+            candidates, root = wanted.candidates, outcome
+            if outcome is Fault.CHANGED and self._offer is not None:
+                changes += 1
+                if changes < CHANGES_MAX:
+                    await self._wait(deferLater(context.reactor, CHANGED_DELAY))
+                    await self._look_up(self._offer)
+                    continue
+                candidates, root = (), b""  # it is fetched as it is by then
+            if isinstance(root, Fault):
+                tries += 1
+                await self._give_up_or_wait(root, tries, True)
+                continue
+            sought = self._sought(wanted.size or 0, wanted.version)
+            found = await threads.run(
+                self._folder.settle, sought, candidates, root, lambda: self._stopping
+            )
+            self._number = None
+            if isinstance(found, Present):
+                if number is not None:
+                    context.remote.done([number])
+                raise _AlreadyThere(found)
+            if number is not None:
+                context.remote.cancel(number, Cancelled.BY_USER)
+            self.wanted = context.placed(wanted, found)
+        return tries
+
+    async def _look_up(self, offer: Offer) -> None:
+        """Look whether what is offered is there.
+
+        Raises:
+            _AlreadyThere: it is.
+        """
+        self.wanted = replace(self.wanted, size=offer.size, version=offer.version)
+        sought = self._sought(offer.size, offer.version)
+        found = await self._context.threads.run(self._folder.look_up, sought)
+        if isinstance(found, Present):
+            raise _AlreadyThere(found)
+        self.wanted = self._context.placed(self.wanted, found)
+
+    def _sought(self, size: int, version: str) -> Sought:
+        return sought(self._context.remote.key, self.wanted, size, version)
 
     async def _finish(self, root: bytes) -> Path:
         """Give it its name, and tell the sharer."""
@@ -197,14 +304,17 @@ class LargeFetch:
         context.remote.done([number])
         return path
 
-    async def _transfer(self) -> bytes | Fault | None:
-        """Ask for it once; None if the session was lost."""
+    async def _transfer(self, *, comparing: bool = False) -> bytes | Fault | None:
+        """Ask for it once, or for its root alone; None if the session was lost."""
         remote = self._context.remote
         while not remote.is_up:
             await self._session()
-        incoming = self._incoming
+        incoming, wanted = self._incoming, self.wanted
         version = "" if incoming is None else incoming.announced.version
         have = () if incoming is None else incoming.have
+        if comparing:
+            version, have = wanted.version, ((0, block_count(wanted.size or 0)),)
+        self._comparing = comparing
         self._outcome = Deferred()
         self._number = remote.get(self, self.wanted.path, version, have)
         try:
@@ -242,16 +352,11 @@ class LargeFetch:
             self._remark("has changed since a part of it was fetched, so it begins anew.")
             self._had = self._written = 0
             await self._context.threads.run(old.discard)
+        if not self.wanted.is_claimed:
+            await self._look_up(offer)
+            if self.wanted.candidates:
+                raise _Doubt
         wanted, threads = self.wanted, self._context.threads
-        if wanted.size is None:
-            place = wanted.place
-            found = await threads.run(
-                lambda: self._folder.find(
-                    place, offer.size, offer.mtime_ns, self._origin, overwrite=wanted.overwrite
-                )
-            )
-            if found is not None:
-                raise _AlreadyThere(found, offer.size)
         self._incoming = await threads.run(
             lambda: self._folder.begin(
                 wanted.place, self._origin, announced, overwrite=wanted.overwrite
@@ -389,6 +494,6 @@ class LargeFetch:
 
 def _why(error: BaseException | None) -> Cancelled:
     """Why a transfer is not wanted any more, once `error` happened."""
-    if isinstance(error, _AlreadyThere):
+    if isinstance(error, _AlreadyThere | _Doubt):
         return Cancelled.BY_USER
     return Cancelled.CORRUPT if isinstance(error, BlockCorrupt) else Cancelled.DISK

@@ -11,16 +11,31 @@ from twisted.internet.interfaces import IDelayedCall
 
 from p2pshare.core.taking import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, LocalProtocolError, P2pshareError, SharerLied
-from p2pshare.peer.job_context import TRIES_MAX, Folder, JobContext, announced_by
+from p2pshare.peer.job_context import (
+    TRIES_MAX,
+    Folder,
+    JobContext,
+    announced_by,
+    found_file,
+    sought,
+)
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
 from p2pshare.peer.remote_faults import error_of
-from p2pshare.storage.announcement import Origin, WholeFile
+from p2pshare.storage.announcement import Origin, Place, WholeFile
+from p2pshare.storage.presence import Absent, Present
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 STORE_MAX = 128  # files that are stored in one go
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
+
+
+_Stored = tuple["SmallFetch", Absent | None, Present | Path | P2pshareError | None]
+"""What became of a file: where it goes, if that was decided; where it is, why it is nowhere, or None if it has to be
+asked for again.
+"""
 
 
 class SmallFetch:
@@ -44,6 +59,11 @@ class SmallFetch:
     def offered(self, offer: Offer) -> None:
         """It is about to come."""
         self.offer = offer
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there are local files that may be it."""
+        return bool(self.wanted.candidates)
 
     def block_arrived(self, block: ArrivedBlock) -> None:
         """All of it has come."""
@@ -72,12 +92,18 @@ class SmallFetch:
         if block is not None:
             block.release()
 
-    def whole(self, origin: Origin) -> WholeFile:
+    @property
+    def is_here(self) -> bool:
+        """Whether all of its content has come."""
+        assert self.offer is not None
+        return self.block is not None or not self.offer.size
+
+    def whole(self, origin: Origin, place: Place) -> WholeFile:
         """What is to be stored."""
         assert self.offer is not None
         block = self.block
         return WholeFile(
-            self.wanted.place,
+            place,
             origin,
             announced_by(self.offer),
             b"" if block is None else block.data,
@@ -152,7 +178,12 @@ class SmallFetches:
             fetch = queue.popleft()
             fetch.started = fetch.started or now
             self._coming.add(fetch)
-            fetch.number = remote.get(fetch, fetch.wanted.path, most=fetch.size)
+            wanted = fetch.wanted
+            if fetch.is_compared:  # its content is not sent if its version is still this one
+                version, have = wanted.version, ((0, 1),)
+                fetch.number = remote.get(fetch, wanted.path, version, have, most=fetch.size)
+            else:
+                fetch.number = remote.get(fetch, wanted.path, most=fetch.size)
 
     def store(self) -> None:
         """Store what has arrived, unless the files before are still being stored."""
@@ -160,14 +191,11 @@ class SmallFetches:
             return
         self._storing = self._arrived[:STORE_MAX]
         del self._arrived[:STORE_MAX]
-        by_root: dict[Path, list[tuple[SmallFetch, WholeFile]]] = {}
-        key = self._context.remote.key
+        by_root: dict[Path, list[SmallFetch]] = {}
         for fetch in self._storing:
-            wanted = fetch.wanted
-            whole = fetch.whole(Origin(key, wanted.path))
-            by_root.setdefault(wanted.root, []).append((fetch, whole))
+            by_root.setdefault(fetch.wanted.root, []).append(fetch)
         rows = [(self._folders[root], row) for root, row in by_root.items()]
-        storing = self._context.threads.run(_store, rows)
+        storing = self._context.threads.run(_store, self._context.remote.key, rows)
         storing.addCallback(self._stored).addErrback(self._context.stop)
 
     def stop(self) -> None:
@@ -190,19 +218,22 @@ class SmallFetches:
         self._coming.discard(fetch)
         self._context.remote.in_flight.small_arrived()
         assert fetch.offer is not None
-        size = fetch.offer.size
-        self._context.tally.bytes_fetched += size
+        self._context.tally.bytes_fetched += 0 if fetch.block is None else len(fetch.block.data)
         self._arrived.append(fetch)
         self._soon()
 
     def outgrown(self, fetch: SmallFetch, offer: Offer) -> None:
         """One has grown since it was listed: it is asked for as what it is now."""
         self._gone(fetch)
-        self._context.tally.known_better(fetch.wanted.size, offer.size)
+        wanted, tally = fetch.wanted, self._context.tally
         fetch.tries += 1
-        fetch.wanted = replace(
-            fetch.wanted, size=offer.size, mtime_ns=offer.mtime_ns, tries=fetch.tries
-        )
+        if wanted.is_claimed:
+            tally.known_better(wanted.size, offer.size)
+            wanted = replace(wanted, size=offer.size, version=offer.version)
+        else:  # it has to be looked up again, with the size with which it is offered then
+            tally.known_better(wanted.size, 0)
+            wanted = replace(wanted, size=None, version="", candidates=())
+        fetch.wanted = replace(wanted, tries=fetch.tries)
         if fetch.tries >= TRIES_MAX:
             self._fail(fetch, Fault.CHANGED)
         else:
@@ -249,22 +280,44 @@ class SmallFetches:
         error = error_of(why, self._context.remote.name, wanted.path)
         self._context.fail(wanted.path, wanted.size, error)
 
-    def _stored(self, outcomes: list[tuple[SmallFetch, Path | P2pshareError]]) -> None:
+    def _stored(self, outcomes: list[_Stored]) -> None:
         context, now = self._context, self._context.reactor.seconds()
         self._storing = []
         done: list[int] = []
-        for fetch, outcome in outcomes:
-            offer, wanted = fetch.offer, fetch.wanted
+        for fetch, absent, outcome in outcomes:
+            offer = fetch.offer
             assert offer is not None
-            size = offer.size
+            size, root = offer.size, fetch.root
             self._leave(fetch)
-            if isinstance(outcome, Path):
+            if absent is not None:
+                fetch.wanted = context.placed(fetch.wanted, absent)
+            wanted = fetch.wanted
+            if outcome is None:  # no local file is it, and its content was not sent
+                context.remote.cancel(fetch.number, Cancelled.BY_USER)
+                self._queue.appendleft(fetch)
+            elif isinstance(outcome, Present):
+                done.append(fetch.number)
+                context.tally.known_better(wanted.size, size)
+                context.tally.already_there(size)
+                context.on_saved(found_file(replace(wanted, size=size), outcome))
+            elif isinstance(outcome, Path):
                 done.append(fetch.number)
                 if size != wanted.size:
                     context.tally.known_better(wanted.size, size)
                 context.tally.saved(size)
                 seconds = now - fetch.started
-                context.on_saved(SavedFile(wanted.path, outcome, size, size, seconds))
+                is_renamed = wanted.is_renamed or outcome.name != wanted.place.name
+                context.on_saved(
+                    SavedFile(
+                        wanted.path,
+                        outcome,
+                        size,
+                        size,
+                        seconds,
+                        root=root,
+                        is_renamed=is_renamed,
+                    )
+                )
             else:
                 self._not_saved(fetch, outcome)
         context.remote.done(done)
@@ -280,18 +333,46 @@ class SmallFetches:
         self._context.fail(wanted.path, wanted.size, error)
 
 
-def _store(
-    rows: list[tuple[Folder, list[tuple[SmallFetch, WholeFile]]]],
-) -> list[tuple[SmallFetch, Path | P2pshareError]]:
+def _store(key: PublicKey, rows: list[tuple[Folder, list[SmallFetch]]]) -> list[_Stored]:
     """Store files; runs in a thread. What fails for one folder is no matter of the others."""
-    outcomes: list[tuple[SmallFetch, Path | P2pshareError]] = []
+    outcomes: list[_Stored] = []
     for folder, row in rows:
+        absents: dict[SmallFetch, Absent] = {}
+        whole: dict[SmallFetch, WholeFile] = {}
+        for fetch in row:
+            try:
+                found = _compared(key, folder, fetch)
+            except P2pshareError as error:
+                outcomes.append((fetch, None, error))
+                continue
+            if isinstance(found, Present):
+                outcomes.append((fetch, None, found))
+                continue
+            if found is not None:
+                absents[fetch] = found
+            place = fetch.wanted.place if found is None else found.place
+            if fetch.is_here:
+                whole[fetch] = fetch.whole(Origin(key, fetch.wanted.path), place)
+            else:
+                outcomes.append((fetch, found, None))
         stored: Sequence[Path | P2pshareError]
         try:
-            stored = folder.store_whole([whole for _, whole in row])
+            stored = folder.store_whole(tuple(whole.values()))
         except P2pshareError as error:
-            stored = [error] * len(row)
+            stored = [error] * len(whole)
         except Exception as error:
-            stored = [LocalProtocolError(reason=f"{type(error).__name__}: {error}")] * len(row)
-        outcomes += zip((fetch for fetch, _ in row), stored, strict=True)
+            stored = [LocalProtocolError(reason=f"{type(error).__name__}: {error}")] * len(whole)
+        for fetch, outcome in zip(whole, stored, strict=True):
+            outcomes.append((fetch, absents.get(fetch), outcome))
     return outcomes
+
+
+def _compared(key: PublicKey, folder: Folder, fetch: SmallFetch) -> Present | Absent | None:
+    """What came of the comparison with files that are there; None if there was none."""
+    wanted, offer = fetch.wanted, fetch.offer
+    assert offer is not None
+    if not fetch.is_compared:
+        return None
+    return folder.settle(
+        sought(key, wanted, offer.size, offer.version), wanted.candidates, fetch.root
+    )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
-from p2pshare.storage.destination import safe_name
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
 
@@ -39,14 +36,10 @@ class Place:
 
     folder: tuple[str, ...]
     name: str
-
-    @classmethod
-    def of_remote(cls, path: Sequence[str]) -> Self:
-        """The place for what a stranger calls `path`, which has one component at least; each passes through
-        `safe_name`.
-        """
-        *folder, name = map(safe_name, path)
-        return cls(tuple(folder), name)
+    number: int = 0
+    """Which copy it is: the first number that is tried, as in `name (1)`."""
+    clashes: bool = False
+    """Whether it has a number because another file of the same job has the name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ SUFFIX_MAX = 16  # bytes of a suffix that survives shortening
 
 _ILLEGAL = frozenset('/\\:<>"|?*')  # on one system or another
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _JOINERS = (
     "\u200c\u200d"  # invisible, but Persian, the scripts of India and emoji are not right without
 )
@@ -52,9 +54,21 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
     return path.parent, path.name
 
 
+def storable_name(text: str) -> str:
+    """Return the name under which a remote file is stored, if the file system takes it: as a rule the same.
+
+    Only characters that a terminal obeys, that end a line, or that show other characters in another order become `_`.
+
+    Args:
+        text: a component of a remote path, which is neither empty nor hidden, and has no slash.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("_" if _is_obeyed(each) else each for each in text)
+
+
 def safe_name(text: str) -> str:
-    """A harmless file name made of what a stranger sent: every remote file name passes through
-    here.
+    """Return a name that any file system takes and that is harmless anywhere, made of what a stranger sent.
 
     The result is one path component of 1 to `SAFE_NAME_MAX` bytes. It is never hidden, never looks
     like an option, holds nothing that a terminal obeys or hides, and is no DOS device. A harmless
@@ -73,7 +87,11 @@ def safe_name(text: str) -> str:
         name = "_" + name.lstrip(_LEADING + " ")
     if name.split(".")[0].rstrip(" ").casefold() in _DEVICES:
         name = "_" + name
-    return _fitting(name) or "_"
+    return fitting_name(name) or "_"
+
+
+def _is_obeyed(character: str) -> bool:
+    return unicodedata.category(character) in _OBEYED or character in _REORDERING
 
 
 def _safe_character(character: str) -> str:
@@ -96,12 +114,12 @@ def _joins(before: str, after: str) -> bool:
     )
 
 
-def _fitting(name: str) -> str:
-    """`name` cut to `SAFE_NAME_MAX` bytes, its suffix kept where it is one."""
-    if len(name.encode()) <= SAFE_NAME_MAX:
+def fitting_name(name: str, size_max: int = SAFE_NAME_MAX) -> str:
+    """Return `name` cut to `size_max` bytes, with its suffix if it has one."""
+    if len(name.encode()) <= size_max:
         return name
     suffix = PurePath(name).suffix
     if len(suffix.encode()) > SUFFIX_MAX:
         suffix = ""
-    stem = name.encode()[: SAFE_NAME_MAX - len(suffix.encode())].decode("utf-8", "ignore")
+    stem = name.encode()[: size_max - len(suffix.encode())].decode("utf-8", "ignore")
     return (stem.rstrip(". " + _JOINERS) + suffix).rstrip(". ")

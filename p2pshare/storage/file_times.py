@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from p2pshare.wire.transfer_messages import NANOSECONDS, TIME_MAX
 
 TICK = 100_000_000  # nanoseconds; a kernel marks files with a clock that ticks each 10 ms or faster
@@ -27,6 +29,24 @@ def may_repeat(ctime_ns: int, now_ns: int) -> bool:
     A time in the future cannot be repeated before the clock gets there.
     """
     return abs(now_ns - ctime_ns) <= _tick(ctime_ns)
+
+
+def shows_changes(status: os.stat_result, now_ns: int) -> bool:
+    """Return whether any change from now on shows in the times of a file that was written and dated just now.
+
+    As a rule the time of its last change lies more than a tick back. Where times are fine it may be recent, if the file
+    is dated otherwise: a change within the tick sets that date, too. Only a program that sets the date back within the
+    same tick, of 10 ms at most, can hide a change then, and none can on Linux 6.13 and later. Where times are coarse,
+    there would be seconds for that.
+
+    Args:
+        status: of the file.
+        now_ns: when its content was known, in nanoseconds since 1970.
+    """
+    ctime_ns = status.st_ctime_ns
+    if not may_repeat(ctime_ns, now_ns):
+        return True
+    return _tick(ctime_ns) == TICK and abs(status.st_mtime_ns - ctime_ns) > TICK
 
 
 def _tick(time_ns: int) -> int:

@@ -28,14 +28,11 @@ from p2pshare.storage.block_table import BlockState, BlockTable
 from p2pshare.storage.durability import sync_folder
 from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, identity_of, is_still
 from p2pshare.storage.part_journal import PartJournal, write_at
+from p2pshare.storage.presence import Stopped
 from p2pshare.storage.publishing import publish, remove_name, set_mode
 from p2pshare.storage.room import check_room, replaced_error, saving_error
 from p2pshare.storage.system_calls import preallocate, punch_hole
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length, digest_of, root_of
-
-
-class Stopped(Exception):  # noqa: N818 - it is named after what happened
-    """`stop` said so while blocks were hashed again; all of the partial file is kept."""
 
 
 class Incoming:
@@ -58,6 +55,7 @@ class Incoming:
         umask: int,
         overwrite: bool,
         sync_folders: Callable[[], object],
+        on_published: Callable[[str, os.stat_result, bytes], object] = lambda *_: None,
         journal: PartJournal | None = None,
     ) -> None:
         """Take over the descriptors, of the folder and the locked part; the journal is made when it is needed.
@@ -73,6 +71,7 @@ class Incoming:
             umask: the user's.
             overwrite: replace a plain file of that name.
             sync_folders: makes durable the folders that were made on the way; raises `OSError`.
+            on_published: told the final name, what is known of the file, and its root.
             journal: what was read of it, if it was.
         """
         self.place = place
@@ -86,6 +85,7 @@ class Incoming:
         self._umask = umask
         self._overwrite = overwrite
         self._sync_folders = sync_folders
+        self._on_published = on_published
         self._journal = journal
         self._table = BlockTable(block_count(announced.size))
         self._changed = threading.Condition()
@@ -193,7 +193,7 @@ class Incoming:
                     raise self._corrupt("blocks are missing")
                 sound = root_of(self.announced.size, self._table.digests()) == root
                 if sound:
-                    path = self._publish()
+                    path = self._publish(root)
             if sound:
                 self._close()
                 return path
@@ -332,7 +332,7 @@ class Incoming:
                 self._forget_unsynced()
             raise
 
-    def _publish(self) -> Path:
+    def _publish(self, root: bytes) -> Path:
         part = self._hidden + PART_SUFFIX
         os.ftruncate(self._fd, self.announced.size)  # also frees room reserved behind the end
         with suppress(OSError):  # a disk that keeps no times
@@ -342,7 +342,8 @@ class Incoming:
             os.fsync(self._fd)
         if not is_still(self._fd, self._folder_fd, part):
             raise CannotSave(path=self._path, reason="somebody has removed what was there of it")
-        name = publish(self._folder_fd, part, self._path, overwrite=self._overwrite)
+        overwrite, number = self._overwrite, self.place.number
+        name = publish(self._folder_fd, part, self._path, overwrite=overwrite, number=number)
         try:
             sync_folder(self._folder_fd)
             self._sync_folders()
@@ -354,6 +355,7 @@ class Incoming:
             raise
         with suppress(OSError):  # it is published, whatever becomes of the leftovers
             self._remove()
+            self._on_published(name, os.fstat(self._fd), root)
         return self._path.with_name(name)
 
     def _remove(self) -> None:

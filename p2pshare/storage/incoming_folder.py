@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from p2pshare.errors import CannotSave, TransferFailed
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
+from p2pshare.storage.claims import Claims
+from p2pshare.storage.file_times import COARSE_TICK
 from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles
 from p2pshare.storage.hidden_file import (
     JOURNAL_SUFFIX,
@@ -28,17 +30,30 @@ from p2pshare.storage.hidden_file import (
     reopen_hidden,
 )
 from p2pshare.storage.incoming import Incoming
+from p2pshare.storage.local_names import LocalNames
 from p2pshare.storage.part_journal import PartJournal
-from p2pshare.storage.publishing import COPIES_MAX, current_umask, numbered, remove_name
+from p2pshare.storage.presence import Absent, Presence, Present, Sought
+from p2pshare.storage.publishing import current_umask, remove_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.room import saving_error
+from p2pshare.storage.saved_files import SavedFiles
 from p2pshare.storage.whole_files import BATCH_MAX, WholeFiles
 from p2pshare.wire.blocks import FILE_SIZE_MAX
+from p2pshare.wire.paths import RemotePath
 
 UNSYNCED_MAX = 4096  # folders in which folders were made, upon which those are made durable
 
 _OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_JOURNAL = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES}
+
+
+@dataclass(frozen=True, slots=True)
+class Misdated:
+    """A file whose time is not what its sharer says; both are in nanoseconds since 1970."""
+
+    path: RemotePath
+    said_ns: int
+    kept_ns: int
 
 
 class IncomingFolder(AbstractContextManager["IncomingFolder"]):
@@ -48,82 +63,147 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
     raises `CannotSave`; so it does for a link or a file where a folder must be, which it names.
     """
 
-    def __init__(self, path: Path, fd: int, *, handles_max: int = HANDLES_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fd: int,
+        *,
+        handles_max: int = HANDLES_MAX,
+        saved: SavedFiles | None = None,
+        claims: Claims | None = None,
+        portable_names: bool = False,
+    ) -> None:
         """Take over the open folder `fd`, which the user calls `path`; see `open`."""
         self._path = path
         self._handles = FolderHandles(path, fd, handles_max=handles_max)
+        self._names = LocalNames(path, self._handles, portable=portable_names)
+        self._own_claims = None if claims is not None else Claims()
+        self._presence = Presence(
+            path,
+            self._handles,
+            self._names,
+            saved or SavedFiles(None),
+            claims or self._own_claims or Claims(),
+        )
+        self.misdated: Misdated | None = None
+        """The first file whose time the file system could not hold."""
         self._umask = current_umask()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        saved: SavedFiles | None = None,
+        claims: Claims | None = None,
+        portable_names: bool = False,
+    ) -> Self:
         """Open a folder, which must exist; the way to it may have links.
+
+        Args:
+            path: the folder.
+            saved: the records of what was saved before; None: there are none.
+            claims: the names that are taken by the same command; None: none are.
+            portable_names: whether all names are changed that some file system would not take.
 
         Raises:
             CannotSave: it is not there, or none.
         """
         try:
-            return cls(path, os.open(path, _OPENING))
+            fd = os.open(path, _OPENING)
         except OSError as error:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
+        return cls(path, fd, saved=saved, claims=claims, portable_names=portable_names)
 
-    def find(
-        self,
-        place: Place,
-        size: int,
-        mtime_ns: int,
-        origin: Origin | None = None,
-        *,
-        overwrite: bool = False,
-        skip: int = 0,
-    ) -> Path | None:
-        """The file, if it is there already: a plain one of this name, or numbered, with this size and time.
-
-        Args:
-            place: where it would go.
-            size: its bytes.
-            mtime_ns: when it was last changed, in nanoseconds since 1970.
-            origin: if it is there, what a kill has left of its part is removed.
-            overwrite: it is to have this very name, whatever else has it, so that a numbered one is none.
-            skip: so many such files are others, by names that have become this one.
+    def look_up(self, sought: Sought) -> Present | Absent:
+        """Return the file if it is known to be there, and else where it goes; see `storage.presence`.
 
         Raises:
-            CannotSave: the folder cannot be looked at.
+            CannotSave: the folder cannot be looked at, or there is no free name.
         """
-        path = self._checked(place)
-        try:
-            with self._handles.using(place.folder, make=False) as folder_fd:
-                for number in range(1 if overwrite else COPIES_MAX + 1):
-                    name = numbered(place.name, number)
-                    there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-                    if (
-                        stat.S_ISREG(there.st_mode)
-                        and there.st_size == size
-                        and there.st_mtime_ns == mtime_ns
-                    ):
-                        if skip:
-                            skip -= 1
-                            continue
-                        if origin is not None:
-                            self._tidy(folder_fd, place, origin, path)
-                        return path.with_name(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise CannotSave(path=path, reason=plain_reason(error)) from error
-        return None
+        (found,) = self.look_up_all([sought])
+        if isinstance(found, CannotSave):
+            raise found
+        return found
 
-    def make_folder(self, folder: Folder) -> None:
-        """Make a folder, and those above it, unless they are there.
+    def look_up_all(self, sought: Sequence[Sought]) -> list[Present | Absent | CannotSave]:
+        """Do the same for many files, which is faster; with the error of each that cannot be looked up."""
+        results: list[Present | Absent | CannotSave | None] = [None] * len(sought)
+        local: dict[int, Sought] = {}
+        for number, each in enumerate(sought):
+            try:
+                place = self.local_place(each.place)
+                local[number] = each if place is each.place else replace(each, place=place)
+            except CannotSave as error:
+                results[number] = error
+        records = self._presence.records(tuple(local.values()))
+        for (number, each), record in zip(local.items(), records, strict=True):
+            try:
+                results[number] = self._presence.look_up(each, record)
+            except OSError as os_error:
+                path, reason = self._path_of(each.place), plain_reason(os_error)
+                results[number] = CannotSave(path=path, reason=reason)
+            except CannotSave as error:
+                results[number] = error
+        return [each for each in results if each is not None]
+
+    def settle(
+        self,
+        sought: Sought,
+        candidates: Sequence[str],
+        root: bytes,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Present | Absent:
+        """Return which of the candidates is the file that has this root, and else where it goes.
+
+        Args:
+            sought: as of `look_up`, with the place that it told.
+            candidates: of `look_up`.
+            root: what the sharer says.
+            stop: is asked before each block that is read.
+
+        Raises:
+            Stopped: `stop` said so.
+            CannotSave: the folder cannot be looked at, or there is no free name.
+        """
+        self._check(sought.place)
+        try:
+            found = self._presence.settle(sought, candidates, root, stop)
+        except OSError as error:
+            raise CannotSave(
+                path=self._path_of(sought.place), reason=plain_reason(error)
+            ) from error
+        if isinstance(found, Present):
+            with suppress(OSError), self._handles.using(sought.place.folder, make=False) as fd:
+                self._tidy(fd, sought.place, sought.origin, found.path)
+        return found
+
+    def local_place(self, place: Place) -> Place:
+        """Return the place with the names that its file system takes.
+
+        Raises:
+            CannotSave: a name is none.
+        """
+        self._check(place)
+        try:
+            return self._names.place(place)
+        except OSError as error:
+            raise CannotSave(path=self._path_of(place), reason=plain_reason(error)) from error
+
+    def make_folder(self, folder: Folder) -> Folder:
+        """Make a folder, and those above it, unless they are there; returns the names that they have.
 
         Raises:
             DiskFull, CannotSave: it cannot be made.
         """
-        path = self._checked(Place(folder, "file")).parent
+        folder = self.local_place(Place(folder, "file")).folder
+        path = self._path.joinpath(*folder)
         try:
             with self._handles.using(folder, make=True):
                 pass
             if self._handles.unsynced > UNSYNCED_MAX:
                 self._sync_made()
+            return folder
         except OSError as error:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
 
@@ -233,6 +313,8 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
     def close(self) -> None:
         """Make durable the folders that were made, and close. May be called again; what has begun goes on."""
         self._handles.close()
+        if self._own_claims is not None:
+            self._own_claims.close()
 
     def __exit__(
         self,
@@ -257,6 +339,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             try:
                 batch = WholeFiles(self._path, self._handles, witness, self._umask)
                 stored = batch.store([files[number] for number in numbers])
+                self._note(batch.saved)
             finally:
                 os.close(witness)
         for number, result in zip(numbers, stored, strict=True):
@@ -306,7 +389,11 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         overwrite: bool,
         journal: PartJournal | None = None,
     ) -> Incoming:
-        return Incoming(
+        def on_published(name: str, status: os.stat_result, root: bytes) -> None:
+            said = incoming.announced
+            self._note([(WholeFile(place, origin, said, b"", (), root), name, status)])
+
+        incoming = Incoming(
             os.dup(folder_fd),
             fd,
             hidden,
@@ -317,8 +404,21 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             umask=self._umask,
             overwrite=overwrite,
             sync_folders=self._sync_made,
+            on_published=on_published,
             journal=journal,
         )
+        return incoming
+
+    def _note(self, saved: Sequence[tuple[WholeFile, str, os.stat_result]]) -> None:
+        """Remember what was saved, and whether its time is not what it was to be."""
+        rows = []
+        for file, name, status in saved:
+            said = file.announced
+            sought = Sought(file.place, file.origin, said.size, said.version)
+            rows.append((sought, name, status, file.root))
+            if self.misdated is None and abs(status.st_mtime_ns - said.mtime_ns) > COARSE_TICK:
+                self.misdated = Misdated(file.origin.path, said.mtime_ns, status.st_mtime_ns)
+        self._presence.record(rows)
 
     def _tidy(self, folder_fd: int, place: Place, origin: Origin, path: Path) -> None:
         """Remove the part and the journal of a file that is there, unless somebody is at them."""
@@ -342,6 +442,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
 
     def _checked(self, place: Place) -> Path:
         """The path of a place that is beneath this folder."""
+        self._check(place)
+        return self._path_of(place)
+
+    def _path_of(self, place: Place) -> Path:
+        return self._path.joinpath(*place.folder, place.name)
+
+    def _check(self, place: Place) -> None:
         for component in (*place.folder, place.name):
             if component in ("", ".", "..") or "/" in component or "\0" in component:
                 raise CannotSave(path=self._path, reason=f"{component!r} is not the name of a file")
@@ -350,4 +457,3 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             except UnicodeEncodeError:
                 reason = f"{component!r} is not the name of a file"
                 raise CannotSave(path=self._path, reason=reason) from None
-        return self._path.joinpath(*place.folder, place.name)

@@ -24,7 +24,9 @@ _UMASK = re.compile(r"^Umask:\s*([0-7]+)$", re.MULTILINE)
 _umask_lock = threading.Lock()
 
 
-def publish(folder_fd: int, hidden_name: str, path: Path, *, overwrite: bool) -> str:
+def publish(
+    folder_fd: int, hidden_name: str, path: Path, *, overwrite: bool, number: int = 0
+) -> str:
     """Give a hidden file its final name. It may have the hidden one still; `remove_name` takes that from it.
 
     Args:
@@ -33,6 +35,7 @@ def publish(folder_fd: int, hidden_name: str, path: Path, *, overwrite: bool) ->
         path: the final one, as the user calls it; its last component counts.
         overwrite: replace a plain file of that name; else the first free of `alice.png`, `alice (1).png` and so on is
             taken.
+        number: of the first of these names that may be taken.
 
     Returns:
         The name.
@@ -42,10 +45,11 @@ def publish(folder_fd: int, hidden_name: str, path: Path, *, overwrite: bool) ->
         OSError: the disk fails.
     """
     if overwrite:
+        path = path.with_name(numbered(path.name, number))
         _replace(folder_fd, hidden_name, path)
         return path.name
-    for number in range(COPIES_MAX + 1):
-        candidate = numbered(path.name, number)
+    for each in range(number, COPIES_MAX + 1):
+        candidate = numbered(path.name, each)
         try:
             _claim(folder_fd, hidden_name, candidate)
         except FileExistsError:

@@ -32,6 +32,7 @@ _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
 _SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
+_SWITCHES = ("classic", "portable_names")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -55,6 +56,8 @@ class Settings:
     """Seconds without a word from the other side after which the path to it counts as broken."""
     classic: bool = False
     """Whether the classic protocol may be spoken, which neither encrypts nor proves anything."""
+    portable_names: bool = False
+    """Whether fetched files get names that every file system takes, rather than their own."""
     listen: int = 0
     """The welcome port; 0 lets the system choose."""
     address: str | None = None
@@ -84,7 +87,7 @@ class Settings:
         for setting in _READERS:
             variable = VARIABLE_PREFIX + setting.upper()
             sources = (
-                (_COMMAND_LINE, f"--{setting}", flags.get(setting)),
+                (_COMMAND_LINE, f"--{setting.replace('_', '-')}", flags.get(setting)),
                 ("the environment", variable, environ.get(variable) or None),
                 (str(config_path), setting, written.get(setting)),
             )
@@ -99,7 +102,7 @@ class Settings:
 
 def _is_unset(setting: str, source: str, value: object) -> bool:
     """Whether a flag without a value is not there."""
-    return (source, setting) == (_COMMAND_LINE, "classic") and not value
+    return source == _COMMAND_LINE and setting in _SWITCHES and not value
 
 
 def default_config_path() -> Path:
@@ -284,6 +287,7 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "limit": (_limit, "a rate such as 5MB/s, 500kB/s or 1.5MiB/s, or 0 for none"),
     "timeout": (_timeout, "a time from 1 to 600 seconds"),
     "classic": (_switch, "a yes or no: true or false"),
+    "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),
     "address": (_address, "an IPv4 address such as 192.0.2.7"),
     "invitation": (_invitation, "an invitation, as a registry's operator hands them out"),

@@ -24,7 +24,7 @@ from p2pshare.storage.hidden_file import (
     open_hidden,
 )
 from p2pshare.storage.part_journal import write_at
-from p2pshare.storage.publishing import publish, remove_name, set_mode
+from p2pshare.storage.publishing import numbered, publish, remove_name, set_mode
 from p2pshare.storage.room import replaced_error, saving_error
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
@@ -45,6 +45,10 @@ class _Written:
     fd: int
     name: str = ""
     """The final one, once it has it."""
+    is_ours: bool = False
+    """Whether the file of that name was published here."""
+    status: os.stat_result | None = None
+    """What is known of the file of that name."""
 
 
 class WholeFiles:
@@ -65,6 +69,8 @@ class WholeFiles:
         self._umask = umask
         self._using = ExitStack()
         self._folders: dict[Folder, int] = {}
+        self.saved: list[tuple[WholeFile, str, os.stat_result]] = []
+        """The files that are there, with their final names and what is known of them."""
 
     def store(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
         """Store files; for each, its path, or why there is none."""
@@ -81,6 +87,9 @@ class WholeFiles:
                 for each in written:
                     results[each.number] = self._publish(each, refused.get(each.fd))
                 self._sync_folders(written, results)
+                for each in written:
+                    if each.status is not None and isinstance(results[each.number], Path):
+                        self.saved.append((each.file, each.name, each.status))
             finally:
                 for each in written:
                     os.close(each.fd)
@@ -129,9 +138,14 @@ class WholeFiles:
             overwrite = each.file.overwrite
             if not overwrite and self._is_there(each):
                 remove_name(each.folder_fd, each.hidden)
-                return each.path
-            each.name = publish(each.folder_fd, each.hidden, each.path, overwrite=overwrite)
+                return each.path.with_name(each.name)
+            number = each.file.place.number
+            each.name = publish(
+                each.folder_fd, each.hidden, each.path, overwrite=overwrite, number=number
+            )
+            each.is_ours = True
             remove_name(each.folder_fd, each.hidden)
+            each.status = os.fstat(each.fd)
         except OSError as error:
             failure: TransferFailed = saving_error(
                 error, each.folder_fd, each.file.announced.size, each.path
@@ -146,22 +160,20 @@ class WholeFiles:
 
     def _is_there(self, each: _Written) -> bool:
         """Whether another process has published just this file since it was looked up."""
-        name = each.path.name
+        name = numbered(each.path.name, each.file.place.number)
+        size = each.file.announced.size
         try:
             there = os.stat(name, dir_fd=each.folder_fd, follow_symlinks=False)
-            said = each.file.announced
-            if (
-                not stat.S_ISREG(there.st_mode)
-                or there.st_size != said.size
-                or there.st_mtime_ns != said.mtime_ns
-                or bool(there.st_mode & 0o100) != said.executable
-            ):
+            if not stat.S_ISREG(there.st_mode) or there.st_size != size:
                 return False
             fd = os.open(name, _READING, dir_fd=each.folder_fd)
         except OSError:
             return False
         try:
-            return os.pread(fd, said.size + 1, 0) == each.file.data
+            if os.pread(fd, size + 1, 0) != each.file.data:
+                return False
+            each.name, each.status = name, os.fstat(fd)
+            return True
         except OSError:
             return False
         finally:
@@ -179,8 +191,9 @@ class WholeFiles:
                     results[each.number] = replaced_error(error, each.path)
                     continue
                 results[each.number] = saving_error(error, each.folder_fd, 0, each.path)
-                with suppress(OSError):
-                    remove_name(each.folder_fd, each.name)
+                if each.is_ours:
+                    with suppress(OSError):
+                        remove_name(each.folder_fd, each.name)
 
 
 def _verify(file: WholeFile, path: Path) -> None:

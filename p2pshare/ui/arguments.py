@@ -234,6 +234,12 @@ def _add_get(verbs: Any) -> None:
     _add_at(get)
     _add_transfer(get, argparse.SUPPRESS, "limit", "timeout", "invitation")
     get.add_argument(
+        "--portable-names",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="change names that some file system, shell or program may not take",
+    )
+    get.add_argument(
         "--classic",
         action="store_true",
         default=argparse.SUPPRESS,

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from colorama import Fore
 from twisted.internet.task import LoopingCall
 
 from p2pshare.errors import KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
+from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch_job import FetchJob, JobProgress, SavedFile
+from p2pshare.peer.job_context import Folder
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
+from p2pshare.storage import saved_files
+from p2pshare.storage.claims import Claims
+from p2pshare.storage.data_folder import data_place
+from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.saved_files import SavedFiles
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.job_view import JobView
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
@@ -27,8 +36,28 @@ LINES_MAX = 20  # files of a command that get a line each
 HARD_STOPS = (KeyChanged, KeyGone, OtherKeyThere)
 """Somebody may stand between: nothing that was asked for is done any further."""
 
+RENAMED_SHOWN = 10  # changed names of a job that get a line each
+
 MakeJob = Callable[..., FetchJob]
 """What makes a job, as `FetchJob` does."""
+
+
+@asynccontextmanager
+async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path], Folder]]:
+    """What opens the folders to which files of one command go: it knows what was saved before and by this command."""
+    settings = invocation.settings
+    saved = SavedFiles((settings.data or data_place()) / saved_files.FILE_NAME)
+    claims = Claims()
+    try:
+        yield partial(
+            IncomingFolder.open,
+            saved=saved,
+            claims=claims,
+            portable_names=settings.portable_names,
+        )
+    finally:
+        claims.close()
+        await run_in_thread(invocation.reactor, saved.close)
 
 
 class Outcome:
@@ -71,6 +100,8 @@ class Outcome:
             fetched=file.fetched,
             seconds=round(file.seconds, 3),
             already_there=file.already_there,
+            renamed=file.is_renamed,
+            root=file.root.hex() or None,
         )
         self._has_many |= self.files + self.already_there > LINES_MAX or (total or 0) > LINES_MAX
         if not self._has_many:
@@ -144,6 +175,7 @@ class Errand:
         self._job: FetchJob | None = None
         self._view: JobView = self._output.job(peer, self._clock.seconds)
         self._is_broken = False
+        self._names_changed = 0
         self._told = self._clock.seconds()
 
     def link(self, change: LinkChange) -> None:
@@ -171,6 +203,7 @@ class Errand:
             on_saved=self._saved,
             on_failed=self._failed,
             on_remark=lambda path, text: self._remark(self._origin(path), text),
+            on_renamed=self._renamed,
         )
         drawing = LoopingCall(self._look)
         drawing.clock = self._clock
@@ -183,6 +216,9 @@ class Errand:
                 drawing.stop()
             self._view.finish()
             self._output.end_failures()
+            more = self._names_changed - RENAMED_SHOWN
+            if more > 0:
+                self._remark(self._peer, f"{more} more names were changed.")
         await drawn  # fails if it could not be drawn, since nobody reads it any more
         return progress
 
@@ -212,6 +248,15 @@ class Errand:
     def _failed(self, path: RemotePath, error: P2pshareError) -> None:
         self._output.failed(self._origin(path), error)
         self._outcome.failed(error)
+
+    def _renamed(self, path: RemotePath, name: str) -> None:
+        """Say the first changed names; each `saved` event tells of its own, too."""
+        self._names_changed += 1
+        if self._names_changed <= RENAMED_SHOWN:
+            text = (
+                f"{format_path(path)!r} gets the name {name!r} here, since it cannot have its own."
+            )
+            self._remark(self._origin(path), text)
 
     def _remark(self, origin: str, text: str) -> None:
         self._output.event("remark", **{"from": origin}, text=text)

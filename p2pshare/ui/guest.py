@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 from twisted.internet.defer import CancelledError
 
 from p2pshare.errors import P2pshareError
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
@@ -16,7 +18,7 @@ from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.identity import KEY_NAME
 from p2pshare.ui.dialog import Page
-from p2pshare.ui.errand import Errand, Outcome
+from p2pshare.ui.errand import Errand, Outcome, destinations
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.keys import no_key
 from p2pshare.ui.meeting import Meetings, Met
@@ -93,11 +95,14 @@ class Guest:
             P2pshareError: nothing more can be had.
         """
         outcome = Outcome(self._invocation)
-        errand = self._errand = Errand(self._invocation, self._met.name, outcome)
-        if self._link is not None:
-            errand.link(self._link)
         try:
-            await errand.run(self._remote, [JobItem(path, self._invocation.cwd)])
+            async with destinations(self._invocation) as open_folder:
+                make_job = partial(FetchJob, open_folder=open_folder)
+                errand = Errand(self._invocation, self._met.name, outcome, make_job=make_job)
+                self._errand = errand
+                if self._link is not None:
+                    errand.link(self._link)
+                await errand.run(self._remote, [JobItem(path, self._invocation.cwd)])
         except CancelledError:
             self._invocation.output.remark(KEPT)
             raise

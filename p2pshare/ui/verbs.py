@@ -10,7 +10,7 @@ from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.whereabouts import AWAY
-from p2pshare.ui.errand import HARD_STOPS, Errand, Outcome
+from p2pshare.ui.errand import HARD_STOPS, Errand, MakeJob, Outcome, destinations
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.items import parse_at, parse_items
 from p2pshare.ui.meeting import Meetings, Met
@@ -50,13 +50,14 @@ async def get(
             reason=f"--at is the address of one peer, and you want files of {len(jobs)}: {', '.join(jobs)}."
         )
     outcome = Outcome(invocation)
-    async with invocation.registry() as registry:
+    async with invocation.registry() as registry, destinations(invocation) as open_folder:
+        make_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
         meetings = Meetings(invocation, registry, invocation.settings.name, address)
         me, first = await introduce(invocation, registry, meetings, next(iter(jobs)))
         for number, (peer, items) in enumerate(jobs.items()):
             try:
                 met = await (meetings.meet(peer) if number else first)
-                await _get_from(invocation, me, meetings, met, items, outcome, files_max)
+                await _get_from(invocation, me, meetings, met, items, outcome, make_job)
             except P2pshareError as error:
                 invocation.output.error(error)
                 outcome.failed(error)
@@ -73,7 +74,7 @@ async def _get_from(
     met: Met,
     items: Sequence[JobItem],
     outcome: Outcome,
-    files_max: int | None,
+    make_job: MakeJob,
 ) -> None:
     """Get what is wanted of one peer.
 
@@ -82,7 +83,6 @@ async def _get_from(
     """
     met.expect_sessions()
     met.remark()
-    make_job = partial(FetchJob, files_max=files_max)
     errand = Errand(invocation, met.name, outcome, make_job=make_job)
     remote = RemotePeer(
         invocation.reactor,

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from p2pshare.storage import incoming, whole_files
+from p2pshare.storage import incoming, presence, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.presence import Absent, Sought
 from p2pshare.wire import blocks
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.keys import PublicKey
@@ -148,7 +149,11 @@ def faults(path: Path, journalled: set[int]) -> Iterator[str]:
         if named.exists():
             if named.read_bytes() != CONTENT:
                 yield "the file is not whole"
-            if folder.find(PLACE, SAID.size, SAID.mtime_ns, ORIGIN) is None:
+            sought = Sought(PLACE, ORIGIN, SAID.size, SAID.version)
+            found = folder.look_up(sought)
+            if isinstance(found, Absent):
+                found = folder.settle(sought, found.candidates, ROOT)
+            if isinstance(found, Absent):
                 yield "the file is not found"
             return
         part = folder.resume(PLACE, ORIGIN)
@@ -189,7 +194,7 @@ def completed(job: Callable[..., None], path: Path) -> Iterator[str]:
 def main(path: Path) -> None:
     """Kill, look, and tell."""
     global ROOT
-    for module in (blocks, incoming, whole_files):
+    for module in (blocks, incoming, presence, whole_files):
         module.BLOCK_SIZE = BLOCK  # type: ignore[attr-defined]
     ROOT = root_of(len(CONTENT), map(digest_of, PIECES))
     for name in SYNCS:

@@ -6,6 +6,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from p2pshare.peer.session_server import SessionServer
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.saved_files import SavedFiles
 from p2pshare.storage.share_arguments import shared_paths
 from p2pshare.storage.share_tree import ShareTree
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -83,6 +86,8 @@ class SharersTestCase(TestCase):
         self.saved: list[SavedFile] = []
         self.failed: dict[RemotePath, P2pshareError] = {}
         self.remarks: list[str] = []
+        self.records = SavedFiles(Path(self.mktemp()).absolute())
+        self.addCleanup(self.records.close)
         self.changes: list[LinkChange] = []
 
     def alice(self, **options: Any) -> AliceShares:
@@ -124,6 +129,7 @@ class SharersTestCase(TestCase):
             on_saved=self.saved.append,
             on_failed=self.failed.__setitem__,
             on_remark=lambda _, remark: self.remarks.append(remark),
+            open_folder=partial(IncomingFolder.open, saved=self.records),
         )
 
     async def fetch(self, remote: RemotePeer, *paths: str, **options: Any) -> JobProgress:

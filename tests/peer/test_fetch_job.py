@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -49,6 +50,7 @@ from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.saved_files import SavedFiles
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
 from p2pshare.wire.session_messages import Credit
@@ -91,7 +93,11 @@ class JobTestCase(SynchronousTestCase):
         self.saved: list[SavedFile] = []
         self.failed: dict[str, P2pshareError] = {}
         self.remarks: list[str] = []
+        self.renamed: list[tuple[str, str]] = []
+        self.folder_options: dict[str, Any] = {}
         self.remote = self.alice.remote()
+        self.records = SavedFiles(self.inbox.with_suffix(".sqlite"))
+        self.addCleanup(self.records.close)
 
     def job(
         self,
@@ -114,6 +120,8 @@ class JobTestCase(SynchronousTestCase):
             on_failed=failed,
             on_remark=lambda _, remark: self.remarks.append(remark),
             files_max=files_max,
+            on_renamed=lambda path, name: self.renamed.append(("/".join(path), name)),
+            open_folder=partial(IncomingFolder.open, saved=self.records, **self.folder_options),
         )
 
     def begin(self, *paths: str, **options: Any) -> tuple[FetchJob, Deferred[JobProgress]]:
@@ -366,32 +374,97 @@ class PlanTests(JobTestCase):
         self.assertEqual(len(self.came()), 1500)
 
     def test_hostile_names(self) -> None:
-        """Threat 1: whatever a stranger calls a file, it lands in the folder, by a harmless name."""
+        """Threat 1: whatever a stranger calls a file, it lands in the folder; what a terminal obeys is not stored."""
         names = ["-rf", "con", "a\x1b[2Jb", "x" * 255, "x\\..\\y", "\u202egpj.exe", "~root", "a:b"]
         for name in names:
             self.alice.put(f"s/{name}", name.encode())
         self.fetch("s")
         self.assertEqual(self.failed, {})
-        self.assertEqual(sorted(self.came().values()), sorted(name.encode() for name in names))
-        for path in self.came():
-            self.assertTrue(path.isprintable() and path.startswith("s/"), path)
+        altered = {"a\x1b[2Jb": "a_[2Jb", "\u202egpj.exe": "_gpj.exe"}
+        wanted = {f"s/{altered.get(name, name)}": name.encode() for name in names}
+        self.assertEqual(self.came(), wanted)
+        self.assertEqual(dict(self.renamed), {f"s/{own}": new for own, new in altered.items()})
+        renamed = {each.remote[-1] for each in self.saved if each.is_renamed}
+        self.assertEqual(renamed, set(altered))
+        self.fetch("s")
+        renamed = {each.remote[-1] for each in self.saved[len(names) :] if each.is_renamed}
+        self.assertEqual(renamed, set(altered))
+
+    def test_renamed_folder(self) -> None:
+        """A folder that cannot have its name is told once, and so is each file in it by its event."""
+        for name in "ab":
+            self.alice.put(f"s/x\ny/{name}", b"1")
+        self.alice.folders.add(("s", "e\n"))
+        self.fetch("s")
+        self.assertEqual(sorted(self.renamed), [("s/e\n", "e_"), ("s/x\ny", "x_y")])
+        self.assertEqual([each.is_renamed for each in self.saved], [True, True])
+        self.assertTrue((self.inbox / "s/e_").is_dir())
+
+    def test_portable_names(self) -> None:
+        """If that is wished, all names are such as every system takes."""
+        self.folder_options["portable_names"] = True
+        self.alice.put("s:/a:b", b"one")
+        self.fetch("s:")
+        self.assertEqual(self.came(), {"s_/a_b": b"one"})
 
     def test_names_that_become_one(self) -> None:
-        """Two names that become one here lose nothing: the second is numbered."""
-        self.alice.put("s/a:b", b"one")
+        """Names that become one here are numbered in the order of the listing, whatever comes first."""
+        self.folder_options["portable_names"] = True
+        late = [self.alice.put("s/a:b", b"one")]
         self.alice.put("s/a?b", b"two")
+        self.alice.answers[late[0]] = lambda session, get: self.alice.reactor.callLater(
+            1, give, session, get
+        )
         self.fetch("s")
-        self.assertEqual(sorted(self.came().values()), [b"one", b"two"])
+        self.assertEqual(self.came(), {"s/a_b": b"one", "s/a_b (1)": b"two"})
+        self.assertIn(("s/a?b", "a_b (1)"), self.renamed)
 
     def test_names_that_become_one_again(self) -> None:
         """However often they are fetched, alike or not, what is there by then is not fetched again."""
-        twins = {"a:b": b"one", "a?b": b"two", "a_b": b"three", "c:d": LARGE, "c?d": LARGE[::-1]}
+        self.folder_options["portable_names"] = True
+        twins = {"a:b": b"one", "a?b": b"two", "a_b": b"one", "c:d": LARGE, "c?d": LARGE[::-1]}
         for name, content in twins.items():
             self.alice.put(f"s/{name}", content)
-        for _ in range(3):
+        self.fetch("s")
+        came = self.came()
+        self.assertEqual(sorted(came.values()), sorted(twins.values()))
+        for step in range(3):
             self.fetch("s")
-            self.assertEqual(sorted(self.came().values()), sorted(twins.values()))
-        self.assertEqual(len(self.alice.heard_of(Get)), len(twins))
+            self.assertEqual(self.came(), came)
+            if step:  # without records, only roots cross
+                self.records.close()
+        contents = [each for each in self.alice.heard_of(Get) if not each.have]
+        self.assertEqual(len(contents), len(twins))
+
+    def test_names_that_become_one_on_two_pages(self) -> None:
+        """So it is for names that are far apart in the listing."""
+        self.folder_options["portable_names"] = True
+        self.alice.put("s/a:1", b"one")
+        self.alice.put("s/a_1", b"two")
+        for number in range(1500):
+            self.alice.put(f"s/a={number:04}", b"x")
+        self.fetch("s", seconds=20)
+        self.assertEqual(self.came()["s/a_1"], b"one")
+        self.assertEqual(self.came()["s/a_1 (1)"], b"two")
+
+    def test_same_name_and_content(self) -> None:
+        """Two items are two files here, also if they have one name and one content."""
+        for _ in range(2):
+            self.alice.put("s/same", b"data")
+            self.alice.put("t/same", b"data")
+            self.fetch("s/same", "t/same")
+            self.assertEqual(self.came(), {"same": b"data", "same (1)": b"data"})
+        self.assertEqual(len(self.alice.heard_of(Get)), 2)
+
+    def test_overwrite_spares_this_job(self) -> None:
+        """What is to replace other files replaces none of the same job."""
+        self.alice.put("s/same", b"one!")
+        self.alice.put("t/same", b"two!")
+        (self.inbox / "same").write_bytes(b"mine")
+        for _ in range(2):
+            self.fetch("s/same", "t/same", overwrite=True)
+            self.assertEqual(self.came(), {"same": b"one!", "same (1)": b"two!"})
+        self.assertEqual(len([each for each in self.alice.heard_of(Get) if not each.have]), 2)
 
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
     @settings(max_examples=60)
@@ -442,7 +515,7 @@ class SmallTests(JobTestCase):
         self.assertEqual(self.alice.heard_of(Job), [Job("s", 40, 120), Job("s", 0, 0)])
 
     def test_already_there(self) -> None:
-        """What is there by name, size and time is not fetched again."""
+        """What is there is not fetched again."""
         self.alice.put("s/a", b"a")
         self.alice.put("s/b", b"b")
         self.fetch("s/a")
@@ -881,6 +954,163 @@ class LargeTests(JobTestCase):
         progress = self.fetch("s/large")
         self.assertEqual((progress.files_done, progress.files_already_there), (0, 1))
         self.assertEqual(self.came(), {"large": LARGE})
+
+
+class ContentTests(JobTestCase):
+    """What is here is known by content; only what is not crosses."""
+
+    def contents(self) -> int:
+        """How often the content of a file was asked for, since this was asked last."""
+        asked = [each for each in self.alice.heard_of(Get) if not each.have]
+        self.alice.heard.clear()
+        return len(asked)
+
+    def test_changed_behind_its_time(self) -> None:
+        """A file whose content changed while its size and time did not is fetched."""
+        for content in (b"small", LARGE):
+            path = self.alice.put("s", content)
+            self.fetch("s")
+            self.alice.put("s", content[::-1])
+            self.alice.versions[path] = f"v{len(content)}"
+            self.fetch("s")
+            self.assertIn(content[::-1], self.came().values())
+
+    def test_changed_here(self) -> None:
+        """A file that was changed here, and has its size and time again, is fetched anew."""
+        for content in (b"small", LARGE):
+            self.alice.put("s", content)
+            self.fetch("s", overwrite=True)
+            path = self.inbox / "s"
+            before = path.stat()
+            with path.open("r+b") as file:
+                file.write(content[::-1])
+            while path.stat().st_ctime_ns == before.st_ctime_ns:  # a tick of an older kernel
+                os.utime(path)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            self.contents()
+            progress = self.fetch("s", overwrite=True)
+            self.assertEqual((progress.files_done, self.contents()), (1, 1))
+            self.assertEqual(self.came(), {"s": content})
+
+    def test_only_roots_cross(self) -> None:
+        """Without a record, and after a mere touch, content is compared, not sent."""
+        files = {"s/small": b"small", "s/empty": b"", "s/large": LARGE}
+        for path, content in files.items():
+            self.alice.put(path, content)
+        self.fetch("s")
+        self.assertEqual(self.contents(), 3)
+        for number in range(3):
+            if number == 0:
+                self.alice.versions = dict.fromkeys(self.alice.files, "touched")
+            elif number == 1:
+                self.records.close()
+            else:
+                for path in files:
+                    os.utime(self.inbox / path)
+            progress = self.fetch("s")
+            self.assertEqual((progress.files_already_there, progress.bytes_fetched), (3, 0))
+            self.assertEqual(progress.bytes_done, sum(map(len, files.values())))
+            asked = self.alice.heard_of(Get)
+            self.assertEqual(len(asked), 2)
+            done = [number for message in self.alice.heard_of(Done) for number in message.ids]
+            self.assertEqual(sorted(done), sorted(each.id for each in asked))
+            self.assertEqual(self.contents(), 0)
+        self.assertEqual(self.came(), files)
+        self.nothing_left()
+
+    def test_other_content_of_the_same_size(self) -> None:
+        """A file that the user has by this name stays, and the wanted one comes beside it."""
+        for content in (b"mine", LARGE[::-1]):
+            (self.inbox / "s").write_bytes(content)
+            self.alice.put("s", content[::-1])
+            progress = self.fetch("s")
+            self.assertEqual((progress.files_done, progress.files_failed), (1, 0))
+            self.assertEqual(progress.bytes_done, progress.bytes_total)
+            self.assertEqual(self.came(), {"s": content, "s (1)": content[::-1]})
+            self.setUp()
+
+    def test_version_just_now(self) -> None:
+        """While each look finds another version, as of a file that was just written, the comparison is tried again."""
+        for content in (b"small", LARGE):
+            path = self.alice.put("s", content)
+            self.fetch("s")
+            self.records.close()
+            count = 0
+
+            def unsettled(session: MemorySession, get: Get, path: RemotePath = path) -> None:
+                nonlocal count
+                count += 1
+                self.alice.versions[path] = f"n{count}" if count < 3 else "settled"
+                give(session, get)
+
+            self.alice.answers[path] = unsettled
+            progress = self.fetch("s", seconds=10)
+            self.assertEqual(progress.files_already_there, 1)
+            self.assertEqual(self.came(), {"s": content})
+            self.setUp()
+
+    def test_lost_while_comparing(self) -> None:
+        """A comparison that is interrupted is done again in the next session."""
+        for content in (b"small", LARGE):
+            path = self.alice.put("s", content)
+            self.fetch("s")
+            self.records.close()
+            self.alice.answers[path] = lambda session, get: None
+            _, running = self.begin("s")
+            self.alice.pass_time(0.5)
+            self.alice.answers.clear()
+            self.alice.lose()
+            self.alice.pass_time(3)
+            self.assertEqual(self.successResultOf(running).files_already_there, 1)
+            self.setUp()
+
+    def test_gone_while_comparing(self) -> None:
+        """What the sharer cannot tell is an error."""
+        path = self.alice.put("s", LARGE)
+        self.fetch("s")
+        self.records.close()
+        self.alice.answers[path] = lambda session, get: session.say(
+            Failed(get.id, Fault.UNREADABLE)
+        )
+        self.fetch("s")
+        self.error("s", RemoteUnreadable)
+        self.nothing_left()
+
+    def test_slow_comparison(self) -> None:
+        """A sharer that takes long to read its file is told of once, and the job can be stopped."""
+        path = self.alice.put("s", LARGE)
+        self.fetch("s")
+        self.records.close()
+        self.alice.answers[path] = lambda session, get: session.say(offer_of(session, get))
+        _, running = self.begin("s")
+        self.alice.pass_time(20)
+        self.assertEqual(len(self.remarks), 1)
+        self.assertRegex(self.remarks[0], "^'s' is here by name; alice still reads its file.*\\.$")
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.alice.pass_time(0.1)
+        self.nothing_left()
+
+    def test_root_is_told(self) -> None:
+        """Each file that is there is told with the root of its content."""
+        for content in (b"small", LARGE):
+            self.alice.put("s", content)
+            blocks = [content[at : at + BLOCK_SIZE] for at in range(0, len(content), BLOCK_SIZE)]
+            for _ in range(2):
+                self.fetch("s")
+                self.assertEqual(self.saved[-1].root, root_of(len(content), map(digest_of, blocks)))
+            self.setUp()
+
+    def test_time_that_cannot_be_held(self) -> None:
+        """A time that the destination cannot hold is told once."""
+        for name in "ab":
+            self.alice.put(f"s/{name}", name.encode())
+        with patch.object(os, "utime", side_effect=OSError(22, "Invalid argument")):
+            self.fetch("s")
+        self.assertEqual(len(self.remarks), 1)
+        self.assertRegex(self.remarks[0], "'s/a' is dated 2020-09-13 12:26:40 UTC, which")
+        self.fetch("s")
+        self.assertEqual(len(self.remarks), 1)
 
 
 class ToldTests(JobTestCase):

@@ -50,7 +50,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(planned.pack(), planned.pack())
         self.assertEqual(planned.wanted(), before)
         assert isinstance(before[0], WantedFile)
-        self.assertEqual((before[0].size, before[0].mtime_ns), (7, -5))
+        self.assertEqual((before[0].size, before[0].version), (7, "v"))
 
     def test_waits(self) -> None:
         """One waits for pages if there are none, and for room if the compressed ones take too much."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.storage import durability, incoming, whole_files
+from p2pshare.storage import durability, incoming, presence, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.presence import Absent, Present, Sought
+from p2pshare.storage.saved_files import SavedFiles
 from p2pshare.wire import blocks
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.keys import PublicKey
@@ -74,7 +77,7 @@ class IncomingTestCase(SynchronousTestCase):
     """A folder that is open, with blocks of `BLOCK` bytes."""
 
     def setUp(self) -> None:
-        for module in (blocks, incoming, whole_files):
+        for module in (blocks, incoming, presence, whole_files):
             self.patch(module, "BLOCK_SIZE", BLOCK)
         for call in ("fsync", "fdatasync"):  # only a loss of power would show whether they work
             self.patch(os, call, lambda fd: None)
@@ -83,7 +86,9 @@ class IncomingTestCase(SynchronousTestCase):
         self.path.mkdir()
         self.outside = Path(self.mktemp()).absolute()
         self.outside.mkdir()
-        self.folder = IncomingFolder.open(self.path)
+        self.records = SavedFiles(self.path.with_suffix(".sqlite"))
+        self.addCleanup(self.records.close)
+        self.folder = IncomingFolder.open(self.path, saved=self.records)
         self.addCleanup(self.folder.close)
 
     def names(self) -> list[str]:
@@ -111,6 +116,35 @@ class IncomingTestCase(SynchronousTestCase):
         part = self.begin(content, place, **options)
         self.write(part, content)
         return part.finish(root_for(content))
+
+    def find(
+        self,
+        content: bytes,
+        place: Place = PLACE,
+        *,
+        origin: Origin = ORIGIN,
+        version: str = "v1",
+        overwrite: bool = False,
+        folder: IncomingFolder | None = None,
+    ) -> Path | None:
+        """Look for a file as a job does, whose sharer tells its root; a new job, unless there is a `folder`."""
+        if folder is None:
+            with IncomingFolder.open(self.path, saved=self.records) as folder:
+                return self.find(
+                    content,
+                    place,
+                    origin=origin,
+                    version=version,
+                    overwrite=overwrite,
+                    folder=folder,
+                )
+        sought = Sought(place, origin, len(content), version, overwrite)
+        found = folder.look_up(sought)
+        if isinstance(found, Absent) and found.candidates:
+            sought = replace(sought, place=found.place)
+            root = found.root or root_for(content)
+            found = folder.settle(sought, found.candidates, root)
+        return found.path if isinstance(found, Present) else None
 
     def only_part(self, suffix: str = ".part") -> Path:
         (found,) = self.path.rglob(f"{HIDDEN}*{suffix}")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from p2pshare.errors import BlockCorrupt, CannotSave, InUse
 from p2pshare.storage import incoming_folder
 from p2pshare.storage.announcement import Origin, Place
-from p2pshare.storage.incoming import Stopped
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.presence import Stopped
 from p2pshare.wire.blocks import digest_of
 from tests.storage.incoming_case import (
     BLOCK,
@@ -249,6 +249,7 @@ class BlockTests(IncomingTestCase):
 
     def test_descriptors(self) -> None:
         """However a file ends, no descriptor stays open."""
+        self.records.find([b""])  # its descriptors stay
         before = len(os.listdir("/dev/fd"))
         self.fetch(CONTENT).unlink()
         for end in ("suspend", "discard", "close"):
@@ -422,7 +423,7 @@ class ResumeTests(IncomingTestCase):
                     elif call == "begin":
                         self.begin(b"another file").discard()
                     else:
-                        found = self.folder.find(PLACE, len(CONTENT), MTIME, ORIGIN)
+                        found = self.find(CONTENT)
                         self.assertEqual(found, path)
                     self.assertEqual(path.read_bytes(), CONTENT)
                     self.assertEqual(self.names(), ["cat.jpg"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
 from p2pshare.storage import folder_handles, incoming_folder, publishing, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.destination import safe_name
 from p2pshare.storage.folder_handles import SYNCED_MAX
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.wire.blocks import FILE_SIZE_MAX
@@ -35,35 +36,41 @@ CONTENT = content_of(3 * BLOCK)
 ILLEGAL = ("", ".", "..", "/", "a/b", "../x", "/etc/passwd", "a\0b", "\ud800", "a/", "./a")
 
 
+def safe_place(path: Sequence[str]) -> Place:
+    """The portable names of a remote path."""
+    *folder, name = map(safe_name, path)
+    return Place(tuple(folder), name)
+
+
 class FindTests(IncomingTestCase):
     """P8: what is there already is not fetched again."""
 
     def test_there(self) -> None:
-        """A plain file of this size and time, under the name or a numbered one, is it."""
+        """A plain file of this content, under the name or a numbered one, is it."""
         first, second = self.fetch(CONTENT), self.fetch(CONTENT[:BLOCK])
-        self.assertEqual(self.folder.find(PLACE, len(CONTENT), MTIME), first)
-        self.assertEqual(self.folder.find(PLACE, BLOCK, MTIME), second)
+        self.assertEqual(self.find(CONTENT), first)
+        self.assertEqual(self.find(CONTENT[:BLOCK]), second)
 
     def test_there_by_another_number(self) -> None:
-        """Who wants it to replace what has its name is not content with a numbered one."""
+        """A file that is to replace the one of its name is not content with a numbered one."""
         first, second = self.fetch(CONTENT), self.fetch(CONTENT[:BLOCK])
         self.assertNotEqual(first, second)
-        self.assertIsNone(self.folder.find(PLACE, BLOCK, MTIME, overwrite=True))
-        self.assertEqual(self.folder.find(PLACE, len(CONTENT), MTIME, overwrite=True), first)
+        self.assertIsNone(self.find(CONTENT[:BLOCK], overwrite=True))
+        self.assertEqual(self.find(CONTENT, overwrite=True), first)
 
     def test_not_there(self) -> None:
-        """Another size, another microsecond, another folder, a folder or a link is not it."""
+        """Another content of the same size, another size, another folder, a folder or a link is not it."""
         path = self.fetch(CONTENT)
-        for place, size, mtime in (
-            (PLACE, len(CONTENT) + 1, MTIME),
-            (PLACE, len(CONTENT), MTIME + 1),
-            (Place((), "dog.jpg"), len(CONTENT), MTIME),
-            (Place(("gone", "far"), "cat.jpg"), len(CONTENT), MTIME),
-            (Place(("cat.jpg",), "cat.jpg"), len(CONTENT), MTIME),
+        for place, content in (
+            (PLACE, CONTENT + b"x"),
+            (PLACE, CONTENT[::-1]),
+            (Place((), "dog.jpg"), CONTENT),
+            (Place(("gone", "far"), "cat.jpg"), CONTENT),
+            (Place(("cat.jpg",), "cat.jpg"), CONTENT),
         ):
-            self.assertIsNone(self.folder.find(place, size, mtime))
+            self.assertIsNone(self.find(content, place, version="v2"))
         (self.path / "link").symlink_to(path)
-        self.assertIsNone(self.folder.find(Place((), "link"), len(CONTENT), MTIME))
+        self.assertIsNone(self.find(CONTENT, Place((), "link")))
 
 
 class HostileTests(IncomingTestCase):
@@ -83,7 +90,7 @@ class HostileTests(IncomingTestCase):
         for result in self.folder.store_whole([whole(b"22", place, each) for each in others]):
             assert isinstance(result, Path), result
             paths.append(result)
-        found = self.folder.find(place, 1, MTIME)
+        found = self.find(b"1", place, origin=origin)
         assert found is not None
         return [*paths, found]
 
@@ -92,7 +99,7 @@ class HostileTests(IncomingTestCase):
         for name in HOSTILE:
             for path in ((name,), (name, name)):
                 with self.subTest(path=path):
-                    place = Place.of_remote(path)
+                    place = safe_place(path)
                     above = self.path.joinpath(*place.folder)
                     for landed in set(self.land(place)):
                         self.assertEqual(Path(os.path.realpath(landed)).parent, above)
@@ -103,13 +110,13 @@ class HostileTests(IncomingTestCase):
     @given(st.lists(st.text(st.characters(codec=None, categories=None)), min_size=1, max_size=3))
     def test_any_name(self, path: list[str]) -> None:
         """Threat 1: so does a file of any name at all."""
-        place = Place.of_remote([str(len(self.names())), *path])
+        place = safe_place([str(len(self.names())), *path])
         for landed in self.land(place):
             above = Path(os.path.realpath(landed)).parent
             self.assertEqual(above, self.path.joinpath(*place.folder))
 
     def test_names_that_are_none(self) -> None:
-        """Threat 1: a name that did not pass through `safe_name` and could lead elsewhere is refused in every way."""
+        """Threat 1: a name that could lead elsewhere is refused in every way."""
         for name in ILLEGAL:
             for place in (Place((), name), Place((name,), "a"), Place(("a", name), "a")):
                 with self.subTest(place=place):
@@ -119,7 +126,7 @@ class HostileTests(IncomingTestCase):
                     for call in (
                         lambda place=place: self.folder.begin(place, ORIGIN, announced(b"")),
                         lambda place=place: self.folder.resume(place, ORIGIN),
-                        lambda place=place: self.folder.find(place, 0, 0),
+                        lambda place=place: self.find(b"", place),
                     ):
                         with self.assertRaisesRegex(CannotSave, "not the name of a file"):
                             call()
@@ -143,7 +150,7 @@ class LinkTests(IncomingTestCase):
         (result,) = self.folder.store_whole([whole(CONTENT, place)])
         self.assertIsInstance(result, CannotSave)
         self.assertIsNone(self.resume(place))
-        self.assertIsNone(self.folder.find(place, 1, 1))
+        self.assertIsNone(self.find(b"1", place))
         self.assert_untouched()
 
     def test_parent(self) -> None:

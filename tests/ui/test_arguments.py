@@ -201,7 +201,8 @@ class DocumentTests(SynchronousTestCase):
     def test_settings(self) -> None:
         """It has every setting in its three forms."""
         for field in fields(Settings):
-            row = rf"\| `--{field.name}\b.*`P2PSHARE_{field.name.upper()}`.*`{field.name} = "
+            flag = field.name.replace("_", "-")
+            row = rf"\| `--{flag}\b.*`P2PSHARE_{field.name.upper()}`.*`{field.name} = "
             self.assertRegex(self.document, row)
 
 

@@ -17,7 +17,7 @@ from p2pshare.peer.fetch_job import JobProgress, SavedFile
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
-from p2pshare.ui.errand import DRAW_EVERY, LINES_MAX, Errand, Outcome
+from p2pshare.ui.errand import DRAW_EVERY, LINES_MAX, RENAMED_SHOWN, Errand, Outcome
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
@@ -46,8 +46,10 @@ class FakeJob:
         on_saved: Callable[[SavedFile], object],
         on_failed: Callable[[RemotePath, P2pshareError], object],
         on_remark: Callable[[RemotePath, str], object],
+        on_renamed: Callable[[RemotePath, str], object],
     ) -> FakeJob:
         self.saved, self.failed, self.remark = on_saved, on_failed, on_remark
+        self.renamed = on_renamed
         return self
 
     async def run(self) -> JobProgress:
@@ -186,6 +188,17 @@ class PeopleTests(ErrandTestCase):
         self.assertIn("begins anew", self.stderr.getvalue())
         self.assertEqual(self.stdout.getvalue(), "")
 
+    def test_renamed(self) -> None:
+        """The first changed names are told, and how many there are beyond."""
+        self.begin()
+        for number in range(RENAMED_SHOWN + 3):
+            self.job.renamed((f"a:{number}",), f"a_{number}")
+        self.end()
+        lines = self.stderr.getvalue().splitlines()
+        self.assertEqual(len(lines), RENAMED_SHOWN + 1)
+        self.assertIn("'a:0' gets the name 'a_0' here", lines[0])
+        self.assertIn("3 more names were changed", lines[-1])
+
     def test_hostile_names(self) -> None:
         """What a sharer calls its files moves nothing on the screen (threat 30)."""
         self.begin()
@@ -253,6 +266,8 @@ class ProgramsTests(ErrandTestCase):
                 "fetched": MIB,
                 "seconds": 0.5,
                 "already_there": False,
+                "renamed": False,
+                "root": None,
             },
         )
         self.assertEqual(

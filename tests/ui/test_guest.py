@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.settings import Settings
+from p2pshare.testing import ThreadlessReactor
 from p2pshare.ui import guest
 from p2pshare.ui.guest import KEPT, Guest
 from p2pshare.ui.output import Output
@@ -25,7 +25,7 @@ class StoppedTests(SynchronousTestCase):
         stderr = io.StringIO()
         terminal = Terminal.detect(stderr, {})
         invocation: Any = SimpleNamespace(
-            reactor=Clock(),
+            reactor=ThreadlessReactor(),
             rng=random.Random(1),
             settings=Settings(),
             output=Output(Terminal.detect(io.StringIO(), {}), terminal),
@@ -36,7 +36,7 @@ class StoppedTests(SynchronousTestCase):
         key: Any = None
 
         class EndlessErrand:
-            def __init__(self, *_: object) -> None: ...
+            def __init__(self, *_: object, **__: object) -> None: ...
 
             async def run(self, *_: object) -> None:
                 await Deferred()

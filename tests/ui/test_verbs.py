@@ -111,9 +111,11 @@ class GetTests(VerbTestCase):
         )
 
     def test_files_max(self) -> None:
-        """What was said of the number of files is known to each job."""
+        """What was said of the number of files is known to each job, and so is what the others have saved."""
         self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
-        self.assertEqual(FakeErrand.made_with, [{"files_max": 7}] * 2)
+        alice, carol = FakeErrand.made_with
+        self.assertEqual((alice["files_max"], carol["files_max"]), (7, 7))
+        self.assertIs(alice["open_folder"], carol["open_folder"])
 
     def code(self, *words: str, at: str | None = None) -> int:
         return self.successResultOf(self.get(*words, at=at))
