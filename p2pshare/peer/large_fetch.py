@@ -59,7 +59,7 @@ class LargeFetch:
         self.wanted = wanted
         self._context = context
         self._folder = folder
-        self._origin = Origin(context.remote.key, wanted.path)
+        self._origin = Origin(context.remote.key, wanted.path, context.remote.name)
         self._incoming: Incoming | None = None
         self._offer: Offer | None = None
         self._preparing = False

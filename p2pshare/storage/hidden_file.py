@@ -11,7 +11,6 @@ from pathlib import Path
 from blake3 import blake3
 
 from p2pshare.errors import CannotSave, InUse
-from p2pshare.storage.announcement import Origin, Place
 from p2pshare.storage.publishing import NEW_FILE, remove_name
 
 PART_SUFFIX = ".part"
@@ -22,16 +21,6 @@ _PREFIX = ".p2pshare-"
 _OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
-
-
-def identity_of(place: Place, origin: Origin) -> bytes:
-    """Which file it is and where it goes, as bytes that no other file has."""
-    rows = (origin.path, place.folder, (place.name,))
-    encoded = [[each.encode("utf-8", "surrogatepass") for each in row] for row in rows]
-    return origin.key.raw + b"".join(
-        len(row).to_bytes(4, "big") + b"".join(len(e).to_bytes(4, "big") + e for e in row)
-        for row in encoded
-    )
 
 
 def hidden_name(identity: bytes) -> str:

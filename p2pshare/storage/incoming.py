@@ -23,10 +23,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pshare.errors import BlockCorrupt, CannotSave
-from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.announcement import Announced, Origin, Place, identity_of
 from p2pshare.storage.block_table import BlockState, BlockTable
 from p2pshare.storage.durability import sync_folder
-from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, identity_of, is_still
+from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, is_still
 from p2pshare.storage.part_journal import PartJournal, write_at
 from p2pshare.storage.presence import Stopped
 from p2pshare.storage.publishing import publish, remove_name, set_mode
@@ -279,7 +279,9 @@ class Incoming:
             name = self._hidden + JOURNAL_SUFFIX
             identity = identity_of(self.place, self.origin)
             remove_name(self._folder_fd, name)
-            self._journal = PartJournal.create(self._folder_fd, name, identity, self.announced)
+            self._journal = PartJournal.create(
+                self._folder_fd, name, identity, self.announced, self.origin.peer
+            )
             self._journal_in_folder = False
         self._journal.write([(index, self._table.digest(index)) for index in blocks])
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from p2pshare.errors import CannotSave, TransferFailed
-from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
+from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile, identity_of
 from p2pshare.storage.claims import Claims
 from p2pshare.storage.file_times import COARSE_TICK
 from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles
@@ -25,7 +25,6 @@ from p2pshare.storage.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
     hidden_name,
-    identity_of,
     open_hidden,
     reopen_hidden,
 )

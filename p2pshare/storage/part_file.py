@@ -10,6 +10,7 @@ Every call may block: call them in a thread.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import threading
@@ -80,6 +81,8 @@ class PartFile(AbstractContextManager["PartFile"]):
             folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fd = os.open(hidden_name, NEW_FILE, 0o600, dir_fd=folder_fd)
+                with suppress(OSError):  # a disk that knows no locks
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BaseException:
                 os.close(folder_fd)
                 raise

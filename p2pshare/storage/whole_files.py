@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pshare.errors import BlockCorrupt, CannotSave, TransferFailed
-from p2pshare.storage.announcement import WholeFile
+from p2pshare.storage.announcement import WholeFile, identity_of
 from p2pshare.storage.durability import sync_files
 from p2pshare.storage.folder_handles import Folder, FolderHandles
 from p2pshare.storage.hidden_file import (
     PART_SUFFIX,
     hidden_name,
-    identity_of,
     is_still,
     open_hidden,
 )

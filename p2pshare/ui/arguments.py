@@ -75,6 +75,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         raise WrongUsage(
             reason=f"{' '.join(rest)!r} means nothing here. Type `{_help_of(arguments)}` to see what can be said."
         )
+    if arguments.verb == "get":
+        _check_words(arguments)
     taken = ALSO.get(arguments.verb, ())
     given = [flag for flag in DIALOG if flag not in taken and getattr(arguments, flag)]
     if arguments.verb and given:
@@ -90,6 +92,19 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
             reason="The dialog is for people: --json and --quiet need a verb, such as `p2pshare users`."
         )
     return arguments
+
+
+def _check_words(arguments: argparse.Namespace) -> None:
+    """Check how many words `get` has, which depends on its flags."""
+    local = [flag for flag in ("list_partial", "clean") if getattr(arguments, flag)]
+    hint = f"Type `{_help_of(arguments)}` to see what can be said."
+    if not local and not arguments.words:
+        raise WrongUsage(reason=f"PEER:PATH is missing. {hint}")
+    if len(local) > 1:
+        raise WrongUsage(reason="Use either --list-partial or --clean.")
+    if local and len(arguments.words) > 1:
+        flag = local[0].replace("_", "-")
+        raise WrongUsage(reason=f"--{flag} takes one DEST, and nothing to fetch. {hint}")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -219,12 +234,20 @@ def _add_get(verbs: Any) -> None:
     )
     get.add_argument(
         "words",
-        nargs="+",
+        nargs="*",
         metavar="PEER:PATH",
         help="a file, a folder with all that is in it, or a glob; the last may be DEST, a folder or"
         " a name (default: the current folder)",
     )
     get.add_argument("--force", action="store_true", help="replace files that are there")
+    get.add_argument(
+        "--list-partial",
+        action="store_true",
+        help="fetch nothing: list the partial files of stopped transfers in DEST and below",
+    )
+    get.add_argument(
+        "--clean", action="store_true", help="fetch nothing: remove those that no process has"
+    )
     get.add_argument(
         "--max-files",
         metavar="N",

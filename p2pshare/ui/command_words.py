@@ -102,7 +102,11 @@ class _Reading:
             return Expected(Kind.NOTHING)
         if self._positionals < len(actions):
             return self._of_action(actions[self._positionals])
-        return self._of_action(actions[-1]) if actions[-1].nargs == "+" else Expected(Kind.NOTHING)
+        return (
+            self._of_action(actions[-1])
+            if actions[-1].nargs in ("+", "*")
+            else Expected(Kind.NOTHING)
+        )
 
     def _of_action(self, action: argparse.Action) -> Expected:
         if action.choices is not None:

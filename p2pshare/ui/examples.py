@@ -37,6 +37,8 @@ examples:
   p2pshare get alice:photos ~/Pictures         as ~/Pictures/photos, whole
   p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads
   p2pshare get --classic bob:my_file.jpg       the picture, as bob.png
+  p2pshare get --list-partial ~/Pictures       what stopped transfers left
+  p2pshare get --clean ~/Pictures              remove that
 
 Say who you are with --name, for a sharer wants to know who asks. What was
 stopped, by Ctrl+C too, goes on when the same is said again."""

@@ -176,6 +176,12 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
                 return 1
         case "key":
             return _key_verb(arguments, invocation)
+        case "get" if arguments.list_partial or arguments.clean:
+            from p2pshare.ui import partial
+
+            dest = arguments.words[0] if arguments.words else None
+            work = partial.clean if arguments.clean else partial.list_partial
+            return work(invocation, dest)
         case "peers":
             from p2pshare.ui import peers
 

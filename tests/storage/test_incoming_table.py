@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import InUse
 from p2pshare.storage import hidden_file
-from p2pshare.storage.announcement import Origin, Place
+from p2pshare.storage.announcement import Origin, Place, identity_of
 from p2pshare.storage.block_table import CHUNK, BlockState, BlockTable
-from p2pshare.storage.hidden_file import OPENINGS_MAX, identity_of, open_hidden, reopen_hidden
+from p2pshare.storage.hidden_file import OPENINGS_MAX, open_hidden, reopen_hidden
 from p2pshare.wire.blocks import FILE_SIZE_MAX, block_count
 from p2pshare.wire.keys import PublicKey
 from tests.storage.incoming_case import IncomingTestCase
@@ -87,10 +87,10 @@ class HiddenFileTests(IncomingTestCase):
             return False
 
         self.patch(hidden_file, "is_still", is_still)
-        (self.path / "x").write_bytes(b"")
-        for call in (open_hidden, reopen_hidden):
+        (self.path / "x.part").write_bytes(b"")
+        for call, name in ((open_hidden, "x"), (reopen_hidden, "x.part")):
             with self.assertRaises(InUse):
-                call(fd, "x", self.path)
+                call(fd, name, self.path)
             self.assertEqual(len(tries) % OPENINGS_MAX, 0)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
