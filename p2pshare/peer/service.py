@@ -207,6 +207,10 @@ class PeerService(Service):
             if self._folder is not None:
                 self._folder.close()
 
+    def left_out(self) -> dict[str, str]:
+        """What of each share is not shared, in words, as far as that is counted."""
+        return self._sessions.left_out()
+
     async def _status(self, _request: Fields) -> Fields:
         """What `p2pshare whoami` and the like tell of a running peer."""
         keeper = self._keeper

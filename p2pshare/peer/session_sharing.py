@@ -131,6 +131,12 @@ class SessionSharer:
             if stores is not None:
                 await run_in_thread(self._reactor, _close, stores)
 
+    def left_out(self) -> dict[str, str]:
+        """What of each share is not listed, in words, as far as that is counted."""
+        return {
+            name: text for name, told in self._left_out.items() if (text := left_out_text(told))
+        }
+
     async def status(self) -> dict[str, Any]:
         """What is shared, what of it is left out, and who fetches: members of the status of a peer."""
         if self._surveying is None and self._reactor.seconds() - self._surveyed_at > SURVEY_AGAIN:

@@ -222,6 +222,8 @@ class Conversation:
         self._say(Said(f"You are {name}, and are reached at {address}.", Tone.GOOD))
         for said in _sharing(shares_of(settings, name, invocation.cwd), settings.classic):
             self._say(said)
+        for share, text in peer.left_out().items():
+            self._say(Said(f"Not shared of {share}: {text}.", Tone.HINT))
         self._say(Said(HINT, Tone.HINT))
 
     def _served(self, served: Served) -> None:

@@ -103,6 +103,7 @@ class LogTests(SynchronousTestCase):
                 " device, FIFO or socket: 1, link loop: 1 (pipe, loop)",
             ],
         )
+        self.assertEqual(sharer.left_out()["gone"], "not there any more: 1")
         self.assertEqual(before["shares"][0]["left_out"]["omitted"], {"link_loop": 1})
         self.assertEqual(
             after["shares"][0]["left_out"],

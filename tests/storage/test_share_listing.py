@@ -145,7 +145,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(self.omitted("s", recursive=False), expected)
 
     def test_loops(self) -> None:
-        """Links to the folder itself, to one above and to each other are loops, wherever a listing begins."""
+        """Threat 2: links to the folder itself, to one above and to each other are loops, wherever a listing begins."""
         self.write("a/file")
         self.write("b/file")
         self.link("here", ".")
@@ -175,7 +175,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(set(self.omitted("s").values()), {Omitted.LINK_LOOP})
 
     def test_fan_out(self) -> None:
-        """Threat 7: folders with links to each other do not have more paths than the bound on links allows."""
+        """Threats 2 and 7: folders with links to each other do not have more paths than the bound on links allows."""
         count = 6
         for one in range(count):
             (self.root / f"f{one}").mkdir()

@@ -317,6 +317,15 @@ class SwappedTests(ShareTestCase):
         self.assertEqual(self.fault(self.tree.open, "bob", path), Fault.NOT_FOUND)
         self.assertEqual(self.names("s", recursive=True), [])
 
+    def test_linked_folder(self) -> None:
+        """A folder that a link leads to, and that becomes a link itself just before it is opened, is not listed."""
+        self.write("../outside/secret", b"secret")
+        self.write("sub/a")
+        (self.root / "a-way").symlink_to("sub")
+        self.swap_before("open", "sub", "../outside")
+        self.assertEqual(self.omitted("s"), {"a-way": Omitted.LINK, "sub": Omitted.LINK})
+        self.assertEqual(self.names("s", recursive=True), [])
+
     def test_link_becomes_folder(self) -> None:
         """A link that becomes a folder after it was looked at leads nowhere; it is not said to be unreadable."""
         (self.root / "way").symlink_to("sub")
