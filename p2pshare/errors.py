@@ -46,9 +46,7 @@ class WrongUsage(P2pshareError):
 
 
 class IllegalName(WrongUsage):
-    """{name!r} cannot be a name: use 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last,
-    and none of the reserved words ({reserved}).
-    """
+    """{name!r} cannot be a name: {reason}"""
 
 
 class BadSetting(WrongUsage):
@@ -191,7 +189,10 @@ class NotFound(P2pshareError):
 
 
 class NoSuchPeer(NotFound):
-    """Nobody is registered as {name!r}: `p2pshare users` shows who is there."""
+    """Nobody is registered as {name!r}{hint}: `p2pshare users` shows who is there."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(**{"hint": "", **fields})
 
 
 class RemoteNotFound(NotFound):

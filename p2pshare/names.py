@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from p2pshare.errors import IllegalName
 
@@ -11,6 +12,9 @@ NAME_MAX = 32  # characters, all ASCII
 RESERVED = frozenset(
     {"list", "user", "name", "v1", "admin", "registry", "healthz", "readyz", "metrics"}
 )
+
+FORM = '1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last'
+"""What a name is made of, for people."""
 
 _BEGINNING = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _LEGAL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
@@ -27,9 +31,28 @@ def check_name(text: str) -> str:
     Raises:
         IllegalName: it is not.
     """
+    if text in RESERVED:
+        words = ", ".join(sorted(RESERVED))
+        raise IllegalName(name=text, reason=f"it is reserved, as each of {words} is")
     if not is_name(text):
-        raise IllegalName(name=text[: 2 * NAME_MAX], reserved=", ".join(sorted(RESERVED)))
+        raise IllegalName(name=text[: 2 * NAME_MAX], reason=f"use {FORM}")
     return text
+
+
+def read_name(text: str) -> str:
+    """Return the name that a user means by `text`, which may be written in upper case.
+
+    Raises:
+        IllegalName: it is none.
+    """
+    return check_name(canonical(text))
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that is most like `text`; None if none is like it."""
+    import difflib  # where a sentence needs it
+
+    return next(iter(difflib.get_close_matches(text, list(known), 1)), None)
 
 
 def is_name(text: str) -> bool:

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IllegalName
-from p2pshare.names import NAME_MAX, RESERVED, can_begin_name, canonical, check_name, is_name
+from p2pshare.names import (
+    NAME_MAX,
+    RESERVED,
+    can_begin_name,
+    canonical,
+    check_name,
+    did_you_mean,
+    is_name,
+    read_name,
+)
 
 
 class NameTests(SynchronousTestCase):
@@ -40,6 +49,21 @@ class NameTests(SynchronousTestCase):
         """The words of the routes name nobody."""
         for word in RESERVED:
             self.assertFalse(is_name(word), word)
+            error = self.assertRaises(IllegalName, check_name, word)
+            self.assertIn("reserved", error.fields["reason"])
+        error = self.assertRaises(IllegalName, check_name, "two words")
+        self.assertNotIn("reserved", error.fields["reason"])
+
+    def test_read(self) -> None:
+        """A user may write a name in upper case."""
+        self.assertEqual([read_name(text) for text in ("Bob", " bob ", "BOB")], ["bob"] * 3)
+        for text in ("List", "b b", ""):
+            self.assertRaises(IllegalName, read_name, text)
+
+    def test_did_you_mean(self) -> None:
+        """Of the known words the most similar one is meant, if any is."""
+        self.assertEqual(did_you_mean("alcie", ["bob", "alice", "albert"]), "alice")
+        self.assertIsNone(did_you_mean("xyz", ["bob", "alice"]))
 
     @given(st.text(max_size=40))
     def test_canonical(self, text: str) -> None:

@@ -41,7 +41,7 @@ from zope.interface import implementer
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.look_up import LookUpError, resolver_of
 from p2pshare.net.reasons import connect_reason
-from p2pshare.wire.registration import registry_url
+from p2pshare.wire.registration import DEFAULT_PORTS, registry_url
 
 TIMEOUT = 5.0  # seconds for a request once the server's name is looked up, and for the beginning of any answer
 REPLY_MAX = 16 * 1024  # bytes of a reply's body, unless told otherwise
@@ -172,6 +172,12 @@ class HttpClient:
 
         return collected.done.addCallback(reply)
 
+    def _no_connection(self, reason: str) -> RegistryUnreachable:
+        """The error that there is no connection; it names the port if the URL does not."""
+        url = urlsplit(self.url)
+        port = "" if url.port else f", at port {DEFAULT_PORTS[url.scheme]}"
+        return self.unreachable(f"{reason}{port}")
+
     def unreachable(self, reason: str) -> RegistryUnreachable:
         """The error that says why there is no answer."""
         self._is_found = False
@@ -198,12 +204,12 @@ class HttpClient:
             reason = _LATE
             if self.url.startswith("https:"):  # a server that waits for more of our hello
                 reason += "; if it does not speak TLS, try http://"
-            raise self.unreachable(reason) from error
+            raise self._no_connection(reason) from error
         except LookUpError as error:
             self._is_found = False
             raise RegistryNotLookedUp(registry=self.url, reason=error.reason) from error
         except (ConnectError, DNSLookupError) as error:
-            raise self.unreachable(connect_reason(error)) from error
+            raise self._no_connection(connect_reason(error)) from error
         except (ConnectionClosed, PotentialDataLoss) as error:
             raise self.unreachable(_BREAK) from error
         except _BROKEN_OFF as error:

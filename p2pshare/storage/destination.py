@@ -6,7 +6,8 @@ import os
 import unicodedata
 from pathlib import Path, PurePath
 
-from p2pshare.errors import WrongUsage
+from p2pshare.errors import CannotSave, WrongUsage
+from p2pshare.storage.reasons import plain_reason
 
 SAFE_NAME_MAX = 255  # bytes of UTF-8, of nearly every file system
 SUFFIX_MAX = 16  # bytes of a suffix that survives shortening
@@ -26,7 +27,7 @@ _DEVICES = frozenset(
 
 
 def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple[Path, str]:
-    """Split DEST, as a user typed it, into an existing folder and a file name.
+    """Split DEST, as a user typed it, into a folder and a file name.
 
     Args:
         dest: a folder, a file name, or None for the current folder.
@@ -41,7 +42,7 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
     if not dest or "\0" in dest:
         raise WrongUsage(reason=f"{dest!r} is neither a folder nor a file name.")
     path = cwd / dest
-    if os.path.isdir(path):
+    if is_folder(dest, cwd):
         return path, default_name
     if dest.endswith(("/", "/.", "/..")) or dest in (".", ".."):
         raise WrongUsage(reason=f"There is no folder {dest!r}: make it first.")
@@ -65,6 +66,29 @@ def storable_name(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join("_" if _is_obeyed(each) else each for each in text)
+
+
+def is_folder(dest: str, cwd: Path) -> bool:
+    """Whether DEST is a folder, or ends with a slash and can become one: `make_folder` makes it."""
+    path = cwd / dest
+    if os.path.isdir(path):
+        return True
+    is_new = dest.endswith("/") and path.name not in ("", "..") and not os.path.lexists(path)
+    return is_new and os.path.isdir(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that `is_folder` has promised, unless it is there.
+
+    Raises:
+        CannotSave: it cannot be made.
+    """
+    if os.path.isdir(folder):
+        return
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CannotSave(path=folder, reason=plain_reason(error)) from error
 
 
 def safe_name(text: str) -> str:

@@ -34,6 +34,8 @@ COSTS = frozenset(2**n for n in range(14, 19))  # that are opened: up to 256 MiB
 BLOCK_SIZE, PARALLEL = 8, 1  # scrypt's r and p
 SALT_SIZE, NONCE_SIZE = 16, 12  # bytes
 
+_NO_EXPORT = "it is cut short, or is no key that `p2pshare key export` has written"
+
 
 def seal(
     portable: Portable,
@@ -80,6 +82,19 @@ def seal(
     return json.dumps({**header, "box": to_base64url(box)}, indent=1).encode() + b"\n"
 
 
+def read_header(data: bytes) -> tuple[str, str]:
+    """Return the name and the registry that the file says it is of; only `unseal` proves them.
+
+    Raises:
+        SealedKeyUnusable: it is no such file.
+    """
+    try:
+        header, _ = _parse(data)
+        return check_name(text(header, "name", 64)), registry_url(text(header, "registry", URL_MAX))
+    except (RemoteProtocolError, IllegalName, ValueError):
+        raise SealedKeyUnusable(reason=_NO_EXPORT) from None
+
+
 def unseal(data: bytes, passphrase: str) -> Portable:
     """What `seal` put into the file; blocks as that does.
 
@@ -92,16 +107,21 @@ def unseal(data: bytes, passphrase: str) -> Portable:
         reason = "the passphrase is wrong, or the file was changed"
         raise SealedKeyUnusable(reason=reason) from None
     except (RemoteProtocolError, IllegalName, ValueError):
-        reason = "it is cut short, or is no key that `p2pshare key export` has written"
-        raise SealedKeyUnusable(reason=reason) from None
+        raise SealedKeyUnusable(reason=_NO_EXPORT) from None
 
 
-def _unseal(data: bytes, passphrase: str) -> Portable:
+def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the box; raises `RemoteProtocolError` or `ValueError`."""
     if len(data) > SIZE_MAX:
         raise ValueError("too long")
     header = parse_object(data)
     box = from_base64url(text(header, "box", SIZE_MAX))
     del header["box"]
+    return header, box
+
+
+def _unseal(data: bytes, passphrase: str) -> Portable:
+    header, box = _parse(data)
     salt, nonce = (from_base64url(text(header, key, 64)) for key in ("salt", "nonce"))
     cost = integer(header, "n")
     fixed = {

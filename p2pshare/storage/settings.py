@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import platformdirs
 
-from p2pshare.errors import BadSetting, SettingsUnreadable, UnknownSetting
-from p2pshare.names import is_name
+from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, UnknownSetting
+from p2pshare.names import FORM, read_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.registration import registry_url
 
@@ -155,15 +155,17 @@ def _parsed(setting: str, source: str, key: str, value: object) -> object:
     parse, expected = _READERS[setting]
     try:
         return parse(value)
+    except IllegalName as error:
+        said = error.fields["name"], error.fields["reason"]
+        expected = (
+            f"{expected}; {said[0]!r} is none: {said[1]}"
+            if setting == "allow"
+            else f"a name: {said[1]}"
+        )
+        raise BadSetting(source=source, setting=key, value=value, expected=expected) from error
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         shown = "..." if setting == "invitation" else value  # it could be a secret
         raise BadSetting(source=source, setting=key, value=shown, expected=expected) from error
-
-
-def _name(value: str) -> str:
-    if not is_name(value):
-        raise ValueError(value)
-    return value
 
 
 def _path(value: str | Path) -> Path:
@@ -183,8 +185,8 @@ def _allow(value: object) -> tuple[str, ...]:
     allowed = _several(value, ";")
     for each in allowed:
         _, _, names = each.rpartition("=")
-        if not all(is_name(name.strip()) for name in names.split(",")):
-            raise ValueError(value)
+        for name in names.split(","):
+            read_name(name)
     return allowed
 
 
@@ -270,10 +272,7 @@ def _invitation(value: str) -> str:
 # it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "registry": (registry_url, "an address such as http://127.0.0.1:8000, and nothing behind it"),
-    "name": (
-        _name,
-        'a name: 1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last',
-    ),
+    "name": (read_name, f"a name: {FORM}"),
     "data": (_path, "a path"),
     "share": (
         _share,

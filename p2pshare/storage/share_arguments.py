@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pshare.errors import WrongUsage
-from p2pshare.names import check_name
+from p2pshare.names import read_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 from p2pshare.wire.paths import component_fault
@@ -130,7 +130,7 @@ def _read_allow(
     of_share: dict[str, frozenset[str]] = {}
     for text in allow:
         share, equals, names = text.rpartition("=")
-        allowed = frozenset(check_name(name.strip()) for name in names.split(","))
+        allowed = frozenset(read_name(name) for name in names.split(","))
         if not equals:
             default = allowed | (default or frozenset())
         elif share in shares:

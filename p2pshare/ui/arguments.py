@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from p2pshare import __version__
 from p2pshare.errors import WrongUsage
+from p2pshare.names import did_you_mean
 from p2pshare.ui import examples
 
 HELP_WIDTH = 79  # columns at most
@@ -19,13 +20,13 @@ INVITATIONS_MAX = 1000  # at once
 
 _COMPLAINTS = (
     (r"the following arguments are required: ([^,]+)", r"\1 is missing"),
-    (r"argument VERB: invalid choice: (.+) \(choose from (.+)\)", r"There is no verb \1, only \2"),
     (
         r"argument (.+): invalid choice: (.+) \(choose from (.+)\)",
         r"\1 is \2, but must be one of \3",
     ),
     (r"argument (.+): expected one argument", r"\1 has no value"),
 )
+_NO_VERB = re.compile(r"argument VERB: invalid choice: '(.+)' \(choose from (.+)\)", re.DOTALL)
 _UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
 
 SHELLS = ("bash", "zsh", "fish")
@@ -44,8 +45,24 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise WrongUsage(
-            reason=f"{_in_our_words(message)}. Type `{self.prog} --help` to see what can be said."
+            reason=f"{_sentence(_in_our_words(message))} Type `{self.prog} --help` to see what can be said."
         )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
+
+
+def _flag_meant(parser: argparse.ArgumentParser, arguments: argparse.Namespace, word: str) -> str:
+    """The flag that a word may have been meant as, as a question; empty if there is none."""
+    for verb in (arguments.verb, getattr(arguments, f"{arguments.verb}_verb", None)):
+        for action in parser._actions:
+            if verb and isinstance(action, argparse._SubParsersAction):
+                parser = action.choices[verb]
+                break
+    flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    meant = did_you_mean(word.partition("=")[0], flags) if word.startswith("--") else None
+    return f" Did you mean {meant}?" if meant else ""
 
 
 def _help_of(arguments: argparse.Namespace) -> str:
@@ -55,6 +72,12 @@ def _help_of(arguments: argparse.Namespace) -> str:
 
 def _in_our_words(message: str) -> str:
     """What argparse says of the words, said shorter; what is not known is left as it is."""
+    if found := _NO_VERB.fullmatch(message):
+        word, verbs = found.groups()
+        meant = did_you_mean(word, re.findall(r"[a-z]+", verbs))
+        return f"There is no verb {word!r}: " + (
+            f"did you mean {meant!r}?" if meant else f"there are {verbs}"
+        )
     for pattern, ours in _COMPLAINTS:
         if found := re.fullmatch(pattern, message, re.DOTALL):
             return found.expand(ours)
@@ -73,7 +96,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         arguments.words += rest  # what stands behind a flag that stands behind other words
     elif rest:
         raise WrongUsage(
-            reason=f"{' '.join(rest)!r} means nothing here. Type `{_help_of(arguments)}` to see what can be said."
+            reason=f"{' '.join(rest)!r} means nothing here.{_flag_meant(parser, arguments, rest[0])}"
+            f" Type `{_help_of(arguments)}` to see what can be said."
         )
     if arguments.verb == "get":
         _check_words(arguments)

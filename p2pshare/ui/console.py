@@ -106,6 +106,8 @@ class Console:
             return
         text = event.text if isinstance(event, LineEntered) else None
         self._complete(text or "")
+        if text is None and self._echoes and self._mode is None:  # nobody has pressed Enter
+            self._terminal.stream.write("\n")
         self._answer.callback(text)
 
     def _complete(self, text: str) -> None:

@@ -33,7 +33,7 @@ from p2pshare.errors import (
     TransferFailed,
     WrongUsage,
 )
-from p2pshare.names import canonical, check_name
+from p2pshare.names import read_name
 from p2pshare.ui.items import FROM_YOURSELF
 from p2pshare.ui.remote_folder import Away, Fetch, Open, RemoteFolder, Unclear
 from p2pshare.wire.classic import Kind
@@ -258,7 +258,7 @@ class Dialog:
         if not text:
             return self._take(Ask(YOUR_NAME))
         try:
-            self._name = check_name(canonical(text))
+            self._name = read_name(text)
         except IllegalName as error:
             return self._take(Ask(YOUR_NAME), Said(str(error), Tone.BAD))
         return self._take(Join(self._name))
@@ -278,7 +278,7 @@ class Dialog:
         if not text:
             return self._take(ListUsers())
         try:
-            name = check_name(canonical(text))
+            name = read_name(text)
         except IllegalName as error:
             return self._ask_whom(Said(str(error), Tone.BAD))
         if name == self._name:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pshare.errors import RemoteProtocolError, WrongUsage
-from p2pshare.names import check_name
+from p2pshare.names import canonical, is_name, read_name
 from p2pshare.peer.job_plan import JobItem
-from p2pshare.storage.destination import resolve_destination
+from p2pshare.storage.destination import is_folder, resolve_destination
 from p2pshare.wire.paths import RemotePath, parse_path
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.statements import is_address
@@ -44,13 +44,28 @@ def parse_where(word: str) -> tuple[str, RemotePath]:
     Raises:
         WrongUsage: it is none of these.
     """
-    peer, _, text = word.partition(":")
-    check_name(peer)
+    peer, colon, text = word.partition(":")
+    if not colon:
+        expect_no_slash(word)
+    peer = read_name(peer)
     try:
         return peer, parse_path(text.strip("/"))
     except RemoteProtocolError as error:
         reason = str(error.fields["reason"]).replace("a component of the path", "a part of it")
         raise WrongUsage(reason=f"{text!r} cannot be a path at {peer}: {reason}.") from None
+
+
+def expect_no_slash(word: str) -> None:
+    """Make sure that a word without a colon is not `PEER/PATH`.
+
+    Raises:
+        WrongUsage: it is, and the sentence has it with a colon.
+    """
+    peer, slash, path = word.partition("/")
+    if slash and is_name(canonical(peer)):
+        raise WrongUsage(
+            reason=f"{word!r} is no peer: a colon follows the name. Did you mean {f'{peer}:{path}'!r}?"
+        )
 
 
 def parse_at(text: str | None) -> PeerAddress | None:
@@ -76,7 +91,7 @@ def _destination(
     parsed: Sequence[tuple[str, RemotePath]], dest: str | None, cwd: Path
 ) -> tuple[Path, str | None]:
     """The folder to which all goes, and what the only item is to be called there, if that was said."""
-    if dest is not None and os.path.isdir(cwd / dest):
+    if dest is not None and is_folder(dest, cwd):
         return cwd / dest, None
     if dest is not None and (len(parsed) > 1 or _is_glob(parsed[0][1])):
         what = f"{len(parsed)} items need" if len(parsed) > 1 else "A glob needs"
@@ -107,6 +122,7 @@ def _is_item(word: str) -> bool:
 def _parse_remote(item: str) -> tuple[str, RemotePath]:
     peer, colon, _ = item.partition(":")
     if not colon:
+        expect_no_slash(item)
         raise WrongUsage(
             reason=f"{item!r} does not say which file: write {item}:PATH, as `p2pshare ls {item}` shows them."
         )

@@ -14,7 +14,7 @@ from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, SealedKey
 from p2pshare.storage import key_export, key_file
 from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity, Portable
-from p2pshare.storage.key_export import seal, unseal
+from p2pshare.storage.key_export import read_header, seal, unseal
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
@@ -48,6 +48,7 @@ def export(settings: Settings, output: Output, file: str, passphrase_file: str |
         path /= f"{name}.key"
     if os.path.lexists(path):
         raise _exists(path)
+    _expect_writable(path)
     _write_new(path, _sealed(identity.portable(), new_passphrase(passphrase_file)))
     output.event(
         "exported", name=name, registry=settings.registry, key=str(key.public), path=path.absolute()
@@ -82,12 +83,14 @@ def import_key(
     """
     path = Path(file).expanduser()
     sealed = _read(path)
+    own_name, url = read_header(sealed)
+    own_name, url = name or own_name, settings.registry if registry else url
+    folder = peer_folder(replace(settings, registry=url), own_name)
+    if folder.is_dir():
+        DataFolder.open(folder, own_name).close()  # before a passphrase is asked for
     portable = unseal(sealed, known_passphrase(passphrase_file))
-    if name is not None and name != portable.name:
-        portable = replace(portable, name=name, receipt=None)
-    if registry:
-        portable = replace(portable, registry=settings.registry)
-    folder = peer_folder(replace(settings, registry=portable.registry), portable.name)
+    receipt = portable.receipt if own_name == portable.name else None
+    portable = replace(portable, name=own_name, registry=url, receipt=receipt)
     with closing(DataFolder.open(folder, portable.name)) as data:
         Identity.restore(data, portable)
     public = SigningKey(portable.seed).public
@@ -136,6 +139,15 @@ def _sealed(portable: Portable, passphrase: str) -> bytes:
             " the data folder instead."
         )
     return sealed
+
+
+def _expect_writable(path: Path) -> None:
+    """Find out before a passphrase is asked for whether a new file can be made."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise CannotSave(path=path, reason=f"there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotSave(path=path, reason=f"you may not write to the folder {folder}")
 
 
 def _read(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from p2pshare.errors import (
     KeyUnknown,
     NewerOnly,
     NoSessionThere,
+    NoSuchPeer,
     NotClassic,
     P2pshareError,
     PeerNotFound,
@@ -24,6 +25,7 @@ from p2pshare.errors import (
     PeerSharesNothing,
     PeerUnreachable,
 )
+from p2pshare.names import did_you_mean
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.link_change import reason_of
 from p2pshare.peer.whereabouts import (
@@ -222,6 +224,11 @@ class Meetings:
                 return self._met_by_key(name, (self.at,), key)
         try:
             return await self._meet(name)
+        except NoSuchPeer as error:
+            meant = await self._in_thread(self._similar, name)
+            if meant is None:
+                raise
+            raise NoSuchPeer(name=name, hint=f" (did you mean {meant!r}?)") from error
         except AWAY as error:
             if self.at is not None:
                 url, reason = self._registry.url, reason_of(error)
@@ -339,6 +346,12 @@ class Meetings:
         if view.summary.presence is not Presence.OFFLINE:
             return None
         return last_seen(view.summary, self._invocation.wall() + self._ahead) or "long ago"
+
+    def _similar(self, name: str) -> str | None:
+        """The name of a peer that was met or listed before, and that is most like another name."""
+        if self._known is None or self._last is None:
+            return None
+        return did_you_mean(name, {*self._known.all(), *self._last.names()} - {name})
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._invocation.reactor, work, *args)

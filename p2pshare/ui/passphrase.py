@@ -72,6 +72,8 @@ def consent(question: str, flag: str) -> bool:
         line = ""
         with _line_ended(), suppress(OSError):  # the terminal is gone
             line = sys.stdin.readline()
+        if not line.endswith("\n"):
+            _end_line()
         answer = line.strip().casefold()
         if answer in _ANSWERS or not line:
             return _ANSWERS.get(answer, False)
@@ -91,6 +93,8 @@ def _ask(question: str) -> str:
         OSError,
         termios.error,
     ) as error:  # the input has ended, or the terminal is gone
+        if isinstance(error, EOFError):
+            _end_line()
         raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
     except UnicodeDecodeError as error:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error

@@ -6,7 +6,7 @@ from colorama import Fore
 from rich.cells import cell_len
 
 from p2pshare.errors import NotFound
-from p2pshare.names import check_name
+from p2pshare.names import did_you_mean, read_name
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
@@ -51,11 +51,14 @@ def forget(settings: Settings, output: Output, peer: str) -> int:
         NotFound: nothing was known of it.
         KnownPeersUnusable: the list cannot be used.
     """
-    check_name(peer)
+    peer = read_name(peer)
     folder = peer_folder(settings, name_of(settings))
-    key = KnownPeers(folder, settings.registry).forget(peer)
+    known = KnownPeers(folder, settings.registry)
+    key = known.forget(peer)
     if key is None:
-        raise NotFound(reason=f"No key of {peer!r} is known in {settings.registry}.")
+        meant = did_you_mean(peer, known.all())
+        hint = f" Did you mean {meant!r}?" if meant else ""
+        raise NotFound(reason=f"No key of {peer!r} is known in {settings.registry}.{hint}")
     output.event("forgotten", name=peer, key=str(key))
     output.line(f"The key of {peer} is forgotten: the next one is taken as it comes.", Fore.GREEN)
     output.line(f"It was {key.grouped}.")

@@ -74,14 +74,14 @@ async def users(
 
 
 def _prefix(text: str) -> str:
-    prefix = canonical(text)
-    if prefix and not can_begin_name(prefix):
-        reason = (
-            f"No name begins with {text[: 2 * NAME_MAX]!r}: names are made of a-z, 0-9 and, not at the beginning, '.',"
-            " '_' and '-'."
-        )
-        raise WrongUsage(reason=reason)
-    return prefix
+    if not text or (can_begin_name(text) and text == canonical(text)):
+        return text
+    meant = canonical(text)
+    hint = f" Did you mean --prefix {meant}?" if can_begin_name(meant) else ""
+    raise WrongUsage(
+        reason=f"No name begins with {text[: 2 * NAME_MAX]!r}: names are made of a-z, 0-9 and, not at the beginning,"
+        f" '.', '_' and '-'.{hint}"
+    )
 
 
 async def _list_classic(

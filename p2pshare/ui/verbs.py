@@ -10,6 +10,7 @@ from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.whereabouts import AWAY
+from p2pshare.storage.destination import make_folder
 from p2pshare.ui.errand import HARD_STOPS, Errand, MakeJob, Outcome, destinations
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.items import parse_at, parse_items
@@ -82,6 +83,8 @@ async def _get_from(
         P2pshareError: nothing more is to be had of it.
     """
     met.expect_sessions()
+    for folder in {item.folder for item in items}:
+        make_folder(folder)
     met.remark()
     errand = Errand(invocation, met.name, outcome, make_job=make_job)
     remote = RemotePeer(
@@ -117,6 +120,7 @@ async def get_classic(invocation: Invocation, words: Sequence[str], *, overwrite
         for each in wanted:
             try:
                 met = await meetings.meet(each.peer)
+                make_folder(each.folder)
                 await met.fetch(each, overwrite=overwrite)
                 outcome.files += 1
             except P2pshareError as error:

@@ -5,19 +5,18 @@ It is judged before anybody is asked for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Self
 
 from p2pshare.errors import WrongUsage
-from p2pshare.names import check_name
+from p2pshare.names import read_name
 from p2pshare.peer.fetching import Order
 from p2pshare.pictures.encoding import check_picture_name
-from p2pshare.storage.destination import resolve_destination, safe_name
+from p2pshare.storage.destination import is_folder, resolve_destination, safe_name
 from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
-from p2pshare.ui.items import FROM_YOURSELF, split_words
+from p2pshare.ui.items import FROM_YOURSELF, expect_no_slash, split_words
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.registration import PeerAddress
 
@@ -61,7 +60,7 @@ def parse_wanted(words: Sequence[str], own_name: str | None, cwd: Path) -> list[
     wanted = [_parse_item(item) for item in items]
     if any(peer == own_name for peer, _ in wanted):
         raise WrongUsage(reason=FROM_YOURSELF)
-    if len(wanted) > 1 and dest is not None and not os.path.isdir(cwd / dest):
+    if len(wanted) > 1 and dest is not None and not is_folder(dest, cwd):
         raise WrongUsage(
             reason=f"{len(wanted)} files need a folder to go to, and {dest!r} is none: make it first."
         )
@@ -71,11 +70,12 @@ def parse_wanted(words: Sequence[str], own_name: str | None, cwd: Path) -> list[
 def _parse_item(word: str) -> tuple[str, Kind]:
     peer, colon, file = word.partition(":")
     if not colon:
+        expect_no_slash(word)
         raise WrongUsage(
             reason=f"{word!r} does not say which file: write {word}:{SHARED_STEM}.txt for the text,"
             f" or {word}:{SHARED_STEM}.jpg for the picture."
         )
-    check_name(peer)
+    peer = read_name(peer)
     path = PurePath(file)
     if str(path) == f"{SHARED_STEM}{path.suffix}":
         if path.suffix.lower() in TEXT_SUFFIXES:

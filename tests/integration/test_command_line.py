@@ -378,7 +378,7 @@ class DialogTests(CommandLineTestCase):
         run.answer("Your name:", "alice")
         run.expect("The name 'alice' is taken")
         run.answer("Your name:", "two words")
-        run.expect("none of the reserved words")
+        run.expect("cannot be a name")
         run.answer("Your name:", "carol")
         run.expect("Here now: alice, carol (you)")
         self.assertIn("You share carol, with everyone whose key owns a name", run.shown)

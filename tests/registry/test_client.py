@@ -232,7 +232,12 @@ class WrongAnswerTests(ClientTestCase):
         """A refused connection is told as what it is."""
         refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         client = RegistryClient(Unreachable(refused), URL, Clock())
-        self.assertIn("nothing listens there", str(self.error_of(client.look_up("bob"))))
+        said = str(self.error_of(client.look_up("bob")))
+        self.assertIn("nothing listens there", said)
+        self.assertNotIn("at port", said)
+        for url, port in (("http://nas.lan", 80), ("https://nas.lan", 443)):
+            client = RegistryClient(Unreachable(refused), url, Clock())
+            self.assertIn(f", at port {port})", str(self.error_of(client.look_up("bob"))))
 
     def test_unreachable(self) -> None:
         """Whatever keeps us from the registry is told."""

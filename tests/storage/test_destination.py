@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import WrongUsage
-from p2pshare.storage.destination import SAFE_NAME_MAX, resolve_destination, safe_name
+from p2pshare.errors import CannotSave, WrongUsage
+from p2pshare.storage.destination import SAFE_NAME_MAX, make_folder, resolve_destination, safe_name
 
 HARMLESS = [
     "alice.txt",
@@ -159,10 +159,23 @@ class ResolveDestinationTests(SynchronousTestCase):
                 self.assertEqual(self.resolve(dest), place)
 
     def test_folders_that_are_missing(self) -> None:
-        """A folder is never made: the sentence names the one that is missing."""
-        for dest in ("gone/", "gone/x", "gone/.", "gone/..", "there/gone/x", "file/", "file/x"):
+        """A folder is not made on the way: the sentence names the one that is missing."""
+        for dest in ("gone/x", "gone/x/", "gone/.", "gone/..", "there/gone/x", "file/", "file/x"):
             with self.subTest(dest=dest), self.assertRaisesRegex(WrongUsage, "There is no folder"):
                 self.resolve(dest)
+
+    def test_new_folder(self) -> None:
+        """What ends with a slash is a folder to be made, unless something is there or a folder above is missing."""
+        for dest in ("new/", "there/new/", "newer//"):
+            place = self.resolve(dest)
+            self.assertEqual(place, (self.cwd / dest, "alice.png"))
+            self.assertFalse(place[0].exists())
+            for _ in range(2):
+                make_folder(place[0])
+                self.assertTrue(place[0].is_dir())
+        os.symlink("nowhere", self.cwd / "link")
+        self.assertRaises(WrongUsage, self.resolve, "link/")
+        self.assertRaises(CannotSave, make_folder, self.cwd / "file")
 
     def test_no_file(self) -> None:
         """A device or a pipe is wrong usage: it would not be written to, but get a neighbour."""

@@ -146,10 +146,10 @@ class SettingsTests(SynchronousTestCase):
         for line in (
             *('registry = "ftp://x"', 'registry = "x:y"', 'registry = "http://"', "registry = 1"),
             *('registry = "http://x:99999"', 'registry = "http://u:p@x"', 'registry = "http://[::1"'),
-            *('name = "Bob"', 'name = "list"', 'name = ""', "name = true"),
+            *('name = "B b"', 'name = "list"', 'name = ""', "name = true"),
             *("data = 1", 'data = ""', "share = {}", "share = [1]", 'share = [""]'),
             *("listen = 65536", "listen = -1", "listen = true", 'listen = "x"', "listen = 1.5"),
-            *('share = ["a="]', 'allow = "bob,B"', 'allow = "bob,"', "allow = 1", 'allow = [""]'),
+            *('share = ["a="]', 'allow = "bob,list"', 'allow = "bob,"', "allow = 1", 'allow = [""]'),
             *('limit = "5MB/h"', 'limit = "fast"', 'limit = "1B/s"', "limit = -1", "limit = true"),
             *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
             *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
@@ -163,10 +163,18 @@ class SettingsTests(SynchronousTestCase):
 
     def test_bad_variable_and_flag(self) -> None:
         """The sentence names the variable or the flag as the user wrote it."""
-        with self.assertRaisesRegex(BadSetting, "the environment: P2PSHARE_NAME is 'B'"):
-            self.load(environ={"P2PSHARE_NAME": "B"})
+        with self.assertRaisesRegex(BadSetting, "the environment: P2PSHARE_NAME is 'b.'"):
+            self.load(environ={"P2PSHARE_NAME": "b."})
         with self.assertRaisesRegex(BadSetting, "the command line: --listen is 'x'"):
             self.load({"listen": "x"})
+
+    def test_names(self) -> None:
+        """A name may be written in upper case; a reserved one is told to be reserved."""
+        self.assertEqual(self.load({"name": " Bob"}).name, "bob")
+        self.assertEqual(self.load({"allow": ["Bob,CAROL"]}).allow, ("Bob,CAROL",))
+        for flags in ({"name": "List"}, {"allow": ["bob,admin"]}):
+            error = self.assertRaises(BadSetting, self.load, flags)
+            self.assertIn("reserved", str(error))
 
     def test_broken_file(self) -> None:
         """A file that is not understood is never half obeyed."""

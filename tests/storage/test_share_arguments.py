@@ -152,9 +152,13 @@ class AllowTests(ArgumentsTestCase):
         (shared,) = self.read("./a=b", allow=("a=b=bob",))
         self.assertEqual(shared.allow, frozenset({"bob"}))
 
+    def test_upper_case(self) -> None:
+        """Names may be written in upper case, and mean the same."""
+        self.assertEqual(self.allowed("Bob, CAROL"), [["bob", "carol"]] * 2)
+
     def test_wrong(self) -> None:
         """Threat 34: what does not say who may see what allows nobody anything."""
-        for allow in ("", "photos=", "Bob", "bob,,carol", "photos=bob;carol", "*", "photos=*"):
+        for allow in ("", "photos=", "list", "bob,,carol", "photos=bob;carol", "*", "photos=*"):
             self.assertRaises(IllegalName, self.read, "photos", allow=(allow,))
         pattern = "no share 'videos' to allow, only 'photos'"
         self.assert_wrong(pattern, "photos", allow=("videos=bob",))

@@ -127,7 +127,12 @@ class ParseTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """What cannot be understood is one sentence that says what to type."""
         for words, pattern in (
-            (["uesrs"], r"There is no verb 'uesrs'.*users.*get.*demo.*`p2pshare --help`"),
+            (["uesrs"], r"There is no verb 'uesrs'.*'users'\? Type `p2pshare --help`"),
+            (["lss"], r"There is no verb 'lss'.*'ls'\? "),
+            (["xyzzy"], r"There is no verb 'xyzzy'.*users.*get.*demo.*`p2pshare --help`"),
+            (["get", "a:b", "--forse"], r"'--forse' means nothing here.*--force\?.*`p2pshare get"),
+            (["key", "export", "x", "--passfrase-file=y"], r"--passphrase-file\?"),
+            (["--regisrty"], r"--registry\?"),
             (["get"], r"^PEER:PATH is missing\. Type `p2pshare get --help`"),
             (["users", "bob"], r"'bob' means nothing here.*`p2pshare users --help`"),
             (["users", "--froce"], r"'--froce' means nothing here.*--help"),

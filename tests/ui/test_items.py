@@ -58,6 +58,9 @@ class ItemsTests(SynchronousTestCase):
             ((CAT, "./a:b"), ".", "a:b"),
             ((CAT, DOG, "folder"), "folder", None),
             (("alice:*.jpg", "folder"), "folder", None),
+            ((CAT, "new/"), "new", None),
+            ((CAT, DOG, "folder/new/"), "folder/new", None),
+            (("alice:*.jpg", "new/"), "new", None),
         ):
             with self.subTest(words=words):
                 for item in self.parsed(*words)["alice"]:
@@ -80,7 +83,11 @@ class ItemsTests(SynchronousTestCase):
             (("alice:" + "a" * 300,), "more than 255 bytes"),
             (("alice:a\0b",), "NUL"),
             ((CAT, "no/such"), "no folder 'no'"),
-            ((CAT, "nowhere/"), "no folder 'nowhere/'"),
+            ((CAT, "no/where/"), "no folder 'no/where/'"),
+            ((CAT, DOG, "file/"), "2 items need a folder to go to, and 'file/' is a file"),
+            (("alice/photos",), "'alice:photos'"),
+            (("Alice/a/b",), "'Alice:a/b'"),
+            (("alice/",), "'alice:'"),
             ((CAT, DOG, "notes"), "2 items need a folder to go to, and 'notes' is none"),
             ((CAT, DOG, "file"), "2 items need a folder to go to, and 'file' is a file"),
             (("",), "empty"),
@@ -92,8 +99,11 @@ class ItemsTests(SynchronousTestCase):
                 self.assertRegex(self.wrong(*words), pattern)
 
     def test_illegal_name(self) -> None:
-        """A peer's name must be one."""
-        for word in ("Alice:x", ":x"):
+        """A peer's name must be one, and may be written in upper case."""
+        self.assertEqual(list(self.parsed("Alice:x", "ALICE:y")), ["alice"])
+        self.assertEqual(parse_where("Alice:x"), ("alice", ("x",)))
+        self.assertEqual(self.wrong("BOB:x"), FROM_YOURSELF)
+        for word in ("al ice:x", ":x", "list:x"):
             self.assertRaises(IllegalName, self.parsed, word)
             self.assertRaises(IllegalName, parse_where, word)
 
@@ -111,6 +121,14 @@ class ItemsTests(SynchronousTestCase):
             ("alice:a/b/", ("a", "b")),
         ):
             self.assertEqual(parse_where(word), ("alice", path))
+
+    def test_slash_for_colon(self) -> None:
+        """A path behind a slash is no peer, and the sentence has it with a colon."""
+        for word, meant in (("alice/photos", "alice:photos"), ("alice/a:b", None)):
+            error = self.assertRaises(WrongUsage, parse_where, word)
+            self.assertEqual(f"Did you mean {meant!r}?" in str(error), meant is not None)
+        for word in ("/alice", "./alice"):
+            self.assertRaises(IllegalName, parse_where, word)
 
     @given(st.lists(st.text(), min_size=1, max_size=4))
     def test_anything(self, words: list[str]) -> None:

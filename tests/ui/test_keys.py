@@ -147,6 +147,14 @@ class ExportTests(KeysTestCase):
             self.assertRaises(KeyboardInterrupt, self.export, self.home / "bob.key")
         self.assertFalse((self.home / "bob.key").exists())
 
+    def test_judged_first(self) -> None:
+        """What is wrong with the path is said before a passphrase is asked for."""
+        self.make_key()
+        self.patch(keys, "new_passphrase", lambda _: self.fail("asked"))
+        self.assertRaises(CannotSave, self.export, self.home / "none" / "bob.key")
+        with mock.patch.object(os, "access", return_value=False):
+            self.assertRaises(CannotSave, self.export, self.home / "bob.key")
+
     def test_passphrase(self) -> None:
         """A short or empty passphrase, or one that cannot be read, exports nothing."""
         self.make_key()
@@ -204,8 +212,11 @@ class ImportTests(KeysTestCase):
 
     def test_running(self) -> None:
         """Not under a running peer."""
+        self.patch(keys, "known_passphrase", lambda _: self.fail("asked"))
         with closing(DataFolder.open(self.home / "other", "bob")):
             self.assertRaises(AlreadyRunning, self.import_key, self.copy, self.other)
+        self.copy.write_text("nonsense")
+        self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
 
     def test_elsewhere(self) -> None:
         """It may be for another registry or name than it was."""

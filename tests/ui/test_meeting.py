@@ -30,6 +30,7 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.seen import Seen
 from p2pshare.ui import watching
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
@@ -143,6 +144,15 @@ class MeetTests(MeetingTestCase):
         for key in (OLD, NEW):
             self.successResultOf(self.meeting(view_of("alice", key.public), None))
         self.assertFalse(self.cwd.exists())
+
+    def test_misspelt(self) -> None:
+        """A name that nobody has is compared with those that were met or listed before."""
+        self.assertEqual(self.refused(None, NoSuchPeer).fields["hint"], "")
+        self.successResultOf(self.meeting(view_of("alcie", OLD.public), peer="alcie"))
+        Seen(self.cwd / "data").saw_names(["zoe"])
+        for name, hint in (("alice", "alcie"), ("zoey", "zoe")):
+            error = self.failureResultOf(self.meeting(None, peer=name), NoSuchPeer).value
+            self.assertIn(repr(hint), error.fields["hint"])
 
     def test_nowhere(self) -> None:
         """Nobody, and somebody without an IPv4 address, are told apart."""

@@ -52,9 +52,10 @@ class AskTests(SynchronousTestCase):
         ):
             self.answer(fault)
             self.assertRaises(WrongUsage, known_passphrase, None)
+        self.assertEqual(self.said.getvalue(), "\n")  # behind the Ctrl+D
         self.answer(KeyboardInterrupt())
         self.assertRaises(KeyboardInterrupt, known_passphrase, None)
-        self.assertEqual(self.said.getvalue(), "\n")
+        self.assertEqual(self.said.getvalue(), "\n\n")
 
     def test_terminal_closed(self) -> None:
         """Ctrl+C is Ctrl+C also on a terminal that takes no more."""
@@ -86,6 +87,7 @@ class AskTests(SynchronousTestCase):
                 mock.patch.object(sys, "stdin", io.StringIO(answer)),
             ):
                 self.assertIs(consent("Really?", "--yes"), agreed)
+            self.assertEqual(self.said.getvalue().endswith("(yes/no) \n"), answer[-1:] != "\n")
 
 
 class FileTests(SynchronousTestCase):

@@ -32,6 +32,13 @@ class PeersTests(SynchronousTestCase):
         terminals = (Terminal.detect(stream, {}) for stream in (self.stdout, self.stderr))
         return Output(*terminals, json=json, quiet=quiet)
 
+    def test_forget_misspelt(self) -> None:
+        """A name that is not known is compared with those that are; upper case means the same name."""
+        self.known.pin("alice", ALICE, None)
+        error = self.assertRaises(NotFound, peers.forget, self.settings, self.output(), "alcie")
+        self.assertIn("Did you mean 'alice'?", str(error))
+        self.assertEqual(peers.forget(self.settings, self.output(), "Alice"), 0)
+
     def test_pipe(self) -> None:
         """In a pipe there is a line for each, by name, with its whole key; `--quiet` leaves the names."""
         self.known.pin("dave", DAVE, None)

@@ -58,9 +58,9 @@ class ListTests(UsersTestCase):
         )
 
     def test_some(self) -> None:
-        """A prefix may be written as people do; only those who may be there are there with --online."""
+        """Only names with a prefix are listed, and with --online only those who may be there."""
         for prefix, online, names in (
-            ("AL", False, ["alan", "alice"]),
+            ("al", False, ["alan", "alice"]),
             ("", True, ["alice", "carol"]),
         ):
             self.make(quiet=True)
@@ -68,12 +68,13 @@ class ListTests(UsersTestCase):
 
     def test_no_prefix(self) -> None:
         """With what no name begins, nobody is asked."""
-        for prefix in ("Ä", ".a", "a b", "a" * 33):
+        for prefix in ("Ä", ".a", "a b", "a" * 33, "A"):
             self.make()
             self.registry.error = lambda what: self.fail(f"asked: {what}")
             done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix))
             error = self.failureResultOf(done, WrongUsage)
             self.assertIn("No name begins with", error.getErrorMessage())
+        self.assertIn("--prefix a?", error.getErrorMessage())
 
     def test_events(self) -> None:
         """Programs get one object each."""

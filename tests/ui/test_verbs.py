@@ -185,6 +185,13 @@ class GetTests(VerbTestCase):
         self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol", "carol"])
         self.assertIn("Trying carol at 192.0.2.7:50000, last seen", self.stderr.getvalue())
 
+    def test_new_folder(self) -> None:
+        """A folder with a slash behind it is made when its first peer was met, and not for one that is not there."""
+        self.assertEqual(self.code("nobody:a", "new/"), 4)
+        self.assertFalse((self.cwd / "new").exists())
+        self.assertEqual(self.code("alice:a", "alice:b", "new/"), 0)
+        self.assertTrue((self.cwd / "new").is_dir())
+
     def test_at(self) -> None:
         """An address that the user names is that of one peer, and the registry is not asked for a known key."""
         self.assertEqual(self.code("alice:a"), 0)

@@ -57,6 +57,9 @@ class WantedTests(SynchronousTestCase):
             ((PICTURE, "holiday"), ["holiday.png"]),
             ((PICTURE, "holiday.webp"), ["holiday.webp"]),
             ((TEXT, "./a:b"), ["a:b"]),
+            ((TEXT, "new/"), ["new/alice.txt"]),
+            ((TEXT, PICTURE, "new/"), ["new/alice.txt", "new/alice.png"]),
+            (("Alice:my_file.txt",), ["alice.txt"]),
             ((TEXT, PICTURE), ["alice.txt", "alice.png"]),
             ((TEXT, "carol:my_file.png", "folder"), ["folder/alice.txt", "folder/carol.png"]),
         ):
@@ -74,7 +77,8 @@ class WantedTests(SynchronousTestCase):
             (("alice:../my_file.txt",), "cannot be got"),
             ((PICTURE, "x.jpg"), r"JPEG does not keep the pixels exactly: save it as 'x\.png'"),
             ((TEXT, "no/such"), "no folder 'no'"),
-            ((TEXT, "nowhere/"), "no folder 'nowhere/'"),
+            ((TEXT, "no/where/"), "no folder 'no/where/'"),
+            (("alice/my_file.txt",), "'alice:my_file.txt'"),
             ((TEXT, PICTURE, "notes"), "2 files need a folder"),
             ((TEXT, "", "folder"), "'' does not say which file"),
         ):
@@ -83,7 +87,7 @@ class WantedTests(SynchronousTestCase):
 
     def test_illegal_name(self) -> None:
         """A peer's name must be one."""
-        self.assertRaises(IllegalName, parse_wanted, ["Alice:my_file.txt"], None, self.cwd)
+        self.assertRaises(IllegalName, parse_wanted, ["Al ice:my_file.txt"], None, self.cwd)
         self.assertRaises(IllegalName, parse_wanted, [":my_file.txt"], None, self.cwd)
 
     def test_yourself(self) -> None:
