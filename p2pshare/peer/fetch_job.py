@@ -130,7 +130,8 @@ class FetchJob:
         if len(current) < CURRENT_SHOWN:
             current += [wanted.path for wanted in small.current[:CURRENT_SHOWN]]
         coming = small.bytes_coming + sum(each.bytes_coming for each in self._running)
-        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]), coming)
+        held = small.held_elsewhere + sum(each.is_held_elsewhere for each in self._running)
+        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]), coming, held)
 
     async def run(self) -> JobProgress:
         """Fetch all items; what fails is told to `on_failed`, and the others go on.

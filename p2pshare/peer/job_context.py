@@ -26,6 +26,11 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Cancelled, Job, Listing, Offer
 
+IN_USE_DELAY = 0.5  # seconds between two looks at a file that another process fetches
+IN_USE_PATIENCE = (
+    180.0  # seconds without a byte there, after which the file fails: a lost link takes 120
+)
+IN_USE_REMARK = 2.0  # seconds after which it is said what is waited for
 TRIES_MAX = 3  # requests for a file that changes, or that its sharer has no time for
 
 
@@ -121,6 +126,12 @@ class Folder(Protocol):
         stop: Callable[[], bool] = ...,
     ) -> Incoming | None:
         """Go on with a partial file."""
+
+    def held_since(self, place: Place, origin: Origin) -> int | None:
+        """When the process that fetches a file wrote to it last; None if no process has it."""
+
+    def give_back(self, place: Place) -> None:
+        """Give back the name that was claimed for a file."""
 
     def begin(
         self, place: Place, origin: Origin, announced: Announced, *, overwrite: bool = False

@@ -52,6 +52,8 @@ class JobProgress:
     bytes_listed: int = 0
     bytes_fetched: int = 0
     """Bytes that came over the session: the rate is made of this."""
+    held_elsewhere: int = 0
+    """Files that wait for another process, which fetches the same."""
 
 
 @dataclass(slots=True)
@@ -109,7 +111,11 @@ class JobTally:
         return self.files_listed - self.files_done - self.files_already_there - self.files_lost
 
     def progress(
-        self, bytes_arriving: int, current: tuple[RemotePath, ...], bytes_coming: int = 0
+        self,
+        bytes_arriving: int,
+        current: tuple[RemotePath, ...],
+        bytes_coming: int = 0,
+        held_elsewhere: int = 0,
     ) -> JobProgress:
         """A snapshot.
 
@@ -117,6 +123,7 @@ class JobTally:
             bytes_arriving: of files that are not under their names yet.
             current: what is on its way.
             bytes_coming: of those, the ones that came over the session and are not counted yet.
+            held_elsewhere: files that wait for another process.
         """
         listed = self.all_listed
         return JobProgress(
@@ -130,4 +137,5 @@ class JobTally:
             self.files_listed,
             self.bytes_listed,
             self.bytes_fetched + bytes_coming,
+            held_elsewhere,
         )

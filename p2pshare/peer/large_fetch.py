@@ -11,8 +11,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.core.taking import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, P2pshareError, SharerLied
+from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied
 from p2pshare.peer.job_context import (
+    IN_USE_DELAY,
+    IN_USE_PATIENCE,
+    IN_USE_REMARK,
     TRIES_MAX,
     Folder,
     JobContext,
@@ -81,6 +84,8 @@ class LargeFetch:
         self._ticks_whole = 0
         self._stopping = False
         self._waiting: Deferred[None] | None = None
+        self.is_held_elsewhere = False
+        """Whether it waits for another process that fetches it."""
 
     @property
     def bytes_here(self) -> int:
@@ -97,7 +102,13 @@ class LargeFetch:
         """Fetch it; whatever happens is told to the job."""
         context, wanted = self._context, self.wanted
         try:
-            await self._fetch(context.reactor.seconds())
+            started = context.reactor.seconds()
+            while True:
+                try:
+                    await self._fetch(started)
+                    break
+                except InUse as error:
+                    await self._wait_for_other(error)
         except Stopped:
             pass
         except _AlreadyThere as there:
@@ -219,6 +230,41 @@ class LargeFetch:
             )
         )
 
+    async def _wait_for_other(self, error: InUse) -> None:
+        """Wait until another process no longer has the file, while it gets on with it.
+
+        Raises:
+            _AlreadyThere: the other one has fetched it.
+            InUse: nothing comes there any more.
+        """
+        context, folder = self._context, self._folder
+        self._error = None
+        self._free_slot()
+        self.is_held_elsewhere = True
+        place, seconds = self.wanted.place, context.reactor.seconds
+        began = moved = seconds()
+        last, is_told = 0, False
+        while (
+            since := await context.threads.run(folder.held_since, place, self._origin)
+        ) is not None:
+            if since != last:
+                last, moved = since, seconds()
+            elif seconds() - moved >= IN_USE_PATIENCE:
+                raise error
+            if not is_told and seconds() - began >= IN_USE_REMARK:
+                is_told = True
+                self._remark("is being fetched by another process: waiting for that one.")
+            await self._wait(deferLater(context.reactor, IN_USE_DELAY))
+        while not context.remote.in_flight.admit_large():
+            await self._wait(deferLater(context.reactor, IN_USE_DELAY))
+        self._has_slot = True
+        self.is_held_elsewhere = False
+        if self.wanted.is_claimed:
+            folder.give_back(place)
+            self.wanted = replace(self.wanted, is_claimed=False)
+        if self.wanted.size is not None:
+            await self._look_up(self.wanted.size, self.wanted.version)
+
     async def _give_up_or_wait(self, why: Fault, tries: int, waits: bool) -> None:
         """Wait before it is asked for again, if it is.
 
@@ -252,7 +298,7 @@ class LargeFetch:
                 changes += 1
                 if changes < CHANGES_MAX:
                     await self._wait(deferLater(context.reactor, CHANGED_DELAY))
-                    await self._look_up(self._offer)
+                    await self._look_up(self._offer.size, self._offer.version)
                     continue
                 candidates, root = (), b""  # it is fetched as it is by then
             if isinstance(root, Fault):
@@ -273,14 +319,14 @@ class LargeFetch:
             self.wanted = context.placed(wanted, found)
         return tries
 
-    async def _look_up(self, offer: Offer) -> None:
-        """Look whether what is offered is there.
+    async def _look_up(self, size: int, version: str) -> None:
+        """Look whether the file is there in a version, of so many bytes.
 
         Raises:
             _AlreadyThere: it is.
         """
-        self.wanted = replace(self.wanted, size=offer.size, version=offer.version)
-        sought = self._sought(offer.size, offer.version)
+        self.wanted = replace(self.wanted, size=size, version=version)
+        sought = self._sought(size, version)
         found = await self._context.threads.run(self._folder.look_up, sought)
         if isinstance(found, Present):
             raise _AlreadyThere(found)
@@ -353,7 +399,7 @@ class LargeFetch:
             self._had = self._written = 0
             await self._context.threads.run(old.discard)
         if not self.wanted.is_claimed:
-            await self._look_up(offer)
+            await self._look_up(offer.size, offer.version)
             if self.wanted.candidates:
                 raise _Doubt
         wanted, threads = self.wanted, self._context.threads
@@ -494,6 +540,6 @@ class LargeFetch:
 
 def _why(error: BaseException | None) -> Cancelled:
     """Why a transfer is not wanted any more, once `error` happened."""
-    if isinstance(error, _AlreadyThere | _Doubt):
+    if isinstance(error, _AlreadyThere | _Doubt | InUse):
         return Cancelled.BY_USER
     return Cancelled.CORRUPT if isinstance(error, BlockCorrupt) else Cancelled.DISK

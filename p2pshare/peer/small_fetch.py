@@ -10,8 +10,10 @@ from pathlib import Path
 from twisted.internet.interfaces import IDelayedCall
 
 from p2pshare.core.taking import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, LocalProtocolError, P2pshareError, SharerLied
+from p2pshare.errors import BlockCorrupt, InUse, LocalProtocolError, P2pshareError, SharerLied
 from p2pshare.peer.job_context import (
+    IN_USE_PATIENCE,
+    IN_USE_REMARK,
     TRIES_MAX,
     Folder,
     JobContext,
@@ -29,6 +31,7 @@ from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 STORE_MAX = 128  # files that are stored in one go
+HELD_DELAY = 0.1  # seconds before a file that another process is storing is tried again
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
 
@@ -42,7 +45,7 @@ class SmallFetch:
     """One such file; a `Receiver`."""
 
     __slots__ = (
-        "_all", "block", "number", "offer", "root", "size", "started", "tries", "wanted",
+        "_all", "block", "held_at", "number", "offer", "root", "size", "started", "tries", "wanted",
     )  # fmt: skip
 
     def __init__(self, fetches: SmallFetches, wanted: WantedFile) -> None:
@@ -52,6 +55,7 @@ class SmallFetch:
         self.tries = wanted.tries
         self.number = 0
         self.started = 0.0
+        self.held_at: float | None = None  # when it was found that another process has it
         self.offer: Offer | None = None
         self.block: ArrivedBlock | None = None
         self.root = b""
@@ -139,6 +143,7 @@ class SmallFetches:
         self._storing: list[SmallFetch] = []
         self._delayed: dict[SmallFetch, IDelayedCall] = {}
         self._is_stopped = False
+        self._has_remarked = False
 
     @property
     def queued(self) -> int:
@@ -153,7 +158,17 @@ class SmallFetches:
     @property
     def bytes_arriving(self) -> int:
         """Bytes of files that are not under their names yet."""
-        return self.bytes_coming + sum(each.size for each in self._arrived + self._storing)
+        here = [*self._arrived, *self._storing, *self._held]
+        return self.bytes_coming + sum(each.size for each in here)
+
+    @property
+    def held_elsewhere(self) -> int:
+        """Files that are here, while another process stores the same."""
+        return len(self._held)
+
+    @property
+    def _held(self) -> list[SmallFetch]:
+        return [each for each in self._delayed if each.offer is not None]
 
     @property
     def bytes_coming(self) -> int:
@@ -204,12 +219,13 @@ class SmallFetches:
         self._queue.clear()
         for call in self._delayed.values():
             call.cancel()
+        held = self._held
         self._delayed.clear()
         coming, self._coming = self._coming, set()
         for _ in coming:
             self._context.remote.in_flight.small_arrived()
         arrived, self._arrived = self._arrived, []
-        for fetch in (*coming, *arrived):
+        for fetch in (*coming, *arrived, *held):
             self._context.remote.cancel(fetch.number, Cancelled.BY_USER)
             self._leave(fetch)
 
@@ -288,9 +304,11 @@ class SmallFetches:
             offer = fetch.offer
             assert offer is not None
             size, root = offer.size, fetch.root
-            self._leave(fetch)
             if absent is not None:
                 fetch.wanted = context.placed(fetch.wanted, absent)
+            if isinstance(outcome, InUse) and self._is_worth_waiting(fetch):
+                continue
+            self._leave(fetch)
             wanted = fetch.wanted
             if outcome is None:  # no local file is it, and its content was not sent
                 context.remote.cancel(fetch.number, Cancelled.BY_USER)
@@ -323,6 +341,27 @@ class SmallFetches:
         context.remote.done(done)
         self._soon()
         context.remote.room_freed()
+
+    def _is_worth_waiting(self, fetch: SmallFetch) -> bool:
+        """Whether a file that another process is storing is tried again; it stays in memory."""
+        now = self._context.reactor.seconds()
+        if fetch.held_at is None:
+            fetch.held_at = now
+        waited = now - fetch.held_at
+        if self._is_stopped or waited >= IN_USE_PATIENCE:
+            return False
+        if waited >= IN_USE_REMARK and not self._has_remarked:
+            self._has_remarked = True
+            path = fetch.wanted.path
+            said = "is being fetched by another process: waiting for that one."
+            self._context.on_remark(path, f"{format_path(path)!r} {said}")
+        self._delayed[fetch] = self._context.reactor.callLater(HELD_DELAY, self._try_storing, fetch)
+        return True
+
+    def _try_storing(self, fetch: SmallFetch) -> None:
+        del self._delayed[fetch]
+        self._arrived.append(fetch)
+        self._soon()
 
     def _not_saved(self, fetch: SmallFetch, error: P2pshareError) -> None:
         remote, wanted = self._context.remote, fetch.wanted

@@ -39,6 +39,13 @@ class Claims:
                 self._recent.clear()
             return True
 
+    def give_back(self, path: str) -> None:
+        """Let others claim a path."""
+        with self._lock:
+            self._recent.discard(_key(path))
+            if self._has_more:
+                self._database.execute("DELETE FROM claims WHERE key = ?", (_key(path),))
+
     def has(self, path: str) -> bool:
         """Return whether somebody has a path."""
         with self._lock:

@@ -19,6 +19,7 @@ OPENINGS_MAX = 8  # of a file that others remove whenever it is opened
 
 _PREFIX = ".p2pshare-"
 _OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
 
@@ -111,6 +112,24 @@ def is_still(fd: int, folder_fd: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(fd))
+
+
+def held_since(path: Path | str, folder_fd: int | None = None) -> int | None:
+    """Return when a hidden file that a process has was last written to, in ns since 1970; None if nobody has it."""
+    try:
+        fd = os.open(path, _READING, dir_fd=folder_fd)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.fstat(fd).st_mtime_ns
+    except OSError:
+        return None
+    else:
+        return None
+    finally:
+        os.close(fd)
 
 
 def _made(folder_fd: int, name: str, path: Path) -> int | None:

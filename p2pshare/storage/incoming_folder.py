@@ -24,6 +24,7 @@ from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles
 from p2pshare.storage.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
+    held_since,
     hidden_name,
     open_hidden,
     reopen_hidden,
@@ -257,6 +258,20 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             incoming.discard()
             return None
         return incoming
+
+    def held_since(self, place: Place, origin: Origin) -> int | None:
+        """Return when the process that fetches a file wrote to it last, in ns since 1970; None if no process has it."""
+        self._check(place)
+        hidden = hidden_name(identity_of(place, origin))
+        try:
+            with self._handles.using(place.folder, make=False) as folder_fd:
+                return held_since(hidden + PART_SUFFIX, folder_fd)
+        except OSError:
+            return None
+
+    def give_back(self, place: Place) -> None:
+        """Give back the name that `look_up` claimed for a file, which is then to be looked up again."""
+        self._presence.give_back(place)
 
     def begin(
         self, place: Place, origin: Origin, announced: Announced, *, overwrite: bool = False

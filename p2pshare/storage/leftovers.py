@@ -5,7 +5,6 @@ A part that a running process has is locked, so it is told from one that nobody 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pshare.errors import CannotSave
-from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, reopen_hidden
+from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, held_since, reopen_hidden
 from p2pshare.storage.part_journal import HEADER_MAX, Summary, summary_of
 from p2pshare.storage.publishing import remove_name
 from p2pshare.storage.reasons import plain_reason
@@ -115,22 +114,5 @@ def _leftover(folder: Path, stem: str, classic: str | None) -> Leftover | None:
         origin,
         sum(status.st_blocks * BLOCK for status in statuses),
         max(status.st_mtime for status in statuses),
-        _is_locked(part),
+        held_since(part) is not None,
     )
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        fd = os.open(path, _READING)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    else:
-        return False
-    finally:
-        os.close(fd)

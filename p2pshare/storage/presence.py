@@ -159,6 +159,10 @@ class Presence:
         except (FileNotFoundError, NotADirectoryError):
             return self._absent(None, sought)
 
+    def give_back(self, place: Place) -> None:
+        """Give back the name that was claimed for a file, which has to be looked up again."""
+        self._claims.give_back(self._claim(place, numbered(place.name, place.number)))
+
     def record(self, saved: Iterable[tuple[Sought, str, os.stat_result, bytes]]) -> None:
         """Remember files that were saved just now.
 

@@ -132,7 +132,7 @@ class JobView:
     def _line(self, progress: JobProgress, now: float) -> Table:
         """What fits into the terminal: a name or what is the matter, a bar, numbers."""
         columns = self._live.columns
-        trouble = self._trouble(now, columns)
+        trouble = self._trouble(now, columns, progress.held_elsewhere)
         if trouble and columns >= COLUMNS_FOR_ALL and progress.bytes_total and progress.bytes_done:
             trouble = f"{_part(progress):.0%} done; {trouble}"
         bar = BAR_WIDE if columns >= COLUMNS_FOR_ALL else BAR_MIN
@@ -169,8 +169,8 @@ class JobView:
             title = title[max(1, (cell_len(title) - columns) // 2) :]
         return ELLIPSIS + title
 
-    def _trouble(self, now: float, columns: int) -> str:
-        """Why nothing comes, if so."""
+    def _trouble(self, now: float, columns: int, held_elsewhere: int) -> str:
+        """Why nothing comes, if so; so many files wait for another process."""
         wide = columns >= COLUMNS_FOR_ALL
         peer = self._terminal.shown(self._peer)
         link = self._link
@@ -188,6 +188,8 @@ class JobView:
         quiet = self.pace.quiet(now)
         if quiet < QUIET_AFTER:
             return ""
+        if held_elsewhere:
+            return "waiting for another process that fetches the same" if wide else "waiting"
         return f"no word from {peer} for {quiet:.0f} s" if wide else f"nothing for {quiet:.0f} s"
 
     def _numbers(self, progress: JobProgress, columns: int, bar: int) -> str:

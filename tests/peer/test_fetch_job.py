@@ -44,7 +44,7 @@ from p2pshare.errors import (
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer import fetch_job, job_plan
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
-from p2pshare.peer.job_context import TRIES_MAX
+from p2pshare.peer.job_context import IN_USE_PATIENCE, TRIES_MAX
 from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
@@ -840,17 +840,114 @@ class LargeTests(JobTestCase):
         self.fetch("s/large")
         self.assertEqual((self.came(), syncs, len(fetches)), ({"large": LARGE}, [], 1))
 
-    def test_in_use(self) -> None:
-        """A file that another job fetches to the same place is said to be in use; the others come."""
-        self.alice.put("s/other", b"x")
-        announced = Announced(len(LARGE), MTIME, False, "v1")
-        origin = Origin(ALICE.public, self.path)
+    def other_process(self, name: str = "large", data: bytes = LARGE) -> Incoming:
+        """What another process that fetches the same has; all but the last block has come there."""
+        announced = Announced(len(data), MTIME, False, "v1")
+        origin = Origin(ALICE.public, ("s", name))
         with IncomingFolder.open(self.inbox) as folder:
-            incoming = folder.begin(Place(("s",), "large"), origin, announced)
-            self.fetch("s")
-            incoming.discard()
+            incoming = folder.begin(Place(("s",), name), origin, announced)
+        self.addCleanup(incoming.close)
+        self.write(incoming, data, 0)
+        return incoming
+
+    def write(self, incoming: Incoming, data: bytes, index: int) -> None:
+        block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        incoming.write_block(index, block, digest_of(block))
+
+    def test_in_use(self) -> None:
+        """A file that another process fetches is waited for while something comes there; the others come."""
+        self.alice.put("s/other", b"x")
+        incoming = self.other_process()
+        job, running = self.begin("s")
+        for index in (1, 2):
+            self.alice.pass_time(IN_USE_PATIENCE - 10, 1)
+            self.assertEqual(self.came(), {"s/other": b"x"})
+            self.assertEqual(job.progress.held_elsewhere, 1)
+            self.write(incoming, LARGE, index)
+        self.assertEqual(len(self.remarks), 1)
+        self.assertRegex(self.remarks[0], "^'s/large' is being fetched by another process: wait")
+        self.alice.pass_time(IN_USE_PATIENCE - 10, 1)
+        self.assertEqual(self.failed, {})
+        self.alice.pass_time(20, 1)
         self.error("s/large", InUse)
-        self.assertEqual(self.came(), {"s/other": b"x"})
+        self.successResultOf(running)
+        self.assertEqual(incoming.have, ((0, 3),))
+
+    def test_fetched_by_another_process(self) -> None:
+        """What another process has fetched meanwhile is present, and comes only once."""
+        incoming = self.other_process()
+        _, running = self.begin("s")
+        self.alice.pass_time(3)
+        for index in range(1, 6):
+            self.write(incoming, LARGE, index)
+        blocks = [LARGE[at : at + BLOCK_SIZE] for at in range(0, len(LARGE), BLOCK_SIZE)]
+        incoming.finish(root_of(len(LARGE), map(digest_of, blocks)))
+        self.alice.pass_time(3)
+        progress = self.successResultOf(running)
+        self.assertEqual((progress.files_already_there, progress.bytes_fetched), (1, 0))
+        self.assertEqual((self.came(), self.failed), ({"s/large": LARGE}, {}))
+        self.assertEqual(self.hidden(), [])
+
+    def test_left_by_another_process(self) -> None:
+        """What another process has left is taken over with its verified blocks."""
+        incoming = self.other_process()
+        _, running = self.begin("s")
+        self.alice.pass_time(3)
+        incoming.suspend()
+        self.alice.pass_time(3)
+        self.assertEqual(self.successResultOf(running).files_done, 1)
+        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 1),))
+        self.assertEqual((self.came(), self.failed), ({"s/large": LARGE}, {}))
+
+    def test_waiting_takes_no_slot(self) -> None:
+        """Files that are waited for keep no others from coming, and cancelling ends the wait at once."""
+        names = [f"a{number}" for number in range(LARGE_MAX)]
+        for name in names:
+            self.alice.put(f"s/{name}", LARGE)
+            self.other_process(name)
+        _, running = self.begin("s")
+        self.alice.pass_time(3)
+        self.assertEqual(self.came(), {"s/large": LARGE})
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.alice.pass_time(0.1)
+        self.nothing_left()
+
+    def test_small_in_use(self) -> None:
+        """A small file that another process stores just now is stored once that one has, without being sent again."""
+        del self.alice.files[self.path]
+        self.alice.put("s/small", b"small")
+        for store in (True, False):
+            incoming = self.other_process("small", b"small")
+            job, running = self.begin("s")
+            self.alice.pass_time(3)
+            self.assertEqual((job.progress.held_elsewhere, len(self.remarks)), (1, 1))
+            if store:
+                incoming.finish(root_of(5, [digest_of(b"small")]))
+            else:
+                incoming.discard()
+            self.alice.pass_time(1)
+            self.assertEqual(self.successResultOf(running).files_failed, 0)
+            self.assertEqual((self.came(), self.hidden()), ({"s/small": b"small"}, []))
+            (self.inbox / "s/small").unlink()
+            self.remarks.clear()
+        self.assertEqual(len(self.alice.heard_of(Get)), 2)
+
+    def test_small_in_use_for_long(self) -> None:
+        """That ends, too: after a bound, and at once when the job is cancelled."""
+        del self.alice.files[self.path]
+        self.alice.put("s/small", b"small")
+        self.other_process("small", b"small")
+        _, running = self.begin("s")
+        self.alice.pass_time(IN_USE_PATIENCE + 2, 0.2)
+        self.successResultOf(running)
+        self.error("s/small", InUse)
+        _, running = self.begin("s")
+        self.alice.pass_time(3)
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.alice.pass_time(0.1)
+        self.nothing_left()
 
     def test_checkpoints(self) -> None:
         """While blocks come, those that a kill would cost are the ones of the last half a second."""
