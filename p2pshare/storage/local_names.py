@@ -6,12 +6,12 @@ removed at once; what it said is remembered for the job.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pshare.storage.announcement import Place
@@ -30,7 +30,6 @@ _PROBE = ".p2pshare-probe"
 _PROBE_MAX = 64  # characters in question at once
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = re.compile(r'[^/\\:<>"|?*]*[^/\\:<>"|?*. ]')
-_TELLS_NOTHING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class LocalNames:
@@ -103,15 +102,15 @@ class LocalNames:
     def _ask(self, probe: str, end: str) -> bool:
         with self._handles.using((), make=False) as folder_fd:
             try:
-                fd = os.open(probe + end, _MAKING, 0o600, dir_fd=folder_fd)
-            except OSError as error:
-                return error.errno in _TELLS_NOTHING
+                with _made(folder_fd, probe + end):
+                    return not end or not _is_there(folder_fd, probe)  # some cut off the end
+            except OSError:
+                pass
             try:
-                return not end or not _is_there(folder_fd, probe)  # some cut off what stands last
-            finally:
-                os.close(fd)
-                with suppress(OSError):
-                    os.unlink(probe + end, dir_fd=folder_fd)
+                with _made(folder_fd, _PROBE):
+                    return False
+            except OSError:
+                return True  # no file can be made at all, which tells nothing of the name
 
     def _ask_name_max(self) -> int:
         with self._handles.using((), make=False) as folder_fd, suppress(OSError):
@@ -125,23 +124,34 @@ class LocalNames:
         with suppress(OSError):
             if other != real and os.stat(real.parent).st_dev == os.stat(real).st_dev:
                 return other.exists() and other.samefile(real)
-        with self._handles.using((), make=False) as folder_fd:
-            try:
-                fd = os.open(_PROBE, _MAKING, 0o600, dir_fd=folder_fd)
-            except OSError:
-                return False
-            try:
-                return _is_there(folder_fd, _PROBE.upper())
-            finally:
-                os.close(fd)
-                with suppress(OSError):
-                    os.unlink(_PROBE, dir_fd=folder_fd)
+        with (
+            self._handles.using((), make=False) as folder_fd,
+            suppress(OSError),
+            _made(folder_fd, _PROBE),
+        ):
+            return _is_there(folder_fd, _PROBE.upper())
+        return False
 
 
 def _folded(name: str) -> str:
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+@contextmanager
+def _made(folder_fd: int, name: str) -> Iterator[None]:
+    """Have an empty file for a moment.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    os.close(os.open(name, _MAKING, 0o600, dir_fd=folder_fd))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder_fd)
 
 
 def _is_there(folder_fd: int, name: str) -> bool:
