@@ -192,7 +192,8 @@ def sought(key: PublicKey, wanted: WantedFile, size: int, version: str) -> Sough
         size: its bytes, as it was listed or offered.
         version: likewise.
     """
-    return Sought(wanted.place, Origin(key, wanted.path), size, version, wanted.overwrite)
+    origin = Origin(key, wanted.path)
+    return Sought(wanted.place, origin, size, version, wanted.overwrite, wanted.is_claimed)
 
 
 def found_file(wanted: WantedFile, present: Present) -> SavedFile:

@@ -245,7 +245,7 @@ class SmallFetches:
         fetch.tries += 1
         if wanted.is_claimed:
             tally.known_better(wanted.size, offer.size)
-            wanted = replace(wanted, size=offer.size, version=offer.version)
+            wanted = replace(wanted, size=offer.size, version=offer.version, candidates=())
         else:  # it has to be looked up again, with the size with which it is offered then
             tally.known_better(wanted.size, 0)
             wanted = replace(wanted, size=None, version="", candidates=())

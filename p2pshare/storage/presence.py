@@ -51,6 +51,8 @@ class Sought:
     """Empty if it is not known."""
     overwrite: bool = False
     """Whether it is to have the very name of the place, even if that is the name of another file."""
+    is_claimed: bool = False
+    """Whether no other file of this job can have the number of its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Absent:
     root: bytes = b""
     """What its content has to be, if that is known; then nobody has to be asked."""
     is_claimed: bool = False
-    """Whether the number of the place is this file's alone; it is not while there are candidates."""
+    """As of `Sought`. A file that may overwrite others has a claim at once, others once there are no candidates."""
 
 
 class Presence:
@@ -181,13 +183,16 @@ class Presence:
     def _look_up(
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
     ) -> Present | Absent:
+        if sought.overwrite and not sought.is_claimed:
+            sought = replace(sought, place=self._absent(folder_fd, sought).place, is_claimed=True)
+        is_claimed = sought.is_claimed
         candidates: list[str] = []
         record = self._holding(folder_fd, sought, record)
         if record is not None:
             candidates.append(record.name)
             if sought.version and record.version == sought.version:
                 if not record.is_sure and sought.size > BLOCK_SIZE:
-                    return Absent(sought.place, (record.name,), record.root)
+                    return Absent(sought.place, (record.name,), record.root, is_claimed)
                 found = self._compared(folder_fd, sought, record.name, record.root, record)
                 if found is not None:
                     return found
@@ -195,7 +200,9 @@ class Presence:
         names = tuple(dict.fromkeys(candidates))
         if names and not sought.size:
             return self.settle(sought, names, root_of(0, ()))
-        return Absent(sought.place, names) if names else self._absent(folder_fd, sought)
+        if names:
+            return Absent(sought.place, names, is_claimed=is_claimed)
+        return self._absent(folder_fd, sought)
 
     def _holding(
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
@@ -213,7 +220,8 @@ class Presence:
 
     def _candidates(self, folder_fd: int, sought: Sought) -> Iterator[str]:
         """The names of files of this size that no other file of this job has."""
-        for number in range(COPIES_MAX + 1):
+        own = sought.place.number
+        for number in (own,) if sought.is_claimed else range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)
             status = _status(folder_fd, name)
             if status is None:
@@ -223,17 +231,10 @@ class Presence:
                 yield name
 
     def _may_be(self, sought: Sought, name: str) -> bool:
-        """Whether a file may have a name here: no other file of this job has it, and it is the very one, if need be."""
-        if self._claims.has(self._claim(sought.place, name)):
-            return False
-        if not sought.overwrite:
-            return True
-        first = next(
-            each
-            for each in (numbered(sought.place.name, n) for n in range(COPIES_MAX + 2))
-            if not self._claims.has(self._claim(sought.place, each))
-        )
-        return name == first
+        """Whether a file may have a name here: it is its own, or that of no other file of this job."""
+        if sought.is_claimed:
+            return name == numbered(sought.place.name, sought.place.number)
+        return not self._claims.has(self._claim(sought.place, name))
 
     def _compared(
         self,
@@ -258,7 +259,7 @@ class Presence:
                 return None
             is_news = True
             record = SavedRecord.of(name, read[1], root, sought.version, known_ns)
-        if not self._claims.take(self._claim(sought.place, name)):
+        if not sought.is_claimed and not self._claims.take(self._claim(sought.place, name)):
             return None
         if is_news and sought.version:
             self._saved.store([(self._key(sought), record)])
@@ -267,6 +268,8 @@ class Presence:
 
     def _absent(self, folder_fd: int | None, sought: Sought) -> Absent:
         """Claim the first name that nothing has, or that may be overwritten."""
+        if sought.is_claimed:
+            return Absent(sought.place, is_claimed=True)
         clashes = False
         for number in range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)

@@ -135,7 +135,7 @@ class MemorySession:
             case Cancel():
                 self.cancelled.add(message.id)
             case Get():
-                self.sharer.answers.get(message.path, give)(self, message)
+                self.sharer.answers.get(message.path, self.sharer.answer)(self, message)
             case List():
                 self.sharer.list_answer(self, message)
 
@@ -153,6 +153,8 @@ class MemorySharer:
         """What is left out of listings, and told with their last page."""
         self.answers: dict[RemotePath, Answer] = {}
         """How a `Get` of a path is answered, other than by `give`."""
+        self.answer: Answer = give
+        """How any other is."""
         self.list_answer: Answer = give_listing
         self.refusals: list[P2pshareError] = []
         """What the next tries to open a session raise."""

@@ -141,7 +141,7 @@ class IncomingTestCase(SynchronousTestCase):
         sought = Sought(place, origin, len(content), version, overwrite)
         found = folder.look_up(sought)
         if isinstance(found, Absent) and found.candidates:
-            sought = replace(sought, place=found.place)
+            sought = replace(sought, place=found.place, is_claimed=found.is_claimed)
             root = found.root or root_for(content)
             found = folder.settle(sought, found.candidates, root)
         return found.path if isinstance(found, Present) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -165,6 +166,7 @@ class ClaimTests(IncomingTestCase):
         wanted = sought(content, origin, overwrite=overwrite)
         found = self.folder.look_up(wanted)
         if isinstance(found, Absent) and found.candidates:
+            wanted = replace(wanted, place=found.place, is_claimed=found.is_claimed)
             found = self.folder.settle(wanted, found.candidates, root_for(content))
         if isinstance(found, Present):
             return found.path.name
@@ -204,6 +206,17 @@ class ClaimTests(IncomingTestCase):
             self.assertEqual((self.path / "cat.jpg").read_bytes(), SMALL)
             self.assertEqual((self.path / "cat (1).jpg").read_bytes(), SMALL[::-1])
             self.again()
+
+    def test_overwrite_in_doubt(self) -> None:
+        """A file that has to be compared first keeps its name meanwhile, whatever is looked up next."""
+        self.placed(LARGE, ORIGIN, overwrite=True)
+        self.placed(b"", OTHER, overwrite=True)
+        for _ in range(2):
+            self.again()
+            first = self.folder.look_up(sought(LARGE, ORIGIN, "v2", overwrite=True))
+            second = self.folder.look_up(sought(b"", OTHER, overwrite=True))
+            assert isinstance(first, Absent) and isinstance(second, Present)
+            self.assertEqual((first.candidates, second.path.name), (("cat.jpg",), "cat (1).jpg"))
 
     def test_names_go_by_the_listing(self) -> None:
         """A file has its number once it is looked up, whichever is saved first."""

@@ -1,0 +1,62 @@
+"""A real share behind sessions in memory: what is listed and sent is what a peer would list and send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from p2pshare.storage.block_cache import BlockCache
+from p2pshare.storage.folder_index import FolderIndex
+from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.wire import blocks
+from p2pshare.wire.transfer_messages import Block, End, Failed, Get, List, Listing, Offer
+from tests.peer.memory_sharer import MemorySession, MemorySharer
+from tests.storage.share_case import a_bit_later
+
+
+class TreeSharer(MemorySharer):
+    """Alice, who shares a folder as `s`."""
+
+    def __init__(self, folder: Path, page_max: int) -> None:
+        super().__init__()
+        shares = [SharedPath("s", folder)]
+        self._page_max = page_max
+        self.tree = ShareTree(shares, BlockCache(None), FolderIndex(None), a_bit_later)
+        self.list_answer = self._list
+        self.answer = self._give
+        self.sent = 0
+        """Bytes of files."""
+
+    def _list(self, session: MemorySession, question: List) -> None:
+        limit = min(question.limit, self._page_max)
+        try:
+            page = self.tree.list("bob", question.path, question.after, limit, question.recursive)
+        except Unavailable as error:
+            session.say(Failed(question.id, error.why))
+            return
+        session.say(Listing(question.id, page.entries, page.more, page.omitted, page.unnamed))
+
+    def _give(self, session: MemorySession, get: Get) -> None:
+        try:
+            file = self.tree.open("bob", get.path)
+        except Unavailable as error:
+            session.say(Failed(get.id, error.why))
+            return
+        try:
+            self._send(session, get, file)
+        except Unavailable as error:
+            session.after_data(Failed(get.id, error.why))
+        finally:
+            file.close()
+
+    def _send(self, session: MemorySession, get: Get, file: Any) -> None:
+        session.say(Offer(get.id, file.size, file.mtime_ns, file.executable, file.version))
+        have = get.have if get.version == file.version else ()
+        for index in range(blocks.block_count(file.size)):
+            if not any(first <= index < end for first, end in have):
+                data, digest = file.read_block(index)
+                self.sent += len(data)
+                session.after_data(Block(get.id, index, digest))
+                session.data(get.id, index * blocks.BLOCK_SIZE, data)
+        session.after_data(End(get.id, file.finish()))
