@@ -435,6 +435,12 @@ class DiskFull(CannotSave):
     """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on there."""
 
 
+class DestinationGone(CannotSave):
+    """The folder {path} was removed, or its disk was unmounted, while files were fetched into it: choose a folder that
+    is there, and do the same again.
+    """
+
+
 class InUse(CannotSave):
     """{path} is being fetched by another process already: wait until that is done, or end it."""
 

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from p2pshare.errors import DiskFull, P2pshareError
+from p2pshare.errors import DestinationGone, DiskFull, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.block_writer import BlockWriter
 from p2pshare.peer.job_context import Folder, JobContext, Remote, found_file, sought
@@ -120,6 +120,7 @@ class FetchJob:
         self._told_at = 0.0
         self._over: Deferred[None] = Deferred()
         self._is_stopped = False
+        self._is_checking = False  # the folders
 
     @property
     def progress(self) -> JobProgress:
@@ -139,7 +140,7 @@ class FetchJob:
         When it is cancelled, what has come so far is kept for another try, before it ends.
 
         Raises:
-            DiskFull: nothing more can be written; what has come is kept.
+            DiskFull, DestinationGone: nothing more can be written; what has come is kept.
             P2pshareError: there is no session to be had, or the one that was there was lost for good.
         """
         self._remote.on_room.add(self._soon)
@@ -281,7 +282,18 @@ class FetchJob:
     def _tick(self) -> None:
         for fetch in tuple(self._running):
             fetch.tick()
+        self._check_folders()
         self._tell()
+
+    def _check_folders(self) -> None:
+        """Notice soon that a destination was moved or removed."""
+        if not self._is_checking and self._folders:
+            self._is_checking = True
+            checking = self._threads.run(_check, tuple(self._folders.values()))
+            checking.addErrback(self._stop).addCallback(self._checked)
+
+    def _checked(self, _: object) -> None:
+        self._is_checking = False
 
     def _linked(self) -> None:
         """There is a session again, in which the sharer knows nothing of the job yet."""
@@ -304,14 +316,14 @@ class FetchJob:
             self._remote.tell_job(Job(self._title, 0, 0))
 
     def _item_failed(self, path: RemotePath, error: P2pshareError) -> None:
-        if isinstance(error, DiskFull):
+        if isinstance(error, DiskFull | DestinationGone):
             self._stop(error)
         else:
             self._tally.item_failed()
             self._on_failed(path, error)
 
     def _file_failed(self, path: RemotePath, size: int | None, error: P2pshareError) -> None:
-        if isinstance(error, DiskFull):
+        if isinstance(error, DiskFull | DestinationGone):
             self._stop(error)
         else:
             self._tally.failed(size)
@@ -394,6 +406,11 @@ def _date_text(time_ns: int) -> str:
     """Return a date for people; one that no calendar has is shown as the first or last."""
     seconds = max(_EARLIEST, min(_LATEST, time_ns // NANOSECONDS))
     return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _check(folders: Sequence[Folder]) -> None:
+    for folder in folders:
+        folder.check()
 
 
 def _close(folders: Sequence[Folder]) -> None:

@@ -95,6 +95,9 @@ class Folder(Protocol):
 
     misdated: Misdated | None
 
+    def check(self) -> None:
+        """Notice that it was moved or removed."""
+
     def look_up(self, sought: Sought) -> Present | Absent:
         """Return the file if it is there, and else where it goes."""
 

@@ -138,8 +138,10 @@ class LargeFetch:
             self._waiting.cancel()
 
     def tick(self) -> None:
-        """Some time has passed: make durable what was written, and say it if the sharer takes long to end it."""
-        self._checkpoint()
+        """Some time has passed: make durable what was written, unless somebody has removed the part, and say it if the
+        sharer takes long to end it.
+        """
+        self._checkpoint(even_if_durable=True)
         if self._comparing and self._number is not None:
             self._ticks_whole += 1
             if self._ticks_whole == READING_TICKS:
@@ -454,11 +456,11 @@ class LargeFetch:
                 self._checkpoint()
         self._check_drained()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, even_if_durable: bool = False) -> None:
         """Make durable what was written, and journal it: a kill costs what is written after that."""
         incoming = self._incoming
         is_taken = self._syncing or self._preparing or self._finishing
-        if incoming is None or is_taken or not incoming.unsynced:
+        if incoming is None or is_taken or not (incoming.unsynced or even_if_durable):
             return
         self._syncing = True
         self._checkpoint_at = self._context.reactor.seconds()

@@ -7,13 +7,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pshare.errors import CannotSave
 from p2pshare.storage.durability import sync_files
 from p2pshare.storage.room import saving_error
+from p2pshare.storage.system_calls import system_path
 
 HANDLES_MAX = 128  # folders that are kept open while nobody uses them
 FOLDER_SIZE = 4096  # bytes that an empty folder takes on most disks
@@ -23,6 +24,22 @@ Folder = tuple[str, ...]
 
 _OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
+
+
+def path_of(fd: int, path: Path) -> Path | None:
+    """Return a path that leads to an open folder now; None if none does.
+
+    Args:
+        fd: the folder.
+        path: the one that led to it, which is preferred.
+    """
+    status = os.fstat(fd)
+    for candidate in (lambda: path, lambda: system_path(fd)):
+        with suppress(OSError):
+            there = candidate()
+            if there is not None and os.path.samestat(os.stat(there), status):
+                return there
+    return None
 
 
 @dataclass(slots=True)

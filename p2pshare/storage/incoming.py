@@ -26,6 +26,7 @@ from p2pshare.errors import BlockCorrupt, CannotSave
 from p2pshare.storage.announcement import Announced, Origin, Place, identity_of
 from p2pshare.storage.block_table import BlockState, BlockTable
 from p2pshare.storage.durability import sync_folder
+from p2pshare.storage.folder_handles import path_of
 from p2pshare.storage.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, is_still
 from p2pshare.storage.part_journal import PartJournal, write_at
 from p2pshare.storage.presence import Stopped
@@ -55,6 +56,7 @@ class Incoming:
         umask: int,
         overwrite: bool,
         sync_folders: Callable[[], object],
+        check_folder: Callable[[], object],
         on_published: Callable[[str, os.stat_result, bytes], object] = lambda *_: None,
         journal: PartJournal | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Incoming:
             announced: what is said of it.
             umask: the user's.
             overwrite: replace a plain file of that name.
+            check_folder: raises `DestinationGone` if the folder of the job is not there any more.
             sync_folders: makes durable the folders that were made on the way; raises `OSError`.
             on_published: told the final name, what is known of the file, and its root.
             journal: what was read of it, if it was.
@@ -85,6 +88,7 @@ class Incoming:
         self._umask = umask
         self._overwrite = overwrite
         self._sync_folders = sync_folders
+        self._check_folder = check_folder
         self._on_published = on_published
         self._journal = journal
         self._table = BlockTable(block_count(announced.size))
@@ -169,15 +173,17 @@ class Incoming:
                         self._writing.discard(index)
 
     def sync(self) -> None:
-        """Make durable what was written before this call, and journal it.
+        """Make durable what was written before this call, and journal it, if the part is still there.
 
         Meanwhile other threads may write blocks, which are not covered.
 
         Raises:
+            DestinationGone: the folder of the job is not there any more.
             DiskFull, CannotSave: it is not journalled. If it was a sync that failed, all that was not journalled before
                 is forgotten, so look at `have` again.
         """
         with self._sync_lock, self._using():
+            self._check_there()
             self._sync()
 
     def finish(self, root: bytes) -> Path:
@@ -342,8 +348,7 @@ class Incoming:
         set_mode(self._fd, self._umask, executable=self.announced.executable)
         with self._forgetting():
             os.fsync(self._fd)
-        if not is_still(self._fd, self._folder_fd, part):
-            raise CannotSave(path=self._path, reason="somebody has removed what was there of it")
+        self._check_there()
         overwrite, number = self._overwrite, self.place.number
         name = publish(self._folder_fd, part, self._path, overwrite=overwrite, number=number)
         try:
@@ -358,7 +363,12 @@ class Incoming:
         with suppress(OSError):  # it is published, whatever becomes of the leftovers
             self._remove()
             self._on_published(name, os.fstat(self._fd), root)
-        return self._path.with_name(name)
+        return (path_of(self._folder_fd, self._path.parent) or self._path.parent) / name
+
+    def _check_there(self) -> None:
+        if not is_still(self._fd, self._folder_fd, self._hidden + PART_SUFFIX):
+            self._check_folder()
+            raise CannotSave(path=self._path, reason="somebody has removed what was there of it")
 
     def _remove(self) -> None:
         for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):

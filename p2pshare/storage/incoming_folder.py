@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from p2pshare.errors import CannotSave, TransferFailed
+from p2pshare.errors import CannotSave, DestinationGone, TransferFailed
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile, identity_of
 from p2pshare.storage.claims import Claims
 from p2pshare.storage.file_times import COARSE_TICK
-from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles
+from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles, path_of
 from p2pshare.storage.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
@@ -114,6 +114,20 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         except OSError as error:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
         return cls(path, fd, saved=saved, claims=claims, portable_names=portable_names)
+
+    def check(self) -> None:
+        """Notice that somebody has moved the folder, or removed it.
+
+        Raises:
+            DestinationGone: no path leads to it any more.
+        """
+        with self._handles.using((), make=False) as fd:
+            path = path_of(fd, self._path)
+        if path is None:
+            raise DestinationGone(path=self._path)
+        if path != self._path:
+            self._path = path
+            self._presence.moved(path)
 
     def look_up(self, sought: Sought) -> Present | Absent:
         """Return the file if it is known to be there, and else where it goes; see `storage.presence`.
@@ -304,6 +318,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                     os.close(fd)
                     raise
         except OSError as error:
+            self.check()
             raise saving_error(error, self._path, announced.size, path) from error
         try:
             incoming.reserve()
@@ -348,6 +363,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                 numbers.append(number)
             except CannotSave as error:
                 results[number] = error
+        self.check()
         with self._handles.using((), make=False) as root_fd:
             witness = os.open(".", _OPENING, dir_fd=root_fd)
             try:
@@ -418,6 +434,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             umask=self._umask,
             overwrite=overwrite,
             sync_folders=self._sync_made,
+            check_folder=self.check,
             on_published=on_published,
             journal=journal,
         )

@@ -161,6 +161,10 @@ class Presence:
         except (FileNotFoundError, NotADirectoryError):
             return self._absent(None, sought)
 
+    def moved(self, path: Path) -> None:
+        """Tell where files are by another path of the folder."""
+        self._path = path
+
     def give_back(self, place: Place) -> None:
         """Give back the name that was claimed for a file, which has to be looked up again."""
         self._claims.give_back(self._claim(place, numbered(place.name, place.number)))

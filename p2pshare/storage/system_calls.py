@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RENAME_EXCL = 4  # sys/stdio.h of macOS
 _KEEP_SIZE = 1  # linux/falloc.h
 _PUNCH_HOLE = 2
+_F_GETPATH = 50  # sys/fcntl.h of macOS
+_PATH_SIZE = 1024  # bytes, which the system fills in there
 _STATFS_SIZE = 512  # bytes, more than any struct statfs has
 _SYNCFS_TELLS = (5, 8)  # the Linux since which syncfs tells of what could not be written
 _LOCAL_DISKS = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010}  # ext4, XFS, Btrfs, F2FS: linux/magic.h
@@ -66,6 +70,18 @@ def punch_hole(fd: int, start: int, size: int) -> None:
     except OSError as error:
         if error.errno not in _NO_PREALLOCATION:
             raise
+
+
+def system_path(fd: int) -> Path | None:
+    """Return what the system calls an open folder now; None where it does not tell. It may be no path any more.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    if sys.platform == "darwin":
+        told = fcntl.fcntl(fd, _F_GETPATH, bytes(_PATH_SIZE))
+        return Path(os.fsdecode(told.partition(b"\0")[0]))
+    return Path(os.readlink(f"/proc/self/fd/{fd}")) if sys.platform == "linux" else None
 
 
 def can_sync_file_system(fd: int) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from p2pshare.errors import BlockCorrupt, CannotSave, TransferFailed
 from p2pshare.storage.announcement import WholeFile, identity_of
 from p2pshare.storage.durability import sync_files
-from p2pshare.storage.folder_handles import Folder, FolderHandles
+from p2pshare.storage.folder_handles import Folder, FolderHandles, path_of
 from p2pshare.storage.hidden_file import (
     PART_SUFFIX,
     hidden_name,
@@ -68,6 +68,7 @@ class WholeFiles:
         self._umask = umask
         self._using = ExitStack()
         self._folders: dict[Folder, int] = {}
+        self._paths: dict[Folder, Path] = {}  # of these: somebody may have moved them
         self.saved: list[tuple[WholeFile, str, os.stat_result]] = []
         """The files that are there, with their final names and what is known of them."""
 
@@ -98,6 +99,7 @@ class WholeFiles:
         path = self._root.joinpath(*file.place.folder, file.place.name)
         _verify(file, path)
         folder_fd = self._folder_fd(file.place.folder, path)
+        path = self._paths[file.place.folder] / file.place.name
         hidden = hidden_name(identity_of(file.place, file.origin))
         part = hidden + PART_SUFFIX
         try:
@@ -125,6 +127,7 @@ class WholeFiles:
             except OSError as error:
                 raise saving_error(error, self._witness, 0, path) from error
             self._folders[folder] = fd
+            self._paths[folder] = path_of(fd, path.parent) or path.parent
         return self._folders[folder]
 
     def _publish(self, each: _Written, refused: OSError | None) -> Path | TransferFailed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from p2pshare.errors import DiskFull, P2pshareError, WrongUsage
+from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
@@ -17,7 +17,7 @@ from p2pshare.ui.items import parse_at, parse_items
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.requesting import Requester, introduce, name_of
 
-NO_USE = (*HARD_STOPS, DiskFull)
+NO_USE = (*HARD_STOPS, DiskFull, DestinationGone)
 """Errors after which no other peer is asked either."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.in_flight import LARGE_MAX, SMALL_MAX
 from p2pshare.errors import (
     CannotSave,
+    DestinationGone,
     DiskFull,
     InUse,
     LinkGivenUp,
@@ -1295,6 +1297,78 @@ class ToldTests(JobTestCase):
 
 class EndTests(JobTestCase):
     """How a job ends."""
+
+    def stalled(self) -> Deferred[JobProgress]:
+        """A job that has a part of a large file."""
+        path = self.alice.put("s/large", LARGE)
+        self.alice.put("s/a", b"x")
+        self.alice.answers[path] = lambda session, get: give(session, get, 2)
+        _, running = self.begin("s")
+        self.alice.pass_time(1.5)
+        return running
+
+    def test_destination_removed(self) -> None:
+        """A destination that is removed ends the job within two seconds, also while nothing comes."""
+        running = self.stalled()
+        shutil.rmtree(self.inbox)
+        self.alice.pass_time(2)
+        error = self.failureResultOf(running, DestinationGone).value
+        self.assertRegex(str(error), f"^The folder {self.inbox} was removed, .* choose a folder")
+        self.assertEqual(self.failed, {})
+        self.nothing_left()
+
+    def test_destination_removed_before_small_files(self) -> None:
+        """So does one that is removed before small files are stored: no file fails for itself."""
+
+        def remove(session: MemorySession, get: Get) -> None:
+            shutil.rmtree(self.inbox, ignore_errors=True)
+            give(session, get)
+
+        for number in range(40):
+            self.alice.answers[self.alice.put(f"s/{number}", b"x")] = remove
+        _, running = self.begin("s")
+        self.alice.pass_time(1)
+        self.failureResultOf(running, DestinationGone)
+        self.assertEqual(self.failed, {})
+
+    def test_destination_renamed(self) -> None:
+        """A destination that is renamed gets the files all the same, and their real paths are told."""
+        self.stalled()
+        renamed = self.inbox.with_name(f"{self.inbox.name} new")
+        self.inbox.rename(renamed)
+        self.alice.put("s/b", b"y")
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(3)
+        self.assertEqual(self.failed, {})
+        self.assertEqual(self.saved[-1].path, renamed / "s" / "large")
+        self.assertEqual(self.saved[-1].path.read_bytes(), LARGE)
+        self.assertFalse(self.inbox.exists())
+
+    def test_another_folder_in_its_place(self) -> None:
+        """A folder that takes the destination's name gets nothing."""
+        self.stalled()
+        renamed = self.inbox.with_name(f"{self.inbox.name} new")
+        self.inbox.rename(renamed)
+        (self.inbox / "s").mkdir(parents=True)
+        self.alice.answers.clear()
+        self.alice.lose()
+        self.alice.pass_time(3)
+        self.assertEqual(self.saved[-1].path, renamed / "s" / "large")
+        self.assertEqual(list((self.inbox / "s").iterdir()), [])
+
+    def test_part_removed(self) -> None:
+        """A part that is removed, alone or with its folder, fails within two seconds; the other files come."""
+        for remove in (lambda: self.hidden()[0].unlink(), lambda: shutil.rmtree(self.inbox / "s")):
+            self.setUp()
+            running = self.stalled()
+            for each in self.hidden():
+                if each.suffix == ".journal":
+                    each.unlink()
+            remove()
+            self.alice.pass_time(2)
+            self.assertEqual(self.successResultOf(running).files_failed, 1)
+            self.assertIn("somebody has removed", self.error("s/large", CannotSave))
 
     def test_disk_full(self) -> None:
         """Threat 10: a full disk is one error that ends the job; nothing is left open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pshare.errors import CannotSave, DiskFull, TransferFailed
+from p2pshare.errors import CannotSave, DestinationGone, DiskFull, TransferFailed
 from p2pshare.storage import folder_handles, incoming_folder, publishing, whole_files
 from p2pshare.storage.announcement import Announced, Origin, Place
 from p2pshare.storage.destination import safe_name
@@ -333,6 +334,38 @@ class FolderTests(IncomingTestCase):
         (self.outside / "link").symlink_to(self.path)
         with IncomingFolder.open(self.outside / "link") as folder:
             self.assertEqual(folder.store_whole([whole(b"x")]), [self.outside / "link" / "cat.jpg"])
+
+    def test_renamed(self) -> None:
+        """A folder that is renamed, or one beneath it, gets its files, and their real paths are told."""
+        part = self.begin(CONTENT, Place(("sub",), "large"))
+        self.write(part, CONTENT)
+        os.rename(self.path, self.outside / "new")
+        os.rename(self.outside / "new" / "sub", self.outside / "new" / "moved")
+        path = part.finish(root_for(CONTENT))
+        self.assertEqual(path, self.outside / "new" / "moved" / "large")
+        files = [whole(b"x", Place((folder,), "small")) for folder in ("sub", "other")]
+        paths = self.folder.store_whole(files)
+        new = self.outside / "new"
+        self.assertEqual(paths, [new / "moved" / "small", new / "other" / "small"])
+        self.assertEqual((new / "other" / "small").read_bytes(), b"x")
+
+    def test_no_path_is_told(self) -> None:
+        """Where the system does not tell the path of a renamed folder, it counts as gone."""
+        self.patch(folder_handles, "system_path", lambda fd: None)
+        self.folder.check()
+        os.rename(self.path, self.outside / "new")
+        with self.assertRaises(DestinationGone):
+            self.folder.check()
+        with self.assertRaises(DestinationGone):
+            self.folder.store_whole([whole(b"x")])
+
+    def test_removed(self) -> None:
+        """A folder that is removed takes no file."""
+        part = self.begin(CONTENT)
+        shutil.rmtree(self.path)
+        for call in (part.sync, self.folder.check, lambda: self.begin(CONTENT)):
+            with self.assertRaises(DestinationGone):
+                call()
 
     def test_closed(self) -> None:
         """After closing, nothing begins; what has begun goes on."""
