@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.peers import memory
 from benchmarks.servers import TWISTD, answers, free_port, registry
+from p2pshare.storage import saved_files
 from p2pshare.storage.part_journal import RECORD_SIZE
 
 START_TIMEOUT = 20.0  # seconds
@@ -76,6 +77,20 @@ class Requester:
         command = self.command("get", "--quiet", item, str(target))
         subprocess.run(command, env=self._environ, check=True, timeout=GET_TIMEOUT)
         return time.perf_counter() - started
+
+    def list(self, item: str) -> float:
+        """List a folder with all that is below; seconds from the start of the command to its end."""
+        started = time.perf_counter()
+        command = self.command("ls", "-R", item)
+        subprocess.run(
+            command, env=self._environ, check=True, timeout=GET_TIMEOUT, stdout=subprocess.DEVNULL
+        )
+        return time.perf_counter() - started
+
+    def forget_saved(self) -> None:
+        """Lose the records of what was fetched."""
+        for path in (self._folder / self._name).glob(f"{saved_files.FILE_NAME}*"):
+            path.unlink()
 
     def get_and_remove(self, item: str, target: Path) -> float:
         """As `get`, for a single file, which is removed again."""

@@ -341,6 +341,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
 
     def close(self) -> None:
         """Make durable the folders that were made, and close. May be called again; what has begun goes on."""
+        self._presence.flush()
         self._handles.close()
         if self._own_claims is not None:
             self._own_claims.close()

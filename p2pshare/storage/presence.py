@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from p2pshare.storage.local_names import LocalNames
 from p2pshare.storage.publishing import COPIES_MAX, numbered
 from p2pshare.storage.saved_files import SavedFiles, SavedRecord, fingerprint_of, key_of
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+
+NEWS_MAX = 256  # records that are not written down yet
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -105,6 +108,8 @@ class Presence:
         self._saved = saved
         self._claims = claims
         self._real = os.path.realpath(path)
+        self._lock = threading.Lock()
+        self._news: list[tuple[bytes, SavedRecord]] = []
 
     def records(self, sought: Sequence[Sought]) -> list[SavedRecord | None]:
         """Return what was recorded of files; whether it still holds is for `look_up` to say."""
@@ -176,13 +181,30 @@ class Presence:
             saved: of each what it is, its local name, what is known of it, and its root.
         """
         now_ns = self._saved.wall_ns()
-        self._saved.store(
+        self._remember(
             [
                 (self._key(sought), SavedRecord.of(name, status, root, sought.version, now_ns))
                 for sought, name, status, root in saved
                 if sought.version
             ]
         )
+        self.flush()
+
+    def flush(self) -> None:
+        """Write down what is to be remembered."""
+        with self._lock:
+            news, self._news = self._news, []
+        self._saved.store(news)
+
+    def _remember(self, records: Sequence[tuple[bytes, SavedRecord]]) -> None:
+        """Remember records of files that were compared: many at once are written much faster. A kill costs as many
+        comparisons.
+        """
+        with self._lock:
+            self._news += records
+            is_due = len(self._news) >= NEWS_MAX
+        if is_due:
+            self.flush()
 
     def _look_up(
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
@@ -266,7 +288,7 @@ class Presence:
         if not sought.is_claimed and not self._claims.take(self._claim(sought.place, name)):
             return None
         if is_news and sought.version:
-            self._saved.store([(self._key(sought), record)])
+            self._remember([(self._key(sought), record)])
         names = (*sought.place.folder, name)
         return Present(self._path.joinpath(*names), names, root)
 
