@@ -432,7 +432,9 @@ class CannotSave(TransferFailed):
 
 
 class DiskFull(CannotSave):
-    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on there."""
+    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on there.
+    `p2pshare get --clean FOLDER` removes what stopped transfers left.
+    """
 
 
 class DestinationGone(CannotSave):

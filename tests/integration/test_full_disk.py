@@ -22,7 +22,8 @@ class FullDiskTests(CommandLineTestCase):
         self.assertRegex(
             full.stderr,
             r"\Ap2pshare: \S*my_file\.txt needs [\d.]+ KiB, but its disk has [\d.]+ \w+ left: make room, and do the"
-            r" same again, which goes on there\.\n\Z",
+            r" same again, which goes on there\."
+            r" `p2pshare get --clean FOLDER` removes what stopped transfers left\.\n\Z",
         )
         self.assertEqual(os.listdir(disk), ["other"])
         other.unlink()

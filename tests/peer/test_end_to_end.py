@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
-from p2pshare.errors import InUse, OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
+from p2pshare.errors import OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
 from p2pshare.peer import uploads
 from p2pshare.peer.remote import LinkState
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -149,16 +149,17 @@ class BrokenTests(SharersTestCase):
         self.assertLessEqual(progress.bytes_fetched, len(LARGE) - 2 * BLOCK_SIZE)
 
     async def test_two_jobs(self) -> None:
-        """A second job on the same file is told that it is in use."""
+        """A second job on the same file waits for the first, and finds it present then, without a byte."""
         self.write("large", LARGE)
         alice = self.alice(limit=4_000_000.0)
         remote = self.remote(lambda: alice.address)
         job = self.job(remote, "share/large")
         running = Deferred.fromCoroutine(job.run())
         await self.until(lambda: job.progress.bytes_done >= BLOCK_SIZE)
-        await self.fetch(remote, "share/large")
-        self.assertIsInstance(self.failed["share", "large"], InUse)
+        progress = await self.fetch(remote, "share/large")
+        self.assertEqual((progress.files_already_there, progress.bytes_fetched), (1, 0))
         await running
+        self.assertEqual(self.failed, {})
         self.assertEqual(self.came(), {"large": LARGE})
 
     async def test_source_changes(self) -> None:
