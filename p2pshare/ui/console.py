@@ -21,6 +21,8 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
 
 READ_MAX = 4096  # bytes at once
+ANSWER_ROOM = 12  # columns of a line that are left for an answer
+WHERE_MIN = 8  # columns from which on there is room for where the user is
 
 _CLEAR_LINE = "\r\x1b[2K"
 _LOCAL_FLAGS = 3  # in what tcgetattr returns
@@ -50,15 +52,26 @@ class Console:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._editor = LineEditor()
         self._question: str | None = None
+        self._where = ""
         self._answer: Deferred[str | None] = Deferred()
         self._at_end = False
         if self._mode is not None:
             self._mode.unbuffered()
             signal.signal(signal.SIGCONT, self._continued)
 
-    async def ask(self, question: str) -> str | None:
-        """The line that the user answers, or None at the end of the input."""
-        self._question = question
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the answers come from a terminal."""
+        return self._echoes
+
+    async def ask(self, question: str, where: str = "") -> str | None:
+        """The line that the user answers, or None at the end of the input.
+
+        Args:
+            question: what to ask.
+            where: where the user is; it stands before the question as far as there is room.
+        """
+        self._question, self._where = question, where
         answer = self._answer = Deferred()
         self._draw()
         self._reactor.addReader(self._input)
@@ -124,17 +137,29 @@ class Console:
         if self._mode is None:
             stream.write(prompt)
         else:
-            room = self._terminal.columns - cell_len(f"{self._question} ")
+            room = self._terminal.columns - cell_len(f"{self._asked()} ")
             before, behind = map(self._terminal.shown, self._editor.visible(max(1, room)))
             stream.write(f"{_CLEAR_LINE}{prompt}{before}{behind}")
             if behind:
                 stream.write(f"\r{prompt}{before}")
         stream.flush()
 
+    def _asked(self) -> str:
+        """The question, behind where the user is; of a long path the end is shown."""
+        where = self._terminal.shown(self._where)
+        room = self._terminal.columns - cell_len(f"[] {self._question} ") - ANSWER_ROOM
+        if not where or room < WHERE_MIN:
+            return f"{self._question}"
+        if cell_len(where) > room:
+            while cell_len(where) > room - 3:
+                where = where[1:]
+            where = f"...{where}"
+        return f"[{where}] {self._question}"
+
     def _prompt(self) -> str:
         if not self._terminal.colours:
-            return f"{self._question} "
-        return f"{Style.BRIGHT}{Fore.CYAN}{self._question}{Style.RESET_ALL} "
+            return f"{self._asked()} "
+        return f"{Style.BRIGHT}{Fore.CYAN}{self._asked()}{Style.RESET_ALL} "
 
     def _continued(self, *_: object) -> None:
         """After Ctrl+Z, the shell may have left the terminal as it likes it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import assert_never
+from types import FrameType
+from typing import Any, assert_never
 
 from colorama import Fore, Style
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,12 +16,13 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2pshare.errors import P2pshareError
+from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.peer import uploads
 from p2pshare.peer.service import OPEN_FILES, PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.destination import is_folder, make_folder
 from p2pshare.storage.share_arguments import EVERYONE, SharedPath
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
@@ -34,7 +38,10 @@ from p2pshare.ui.dialog import (
     ListFolder,
     ListUsers,
     Page,
+    Result,
     Said,
+    SetDestination,
+    Step,
     Tone,
 )
 from p2pshare.ui.guest import Guest
@@ -56,7 +63,11 @@ SHARING_NOTHING = (
 )
 IN_THE_CLEAR = "With --classic, a text and a picture of that go to whoever asks in the classic protocol: in the clear."
 SHARES_SHOWN = 10  # names
-HINT = 'Ctrl+C or "quit" ends it. An empty line shows again who is here.'
+HINT = 'Ctrl+C or "quit" ends it, "help" shows the commands. An empty line shows again who is here.'
+
+
+class _TransferStopped(Exception):  # noqa: N818 - it is no error
+    """The user has stopped a transfer, and not the dialog."""
 
 
 class Conversation:
@@ -73,6 +84,10 @@ class Conversation:
         self._meetings: Meetings | None = None
         self._met: Met | None = None
         self._guest: Guest | None = None
+        self._destination = invocation.cwd
+        self._codes: set[int] = (
+            set()
+        )  # of what went wrong, where answers do not come from a terminal
         self._greeting: Said | None = Said(
             f"p2pshare, in the registry {invocation.settings.registry}", Tone.HINT
         )
@@ -96,7 +111,9 @@ class Conversation:
         finally:
             if self._peer is not None:
                 await _to_its_end(self._peer.stopService())
-        return 0
+        if self._console.is_terminal or not self._codes:
+            return 0
+        return self._codes.pop() if len(self._codes) == 1 else P2pshareError.exit_code
 
     async def _talk(self) -> None:
         async with self._invocation.registry() as registry:
@@ -115,22 +132,68 @@ class Conversation:
             for said in turn.says:
                 self._say(said)
             match turn.step:
-                case Ask(question=question):
-                    text = await self._console.ask(question)
+                case Ask(question=question, where=where):
+                    text = await self._console.ask(question, where)
                     turn = dialog.input_ended() if text is None else dialog.line_received(text)
+                    if any(said.tone is Tone.BAD for said in turn.says):
+                        self._codes.add(WrongUsage.exit_code)
                 case Leave(error=error):
                     if error is not None:
                         raise error
                     return
                 case step:
                     try:
-                        turn = dialog.succeeded(await self._take(step, registry))
+                        result = await self._stoppable(step, self._take(step, registry))
+                        turn = dialog.succeeded(result)
+                    except _TransferStopped:
+                        await self._reopen()
+                        turn = dialog.interrupted()
                     except P2pshareError as error:
+                        self._codes.add(error.exit_code)
                         turn = dialog.failed(error)
+
+    async def _stoppable(self, step: Step, taking: Coroutine[Any, Any, Result]) -> Result:
+        """Take a step; on a terminal, Ctrl+C ends a transfer, and the dialog only if it comes twice.
+
+        Raises:
+            _TransferStopped: there was one Ctrl+C.
+        """
+        going = Deferred.fromCoroutine(taking)
+        before = signal.getsignal(signal.SIGINT)
+        is_transfer = isinstance(step, GetFiles | GetClassic)
+        if not is_transfer or not self._console.is_terminal or not callable(before):
+            return await going
+        is_stopped = False
+
+        def stop() -> None:
+            nonlocal is_stopped
+            is_stopped = True
+            going.cancel()
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, before)
+            self._invocation.reactor.callFromThread(stop)
+
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            return await going
+        except CancelledError:
+            if is_stopped:
+                raise _TransferStopped from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     async def _take(
         self,
-        step: FindRegistry | Join | ListUsers | FindUser | ListFolder | GetFiles | GetClassic,
+        step: FindRegistry
+        | Join
+        | ListUsers
+        | FindUser
+        | ListFolder
+        | GetFiles
+        | GetClassic
+        | SetDestination,
         registry: RegistryClient,
     ) -> list[str] | Page | bool | None:
         match step:
@@ -151,13 +214,31 @@ class Conversation:
                 return await self._guest.page(path, after)
             case GetFiles(path=path):
                 assert self._guest is not None, "who was found takes sessions"
-                await self._guest.fetch(path)
+                self._guest.destination = self._destination
+                if code := await self._guest.fetch(path):
+                    self._codes.add(code)
+            case SetDestination(folder=folder):
+                self._set_destination(folder)
             case GetClassic(name=name, kind=kind):
                 assert self._met is not None and self._met.name == name
-                await self._met.fetch(Wanted.of(name, kind, None, self._invocation.cwd))
+                await self._met.fetch(Wanted.of(name, kind, None, self._destination))
             case _:
                 assert_never(step)
         return None
+
+    def _set_destination(self, text: str) -> None:
+        """Save in a folder from now on; one that ends with a slash is made.
+
+        Raises:
+            WrongUsage: there is no such folder.
+            CannotSave: it cannot be made.
+        """
+        folder = os.path.expanduser(text)
+        if "\0" in folder or not is_folder(folder, self._destination):
+            raise WrongUsage(reason=f"There is no folder {text!r}. A slash at its end makes it.")
+        self._destination = self._destination / folder
+        make_folder(self._destination)
+        self._say(Said(f"Files are saved in {self._destination} from now on.", Tone.GOOD))
 
     async def _find(self, name: str) -> bool:
         """Meet somebody; whether they take sessions.
@@ -174,6 +255,12 @@ class Conversation:
         met.remark()
         self._guest = await Guest.at(self._invocation, self._name, self._meetings, met)
         return True
+
+    async def _reopen(self) -> None:
+        """Begin a new session with the same peer: in the old one, bytes of the stopped transfer may still come."""
+        if self._guest is not None and self._met is not None and self._meetings is not None:
+            await self._take_leave()
+            self._guest = await Guest.at(self._invocation, self._name, self._meetings, self._met)
 
     async def _take_leave(self) -> None:
         """End the session with whom was asked last."""

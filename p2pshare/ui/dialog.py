@@ -12,14 +12,17 @@ one step to take. Whoever takes the step tells the dialog what came of it, and s
     ListFolder        succeeded(a page of it) or failed
     GetFiles          succeeded(None) or failed
     GetClassic        succeeded(None) or failed
+    SetDestination    succeeded(None) or failed
     Leave             nothing: it was the last one
+
+A transfer that the user stops is `interrupted`, and the last question comes again.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pshare.errors import (
     AlreadyRunning,
@@ -34,8 +37,8 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.names import read_name
-from p2pshare.ui.items import FROM_YOURSELF
-from p2pshare.ui.remote_folder import Away, Fetch, Open, RemoteFolder, Unclear
+from p2pshare.ui.items import FROM_YOURSELF, parse_where
+from p2pshare.ui.remote_folder import GET, LIST, Away, Fetch, Open, RemoteFolder, Unclear
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Entry
@@ -44,6 +47,8 @@ USERS_SHOWN = 60  # names; the others are counted
 USERS_COUNTED = 1000  # names; of more nobody needs to know how many
 
 QUIT = "quit"
+HELP = ("help", "?")
+TO = "to"
 YOUR_NAME = "Your name:"
 INVITATION = "Your invitation:"
 WANTS_INVITATION = (
@@ -54,8 +59,29 @@ WHICH = "Image or text (I/T):"
 OPEN = "Open or get:"
 OPEN_HINT = (
     'A number or a path opens a folder or gets a file, "get 2" gets a folder with all that is in it, "*.jpg" what is'
-    ' called so, and ".." leads back.'
+    ' called so, and ".." leads back. "help" shows the commands.'
 )
+COMMANDS = (
+    "NAME or NAME:PATH  look at a user",
+    "get NAME:PATH      get it, whole",
+    "ls                 list the users",
+    "to FOLDER          save there",
+    "help or ?          show this list",
+    "quit               leave",
+)
+OPEN_COMMANDS = (
+    "2, NAME or PATH    open or get it",
+    "get 2 or PATH      get it, whole",
+    "ls or ls PATH      list a folder",
+    "..                 go back",
+    "to FOLDER          save there",
+    "help or ?          show this list",
+    "quit               leave",
+    './help             a file named "help"',
+)
+TO_WHERE = "Say where to save: to FOLDER."
+GET_WHAT = "Say what to get, and from whom: get NAME:PATH."
+STOPPED = "Stopped. Ctrl+C again, or quit, ends the dialog."
 
 OF_ONE_PATH = (TransferFailed, RemoteNotFound, WrongUsage)
 """What is wrong with something that was chosen, but not with the peer."""
@@ -91,6 +117,8 @@ class Ask:
     """Ask the user."""
 
     question: str
+    where: str = field(default="", compare=False)
+    """Where the user is, as `PEER:PATH`; it holds text from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +154,15 @@ class ListFolder:
     name: str
     path: RemotePath
     after: RemotePath = ()
+    may_fetch: bool = True
+    """Whether a file is to be fetched, if it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetDestination:
+    """Save in a folder of this machine from now on."""
+
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +196,18 @@ class Page:
     more: bool
 
 
-Step = Ask | FindRegistry | Join | ListUsers | FindUser | ListFolder | GetFiles | GetClassic | Leave
+Step = (
+    Ask
+    | FindRegistry
+    | Join
+    | ListUsers
+    | FindUser
+    | ListFolder
+    | GetFiles
+    | GetClassic
+    | SetDestination
+    | Leave
+)
 Result = Iterable[str] | Page | bool | None
 
 
@@ -183,6 +231,9 @@ class Dialog:
         self._name = name or ""
         self._peer = ""
         self._folder: RemoteFolder | None = None
+        self._path: RemotePath = ()  # what is wanted of a user who is being looked up
+        self._wants = False  # to get it, and not only to open it
+        self._asked = Ask(WHOM)
         self._was_told_how = False
         self._refusal: P2pshareError | None = None
         self._step: Step = Leave()
@@ -196,6 +247,16 @@ class Dialog:
         text = text.strip()
         if text.casefold() == QUIT:
             return self._take(Leave())
+        if isinstance(self._step, Ask) and self._step.question in (WHOM, WHICH, OPEN):
+            if text.casefold() in HELP:
+                return self._help()
+            word, _, rest = text.partition(" ")
+            if word.casefold() == TO:
+                return (
+                    self._take(SetDestination(rest.strip()))
+                    if rest.strip()
+                    else self._again(TO_WHERE)
+                )
         match self._step:
             case Ask(question=question) if question == YOUR_NAME:
                 return self._own_name_said(text)
@@ -224,14 +285,19 @@ class Dialog:
                 return self._ask_whom(_here(result or (), self._name))
             case FindUser(name=name):
                 self._peer, self._folder = name, None
-                return self._take(ListFolder(name, ()) if result else Ask(WHICH))
+                if not result:
+                    return self._take(Ask(WHICH, name))
+                wanted = GetFiles if self._wants else ListFolder
+                return self._take(wanted(name, self._path))
+            case SetDestination():
+                return self._take(self._asked)
             case ListFolder(name=name, path=path, after=after):
                 assert isinstance(result, Page)
                 if self._folder is None or not after:
                     self._folder = RemoteFolder(name, path)
                 return self._ask_open(self._folder.add(result.entries, result.more))
             case GetFiles() if self._folder is not None:
-                return self._take(Ask(OPEN))
+                return self._take(self._open())
         return self._take(ListUsers())  # having joined, and after each classic file
 
     def failed(self, error: P2pshareError) -> Turn:
@@ -246,13 +312,33 @@ class Dialog:
                 if self._asks_name and isinstance(error, NameTaken | AlreadyRunning):
                     return self._take(Ask(YOUR_NAME), said)
                 return self._take(Leave(error))
-            case ListFolder(name=name, path=path) if path and isinstance(error, RemoteIsFile):
+            case ListFolder(name=name, path=path, may_fetch=True) if path and isinstance(
+                error, RemoteIsFile
+            ):
                 return self._take(GetFiles(name, path))
+            case SetDestination():
+                return self._take(self._asked, said)
             case ListFolder() | GetFiles() if self._folder is not None and isinstance(
                 error, OF_ONE_PATH
             ):
-                return self._take(Ask(OPEN), said)
+                return self._take(self._open(), said)
         return self._ask_whom(said)
+
+    def interrupted(self) -> Turn:
+        """The user has stopped the transfer that was the step."""
+        said = Said(STOPPED, Tone.HINT)
+        return self._ask_whom(said) if self._folder is None else self._take(self._open(), said)
+
+    def _help(self) -> Turn:
+        lines = OPEN_COMMANDS if self._asked.question == OPEN else COMMANDS
+        return self._take(self._asked, *(Said(line) for line in lines))
+
+    def _again(self, sentence: str) -> Turn:
+        """Ask the same again, with what is wrong."""
+        return self._take(self._asked, Said(sentence, Tone.BAD))
+
+    def _open(self) -> Ask:
+        return Ask(OPEN, "" if self._folder is None else self._folder.name)
 
     def _own_name_said(self, text: str) -> Turn:
         if not text:
@@ -275,12 +361,19 @@ class Dialog:
         return self._take(Join(self._name, text))
 
     def _peer_said(self, text: str) -> Turn:
-        if not text:
+        word, _, rest = text.partition(" ")
+        command, rest = word.casefold(), rest.strip()
+        if not text or (command == LIST and not rest):
             return self._take(ListUsers())
+        self._wants = command == GET
+        if command in (GET, LIST):
+            text = rest
         try:
-            name = read_name(text)
-        except IllegalName as error:
-            return self._ask_whom(Said(str(error), Tone.BAD))
+            name, self._path = parse_where(text)
+        except WrongUsage as error:
+            return self._again(str(error) if text else GET_WHAT)
+        if self._wants and not self._path:
+            return self._again(GET_WHAT)
         if name == self._name:
             return self._ask_whom(Said(FROM_YOURSELF, Tone.BAD))
         return self._take(FindUser(name))
@@ -290,8 +383,7 @@ class Dialog:
             return self._take(ListUsers())
         kind = _KINDS.get(text.casefold())
         if kind is None:
-            hint = "Type I for the image, T for the text, or nothing to go back."
-            return self._take(Ask(WHICH), Said(hint, Tone.BAD))
+            return self._again("Type I for the image, T for the text, or nothing to go back.")
         return self._take(GetClassic(self._peer, kind))
 
     def _entry_said(self, text: str) -> Turn:
@@ -300,12 +392,12 @@ class Dialog:
         if not text:
             return self._take(ListUsers())
         match self._folder.read(text):
-            case Open(path=path, after=after):
-                return self._take(ListFolder(self._peer, path, after))
+            case Open(path=path, after=after, may_fetch=may_fetch):
+                return self._take(ListFolder(self._peer, path, after, may_fetch))
             case Fetch(path=path):
                 return self._take(GetFiles(self._peer, path))
             case Unclear(sentence=sentence):
-                return self._take(Ask(OPEN), Said(sentence, Tone.BAD))
+                return self._again(sentence)
             case Away():
                 return self._take(ListUsers())
 
@@ -314,13 +406,15 @@ class Dialog:
         if not self._was_told_how:
             self._was_told_how = True
             says.append(Said(OPEN_HINT, Tone.HINT))
-        return self._take(Ask(OPEN), *says)
+        return self._take(self._open(), *says)
 
     def _ask_whom(self, *says: Said) -> Turn:
         return self._take(Ask(WHOM), *says)
 
     def _take(self, step: Step, *says: Said) -> Turn:
         self._step = step
+        if isinstance(step, Ask):
+            self._asked = step
         return Turn(step, says)
 
 

@@ -40,6 +40,8 @@ class Guest:
         self._invocation = invocation
         self._own_name = own_name
         self._met = met
+        self.destination = invocation.cwd
+        """The folder in which files are saved."""
         self._errand: Errand | None = None
         self._link: LinkChange | None = None
         self._is_asking = False
@@ -86,8 +88,8 @@ class Guest:
         output.end_failures()
         return Page(listing.entries, listing.more)
 
-    async def fetch(self, path: RemotePath) -> None:
-        """Fetch a file, a folder or a glob into the current folder, and show how it goes.
+    async def fetch(self, path: RemotePath) -> int:
+        """Fetch a file, a folder or a glob into the destination, and show how it goes; returns the exit code.
 
         What cannot be had of it is said, and the rest is fetched.
 
@@ -102,7 +104,7 @@ class Guest:
                 self._errand = errand
                 if self._link is not None:
                     errand.link(self._link)
-                await errand.run(self._remote, [JobItem(path, self._invocation.cwd)])
+                await errand.run(self._remote, [JobItem(path, self.destination)])
         except CancelledError:
             self._invocation.output.remark(KEPT)
             raise
@@ -112,6 +114,7 @@ class Guest:
         finally:
             self._errand = None
             outcome.say()
+        return outcome.exit_code
 
     async def leave(self) -> None:
         """End the session."""

@@ -16,6 +16,7 @@ ENTRIES_KEPT = 4000  # that have numbers; of what lies behind, a name says what 
 
 MORE = "more"
 GET = "get"
+LIST = "ls"
 _GLOB = re.compile(r"[*?[]")
 _NUMBER = re.compile(r"[0-9]{1,4}")
 
@@ -26,6 +27,8 @@ class Open:
 
     path: RemotePath
     after: RemotePath = ()
+    may_fetch: bool = True
+    """Whether a file is to be fetched, if it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class RemoteFolder:
         self._more = more and bool(entries)
         if entries:
             self._last = entries[-1].path
-        lines = [f"{self._name()}:"] if first else []
+        lines = [f"{self.name}:"] if first else []
         if first and not entries:
             nothing = "There is nothing in it." if self.path else "It shares nothing with you."
             return [*lines, nothing]
@@ -84,17 +87,33 @@ class RemoteFolder:
         """What an answer means; it may be anything.
 
         A number is that of an entry. A path leads on from this folder, or, with a slash before it, from the top;
-        folders open, and files are fetched. What stands behind "get" is fetched in any case.
+        folders open, and files are fetched. What stands behind "get" is fetched in any case, and what stands behind
+        "ls" is listed. A name that is such a word follows "./".
         """
         word, _, rest = answer.partition(" ")
-        wants = word.casefold() == GET and bool(rest.strip())
-        text = rest.strip() if wants else answer
+        command, text = word.casefold(), rest.strip()
+        if command == GET and not text:
+            return Unclear('Say what to get: "get 2", "get NAME", or "get ." for all that is here.')
+        if command == LIST:
+            return self._listed(text)
+        wants = command == GET
         if not wants:
+            text = answer
             if answer.casefold() == MORE and self._more:
                 return Open(self.path, self._last)
             if answer == ".." and not self.path:
                 return Away()
         return self._read_path(text, wants)
+
+    def _listed(self, text: str) -> Meaning:
+        """What "ls" means with a text behind it."""
+        meaning = self._read_path(text, False) if text else Open(self.path)
+        match meaning:
+            case Open(path=path):
+                return Open(path, may_fetch=False)
+            case Fetch():
+                return Unclear(f'That is no folder: "get {text}" gets it.')
+        return meaning
 
     def _read_path(self, text: str, wants: bool) -> Meaning:
         if _NUMBER.fullmatch(text):
@@ -138,7 +157,9 @@ class RemoteFolder:
             return Fetch(("*",))
         return Open(path)
 
-    def _name(self) -> str:
+    @property
+    def name(self) -> str:
+        """How a user calls it: `PEER` or `PEER:PATH`."""
         return f"{self.peer}:{format_path(self.path)}" if self.path else self.peer
 
 

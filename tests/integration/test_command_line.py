@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.integration.neighbourhood import (
+    DOCUMENT,
     P2PSHARE,
     PATIENCE,
     TEXT,
@@ -474,11 +476,51 @@ class DialogTests(CommandLineTestCase):
             self.assertEqual(self.near.run(*flags).returncode, code)
         self.assertEqual(self.near.run("--name", "olga", "--registry", url).returncode, 0)
 
+    def test_documented(self) -> None:
+        """The example of answers from a pipe does what the page says; a wrong answer is an exit code."""
+        (example,) = re.findall(r"`(printf '.*' \| p2pshare)`", DOCUMENT.read_text())
+        folder = self.near.folder()
+        answers = example.split("'")[1].replace("\\n", "\n")
+        done = self.near.run(cwd=folder, answers=answers)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
+        for wrong, code in (("nobody", 4), ("two words", 2), ("get alice:none", 4)):
+            done = self.near.run("--name", "carol", cwd=folder, answers=f"{wrong}\n")
+            self.assertEqual(done.returncode, code, done.stdout)
+
+    def test_transfer_stopped(self) -> None:
+        """Ctrl+C ends a transfer and not the dialog; the next one, at the question, does."""
+        big = self.near.home / "alice" / "long.bin"
+        big.write_bytes(os.urandom(8 << 20))
+        self.addCleanup(big.unlink)
+        run = self.start(40, "--name", "gina", "--limit", "1MB/s")
+        run.answer("Get files from:", "help")
+        run.expect("to FOLDER")
+        run.answer("Get files from:", "to new/")
+        run.expect("now on.")
+        run.answer("Get files from:", "alice:alice")
+        run.expect("[alice:alice] Open or get:")
+        run.answer("Open or get:", "long.bin")
+        run.expect("B/s")
+        run.type("\x03")
+        run.expect("Stopped.")
+        self.assertIn("What was verified is kept", run.shown)
+        run.answer("Open or get:", "my_file.txt")
+        run.expect("Saved new/my_file.txt")
+        run.answer("Open or get:", "ls")
+        run.expect("my_file.png")
+        run.expect("[alice:alice] Open or get:")
+        run.type("\x03")
+        self.assertEqual(run.exit_code(), 130)
+        self.assertFalse(run.screen.wrapped)
+        self.assertTrue((run.folder / "new" / "my_file.txt").exists())
+        self.assertEqual(self.near.names(), ["alice"])
+
     def test_pipe(self) -> None:
         """Answers may come from a pipe; at their end it finishes what it does."""
         folder = self.near.folder()
         done = self.near.run(cwd=folder, answers="alice\nerin\nalice\n1\nmy_*.txt\nnone")
-        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.returncode, 1)  # a name that is taken, and a file that is not there
         self.assertEqual(os.listdir(folder), ["my_file.txt"])
         self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
         self.assertIn("Your name: alice\nThe name 'alice' is taken", done.stdout)

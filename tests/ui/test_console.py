@@ -107,6 +107,25 @@ class TerminalTests(ConsoleTestCase):
             self.failureResultOf(asked, CancelledError)
             self.console.close()
 
+    def test_where(self) -> None:
+        """Where the user is stands before the question, as far as there is room, and is harmless."""
+        where = "alice:photos/\x1b[2J2026/summer holidays"
+        for columns, shown in (
+            (80, r"^\[alice:photos/.*2026/summer holidays\] Open:$"),
+            (40, r"^\[\.\.\..* holidays\] Open:$"),
+            (24, r"^Open:$"),
+        ):
+            with real_terminal(columns) as real:
+                self.on_terminal(real)
+                asked = Deferred.fromCoroutine(self.console.ask("Open:", where))
+                self.assertRegex(real.show()[0], shown)
+                self.press(real, "x" * columns)
+                self.assertEqual(len(real.show()), 1)
+                self.assertFalse(real.screen.wrapped)
+                asked.cancel()
+                self.failureResultOf(asked, CancelledError)
+                self.console.close()
+
     def test_terminal_restored(self) -> None:
         """In the end the terminal is as it was, also if the question is given up."""
         with real_terminal(40) as real:

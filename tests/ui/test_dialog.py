@@ -21,8 +21,10 @@ from p2pshare.errors import (
     SessionLost,
 )
 from p2pshare.ui.dialog import (
+    COMMANDS,
     INVITATION,
     OPEN,
+    OPEN_COMMANDS,
     OPEN_HINT,
     USERS_COUNTED,
     USERS_SHOWN,
@@ -41,6 +43,7 @@ from p2pshare.ui.dialog import (
     ListUsers,
     Page,
     Said,
+    SetDestination,
     Tone,
     Turn,
 )
@@ -225,6 +228,73 @@ class DialogTests(SynchronousTestCase):
         self.assert_bad(turn, "shares no")
         self.assertEqual(dialog.line_received("").step, ListUsers())
 
+    def test_help(self) -> None:
+        """The commands are shown wherever one can be given, and the question comes again."""
+        for dialog, commands in ((self.joined(), COMMANDS), (self.looking(), OPEN_COMMANDS)):
+            for word in ("help", "?", "HELP"):
+                turn = dialog.line_received(word)
+                self.assertIsInstance(turn.step, Ask)
+                self.assertEqual(tuple(said.text for said in turn.says), commands)
+        self.assertLess(max(map(len, COMMANDS + OPEN_COMMANDS)), 40)
+        self.assertEqual(dialog.line_received("./help").step, ListFolder("alice", ("help",)))
+        self.assertEqual(self.joined().line_received("ls help").step, FindUser("help"))
+
+    def test_commands(self) -> None:
+        """A user, a path and a command may be in one line, as for the verbs."""
+        for line, step in {
+            "ls": ListUsers(),
+            "ls alice": ListFolder("alice", ()),
+            "Alice:photos": ListFolder("alice", ("photos",)),
+            "ls alice:photos": ListFolder("alice", ("photos",)),
+            "get alice:photos/*.jpg": GetFiles("alice", ("photos", "*.jpg")),
+        }.items():
+            dialog = self.joined()
+            turn = dialog.line_received(line)
+            if not isinstance(step, ListUsers):
+                self.assertEqual(turn.step, FindUser("alice"))
+                turn = dialog.succeeded(True)
+            self.assertEqual(turn.step, step)
+        dialog = self.joined()
+        for line in ("get", "get alice", "get alice:", "alice/photos", "to"):
+            turn = dialog.line_received(line)
+            self.assertEqual(turn.step, Ask(WHOM))
+            self.assertIs(turn.says[0].tone, Tone.BAD)
+
+    def test_ls_fetches_nothing(self) -> None:
+        """What "ls" names is not fetched, if it turns out to be a file."""
+        dialog = self.looking()
+        dialog.line_received("ls x")
+        turn = dialog.failed(RemoteIsFile(name="alice", path="x"))
+        self.assertEqual(turn.step, Ask(OPEN))
+
+    def test_where(self) -> None:
+        """The question says where one is."""
+        dialog = self.looking()
+        dialog.line_received("photos")
+        step = dialog.succeeded(PAGE).step
+        assert isinstance(step, Ask)
+        self.assertEqual((step.question, step.where), (OPEN, "alice:photos"))
+
+    def test_destination(self) -> None:
+        """A destination is set from either question, which comes again."""
+        for dialog, question in ((self.joined(), WHOM), (self.looking(), OPEN)):
+            self.assertEqual(dialog.line_received("to ~/a b").step, SetDestination("~/a b"))
+            self.assertEqual(dialog.succeeded().step, Ask(question))
+            dialog.line_received("to nowhere")
+            turn = dialog.failed(P2pshareError(reason="x"))
+            self.assertEqual(turn.step, Ask(question))
+            self.assert_bad(turn, "x")
+
+    def test_interrupted(self) -> None:
+        """A transfer that is stopped leaves one where one was."""
+        dialog = self.looking()
+        dialog.line_received("1")
+        self.assertEqual(dialog.interrupted().step, Ask(OPEN))
+        dialog = self.joined()
+        dialog.line_received("get alice:x")
+        dialog.succeeded(True)
+        self.assertEqual(dialog.interrupted().step, Ask(WHOM))
+
     def test_lost(self) -> None:
         """A session that is lost, or another key than the known one, ends the visit: threat 15."""
         other = OtherKeyThere(name="alice", address="x", known="a b", there="c d")
@@ -272,9 +342,9 @@ class DialogTests(SynchronousTestCase):
         """Any lines, and any outcomes, lead to a next turn until it is over."""
         dialog = Dialog(name)
         turn = dialog.begin()
-        lines = st.sampled_from(["alice", "i", "T", "", "quit", "1", "2", "..", "*"]) | st.text(
-            max_size=40
-        )
+        lines = st.sampled_from(
+            ["alice", "i", "T", "", "quit", "1", "2", "..", "*", "?", "to x", "ls"]
+        ) | st.text(max_size=40)
         errors = st.sampled_from(
             [
                 AWAY,

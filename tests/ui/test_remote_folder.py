@@ -58,11 +58,15 @@ class RemoteFolderTests(SynchronousTestCase):
             "../../..": Open(()),
             ".": Open(("photos",)),
             "more": Open(("photos", "more")),
-            "get": Open(("photos", "get")),
+            "./get": Open(("photos", "get")),
+            "ls": Open(("photos",), may_fetch=False),
+            "LS b/x": Open(("photos", "b", "x"), may_fetch=False),
+            "ls 2": Open(("photos", "b"), may_fetch=False),
+            "./ls 2": Open(("photos", "ls 2")),
         }.items():
             self.assertEqual(self.here.read(answer), meaning, answer)
         self.assertEqual(RemoteFolder("alice", ()).read(".."), Away())
-        for answer in ("0", "4", "a/.ssh", "x\0", "b/" * 70 + "x"):
+        for answer in ("0", "4", "get", "get ", "ls 1", "ls ./2", "a/.ssh", "x\0", "b/" * 70 + "x"):
             self.assertIsInstance(self.here.read(answer), Unclear, answer)
 
     def test_more(self) -> None:
