@@ -288,7 +288,7 @@ class LsTests(ListingTestCase):
     def test_judged_first(self) -> None:
         """What cannot be meant is refused before anybody is asked."""
         self.registry.error = AssertionError
-        for where in ("bob", "bob:x", "Alice", "alice:../x"):
+        for where in ("bob", "bob:x", "al ice", "alice:../x"):
             self.failureResultOf(self.ls(where), WrongUsage)
         self.fake.settings = Settings(registry=URL)
         error = self.failureResultOf(self.ls("alice"), WrongUsage).value
