@@ -36,9 +36,12 @@ clean: ## remove the virtual environment and what the tools left
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(BIN)/python:
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no module for virtual environments. Install it (Debian, Ubuntu: apt install python3-venv), and try again." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made, and was removed." >&2; exit 1; }
 
 $(INSTALLED): $(BIN)/python setup.cfg pyproject.toml
+	@echo "Installing p2pshare and what it needs into $(VENV); the first time, this takes about 30 s." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@touch $@
 

@@ -95,6 +95,23 @@ class MetadataTests(unittest.TestCase):
         self.assertIsNotNone(paths.search(f"see `{PROJECT}/README.md`"))
 
 
+class MakeTests(unittest.TestCase):
+    """The set-up that every target of the Makefile makes."""
+
+    @unittest.skipUnless(shutil.which("make"), "there is no make")
+    def test_no_virtual_environments(self) -> None:
+        """A Python without the module for them is told, with the package that has it, and nothing is left."""
+        with tempfile.TemporaryDirectory() as name:
+            python = Path(name, "python")
+            python.write_text("#!/bin/sh\nexit 1\n")
+            python.chmod(0o755)
+            command = ["make", "-C", str(PROJECT), "demo", f"PYTHON={python}", f"VENV={name}/venv"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("python3-venv", done.stderr)
+            self.assertFalse(Path(name, "venv").exists())
+
+
 class WheelTests(unittest.TestCase):
     """A wheel, built of a copy so that nothing is left here."""
 
