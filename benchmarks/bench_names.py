@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from itertools import count, cycle
 from pathlib import Path
 
-from benchmarks.filling import fill, used_memory
+from benchmarks.filling import fill, registry_key, used_memory
 from benchmarks.load import Exchange, Requests, closed_loop, open_loop
 from benchmarks.reporting import print_table
 from benchmarks.servers import cores, free_port, registry, running
-from p2pshare.wire.keys import SigningKey, from_base64url
+from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url
 from p2pshare.wire.peers import ClaimBody
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import Record
@@ -51,14 +51,15 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return head.encode() + body
 
 
-def claim(number: int, port: int) -> bytes:
+def claim(number: int, registry: PublicKey) -> bytes:
     """A claim of a name of its own, by a key of its own."""
     key = SigningKey(number.to_bytes(32))
     now = int(time.time())
     name = f"bench-{number}"
-    url = f"http://127.0.0.1:{port}"
     addresses = ("10.0.0.5:50000",)
-    record = Record(name, key.public, now * 1000, now, now + 86400, url, addresses, ("classic",))
+    record = Record(
+        name, key.public, now * 1000, now, now + 86400, registry, addresses, ("classic",)
+    )
     return request("PUT", f"/v1/peers/{name}", ClaimBody(record.sign(key)).to_json())
 
 
@@ -69,7 +70,8 @@ def is_done(reply: bytes) -> bool:
 
 def claims(port: int) -> Requests:
     """New names, one after the other."""
-    signed = iter([claim(number, port) for number in range(1, CLAIMS + 1)])
+    registry = registry_key(port)
+    signed = iter([claim(number, registry) for number in range(1, CLAIMS + 1)])
     return lambda _connection: (next(signed), is_done)
 
 
@@ -78,7 +80,7 @@ def heartbeats(port: int) -> Requests:
     peers: list[Iterator[Exchange]] = []
     for number in range(CONNECTIONS):
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(claim(10**6 + number, port))
+            connection.sendall(claim(10**6 + number, registry_key(port)))
             granted = json.loads(connection.recv(65536).partition(b"\r\n\r\n")[2])
         peers.append(beats(f"bench-{10**6 + number}", granted))
     return lambda connection: next(peers[connection])
@@ -136,7 +138,7 @@ def timed(port: int, path: str) -> tuple[float, bytes]:
 def time_to_be_seen(port: int, number: int) -> float:
     """Seconds from a claim's reply until the first page of the list has it."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(claim(number, port))
+        connection.sendall(claim(number, registry_key(port)))
         connection.recv(65536)
     start = time.perf_counter()
     while f'"bench-{number}"'.encode() not in timed(port, f"/v1/peers?prefix=bench-{number}")[1]:
@@ -165,7 +167,7 @@ def measure_many() -> list[tuple[str, str, str]]:
         running(registry(port, data, *LIMITS), port, cores()[0]),
     ):
         before = used_memory(f"{data}/redis.sock")
-        fill(f"{data}/redis.sock", NAMES, f"http://127.0.0.1:{port}")
+        fill(f"{data}/redis.sock", NAMES, registry_key(port))
         memory = used_memory(f"{data}/redis.sock") - before
         pages = ("/v1/peers?limit=100", "/v1/peers?limit=500&online=1")
         first, full = ([timed(port, path)[0] for _ in range(20)] for path in pages)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from itertools import cycle
 
-from benchmarks.filling import fill
+from benchmarks.filling import fill, registry_key
 from benchmarks.load import Exchange, closed_loop
 from benchmarks.reporting import print_table
 from benchmarks.servers import cores, free_port, registry, running
@@ -99,7 +99,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as data,
         running(registry(port, data), port, registry_core),
     ):
-        fill(f"{data}/redis.sock", NAMES, f"http://127.0.0.1:{port}")
+        fill(f"{data}/redis.sock", NAMES, registry_key(port))
         ours = closed_loop(port, look_up, SECONDS, CONNECTIONS)
         runs = []
         for _ in range(3):

@@ -7,11 +7,12 @@ import random
 import socket
 import time
 from collections.abc import Iterator
+from urllib.request import urlopen
 
 from p2pshare.registry.redis_index import KEYS
 from p2pshare.registry.redis_keys import key_of
-from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import OWNERSHIP_LEASE
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.peers import OWNERSHIP_LEASE, RegistryInfo
 from p2pshare.wire.statements import Record
 
 Command = tuple[object, ...]
@@ -33,14 +34,20 @@ def used_memory(path: str) -> int:
     return int(text.partition(b"used_memory:")[2].split()[0])
 
 
-def fill(path: str, names: int, url: str) -> None:
-    """Make `peer-0000000` and so on live, as if they had just claimed at `url`, through the Unix socket `path`."""
+def registry_key(port: int) -> PublicKey:
+    """The key of the registry that listens on a port of this machine."""
+    with urlopen(f"http://127.0.0.1:{port}/v1/") as reply:
+        return RegistryInfo.parse(reply.read()).key
+
+
+def fill(path: str, names: int, registry: PublicKey) -> None:
+    """Make `peer-0000000` and so on live, as if they had just been claimed, through the Unix socket `path`."""
     signer = SigningKey(bytes(32))
     rng = random.Random(0)
     now = time.time_ns() // 10**6
     seconds = now // 1000
     record = Record(
-        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, url,
+        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, registry,
         (ADDRESS.replace(" ", ":"),), ("classic",),
     ).sign(signer)  # fmt: skip
     seen = now + (PRESENT - 90) * 1000

@@ -161,9 +161,26 @@ class RegistryRefused(Refused):
 
 
 class RegistryDowngraded(Refused):
-    """The registry {registry} has given a receipt for {name!r} before, but now speaks of no owners: it is another one,
-    or was set back. Ask its operator.
+    """The registry {registry} has proven a key before, but now speaks of no owners: it is another one, or was set back.
+    Ask its operator.
     """
+
+
+class RegistryChanged(Refused):
+    """The registry {registry} has another key than before. Known: {known}. Now: {now}. Either it was set up anew, or
+    another machine answers in its place. Ask its operator for the key. If the new key is right, run
+    `p2pshare registries forget {registry}`, and try again.
+    """
+
+
+class AudienceRefused(Refused):
+    """The registry {registry} rejected a statement as meant for another registry: several registries seem to answer at
+    this address. Ask its operator.
+    """
+
+
+class KnownRegistriesUnusable(Refused):
+    """The list of known registries, {path}, cannot be used: {reason}"""
 
 
 class RegistryHasNoOwners(Refused):

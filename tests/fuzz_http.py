@@ -20,7 +20,7 @@ from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from tests.registry.connections import REGISTRY_KEY
-from tests.registry.owners import AUD, NOW
+from tests.registry.owners import NOW
 
 HOST = "127.0.0.1"
 EXAMPLES = 80  # of each operation
@@ -56,7 +56,7 @@ def main() -> None:
         reactor,
         wall=lambda: NOW,
         authority=Authority(REGISTRY_KEY, lambda: NOW, lambda size: b"r" * size),
-        settings=RegistrySettings("", Path(), urls=(AUD,)),
+        settings=RegistrySettings("", Path()),
     )
     port = reactor.listenTCP(0, RegistrySite(routes, reactor), interface=HOST)
     codes: list[int] = []

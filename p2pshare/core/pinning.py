@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView, RegistryInfo
+from p2pshare.wire.peers import PeerView
 from p2pshare.wire.statements import Rotation
 
 
@@ -15,7 +15,7 @@ def follow(
     rotations: Sequence[str],
     key: PublicKey,
     name: str,
-    audiences: Container[str] | None = None,
+    registry: PublicKey,
 ) -> bool:
     """Whether a chain of rotations, each signed by the key before, leads from one key to another.
 
@@ -27,7 +27,7 @@ def follow(
         rotations: `Rotation` statements as they came, the oldest first.
         key: the key that the name has now.
         name: whose keys they are.
-        audiences: the URLs of the registry for which they may be meant; None if it answers to any.
+        registry: the key of the registry for which they must be meant.
     """
     reached = pinned
     for statement in rotations:
@@ -39,21 +39,19 @@ def follow(
             continue
         if rotation.name != name or rotation.key != reached:
             continue
-        if audiences is None or rotation.aud in audiences:
+        if rotation.aud == registry:
             reached = rotation.new
     return reached == key
 
 
-def follows(pinned: PublicKey, view: PeerView, info: RegistryInfo | None, registry: str) -> bool:
+def follows(pinned: PublicKey, view: PeerView, registry: PublicKey) -> bool:
     """Whether the key that a registry tells of a peer is the known one, or follows from it.
 
     Args:
         pinned: the key that is known.
         view: what the registry says of the peer.
-        info: what it says of itself.
-        registry: its URL, as it was asked.
+        registry: the key that the registry has proven.
     """
     if view.key is None:
         return False
-    audiences = {*info.urls, registry} if info is not None and info.urls else None
-    return follow(pinned, view.rotations, view.key, view.summary.name, audiences)
+    return follow(pinned, view.rotations, view.key, view.summary.name, registry)

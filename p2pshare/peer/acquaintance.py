@@ -44,10 +44,12 @@ async def acquaintance(
         if pinned is not None:
             raise KeyGone(name=name, known=pinned.grouped)
         raise ClassicOnly(name=name)
-    if pinned is not None and pinned != view.key:
-        info = await registry.info()
-        if not follows(pinned, view, info, registry.url):
-            raise KeyChanged(name=name, known=pinned.grouped, now=view.key.grouped)
+    if (
+        pinned is not None
+        and pinned != view.key
+        and not follows(pinned, view, await registry.prove())
+    ):
+        raise KeyChanged(name=name, known=pinned.grouped, now=view.key.grouped)
     address = await address_of(reactor, view, registry.url)
     await run_in_thread(reactor, remember_address, seen, view, address)
     return (address,), view.key

@@ -204,8 +204,7 @@ class Admission:
         known = await self._in_thread(self._known.key, name)
         if known == key:
             return
-        client = self._client
-        if known is None or follows(known, view, await client.info(), client.url):
+        if known is None or follows(known, view, await self._client.prove()):
             most = self._pins_max if known is None else PEERS_MAX
             try:
                 known = await self._in_thread(self._known.pin, name, key, known, most)

@@ -93,9 +93,10 @@ class Browsing:
         key: Callable[[], SigningKey],
         registry: RegistryClient,
         data: Path,
+        known: KnownPeers,
     ) -> Self:
-        """Look up as the peer with a key and a data folder."""
-        known, seen = KnownPeers(data, registry.url), Seen(data)
+        """Look up as the peer with a key and a data folder, which knows others by their keys."""
+        seen = Seen(data)
 
         async def names(prefix: str) -> AsyncIterator[str]:
             async for each in registry.peers(prefix, online=True):

@@ -12,6 +12,7 @@ from typing import TypeVar
 from twisted.logger import Logger
 
 from p2pshare.errors import (
+    AudienceRefused,
     ClockWrong,
     NameTaken,
     NoSuchPeer,
@@ -22,7 +23,7 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import (
     CLOCK_SKEW_MAX,
     RECORD_LIFE,
@@ -49,6 +50,9 @@ T = TypeVar("T")
 
 class Owner:
     """Signs for an identity, and gets past what a registry may object to.
+
+    Each statement names the key that the registry has proven. If the registry rejects it as meant for another one, the
+    registry has to prove its key once more.
 
     A clock that is wrong is not set: from then on its distance to the registry's is added to the times in statements,
     if `is_believable`, but not to their numbers. A number that is too small is followed by a greater one. If the name
@@ -91,12 +95,13 @@ class Owner:
         identity = self._identity
 
         async def attempt() -> Granted:
+            registry = await self._registry()
             key, predecessor = identity.key, self._predecessor
             if successor is not None and successor is identity.next_key:
                 key, predecessor = successor, identity.key
             body = ClaimBody(
-                self._record(key, addresses, caps),
-                None if predecessor is None else self._rotation(predecessor, key),
+                self._record(registry, key, addresses, caps),
+                None if predecessor is None else self._rotation(registry, predecessor, key),
                 identity.receipt,
                 invitation,
             )
@@ -122,12 +127,13 @@ class Owner:
         identity = self._identity
 
         async def attempt() -> None:
+            registry = await self._registry()
             release = Release(
                 identity.name,
                 identity.key.public,
                 self._number(),
                 int(self._now()),
-                self._client.url,
+                registry,
             )
             body = ReleaseBody(release.sign(identity.key))
             await self._client.release(identity.name, body)
@@ -150,13 +156,16 @@ class Owner:
             tries -= 1
             try:
                 return await attempt()
-            except (ClockWrong, StaleRecord, NameTaken, NotOwner) as error:
+            except (AudienceRefused, ClockWrong, StaleRecord, NameTaken, NotOwner) as error:
                 if tries == 0 or not await self._overcome(error):
                     raise
 
     async def _overcome(self, error: P2pshareError) -> bool:
         """Whether the next try can be better."""
         match error:
+            case AudienceRefused():
+                await self._client.info()
+                return True
             case ClockWrong():
                 time = int(str(error.fields["time"]))
                 if not is_believable(time, self._wall()):
@@ -216,7 +225,19 @@ class Owner:
     def _number(self) -> int:
         return self._identity.next_seq(int(1000 * self._wall()))
 
-    def _record(self, key: SigningKey, addresses: Sequence[str], caps: Sequence[str]) -> str:
+    async def _registry(self) -> PublicKey:
+        """The key that the registry has proven."""
+        proven = await self._client.prove()
+        self._identity.meet(proven)
+        return proven
+
+    def _record(
+        self,
+        registry: PublicKey,
+        key: SigningKey,
+        addresses: Sequence[str],
+        caps: Sequence[str],
+    ) -> str:
         now = self._now()
         return Record(
             name=self._identity.name,
@@ -224,17 +245,15 @@ class Owner:
             seq=self._number(),
             iat=int(now),
             exp=int(now) + RECORD_LIFE,
-            aud=self._client.url,
+            aud=registry,
             addresses=tuple(addresses),
             caps=tuple(caps),
         ).sign(key)
 
-    def _rotation(self, old: SigningKey, new: SigningKey) -> str:
+    def _rotation(self, registry: PublicKey, old: SigningKey, new: SigningKey) -> str:
         now = int(self._now())
         iat = self._rotated + 1 if now <= self._rotated < now + CLOCK_SKEW_MAX else now
-        return Rotation(self._identity.name, old.public, new.public, iat, self._client.url).sign(
-            old
-        )
+        return Rotation(self._identity.name, old.public, new.public, iat, registry).sign(old)
 
 
 def is_believable(time: int, own: float) -> bool:

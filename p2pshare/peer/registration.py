@@ -21,6 +21,7 @@ from p2pshare.errors import (
     NameTaken,
     NoSuchPeer,
     P2pshareError,
+    RegistryChanged,
     RegistryDowngraded,
     RegistryHasNoOwners,
     Unreachable,
@@ -45,6 +46,8 @@ JITTER = 0.2  # of each wait, so that peers do not come all at once
 RELEASE_TIMEOUT = 1.0  # seconds that stopping waits for the registry
 
 T = TypeVar("T")
+
+_log = Logger()
 
 
 @dataclass(slots=True)
@@ -128,7 +131,7 @@ class NameKeeper:
         Raises:
             Refused: as for `take`.
         """
-        return await self._patiently(self.take, Unreachable)
+        return await patiently(self._clock, self._rng, self.take, Unreachable)
 
     async def keep(self) -> None:
         """Renew for ever; cancel it to stop.
@@ -138,7 +141,14 @@ class NameKeeper:
         """
         while True:
             await self._pause_until_beat()
-            await self._patiently(self._renew_exclusively, Unreachable, RegistryDowngraded)
+            await patiently(
+                self._clock,
+                self._rng,
+                self._renew_exclusively,
+                Unreachable,
+                RegistryChanged,
+                RegistryDowngraded,
+            )
 
     async def give_up(self) -> None:
         """Say that the peer leaves, if that can be done at once; otherwise its presence ends by itself.
@@ -180,8 +190,6 @@ class NameKeeper:
         address = await self._find_address()
         if await self._client.info() is not None:
             await self._claim(address)
-        elif self._identity.knows_registry():
-            raise RegistryDowngraded(registry=self._client.url, name=self._name)
         elif not self._speaks_classic:
             raise RegistryHasNoOwners(registry=self._client.url)
         else:
@@ -270,24 +278,36 @@ class NameKeeper:
     async def _renew_exclusively(self) -> None:
         await self._lock.run(self._exclusively, self._renew)
 
-    async def _patiently(
-        self, work: Callable[[], Coroutine[Deferred[Any], Any, T]], *passing: type[P2pshareError]
-    ) -> T:
-        wait = RETRY_FIRST
-        while True:
-            try:
-                return await work()
-            except passing as error:
-                told = error.fields.get("retry_after")
-                pause = max(wait, float(told) if isinstance(told, int) else 0.0)
-                pause *= self._rng.uniform(1, 1 + JITTER)
-                self._log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
-            await deferLater(self._clock, pause, lambda: None)
-            wait = min(RETRY_MAX, 2 * wait)
-
     async def _pause_until_beat(self) -> None:
         """Wait for half a minute or so, drawn anew each time; for less if the lease is shorter than usual."""
         lease = PRESENCE_LEASE if self._session is None else self._session.granted.lease
         seconds = self._rng.uniform(HEARTBEAT_FROM, HEARTBEAT_TO)
         seconds = max(BEAT_MIN, seconds * min(1.0, lease / PRESENCE_LEASE))
         await deferLater(self._clock, seconds, lambda: None)
+
+
+async def patiently(
+    clock: IReactorTime,
+    rng: random.Random,
+    work: Callable[[], Coroutine[Deferred[Any], Any, T]],
+    *passing: type[P2pshareError],
+) -> T:
+    """Do something until it succeeds, with growing pauses.
+
+    Args:
+        clock: measures the pauses.
+        rng: draws their jitter.
+        work: what to do.
+        passing: the errors after which it is tried again; others are raised.
+    """
+    wait = RETRY_FIRST
+    while True:
+        try:
+            return await work()
+        except passing as error:
+            told = error.fields.get("retry_after")
+            pause = max(wait, float(told) if isinstance(told, int) else 0.0)
+            pause *= rng.uniform(1, 1 + JITTER)
+            _log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
+        await deferLater(clock, pause, lambda: None)
+        wait = min(RETRY_MAX, 2 * wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from p2pshare.errors import (
     PortUnusable,
     RegistryNotLookedUp,
     RegistryUnreachable,
+    Unreachable,
     WrongUsage,
 )
 from p2pshare.net.look_up import LookUpError, look_up_ipv4
@@ -35,18 +36,22 @@ from p2pshare.net.sockets import (
     listen_welcome,
     local_address_towards,
 )
+from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.browsing import Browsing
-from p2pshare.peer.control import ControlServer, Fields
-from p2pshare.peer.registration import NameKeeper
+from p2pshare.peer.control import ControlServer, Deed, Fields
+from p2pshare.peer.registration import NameKeeper, patiently
 from p2pshare.peer.session_sharing import SessionSharer
 from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.data_folder import DataFolder, peer_folder, private_folders
+from p2pshare.storage.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity import Identity
+from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.moving_in import move_in
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
 from p2pshare.storage.share_arguments import SharedPath, shared_paths
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
@@ -69,7 +74,7 @@ class PeerService(Service):
         user: str,
         registry: str,
         shares: Sequence[SharedPath],
-        data: Path,
+        data: Path | None,
         wall: Callable[[], float],
         listen: int = 0,
         address: str | None = None,
@@ -87,7 +92,8 @@ class PeerService(Service):
             user: a legal name.
             registry: as `registry_url` returns it.
             shares: what it offers, and to whom.
-            data: its folder, which it makes if need be, and locks for as long as it runs.
+            data: its folder, which it makes if need be, and locks for as long as it runs; None for the one of this
+                registry and name, by the key of the registry.
             wall: the Unix time in s.
             listen: the number of its ports, UDP and TCP, or 0 for any.
             address: the IPv4 address to register, or None for that from which the registry is reached.
@@ -101,7 +107,9 @@ class PeerService(Service):
         self._rng = rng
         self._user = user
         self._registry = registry
-        self._data = data
+        self._place = PeerPlace(registry, user, data)
+        self._shares = shares
+        self._limit = limit
         self._wall = wall
         self._listen = listen
         self._address = address
@@ -113,9 +121,7 @@ class PeerService(Service):
         agent, self._pool = pooled_agent(reactor)
         self.client = RegistryClient(agent, registry, reactor, wall=wall)
         """The registry, for whoever works with this peer."""
-        self._sessions = SessionSharer(
-            reactor, shares, limit, data, self.client, wall, lambda: self._own.key
-        )
+        self._sessions: SessionSharer | None = None
         self._sharer: Sharer | None = None
         if classic:
             self._sharer = Sharer(reactor, classic_share(shares), rng, on_served=on_served)
@@ -123,17 +129,8 @@ class PeerService(Service):
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
-        self._browsing = Browsing.of_peer(reactor, rng, lambda: self._own.key, self.client, data)
-        self._control = ControlServer(
-            reactor,
-            data,
-            {
-                "status": self._status,
-                "release": self._release,
-                "rotate": self._rotate,
-                "complete": self._browsing.complete,
-            },
-        )
+        self._browsing: Browsing | None = None
+        self._control: ControlServer | None = None
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
@@ -152,8 +149,21 @@ class PeerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self) -> PeerAddress:
-        folder = self._folder = DataFolder.open(self._data, self._user)
+        folder = await self._move_in()
         identity = self._identity = Identity.open(folder, self._registry, self._user)
+        known = KnownPeers(folder.path, self._place.slot)
+        sessions = self._sessions = SessionSharer(
+            self._reactor,
+            self._shares,
+            self._limit,
+            folder.path,
+            self.client,
+            known,
+            lambda: identity.key,
+        )
+        browsing = self._browsing = Browsing.of_peer(
+            self._reactor, self._rng, lambda: identity.key, self.client, folder.path, known
+        )
         self._keeper = NameKeeper(
             self._reactor,
             self.client,
@@ -165,9 +175,53 @@ class PeerService(Service):
             self._invitation,
             classic=self._sharer is not None,
         )
-        self._control.listen()
-        await self._sessions.open()
+        self._listen_to_verbs(
+            folder,
+            {
+                "status": self._status,
+                "release": self._release,
+                "rotate": self._rotate,
+                "complete": browsing.complete,
+            },
+        )
+        await sessions.open()
         return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
+
+    async def _move_in(self) -> DataFolder:
+        """Open the data folder. The registry must have proven its key first, since the folder goes by that."""
+        place, key = self._place, self._place.key
+        registry = None if key is None else PublicKey.parse(key)
+        if registry is None:
+            waiting = self._folder = DataFolder.open(place.path, self._user)
+            if self._listen:  # so that a port in use is told even if the registry is away
+                ip = self._address or await self._address_towards_registry()
+                expect_free(self._listen, interface_for(ip))
+            self._listen_to_verbs(waiting, {"status": self._status})
+            registry = await self._first_contact()
+            assert self._control is not None
+            await self._control.stop()
+            waiting.close()
+        path = place.path
+        if registry is not None:
+            path = await run_in_thread(self._reactor, move_in, place, registry)
+        self.client.known = registry
+        self._folder = DataFolder.open(path, self._user)
+        return self._folder
+
+    async def _first_contact(self) -> PublicKey | None:
+        """The key of the registry; None if it is an original one."""
+
+        async def ask() -> PublicKey | None:
+            info = await self.client.info()
+            return None if info is None else info.key
+
+        if not self._patient:
+            return await ask()
+        return await patiently(self._reactor, self._rng, ask, Unreachable)
+
+    def _listen_to_verbs(self, folder: DataFolder, deeds: Mapping[str, Deed]) -> None:
+        self._control = ControlServer(self._reactor, folder.path, deeds)
+        self._control.listen()
 
     def _started(self, address: PeerAddress) -> None:
         """Keep the name, and then tell that it is taken: who hears of it may stop the peer at once."""
@@ -190,9 +244,12 @@ class PeerService(Service):
         if self._running is not None:
             self._running.cancel()
         try:
-            await self._control.stop()
+            if self._control is not None:
+                await self._control.stop()
             stopping = [
-                Deferred.fromCoroutine(each.stop()) for each in (self._sessions, self._browsing)
+                Deferred.fromCoroutine(each.stop())
+                for each in (self._sessions, self._browsing)
+                if each is not None
             ]
             if self._sharer is not None:
                 stopping.append(Deferred.fromCoroutine(self._sharer.stop()))
@@ -209,23 +266,25 @@ class PeerService(Service):
 
     def left_out(self) -> dict[str, str]:
         """What of each share is not shared, in words, as far as that is counted."""
-        return self._sessions.left_out()
+        return {} if self._sessions is None else self._sessions.left_out()
 
     async def _status(self, _request: Fields) -> Fields:
         """What `p2pshare whoami` and the like tell of a running peer."""
-        keeper = self._keeper
-        assert keeper is not None
+        keeper, identity, proven = self._keeper, self._identity, self.client.key
+        registered = None if keeper is None else keeper.registered
+        since = None if keeper is None else keeper.since
         return {
             "name": self._user,
-            "key": str(self._own.key.public),
+            "key": None if identity is None else str(identity.key.public),
             "registry": self._registry,
-            "address": None if keeper.registered is None else str(keeper.registered),
-            "registered": keeper.registered is not None,
-            "online": keeper.in_touch,
-            "since": None if keeper.since is None else int(keeper.since),
+            "registry_key": None if proven is None else str(proven),
+            "address": None if registered is None else str(registered),
+            "registered": registered is not None,
+            "online": keeper is not None and keeper.in_touch,
+            "since": None if since is None else int(since),
             "pid": os.getpid(),
             "classic": self._sharer is not None,
-            **(await self._sessions.status()),
+            **({} if self._sessions is None else await self._sessions.status()),
         }
 
     async def _release(self, _request: Fields) -> Fields:
@@ -261,6 +320,7 @@ class PeerService(Service):
 
     def _open_ports(self, port: int, interface: str) -> int:
         """Open the ports with a number: TCP for sessions, and UDP, which is silent without the classic protocol."""
+        assert self._sessions is not None
         expect_free(port, interface)  # before one of them is open, and the other cannot be
         self._sessions.listen(port, interface)
         try:
@@ -335,7 +395,7 @@ def peer_of(
         user=name,
         registry=settings.registry,
         shares=shares_of(settings, name, cwd),
-        data=peer_folder(settings, name),
+        data=settings.data,
         listen=settings.listen,
         wall=wall,
         address=settings.address,

@@ -63,7 +63,7 @@ class SessionSharer:
         limit: float | None,
         data: Path,
         client: RegistryClient,
-        wall: Callable[[], float],
+        known: KnownPeers,
         key: Callable[[], SigningKey],
     ) -> None:
         """Share, once this was opened and listens.
@@ -74,7 +74,7 @@ class SessionSharer:
             limit: bytes per second that go out over all sessions together; None is as fast as it goes.
             data: the peer's data folder, which is there by the time of `open`.
             client: the registry, which knows who has which key.
-            wall: the Unix time in s.
+            known: the keys of others.
             key: the peer's key; it is asked for each session.
         """
         self._reactor = reactor
@@ -83,7 +83,7 @@ class SessionSharer:
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
         self._listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
-        self._admission = Admission(reactor, client, KnownPeers(data, client.url))
+        self._admission = Admission(reactor, client, known)
         self._server = SessionServer(reactor, key, self._admission.admit, self._serve)
         self._stores: tuple[BlockCache, FolderIndex] | None = None
         self._tree: ShareTree | None = None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
 from p2pshare.wire.peers import OWNERSHIP_LEASE, SESSION_LIFE
-from p2pshare.wire.statements import Invitation, Receipt
+from p2pshare.wire.statements import Invitation, Proof, Receipt
 
 ID_SIZE = 16  # random bytes of a session or an invitation
 
@@ -21,7 +21,7 @@ _SESSION = re.compile(r"([1-9][0-9]{0,14})\.[A-Za-z0-9_-]{22}")
 
 
 class Authority:
-    """Signs receipts and invitations, and makes sessions."""
+    """Signs receipts, invitations and proofs, and makes sessions."""
 
     def __init__(
         self,
@@ -34,6 +34,10 @@ class Authority:
         self._random_bytes = random_bytes
         self._secret = hmac.digest(key.seed, b"p2pshare-session-secret-v1", "sha256")
         self.public = key.public
+
+    def prove(self, challenge: str) -> str:
+        """Prove to a client, who has drawn the challenge, that this registry holds its key."""
+        return Proof(self.public, challenge, int(self._wall())).sign(self._key)
 
     def receipt(self, name: str, key: PublicKey, claim: int) -> str:
         """Vouch that the key owns the name since the claim of this number."""

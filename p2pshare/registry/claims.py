@@ -7,7 +7,6 @@ again does: strangers cannot use up another's share.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
@@ -18,7 +17,7 @@ from p2pshare.errors import RemoteProtocolError, StoreUnavailable
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.judgement import Audience, End, Judge, verify
+from p2pshare.registry.judgement import Judge, verify
 from p2pshare.registry.limits import Limiter
 from p2pshare.registry.listing import NameList
 from p2pshare.registry.origins import Origin
@@ -56,7 +55,7 @@ class Claims:
         self._store = store
         self._names = names
         self._limiter = limiter
-        self._judge = Judge(wall, Audience(settings.urls, socket.gethostname()))
+        self._judge = Judge(wall, authority.public)
         self._wall = wall
         self._authority = authority
         self._invite_only = settings.invite_only
@@ -77,11 +76,11 @@ class Claims:
         body = ClaimBody.parse(query.body)
         unverified = Record.parse(body.record)
         record = unverified.statement
-        self._judge.judge(record, name, query.local)
+        self._judge.judge(record, name)
         origin = self._limiter.origin(query)
         await self._limiter.admit("claims", origin, origin.host)
         verify(unverified)
-        wanted, mac_key = self._wanted(record, body, query.local)
+        wanted, mac_key = self._wanted(record, body)
         await self._limiter.admit("key", origin, wanted.key)
         outcome = await self._take(wanted, body.invitation, origin)
         if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
@@ -107,7 +106,7 @@ class Claims:
     async def release(self, query: Query, name: str) -> Reply:
         """`DELETE`: the owner gives a name up."""
         unverified = Release.parse(ReleaseBody.parse(query.body).release)
-        self._judge.judge(unverified.statement, name, query.local)
+        self._judge.judge(unverified.statement, name)
         origin = self._limiter.origin(query)
         await self._limiter.admit("claims", origin, origin.host)
         key = str(verify(unverified))
@@ -145,9 +144,9 @@ class Claims:
             self._names.changed()
         return ALIVE
 
-    def _wanted(self, record: Record, body: ClaimBody, end: End) -> tuple[OwnerClaim, bytes]:
+    def _wanted(self, record: Record, body: ClaimBody) -> tuple[OwnerClaim, bytes]:
         """What to ask of the store, and the MAC key of the session that begins."""
-        rotation = self._rotation(body.rotation, record, end)
+        rotation = self._rotation(body.rotation, record)
         old_key = None if rotation is None else rotation.key
         session, mac_key = self._authority.new_session(record.name)
         wanted = OwnerClaim(
@@ -164,11 +163,11 @@ class Claims:
         )
         return wanted, mac_key
 
-    def _rotation(self, text: str | None, record: Record, end: End) -> Rotation | None:
+    def _rotation(self, text: str | None, record: Record) -> Rotation | None:
         """What a rotation says that came with a record; None if it is too old to count."""
         if text is None:
             return None
-        unverified = self._judge.judge_rotation(text, record, end)
+        unverified = self._judge.judge_rotation(text, record)
         if self._judge.is_too_old(unverified.statement):
             self._log.debug("a rotation of {name} that is too old", name=record.name)
             return None

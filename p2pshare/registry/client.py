@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -11,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
 from p2pshare.errors import (
+    AudienceRefused,
     ClockWrong,
     InvitationNeeded,
     InvitationRefused,
@@ -19,6 +21,9 @@ from p2pshare.errors import (
     NotOwner,
     P2pshareError,
     RegistryBusy,
+    RegistryChanged,
+    RegistryDowngraded,
+    RegistryHasNoOwners,
     RegistryRecovering,
     RegistryRefused,
     RegistryUnavailable,
@@ -29,6 +34,7 @@ from p2pshare.errors import (
 from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
+from p2pshare.wire.keys import PublicKey, to_base64url
 from p2pshare.wire.peers import (
     PAGE_MAX,
     PROBLEM_PREFIX,
@@ -53,6 +59,7 @@ LIST_TIMEOUT = 30.0  # seconds for the list of all names
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 PAGE_BYTES_MAX = 256 * 1024  # bytes of a page of peers, or of one peer with its rotations
 NAMES_MAX = 1_000_000  # that a list of peers, page by page, may have
+CHALLENGE_SIZE = 16  # random bytes that a registry signs to prove its key
 PAGES_MAX = 2 * NAMES_MAX // PAGE_MAX  # of them, should some not be full
 RETRY_AFTER_DEFAULT = 5  # seconds, if a registry that wants us to wait does not say how long
 RECOVERING_DEFAULT = 90  # seconds, likewise
@@ -66,10 +73,7 @@ _OF_RELEASE = _TIME_AND_PLACE | {"not-owner", "not-found"}
 _OF_LOOK_UP = frozenset({"not-found"})
 _OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | {"unknown-session"}) - {"not-found"}
 """Problems that are nonsense where nobody can have them."""
-_REFUSALS = {
-    "wrong-audience": "it does not go by this URL, so use the one that its operator names",
-    "wrong-signature": "a signature is wrong",
-}
+_REFUSALS = {"wrong-signature": "a signature is wrong"}
 
 
 class RegistryClient:
@@ -88,6 +92,8 @@ class RegistryClient:
         *,
         timeout: float = TIMEOUT,
         wall: Callable[[], float] | None = None,
+        known: PublicKey | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """Ask the registry at `url`.
 
@@ -97,18 +103,52 @@ class RegistryClient:
             clock: measures how long they take.
             timeout: seconds for each.
             wall: the Unix time in s, by which records expire; None believes them without an end.
+            known: the key that the registry at this URL has proven before; no other one is accepted.
+            random_bytes: draws challenges.
         """
         self._http = HttpClient(agent, url, clock, timeout=timeout)
         self._wall = wall
         self.url = self._http.url
+        self._random_bytes = random_bytes
+        self.known = known
+        """The key that it must have: what it proves first, if that is None."""
+        self.key: PublicKey | None = None
+        """The key that it has proven last."""
 
     async def info(self) -> RegistryInfo | None:
-        """What the registry says of itself; None for an original one, which knows nothing of owners."""
-        reply = await self._http.ask(b"GET", "v1/")
+        """What the registry says of itself, with its key proven; None for an original one, which knows no owners.
+
+        Raises:
+            RegistryChanged: it has another key than `known`.
+            RegistryDowngraded: it has no key any more.
+        """
+        challenge = to_base64url(self._random_bytes(CHALLENGE_SIZE))
+        reply = await self._http.ask(b"GET", f"v1/?challenge={challenge}")
         if reply.status in (400, 404, 405, 501):
+            if self.known is not None:
+                raise RegistryDowngraded(registry=self.url)
             return None
         self._expect(reply, 200)
-        return self._read(RegistryInfo.parse, reply)
+        info = self._read(RegistryInfo.parse, reply)
+        if not info.proves(challenge):
+            raise self._http.unreachable("it does not prove its key")
+        if self.known is not None and info.key != self.known:
+            known, now = self.known.grouped, info.key.grouped
+            raise RegistryChanged(registry=self.url, known=known, now=now)
+        self.key = self.known = info.key
+        return info
+
+    async def prove(self) -> PublicKey:
+        """The key of the registry, which it is asked to prove once.
+
+        Raises:
+            RegistryHasNoOwners: it is an original one.
+            RegistryChanged, RegistryDowngraded: as for `info`.
+        """
+        if self.key is None and await self.info() is None:
+            raise RegistryHasNoOwners(registry=self.url)
+        assert self.key is not None
+        return self.key
 
     async def claim(self, name: str, body: ClaimBody) -> Granted:
         """Claim a name, or renew the claim, and begin a session.
@@ -161,10 +201,18 @@ class RegistryClient:
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
+        self.judge(name, view)
+        return view
+
+    def judge(self, name: str, view: PeerView) -> None:
+        """Judge what the registry said of a peer; for another registry's record, once the key of this one is proven.
+
+        Raises:
+            RegistryUnreachable: it is not to be believed.
+        """
         fault = self._fault(name, view)
         if fault:
             raise self._http.unreachable(f"what it says of {name} is not to be believed: {fault}")
-        return view
 
     async def look_up_key(self, key: str) -> str | None:
         """The name that a key owns, if any."""
@@ -278,6 +326,8 @@ class RegistryClient:
             return str(error.fields["reason"])
         if (record.name, record.key) != (name, view.key):
             return "the record is of another name or key"
+        if self.key not in (None, record.aud):
+            return "the record is for another registry"
         if record.addresses != view.addresses:
             return "the addresses are not those of the record"
         if self._wall is not None and record.exp <= self._wall():
@@ -322,6 +372,8 @@ class RegistryClient:
                 return NameTaken(name=name, registry=self.url)
             case "stale":
                 return StaleRecord(registry=self.url, name=name, seq=problem.number("seq") or 0)
+            case "wrong-audience":
+                return AudienceRefused(registry=self.url)
             case "wrong-time":
                 return ClockWrong(registry=self.url, time=problem.number("time") or 0)
             case "invitation-needed":

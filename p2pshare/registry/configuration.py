@@ -46,7 +46,7 @@ class RegistrySettings:
     data: Path
     """The folder with the registry's key."""
     urls: tuple[str, ...] = ()
-    """What a record's `aud` may be, in canonical form; empty for any URL that names an address of this machine."""
+    """Where others reach it, in canonical form: for people to read, nothing is judged by them."""
     classic_lease: int = CLASSIC_LEASE
     """Seconds."""
     invite_only: bool = False

@@ -22,6 +22,7 @@ from p2pshare.registry.problems import NOT_FOUND, RequestError
 from p2pshare.registry.store import NameStore
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PAGE_MAX, PeerView, RegistryInfo
+from p2pshare.wire.statements import is_challenge
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 LIMIT = re.compile("[0-9]{1,3}")
@@ -66,13 +67,19 @@ class V1Routes:
             b"v1/keys/*": Route("v1-key", {b"GET": _coroutine(self._look_up_key)}),
         }
 
-    def _about(self, _query: Query) -> Reply:
+    def _about(self, query: Query) -> Reply:
+        challenge = arguments_of(query, {"challenge"}).get("challenge")
+        if challenge is not None and not is_challenge(challenge):
+            raise RemoteProtocolError(
+                reason="the challenge is not 16 to 64 characters of base64url"
+            )
         info = RegistryInfo(
             __version__,
             int(self._wall()),
             self._authority.public,
             self._settings.urls,
             self._settings.invite_only,
+            None if challenge is None else self._authority.prove(challenge),
         )
         return Reply(HTTPStatus.OK, (info.to_json(),), headers=(NO_CACHE,))
 

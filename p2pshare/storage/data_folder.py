@@ -6,6 +6,7 @@ import base64
 import hmac
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import platformdirs
 
 from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretUnusable
 from p2pshare.storage.destination import safe_name
+from p2pshare.storage.known_registries import KnownRegistries
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.private_file import create_private, read_private, remove_unfinished
 from p2pshare.storage.reasons import plain_reason
@@ -57,7 +59,7 @@ class DataFolder:
         return cls(path, lock)
 
     def token(self, registry_url: str, name: str) -> str:
-        """By what a registry knows the peer of a name again; it tells nothing of that of another.
+        """By what a registry without a key knows the peer of a name again; it tells nothing of that of another.
 
         It follows from the folder's secret, which is made at the first call.
 
@@ -112,17 +114,88 @@ def _read_secret(path: Path) -> str:
     return match[1].decode()
 
 
-def default_peer_folder(registry_url: str, name: str) -> Path:
-    """Where the peer of a name in a registry keeps its data, unless told otherwise."""
-    url = urlsplit(registry_url)
-    port = url.port or DEFAULT_PORTS[url.scheme]
-    registry = safe_name(f"{url.hostname or ''}_{port}")
-    return data_place() / "peers" / registry / name
+@dataclass(frozen=True, slots=True)
+class PeerPlace:
+    """Where the peer of a name in a registry keeps its data.
+
+    A registry is known by its key. Until that is known, the folder goes by the registry's URL; then `move_in` of
+    `storage/moving_in.py` moves it to where it belongs.
+    """
+
+    registry: str
+    """The URL."""
+    name: str
+    data: Path | None = None
+    """The folder that the user named; None for one of this registry and name."""
+
+    @classmethod
+    def of(cls, settings: Settings, name: str) -> Self:
+        """The place of the peer of `name` by the settings."""
+        return cls(settings.registry, name, settings.data)
+
+    @property
+    def registries(self) -> KnownRegistries:
+        """What tells the keys of registries here."""
+        return KnownRegistries((self.data or data_place()).absolute())
+
+    @property
+    def key(self) -> str | None:
+        """The key that the registry has proven before; None if it was never met.
+
+        Raises:
+            KnownRegistriesUnusable: the file with the keys cannot be used.
+        """
+        return self.registries.key(self.registry)
+
+    @property
+    def slot(self) -> str:
+        """By what the registry is known in the files of the folder: its key, or its URL until that is known."""
+        return self.key or self.registry
+
+    @property
+    def path(self) -> Path:
+        """The folder, as far as it is known without asking the registry.
+
+        Raises:
+            KnownRegistriesUnusable: the file with the keys cannot be used.
+        """
+        if self.data is not None:
+            return self.data.absolute()
+        key = self.key
+        by_url = self.by_url()
+        if key is None:
+            return by_url
+        by_key = self.by_key(key)
+        return by_url if is_place(by_url) and not by_key.exists() else by_key
+
+    def by_key(self, key: str) -> Path:
+        """Where the folder is, by default, in the registry with this key."""
+        return (peers_place() / key / self.name).absolute()
+
+    def by_url(self) -> Path:
+        """Where the folder is, by default, until the key of the registry is known."""
+        return (peers_place() / _place_of(self.registry) / self.name).absolute()
+
+    def neighbours(self) -> list[Path]:
+        """The folders that hold those of all names in this registry, by default."""
+        above = [peers_place() / _place_of(self.registry)]
+        key = self.key
+        return above if key is None else [peers_place() / key, *above]
+
+
+def is_place(folder: Path) -> bool:
+    """Whether a data folder is here, and not only a link to where it has moved."""
+    return folder.is_dir() and not folder.is_symlink()
 
 
 def data_place() -> Path:
     """Where all that has keys keeps its data, unless told otherwise."""
     return platformdirs.user_data_path("p2pshare")
+
+
+def peers_place() -> Path:
+    """Where the data folders of peers are, unless told otherwise: `REGISTRY/NAME`."""
+    return data_place() / "peers"
 
 
 def private_folders(settings: Settings, name: str) -> tuple[Path, ...]:
@@ -131,5 +204,11 @@ def private_folders(settings: Settings, name: str) -> tuple[Path, ...]:
 
 
 def peer_folder(settings: Settings, name: str) -> Path:
-    """The data folder of the peer of `name`."""
-    return (settings.data or default_peer_folder(settings.registry, name)).absolute()
+    """The data folder of the peer of `name`, as `PeerPlace.path`."""
+    return PeerPlace.of(settings, name).path
+
+
+def _place_of(registry_url: str) -> str:
+    url = urlsplit(registry_url)
+    port = url.port or DEFAULT_PORTS[url.scheme]
+    return safe_name(f"{url.hostname or ''}_{port}")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,8 @@ from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.private_file import read_private, rename_private, replace_private
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.statements import STATEMENT_MAX
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.statements import STATEMENT_MAX, Receipt
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object
 
 KEY_NAME, NEXT_NAME, OLD_NAME, STATE_NAME = "key", "key.next", "key.old", "identity"
@@ -52,7 +52,7 @@ class Portable:
 
 
 class Identity:
-    """The identity of one peer in one registry.
+    """The identity of one peer in one registry. Receipts are kept by the key of the registry that signed them.
 
     Methods that write return when the change outlasts a loss of power, and raise `IdentityUnusable` or `KeyUnusable`
     if it cannot be written.
@@ -64,6 +64,7 @@ class Identity:
         self.key = key
         """What it signs with."""
         self._path = path
+        self._slot = f"{registry_url}/{name}"
         self._next = key_file.load(path / NEXT_NAME)
         self._seq, self._receipts = _read_state(path / STATE_NAME)
 
@@ -135,9 +136,17 @@ class Identity:
         """What this registry said last of who owns this name."""
         return self._receipts.get(self._slot)
 
-    def knows_registry(self) -> bool:
-        """Whether this registry has ever given a receipt for this name."""
-        return self.receipt is not None
+    def meet(self, registry: PublicKey) -> None:
+        """Let the receipt be the one of the registry with this key, which it has proven."""
+        slot = f"{registry}/{self.name}"
+        if slot == self._slot:
+            return
+        self._slot = slot
+        claims = claims_of(self._receipts, registry, self.name)
+        if claims and slot not in claims:
+            self._receipts[slot] = self._receipts[max(claims, key=claims.__getitem__)]
+            for each in claims:  # by the URLs that the registry had, as they were kept once
+                del self._receipts[each]
 
     def next_seq(self, now_ms: int) -> int:
         """The number of the next statement, greater than all before.
@@ -199,10 +208,6 @@ class Identity:
         """What to export."""
         return Portable(self.name, self.registry, self.key.seed, self._seq, self.receipt)
 
-    @property
-    def _slot(self) -> str:
-        return f"{self.registry}/{self.name}"
-
     def _raise_to(self, seq: int) -> None:
         if seq > SEQ_MAX:
             reason = f"the number {seq} is beyond all that can follow; look at the clock here"
@@ -217,6 +222,26 @@ class Identity:
             replace_private(path, content.encode())
         except OSError as error:
             raise IdentityUnusable(path=path, reason=plain_reason(error)) from error
+
+
+def claims_of(receipts: Mapping[str, str], registry: PublicKey, name: str) -> dict[str, int]:
+    """The claims of a name that a registry with this key has signed, by the slots of their receipts."""
+    claims = {}
+    for slot, text in receipts.items():
+        with suppress(RemoteProtocolError):
+            receipt = Receipt.read(text, registry)
+            if receipt.name == name:
+                claims[slot] = receipt.claim
+    return claims
+
+
+def read_receipts(folder: Path) -> dict[str, str]:
+    """The receipts in a data folder, by their slots.
+
+    Raises:
+        IdentityUnusable: the file with them is damaged, open to others, or cannot be read.
+    """
+    return _read_state(folder / STATE_NAME)[1]
 
 
 def _read_state(path: Path) -> tuple[int, dict[str, str]]:

@@ -21,8 +21,8 @@ from p2pshare.errors import IllegalName, RemoteProtocolError, SealedKeyUnusable,
 from p2pshare.names import check_name
 from p2pshare.storage.identity import SEQ_MAX, Portable
 from p2pshare.wire.keys import KEY_SIZE, from_base64url, to_base64url
-from p2pshare.wire.registration import registry_url
-from p2pshare.wire.statements import STATEMENT_MAX, URL_MAX
+from p2pshare.wire.registration import URL_MAX, registry_url
+from p2pshare.wire.statements import STATEMENT_MAX
 from p2pshare.wire.strict_json import integer, parse_object, text
 
 KIND = "p2pshare key"

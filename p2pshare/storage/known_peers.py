@@ -6,16 +6,15 @@ line for each name, so that a person can read it. Several processes may use it a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from p2pshare.errors import KnownPeersFull, KnownPeersUnusable, RemoteProtocolError
 from p2pshare.names import is_name
+from p2pshare.storage.locks import waiting_lock
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.keys import PublicKey
@@ -26,10 +25,6 @@ LOCK_NAME = "known_peers.lock"
 VERSION = 1
 PEERS_MAX = 10_000  # names in the file
 FILE_MAX = 4 * 1024 * 1024  # bytes of it
-LOCK_TRIES = 100  # until another process that holds the lock counts as stuck
-LOCK_PAUSE = 0.05  # seconds between two of them
-
-_LOCKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Pins = dict[str, dict[str, PublicKey]]
 """The keys by registry and name."""
@@ -45,7 +40,7 @@ class KnownPeers:
 
         Args:
             folder: the data folder.
-            registry: the URL of the registry, as `registry_url` returns it.
+            registry: the key of the registry as text; of one without a key, its URL.
             sleep: waits for a number of seconds.
         """
         self.path = folder / FILE_NAME
@@ -122,6 +117,23 @@ class KnownPeers:
                 self._write(pins)
             return known
 
+    def take_over(self, urls: Container[str] | None = None) -> None:
+        """Know in this registry what is known in the one of a URL, by which registries were known once.
+
+        Args:
+            urls: which of them are this registry's; None if all are.
+
+        Raises:
+            KnownPeersUnusable: as for `key`.
+        """
+        with self._complaining(), self._locked():
+            pins = self._read()
+            old = [each for each in pins if "://" in each and (urls is None or each in urls)]
+            for url in old:
+                pins[self._registry] = pins.pop(url) | pins.get(self._registry, {})
+            if old:
+                self._write(pins)
+
     def _read(self) -> Pins:
         try:
             text = read_private(self.path, FILE_MAX + 1)
@@ -146,23 +158,9 @@ class KnownPeers:
         )
         replace_private(self.path, f"{text}\n".encode())
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone with the file: nobody else reads in order to write. The kernel ends that with the process."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.path.with_name(LOCK_NAME), _LOCKING, 0o600)
-        try:
-            for tried in range(LOCK_TRIES + 1):
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if tried == LOCK_TRIES:
-                        raise self._unusable("another process keeps it locked") from None
-                    self._sleep(LOCK_PAUSE)
-            yield
-        finally:
-            os.close(fd)
+    def _locked(self) -> AbstractContextManager[None]:
+        """Alone with the file: nobody else reads in order to write."""
+        return waiting_lock(self.path.with_name(LOCK_NAME), self._sleep)
 
     @contextmanager
     def _complaining(self) -> Iterator[None]:

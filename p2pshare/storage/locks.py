@@ -1,9 +1,12 @@
-"""A folder that one process at a time may use."""
+"""Folders and files that one process at a time may use."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +15,8 @@ from p2pshare.storage.reasons import plain_reason
 
 LOCK_NAME = "lock"
 PID_MAX = 20  # characters
+TRIES_MAX = 100  # until another process that holds a lock counts as stuck
+PAUSE = 0.05  # seconds between two of them
 
 _OPENING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -76,6 +81,33 @@ class FolderLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+@contextmanager
+def waiting_lock(path: Path, sleep: Callable[[float], object] = time.sleep) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which is made if need be, with its folder; the kernel ends it with the process.
+
+    Args:
+        path: the file, which stays empty.
+        sleep: waits for a number of seconds while another process holds the lock.
+
+    Raises:
+        OSError: the file cannot be opened; `TimeoutError` if another process keeps it locked.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, _OPENING, 0o600)
+    try:
+        for tried in range(TRIES_MAX + 1):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if tried == TRIES_MAX:
+                    raise TimeoutError("another process keeps it locked") from None
+                sleep(PAUSE)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _read_pid(fd: int) -> str:

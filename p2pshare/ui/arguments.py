@@ -148,6 +148,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_ls(verbs)
     _add_get(verbs)
     _add_peers(verbs)
+    _add_registries(verbs)
     _add_verb(
         verbs,
         "status",
@@ -306,6 +307,27 @@ def _add_peers(verbs: Any) -> None:
         dest="peers_verb", title="verbs", metavar="VERB", prog="p2pshare peers"
     )
     _add_forget(below, "peers")
+
+
+def _add_registries(verbs: Any) -> None:
+    registries = _add_verb(
+        verbs,
+        "registries",
+        "show which registries you have met, and their keys",
+        usage="p2pshare registries [options] [forget URL]",
+        epilog=examples.REGISTRIES_EXAMPLES,
+    )
+    below = registries.add_subparsers(
+        dest="registries_verb", title="verbs", metavar="VERB", prog="p2pshare registries"
+    )
+    forget = _add_verb(
+        below,
+        "forget",
+        "forget the key of a registry, whose next one is accepted as it comes",
+        usage="p2pshare registries forget [options] URL",
+        epilog=examples.FORGET_REGISTRY_EXAMPLES,
+    )
+    forget.add_argument("url", metavar="URL", help="the URL at which it was reached")
 
 
 def _add_key(verbs: Any) -> None:

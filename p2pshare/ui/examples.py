@@ -51,6 +51,20 @@ examples:
 A key is remembered at the first contact. Compare it with what its owner says
 `p2pshare whoami` shows."""
 
+REGISTRIES_EXAMPLES = """\
+examples:
+  p2pshare registries                                URLs and keys
+  p2pshare registries forget http://192.0.2.1:8000   accept its next key
+
+A registry is known by the key that it proves at the first contact, at whatever
+URL it is reached. Its own `GET /v1/` and its log show the key."""
+
+FORGET_REGISTRY_EXAMPLES = """\
+examples:
+  p2pshare registries forget http://192.0.2.1:8000
+
+Do this only after its operator has confirmed the new key."""
+
 STATUS_EXAMPLES = """\
 examples:
   p2pshare status

@@ -12,9 +12,13 @@ from typing import cast
 from twisted.internet.defer import Deferred
 
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.storage.data_folder import PeerPlace
+from p2pshare.storage.moving_in import move_in
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
+from p2pshare.wire.keys import PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,30 @@ class Invocation:
     @asynccontextmanager
     async def registry(self) -> AsyncIterator[RegistryClient]:
         """The registry of the settings, for as long as the context lasts."""
+        settings, known = self.settings, None
+        if settings.name is not None or settings.data is not None:
+            known = PeerPlace.of(settings, settings.name or "").key
         agent, pool = pooled_agent(self.reactor)
         try:
-            yield RegistryClient(agent, self.settings.registry, self.reactor, wall=self.wall)
+            yield RegistryClient(
+                agent,
+                settings.registry,
+                self.reactor,
+                wall=self.wall,
+                known=None if known is None else PublicKey.parse(known),
+            )
         finally:
             await cast("Deferred[None]", pool.closeCachedConnections())
+
+    async def folder(self, registry: RegistryClient, name: str) -> Path:
+        """The data folder of a name of the user's. It goes by the registry's key, which is proven at first contact.
+
+        Raises:
+            RegistryHasNoOwners: the registry has no key.
+            RegistryChanged: it has another key than before.
+            Unreachable: it was never met, and is away.
+        """
+        if registry.known is None:
+            registry.known = await registry.prove()
+        place = PeerPlace.of(self.settings, name)
+        return await run_in_thread(self.reactor, move_in, place, registry.known)

@@ -12,14 +12,14 @@ from colorama import Fore
 
 from p2pshare.errors import CannotRead, CannotSave, NotFound, Refused, SealedKeyUnusable, WrongUsage
 from p2pshare.storage import key_export, key_file
-from p2pshare.storage.data_folder import DataFolder, peer_folder
+from p2pshare.storage.data_folder import DataFolder, PeerPlace, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.key_export import read_header, seal, unseal
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.ui.passphrase import known_passphrase, new_passphrase
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -34,11 +34,14 @@ def export(settings: Settings, output: Output, file: str, passphrase_file: str |
             is left of it.
     """
     name = name_of(settings)
-    folder = peer_folder(settings, name)
+    place = PeerPlace.of(settings, name)
+    folder = place.path
     key = key_file.load(folder / KEY_NAME)
     if key is None:
         raise no_key(name, folder)
     identity = Identity(folder, settings.registry, name, key)
+    if place.key is not None:
+        identity.meet(PublicKey.parse(place.key))
     if identity.next_key is not None:
         raise Refused(
             reason="A new key is on its way: say `p2pshare key rotate` again to finish that, and then export it."

@@ -14,7 +14,7 @@ from typing import Any, Self
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.control_socket import SOCKET_NAME, reachable
-from p2pshare.storage.data_folder import default_peer_folder
+from p2pshare.storage.data_folder import PeerPlace, is_place, peer_folder
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
@@ -60,16 +60,17 @@ class Lookup:
     def by_settings(cls, settings: Settings, wall: Callable[[], float]) -> Self:
         """Look up for who the settings say, or for whoever has a data folder here."""
         if settings.data is not None:
-            return cls([settings.data.absolute()], wall, registry=settings.registry)
+            slot = PeerPlace.of(settings, settings.name or "").slot
+            return cls([settings.data.absolute()], wall, registry=slot)
         if settings.name is not None:
-            folder = default_peer_folder(settings.registry, settings.name)
-            return cls([folder], wall, registry=settings.registry)
-        above = default_peer_folder(settings.registry, "name").parent
-        names: list[str] = []
-        with suppress(OSError):
-            names = sorted(filter(is_name, os.listdir(above)))
-        folders = [above / name for name in names[:FOLDERS_MAX]]
-        return cls(folders, wall, registry=settings.registry)
+            folder = peer_folder(settings, settings.name)
+            return cls([folder], wall, registry=PeerPlace.of(settings, settings.name).slot)
+        place = PeerPlace.of(settings, "name")
+        folders: list[Path] = []
+        for above in place.neighbours():
+            with suppress(OSError):
+                folders += [above / name for name in sorted(filter(is_name, os.listdir(above)))]
+        return cls(list(filter(is_place, folders))[:FOLDERS_MAX], wall, registry=place.slot)
 
     def known(self) -> list[str]:
         """Names of peers whose keys are known."""

@@ -188,6 +188,12 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
             if arguments.peers_verb == "forget":
                 return peers.forget(settings, output, arguments.peer)
             return peers.peers(settings, output)
+        case "registries":
+            from p2pshare.ui import peers
+
+            if arguments.registries_verb == "forget":
+                return peers.forget_registry(settings, output, arguments.url)
+            return peers.registries(settings, output)
         case "completion":
             from p2pshare.ui.completion_scripts import SCRIPTS
 

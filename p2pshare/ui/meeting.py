@@ -37,7 +37,7 @@ from p2pshare.peer.whereabouts import (
     remember_address,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.data_folder import peer_folder
+from p2pshare.storage.data_folder import PeerPlace
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.seen import Seen
 from p2pshare.ui.invocation import Invocation
@@ -203,12 +203,9 @@ class Meetings:
         self._info: RegistryInfo | None = None
         self._is_original: bool | None = None
         self._ahead = 0.0  # seconds of the registry's clock before ours
-        settings = invocation.settings
+        self._own_name = own_name
         self._known: KnownPeers | None = None
         self._last: Seen | None = None
-        if own_name is not None or settings.data is not None:
-            folder = peer_folder(settings, own_name or "")
-            self._known, self._last = KnownPeers(folder, registry.url), Seen(folder)
 
     async def meet(self, name: str) -> Met:
         """Find out where a peer is, and that it is who it was.
@@ -218,6 +215,8 @@ class Meetings:
             Unreachable: the registry is away, and the peer was not met before.
             P2pshareError: what `_meet` raises.
         """
+        if self._known is None:
+            await self._open_memory()
         if self.at is not None and self._known is not None:
             key = await self._in_thread(self._known.key, name)
             if key is not None:
@@ -311,12 +310,30 @@ class Meetings:
             if not knows:
                 info.raiseException()
             self._info, self._is_original = info, info is None
+            await self._open_memory()
             if info is not None:
                 self._ahead = info.time - self._invocation.wall()
                 if not found:
                     view.raiseException()
+                self._registry.judge(name, view)
                 return cast(PeerView, view)
         return None if self._is_original else await self._registry.look_up_peer(name)
+
+    async def _open_memory(self) -> None:
+        """Open what is remembered of peers in the user's data folder.
+
+        The folder goes by the registry's key: the remembered one, or from `_look_up` on the one that is proven.
+        """
+        own_name, settings = self._own_name, self._invocation.settings
+        if own_name is None and settings.data is None:
+            return
+        place = PeerPlace.of(settings, own_name or "")
+        if self._info is None:
+            folder, slot = await self._in_thread(lambda: (place.path, place.slot))
+        else:
+            folder = await self._invocation.folder(self._registry, own_name or "")
+            slot = str(self._info.key)
+        self._known, self._last = KnownPeers(folder, slot), Seen(folder)
 
     async def _judge(self, name: str, view: PeerView | None) -> None:
         """Hold a peer to the key that is known; one that is met for the first time is known from now on."""
@@ -331,7 +348,7 @@ class Meetings:
         if (
             known is not None
             and known != key
-            and not follows(known, view, self._info, self._registry.url)
+            and not follows(known, view, await self._registry.prove())
         ):
             raise KeyChanged(name=name, known=known.grouped, now=key.grouped)
         if known == key:

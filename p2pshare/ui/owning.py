@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from colorama import Fore
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
-from p2pshare.errors import NoSuchPeer, Refused, Unreachable
+from p2pshare.errors import NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder, peer_folder
+from p2pshare.storage.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.keys import name_of, no_key
@@ -51,7 +51,7 @@ async def whoami(invocation: Invocation) -> int:
     """
     settings = invocation.settings
     name = name_of(settings)
-    folder = peer_folder(settings, name)
+    folder = await _folder(invocation, name)
     status: dict[str, Any] = {}
     async with running(invocation, folder) as peer:
         if peer is not None:
@@ -98,7 +98,7 @@ async def release(invocation: Invocation) -> int:
         P2pshareError: that was not possible.
     """
     name = name_of(invocation.settings)
-    async with running(invocation, peer_folder(invocation.settings, name)) as peer:
+    async with running(invocation, await _folder(invocation, name)) as peer:
         if peer is not None:
             await peer.ask("release")
         else:
@@ -118,7 +118,7 @@ async def rotate(invocation: Invocation) -> int:
         P2pshareError: that was not possible; the present key stays.
     """
     name = name_of(invocation.settings)
-    folder = peer_folder(invocation.settings, name)
+    folder = await _folder(invocation, name)
     before = key_file.load(folder / KEY_NAME)
     async with running(invocation, folder) as peer:
         if peer is not None:
@@ -139,6 +139,17 @@ async def rotate(invocation: Invocation) -> int:
     return 0
 
 
+async def _folder(invocation: Invocation, name: str) -> Path:
+    """The user's data folder; only if there is none, a registry that was never met is asked which one it is."""
+    place = PeerPlace.of(invocation.settings, name)
+    if place.data is None and place.key is None and not place.path.is_dir():
+        with suppress(Unreachable, RegistryHasNoOwners):
+            async with invocation.registry() as registry:
+                if place.by_key(str(await registry.prove())).is_dir():
+                    return await invocation.folder(registry, name)
+    return place.path
+
+
 @asynccontextmanager
 async def running(invocation: Invocation, folder: Path) -> AsyncIterator[ControlClient | None]:
     """The peer that runs on a data folder, if one does."""
@@ -155,7 +166,7 @@ async def _alone(
     invocation: Invocation, name: str
 ) -> AsyncIterator[tuple[RegistryClient, Identity]]:
     """The registry and the user's identity, while no peer runs."""
-    folder = peer_folder(invocation.settings, name)
+    folder = await _folder(invocation, name)
     if key_file.load(folder / KEY_NAME) is None:
         raise no_key(name, folder)
     with closing(DataFolder.open(folder, name)) as data:

@@ -36,7 +36,7 @@ from p2pshare.peer.ownership import claim_name
 from p2pshare.peer.whereabouts import AWAY
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder, peer_folder
+from p2pshare.storage.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
@@ -124,16 +124,19 @@ def name_of(invocation: Invocation) -> str:
 
 class _Requesting:
     def __init__(self, invocation: Invocation, registry: RegistryClient) -> None:
-        self._name = name = name_of(invocation)
+        self._name = name_of(invocation)
         self._invocation = invocation
         self._registry = registry
-        self._folder: Path = peer_folder(invocation.settings, name)
+        self._folder = Path()
 
     async def find(self, needs_registry: bool) -> Requester:
+        place = PeerPlace.of(self._invocation.settings, self._name)
+        self._folder = await self._in_thread(lambda: place.path)
         key = await self._in_thread(key_file.load, self._folder / KEY_NAME)
         if key is not None and not needs_registry:
             return Requester(self._name, key)
         try:
+            self._folder = await self._invocation.folder(self._registry, self._name)
             key, view = await self._look()
         except AWAY:
             if key is None:

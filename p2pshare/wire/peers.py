@@ -11,7 +11,8 @@ from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import NAME_MAX, is_name
 from p2pshare.wire.keys import PublicKey, from_base64url, to_base64url
 from p2pshare.wire.presence import SESSION_MAX
-from p2pshare.wire.statements import ADDRESSES_MAX, STATEMENT_MAX, URL_MAX
+from p2pshare.wire.registration import URL_MAX
+from p2pshare.wire.statements import ADDRESSES_MAX, STATEMENT_MAX, Proof
 from p2pshare.wire.strict_json import integer, parse_object, text, texts
 
 PRESENCE_LEASE = 90  # seconds from a sign of life until a peer counts as offline
@@ -235,10 +236,12 @@ class RegistryInfo:
     time: int
     """Unix time in s, by which `iat` is judged."""
     key: PublicKey
-    """Signs receipts."""
+    """By which it is known: it signs receipts, and is the `aud` of statements."""
     urls: tuple[str, ...]
-    """What `aud` may be; empty if any that leads here may."""
+    """Where its operator says that it is reached, for people to read; nothing is judged by them."""
     invite_only: bool
+    proof: str | None = None
+    """The `Proof` that it holds the key, if it was asked for one."""
 
     def to_json(self) -> bytes:
         """The body; the limits in it are constants."""
@@ -250,6 +253,7 @@ class RegistryInfo:
                 "key": str(self.key),
                 "urls": self.urls,
                 "invite_only": self.invite_only,
+                **({} if self.proof is None else {"proof": self.proof}),
                 "limits": {
                     "lease": PRESENCE_LEASE,
                     "ownership": OWNERSHIP_LEASE,
@@ -276,7 +280,18 @@ class RegistryInfo:
             PublicKey.parse(text(fields, "key", 64)),
             texts(fields, "urls", 64, URL_MAX),
             fields.get("invite_only") is True,
+            None if fields.get("proof") is None else text(fields, "proof", STATEMENT_MAX),
         )
+
+    def proves(self, challenge: str) -> bool:
+        """Whether the registry has signed this challenge with its key."""
+        if self.proof is None:
+            return False
+        try:
+            proof = Proof.read(self.proof, self.key)
+        except RemoteProtocolError:
+            return False
+        return (proof.key, proof.challenge) == (self.key, challenge)
 
 
 @dataclass(frozen=True, slots=True)

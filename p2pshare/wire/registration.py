@@ -16,6 +16,7 @@ from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
 from p2pshare.wire.strict_json import integer, parse_json, parse_object
 
+URL_MAX = 256  # characters of a registry's URL
 LEASE_MAX = 7 * 24 * 3600  # seconds
 TOKEN_MIN = 16  # characters: a shorter secret could be guessed
 TOKEN_MAX = 128  # characters

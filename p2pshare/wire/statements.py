@@ -1,4 +1,4 @@
-"""What peers and a registry sign: records, releases, rotations, receipts and invitations.
+"""What peers and a registry sign: records, releases, rotations, receipts, invitations and proofs of a key.
 
 A statement is compact JSON, signed over a message that begins with its kind, so that none can pass for one of
 another kind::
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -21,12 +22,11 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
-from p2pshare.wire.registration import PeerAddress, registry_url
+from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object, text, texts
 
 VERSION = 1
 STATEMENT_MAX = 4096  # characters of a statement
-URL_MAX = 256  # characters of a registry's URL
 ADDRESSES_MAX = 8
 CAPS_MAX = 16
 CACHE_SIZE = (
@@ -143,8 +143,8 @@ class Record(Statement):
     """Unix time in s at which it was signed."""
     exp: int
     """Unix time in s from which it means nothing."""
-    aud: str
-    """The URL of the registry, as the peer was given it: it means nothing to another one."""
+    aud: PublicKey
+    """The key of the registry that it is for; every other registry rejects it."""
     addresses: tuple[str, ...]
     """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets."""
     caps: tuple[str, ...]
@@ -178,7 +178,7 @@ class Release(Statement):
     seq: int
     """As in a record, which shares the numbers."""
     iat: int
-    aud: str
+    aud: PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class Rotation(Statement):
     """The old key, which signs."""
     new: PublicKey
     iat: int
-    aud: str
+    aud: PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +224,20 @@ class Invitation(Statement):
     """Unix time in s."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proof(Statement):
+    """A registry proves that it holds its key."""
+
+    KIND = "proof"
+
+    key: PublicKey
+    """The registry's, which signs."""
+    challenge: str
+    """16 to 64 characters of base64url that the client has drawn."""
+    iat: int
+    """Unix time in s."""
+
+
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, PublicKey) else value
 
@@ -233,16 +247,6 @@ def _name(values: dict[str, Any]) -> str:
         return check_name(text(values, "name", STATEMENT_MAX))
     except IllegalName as error:
         raise RemoteProtocolError(reason=str(error)) from None
-
-
-def _audience(values: dict[str, Any]) -> str:
-    url = text(values, "aud", URL_MAX)
-    try:
-        if registry_url(url) != url:
-            raise ValueError
-    except ValueError:
-        raise RemoteProtocolError(reason="the aud is no registry's canonical URL") from None
-    return url
 
 
 def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
@@ -284,11 +288,21 @@ def _caps(values: dict[str, Any]) -> tuple[str, ...]:
     return found
 
 
-def _id(values: dict[str, Any]) -> str:
-    found = text(values, "id", 64)
-    if not _ID.fullmatch(found):
-        raise RemoteProtocolError(reason="the id is no 16 to 64 characters of base64url")
-    return found
+def is_challenge(text: str) -> bool:
+    """Whether a registry can be asked to sign it: 16 to 64 characters of base64url."""
+    return _ID.fullmatch(text) is not None
+
+
+def _drawn(key: str) -> Callable[[dict[str, Any]], str]:
+    """The reader of a member that was drawn at random."""
+
+    def read(values: dict[str, Any]) -> str:
+        found = text(values, key, 64)
+        if not _ID.fullmatch(found):
+            raise RemoteProtocolError(reason=f"the {key} is not 16 to 64 characters of base64url")
+        return found
+
+    return read
 
 
 _READERS: dict[str, Any] = {
@@ -299,8 +313,9 @@ _READERS: dict[str, Any] = {
     "claim": lambda values: integer(values, "claim", 1, INTEGER_MAX),
     "iat": lambda values: integer(values, "iat"),
     "exp": lambda values: integer(values, "exp"),
-    "aud": _audience,
+    "aud": lambda values: PublicKey.parse(text(values, "aud", STATEMENT_MAX), "the aud"),
     "addresses": _addresses,
     "caps": _caps,
-    "id": _id,
+    "id": _drawn("id"),
+    "challenge": _drawn("challenge"),
 }

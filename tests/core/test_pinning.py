@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.pinning import follow
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import Rotation
 
-URL = "http://192.0.2.1:8000"
 KEYS = [SigningKey(bytes([n]) * 32) for n in range(5)]
+REGISTRY, ELSEWHERE = (SigningKey(each * 32).public for each in (b"r", b"e"))
 
 
-def step(old: int, new: int, name: str = "bob", aud: str = URL) -> str:
+def step(old: int, new: int, name: str = "bob", aud: PublicKey = REGISTRY) -> str:
     """The rotation from one of `KEYS` to another."""
     return Rotation(name, KEYS[old].public, KEYS[new].public, 1, aud).sign(KEYS[old])
 
 
-def leads(start: int, rotations: list[str], end: int, aud: set[str] | None = None) -> bool:
-    return follow(KEYS[start].public, rotations, KEYS[end].public, "bob", aud)
+def leads(start: int, rotations: list[str], end: int) -> bool:
+    return follow(KEYS[start].public, rotations, KEYS[end].public, "bob", REGISTRY)
 
 
 class FollowTests(SynchronousTestCase):
@@ -46,12 +46,12 @@ class FollowTests(SynchronousTestCase):
     def test_not_meant(self) -> None:
         """A rotation of another name, or for another registry, leads nowhere."""
         self.assertFalse(leads(0, [step(0, 1, name="eve")], 1))
-        self.assertFalse(leads(0, [step(0, 1, aud="http://elsewhere:8000")], 1, {URL}))
-        self.assertTrue(leads(0, [step(0, 1)], 1, {URL}))
+        self.assertFalse(leads(0, [step(0, 1, aud=ELSEWHERE)], 1))
+        self.assertTrue(leads(0, [step(0, 1)], 1))
 
     def test_not_signed(self) -> None:
         """What the old key has not signed is followed by nobody."""
-        forged = Rotation("bob", KEYS[0].public, KEYS[4].public, 1, URL).sign(KEYS[4])
+        forged = Rotation("bob", KEYS[0].public, KEYS[4].public, 1, REGISTRY).sign(KEYS[4])
         self.assertFalse(leads(0, [forged], 4))
         self.assertTrue(leads(0, [forged, step(0, 1)], 1))
 

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import (
     ClaimBody,
     Granted,
@@ -23,6 +24,7 @@ from p2pshare.wire.peers import (
     PeerView,
     Presence,
     Problem,
+    RegistryInfo,
     ReleaseBody,
 )
 from p2pshare.wire.statements import Receipt, Record, Release, Rotation
@@ -70,6 +72,13 @@ def ask(port: int, method: str, name: str, path: str, body: bytes | None = None)
         return Answer(name, response.status, response.read(), began, time.monotonic())
 
 
+@cache
+def registry_key(port: int) -> PublicKey:
+    """The key of the registry at a port, as it says itself."""
+    about = ask(port, "GET", "", "/v1/").body
+    return RegistryInfo.parse(about).key
+
+
 class Holder:
     """The holder of a key."""
 
@@ -77,7 +86,7 @@ class Holder:
         self.key = SigningKey(next(KEYS).to_bytes(32))
         self.receipt: str | None = None
         self._port = port
-        self._url = f"http://{HOST}:{port}"
+        self._registry = registry_key(port)
         self._seq = 0
 
     def put(
@@ -97,7 +106,7 @@ class Holder:
             self._next(),
             now,
             end,
-            self._url,
+            self._registry,
             ("10.0.0.5:50000",),
             ("classic",),
         )
@@ -108,14 +117,14 @@ class Holder:
         return answer
 
     def release(self, name: str) -> Answer:
-        release = Release(name, self.key.public, self._next(), int(time.time()), self._url)
+        release = Release(name, self.key.public, self._next(), int(time.time()), self._registry)
         body = ReleaseBody(release.sign(self.key)).to_json()
         return ask(self._port, "DELETE", name, f"/v1/peers/{name}", body)
 
     def rotate(self, name: str, new: Holder, ago: int = 0) -> str:
         """A rotation that was signed some seconds ago."""
         iat = int(time.time()) - ago
-        return Rotation(name, self.key.public, new.key.public, iat, self._url).sign(self.key)
+        return Rotation(name, self.key.public, new.key.public, iat, self._registry).sign(self.key)
 
     def _next(self) -> int:
         self._seq = max(self._seq + 1, int(time.time() * 1000))

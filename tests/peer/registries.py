@@ -27,6 +27,7 @@ from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress, parse_registration
 
 URL = "http://registry.example:8000"
+REGISTRY_KEY = SigningKey(bytes(32)).public
 START = 1_800_000_000  # Unix time in s at which the tests begin
 
 
@@ -60,7 +61,7 @@ class InMemoryRegistry(Resource):
             self.clock,
             wall=self.wall,
             authority=Authority(SigningKey(bytes(32)), self.wall, self._random.randbytes),
-            settings=RegistrySettings("", Path(), urls=(URL,), limits={}, **settings),
+            settings=RegistrySettings("", Path(), limits={}, **settings),
         )
         self.authority = Authority(SigningKey(bytes(32)), self.wall, self._random.randbytes)
 
@@ -144,7 +145,9 @@ class RegistryTestCase(SynchronousTestCase):
         opened = DataFolder.open(self.base / folder, name)
         self.folders[folder] = opened
         self.addCleanup(opened.close)
-        return Identity.open(opened, URL, name)
+        identity = Identity.open(opened, URL, name)
+        identity.meet(REGISTRY_KEY)
+        return identity
 
     def start(self, running: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
         return Deferred.fromCoroutine(running)

@@ -23,6 +23,7 @@ from p2pshare.peer.registration import (
     NameKeeper,
 )
 from p2pshare.registry.client import TIMEOUT
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
@@ -31,7 +32,7 @@ from p2pshare.wire.peers import (
     Presence,
 )
 from p2pshare.wire.registration import PeerAddress, Registration
-from tests.peer.registries import RegistryTestCase
+from tests.peer.registries import REGISTRY_KEY, RegistryTestCase
 
 HERE = PeerAddress("10.0.0.5", 50000)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
@@ -50,15 +51,18 @@ class KeeperTestCase(RegistryTestCase):
         invitation: str | None = None,
         *,
         classic: bool = True,
+        known: PublicKey | None = None,
     ) -> NameKeeper:
         """The keeper of a peer that is just started on a folder."""
 
         async def find_address() -> PeerAddress:
             return self.address
 
+        client = self.client()
+        client.known = known
         return NameKeeper(
             self.clock,
-            self.client(),
+            client,
             random.Random(1),
             self.identity(folder),
             lambda: token,
@@ -372,7 +376,8 @@ class OriginalRegistryTests(KeeperTestCase):
         self.take()
         keeping = self.keep()
         self.registry.original = True
-        self.failureResultOf(self.start(self.keeper_of("bob").take()), RegistryDowngraded)
+        restarted = self.keeper_of("bob", known=REGISTRY_KEY)
+        self.failureResultOf(self.start(restarted.take()), RegistryDowngraded)
         self.registry.lose_everything()
         self.wait(300)
         self.assertIsNone(self.registered())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry.authority import Authority
+from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.routes import Routes
@@ -16,12 +19,12 @@ from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import Record, Release, Rotation
-from tests.registry.connections import make_routes
+from tests.registry.connections import REGISTRY_KEY, make_routes
 from tests.registry.openapi_document import DOCUMENT
 
 NOW = 1_800_000_000.0
 END = ("10.0.0.1", 8000)
-AUD = "http://10.0.0.1:8000"
+AUD = REGISTRY_KEY.public
 SOURCE = "10.9.9.9"
 
 
@@ -97,6 +100,16 @@ class OwnersTestCase(SynchronousTestCase):
 
     def make_routes(self, **settings: Any) -> Routes:
         return make_routes(self.store, self.clock, **settings)
+
+    def another_registry(self) -> Routes:
+        """A registry with another key, over a store of its own."""
+        return Routes(
+            MemoryNameStore(self.clock),
+            self.clock,
+            wall=self.clock.seconds,
+            authority=Authority(SigningKey(b"i" * 32), self.clock.seconds, bytes),
+            settings=RegistrySettings("", Path(), limits={}),
+        )
 
     def ask(self, query: Query, routes: Routes | None = None) -> Reply:
         reply = self.successResultOf((routes or self.routes).answer(query))

@@ -18,7 +18,15 @@ from p2pshare.registry.redis_link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Invitation, Receipt, Record, Release, Rotation, Statement
+from p2pshare.wire.statements import (
+    Invitation,
+    Proof,
+    Receipt,
+    Record,
+    Release,
+    Rotation,
+    Statement,
+)
 from tests.registry.connections import Client, make_routes
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -58,7 +66,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
     def test_statements(self) -> None:
         """Each payload, signed with the key of its seed, is the statement, and is read as what it says."""
         kinds: dict[str, type[Statement]] = {
-            each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation)
+            each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation, Proof)
         }
         for vector in self.vectors():
             if vector["kind"] in kinds:

@@ -26,7 +26,7 @@ from p2pshare.wire.registration import PeerAddress, Registration
 from tests.registry.broken_store import broken_store
 from tests.registry.connections import Client, make_authority, make_routes
 from tests.registry.openapi_document import DOCUMENT
-from tests.registry.owners import AUD, NOW, Owner
+from tests.registry.owners import NOW, Owner
 
 
 class Told(NamedTuple):
@@ -45,7 +45,7 @@ class Wire:
         self.clock.advance(NOW)
         self.store = MemoryNameStore(self.clock)
         used: NameStore = store or self.store
-        routes = make_routes(used, self.clock, urls=(AUD,), **settings)
+        routes = make_routes(used, self.clock, **settings)
         self.authority = make_authority(self.clock)
         self.hub = EventHub(used, self.clock)
         routes.table.update(EventRoutes(self.hub, Origins().of).table())

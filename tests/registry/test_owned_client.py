@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from p2pshare.errors import (
+    AudienceRefused,
     ClockWrong,
     InvitationNeeded,
     InvitationRefused,
@@ -26,6 +27,9 @@ from p2pshare.errors import (
     NotOwner,
     P2pshareError,
     RegistryBusy,
+    RegistryChanged,
+    RegistryDowngraded,
+    RegistryHasNoOwners,
     RegistryRecovering,
     RegistryRefused,
     RegistryUnavailable,
@@ -33,10 +37,15 @@ from p2pshare.errors import (
     StaleRecord,
 )
 from p2pshare.registry import client as client_module
-from p2pshare.registry.client import PAGE_BYTES_MAX, RETRY_AFTER_DEFAULT, RegistryClient
+from p2pshare.registry.client import (
+    CHALLENGE_SIZE,
+    PAGE_BYTES_MAX,
+    RETRY_AFTER_DEFAULT,
+    RegistryClient,
+)
 from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
 from p2pshare.registry.problems import PROBLEMS, problem
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.peers import (
     PAGE_MAX,
     RECORD_LIFE,
@@ -51,17 +60,27 @@ from p2pshare.wire.peers import (
     ReleaseBody,
 )
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Record
+from p2pshare.wire.statements import Invitation, Proof, Record
 
 URL = "http://registry.example:8000"
 NOW = 1_800_000_000
 BOB, EVE = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
 HERE = ("10.0.0.5:50000",)
-RECORD = Record("bob", BOB.public, 7, NOW, NOW + RECORD_LIFE, URL, HERE, ("classic",))
+RECORD = Record("bob", BOB.public, 7, NOW, NOW + RECORD_LIFE, EVE.public, HERE, ("classic",))
 SUMMARY = PeerSummary("bob", NameKind.OWNED, Presence.ONLINE, NOW)
 VIEW = PeerView(SUMMARY, BOB.public, RECORD.sign(BOB), (), HERE)
 GRANTED = Granted("claimed", "1.s", b"m" * 32, "re.ceipt", "10.0.0.5")
-INFO = RegistryInfo("1", NOW, EVE.public, (URL,), False)
+REGISTRY, IMPOSTOR = EVE, SigningKey(b"\3" * 32)
+CHALLENGE = to_base64url(bytes(CHALLENGE_SIZE))
+
+
+def info_of(key: SigningKey = REGISTRY, **changes: Any) -> RegistryInfo:
+    """What a registry says of itself, with the proof that `CHALLENGE` asks for."""
+    proof = Proof(key.public, CHALLENGE, NOW).sign(key)
+    return replace(RegistryInfo("1", NOW, key.public, (URL,), False, proof), **changes)
+
+
+INFO = info_of()
 BEAT = Heartbeat("bob", "1.s", 1, online=True)
 
 
@@ -97,7 +116,7 @@ class OwnedClientTestCase(SynchronousTestCase):
         self.now = float(NOW)
         self.scripted = Scripted(*replies, headers={k.replace("_", "-"): v for k, v in headers.items()})  # fmt: skip
         self.agent = RequestTraversalAgent(self.scripted)
-        return RegistryClient(self.agent, URL, Clock(), wall=lambda: self.now)
+        return RegistryClient(self.agent, URL, Clock(), wall=lambda: self.now, random_bytes=bytes)
 
     def result(self, running: Coroutine[Deferred[Any], Any, Any]) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(running))
@@ -124,6 +143,57 @@ class OwnedClientTestCase(SynchronousTestCase):
         ]
 
 
+class ProofTests(OwnedClientTestCase):
+    """A registry proves its key before anything is signed for it."""
+
+    def test_proven_once(self) -> None:
+        """The key is asked for once, and the answer holds for the life of the client."""
+        client = self.client((200, INFO.to_json()))
+        for _ in range(3):
+            self.assertEqual(self.result(client.prove()), REGISTRY.public)
+        self.assertEqual(len(self.scripted.asked), 1)
+
+    def test_not_proven(self) -> None:
+        """No proof, one of another challenge, one by another key, one of another kind: nothing is believed."""
+        other = to_base64url(b"x" * CHALLENGE_SIZE)
+        for proof in (
+            None,
+            "x",
+            Proof(REGISTRY.public, other, NOW).sign(REGISTRY),
+            Proof(REGISTRY.public, CHALLENGE, NOW).sign(IMPOSTOR),
+            Proof(IMPOSTOR.public, CHALLENGE, NOW).sign(IMPOSTOR),
+            Proof(IMPOSTOR.public, CHALLENGE, NOW).sign(REGISTRY),
+            Invitation(CHALLENGE, NOW, NOW).sign(REGISTRY),
+        ):
+            client = self.client((200, info_of(proof=proof).to_json()))
+            error = self.error(RegistryUnreachable, client.prove())
+            self.assertIn("does not prove its key", str(error))
+            self.assertIsNone(client.key)
+
+    def test_another_key(self) -> None:
+        """Once a key is known for a URL, another one is an error that names both, and so is none (threat 15)."""
+        client = self.client((200, info_of(IMPOSTOR).to_json()), (404, b""))
+        client.known = REGISTRY.public
+        error = self.error(RegistryChanged, client.info())
+        for part in (URL, REGISTRY.public.grouped, IMPOSTOR.public.grouped, "registries forget"):
+            self.assertIn(part, str(error))
+        self.error(RegistryDowngraded, client.info())
+        self.assertIsNone(client.key)
+
+    def test_no_owners(self) -> None:
+        """A registry without a key proves none."""
+        self.error(RegistryHasNoOwners, self.client((404, b"")).prove())
+
+    def test_record_for_another_registry(self) -> None:
+        """A record is not believed that its owner has signed for another registry."""
+        elsewhere = replace(RECORD, aud=IMPOSTOR.public)
+        view = replace(VIEW, record=elsewhere.sign(BOB))
+        client = self.client((200, INFO.to_json()), (200, view.to_json()))
+        self.result(client.prove())
+        error = self.error(RegistryUnreachable, client.look_up_peer("bob"))
+        self.assertIn("for another registry", str(error))
+
+
 class AnswerTests(OwnedClientTestCase):
     """Answers as they should be."""
 
@@ -131,7 +201,8 @@ class AnswerTests(OwnedClientTestCase):
         """A registry tells of itself; an original one, whatever it says instead, is none of those."""
         client = self.client((200, INFO.to_json()))
         self.assertEqual(self.result(client.info()), INFO)
-        self.assertEqual(self.scripted.asked, [(b"GET", b"/v1/", b"")])
+        path = f"/v1/?challenge={CHALLENGE}".encode()
+        self.assertEqual(self.scripted.asked, [(b"GET", path, b"")])
         for status in (400, 404, 405, 501):
             self.assertIsNone(self.result(self.client((status, b"<h1>")).info()))
 
@@ -272,7 +343,7 @@ class RefusalTests(OwnedClientTestCase):
             "invitation-needed": InvitationNeeded,
             "invitation-refused": InvitationRefused,
             "wrong-signature": RegistryRefused,
-            "wrong-audience": RegistryRefused,
+            "wrong-audience": AudienceRefused,
             "wrong-name": RegistryRefused,
             "malformed": RegistryRefused,
             "too-large": RegistryRefused,

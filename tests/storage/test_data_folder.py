@@ -15,8 +15,8 @@ from p2pshare.storage.block_cache import BlockCache
 from p2pshare.storage.data_folder import (
     SECRET_NAME,
     DataFolder,
+    PeerPlace,
     data_place,
-    default_peer_folder,
     peer_folder,
     private_folders,
 )
@@ -156,7 +156,7 @@ class PrivateFoldersTests(SynchronousTestCase):
         root = Path(self.mktemp()).absolute()
         self.patch(platformdirs, "user_data_path", lambda name: root / "data" / name)
         mine = Settings(registry=REGISTRY, data=root / "mine")
-        keys = [peer_folder(mine, "bob"), default_peer_folder(REGISTRY, "carol")]
+        keys = [peer_folder(mine, "bob"), PeerPlace(REGISTRY, "carol").path]
         keys += [data_place() / "registry", root / "public"]
         for folder in keys:
             folder.mkdir(parents=True)
@@ -184,5 +184,5 @@ class DefaultPeerFolderTests(SynchronousTestCase):
             "http://..:1/../..": "__1",
         }.items():
             with self.subTest(url=url):
-                folder = default_peer_folder(url, "bob")
+                folder = PeerPlace(url, "bob").by_url()
                 self.assertEqual(folder.parts[-4:], ("p2pshare", "peers", registry, "bob"))

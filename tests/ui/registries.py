@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from p2pshare.errors import NoSuchPeer
+from p2pshare.errors import NoSuchPeer, RegistryHasNoOwners
 from p2pshare.storage.settings import Settings
+from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
@@ -34,13 +35,26 @@ class MemoryRegistry:
         self.infos: RegistryInfo | None = RegistryInfo("1", NOW, REGISTRY_KEY, (), False)
         self.error: Callable[[str], Exception] | None = None
         self.listed = 0
+        self.known: PublicKey | None = None
+        self.key: PublicKey | None = None
         self.on_event: Callable[[PeerSummary], object] = lambda _: None
         self.on_reset: Callable[[], object] = lambda: None
         self.on_link: Callable[[bool], object] = lambda _: None
         self.refusal: Deferred[None] = Deferred()
 
     async def info(self) -> RegistryInfo | None:
+        if self.infos is not None:
+            self.key = self.infos.key
         return self.infos
+
+    async def prove(self) -> PublicKey:
+        info = await self.info()
+        if info is None:
+            raise RegistryHasNoOwners(registry=URL)
+        return info.key
+
+    def judge(self, name: str, view: PeerView) -> None:
+        """All that it says is true."""
 
     async def list_names(self) -> list[str]:
         return list(self.views)
@@ -119,6 +133,8 @@ class MemoryInvocation:
     async def registry(self) -> AsyncIterator[MemoryRegistry]:
         yield self._registry
 
+    folder = Invocation.folder
+
 
 def view_of(
     name: str,
@@ -137,6 +153,6 @@ def view_of(
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)
     else:
         summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
-        record = Record(name, key, 1, signed, signed + 9_999, URL, addresses, caps)
+        record = Record(name, key, 1, signed, signed + 9_999, REGISTRY_KEY, addresses, caps)
         return PeerView(summary, key, record.sign(SigningKey(bytes(32))), rotations, addresses)
     return PeerView(summary, None, None, rotations, addresses)

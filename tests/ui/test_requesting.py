@@ -37,7 +37,7 @@ from p2pshare.ui.requesting import DISCARD_PORT, PAUSE, RENEW_AFTER, TRIES_MAX, 
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
-from tests.ui.registries import NOW, URL, MemoryInvocation, MemoryRegistry, view_of
+from tests.ui.registries import NOW, REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
 
 OTHER = SigningKey(bytes([7]) * 32).public
 
@@ -234,7 +234,7 @@ class IntroduceTests(RequestingTestCase):
         self.claim_error = RegistryUnreachable(registry=URL, reason="it answered HTTP 404")
         self.registry.views = {"alice": view_of("alice", None)}
         self.failureResultOf(self.introduce(), ClassicOnly)
-        KnownPeers(self.folder, URL).pin("alice", SigningKey(bytes(32)).public, None)
+        KnownPeers(self.folder, str(REGISTRY_KEY)).pin("alice", SigningKey(bytes(32)).public, None)
         self.registry.views = {"alice": view_of("alice", OTHER)}
         self.failureResultOf(self.introduce(), KeyChanged)
 

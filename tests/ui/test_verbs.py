@@ -33,7 +33,7 @@ from p2pshare.wire.peers import Presence
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC
-from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
+from tests.ui.registries import REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
 
 ALICE, CAROL, EVIL = (SigningKey(bytes([n]) * 32).public for n in (1, 2, 3))
 PROGRESS = JobProgress(0, 0, 0, 0, 0, 0, ())
@@ -158,7 +158,7 @@ class GetTests(VerbTestCase):
 
     def test_hard_stop(self) -> None:
         """Another key than that which is known ends everything, with both named (threat 15)."""
-        KnownPeers(self.cwd / "data", URL).pin("alice", EVIL, None)
+        KnownPeers(self.cwd / "data", str(REGISTRY_KEY)).pin("alice", EVIL, None)
         self.assertEqual(self.code("alice:a", "carol:b"), 3)
         self.assertEqual(FakeErrand.ran, [])
         for key in (ALICE, EVIL):

@@ -6,14 +6,19 @@ from hypothesis import strategies as st
 
 from p2pshare.names import is_name
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.statements import Invitation, Receipt, Record, Release, Rotation, Statement
+from p2pshare.wire.statements import (
+    Invitation,
+    Proof,
+    Receipt,
+    Record,
+    Release,
+    Rotation,
+    Statement,
+)
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
 SIGNING_KEYS = st.binary(min_size=32, max_size=32).map(SigningKey)
 NUMBERS = st.integers(1, 2**53 - 1)
-URLS = st.sampled_from(
-    ["http://127.0.0.1:8000", "https://names.example", "http://[2001:db8::1]:8000"]
-)
 ADDRESSES = st.lists(
     st.one_of(
         st.builds(
@@ -36,15 +41,20 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
     """A statement of any kind, and the key that has to sign it."""
     key = draw(SIGNING_KEYS)
     name, public = draw(NAMES), key.public
-    kind = draw(st.sampled_from([Record, Release, Rotation, Receipt, Invitation]))
+    kind = draw(st.sampled_from([Record, Release, Rotation, Receipt, Invitation, Proof]))
     if kind is Record:
         times = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
-        return Record(name, public, *times, draw(URLS), draw(ADDRESSES), draw(CAPS)), key
+        return Record(
+            name, public, *times, draw(SIGNING_KEYS).public, draw(ADDRESSES), draw(CAPS)
+        ), key
     if kind is Release:
-        return Release(name, public, draw(NUMBERS), draw(NUMBERS), draw(URLS)), key
+        return Release(name, public, draw(NUMBERS), draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Rotation:
         new: PublicKey = draw(SIGNING_KEYS).public
-        return Rotation(name, public, new, draw(NUMBERS), draw(URLS)), key
+        return Rotation(name, public, new, draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Receipt:
         return Receipt(name, draw(SIGNING_KEYS).public, draw(NUMBERS), draw(NUMBERS)), key
-    return Invitation(draw(st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True)), 1, 2), key
+    drawn = draw(st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True))
+    if kind is Proof:
+        return Proof(public, drawn, draw(NUMBERS)), key
+    return Invitation(drawn, 1, 2), key
