@@ -79,9 +79,9 @@ class Options(ServiceOptions):
         self["listen"].append(_endpoint(endpoint))
 
     def opt_url(self, url: str) -> None:
-        """A URL under which peers know this registry; what they sign is for one of these only.
+        """A URL of this registry to show to others; peers may use any that leads here.
 
-        May be given several times. [default: http:// or https:// with an address of this machine]
+        May be given several times.
         """
         try:
             self["url"].append(registry_url(url))
