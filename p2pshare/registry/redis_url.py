@@ -19,6 +19,8 @@ from p2pshare.errors import BadSetting
 from p2pshare.net.look_up import LookedUpEndpoint
 from p2pshare.registry.redis_connection import FixedTarget, Login, RedisConnection, Target
 from p2pshare.registry.redis_sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelTarget
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import plain_ascii
 
 PORT = 6379
 CONNECT_TIMEOUT = 1.5  # seconds
@@ -147,12 +149,12 @@ def _maker(
 def _certificates(path: Path) -> list[Certificate]:
     try:
         with path.open("rb") as file:
-            found = load_pem_x509_certificates(file.read(CA_MAX))
+            found = load_pem_x509_certificates(plain_ascii(file.read(CA_MAX)))
     except (OSError, ValueError) as error:
+        expected = "the certificates of authorities, in PEM form"
+        if isinstance(error, OSError):
+            expected += f" ({plain_reason(error)})"
         raise BadSetting(
-            source="--redis",
-            setting="the file of ?ca",
-            value=str(path),
-            expected="the certificates of authorities, in PEM form",
+            source="--redis", setting="the file of ?ca", value=str(path), expected=expected
         ) from error
     return [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found]

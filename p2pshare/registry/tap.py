@@ -31,6 +31,7 @@ from p2pshare.registry.configuration import (
     read_network,
 )
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.registration import LEASE_MAX, registry_url
 
 OPEN_FILES = 4096  # connections of clients, and all else; shells grant 1024
@@ -186,7 +187,7 @@ def _secret(option: str, path: str) -> str:
     """The one line of a file."""
     try:
         with open(path, "rb") as file:
-            text = file.read(SECRET_MAX + 1).decode("ascii").strip()
+            text = plain_utf8(file.read(SECRET_MAX + 1)).decode("ascii").strip()
     except OSError as error:
         raise SettingsUnreadable(source=f"{option} {path}", reason=plain_reason(error)) from error
     except UnicodeDecodeError:

@@ -9,17 +9,20 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from p2pshare.storage.text_files import plain_ascii
+
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNFINISHED = re.compile(r"\.[a-z.]+\.[0-9a-f]{8}\.new")
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_private(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a plain file that is ours alone.
+    """Return the first `most` bytes of a text file that is ours alone, as `plain_ascii` does.
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: others may read it, it is no plain file of ours, or it cannot be read; `plain_reason` says which.
+        OSError: others may read it, it is no plain file of ours, it is in another encoding, or it cannot be read;
+            `plain_reason` says which.
     """
     fd = os.open(path, _READING)
     with open(fd, "rb") as file:
@@ -30,7 +33,7 @@ def read_private(path: Path, most: int) -> bytes:
             raise OSError(
                 "others may read or write it. Run `chmod 600` on it, or delete it if they did."
             )
-        return file.read(most)
+        return plain_ascii(file.read(most))
 
 
 def create_private(path: Path, content: bytes) -> None:

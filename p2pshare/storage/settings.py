@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import platformdirs
 from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, UnknownSetting
 from p2pshare.names import FORM, read_name
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import read_text_file
 from p2pshare.wire.registration import registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
@@ -112,8 +112,7 @@ def default_config_path() -> Path:
 
 def _read_config(path: Path) -> dict[str, object]:
     try:
-        with open(path, "rb", opener=_open_regular) as file:
-            text = file.read(SETTINGS_SIZE_MAX + 1)
+        text = read_text_file(path, SETTINGS_SIZE_MAX + 1)
         if len(text) > SETTINGS_SIZE_MAX:
             raise SettingsUnreadable(source=path, reason="it is too long.")
         written = tomllib.loads(text.decode())
@@ -122,7 +121,7 @@ def _read_config(path: Path) -> dict[str, object]:
         return {}
     except OSError as error:
         raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+    except ValueError as error:  # TOMLDecodeError
         raise SettingsUnreadable(source=path, reason=str(error)) from error
     except RecursionError as error:
         raise SettingsUnreadable(source=path, reason="it is nested too deeply.") from error
@@ -135,19 +134,9 @@ def _read_config(path: Path) -> dict[str, object]:
 def _read_invitation(path: Path) -> str:
     """The text of the file with the invitation; whether it is one is judged with the other settings."""
     try:
-        with open(path, "rb", opener=_open_regular) as file:
-            return file.read(INVITATION_MAX + 2).decode("ascii", "replace").strip()
+        return read_text_file(path, INVITATION_MAX + 2).decode("ascii", "replace").strip()
     except OSError as error:
         raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Open a plain file; anything else could keep us waiting, or have no end."""
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError("it is not a plain file")
-    return fd
 
 
 def _parsed(setting: str, source: str, key: str, value: object) -> object:

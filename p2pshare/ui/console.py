@@ -16,6 +16,9 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorFromThreads, IRea
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pshare.errors import WrongUsage
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.line_editor import LineEditor, LineEntered
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal import Terminal
@@ -49,12 +52,13 @@ class Console:
         self._echoes = os.isatty(fd)
         self._mode = _Mode(fd) if self._echoes and terminal.redraws else None
         self._input = _Input(fd, self._received, self._ended)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._editor = LineEditor()
         self._question: str | None = None
         self._where = ""
         self._answer: Deferred[str | None] = Deferred()
         self._at_end = False
+        self._has_received = False
         if self._mode is not None:
             self._mode.unbuffered()
             signal.signal(signal.SIGCONT, self._continued)
@@ -70,6 +74,9 @@ class Console:
         Args:
             question: what to ask.
             where: where the user is; it stands before the question as far as there is room.
+
+        Raises:
+            WrongUsage: the input is a text in UTF-16 or UTF-32.
         """
         self._question, self._where = question, where
         answer = self._answer = Deferred()
@@ -101,6 +108,15 @@ class Console:
             self._mode.restore()
 
     def _received(self, data: bytes) -> None:
+        is_first, self._has_received = not self._has_received, True
+        try:
+            if is_first and not self._echoes:
+                plain_ascii(data)
+        except OSError as error:
+            self._complete("")
+            reason = f"The answers on standard input cannot be read: {plain_reason(error)}."
+            self._answer.errback(WrongUsage(reason=reason))
+            return
         self._editor.receive(self._decoder.decode(data))
         self._proceed()
 

@@ -17,6 +17,7 @@ from p2pshare.storage.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.key_export import read_header, seal, unseal
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
+from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.output import Output
 from p2pshare.ui.passphrase import known_passphrase, new_passphrase
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -156,7 +157,7 @@ def _expect_writable(path: Path) -> None:
 def _read(path: Path) -> bytes:
     try:
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-            return file.read(key_export.SIZE_MAX + 1) or b""
+            return plain_ascii(file.read(key_export.SIZE_MAX + 1) or b"")
     except OSError as error:
         raise CannotRead(path=path, reason=plain_reason(error)) from error
 

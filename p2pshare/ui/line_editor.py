@@ -38,6 +38,7 @@ class LineEditor:
         self.cursor = 0
         """How many characters of it are before the cursor."""
         self._keys = ""
+        self._after_return = False
         self._history: list[str] = []
         self._place = 0  # in the history
         self._actions: dict[str, Callable[[], None]] = {
@@ -94,8 +95,10 @@ class LineEditor:
         return before, behind
 
     def _pressed(self, key: str) -> LineEntered | InputEnded | None:
+        is_rest = key == "\n" and self._after_return  # of CR LF, which ends one line
+        self._after_return = key == "\r"
         if key in "\r\n":
-            return self._enter()
+            return None if is_rest else self._enter()
         if key == "\x04":
             if not self.text:
                 return InputEnded()

@@ -14,6 +14,7 @@ from pathlib import Path
 from p2pshare.errors import CannotRead, WrongUsage
 from p2pshare.storage.key_export import PASSPHRASE_MIN
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import plain_utf8
 
 PASSPHRASE_MAX = 1024  # bytes of one in a file
 TRIES = 3  # for two answers that are the same, and long enough
@@ -159,9 +160,11 @@ def _read(file: str) -> str:
     if len(line) > PASSPHRASE_MAX:
         raise WrongUsage(reason=f"The passphrase is longer than {PASSPHRASE_MAX} bytes.")
     try:
-        return line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
+        return plain_utf8(line).decode().rstrip("\r\n")
+    except OSError as error:
+        where = "stdin" if file == STDIN else file
+        reason = f"The passphrase in {where} cannot be used: {plain_reason(error)}."
+        raise WrongUsage(reason=reason) from error
 
 
 def _long_enough(passphrase: str) -> str:

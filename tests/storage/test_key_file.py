@@ -53,6 +53,15 @@ class KeyFileTests(SynchronousTestCase):
         load_or_make(self.path)
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
 
+    def test_saved_again(self) -> None:
+        """A byte-order mark and CR LF leave the key what it was, and UTF-16 is named."""
+        key = load_or_make(self.path)
+        text = self.path.read_text()
+        self.path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        self.assertEqual(load_or_make(self.path).seed, key.seed)
+        self.path.write_bytes(text.encode("utf-16"))
+        self.refused("UTF-16")
+
     def test_never_overwritten(self) -> None:
         """A key is not made where something is."""
         key = load_or_make(self.path)
@@ -91,7 +100,7 @@ class KeyFileTests(SynchronousTestCase):
         )
         load_or_make(self.path)
         damaged = self.path.read_bytes().replace(b"MC4CAQ", b"MC4CAR")
-        for content in (b"x" * 100, os.urandom(500), other, damaged, b"\n" * (2 * SIZE_MAX)):
+        for content in (b"x" * 100, b"x" + os.urandom(500), other, damaged, b"\n" * (2 * SIZE_MAX)):
             self.path.write_bytes(content)
             self.refused("it is not a key")
 

@@ -71,6 +71,15 @@ class KnownPeersTests(SynchronousTestCase):
         self.assertEqual((self.known.key("bob"), self.known.key("carol")), (None, ONE))
         self.assertEqual(self.known.pin("bob", OTHER, None), OTHER)
 
+    def test_saved_again(self) -> None:
+        """A byte-order mark and CR LF are no damage, and UTF-16 is named."""
+        self.known.pin("bob", ONE, None)
+        text = self.path.read_text()
+        self.path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        self.assertEqual(self.known.key("bob"), ONE)
+        self.path.write_bytes(text.encode("utf-16"))
+        self.assert_unusable("UTF-16")
+
     def test_damaged(self) -> None:
         """A file that is cut short, or is none of ours, is never overwritten."""
         self.known.pin("bob", ONE, None)

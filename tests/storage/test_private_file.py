@@ -38,6 +38,13 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertEqual(read_private(self.path, 100), b"content")
         self.assertEqual(read_private(self.path, 3), b"con")
 
+    def test_saved_again(self) -> None:
+        """An editor may have added a byte-order mark and CR; UTF-16 is named."""
+        create_private(self.path, "one\r\ntwo\r\n".encode("utf-8-sig"))
+        self.assertEqual(read_private(self.path, 100), b"one\ntwo\n")
+        replace_private(self.path, "one\r\n".encode("utf-16"))
+        self.assertIn("UTF-16", str(self.assertRaises(OSError, read_private, self.path, 100)))
+
     def test_not_overwritten(self) -> None:
         """Whatever is there stays, a dangling link too, and nothing else is left."""
         self.path.write_bytes(b"mine")

@@ -132,14 +132,42 @@ class SettingsTests(SynchronousTestCase):
     def test_no_invitation(self) -> None:
         """What is none is a sentence that does not show it: it could be a file with a secret."""
         path = Path(self.mktemp())
-        for content in (b"", b"secret", b"sec.ret\nsec.ret", b"sec.\xff", b"s." + b"x" * 5000):
+        for content in (b"", b"secret", b"sec.ret\nsec.ret", b"s." + b"x" * 5000):
             path.write_bytes(content)
             with self.assertRaisesRegex(BadSetting, "--invitation is .* an invitation") as caught:
                 self.load({"invitation": str(path)})
             self.assertNotIn("sec", str(caught.exception))
+        path.write_bytes(b"sec.\xff")
+        with self.assertRaisesRegex(SettingsUnreadable, "not UTF-8") as unread:
+            self.load({"invitation": str(path)})
+        self.assertNotIn("sec.", str(unread.exception))
         for other in (path.with_name("missing"), path.parent):
             with self.assertRaises(SettingsUnreadable):
                 self.load({"invitation": str(other)})
+
+    def test_encodings(self) -> None:
+        """A file that Windows has written is read, or the encoding in which it is written is named."""
+        text = 'name = "bob"\r\nshare = ["~/Bücher"]\r\n'
+        for encoding, found in (
+            ("utf-8-sig", None),
+            ("utf-16", "UTF-16 (little-endian)"),
+            ("utf-16-be", "UTF-16 (big-endian)"),
+            ("cp1252", "Windows-1252"),
+        ):
+            self.config.write_bytes(text.encode(encoding))
+            if found is None:
+                loaded = self.load()
+                self.assertEqual((loaded.name, loaded.share), ("bob", ("~/Bücher",)))
+                continue
+            error = str(self.assertRaises(SettingsUnreadable, self.load))
+            for part in (str(self.config), found, "Save it as UTF-8."):
+                self.assertIn(part, error)
+        path = Path(self.mktemp())
+        path.write_text("in.file\r\n", "utf-8-sig")
+        self.assertEqual(self.load({"invitation": str(path)}, config="").invitation, "in.file")
+        path.write_text("in.file\r\n", "utf-16")
+        with self.assertRaisesRegex(SettingsUnreadable, "UTF-16"):
+            self.load({"invitation": str(path)})
 
     def test_bad_values(self) -> None:
         """A value that will not do is one sentence with its place, key and cure."""

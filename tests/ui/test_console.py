@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.errors import WrongUsage
 from p2pshare.ui.console import Console
 from p2pshare.ui.hang_up import HangUpStream
 from p2pshare.ui.output import Output
@@ -43,7 +44,7 @@ class PipeTests(ConsoleTestCase):
 
     def test_transcript(self) -> None:
         """Answers that come all at once are used one by one, and what is written reads as a dialog."""
-        os.write(self.pipe, b"carol\nalice\r\nlast")
+        os.write(self.pipe, b"\xef\xbb\xbfcarol\nalice\r\nlast")
         os.close(self.pipe)
         answers = []
         for question in ("Name:", "Whom:", "Which:", "Whom:"):
@@ -51,8 +52,18 @@ class PipeTests(ConsoleTestCase):
             while not asked.called:
                 read_all(self.reactor)
             answers.append(self.successResultOf(asked))
-        self.assertEqual(answers[:2], ["carol", "alice"])
+        self.assertEqual(answers, ["carol", "alice", "last", None])
         self.assertEqual(self.stream.getvalue()[:24], "Name: carol\nWhom: alice\n")
+
+    def test_other_encoding(self) -> None:
+        """Answers in UTF-16 are refused with its name, rather than taken for a name with odd characters."""
+        asked = self.ask("Name:")
+        os.write(self.pipe, "carol\r\n".encode("utf-16"))
+        os.close(self.pipe)
+        read_all(self.reactor)
+        error = self.failureResultOf(asked, WrongUsage).value
+        self.assertIn("UTF-16", str(error))
+        self.assertFalse(self.reactor.readers)
 
     def test_reads_only_when_asking(self) -> None:
         """Nothing is read while nothing is asked, so an endless input fills nothing."""

@@ -223,6 +223,15 @@ class ImportTests(KeysTestCase):
         self.import_key(self.copy, self.other, "carol", registry=True)
         self.assertIn("--name carol --registry http://other:8000", self.stdout.getvalue())
 
+    def test_encodings(self) -> None:
+        """A copy that an editor has saved again is the same; one in UTF-16 is named."""
+        text = self.copy.read_text()
+        self.copy.write_bytes(text.encode("utf-16"))
+        error = self.assertRaises(CannotRead, self.import_key, self.copy, self.other)
+        self.assertIn("it is in UTF-16 (little-endian). Save it as UTF-8.", str(error))
+        self.copy.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        self.assertEqual(self.import_key(self.copy, self.other), 0)
+
     def test_damaged(self) -> None:
         """What is no export, or the wrong passphrase, changes nothing."""
         whole = self.copy.read_bytes()

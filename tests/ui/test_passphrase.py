@@ -9,6 +9,7 @@ import os
 import sys
 import termios
 from contextlib import redirect_stderr
+from pathlib import Path
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -93,10 +94,21 @@ class AskTests(SynchronousTestCase):
 class FileTests(SynchronousTestCase):
     def test_stdin(self) -> None:
         """A dash is stdin, of which the first line counts, whatever ends it."""
-        for text in (b"long enough\nrest", b"long enough\r\n", b"long enough"):
+        lines = (b"long enough\nrest", b"long enough\r\n", b"long enough")
+        for text in (*lines, "long enough\r\n".encode("utf-8-sig")):
             stdin = io.TextIOWrapper(io.BytesIO(text))
             with mock.patch.object(sys, "stdin", stdin):
                 self.assertEqual(new_passphrase("-"), "long enough")
+
+    def test_encodings(self) -> None:
+        """A passphrase in another encoding would be another one: the encoding is named, and no part of the line."""
+        path = Path(self.mktemp())
+        for encoding, found in (("utf-16", "UTF-16"), ("utf-16-be", "UTF-16"), ("cp1252", "1252")):
+            path.write_bytes("grüne Wiese\r\n".encode(encoding))
+            error = str(self.assertRaises(WrongUsage, known_passphrase, str(path)))
+            for part in (str(path), found, "as UTF-8."):
+                self.assertIn(part, error)
+            self.assertNotIn("Wiese", error)
 
     def test_no_file(self) -> None:
         """A file that is not there is named."""
