@@ -258,6 +258,14 @@ class PeerNotRunning(Unreachable):
     """No peer runs on {path}: `p2pshare --name NAME` or `twistd p2ppeer --name NAME` starts one; --data says where."""
 
 
+class RegistryNotRunning(Unreachable):
+    """No registry runs on the folder {path}: `--data DIR` names another folder."""
+
+
+class ServiceDoesNotEnd(Unreachable):
+    """Process {pid} was told to stop, but still runs after {seconds} s: see its log, or end it with `kill -9 {pid}`."""
+
+
 class StoreUnavailable(Unreachable):
     """The store of names does not answer ({reason}): is Redis running?"""
 
@@ -314,6 +322,12 @@ class KeyUnknown(Unreachable):
     """
 
 
+class PeerStopped(P2pshareError):
+    """The peer of {name!r} was stopped by `p2pshare stop`."""
+
+    exit_code = 0
+
+
 class PeerOffline(Unreachable):
     """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users` shows who is there."""
 
@@ -328,6 +342,12 @@ class PeerNotReachable(Unreachable):
 
 class PeerAddressRefused(PeerNotReachable):
     """{name!r} is said to be at {address}, which only leads to this machine: its owner has to say another --address."""
+
+
+class StartNotFinished(Unreachable):
+    """The service is not ready after {seconds} s, and goes on trying in the background as process {pid}. Its log is
+    {log}. Stop it with `{stop}`.
+    """
 
 
 class CannotStart(P2pshareError):

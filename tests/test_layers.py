@@ -72,6 +72,7 @@ PATH_CALLS = {
 HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 
 PROGRAM_STARTERS = {
+    "p2pshare.net.background",  # forks, as the command that waits for its service
     "p2pshare.net.utf8_mode",  # itself, with the same words
     "p2pshare.registry.leash",  # becomes the Redis that it keeps on a leash
     "p2pshare.registry.redis_process",

@@ -1,4 +1,4 @@
-"""What the command lines of the two services share: how they complain, and where twistd's pid file goes."""
+"""What the command lines of the two services share: how they complain, and where twistd's pid file and log go."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from twisted.python import usage
 
 from p2pshare.errors import CannotStart, P2pshareError, WrongUsage
+from p2pshare.net.background import Background, Launch, into_background
+from p2pshare.net.logs import choose_log
 from p2pshare.net.utf8_mode import require_utf8
 from p2pshare.storage.reasons import plain_reason
 
@@ -19,6 +21,7 @@ TWISTD_DEFAULT = (
 )
 
 ROOM = 64 * 1024  # bytes that must be free at the start: a key is written before the pid file
+_APPENDING = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PROBING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -58,6 +61,39 @@ class ServiceOptions(usage.Options):
             twistd["pidfile"] = str(path)
         if twistd.get("pidfile") and not twistd.get("chroot"):
             self._try_to_write(Path(twistd.get("rundir") or ".", twistd["pidfile"]))
+
+    def keep_log(self, form: str, path: Path) -> None:
+        """Have twistd write its log by ours, a daemon's at `path`, unless the user named another place.
+
+        Args:
+            form: see `choose_log`.
+            path: in the data folder of the service, which is there.
+
+        Raises:
+            WrongUsage: that log cannot be.
+            CannotStart: the file cannot be written, for which twistd has no words.
+        """
+        twistd = self.parent
+        file = choose_log(twistd, form, path)
+        if file is None:
+            return
+        try:
+            os.close(os.open(file, _APPENDING, 0o600 if file == str(path) else 0o666))
+        except OSError as error:
+            reason = f"its log {file} cannot be written: {plain_reason(error)}. Name another file with --logfile"
+            raise CannotStart(what="The service", reason=reason) from error
+
+    def launch(self, stop: str) -> Launch:
+        """Go into the background, unless twistd was told to stay; the caller returns its service to twistd next.
+
+        Args:
+            stop: the command that ends the service.
+        """
+        twistd = self.parent
+        if twistd is None or twistd.get("nodaemon", True):
+            return Launch(self.command)
+        log = os.path.abspath(twistd["logfile"]) if twistd["logfile"] else "the system's"
+        return into_background(Background(self.command, log, stop))
 
     def _try_to_write(self, path: Path) -> None:
         """Write a file with some room besides, and remove it; one that is there is twistd's business."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Self, TextIO
 
 from twisted.logger import (
@@ -35,6 +36,7 @@ TEXT, JSON = FORMATS = ("text", "json")
 MESSAGE_MAX = 4096  # characters of a message, or of a field
 TRACEBACK_MAX = 16384  # characters
 FIELDS_MAX = 32
+LOGS_KEPT = 9  # full files beside the one that is written, where the user named no file
 KEYS_MAX = 1024  # names of fields of which is remembered what they are: each comes with thousands of events
 HIDDEN = "[hidden]"
 WORKER = "worker"
@@ -182,19 +184,26 @@ def _text_of(event: LogEvent) -> str | None:
 class _Chosen:
     """What the command line of this process's service says: twistd calls `service_observer` without an argument."""
 
-    options: Mapping[str, Any] = {}
     form = TEXT
+    file: str | None = None
+    """None is standard output."""
+    kept_max: int | None = None
+    """How many full files are kept; None is all of them."""
 
 
-def choose_log_format(twistd: MutableMapping[str, Any] | None, form: str) -> None:
+def choose_log(twistd: MutableMapping[str, Any] | None, form: str, default: Path) -> str | None:
     """Have twistd write its log by `service_observer`, unless the user named another logger.
 
     Args:
         twistd: its options, before it has judged them; None where something else runs the service.
         form: one of `FORMATS`.
+        default: the file of a daemon whose user named none. `LOGS_KEPT` files of it are kept, each of a megabyte.
+
+    Returns:
+        The file; None if the log goes elsewhere.
 
     Raises:
-        WrongUsage: the log goes where JSON cannot.
+        WrongUsage: the log goes where JSON cannot, or where a daemon's cannot.
     """
     if form not in FORMATS:
         raise WrongUsage(reason=f"--log-format must be {TEXT} or {JSON}.")
@@ -204,19 +213,28 @@ def choose_log_format(twistd: MutableMapping[str, Any] | None, form: str) -> Non
                 reason="--log-format json goes with twistd's standard output and --logfile only,"
                 " not with --syslog, --logger or another program: leave one of them out."
             )
-        return
-    _Chosen.options, _Chosen.form = twistd, form
+        return None
+    file, kept_max = twistd.get("logfile"), None
+    if not twistd.get("nodaemon") and not twistd.get("debug"):
+        if file == "-":
+            raise WrongUsage(
+                reason="A service in the background has no standard output: name a file with --logfile, or add -n."
+            )
+        if not file:
+            file, kept_max = str(default), LOGS_KEPT
+    elif file == "-":
+        file = None
     twistd["logger"] = f"{__name__}.{service_observer.__name__}"
+    twistd["logfile"] = file
+    _Chosen.form, _Chosen.file, _Chosen.kept_max = form, file, kept_max
+    return file
 
 
 def service_observer() -> ILogObserver:
-    """The observer for twistd's `--logger`; it writes where twistd's own would."""
-    name, in_foreground = _Chosen.options.get("logfile"), bool(_Chosen.options.get("nodaemon"))
-    if name == "-" and not in_foreground:
-        raise SystemExit("A daemon cannot write its log to standard output: name a --logfile.")
-    if name == "-" or (in_foreground and not name):
+    """The observer for twistd's `--logger`; it writes where `choose_log` said."""
+    if not _Chosen.file:
         return log_observer(sys.stdout, _Chosen.form)
-    file = _RotatedFile.fromFullPath(name or "twistd.log")
+    file = _RotatedFile.fromFullPath(_Chosen.file, maxRotatedFiles=_Chosen.kept_max)
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, file.rotate_soon)
     return log_observer(file, _Chosen.form)

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError
+from p2pshare.net.background import Launch
 from p2pshare.net.process_end import end_process, end_process_within
 
 SHUTDOWN_MAX = 1.8  # seconds from the order to stop to the end of the process: 2 are promised
@@ -28,12 +29,28 @@ class BoundedShutdown(MultiService):
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorCore, limit: float = SHUTDOWN_MAX) -> None:
+    def __init__(
+        self, reactor: IReactorCore, limit: float = SHUTDOWN_MAX, launch: Launch | None = None
+    ) -> None:
+        """Be ready to end the process.
+
+        Args:
+            reactor: what runs in it.
+            limit: seconds from the order to stop to the end of the process.
+            launch: hears that the process begins, and why it fails; None where nobody waits for that.
+        """
         super().__init__()
         self._reactor = reactor
+        self._launch = launch
         self._limit = limit
         self._status = TERMINATED
         self._stopping = False
+
+    def privilegedStartService(self) -> None:
+        """Start what needs privileges; a daemon is the process that it stays from here on."""
+        if self._launch is not None:
+            self._launch.begun()
+        super().privilegedStartService()
 
     def stopService(self) -> Deferred[list[Any]]:
         """Stop the services; this is the last thing that is asked of the process."""
@@ -52,5 +69,7 @@ class BoundedShutdown(MultiService):
         self._log.critical("{error!s}", error=error)
         self._status = error.exit_code
         atexit.register(lambda: end_process(self._status))
+        if self._launch is not None:
+            self._launch.failed(error)
         if not self._stopping:
             self._reactor.callWhenRunning(self._reactor.stop)

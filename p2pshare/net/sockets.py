@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from twisted.internet.address import IPv4Address
@@ -33,6 +33,7 @@ WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
 
 T = TypeVar("T")
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class IPeerReactor(
@@ -135,6 +136,55 @@ def local_address_towards(ip: str, port: int) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((ip, port))
         return str(probe.getsockname()[0])
+
+
+def addresses_of_this_machine() -> list[IPAddress]:
+    """The addresses at which others may reach this machine: of IPv4 and IPv6, without loopback and link-local ones.
+
+    Linux lists them in /proc. Elsewhere they are those of the default routes, and those that the host name has.
+    """
+    found: dict[IPAddress, None] = {}
+    try:
+        texts = [*_linux_ipv4(), *_linux_ipv6()]
+    except OSError:
+        texts = [*_default_routes(), *_of_host_name()]
+    for each in texts:
+        address = ipaddress.ip_address(each.partition("%")[0])
+        if not (address.is_loopback or address.is_link_local or address.is_unspecified):
+            found[address] = None
+    return list(found)
+
+
+def _linux_ipv4() -> Iterator[str]:
+    """The leaves of the kernel's routes that are addresses of its own."""
+    leaf = ""
+    with open("/proc/net/fib_trie", encoding="ascii") as table:
+        for line in table:
+            if "|--" in line:
+                leaf = line.split()[-1]
+            elif "/32 host LOCAL" in line:
+                yield leaf
+
+
+def _linux_ipv6() -> Iterator[str]:
+    try:
+        with open("/proc/net/if_inet6", encoding="ascii") as table:
+            for line in table:
+                yield str(ipaddress.IPv6Address(int(line.split()[0], 16)))
+    except FileNotFoundError:  # a kernel without IPv6
+        return
+
+
+def _default_routes() -> Iterator[str]:
+    for outside in ("192.0.2.1", "2001:db8::1"):  # addresses of documentation: nothing is sent
+        with contextlib.suppress(OSError):
+            yield local_address_towards(outside, 9)
+
+
+def _of_host_name() -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for *_, address in socket.getaddrinfo(socket.gethostname(), None):
+            yield str(address[0])
 
 
 def interface_for(address: str) -> str:

@@ -21,6 +21,7 @@ from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
     P2pshareError,
+    PeerStopped,
     PortUnusable,
     RegistryNotLookedUp,
     RegistryUnreachable,
@@ -134,7 +135,8 @@ class PeerService(Service):
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
-        """Fails with the `P2pshareError` that ended a peer which was ready: `NameReleased` if that was wanted."""
+        """Fails with the `P2pshareError` that ended a peer which was ready: `NameReleased` or `PeerStopped` if that was
+        wanted."""
 
     def startService(self) -> None:
         """Take the data folder, and begin to listen and to register."""
@@ -179,6 +181,7 @@ class PeerService(Service):
             folder,
             {
                 "status": self._status,
+                "stop": self._stop_wanted,
                 "release": self._release,
                 "rotate": self._rotate,
                 "complete": browsing.complete,
@@ -196,7 +199,7 @@ class PeerService(Service):
             if self._listen:  # so that a port in use is told even if the registry is away
                 ip = self._address or await self._address_towards_registry()
                 expect_free(self._listen, interface_for(ip))
-            self._listen_to_verbs(waiting, {"status": self._status})
+            self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
             registry = await self._first_contact()
             assert self._control is not None
             await self._control.stop()
@@ -286,6 +289,13 @@ class PeerService(Service):
             "classic": self._sharer is not None,
             **({} if self._sessions is None else await self._sessions.status()),
         }
+
+    async def _stop_wanted(self, _request: Fields) -> Fields:
+        """End, as soon as that is answered; the name stays its own."""
+        assert self._running is not None
+        self._running.cancel()
+        self._reactor.callLater(0, self._ended, Failure(PeerStopped(name=self._user)))
+        return {"name": self._user, "pid": os.getpid()}
 
     async def _release(self, _request: Fields) -> Fields:
         """Give the name up; a peer without a name ends, as soon as it has said so."""

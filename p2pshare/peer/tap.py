@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ from twisted.application.service import IService
 from p2pshare.errors import WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
-from p2pshare.net.logs import TEXT, choose_log_format
+from p2pshare.net.logs import TEXT
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import OPEN_FILES, peer_of
@@ -23,6 +24,7 @@ from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.storage.settings import Settings, default_config_path
 
 PID_NAME = "peer.pid"
+LOG_NAME = "peer.log"
 
 
 class Options(ServiceOptions):
@@ -84,8 +86,7 @@ class Options(ServiceOptions):
         self["allow"].append(allow)
 
     def postOptions(self) -> None:
-        """Judge the options, and keep twistd's pid file in the data folder."""
-        choose_log_format(self.parent, TEXT)
+        """Judge the options, and keep twistd's pid file and a daemon's log in the data folder."""
         settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
         if settings.name is None:
             raise WrongUsage(reason="--name is missing: say who you are.")
@@ -95,6 +96,14 @@ class Options(ServiceOptions):
             if (folder / KEY_NAME).exists():  # what is wrong with it a daemon could only log
                 Identity.open(data, settings.registry, settings.name)
         self.keep_pid_file(folder / PID_NAME)
+        self.keep_log(TEXT, folder / LOG_NAME)
+
+    def stop_command(self) -> str:
+        """The command that ends this peer, for a user with the same variables and `config.toml`."""
+        words = ["p2pshare", "stop", "--name", self["settings"].name]
+        for each in ("registry", "data"):
+            words += [f"--{each}", self[each]] if self[each] else []
+        return shlex.join(words)
 
 
 def makeService(options: Options) -> IService:
@@ -104,6 +113,7 @@ def makeService(options: Options) -> IService:
     make_monotonic(reactor)
     allow_open_files(OPEN_FILES)
     settings = options["settings"]
+    launch = options.launch(options.stop_command())
     with complaining(options.command):
         peer = peer_of(
             settings,
@@ -113,8 +123,10 @@ def makeService(options: Options) -> IService:
             Path.cwd(),
             wall=time.time,
         )
-    shutdown = BoundedShutdown(cast(Any, reactor))
-    peer.ready.addErrback(shutdown.fail)
+    shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
+    peer.ready.addCallbacks(
+        lambda address: launch.ready(f"{settings.name} is online at {address}"), shutdown.fail
+    )
     peer.lost.addErrback(shutdown.fail)
     peer.setServiceParent(shutdown)
     return shutdown

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ from twisted.internet.tcp import makeBinding
 from twisted.python.failure import Failure
 
 from p2pshare.errors import BadSetting, CannotStart
+from p2pshare.net.sockets import IPAddress, addresses_of_this_machine
 from p2pshare.storage.reasons import plain_reason
 
 EXPECTED = "a port, or an endpoint such as tcp:8000:interface=127.0.0.1"
 CREDENTIALS = "an endpoint whose key and certificate can be read (%s)"
 
+URLS_MAX = 8  # shown at the start
+
+_TLS = re.compile(r"(?:haproxy:)*(?:tls|ssl):")
 _TLS_FOLDER = re.compile(r"(?:haproxy:)*tls:([^:=\\]+)")
 
 
@@ -176,14 +182,48 @@ def _reason(failure: Failure) -> str:
     raise AssertionError("it has raised") from error
 
 
-def shown_address(port: IListeningPort) -> str:
-    """Where a port listens, for people."""
-    address: Any = port.getHost()
-    if hasattr(address, "host"):
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"{host}:{address.port}"
-    name = getattr(address, "name", None)
-    return f"unix:{name.decode(errors='replace')}" if isinstance(name, bytes) else str(address)
+def shown_urls(
+    places: Sequence[tuple[Place, IListeningPort]],
+    addresses: Callable[[], Sequence[IPAddress]] = addresses_of_this_machine,
+) -> str:
+    """The URLs at which ports serve, for people and joined by commas: those that others can use, if there are any.
+
+    A port that listens on every address has a URL for each address of this machine, now. `URLS_MAX` are shown.
+    """
+    urls: dict[str, None] = {}
+    for place, port in places:
+        for url in _urls(place, port, addresses):
+            urls[url] = None
+    shown = list(urls)[:URLS_MAX]
+    if len(urls) > URLS_MAX:
+        shown.append(f"{len(urls) - URLS_MAX} more")
+    return ", ".join(shown)
+
+
+def _urls(
+    place: Place, port: IListeningPort, addresses: Callable[[], Sequence[IPAddress]]
+) -> Iterator[str]:
+    end: Any = port.getHost()
+    if not hasattr(end, "host"):
+        name = getattr(end, "name", None)
+        yield f"unix:{name.decode(errors='replace')}" if isinstance(name, bytes) else str(end)
+        return
+    scheme = "https" if _TLS.match(place.description) else "http"
+    bound = ipaddress.ip_address(end.host.partition("%")[0])
+    hosts: Sequence[IPAddress] = [bound]
+    if bound.is_unspecified:
+        versions = (4, 6) if bound.version == 6 and _takes_ipv4(port) else (bound.version,)
+        hosts = [each for each in addresses() if each.version in versions]
+        hosts = hosts or [ipaddress.ip_address("127.0.0.1" if 4 in versions else "::1")]
+    for host in hosts:
+        shown = f"[{host}]" if host.version == 6 else str(host)
+        yield f"{scheme}://{shown}:{end.port}"
+
+
+def _takes_ipv4(port: Any) -> bool:
+    """Whether a port on every IPv6 address takes connections over IPv4, too."""
+    only = getattr(socket, "IPV6_V6ONLY", None)
+    return only is None or not port.socket.getsockopt(socket.IPPROTO_IPV6, only)
 
 
 def port_number(port: IListeningPort) -> int:

@@ -26,7 +26,10 @@ class Origin:
     network: str
     """What counts as one network: a /24, or a /56 of IPv6."""
     is_here: bool
-    """Whether it is a process of this machine, that came without a proxy."""
+    """Whether it is a process of this machine, that came without a proxy. A connection comes from this machine if its
+    two ends have the same address, whichever of the machine's that is, or if it comes from loopback. Nothing has to be
+    remembered for that, so addresses may change while the registry runs.
+    """
 
 
 class Origins:
@@ -42,11 +45,12 @@ class Origins:
 
     def of(self, query: Query) -> Origin:
         """Where a query comes from: the rightmost address on its way that is no trusted proxy's."""
-        if self._trusted and self._trusts(query.source):
-            forwarded = query.header(b"X-Forwarded-For")
-            if forwarded:
-                return self._forwarded(query.source, forwarded)
-        return origin_of(query.source)
+        forwarded = query.header(b"X-Forwarded-For")
+        if forwarded and self._trusted and self._trusts(query.source):
+            return self._forwarded(query.source, forwarded)
+        is_own = query.local is not None and query.local[0] == query.source
+        # A proxy on this machine that is not trusted speaks for others, too.
+        return _origin(query.source, through_proxy=bool(forwarded), is_own=is_own)
 
     def _forwarded(self, source: str, forwarded: str) -> Origin:
         client = source
@@ -71,11 +75,11 @@ def origin_of(source: str) -> Origin:
 
 
 @lru_cache(maxsize=8192)
-def _origin(source: str, through_proxy: bool) -> Origin:
+def _origin(source: str, through_proxy: bool, is_own: bool = False) -> Origin:
     address = _parsed(source)
     if address is None:
         return Origin("", "local", "local", not through_proxy)
-    ip, is_here = str(address), address.is_loopback and not through_proxy
+    ip, is_here = str(address), (is_own or address.is_loopback) and not through_proxy
     if isinstance(address, ipaddress.IPv4Address):
         return Origin(ip, ip, _network(address, 24), is_here)
     return Origin(ip, _network(address, 64), _network(address, 56), is_here)

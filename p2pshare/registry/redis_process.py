@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -38,6 +39,18 @@ STOP_TIMEOUT = 1.2  # seconds from SIGTERM to SIGKILL
 ORPHAN_TIMEOUT = 5.0  # seconds from SHUTDOWN to SIGKILL
 KILL_GRACE = 2.0  # seconds from there until it is given up
 LINE_MAX = 1000  # bytes of a line of its output
+
+_HARMLESS = re.compile(
+    # its greeting
+    r"oO0OoO0OoO0Oo|just started$|Configuration loaded$|Running mode=|Server initialized$|monotonic clock: "
+    r"|Ready to accept connections|The server is now ready|Increased maximum number of open files"
+    # about settings of the machine that matter to large stores with snapshots or a TCP port: ours has neither
+    r"|overcommit|Transparent Huge Pages|TCP backlog"
+    # its farewell; an end that nobody wanted is logged with the last line
+    r"|Received SIGTERM|User requested shutdown|ready to exit"
+)
+"""Lines of every healthy start and end. They go to the log for debugging; every other line is shown."""
+_WARNING = re.compile(r"[0-9]+:[A-Z] .{20,30} # ")
 
 
 def find_binary() -> str:
@@ -192,6 +205,7 @@ class RedisProcess(Service):
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
             "loglevel": "warning",
+            "always-show-logo": "no",
         }
         launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self._binary]
         settings = chain.from_iterable((f"--{key}", value) for key, value in options.items())
@@ -257,9 +271,15 @@ class _Child(ProcessProtocol):
             line = each.decode("utf-8", "replace").strip()
             if line:
                 self._last_line = line
-                self._log.info("Redis: {line}", line=line)
+                self._tell(line)
 
     errReceived = outReceived
+
+    def _tell(self, line: str) -> None:
+        tell = self._log.warn if _WARNING.match(line) else self._log.info
+        if _HARMLESS.search(line):
+            tell = self._log.debug
+        tell("Redis: {line}", line=line)
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone, and so are its files."""

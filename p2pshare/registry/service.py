@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,19 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import P2pshareError
-from p2pshare.registry.assembly import Registry
-from p2pshare.registry.listening import Place, port_number, shown_address
+from p2pshare.errors import P2pshareError, Refused, RegistryNotRunning, ServiceDoesNotEnd
+from p2pshare.registry.assembly import KEY_NAME, Registry
+from p2pshare.registry.listening import Place, port_number, shown_urls
 from p2pshare.registry.reports import Listen, Order
 from p2pshare.registry.workers import Workers
-from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.locks import FolderLock, is_process
 
 PID_NAME = "registry.pid"
+LOG_NAME = "registry.log"
+STOP_MAX = 5.0  # seconds that `stop` waits: the registry promises to end within 2
+EXIT_MAX = (
+    1.0  # seconds from there that it waits for the end of a process that holds nothing any more
+)
 METRICS_NAME = "metrics"
 """The folder in which several workers count."""
 
@@ -39,6 +47,42 @@ def remove_stale_pid_file(folder: Path) -> None:
         lock.release()
 
 
+def stop(folder: Path) -> str:
+    """Stop the registry that runs on a data folder, and return its pid when it is gone; blocks.
+
+    The holder of the folder's lock is that registry, however stale a pid file is.
+
+    Raises:
+        RegistryNotRunning: there is none.
+        Refused: it is another user's.
+        ServiceDoesNotEnd: it still runs after `STOP_MAX`.
+        FolderUnusable: the folder cannot be looked at.
+    """
+    until = time.monotonic() + STOP_MAX
+    told = None
+    while (folder / KEY_NAME).exists() and (pid := FolderLock.holder(folder)) is not None:
+        if told is None and pid.isdecimal():
+            try:
+                os.kill(int(pid), signal.SIGTERM)
+            except ProcessLookupError:
+                pass  # it has just ended
+            except PermissionError as error:
+                reason = f"The registry (process {pid}) is another user's: stop it as that user."
+                raise Refused(reason=reason) from error
+            told = pid
+        if told not in (None, pid):
+            break  # another one has started
+        if time.monotonic() > until:
+            raise ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
+        time.sleep(0.02)
+    if told is None:
+        raise RegistryNotRunning(path=folder)
+    until = time.monotonic() + EXIT_MAX
+    while is_process(int(told)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return told
+
+
 class _Nobody(Factory):
     """Takes no connection."""
 
@@ -48,7 +92,7 @@ class _Nobody(Factory):
 class _FolderService(MultiService):
     """What holds the folder and the ports; a child service may be the Redis of the store.
 
-    What keeps it from starting is one sentence and the end of the process, before anything runs.
+    Nothing that keeps it from starting is raised: look at `ready` and `lost`.
     """
 
     _log = Logger()
@@ -59,8 +103,6 @@ class _FolderService(MultiService):
         metrics: Sequence[Place],
         folder: Path,
         kept_in: str,
-        *,
-        foreground: bool = True,
     ) -> None:
         """Prepare it; `metrics` are the endpoints for the metrics alone."""
         super().__init__()
@@ -68,12 +110,13 @@ class _FolderService(MultiService):
         self._metrics = metrics
         self._folder = folder
         self._kept_in = kept_in
-        self._foreground = foreground
         self._lock: FolderLock | None = None
         self._ports: list[IListeningPort] = []
         """Those of `places`, then those of `metrics`."""
+        self.ready: Deferred[str] = Deferred()
+        """Fires with where it listens, for people, as soon as it serves for the first time."""
         self.lost: Deferred[None] = Deferred()
-        """Fails with the `P2pshareError` that shows only later that it cannot start."""
+        """Fails with the `P2pshareError` that keeps it from starting, or from going on."""
 
     def privilegedStartService(self) -> None:
         """Take the folder and the ports."""
@@ -81,10 +124,16 @@ class _FolderService(MultiService):
         super().privilegedStartService()
 
     def startService(self) -> None:
-        """Start the children."""
-        if self._lock is None:  # `twist` knows no privileged start
+        """Start the children, if it has the folder and the ports."""
+        if self._lock is None and not self.lost.called:  # `twist` knows no privileged start
             self._take_folder_and_ports()
-        super().startService()
+        if not self.lost.called:
+            super().startService()
+            self._start()
+
+    def _start(self) -> None:
+        """Begin to serve; the children run."""
+        raise NotImplementedError
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, end what runs, and give the folder free."""
@@ -105,8 +154,18 @@ class _FolderService(MultiService):
     def _metrics_site(self) -> Any:
         return _Nobody()
 
-    def _addresses(self) -> str:
-        return ", ".join(map(shown_address, self._ports[: len(self._places)]))
+    def _urls(self) -> str:
+        return shown_urls(list(zip(self._places, self._ports, strict=False)))
+
+    def _announce(self, urls: str, **facts: object) -> None:
+        told = "".join(f" {name}={{{name}}}" for name in facts)
+        self._log.info(
+            f"registry ready: urls={{urls}} names_in={{kept_in}}{told}",
+            urls=urls,
+            kept_in=self._kept_in,
+            **facts,
+        )
+        self.ready.callback(urls)
 
     async def _close_ports(self) -> None:
         ports, self._ports = self._ports, []
@@ -119,11 +178,8 @@ class _FolderService(MultiService):
                 self._ports.append(place.listen(self._site()))
             for place in self._metrics:
                 self._ports.append(place.listen(self._metrics_site()))
-        except P2pshareError as error:
-            self._log.critical("{error!s}", error=error)
-            if self._foreground:
-                raise SystemExit(f"p2pregistry: {error}") from error
-            raise  # twistd hands it to its parent, which waits for a daemon's success or error
+        except P2pshareError:
+            self.lost.errback(Failure())
 
     def _failed(self, failure: Failure) -> None:
         if self.running and not self.lost.called:
@@ -140,16 +196,13 @@ class RegistryService(_FolderService):
         registry: Registry,
         folder: Path,
         kept_in: str,
-        *,
-        foreground: bool = True,
     ) -> None:
-        super().__init__(places, metrics, folder, kept_in, foreground=foreground)
+        super().__init__(places, metrics, folder, kept_in)
         self._registry = registry
 
-    def startService(self) -> None:
-        """Start Redis if it is ours, and the store."""
-        super().startService()
-        self._registry.start().addCallbacks(self._announce, self._failed)
+    def _start(self) -> None:
+        starting = self._registry.start()
+        starting.addCallbacks(lambda _: self._announce(self._urls()), self._failed)
 
     async def _leave(self) -> None:
         leaving = Deferred.fromCoroutine(self._registry.stop())
@@ -161,13 +214,6 @@ class RegistryService(_FolderService):
 
     def _metrics_site(self) -> Any:
         return self._registry.metrics_site
-
-    def _announce(self, _reached: None) -> None:
-        self._log.info(
-            "the registry is ready on {addresses}, its names are kept in {kept_in}",
-            addresses=self._addresses(),
-            kept_in=self._kept_in,
-        )
 
 
 class SupervisorService(_FolderService):
@@ -185,31 +231,29 @@ class SupervisorService(_FolderService):
         orders: Callable[[Listen, Listen], Sequence[Order]],
         folder: Path,
         kept_in: str,
-        *,
-        foreground: bool = True,
     ) -> None:
         """Prepare them; `orders` makes the workers' orders of the endpoints and their ports' numbers."""
-        super().__init__(places, metrics, folder, kept_in, foreground=foreground)
+        super().__init__(places, metrics, folder, kept_in)
         self._make_orders = orders
         self._listen: Listen = ()
-        self._shown = ""
+        self._shown_urls = ""
         self._workers = Workers(reactor, self._orders, folder / METRICS_NAME)
 
-    def startService(self) -> None:
-        """Start Redis if it is ours, and the workers."""
-        super().startService()
+    def _start(self) -> None:
         places = [*self._places, *self._metrics]
         self._listen = tuple(
             (place.description, port_number(port))
             for place, port in zip(places, self._ports, strict=True)
         )
-        self._shown = self._addresses()
+        self._shown_urls = self._urls()
         Deferred.fromCoroutine(self._start_workers())
 
     async def _start_workers(self) -> None:
         await self._close_ports()
         self._workers.lost.addErrback(self._failed)
-        self._workers.ready.addCallback(self._announce)
+        self._workers.ready.addCallback(
+            lambda _: self._announce(self._shown_urls, workers=len(self._orders()))
+        )
         if self.running:
             self._workers.startService()
 
@@ -221,11 +265,3 @@ class SupervisorService(_FolderService):
     def _orders(self) -> Sequence[Order]:
         count = len(self._places)
         return self._make_orders(self._listen[:count], self._listen[count:])
-
-    def _announce(self, _ready: None) -> None:
-        self._log.info(
-            "the registry is ready on {addresses}, its names are kept in {kept_in}, {workers} workers serve it",
-            addresses=self._shown,
-            kept_in=self._kept_in,
-            workers=len(self._orders()),
-        )

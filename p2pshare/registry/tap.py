@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +17,10 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from p2pshare.errors import SettingsUnreadable, WrongUsage
+from p2pshare.net.background import Launch
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
-from p2pshare.net.logs import TEXT, choose_log_format
+from p2pshare.net.logs import TEXT
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.configuration import (
@@ -63,6 +66,7 @@ class Options(ServiceOptions):
     ]
     optFlags: ClassVar = [
         ["invite-only", None, "give new names only for an invitation (see p2pshare invite)"],
+        ["stop", None, "stop the registry that runs on the data folder"],
     ]
 
     def __init__(self) -> None:
@@ -121,8 +125,8 @@ class Options(ServiceOptions):
             limits[what] = rate
 
     def postOptions(self) -> None:
-        """Judge the options, and keep twistd's pid file in the data folder."""
-        from p2pshare.registry.service import PID_NAME, remove_stale_pid_file
+        """Judge the options, and keep twistd's pid file and a daemon's log in the data folder."""
+        from p2pshare.registry.service import LOG_NAME, PID_NAME, remove_stale_pid_file, stop
 
         self._number("classic-lease", 1, LEASE_MAX)
         self._number("workers", 1, WORKERS_MAX)
@@ -138,11 +142,18 @@ class Options(ServiceOptions):
             raise usage.UsageError(
                 f"--download-url must be http://... or https://..., not {wrong!r}"
             )
-        choose_log_format(self.parent, self["log-format"])
         default = platformdirs.user_data_path("p2pshare") / "registry"
-        folder = self["data"] = Path(self["data"]).absolute() if self["data"] else default
+        given = self["data"]
+        folder = self["data"] = Path(given).absolute() if given else default
+        if self["stop"]:
+            sys.stdout.write(f"The registry is stopped (process {stop(folder)}).\n")
+            raise SystemExit(0)
+        self.stop_command = shlex.join(
+            ["twistd", "p2pregistry", "--stop", *(["--data", str(folder)] if given else [])]
+        )
         remove_stale_pid_file(folder)
         self.keep_pid_file(folder / PID_NAME)
+        self.keep_log(self["log-format"], folder / LOG_NAME)
 
     def settings(self, redis: str) -> RegistrySettings:
         """What all processes of the registry have in common, with the URL of their Redis."""
@@ -212,11 +223,12 @@ def makeService(options: Options) -> IService:
 
     make_monotonic(reactor)
     allow_open_files(OPEN_FILES)  # here, so that workers and Redis inherit it
+    launch = options.launch(options.stop_command)
     with complaining(options.command):
-        return _make_service(reactor, options)
+        return _make_service(reactor, options, launch)
 
 
-def _make_service(reactor: Any, options: Options) -> IService:
+def _make_service(reactor: Any, options: Options, launch: Launch) -> IService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
     from p2pshare.registry.assembly import assemble, registry_key
     from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
@@ -230,7 +242,7 @@ def _make_service(reactor: Any, options: Options) -> IService:
     places = [Place.of(ports, each) for each in options["listen"]]
     metrics = [Place.of(ports, each, "--metrics") for each in (options["metrics"],) if each]
     url, folder = options["redis"], options["data"]
-    shutdown = BoundedShutdown(reactor)
+    shutdown = BoundedShutdown(reactor, launch=launch)
     redis = None
     if url:
         if url == options["redis-in-argv"] and without_password(url) != url:
@@ -239,7 +251,7 @@ def _make_service(reactor: Any, options: Options) -> IService:
                 " use --redis-url-file or {variable}",
                 variable=REDIS_VARIABLE,
             )
-        kept_in = f"Redis at {without_password(url)}"
+        kept_in = without_password(url)
     elif options["replicas"]:
         raise WrongUsage(reason="--replicas needs a Redis that has replicas: name it with --redis.")
     else:
@@ -250,20 +262,18 @@ def _make_service(reactor: Any, options: Options) -> IService:
     settings = options.settings(url)
     key = registry_key(folder)
     _log.info("the registry's key is {key}", key=key.public.grouped)
-    foreground = options.parent is None or bool(options.parent.get("nodaemon", True))
     service: RegistryService | SupervisorService
     if workers == 1:
         registry = assemble(settings, key, reactor, time.time)
-        service = RegistryService(places, metrics, registry, folder, kept_in, foreground=foreground)
+        service = RegistryService(places, metrics, registry, folder, kept_in)
     else:
         connector(url, reactor)  # so that a wrong URL is told by this process
 
         def orders(listen: Listen, metrics: Listen) -> list[Order]:
             return [Order(each, settings, listen, metrics) for each in range(1, workers + 1)]
 
-        service = SupervisorService(
-            reactor, places, metrics, orders, folder, kept_in, foreground=foreground
-        )
+        service = SupervisorService(reactor, places, metrics, orders, folder, kept_in)
+    service.ready.addCallback(lambda urls: launch.ready(f"The registry is ready at {urls}"))
     service.lost.addErrback(shutdown.fail)
     if redis is not None:
         redis.setServiceParent(service)

@@ -156,6 +156,13 @@ def command_parser() -> argparse.ArgumentParser:
         usage="p2pshare status [options]",
         epilog=examples.STATUS_EXAMPLES,
     )
+    _add_verb(
+        verbs,
+        "stop",
+        "stop your running peer; your name stays yours",
+        usage="p2pshare stop [options]",
+        epilog=examples.STOP_EXAMPLES,
+    )
     whoami = "show your name, your key, and what the registry says of them"
     _add_verb(verbs, "whoami", whoami)
     _add_key(verbs)

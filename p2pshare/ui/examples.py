@@ -72,6 +72,13 @@ examples:
 
 It asks the peer of your name that runs on this machine."""
 
+STOP_EXAMPLES = """\
+examples:
+  p2pshare stop --name bob
+
+It ends the peer of your name that runs on this machine, in the background or
+in another terminal. Others see you offline at once."""
+
 COMPLETION_EXAMPLES = """\
 examples:
   eval "$(p2pshare completion bash)"           in ~/.bashrc

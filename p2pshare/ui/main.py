@@ -253,6 +253,10 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
             from p2pshare.ui.status import status
 
             return lambda: status(invocation)
+        case "stop":
+            from p2pshare.ui.status import stop
+
+            return lambda: stop(invocation)
         case "whoami" | "release" | "key":
             from p2pshare.ui import owning
 

@@ -1,13 +1,19 @@
-"""The verb `status`: what the running peer shares with whom, who is there, and who fetches what."""
+"""The verbs `status` and `stop`: what the running peer shares with whom, who fetches what, and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from p2pshare.errors import PeerNotRunning, WrongUsage
+from twisted.internet.task import deferLater
+
+from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
+from p2pshare.peer.control import ControlClient
 from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.data_folder import peer_folder
+from p2pshare.storage.locks import FolderLock, is_process
 from p2pshare.storage.share_arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
@@ -15,6 +21,11 @@ from p2pshare.ui.owning import running
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
+STOP_MAX = 5.0  # seconds that `stop` waits: a peer promises to end within 2
+EXIT_MAX = (
+    1.0  # seconds from there that it waits for the end of a process that holds nothing any more
+)
+STOP_INTERVAL = 0.05  # seconds between two looks at the lock of the data folder
 
 
 async def status(invocation: Invocation) -> int:
@@ -25,6 +36,47 @@ async def status(invocation: Invocation) -> int:
         PeerNotRunning: it does not run.
         PeerNotAnswering: it runs, but does not answer.
     """
+    async with _the_running_peer(invocation) as (peer, _folder):
+        told = await peer.ask("status")
+    invocation.output.event("status", **told)
+    for line in lines(told):
+        invocation.output.result(line)
+    return 0
+
+
+async def stop(invocation: Invocation) -> int:
+    """End the user's running peer, and return when it is gone; returns the exit code.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+        PeerNotAnswering: it runs, but does not answer.
+        ServiceDoesNotEnd: it still runs after `STOP_MAX`.
+    """
+    async with _the_running_peer(invocation) as (peer, folder):
+        told = await peer.ask("stop")
+    name, pid = str(told["name"]), int(told["pid"])
+    until = invocation.reactor.seconds() + STOP_MAX
+    while FolderLock.holder(folder) in (str(pid), "unknown"):
+        if invocation.reactor.seconds() > until:
+            raise ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
+        await deferLater(invocation.reactor, STOP_INTERVAL)
+    until = invocation.reactor.seconds() + EXIT_MAX
+    while is_process(pid) and invocation.reactor.seconds() < until:
+        await deferLater(invocation.reactor, STOP_INTERVAL)
+    invocation.output.event("stopped", name=name, pid=pid)
+    invocation.output.line(f"{name} is stopped (process {pid}).")
+    return 0
+
+
+@asynccontextmanager
+async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[ControlClient, Path]]:
+    """The user's running peer, and its data folder.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+    """
     settings = invocation.settings
     if settings.name is None and settings.data is None:
         raise WrongUsage(reason="Say whose peer you mean with --name NAME, or set P2PSHARE_NAME.")
@@ -32,11 +84,7 @@ async def status(invocation: Invocation) -> int:
     async with running(invocation, folder) as peer:
         if peer is None:
             raise PeerNotRunning(path=folder)
-        told = await peer.ask("status")
-    invocation.output.event("status", **told)
-    for line in lines(told):
-        invocation.output.result(line)
-    return 0
+        yield peer, folder
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import re
+import shlex
 import signal
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
+
+
+def end_daemon(pid_file: Path) -> None:
+    """Leave no daemon behind, should a test have failed."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 class RunningTests(ProgramsTestCase):
@@ -82,6 +91,29 @@ class RunningTests(ProgramsTestCase):
             self.assertEqual(self.presence(name), "online")
         self.assertFalse((self.folder / "twistd.pid").exists())
 
+    def test_in_the_background(self) -> None:
+        """Without -n the command ends when the peer is online, and `p2pshare stop` when it is gone."""
+        data = self.folder / "data-bob"
+        whose = ["--name", "bob", "--registry", f"http://{HOST}:{self.registry.port}", "--data"]
+        start = [*TWISTD[1:-1], "p2ppeer", *whose]
+        first = self.start(*start, str(data))
+        self.addCleanup(end_daemon, data / "peer.pid")
+        self.assertEqual(first.wait(), 0, first.said())
+        (line,) = first.said().splitlines()
+        self.assertRegex(line, r"^bob is online at \S+, in the background as process \d+\. Log: ")
+        self.assertIn(f" Log: {data / 'peer.log'}.", line)
+        stop = line.partition("Stop it with: ")[2]
+        self.assertEqual(stop, shlex.join(["p2pshare", "stop", *whose, str(data)]))
+        self.assertEqual(self.presence("bob"), "online")
+        second = self.start(*start, str(self.folder / "second"))
+        self.assertEqual(second.wait(), 3, second.said())
+        self.assertRegex(second.said(), r"^p2ppeer: The name 'bob' is taken in .*\.\n$")
+        stopped = self.start(*P2PSHARE[1:], *shlex.split(stop)[1:])
+        self.assertEqual(stopped.wait(), 0, stopped.said())
+        self.assertRegex(stopped.said(), r"^bob is stopped \(process \d+\)\.\n$")
+        self.assertEqual(self.presence("bob"), "offline")
+        self.assertFalse(list(self.folder.glob("twistd.*")))
+
     def test_random_bytes(self) -> None:
         """Random bytes on its ports, UDP and TCP, leave no trace in its log, and it goes on (threat 6)."""
         port = free_port()
@@ -137,7 +169,7 @@ class RunningTests(ProgramsTestCase):
         listen = f"tcp:{self.registry.port}:interface={HOST}"
         options = ["--data", str(self.folder / "registry"), "--listen", listen]
         again = self.start(*TWISTD[1:], "p2pregistry", *options)
-        again.wait_for("the registry is ready on")
+        again.wait_for("registry ready: urls=")
         thief = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "thief"))
         thief.wait_for("Trying again in")
         self.assertIn("has lost its store", thief.said())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import time
 import unittest
 from importlib.util import find_spec
 from pathlib import Path
+
+from p2pshare.storage.locks import FolderLock
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
 PATIENCE = 60.0  # seconds for a process to start on a busy machine
@@ -117,7 +120,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertLess(time.monotonic() - started, 2.0)
         self.assertIn(registry.process.returncode, (0, -signal.SIGTERM), said)
         self.assertFalse(alive(child))
-        self.assertIn("the registry is ready on 127.0.0.1:", said)
+        self.assertIn("registry ready: urls=http://127.0.0.1:", said)
         self.assertNotIn("Traceback", said)
         self.assertEqual(
             self.start().ask("GET", "user/bob"), (200, '{"ip": "10.0.0.5", "port": 50000}')
@@ -156,6 +159,35 @@ class RegistryProcessTests(unittest.TestCase):
         registry.end(signal.SIGKILL)
         registry = self.start(path="/nonexistent")
         self.assertEqual(registry.ask("GET", "list"), (200, '["bob"]'))
+
+    def test_in_the_background(self) -> None:
+        """Without -n the command ends when the registry serves, and `--stop` when it is gone."""
+        port = free_port()
+        command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder)]
+        log = self.folder / "registry.log"
+
+        def run(*options: str) -> tuple[int, str]:
+            done = subprocess.run(
+                [*command, *options],
+                cwd=self.folder.parent,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            return done.returncode, done.stdout + done.stderr
+
+        code, said = run("--listen", f"tcp:{port}:interface=127.0.0.1")
+        self.assertEqual(code, 0, said)
+        (pid,) = re.findall(
+            rf"^The registry is ready at http://127\.0\.0\.1:{port}, in the background as process (\d+)\. Log: {log}\."
+            rf" Stop it with: twistd p2pregistry --stop --data {self.folder}\n$",
+            said,
+        )
+        self.assertEqual(run("--stop"), (0, f"The registry is stopped (process {pid}).\n"))
+        self.assertFalse((self.folder / "registry.pid").exists())
+        self.assertEqual(run("--stop")[0], 5)
+        self.assertNotIn("Redis:", log.read_text())
+        self.assertEqual(os.listdir(self.folder.parent), [self.folder.name])
 
     def test_orphan(self) -> None:
         """Even a Redis that outlived its registry, and is deaf to SIGTERM, is replaced."""
@@ -249,16 +281,19 @@ class CannotStartTests(unittest.TestCase):
         self.assertIn(f"cannot listen on tcp:{port}", said)
 
     def test_daemon_with_port_in_use(self) -> None:
-        """A daemon's parent tells it too, and ends."""
+        """A registry in the background says so, too, in a sentence of its own, and gives its folder free."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             listen = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder), "--listen", listen]
             daemon = subprocess.run(
                 command, cwd=self.folder.parent, capture_output=True, text=True, timeout=PATIENCE
             )
-        self.assertEqual(daemon.returncode, 1)
-        self.assertIn("cannot start", daemon.stdout + daemon.stderr)
-        self.assertNotIn("Traceback", daemon.stdout + daemon.stderr)
+        self.assertEqual((daemon.returncode, daemon.stdout), (1, ""))
+        self.assertRegex(
+            daemon.stderr, rf"^p2pregistry: The registry cannot start: .* {listen}: .*\.\n$"
+        )
+        FolderLock.take(self.folder).release()
+        self.assertEqual(os.listdir(self.folder.parent), [self.folder.name])
 
     def test_wrong_options(self) -> None:
         """Wrong options are told."""

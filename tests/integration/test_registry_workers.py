@@ -122,8 +122,8 @@ class WorkerProcessTests(RegistryTestCase):
         said = ""
         for line in registry.process.stdout:
             said += line
-            if "the registry is ready" in line:
-                self.assertTrue(line.endswith(", 2 workers serve it\n"), line)
+            if "registry ready:" in line:
+                self.assertTrue(line.endswith(" workers=2\n"), line)
                 return registry
         raise AssertionError(said)
 
@@ -182,7 +182,7 @@ class WorkerProcessTests(RegistryTestCase):
             said = registry.end()
             self.assertLess(time.monotonic() - started, 2.0)
             self.assertEqual([pid for pid in pids if alive(pid)], [])
-            self.assertNotIn("the registry is ready", said)  # a second time
+            self.assertNotIn("registry ready", said)  # a second time
             self.assertNotIn("Traceback", said)
 
     def test_parent_killed(self) -> None:
@@ -283,14 +283,14 @@ class CommandLineTests(RegistryTestCase):
         """Each line is an object; so are those of the workers, which say whose they are."""
         registry = self.start("--log-format", "json", "--workers", "2")
         registry.ask("POST", "/name", BOB)
-        said = said_until(registry, '"worker": 1', '"worker": 2', "the registry is ready on")
+        said = said_until(registry, '"worker": 1', '"worker": 2', "registry ready: urls=")
         lines = (said + registry.end()).splitlines()
         events = [json.loads(line) for line in lines]
         for event in events:
             self.assertLessEqual({"time", "level", "namespace", "message"}, set(event))
             self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         self.assertEqual({event.get("worker") for event in events}, {None, 1, 2})
-        (ready,) = (each for each in events if "the registry is ready on" in each["message"])
+        (ready,) = (each for each in events if "registry ready: urls=" in each["message"])
         self.assertEqual(ready["workers"], 2)
 
     def test_log_file(self) -> None:
@@ -305,7 +305,7 @@ class CommandLineTests(RegistryTestCase):
         process = subprocess.Popen(command, cwd=self.folder.parent)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
-        wait_until(lambda: path.exists() and "the registry is ready" in path.read_text())
+        wait_until(lambda: path.exists() and "registry ready" in path.read_text())
         messages = [json.loads(line)["message"] for line in path.read_text().splitlines()]
         self.assertTrue(any(each.startswith("the registry's key is ") for each in messages))
 
@@ -317,7 +317,7 @@ class CommandLineTests(RegistryTestCase):
         first = self.start("--redis", redis.url)
         self.assertEqual(first.ask("POST", "/name", BOB)[0], 200)
         self.assertEqual(children(first.process.pid), [])
-        self.assertIn(f"kept in Redis at unix://{redis.path}", first.end())
+        self.assertIn(f"names_in=unix://{redis.path}", first.end())
         second = self.start("--redis-url-file", str(file))
         self.assertEqual(second.ask("GET", "/list"), (200, '["bob"]'))
         second.end()
@@ -349,9 +349,7 @@ class CommandLineTests(RegistryTestCase):
     def test_limits(self) -> None:
         """A limit that is set holds for this machine's addresses, too, and for all workers together."""
         registry = self.begin("--workers", "2", "--limit", "requests=0.1:60")
-        said_until(
-            registry, "2 workers serve it"
-        )  # one that does not reach Redis yet limits nobody
+        said_until(registry, " workers=2")  # one that does not reach Redis yet limits nobody
         seen: Counter[int] = Counter()
         for _ in range(200):
             seen[registry.ask("GET", "/list")[0]] += 1

@@ -192,7 +192,7 @@ class StoreLossProcessTests(ProgramsTestCase):
         listen = f"tcp:{self.port}:interface={HOST}"
         words = ("--data", str(self.folder / "registry"), "--listen", listen, "--workers", "2")
         self.registry = self.start(*TWISTD[1:], "p2pregistry", *words)
-        self.registry.wait_for("2 workers serve it")
+        self.registry.wait_for(" workers=2")
         self.names = [f"name{number}" for number in range(FREE)]
         self.owners = {name: Holder(self.port) for name in (*self.names, RELEASED, ROTATED)}
         self.returned: dict[str, float] = {}

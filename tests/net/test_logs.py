@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import signal
 import unicodedata
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -17,7 +19,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
 from p2pshare.net import logs
-from p2pshare.net.logs import FORMATS, HIDDEN, JSON, TEXT, Line, choose_log_format, log_observer
+from p2pshare.net.logs import (
+    FORMATS,
+    HIDDEN,
+    JSON,
+    LOGS_KEPT,
+    TEXT,
+    Line,
+    choose_log,
+    log_observer,
+)
 
 HOSTILE = (
     "bob\n2026-01-01T00:00:00+0000 [x#critical] the registry is ready",
@@ -226,13 +237,16 @@ class PassedOnTests(SynchronousTestCase):
                 Line.from_json(json.dumps({**good, **wrong}))
 
 
+DEFAULT = Path("/nonexistent/default.log")
+
+
 class ChoiceTests(SynchronousTestCase):
     """twistd's log."""
 
     def test_chosen(self) -> None:
         """Twistd is told by name which logger to use."""
         twistd = {"logger": None, "syslog": False, "nodaemon": True, "logfile": None}
-        choose_log_format(twistd, JSON)
+        self.assertIsNone(choose_log(twistd, JSON, DEFAULT))
         self.assertEqual(twistd["logger"], "p2pshare.net.logs.service_observer")
         stdout = io.StringIO()
         with patch("sys.stdout", stdout):
@@ -240,20 +254,40 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(json.loads(stdout.getvalue())["message"], "hello")
 
     def test_file(self) -> None:
-        """With `--logfile` it goes to that file; a daemon has one in any case."""
+        """With `--logfile` it goes to that file."""
         path = self.mktemp()
-        choose_log_format({"logger": None, "nodaemon": False, "logfile": path}, TEXT)
+        twistd = {"logger": None, "nodaemon": True, "logfile": path}
+        self.assertEqual(choose_log(twistd, TEXT, DEFAULT), path)
         with patch("signal.getsignal", lambda _number: True):
             observer: Any = logs.service_observer()
         Logger("x", observer=observer).info("hello")
         observer._outFile.close()
+        self.assertIsNone(observer._outFile.maxRotatedFiles)
         with open(path, encoding="utf-8") as file:
             self.assertRegex(file.read(), r"^\d{4}-\S+ \[x#info\] hello\n$")
+
+    def test_default(self) -> None:
+        """A daemon has a file in any case, of which a bounded number is kept; `--debug` makes it none."""
+        path = self.mktemp()
+        twistd: dict[str, Any] = {"logger": None, "nodaemon": False, "logfile": None}
+        self.assertEqual(choose_log(twistd, TEXT, Path(path)), path)
+        self.assertEqual(twistd["logfile"], path)
+        with patch("signal.getsignal", lambda _number: True):
+            observer: Any = logs.service_observer()
+        log = Logger("x", observer=observer)
+        for number in range(LOGS_KEPT + 5):
+            observer._outFile.rotate_soon()
+            log.info("{number}", number=number)
+        observer._outFile.close()
+        kept = {path, *(f"{path}.{number}" for number in range(1, LOGS_KEPT + 1))}
+        self.assertEqual(set(glob.glob(f"{path}*")), kept)
+        debugged = {"logger": None, "nodaemon": False, "debug": True, "logfile": "-"}
+        self.assertIsNone(choose_log(debugged, TEXT, DEFAULT))
 
     def test_rotated(self) -> None:
         """SIGUSR1 begins a new file; the old one keeps what it has, with a number."""
         path = self.mktemp()
-        choose_log_format({"logger": None, "nodaemon": False, "logfile": path}, TEXT)
+        choose_log({"logger": None, "nodaemon": False, "logfile": path}, TEXT, DEFAULT)
         with (
             patch("signal.getsignal", lambda _number: signal.SIG_DFL),
             patch("signal.signal") as handled,
@@ -273,14 +307,14 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_daemon_on_stdout(self) -> None:
         """A daemon has no standard output."""
-        choose_log_format({"logger": None, "nodaemon": False, "logfile": "-"}, TEXT)
-        self.assertRaises(SystemExit, logs.service_observer)
+        daemon = {"logger": None, "nodaemon": False, "logfile": "-"}
+        self.assertRaises(WrongUsage, choose_log, daemon, TEXT, DEFAULT)
 
     def test_elsewhere(self) -> None:
         """A log that the user sends elsewhere stays as it is, and cannot be JSON."""
         for twistd in ({"logger": "mine"}, {"logger": None, "syslog": True}, {}, None):
             before = dict(twistd or {})
-            choose_log_format(twistd, TEXT)
+            self.assertIsNone(choose_log(twistd, TEXT, DEFAULT))
             self.assertEqual(twistd or {}, before)
-            self.assertRaises(WrongUsage, choose_log_format, twistd, JSON)
-        self.assertRaises(WrongUsage, choose_log_format, {"logger": None}, "xml")
+            self.assertRaises(WrongUsage, choose_log, twistd, JSON, DEFAULT)
+        self.assertRaises(WrongUsage, choose_log, {"logger": None}, "xml", DEFAULT)

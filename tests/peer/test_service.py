@@ -18,6 +18,7 @@ from p2pshare.errors import (
     NameReleased,
     NameTaken,
     P2pshareError,
+    PeerStopped,
     PortUnusable,
     RegistryUnreachable,
     SessionRefused,
@@ -353,6 +354,24 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone(await self.view())
         await peer.stopService()
         await self.peer(self.saved.parent / "elsewhere").ready
+
+    async def test_stop(self) -> None:
+        """A verb has the running peer end, which is no failure; the name stays its own."""
+        peer = self.peer()
+        await peer.ready
+        self.assertEqual(await self.ask("stop"), {"name": "alice", "pid": os.getpid()})
+        await self.assertFailure(peer.lost, PeerStopped)
+        await peer.stopService()
+        view = await self.view()
+        assert view is not None
+        self.assertEqual(view.summary.presence, Presence.OFFLINE)
+
+    async def test_stop_before_it_is_ready(self) -> None:
+        """So it does while the peer waits for its registry."""
+        await self.listening.stopListening()
+        peer = self.peer()
+        await self.ask("stop")
+        await self.assertFailure(peer.ready, PeerStopped)
 
     async def test_rotate(self) -> None:
         """A verb has the running peer change its key; the peer stays there, and so does a later start."""

@@ -395,6 +395,24 @@ class OriginTests(SynchronousTestCase):
         for source, here in (("127.8.8.8", True), ("::1", True), ("", True), ("10.1.2.3", False)):
             self.assertEqual(origin_of(source).is_here, here, source)
 
+    def test_own_address(self) -> None:
+        """So is whatever has the address at which it was answered, unless somebody else may stand behind it."""
+        forwarded = Headers({"X-Forwarded-For": ["192.0.2.9"]})
+
+        def is_here(source: str, local: str, headers: Headers = forwarded, *trusted: str) -> bool:
+            query = Query(b"GET", b"", b"", source, headers=headers, local=(local, 8000))
+            return Origins(trusted).of(query).is_here
+
+        direct = Headers()
+        for own, other in (("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")):
+            self.assertTrue(is_here(own, own, direct))
+            self.assertTrue(is_here(own, own, direct, own))
+            self.assertFalse(is_here(own, other, direct))
+            self.assertFalse(is_here(own, own, forwarded))
+            self.assertFalse(is_here(own, own, forwarded, own))
+        self.assertTrue(is_here("::ffff:192.0.2.1", "::ffff:192.0.2.1", direct))
+        self.assertFalse(is_here("127.0.0.1", "127.0.0.1", forwarded))
+
     def test_forwarded(self) -> None:
         """The rightmost address that is no trusted proxy's is the client's."""
         proxy = "192.0.2.1"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import tempfile
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import BadSetting, CannotStart
+from p2pshare.net.sockets import addresses_of_this_machine
 from p2pshare.registry.listening import (
+    URLS_MAX,
     CheckedPorts,
     Place,
     SharablePorts,
     SharedPorts,
     port_number,
-    shown_address,
+    shown_urls,
 )
 from tests.registry.certificates import write_certificate
 
@@ -51,19 +56,53 @@ class EndpointTests(ListeningTestCase):
     """Endpoint strings."""
 
     def test_kinds(self) -> None:
-        """TCP, TLS, Unix sockets and the PROXY protocol; each is shown as people know it."""
+        """TCP, TLS, Unix sockets and the PROXY protocol; each is shown as a URL, if it has one."""
         pem = write_certificate(self.folder / "both.pem")
         for description, shown in (
-            ("tcp:0:interface=127.0.0.1", r"127\.0\.0\.1:\d+"),
-            (f"ssl:0:interface=127.0.0.1:privateKey={pem}", r"127\.0\.0\.1:\d+"),
-            (f"tls:{self.folder}:0:interface=\\:\\:1", r"\[::1\]:\d+"),
-            ("tcp6:0:interface=\\:\\:1", r"\[::1\]:\d+"),
-            ("haproxy:tcp:0:interface=127.0.0.1", r"127\.0\.0\.1:\d+"),
+            ("tcp:0:interface=127.0.0.1", r"http://127\.0\.0\.1:\d+"),
+            (f"ssl:0:interface=127.0.0.1:privateKey={pem}", r"https://127\.0\.0\.1:\d+"),
+            (f"tls:{self.folder}:0:interface=\\:\\:1", r"https://\[::1\]:\d+"),
+            ("tcp6:0:interface=\\:\\:1", r"http://\[::1\]:\d+"),
+            ("haproxy:tcp:0:interface=127.0.0.1", r"http://127\.0\.0\.1:\d+"),
             (f"unix:{self.folder / 's'}", f"unix:{self.folder / 's'}"),
         ):
             if "::" in description.replace("\\", "") and not socket.has_ipv6:
                 continue
-            self.assertRegex(shown_address(self.listen(description)), f"^{shown}$")
+            self.assertRegex(self.shown(description), f"^{shown}$")
+
+    def shown(self, *descriptions: str, addresses: Sequence[str] = ()) -> str:
+        """What is shown of ports on a machine with these addresses."""
+        ports = [
+            (Place.of(CheckedPorts(reactor), each), self.listen(each)) for each in descriptions
+        ]
+        return shown_urls(ports, lambda: [ip_address(each) for each in addresses])
+
+    def test_every_address(self) -> None:
+        """A port on every address has a URL for each of them of its family; of many some are shown."""
+        here = ["192.0.2.7", "2001:db8::7", "10.0.0.7"]
+        both = r"http://192\.0\.2\.7:(\d+), http://10\.0\.0\.7:\1"
+        self.assertRegex(self.shown("tcp:0", addresses=here), f"^{both}$")
+        self.assertRegex(self.shown("tcp:0"), r"^http://127\.0\.0\.1:\d+$")
+        many = [f"192.0.2.{number}" for number in range(1, URLS_MAX + 4)]
+        shown = self.shown("tcp:0", addresses=many).split(", ")
+        self.assertEqual((len(shown), shown[-1]), (URLS_MAX + 1, "3 more"))
+        if socket.has_ipv6:
+            self.assertIn("http://[2001:db8::7]:", self.shown("tcp6:0", addresses=here))
+
+    def test_addresses_of_this_machine(self) -> None:
+        """They can be bound, and others could use them."""
+        for address in addresses_of_this_machine():
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            with socket.socket(family) as bound:
+                bound.bind((str(address), 0))
+            self.assertFalse(address.is_loopback or address.is_link_local)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route,
+            contextlib.suppress(OSError),
+        ):
+            route.connect(("192.0.2.1", 9))
+            ours = ip_address(route.getsockname()[0])
+            self.assertTrue(ours.is_loopback or ours in addresses_of_this_machine())
 
     def test_meaningless(self) -> None:
         """What is no endpoint is told with what would be one; so is a key that cannot be read, with the reason."""

@@ -18,7 +18,7 @@ from typing import Any, cast
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -124,6 +124,42 @@ class RedisProcessTests(SynchronousTestCase):
         self.assertLess(waits[0], 0.3)
         self.assertLess(waits[-1], RESTART_MAX + 0.2)
         self.assertTrue(any(event.get("line") == "Bad file format" for event in observer))
+
+    def test_what_is_shown(self) -> None:
+        """The greeting, the farewell and known advice are for debugging only; every other line is shown."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.service.startService()
+        (child,) = self.reactor.children
+        head = "25487:M 29 Nov 2026 06:44:11.083"
+        for line, level in (
+            (f"{head} # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo", LogLevel.debug),
+            (
+                f"{head} # Redis version=7.0.15, bits=64, commit=00000000, just started",
+                LogLevel.debug,
+            ),
+            (f"{head} # Configuration loaded", LogLevel.debug),
+            (f"{head} # WARNING Memory overcommit must be enabled! Without it, …", LogLevel.debug),
+            (f"{head} # WARNING overcommit_memory is set to 0! …", LogLevel.debug),
+            (
+                f"{head} # WARNING you have Transparent Huge Pages (THP) support enabled …",
+                LogLevel.debug,
+            ),
+            (
+                "25487:signal-handler (1795934655) Received SIGTERM scheduling shutdown...",
+                LogLevel.debug,
+            ),
+            (f"{head} # Valkey is now ready to exit, bye bye...", LogLevel.debug),
+            (f"{head} # Bad file format reading the append only file", LogLevel.warn),
+            (
+                f"{head} # MISCONF Errors writing to the AOF file: No space left on device",
+                LogLevel.warn,
+            ),
+            (f"{head} * Asynchronous AOF fsync is taking too long", LogLevel.info),
+            ("*** FATAL CONFIG FILE ERROR (Redis 6.2.0) ***", LogLevel.info),
+        ):
+            child.protocol.outReceived(f"{line}\n".encode())
+            (event,) = (each for each in observer if each.get("line") == line)
+            self.assertEqual(event["log_level"], level, line)
 
     def test_steady(self) -> None:
         """A child that has lived for a while is replaced at once again."""

@@ -51,6 +51,19 @@ class FolderLockTests(SynchronousTestCase):
             holder.wait()
         FolderLock.take(self.folder).release()
 
+    def test_holder(self) -> None:
+        """Somebody else can see who holds it, without taking it; a folder that is not there has no holder."""
+        self.assertIsNone(FolderLock.holder(self.folder / "none"))
+        self.assertIsNone(FolderLock.holder(self.folder))
+        self.assertEqual(os.listdir(self.folder), [])
+        lock = FolderLock.take(self.folder)
+        self.assertEqual(FolderLock.holder(self.folder), str(os.getpid()))
+        lock.release()
+        self.assertIsNone(FolderLock.holder(self.folder))
+        (self.folder / LOCK_NAME).unlink()
+        (self.folder / LOCK_NAME).symlink_to("elsewhere")
+        self.assertRaises(FolderUnusable, FolderLock.holder, self.folder)
+
     def test_garbage_in_the_file(self) -> None:
         """What stands in the lock file decides nothing and is not shown."""
         lock = FolderLock.take(self.folder)

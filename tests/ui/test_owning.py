@@ -49,7 +49,7 @@ class RunningPeer:
         self.asked.append(do)
         if self.error is not None:
             raise self.error
-        return {"pid": 4711, "address": "192.0.2.2:50000"}
+        return {"name": "bob", "pid": 4711, "address": "192.0.2.2:50000"}
 
     def close(self) -> None:
         self.is_closed = True

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd
+from p2pshare.storage.locks import FolderLock
+from p2pshare.ui import status
 from p2pshare.ui.status import lines
+from tests.ui.test_owning import OwningTestCase, RunningPeer
 
 TOLD: dict[str, Any] = {
     "name": "bob",
@@ -102,3 +107,56 @@ class StatusTests(SynchronousTestCase):
             self.assertTrue(
                 said.endswith(f"carol fetches film.mp4: 2.0 KiB so far, 1.0 KiB/s{text}"), said
             )
+
+
+class StopTests(OwningTestCase):
+    """`p2pshare stop`, with a clock of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = self.fake.reactor
+        self.holders: list[str | None] = []
+        self.patch(
+            FolderLock, "holder", lambda _folder: self.holders.pop(0) if self.holders else None
+        )
+
+        self.has_ended = True
+        self.patch(status, "is_process", lambda _pid: not self.has_ended)
+
+    def stop(self) -> Deferred[int]:
+        return Deferred.fromCoroutine(status.stop(self.invocation))
+
+    def test_stopped(self) -> None:
+        """It waits until the peer has given its folder free, to nobody or to another process."""
+        for last in (None, "4712"):
+            self.peer = RunningPeer()
+            self.holders = ["4711", "unknown", "4711", last]
+            stopping = self.stop()
+            self.clock.pump([status.STOP_INTERVAL] * 2)
+            self.assertNoResult(stopping)
+            self.clock.advance(status.STOP_INTERVAL)
+            self.assertEqual(self.successResultOf(stopping), 0)
+            self.assertEqual(self.peer.asked, ["stop"])
+            self.assertEqual(self.event(), {"event": "stopped", "name": "bob", "pid": 4711})
+
+    def test_still_ending(self) -> None:
+        """It waits for the end of a process that has given its folder free, but not for one that nobody reaps."""
+        self.peer, self.has_ended = RunningPeer(), False
+        stopping = self.stop()
+        self.clock.advance(status.STOP_INTERVAL)
+        self.assertNoResult(stopping)
+        self.clock.pump([status.STOP_INTERVAL] * int(status.EXIT_MAX / status.STOP_INTERVAL + 2))
+        self.assertEqual(self.successResultOf(stopping), 0)
+
+    def test_not_running(self) -> None:
+        """With none running it is an error that says which folder was looked at."""
+        failure = self.failureResultOf(self.stop(), PeerNotRunning)
+        self.assertIn(str(self.data), str(failure.value))
+
+    def test_does_not_end(self) -> None:
+        """It does not wait for ever."""
+        self.peer = RunningPeer()
+        self.holders = ["4711"] * 1000
+        stopping = self.stop()
+        self.clock.pump([status.STOP_INTERVAL] * int(status.STOP_MAX / status.STOP_INTERVAL + 3))
+        self.failureResultOf(stopping, ServiceDoesNotEnd)

@@ -1,0 +1,206 @@
+"""Tests of `p2pshare.net.background`, without a service; `tests.integration` has those with real ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import NameReleased, NameTaken
+from p2pshare.net import background
+from p2pshare.net.background import TEXT_MAX, WARNINGS_MAX, Background, Launch
+
+ABOUT = Background("p2px", "/data/x.log", "p2pshare stop --name bob")
+PIPE_BUF = 4096  # bytes
+
+
+class LaunchTests(SynchronousTestCase):
+    """What the service tells."""
+
+    def setUp(self) -> None:
+        self.reading, writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        self.launch = Launch("p2px", writing)
+        self.log = Logger("x")
+        self.is_open = True
+        self.addCleanup(self.hang_up)
+
+    def hang_up(self) -> None:
+        if self.is_open:
+            os.close(self.reading)
+            self.is_open = False
+
+    def told(self) -> list[dict[str, Any]]:
+        """The reports since the last look."""
+        try:
+            return [json.loads(line) for line in os.read(self.reading, 1 << 16).splitlines()]
+        except BlockingIOError:
+            return []
+
+    def test_ready(self) -> None:
+        """A start that goes well: the pid, and what runs; the pipe is closed then, and the log is no longer heard."""
+        self.launch.begun()
+        self.launch.ready("bob is online")
+        self.assertEqual(self.told(), [{"pid": os.getpid()}, {"ready": "bob is online"}])
+        self.log.warn("later")
+        self.launch.failed(NameTaken(name="bob", registry="http://h"))
+        self.assertEqual(os.read(self.reading, 1), b"")
+
+    def test_warnings(self) -> None:
+        """The log's warnings are told, one of each kind and a bounded number; other lines and secrets are not."""
+        self.launch.begun()
+        self.told()
+        for wait in (1, 2):
+            self.log.info("nothing of note")
+            self.log.warn("away at {url}, again in {wait} s", url="redis://u:hunter2@h", wait=wait)
+        self.assertEqual(self.told(), [{"warning": "away at redis://[hidden]@h, again in 1 s"}])
+        for number in range(2 * WARNINGS_MAX):
+            self.log.error(f"kind {number}")
+        self.assertEqual(len(self.told()), WARNINGS_MAX - 1)
+        self.launch.ready("x")
+
+    def test_long_sentences(self) -> None:
+        """Each report is written in one piece, whatever it says."""
+        self.launch.begun()
+        self.told()
+        with patch("os.write", wraps=os.write) as write:
+            self.log.warn("{text}", text="\U0001f600" * 9000)
+            self.launch.failed(NameTaken(name="bob", registry="\udcff\\" * TEXT_MAX))
+        self.assertEqual(write.call_count, 2)
+        for call in write.call_args_list:
+            self.assertLessEqual(len(call.args[1]), PIPE_BUF)
+
+    def test_nobody_listens(self) -> None:
+        """A command that was killed, or does not read, does not keep the service from starting."""
+        self.launch.begun()
+        with patch("os.write", side_effect=BlockingIOError):
+            self.log.warn("missed")
+        self.hang_up()
+        self.log.warn("told to nobody")
+        self.launch.ready("bob is online")
+
+    def test_foreground(self) -> None:
+        """With nobody to tell, the last words on standard error are why it ended, if that is an error."""
+        for error, said in (
+            (NameTaken(name="bob", registry="http://h"), "p2px: The name 'bob' is taken"),
+            (NameReleased(name="bob"), ""),
+        ):
+            launch, stderr = Launch("p2px"), io.StringIO()
+            with patch("sys.__stderr__", stderr), patch("atexit.register") as register:
+                launch.begun()
+                launch.ready("x")
+                launch.failed(error)
+                for call in register.call_args_list:
+                    call.args[0](*call.args[1:])
+            self.assertTrue(stderr.getvalue().startswith(said), stderr.getvalue())
+            self.assertEqual(bool(stderr.getvalue()), bool(said))
+
+
+class WatchTests(SynchronousTestCase):
+    """What the waiting command makes of it."""
+
+    def setUp(self) -> None:
+        self.reading, self.writing = os.pipe()
+        self.addCleanup(os.close, self.reading)
+        self.now = 0.0
+        self.child_status = 0
+        self.killed: list[tuple[int, int]] = []
+        self.patch(os, "waitpid", lambda pid, _: (pid, self.child_status))
+        self.patch(os, "kill", lambda pid, number: self.killed.append((pid, number)))
+        for number in background._SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def clock(self) -> float:
+        """Pass a second at each look."""
+        self.now += 1.0
+        return self.now
+
+    def run_watch(self, *reports: dict[str, Any], ends: bool = False) -> tuple[int, str, str]:
+        """The exit code and what is said after these reports, and the end of the service if it ends."""
+        for report in reports:
+            os.write(self.writing, json.dumps(report).encode() + b"\n")
+        if ends:
+            os.close(self.writing)
+        else:
+            self.addCleanup(os.close, self.writing)
+        watch = background._Watch(ABOUT, self.reading, 4711, self.clock)
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = watch.run(1.5 if not ends else 1000.0)
+        return code, stdout.getvalue(), stderr.getvalue()
+
+    def test_ready(self) -> None:
+        """One line on standard output says what runs, where its log is, and how to stop it."""
+        said = self.run_watch(
+            {"pid": 7}, {"warning": "careful"}, {"ready": "bob is online"}, ends=True
+        )
+        line = (
+            "bob is online, in the background as process 7. Log: /data/x.log."
+            " Stop it with: p2pshare stop --name bob\n"
+        )
+        self.assertEqual(said, (0, line, "p2px: careful\n"))
+
+    def test_failed(self) -> None:
+        """The sentence of the error, and its exit code, as soon as the service has ended."""
+        code, stdout, stderr = self.run_watch(
+            {"pid": 7}, {"failed": "The name is taken.", "code": 3}, ends=True
+        )
+        self.assertEqual((code, stdout, stderr), (3, "", "p2px: The name is taken.\n"))
+
+    def test_wanted_end(self) -> None:
+        """A service that was stopped on purpose is no error."""
+        self.assertEqual(
+            self.run_watch({"pid": 7}, {"failed": "Stopped.", "code": 0}, ends=True), (0, "", "")
+        )
+
+    def test_ended_before_it_left_the_terminal(self) -> None:
+        """It has said why itself, and its exit code is passed on."""
+        self.child_status = 2 << 8
+        self.assertEqual(self.run_watch(ends=True), (2, "", ""))
+
+    def test_killed(self) -> None:
+        """A service that ends without a word is told of, with its log."""
+        for reports in ([{"pid": 7}], []):
+            self.child_status = 0 if reports else signal.SIGKILL
+            code, _, stderr = self.run_watch(*reports, ends=True)
+            self.assertEqual(code, 1)
+            self.assertIn("ended before it was ready: see its log, /data/x.log", stderr)
+            self.reading, self.writing = os.pipe()
+        os.close(self.writing)
+
+    def test_takes_too_long(self) -> None:
+        """After a bounded time the service is left alone, which the user is told with an exit code that is not 0."""
+        self.now = -1.0
+        code, stdout, stderr = self.run_watch({"pid": 7}, {"warning": "the registry is away"})
+        self.assertEqual((code, stdout, self.killed), (5, "", []))
+        self.assertIn(
+            "p2px: the registry is away\np2px: The service is not ready after 1.5 s", stderr
+        )
+        for told in ("process 7", "/data/x.log", "`p2pshare stop --name bob`"):
+            self.assertIn(told, stderr)
+
+    def test_interrupted(self) -> None:
+        """Ctrl+C and SIGTERM end the service, too."""
+        for number in background._SIGNALS:
+            self.killed.clear()
+            self.reading, self.writing = os.pipe()
+            os.write(self.writing, b'{"pid": 7}\n')
+            looks = iter([lambda: ([self.reading], [], []), partial(signal.raise_signal, number)])
+            watch = background._Watch(ABOUT, self.reading, 4711, lambda: 0.0)
+            with (
+                patch("select.select", side_effect=lambda *_, looks=looks: next(looks)()),
+                patch.object(watch, "_await_end"),
+                redirect_stderr(io.StringIO()) as stderr,
+            ):
+                self.assertEqual(watch.run(10.0), 128 + number)
+            self.assertEqual(self.killed, [(7, signal.SIGTERM)])
+            self.assertEqual(stderr.getvalue(), "p2px: Stopped before it was ready.\n")
+            os.close(self.writing)
