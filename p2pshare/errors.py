@@ -341,7 +341,7 @@ class PeerNotReachable(Unreachable):
 
 
 class PeerAddressRefused(PeerNotReachable):
-    """{name!r} is said to be at {address}, which only leads to this machine: its owner has to say another --address."""
+    """{name!r} is said to be at {address}, which {reason}: its owner has to set another one with --address."""
 
 
 class StartNotFinished(Unreachable):

@@ -52,6 +52,7 @@ from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
 from p2pshare.storage.share_arguments import SharedPath, shared_paths
+from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 
@@ -347,7 +348,7 @@ class PeerService(Service):
         try:
             host = await look_up_ipv4(self._reactor, url.hostname or "")
             ip = local_address_towards(host, url.port or 80) if host else ""
-            return str(ipaddress.IPv4Address(ip))
+            fault = address_fault(str(ipaddress.IPv4Address(ip)))
         except LookUpError as error:
             raise RegistryNotLookedUp(registry=self._registry, reason=error.reason) from error
         except OSError as error:
@@ -357,6 +358,13 @@ class PeerService(Service):
         except ValueError as error:
             reason = "it has no IPv4 address, so say with --address where this peer is reached"
             raise RegistryUnreachable(registry=self._registry, reason=reason) from error
+        if fault is not None:
+            reason = (
+                f"the address of this machine towards it is {ip}, which {fault} and reaches nobody:"
+                " set another one with --address"
+            )
+            raise RegistryUnreachable(registry=self._registry, reason=reason)
+        return ip
 
 
 def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...]:

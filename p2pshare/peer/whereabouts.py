@@ -1,7 +1,8 @@
-"""Where a peer is reached: what the registry says, but for what leads a stranger's way to this machine itself.
+"""Where a peer is reached: at the address that the registry tells, if it may be connected to.
 
-An address of this machine's own is where one's other programs listen that trust whoever is here; and one that is valid
-on a single link is never what a registry can know of. Whoever has the registry itself on this machine has all there.
+`p2pshare.wire.addresses` is the table of addresses that are rejected. Beside that, an address of this machine itself
+is connected to only if the registry is on this machine, too. Programs of the user may listen there that trust every
+program of this machine.
 
 While the registry is away, a peer whose key is pinned is looked for where it was seen last. The session proves the key,
 so an address that is out of date costs a try and nothing else.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -25,11 +27,12 @@ from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.seen import Seen
+from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import Record, is_address
+from p2pshare.wire.statements import Record
 
 AWAY = (RegistryUnreachable, RegistryUnavailable, RegistryBusy)
 """Errors of the registry that say nothing of the peer that is looked up."""
@@ -53,7 +56,8 @@ def last_seen_at(known: KnownPeers, seen: Seen, name: str) -> LastSeen | None:
         KnownPeersUnusable: the list of keys cannot be used.
     """
     key = known.key(name)
-    addresses = {} if key is None else seen.addresses(str(key))
+    places = {} if key is None else seen.addresses(str(key))
+    addresses = {each: at for each, at in places.items() if address_fault(each.ip) is None}
     if key is None or not addresses:
         return None
     return LastSeen(tuple(addresses), key, next(iter(addresses.values())))
@@ -73,7 +77,7 @@ def caps_of(view: PeerView) -> frozenset[str]:
 
 
 async def address_of(reactor: IPeerReactor, view: PeerView, registry: str) -> PeerAddress:
-    """The first IPv4 address of a peer; for an owned name they are those of its signed record.
+    """Return the first IPv4 address of a peer that may be connected to. Those of an owned name are of its record.
 
     Args:
         reactor: looks the registry's address up, if it is needed.
@@ -81,14 +85,20 @@ async def address_of(reactor: IPeerReactor, view: PeerView, registry: str) -> Pe
         registry: the URL of that.
 
     Raises:
-        PeerNotReachable: there is none; `PeerAddressRefused` among them.
+        PeerAddressRefused: there are only IPv4 addresses that may not be connected to.
+        PeerNotReachable: there is no IPv4 address.
     """
-    for address in view.addresses:
-        if "[" not in address and is_address(address):
-            found = PeerAddress.parse(address)
-            await expect_elsewhere(reactor, view.summary.name, found, registry)
-            return found
-    raise PeerNotReachable(name=view.summary.name)
+    refused: PeerAddressRefused | None = None
+    for text in view.addresses:
+        with suppress(ValueError):
+            address = PeerAddress.parse(text)
+            try:
+                await expect_elsewhere(reactor, view.summary.name, address, registry)
+            except PeerAddressRefused as error:
+                refused = refused or error
+            else:
+                return address
+    raise refused or PeerNotReachable(name=view.summary.name)
 
 
 async def expect_elsewhere(
@@ -99,9 +109,11 @@ async def expect_elsewhere(
     Raises:
         PeerAddressRefused: it does.
     """
-    ip = ipaddress.ip_address(address.ip)
-    if ip.is_link_local or (ip.is_loopback and not await _is_here(reactor, registry)):
-        raise PeerAddressRefused(name=name, address=address)
+    fault = address_fault(address.ip)
+    if fault is None and is_loopback(address.ip) and not await _is_here(reactor, registry):
+        fault = "leads to this machine itself"
+    if fault is not None:
+        raise PeerAddressRefused(name=name, address=address, reason=fault)
 
 
 async def _is_here(reactor: IPeerReactor, registry: str) -> bool:

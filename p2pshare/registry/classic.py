@@ -18,6 +18,7 @@ from p2pshare.registry.exchange import Answer, Query, Reply, Route
 from p2pshare.registry.limits import Limiter
 from p2pshare.registry.listing import NameList
 from p2pshare.registry.store import Claim, NameStore, Outcome
+from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.registration import PeerAddress, Registration, parse_registration
 
 DONE = Reply(HTTPStatus.OK)
@@ -64,6 +65,7 @@ class ClassicRoutes:
         origin = self._limiter.origin(query)
         try:
             registration = _reachable(parse_registration(query.body), origin.ip)
+            _expect_usable(registration.address)
         except RemoteProtocolError as error:
             self._log.debug("refused: {error!s}", error=error)
             return REFUSED
@@ -94,6 +96,13 @@ def _coroutine(
 
 def _found(address: PeerAddress | None) -> Reply:
     return REFUSED if address is None else Reply(HTTPStatus.OK, (address.to_json(),))
+
+
+def _expect_usable(address: PeerAddress) -> None:
+    """Reject an address that no record may have either; raises `RemoteProtocolError`."""
+    fault = address_fault(address.ip)
+    if fault is not None:
+        raise RemoteProtocolError(reason=f"the address {address} {fault}")
 
 
 def _reachable(registration: Registration, source: str) -> Registration:

@@ -17,6 +17,7 @@ from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, Unknown
 from p2pshare.names import FORM, read_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import read_text_file
+from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.registration import registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
@@ -246,7 +247,7 @@ def _listen(value: int | str) -> int:
 
 
 def _address(value: str) -> str:
-    if not isinstance(value, str) or ipaddress.IPv4Address(value).is_unspecified:
+    if not isinstance(value, str) or address_fault(str(ipaddress.IPv4Address(value))):
         raise ValueError(value)
     return value
 
@@ -277,6 +278,6 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "classic": (_switch, "a yes or no: true or false"),
     "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),
-    "address": (_address, "an IPv4 address such as 192.0.2.7"),
+    "address": (_address, "an IPv4 address that others can reach, such as 192.0.2.7"),
     "invitation": (_invitation, "an invitation, as a registry's operator hands them out"),
 }

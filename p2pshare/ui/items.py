@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from p2pshare.errors import RemoteProtocolError, WrongUsage
 from p2pshare.names import canonical, is_name, read_name
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.storage.destination import is_folder, resolve_destination
+from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.paths import RemotePath, parse_path
 from p2pshare.wire.registration import PeerAddress
-from p2pshare.wire.statements import is_address
 
 FROM_YOURSELF = "You cannot get files from yourself."
 
@@ -80,11 +81,16 @@ def parse_at(text: str | None) -> PeerAddress | None:
         address = PeerAddress.parse(text)
     except ValueError:
         address = None
-    if address is None or not is_address(text):
+    if address is None or not _may_be_named(address):
         raise WrongUsage(
             reason=f"--at is {text!r}, but must be an IPv4 address and a port, such as 192.0.2.7:50000."
         )
     return address
+
+
+def _may_be_named(address: PeerAddress) -> bool:
+    """Whether the user may name an address: a link-local one, too, since the user knows the link."""
+    return address_fault(address.ip) is None or ipaddress.IPv4Address(address.ip).is_link_local
 
 
 def _destination(

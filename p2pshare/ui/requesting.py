@@ -40,6 +40,7 @@ from p2pshare.storage.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
+from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.statements import Record
@@ -210,7 +211,7 @@ class _Requesting:
         try:
             host = await look_up_ipv4(self._invocation.reactor, url.hostname or "")
             own = local_address_towards(host, url.port or 80) if host else ""
-            return str(ipaddress.IPv4Address(own))
+            return own if address_fault(str(ipaddress.IPv4Address(own))) is None else LOOPBACK
         except (LookUpError, OSError, ValueError):  # ValueError: it is an IPv6 one
             return LOOPBACK
 

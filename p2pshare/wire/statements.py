@@ -11,16 +11,15 @@ What was signed is what is sent, and what is verified are the bytes that came, n
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
+from p2pshare.wire.addresses import endpoint_fault
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object, text, texts
@@ -29,9 +28,6 @@ VERSION = 1
 STATEMENT_MAX = 4096  # characters of a statement
 ADDRESSES_MAX = 8
 CAPS_MAX = 16
-CACHE_SIZE = (
-    4096  # addresses that are not judged again, as peers come again and again with the same ones
-)
 CAP_CLASSIC = "classic"
 """The capability of a peer that speaks the classic protocol."""
 
@@ -146,7 +142,7 @@ class Record(Statement):
     aud: PublicKey
     """The key of the registry that it is for; every other registry rejects it."""
     addresses: tuple[str, ...]
-    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets."""
+    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
     caps: tuple[str, ...]
     """What it can do, such as `CAP_CLASSIC`."""
 
@@ -252,33 +248,14 @@ def _name(values: dict[str, Any]) -> str:
 def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
     found = texts(values, "addresses", ADDRESSES_MAX, 64)
     for each in found:
-        if not is_address(each):
-            raise RemoteProtocolError(reason=f"{each!r} is no address IP:PORT of a machine")
+        fault = endpoint_fault(each)
+        if fault is not None:
+            raise RemoteProtocolError(reason=f"the address {each!r} {fault}")
     if not found:
         raise RemoteProtocolError(reason="there is no address")
+    if len(set(found)) < len(found):
+        raise RemoteProtocolError(reason="an address stands twice")
     return found
-
-
-@lru_cache(maxsize=CACHE_SIZE)
-def is_address(address: str) -> bool:
-    """Whether it is `IP:PORT`, in canonical form, of something that can be one machine."""
-    host, colon, port = address.rpartition(":")
-    in_brackets = host.startswith("[") and host.endswith("]")
-    try:
-        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]") if in_brackets else host)
-    except ValueError:
-        return False
-    if in_brackets != (ip.version == 6) or not colon or str(ip) != host.strip("[]"):
-        return False
-    if not port.isascii() or not port.isdecimal() or port != str(int(port[:6])):
-        return False
-    return 1 <= int(port) <= 65535 and not (
-        ip.is_multicast
-        or ip.is_unspecified
-        or (ip.version == 4 and ip.is_reserved)  # ::1 is, too
-        or getattr(ip, "ipv4_mapped", None)
-        or getattr(ip, "scope_id", None)
-    )
 
 
 def _caps(values: dict[str, Any]) -> tuple[str, ...]:

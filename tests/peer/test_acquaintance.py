@@ -51,8 +51,8 @@ class AcquaintanceTests(RegistryTestCase):
         self.assertEqual(found, ((PeerAddress("10.0.0.5", 50000),), self.bob.key.public))
 
     def test_leads_here(self) -> None:
-        """Threat 13: nor is one looked at that is said to be on a cable of this machine."""
-        self.result(Owner(self.client(), self.bob, self.wall).claim(["169.254.169.254:80"]))
+        """Threat 13: nor is one looked at that is said to be on this machine."""
+        self.result(Owner(self.client(), self.bob, self.wall).claim(["127.0.0.1:80"]))
         self.failureResultOf(self.start(self.meet()), PeerAddressRefused)
 
     def test_other_key(self) -> None:

@@ -24,6 +24,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.net.session_client import open_session
+from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.peer.sharing import Silence
@@ -287,6 +288,14 @@ class PeerServiceTests(LoopbackTestCase):
         """The address that the user names is the one that is registered."""
         address = await self.peer(address="127.0.0.7").ready
         self.assertEqual((await self.registered(), address.ip), (address, "127.0.0.7"))
+
+    async def test_no_usable_address(self) -> None:
+        """An address that the registry would reject is named, with the remedy, before it is sent."""
+        self.patch(service, "local_address_towards", lambda *_: "169.254.3.4")
+        ready = self.peer(patient=False).ready
+        error = await self.assertFailure(ready, RegistryUnreachable)
+        self.assertIn("169.254.3.4, which is link-local", str(error))
+        self.assertIn("--address", str(error))
 
     async def test_registry_away(self) -> None:
         """Without patience a registry that is away is an error; with it, it is waited for."""

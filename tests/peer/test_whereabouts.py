@@ -33,9 +33,10 @@ class AddressTests(SynchronousTestCase):
         reactor = cast("IPeerReactor", self.reactor)
         return Deferred.fromCoroutine(address_of(reactor, view, registry))
 
-    def assert_refused(self, address: str, **options: Any) -> None:
+    def assert_refused(self, address: str, **options: Any) -> PeerAddressRefused:
         error = self.failureResultOf(self.found(address, **options), PeerAddressRefused).value
         self.assertIn(address, str(error))
+        return cast("PeerAddressRefused", error)
 
     def test_first(self) -> None:
         """It is the first IPv4 address; what is none is passed over, and without one nobody is asked."""
@@ -43,6 +44,7 @@ class AddressTests(SynchronousTestCase):
             ("10.0.0.5:50000", "10.0.0.6:50000"),
             ("[2001:db8::5]:50000", "10.0.0.5:50000"),
             ("x", "224.0.0.1:1", "10.0.0.5:50000"),
+            ("0.0.0.0:6379", "169.254.169.254:80", "10.0.0.5:50000"),
         ):
             found = self.successResultOf(self.found(*addresses))
             self.assertEqual(found, PeerAddress("10.0.0.5", 50000))
@@ -55,11 +57,26 @@ class AddressTests(SynchronousTestCase):
         for registry in (REGISTRY, "http://127.0.0.1:8000", "http://169.254.1.1:8000"):
             self.assert_refused("169.254.169.254:80", registry=registry)
 
+    def test_table(self) -> None:
+        """Threat 13: nor is any other address of the table, wherever the registry is; the error says which and why."""
+        for address, reason in (
+            ("0.0.0.0:6379", "means the reader's own network"),
+            ("224.0.0.1:1", "is multicast"),
+            ("255.255.255.255:1", "is broadcast"),
+            ("192.0.0.1:1", "is assigned to a protocol"),
+        ):
+            for registry in (REGISTRY, "http://127.0.0.1:8000"):
+                error = self.assert_refused(address, registry=registry)
+                self.assertIn(reason, str(error))
+        self.assertEqual(self.dns.asked, [])
+
     def test_loopback(self) -> None:
         """Threat 13: a peer of a registry elsewhere cannot have us connect to programs of this machine."""
         for registry in (REGISTRY, "http://192.0.2.1:8000", "https://[2001:db8::1]"):
             self.assert_refused("127.0.0.1:6379", registry=registry)
             self.assert_refused("127.8.8.8:6379", registry=registry)
+            found = self.found("127.0.0.1:6379", "10.0.0.5:50000", registry=registry)
+            self.assertEqual(self.successResultOf(found).ip, "10.0.0.5")
 
     def test_all_here(self) -> None:
         """Where the registry is on this machine, the peers may be."""

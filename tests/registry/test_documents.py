@@ -16,6 +16,7 @@ from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.redis_link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
+from p2pshare.wire.addresses import REFUSED
 from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import (
@@ -54,6 +55,15 @@ class ProtocolDocumentTests(SynchronousTestCase):
         self.assertEqual(len(exchanges), 5)
         for exchange in exchanges:
             self.assertEqual(Client(site).send(side(exchange, ">")), side(exchange, "<"))
+
+    def test_addresses(self) -> None:
+        """The table of rejected addresses has every network that the code rejects, and no other."""
+        text = (DOCS / "protocol-registry.md").read_text()
+        _, _, table = text.partition("| rejected | why |")
+        table, _, _ = table.partition("\n\n")
+        networks = set(re.findall(r"`([0-9a-f.:]+/[0-9]+)`", table))
+        told = {"2002::/16", "2000::/3", "fc00::/7"}
+        self.assertEqual(networks, {*map(str, REFUSED), *told})
 
     def vectors(self) -> list[dict[str, str]]:
         """The vectors, field by field."""

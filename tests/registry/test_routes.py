@@ -107,6 +107,20 @@ class RoutesTests(SynchronousTestCase):
             reply = self.successResultOf(routes.answer(get(b"user/bob")))
             self.assertEqual(json.loads(b"".join(reply.body))["ip"], kept, (ip, token, source))
 
+    def test_refused_addresses(self) -> None:
+        """Threat 13: an address that no record may have is not registered, whether it was told or seen."""
+        for ip, token, source, status in (
+            ("169.254.169.254", None, "10.9.9.9", 400),
+            ("0.0.0.0", None, "10.9.9.9", 400),
+            ("0.0.0.0", TOKEN, "", 400),
+            ("224.0.0.1", TOKEN, "10.9.9.9", 400),
+            ("127.0.0.1", TOKEN, "169.254.1.1", 400),
+            ("127.0.0.1", None, "10.9.9.9", 200),
+        ):
+            registration = Registration("bob", PeerAddress(ip, 1), token)
+            reply = self.ask(post(registration, source))
+            self.assertEqual(reply, Reply(status), (ip, token, source))
+
     def test_bad_requests(self) -> None:
         """A body that is none, an illegal name: 400 and nothing more."""
         self.assertEqual(self.ask(Query(b"POST", b"name", b"{", "10.9.9.9")), Reply(400))

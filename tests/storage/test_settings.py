@@ -182,6 +182,7 @@ class SettingsTests(SynchronousTestCase):
             *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
             *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
             *('address = "::1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
+            *('address = "169.254.1.1"', 'address = "224.0.0.1"', 'address = "255.255.255.255"'),
         ):  # fmt: skip
             key = line.split()[0]
             with self.subTest(line=line):

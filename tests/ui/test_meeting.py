@@ -161,8 +161,9 @@ class MeetTests(MeetingTestCase):
         view = view_of("alice", OLD.public, addresses=("127.0.0.1:6379",))
         self.assertEqual(self.refused(view, PeerAddressRefused).exit_code, 5)
         self.registry.infos = None
-        view = view_of("carol", None, addresses=("127.0.0.1:6379",))
-        self.failureResultOf(self.meeting(view, peer="carol"), PeerAddressRefused)
+        for address in ("127.0.0.1:6379", "0.0.0.0:6379", "169.254.169.254:80"):
+            view = view_of("carol", None, addresses=(address,))
+            self.failureResultOf(self.meeting(view, peer="carol"), PeerAddressRefused)
 
     def test_offline(self) -> None:
         """Who is offline is tried all the same; if that fails, the error says when they were seen."""
@@ -278,6 +279,15 @@ class CapabilityTests(MeetingTestCase):
         self.assertIsInstance(error, PeerNotFound)
         self.assertEqual(error.exit_code, 5)
         self.assertRaises(RegistryUnreachable, met.expect_classic)
+
+    def test_last_seen_where_nobody_is(self) -> None:
+        """An address that nobody may have is not tried, although a file remembers it (threat 13)."""
+        self.meet(view_of("alice", OLD.public, addresses=("192.0.2.7:50000",)))
+        seen = Seen(self.cwd / "data")
+        seen.saw_address(str(OLD.public), PeerAddress("169.254.169.254", 80), 300)
+        self.away()
+        met = self.successResultOf(self.meet_again())
+        self.assertEqual(met.addresses, (PeerAddress("192.0.2.7", 50000),))
 
     def test_not_met(self) -> None:
         """Nobody else is believed to be anywhere: who was not met, was forgotten, or takes no sessions."""

@@ -204,6 +204,12 @@ class RequesterTests(RequestingTestCase):
         self.successResultOf(self.find())
         self.assertEqual(self.claims, [(["127.0.0.1:9"], (), None)])
 
+    def test_link_local(self) -> None:
+        """The same applies where it has only an address that no registry takes."""
+        self.patch(requesting, "local_address_towards", lambda *_: "169.254.3.4")
+        self.successResultOf(self.find())
+        self.assertEqual(self.claims, [(["127.0.0.1:9"], (), None)])
+
 
 class IntroduceTests(RequestingTestCase):
     def introduce(self) -> Deferred[Any]:

@@ -199,7 +199,11 @@ class GetTests(VerbTestCase):
         self.assertEqual(self.code("alice:a", at="192.0.2.9:1"), 0)
         where = Deferred.fromCoroutine(FakeRemote.made[-1].find())
         self.assertEqual(self.successResultOf(where), ((PeerAddress("192.0.2.9", 1),), ALICE))
-        for at in ("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"):
+        self.assertEqual(self.code("alice:a", at="169.254.1.9:1"), 0, "the user knows the cable")
+        for at in (
+            *("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"),
+            *("224.0.0.1:1", "255.255.255.255:1"),
+        ):
             self.failureResultOf(self.get("alice:a", at=at), WrongUsage)
         self.failureResultOf(self.get("alice:a", "carol:b", at="192.0.2.9:1"), WrongUsage)
 

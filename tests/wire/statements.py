@@ -30,6 +30,7 @@ ADDRESSES = st.lists(
     ),
     min_size=1,
     max_size=8,
+    unique=True,
 ).map(tuple)
 CAPS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,31}", fullmatch=True), max_size=16).map(
     tuple

@@ -1,0 +1,130 @@
+"""Which addresses a peer may have: the one table for registries, which accept them, and peers, which connect to them.
+
+A record can name any address, and every peer that looks the record up connects there. So the table rejects each
+address that is not one machine's, that another machine cannot use, or that carries an IPv4 address inside. The last
+kind matters most: a translator, a relay or the kernel of the reader turns such an address into the one inside, which
+no rule for IPv4 has judged.
+
+Loopback addresses are not in the table. They are right where the registry and all its peers are on one machine, also
+in containers and behind tunnels, which a registry cannot tell. The peer that connects decides: see
+`p2pshare.peer.whereabouts`. Private and documentation addresses are accepted, too.
+
+Sources: RFC 6890 and the IANA registries of special-purpose addresses for IPv4 and IPv6, RFC 4291 (IPv4-compatible,
+multicast), RFC 3879 (site-local), RFC 2765 (IPv4-translated), RFC 6052 and RFC 8215 (NAT64), RFC 4380 (Teredo),
+RFC 3056 and RFC 7526 (6to4), RFC 5214 (ISATAP).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+CACHE_SIZE = 4096
+"""Addresses that are not judged again: peers come again and again with the same ones."""
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+_LOOPBACK = _networks("127.0.0.0/8", "::1/128")
+_UNICAST = _networks("2000::/3", "fc00::/7")
+"""Where IPv6 addresses of machines are: global and unique local ones. RFC 4291, section 2.4, and RFC 4193."""
+REFUSED = {
+    network: kind
+    for kind, networks in {
+        "is unspecified": _networks("::/128"),
+        "means the reader's own network": _networks("0.0.0.0/8"),
+        "is link-local": _networks("169.254.0.0/16", "fe80::/10"),
+        "is site-local": _networks("fec0::/10"),
+        "is multicast": _networks("224.0.0.0/4", "ff00::/8"),
+        "is broadcast": _networks("255.255.255.255/32"),
+        "is reserved": _networks("240.0.0.0/4"),
+        "is an anycast address of relays": _networks("192.88.99.0/24"),
+        "carries an IPv4 address (IPv4-mapped)": _networks("::ffff:0:0/96"),
+        "carries an IPv4 address (IPv4-translated)": _networks("::ffff:0:0:0/96"),
+        "carries an IPv4 address (IPv4-compatible)": _networks("::/96"),
+        "carries an IPv4 address (NAT64)": _networks("64:ff9b::/96", "64:ff9b:1::/48"),
+        "carries an IPv4 address (Teredo)": _networks("2001::/32"),
+        "is assigned to a protocol": _networks("192.0.0.0/24", "2001::/23"),
+    }.items()
+    for network in networks
+}
+"""The first network that contains an address gives the reason."""
+_NOT_PUBLIC = _networks(
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.0.2.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+)
+"""What a 6to4 address cannot carry, beside what is refused anyway. RFC 3056, section 2."""
+_ISATAP = 0x5EFE
+_ISATAP_UNIVERSAL_BIT = 0x0200_0000
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def endpoint_fault(text: str) -> str | None:
+    """Return why a text is no `IP:PORT` of a peer, as words that follow it; None if it is one.
+
+    Only the canonical form is one, so two texts that differ are two addresses.
+    """
+    host, _, port = text.rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    try:
+        ip = ipaddress.ip_address(host[1:-1] if in_brackets else host)
+        number = int(port[:6]) if port.isascii() and port.isdecimal() else 0
+    except ValueError:
+        return "is no IP:PORT"
+    shown = f"[{ip}]" if ip.version == 6 else str(ip)
+    if not 1 <= number <= 65535 or text != f"{shown}:{number}":
+        return "is no IP:PORT in canonical form"
+    return _fault(ip)
+
+
+def address_fault(ip: str) -> str | None:
+    """Return why a peer cannot have this IP address, as words that follow it; None if it can.
+
+    Raises:
+        ValueError: it is no IP address.
+    """
+    return _fault(ipaddress.ip_address(ip))
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether an IP address leads to the machine itself that connects to it; raises `ValueError` if it is none."""
+    return _is_in(ipaddress.ip_address(ip), _LOOPBACK)
+
+
+def _fault(ip: _Address) -> str | None:
+    if getattr(ip, "scope_id", None):
+        return "names a zone"
+    if _is_in(ip, _LOOPBACK):
+        return None
+    for network, kind in REFUSED.items():
+        if ip in network:
+            return kind
+    return _ipv6_fault(ip) if isinstance(ip, ipaddress.IPv6Address) else None
+
+
+def _ipv6_fault(ip: ipaddress.IPv6Address) -> str | None:
+    if not _is_in(ip, _UNICAST):
+        return "is neither a global nor a unique local unicast address"
+    if (int(ip) >> 32) & 0xFFFF_FFFF & ~_ISATAP_UNIVERSAL_BIT == _ISATAP:
+        return "carries an IPv4 address (ISATAP)"
+    carried = ip.sixtofour
+    if carried is not None and (_fault(carried) or _is_in(carried, _NOT_PUBLIC)):
+        return "carries an IPv4 address that is not public (6to4)"
+    return None
+
+
+def _is_in(
+    ip: _Address, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+) -> bool:
+    return any(ip in network for network in networks)
