@@ -43,6 +43,10 @@ BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lea
 RETRY_FIRST = 0.5  # seconds until the registry is tried again
 RETRY_MAX = 15.0  # seconds, unless the registry wants more
 JITTER = 0.2  # of each wait, so that peers do not come all at once
+LOCAL_ONLY = (
+    "Only this machine reaches this peer: it is registered at a loopback address. If other machines need it, restart it"
+    " with --address IP, or with a registry URL that they can use, too."
+)
 RELEASE_TIMEOUT = 1.0  # seconds that stopping waits for the registry
 
 T = TypeVar("T")
@@ -270,6 +274,10 @@ class NameKeeper:
     def _registered_at(self, address: PeerAddress) -> None:
         if address != self.registered:
             self._log.info("{name} is registered at {address}", name=self._name, address=address)
+            if address.is_loopback:
+                self._log.warn(
+                    "loopback address: name={name}. {why}", name=self._name, why=LOCAL_ONLY
+                )
         self.registered = address
         self.in_touch = True
         if self.since is None:

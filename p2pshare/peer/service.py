@@ -284,6 +284,7 @@ class PeerService(Service):
             "registry_key": None if proven is None else str(proven),
             "address": None if registered is None else str(registered),
             "registered": registered is not None,
+            "loopback": registered is not None and registered.is_loopback,
             "online": keeper is not None and keeper.in_touch,
             "since": None if since is None else int(since),
             "pid": os.getpid(),

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.peer import uploads
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
@@ -50,6 +51,7 @@ from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.numbers import duration_text
 from p2pshare.ui.remembering import remember_names
 from p2pshare.ui.wanted import Wanted
+from p2pshare.wire.registration import PeerAddress
 
 _COLOURS = {
     Tone.PLAIN: "",
@@ -306,8 +308,8 @@ class Conversation:
         peer.lost.addErrback(self._ended_by)
         self._name = name
         self._greet()
-        self._say(Said(f"You are {name}, and are reached at {address}.", Tone.GOOD))
-        for said in _sharing(shares_of(settings, name, invocation.cwd), settings.classic):
+        shares = shares_of(settings, name, invocation.cwd)
+        for said in [*_reached(name, address), *_sharing(shares, settings.classic)]:
             self._say(said)
         for share, text in peer.left_out().items():
             self._say(Said(f"Not shared of {share}: {text}.", Tone.HINT))
@@ -347,6 +349,12 @@ async def _to_its_end(stopping: Deferred[None]) -> None:
     except CancelledError:
         await stopping
         raise
+
+
+def _reached(name: str, address: PeerAddress) -> list[Said]:
+    """Who one is, and from where one is reached."""
+    told = [Said(f"You are {name}, and are reached at {address}.", Tone.GOOD)]
+    return [*told, Said(LOCAL_ONLY, Tone.HINT)] if address.is_loopback else told
 
 
 def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Said]:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from p2pshare.errors import NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import DataFolder, PeerPlace
@@ -29,6 +30,7 @@ STATE_TIMEOUT = 2.0  # seconds for the registry to say how it stands with a name
 
 _STATES = {
     "online": "online: others see you, and reach your peer",
+    "local": f"online: others see you. {LOCAL_ONLY}",
     "listed": f"listed as online for up to {PRESENCE_LEASE} s more, but no peer of yours runs here",
     "offline": "offline: the name is yours, but no peer of yours is there",
     "taken": "taken: the name is another key's",
@@ -75,8 +77,10 @@ async def whoami(invocation: Invocation) -> int:
     )
     async with invocation.registry() as registry:
         state, reason = await _state(invocation.reactor, registry, name, public)
-    shown = _STATES["listed" if state == "online" and peer is None else state]
-    _show(invocation, {"state": shown + (f" ({reason})" if reason else "")})
+    told = state
+    if state == "online":
+        told = "listed" if peer is None else "local" if status.get("loopback") else state
+    _show(invocation, {"state": _STATES[told] + (f" ({reason})" if reason else "")})
     invocation.output.event(
         "whoami",
         name=name,
@@ -86,6 +90,7 @@ async def whoami(invocation: Invocation) -> int:
         running=peer is not None,
         pid=status.get("pid"),
         address=status.get("address"),
+        loopback=bool(status.get("loopback")),
         state=state,
     )
     return 0

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
 from p2pshare.peer.control import ControlClient
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.locks import FolderLock, is_process
@@ -95,6 +96,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
     else:
         yield f"{name} is not registered yet (process {told['pid']})."
+    if told.get("loopback"):
+        yield LOCAL_ONLY
     shares = told.get("shares", [])
     if not shares:
         yield "It shares nothing."

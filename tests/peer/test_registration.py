@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from p2pshare.errors import (
     InvitationNeeded,
@@ -18,6 +19,7 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.registration import (
     JITTER,
+    LOCAL_ONLY,
     RELEASE_TIMEOUT,
     RETRY_MAX,
     NameKeeper,
@@ -246,6 +248,16 @@ class OwnerTests(KeeperTestCase):
         self.address = PeerAddress("10.0.0.99", 50000)
         self.wait(HEARTBEAT_TO + 0.25)
         self.assertEqual((self.registered(), self.keeper.registered), (self.address, self.address))
+
+    def test_loopback(self) -> None:
+        """A loopback address is warned about when it is registered, and not at each heartbeat."""
+        self.take()
+        self.keep()
+        with capturedLogs() as logs:
+            self.address = PeerAddress("127.0.0.1", 50000)
+            self.wait(3 * HEARTBEAT_TO)
+        warned = [formatEvent(each) for each in logs if each["log_level"] is LogLevel.warn]
+        self.assertEqual(warned, [f"loopback address: name=bob. {LOCAL_ONLY}"])
 
     def test_stopped(self) -> None:
         """Cancelling leaves nothing that runs, whatever it was waiting for."""

@@ -341,6 +341,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual((status["name"], status["pid"]), ("alice", os.getpid()))
         self.assertEqual((status["address"], status["registered"]), (str(address), True))
         self.assertEqual((status["online"], status["sharing"]), (True, ["stuff"]))
+        self.assertIs(status["loopback"], True)
         self.assertEqual(status["registry"], f"http://{HOST}:{self.registry_port}")
         self.assertAlmostEqual(status["since"], self.reactor.seconds(), -2)
         await peer.stopService()
@@ -353,6 +354,7 @@ class PeerServiceTests(LoopbackTestCase):
         status = await self.ask("status")
         self.assertEqual((status["registered"], status["online"]), (False, False))
         self.assertEqual((status["address"], status["since"]), (None, None))
+        self.assertIs(status["loopback"], False)
 
     async def test_release(self) -> None:
         """A verb has the running peer give its name up; the peer ends, which is no failure."""

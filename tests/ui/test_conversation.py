@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
 from p2pshare.peer import uploads
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share_arguments import SharedPath
@@ -21,10 +22,12 @@ from p2pshare.ui.conversation import (
     SHARES_SHOWN,
     SHARING_NOTHING,
     Conversation,
+    _reached,
     _sharing,
     _to_its_end,
     uploads_told,
 )
+from p2pshare.wire.registration import PeerAddress
 
 
 class EndTests(SynchronousTestCase):
@@ -67,6 +70,13 @@ class JoinTests(SynchronousTestCase):
 
 
 class TellingTests(SynchronousTestCase):
+    def test_reached(self) -> None:
+        """A user whose peer is at a loopback address learns that other machines do not reach it."""
+        for ip, is_warned in (("192.0.2.7", False), ("127.0.0.1", True), ("127.9.9.9", True)):
+            told = _reached("bob", PeerAddress(ip, 50000))
+            self.assertEqual(told[0].text, f"You are bob, and are reached at {ip}:50000.")
+            self.assertEqual([each.text for each in told[1:]], [LOCAL_ONLY] if is_warned else [])
+
     def test_sharing(self) -> None:
         """What is shared is said with whom, and what of it goes out in the clear."""
         photos, notes = (SharedPath(name, Path(f"/{name}")) for name in ("photos", "notes"))

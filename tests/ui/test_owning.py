@@ -21,6 +21,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     WrongUsage,
 )
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.data_folder import DataFolder
 from p2pshare.storage.identity import Identity
@@ -44,12 +45,13 @@ class RunningPeer:
         self.asked: list[str] = []
         self.is_closed = False
         self.error: P2pshareError | None = None
+        self.told: dict[str, Any] = {"name": "bob", "pid": 4711, "address": "192.0.2.2:50000"}
 
     async def ask(self, do: str) -> dict[str, Any]:
         self.asked.append(do)
         if self.error is not None:
             raise self.error
-        return {"name": "bob", "pid": 4711, "address": "192.0.2.2:50000"}
+        return self.told
 
     def close(self) -> None:
         self.is_closed = True
@@ -138,7 +140,11 @@ class WhoamiTests(OwningTestCase):
         self.assertEqual(
             (event["running"], event["pid"], event["address"]), (True, 4711, "192.0.2.2:50000")
         )
+        self.assertIs(event["loopback"], False)
         self.assertEqual((self.peer.asked, self.peer.is_closed), (["status"], True))
+        self.peer.told = {"pid": 4711, "address": "127.0.0.1:50000", "loopback": True}
+        self.state()
+        self.assertIs(self.event()["loopback"], True)
 
     def test_nobody(self) -> None:
         """Without a name there is nobody to tell of."""
@@ -146,9 +152,12 @@ class WhoamiTests(OwningTestCase):
         done = Deferred.fromCoroutine(owning.whoami(self.invocation))
         self.assertIn("--name", str(self.failureResultOf(done, WrongUsage).value))
 
-    def test_listed_without_peer(self) -> None:
-        """A peer that has just been lost is listed a little longer, which is said as what it is."""
+    def test_online(self) -> None:
+        """A peer that was lost is listed a little longer; one at a loopback address is for this machine only."""
+        local = RunningPeer()
+        local.told = {"pid": 4711, "address": "127.0.0.1:50000", "loopback": True}
         for peer, sentence in (
+            (local, f"state     online: others see you. {LOCAL_ONLY}"),
             (
                 None,
                 "state     listed as online for up to 90 s more, but no peer of yours runs here",

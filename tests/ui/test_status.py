@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.storage.locks import FolderLock
 from p2pshare.ui import status
 from p2pshare.ui.status import lines
@@ -49,6 +50,11 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("out of touch", self.said(online=False))
         self.assertIn("not registered yet", self.said(registered=False))
         self.assertIn("in the clear", self.said(classic=True))
+
+    def test_loopback(self) -> None:
+        """A peer at a loopback address is said to be for this machine only."""
+        self.assertNotIn(LOCAL_ONLY, self.said(loopback=False))
+        self.assertEqual(self.said(loopback=True).splitlines()[1], LOCAL_ONLY)
 
     def test_shares(self) -> None:
         """What is shared is said with whom."""
