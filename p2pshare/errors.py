@@ -236,6 +236,16 @@ class RegistryNotLookedUp(RegistryUnreachable):
     """
 
 
+class OwnAddressNeeded(WrongUsage):
+    """The registry {registry} has no IPv4 address, so this peer cannot find its own: peers connect over IPv4 only. Set
+    --address to an IPv4 address of this machine, or use an IPv4 address of the registry in --registry.
+    """
+
+
+class OwnAddressUnknown(Unreachable):
+    """The IPv4 address of this peer cannot be found: {reason}. Check the network, or set --address."""
+
+
 class RegistryUnavailable(Unreachable):
     """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
 

@@ -29,6 +29,7 @@ from p2pshare.errors import (
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
+from p2pshare.wire.addresses import is_loopback
 from p2pshare.wire.peers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
@@ -81,6 +82,7 @@ class NameKeeper:
         invitation: str | None = None,
         *,
         classic: bool = False,
+        on_trouble: Callable[[P2pshareError | None], object] = lambda _: None,
     ) -> None:
         """Keep the name of an identity.
 
@@ -95,6 +97,7 @@ class NameKeeper:
             invitation: with which the name may be claimed.
             classic: whether the peer speaks the classic protocol, too. Only then is it shown to original clients, and
                 does it register where there are no owners.
+            on_trouble: as for `patiently`.
         """
         self._clock = clock
         self._client = client
@@ -106,6 +109,7 @@ class NameKeeper:
         self._wall = wall
         self._invitation = invitation
         self._speaks_classic = classic
+        self._on_trouble = on_trouble
         self._caps = CAPS_WITH_CLASSIC if classic else CAPS
         self._owner = Owner(client, identity, wall)
         self._session: _Session | None = None
@@ -135,7 +139,9 @@ class NameKeeper:
         Raises:
             Refused: as for `take`.
         """
-        return await patiently(self._clock, self._rng, self.take, Unreachable)
+        return await patiently(
+            self._clock, self._rng, self.take, Unreachable, on_trouble=self._on_trouble
+        )
 
     async def keep(self) -> None:
         """Renew for ever; cancel it to stop.
@@ -152,6 +158,7 @@ class NameKeeper:
                 Unreachable,
                 RegistryChanged,
                 RegistryDowngraded,
+                on_trouble=self._on_trouble,
             )
 
     async def give_up(self) -> None:
@@ -274,7 +281,7 @@ class NameKeeper:
     def _registered_at(self, address: PeerAddress) -> None:
         if address != self.registered:
             self._log.info("{name} is registered at {address}", name=self._name, address=address)
-            if address.is_loopback:
+            if is_loopback(address.ip):
                 self._log.warn(
                     "loopback address: name={name}. {why}", name=self._name, why=LOCAL_ONLY
                 )
@@ -299,6 +306,7 @@ async def patiently(
     rng: random.Random,
     work: Callable[[], Coroutine[Deferred[Any], Any, T]],
     *passing: type[P2pshareError],
+    on_trouble: Callable[[P2pshareError | None], object] = lambda _: None,
 ) -> T:
     """Do something until it succeeds, with growing pauses.
 
@@ -307,12 +315,16 @@ async def patiently(
         rng: draws their jitter.
         work: what to do.
         passing: the errors after which it is tried again; others are raised.
+        on_trouble: hears of each error after which it is tried again, and of None after success.
     """
     wait = RETRY_FIRST
     while True:
         try:
-            return await work()
+            result = await work()
+            on_trouble(None)
+            return result
         except passing as error:
+            on_trouble(error)
             told = error.fields.get("retry_after")
             pause = max(wait, float(told) if isinstance(told, int) else 0.0)
             pause *= rng.uniform(1, 1 + JITTER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +19,12 @@ from twisted.python.failure import Failure
 from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
+    OwnAddressNeeded,
+    OwnAddressUnknown,
     P2pshareError,
     PeerStopped,
     PortUnusable,
     RegistryNotLookedUp,
-    RegistryUnreachable,
     Unreachable,
     WrongUsage,
 )
@@ -52,7 +52,7 @@ from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
 from p2pshare.storage.share_arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import address_fault
+from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 
@@ -120,6 +120,7 @@ class PeerService(Service):
         self._welcome_port: int | None = None
         self._running: Deferred[Any] | None = None
         self._is_over = False
+        self._trouble: P2pshareError | None = None  # why the registry has to be asked again
         agent, self._pool = pooled_agent(reactor)
         self.client = RegistryClient(agent, registry, reactor, wall=wall)
         """The registry, for whoever works with this peer."""
@@ -177,6 +178,7 @@ class PeerService(Service):
             self._wall,
             self._invitation,
             classic=self._sharer is not None,
+            on_trouble=self._keep_trouble,
         )
         self._listen_to_verbs(
             folder,
@@ -197,9 +199,10 @@ class PeerService(Service):
         registry = None if key is None else PublicKey.parse(key)
         if registry is None:
             waiting = self._folder = DataFolder.open(place.path, self._user)
-            if self._listen:  # so that a port in use is told even if the registry is away
+            with suppress(Unreachable):  # first contact comes to that, and may try again
                 ip = self._address or await self._address_towards_registry()
-                expect_free(self._listen, interface_for(ip))
+                if self._listen:  # so that a port in use is told even if the registry is away
+                    expect_free(self._listen, interface_for(ip))
             self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
             registry = await self._first_contact()
             assert self._control is not None
@@ -221,7 +224,12 @@ class PeerService(Service):
 
         if not self._patient:
             return await ask()
-        return await patiently(self._reactor, self._rng, ask, Unreachable)
+        return await patiently(
+            self._reactor, self._rng, ask, Unreachable, on_trouble=self._keep_trouble
+        )
+
+    def _keep_trouble(self, trouble: P2pshareError | None) -> None:
+        self._trouble = trouble
 
     def _listen_to_verbs(self, folder: DataFolder, deeds: Mapping[str, Deed]) -> None:
         self._control = ControlServer(self._reactor, folder.path, deeds)
@@ -284,8 +292,9 @@ class PeerService(Service):
             "registry_key": None if proven is None else str(proven),
             "address": None if registered is None else str(registered),
             "registered": registered is not None,
-            "loopback": registered is not None and registered.is_loopback,
+            "loopback": registered is not None and is_loopback(registered.ip),
             "online": keeper is not None and keeper.in_touch,
+            "trouble": None if self._trouble is None else str(self._trouble),
             "since": None if since is None else int(since),
             "pid": os.getpid(),
             "classic": self._sharer is not None,
@@ -322,7 +331,14 @@ class PeerService(Service):
 
     async def _find_address(self) -> PeerAddress:
         """Where this peer is reached; the first time, its ports are opened for that."""
-        ip = self._address or await self._address_towards_registry()
+        try:
+            ip = self._address or await self._address_towards_registry()
+        except OwnAddressNeeded:
+            if self._keeper is None or self._keeper.registered is None:
+                raise
+            return (
+                self._keeper.registered
+            )  # its name had an IPv4 address before, and may have one again
         if self._welcome_port is None:
             interface = interface_for(ip)
             self._welcome_port = listen_welcome(
@@ -348,23 +364,19 @@ class PeerService(Service):
         url = urlsplit(self._registry)
         try:
             host = await look_up_ipv4(self._reactor, url.hostname or "")
-            ip = local_address_towards(host, url.port or 80) if host else ""
-            fault = address_fault(str(ipaddress.IPv4Address(ip)))
         except LookUpError as error:
             raise RegistryNotLookedUp(registry=self._registry, reason=error.reason) from error
+        if host is None:
+            raise OwnAddressNeeded(registry=self._registry)
+        try:
+            ip = local_address_towards(host, url.port or 80)
         except OSError as error:
-            raise RegistryUnreachable(
-                registry=self._registry, reason=plain_reason(error)
-            ) from error
-        except ValueError as error:
-            reason = "it has no IPv4 address, so say with --address where this peer is reached"
-            raise RegistryUnreachable(registry=self._registry, reason=reason) from error
+            reason = f"there is no way to the registry's address {host} ({plain_reason(error)})"
+            raise OwnAddressUnknown(reason=reason) from error
+        fault = address_fault(ip)
         if fault is not None:
-            reason = (
-                f"the address of this machine towards it is {ip}, which {fault} and reaches nobody:"
-                " set another one with --address"
-            )
-            raise RegistryUnreachable(registry=self._registry, reason=reason)
+            reason = f"towards the registry it is {ip}, which {fault} and reaches nobody"
+            raise OwnAddressUnknown(reason=reason)
         return ip
 
 

@@ -51,6 +51,7 @@ from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.numbers import duration_text
 from p2pshare.ui.remembering import remember_names
 from p2pshare.ui.wanted import Wanted
+from p2pshare.wire.addresses import is_loopback
 from p2pshare.wire.registration import PeerAddress
 
 _COLOURS = {
@@ -354,7 +355,7 @@ async def _to_its_end(stopping: Deferred[None]) -> None:
 def _reached(name: str, address: PeerAddress) -> list[Said]:
     """Who one is, and from where one is reached."""
     told = [Said(f"You are {name}, and are reached at {address}.", Tone.GOOD)]
-    return [*told, Said(LOCAL_ONLY, Tone.HINT)] if address.is_loopback else told
+    return [*told, Said(LOCAL_ONLY, Tone.HINT)] if is_loopback(address.ip) else told
 
 
 def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Said]:

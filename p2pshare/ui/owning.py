@@ -36,6 +36,7 @@ _STATES = {
     "taken": "taken: the name is another key's",
     "classic": "taken: a classic peer has the name, which no key owns",
     "unclaimed": "not claimed yet: starting your peer does that",
+    "claiming": "not claimed yet: your peer runs, and tries to",
     "unowned": "unknown: this registry knows nothing of owners",
     "unknown": "unknown: the registry is away",
 }
@@ -62,7 +63,9 @@ async def whoami(invocation: Invocation) -> int:
     public = None if key is None else key.public
     runs = "is not running"
     if peer is not None:
-        runs = f"runs as process {status.get('pid')}, reached at {status.get('address')}"
+        address = status.get("address")
+        where = "but is not registered yet" if address is None else f"reached at {address}"
+        runs = f"runs as process {status.get('pid')}, {where}"
     _show(
         invocation,
         {
@@ -80,7 +83,12 @@ async def whoami(invocation: Invocation) -> int:
     told = state
     if state == "online":
         told = "listed" if peer is None else "local" if status.get("loopback") else state
-    _show(invocation, {"state": _STATES[told] + (f" ({reason})" if reason else "")})
+    elif state == "unclaimed" and peer is not None:
+        told = "claiming"
+    facts = {"state": _STATES[told] + (f" ({reason})" if reason else "")}
+    if trouble := status.get("trouble"):
+        facts["problem"] = trouble
+    _show(invocation, facts)
     invocation.output.event(
         "whoami",
         name=name,
@@ -91,6 +99,7 @@ async def whoami(invocation: Invocation) -> int:
         pid=status.get("pid"),
         address=status.get("address"),
         loopback=bool(status.get("loopback")),
+        trouble=status.get("trouble"),
         state=state,
     )
     return 0

@@ -96,9 +96,13 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
     else:
         yield f"{name} is not registered yet (process {told['pid']})."
+    if told.get("trouble"):
+        yield told["trouble"]
     if told.get("loopback"):
         yield LOCAL_ONLY
-    shares = told.get("shares", [])
+    if "shares" not in told:  # the registry was never reached, so nothing is open yet
+        return
+    shares = told["shares"]
     if not shares:
         yield "It shares nothing."
     for share in shares:

@@ -56,11 +56,6 @@ class PeerAddress:
     port: int
     """1 to 65535."""
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether it leads to the machine that uses it, so that no other machine reaches the peer."""
-        return ipaddress.IPv4Address(self.ip).is_loopback
-
     def __str__(self) -> str:
         """Show it as people write it."""
         return f"{self.ip}:{self.port}"

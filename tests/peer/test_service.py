@@ -17,12 +17,15 @@ from p2pshare.errors import (
     KeyUnusable,
     NameReleased,
     NameTaken,
+    OwnAddressNeeded,
+    OwnAddressUnknown,
     P2pshareError,
     PeerStopped,
     PortUnusable,
     RegistryUnreachable,
     SessionRefused,
 )
+from p2pshare.net.look_up import LookUpError
 from p2pshare.net.session_client import open_session
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
@@ -93,7 +96,7 @@ class PeerServiceTests(LoopbackTestCase):
             self.reactor,
             rng or random.Random(str(data or self.data)),  # another port for each
             user=user,
-            registry=f"http://{HOST}:{self.registry_port}",
+            registry=options.pop("registry", f"http://{HOST}:{self.registry_port}"),
             shares=options.pop("shares", [SharedPath("stuff", self.shared)]),
             data=data or self.data,
             wall=self.reactor.seconds,
@@ -293,7 +296,7 @@ class PeerServiceTests(LoopbackTestCase):
         """An address that the registry would reject is named, with the remedy, before it is sent."""
         self.patch(service, "local_address_towards", lambda *_: "169.254.3.4")
         ready = self.peer(patient=False).ready
-        error = await self.assertFailure(ready, RegistryUnreachable)
+        error = await self.assertFailure(ready, OwnAddressUnknown)
         self.assertIn("169.254.3.4, which is link-local", str(error))
         self.assertIn("--address", str(error))
 
@@ -348,13 +351,56 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone(await running_peer(self.reactor, self.data))
 
     async def test_status_without_a_registry(self) -> None:
-        """So it does while the peer waits for its registry."""
+        """So it does while the peer waits for its registry, and says why it waits."""
         await self.listening.stopListening()
-        self.peer()
+        peer = self.peer()
         status = await self.ask("status")
         self.assertEqual((status["registered"], status["online"]), (False, False))
         self.assertEqual((status["address"], status["since"]), (None, None))
         self.assertIs(status["loopback"], False)
+        while (trouble := (await self.ask("status"))["trouble"]) is None:
+            pass
+        self.assertIn("cannot be reached (nothing listens there)", trouble)
+        self.serve_registry(self.registry_port)
+        await peer.ready
+        self.assertIsNone((await self.ask("status"))["trouble"])
+
+    async def test_registry_without_ipv4(self) -> None:
+        """A peer cannot find its IPv4 address by a registry that has none, and does not wait for one."""
+        for patient in (True, False):
+            peer = self.peer(registry="http://[::1]:8000", patient=patient)
+            error = await self.assertFailure(peer.ready, OwnAddressNeeded)
+            self.assertIn("--address", str(error))
+            await peer.stopService()
+
+    async def test_ipv4_lost(self) -> None:
+        """A name that has no IPv4 address any more does not end a peer that is registered already."""
+        peer = self.peer()
+        address = await peer.ready
+
+        async def look_up_ipv4(_reactor: object, _host: str) -> None:
+            return None
+
+        self.patch(service, "look_up_ipv4", look_up_ipv4)
+        await self.ask("rotate")
+        self.assertEqual(await self.registered(), address)
+
+    async def test_no_dns_at_the_start(self) -> None:
+        """A patient peer with a fixed port waits for DNS, too."""
+        with socket.socket() as free:
+            free.bind((HOST, 0))
+            port = free.getsockname()[1]
+        asked: list[str] = []
+
+        async def look_up_ipv4(_reactor: object, host: str) -> str:
+            asked.append(host)
+            if len(asked) == 1:
+                raise LookUpError("DNS does not answer")
+            return host
+
+        self.patch(service, "look_up_ipv4", look_up_ipv4)
+        self.assertEqual((await self.peer(listen=port).ready).port, port)
+        self.assertGreater(len(asked), 1)
 
     async def test_release(self) -> None:
         """A verb has the running peer give its name up; the peer ends, which is no failure."""

@@ -146,6 +146,23 @@ class WhoamiTests(OwningTestCase):
         self.state()
         self.assertIs(self.event()["loopback"], True)
 
+    def test_not_registered_yet(self) -> None:
+        """A peer that waits for its registry is not to be started; it says for what it waits."""
+        self.begin(Terminal.detect(self.stdout, {}), json=False)
+        self.data = self.fake.cwd / "data"
+        self.peer = RunningPeer()
+        self.peer.told = {"pid": 4711, "address": None, "trouble": "The registry is away."}
+        done = Deferred.fromCoroutine(owning.whoami(self.invocation))
+        self.assertEqual(self.successResultOf(done), 0)
+        self.assertEqual(
+            self.stdout.getvalue().splitlines()[-3:],
+            [
+                "peer      runs as process 4711, but is not registered yet",
+                "state     not claimed yet: your peer runs, and tries to",
+                "problem   The registry is away.",
+            ],
+        )
+
     def test_nobody(self) -> None:
         """Without a name there is nobody to tell of."""
         self.fake.settings = Settings(registry=URL)

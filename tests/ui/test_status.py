@@ -51,6 +51,19 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("not registered yet", self.said(registered=False))
         self.assertIn("in the clear", self.said(classic=True))
 
+    def test_trouble(self) -> None:
+        """A peer that waits for its registry says why, and nothing of shares until it knows them."""
+        waiting = {key: each for key, each in TOLD.items() if key not in ("shares", "uploads")}
+        told = {**waiting, "registered": False, "trouble": "The registry is away."}
+        self.assertEqual(
+            list(lines(told)),
+            ["bob is not registered yet (process 7).", "The registry is away."],
+        )
+        self.assertEqual(
+            self.said(online=False, trouble="The registry is away.").splitlines()[1],
+            "The registry is away.",
+        )
+
     def test_loopback(self) -> None:
         """A peer at a loopback address is said to be for this machine only."""
         self.assertNotIn(LOCAL_ONLY, self.said(loopback=False))
