@@ -20,6 +20,7 @@ FLUSH_MAX = 0.1  # seconds, of those until the end, for standard output and erro
 END_MAX = 0.45  # seconds from a signal to the end of a command: 0.5 are promised
 READ_MAX = 64  # signals taken at once
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORGIVEN = 0  # no signal has this number
 
 
 def end_process(status: int) -> NoReturn:
@@ -28,27 +29,40 @@ def end_process(status: int) -> NoReturn:
     os._exit(status)
 
 
-def end_process_within(seconds: float, status: Callable[[], int]) -> None:
-    """End the process after `seconds`, whatever is still running then."""
+def end_process_within(seconds: float, status: Callable[[], int]) -> Callable[[], None]:
+    """End the process after `seconds`, whatever is still running then; returns a call that prevents it."""
 
     def end() -> None:
         os._exit(status())
 
     # Two threads, as the first one waits for a program that does not read our output.
-    for delay, step in ((seconds - FLUSH_MAX, _flush), (seconds, end)):
-        timer = Timer(max(delay, 0.0), step)
+    timers = Timer(max(seconds - FLUSH_MAX, 0.0), _flush), Timer(seconds, end)
+    for timer in timers:
         timer.daemon = True  # an earlier end does not wait for it
         timer.start()
+
+    def prevent() -> None:
+        for timer in timers:
+            timer.cancel()
+
+    return prevent
 
 
 class SignalWatch:
     """Ends the process within `END_MAX` of a signal, and within `FLUSH_MAX` of a second one.
 
-    The main thread hears of each signal, too, and usually ends the process earlier, in good order. The system tells of
-    a closed terminal several times, so a second SIGHUP changes nothing.
+    The main thread hears of each signal, too, and usually ends the process earlier, in good order, or says with
+    `forgive` that the process goes on. The system tells of a closed terminal several times, so a second SIGHUP changes
+    nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        end_within: Callable[[float, Callable[[], int]], Callable[[], None]] = end_process_within,
+    ) -> None:
+        """Begin; `end_within` does what `end_process_within` does."""
+        self._end_within = end_within
+        self._prevent: list[Callable[[], None]] = []
         reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._before = -1
@@ -60,16 +74,30 @@ class SignalWatch:
         """Hear of all signals from now on: call it again when a reactor has begun, which takes them for itself."""
         self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
+    def forgive(self) -> None:
+        """Let the process go on after the signals so far: they have ended what they were meant for."""
+        with suppress(BlockingIOError):  # so many signals mean it
+            os.write(self._writing, bytes([_FORGIVEN]))  # behind those that were not read yet
+
     def _run(self, reading: int) -> None:
         while True:
             for number in os.read(reading, READ_MAX):
-                self._signalled(number)
+                if number == _FORGIVEN:
+                    self._go_on()
+                else:
+                    self._signalled(number)
+
+    def _go_on(self) -> None:
+        prevent, self._prevent = self._prevent, []
+        for each in prevent:
+            each()
+        self._is_ending = False
 
     def _signalled(self, number: int) -> None:
         if number in SIGNALS and (not self._is_ending or number != signal.SIGHUP):
             seconds = FLUSH_MAX if self._is_ending else END_MAX
             self._is_ending = True
-            end_process_within(seconds, lambda: 128 + number)
+            self._prevent.append(self._end_within(seconds, lambda: 128 + number))
         with suppress(OSError):  # the reactor is over, or has many unread
             if self._before >= 0:
                 os.write(self._before, bytes([number]))

@@ -149,7 +149,6 @@ class Conversation:
                         result = await self._stoppable(step, self._take(step, registry))
                         turn = dialog.succeeded(result)
                     except _TransferStopped:
-                        await self._reopen()
                         turn = dialog.interrupted()
                     except P2pshareError as error:
                         self._codes.add(error.exit_code)
@@ -171,6 +170,7 @@ class Conversation:
         def stop() -> None:
             nonlocal is_stopped
             is_stopped = True
+            self._invocation.forgive_signal()
             going.cancel()
 
         def interrupted(number: int, frame: FrameType | None) -> None:
@@ -258,12 +258,6 @@ class Conversation:
         met.remark()
         self._guest = await Guest.at(self._invocation, self._name, self._meetings, met)
         return True
-
-    async def _reopen(self) -> None:
-        """Begin a new session with the same peer: in the old one, bytes of the stopped transfer may still come."""
-        if self._guest is not None and self._met is not None and self._meetings is not None:
-            await self._take_leave()
-            self._guest = await Guest.at(self._invocation, self._name, self._meetings, self._met)
 
     async def _take_leave(self) -> None:
         """End the session with whom was asked last."""

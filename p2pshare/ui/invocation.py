@@ -33,6 +33,8 @@ class Invocation:
     """The folder that relative paths start from, and where fetched files go."""
     wall: Callable[[], float]
     """The Unix time in s."""
+    forgive_signal: Callable[[], object] = lambda: None
+    """Let the process go on after a signal that has ended only what was going on."""
 
     @asynccontextmanager
     async def registry(self) -> AsyncIterator[RegistryClient]:

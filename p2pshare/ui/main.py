@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,13 +46,12 @@ def main(words: Sequence[str] | None = None) -> int:
     The latter waits neither for threads nor, after a signal, for anything else: see `net/process_end.py`.
     """
     if words is not None:
-        return _main(words, lambda: None)
+        return _main(words, None)
     require_utf8()
-    watch = SignalWatch()
-    end_process(_main(sys.argv[1:], watch.take))
+    end_process(_main(sys.argv[1:], SignalWatch()))
 
 
-def _main(words: Sequence[str], on_running: Callable[[], object]) -> int:
+def _main(words: Sequence[str], watch: SignalWatch | None) -> int:
     gc.set_threshold(COLLECT_AFTER)  # a sixth of the start otherwise goes into looking for garbage
     # Streams that were closed by who started us. What is written to stdout must not get lost
     # unnoticed, so it becomes one that cannot be written.
@@ -60,7 +60,7 @@ def _main(words: Sequence[str], on_running: Callable[[], object]) -> int:
     _survive_the_terminal()
     try:
         try:
-            return _obey(words, on_running)
+            return _obey(words, watch)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -92,7 +92,7 @@ def _abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _obey(words: Sequence[str], on_running: Callable[[], object]) -> int:
+def _obey(words: Sequence[str], watch: SignalWatch | None) -> int:
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui import completing
 
@@ -109,13 +109,13 @@ def _obey(words: Sequence[str], on_running: Callable[[], object]) -> int:
         return 0
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
-        return _run(arguments, output, on_running)
+        return _run(arguments, output, watch)
     except P2pshareError as error:
         output.error(error)
         return error.exit_code
 
 
-def _run(arguments: argparse.Namespace, output: Output, on_running: Callable[[], object]) -> int:
+def _run(arguments: argparse.Namespace, output: Output, watch: SignalWatch | None) -> int:
     """Run the verb, on the reactor if it needs one.
 
     Raises:
@@ -136,7 +136,10 @@ def _run(arguments: argparse.Namespace, output: Output, on_running: Callable[[],
         done = _done_at_once(arguments, invocation)
         if done is not None:
             return done
-        return run_to_end(cast(Any, reactor), _verb(arguments, invocation), on_running)
+        if watch is None:
+            return run_to_end(cast(Any, reactor), _verb(arguments, invocation))
+        invocation = replace(invocation, forgive_signal=watch.forgive)
+        return run_to_end(cast(Any, reactor), _verb(arguments, invocation), watch.take)
     except Stopped as stopped:
         output.end_view()
         resumes = arguments.verb == "get" and not arguments.classic

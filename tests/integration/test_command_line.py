@@ -493,6 +493,9 @@ class DialogTests(CommandLineTestCase):
         big = self.near.home / "alice" / "long.bin"
         big.write_bytes(os.urandom(8 << 20))
         self.addCleanup(big.unlink)
+        next_one = self.near.home / "alice" / "next.bin"
+        next_one.write_bytes(os.urandom(2 << 20))
+        self.addCleanup(next_one.unlink)
         run = self.start(40, "--name", "gina", "--limit", "1MB/s")
         run.answer("Get files from:", "help")
         run.expect("to FOLDER")
@@ -505,15 +508,16 @@ class DialogTests(CommandLineTestCase):
         run.type("\x03")
         run.expect("Stopped.")
         self.assertIn("What was verified is kept", run.shown)
-        run.answer("Open or get:", "my_file.txt")
-        run.expect("Saved new/my_file.txt")
+        run.answer("Open or get:", "next.bin")  # takes longer than a command has after a signal
+        run.expect("Saved new/next.bin: 2.0 MiB")
         run.answer("Open or get:", "ls")
         run.expect("my_file.png")
         run.expect("[alice:alice] Open or get:")
         run.type("\x03")
         self.assertEqual(run.exit_code(), 130)
         self.assertFalse(run.screen.wrapped)
-        self.assertTrue((run.folder / "new" / "my_file.txt").exists())
+        saved = run.folder / "new" / "next.bin"
+        self.assertEqual(saved.read_bytes(), next_one.read_bytes())
         self.assertEqual(self.near.names(), ["alice"])
 
     def test_pipe(self) -> None:

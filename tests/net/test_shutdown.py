@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
+
+from p2pshare.net.process_end import END_MAX, end_process_within
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
 PATIENCE = 20.0  # seconds for a process to start on a busy machine
@@ -29,6 +32,25 @@ signal.signal(signal.SIGINT, lambda *_: None)  # like that of a reactor, it rais
 watch = SignalWatch()
 print("looking it up", flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+"""
+
+FORGIVING = """
+import signal
+import threading
+from p2pshare.net.process_end import SignalWatch
+prevented = threading.Event()
+ends = []
+def end_within(seconds, status):
+    ends.append((seconds, status()))
+    return prevented.set
+signal.signal(signal.SIGINT, lambda *_: None)
+watch = SignalWatch(end_within)
+for _ in range(2):
+    signal.raise_signal(signal.SIGINT)
+    watch.forgive()
+    prevented.wait(10)
+    prevented.clear()
+print(ends)
 """
 
 FAILING = """
@@ -130,6 +152,22 @@ class BoundedShutdownTests(unittest.TestCase):
         seconds, status, said = self.end(process, signal.SIGINT)
         self.assertLess(seconds, 2.0)
         self.assertEqual((status, said), (130, ""))
+
+    def test_forgiven(self) -> None:
+        """A signal that ended only what was going on ends no process, and the next one is the first again."""
+        done = subprocess.run(
+            [sys.executable, "-c", FORGIVING], capture_output=True, text=True, timeout=PATIENCE
+        )
+        ends = [(END_MAX, 130)] * 2
+        self.assertEqual((done.returncode, done.stdout), (0, f"{ends}\n"), done.stderr)
+
+    def test_end_prevented(self) -> None:
+        """An end that is prevented in time does not come."""
+        before = set(threading.enumerate())
+        end_process_within(PATIENCE, lambda: 1)()
+        for each in set(threading.enumerate()) - before:
+            each.join(PATIENCE / 2)
+            self.assertFalse(each.is_alive())
 
     def test_failed(self) -> None:
         """Whoever stops because of an error says so, and ends with its exit code, busy or not."""

@@ -1439,7 +1439,10 @@ class EndTests(JobTestCase):
         self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 2),))
 
     def test_cancelled_anywhere(self) -> None:
-        """Whenever a job is cancelled, it ends at once, with nothing left open, and the next one completes it."""
+        """Whenever a job is cancelled, it ends at once, with nothing left open, and the next one completes it.
+
+        Both share a session, whose credit all comes back.
+        """
         for step in range(12):
             self.setUp()
             for number in range(5):
@@ -1457,6 +1460,10 @@ class EndTests(JobTestCase):
             self.fetch("s")
             self.assertEqual(len(self.came()), 6, step)
             self.assertEqual(self.hidden(), [])
+            link = self.remote._link
+            assert link is not None and len(self.alice.sessions) == 1
+            crediting = link.taking.crediting
+            self.assertEqual(crediting._released, crediting.arrived)
 
     def test_nothing_wanted(self) -> None:
         """A job without items is done once there is a session."""

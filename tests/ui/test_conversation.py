@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -25,8 +26,10 @@ from p2pshare.ui.conversation import (
     _reached,
     _sharing,
     _to_its_end,
+    _TransferStopped,
     uploads_told,
 )
+from p2pshare.ui.dialog import GetFiles
 from p2pshare.wire.registration import PeerAddress
 
 
@@ -47,6 +50,35 @@ class EndTests(SynchronousTestCase):
         self.assertNoResult(ending)
         stopping.callback(None)
         self.assertIsNone(self.successResultOf(ending))
+
+
+class StopTests(SynchronousTestCase):
+    def test_transfer(self) -> None:
+        """Ctrl+C during a transfer ends that alone: the process has to hear that it goes on."""
+        forgiven: list[bool] = []
+        invocation: Any = SimpleNamespace(
+            settings=Settings(),
+            reactor=SimpleNamespace(callFromThread=lambda call: call()),
+            cwd=Path("/"),
+            forgive_signal=lambda: forgiven.append(transfer.called),
+        )
+        console: Any = SimpleNamespace(is_terminal=True)
+        talk = Conversation(invocation, console)
+        transfer: Deferred[None] = Deferred()
+
+        async def fetch() -> None:
+            await transfer
+
+        def own(*_: object) -> None:
+            raise AssertionError("this one was for the transfer")
+
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, own))
+        step = GetFiles("alice", ("a",))
+        going = Deferred.fromCoroutine(talk._stoppable(step, fetch()))
+        signal.raise_signal(signal.SIGINT)
+        self.failureResultOf(going, _TransferStopped)
+        self.assertEqual(forgiven, [False])
+        self.assertIs(signal.getsignal(signal.SIGINT), own)
 
 
 class JoinTests(SynchronousTestCase):

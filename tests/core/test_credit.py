@@ -1,0 +1,187 @@
+"""Tests of credit over a whole session: an opener's `Taking` and a sharer's `ServingCore`, in virtual time."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.crediting import LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.rate import RateLimit
+from p2pshare.core.taking import ArrivedBlock, Taking
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Fault, Offer
+from tests.core.test_serving import Sharer
+
+MIB = BLOCK_SIZE
+WINDOW = 4 * MIB  # bytes
+ZEROS = memoryview(bytes(PIECE_MAX))
+TICK = 0.05  # seconds
+GONE = 1  # bytes of a file that its sharer does not find
+UNREADABLE = 3 * MIB  # bytes of a file of which its sharer can read nothing
+
+
+class Fetched:
+    """One file that an opener asks for; its blocks stay in memory until `release`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.blocks: list[ArrivedBlock] = []
+        self.is_over = False
+
+    def offered(self, offer: Offer) -> None: ...
+
+    def block_arrived(self, block: ArrivedBlock) -> None:
+        self.blocks.append(block)
+
+    def ended(self, root: bytes) -> None:
+        self.is_over = True
+
+    def outgrown(self, offer: Offer) -> None:
+        self.is_over = True
+
+    def failed(self, why: Fault) -> None:
+        self.is_over = True
+
+    def interrupted(self) -> None:
+        raise AssertionError("the session lasts")
+
+    def release(self) -> None:
+        for block in self.blocks:
+            block.release()
+        self.blocks.clear()
+
+
+class Session:
+    """Both ends, and what is on its way between them."""
+
+    def __init__(self, rate: int | None) -> None:
+        self.now = 0.0
+        limit = RateLimit(rate, self.now, burst_min=LIMITED_STEP_MIN)
+        self.crediting = Crediting(limit, self.now, WINDOW)
+        self.taking = Taking(self.crediting)
+        self.taking.on_release = self.grant
+        broken = {(str(GONE),): Fault.NOT_FOUND, ("read", str(UNREADABLE)): Fault.UNREADABLE}
+        self.sharer = Sharer(broken=broken)
+        self.sharer.say(Credit(self.crediting.granted))
+        self.up: deque[Message] = deque()
+        self.down: deque[Any] = deque()
+        self.files: list[Fetched] = []
+
+    def grant(self) -> None:
+        if (amount := self.crediting.due(self.now)) is not None:
+            self.up.append(Credit(amount))
+
+    def get(self, size: int) -> Fetched:
+        file = Fetched(self.taking.next_id)
+        self.files.append(file)
+        self.up.append(self.taking.get(file, (str(size),)))
+        return file
+
+    def stop(self, file: Fetched) -> None:
+        """Cancel a transfer, or say that it is done if it has ended."""
+        if file.is_over:
+            self.up.append(Done((file.number,)))
+        else:
+            self.taking.forget(file.number)
+            self.up.append(Cancel(file.number, Cancelled.BY_USER))
+        file.is_over = True
+        file.release()
+
+    def tick(self) -> None:
+        self.now += TICK
+        self.grant()
+
+    def serve(self, works: int = 10**9, pieces: int = 10**9) -> None:
+        """Let the sharer do some of its work, and send some pieces."""
+        while works and self.up:
+            self.sharer.say(self.up.popleft())
+        while works:
+            self.sharer.collect()
+            if not self.sharer.pending:
+                break
+            self.sharer.work(self.sharer.pending.pop(0))
+            works -= 1
+        self.sharer.send(pieces)
+        self.down.extend(self.sharer.out)
+        self.sharer.out.clear()
+
+    def take(self, count: int = 10**9) -> None:
+        """Let some messages and pieces arrive."""
+        while self.down and count:
+            count -= 1
+            match self.down.popleft():
+                case (number, offset, size):
+                    self.taking.data_received(number, offset, ZEROS[:size])
+                    self.grant()
+                case message:
+                    self.taking.message_received(message)
+
+    def finish(self, file: Fetched, until: float) -> None:
+        """Fetch one file to its end, as long as it is not `until`."""
+        while not file.is_over and self.now < until:
+            self.serve()
+            self.take()
+            file.release()
+            self.tick()
+
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("get"), st.sampled_from([0, 7, MIB, 2 * MIB + 5, 3 * MIB + 1])),
+    st.tuples(st.just("get"), st.sampled_from([GONE, UNREADABLE])),
+    st.tuples(st.sampled_from(["stop", "release"]), st.integers(0, 5)),
+    st.tuples(st.just("tick"), st.integers(1, 9)),
+    st.tuples(st.sampled_from(["serve", "take"]), st.integers(1, 12)),
+)
+
+
+class CreditTests(SynchronousTestCase):
+    @settings(max_examples=50)
+    @given(
+        st.lists(ACTIONS, max_size=40),
+        st.sampled_from([None, 40_000, 1_000_000]),
+    )
+    def test_given_back(self, steps: list[tuple[str, int]], rate: int | None) -> None:
+        """Whatever transfers begin, end, fail and are stopped, the next one has all of the credit."""
+        session = Session(rate)
+        for what, number in steps:
+            match what:
+                case "get":
+                    session.get(number)
+                case "stop" | "release" if session.files:
+                    file = session.files[number % len(session.files)]
+                    session.stop(file) if what == "stop" else file.release()
+                case "tick":
+                    for _ in range(number):
+                        session.tick()
+                case "serve":
+                    session.serve(number, number)
+                case "take":
+                    session.take(number)
+        for file in session.files:
+            session.stop(file)
+        crediting = session.crediting
+        while session.down or session.up:
+            session.serve()
+            session.take()
+        for _ in range(30):
+            session.tick()
+            session.serve()
+        self.assertFalse(any(session.sharer.kept()), session.sharer.kept())
+        whole = Crediting(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0, WINDOW)
+        for second in range(1, 10):
+            whole.due(float(second))
+        step = max(LIMITED_STEP_MIN, WINDOW // STEPS if rate is None else rate // 10)
+        self.assertLess(abs(crediting.outstanding - whole.outstanding), step)
+        began = session.now
+        size = 2 * MIB if rate == 40_000 else 6 * MIB
+        file = session.get(size)
+        seconds = 2 * TICK * 10 if rate is None else size / rate
+        session.finish(file, began + 1.1 * seconds + 1.0)
+        self.assertTrue(file.is_over)
