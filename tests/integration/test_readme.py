@@ -1,0 +1,112 @@
+"""The commands of the README, run as they are printed, for two people who have nothing yet."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from importlib.resources import files
+from pathlib import Path
+
+from tests.integration.neighbourhood import P2PSHARE, PATIENCE, TWISTD, free_port
+from tests.integration.programs import PROJECT
+
+README = PROJECT / "README.md"
+URL = "http://192.0.2.1:8000"
+COMMANDS_MAX = 7  # for two people, from nothing to a file
+PHOTOS = {"cat.jpg": b"cat\n" * 1000, "dog.jpg": b"dog\n" * 1000, "notes.txt": b"notes\n"}
+PYTHON3 = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "${0%/*}/pip" "$3/bin"\n'
+"""Stands in for Python, and makes an environment whose pip is the next one."""
+PIP = '#!/bin/sh\n[ "$1" = install ] && [ -f "$2/setup.cfg" ] && cp TOOLS/p2pshare TOOLS/twistd "${0%/*}"\n'
+"""Stands in for pip, as the real one needs half a minute; `tests/test_packaging.py` has that one install the wheel."""
+
+
+def blocks() -> list[list[str]]:
+    """Return the commands of each block of the README, without the remarks behind them."""
+    found = re.findall(r"^```\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    return [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in found]
+
+
+class ReadmeTests(unittest.TestCase):
+    """Alice and Bob, each with an empty home folder."""
+
+    def setUp(self) -> None:
+        if shutil.which("bash") is None:
+            raise unittest.SkipTest("there is no bash, for which the commands are printed")
+        temporary = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+        self.port = free_port()
+        self.write_tools()
+        photos = self.folder / "alice" / "photos"
+        photos.mkdir(parents=True)
+        for name, content in PHOTOS.items():
+            (photos / name).write_bytes(content)
+        (self.folder / "bob").mkdir()
+
+    def write_tools(self) -> None:
+        tools = self.folder / "tools"
+        tools.mkdir()
+        for name, text in {
+            "python3": PYTHON3,
+            "pip": PIP.replace("TOOLS", str(tools)),
+            "p2pshare": f"#!/bin/sh\nexec {sys.executable} -c '{P2PSHARE[2]}' \"$@\"\n",
+            "twistd": f"#!/bin/sh\nexec {sys.executable} -c '{TWISTD[2]}' \"$@\"\n",
+        }.items():
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+
+    def run_as(self, who: str, commands: list[str], cwd: Path) -> str:
+        """Run the commands in a shell with nothing but a home folder; each must succeed. Return what they say."""
+        home = self.folder / who
+        listen = f"p2pregistry --listen tcp:{self.port}:interface=127.0.0.1"
+        script = "\n".join(commands).replace(URL, f"http://127.0.0.1:{self.port}")
+        script = re.sub(r"p2pregistry$", listen, script, flags=re.MULTILINE)
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=cwd,
+            env={
+                "HOME": str(home),
+                "PATH": f"{self.folder / 'tools'}:/usr/bin:/bin",
+                "PYTHONPATH": str(PROJECT),
+                "TMPDIR": str(self.folder),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def test_commands(self) -> None:
+        """The commands of the README, as printed, get a folder from one person to another, and end what they began."""
+        install, serve, fetch, then, end = blocks()
+        export = then[0].replace("bob", "alice")
+        together = [*install, *serve, *install, *fetch]
+        self.assertLessEqual(sum(len(line.split("&&")) for line in together), COMMANDS_MAX)
+        alice, bob = self.folder / "alice", self.folder / "bob"
+        self.run_as("alice", install, PROJECT)
+        ending = [export, *end]
+        self.addCleanup(lambda: ending and self.run_as("alice", ["set +e", *ending, "true"], alice))
+        self.assertIn("alice", self.run_as("alice", serve, alice))
+        self.run_as("bob", install, PROJECT)
+        self.run_as("bob", fetch, bob)
+        self.assert_photos(bob / "photos", set(PHOTOS))
+        said = self.run_as("bob", then, bob)
+        self.assertIn("alice\tonline\t", said)
+        self.assert_photos(bob / "Pictures", {"cat.jpg", "dog.jpg"})
+        self.assertIn("alice", self.run_as("alice", ending, alice))
+        ending = []
+
+    def assert_photos(self, folder: Path, names: set[str]) -> None:
+        found = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.assertEqual(found, {name: PHOTOS[name] for name in names})
+
+    def test_page_installs_alike(self) -> None:
+        """The registry's page prints the same command to install."""
+        page = files("p2pshare.registry").joinpath("page", "page.html").read_text()
+        self.assertIn(f'data-command="{blocks()[0][0]}"', page)
