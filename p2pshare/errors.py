@@ -137,8 +137,8 @@ class StaleRecord(Refused):
 
 
 class ClockWrong(Refused):
-    """The clock here is too far from that of the registry {registry} (its Unix time is {time}): set it right, or tell
-    its operator if it is.
+    """The clock of this machine is {difference} that of the registry {registry}: set it right, or tell the registry's
+    operator if it is.
     """
 
 
@@ -244,6 +244,10 @@ class OwnAddressNeeded(WrongUsage):
 
 class OwnAddressUnknown(Unreachable):
     """The IPv4 address of this peer cannot be found: {reason}. Check the network, or set --address."""
+
+
+class RegistryNotBelieved(RegistryUnreachable):
+    """The registry {registry} gives an answer about {name!r} that is not valid: {reason}. Ask its operator."""
 
 
 class RegistryUnavailable(Unreachable):

@@ -17,7 +17,13 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare.core.pinning import follows
-from p2pshare.errors import KnownPeersFull, KnownPeersUnusable, NoSuchPeer, P2pshareError
+from p2pshare.errors import (
+    ClockWrong,
+    KnownPeersFull,
+    KnownPeersUnusable,
+    NoSuchPeer,
+    P2pshareError,
+)
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient
@@ -164,6 +170,8 @@ class Admission:
             self._log.error("nobody is let in: {why}", why=str(error))
             verdict = NotAdmitted(Refusal.LATER, RETRY_AFTER)
         except (P2pshareError, TimeoutError) as error:  # the registry is away
+            if isinstance(error, ClockWrong):
+                self._log.error("only peers that were met are let in: {why}", why=error)
             wait = error.fields.get("retry_after") if isinstance(error, P2pshareError) else None
             verdict = await self._without_registry(key, wait)
         except Exception:

@@ -171,10 +171,7 @@ class Owner:
                 if not is_believable(time, self._wall()):
                     return False
                 self._offset = time - self._wall()
-                self._log.warn(
-                    "The clock here differs from the registry's by {offset:.0f} s.",
-                    offset=self._offset,
-                )
+                self._log.warn("clock wrong: {why}", why=error)
                 return True
             case StaleRecord():
                 self._follow_number(int(str(error.fields["seq"])))

@@ -24,6 +24,7 @@ from p2pshare.errors import (
     RegistryChanged,
     RegistryDowngraded,
     RegistryHasNoOwners,
+    RegistryNotBelieved,
     RegistryRecovering,
     RegistryRefused,
     RegistryUnavailable,
@@ -36,6 +37,7 @@ from p2pshare.registry.event_client import EventFollower
 from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.keys import PublicKey, to_base64url
 from p2pshare.wire.peers import (
+    CLOCK_SKEW_MAX,
     PAGE_MAX,
     PROBLEM_PREFIX,
     ClaimBody,
@@ -49,6 +51,7 @@ from p2pshare.wire.peers import (
     ReleaseBody,
 )
 from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.quantities import difference_text
 from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
 from p2pshare.wire.statements import Record
 from p2pshare.wire.strict_json import parse_object, text
@@ -114,6 +117,8 @@ class RegistryClient:
         """The key that it must have: what it proves first, if that is None."""
         self.key: PublicKey | None = None
         """The key that it has proven last."""
+        self.ahead: float | None = None
+        """Seconds by which the clock here was ahead of the registry's, when that told its time last."""
 
     async def info(self) -> RegistryInfo | None:
         """What the registry says of itself, with its key proven; None for an original one, which knows no owners.
@@ -136,6 +141,8 @@ class RegistryClient:
             known, now = self.known.grouped, info.key.grouped
             raise RegistryChanged(registry=self.url, known=known, now=now)
         self.key = self.known = info.key
+        if self._wall is not None:
+            self.ahead = self._wall() - info.time
         return info
 
     async def prove(self) -> PublicKey:
@@ -197,10 +204,13 @@ class RegistryClient:
 
         Raises:
             NoSuchPeer: nobody has this name.
+            ClockWrong: as for `judge`.
         """
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
+        if self._is_expired(view):  # by a clock that may be wrong
+            await self.info()
         self.judge(name, view)
         return view
 
@@ -208,11 +218,17 @@ class RegistryClient:
         """Judge what the registry said of a peer; for another registry's record, once the key of this one is proven.
 
         Raises:
-            RegistryUnreachable: it is not to be believed.
+            RegistryNotBelieved: it is not to be believed.
+            ClockWrong: the record has expired by the clock here, which is far from the registry's.
         """
         fault = self._fault(name, view)
+        if not fault and self._is_expired(view):
+            if self.ahead is not None and abs(self.ahead) > CLOCK_SKEW_MAX:
+                assert self._wall is not None
+                raise self._clock_wrong(int(self._wall() - self.ahead))
+            fault = "the record has expired"
         if fault:
-            raise self._http.unreachable(f"what it says of {name} is not to be believed: {fault}")
+            raise RegistryNotBelieved(registry=self.url, name=name, reason=fault)
 
     async def look_up_key(self, key: str) -> str | None:
         """The name that a key owns, if any."""
@@ -330,9 +346,23 @@ class RegistryClient:
             return "the record is for another registry"
         if record.addresses != view.addresses:
             return "the addresses are not those of the record"
-        if self._wall is not None and record.exp <= self._wall():
-            return "the record is out of date, or the clock here is wrong"
         return None
+
+    def _is_expired(self, view: PeerView) -> bool:
+        """Whether a record has expired by the clock here; one that cannot be read is judged by `_fault`."""
+        if self._wall is None or view.record is None:
+            return False
+        try:
+            return Record.parse(view.record).statement.exp <= self._wall()
+        except RemoteProtocolError:
+            return False
+
+    def _clock_wrong(self, time: int | None) -> ClockWrong:
+        """The error that the clock here is far from a registry whose Unix time in s is `time`, if it told that."""
+        ahead = 0.0 if time is None or self._wall is None else self._wall() - time
+        is_far = abs(ahead) > CLOCK_SKEW_MAX
+        difference = difference_text(ahead) if is_far else "too far from"
+        return ClockWrong(registry=self.url, time=time or 0, difference=difference)
 
     def _read(self, parse: Callable[[bytes], T], reply: Reply) -> T:
         try:
@@ -375,7 +405,7 @@ class RegistryClient:
             case "wrong-audience":
                 return AudienceRefused(registry=self.url)
             case "wrong-time":
-                return ClockWrong(registry=self.url, time=problem.number("time") or 0)
+                return self._clock_wrong(problem.number("time"))
             case "invitation-needed":
                 return InvitationNeeded(registry=self.url)
             case "invitation-refused":

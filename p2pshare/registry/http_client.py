@@ -223,7 +223,10 @@ def _broken_off(reasons: Sequence[Failure]) -> str:
             return "its certificate is for another host"
         if reason.check(SSL.Error):
             if "certificate verify failed" in str(reason.value):
-                return "its certificate is not trusted (SSL_CERT_FILE can name an authority)"
+                return (
+                    "its certificate is not trusted: SSL_CERT_FILE can name an authority, and the clock of this machine"
+                    " must be right"
+                )
             return _TRY_HTTP
     broke_off = any(reason.check(ConnectionClosed) for reason in reasons)
     return _BREAK if broke_off else "it does not speak HTTP"

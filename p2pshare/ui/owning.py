@@ -12,7 +12,7 @@ from colorama import Fore
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
-from p2pshare.errors import NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
+from p2pshare.errors import ClockWrong, NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
 from p2pshare.peer.registration import LOCAL_ONLY
@@ -39,6 +39,7 @@ _STATES = {
     "claiming": "not claimed yet: your peer runs, and tries to",
     "unowned": "unknown: this registry knows nothing of owners",
     "unknown": "unknown: the registry is away",
+    "clock_wrong": "unknown: the clocks differ",
 }
 
 
@@ -210,6 +211,8 @@ async def _state(
         return "unknown", f"no answer within {STATE_TIMEOUT:.0f} s"
     except NoSuchPeer:
         return "unclaimed", None
+    except ClockWrong as error:
+        return "clock_wrong", str(error)
     except Unreachable as error:
         return "unknown", str(error.fields.get("reason") or "it cannot work just now")
 

@@ -40,6 +40,13 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def difference_text(ahead: float) -> str:
+    """By how many seconds one clock is ahead of another: `400 days ahead of`, `3 min 05 s behind`."""
+    span = abs(ahead)
+    shown = f"{span / 86400:.0f} days" if span >= 48 * 3600 else duration_text(span)
+    return f"{shown} {'ahead of' if ahead > 0 else 'behind'}"
+
+
 def ago_text(seconds: float) -> str:
     """How long ago something was, roughly: `just now`, `40 s ago`, `2 min ago`, `3 h ago`, `29 days ago`."""
     if seconds < 10:

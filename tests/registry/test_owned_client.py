@@ -30,6 +30,7 @@ from p2pshare.errors import (
     RegistryChanged,
     RegistryDowngraded,
     RegistryHasNoOwners,
+    RegistryNotBelieved,
     RegistryRecovering,
     RegistryRefused,
     RegistryUnavailable,
@@ -47,6 +48,7 @@ from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
 from p2pshare.registry.problems import PROBLEMS, problem
 from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.peers import (
+    CLOCK_SKEW_MAX,
     PAGE_MAX,
     RECORD_LIFE,
     ClaimBody,
@@ -190,7 +192,7 @@ class ProofTests(OwnedClientTestCase):
         view = replace(VIEW, record=elsewhere.sign(BOB))
         client = self.client((200, INFO.to_json()), (200, view.to_json()))
         self.result(client.prove())
-        error = self.error(RegistryUnreachable, client.look_up_peer("bob"))
+        error = self.error(RegistryNotBelieved, client.look_up_peer("bob"))
         self.assertIn("for another registry", str(error))
 
 
@@ -305,21 +307,47 @@ class ViewTests(OwnedClientTestCase):
     def test_not_believed(self) -> None:
         """Anything else is not believed, and told in a sentence (threat 15)."""
         other = replace(RECORD, name="alice").sign(BOB)
-        past = replace(RECORD, iat=NOW - 100, exp=NOW).sign(BOB)
         for view, fault in (
             (replace(VIEW, key=EVE.public), "signature"),
             (replace(VIEW, record=replace(RECORD, key=EVE.public).sign(EVE)), "signature"),
             (replace(VIEW, record=replace(RECORD, key=EVE.public).sign(BOB)), "another name or key"),
             (replace(VIEW, record=other), "another name or key"),
-            (replace(VIEW, record=past), "out of date"),
             (replace(VIEW, addresses=("10.6.6.6:50000",)), "not those of the record"),
             (replace(VIEW, record=None), "no record"),
             (replace(VIEW, key=None), "no record"),
             (replace(VIEW, record="non.sense"), "base64url"),
             (replace(VIEW, summary=replace(SUMMARY, name="alice")), "another name"),
         ):  # fmt: skip
-            error = self.error(RegistryUnreachable, self.look_up(view))
+            error = self.error(RegistryNotBelieved, self.look_up(view))
             self.assertIn(fault, str(error))
+
+    def test_expired(self) -> None:
+        """An expired record is not valid if the clocks agree; else the clock here is named as the reason."""
+        for passed, ahead, kind, text in (
+            (0, 0, RegistryNotBelieved, "the record has expired"),
+            (0, CLOCK_SKEW_MAX, RegistryNotBelieved, "the record has expired"),
+            (0, CLOCK_SKEW_MAX + 1, ClockWrong, "2 min 01 s ahead of"),
+            (0, 400 * 86400, ClockWrong, "The clock of this machine is 400 days ahead of that of"),
+            (400 * 86400, 400 * 86400, ClockWrong, "400 days ahead of"),
+            (0, -400 * 86400, ClockWrong, "400 days behind"),
+        ):
+            end = NOW + min(0, ahead)
+            view = replace(VIEW, record=replace(RECORD, iat=end - 100, exp=end).sign(BOB))
+            info = (200, INFO.to_json())
+            client = self.client(info, (200, view.to_json()), info)
+            self.now = NOW + ahead - passed
+            self.result(client.info())
+            self.now += passed
+            error = self.error(kind, client.look_up_peer("bob"))
+            self.assertIn(text, str(error))
+            self.assertNotIn("cannot be reached", str(error))
+            self.assertEqual(error.exit_code, 3 if kind is ClockWrong else 5)
+
+    def test_not_yet(self) -> None:
+        """A record that is of the future by the clock here is believed: it says nothing of when it ends."""
+        client = self.client((200, VIEW.to_json()))
+        self.now = NOW - 400 * 86400
+        self.assertEqual(self.result(client.look_up_peer("bob")), VIEW)
 
 
 def _problem(word: str, **extra: int) -> bytes:
@@ -388,7 +416,15 @@ class RefusalTests(OwnedClientTestCase):
     def test_numbers(self) -> None:
         """What a problem says in numbers is in the error."""
         self.assertEqual(self.refused(StaleRecord, "stale", seq=99).fields["seq"], 99)
-        self.assertEqual(self.refused(ClockWrong, "wrong-time", time=77).fields["time"], 77)
+        for time, text in ((NOW - 7000, "1 h 56 min ahead of"), (NOW + 172800, "2 days behind")):
+            error = self.refused(ClockWrong, "wrong-time", time=time)
+            self.assertEqual(error.fields["time"], time)
+            self.assertIn(f"The clock of this machine is {text} that of", str(error))
+        for error in (
+            self.refused(ClockWrong, "wrong-time"),
+            self.refused(ClockWrong, "wrong-time", time=NOW),
+        ):
+            self.assertIn("too far from", str(error))
 
     def test_retry_after(self) -> None:
         """So is when to come again, within bounds; a default stands for what is not said."""

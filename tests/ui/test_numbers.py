@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.ui.numbers import count_text, duration_text, rate_text, size_text
+from p2pshare.wire.quantities import difference_text
 
 
 class NumbersTests(SynchronousTestCase):
@@ -23,6 +24,16 @@ class NumbersTests(SynchronousTestCase):
             5000 * 1024**4: "5000.0 TiB",
         }.items():
             self.assertEqual(size_text(size), text)
+
+    def test_differences(self) -> None:
+        """The difference of two clocks is told in days if there are some."""
+        for ahead, text in {
+            121: "2 min 01 s ahead of",
+            -5: "5 s behind",
+            -7200: "2 h 00 min behind",
+            399.6 * 86400: "400 days ahead of",
+        }.items():
+            self.assertEqual(difference_text(ahead), text)
 
     def test_counts_and_rates(self) -> None:
         """What is not bytes is counted as it is."""

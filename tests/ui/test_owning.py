@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
     AlreadyRunning,
+    ClockWrong,
     NameTaken,
     NotFound,
     P2pshareError,
@@ -112,6 +113,8 @@ class WhoamiTests(OwningTestCase):
         ):
             self.registry.error = lambda _, error=error: error
             self.assertEqual(self.state(), "unknown")
+        self.registry.error = lambda _: ClockWrong(registry=URL, time=7, difference="2 days behind")
+        self.assertEqual(self.state(), "clock_wrong")
         self.registry.infos = None
         self.assertEqual(self.state(), "unowned")
 
