@@ -18,6 +18,8 @@ class Kind(enum.Enum):
     """One of some words."""
     KNOWN = enum.auto()
     """The name of a peer whose key is known."""
+    REGISTRY = enum.auto()
+    """The URL of a registry whose key is known."""
     REMOTE = enum.auto()
     """A peer's file: `PEER:PATH`."""
     FILE = enum.auto()
@@ -28,6 +30,7 @@ class Kind(enum.Enum):
 
 _BY_METAVAR = {
     "NAME": Kind.KNOWN,
+    "URL": Kind.REGISTRY,
     "DIR": Kind.FOLDER,
     "FILE": Kind.FILE,
     "[NAME=]PATH": Kind.FILE,

@@ -96,6 +96,8 @@ def _candidates(
             return FOLDERS, []
         case Kind.KNOWN:
             return WORDS, lookup().known()
+        case Kind.REGISTRY:
+            return WORDS, lookup().registries()
         case Kind.REMOTE if expected.may_be_local and _is_local_path(last):
             return FOLDERS, []
         case Kind.REMOTE if ":" in last:

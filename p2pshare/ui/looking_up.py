@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from typing import Any, Self
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.control_socket import SOCKET_NAME, reachable
-from p2pshare.storage.data_folder import PeerPlace, is_place, peer_folder
+from p2pshare.storage.data_folder import PeerPlace, is_place
 from p2pshare.storage.private_file import read_private, replace_private
 from p2pshare.storage.seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
@@ -42,6 +42,7 @@ class Lookup:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         registry: str = DEFAULT_REGISTRY,
+        registries: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """Ask the peer that runs on one of `folders`.
 
@@ -50,27 +51,31 @@ class Lookup:
             wall: the Unix time in s.
             monotonic: any time in s.
             registry: the registry whose peers are meant.
+            registries: tells the URLs of registries whose keys are known.
         """
         self._folders = folders
         self._wall = wall
         self._monotonic = monotonic
         self._registry = registry
+        self._registries = registries
 
     @classmethod
     def by_settings(cls, settings: Settings, wall: Callable[[], float]) -> Self:
         """Look up for who the settings say, or for whoever has a data folder here."""
-        if settings.data is not None:
-            slot = PeerPlace.of(settings, settings.name or "").slot
-            return cls([settings.data.absolute()], wall, registry=slot)
-        if settings.name is not None:
-            folder = peer_folder(settings, settings.name)
-            return cls([folder], wall, registry=PeerPlace.of(settings, settings.name).slot)
-        place = PeerPlace.of(settings, "name")
-        folders: list[Path] = []
-        for above in place.neighbours():
-            with suppress(OSError):
-                folders += [above / name for name in sorted(filter(is_name, os.listdir(above)))]
-        return cls(list(filter(is_place, folders))[:FOLDERS_MAX], wall, registry=place.slot)
+        place = PeerPlace.of(settings, settings.name or "name")
+        if settings.data is not None or settings.name is not None:
+            folders = [place.path]
+        else:
+            folders = []
+            for above in place.neighbours():
+                with suppress(OSError):
+                    folders += [above / name for name in sorted(filter(is_name, os.listdir(above)))]
+            folders = list(filter(is_place, folders))[:FOLDERS_MAX]
+        return cls(folders, wall, registry=place.slot, registries=place.registries.all)
+
+    def registries(self) -> list[str]:
+        """URLs of registries whose keys are known."""
+        return list(self._registries())
 
     def known(self) -> list[str]:
         """Names of peers whose keys are known."""

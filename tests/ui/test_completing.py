@@ -17,8 +17,10 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.errors import KnownRegistriesUnusable
 from p2pshare.storage.control_socket import SOCKET_NAME
 from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.known_registries import KnownRegistries
 from p2pshare.storage.seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY
 from p2pshare.ui.arguments import command_parser
@@ -41,6 +43,8 @@ HOSTILE = (
 )
 FOLDERS = ("my pics", "sub/in here", "$(touch pwned)")
 """Folders in the current one, while a shell runs."""
+MET = "http://nas.lan:8000"
+"""The URL of a registry that was met."""
 UNSHOWN = ("new\nline", "escape\x1b[2J", "turned\u202egpj")
 HEAVY = ("twisted", "cryptography", "rich", "numpy", "blake3", "asyncio", "PIL")
 
@@ -128,6 +132,21 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("key", "forget", "z"), ["zoe"])
         known.path.write_text("damaged")
         self.assertEqual(self.candidates("peers", "forget", ""), [])
+
+    def test_registries(self) -> None:
+        """A registry that was met can be forgotten, or used again."""
+        self.assertEqual(self.candidates("registries", "f"), ["forget"])
+        self.assertEqual(self.candidates("registries", "forget", ""), [])
+        known = KnownRegistries(self.folder)
+        for url in ("http://nas.lan:8000", "https://names.example"):
+            known.pin(url, str(SigningKey(bytes(32)).public))
+        met = ["http://nas.lan:8000", "https://names.example"]
+        self.assertEqual(self.candidates("registries", "forget", ""), met)
+        self.assertEqual(self.candidates("registries", "forget", "http:"), met[:1])
+        self.assertEqual(self.candidates("get", "--registry", "https"), met[1:])
+        known.path.write_text("damaged")
+        with self.assertRaises(KnownRegistriesUnusable):
+            self.candidates("registries", "forget", "")
 
     def test_names_and_paths(self) -> None:
         """Names, and behind a colon paths, folders with a slash."""
@@ -244,6 +263,10 @@ class LookupTests(CompletingTestCase):
 class ShellTests(CompletingTestCase):
     """Real shells on a terminal, with a `p2pshare` that writes down how it is called."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        KnownRegistries(self.folder).pin(MET, str(SigningKey(bytes(32)).public))
+
     def arguments(self, shell: list[str], begin: str, lines: list[str]) -> list[str]:
         """What the program gets as its last argument, for lines in which Tab is pressed at the end."""
         program = self.folder / "bin" / "p2pshare"
@@ -308,6 +331,8 @@ class ShellTests(CompletingTestCase):
             "p2pshare get alice:x sub/i": "sub/in here/",
             "p2pshare get alice:x \\$": f"{HOSTILE[0]}/",
             "p2pshare get alice:x bo": "bob:",
+            "p2pshare registries forget http://na": MET,
+            "p2pshare users --registry http": MET,
         }
         bash = shutil.which("bash")
         assert bash is not None
@@ -325,11 +350,13 @@ class ShellTests(CompletingTestCase):
         "p2pshare get alice:x sub/i",
         "p2pshare get alice:x \\$",
         "p2pshare get alice:x bo",
+        "p2pshare registries forget http://na",
+        "p2pshare users --registry http",
     )
     GOT = (
         *(f"alice:photos/{HOSTILE[n]}" for n in (0, 1, 2, 5)),
         "alice:notes.txt",
-        *("my pics/", "sub/in here", f"{HOSTILE[0]}/", "bob:"),
+        *("my pics/", "sub/in here", f"{HOSTILE[0]}/", "bob:", MET, MET),
     )
 
     @skipUnless(shutil.which("zsh"), "there is no zsh here")
