@@ -11,9 +11,10 @@ from urllib.request import urlopen
 
 from p2pshare.registry.redis_index import KEYS
 from p2pshare.registry.redis_keys import key_of
+from p2pshare.registry.redis_owned import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import OWNERSHIP_LEASE, RegistryInfo
-from p2pshare.wire.statements import Record
+from p2pshare.wire.statements import Location, Record
 
 Command = tuple[object, ...]
 BATCH = 1000  # commands
@@ -47,9 +48,10 @@ def fill(path: str, names: int, registry: PublicKey) -> None:
     now = time.time_ns() // 10**6
     seconds = now // 1000
     record = Record(
-        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, registry,
-        (ADDRESS.replace(" ", ":"),), ("classic",),
-    ).sign(signer)  # fmt: skip
+        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, registry, ("classic",)
+    ).sign(signer)
+    addresses = (ADDRESS.replace(" ", ":"),)
+    location = Location("peer-0000000", signer.public, now, registry, addresses).sign(signer)
     seen = now + (PRESENT - 90) * 1000
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
@@ -57,7 +59,8 @@ def fill(path: str, names: int, registry: PublicKey) -> None:
         mark = _mark(connection)
         for number in range(names):
             key = base64.b32encode(rng.randbytes(32)).decode().rstrip("=").lower()
-            commands += _claimed(f"peer-{number:07}", key, record, now, seen, mark)
+            name = f"peer-{number:07}"
+            commands += _claimed(name, key, record, location, now, seen, mark)
             if len(commands) > BATCH:
                 _run(connection, commands)
                 commands = []
@@ -71,14 +74,18 @@ def _mark(connection: socket.socket) -> str:
     return f"{born} {id}"
 
 
-def _claimed(name: str, key: str, record: str, now: int, seen: int, mark: str) -> Iterator[Command]:
+def _claimed(
+    name: str, key: str, record: str, location: str, now: int, seen: int, mark: str
+) -> Iterator[Command]:
     owner, life = key_of(name, "owner"), OWNERSHIP_LEASE * 1000
     session = f"{now // 1000}.AAAAAAAAAAAAAAAAAAAAAA"
     fields = {"key": key, "seq": now, "claim": now, "session": session, "beat": 7, "seen": seen}
-    fields |= {"until": seen + 90000, "at": ADDRESS, "mark": mark}
+    fields |= {"until": seen + 90000, "originals": 1, "mark": mark}
     yield ("HSET", owner, *(word for field in fields.items() for word in field))
     yield ("PEXPIRE", owner, life)
     yield ("SET", key_of(name, "signed"), record, "PX", life)
+    kept = f"{ADDRESS}\n{location}"
+    yield ("SET", key_of(name, "location"), kept, "PX", LOCATION_LIFE * 1000)
     yield ("SET", key_of(name, "classic"), f"{ADDRESS} =", "PX", PRESENT * 1000)
     yield ("SET", key_of(f"key:{key}", "name"), name, "PX", life)
     for word in ("names", "here", "originals"):

@@ -343,7 +343,7 @@ class PeerStopped(P2pshareError):
 
 
 class PeerOffline(Unreachable):
-    """{name!r} is offline, last seen {seen}, and did not answer at {address}: `p2pshare users` shows who is there."""
+    """{name!r} is offline, last seen {seen}{tried}: `p2pshare users` shows who is there."""
 
 
 class PeerSharesNothing(Unreachable):

@@ -34,7 +34,7 @@ from p2pshare.wire.peers import (
 )
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Record, Release, Rotation
+from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation
 
 CAPS = (CAP_SESSIONS,)
 CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
@@ -82,7 +82,7 @@ class Owner:
         """Claim the name, or renew the claim; the receipt is kept.
 
         Args:
-            addresses: `IP:PORT`s, the best first.
+            addresses: `IP:PORT`s, the best first; none of a user who runs no peer.
             caps: what the peer can do.
             invitation: for a new name.
             successor: the key that is to follow, as `Identity.begin_rotation` gave it.
@@ -100,7 +100,7 @@ class Owner:
             if successor is not None and successor is identity.next_key:
                 key, predecessor = successor, identity.key
             body = ClaimBody(
-                self._record(registry, key, addresses, caps),
+                *self._signed(registry, key, addresses, caps),
                 None if predecessor is None else self._rotation(registry, predecessor, key),
                 identity.receipt,
                 invitation,
@@ -228,24 +228,26 @@ class Owner:
         self._identity.meet(proven)
         return proven
 
-    def _record(
+    def _signed(
         self,
         registry: PublicKey,
         key: SigningKey,
         addresses: Sequence[str],
         caps: Sequence[str],
-    ) -> str:
-        now = self._now()
-        return Record(
-            name=self._identity.name,
+    ) -> tuple[str, str | None]:
+        """The record, and the location that goes with it, if there are addresses."""
+        now, name, seq = self._now(), self._identity.name, self._number()
+        record = Record(
+            name=name,
             key=key.public,
-            seq=self._number(),
+            seq=seq,
             iat=int(now),
             exp=int(now) + RECORD_LIFE,
             aud=registry,
-            addresses=tuple(addresses),
             caps=tuple(caps),
-        ).sign(key)
+        )
+        location = Location(name, key.public, seq, registry, tuple(addresses))
+        return record.sign(key), location.sign(key) if addresses else None
 
     def _rotation(self, registry: PublicKey, old: SigningKey, new: SigningKey) -> str:
         now = int(self._now())
@@ -307,10 +309,10 @@ async def rotate_key(
         client: asks the registry.
         identity: the owner's.
         name: whose key it is.
-        addresses: `IP:PORT`s of the running peer; None if none runs: then the old record's are said again, and the
-            presence that the claim begins is ended at once.
+        addresses: `IP:PORT`s of the running peer; None if none runs: then no address is told, and the presence that
+            the claim begins is ended at once.
         wall: the Unix time in s.
-        caps: what the running peer can do.
+        caps: what the running peer can do; if none runs, what the old record says is said again.
 
     Returns:
         The session that has begun, with the receipt for the new key, which is kept already.
@@ -328,8 +330,7 @@ async def rotate_key(
     if view.key is None or view.record is None:
         raise NameTaken(name=name, registry=client.url)
     if addresses is None:
-        record = Record.read(view.record, view.key)
-        addresses, caps = record.addresses, record.caps
+        addresses, caps = (), Record.read(view.record, view.key).caps
     owner = Owner(client, identity, wall)
     owner.follow(view)
     following = identity.begin_rotation()
@@ -346,19 +347,20 @@ async def rotate_key(
 async def claim_name(
     client: RegistryClient,
     identity: Identity,
-    addresses: Sequence[str],
     caps: Sequence[str],
     wall: Callable[[], float],
     invitation: str | None = None,
 ) -> Granted:
-    """Claim a name, or renew the claim, while no peer runs: the presence that the claim begins is ended at once.
+    """Claim a name, or renew the claim, while no peer runs, so that no address is told.
+
+    The presence that the claim begins is ended at once.
 
     Raises:
         NameTaken: it is another key's.
         Refused: for another reason.
         Unreachable: the registry cannot be asked.
     """
-    granted = await Owner(client, identity, wall).claim(addresses, caps, invitation)
+    granted = await Owner(client, identity, wall).claim((), caps, invitation)
     await _leave(client, identity.name, granted)
     return granted
 

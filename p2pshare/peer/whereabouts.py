@@ -1,11 +1,11 @@
-"""Where a peer is reached: at the address that the registry tells, if it may be connected to.
+"""Where a peer is reached: at the address that the registry tells while it is online, if it may be connected to.
 
 `p2pshare.wire.addresses` is the table of addresses that are rejected. Beside that, an address of this machine itself
 is connected to only if the registry is on this machine, too. Programs of the user may listen there that trust every
 program of this machine.
 
-While the registry is away, a peer whose key is pinned is looked for where it was seen last. The session proves the key,
-so an address that is out of date costs a try and nothing else.
+While the registry is away, or says that the peer is offline, a peer whose key is pinned is looked for where it was seen
+last. The session proves the key, so an address that is out of date costs a try and nothing else.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from p2pshare.errors import (
 )
 from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.storage.seen import Seen
 from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView
+from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Record
@@ -49,18 +50,31 @@ class LastSeen:
     """Unix time in s at which it was seen at the first of them."""
 
 
-def last_seen_at(known: KnownPeers, seen: Seen, name: str) -> LastSeen | None:
-    """Return where a peer was seen last; None if its key is not pinned or no address was seen. Blocks for a moment.
+async def last_seen_at(
+    reactor: IPeerReactor, known: KnownPeers, seen: Seen, name: str, registry: str
+) -> LastSeen | None:
+    """Return where a peer was seen last; None if its key is not pinned, or no address was seen that may be tried.
 
     Raises:
         KnownPeersUnusable: the list of keys cannot be used.
     """
-    key = known.key(name)
-    places = {} if key is None else seen.addresses(str(key))
-    addresses = {each: at for each, at in places.items() if address_fault(each.ip) is None}
-    if key is None or not addresses:
+    key = await run_in_thread(reactor, known.key, name)
+    if key is None:
+        return None
+    places = await run_in_thread(reactor, seen.addresses, str(key))
+    addresses: dict[PeerAddress, int] = {}
+    for address, at in places.items():
+        with suppress(PeerAddressRefused):
+            await expect_elsewhere(reactor, name, address, registry)
+            addresses[address] = at
+    if not addresses:
         return None
     return LastSeen(tuple(addresses), key, next(iter(addresses.values())))
+
+
+def is_somewhere(view: PeerView) -> bool:
+    """Whether the registry tells an address of a peer, or should: it tells none of an owner that is offline."""
+    return bool(view.addresses) or view.summary.presence is not Presence.OFFLINE
 
 
 def remember_address(seen: Seen, view: PeerView, address: PeerAddress) -> None:
@@ -77,7 +91,7 @@ def caps_of(view: PeerView) -> frozenset[str]:
 
 
 async def address_of(reactor: IPeerReactor, view: PeerView, registry: str) -> PeerAddress:
-    """Return the first IPv4 address of a peer that may be connected to. Those of an owned name are of its record.
+    """Return the first IPv4 address of a peer that may be connected to. Those of an owned name are of its location.
 
     Args:
         reactor: looks the registry's address up, if it is needed.

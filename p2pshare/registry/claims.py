@@ -26,7 +26,7 @@ from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownersh
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Record, Release, Rotation
+from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation
 
 NO_STORE = ((b"Cache-Control", b"no-store"),)
 ALIVE = Reply(HTTPStatus.OK, (b'{"lease": %d}' % PRESENCE_LEASE,), headers=NO_STORE)
@@ -77,10 +77,14 @@ class Claims:
         unverified = Record.parse(body.record)
         record = unverified.statement
         self._judge.judge(record, name)
+        told = None if body.location is None else self._judge.judge_location(body.location, record)
         origin = self._limiter.origin(query)
         await self._limiter.admit("claims", origin, origin.host)
         verify(unverified)
-        wanted, mac_key = self._wanted(record, body)
+        if told is not None:
+            verify(told)
+        location = None if told is None else told.statement
+        wanted, mac_key = self._wanted(record, location, body)
         await self._limiter.admit("key", origin, wanted.key)
         outcome = await self._take(wanted, body.invitation, origin)
         if outcome.ownership not in (Ownership.CLAIMED, Ownership.RENEWED):
@@ -144,7 +148,9 @@ class Claims:
             self._names.changed()
         return ALIVE
 
-    def _wanted(self, record: Record, body: ClaimBody) -> tuple[OwnerClaim, bytes]:
+    def _wanted(
+        self, record: Record, location: Location | None, body: ClaimBody
+    ) -> tuple[OwnerClaim, bytes]:
         """What to ask of the store, and the MAC key of the session that begins."""
         rotation = self._rotation(body.rotation, record)
         old_key = None if rotation is None else rotation.key
@@ -155,11 +161,12 @@ class Claims:
             record.seq,
             body.record,
             session,
-            record.classic_address,
+            location.ipv4_address if location and CAP_CLASSIC in record.caps else None,
             None if old_key is None else str(old_key),
             None if rotation is None else body.rotation,
             0 if rotation is None else rotation.iat,
             self._receipt(body.receipt, record, old_key),
+            location=body.location or "",
         )
         return wanted, mac_key
 

@@ -53,7 +53,7 @@ from p2pshare.wire.peers import (
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.quantities import difference_text
 from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
-from p2pshare.wire.statements import Record
+from p2pshare.wire.statements import Location, Record
 from p2pshare.wire.strict_json import parse_object, text
 
 __all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
@@ -200,7 +200,7 @@ class RegistryClient:
         return True
 
     async def look_up_peer(self, name: str) -> PeerView:
-        """All that the registry says of a peer; its record is verified, the chain of its rotations is not.
+        """All that the registry says of a peer; record and location are verified, the chain of rotations is not.
 
         Raises:
             NoSuchPeer: nobody has this name.
@@ -338,14 +338,18 @@ class RegistryClient:
             return "there is no record"
         try:
             record = Record.read(view.record, signer=view.key)
+            told = view.location
+            location = None if told is None else Location.read(told, signer=view.key)
         except RemoteProtocolError as error:
             return str(error.fields["reason"])
         if (record.name, record.key) != (name, view.key):
             return "the record is of another name or key"
         if self.key not in (None, record.aud):
             return "the record is for another registry"
-        if record.addresses != view.addresses:
-            return "the addresses are not those of the record"
+        if location is not None and not location.is_of(record):
+            return "the location is not that of the record"
+        if view.addresses != (() if location is None else location.addresses):
+            return "the addresses are not those of the location"
         return None
 
     def _is_expired(self, view: PeerView) -> bool:

@@ -61,6 +61,7 @@ class _Owner:
     seen: int = 0  # ms
     online: bool = False
     record: str = ""
+    location: str = ""
     address: PeerAddress | None = None
     rotations: list[str] = field(default_factory=list)
     rotated: int = 0
@@ -160,7 +161,8 @@ class MemoryNameStore:
         if owner.key != claim.key:
             self._remember(claim.name, *former, owner.claim)
         owner.key, owner.seq, owner.record = claim.key, claim.seq, claim.record
-        owner.session, owner.beat, owner.address = claim.session, 0, claim.address
+        owner.session, owner.beat = claim.session, 0
+        owner.address, owner.location = claim.address, claim.location
 
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
@@ -190,6 +192,7 @@ class MemoryNameStore:
             self._appear(name, owner, now)
             return True
         owner.session, owner.seen = "", now
+        owner.address, owner.location = None, ""
         if owner.online:
             owner.online = False
             self._tell(name, NameKind.OWNED, Presence.OFFLINE, now)
@@ -204,7 +207,9 @@ class MemoryNameStore:
             self._summary(name),
         )
         if owner is not None:
-            return succeed(view_of_owned(summary, owner.key, owner.record, tuple(owner.rotations)))
+            location = owner.location if owner.online else ""
+            rotations = tuple(owner.rotations)
+            return succeed(view_of_owned(summary, owner.key, owner.record, rotations, location))
         if classic is not None:
             return succeed(PeerView(summary, None, None, (), (str(classic.claim.address),)))
         return succeed(None)

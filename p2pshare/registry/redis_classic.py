@@ -56,7 +56,7 @@ class ClassicNames:
             note: Note = (claim.name, state, times[0], times[1])
             if await self._index.note(entered, note) or outcome is Outcome.RELEASED:
                 return outcome
-            keys_to_undo = keys_of(claim.name, "owner", "signed", "classic")
+            keys_to_undo = keys_of(claim.name, "owner", "signed", "classic", "location")
             await self._link.run_acknowledged(UNDO, keys_to_undo, f"{address} {proof}")
         raise StoreUnavailable(reason=UNSTABLE)
 

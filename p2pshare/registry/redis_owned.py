@@ -32,12 +32,22 @@ from p2pshare.registry.store import (
     Ownership,
     view_of_owned,
 )
-from p2pshare.wire.peers import ROTATIONS_MAX, NameKind, PeerSummary, PeerView, Presence
+from p2pshare.wire.peers import (
+    PRESENCE_LEASE,
+    ROTATIONS_MAX,
+    SESSION_LIFE,
+    NameKind,
+    PeerSummary,
+    PeerView,
+    Presence,
+)
 
 T = TypeVar("T")
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
 CLAIM_PAUSE = 0.1  # seconds
+LOCATION_LIFE = SESSION_LIFE + PRESENCE_LEASE
+"""Seconds for which the location of a peer that vanished is kept: a heartbeat of its session can bring it back."""
 VIEWS_MAX = 64  # names that are looked up by one command
 
 
@@ -60,7 +70,7 @@ class OwnedNames:
 
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
         """See `NameStore`."""
-        keys = keys_of(claim.name, "owner", "signed", "former", "classic")
+        keys = keys_of(claim.name, "owner", "signed", "former", "classic", "location")
         for attempt in range(CLAIM_ATTEMPTS):
             entered = await self._index.enter(claim.name)
             arguments = self._arguments(claim, entered)
@@ -109,6 +119,8 @@ class OwnedNames:
             entered.marker.born,
             entered.marker.id,
             int(entered.marker.lost),
+            claim.location,
+            LOCATION_LIFE * 1000,
         ]
 
     async def _has_claimed(self, claim: OwnerClaim, entered: Entered, seen: str) -> bool:
@@ -123,13 +135,13 @@ class OwnedNames:
         is_noted, *_ = await _together(*works)
         if is_noted:
             return True
-        keys = keys_of(claim.name, "owner", "signed", "classic")
+        keys = keys_of(claim.name, "owner", "signed", "classic", "location")
         await self._link.run_acknowledged(UNDO, keys, claim.session)
         return False
 
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
-        keys = keys_of(name, "owner", "signed", "former", "classic")
+        keys = keys_of(name, "owner", "signed", "former", "classic", "location")
         entered = await self._index.enter(name)
         reply = await self._link.run_acknowledged(
             RELEASE_OWNED, keys, key, seq, FORMER_MAX, FORMER_MEMORY * 1000
@@ -157,7 +169,7 @@ class OwnedNames:
 
     async def beat(self, name: str, session: str, beat: int, online: bool) -> bool:
         """See `NameStore`."""
-        keys = keys_of(name, "owner", "signed", "classic")
+        keys = keys_of(name, "owner", "signed", "classic", "location")
         leases = self._leases.presence, self._leases.ownership
         reply = (await self._link.run(BEAT, keys, session, beat, int(online), *leases)).decode()
         if not reply:
@@ -175,7 +187,8 @@ class OwnedNames:
     async def _view(self, names: list[str]) -> dict[str, PeerView]:
         """What there is of these names."""
         names = list(dict.fromkeys(names))
-        keys = chain.from_iterable(keys_of(name, "owner", "signed", "classic") for name in names)
+        kinds = ("owner", "signed", "classic", "location")
+        keys = chain.from_iterable(keys_of(name, *kinds) for name in names)
         reply = (await self._link.run(VIEW, list(keys))).decode()
         found = {
             name: text for name, text in zip(names, reply.split("\n\n"), strict=True) if text != "-"
@@ -202,9 +215,10 @@ def _view_of(name: str, text: str, registered: int | None) -> PeerView:
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, registered)
         return PeerView(summary, None, None, (), (":".join(rest),))
     key, online, seen = rest
+    location, *rotations, record = signed
     presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
     summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
-    return view_of_owned(summary, key, signed[-1], tuple(signed[:-1]))
+    return view_of_owned(summary, key, record, tuple(rotations), location.removeprefix("-"))
 
 
 async def _together(*works: Awaitable[Any]) -> list[Any]:

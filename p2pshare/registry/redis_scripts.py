@@ -53,13 +53,13 @@ end
 """
 )
 
-# KEYS: owner, signed, former, classic. ARGV: key, seq, record, session, address or nothing, old key or nothing,
-# rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the leases of
-# presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms; of the
-# store's mark under which this is done, when it was set, in ms, and the id; and 1 if a store had been lost then. An
-# owner under an older mark is none: a claim from before the loss has written it after the loss. Under a newer one it
-# is not for this claim to judge, which has to enter again. What was signed before a loss claims nothing after it:
-# nobody knows any more whether it was used.
+# KEYS: owner, signed, former, classic, location. ARGV: key, seq, record, session, address or nothing, old key or
+# nothing, rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the
+# leases of presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms;
+# of the store's mark under which this is done, when it was set, in ms, and the id; 1 if a store had been lost then; the
+# location or nothing, and for how many ms it is kept. An owner under an older mark is none: a claim from before the
+# loss has written it after the loss. Under a newer one it is not for this claim to judge, which has to enter again.
+# What was signed before a loss claims nothing after it: nobody knows any more whether it was used.
 CLAIM_OWNED = (
     _FORMER
     + """
@@ -108,7 +108,7 @@ signed[#signed + 1] = record
 seen = math.max(now, seen + 1)
 if owner and owner ~= key then remember(owner, held_seq, claim, seen, ARGV[15], ARGV[16]) end
 redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
-  'seen', int(seen), 'until', int(seen + ARGV[12]), 'at', address, 'mark', mark)
+  'seen', int(seen), 'until', int(seen + ARGV[12]), 'originals', address ~= '' and '1' or '', 'mark', mark)
 if rotation ~= '' then
   redis.call('HSET', KEYS[1], 'rotated', int(iat))
 elseif not is_owners then
@@ -120,6 +120,11 @@ if address ~= '' then
   redis.call('SET', KEYS[4], address .. ' =', 'PX', ARGV[12])
 elseif classic then
   redis.call('DEL', KEYS[4])
+end
+if address ~= '' or ARGV[20] ~= '' then
+  redis.call('SET', KEYS[5], address .. '\\n' .. ARGV[20], 'PX', ARGV[21])
+else
+  redis.call('DEL', KEYS[5])
 end
 return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen)
 """
@@ -134,27 +139,28 @@ if not held[1] then return 'free' end
 if held[1] ~= ARGV[1] then return 'taken' end
 if tonumber(ARGV[2]) <= tonumber(held[2]) then return 'stale ' .. held[2] end
 local seen = math.max(now, held[4] + 1)
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
 if string.match(redis.call('GET', KEYS[4]) or '', ' =$') then redis.call('DEL', KEYS[4]) end
 remember(ARGV[1], tonumber(ARGV[2]), tonumber(held[3]), seen, ARGV[3], ARGV[4])
 return 'released ' .. held[3] .. ' ' .. int(seen)
 """
 )
 
-# KEYS: owner, signed, classic. ARGV: the session, or the address and proof, that a claim has set.
+# KEYS: owner, signed, classic, location. ARGV: the session, or the address and proof, that a claim has set.
 UNDO = """
-if redis.call('HGET', KEYS[1], 'session') == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) end
+if redis.call('HGET', KEYS[1], 'session') == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 """
 
-# KEYS: owner, signed, classic. ARGV: session, number of the heartbeat, 1 if online, leases of presence and ownership.
+# KEYS: owner, signed, classic, location. ARGV: session, number of the heartbeat, 1 if online, leases of presence and
+# ownership.
 BEAT = (
     NOW
     + """
-local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'at')
+local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'originals')
 if not held[1] or held[1] == '' or held[1] ~= ARGV[1] then return '' end
 if tonumber(ARGV[2]) <= tonumber(held[2]) then return '' end
-local online, at = ARGV[3] == '1', held[4]
+local online, to_originals = ARGV[3] == '1', held[4] == '1'
 local seen = math.max(now, held[3] + 1)
 if online then
   redis.call('HSET', KEYS[1], 'beat', ARGV[2], 'seen', int(seen), 'until', int(seen + ARGV[4]))
@@ -163,30 +169,32 @@ else
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-if at ~= '' then
-  if online then
-    redis.call('SET', KEYS[3], at .. ' =', 'PX', ARGV[4])
-  else
-    redis.call('DEL', KEYS[3])
-  end
+if not online then
+  redis.call('DEL', KEYS[4])
+  if to_originals then redis.call('DEL', KEYS[3]) end
+elseif to_originals then
+  local address = string.match(redis.call('GET', KEYS[4]) or '', '^(%S+ %S+)\\n')
+  if address then redis.call('SET', KEYS[3], address .. ' =', 'PX', ARGV[4]) end
 end
-return int(seen) .. (at == '' and ' 0' or ' 1')
+return int(seen) .. (to_originals and ' 1' or ' 0')
 """
 )
 
-# KEYS: of each name three: owner, signed, classic. It only reads, so like MGET it may be asked of many names, which
-# somebody who has a cluster would ask slot by slot. Replies, with an empty line between two names, "owned KEY ONLINE
-# SEEN" and what was signed, a line each; or "classic IP PORT"; or "-".
+# KEYS: of each name four: owner, signed, classic, location. It only reads, so like MGET it may be asked of many names,
+# which somebody who has a cluster would ask slot by slot. Replies, with an empty line between two names, "owned KEY
+# ONLINE SEEN", the location if it is online, or "-", and what was signed, a line each; or "classic IP PORT"; or "-".
 VIEW = (
     NOW
     + """
 local views = {}
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 4 do
   local view = '-'
   local held, signed = redis.call('HMGET', KEYS[i], 'key', 'until', 'seen'), redis.call('GET', KEYS[i + 1])
   if held[1] and signed then
-    local online = tonumber(held[2]) > now and '1' or '0'
-    view = table.concat({'owned', held[1], online, held[3]}, ' ') .. '\\n' .. signed
+    local online = tonumber(held[2]) > now
+    local location = online and string.match(redis.call('GET', KEYS[i + 3]) or '', '\\n(%S+)') or '-'
+    view = table.concat({'owned', held[1], online and '1' or '0', held[3]}, ' ') .. '\\n' .. location
+      .. '\\n' .. signed
   else
     local address, proof = string.match(redis.call('GET', KEYS[i + 2]) or '', '^(%S+ %S+) (%S+)$')
     if address and proof ~= '=' then view = 'classic ' .. address end
@@ -202,12 +210,12 @@ return table.concat(views, '\\n\\n')
 LEFT = (
     NOW
     + """
-local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'at')
+local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'originals')
 local classic = redis.call('PTTL', KEYS[2])
 if not held[1] then return '-2 ' .. classic .. ' 0 off 0' end
 local there = tonumber(held[2]) > now and 'on' or 'off'
 return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. ' ' .. there
-  .. (held[3] == '' and ' 0' or ' 1')
+  .. (held[3] == '1' and ' 1' or ' 0')
 """
 )
 

@@ -2,11 +2,12 @@
 
 Keys carry hash tags, and no script touches two of them, so that a cluster could hold them. Of a name there are::
 
-    p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen and until (ms: presence), at ("IP PORT" for
-                            original clients, or nothing), rotated (the iat of the last rotation, if there was one),
-                            mark ("BORN ID" of the store's mark under which it was claimed); expires when the
-                            ownership ends
+    p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen and until (ms: presence), originals (1 if original
+                            clients see it, or nothing), rotated (the iat of the last rotation, if there was one), mark
+                            ("BORN ID" of the store's mark under which it was claimed); expires when the ownership ends
     p2p:{bob}:signed        the rotations that led to the key, and the record, a line each; expires with it
+    p2p:{bob}:location      "IP PORT" for original clients, or nothing, then on a line the location; deleted when the
+                            peer leaves, and expires when the session of one that vanished has ended
     p2p:{bob}:classic       "10.0.0.5 50000 PROOF", or "-" for no proof; expires when the lease ends. Of an owned name
                             whose peer is there and speaks the classic protocol, too, with "=" for the proof
     p2p:{bob}:former        for a while, of those who owned it: "CLAIM SEEN" of the last, then "KEY SEQ" of each on a

@@ -94,6 +94,8 @@ class OwnerClaim:
     """The claim number of a valid receipt for this name and key."""
     may_be_new: bool = True
     """Whether it may take a name that nobody owns; else it only renews, or finds the name `FREE`."""
+    location: str = ""
+    """The signed `Location`, or nothing."""
 
 
 class Ownership(Enum):
@@ -161,15 +163,23 @@ class Counts:
 
 
 def view_of_owned(
-    summary: PeerSummary, key: str, record: str, rotations: tuple[str, ...]
+    summary: PeerSummary, key: str, record: str, rotations: tuple[str, ...], location: str
 ) -> PeerView:
-    """All about an owned name; the record was verified before it was stored."""
+    """All about an owned name; what is signed was verified before it was stored.
+
+    Args:
+        summary: its line in the list.
+        key: of its owner.
+        record: that of the owner.
+        rotations: that led to the key.
+        location: nothing, unless the owner is online and has told where.
+    """
     try:
-        payload = parse_object(from_base64url(record.partition(".")[0]))
+        payload = parse_object(from_base64url(location.partition(".")[0]))
         addresses = texts(payload, "addresses", ADDRESSES_MAX, 64)
     except RemoteProtocolError:
         addresses = ()
-    return PeerView(summary, PublicKey.parse(key), record, rotations, addresses)
+    return PeerView(summary, PublicKey.parse(key), record, rotations, addresses, location or None)
 
 
 class NameStore(Protocol):
@@ -198,7 +208,10 @@ class NameStore(Protocol):
         """
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
-        """All about a name that somebody owns, or that is a live classic one."""
+        """All about a name that somebody owns, or that is a live classic one; the location only of one that is online.
+
+        A location is kept for as long as the session can last, and forgotten when the peer leaves.
+        """
 
     def look_up_key(self, key: str) -> Awaitable[str | None]:
         """The name that a key owns: the one it claimed last."""

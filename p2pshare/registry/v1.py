@@ -27,7 +27,8 @@ from p2pshare.wire.statements import is_challenge
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 LIMIT = re.compile("[0-9]{1,3}")
 BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
-NO_CACHE = (b"Cache-Control", b"no-cache")  # to be asked again, with the ETag, each time
+NO_CACHE = (b"Cache-Control", b"private, no-cache")
+"""To be asked again each time, with the ETag, and kept by nobody but the client: addresses are withdrawn."""
 
 
 class V1Routes:

@@ -30,9 +30,11 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.link_change import reason_of
 from p2pshare.peer.whereabouts import (
     AWAY,
+    LastSeen,
     address_of,
     caps_of,
     expect_elsewhere,
+    is_somewhere,
     last_seen_at,
     remember_address,
 )
@@ -150,7 +152,8 @@ class Met:
                 reason=reason_of(self.away),
             )
         if isinstance(error, PeerUnreachable) and self.seen is not None:
-            return PeerOffline(name=self.name, seen=self.seen, address=self.address)
+            tried = f", and did not answer at {self.address}"
+            return PeerOffline(name=self.name, seen=self.seen, tried=tried)
         return error
 
     async def fetch(self, wanted: Wanted, *, overwrite: bool = False) -> Fetched:
@@ -178,8 +181,8 @@ class Meetings:
     """Looks peers up in one registry, for one user.
 
     The key with which a name is met first stays its key in the user's data folder, unless it says itself which one
-    follows. Who has no name and no data folder remembers nobody. While the registry is away, a peer whose key is
-    pinned is where it was seen last.
+    follows. Who has no name and no data folder remembers nobody. While the registry is away, or says
+    that a peer is offline, one whose key is pinned is looked for where it was seen last.
     """
 
     def __init__(
@@ -232,9 +235,7 @@ class Meetings:
             if self.at is not None:
                 url, reason = self._registry.url, reason_of(error)
                 raise KeyUnknown(name=name, address=self.at, registry=url, reason=reason) from error
-            if self._known is None or self._last is None:
-                raise
-            last = await self._in_thread(last_seen_at, self._known, self._last, name)
+            last = await self._last_seen(name)
             if last is None:
                 raise
             seen = ago_text(self._invocation.wall() - last.at)
@@ -260,6 +261,8 @@ class Meetings:
             KeyGone: it had a key, and has none.
             KnownPeersUnusable: the list of keys cannot be used.
             PeerNotReachable: it has no IPv4 address to which one may connect.
+            PeerSharesNothing: it has none, since it runs no peer.
+            PeerOffline: it is offline, and no address is known at which it was.
             Unreachable: the registry is away.
         """
         reactor, url = self._invocation.reactor, self._registry.url
@@ -272,10 +275,24 @@ class Meetings:
         caps = caps_of(view)
         if self.at is not None:
             return Met(name, (self.at,), None, self._invocation, view.key, caps)
+        if view.key is not None and not view.addresses and not caps:
+            raise PeerSharesNothing(name=name)
+        if not is_somewhere(view):
+            last, seen = await self._last_seen(name), self._seen(view)
+            if last is None:
+                raise PeerOffline(name=name, seen=seen, tried="")
+            return Met(name, last.addresses, seen, self._invocation, view.key, caps)
         address = await address_of(reactor, view, url)
         if self._last is not None:
             await self._in_thread(remember_address, self._last, view, address)
         return Met(name, (address,), self._seen(view), self._invocation, view.key, caps)
+
+    async def _last_seen(self, name: str) -> LastSeen | None:
+        """Where a peer was seen last, if anything is remembered of it."""
+        if self._known is None or self._last is None:
+            return None
+        reactor, url = self._invocation.reactor, self._registry.url
+        return await last_seen_at(reactor, self._known, self._last, name, url)
 
     def finder(self, met: Met) -> Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]:
         """What tells where a peer is now, and which key it must have, whenever a session with it is to be opened.

@@ -8,13 +8,11 @@ name itself, at first use, and ends the presence at once that this begins.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -29,8 +27,6 @@ from p2pshare.errors import (
     Unreachable,
     WrongUsage,
 )
-from p2pshare.net.look_up import LookUpError, look_up_ipv4
-from p2pshare.net.sockets import local_address_towards
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.ownership import claim_name
 from p2pshare.peer.whereabouts import AWAY
@@ -40,13 +36,10 @@ from p2pshare.storage.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
-from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.statements import Record
 
-DISCARD_PORT = 9  # RFC 863: what a record names as the port of who is not to be reached
-LOOPBACK = "127.0.0.1"  # where there is no better one: it matters to nobody
 RENEW_AFTER = 7 * 24 * 3600  # seconds after which a claim is renewed, long before it ends
 TRIES_MAX = 10  # looks whether who has the data folder open has claimed the name
 PAUSE = 0.5  # seconds between two of them
@@ -148,7 +141,7 @@ class _Requesting:
         record = None if view.record is None else Record.parse(view.record).statement
         if record is not None and self._invocation.wall() - record.iat > RENEW_AFTER:
             try:
-                await self._claim(record.addresses, record.caps)
+                await self._claim(record.caps)
             except (AlreadyRunning, Unreachable):  # the peer does it, or another run
                 return Requester(self._name, key)
         return Requester(self._name, key)
@@ -167,7 +160,7 @@ class _Requesting:
         """Claim the name, unless who has the data folder open does so just now."""
         for _ in range(TRIES_MAX):
             try:
-                claimed = await self._claim([await self._nowhere()], ())
+                claimed = await self._claim(())
             except AlreadyRunning:
                 await deferLater(self._invocation.reactor, PAUSE, lambda: None)
                 key, view = await self._look()
@@ -183,9 +176,7 @@ class _Requesting:
             " wait until it does, or stop it."
         )
 
-    async def _claim(
-        self, addresses: list[str] | tuple[str, ...], caps: tuple[str, ...]
-    ) -> Requester:
+    async def _claim(self, caps: tuple[str, ...]) -> Requester:
         invocation = self._invocation
         data = await self._in_thread(
             DataFolder.open, self._folder, self._name, abandoned=DataFolder.close
@@ -195,25 +186,11 @@ class _Requesting:
             await claim_name(
                 self._registry,
                 identity,
-                addresses,
                 caps,
                 invocation.wall,
                 invocation.settings.invitation,
             )
             return Requester(self._name, identity.key)
-
-    async def _nowhere(self) -> str:
-        """The address for a record of somebody who is not to be reached: a record must have one."""
-        return f"{self._invocation.settings.address or await self._own_ip()}:{DISCARD_PORT}"
-
-    async def _own_ip(self) -> str:
-        url = urlsplit(self._registry.url)
-        try:
-            host = await look_up_ipv4(self._invocation.reactor, url.hostname or "")
-            own = local_address_towards(host, url.port or 80) if host else ""
-            return own if address_fault(str(ipaddress.IPv4Address(own))) is None else LOOPBACK
-        except (LookUpError, OSError, ValueError):  # ValueError: it is an IPv6 one
-            return LOOPBACK
 
     async def _in_thread(
         self, work: Callable[..., T], *args: object, **options: Callable[[T], object]

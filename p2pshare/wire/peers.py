@@ -117,7 +117,9 @@ class PeerView:
     rotations: tuple[str, ...]
     """The `Rotation`s that led to this key, the oldest first; at most `ROTATIONS_MAX`."""
     addresses: tuple[str, ...]
-    """`IP:PORT`; for an owned name those of the record, repeated for who does not read it."""
+    """`IP:PORT`; for an owned name those of the location, repeated for clients that do not read it."""
+    location: str | None = None
+    """The `Location` that goes with the record; None while the owner is offline, or if it has told none."""
 
     def to_json(self) -> bytes:
         """The body."""
@@ -127,6 +129,7 @@ class PeerView:
                 "key": None if self.key is None else str(self.key),
                 "record": self.record,
                 "rotations": self.rotations,
+                "location": self.location,
                 "addresses": self.addresses,
             }
         ).encode()
@@ -136,13 +139,17 @@ class PeerView:
         """Read the body; raises `RemoteProtocolError`. The statements in it are still to be verified."""
         fields = parse_object(body, "the body")
         key = fields.get("key")
-        record = None if fields.get("record") is None else text(fields, "record", STATEMENT_MAX)
+        record, location = (
+            None if fields.get(each) is None else text(fields, each, STATEMENT_MAX)
+            for each in ("record", "location")
+        )
         return cls(
             PeerSummary.from_fields(fields),
             None if key is None else PublicKey.parse(text(fields, "key", 64)),
             record,
             texts(fields, "rotations", ROTATIONS_MAX, STATEMENT_MAX),
             texts(fields, "addresses", ADDRESSES_MAX, 64),
+            location,
         )
 
 
@@ -151,6 +158,8 @@ class ClaimBody:
     """The body of `PUT /v1/peers/NAME`."""
 
     record: str
+    location: str | None = None
+    """Where the peer is; a user who runs none tells nothing."""
     rotation: str | None = None
     """If the name's owner was another key until now."""
     receipt: str | None = None
@@ -167,7 +176,7 @@ class ClaimBody:
         fields = parse_object(body, "the body")
         extra = {
             key: text(fields, key, STATEMENT_MAX)
-            for key in ("rotation", "receipt", "invitation")
+            for key in ("location", "rotation", "receipt", "invitation")
             if fields.get(key) is not None
         }
         return cls(text(fields, "record", STATEMENT_MAX), **extra)

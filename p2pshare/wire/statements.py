@@ -1,4 +1,4 @@
-"""What peers and a registry sign: records, releases, rotations, receipts, invitations and proofs of a key.
+"""What peers and a registry sign: records, locations, releases, rotations, receipts, invitations and proofs of a key.
 
 A statement is compact JSON, signed over a message that begins with its kind, so that none can pass for one of
 another kind::
@@ -127,7 +127,7 @@ class Unverified(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Record(Statement):
-    """What a peer says of itself."""
+    """What a peer says of itself, for as long as it owns its name. Where it is stands in a `Location`."""
 
     KIND = "record"
 
@@ -141,17 +141,28 @@ class Record(Statement):
     """Unix time in s from which it means nothing."""
     aud: PublicKey
     """The key of the registry that it is for; every other registry rejects it."""
-    addresses: tuple[str, ...]
-    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
     caps: tuple[str, ...]
     """What it can do, such as `CAP_CLASSIC`."""
 
-    @property
-    def classic_address(self) -> PeerAddress | None:
-        """Where an original client reaches it; None if it does not."""
-        if CAP_CLASSIC not in self.caps:
-            return None
-        return self.ipv4_address
+
+@dataclass(frozen=True, slots=True)
+class Location(Statement):
+    """Where a peer is. A registry shows it only while the peer is online."""
+
+    KIND = "location"
+
+    name: str
+    key: PublicKey
+    seq: int
+    """That of the record that it goes with, by which its age is judged, too."""
+    aud: PublicKey
+    addresses: tuple[str, ...]
+    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
+
+    def is_of(self, record: Record) -> bool:
+        """Whether it goes with this record."""
+        theirs = (record.name, record.key, record.seq, record.aud)
+        return (self.name, self.key, self.seq, self.aud) == theirs
 
     @property
     def ipv4_address(self) -> PeerAddress | None:

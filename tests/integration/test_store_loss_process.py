@@ -27,7 +27,7 @@ from p2pshare.wire.peers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.statements import Receipt, Record, Release, Rotation
+from p2pshare.wire.statements import Location, Receipt, Record, Release, Rotation
 from tests.integration.programs import HOST, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 from tests.integration.test_registry_workers import wait_until
@@ -107,10 +107,11 @@ class Holder:
             now,
             end,
             self._registry,
-            ("10.0.0.5:50000",),
             ("classic",),
         )
-        body = ClaimBody(record.sign(self.key), rotation, receipt or self.receipt)
+        where = ("10.0.0.5:50000",)
+        location = Location(name, record.key, record.seq, record.aud, where).sign(self.key)
+        body = ClaimBody(record.sign(self.key), location, rotation, receipt or self.receipt)
         answer = ask(self._port, "PUT", name, f"/v1/peers/{name}", body.to_json())
         if answer.granted and keep:
             self.receipt = Granted.parse(answer.body).receipt

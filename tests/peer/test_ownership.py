@@ -19,6 +19,7 @@ from p2pshare.errors import (
 from p2pshare.peer.ownership import (
     AGE_MAX,
     AHEAD_MAX,
+    CAPS,
     FIRST_RELEASE,
     NUMBER_AHEAD_MAX,
     TRIES_MAX,
@@ -27,11 +28,12 @@ from p2pshare.peer.ownership import (
     release_name,
     rotate_key,
 )
+from p2pshare.peer.whereabouts import caps_of
 from p2pshare.registry.problems import problem
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.peers import ClaimBody, Granted, Presence
 from p2pshare.wire.registration import PeerAddress, Registration
-from p2pshare.wire.statements import Record, Release, Rotation
+from p2pshare.wire.statements import Location, Record, Release, Rotation
 from p2pshare.wire.strict_json import INTEGER_MAX
 from tests.peer.registries import REGISTRY_KEY, START, RegistryTestCase
 
@@ -83,9 +85,9 @@ class ClaimTests(OwnershipTestCase):
         view = self.view()
         assert view is not None and view.record is not None
         record = Record.read(view.record, self.bob.key.public)
-        self.assertEqual(
-            (record.name, record.aud, record.addresses), ("bob", REGISTRY_KEY, (HERE,))
-        )
+        self.assertEqual((record.name, record.aud), ("bob", REGISTRY_KEY))
+        location = Location.read(view.location or "", self.bob.key.public)
+        self.assertEqual((location.addresses, location.is_of(record)), ((HERE,), True))
         self.assertEqual(record.seq, int(1000 * self.wall()))
         self.assertEqual(self.identity().receipt, granted.receipt)
 
@@ -120,8 +122,12 @@ class ClaimTests(OwnershipTestCase):
             self.failureResultOf(self.start(self.release()), ClockWrong)
             self.assertEqual(len(self.refused), 2, "it is not tried again")
             for body in self.refused:
-                (text,) = json.loads(body).values()
-                statement = Release.read(text) if b"release" in body else Record.read(text)
+                texts = json.loads(body)
+                statement = (
+                    Release.read(texts["release"])
+                    if b"release" in body
+                    else Record.read(texts["record"])
+                )
                 self.assertEqual(statement.iat, START)
         self.assertLess(self.identity().seq, 1000 * START + 100)
         self.assertFalse(is_believable(FIRST_RELEASE + AGE_MAX + 1, 0.0))
@@ -181,14 +187,15 @@ class ClaimTests(OwnershipTestCase):
 
 class RotationTests(OwnershipTestCase):
     def test_alone(self) -> None:
-        """Without a running peer the key changes, the addresses stay, and nobody appears to be there."""
+        """Without a running peer the key changes, what it can do stays, and nobody appears to be there."""
         self.claim()
         old = self.bob.key.public
         self.result(self.rotate())
         view = self.view()
         assert view is not None
         self.assertEqual(view.key, self.bob.key.public)
-        self.assertEqual((view.addresses, view.summary.presence), ((HERE,), Presence.OFFLINE))
+        self.assertEqual((view.addresses, view.summary.presence), ((), Presence.OFFLINE))
+        self.assertEqual(caps_of(view), set(CAPS))
         rotation = Rotation.read(view.rotations[-1], old)
         self.assertEqual((rotation.key, rotation.new), (old, self.bob.key.public))
         self.restart()

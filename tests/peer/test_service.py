@@ -41,7 +41,7 @@ from p2pshare.wire.message_fields import Message
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import Record
+from p2pshare.wire.statements import Location, Record
 from p2pshare.wire.transfer_messages import End, Failed, Fault, Get
 from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase
 from tests.registry.connections import make_routes
@@ -116,8 +116,8 @@ class PeerServiceTests(LoopbackTestCase):
         view = await self.view()
         if view is None or view.summary.presence is not Presence.ONLINE:
             return None
-        assert view.record is not None and view.key is not None
-        ip, port = Record.read(view.record, view.key).addresses[0].split(":")
+        assert view.location is not None and view.key is not None
+        ip, port = Location.read(view.location, view.key).addresses[0].split(":")
         return PeerAddress(ip, int(port))
 
     async def test_serves_classically(self) -> None:

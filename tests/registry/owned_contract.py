@@ -72,6 +72,10 @@ class OwnedNamesContract:
         view = await self.store.look_up_peer(name)
         return view.summary.presence if view else None
 
+    async def location_of(self, name: str) -> str | None:
+        view = await self.store.look_up_peer(name)
+        return view.location if view else None
+
     async def changes(self, after: str) -> list[tuple[str, str]]:
         page = await self.store.events(after)
         assert page.complete
@@ -300,34 +304,42 @@ class OwnedNamesContract:
         assert await self.store.beat("bob", owned(seq=2).session, 1, online=True)
 
     async def test_leaves(self) -> None:
-        """Who says that it leaves is offline at once, and no later heartbeat of that session brings it back."""
-        await self.store.claim_owned(owned(address=HERE))
+        """Who says that it leaves is offline at once, and no later heartbeat of that session brings it back.
+
+        Nobody is told any more where it was.
+        """
+        await self.store.claim_owned(owned(address=HERE, location="location-1"))
+        assert await self.location_of("bob") == "location-1"
         session = owned().session
         assert await self.store.beat("bob", session, 1, online=False)
         assert await self.presence_of("bob") is Presence.OFFLINE
         assert await self.listed(online=True) == []
         assert await self.listed() == ["bob"]
         assert await self.store.look_up("bob") is None
+        assert await self.location_of("bob") is None
         assert not await self.store.beat("bob", session, 2, online=True)
         assert not await self.store.beat("bob", "", 2, online=True)
         assert await self.presence_of("bob") is Presence.OFFLINE
         assert (await self.store.claim_owned(owned(seq=2))).ownership is Ownership.RENEWED
         assert await self.presence_of("bob") is Presence.ONLINE
         assert await self.listed(online=True) == ["bob"]
+        assert await self.location_of("bob") is None, "it has not told where it is"
 
     async def test_lapses(self) -> None:
-        """Who is silent for its lease is offline and still the owner; a heartbeat brings it back."""
+        """Who is silent for its lease is offline, nowhere, and still the owner; a heartbeat brings it back."""
         await self.use_leases(0.6)
-        await self.store.claim_owned(owned(address=HERE))
+        await self.store.claim_owned(owned(address=HERE, location="location-1"))
         since = await self.here()
         await self.pass_time(0.4)
         assert await self.store.beat("bob", owned().session, 1, online=True)
         await self.pass_time(0.4)
         assert await self.presence_of("bob") is Presence.ONLINE
         assert await self.store.look_up("bob") == HERE
+        assert await self.location_of("bob") == "location-1"
         await self.pass_time(0.3)
         assert await self.presence_of("bob") is Presence.OFFLINE
         assert await self.store.look_up("bob") is None
+        assert await self.location_of("bob") is None
         assert await self.listed(online=True) == []
         assert (await self.store.count()).online == 0
         assert (await self.store.claim_owned(owned(key=EVE))).ownership is Ownership.TAKEN
@@ -336,6 +348,7 @@ class OwnedNamesContract:
         assert await self.store.beat("bob", owned().session, 2, online=True)
         assert await self.presence_of("bob") is Presence.ONLINE
         assert await self.store.look_up("bob") == HERE
+        assert await self.location_of("bob") == "location-1"
         await self.pass_time(0.1)
         assert await self.changes(since) == [("bob", "offline"), ("bob", "online")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
 from twisted.internet.defer import Deferred
@@ -72,6 +72,7 @@ class ClaimTests(OwnersTestCase):
         now = int(self.clock.seconds())
         good = self.bob.record(self.clock)
         signed = good.sign(self.bob.key)
+        where = self.bob.location(good)
         for body, word, status in (
             (b"{", "malformed", 400),
             (b"{}", "malformed", 400),
@@ -84,6 +85,23 @@ class ClaimTests(OwnersTestCase):
                 ClaimBody(replace(good, aud=ELSEWHERE).sign(self.bob.key)).to_json(),
                 "wrong-audience",
                 400,
+            ),
+            (ClaimBody(signed, "x").to_json(), "malformed", 400),
+            (ClaimBody(signed, signed).to_json(), "malformed", 400),
+            (ClaimBody(signed, where.sign(self.eve.key)).to_json(), "wrong-signature", 401),
+            *(
+                (
+                    ClaimBody(signed, replace(where, **other).sign(self.bob.key)).to_json(),
+                    "malformed",
+                    400,
+                )
+                for other in (
+                    {"name": "eve"},
+                    {"seq": good.seq - 1},
+                    {"aud": ELSEWHERE},
+                    {"key": self.eve.key.public},
+                    {"addresses": ("169.254.169.254:80",)},
+                )
             ),
             *(
                 (
@@ -471,7 +489,7 @@ class OutcomeTests(OwnersTestCase):
         )
         invitation = make_authority(self.clock).invite(600)
 
-        def put(owner: Owner = self.bob, iat: int = 0, **more: str) -> Query:
+        def put(owner: Owner = self.bob, iat: int = 0, **more: Any) -> Query:
             self.clock.advance(1)
             record = owner.record(self.clock)
             return owner.put(replace(record, iat=record.iat + iat), **more)

@@ -21,6 +21,7 @@ from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import (
     Invitation,
+    Location,
     Proof,
     Receipt,
     Record,
@@ -76,7 +77,8 @@ class ProtocolDocumentTests(SynchronousTestCase):
     def test_statements(self) -> None:
         """Each payload, signed with the key of its seed, is the statement, and is read as what it says."""
         kinds: dict[str, type[Statement]] = {
-            each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation, Proof)
+            each.KIND: each
+            for each in (Record, Location, Release, Rotation, Receipt, Invitation, Proof)
         }
         for vector in self.vectors():
             if vector["kind"] in kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 from twisted.internet import reactor
@@ -18,7 +19,8 @@ from p2pshare.registry.redis_scripts import CLAIM
 from p2pshare.registry.redis_store import RedisNameStore
 from p2pshare.registry.redis_url import connector
 from p2pshare.registry.store import Claim, Outcome
-from tests.registry.owned_contract import OwnedNamesContract
+from p2pshare.wire.peers import PRESENCE_LEASE, SESSION_LIFE
+from tests.registry.owned_contract import OwnedNamesContract, owned
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
 
@@ -92,6 +94,38 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
         await other.execute_command("SCRIPT", "FLUSH")
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
         await other.disconnect()
+
+    async def everything(self) -> bytes:
+        """All that Redis holds: the names of keys, and what is in them."""
+        reads: dict[str, tuple[object, ...]] = {
+            "string": ("GET",), "hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+"),
+        }  # fmt: skip
+        found: list[object] = []
+        for key in await self.ask("KEYS", "*"):
+            command, *arguments = reads[await self.ask("TYPE", key)]
+            found.append((key, await self.ask(command, key, *arguments)))
+        return repr(found).encode()
+
+    async def test_addresses_are_forgotten(self) -> None:
+        """What Redis holds of a peer that has left, or released its name, has no address; one that vanished has its own
+        until its session has ended.
+        """
+        claim = owned(address=HERE, location="location-1")
+        for leaves in (True, False):
+            await self.store.claim_owned(replace(claim, seq=claim.seq + leaves))
+            held = await self.everything()
+            self.assertIn(b"10.0.0.5", held)
+            self.assertIn(b"location-1", held)
+            ttl = await self.ask("TTL", "p2p:{bob}:location")
+            self.assertTrue(SESSION_LIFE < ttl <= SESSION_LIFE + PRESENCE_LEASE, ttl)
+            if leaves:
+                self.assertTrue(await self.store.beat("bob", claim.session, 1, online=False))
+            else:
+                await self.store.release_owned("bob", claim.key, 200)
+            held = await self.everything()
+            self.assertNotIn(b"10.0.0.5", held)
+            self.assertNotIn(b"location-1", held)
+            claim = replace(claim, seq=101)
 
     async def test_token_is_not_kept(self) -> None:
         """What Redis holds for a name is its address, the proof, and nothing else."""

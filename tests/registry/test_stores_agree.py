@@ -63,7 +63,7 @@ def claim_owned(
         outcome = await side.store.claim_owned(
             type(claim)(
                 name, key, seq, claim.record, claim.session, address, old_key, rotation, rotated,
-                receipt, may_be_new,
+                receipt, may_be_new, f"location-{seq}" if seq % 2 else "",
             )
         )  # fmt: skip
         return judged(side, name, key, outcome)
@@ -134,7 +134,7 @@ async def everything(side: Side) -> object:
         view = await store.look_up_peer(name)
         if view:
             owner = (view.key, view.record, view.rotations, view.addresses)
-            seen.append((shown(view.summary), owner))
+            seen.append((shown(view.summary), owner, view.location))
         seen.append(await store.look_up(name))
     seen += [await store.look_up_key(key) for key in (ANN, BOB, EVE)]
     for prefix, online in (("", False), ("", True), ("a", False), ("a.", True)):

@@ -13,8 +13,18 @@ from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.exchange import Query, Route
 from p2pshare.registry.problems import problem
 from p2pshare.registry.site import RegistrySite
-from p2pshare.wire.peers import PRESENCE_LEASE, PeerPage, RegistryInfo
+from p2pshare.wire.keys import from_base64url
+from p2pshare.wire.peers import (
+    OWNERSHIP_LEASE,
+    PRESENCE_LEASE,
+    ClaimBody,
+    PeerPage,
+    PeerView,
+    Presence,
+    RegistryInfo,
+)
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.statements import Record
 from tests.registry.connections import HOST, REGISTRY_KEY, Client
 from tests.registry.owners import SOURCE, Owner, OwnersTestCase, get, send
 
@@ -63,11 +73,13 @@ class LookUpTests(OwnersTestCase):
 
     def test_peer(self) -> None:
         """An owned name with its record, a classic one with its address, and neither (threat 21: names alike)."""
-        record = self.bob.record(self.clock, addresses=("[2001:db8::1]:5", "10.0.0.5:50000"))
-        self.ask(self.bob.put(record))
+        record = self.bob.record(self.clock)
+        location = self.bob.location(record, addresses=("[2001:db8::1]:5", "10.0.0.5:50000"))
+        self.ask(self.bob.put(record, location=location))
         view = self.body(get(b"v1/peers/bob"))
         self.assertEqual(view["record"], record.sign(self.bob.key))
-        self.assertEqual(view["addresses"], list(record.addresses))
+        self.assertEqual(view["location"], location.sign(self.bob.key))
+        self.assertEqual(view["addresses"], list(location.addresses))
         self.assertEqual((view["kind"], view["presence"]), ("owned", "online"))
         self.register("carol")
         view = self.body(get(b"v1/peers/carol"))
@@ -152,6 +164,66 @@ class LookUpTests(OwnersTestCase):
         query = replace(get(b"v1/peers/bob"), headers=Headers({"If-None-Match": [tag]}))
         self.clock.advance(PRESENCE_LEASE + 1)
         self.assertEqual(self.ask(query).status, 200)
+
+
+class OfflineTests(OwnersTestCase):
+    """Where a peer is, is told only while it is online."""
+
+    def view(self, known: str = "") -> tuple[PeerView, str]:
+        """What is told of bob, and its tag; never a 304."""
+        query = replace(get(b"v1/peers/bob"), headers=Headers({"If-None-Match": [known]}))
+        reply = self.ask(query)
+        self.assertEqual(reply.status, 200)
+        headers = dict(reply.headers)
+        self.assertEqual(headers[b"Cache-Control"], b"private, no-cache")
+        return PeerView.parse(b"".join(reply.body)), headers[b"ETag"].decode()
+
+    def assert_nowhere(self, tag: str) -> None:
+        """All that stays is what others need to know bob again."""
+        view, now = self.view(tag)
+        self.assertEqual((view.addresses, view.location), ((), None))
+        self.assertEqual((view.summary.presence, view.key), (Presence.OFFLINE, self.bob.key.public))
+        assert view.record is not None
+        self.assertEqual(Record.read(view.record).name, "bob")
+        self.assertIsNotNone(view.summary.last_seen)
+        self.assertNotEqual(tag, now)
+        body = view.to_json() + from_base64url(view.record.partition(".")[0])
+        self.assertNotIn(b"10.0.0.5", body)
+        for path in (b"v1/peers", b"user/bob", b"list"):
+            self.assertNotIn(b"10.0.0.5", b"".join(self.ask(get(path)).body), path)
+
+    def test_leaves(self) -> None:
+        """A peer that leaves is nowhere at once, also to a client that has seen where it was."""
+        granted = self.claim(self.bob)
+        view, tag = self.view()
+        self.assertEqual(view.addresses, ("10.0.0.5:50000",))
+        self.ask(self.bob.beat(granted, 1, online=False))
+        self.assert_nowhere(tag)
+
+    def test_vanishes(self) -> None:
+        """One that vanishes is nowhere after its lease; its next heartbeat shows it again."""
+        granted = self.claim(self.bob)
+        view, tag = self.view()
+        self.clock.advance(PRESENCE_LEASE)
+        self.assert_nowhere(tag)
+        self.assertEqual(self.ask(self.bob.beat(granted, 1)).status, 200)
+        self.assertEqual(self.view()[0].location, view.location)
+
+    def test_expired(self) -> None:
+        """The same applies for as long as the name is its own."""
+        self.claim(self.bob)
+        _, tag = self.view()
+        self.clock.advance(OWNERSHIP_LEASE - 1)
+        self.assert_nowhere(tag)
+
+    def test_told_nothing(self) -> None:
+        """Who runs no peer claims a name without an address."""
+        body = ClaimBody(self.bob.record(self.clock).sign(self.bob.key)).to_json()
+        self.assertEqual(self.ask(send(b"PUT", "bob", body)).status, 201)
+        view, _ = self.view()
+        self.assertEqual((view.addresses, view.location), ((), None))
+        self.assertEqual(view.summary.presence, Presence.ONLINE)
+        self.assertEqual(self.ask(get(b"user/bob")).status, 400)
 
 
 class NonsenseTests(OwnersTestCase):

@@ -19,7 +19,7 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Record
+from p2pshare.wire.statements import CAP_CLASSIC, Location, Record
 
 URL = "http://192.0.2.1:8000"
 NOW = 1_800_000_000
@@ -146,13 +146,18 @@ def view_of(
     caps: tuple[str, ...] = (CAP_SESSIONS, CAP_CLASSIC),
     signed: int = NOW,
 ) -> PeerView:
-    """What a registry says of a peer; who has no key is a classic one. The record is for the client to verify, so it
-    may be signed by anybody.
+    """What a registry says of a peer; who has no key is a classic one.
+
+    What is signed is for the client to verify, so it may be signed by anybody. One that is offline is nowhere.
     """
     if key is None:
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)
     else:
         summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
-        record = Record(name, key, 1, signed, signed + 9_999, REGISTRY_KEY, addresses, caps)
-        return PeerView(summary, key, record.sign(SigningKey(bytes(32))), rotations, addresses)
+        signer = SigningKey(bytes(32))
+        record = Record(name, key, 1, signed, signed + 9_999, REGISTRY_KEY, caps).sign(signer)
+        if presence is Presence.OFFLINE or not addresses:
+            return PeerView(summary, key, record, rotations, ())
+        location = Location(name, key, 1, REGISTRY_KEY, addresses).sign(signer)
+        return PeerView(summary, key, record, rotations, addresses, location)
     return PeerView(summary, None, None, rotations, addresses)

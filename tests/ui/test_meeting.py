@@ -166,8 +166,10 @@ class MeetTests(MeetingTestCase):
             self.failureResultOf(self.meeting(view, peer="carol"), PeerAddressRefused)
 
     def test_offline(self) -> None:
-        """Who is offline is tried all the same; if that fails, the error says when they were seen."""
+        """Who is offline is tried where it was seen; if that fails, the error says when."""
+        self.meet(view_of("alice", OLD.public))
         met = self.meet(view_of("alice", OLD.public, Presence.OFFLINE, 300))
+        self.assertEqual(met.addresses, (PeerAddress("192.0.2.7", 50000),))
         wanted = Wanted("alice", Kind.TEXT, self.cwd, "alice.txt")
         silent = PeerUnreachable(name="alice", address=met.address)
         with mock.patch.object(watching, "fetch_watched", side_effect=silent):
@@ -176,7 +178,26 @@ class MeetTests(MeetingTestCase):
             ).value
         self.assertIn("last seen 5 min ago", str(error))
         self.assertEqual(error.exit_code, 5)
+        self.assertIn("and did not answer at 192.0.2.7:50000", str(error))
+        met.remark()
         self.assertIn("last seen 5 min ago: trying it", self.stderr.getvalue())
+
+    def test_offline_and_never_met(self) -> None:
+        """Who is offline and was never met online is nowhere: the registry tells no address."""
+        for own_name in ("bob", None):
+            view = view_of("alice", OLD.public, Presence.OFFLINE, 300)
+            error = self.failureResultOf(self.meeting(view, own_name), PeerOffline).value
+            self.assertEqual(
+                str(error),
+                "'alice' is offline, last seen 5 min ago: `p2pshare users` shows who is there.",
+            )
+
+    def test_offline_here(self) -> None:
+        """Threat 13: a remembered address of this machine is not tried where the registry is elsewhere."""
+        self.known.pin("alice", OLD.public, None)
+        self.cwd.joinpath("data").mkdir(exist_ok=True)
+        Seen(self.cwd / "data").saw_address(str(OLD.public), PeerAddress("127.0.0.1", 6379), 300)
+        self.refused(view_of("alice", OLD.public, Presence.OFFLINE), PeerOffline)
 
 
 class CapabilityTests(MeetingTestCase):
@@ -215,7 +236,10 @@ class CapabilityTests(MeetingTestCase):
 
     def test_shares_nothing(self) -> None:
         """Who only fetches can be asked for nothing."""
-        met = self.meet(view_of("alice", OLD.public, Presence.OFFLINE, caps=()))
+        for presence in (Presence.OFFLINE, Presence.ONLINE):
+            view = view_of("alice", OLD.public, presence, caps=(), addresses=())
+            self.refused(view, PeerSharesNothing)
+        met = self.meet(view_of("alice", OLD.public, caps=()))
         self.assertRaises(PeerSharesNothing, met.expect_sessions)
         self.assertRaises(PeerSharesNothing, met.expect_classic)
 

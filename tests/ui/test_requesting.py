@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +32,7 @@ from p2pshare.ui import requesting
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.output import Output
-from p2pshare.ui.requesting import DISCARD_PORT, PAUSE, RENEW_AFTER, TRIES_MAX, Requester
+from p2pshare.ui.requesting import PAUSE, RENEW_AFTER, TRIES_MAX, Requester
 from p2pshare.ui.terminal import Terminal
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PeerView
@@ -56,10 +55,8 @@ class RequestingTestCase(SynchronousTestCase):
         output = Output(Terminal.detect(io.StringIO(), {}), Terminal.detect(self.stderr, {}))
         self.registry = CountingRegistry()
         self.fake = MemoryInvocation(self.registry, output, Path(self.mktemp()).absolute())
-        self.registry_ip: str | None = "127.0.0.1"
-        self.patch(requesting, "look_up_ipv4", self.look_up)
         self.folder = self.fake.cwd / "data"
-        self.claims: list[tuple[list[str], tuple[str, ...], str | None]] = []
+        self.claims: list[tuple[tuple[str, ...], str | None]] = []
         self.claim_error: P2pshareError | None = None
         self.patch(requesting, "claim_name", self.claim)
 
@@ -67,18 +64,14 @@ class RequestingTestCase(SynchronousTestCase):
         self,
         client: object,
         identity: Identity,
-        addresses: Sequence[str],
         caps: tuple[str, ...],
         wall: object,
         invitation: str | None,
     ) -> None:
-        self.claims.append((list(addresses), tuple(caps), invitation))
+        self.claims.append((tuple(caps), invitation))
         if self.claim_error is not None:
             raise self.claim_error
         self.registry.views["bob"] = view_of("bob", identity.key.public)
-
-    async def look_up(self, reactor: object, host: str) -> str | None:
-        return self.registry_ip
 
     def make_key(self) -> SigningKey:
         with closing(DataFolder.open(self.folder, "bob")) as data:
@@ -114,9 +107,9 @@ class RequesterTests(RequestingTestCase):
         self.assertEqual((found.name, found.key.public), ("bob", key.public))
 
     def test_first_use(self) -> None:
-        """At first use the key is made, and the name claimed, with an address at which nobody is reached."""
+        """At first use the key is made, and the name claimed."""
         found = self.successResultOf(self.find())
-        self.assertEqual(self.claims, [([f"127.0.0.1:{DISCARD_PORT}"], (), None)])
+        self.assertEqual(self.claims, [((), None)])
         self.assertIn("bob is yours now.", self.stderr.getvalue())
         kept = key_file.load(self.folder / KEY_NAME)
         assert kept is not None
@@ -124,13 +117,11 @@ class RequesterTests(RequestingTestCase):
         self.assertEqual(self.successResultOf(self.find()).key.public, kept.public)
         self.assertEqual(len(self.claims), 1)
 
-    def test_address_and_invitation(self) -> None:
-        """Both may be settings."""
-        self.fake.settings = Settings(
-            registry=URL, name="bob", data=self.folder, address="192.0.2.9", invitation="a.b"
-        )
+    def test_invitation(self) -> None:
+        """The invitation is a setting."""
+        self.fake.settings = Settings(registry=URL, name="bob", data=self.folder, invitation="a.b")
         self.successResultOf(self.find())
-        self.assertEqual(self.claims, [(["192.0.2.9:9"], (), "a.b")])
+        self.assertEqual(self.claims, [((), "a.b")])
 
     def test_lost(self) -> None:
         """A name that is nobody's any more is claimed again, with the same key."""
@@ -188,8 +179,7 @@ class RequesterTests(RequestingTestCase):
         old = view_of("bob", key.public, signed=NOW - RENEW_AFTER - 1)
         self.registry.views = {"bob": old}
         self.successResultOf(self.find())
-        (addresses, caps, _), *_ = self.claims
-        self.assertEqual(addresses, ["192.0.2.7:50000"])
+        (caps, _), *_ = self.claims
         self.assertIn("classic", caps)
         self.assertNotIn("yours now", self.stderr.getvalue())
         self.registry.views = {"bob": old}
@@ -197,18 +187,6 @@ class RequesterTests(RequestingTestCase):
         self.successResultOf(self.find())
         with closing(DataFolder.open(self.folder, "bob")):
             self.successResultOf(self.find())
-
-    def test_no_route(self) -> None:
-        """Where this machine has no address that leads to the registry, any one will do."""
-        self.registry_ip = None
-        self.successResultOf(self.find())
-        self.assertEqual(self.claims, [(["127.0.0.1:9"], (), None)])
-
-    def test_link_local(self) -> None:
-        """The same applies where it has only an address that no registry takes."""
-        self.patch(requesting, "local_address_towards", lambda *_: "169.254.3.4")
-        self.successResultOf(self.find())
-        self.assertEqual(self.claims, [(["127.0.0.1:9"], (), None)])
 
 
 class IntroduceTests(RequestingTestCase):

@@ -149,7 +149,8 @@ class GetTests(VerbTestCase):
         self.assertTrue(all(remote.is_closed for remote in FakeRemote.made))
 
     def test_offline(self) -> None:
-        """Who is offline is tried all the same; the error says when they were seen."""
+        """Who is offline is tried where it was last; the error says when they were seen."""
+        self.assertEqual(self.code("alice:a"), 0)
         self.registry.views["alice"] = view_of("alice", ALICE, Presence.OFFLINE, 300)
         FakeErrand.errors = {"alice": PeerUnreachable(name="alice", address="x")}
         self.assertEqual(self.code("alice:a"), 5)

@@ -8,6 +8,7 @@ from p2pshare.names import is_name
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import (
     Invitation,
+    Location,
     Proof,
     Receipt,
     Record,
@@ -42,12 +43,13 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
     """A statement of any kind, and the key that has to sign it."""
     key = draw(SIGNING_KEYS)
     name, public = draw(NAMES), key.public
-    kind = draw(st.sampled_from([Record, Release, Rotation, Receipt, Invitation, Proof]))
+    kind = draw(st.sampled_from([Record, Location, Release, Rotation, Receipt, Invitation, Proof]))
     if kind is Record:
         times = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
-        return Record(
-            name, public, *times, draw(SIGNING_KEYS).public, draw(ADDRESSES), draw(CAPS)
-        ), key
+        return Record(name, public, *times, draw(SIGNING_KEYS).public, draw(CAPS)), key
+    if kind is Location:
+        aud = draw(SIGNING_KEYS).public
+        return Location(name, public, draw(NUMBERS), aud, draw(ADDRESSES)), key
     if kind is Release:
         return Release(name, public, draw(NUMBERS), draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Rotation:

@@ -16,6 +16,7 @@ from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.statements import (
     STATEMENT_MAX,
     Invitation,
+    Location,
     Proof,
     Receipt,
     Record,
@@ -25,7 +26,15 @@ from p2pshare.wire.statements import (
 )
 from tests.wire.statements import signed
 
-KINDS: tuple[type[Statement], ...] = (Record, Release, Rotation, Receipt, Invitation, Proof)
+KINDS: tuple[type[Statement], ...] = (
+    Record,
+    Location,
+    Release,
+    Rotation,
+    Receipt,
+    Invitation,
+    Proof,
+)
 BOB = SigningKey(b"b" * 32)
 EVE = SigningKey(b"e" * 32)
 RECORD = Record(
@@ -35,16 +44,19 @@ RECORD = Record(
     1_790_000_000,
     1_790_086_400,
     EVE.public,
-    ("[2001:db8::5]:50000", "10.0.0.5:50000"),
     ("classic",),
+)
+LOCATION = Location(
+    "bob", BOB.public, RECORD.seq, EVE.public, ("[2001:db8::5]:50000", "10.0.0.5:50000")
 )
 
 
-def resigned(**changes: object) -> str:
-    """Bob's record with other fields, signed by bob; a field that is None is left out."""
-    payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
+def resigned(of: Statement = RECORD, **changes: object) -> str:
+    """Bob's record, or another statement, with other fields, signed by bob; a field that is None is left out."""
+    payload = from_base64url(of.sign(BOB).partition(".")[0])
     values = {**json.loads(payload), **changes}
-    return sign_payload(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
+    kept = {k: v for k, v in values.items() if v is not None}
+    return sign_payload(json.dumps(kept).encode(), of.KIND)
 
 
 def sign_payload(payload: bytes, kind: str = "record") -> str:
@@ -127,13 +139,20 @@ class RecordTests(SynchronousTestCase):
             {"iat": -1}, {"exp": "soon"}, {"exp": None},
             {"aud": "http://127.0.0.1:8000"}, {"aud": str(EVE.public).upper()}, {"aud": None},
             {"aud": "ae" + "a" * 50}, {"aud": 8000},
-            {"addresses": []}, {"addresses": "10.0.0.5:1"}, {"addresses": [1]},
-            {"addresses": ["10.0.0.5:1"] * 9},
             {"caps": ["Classic"]}, {"caps": [""]}, {"caps": ["x"] * 17}, {"caps": None},
         )  # fmt: skip
         for changes in illegal:
             with self.assertRaises(RemoteProtocolError, msg=str(changes)):
                 Record.read(resigned(**changes))
+        for addresses in (
+            [],
+            None,
+            "10.0.0.5:1",
+            [1],
+            [f"10.0.0.5:{port}" for port in range(1, 10)],
+        ):
+            with self.assertRaises(RemoteProtocolError, msg=str(addresses)):
+                Location.read(resigned(LOCATION, addresses=addresses))
 
     def test_which(self) -> None:
         """The error says of which statement, and which part of it."""
@@ -169,12 +188,18 @@ class RecordTests(SynchronousTestCase):
             (["10.0.0.5:1", "10.0.0.6:1", "10.0.0.5:1"], "an address stands twice"),
         ):
             with self.assertRaisesRegex(RemoteProtocolError, reason):
-                Record.read(resigned(addresses=illegal))
+                Location.read(resigned(LOCATION, addresses=illegal))
         legal = ["10.0.0.5:1", "10.0.0.5:2", "[::1]:1", "127.0.0.1:1"]
-        self.assertEqual(Record.read(resigned(addresses=legal)).addresses, tuple(legal))
+        told = Location.read(resigned(LOCATION, addresses=legal))
+        self.assertEqual(told.addresses, tuple(legal))
 
-    def test_classic_address(self) -> None:
-        """Originals are told the first IPv4 address, of a peer that speaks with them."""
-        self.assertEqual(RECORD.classic_address, PeerAddress("10.0.0.5", 50000))
-        self.assertIsNone(replace(RECORD, caps=()).classic_address)
-        self.assertIsNone(replace(RECORD, addresses=RECORD.addresses[:1]).classic_address)
+    def test_ipv4_address(self) -> None:
+        """Originals are told the first IPv4 address."""
+        self.assertEqual(LOCATION.ipv4_address, PeerAddress("10.0.0.5", 50000))
+        self.assertIsNone(replace(LOCATION, addresses=LOCATION.addresses[:1]).ipv4_address)
+
+    def test_location_of_a_record(self) -> None:
+        """A location goes with one record, so an old address cannot be shown beside a new one."""
+        self.assertTrue(LOCATION.is_of(RECORD))
+        for other in ({"name": "eve"}, {"key": EVE.public}, {"seq": 1}, {"aud": BOB.public}):
+            self.assertFalse(replace(LOCATION, **other).is_of(RECORD), other)
