@@ -43,6 +43,7 @@ REACTOR_OWNERS = {
 }  # fmt: skip
 
 FILE_WRITERS = {
+    "p2pshare.net.background",  # /dev/null
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to
     "p2pshare.peer.control",  # its socket
     "p2pshare.registry.redis_process",  # the short name of the folder of its data

@@ -5,22 +5,23 @@ Theory of operation
 `twistd` without `-n` forks a daemon and ends as soon as the services were told to start. Ours are ready only later: a
 peer when its name is registered, a registry when its store answers. twistd has a pipe from the daemon to its parent,
 but that pipe carries one message of 100 bytes, which the parent shows as `An error has occurred: b'...'` and turns into
-exit code 1. Neither the sentence nor the exit code of one of our errors fits through it.
+exit code 1. If the daemon ends without a message, the parent waits for ever, as it holds the writing end, too.
 
-So `makeService`, the last step that twistd leaves to us before it forks, calls `into_background`. That forks once more:
+So `makeService`, the last step that twistd leaves to us before it forks, calls `into_background` when the service is
+built. That forks instead of twistd, which then runs the service as with `-n`:
 
-* The **child** goes on as twistd, daemonizes, and tells how the start goes, on a pipe of our own, by a `Launch`.
+* The **daemon** has a session of its own and no terminal. It tells how the start goes, on a pipe, by a `Launch`.
 * The **parent** is the process that the user waits for. `_Watch` reads the pipe, prints what it says, and ends with
   the exit code of the start.
 
-The pipe's writing end is inherited by twistd's own forks, but not by programs that are executed. So the pipe ends when
-the daemon does, however it dies, and the parent never waits for a process that is gone. The wait has a bound besides,
+The pipe's writing end is the daemon's alone: programs that it starts do not inherit it. So the pipe ends when the
+daemon does, however it dies, and the parent never waits for a process that is gone. The wait has a bound besides,
 `START_WAIT_MAX`: a peer whose registry is away tries again for ever, which is what it is meant to do after a boot. The
 parent then says so and leaves the daemon running. What keeps a service waiting is in its log, as a warning. So until
 the service is ready, each kind of warning is also shown to the user, once.
 
-Ctrl+C and SIGTERM in the parent end the start: the daemon has a session of its own and gets no signal from the
-terminal. A parent that is killed tells nobody, and the daemon goes on.
+Ctrl+C and SIGTERM in the parent end the start: the daemon gets no signal from the terminal, so the parent passes it on.
+A parent that is killed tells nobody, and the daemon goes on.
 
 In the foreground there is no pipe. Then a `Launch` only repeats, as the last line on standard error, why the service
 ended.
@@ -41,11 +42,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from twisted.internet.interfaces import IReactorDaemonize
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
-from p2pshare.errors import P2pshareError, StartNotFinished
+from p2pshare.errors import CannotStart, P2pshareError, StartNotFinished
 from p2pshare.net.logs import Line
+from p2pshare.storage.reasons import plain_reason
 
 START_WAIT_MAX = 20.0  # seconds that the command waits for its service
 END_WAIT_MAX = 4.0  # seconds that it waits for a service that has failed, or was told to stop
@@ -77,16 +80,11 @@ class Launch:
         self._warned: set[object] = set()
         if pipe is not None:
             os.set_blocking(pipe, False)
-
-    def begun(self) -> None:
-        """Tell the number of this process, which is the daemon, and from now on what its log warns of."""
-        if self._pipe is not None:
             globalLogPublisher.addObserver(self)
-            self._tell(pid=os.getpid())
 
     def __call__(self, event: LogEvent) -> None:
-        """Tell a warning of the log, one of each kind."""
-        if event.get("log_level") in (LogLevel.warn, LogLevel.error):
+        """Tell a warning of the log, one of each kind; not the lines of a traceback, which twistd logs as errors."""
+        if event.get("log_level") in (LogLevel.warn, LogLevel.error) and "log_io" not in event:
             kind = event.get("log_format")
             if kind not in self._warned and len(self._warned) < WARNINGS_MAX:
                 self._warned.add(kind)
@@ -98,10 +96,9 @@ class Launch:
         self._close()
 
     def failed(self, error: P2pshareError) -> None:
-        """Tell that the service ends because of an error."""
+        """Tell that the service ends because of an error; the end of the pipe tells that it has ended."""
         if not self._in_foreground:
             self._tell(failed=str(error), code=error.exit_code)
-            self._close()
         elif error.exit_code:
             # At the very end, so that no line of the log comes behind it. twistd has put the log in place of
             # sys.stderr.
@@ -127,25 +124,59 @@ class Launch:
             self._pipe = None
 
 
-def into_background(about: Background, wait_max: float = START_WAIT_MAX) -> Launch:
-    """Return in a child process, which goes on to become the service; this process ends when the service is ready."""
+def into_background(about: Background, reactor: object, wait_max: float = START_WAIT_MAX) -> Launch:
+    """Return in the daemon, which goes on to run the service; this process ends when the service is ready.
+
+    Args:
+        about: the service.
+        reactor: runs in the daemon; one that does not survive a fork is told of it.
+        wait_max: seconds that this process waits.
+
+    Raises:
+        CannotStart: no process can be forked.
+    """
     reading, writing = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()  # or both processes write what is left in it
-    child = os.fork()
+    hooks = IReactorDaemonize(reactor, None)
+    if hooks is not None:
+        hooks.beforeDaemonize()
+    # A signal waits until the daemon has its own session, and this process can pass it on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    child = _fork()
     if child:
         os.close(writing)
         _watch_and_exit(about, reading, child, wait_max)
     os.close(reading)
+    os.setsid()
+    if _fork():
+        os._exit(0)  # the daemon leads no session, so it can never get a terminal
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    os.write(writing, b"%d\n" % os.getpid())
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.close(null)
+    if hooks is not None:
+        hooks.afterDaemonize()
     return Launch(about.command, writing)
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        reason = f"it cannot go into the background: {plain_reason(error)}"
+        raise CannotStart(what="The service", reason=reason) from error
 
 
 def _watch_and_exit(about: Background, pipe: int, child: int, wait_max: float) -> NoReturn:
     """Watch the start, and end this process without a trace of the service that it has prepared."""
     code = 1
     try:
-        code = _Watch(about, pipe, child, time.monotonic).run(wait_max)
+        os.waitpid(child, 0)  # it ends at once, when the daemon has begun
+        code = _Watch(about, pipe, time.monotonic).run(wait_max)
     finally:
         os._exit(code)
 
@@ -161,29 +192,30 @@ class _Signalled(BaseException):
 class _Watch:
     """What the waiting command does."""
 
-    def __init__(
-        self, about: Background, pipe: int, child: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, about: Background, pipe: int, clock: Callable[[], float]) -> None:
         """Watch the start of a service.
 
         Args:
             about: the service.
-            pipe: on which it reports.
-            child: the process that becomes twistd, and ends when the daemon has begun.
+            pipe: on which it tells its number at once, and then how the start goes.
             clock: seconds.
         """
         self._about = about
         self._pipe = pipe
-        self._child = child
         self._clock = clock
         self._rest = b""
-        self._pid: int | None = None
+        self._pid = 0
 
     def run(self, wait_max: float) -> int:
         """Wait until the service is ready, has failed, or takes too long; returns the exit code."""
-        for number in _SIGNALS:
-            signal.signal(number, _raise)
+        pid = self._next_line(self._clock() + END_WAIT_MAX)
+        if not pid:
+            return self._ended()
+        self._pid = int(pid)
         try:
+            for number in _SIGNALS:
+                signal.signal(number, _raise)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             return self._wait(self._clock() + wait_max, wait_max)
         except _Signalled as signalled:
             for number in _SIGNALS:
@@ -194,8 +226,6 @@ class _Watch:
     def _wait(self, deadline: float, wait_max: float) -> int:
         while (report := self._next_report(deadline)) is not None:
             match report:
-                case {"pid": int(pid)}:
-                    self._pid = pid
                 case {"warning": str(text)}:
                     self._remark(text)
                 case {"ready": str(sentence)}:
@@ -203,9 +233,8 @@ class _Watch:
                     return 0
                 case {"failed": str(sentence), "code": int(code)}:
                     self._await_end()
-                    if code:
-                        self._remark(sentence)
-                    return code
+                    self._remark(sentence)
+                    return code or 1  # it was stopped on purpose, but it is not ready
                 case {}:
                     return self._ended()
         late = StartNotFinished(
@@ -220,19 +249,14 @@ class _Watch:
         _write(sys.stdout, f"{told} Log: {about.log}. Stop it with: {about.stop}\n")
 
     def _ended(self) -> int:
-        """The exit code of a service that has ended without a word on the pipe."""
-        _, status = os.waitpid(self._child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if self._pid is None and code > 0:
-            return code  # it ended before it left the terminal, and has said why
+        """The exit code of a service that has ended without a word."""
         self._remark(f"The service ended before it was ready: see its log, {self._about.log}.")
         return 1
 
     def _end_service(self) -> None:
-        if self._pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
-            self._await_end()
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM)
+        self._await_end()
         self._remark("Stopped before it was ready.")
 
     def _await_end(self) -> None:
@@ -243,17 +267,24 @@ class _Watch:
 
     def _next_report(self, deadline: float) -> dict[str, Any] | None:
         """The next report; an empty one is the end of the service, and None that of the time."""
+        line = self._next_line(deadline)
+        if not line:
+            return {} if line is not None else None
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def _next_line(self, deadline: float) -> bytes | None:
+        """The next line of the pipe; an empty one is its end, and None that of the time."""
         while b"\n" not in self._rest:
             left = deadline - self._clock()
             if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
                 return None
             data = os.read(self._pipe, 4096)
             if not data:
-                return {}
+                return b""
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        report: dict[str, Any] = json.loads(line)
-        return report
+        return line
 
     def _remark(self, text: str) -> None:
         _write(sys.stderr, f"{self._about.command}: {text}\n")

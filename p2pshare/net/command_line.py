@@ -83,17 +83,24 @@ class ServiceOptions(usage.Options):
             reason = f"its log {file} cannot be written: {plain_reason(error)}. Name another file with --logfile"
             raise CannotStart(what="The service", reason=reason) from error
 
-    def launch(self, stop: str) -> Launch:
+    def launch(self, reactor: object, stop: str) -> Launch:
         """Go into the background, unless twistd was told to stay; the caller returns its service to twistd next.
 
         Args:
+            reactor: runs the service.
             stop: the command that ends the service.
+
+        Raises:
+            CannotStart: the system forks no process.
         """
         twistd = self.parent
         if twistd is None or twistd.get("nodaemon", True):
             return Launch(self.command)
         log = os.path.abspath(twistd["logfile"]) if twistd["logfile"] else "the system's"
-        return into_background(Background(self.command, log, stop))
+        twistd["nodaemon"] = True  # from here on: the daemon is made already
+        if twistd["umask"] is None:
+            twistd["umask"] = 0o077  # as twistd sets it for daemons
+        return into_background(Background(self.command, log, stop), reactor)
 
     def _try_to_write(self, path: Path) -> None:
         """Write a file with some room besides, and remove it; one that is there is twistd's business."""

@@ -37,7 +37,7 @@ class BoundedShutdown(MultiService):
         Args:
             reactor: what runs in it.
             limit: seconds from the order to stop to the end of the process.
-            launch: hears that the process begins, and why it fails; None where nobody waits for that.
+            launch: hears why it fails; None where nobody waits for that.
         """
         super().__init__()
         self._reactor = reactor
@@ -45,12 +45,6 @@ class BoundedShutdown(MultiService):
         self._limit = limit
         self._status = TERMINATED
         self._stopping = False
-
-    def privilegedStartService(self) -> None:
-        """Start what needs privileges; a daemon is the process that it stays from here on."""
-        if self._launch is not None:
-            self._launch.begun()
-        super().privilegedStartService()
 
     def stopService(self) -> Deferred[list[Any]]:
         """Stop the services; this is the last thing that is asked of the process."""

@@ -113,7 +113,6 @@ def makeService(options: Options) -> IService:
     make_monotonic(reactor)
     allow_open_files(OPEN_FILES)
     settings = options["settings"]
-    launch = options.launch(options.stop_command())
     with complaining(options.command):
         peer = peer_of(
             settings,
@@ -123,6 +122,7 @@ def makeService(options: Options) -> IService:
             Path.cwd(),
             wall=time.time,
         )
+        launch = options.launch(reactor, options.stop_command())
     shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
     peer.ready.addCallbacks(
         lambda address: launch.ready(f"{settings.name} is online at {address}"), shutdown.fail

@@ -21,14 +21,12 @@ from p2pshare.registry.assembly import KEY_NAME, Registry
 from p2pshare.registry.listening import Place, port_number, shown_urls
 from p2pshare.registry.reports import Listen, Order
 from p2pshare.registry.workers import Workers
-from p2pshare.storage.locks import FolderLock, is_process
+from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 
 PID_NAME = "registry.pid"
 LOG_NAME = "registry.log"
 STOP_MAX = 5.0  # seconds that `stop` waits: the registry promises to end within 2
-EXIT_MAX = (
-    1.0  # seconds from there that it waits for the end of a process that holds nothing any more
-)
+EXIT_MAX = 1.0  # seconds more for a process that has given its folder free
 METRICS_NAME = "metrics"
 """The folder in which several workers count."""
 
@@ -54,26 +52,20 @@ def stop(folder: Path) -> str:
 
     Raises:
         RegistryNotRunning: there is none.
-        Refused: it is another user's.
+        Refused: it is another user's, or runs in a container.
         ServiceDoesNotEnd: it still runs after `STOP_MAX`.
         FolderUnusable: the folder cannot be looked at.
     """
     until = time.monotonic() + STOP_MAX
     told = None
-    while (folder / KEY_NAME).exists() and (pid := FolderLock.holder(folder)) is not None:
-        if told is None and pid.isdecimal():
-            try:
-                os.kill(int(pid), signal.SIGTERM)
-            except ProcessLookupError:
-                pass  # it has just ended
-            except PermissionError as error:
-                reason = f"The registry (process {pid}) is another user's: stop it as that user."
-                raise Refused(reason=reason) from error
+    while (pid := FolderLock.holder(folder)) is not None and (folder / KEY_NAME).exists():
+        if told is None and pid != UNKNOWN:
+            _terminate(int(pid))
             told = pid
-        if told not in (None, pid):
+        if told is not None and pid not in (told, UNKNOWN):
             break  # another one has started
         if time.monotonic() > until:
-            raise ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
+            raise _not_stopped(folder, told)
         time.sleep(0.02)
     if told is None:
         raise RegistryNotRunning(path=folder)
@@ -81,6 +73,23 @@ def stop(folder: Path) -> str:
     while is_process(int(told)) and time.monotonic() < until:
         time.sleep(0.02)
     return told
+
+
+def _terminate(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError as error:
+        reason = f"The registry (process {pid}) is another user's: stop it as that user."
+        raise Refused(reason=reason) from error
+
+
+def _not_stopped(folder: Path, pid: str | None) -> P2pshareError:
+    if pid is not None:
+        return ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
+    where = "in a container or on another machine"
+    return Refused(reason=f"The registry on {folder} runs {where}: stop it there.")
 
 
 class _Nobody(Factory):
@@ -181,7 +190,8 @@ class _FolderService(MultiService):
         except P2pshareError:
             self.lost.errback(Failure())
 
-    def _failed(self, failure: Failure) -> None:
+    def fail(self, failure: Failure) -> None:
+        """An errback for each `P2pshareError` that keeps a part of it from working."""
         if self.running and not self.lost.called:
             self.lost.errback(failure)
 
@@ -202,7 +212,7 @@ class RegistryService(_FolderService):
 
     def _start(self) -> None:
         starting = self._registry.start()
-        starting.addCallbacks(lambda _: self._announce(self._urls()), self._failed)
+        starting.addCallbacks(lambda _: self._announce(self._urls()), self.fail)
 
     async def _leave(self) -> None:
         leaving = Deferred.fromCoroutine(self._registry.stop())
@@ -250,7 +260,7 @@ class SupervisorService(_FolderService):
 
     async def _start_workers(self) -> None:
         await self._close_ports()
-        self._workers.lost.addErrback(self._failed)
+        self._workers.lost.addErrback(self.fail)
         self._workers.ready.addCallback(
             lambda _: self._announce(self._shown_urls, workers=len(self._orders()))
         )

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
 
 import platformdirs
@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from p2pshare.errors import SettingsUnreadable, WrongUsage
-from p2pshare.net.background import Launch
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining
 from p2pshare.net.logs import TEXT
@@ -36,6 +35,9 @@ from p2pshare.registry.configuration import (
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.registration import LEASE_MAX, registry_url
+
+if TYPE_CHECKING:
+    from p2pshare.registry.service import RegistryService, SupervisorService
 
 OPEN_FILES = 4096  # connections of clients, and all else; shells grant 1024
 LISTEN = "tcp:8000"
@@ -223,12 +225,17 @@ def makeService(options: Options) -> IService:
 
     make_monotonic(reactor)
     allow_open_files(OPEN_FILES)  # here, so that workers and Redis inherit it
-    launch = options.launch(options.stop_command)
     with complaining(options.command):
-        return _make_service(reactor, options, launch)
+        service = _make_service(reactor, options)
+        launch = options.launch(reactor, options.stop_command)
+    shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
+    service.ready.addCallback(lambda urls: launch.ready(f"The registry is ready at {urls}"))
+    service.lost.addErrback(shutdown.fail)
+    service.setServiceParent(shutdown)
+    return shutdown
 
 
-def _make_service(reactor: Any, options: Options, launch: Launch) -> IService:
+def _make_service(reactor: Any, options: Options) -> RegistryService | SupervisorService:
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
     from p2pshare.registry.assembly import assemble, registry_key
     from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
@@ -242,7 +249,6 @@ def _make_service(reactor: Any, options: Options, launch: Launch) -> IService:
     places = [Place.of(ports, each) for each in options["listen"]]
     metrics = [Place.of(ports, each, "--metrics") for each in (options["metrics"],) if each]
     url, folder = options["redis"], options["data"]
-    shutdown = BoundedShutdown(reactor, launch=launch)
     redis = None
     if url:
         if url == options["redis-in-argv"] and without_password(url) != url:
@@ -256,7 +262,6 @@ def _make_service(reactor: Any, options: Options, launch: Launch) -> IService:
         raise WrongUsage(reason="--replicas needs a Redis that has replicas: name it with --redis.")
     else:
         redis = RedisProcess(reactor, find_binary(), folder)
-        redis.lost.addErrback(shutdown.fail)
         url = f"unix://{quote(redis.socket_path)}"
         kept_in = str(folder)
     settings = options.settings(url)
@@ -273,9 +278,7 @@ def _make_service(reactor: Any, options: Options, launch: Launch) -> IService:
             return [Order(each, settings, listen, metrics) for each in range(1, workers + 1)]
 
         service = SupervisorService(reactor, places, metrics, orders, folder, kept_in)
-    service.ready.addCallback(lambda urls: launch.ready(f"The registry is ready at {urls}"))
-    service.lost.addErrback(shutdown.fail)
     if redis is not None:
+        redis.lost.addErrback(service.fail)
         redis.setServiceParent(service)
-    service.setServiceParent(shutdown)
-    return shutdown
+    return service

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ from p2pshare.storage.reasons import plain_reason
 
 LOCK_NAME = "lock"
 PID_MAX = 20  # characters
+UNKNOWN = "unknown"
 TRIES_MAX = 100  # until another process that holds a lock counts as stuck
 PAUSE = 0.05  # seconds between two of them
 
@@ -62,7 +63,10 @@ class FolderLock:
 
     @classmethod
     def holder(cls, folder: Path) -> str | None:
-        """The pid of the process that holds the lock of a folder, or "unknown"; None if the lock is free.
+        """The pid of the process that holds the lock of a folder, or `UNKNOWN`; None if the lock is free.
+
+        The pid is unknown if the holder has not written it yet, or runs in a container with numbers of its own. Then
+        the number in the file is that of an unrelated process here.
 
         It takes a shared lock for some microseconds. A service that starts in this moment finds the folder in use.
 
@@ -80,7 +84,8 @@ class FolderLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _read_pid(fd)
+            pid = _read_pid(fd)
+            return pid if _may_hold(pid, fd) else UNKNOWN
         except OSError as error:
             raise FolderUnusable(path=folder, reason=plain_reason(error)) from error
         finally:
@@ -151,4 +156,20 @@ def is_process(pid: int) -> bool:
 def _read_pid(fd: int) -> str:
     """Who holds the lock; its holder may not have written that yet."""
     written = os.pread(fd, PID_MAX, 0).decode("ascii", "replace").strip()
-    return written if written.isdecimal() else "unknown"
+    return written if written.isdecimal() else UNKNOWN
+
+
+def _may_hold(pid: str, fd: int) -> bool:
+    """Whether a process has a file open, as far as this system tells."""
+    wanted = os.fstat(fd)
+    try:
+        opened = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True  # another user's, which takes no signals from here
+    except OSError:
+        return not os.path.exists("/proc/self/fd")
+    for each in opened:
+        with suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{each}"), wanted):
+                return True
+    return False

@@ -14,7 +14,7 @@ from p2pshare.peer.control import ControlClient
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.data_folder import peer_folder
-from p2pshare.storage.locks import FolderLock, is_process
+from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 from p2pshare.storage.share_arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
@@ -23,9 +23,7 @@ from p2pshare.ui.owning import running
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
 STOP_MAX = 5.0  # seconds that `stop` waits: a peer promises to end within 2
-EXIT_MAX = (
-    1.0  # seconds from there that it waits for the end of a process that holds nothing any more
-)
+EXIT_MAX = 1.0  # seconds more for a process that has given its folder free
 STOP_INTERVAL = 0.05  # seconds between two looks at the lock of the data folder
 
 
@@ -58,7 +56,7 @@ async def stop(invocation: Invocation) -> int:
         told = await peer.ask("stop")
     name, pid = str(told["name"]), int(told["pid"])
     until = invocation.reactor.seconds() + STOP_MAX
-    while FolderLock.holder(folder) in (str(pid), "unknown"):
+    while FolderLock.holder(folder) in (str(pid), UNKNOWN):
         if invocation.reactor.seconds() > until:
             raise ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
         await deferLater(invocation.reactor, STOP_INTERVAL)

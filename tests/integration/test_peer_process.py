@@ -99,7 +99,8 @@ class RunningTests(ProgramsTestCase):
         first = self.start(*start, str(data))
         self.addCleanup(end_daemon, data / "peer.pid")
         self.assertEqual(first.wait(), 0, first.said())
-        (line,) = first.said().splitlines()
+        warning, line = first.said().splitlines()
+        self.assertRegex(warning, "^p2ppeer: loopback address: ")
         self.assertRegex(line, r"^bob is online at \S+, in the background as process \d+\. Log: ")
         self.assertIn(f" Log: {data / 'peer.log'}.", line)
         stop = line.partition("Stop it with: ")[2]

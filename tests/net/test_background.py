@@ -46,20 +46,26 @@ class LaunchTests(SynchronousTestCase):
             return []
 
     def test_ready(self) -> None:
-        """A start that goes well: the pid, and what runs; the pipe is closed then, and the log is no longer heard."""
-        self.launch.begun()
+        """A start that goes well: what runs; the pipe is closed then, and the log is no longer heard."""
         self.launch.ready("bob is online")
-        self.assertEqual(self.told(), [{"pid": os.getpid()}, {"ready": "bob is online"}])
+        self.assertEqual(self.told(), [{"ready": "bob is online"}])
         self.log.warn("later")
         self.launch.failed(NameTaken(name="bob", registry="http://h"))
         self.assertEqual(os.read(self.reading, 1), b"")
 
+    def test_failed(self) -> None:
+        """The sentence and the exit code are told at once; the pipe ends with the process, which has ports to close."""
+        error = NameTaken(name="bob", registry="http://h")
+        self.launch.failed(error)
+        self.assertEqual(self.told(), [{"failed": str(error), "code": 3}])
+        self.assertRaises(BlockingIOError, os.read, self.reading, 1)
+        self.launch.ready("for a cleanup")
+
     def test_warnings(self) -> None:
         """The log's warnings are told, one of each kind and a bounded number; other lines and secrets are not."""
-        self.launch.begun()
-        self.told()
         for wait in (1, 2):
             self.log.info("nothing of note")
+            self.log.error("{log_io}", log_io="Traceback (most recent call last):")
             self.log.warn("away at {url}, again in {wait} s", url="redis://u:hunter2@h", wait=wait)
         self.assertEqual(self.told(), [{"warning": "away at redis://[hidden]@h, again in 1 s"}])
         for number in range(2 * WARNINGS_MAX):
@@ -69,8 +75,6 @@ class LaunchTests(SynchronousTestCase):
 
     def test_long_sentences(self) -> None:
         """Each report is written in one piece, whatever it says."""
-        self.launch.begun()
-        self.told()
         with patch("os.write", wraps=os.write) as write:
             self.log.warn("{text}", text="\U0001f600" * 9000)
             self.launch.failed(NameTaken(name="bob", registry="\udcff\\" * TEXT_MAX))
@@ -80,7 +84,6 @@ class LaunchTests(SynchronousTestCase):
 
     def test_nobody_listens(self) -> None:
         """A command that was killed, or does not read, does not keep the service from starting."""
-        self.launch.begun()
         with patch("os.write", side_effect=BlockingIOError):
             self.log.warn("missed")
         self.hang_up()
@@ -95,7 +98,6 @@ class LaunchTests(SynchronousTestCase):
         ):
             launch, stderr = Launch("p2px"), io.StringIO()
             with patch("sys.__stderr__", stderr), patch("atexit.register") as register:
-                launch.begun()
                 launch.ready("x")
                 launch.failed(error)
                 for call in register.call_args_list:
@@ -111,9 +113,7 @@ class WatchTests(SynchronousTestCase):
         self.reading, self.writing = os.pipe()
         self.addCleanup(os.close, self.reading)
         self.now = 0.0
-        self.child_status = 0
         self.killed: list[tuple[int, int]] = []
-        self.patch(os, "waitpid", lambda pid, _: (pid, self.child_status))
         self.patch(os, "kill", lambda pid, number: self.killed.append((pid, number)))
         for number in background._SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
@@ -125,23 +125,22 @@ class WatchTests(SynchronousTestCase):
 
     def run_watch(self, *reports: dict[str, Any], ends: bool = False) -> tuple[int, str, str]:
         """The exit code and what is said after these reports, and the end of the service if it ends."""
+        os.write(self.writing, b"7\n")
         for report in reports:
             os.write(self.writing, json.dumps(report).encode() + b"\n")
         if ends:
             os.close(self.writing)
         else:
             self.addCleanup(os.close, self.writing)
-        watch = background._Watch(ABOUT, self.reading, 4711, self.clock)
+        watch = background._Watch(ABOUT, self.reading, self.clock)
         stdout, stderr = io.StringIO(), io.StringIO()
         with redirect_stdout(stdout), redirect_stderr(stderr):
-            code = watch.run(1.5 if not ends else 1000.0)
+            code = watch.run(0.5 if not ends else 1000.0)
         return code, stdout.getvalue(), stderr.getvalue()
 
     def test_ready(self) -> None:
         """One line on standard output says what runs, where its log is, and how to stop it."""
-        said = self.run_watch(
-            {"pid": 7}, {"warning": "careful"}, {"ready": "bob is online"}, ends=True
-        )
+        said = self.run_watch({"warning": "careful"}, {"ready": "bob is online"}, ends=True)
         line = (
             "bob is online, in the background as process 7. Log: /data/x.log."
             " Stop it with: p2pshare stop --name bob\n"
@@ -151,38 +150,36 @@ class WatchTests(SynchronousTestCase):
     def test_failed(self) -> None:
         """The sentence of the error, and its exit code, as soon as the service has ended."""
         code, stdout, stderr = self.run_watch(
-            {"pid": 7}, {"failed": "The name is taken.", "code": 3}, ends=True
+            {"failed": "The name is taken.", "code": 3}, ends=True
         )
         self.assertEqual((code, stdout, stderr), (3, "", "p2px: The name is taken.\n"))
 
     def test_wanted_end(self) -> None:
-        """A service that was stopped on purpose is no error."""
-        self.assertEqual(
-            self.run_watch({"pid": 7}, {"failed": "Stopped.", "code": 0}, ends=True), (0, "", "")
-        )
-
-    def test_ended_before_it_left_the_terminal(self) -> None:
-        """It has said why itself, and its exit code is passed on."""
-        self.child_status = 2 << 8
-        self.assertEqual(self.run_watch(ends=True), (2, "", ""))
+        """A service that was stopped on purpose is not ready, which only exit code 0 would mean."""
+        said = self.run_watch({"failed": "It was stopped.", "code": 0}, ends=True)
+        self.assertEqual(said, (1, "", "p2px: It was stopped.\n"))
 
     def test_killed(self) -> None:
         """A service that ends without a word is told of, with its log."""
-        for reports in ([{"pid": 7}], []):
-            self.child_status = 0 if reports else signal.SIGKILL
-            code, _, stderr = self.run_watch(*reports, ends=True)
-            self.assertEqual(code, 1)
-            self.assertIn("ended before it was ready: see its log, /data/x.log", stderr)
-            self.reading, self.writing = os.pipe()
+        code, _, stderr = self.run_watch(ends=True)
+        self.assertEqual(code, 1)
+        self.assertIn("ended before it was ready: see its log, /data/x.log", stderr)
+
+    def test_killed_at_once(self) -> None:
+        """So is one that has not even told its number."""
         os.close(self.writing)
+        watch = background._Watch(ABOUT, self.reading, self.clock)
+        with redirect_stderr(io.StringIO()) as stderr:
+            self.assertEqual(watch.run(10.0), 1)
+        self.assertIn("ended before it was ready: see its log, /data/x.log", stderr.getvalue())
 
     def test_takes_too_long(self) -> None:
         """After a bounded time the service is left alone, which the user is told with an exit code that is not 0."""
         self.now = -1.0
-        code, stdout, stderr = self.run_watch({"pid": 7}, {"warning": "the registry is away"})
+        code, stdout, stderr = self.run_watch({"warning": "the registry is away"})
         self.assertEqual((code, stdout, self.killed), (5, "", []))
         self.assertIn(
-            "p2px: the registry is away\np2px: The service is not ready after 1.5 s", stderr
+            "p2px: the registry is away\np2px: The service is not ready after 0.5 s", stderr
         )
         for told in ("process 7", "/data/x.log", "`p2pshare stop --name bob`"):
             self.assertIn(told, stderr)
@@ -192,9 +189,9 @@ class WatchTests(SynchronousTestCase):
         for number in background._SIGNALS:
             self.killed.clear()
             self.reading, self.writing = os.pipe()
-            os.write(self.writing, b'{"pid": 7}\n')
+            os.write(self.writing, b"7\n")
             looks = iter([lambda: ([self.reading], [], []), partial(signal.raise_signal, number)])
-            watch = background._Watch(ABOUT, self.reading, 4711, lambda: 0.0)
+            watch = background._Watch(ABOUT, self.reading, lambda: 0.0)
             with (
                 patch("select.select", side_effect=lambda *_, looks=looks: next(looks)()),
                 patch.object(watch, "_await_end"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import FolderInUse, FolderUnusable
-from p2pshare.storage.locks import LOCK_NAME, FolderLock
+from p2pshare.storage.locks import LOCK_NAME, UNKNOWN, FolderLock
 
 HOLDER = """
 import pathlib, sys
@@ -58,6 +58,10 @@ class FolderLockTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), [])
         lock = FolderLock.take(self.folder)
         self.assertEqual(FolderLock.holder(self.folder), str(os.getpid()))
+        if os.path.exists("/proc/self/fd"):
+            for unrelated in (os.getppid(), 2**22 + 1):  # as if the holder ran in a container
+                (self.folder / LOCK_NAME).write_text(f"{unrelated}\n")
+                self.assertEqual(FolderLock.holder(self.folder), UNKNOWN)
         lock.release()
         self.assertIsNone(FolderLock.holder(self.folder))
         (self.folder / LOCK_NAME).unlink()
