@@ -6,23 +6,18 @@ line for each name, so that a person can read it. Several processes may use it a
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Container, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container
 from pathlib import Path
+from typing import Any
 
-from p2pshare.errors import KnownPeersFull, KnownPeersUnusable, RemoteProtocolError
+from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
 from p2pshare.names import is_name
-from p2pshare.storage.locks import waiting_lock
-from p2pshare.storage.private_file import read_private, replace_private
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.known_file import KnownFile
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.strict_json import parse_object
 
 FILE_NAME = "known_peers.json"
 LOCK_NAME = "known_peers.lock"
-VERSION = 1
 PEERS_MAX = 10_000  # names in the file
 FILE_MAX = 4 * 1024 * 1024  # bytes of it
 
@@ -30,8 +25,13 @@ Pins = dict[str, dict[str, PublicKey]]
 """The keys by registry and name."""
 
 
-class KnownPeers:
+class KnownPeers(KnownFile[Pins]):
     """What one knows of the peers in a registry. Calls may block for a while: make them in a thread."""
+
+    FIELD = "peers"
+    LOCK_NAME = LOCK_NAME
+    UNUSABLE = KnownPeersUnusable
+    DAMAGED = "it is damaged. Restore it, or delete it, and compare the keys of your peers anew"
 
     def __init__(
         self, folder: Path, registry: str, *, sleep: Callable[[float], object] = time.sleep
@@ -43,9 +43,8 @@ class KnownPeers:
             registry: the key of the registry as text; of one without a key, its URL.
             sleep: waits for a number of seconds.
         """
-        self.path = folder / FILE_NAME
+        super().__init__(folder / FILE_NAME, FILE_MAX, sleep)
         self._registry = registry
-        self._sleep = sleep
 
     def key(self, name: str) -> PublicKey | None:
         """The key that is known of a name.
@@ -53,8 +52,7 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: the file is damaged, is not the user's alone, or cannot be read.
         """
-        with self._complaining():
-            return self._read().get(self._registry, {}).get(name)
+        return self._read().get(self._registry, {}).get(name)
 
     def names(self, key: PublicKey) -> list[str]:
         """The names that are known by a key.
@@ -62,8 +60,7 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: as for `key`.
         """
-        with self._complaining():
-            known = self._read().get(self._registry, {})
+        known = self._read().get(self._registry, {})
         return sorted(name for name, each in known.items() if each == key)
 
     def all(self) -> dict[str, PublicKey]:
@@ -72,8 +69,7 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: as for `key`.
         """
-        with self._complaining():
-            return self._read().get(self._registry, {})
+        return self._read().get(self._registry, {})
 
     def pin(
         self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int | None = None
@@ -92,7 +88,7 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: as for `key`; `KnownPeersFull` if there are `most` names in it.
         """
-        with self._complaining(), self._locked():
+        with self.locked():
             pins = self._read()
             known = pins.setdefault(self._registry, {}).get(name)
             if known != instead_of and known is not None:
@@ -101,7 +97,7 @@ class KnownPeers:
             if known is None and sum(map(len, pins.values())) >= most:
                 raise KnownPeersFull(path=self.path, most=most)
             pins[self._registry][name] = key
-            self._write(pins)
+            self._keep(pins)
             return key
 
     def forget(self, name: str) -> PublicKey | None:
@@ -110,11 +106,11 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: as for `key`.
         """
-        with self._complaining(), self._locked():
+        with self.locked():
             pins = self._read()
             known = pins.get(self._registry, {}).pop(name, None)
             if known is not None:
-                self._write(pins)
+                self._keep(pins)
             return known
 
     def take_over(self, urls: Container[str] | None = None) -> None:
@@ -126,63 +122,26 @@ class KnownPeers:
         Raises:
             KnownPeersUnusable: as for `key`.
         """
-        with self._complaining(), self._locked():
+        with self.locked():
             pins = self._read()
             old = [each for each in pins if "://" in each and (urls is None or each in urls)]
             for url in old:
                 pins[self._registry] = pins.pop(url) | pins.get(self._registry, {})
             if old:
-                self._write(pins)
+                self._keep(pins)
 
-    def _read(self) -> Pins:
-        try:
-            text = read_private(self.path, FILE_MAX + 1)
-        except FileNotFoundError:
-            return {}
-        try:
-            if len(text) > FILE_MAX:
-                raise ValueError
-            return _parse(text)
-        except (ValueError, RemoteProtocolError):
-            raise self._unusable(
-                "it is damaged. Restore it, or delete it, and compare the keys of your peers anew"
-            ) from None
-
-    def _write(self, pins: Pins) -> None:
-        """Put a whole file in the place of the old one; we hold the lock."""
-        text = json.dumps(
-            {"v": VERSION, "peers": {url: known for url, known in pins.items() if known}},
-            indent=1,
-            default=str,
-            sort_keys=True,
+    def _keep(self, pins: Pins) -> None:
+        """Write the file, with registries and names in order, for people; the caller holds the lock."""
+        self._write(
+            {each: dict(sorted(known.items())) for each, known in sorted(pins.items()) if known}
         )
-        replace_private(self.path, f"{text}\n".encode())
 
-    def _locked(self) -> AbstractContextManager[None]:
-        """Alone with the file: nobody else reads in order to write."""
-        return waiting_lock(self.path.with_name(LOCK_NAME), self._sleep)
-
-    @contextmanager
-    def _complaining(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._unusable(plain_reason(error)) from error
-
-    def _unusable(self, reason: str) -> KnownPeersUnusable:
-        return KnownPeersUnusable(path=self.path, reason=reason)
-
-
-def _parse(text: bytes) -> Pins:
-    fields = parse_object(text)
-    peers = fields.get("peers")
-    if fields.get("v") != VERSION or not isinstance(peers, dict):
-        raise ValueError
-    pins: Pins = {}
-    for url, known in peers.items():
-        if not isinstance(known, dict) or not all(map(is_name, known)):
-            raise ValueError
-        if not all(isinstance(key, str) for key in known.values()):
-            raise ValueError
-        pins[url] = {name: PublicKey.parse(key) for name, key in known.items()}
-    return pins
+    def _parse(self, known: dict[str, Any]) -> Pins:
+        pins: Pins = {}
+        for registry, keys in known.items():
+            if not isinstance(keys, dict) or not all(map(is_name, keys)):
+                raise ValueError
+            if not all(isinstance(key, str) for key in keys.values()):
+                raise ValueError
+            pins[registry] = {name: PublicKey.parse(key) for name, key in keys.items()}
+        return pins

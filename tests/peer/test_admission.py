@@ -20,7 +20,7 @@ from p2pshare.peer.admission import (
     NotAdmitted,
 )
 from p2pshare.peer.ownership import Owner, release_name, rotate_key
-from p2pshare.storage import known_peers
+from p2pshare.storage import known_file
 from p2pshare.storage.identity import Identity
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.testing import ThreadlessReactor
@@ -199,7 +199,7 @@ class AdmitTests(AdmissionTestCase):
         """P5: on a full disk, who owns a name is let in, and not remembered, as the log says; a known one stays so."""
         self.claim(self.bob)
         no_room = OSError(errno.ENOSPC, "")
-        with mock.patch.object(known_peers, "replace_private", side_effect=no_room):
+        with mock.patch.object(known_file, "replace_private", side_effect=no_room):
             self.assertEqual(self.admit(), "bob")
         self.assertRegex(self.warnings()[0], "bob is let in, but not remembered: .* disk is full")
         self.assertIsNone(self.known.key("bob"))

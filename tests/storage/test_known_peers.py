@@ -121,7 +121,8 @@ class KnownPeersTests(SynchronousTestCase):
             self.assertIn("peers forget", str(error))
             self.assertEqual(self.known.pin("bob", OTHER, ONE), OTHER)
         with mock.patch.object(known_peers, "FILE_MAX", 10):
-            self.assert_unusable("damaged")
+            self.known = KnownPeers(self.folder, URL)
+        self.assert_unusable("damaged")
 
     def test_names(self) -> None:
         """A key leads to the names that are known by it, in this registry."""
