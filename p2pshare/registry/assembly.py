@@ -134,8 +134,9 @@ def assemble(
         metrics=metrics,
     )
     hub = EventHub(store, reactor)
-    routes.table.update(EventRoutes(hub, Origins(settings.trusted_proxies).of).table())
-    routes.table.update(PageRoutes(settings.download_url).table())
+    origins = Origins(settings.trusted_proxies)
+    routes.table.update(EventRoutes(hub, origins.of).table())
+    routes.table.update(PageRoutes(settings.download_url, origins).table())
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
     limits = Limits()
     if settings.trusted_proxies:  # one address speaks for many

@@ -53,7 +53,7 @@ class RegistrySettings:
     replicas: int = 0
     """How many replicas must have a claim before it is acknowledged."""
     trusted_proxies: tuple[str, ...] = ()
-    """IP addresses or networks whose `X-Forwarded-For` is believed."""
+    """IP addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     limits: Mapping[str, RateLimit] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
     """By what is limited; what is missing is not."""
     metrics_token: str | None = field(default=None, repr=False)

@@ -35,7 +35,7 @@ class StreamLimits:
     life: float = 3600.0
     """Seconds until a stream ends; its client comes again and goes on where it was."""
     keep_alive: float = 15.0
-    """Seconds between two comments that show that the stream is alive."""
+    """Seconds between two events `alive`. They are events, as scripts in browsers do not see comments."""
     joins_max: int = 8
     """Questions of joining streams that the store is asked at once."""
     events_max: int = 200
@@ -118,11 +118,11 @@ class Stream:
         """Show that the stream is alive, and from where it could be resumed."""
         if self.outlet.stalled_since is not None:
             return
+        id = None
         if self._told < self.position:
             self._told = self.position
-            self.tell(b": alive\nid: %d-%d\n\n" % self.position)
-        else:
-            self.tell(b": alive\n\n")
+            id = f"{self.position[0]}-{self.position[1]}"
+        self.tell(event_text("alive", {}, id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Origins:
     """Tells where requests come from."""
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
-        """Make one that believes the `X-Forwarded-For` of these IP addresses and networks.
+        """Make one that believes what these IP addresses and networks say: `X-Forwarded-For`, `X-Forwarded-Proto`.
 
         Raises:
             ValueError: one is none.
@@ -51,6 +51,12 @@ class Origins:
         is_own = query.local is not None and query.local[0] == query.source
         # A proxy on this machine that is not trusted speaks for others, too.
         return _origin(query.source, through_proxy=bool(forwarded), is_own=is_own)
+
+    def is_secure(self, query: Query) -> bool:
+        """Whether a query came over TLS: to this process, or to a trusted proxy by its `X-Forwarded-Proto`."""
+        if query.is_secure or not self._trusted or not self._trusts(query.source):
+            return query.is_secure
+        return query.header(b"X-Forwarded-Proto").rpartition(",")[2].strip().lower() == "https"
 
     def _forwarded(self, source: str, forwarded: str) -> Origin:
         client = source

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from importlib.resources import files
 
 from p2pshare.registry.exchange import Query, Reply, Route
+from p2pshare.registry.origins import Origins
 
 FILES = {
     b"": ("page.html", b"text/html; charset=utf-8"),
@@ -42,12 +43,14 @@ ASKING = b"Ask the person who runs this registry for p2pshare"
 class PageRoutes:
     """Answers with the files of the page."""
 
-    def __init__(self, download_url: str = "") -> None:
+    def __init__(self, download_url: str = "", origins: Origins | None = None) -> None:
         """Read the files.
 
         Args:
             download_url: where visitors get the program; empty if the operator has not set it.
+            origins: tell which requests came over TLS; without it, no proxy is trusted.
         """
+        self._is_secure = (origins or Origins()).is_secure
         folder = files("p2pshare.registry").joinpath("page")
         self._contents = {
             path: folder.joinpath(name).read_bytes() for path, (name, _) in FILES.items()
@@ -60,22 +63,21 @@ class PageRoutes:
     def table(self) -> dict[bytes, Route]:
         """Return the routes by path."""
         return {
-            path: Route("page", {b"GET": _answer(self._contents[path], content_type)})
+            path: Route("page", {b"GET": self._answer(self._contents[path], content_type)})
             for path, (_, content_type) in FILES.items()
         }
 
+    def _answer(self, content: bytes, content_type: bytes) -> partial[Reply]:
+        tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'.encode()
+        headers = (*HEADERS, (b"ETag", tag))
+        return partial(
+            self._file,
+            tag,
+            Reply(HTTPStatus.OK, (content,), content_type, headers),
+            Reply(HTTPStatus.NOT_MODIFIED, (), content_type, headers),
+        )
 
-def _answer(content: bytes, content_type: bytes) -> partial[Reply]:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'.encode()
-    headers = (*HEADERS, (b"ETag", tag))
-    return partial(
-        _file,
-        tag,
-        Reply(HTTPStatus.OK, (content,), content_type, headers),
-        Reply(HTTPStatus.NOT_MODIFIED, (), content_type, headers),
-    )
-
-
-def _file(tag: bytes, whole: Reply, unchanged: Reply, query: Query) -> Reply:
-    reply = unchanged if query.has(tag) else whole
-    return replace(reply, headers=reply.headers + HEADERS_OF_TLS) if query.is_secure else reply
+    def _file(self, tag: bytes, whole: Reply, unchanged: Reply, query: Query) -> Reply:
+        reply = unchanged if query.has(tag) else whole
+        is_secure = self._is_secure(query)
+        return replace(reply, headers=reply.headers + HEADERS_OF_TLS) if is_secure else reply

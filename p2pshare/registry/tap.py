@@ -96,8 +96,8 @@ class Options(ServiceOptions):
             raise usage.UsageError(f"--url is http://HOST[:PORT] or https://..., not {url!r}")  # noqa: B904
 
     def opt_trusted_proxy(self, network: str) -> None:
-        """A reverse proxy whose X-Forwarded-For is believed: an IP address, or a network such as
-        10.0.0.0/8.
+        """A reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed: an IP address, or
+        a network such as 10.0.0.0/8.
 
         May be given several times.
         """

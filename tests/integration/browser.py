@@ -48,6 +48,7 @@ class Browser:
         for flag in (*FLAGS, f"--user-data-dir={self._profile.name}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self._hastening: str | None = None
         driver = Service(executable_path=shutil.which("chromedriver"))
         self._chrome = Chrome(options=options, service=driver)
 
@@ -72,6 +73,20 @@ class Browser:
 
     def _command(self, name: str, **parameters: Any) -> None:
         self._chrome.execute_cdp_cmd(name, parameters)
+
+    def hasten(self, factor: float) -> None:
+        """From the next page on, let the timers of pages run faster by this factor."""
+        if self._hastening is not None:
+            self._command("Page.removeScriptToEvaluateOnNewDocument", identifier=self._hastening)
+        script = f"""for (const name of ["setTimeout", "setInterval"]) {{
+            const plain = window[name];
+            window[name] = (run, ms) => plain(run, ms / {factor});
+        }}
+        const now = Date.now, begin = now();
+        Date.now = () => begin + (now() - begin) * {factor};"""
+        words = {"source": script}
+        found = self._chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", words)
+        self._hastening = found["identifier"]
 
     def open(self, url: str) -> None:
         """Go to a page, and forget what the last one complained of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ from tests.integration.browser import Browser, the_browser, why_none
 from tests.registry.connections import make_routes
 
 NOW = 1_800_000_000  # seconds: the wall clock of the registry stands still there
+SILENCE_MAX = 20.0  # seconds of a silent stream that the page accepts
+ANNOUNCE_INTERVAL = 30.0  # seconds between two announcements of the count
 NAMES = "[...document.querySelectorAll('#list .name')].map(e => e.textContent)"
 SHOWN = (
     "[...document.querySelectorAll('#list li')]"
@@ -58,6 +61,7 @@ class PageTestCase(TestCase):
         self.site = RegistrySite(self.routes, reactor, wall=self.clock.seconds)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.leave_all()))
         self.browser.look_as(1280)
+        self.browser.hasten(1)
         return Deferred.fromCoroutine(self.listen(0))
 
     async def listen(self, port: int) -> None:
@@ -228,6 +232,63 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelector('#list .when').textContent", "here now")
         await self.expect("document.getElementById('lost').hidden", True)
 
+    async def test_cut_off(self) -> None:
+        """If the registry falls silent, with all connections open, everyone sees it; later the page goes on."""
+        self.patch(self.hub, "limits", StreamLimits(keep_alive=0.1))
+        await self.join("alice")
+        self.put(b"v1/peers/*", {"key": "abcd" * 13, "addresses": []})
+        self.browser.hasten(20)
+        await self.open()
+        await self.expect(NAMES, ["alice"])
+        await self.see(lambda browser: browser.click("#list .head"))
+        await deferLater(reactor, 2 * SILENCE_MAX / 20)
+        self.assertEqual(await self.see(lambda browser: browser.run(STATE)), "Live")
+        self.hub._looking.stop()
+        table, unanswered = dict(self.routes.table), list[Deferred[Reply]]()
+
+        def hang(_query: Query) -> Deferred[Reply]:
+            unanswered.append(Deferred())
+            return unanswered[-1]
+
+        for path in table:
+            self.routes.table[path] = Route("test", {b"GET": hang})
+        await self.expect(STATE, "Not connected")
+        await self.expect("document.querySelector('#list .when').textContent", "was here")
+        notice = "document.getElementById('lost').textContent.includes('Last updated')"
+        await self.expect(notice, True)
+        self.routes.table.update(table)
+        self.put(b"v1/peers/*", {"key": "efgh" * 13, "addresses": []})
+        await self.join("bob")
+        for each in unanswered:
+            each.callback(Reply(503))
+        await self.expect(STATE, "Live")
+        await self.expect(NAMES, ["alice", "bob"])
+        await self.expect("document.getElementById('lost').hidden", True)
+        await self.expect("document.querySelector('.key').textContent.slice(0, 4)", "efgh")
+
+    async def test_announcements(self) -> None:
+        """The count is announced when it has changed, and only then."""
+        self.browser.hasten(20)
+        await self.join("alice")
+        await self.open()
+        await self.expect(NAMES, ["alice"])
+        watch = (
+            "window.news = [], new MutationObserver(() => news.push(document.getElementById('news').textContent))"
+            ".observe(document.getElementById('news'), {childList: true})"
+        )
+        await self.see(lambda browser: browser.run(watch))
+        await self.join("bob")
+        await self.expect("news", ["2 online"])
+        await self.see(lambda browser: browser.click("#join li:nth-child(2) .copy"))
+        await self.expect("news.length", 2)
+        await self.leave("alice")
+        await self.join("carol")
+        await self.expect(NAMES, ["bob", "carol"])
+        await deferLater(reactor, 2 * ANNOUNCE_INTERVAL / 20)
+        self.assertEqual(await self.see(lambda browser: browser.run("news.length")), 2)
+        await self.leave("carol")
+        await self.expect("news[2]", "1 online")
+
     async def test_stopping(self) -> None:
         """If only the stream ends, the page goes on with a list now and then, and says so."""
         await self.open()
@@ -268,11 +329,15 @@ class PresenceTests(PageTestCase):
         origin = self.url.removesuffix("/")
         last = "[...document.querySelectorAll('#join code[data-command]')].pop().textContent"
         start = "mkdir -p ~/Public && ~/.p2pshare/bin/p2pshare --share ~/Public"
-        await self.expect(last, f"{start} --name YOU --registry {origin}")
+        wrong = "document.getElementById('you').getAttribute('aria-invalid')"
+        await self.expect(last, f"{start} --registry {origin}")
         await self.see(lambda browser: browser.type("#you", "Robin"))
         await self.expect(last, f"{start} --name robin --registry {origin}")
-        await self.see(lambda browser: browser.type("#you", "; rm"))
-        await self.expect(last, f"{start} --name YOU --registry {origin}")
+        await self.expect(wrong, "false")
+        for keys in ("; rm", "\ue003" * 4 + "-", "\ue003" * 6 + "list"):
+            await self.see(partial(Browser.type, selector="#you", keys=keys))
+            await self.expect(last, f"{start} --registry {origin}")
+            await self.expect(wrong, "true")
         await self.expect("document.getElementById('invitation').hidden", False)
         await self.see(lambda browser: browser.run("delete Navigator.prototype.clipboard"))
         await self.see(lambda browser: browser.click("#join li:nth-child(3) .copy"))
@@ -283,8 +348,15 @@ class PresenceTests(PageTestCase):
         await self.join("alice")
         await self.register("bob")
         addresses = ["192.168.1.7:4000", "10.0.0.7:4000", "203.0.113.9:4000", "[fd00::7]:4000"]
-        view = {"key": "abcd" * 13, "addresses": addresses}
-        self.put(b"v1/peers/*", view, {"addresses": ["127.0.0.1:9"]})
+        views = {
+            b"v1/peers/alice": {"key": "abcd" * 13, "addresses": addresses},
+            b"v1/peers/bob": {"addresses": ["127.0.0.1:9"]},
+        }
+
+        def answer(query: Query) -> Reply:
+            return Reply(200, (json.dumps(views[query.path]).encode(),))
+
+        self.routes.table[b"v1/peers/*"] = Route("test", {b"GET": answer})
         await self.open()
         await self.see(lambda browser: browser.type("#list li:first-child .head", " "))
         await self.expect(
@@ -294,7 +366,16 @@ class PresenceTests(PageTestCase):
         own = "reachable on its own network"
         await self.expect(fact, f"IPv4, {own}; IPv4, public; IPv6, {own}")
         command = f"~/.p2pshare/bin/p2pshare ls alice --name YOU --registry {self.url[:-1]}"
-        await self.expect("document.querySelector('#list .command code').textContent", command)
+        text = "document.querySelector('#list .command code').textContent"
+        await self.expect(text, command)
+        await self.see(lambda browser: browser.click("#list .copy"))
+        await self.expect("document.activeElement.id", "you")  # nothing to copy that does not work
+        await self.expect("document.querySelectorAll('.copy.done').length", 0)
+        await self.see(lambda browser: browser.press("robin"))
+        await self.expect(text, command.replace("YOU", "robin"))
+        await self.see(lambda browser: browser.click("#list .copy"))
+        await self.expect("document.querySelectorAll('.copy.done').length", 1)
+        await self.see(lambda browser: browser.type("#list li:first-child .head", ""))
         opened = "document.querySelector('#list .head').getAttribute('aria-expanded')"
         await self.expect(opened, "true")
         await self.keep("details-light")

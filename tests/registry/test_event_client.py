@@ -173,7 +173,7 @@ class FollowerTests(SynchronousTestCase):
         self.begin()
         for _ in range(10):
             self.reactor.advance(SILENCE_MAX - 1)
-            self.say(b": alive\n\n")
+            self.say(event_text("alive", {}))
         self.assertEqual(len(self.reactor.tcpClients), 1)
         self.reactor.advance(SILENCE_MAX + 1)
         self.reactor.advance(RETRY_FIRST * (1 + JITTER))

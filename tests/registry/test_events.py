@@ -284,11 +284,11 @@ class BoundTests(HubTestCase):
         self.assertIsNone(self.hub.refusal("10.0.0.1"))
 
     def test_keep_alive(self) -> None:
-        """A quiet stream shows that it is alive, and passes on from where it could be resumed."""
+        """A quiet stream shows by events that it is alive, and passes on from where it could be resumed."""
         stream = self.watch("bob")
         id = self.store.happen("alice")
         self.pass_time(20.5)
-        self.assertEqual(stream.events.comments, 2)
+        self.assertEqual(stream.events.alive, 2)
         self.assertEqual(stream.events.last_id, id)
         self.assertEqual(len(stream.events), 1)
 

@@ -435,6 +435,26 @@ class OriginTests(SynchronousTestCase):
             self.assertEqual(self.origin("10.5.5.5", forwarded, "192.0.2.0/24"), "10.5.5.5")
             self.assertEqual(self.origin(proxy, forwarded), proxy)
 
+    def test_secure(self) -> None:
+        """A trusted proxy is believed that it was reached over TLS; nobody else is."""
+        proxy = "192.0.2.1"
+        for source, trusted, said, is_secure in (
+            (proxy, [proxy], "https", True),
+            (proxy, [proxy], "HTTPS", True),
+            (proxy, [proxy], "http, https", True),
+            (proxy, [proxy], "https, http", False),
+            (proxy, [proxy], "", False),
+            ("192.0.2.2", [proxy], "https", False),
+            (proxy, [], "https", False),
+            ("", [proxy], "https", True),
+            ("", [], "https", False),
+        ):
+            headers = Headers({"X-Forwarded-Proto": [said]} if said else {})
+            query = Query(b"GET", b"", b"", source, headers=headers)
+            self.assertEqual(Origins(trusted).is_secure(query), is_secure, (source, said))
+        direct = Query(b"GET", b"", b"", "192.0.2.2", is_secure=True)
+        self.assertTrue(Origins([proxy]).is_secure(direct))
+
     def test_no_proxy_lends_its_place(self) -> None:
         """What comes through a proxy on this machine is not this machine's, whatever it says."""
         headers = Headers({"X-Forwarded-For": ["127.0.0.1"]})

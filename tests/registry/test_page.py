@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from typing import Any
@@ -10,8 +11,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
+from p2pshare.names import RESERVED, is_name
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.news import StreamLimits
+from p2pshare.registry.origins import Origins
 from p2pshare.registry.page import ASKING, FILES, POLICY, PageRoutes
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
 
@@ -43,6 +47,11 @@ class PageTests(SynchronousTestCase):
             answer: Any = self.table[path].methods[b"GET"]
             secure = answer(Query(b"GET", path, b"", "10.0.0.1", is_secure=True))
             self.assertIn((b"Cross-Origin-Opener-Policy", b"same-origin"), secure.headers)
+        self.table = PageRoutes(origins=Origins(["10.0.0.1"])).table()
+        answer = self.table[b""].methods[b"GET"]
+        proto = Headers({"X-Forwarded-Proto": ["https"]})
+        secure = answer(Query(b"GET", b"", b"", "10.0.0.1", headers=proto))
+        self.assertIn((b"Cross-Origin-Opener-Policy", b"same-origin"), secure.headers)
         self.assertTrue(self.ask(b"").body[0].startswith(b"<!doctype html>"))
 
     def test_download(self) -> None:
@@ -81,6 +90,17 @@ class PageTests(SynchronousTestCase):
         self.assertIn("textContent", script)
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             self.assertNotIn(word, script)
+
+    def test_numbers(self) -> None:
+        """The script knows the rules for names, and how often a stream shows that it is alive."""
+        script = FOLDER.joinpath("page.js").read_text()
+        (silence,) = re.findall(r"const SILENCE_MS = (\d+);", script)
+        self.assertGreater(int(silence), 1.2 * 1000 * StreamLimits().keep_alive)
+        (reserved,) = re.findall(r"const RESERVED = (.*);", script)
+        self.assertEqual(json.loads(reserved), sorted(RESERVED))
+        (legal,) = re.findall(r"const NAME = /(.*)/;", script)
+        for name in ("a", "a.b", "a-1_b", "x" * 32, "x" * 33, "bob-", ".bob", "Bob", "a b", ""):
+            self.assertEqual(re.search(legal, name) is not None, is_name(name), name)
 
     def test_nothing_from_elsewhere(self) -> None:
         """No file names another machine, and no style or script stands in the markup."""

@@ -91,19 +91,20 @@ class EventStore:
 
 
 class Events(list[tuple[str, str, str]]):
-    """What a stream said: kind, id and data of each event; `comments` and `ids` count the rest."""
+    """What a stream said: kind, id and data of each event; `alive` counts the events that only show that it lives."""
 
     def __init__(self, text: bytes) -> None:
         super().__init__()
         self.last_id = ""
-        self.comments = 0
+        self.alive = 0
         for block in text.decode().split("\n\n"):
             fields: dict[str, Any] = dict(
                 line.split(": ", 1) for line in block.split("\n") if ": " in line
             )
             self.last_id = fields.get("id", self.last_id)
-            self.comments += "" in fields
-            if "data" in fields:
+            if fields.get("event") == "alive":
+                self.alive += 1
+            elif "data" in fields:
                 self.append((fields.get("event", "message"), fields.get("id", ""), fields["data"]))
 
 

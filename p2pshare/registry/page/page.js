@@ -2,6 +2,8 @@
 
 // Shows who is at this registry. What comes from the server is text: it gets into the page through textContent alone.
 
+const find = (id) => document.getElementById(id);
+
 const PAGE = 500; // names of one request
 const KNOWN_MAX = 2000; // names that are loaded, and searched here by any part
 const ROWS_STEP = 200; // rows that are shown at first, and with each "Show more"
@@ -10,15 +12,21 @@ const TYPING_MS = 180; // that the search waits for the next letter
 const CLOCK_MS = 15000; // between two looks at the relative times
 const POLL_MS = 30000; // between two lists, while nothing tells us of changes
 const AGAIN_MS = 5000; // until a request that failed is made again
+const REPLY_MS = 8000; // until a request without a whole reply has failed
+const SILENCE_MS = 20000; // until a silent stream counts as broken: the registry sends "alive" every 15 s
 const RETRY_MS = [2000, 5000, 15000, 30000]; // until the stream is asked for again
 const DOUBT_MS = 4000; // that a stream may be broken before we say so: each ends once in a while and goes on
-const ANNOUNCE_MS = 10000; // between two announcements of the count
-const NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+const ANNOUNCE_MS = 30000; // between two announcements of the count, which are made only if it has changed
+const DETAILS_MS = 30000; // until the details of an open row are asked for again
+const DETAILS_MAX = 8; // open rows that are asked for again at once
+const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$/;
+const BEGINNING = /^[a-z0-9][a-z0-9._-]{0,31}$/; // of a name
+const RESERVED = ["admin", "healthz", "list", "metrics", "name", "readyz", "registry", "user", "v1"];
+const NAME_RULE = find("you-text").textContent;
 const HUES = 6;
 const KEY_GROUP = 4; // characters, as p2pshare shows keys
 const program = "~/.p2pshare/bin/p2pshare"; // where "How to join" installs it
 
-const find = (id) => document.getElementById(id);
 const list = find("list"), empty = find("empty"), more = find("more"), legend = find("legend");
 const search = find("search"), offline = find("offline"), state = find("state");
 const base = new URL(".", location.href);
@@ -72,12 +80,12 @@ function loadBeyond() {
 }
 
 async function askBeyond(request) {
-  const part = wanted(), isWanted = end !== null && NAME.test(part);
+  const part = wanted(), isWanted = end !== null && BEGINNING.test(part);
   const page = isWanted ? await ask(request, { prefix: part }) : { peers: [] };
   beyond.clear();
   for (const peer of page.peers) if (peer.name > end) beyond.set(String(peer.name), peer);
   show();
-  if (part) announce(summary());
+  if (part && summary() !== lastCount) announceCount();
 }
 
 // Run one request at a time: a later one ends the one before. If it fails, `again` is called after a while.
@@ -86,8 +94,10 @@ async function fetching(again, run) {
   const request = (asking = new AbortController());
   try {
     await run(request);
-    failed = false;
     updated = Date.now();
+    if (failed && relisten) listen(); // the registry is back: do not wait any longer
+    failed = false;
+    tellOpenRows();
   } catch (error) {
     if (request !== asking || error.name === "AbortError") return;
     failed = true;
@@ -105,20 +115,33 @@ function take(fresh, next) {
   for (const [name, peer] of fresh) peers.set(name, peer);
   end = next;
   show();
-  loaded ||= next === null || peers.size >= KNOWN_MAX;
+  if (!loaded && (next === null || peers.size >= KNOWN_MAX)) {
+    loaded = true;
+    lastCount = summary(); // it is read with the rest of the page
+  }
   put(find("summary"), summary());
 }
 
 async function ask(request, words) {
-  const url = new URL("v1/peers", base);
-  url.search = new URLSearchParams({ limit: PAGE, ...words, ...(!offline.checked && { online: 1 }) });
-  const reply = await fetch(url, { signal: request.signal, headers: { Accept: "application/json" }, cache: "no-store" });
+  const query = new URLSearchParams({ limit: PAGE, ...words, ...(!offline.checked && { online: 1 }) });
+  const { reply, body: page } = await get(`v1/peers?${query}`, request);
   if (!reply.ok) throw new Error(`status ${reply.status}`);
-  const page = await reply.json();
-  request.signal.throwIfAborted();
   const date = Date.parse(reply.headers.get("Date") ?? "");
   if (date && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
   return page;
+}
+
+// Make a request. It fails if there is no whole reply in time: a machine that is cut off closes no connection.
+async function get(path, request = new AbortController()) {
+  const late = setTimeout(() => request.abort(new DOMException("no reply in time", "TimeoutError")), REPLY_MS);
+  try {
+    const reply = await fetch(new URL(path, base), { signal: request.signal, headers: { Accept: "application/json" }, cache: "no-store" });
+    const body = await reply.json();
+    request.signal.throwIfAborted();
+    return { reply, body };
+  } finally {
+    clearTimeout(late);
+  }
 }
 
 function matching() {
@@ -173,8 +196,10 @@ function fill(row, peer) {
   const tag = row.querySelector(".tag");
   tag.className = peer.kind === "classic" ? "tag classic" : "tag";
   put(tag, peer.kind === "owned" ? "" : String(peer.kind).slice(0, 64));
+  const isNews = row.peer !== peer;
   row.dataset.presence = String(peer.presence);
   row.peer = peer;
+  if (isNews) row.asked = 0; // what is shown of an open row may be old
   tellTime(row);
 }
 
@@ -212,32 +237,39 @@ function summary() {
 
 // What a row opens to
 
-let opened_rows = 0; // for the ids of what is opened
+let openedRows = 0; // for the ids of what is opened
+
+const isOpen = (row) => row.querySelector(".head").getAttribute("aria-expanded") === "true";
 
 function toggle(row, head) {
-  const isOpen = head.getAttribute("aria-expanded") === "true";
-  head.setAttribute("aria-expanded", String(!isOpen));
+  head.setAttribute("aria-expanded", String(!isOpen(row)));
   let details = row.querySelector(".details");
   if (!details) {
     details = make("div", "details");
-    details.id = `details${opened_rows++}`;
+    details.id = `details${openedRows++}`;
     head.setAttribute("aria-controls", details.id);
     row.append(details);
   }
-  details.hidden = isOpen;
-  if (!isOpen) tellDetails(details, row.peer.name);
+  details.hidden = !isOpen(row);
+  if (isOpen(row)) tellDetails(row);
 }
 
-async function tellDetails(details, name) {
+async function tellDetails(row) {
+  const { name } = row.peer, details = row.querySelector(".details");
+  const asked = (row.asked = Date.now());
   let view;
   try {
-    const reply = await fetch(new URL(`v1/peers/${encodeURIComponent(name)}`, base), { cache: "no-store" });
+    const { reply, body } = await get(`v1/peers/${encodeURIComponent(name)}`);
     if (!reply.ok && reply.status !== 404) throw new Error(`status ${reply.status}`);
-    view = reply.ok ? await reply.json() : {};
+    view = reply.ok ? body : {};
   } catch {
-    details.replaceChildren(make("p", "hint", "The registry does not answer. Close this row, and open it again later."));
+    if (row.asked === asked) row.asked = 0;
+    if (!details.firstChild) details.append(make("p", "hint", "The registry does not answer. This page keeps trying."));
     return;
   }
+  const shown = JSON.stringify([view.key, view.addresses]);
+  if (row.asked !== asked || row.shown === shown) return; // leave a selection and the focus alone
+  row.shown = shown;
   const facts = make("dl", "facts");
   if (view.key) {
     const key = make("code", "key", String(view.key).slice(0, 64).match(new RegExp(`.{1,${KEY_GROUP}}`, "g")).join(" "));
@@ -248,6 +280,12 @@ async function tellDetails(details, name) {
   if (NAME.test(name)) parts.push(makeCommand(`${program} ls ${name} --name YOU --registry URL`));
   details.replaceChildren(...parts);
   tellCommands();
+}
+
+// Ask again for the details that are the oldest.
+function tellOpenRows() {
+  const old = [...rows.values()].filter((row) => isOpen(row) && Date.now() - row.asked >= DETAILS_MS);
+  old.sort((one, other) => one.asked - other.asked).slice(0, DETAILS_MAX).forEach(tellDetails);
 }
 
 function addFact(facts, term, ...values) {
@@ -323,13 +361,14 @@ function settle() {
     const before = peers.get(peer.name) ?? beyond.get(peer.name);
     const known = end === null || peer.name <= end ? peers : beyond;
     if (peer.presence === "gone" || (!offline.checked && !isHere(peer))) known.delete(peer.name);
-    else if (known === peers || beyond.has(peer.name) || (NAME.test(wanted()) && peer.name.startsWith(wanted()))) {
+    else if (known === peers || beyond.has(peer.name) || (BEGINNING.test(wanted()) && peer.name.startsWith(wanted()))) {
       known.set(peer.name, peer);
       if (peer.presence === "online" && before?.presence !== "online") arrived.push(peer.name);
     }
   }
   changes.clear();
   show();
+  tellOpenRows();
   for (const name of arrived) {
     const row = rows.get(name);
     row?.classList.add("new");
@@ -343,14 +382,19 @@ function reload() {
   load();
 }
 
-let source = null, relisten = 0, doubt = 0, tries = 0, opened = false;
+let source = null, relisten = 0, doubt = 0, silence = 0, tries = 0, opened = false;
 let isResting = true; // until the stream is there that we want
 
 function listen() {
+  clearTimeout(relisten);
+  relisten = 0;
+  source?.close();
   const own = (source = new EventSource(new URL("v1/events", base)));
+  heard();
   own.addEventListener("open", () => {
     clearTimeout(doubt);
     tries = doubt = 0;
+    heard();
     isLive = true;
     isResting = false;
     if (!opened) reload(); // all that happens after this list is told
@@ -359,26 +403,43 @@ function listen() {
   });
   own.addEventListener("presence", changed);
   own.addEventListener("reset", reload);
+  for (const each of ["presence", "reset", "alive"]) own.addEventListener(each, heard);
   own.addEventListener("error", () => {
     if (own !== source) return;
     if (isLive) updated = Date.now();
     isLive = isResting = false;
     doubt ||= setTimeout(load, DOUBT_MS); // its outcome tells whether the registry or only the stream is gone
-    if (own.readyState === EventSource.CLOSED) { // refused: the browser does not try again by itself
-      opened = false;
-      const delay = RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)];
-      relisten = setTimeout(listen, delay * (1 + Math.random() / 4));
-    }
+    if (own.readyState === EventSource.CLOSED) listenLater(); // refused: the browser does not try again by itself
     if (!loaded && !asking) load();
   });
+}
+
+function listenLater() {
+  clearTimeout(silence);
+  opened = false;
+  const delay = RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)];
+  relisten = setTimeout(listen, delay * (1 + Math.random() / 4));
+}
+
+// The stream is alive, or has just been asked for.
+function heard() {
+  if (isLive) updated = Date.now();
+  clearTimeout(silence);
+  silence = setTimeout(() => {
+    source.close(); // a machine that is cut off does not do so
+    isLive = isResting = false;
+    listenLater();
+    load();
+  }, SILENCE_MS);
 }
 
 function rest() { // a browser has few connections for all its tabs
   clearTimeout(relisten);
   clearTimeout(doubt);
+  clearTimeout(silence);
   source?.close();
   source = null;
-  doubt = 0;
+  doubt = relisten = 0;
   isLive = opened = false;
   isResting = true;
   tellState();
@@ -408,30 +469,52 @@ function tellLost(isLost) {
   put(find("lost"), `The registry does not answer. This page keeps trying. ${when}`);
 }
 
-let announced = 0, announcing = 0, lastAnnounced = "";
+let announced = 0, announcing = 0, lastCount = "";
 
-function announce(text) {
+const announce = (text) => { find("news").textContent = text; };
+
+function announceCount() {
   announced = Date.now();
-  lastAnnounced = text;
-  find("news").textContent = text;
+  lastCount = summary();
+  announce(lastCount);
 }
 
 function announceLater() {
+  if (summary() === lastCount) return;
   announcing ||= setTimeout(() => {
     announcing = 0;
-    if (summary() !== lastAnnounced) announce(summary());
+    if (summary() !== lastCount) announceCount();
   }, Math.max(1000, announced + ANNOUNCE_MS - Date.now()));
+}
+
+// Your name, if it is a legal one.
+function yourName() {
+  const name = find("you").value.normalize("NFKC").trim().toLowerCase();
+  return NAME.test(name) && !RESERVED.includes(name) ? name : "";
 }
 
 // Fill in every command: this registry's URL, and the name from the field "Your name".
 function tellCommands() {
-  const you = find("you").value.normalize("NFKC").trim().toLowerCase();
-  const values = { URL: base.href.replace(/\/$/, ""), YOU: NAME.test(you) ? you : "YOU" };
+  const name = yourName(), values = { URL: base.href.replace(/\/$/, ""), YOU: name || "YOU" };
   for (const code of document.querySelectorAll("[data-command]")) {
-    const words = code.dataset.command.split(" ").map((word) => make("span", "word", values[word] ?? word));
+    const isAsked = "asks" in code.dataset; // the program asks for the name by itself
+    const command = !name && isAsked ? code.dataset.command.replace(" --name YOU", "") : code.dataset.command;
+    code.isReady = name || !command.includes("YOU");
+    const words = command.split(" ").map((word) => make("span", "word", values[word] ?? word));
     code.replaceChildren(...words.flatMap((word, n) => (n ? [" ", word] : [word])));
     code.nextElementSibling.setAttribute("aria-label", `Copy: ${code.textContent}`);
   }
+}
+
+function tellYourName(isWanted) {
+  const text = find("you").value.trim(), name = yourName();
+  const isTaken = peers.get(name)?.kind === "owned";
+  const isWrong = Boolean(text) && !name;
+  find("you").setAttribute("aria-invalid", String(isWrong));
+  find("you-text").classList.toggle("wrong", isWrong || isWanted || isTaken);
+  if (isWanted) put(find("you-text"), "Type your name here first: the command needs it.");
+  else if (isTaken) put(find("you-text"), `${name} has an owner here. Take it only if it is you.`);
+  else put(find("you-text"), isWrong ? `This is not a possible name. Use ${NAME_RULE}` : NAME_RULE);
 }
 
 function makeCommand(words) {
@@ -446,12 +529,17 @@ async function tellHowToJoin() {
   find("host").textContent = base.host;
   tellCommands();
   try {
-    const reply = await fetch(new URL("v1/", base));
-    find("invitation").hidden = !(reply.ok && (await reply.json()).invite_only === true);
+    const { reply, body } = await get("v1/");
+    find("invitation").hidden = !(reply.ok && body.invite_only === true);
   } catch { /* the stream tells that the registry is away */ }
 }
 
 async function copy(button, code) {
+  if (!code.isReady) {
+    tellYourName(true);
+    find("you").focus();
+    return;
+  }
   let done = true;
   try {
     await navigator.clipboard.writeText(code.textContent);
@@ -481,7 +569,10 @@ offline.addEventListener("change", () => {
   show();
   load();
 });
-find("you").addEventListener("input", tellCommands);
+find("you").addEventListener("input", () => {
+  tellYourName(false);
+  tellCommands();
+});
 document.addEventListener("click", (event) => {
   const button = event.target.closest(".copy");
   if (button) copy(button, button.previousElementSibling);
@@ -495,9 +586,12 @@ find("more-button").addEventListener("click", () => {
   most = Math.min(most + ROWS_STEP, KNOWN_MAX);
   show();
   last?.nextElementSibling?.querySelector("button").focus({ preventScroll: true });
-  announce(summary());
+  announceCount();
 });
-setInterval(() => rows.forEach(tellTime), CLOCK_MS);
+setInterval(() => {
+  rows.forEach(tellTime);
+  if (!document.hidden) tellOpenRows();
+}, CLOCK_MS);
 setInterval(() => { if (!isLive && !asking && !document.hidden) load(); }, POLL_MS);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) rest();
