@@ -55,7 +55,7 @@ async def whoami(invocation: Invocation) -> int:
     """
     settings = invocation.settings
     name = name_of(settings)
-    folder = await _folder(invocation, name)
+    folder = await data_folder(invocation, name)
     status: dict[str, Any] = {}
     async with running(invocation, folder) as peer:
         if peer is not None:
@@ -113,7 +113,7 @@ async def release(invocation: Invocation) -> int:
         P2pshareError: that was not possible.
     """
     name = name_of(invocation.settings)
-    async with running(invocation, await _folder(invocation, name)) as peer:
+    async with running(invocation, await data_folder(invocation, name)) as peer:
         if peer is not None:
             await peer.ask("release")
         else:
@@ -133,7 +133,7 @@ async def rotate(invocation: Invocation) -> int:
         P2pshareError: that was not possible; the present key stays.
     """
     name = name_of(invocation.settings)
-    folder = await _folder(invocation, name)
+    folder = await data_folder(invocation, name)
     before = key_file.load(folder / KEY_NAME)
     async with running(invocation, folder) as peer:
         if peer is not None:
@@ -154,7 +154,7 @@ async def rotate(invocation: Invocation) -> int:
     return 0
 
 
-async def _folder(invocation: Invocation, name: str) -> Path:
+async def data_folder(invocation: Invocation, name: str) -> Path:
     """The user's data folder; only if there is none, a registry that was never met is asked which one it is."""
     place = PeerPlace.of(invocation.settings, name)
     if place.data is None and place.key is None and not place.path.is_dir():
@@ -181,7 +181,7 @@ async def _alone(
     invocation: Invocation, name: str
 ) -> AsyncIterator[tuple[RegistryClient, Identity]]:
     """The registry and the user's identity, while no peer runs."""
-    folder = await _folder(invocation, name)
+    folder = await data_folder(invocation, name)
     if key_file.load(folder / KEY_NAME) is None:
         raise no_key(name, folder)
     with closing(DataFolder.open(folder, name)) as data:

@@ -13,12 +13,11 @@ from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
 from p2pshare.peer.control import ControlClient
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.session_sharing import left_out_text
-from p2pshare.storage.data_folder import peer_folder
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 from p2pshare.storage.share_arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
-from p2pshare.ui.owning import running
+from p2pshare.ui.owning import data_folder, running
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
@@ -79,7 +78,7 @@ async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[Contr
     settings = invocation.settings
     if settings.name is None and settings.data is None:
         raise WrongUsage(reason="Say whose peer you mean with --name NAME, or set P2PSHARE_NAME.")
-    folder = peer_folder(settings, settings.name or "")
+    folder = await data_folder(invocation, settings.name or "")
     async with running(invocation, folder) as peer:
         if peer is None:
             raise PeerNotRunning(path=folder)

@@ -9,9 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd
 from p2pshare.peer.registration import LOCAL_ONLY
+from p2pshare.storage import data_folder
 from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.settings import Settings
 from p2pshare.ui import status
 from p2pshare.ui.status import lines
+from tests.ui.registries import REGISTRY_KEY
 from tests.ui.test_owning import OwningTestCase, RunningPeer
 
 TOLD: dict[str, Any] = {
@@ -166,6 +169,17 @@ class StopTests(OwningTestCase):
         self.assertNoResult(stopping)
         self.clock.pump([status.STOP_INTERVAL] * int(status.EXIT_MAX / status.STOP_INTERVAL + 2))
         self.assertEqual(self.successResultOf(stopping), 0)
+
+    def test_registry_under_another_url(self) -> None:
+        """The peer is found by the key of its registry, whose URL was never seen before."""
+        home = self.fake.cwd
+        self.patch(data_folder, "data_place", lambda: home)
+        self.fake.settings = Settings(registry="http://192.0.2.77:8000", name="bob")
+        self.data = home / "peers" / str(REGISTRY_KEY) / "bob"
+        self.data.mkdir(parents=True)
+        self.peer = RunningPeer()
+        self.assertEqual(self.successResultOf(self.stop()), 0)
+        self.assertEqual(self.peer.asked, ["stop"])
 
     def test_not_running(self) -> None:
         """With none running it is an error that says which folder was looked at."""
