@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,12 @@ class ServiceOptions(usage.Options):
             raise _cannot_write(path, error) from error
         finally:
             path.unlink(missing_ok=True)
+
+
+def program(name: str) -> str:
+    """How the user calls a program that is installed beside this one: by its path, if PATH does not lead to it."""
+    beside = Path(sys.argv[0]).absolute().with_name(name)
+    return name if shutil.which(name) or not beside.exists() else str(beside)
 
 
 def _cannot_write(path: Path, error: OSError) -> CannotStart:

@@ -14,7 +14,7 @@ from twisted.application.service import IService
 
 from p2pshare.errors import WrongUsage
 from p2pshare.net.clocks import make_monotonic
-from p2pshare.net.command_line import ServiceOptions, complaining
+from p2pshare.net.command_line import ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
@@ -100,7 +100,7 @@ class Options(ServiceOptions):
 
     def stop_command(self) -> str:
         """The command that ends this peer, for a user with the same variables and `config.toml`."""
-        words = ["p2pshare", "stop", "--name", self["settings"].name]
+        words = [program("p2pshare"), "stop", "--name", self["settings"].name]
         for each in ("registry", "data"):
             words += [f"--{each}", self[each]] if self[each] else []
         return shlex.join(words)

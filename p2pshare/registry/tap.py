@@ -18,7 +18,7 @@ from twisted.python import usage
 
 from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
-from p2pshare.net.command_line import ServiceOptions, complaining
+from p2pshare.net.command_line import ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
 from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
@@ -151,7 +151,12 @@ class Options(ServiceOptions):
             sys.stdout.write(f"The registry is stopped (process {stop(folder)}).\n")
             raise SystemExit(0)
         self.stop_command = shlex.join(
-            ["twistd", "p2pregistry", "--stop", *(["--data", str(folder)] if given else [])]
+            [
+                program("twistd"),
+                "p2pregistry",
+                "--stop",
+                *(["--data", str(folder)] if given else []),
+            ]
         )
         remove_stale_pid_file(folder)
         self.keep_pid_file(folder / PID_NAME)

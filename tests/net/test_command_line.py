@@ -10,11 +10,12 @@ import signal
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotStart
-from p2pshare.net.command_line import TWISTD_DEFAULT, ServiceOptions, complaining
+from p2pshare.net.command_line import TWISTD_DEFAULT, ServiceOptions, complaining, program
 
 
 class PidFileTests(SynchronousTestCase):
@@ -74,3 +75,17 @@ class PidFileTests(SynchronousTestCase):
         self.assertEqual(caught.exception.code, 1)
         self.assertRegex(said.getvalue(), r"^p2px: twistd cannot start: .*: the disk is full\.\n$")
         self.assertEqual(os.listdir(self.folder), [])
+
+
+class ProgramTests(SynchronousTestCase):
+    def test_path(self) -> None:
+        """A program that PATH does not lead to is shown with its path, as far as it is there."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        beside = folder / "p2px"
+        with patch("sys.argv", [str(folder / "twistd"), "p2px"]):
+            self.assertEqual(program("p2px"), "p2px")
+            beside.touch(mode=0o755)
+            self.assertEqual(program("p2px"), str(beside))
+            with patch.dict(os.environ, {"PATH": str(folder)}):
+                self.assertEqual(program("p2px"), "p2px")
