@@ -101,8 +101,8 @@ class Options(ServiceOptions):
     def stop_command(self) -> str:
         """The command that ends this peer, for a user with the same variables and `config.toml`."""
         words = [program("p2pshare"), "stop", "--name", self["settings"].name]
-        for each in ("registry", "data"):
-            words += [f"--{each}", self[each]] if self[each] else []
+        words += ["--registry", self["registry"]] if self["registry"] else []
+        words += ["--data", os.path.abspath(self["data"])] if self["data"] else []
         return shlex.join(words)
 
 

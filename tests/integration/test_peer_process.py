@@ -96,7 +96,7 @@ class RunningTests(ProgramsTestCase):
         data = self.folder / "data-bob"
         whose = ["--name", "bob", "--registry", f"http://{HOST}:{self.registry.port}", "--data"]
         start = [*TWISTD[1:-1], "p2ppeer", *whose]
-        first = self.start(*start, str(data))
+        first = self.start(*start, data.name)
         self.addCleanup(end_daemon, data / "peer.pid")
         self.assertEqual(first.wait(), 0, first.said())
         warning, line = first.said().splitlines()
