@@ -44,6 +44,7 @@ REACTOR_OWNERS = {
 
 FILE_WRITERS = {
     "p2pshare.net.background",  # /dev/null
+    "p2pshare.net.debug_log",  # the log that the user asks for
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to
     "p2pshare.peer.control",  # its socket
     "p2pshare.registry.redis_process",  # the short name of the folder of its data
@@ -52,7 +53,7 @@ FILE_WRITERS = {
     "p2pshare.ui.demo",  # what it shares, in a folder that it removes
     "p2pshare.ui.hang_up",  # /dev/null
     "p2pshare.ui.keys",  # a key that is exported, where the user says
-    "p2pshare.ui.main",  # /dev/null, and the log that the user asks for
+    "p2pshare.ui.main",  # /dev/null
     "p2pshare.ui.passphrase",  # the terminal
 }
 """Who writes files besides `storage`; nothing of that is called what somebody else says."""

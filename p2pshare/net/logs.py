@@ -45,7 +45,7 @@ WORKER = "worker"
 _SECRET = re.compile(
     r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation"
 )
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s'\"]*@", re.IGNORECASE)
 _URL_OPTION = re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE)
 _OWN_KEYS = frozenset({"time", "level", "namespace", "message", "traceback"})
 _LEGACY_KEYS = frozenset({"isError", "system", "format", "failure", "why"})
@@ -68,7 +68,7 @@ class Line:
     @classmethod
     def of(cls, event: LogEvent) -> Self:
         """Read an event, and leave out what must not be written."""
-        shown = {key: HIDDEN if _is_secret(key) else event[key] for key in event}
+        shown = {key: HIDDEN if is_secret(key) else event[key] for key in event}
         failure = event.get("log_failure")
         traceback = failure.getTraceback() if failure else str(event.get("traceback", ""))
         level = event.get("log_level", LogLevel.info)
@@ -109,8 +109,7 @@ class Line:
 
     def to_json(self) -> str:
         """One JSON object, without a line's end."""
-        time = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
-        head = {"time": time.replace("+00:00", "Z"), "level": self.level}
+        head = {"time": self._utc, "level": self.level}
         names = {"namespace": self.namespace, "message": self.message}
         traceback = {"traceback": self.traceback} if self.traceback else {}
         return json.dumps({**head, **names, **traceback, **self.fields})
@@ -122,6 +121,18 @@ class Line:
             system += f", {WORKER} {self.fields[WORKER]}"
         lines = [f"{formatTime(self.time)} [{display(system)}] {self.message}"]
         return "\n    ".join(lines + self.traceback.splitlines())
+
+    def to_debug_text(self, pid: int) -> str:
+        """One line with the time in UTC, for the file of `--debug`; the lines of a traceback are indented."""
+        source = self.system or self.namespace.removeprefix("p2pshare.") or "-"
+        level = "" if self.level == LogLevel.debug.name else f"{self.level}: "
+        line = f"{self._utc} {pid} {display(source)} {level}{self.message}"
+        return "\n    ".join([line, *self.traceback.splitlines()])
+
+    @property
+    def _utc(self) -> str:
+        time = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
+        return time.replace("+00:00", "Z")
 
     def emit(self, worker: int) -> None:
         """Pass on, to this process's log, what another one has written: the worker of this number."""
@@ -140,7 +151,8 @@ class Line:
 
 
 @lru_cache(maxsize=KEYS_MAX)
-def _is_secret(key: str) -> bool:
+def is_secret(key: str) -> bool:
+    """Whether a field, flag or variable in lower case holds a secret, by its name."""
     return _SECRET.search(key) is not None
 
 

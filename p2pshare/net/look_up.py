@@ -25,6 +25,7 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -57,6 +58,8 @@ class LookUpError(DNSLookupError):
 class NameResolver:
     """Looks names up in the reactor's thread pool; one for each reactor: see `resolver_of`."""
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, getaddrinfo: Callable[..., Any] = socket.getaddrinfo) -> None:
         self._reactor = reactor
         self._getaddrinfo = getaddrinfo
@@ -72,6 +75,7 @@ class NameResolver:
         if known and self._reactor.seconds() - since < FRESH_FOR:
             return succeed(known)
         answer: Deferred[Answer] = Deferred()
+        began = self._reactor.seconds()
         if host in self._waiting:
             self._waiting[host].append(answer)
         else:
@@ -86,7 +90,9 @@ class NameResolver:
                 f"the name {host} could not be looked up within {seconds:.0f} s: {NO_DNS}"
             )
 
-        return answer.addTimeout(LOOK_UP_MAX, self._reactor, late)
+        return answer.addTimeout(LOOK_UP_MAX, self._reactor, late).addBoth(
+            self._logged, host, began
+        )
 
     def resolveHostName(  # noqa: N802 - the interface has it
         self,
@@ -110,6 +116,20 @@ class NameResolver:
         looking_up.addErrback(lambda failure: failure.trap(DNSLookupError) and None)
         looking_up.addCallback(lambda _: resolutionReceiver.resolutionComplete())
         return resolution
+
+    def _logged(self, result: Answer | Failure, host: str, began: float) -> Answer | Failure:
+        s = self._reactor.seconds() - began
+        if isinstance(result, Failure):
+            why = result.getErrorMessage()
+            self._log.debug(
+                "look-up failed: host={host} s={s:.3f} why={why}", host=host, s=s, why=why
+            )
+        else:
+            found = ",".join(each.host for each in result)
+            self._log.debug(
+                "looked up: host={host} s={s:.3f} found={found}", host=host, s=s, found=found
+            )
+        return result
 
     def _keep(self, told: list[tuple[Any, ...]], host: str) -> Answer:
         answer = tuple(address for each in told if (address := _address(*each)) is not None)

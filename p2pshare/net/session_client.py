@@ -7,6 +7,7 @@ import errno
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConnector, IReactorTCP, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare._version import __version__
@@ -86,6 +87,7 @@ class _Opening(ClientFactory):
     """A session that is being opened: its owner until it is there, or has failed."""
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -103,15 +105,18 @@ class _Opening(ClientFactory):
         self._name = name
         self._address = address
         self._expected = expected
+        self._began = clock.seconds()
         self.connector: IConnector | None = None
         self.done: Deferred[Session] = Deferred(lambda _: self._cancel())
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """The connection is there."""
+        self._note("connected")
         return SessionStream(self._clock, self._tls.connect(self._expected), self._core, self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:  # noqa: N802
         """There is none, or it broke before we heard of it."""
+        self._note("connection failed", reason.getErrorMessage())
         error: P2pshareError = PeerUnreachable(name=self._name, address=self._address)
         if getattr(reason.value, "osError", None) == errno.ECONNRESET:
             error = NoSessionThere(
@@ -125,11 +130,16 @@ class _Opening(ClientFactory):
 
     def welcomed(self, stream: SessionStream) -> None:
         """The session is there."""
+        self._note("session open")
         if not self.done.called:
             self.done.callback(stream)
 
     def ended(self, stream: SessionStream, reason: P2pshareError | None) -> None:
         """The session has not come about, or is over."""
+        found = "none" if stream.judge.found is None else stream.judge.found
+        self._note(
+            "session ended", f"{reason or 'one of the two wanted that'} (key there: {found})"
+        )
         self._fail(self._explained(stream, reason))
 
     def _explained(self, stream: SessionStream, reason: P2pshareError | None) -> P2pshareError:
@@ -149,6 +159,16 @@ class _Opening(ClientFactory):
             why = NO_TLS if why == NO_TLS_IN_OPENSSL else why
             return NoSessionThere(name=self._name, address=self._address, reason=why)
         return reason
+
+    def _note(self, event: str, why: str = "") -> None:
+        self._log.debug(
+            "{event}: peer={peer} address={address} s={s:.3f}{why}",
+            event=event,
+            peer=self._name,
+            address=self._address,
+            s=self._clock.seconds() - self._began,
+            why=f" why={why!r}" if why else "",
+        )
 
     def _fail(self, error: P2pshareError) -> None:
         if not self.done.called:

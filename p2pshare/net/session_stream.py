@@ -256,6 +256,13 @@ class SessionStream(Protocol):
                 self._lose("it speaks another protocol")
                 return
             self.key, self._is_secure = self.judge.found, True
+            self._log.debug(
+                "handshake done: peer={peer!r} key={key} tls={tls} cipher={cipher}",
+                peer=self.name,
+                key=self.key,
+                tls=self._connection.get_protocol_version_name(),
+                cipher=self._connection.get_cipher_name(),
+            )
             self._flush()
 
     def _read_all(self) -> None:

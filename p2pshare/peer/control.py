@@ -96,6 +96,8 @@ class ControlServer:
 class ControlClient:
     """A verb's end of the socket; `close` it in the end."""
 
+    _log = Logger()
+
     def __init__(self, clock: IReactorTime, folder: Path, protocol: _ClientProtocol) -> None:
         self._clock = clock
         self._folder = folder
@@ -108,6 +110,9 @@ class ControlClient:
             P2pshareError: the peer could not; the class, the sentence and the exit code are those of its own error.
             PeerNotAnswering: it ended meanwhile, or takes longer than `ANSWER_TIMEOUT`.
         """
+        self._log.debug(
+            "asking the running peer: folder={folder} do={do}", folder=self._folder, do=do
+        )
         try:
             asked = self._protocol.ask(_line({"do": do, **fields}))
             reply = parse_object(await asked.addTimeout(ANSWER_TIMEOUT, self._clock))

@@ -17,6 +17,7 @@ from pathlib import Path
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError
@@ -53,6 +54,8 @@ _EARLIEST, _LATEST = -(2**35), 2**37  # seconds: the years 881 and 6325
 
 class FetchJob:
     """One job; `run` it once. `progress` may be looked at meanwhile, at any time."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -145,6 +148,9 @@ class FetchJob:
         """
         self._remote.on_room.add(self._soon)
         self._remote.on_up.add(self._linked)
+        self._log.debug(
+            "job begins: peer={peer} what={what!r}", peer=self._remote.name, what=self._title
+        )
         try:
             await self._remote.ready()
             self._planning = Deferred.fromCoroutine(self._list())
@@ -155,6 +161,16 @@ class FetchJob:
             await self._over
         finally:
             await self._wind_up()
+            progress = self.progress
+            self._log.debug(
+                "job ends: peer={peer} files={files} here_already={here} failed={failed} of={total} bytes={size}",
+                peer=self._remote.name,
+                files=progress.files_done,
+                here=progress.files_already_there,
+                failed=progress.files_failed,
+                total=progress.files_total,
+                size=progress.bytes_fetched,
+            )
         return self.progress
 
     async def _list(self) -> None:
@@ -179,6 +195,11 @@ class FetchJob:
             outcomes = await self._threads.run(_look_up, self._remote.key, self._folders, wanted)
             for each, outcome in outcomes:
                 self._looked_up(each, outcome)
+            self._log.debug(
+                "looked up on the disk: entries={entries} here_already={here}",
+                entries=len(outcomes),
+                here=sum(isinstance(outcome, Present) for _, outcome in outcomes),
+            )
             self._decide()
             if self._queued >= QUEUE_MAX:
                 self._room = Deferred()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.taking import ArrivedBlock
@@ -57,6 +58,8 @@ class _Doubt(Exception):  # noqa: N818 - it is no error
 
 class LargeFetch:
     """One such file; a `Receiver`. `run` it once."""
+
+    _log = Logger()
 
     def __init__(self, context: JobContext, folder: Folder, wanted: WantedFile) -> None:
         self.wanted = wanted
@@ -108,19 +111,23 @@ class LargeFetch:
                     await self._fetch(started)
                     break
                 except InUse as error:
+                    self._note("held by another process")
                     await self._wait_for_other(error)
         except Stopped:
-            pass
+            self._note("stopped")
         except _AlreadyThere as there:
+            self._note("here already")
             context.tally.already_there(self.wanted.size or 0)
             context.on_saved(found_file(self.wanted, there.present))
             incoming, self._incoming = self._incoming, None
             if incoming is not None:
                 await context.threads.run(incoming.discard)
-        except BlockCorrupt:
+        except BlockCorrupt as error:
+            self._note("corrupt", error)
             lied = SharerLied(name=context.remote.name, path=format_path(wanted.path))
             context.fail(wanted.path, self._known_size, lied)
         except P2pshareError as error:
+            self._note("failed", error)
             context.fail(wanted.path, self._known_size, error)
         finally:
             self._cancel(Cancelled.BY_USER)
@@ -206,6 +213,7 @@ class LargeFetch:
         self._incoming = await context.threads.run(self._resume)
         self._check_stopped()
         self._had = self._bytes_had()
+        self._note("resumed" if self._had else "begun")
         while True:
             try:
                 outcome = await self._transfer()
@@ -215,6 +223,7 @@ class LargeFetch:
                 continue
             if isinstance(outcome, bytes):
                 break
+            self._note("interrupted" if outcome is None else f"not sent ({outcome.value})")
             if outcome is None:
                 continue
             tries += 1
@@ -222,6 +231,7 @@ class LargeFetch:
         path, wanted = await self._finish(outcome), self.wanted
         assert self._offer is not None
         size, fetched = self._offer.size, self._written
+        self._note("verified and saved")
         self._had = self._written = 0
         context.tally.saved(size)
         seconds = context.reactor.seconds() - started
@@ -230,6 +240,17 @@ class LargeFetch:
             SavedFile(
                 wanted.path, path, size, fetched, seconds, root=outcome, is_renamed=is_renamed
             )
+        )
+
+    def _note(self, event: str, error: P2pshareError | None = None) -> None:
+        self._log.debug(
+            "file {event}: path={path!r} size={size} had={had} fetched={fetched}{why}",
+            event=event,
+            path=format_path(self.wanted.path),
+            size=self._known_size,
+            had=self._had,
+            fetched=self._written,
+            why="" if error is None else f" why={str(error)!r}",
         )
 
     async def _wait_for_other(self, error: InUse) -> None:

@@ -38,7 +38,7 @@ from p2pshare.peer.link import Link
 from p2pshare.peer.link_change import LinkChange, LinkState, reason_of
 from p2pshare.peer.remote_faults import error_of
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.transfer_messages import (
     PAGE_MAX,
@@ -267,9 +267,20 @@ class RemotePeer:
         answer: Deferred[Listing | Fault | None] = Deferred()
         question = link.taking.list(_Page(answer), path, after, limit, recursive)
         link.send(question)
+        began, outcome = self.reactor.seconds(), "cancelled"
         try:
-            return await answer
+            listing = await answer
+            outcome = _outcome(listing)
+            return listing
         finally:
+            self._log.debug(
+                "listing: peer={peer} path={path!r} after={after!r} s={s:.3f} outcome={outcome}",
+                peer=self.name,
+                path=format_path(path),
+                after=format_path(after),
+                s=self.reactor.seconds() - began,
+                outcome=outcome,
+            )
             link.taking.forget(question.id)
 
     def _begin_connecting(self) -> None:
@@ -345,6 +356,13 @@ class RemotePeer:
     async def _open_at_any(self, key: PublicKey, credit: int) -> Session:
         """Open a session at the first address where the peer is; the error is that of the likeliest address."""
         first: P2pshareError | None = None
+        places = ",".join(map(str, self._addresses))
+        self._log.debug(
+            "dialling: peer={peer} key={key} addresses={places}",
+            peer=self.name,
+            key=key,
+            places=places,
+        )
         for address in self._addresses:
             try:
                 return await self._open_session(
@@ -365,6 +383,12 @@ class RemotePeer:
         """The session is over: those who were waiting for something may want another one."""
         if link is not self._link:
             return
+        self._log.debug(
+            "session lost: peer={peer} is_busy={busy} why={why!r}",
+            peer=self.name,
+            busy=link.taking.busy,
+            why=str(link.ended_by),
+        )
         self._link = None
         self._keep_number(link)
         taking = link.taking
@@ -400,7 +424,21 @@ class RemotePeer:
                 each.errback(error)
 
     def _tell(self, state: LinkState, reason: str = "", retry_in: float = 0.0) -> None:
+        self._log.debug(
+            "link: peer={peer} state={state} retry_in_s={retry_in:.1f} why={why!r}",
+            peer=self.name,
+            state=state.name,
+            retry_in=retry_in,
+            why=reason,
+        )
         self._on_link(LinkChange(state, self.name, reason, retry_in, self._been_up))
+
+
+def _outcome(answer: Listing | Fault | None) -> str:
+    """What came of a question for a page, for the log."""
+    if isinstance(answer, Listing):
+        return f"{len(answer.entries)} entries"
+    return "interrupted" if answer is None else answer.value
 
 
 def _passing(again: bool, has_tries: bool) -> tuple[type[P2pshareError], ...]:

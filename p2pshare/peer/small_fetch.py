@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from p2pshare.core.taking import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, InUse, LocalProtocolError, P2pshareError, SharerLied
@@ -34,6 +35,7 @@ STORE_MAX = 128  # files that are stored in one go
 HELD_DELAY = 0.1  # seconds before a file that another process is storing is tried again
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
+_log = Logger()
 
 _Stored = tuple["SmallFetch", Absent | None, Present | Path | P2pshareError | None]
 """What became of a file: where it goes, if that was decided; where it is, why it is nowhere, or None if it has to be
@@ -260,6 +262,12 @@ class SmallFetches:
         """One does not come."""
         self._gone(fetch)
         fetch.tries += 1
+        _log.debug(
+            "file not sent: path={path!r} why={why} tries={tries}",
+            path=format_path(fetch.wanted.path),
+            why=why.value,
+            tries=fetch.tries,
+        )
         if why not in (Fault.CHANGED, Fault.BUSY) or fetch.tries >= TRIES_MAX:
             self._fail(fetch, why)
         elif why is Fault.CHANGED:
@@ -299,6 +307,10 @@ class SmallFetches:
     def _stored(self, outcomes: list[_Stored]) -> None:
         context, now = self._context, self._context.reactor.seconds()
         self._storing = []
+        first = format_path(outcomes[0][0].wanted.path) if outcomes else ""
+        _log.debug(
+            "small files stored: files={files} first={first!r}", files=len(outcomes), first=first
+        )
         done: list[int] = []
         for fetch, absent, outcome in outcomes:
             offer = fetch.offer
@@ -400,6 +412,7 @@ def _store(key: PublicKey, rows: list[tuple[Folder, list[SmallFetch]]]) -> list[
         except P2pshareError as error:
             stored = [error] * len(whole)
         except Exception as error:
+            _log.failure("small files were not stored")
             stored = [LocalProtocolError(reason=f"{type(error).__name__}: {error}")] * len(whole)
         for fetch, outcome in zip(whole, stored, strict=True):
             outcomes.append((fetch, absents.get(fetch), outcome))

@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 
 from p2pshare.errors import (
@@ -87,6 +88,8 @@ class RegistryClient:
     would. The first two may have a field `retry_after`, in seconds.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         agent: IAgent,
@@ -143,6 +146,12 @@ class RegistryClient:
         self.key = self.known = info.key
         if self._wall is not None:
             self.ahead = self._wall() - info.time
+        self._log.debug(
+            "registry proven: url={url} key={key} clock_here_ahead_s={ahead}",
+            url=self.url,
+            key=info.key,
+            ahead=self.ahead,
+        )
         return info
 
     async def prove(self) -> PublicKey:

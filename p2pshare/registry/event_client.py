@@ -128,8 +128,11 @@ class EventFollower:
                 wait = RETRY_FIRST
             told = trouble.fields.get("retry_after") if trouble else None
             pause = max(wait, float(told) if isinstance(told, int) else 0.0)
-            self._log.debug("the events broke off: {trouble}", trouble=trouble)
             pause *= self._rng.uniform(1, 1 + JITTER)
+            why = None if trouble is None else str(trouble)
+            self._log.debug(
+                "events broke off: retry_in_s={pause:.1f} why={why!r}", pause=pause, why=why
+            )
             await deferLater(self._http.clock, pause, lambda: None)
             wait = min(RETRY_MAX, 2 * wait)
 

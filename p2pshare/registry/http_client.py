@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
@@ -41,6 +43,7 @@ from zope.interface import implementer
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.look_up import LookUpError, resolver_of
 from p2pshare.net.reasons import connect_reason
+from p2pshare.wire.peers import Problem
 from p2pshare.wire.registration import DEFAULT_PORTS, registry_url
 
 TIMEOUT = 5.0  # seconds for a request once the server's name is looked up, and for the beginning of any answer
@@ -84,8 +87,11 @@ class Reply:
 class HttpClient:
     """Asks one server.
 
-    Every method fails with `RegistryUnreachable` if there is no answer in time, or not a whole one.
+    Every method fails with `RegistryUnreachable` if there is no answer in time, or not a whole one. Each request is
+    logged for debugging, without its body: that may hold a secret.
     """
+
+    _log = Logger()
 
     def __init__(
         self, agent: IAgent, url: str, clock: IReactorTime, *, timeout: float = TIMEOUT
@@ -118,8 +124,11 @@ class HttpClient:
         async def exchange() -> Reply:
             return await self._collect(await self._request(method, path, body, {}), limit)
 
-        await self._translated(self._look_up(), None)
-        return await self._translated(exchange(), timeout or self.timeout)
+        with self._logged(method, path) as log:
+            await self._translated(self._look_up(), None)
+            reply = await self._translated(exchange(), timeout or self.timeout)
+            log(reply)
+        return reply
 
     async def stream(
         self,
@@ -146,14 +155,49 @@ class HttpClient:
             response = await self._request(b"GET", path, None, headers)
             if response.code != 200:
                 return await self._collect(response, REPLY_MAX).addTimeout(self.timeout, self.clock)
+            log(Reply(response.code, b""))
             on_begun()
             streamed = _Streamed(on_data, self.clock, idle)
             response.deliverBody(streamed)
             await streamed.done
             return None
 
-        await self._translated(self._look_up(), None)
-        return await self._translated(exchange(), None)
+        with self._logged(b"GET", path) as log:
+            await self._translated(self._look_up(), None)
+            return await self._translated(exchange(), None)
+
+    @contextmanager
+    def _logged(self, method: bytes, path: str) -> Iterator[Callable[[Reply], None]]:
+        """Log what becomes of a request; the result is to be told the reply."""
+        began, request = self.clock.seconds(), f"{method.decode()} {self.url}/{path}"
+
+        def log(reply: Reply) -> None:
+            s, size, status = self.clock.seconds() - began, len(reply.body), reply.status
+            problem = Problem.parse(status, reply.body) if status >= 400 else None
+            self._log.debug(
+                "answered: request={request!r} status={status} s={s:.3f} bytes={size}{problem}",
+                request=request,
+                status=status,
+                s=s,
+                size=size,
+                problem=""
+                if problem is None
+                else f" problem={problem.word!r} detail={problem.detail!r}",
+            )
+
+        try:
+            yield log
+        except BaseException as error:
+            self._log.debug(
+                "not answered: request={request!r} s={s:.3f} why={why!r} cause={cause!r}",
+                request=request,
+                s=self.clock.seconds() - began,
+                why=str(error) or type(error).__name__,
+                cause=None
+                if error.__cause__ is None
+                else f"{type(error.__cause__).__name__}: {error.__cause__}",
+            )
+            raise
 
     async def _look_up(self) -> None:
         """Look the server's name up before the first request and after each failure: what works needs no DNS."""
@@ -247,18 +291,44 @@ class _QuietPool(HTTPConnectionPool):
         self, key: Hashable, endpoint: IStreamClientEndpoint
     ) -> Deferred[Any]:
         """A connection of the pool, or a new one."""
-        return super().getConnection(key, _QuietEndpoint(endpoint))
+        scheme, host, port = cast(tuple[bytes, bytes, int], key)
+        there = f"{scheme.decode()}://{host.decode()}:{port}"
+        return super().getConnection(key, _QuietEndpoint(endpoint, there, self._reactor))
 
 
 @implementer(IStreamClientEndpoint)
 class _QuietEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    _log = Logger()
+
+    def __init__(self, endpoint: IStreamClientEndpoint, there: str, clock: IReactorTime) -> None:
         self._endpoint = endpoint
+        self._there = there
+        self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
         """Connect a factory that says nothing of itself."""
         cast(Factory, protocolFactory).noisy = False
-        return self._endpoint.connect(protocolFactory)
+        connecting = self._endpoint.connect(protocolFactory)
+        return connecting.addBoth(self._logged, self._clock.seconds())
+
+    def _logged(self, result: IProtocol | Failure, began: float) -> IProtocol | Failure:
+        s = self._clock.seconds() - began
+        if isinstance(result, Failure):
+            self._log.debug(
+                "connection failed: to={there} s={s:.3f} why={why!r}",
+                there=self._there,
+                s=s,
+                why=result.getErrorMessage(),
+            )
+        else:
+            peer = getattr(getattr(result, "transport", None), "getPeer", lambda: None)()
+            self._log.debug(
+                "connected: to={there} address={address} s={s:.3f}",
+                there=self._there,
+                address=getattr(peer, "host", peer),
+                s=s,
+            )
+        return result
 
 
 def _cancellable(exchange: Deferred[T]) -> Deferred[T]:

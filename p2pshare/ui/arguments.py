@@ -465,7 +465,7 @@ def _add_common(parser: argparse.ArgumentParser, default: Any) -> None:
         "--quiet", action="store_true", default=flag, help="write nothing but results and errors"
     )
     parser.add_argument(
-        "--debug", metavar="FILE", default=default, help="append a log, with tracebacks, to FILE"
+        "--debug", metavar="FILE", default=default, help="append a log without secrets to FILE"
     )
 
 

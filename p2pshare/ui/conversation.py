@@ -12,7 +12,14 @@ from typing import Any, assert_never
 
 from colorama import Fore, Style
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -75,6 +82,8 @@ class _TransferStopped(Exception):  # noqa: N818 - it is no error
 
 class Conversation:
     """Takes the steps that a `Dialog` decides on."""
+
+    _log = Logger()
 
     def __init__(self, invocation: Invocation, console: Console) -> None:
         self._invocation = invocation
@@ -152,6 +161,11 @@ class Conversation:
                         turn = dialog.interrupted()
                     except P2pshareError as error:
                         self._codes.add(error.exit_code)
+                        self._log.debug(
+                            "step failed: step={step} why={why!r}",
+                            step=type(step).__name__,
+                            why=str(error),
+                        )
                         turn = dialog.failed(error)
 
     async def _stoppable(self, step: Step, taking: Coroutine[Any, Any, Result]) -> Result:

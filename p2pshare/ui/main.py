@@ -23,6 +23,7 @@ from p2pshare.ui.hang_up import HangUpStream
 
 # What takes its time to import is imported where it is needed, so that --help is there at once.
 if TYPE_CHECKING:
+    from p2pshare.net.debug_log import DebugLog
     from p2pshare.ui.invocation import Invocation
     from p2pshare.ui.output import Output
 
@@ -34,6 +35,12 @@ SIGPIPE_EXIT = 141  # what a shell says of a program whose reader has left
 DEBUG_VARIABLE = "P2PSHARE_DEBUG"
 COMPLETE = "complete"
 """The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
+
+SETTINGS_LOGGED = (
+    *("registry", "name", "data", "limit", "timeout", "classic", "listen", "address"),
+    *("share", "allow"),
+)
+"""Settings that may be in the log of `--debug`, as an invitation may not."""
 
 SUSPENDED = "stopped: what was verified is kept; the same command goes on from there"
 
@@ -58,9 +65,18 @@ def _main(words: Sequence[str], watch: SignalWatch | None) -> int:
     sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     _survive_the_terminal()
+    begun: list[DebugLog] = []
+    code = _obey_to_the_end(words, watch, begun)
+    for each in begun:
+        each.end(code)
+    return code
+
+
+def _obey_to_the_end(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
+    """As `_obey`, but whatever becomes of standard output is an exit code, too."""
     try:
         try:
-            return _obey(words, watch)
+            return _obey(words, watch, begun)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -92,7 +108,8 @@ def _abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _obey(words: Sequence[str], watch: SignalWatch | None) -> int:
+def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
+    """Do what the command line says; the log of `--debug` is put into `begun`."""
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui import completing
 
@@ -109,26 +126,30 @@ def _obey(words: Sequence[str], watch: SignalWatch | None) -> int:
         return 0
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
-        return _run(arguments, output, watch)
+        debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)
+        begun += _begin_logging(debug, words, output)
+        return _run(arguments, output, watch, debug)
     except P2pshareError as error:
         output.error(error)
         return error.exit_code
 
 
-def _run(arguments: argparse.Namespace, output: Output, watch: SignalWatch | None) -> int:
+def _run(
+    arguments: argparse.Namespace,
+    output: Output,
+    watch: SignalWatch | None,
+    debug: str | None,
+) -> int:
     """Run the verb, on the reactor if it needs one.
 
     Raises:
         P2pshareError: it could not be done.
     """
+    from twisted.internet import reactor
     from twisted.logger import Logger
 
     from p2pshare.net.clocks import make_monotonic
     from p2pshare.ui.running import Stopped, run_to_end
-
-    debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)
-    _begin_logging(debug)
-    from twisted.internet import reactor
 
     make_monotonic(reactor)
     try:
@@ -142,6 +163,7 @@ def _run(arguments: argparse.Namespace, output: Output, watch: SignalWatch | Non
         return run_to_end(cast(Any, reactor), _verb(arguments, invocation), watch.take)
     except Stopped as stopped:
         output.end_view()
+        Logger().debug("stopped by a signal: exit_code={exit_code}", exit_code=stopped.exit_code)
         resumes = arguments.verb == "get" and not arguments.classic
         output.remark(SUSPENDED if resumes else "stopped")
         return stopped.exit_code
@@ -286,6 +308,8 @@ async def _converse(invocation: Invocation) -> int:
 
 
 def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> Invocation:
+    from twisted.logger import Logger
+
     from p2pshare.storage.settings import Settings, default_config_path
     from p2pshare.ui.invocation import Invocation
 
@@ -293,6 +317,11 @@ def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> 
         settings = Settings()
     else:
         settings = Settings.load(vars(arguments), os.environ, default_config_path())
+    Logger().debug(
+        "settings: registry={registry} name={name} data={data} limit={limit} timeout={timeout} classic={classic}"
+        " listen={listen} address={address} share={share} allow={allow}",
+        **{each: getattr(settings, each) for each in SETTINGS_LOGGED},
+    )
     try:
         cwd = Path.cwd()
     except OSError as error:
@@ -309,15 +338,21 @@ def _output(*, json: bool, quiet: bool) -> Output:
     return Output(stdout, stderr, json=json, quiet=quiet)
 
 
-def _begin_logging(debug: str | None) -> None:
-    """Keep the log off the terminal: it goes to the file `debug`, or nowhere."""
-    from twisted.logger import globalLogBeginner, textFileLogObserver
+def _begin_logging(debug: str | None, words: Sequence[str], output: Output) -> list[DebugLog]:
+    """Keep the log off the terminal: it goes to the file `debug`, or nowhere.
 
-    observers = []
+    Raises:
+        CannotSave: the file cannot be written, or is no debug log.
+    """
+    from twisted.logger import globalLogBeginner
+
+    begun = []
     if debug:
-        try:
-            file = open(debug, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the end
-        except OSError as error:
-            raise CannotSave(path=debug, reason=plain_reason(error)) from error
-        observers.append(textFileLogObserver(file))
-    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
+        from p2pshare.net.debug_log import DebugLog, log_told
+
+        begun.append(DebugLog(Path(debug).expanduser(), time.monotonic))
+        output.on_event = log_told
+    globalLogBeginner.beginLoggingTo(begun, discardBuffer=True, redirectStandardIO=False)
+    for each in begun:
+        each.begin(words, os.environ)
+    return begun

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 
 from p2pshare.core.pinning import follows
 from p2pshare.errors import (
@@ -185,6 +186,8 @@ class Meetings:
     that a peer is offline, one whose key is pinned is looked for where it was seen last.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         invocation: Invocation,
@@ -211,7 +214,25 @@ class Meetings:
         self._last: Seen | None = None
 
     async def meet(self, name: str) -> Met:
-        """Find out where a peer is, and that it is who it was.
+        """Find out where a peer is, and that it is who it was; logged for debugging.
+
+        Raises:
+            P2pshareError: what `_find` raises.
+        """
+        met = await self._find(name)
+        self._log.debug(
+            "found: peer={name} key={key} addresses={places} caps={caps} offline_since={seen!r} registry_away={away!r}",
+            name=name,
+            key=met.key,
+            places=",".join(map(str, met.addresses)),
+            caps=",".join(sorted(met.caps)),
+            seen=met.seen,
+            away=met.away and str(met.away),
+        )
+        return met
+
+    async def _find(self, name: str) -> Met:
+        """Do what `meet` does.
 
         Raises:
             KeyUnknown: the user has named the address, but no key is known and the registry is away.

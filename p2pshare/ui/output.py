@@ -55,6 +55,8 @@ class Output:
         self._json = json
         self._quiet = quiet
         self._view: LiveLine | None = None
+        self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
+        """Hears of each event, also where no program reads them."""
         self._complained = ""
         self._shown: Counter[str] = Counter()  # failures by kind
         self._not_shown: Counter[str] = Counter()
@@ -75,6 +77,7 @@ class Output:
 
     def event(self, kind: str, /, **fields: object) -> None:
         """Tell programs that something happened, as `{"event": kind, …}`; paths become text."""
+        self.on_event(kind, fields)
         if self._json:
             self._stdout.write_line(json.dumps({"event": kind, **fields}, default=str))
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from p2pshare.errors import (
     AlreadyRunning,
@@ -46,6 +47,8 @@ PAUSE = 0.5  # seconds between two of them
 
 T = TypeVar("T")
 
+_log = Logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Requester:
@@ -75,7 +78,9 @@ async def requester(
         Unreachable: there is no key, and the registry cannot be asked.
         KeyUnusable, IdentityUnusable, FolderUnusable: the data folder cannot be used.
     """
-    return await _Requesting(invocation, registry).find(needs_registry)
+    me = await _Requesting(invocation, registry).find(needs_registry)
+    _log.debug("asking as: name={name} key={key}", name=me.name, key=me.key.public)
+    return me
 
 
 async def introduce(

@@ -66,6 +66,7 @@ class Neighbourhood:
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="p2p-")
         self.home = Path(self._temporary.name)
+        self._closed: str | None = None
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2PSHARE_", "NO_COLOR"))}
@@ -100,7 +101,12 @@ class Neighbourhood:
             time.sleep(0.05)
 
     def invite_only(self) -> str:
-        """The URL of a further registry, whose folder is `closed`."""
+        """The URL of a further registry, whose folder is `closed`; it is started once."""
+        if self._closed is None:
+            self._closed = self._start_closed()
+        return self._closed
+
+    def _start_closed(self) -> str:
         port = free_port()
         listen = f"tcp:{port}:interface=127.0.0.1"
         words = ("--listen", listen, "--data", "closed", "--invite-only")

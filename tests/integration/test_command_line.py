@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import ssl
@@ -17,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from p2pshare.storage import key_file
+from p2pshare.wire.keys import to_base64url
 from tests.integration.neighbourhood import (
     DOCUMENT,
     P2PSHARE,
@@ -223,6 +227,103 @@ class VerbTests(CommandLineTestCase):
 def know_bert() -> None:
     """Have the name claimed, so that nothing is said of that any more."""
     neighbourhood().run("ls", "alice", "--name", "bert")
+
+
+class DebugTests(CommandLineTestCase):
+    """The file of `--debug`, of which each line is an event."""
+
+    LINE = re.compile(
+        r"[-0-9]{10}T[:0-9]{8}\.[0-9]{3}Z [0-9]+ [^ ]+ .+|p2pshare debug log.*|    .*"
+    )
+
+    def events(self, log: Path) -> str:
+        text = log.read_text()
+        for line in text.splitlines():
+            self.assertRegex(line, self.LINE)
+        self.assertEqual(log.stat().st_mode & 0o777, 0o600)
+        return text
+
+    def test_secrets(self) -> None:
+        """Threat 24: passphrases, keys, exports and invitations are not in the file, whatever is done with them."""
+        near, url = self.near, self.near.invite_only()
+        folder = near.folder()
+        log, passphrase = folder / "log", folder / "passphrase"
+        passphrase.write_text("correct horse battery")
+        first, second = near.run(
+            "invite", "--data", "closed", "--count=2", "--quiet"
+        ).stdout.split()
+        file = folder / "invitation"
+        file.write_text(first)
+        own = ("--name", "dora", "--registry", url, "--data", str(folder / "data"))
+        other = ("--name", "dora", "--data", str(folder / "other"))
+        copy = str(folder / "dora.key")
+        secret = ("--passphrase-file", str(passphrase))
+        environ = {"P2PSHARE_DEBUG": str(log), "P2PSHARE_INVITATION": second}
+        for code, words in (
+            (4, ("ls", "nobody", "--invitation", str(file), *own)),
+            (0, ("key", "export", copy, *secret, *own)),
+            (0, ("key", "import", copy, *secret, *other)),
+            (0, ("invite", "--data", "closed", "--json")),
+        ):
+            done = near.run(*words, environ=environ)
+            self.assertEqual(done.returncode, code, done.stderr)
+        text = self.events(log)
+        for event in ("PUT http", "status=201", "exported: ", "imported: ", "invitation: "):
+            self.assertIn(event, text)
+        seeds = [key_file.load(folder / each / "key") for each in ("data", "other")]
+        seeds += [key_file.load(near.home / "closed" / "registry.key")]
+        box = json.loads(Path(copy).read_text())["box"]
+        made = json.loads(done.stdout)["invitation"]
+        secrets = {"correct horse", str(passphrase), first, second, made, box}
+        for key in seeds:
+            assert key is not None
+            seed = key.seed
+            secrets |= {seed.hex(), base64.b64encode(seed).decode()[:-4], to_base64url(seed)[:-4]}
+        for each in secrets:
+            self.assertNotIn(each, text)
+
+    def test_diagnosis(self) -> None:
+        """What failed, where and why can be read in it; what is completed or typed wrong writes nothing."""
+        know_bert()
+        log = self.near.folder() / "log"
+        environ = {"P2PSHARE_DEBUG": str(log)}
+        for words in (("complete", "zsh", "get", "al"), ("completion", "zsh"), ("gte",)):
+            self.near.run(*words, environ=environ)
+            self.assertFalse(log.exists())
+        nowhere = {**environ, "P2PSHARE_REGISTRY": "http://localhost:1"}
+        for code, about, events in (
+            (4, environ, ["handshake done: ", "listing: ", "failed: from='alice:alice/none'"]),
+            (5, nowhere, ["looked up: host=localhost", "connection failed: to=http://localhost:1"]),
+        ):
+            done = self.near.run("get", "alice:alice/none", "--name", "bert", environ=about)
+            self.assertEqual(done.returncode, code)
+            text = self.events(log)
+            log.unlink()
+            for event in ("run begins: p2pshare=", *events, f"run ends: exit_code={code}"):
+                self.assertIn(event, text)
+
+    def test_not_written(self) -> None:
+        """A file that cannot be the log is an error before anything is done; a full disk later is none."""
+        picture = self.near.folder() / "cat.jpg"
+        picture.write_bytes(b"\xff\xd8")
+        done = self.near.run("users", "--debug", str(picture))
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(
+            done.stderr, rf"^p2pshare: {picture} cannot be written: .*no debug log.*\n$"
+        )
+        limited = f"ulimit -f 1; exec {shlex.join([*P2PSHARE, 'users', '--quiet'])} --debug log"
+        folder = self.near.folder()
+        done = subprocess.run(
+            ["bash", "-c", limited],
+            env=self.near.environ,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("alice", done.stdout)
+        self.assertEqual((folder / "log").stat().st_size, 1024)
 
 
 class SessionTests(CommandLineTestCase):

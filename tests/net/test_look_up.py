@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.net.look_up import (
@@ -91,6 +93,20 @@ class LookUpTests(SynchronousTestCase):
         self.assertEqual(
             self.reason("silent.lan"),
             "the name silent.lan could not be looked up: DNS does not answer",
+        )
+
+    def test_logged(self) -> None:
+        """For debugging, each look-up is told, with its time and its outcome; an address needs none."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.look_up("127.0.0.1")
+        self.look_up("nas.lan")
+        self.reason("silent.lan")
+        told = [str(formatEvent(each)) for each in observer]
+        self.assertEqual(
+            told[0], "looked up: host=nas.lan s=0.000 found=2001:db8::7,192.0.2.7,192.0.2.8"
+        )
+        self.assertRegex(
+            told[1], r"^look-up failed: host=silent.lan s=0.000 why=.*DNS does not answer$"
         )
 
     def test_bound(self) -> None:

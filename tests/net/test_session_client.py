@@ -17,6 +17,8 @@ from twisted.internet.protocol import (
     ServerFactory,
     connectionDone,
 )
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -171,7 +173,11 @@ class ClientTests(TestCase):
         ):
             self.connections.clear()
             address, read = self.tls_server(context)
+            observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
             sentence = await self.failed(address, OtherKeyThere)
+            told = [str(formatEvent(each)) for each in observer if "peer" in each]
+            self.assertRegex(told[0], rf"^connected: peer=alice address={address} s=")
+            self.assertRegex(told[-1], rf"^session ended: .*key there: {EVE.public}")
             self.assertIn(ALICE.public.grouped, sentence)
             self.assertIn(EVE.public.grouped, sentence)
             self.assertEqual(OtherKeyThere.exit_code, 3)

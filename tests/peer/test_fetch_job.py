@@ -15,6 +15,8 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.in_flight import LARGE_MAX, SMALL_MAX
@@ -668,6 +670,25 @@ class LargeTests(JobTestCase):
         self.assertEqual(progress.bytes_fetched, len(LARGE) - 3 * BLOCK_SIZE)
         self.assertEqual(self.saved[-1].fetched, len(LARGE) - 3 * BLOCK_SIZE)
         self.assertEqual(self.came(), {"large": LARGE})
+
+    def test_logged(self) -> None:
+        """For debugging, the log tells of each step of a large file, with how much of it is there."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.cancelled_midway()
+        self.fetch("s/large")
+        told = [str(formatEvent(each)) for each in observer if "fetched" in each]
+        path, size, part = "path='s/large'", f"size={len(LARGE)}", 3 * BLOCK_SIZE
+        self.assertEqual(
+            told,
+            [
+                f"file begun: {path} {size} had=0 fetched=0",
+                f"file stopped: {path} {size} had=0 fetched={part}",
+                f"file resumed: {path} {size} had={part} fetched=0",
+                f"file verified and saved: {path} {size} had={part} fetched={len(LARGE) - part}",
+            ],
+        )
+        ends = [str(formatEvent(each)) for each in observer if "here" in each and "of" in str(each)]
+        self.assertTrue(ends[-1].startswith("job ends: peer=alice files=1 here_already=0 failed=0"))
 
     def test_changed_since(self) -> None:
         """A file that changed since a part was fetched begins anew, and that is said."""
@@ -1414,6 +1435,7 @@ class EndTests(JobTestCase):
         self.assertEqual(self.came(), {"a": b"x", "b": b"x"})
         self.assertEqual([each.remote[-1] for each in self.saved], ["a", "b"])
         self.assertIn("ZeroDivisionError: oops", self.error("s/a2", LocalProtocolError))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.error("s/b2", CannotSave)
 
     def test_nobody_there(self) -> None:

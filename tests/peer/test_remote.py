@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.session_interface import Session
@@ -270,6 +272,26 @@ class AgainTests(RemoteTestCase):
         waits = [change.retry_in for change in self.alice.changes if change.retry_in]
         self.assertEqual(waits, sorted(waits))
         self.assertEqual(len(self.alice.opened), 5)
+
+    def test_logged(self) -> None:
+        """For debugging, the log tells why a session broke, each pause, and where it is tried again."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        _, asked = self.begin()
+        self.alice.refusals += [UNREACHABLE]
+        self.alice.lose()
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(5)
+        self.successResultOf(asked)
+        told = "\n".join(str(formatEvent(each)) for each in observer)
+        for event in (
+            f"dialling: peer=alice key={ALICE.public} addresses={ADDRESS}",
+            r"session lost: peer=alice is_busy=True why=.+",
+            r"link: peer=alice state=BROKEN retry_in_s=0\.\d why='.+'",
+            r"link: peer=alice state=BROKEN retry_in_s=\d\.\d why=\".*did not answer at .*\"",
+            "link: peer=alice state=UP",
+            "listing: peer=alice path='photos' after='' s=0.0.. outcome=1 entries",
+        ):
+            self.assertRegex(told, event)
 
     def test_moved(self) -> None:
         """It is looked for again before each try."""

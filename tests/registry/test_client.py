@@ -16,7 +16,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock, StringTransport
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseNeverReceived
@@ -34,6 +34,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.wire.peers import Problem
 from p2pshare.wire.registration import PeerAddress, Registration
 
 URL = "http://registry.example:8000"
@@ -239,6 +240,24 @@ class WrongAnswerTests(ClientTestCase):
             client = RegistryClient(Unreachable(refused), url, Clock())
             self.assertIn(f", at port {port})", str(self.error_of(client.look_up("bob"))))
 
+    def test_logged(self) -> None:
+        """For debugging, a request is told with its status, the problem and the cause, and without its body."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        self.error_of(RegistryClient(Unreachable(refused), URL, Clock()).look_up("bob"))
+        problem = Problem(503, "x", "Not now", "Redis is away").to_json()
+        client, agent = self.ask(503, problem)
+        looking = Deferred.fromCoroutine(client.register(BOB))
+        agent.flush()
+        self.failureResultOf(looking, RegistryUnavailable)
+        first, second = (str(formatEvent(each)) for each in observer)
+        self.assertRegex(first, rf"^not answered: request='GET {URL}/user/bob' s=0.000 .*111: Conn")
+        self.assertEqual(
+            second.partition(" bytes")[0], f"answered: request='POST {URL}/name' status=503 s=0.000"
+        )
+        self.assertIn("detail='Redis is away'", second)
+        self.assertNotIn(BOB.token, f"{first}{second}")
+
     def test_unreachable(self) -> None:
         """Whatever keeps us from the registry is told."""
         for error in (
@@ -307,6 +326,15 @@ class ConnectionTests(SynchronousTestCase):
         error = self.failureResultOf(self.looking, RegistryUnreachable).value
         assert isinstance(error, RegistryUnreachable)
         return str(error.fields["reason"])
+
+    def test_connections_logged(self) -> None:
+        """Only for debugging are they told, with their addresses and outcomes."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.connected()
+        self.assertEqual([each["log_level"] for each in observer], [LogLevel.debug])
+        self.assertRegex(
+            str(formatEvent(observer[0])), "^connected: to=http://127.0.0.1:8000 address="
+        )
 
     def test_never_connected(self) -> None:
         """A machine that does not even take the connection is unreachable when the time is over."""
