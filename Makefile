@@ -38,9 +38,10 @@ clean: ## remove the virtual environment and what the tools left
 $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) has no module for virtual environments. Install it (Debian, Ubuntu: apt install python3-venv), and try again." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made, and was removed." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made, and was removed." >&2; exit 1; }
 
 $(INSTALLED): $(BIN)/python setup.cfg pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -f $(BIN)/python; $(MAKE) --no-print-directory $(BIN)/python; }
 	@echo "Installing p2pshare and what it needs into $(VENV); the first time, this takes about 30 s." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@touch $@

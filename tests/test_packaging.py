@@ -111,6 +111,23 @@ class MakeTests(unittest.TestCase):
             self.assertIn("python3-venv", done.stderr)
             self.assertFalse(Path(name, "venv").exists())
 
+    @unittest.skipUnless(shutil.which("make"), "there is no make")
+    def test_half_made(self) -> None:
+        """A folder that was left without pip, by an interrupted set-up for example, is made again."""
+        with tempfile.TemporaryDirectory() as name:
+            tools = Path(name, "venv", "bin")
+            tools.mkdir(parents=True)
+            python = Path(name, "python")
+            demo = f"echo echo the demo > {tools}/p2pshare; chmod +x {tools}/p2pshare"
+            script = f'#!/bin/sh\n[ "$2" != venv ] || {{ cp $0 {tools}/python; {demo}; }}\n'
+            for path, text in ((python, script), (tools / "python", "#!/bin/sh\nexit 1\n")):
+                path.write_text(text)
+                path.chmod(0o755)
+            command = ["make", "-C", str(PROJECT), "demo", f"PYTHON={python}", f"VENV={name}/venv"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("the demo", done.stdout)
+
 
 class WheelTests(unittest.TestCase):
     """A wheel, built of a copy so that nothing is left here."""
