@@ -7,6 +7,7 @@ peer runs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from p2pshare.errors import (
     P2pshareError,
     RegistryRefused,
     StaleRecord,
+    Unreachable,
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
@@ -30,6 +32,7 @@ from p2pshare.wire.peers import (
     ClaimBody,
     Granted,
     PeerView,
+    Presence,
     ReleaseBody,
 )
 from p2pshare.wire.presence import Heartbeat
@@ -46,6 +49,16 @@ AGE_MAX = 20 * 365 * 24 * 3600  # seconds after the first release, for a clock h
 NUMBER_AHEAD_MAX = 24 * 3600 * 1000  # ms by which a number that a registry saw may be ahead of time
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OtherUse:
+    """Another process that has claimed the name with the same key, from a copy of it."""
+
+    is_online: bool
+    """Whether its presence has not ended yet."""
+    address: str | None
+    """`IP:PORT` that it has told; None while it is offline, or if it has told none."""
 
 
 class Owner:
@@ -144,6 +157,30 @@ class Owner:
             identity.forget_receipt()
             raise
         identity.forget_receipt()
+
+    async def other_use(self) -> OtherUse | None:
+        """Return who else claimed the name with this key since the last claim; None if nobody did, or nobody can tell.
+
+        The proof is the record that the registry shows. It is signed by this key, and its number is greater than any
+        that this data folder has given: another folder holds the key. A peer that was killed and comes back finds no
+        such number, since the folder keeps its own.
+
+        Raises:
+            Unreachable: the registry cannot be asked.
+        """
+        identity = self._identity
+        try:
+            view = await self._client.look_up_peer(identity.name)
+        except Unreachable:
+            raise
+        except P2pshareError:
+            return None
+        if view.record is None or view.key != identity.key.public:
+            return None
+        if Record.parse(view.record).statement.seq <= identity.seq:
+            return None
+        is_online = view.summary.presence is Presence.ONLINE
+        return OtherUse(is_online, view.addresses[0] if view.addresses else None)
 
     def follow(self, view: PeerView) -> None:
         """Let the next rotation be of a later second than the last one of this view, as a registry demands."""

@@ -2,13 +2,20 @@
 
 In a registry that knows owners, the peer claims the name with its key, and then says every half a minute or so that it
 is still there. In an original one it registers again and again.
+
+Two peers with copies of one key end each other's sessions by their claims. A peer whose session was ended so looks
+whether another holder of its key claimed the name. If so, it warns, and takes the name back once. That ends the session
+of the other peer, which notices and warns in the same way, and takes the name back once, too. The peer that notices the
+other for the second time waits until that one has left. So the peer that started last keeps the name, both have warned
+within two heartbeats, and nobody claims for ever.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -48,6 +55,8 @@ LOCAL_ONLY = (
     "Only this machine reaches this peer: it is registered at a loopback address. If other machines need it, restart it"
     " with --address IP, or with a registry URL that they can use, too."
 )
+TAKE_BACKS_MAX = 1  # times that the name is claimed back from another peer with the same key
+QUIET_BEATS = 10  # heartbeats of one session after which these are counted anew
 RELEASE_TIMEOUT = 1.0  # seconds that stopping waits for the registry
 
 T = TypeVar("T")
@@ -63,6 +72,31 @@ class _Session:
     ends: float
     """By the clock, in seconds."""
     beats: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another peer was noticed that uses the same key."""
+
+    address: str | None
+    """`IP:PORT` that it had told; None if it had left already."""
+    noticed: int
+    """Unix time in s."""
+    waits: bool
+    """Whether the other one has the name, and this peer waits until it has left."""
+
+
+def elsewhere_text(elsewhere: Elsewhere) -> str:
+    """Say that a key is in use elsewhere, and what to do."""
+    where = "" if elsewhere.address is None else f", at {elsewhere.address}"
+    at = datetime.fromtimestamp(elsewhere.noticed, UTC)
+    told = f"Another peer has claimed this name with a copy of your key{where} (noticed {at:%Y-%m-%d %H:%M} UTC)."
+    if elsewhere.waits:
+        told += " It has the name now, and this peer waits until it has left."
+    return (
+        f"{told} Stop one of the two. If the other one is not yours, run `p2pshare key rotate` here: the copy is"
+        " worth nothing then."
+    )
 
 
 class NameKeeper:
@@ -115,6 +149,9 @@ class NameKeeper:
         self._session: _Session | None = None
         self._is_classic = False
         self._is_released = False
+        self._take_backs = 0
+        self._waits = False
+        self._elsewhere: Elsewhere | None = None
         self._lock = DeferredLock()
         self.registered: PeerAddress | None = None
         """Where the registry believes that the peer is; None before the first registration."""
@@ -122,6 +159,11 @@ class NameKeeper:
         """Whether the registry has answered when it was asked last."""
         self.since: float | None = None
         """The Unix time in s of the first registration."""
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where the key was noticed to be in use elsewhere, the last time; None if it was not."""
+        return self._elsewhere
 
     async def take(self) -> PeerAddress:
         """Register, and return the address that is registered now.
@@ -233,20 +275,56 @@ class NameKeeper:
         self._begin(granted)
 
     def _begin(self, granted: Granted) -> None:
+        if self._waits:  # a rotation ends that
+            self._stop_waiting()
         life = min(granted.session_life, SESSION_LIFE) - 2 * HEARTBEAT_TO
         self._session = _Session(granted, self._clock.seconds() + life)
 
     async def _renew(self) -> None:
+        if self._waits and not await self._has_other_left():
+            return
         session = self._session
         if session is None or self._clock.seconds() >= session.ends:
             await self._take()
             return
         self.in_touch = False
         address = await self._find_address()
-        if address == self.registered and await self._beat(session, online=True):
+        if address != self.registered:
+            await self._take()
+        elif await self._beat(session, online=True):
             self.in_touch = True
+            if session.beats >= QUIET_BEATS:
+                self._take_backs = 0
+        else:
+            await self._come_back()
+
+    async def _come_back(self) -> None:
+        """Claim the name anew, as the session is over: unless another peer with this key has taken it again."""
+        other = await self._owner.other_use()
+        if other is not None:
+            self._waits = other.is_online and self._take_backs >= TAKE_BACKS_MAX
+            self._take_backs += other.is_online
+            self._elsewhere = Elsewhere(other.address, int(self._wall()), self._waits)
+            text = elsewhere_text(self._elsewhere)
+            self._log.warn("key in use elsewhere: name={name}. {text}", name=self._name, text=text)
+        if self._waits:
+            self._session = self.registered = None
         else:
             await self._take()
+
+    async def _has_other_left(self) -> bool:
+        """Whether the peer with the same key that has the name has left; then it is to be claimed again."""
+        other = await self._owner.other_use()
+        if other is not None and other.is_online:
+            return False
+        self._log.info("the other peer has left: name={name}", name=self._name)
+        self._stop_waiting()
+        return True
+
+    def _stop_waiting(self) -> None:
+        self._waits, self._take_backs = False, 0
+        if self._elsewhere is not None:
+            self._elsewhere = replace(self._elsewhere, waits=False)
 
     async def _beat(self, session: _Session, *, online: bool) -> bool:
         session.beats += 1

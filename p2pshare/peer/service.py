@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -285,6 +286,7 @@ class PeerService(Service):
         keeper, identity, proven = self._keeper, self._identity, self.client.key
         registered = None if keeper is None else keeper.registered
         since = None if keeper is None else keeper.since
+        elsewhere = None if keeper is None else keeper.elsewhere
         return {
             "name": self._user,
             "key": None if identity is None else str(identity.key.public),
@@ -294,6 +296,7 @@ class PeerService(Service):
             "registered": registered is not None,
             "loopback": registered is not None and is_loopback(registered.ip),
             "online": keeper is not None and keeper.in_touch,
+            "elsewhere": None if elsewhere is None else asdict(elsewhere),
             "trouble": None if self._trouble is None else str(self._trouble),
             "since": None if since is None else int(since),
             "pid": os.getpid(),

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from p2pshare.errors import ClockWrong, NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
-from p2pshare.peer.registration import LOCAL_ONLY
+from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import key_file
 from p2pshare.storage.data_folder import DataFolder, PeerPlace
@@ -31,6 +31,7 @@ STATE_TIMEOUT = 2.0  # seconds for the registry to say how it stands with a name
 _STATES = {
     "online": "online: others see you, and reach your peer",
     "local": f"online: others see you. {LOCAL_ONLY}",
+    "elsewhere": "online: others see you, but reach another peer with a copy of your key",
     "listed": f"listed as online for up to {PRESENCE_LEASE} s more, but no peer of yours runs here",
     "offline": "offline: the name is yours, but no peer of yours is there",
     "taken": "taken: the name is another key's",
@@ -62,10 +63,14 @@ async def whoami(invocation: Invocation) -> int:
             status = await peer.ask("status")
     key = key_file.load(folder / KEY_NAME)
     public = None if key is None else key.public
+    elsewhere = Elsewhere(**status["elsewhere"]) if status.get("elsewhere") else None
     runs = "is not running"
     if peer is not None:
         address = status.get("address")
-        where = "but is not registered yet" if address is None else f"reached at {address}"
+        where = f"reached at {address}"
+        if address is None:
+            waits = elsewhere is not None and elsewhere.waits
+            where = "but is not registered" if waits else "but is not registered yet"
         runs = f"runs as process {status.get('pid')}, {where}"
     _show(
         invocation,
@@ -84,9 +89,12 @@ async def whoami(invocation: Invocation) -> int:
     told = state
     if state == "online":
         told = "listed" if peer is None else "local" if status.get("loopback") else state
+        told = "elsewhere" if elsewhere is not None and elsewhere.waits else told
     elif state == "unclaimed" and peer is not None:
         told = "claiming"
     facts = {"state": _STATES[told] + (f" ({reason})" if reason else "")}
+    if elsewhere is not None:
+        facts["warning"] = elsewhere_text(elsewhere)
     if trouble := status.get("trouble"):
         facts["problem"] = trouble
     _show(invocation, facts)
@@ -100,6 +108,7 @@ async def whoami(invocation: Invocation) -> int:
         pid=status.get("pid"),
         address=status.get("address"),
         loopback=bool(status.get("loopback")),
+        elsewhere=status.get("elsewhere"),
         trouble=status.get("trouble"),
         state=state,
     )

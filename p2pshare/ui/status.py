@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
 from p2pshare.peer.control import ControlClient
-from p2pshare.peer.registration import LOCAL_ONLY
+from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 from p2pshare.storage.share_arguments import EVERYONE
@@ -88,11 +88,16 @@ async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[Contr
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
     """What a peer tells, for people; the lines hold text from outside."""
     name = told["name"]
+    elsewhere = Elsewhere(**told["elsewhere"]) if told.get("elsewhere") else None
     if told["registered"]:
         state = "online" if told["online"] else "out of touch with the registry"
         yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
+    elif elsewhere is not None and elsewhere.waits:
+        yield f"{name} is in use elsewhere (process {told['pid']})."
     else:
         yield f"{name} is not registered yet (process {told['pid']})."
+    if elsewhere is not None:
+        yield elsewhere_text(elsewhere)
     if told.get("trouble"):
         yield told["trouble"]
     if told.get("loopback"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+from typing import Any
 
 import numpy as np
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,12 +19,15 @@ from p2pshare.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
+from p2pshare.peer.ownership import claim_name
 from p2pshare.peer.registration import (
     JITTER,
     LOCAL_ONLY,
     RELEASE_TIMEOUT,
     RETRY_MAX,
+    TAKE_BACKS_MAX,
     NameKeeper,
+    elsewhere_text,
 )
 from p2pshare.registry.client import TIMEOUT
 from p2pshare.wire.keys import PublicKey
@@ -36,7 +41,7 @@ from p2pshare.wire.peers import (
 from p2pshare.wire.registration import PeerAddress, Registration
 from tests.peer.registries import REGISTRY_KEY, RegistryTestCase
 
-HERE = PeerAddress("10.0.0.5", 50000)
+HERE, THERE = PeerAddress("10.0.0.5", 50000), PeerAddress("10.0.0.7", 50001)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
 
 
@@ -337,6 +342,163 @@ class OwnerTests(KeeperTestCase):
         self.keeper = self.keeper_of("bob")
         self.take()
         self.assertEqual(self.presence(), Presence.ONLINE)
+
+
+class CopiedKeyTests(KeeperTestCase):
+    """Two peers run on copies of one data folder."""
+
+    TWO_BEATS = 2 * HEARTBEAT_TO + 1
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.take()
+        self.logs = self.enterContext(capturedLogs())
+        self.keeping = self.keep()
+        shutil.copytree(self.base / "bob", self.base / "copy")
+        self.copy = self.keeper_of_copy()
+
+    def keeper_of_copy(self) -> NameKeeper:
+        self.address = THERE
+        copy = self.keeper_of("copy")
+        self.address = HERE
+        return copy
+
+    def keeper_of(self, folder: str, token: str = TOKEN, *args: Any, **options: Any) -> NameKeeper:
+        keeper = super().keeper_of(folder, token, *args, **options)
+        address = self.address
+
+        async def find_address() -> PeerAddress:
+            return address
+
+        keeper._find_address = find_address
+        return keeper
+
+    def start_copy(self) -> Deferred[None]:
+        self.assertEqual(self.result(self.copy.take()), THERE)
+        keeping: Deferred[None] = self.start(self.copy.keep())
+        self.addCleanup(self.stop, keeping)
+        return keeping
+
+    def warnings(self) -> list[str]:
+        return [
+            formatEvent(each)
+            for each in self.logs
+            if each["log_format"].startswith("key in use elsewhere: ")
+        ]
+
+    def where(self) -> tuple[str, ...]:
+        view = self.view()
+        assert view is not None
+        return view.addresses
+
+    def test_both_warn(self) -> None:
+        """Each notices the other within two heartbeats, warns in its log and its status, and names the remedy."""
+        self.start_copy()
+        self.assertEqual((self.keeper.elsewhere, self.copy.elsewhere), (None, None))
+        self.wait(self.TWO_BEATS)
+        first, second = self.warnings()[:2]
+        self.assertIn(
+            f"name=bob. Another peer has claimed this name with a copy of your key, at {THERE}",
+            first,
+        )
+        self.assertIn(f"copy of your key, at {HERE} (noticed 20", second)
+        for each in (first, second):
+            self.assertIn(
+                "Stop one of the two. If the other one is not yours, run `p2pshare key rotate`",
+                each,
+            )
+        for keeper, other in ((self.keeper, THERE), (self.copy, HERE)):
+            assert keeper.elsewhere is not None
+            self.assertEqual(keeper.elsewhere.address, str(other))
+            self.assertLessEqual(self.wall() - keeper.elsewhere.noticed, self.TWO_BEATS)
+
+    def test_bounded(self) -> None:
+        """They do not claim for ever: who started last has the name, and the other one waits and claims nothing."""
+        keepings = [self.keeping, self.start_copy()]
+        self.wait(2 * self.TWO_BEATS)
+        self.registry.asked.clear()
+        for _ in range(100):
+            self.wait(HEARTBEAT_TO)
+            self.assertEqual(self.where(), (str(THERE),))
+        self.assertEqual(self.registry.count(b"PUT"), 0)
+        self.assertEqual(len(self.warnings()), 2 * TAKE_BACKS_MAX + 1)
+        assert self.keeper.elsewhere is not None and self.copy.elsewhere is not None
+        self.assertEqual((self.keeper.elsewhere.waits, self.copy.elsewhere.waits), (True, False))
+        self.assertEqual((self.keeper.in_touch, self.keeper.registered), (False, None))
+        self.assertIn("this peer waits until it has left", elsewhere_text(self.keeper.elsewhere))
+        for each in keepings:
+            self.assertNoResult(each)
+
+    def test_comes_back(self) -> None:
+        """The one that waits takes the name again when the other one leaves or vanishes, and is on guard again."""
+        keeping = self.start_copy()
+        self.wait(3 * self.TWO_BEATS)
+        self.assertEqual(self.where(), (str(THERE),))
+        self.stop(keeping)
+        self.result(self.copy.give_up())
+        self.wait(HEARTBEAT_TO + 1)
+        self.assertEqual((self.where(), self.keeper.registered), ((str(HERE),), HERE))
+        assert self.keeper.elsewhere is not None
+        self.assertFalse(self.keeper.elsewhere.waits)
+        for _ in range(20):
+            self.wait(HEARTBEAT_TO)
+        self.assertEqual(len(self.warnings()), 2 * TAKE_BACKS_MAX + 1)
+        self.copy = self.keeper_of_copy()
+        keeping = self.start_copy()
+        self.wait(3 * self.TWO_BEATS)
+        self.assertEqual(len(self.warnings()), 2 * (2 * TAKE_BACKS_MAX + 1))
+        self.stop(keeping)
+        self.wait(PRESENCE_LEASE + HEARTBEAT_TO)
+        self.assertEqual(self.where(), (str(HERE),))
+
+    def test_rotated(self) -> None:
+        """A rotation on the side that waits ends it: the copy loses the name."""
+        keeping = self.start_copy()
+        self.wait(3 * self.TWO_BEATS)
+        self.result(self.keeper.rotate())
+        self.assertEqual(self.where(), (str(HERE),))
+        assert self.keeper.elsewhere is not None
+        self.assertFalse(self.keeper.elsewhere.waits)
+        self.wait(HEARTBEAT_TO + 1)
+        self.failureResultOf(keeping, NameTaken)
+        for _ in range(5):
+            self.wait(HEARTBEAT_TO)
+            self.assertEqual(self.where(), (str(HERE),))
+
+    def test_used_in_passing(self) -> None:
+        """A claim from a copy without a running peer is noticed, too; the name is taken back each time."""
+        for number in range(1, 4):
+            self.result(claim_name(self.client(), self.copy._identity, (), self.wall))
+            self.wait(HEARTBEAT_TO + 1)
+            self.assertEqual((len(self.warnings()), self.where()), (number, (str(HERE),)))
+            self.assertNotIn(", at ", self.warnings()[-1])
+
+    def test_own_restart(self) -> None:
+        """A peer that was killed and starts again, however soon and often, is no other one."""
+        for _ in range(3):
+            self.stop(self.keeping)
+            self.keeper = self.keeper_of("bob")
+            self.take()
+            self.keeping = self.keep()
+            self.wait(self.TWO_BEATS)
+        self.assertEqual((self.warnings(), self.keeper.elsewhere), ([], None))
+
+    def test_lost_store(self) -> None:
+        """Nor is a registry that has lost all that it knew."""
+        self.registry.lose_everything()
+        self.wait(self.TWO_BEATS)
+        self.assertEqual((self.warnings(), self.where()), ([], (str(HERE),)))
+
+    def test_registry_away(self) -> None:
+        """While the registry is away, the one that waits goes on waiting."""
+        self.start_copy()
+        self.wait(3 * self.TWO_BEATS)
+        self.registry.away = True
+        self.wait(PRESENCE_LEASE - HEARTBEAT_TO - RETRY_MAX)
+        self.registry.away = False
+        self.wait(self.TWO_BEATS)
+        self.assertEqual(self.where(), (str(THERE),))
+        self.assertNoResult(self.keeping)
 
 
 class OriginalRegistryTests(KeeperTestCase):

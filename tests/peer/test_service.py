@@ -29,6 +29,7 @@ from p2pshare.net.look_up import LookUpError
 from p2pshare.net.session_client import open_session
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
+from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.peer.sharing import Silence
 from p2pshare.registry.memory_store import MemoryNameStore
@@ -345,6 +346,11 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual((status["address"], status["registered"]), (str(address), True))
         self.assertEqual((status["online"], status["sharing"]), (True, ["stuff"]))
         self.assertIs(status["loopback"], True)
+        self.assertIsNone(status["elsewhere"])
+        assert peer._keeper is not None
+        peer._keeper._elsewhere = Elsewhere("10.0.0.7:1", 1_800_000_000, waits=True)
+        told = (await self.ask("status"))["elsewhere"]
+        self.assertEqual(told, {"address": "10.0.0.7:1", "noticed": 1_800_000_000, "waits": True})
         self.assertEqual(status["registry"], f"http://{HOST}:{self.registry_port}")
         self.assertAlmostEqual(status["since"], self.reactor.seconds(), -2)
         await peer.stopService()

@@ -143,7 +143,7 @@ class WhoamiTests(OwningTestCase):
         self.assertEqual(
             (event["running"], event["pid"], event["address"]), (True, 4711, "192.0.2.2:50000")
         )
-        self.assertIs(event["loopback"], False)
+        self.assertEqual((event["loopback"], event["elsewhere"]), (False, None))
         self.assertEqual((self.peer.asked, self.peer.is_closed), (["status"], True))
         self.peer.told = {"pid": 4711, "address": "127.0.0.1:50000", "loopback": True}
         self.state()
@@ -176,6 +176,9 @@ class WhoamiTests(OwningTestCase):
         """A peer that was lost is listed a little longer; one at a loopback address is for this machine only."""
         local = RunningPeer()
         local.told = {"pid": 4711, "address": "127.0.0.1:50000", "loopback": True}
+        displaced = RunningPeer()
+        use = {"address": "10.0.0.7:1", "noticed": 1_800_000_000, "waits": True}
+        displaced.told = {"pid": 4711, "address": None, "elsewhere": use}
         for peer, sentence in (
             (local, f"state     online: others see you. {LOCAL_ONLY}"),
             (
@@ -183,6 +186,10 @@ class WhoamiTests(OwningTestCase):
                 "state     listed as online for up to 90 s more, but no peer of yours runs here",
             ),
             (RunningPeer(), "state     online: others see you, and reach your peer"),
+            (
+                displaced,
+                "state     online: others see you, but reach another peer with a copy of your key",
+            ),
         ):
             self.stdout, self.peer = io.StringIO(), peer
             self.begin(Terminal.detect(self.stdout, {}), json=False)
@@ -190,7 +197,12 @@ class WhoamiTests(OwningTestCase):
             self.registry.views = {"bob": view_of("bob", self.make_key(), Presence.ONLINE)}
             done = Deferred.fromCoroutine(owning.whoami(self.invocation))
             self.assertEqual(self.successResultOf(done), 0)
-            self.assertEqual(self.stdout.getvalue().splitlines()[-1], sentence)
+            self.assertEqual(self.stdout.getvalue().splitlines()[5], sentence)
+        *_, runs, _, warning = self.stdout.getvalue().splitlines()
+        self.assertEqual(runs, "peer      runs as process 4711, but is not registered")
+        self.assertIn(
+            "warning   Another peer has claimed this name with a copy of your key", warning
+        )
 
     def test_narrow(self) -> None:
         """On a narrow terminal the groups of the key stay whole, below each other."""

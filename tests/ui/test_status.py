@@ -72,6 +72,23 @@ class StatusTests(SynchronousTestCase):
         self.assertNotIn(LOCAL_ONLY, self.said(loopback=False))
         self.assertEqual(self.said(loopback=True).splitlines()[1], LOCAL_ONLY)
 
+    def test_elsewhere(self) -> None:
+        """A key that is in use elsewhere is named with the remedy, and so is which of the two peers has the name."""
+        use = {"address": "10.0.0.7:50001", "noticed": 1_800_000_000, "waits": False}
+        first, second, *_ = self.said(elsewhere=use).splitlines()
+        self.assertEqual(first, "bob is online, reached at 192.0.2.7:50000 (process 7).")
+        self.assertEqual(
+            second,
+            "Another peer has claimed this name with a copy of your key, at 10.0.0.7:50001 (noticed 2027-01-15 08:00"
+            " UTC). Stop one of the two. If the other one is not yours, run `p2pshare key rotate` here: the copy is"
+            " worth nothing then.",
+        )
+        waits = {**use, "waits": True}
+        first, second, *_ = self.said(registered=False, elsewhere=waits).splitlines()
+        self.assertEqual(first, "bob is in use elsewhere (process 7).")
+        self.assertIn("It has the name now, and this peer waits until it has left.", second)
+        self.assertNotIn("copy of your key", self.said(elsewhere=None))
+
     def test_shares(self) -> None:
         """What is shared is said with whom."""
         share = {"name": "photos", "path": "/p", "allow": None}
