@@ -18,7 +18,6 @@ from twisted.logger import Logger
 
 from p2pshare.core.pinning import follows
 from p2pshare.errors import (
-    ClockWrong,
     KnownPeersFull,
     KnownPeersUnusable,
     NoSuchPeer,
@@ -129,7 +128,7 @@ class Admission:
         try:
             if await self._in_thread(self._known.key, name) is not None:
                 return True
-            view = await self._client.look_up_peer(name)
+            view = await self._client.look_up_peer(name, by_its_clock=True)
             if view.key is None:
                 return False
             await self._in_thread(self._known.pin, name, view.key, None)
@@ -170,8 +169,6 @@ class Admission:
             self._log.error("nobody is let in: {why}", why=str(error))
             verdict = NotAdmitted(Refusal.LATER, RETRY_AFTER)
         except (P2pshareError, TimeoutError) as error:  # the registry is away
-            if isinstance(error, ClockWrong):
-                self._log.error("only peers that were met are let in: {why}", why=error)
             wait = error.fields.get("retry_after") if isinstance(error, P2pshareError) else None
             verdict = await self._without_registry(key, wait)
         except Exception:
@@ -194,7 +191,7 @@ class Admission:
         if name is None:
             raise NotAdmitted(Refusal.STRANGER)
         try:
-            view = await self._client.look_up_peer(name)
+            view = await self._client.look_up_peer(name, by_its_clock=True)
         except NoSuchPeer:
             raise NotAdmitted(Refusal.STRANGER) from None
         if view.key != key:

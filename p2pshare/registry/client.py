@@ -208,8 +208,12 @@ class RegistryClient:
         self._expect(reply, 200, 204)
         return True
 
-    async def look_up_peer(self, name: str) -> PeerView:
+    async def look_up_peer(self, name: str, *, by_its_clock: bool = False) -> PeerView:
         """All that the registry says of a peer; record and location are verified, the chain of rotations is not.
+
+        Args:
+            name: of the peer.
+            by_its_clock: as for `judge`.
 
         Raises:
             NoSuchPeer: nobody has this name.
@@ -220,11 +224,17 @@ class RegistryClient:
         view = self._read(PeerView.parse, reply)
         if self._is_expired(view):  # by a clock that may be wrong
             await self.info()
-        self.judge(name, view)
+        self.judge(name, view, by_its_clock=by_its_clock)
         return view
 
-    def judge(self, name: str, view: PeerView) -> None:
+    def judge(self, name: str, view: PeerView, *, by_its_clock: bool = False) -> None:
         """Judge what the registry said of a peer; for another registry's record, once the key of this one is proven.
+
+        Args:
+            name: of the peer.
+            view: what the registry said.
+            by_its_clock: if the clock here is far from the registry's, let the registry's decide when a record expires.
+                This is for callers that want to know which key owns a name, and for which the time adds nothing.
 
         Raises:
             RegistryNotBelieved: it is not to be believed.
@@ -232,10 +242,13 @@ class RegistryClient:
         """
         fault = self._fault(name, view)
         if not fault and self._is_expired(view):
-            if self.ahead is not None and abs(self.ahead) > CLOCK_SKEW_MAX:
-                assert self._wall is not None
-                raise self._clock_wrong(int(self._wall() - self.ahead))
-            fault = "the record has expired"
+            assert self._wall is not None
+            ahead = self.ahead or 0.0
+            is_far = abs(ahead) > CLOCK_SKEW_MAX
+            if is_far and not by_its_clock:
+                raise self._clock_wrong(int(self._wall() - ahead))
+            if not is_far or self._is_expired(view, ahead):
+                fault = "the record has expired"
         if fault:
             raise RegistryNotBelieved(registry=self.url, name=name, reason=fault)
 
@@ -361,12 +374,12 @@ class RegistryClient:
             return "the addresses are not those of the location"
         return None
 
-    def _is_expired(self, view: PeerView) -> bool:
-        """Whether a record has expired by the clock here; one that cannot be read is judged by `_fault`."""
+    def _is_expired(self, view: PeerView, ahead: float = 0.0) -> bool:
+        """Whether a record has expired by a clock `ahead` s behind ours; `_fault` judges one that cannot be read."""
         if self._wall is None or view.record is None:
             return False
         try:
-            return Record.parse(view.record).statement.exp <= self._wall()
+            return Record.parse(view.record).statement.exp <= self._wall() - ahead
         except RemoteProtocolError:
             return False
 

@@ -352,6 +352,24 @@ class ViewTests(OwnedClientTestCase):
             self.assertNotIn("cannot be reached", str(error))
             self.assertEqual(error.exit_code, 3 if kind is ClockWrong else 5)
 
+    def test_expired_by_its_clock(self) -> None:
+        """Only a clock here that is far from the registry's is left out of account, and never the registry's own."""
+        for ahead, end, is_valid in (
+            (400 * 86400, NOW + 1, True),
+            (400 * 86400, NOW, False),
+            (CLOCK_SKEW_MAX, NOW + 1, False),
+            (0, NOW, False),
+            (-400 * 86400, NOW - 1, True),
+        ):
+            view = replace(VIEW, record=replace(RECORD, iat=end - 100, exp=end).sign(BOB))
+            client = self.client((200, view.to_json()), (200, INFO.to_json()))
+            self.now = NOW + ahead
+            asked = client.look_up_peer("bob", by_its_clock=True)
+            if is_valid:
+                self.assertEqual(self.result(asked), view)
+            else:
+                self.error(RegistryNotBelieved, asked)
+
     def test_not_yet(self) -> None:
         """A record that is of the future by the clock here is believed: it says nothing of when it ends."""
         client = self.client((200, VIEW.to_json()))
