@@ -49,6 +49,20 @@ class ServiceOptions(usage.Options):
                 hint = f"Type `twistd {self.command} --help` to see what can be said."
                 raise WrongUsage(reason=f"{str(error).rstrip('.')}. {hint}") from error
 
+    def refuse_other_user(self) -> None:
+        """Refuse a service that becomes another user after it has made its data folder.
+
+        Raises:
+            WrongUsage: twistd was told to change the user.
+        """
+        twistd = self.parent
+        if twistd is not None and twistd.get("uid") not in (None, os.getuid()):
+            reason = (
+                "With --uid the service could not use its data folder, which this user makes."
+                f" Start it as the other user: `sudo -u USER twistd {self.command} ...`."
+            )
+            raise WrongUsage(reason=reason)
+
     def keep_pid_file(self, path: Path) -> None:
         """Have twistd write its pid file at `path`, unless the user named another one.
 
@@ -97,7 +111,9 @@ class ServiceOptions(usage.Options):
         twistd = self.parent
         if twistd is None or twistd.get("nodaemon", True):
             return Launch(self.command)
-        log = os.path.abspath(twistd["logfile"]) if twistd["logfile"] else "the system's"
+        log = "that of the system"
+        if not twistd["syslog"]:
+            log = os.path.abspath(twistd["logfile"]) if twistd["logfile"] else "that of --logger"
         twistd["nodaemon"] = True  # from here on: the daemon is made already
         if twistd["umask"] is None:
             twistd["umask"] = 0o077  # as twistd sets it for daemons

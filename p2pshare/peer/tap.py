@@ -90,6 +90,7 @@ class Options(ServiceOptions):
         settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
         if settings.name is None:
             raise WrongUsage(reason="--name is missing: say who you are.")
+        self.refuse_other_user()
         folder = peer_folder(settings, settings.name)
         with closing(DataFolder.open(folder, settings.name)) as data:
             data.remove(PID_NAME)  # of a peer that was killed

@@ -158,6 +158,8 @@ class Options(ServiceOptions):
                 *(["--data", str(folder)] if given else []),
             ]
         )
+        if not self["redis"]:
+            self.refuse_other_user()
         remove_stale_pid_file(folder)
         self.keep_pid_file(folder / PID_NAME)
         self.keep_log(self["log-format"], folder / LOG_NAME)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import CannotStart
+from p2pshare.errors import CannotStart, WrongUsage
 from p2pshare.net.command_line import TWISTD_DEFAULT, ServiceOptions, complaining, program
 
 
@@ -75,6 +75,19 @@ class PidFileTests(SynchronousTestCase):
         self.assertEqual(caught.exception.code, 1)
         self.assertRegex(said.getvalue(), r"^p2px: twistd cannot start: .*: the disk is full\.\n$")
         self.assertEqual(os.listdir(self.folder), [])
+
+
+class OtherUserTests(SynchronousTestCase):
+    def test_refused(self) -> None:
+        """A service that would lose its data folder is refused; nobody is another user than before."""
+        options = ServiceOptions()
+        options.command = "p2px"
+        for parent in (None, {"uid": None}, {"uid": os.getuid()}):
+            options.parent = cast(Any, parent)
+            options.refuse_other_user()
+        options.parent = cast(Any, {"uid": os.getuid() + 1})
+        with self.assertRaisesRegex(WrongUsage, "`sudo -u USER twistd p2px ...`"):
+            options.refuse_other_user()
 
 
 class ProgramTests(SynchronousTestCase):
