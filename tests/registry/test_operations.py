@@ -102,7 +102,7 @@ class DeployTests(SynchronousTestCase):
             text = (DEPLOY / name).read_text()
             (line,) = re.findall(r"^# +(--listen .*)$", text, re.M)
             options = parse(shlex.split(line))
-            self.assertEqual(options["url"], ["https://names.example"])
+            self.assertEqual(options["url"], [])  # a registry goes by any URL that leads to it
             self.assertEqual(options["trusted-proxy"], ["127.0.0.1"])
             self.assertIn("127.0.0.1:8000", text)
         self.assertIn("proxy_buffering off;", (DEPLOY / "nginx.conf").read_text())
