@@ -140,6 +140,13 @@ class Fetch:
         failed: RequestFailed | None = None
         for _ in range(ATTEMPTS):
             outcome = await request()
+            self._log.debug(
+                "classic request: peer={peer} address={address} kind={kind} outcome={outcome}",
+                peer=self._order.peer,
+                address=self._order.address,
+                kind=self._order.kind.value,
+                outcome=outcome.failure.name if isinstance(outcome, RequestFailed) else "done",
+            )
             if not isinstance(outcome, RequestFailed):
                 return outcome
             if failed is not None and outcome.failure is Failure.NO_ANSWER:

@@ -202,6 +202,12 @@ class SessionServer:
         try:
             name = await self._admit(stream.key)
         except NotAdmitted as error:
+            self._log.debug(
+                "session refused: key={key} agent={agent!r} why={why}",
+                key=stream.key,
+                agent=hello.agent,
+                why=error.why.value,
+            )
             stream.refuse(error.why, error.retry_after)
             return
         except CancelledError:  # nobody waits for the answer any more

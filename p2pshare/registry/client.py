@@ -150,7 +150,7 @@ class RegistryClient:
             "registry proven: url={url} key={key} clock_here_ahead_s={ahead}",
             url=self.url,
             key=info.key,
-            ahead=self.ahead,
+            ahead=None if self.ahead is None else round(self.ahead, 1),
         )
         return info
 

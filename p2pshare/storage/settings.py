@@ -22,6 +22,8 @@ from p2pshare.wire.registration import registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
+DEBUG_VARIABLE = f"{VARIABLE_PREFIX}DEBUG"
+"""The variable that names the file of `--debug`, which is no setting: the log begins before they are read."""
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
 SILENCE = 15.0  # seconds without a word after which a path counts as broken
 SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to

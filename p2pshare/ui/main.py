@@ -32,7 +32,6 @@ COLLECT_AFTER = (
     50_000  # new objects; starting makes far more than Python's 700, and keeps nearly all
 )
 SIGPIPE_EXIT = 141  # what a shell says of a program whose reader has left
-DEBUG_VARIABLE = "P2PSHARE_DEBUG"
 COMPLETE = "complete"
 """The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
 
@@ -124,6 +123,8 @@ def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]
 
         sys.stdout.write(SCRIPTS[arguments.shell])
         return 0
+    from p2pshare.storage.settings import DEBUG_VARIABLE
+
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
         debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +61,38 @@ class RunningTests(ProgramsTestCase):
         self.assertEqual(other.wait(), 3, other.said())
         self.peer("bob")
         self.assertEqual(self.presence("bob"), "online")
+
+    def test_debug(self) -> None:
+        """With `--debug`, the sharer's file tells why a session was refused, and who fetched what."""
+        log = self.folder / "debug.log"
+        (self.folder / "x").write_text("miau")
+        peer = self.peer("bob", "--share", "x", "--debug", str(log))
+        [port] = re.findall(rf"bob is registered at {HOST}:(\d+)", peer.said())
+        with socket.create_connection((HOST, int(port)), PATIENCE) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with suppress(ConnectionResetError):
+                while stranger.recv(100):
+                    pass
+        environ = {**os.environ, "P2PSHARE_REGISTRY": f"http://{HOST}:{self.registry.port}"}
+        words = [*P2PSHARE, "get", "bob:x", "--name", "ann", "--data", str(self.folder / "ann")]
+        subprocess.run(words, env=environ, cwd=self.folder, capture_output=True, timeout=PATIENCE)
+        peer.end()
+        text = log.read_text()
+        for event in (
+            "run begins: p2pshare=",
+            "no session with",
+            "handshake done: ",
+            "registered at",
+        ):
+            self.assertIn(event, text)
+        self.assertRegex(text, r"handshake done: .* key=[a-z2-7]{52}")
+        self.assertNotIn("no session with", peer.said())
+        self.assertEqual(log.stat().st_mode & 0o777, 0o600)
+        picture = self.folder / "cat.jpg"
+        picture.write_bytes(b"\xff\xd8")
+        refused = self.start_peer("eve", self.registry.port, "--debug", str(picture))
+        self.assertEqual(refused.wait(), 1, refused.said())
+        self.assertIn("no debug log", refused.said())
 
     def test_killed(self) -> None:
         """After a kill -9 it takes its name back at once, with the key in its data folder."""
