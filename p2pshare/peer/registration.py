@@ -275,8 +275,6 @@ class NameKeeper:
         self._begin(granted)
 
     def _begin(self, granted: Granted) -> None:
-        if self._waits:  # a rotation ends that
-            self._stop_waiting()
         life = min(granted.session_life, SESSION_LIFE) - 2 * HEARTBEAT_TO
         self._session = _Session(granted, self._clock.seconds() + life)
 
@@ -353,6 +351,8 @@ class NameKeeper:
         granted = await rotate_key(
             self._client, self._identity, self._name, [str(address)], self._wall, self._caps
         )
+        self._stop_waiting()
+        self._elsewhere = None  # copies of the old key are worth nothing now
         self._begin(granted)
         self._registered_at(address)
 
