@@ -368,6 +368,12 @@ class CannotStart(P2pshareError):
     """{what} cannot start: {reason}"""
 
 
+class TooFewOpenFiles(P2pshareError):
+    """The system lets a process open {allowed} files here, and at least {least} are needed: raise the limit with
+    `ulimit -n {least}`.
+    """
+
+
 class PortUnusable(P2pshareError):
     """Port {port} cannot be listened on ({reason}): choose another one."""
 
@@ -492,6 +498,10 @@ class DestinationGone(CannotSave):
     """The folder {path} was removed, or its disk was unmounted, while files were fetched into it: choose a folder that
     is there, and do the same again.
     """
+
+
+class TooManyOpenFiles(CannotSave):
+    """{path} cannot be written: {reason}. Raise the limit with `ulimit -n 1024`, and do the same again."""
 
 
 class InUse(CannotSave):

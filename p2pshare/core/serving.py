@@ -69,6 +69,7 @@ class ServingCore:
     def __init__(self, limits: ServingLimits = LIMITS) -> None:
         self._limits = limits
         self._memory = limits.small_bytes  # bytes
+        self._files_max = limits.open_files
         self._events: deque[ServingEvent] = deque()
         self._outflow = Outflow()
         self._lists: dict[int, List] = {}  # not answered yet
@@ -123,6 +124,10 @@ class ServingCore:
     def restrict_memory(self, size: int) -> None:
         """Hold at most so many bytes of large files from now on, and as many of small ones, but a block of either."""
         self._memory = max(size, BLOCK_SIZE)
+
+    def restrict_open_files(self, count: int) -> None:
+        """Have at most so many large files open from now on, but at least one."""
+        self._files_max = max(1, min(count, self._limits.open_files))
 
     def next_event(self) -> ServingEvent | None:
         """What has happened, in turn."""
@@ -301,7 +306,7 @@ class ServingCore:
     def _open_work(self) -> Work | None:
         """One batch at a time; what is asked for meanwhile goes into the next one."""
         small = min(self._limits.small_bytes, self._memory) - self._outflow.small_bytes_held
-        large = self._limits.open_files - self._open_files
+        large = self._files_max - self._open_files
         if self._is_opening or small < BLOCK_SIZE:
             return None
         batch: list[Transfer] = []

@@ -16,14 +16,22 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import DestinationGone, DiskFull, P2pshareError
+from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, TooManyOpenFiles
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.block_writer import BlockWriter
-from p2pshare.peer.job_context import Folder, JobContext, Remote, found_file, sought
+from p2pshare.peer.job_context import (
+    SHORT_DELAY,
+    SHORT_PATIENCE,
+    Folder,
+    JobContext,
+    Remote,
+    found_file,
+    sought,
+)
 from p2pshare.peer.job_plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder
 from p2pshare.peer.job_tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
 from p2pshare.peer.large_fetch import LargeFetch
@@ -31,6 +39,7 @@ from p2pshare.peer.listing_backlog import ListingBacklog
 from p2pshare.peer.small_fetch import SmallFetches
 from p2pshare.peer.thread_work import ThreadWork
 from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.open_files import share_of_files
 from p2pshare.storage.presence import Absent, Present, Sought
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
@@ -43,6 +52,7 @@ __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 QUEUE_MAX = 4000  # files that were looked up and not yet asked for, upon which looking up waits
 RENAMED_MAX = 10_000  # changed names that are told once
 RUNNING_MAX = 8  # large files that are on their way or being finished
+FILES_PART = 12  # of the open files that the limit leaves: three parts for these
 TELL_AGAIN = (
     60.0  # seconds after which the sharer is told the same of the job, lest it takes us for idle
 )
@@ -111,6 +121,7 @@ class FetchJob:
         self._small = SmallFetches(context, self._folders, self._queue_up, self._soon)
         self._large: deque[WantedFile] = deque()
         self._running: dict[LargeFetch, Deferred[None]] = {}
+        self._running_max = share_of_files(RUNNING_MAX, FILES_PART)
         self._planning: Deferred[None] | None = None
         self._looking_up: Deferred[None] | None = None
         self._all_looked_up = False
@@ -192,15 +203,24 @@ class FetchJob:
             wanted = page.wanted()
             for root in {each.root for each in wanted} - self._folders.keys():
                 await self._threads.run(self._open, root)
-            outcomes = await self._threads.run(_look_up, self._remote.key, self._folders, wanted)
-            for each, outcome in outcomes:
-                self._looked_up(each, outcome)
-            self._log.debug(
-                "looked up on the disk: entries={entries} here_already={here}",
-                entries=len(outcomes),
-                here=sum(isinstance(outcome, Present) for _, outcome in outcomes),
-            )
-            self._decide()
+            until = self._reactor.seconds() + SHORT_PATIENCE
+            while wanted:
+                look_up = self._threads.run(_look_up, self._remote.key, self._folders, wanted)
+                outcomes, wanted = await look_up, []
+                for each, outcome in outcomes:
+                    if isinstance(outcome, TooManyOpenFiles) and self._reactor.seconds() < until:
+                        wanted.append(each)
+                    else:
+                        self._looked_up(each, outcome)
+                self._log.debug(
+                    "looked up on the disk: entries={entries} here_already={here} again={again}",
+                    entries=len(outcomes),
+                    here=sum(isinstance(outcome, Present) for _, outcome in outcomes),
+                    again=len(wanted),
+                )
+                self._decide()
+                if wanted:
+                    await deferLater(self._reactor, SHORT_DELAY)
             if self._queued >= QUEUE_MAX:
                 self._room = Deferred()
                 await self._room
@@ -261,7 +281,7 @@ class FetchJob:
         self._small.store()
         if self._remote.is_up:
             self._small.ask()
-            while self._large and len(self._running) < RUNNING_MAX and self._admit_large():
+            while self._large and len(self._running) < self._running_max and self._admit_large():
                 self._run_large(self._large.popleft())
         elif self._queued:
             self._reconnect()

@@ -30,6 +30,8 @@ IN_USE_DELAY = 0.5  # seconds between two looks at a file that another process f
 IN_USE_PATIENCE = (
     180.0  # seconds without a byte there, after which the file fails: a lost link takes 120
 )
+SHORT_DELAY = 0.5  # seconds before a file is tried again, after too many files were open
+SHORT_PATIENCE = 60.0  # seconds of that, after which the file fails
 IN_USE_REMARK = 2.0  # seconds after which it is said what is waited for
 TRIES_MAX = 3  # requests for a file that changes, or that its sharer has no time for
 

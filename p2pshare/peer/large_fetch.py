@@ -12,11 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.taking import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied
+from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied, TooManyOpenFiles
 from p2pshare.peer.job_context import (
     IN_USE_DELAY,
     IN_USE_PATIENCE,
     IN_USE_REMARK,
+    SHORT_DELAY,
+    SHORT_PATIENCE,
     TRIES_MAX,
     Folder,
     JobContext,
@@ -87,6 +89,7 @@ class LargeFetch:
         self._ticks_whole = 0
         self._stopping = False
         self._waiting: Deferred[None] | None = None
+        self._short_since: float | None = None  # when there were too many open files to go on
         self.is_held_elsewhere = False
         """Whether it waits for another process that fetches it."""
 
@@ -113,6 +116,8 @@ class LargeFetch:
                 except InUse as error:
                     self._note("held by another process")
                     await self._wait_for_other(error)
+                except TooManyOpenFiles as error:
+                    await self._wait_for_files(error)
         except Stopped:
             self._note("stopped")
         except _AlreadyThere as there:
@@ -287,6 +292,25 @@ class LargeFetch:
             self.wanted = replace(self.wanted, is_claimed=False)
         if self.wanted.size is not None:
             await self._look_up(self.wanted.size, self.wanted.version)
+
+    async def _wait_for_files(self, error: TooManyOpenFiles) -> None:
+        """Close what is open of it, and wait for others to do the same.
+
+        Raises:
+            TooManyOpenFiles: they have not for too long.
+        """
+        context, now = self._context, self._context.reactor.seconds()
+        self._error = None
+        self._finishing = False
+        if self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since >= SHORT_PATIENCE:
+            raise error
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            await context.threads.run(incoming.suspend)
+        self._had = self._written = 0
+        await self._wait(deferLater(context.reactor, SHORT_DELAY))
 
     async def _give_up_or_wait(self, why: Fault, tries: int, waits: bool) -> None:
         """Wait before it is asked for again, if it is.
@@ -490,6 +514,7 @@ class LargeFetch:
 
     def _synced(self, _: None) -> None:
         self._syncing = False
+        self._short_since = None
         self._check_drained()
 
     def _not_synced(self, failure: Failure) -> None:
@@ -563,6 +588,6 @@ class LargeFetch:
 
 def _why(error: BaseException | None) -> Cancelled:
     """Why a transfer is not wanted any more, once `error` happened."""
-    if isinstance(error, _AlreadyThere | _Doubt | InUse):
+    if isinstance(error, _AlreadyThere | _Doubt | InUse | TooManyOpenFiles):
         return Cancelled.BY_USER
     return Cancelled.CORRUPT if isinstance(error, BlockCorrupt) else Cancelled.DISK

@@ -58,6 +58,7 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
+OPEN_FILES_MIN = 64  # open files without which a peer does not start
 CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 

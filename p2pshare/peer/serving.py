@@ -32,6 +32,7 @@ from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.uploads import Uploads
+from p2pshare.storage.open_files import share_of_files
 from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
 from p2pshare.storage.share_tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -43,6 +44,12 @@ OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit
 LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
 LIMITED_PIECE_MIN = 1024  # bytes
 MEMORY = 64 * 1024 * 1024  # bytes of large files that all sessions hold, and as many of small ones
+LARGE_OPEN = 1024  # large files that all sessions have open; under a low limit on open files fewer
+FILES_PART = 4  # of the open files that the limit leaves: one part for these
+SHORT_DELAY = 0.25  # seconds before files are opened again, after too many were open
+SHORT_PATIENCE = (
+    60.0  # seconds without a file that could be opened, after which the opener hears `busy`
+)
 LISTS_AT_ONCE = 4  # folders that are read at once, for all sessions: threads must be left for files
 LISTS_OF_ONE = 2  # of them for one opener, however many sessions it has
 
@@ -86,6 +93,9 @@ class Serving:
         self._pace = _Pace(reactor, limit, self._step)
         self._is_stepping = False
         self._has_news = False
+        self._large_open = share_of_files(LARGE_OPEN, FILES_PART)
+        self._short_since: float | None = None  # when too many files were open for the first time
+        self._short: tuple[IDelayedCall, OpenWork] | None = None  # what waits since
 
     def message_received(self, message: Message) -> None:
         """Take what is asked for."""
@@ -104,6 +114,9 @@ class Serving:
         """Close everything; what is being read is closed as soon as that is over."""
         self._pace.stop()
         self._core.close()
+        if self._short is not None:
+            self._short[0].cancel()
+            self._open_again(self._short[1])
         try:
             self._step()
         finally:
@@ -167,7 +180,9 @@ class Serving:
         return has_sent
 
     def _begin_work(self) -> None:
-        self._core.restrict_memory(MEMORY // max(1, self._uploads.busy))
+        busy = max(1, self._uploads.busy)
+        self._core.restrict_memory(MEMORY // busy)
+        self._core.restrict_open_files(self._large_open // busy)
         while (work := self._core.next_work()) is not None:
             self._do(work)
 
@@ -250,8 +265,11 @@ class Serving:
 
     def _opened(self, work: OpenWork, opened: Sequence[Opened]) -> None:
         core, large_files = self._core, work.large_files
+        is_short = False
         for transfer, each in opened:
             match each:
+                case Unavailable(why=Fault.BUSY) if self._may_wait():
+                    is_short = True  # it stays in the batch, which is taken up again
                 case Unavailable():
                     core.failed(transfer, each.why)
                 case WholeOutgoing():
@@ -266,12 +284,37 @@ class Serving:
                 case _:
                     self._close(each)
                     core.too_large(transfer)
-        core.batch_done(work)
+        if is_short:
+            self._wait_for_files(work)
+        else:
+            self._short_since = None
+            core.batch_done(work)
 
     def _batch_failed(self, work: OpenWork, why: Fault) -> None:
+        if why is Fault.BUSY and self._may_wait():
+            self._wait_for_files(work)
+            return
         for transfer in work.transfers:
             self._core.failed(transfer, why)
         self._core.batch_done(work)
+
+    def _may_wait(self) -> bool:
+        """Whether files that could not be opened, since too many are open, are tried again."""
+        now = self._reactor.seconds()
+        if self._short_since is None:
+            self._short_since = now
+        return bool(now - self._short_since < SHORT_PATIENCE)
+
+    def _wait_for_files(self, work: OpenWork) -> None:
+        """Open no more files of this session for a moment: others may close theirs."""
+        again = self._reactor.callLater(SHORT_DELAY, self._open_again, work)
+        self._short = again, work
+
+    def _open_again(self, work: OpenWork) -> None:
+        self._short = None
+        self._core.batch_done(work)
+        self._session.keep_alive()
+        self._step()
 
     def _close(self, file: OutgoingFile) -> None:
         closing = run_in_thread(self._reactor, file.close)

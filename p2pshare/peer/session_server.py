@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IListeningPort
@@ -21,12 +21,15 @@ from p2pshare.net.session_stream import SessionStream
 from p2pshare.net.session_tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.admission import NotAdmitted
+from p2pshare.storage.open_files import share_of_files
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import Credit, Hello, Refusal
 
 INTAKES_MAX = (
     1024  # keys whose budgets are kept: more than there are sessions, of which none is forgotten
 )
+TOTAL_PART = 4  # of the open files that the limit leaves: one part for sessions
+HALF_OPEN_PART = 8  # likewise: one part for connections that are no sessions yet
 BUSY_WAIT = 30  # seconds after which one that was turned away for want of room may come again
 
 
@@ -50,6 +53,14 @@ class SessionLimits:
     """Seconds without a message other than pings, and without bytes of files."""
     silence: float = SILENCE
     """Seconds without a byte."""
+
+    def within_open_files(self) -> SessionLimits:
+        """Return these, with fewer sessions and connections under a low limit on open files."""
+        return replace(
+            self,
+            total=share_of_files(self.total, TOTAL_PART),
+            half_open=share_of_files(self.half_open, HALF_OPEN_PART),
+        )
 
 
 DEFAULT_LIMITS = SessionLimits()

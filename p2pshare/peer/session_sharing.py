@@ -18,7 +18,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.admission import Admission
 from p2pshare.peer.serving import LISTS_AT_ONCE, LISTS_OF_ONE, Serving
-from p2pshare.peer.session_server import SessionServer
+from p2pshare.peer.session_server import DEFAULT_LIMITS, SessionServer
 from p2pshare.peer.uploads import Uploads
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage import block_cache, folder_index
@@ -84,7 +84,8 @@ class SessionSharer:
         self._uploads = Uploads(reactor)
         self._listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
         self._admission = Admission(reactor, client, known)
-        self._server = SessionServer(reactor, key, self._admission.admit, self._serve)
+        limits = DEFAULT_LIMITS.within_open_files()
+        self._server = SessionServer(reactor, key, self._admission.admit, self._serve, limits)
         self._stores: tuple[BlockCache, FolderIndex] | None = None
         self._tree: ShareTree | None = None
         self._resolving: Deferred[None] | None = None

@@ -11,10 +11,18 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from p2pshare.core.taking import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, InUse, LocalProtocolError, P2pshareError, SharerLied
+from p2pshare.errors import (
+    BlockCorrupt,
+    InUse,
+    LocalProtocolError,
+    P2pshareError,
+    SharerLied,
+    TooManyOpenFiles,
+)
 from p2pshare.peer.job_context import (
     IN_USE_PATIENCE,
     IN_USE_REMARK,
+    SHORT_PATIENCE,
     TRIES_MAX,
     Folder,
     JobContext,
@@ -32,7 +40,7 @@ from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 STORE_MAX = 128  # files that are stored in one go
-HELD_DELAY = 0.1  # seconds before a file that another process is storing is tried again
+HELD_DELAY = 0.1  # seconds before a file that cannot be stored yet is tried again
 BUSY_DELAY = 1.0  # seconds before a sharer that has no time is asked again
 
 _log = Logger()
@@ -57,7 +65,7 @@ class SmallFetch:
         self.tries = wanted.tries
         self.number = 0
         self.started = 0.0
-        self.held_at: float | None = None  # when it was found that another process has it
+        self.held_at: float | None = None  # when it could not be stored yet for the first time
         self.offer: Offer | None = None
         self.block: ArrivedBlock | None = None
         self.root = b""
@@ -318,7 +326,7 @@ class SmallFetches:
             size, root = offer.size, fetch.root
             if absent is not None:
                 fetch.wanted = context.placed(fetch.wanted, absent)
-            if isinstance(outcome, InUse) and self._is_worth_waiting(fetch):
+            if isinstance(outcome, InUse | TooManyOpenFiles) and self._may_wait(fetch, outcome):
                 continue
             self._leave(fetch)
             wanted = fetch.wanted
@@ -354,15 +362,19 @@ class SmallFetches:
         self._soon()
         context.remote.room_freed()
 
-    def _is_worth_waiting(self, fetch: SmallFetch) -> bool:
-        """Whether a file that another process is storing is tried again; it stays in memory."""
+    def _may_wait(self, fetch: SmallFetch, error: InUse | TooManyOpenFiles) -> bool:
+        """Whether a file that another process is storing, or that could not be opened, is tried again; it stays in
+        memory.
+        """
         now = self._context.reactor.seconds()
         if fetch.held_at is None:
             fetch.held_at = now
         waited = now - fetch.held_at
-        if self._is_stopped or waited >= IN_USE_PATIENCE:
+        patience = IN_USE_PATIENCE if isinstance(error, InUse) else SHORT_PATIENCE
+        if self._is_stopped or waited >= patience:
             return False
-        if waited >= IN_USE_REMARK and not self._has_remarked:
+        is_remarkable = isinstance(error, InUse) and waited >= IN_USE_REMARK
+        if is_remarkable and not self._has_remarked:
             self._has_remarked = True
             path = fetch.wanted.path
             said = "is being fetched by another process: waiting for that one."

@@ -19,11 +19,11 @@ from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining, program
 from p2pshare.net.debug_log import DebugLog
 from p2pshare.net.logs import TEXT
-from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.peer.service import OPEN_FILES, peer_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, peer_of
 from p2pshare.storage.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.settings import DEBUG_VARIABLE, Settings, default_config_path
 
 PID_NAME = "peer.pid"
@@ -116,9 +116,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     make_monotonic(reactor)
-    allow_open_files(OPEN_FILES)
     settings = options["settings"]
     with complaining(options.command):
+        allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
         debug = options["debug"] or os.environ.get(DEBUG_VARIABLE)
         log = DebugLog(Path(debug).expanduser(), time.monotonic) if debug else None
         peer = peer_of(

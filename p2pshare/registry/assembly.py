@@ -13,7 +13,6 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
-from p2pshare.net.open_files import open_files_allowed
 from p2pshare.registry.authority import Authority
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import RegistrySettings
@@ -28,6 +27,7 @@ from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store_marker import MarkerCopy
 from p2pshare.registry.streaming import EventRoutes
 from p2pshare.storage.key_file import load_or_make
+from p2pshare.storage.open_files import open_files_allowed
 from p2pshare.wire.keys import SigningKey
 
 KEY_NAME = "registry.key"

@@ -20,7 +20,6 @@ from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
-from p2pshare.net.open_files import allow_open_files
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.configuration import (
     CLASSIC_LEASE,
@@ -32,6 +31,7 @@ from p2pshare.registry.configuration import (
     read_limit,
     read_network,
 )
+from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.registration import LEASE_MAX, registry_url
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from p2pshare.registry.service import RegistryService, SupervisorService
 
 OPEN_FILES = 4096  # connections of clients, and all else; shells grant 1024
+OPEN_FILES_MIN = (
+    64  # open files without which a registry does not start; its Redis keeps 32 for itself
+)
 LISTEN = "tcp:8000"
 REDIS_VARIABLE = "P2PSHARE_REDIS"
 SECRET_MAX = 4096  # bytes of a file with a URL or a token
@@ -231,8 +234,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     make_monotonic(reactor)
-    allow_open_files(OPEN_FILES)  # here, so that workers and Redis inherit it
     with complaining(options.command):
+        allow_open_files(OPEN_FILES, OPEN_FILES_MIN)  # here, so that workers and Redis inherit it
         service = _make_service(reactor, options)
         launch = options.launch(reactor, options.stop_command)
     shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from p2pshare.errors import CannotSave
 from p2pshare.storage.durability import sync_files
+from p2pshare.storage.open_files import is_none_left, share_of_files
 from p2pshare.storage.room import saving_error
 from p2pshare.storage.system_calls import system_path
 
 HANDLES_MAX = 128  # folders that are kept open while nobody uses them
 FOLDER_SIZE = 4096  # bytes that an empty folder takes on most disks
 SYNCED_MAX = 256  # folders that are open to be synced at once
+FILES_PART = 8  # of the open files that the limit leaves: one part for each of the two
 
 Folder = tuple[str, ...]
 
@@ -51,8 +53,16 @@ class _Handle:
 class FolderHandles:
     """Open folders beneath one, made if need be. Thread-safe."""
 
-    def __init__(self, path: Path, fd: int, *, handles_max: int = HANDLES_MAX) -> None:
-        """Take over `fd`, of the uppermost folder, which the user calls `path`."""
+    def __init__(self, path: Path, fd: int, *, handles_max: int | None = None) -> None:
+        """Take over `fd`, of the uppermost folder, which the user calls `path`.
+
+        Args:
+            path: the uppermost folder.
+            fd: the same.
+            handles_max: folders that are kept open; None: `HANDLES_MAX`, or fewer under a low limit on open files.
+        """
+        if handles_max is None:
+            handles_max = share_of_files(HANDLES_MAX, FILES_PART)
         self._path = path
         self._fd = fd
         self._handles_max = handles_max
@@ -69,6 +79,7 @@ class FolderHandles:
         Raises:
             FileNotFoundError: there is none, and it is not to be made.
             NotADirectoryError: the same, and something else is in the way.
+            OSError: too many files are open, even without the folders that are kept open here.
             DiskFull, CannotSave: it cannot be made; the error names what is in the way.
             ValueError: all this was closed.
         """
@@ -106,8 +117,10 @@ class FolderHandles:
                     closed = OSError(errno.EBADF, os.strerror(errno.EBADF))
                     return dict.fromkeys(wanted, closed)
             failed: dict[Folder, OSError] = {}
-            for start in range(0, len(wanted), SYNCED_MAX):
-                failed |= self._sync_some(wanted[start : start + SYNCED_MAX], witness)
+            at_once = share_of_files(SYNCED_MAX, FILES_PART)
+            start = 0
+            while start < len(wanted):
+                start += self._sync_some(wanted[start : start + at_once], witness, failed)
             with self._lock:
                 self._unsynced |= made & failed.keys()
             for folder in wanted:
@@ -116,17 +129,32 @@ class FolderHandles:
                         failed.setdefault(folder, failed[above])
             return failed
 
-    def _sync_some(self, folders: list[Folder], witness: int | None) -> dict[Folder, OSError]:
-        failed: dict[Folder, OSError] = {}
+    def _sync_some(
+        self, folders: list[Folder], witness: int | None, failed: dict[Folder, OSError]
+    ) -> int:
+        """Sync as many of the folders as can be open at once; returns how many, those that failed included."""
         fds: dict[Folder, int] = {}
+        count = len(folders)
         with ExitStack() as using:
-            for folder in folders:
+            for number, folder in enumerate(folders):
                 try:
                     fds[folder] = using.enter_context(self.using(folder, make=False))
-                except OSError as error:  # somebody has removed it
-                    failed[folder] = error
+                except OSError as error:
+                    if is_none_left(error) and fds:  # the rest comes once these are closed
+                        count = number
+                        break
+                    failed[folder] = error  # as a rule, somebody has removed it
             refused = sync_files(fds.values(), self._fd if witness is None else witness)
-        return failed | {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
+        failed |= {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
+        return count
+
+    def free(self) -> bool:
+        """Close all folders that nobody uses, since too many files are open; whether there were any."""
+        with self._lock:
+            idle = [folder for folder, handle in self._handles.items() if not handle.users]
+            for folder in idle:
+                self._forget(folder)
+            return bool(idle)
 
     def close(self) -> None:
         """Close those that nobody uses now, and the others when nobody does; may be called again."""
@@ -145,7 +173,12 @@ class FolderHandles:
                 self._forget(folder)  # somebody has removed it
                 handle = None
             if handle is None:
-                handle = _Handle(self._opened(folder, make))
+                try:
+                    handle = _Handle(self._opened(folder, make))
+                except OSError as error:
+                    if not is_none_left(error) or not self.free():
+                        raise
+                    handle = _Handle(self._opened(folder, make))
                 self._handles[folder] = handle
             self._handles.move_to_end(folder)
             handle.users += 1
@@ -162,6 +195,8 @@ class FolderHandles:
                 self._make(name, handle.fd, tuple(above))
             return os.open(name, _OPENING, dir_fd=handle.fd)
         except OSError as error:
+            if is_none_left(error):
+                raise
             if not make:
                 if error.errno in _NO_FOLDER:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error

@@ -20,7 +20,7 @@ from p2pshare.errors import CannotSave, DestinationGone, TransferFailed
 from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile, identity_of
 from p2pshare.storage.claims import Claims
 from p2pshare.storage.file_times import COARSE_TICK
-from p2pshare.storage.folder_handles import HANDLES_MAX, Folder, FolderHandles, path_of
+from p2pshare.storage.folder_handles import Folder, FolderHandles, path_of
 from p2pshare.storage.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
@@ -31,13 +31,14 @@ from p2pshare.storage.hidden_file import (
 )
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.local_names import LocalNames
+from p2pshare.storage.open_files import is_none_left, share_of_files
 from p2pshare.storage.part_journal import PartJournal
 from p2pshare.storage.presence import Absent, Presence, Present, Sought
 from p2pshare.storage.publishing import current_umask, remove_name
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.storage.room import saving_error
+from p2pshare.storage.room import cannot_save, saving_error
 from p2pshare.storage.saved_files import SavedFiles
-from p2pshare.storage.whole_files import BATCH_MAX, WholeFiles
+from p2pshare.storage.whole_files import BATCH_MAX, FILES_PART, WholeFiles
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.paths import RemotePath
 
@@ -68,7 +69,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         path: Path,
         fd: int,
         *,
-        handles_max: int = HANDLES_MAX,
+        handles_max: int | None = None,
         saved: SavedFiles | None = None,
         claims: Claims | None = None,
         portable_names: bool = False,
@@ -121,8 +122,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         Raises:
             DestinationGone: no path leads to it any more.
         """
-        with self._handles.using((), make=False) as fd:
-            path = path_of(fd, self._path)
+        try:
+            with self._handles.using((), make=False) as fd:
+                path = path_of(fd, self._path)
+        except OSError as error:
+            if is_none_left(error):  # the next look tells
+                return
+            raise
         if path is None:
             raise DestinationGone(path=self._path)
         if path != self._path:
@@ -155,8 +161,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             try:
                 results[number] = self._presence.look_up(each, record)
             except OSError as os_error:
-                path, reason = self._path_of(each.place), plain_reason(os_error)
-                results[number] = CannotSave(path=path, reason=reason)
+                results[number] = cannot_save(os_error, self._path_of(each.place))
             except CannotSave as error:
                 results[number] = error
         return [each for each in results if each is not None]
@@ -184,9 +189,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         try:
             found = self._presence.settle(sought, candidates, root, stop)
         except OSError as error:
-            raise CannotSave(
-                path=self._path_of(sought.place), reason=plain_reason(error)
-            ) from error
+            raise cannot_save(error, self._path_of(sought.place)) from error
         if isinstance(found, Present):
             with suppress(OSError), self._handles.using(sought.place.folder, make=False) as fd:
                 self._tidy(fd, sought.place, sought.origin, found.path)
@@ -202,7 +205,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         try:
             return self._names.place(place)
         except OSError as error:
-            raise CannotSave(path=self._path_of(place), reason=plain_reason(error)) from error
+            raise cannot_save(error, self._path_of(place)) from error
 
     def make_folder(self, folder: Folder) -> Folder:
         """Make a folder, and those above it, unless they are there; returns the names that they have.
@@ -219,7 +222,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                 self._sync_made()
             return folder
         except OSError as error:
-            raise CannotSave(path=path, reason=plain_reason(error)) from error
+            raise cannot_save(error, path) from error
 
     def resume(
         self,
@@ -257,14 +260,14 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise CannotSave(path=path, reason=plain_reason(error)) from error
+            raise cannot_save(error, path) from error
         if incoming is None:
             return None
         try:
             incoming.reverify(on_progress, stop)
         except OSError as error:
             incoming.close()
-            raise CannotSave(path=path, reason=plain_reason(error)) from error
+            raise cannot_save(error, path) from error
         except BaseException:
             incoming.close()
             raise
@@ -335,8 +338,9 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             of it. An error of one file concerns no other.
         """
         results: list[Path | TransferFailed] = []
-        for start in range(0, len(files), BATCH_MAX):
-            results += self._store_batch(files[start : start + BATCH_MAX])
+        at_once = share_of_files(BATCH_MAX, FILES_PART)
+        while rest := files[len(results) : len(results) + at_once]:
+            results += self._store_batch(rest)
         return results
 
     def close(self) -> None:
@@ -356,6 +360,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         self.close()
 
     def _store_batch(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
+        """Store files, or the first of them if no more can be open at once; at least one."""
         results: list[Path | TransferFailed | None] = [None] * len(files)
         numbers = []
         for number, file in enumerate(files):
@@ -365,16 +370,21 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             except CannotSave as error:
                 results[number] = error
         self.check()
-        with self._handles.using((), make=False) as root_fd:
-            witness = os.open(".", _OPENING, dir_fd=root_fd)
-            try:
-                batch = WholeFiles(self._path, self._handles, witness, self._umask)
-                stored = batch.store([files[number] for number in numbers])
-                self._note(batch.saved)
-            finally:
-                os.close(witness)
-        for number, result in zip(numbers, stored, strict=True):
+        try:
+            with self._handles.using((), make=False) as root_fd:
+                witness = os.open(".", _OPENING, dir_fd=root_fd)
+        except OSError as error:
+            return [cannot_save(error, self._path_of(each.place)) for each in files]
+        try:
+            batch = WholeFiles(self._path, self._handles, witness, self._umask)
+            stored = batch.store([files[number] for number in numbers])
+            self._note(batch.saved)
+        finally:
+            os.close(witness)
+        for number, result in zip(numbers, stored, strict=False):
             results[number] = result
+        if len(stored) < len(numbers):
+            del results[numbers[len(stored)] :]
         return [each for each in results if each is not None]
 
     def _resumed(

@@ -22,6 +22,7 @@ from p2pshare.storage.destination import (
     storable_name,
 )
 from p2pshare.storage.folder_handles import FolderHandles
+from p2pshare.storage.open_files import is_none_left
 
 NAME_MIN = 32  # bytes that a name may have on any file system
 ANSWERS_MAX = 1000  # sets of characters of which it is remembered whether a name may have them
@@ -104,8 +105,9 @@ class LocalNames:
             try:
                 with _made(folder_fd, probe + end):
                     return not end or not _is_there(folder_fd, probe)  # some cut off the end
-            except OSError:
-                pass
+            except OSError as error:
+                if is_none_left(error):
+                    raise
             try:
                 with _made(folder_fd, _PROBE):
                     return False

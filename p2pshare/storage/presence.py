@@ -28,6 +28,7 @@ from p2pshare.storage.announcement import Origin, Place
 from p2pshare.storage.claims import Claims
 from p2pshare.storage.folder_handles import FolderHandles
 from p2pshare.storage.local_names import LocalNames
+from p2pshare.storage.open_files import is_none_left
 from p2pshare.storage.publishing import COPIES_MAX, numbered
 from p2pshare.storage.saved_files import SavedFiles, SavedRecord, fingerprint_of, key_of
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
@@ -210,7 +211,13 @@ class Presence:
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
     ) -> Present | Absent:
         if sought.overwrite and not sought.is_claimed:
-            sought = replace(sought, place=self._absent(folder_fd, sought).place, is_claimed=True)
+            place = self._absent(folder_fd, sought).place
+            try:
+                claimed = replace(sought, place=place, is_claimed=True)
+                return self._look_up(folder_fd, claimed, record)
+            except OSError:  # it is looked up again
+                self.give_back(place)
+                raise
         is_claimed = sought.is_claimed
         candidates: list[str] = []
         record = self._holding(folder_fd, sought, record)
@@ -330,7 +337,9 @@ def _read(
     """The root of a file of `size` bytes, and what is known of it; None if it is none, or changes."""
     try:
         fd = os.open(name, _READING, dir_fd=folder_fd)
-    except OSError:
+    except OSError as error:
+        if is_none_left(error):
+            raise
         return None
     try:
         before = os.fstat(fd)

@@ -6,7 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from p2pshare.errors import CannotSave, DiskFull
+from p2pshare.errors import CannotSave, DiskFull, TooManyOpenFiles
+from p2pshare.storage.open_files import is_none_left
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.quantities import size_text
 
@@ -33,12 +34,18 @@ def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> Can
         path: what the user calls the file.
     """
     if error.errno not in _FULL:
-        return CannotSave(path=path, reason=plain_reason(error))
+        return cannot_save(error, path)
     if error.errno == errno.EDQUOT:
         free = "nothing of your quota"
     else:
         free = "no room for another file" if _takes_no_file(fd) else size_text(_free(fd))
     return DiskFull(path=path, needed=size_text(needed), free=free)
+
+
+def cannot_save(error: OSError, path: Path) -> CannotSave:
+    """What to say of a failure that is not about room."""
+    kind = TooManyOpenFiles if is_none_left(error) else CannotSave
+    return kind(path=path, reason=plain_reason(error))
 
 
 def replaced_error(error: OSError, path: Path) -> CannotSave:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pshare.errors import BlockCorrupt, CannotSave, TransferFailed
+from p2pshare.errors import BlockCorrupt, CannotSave, TooManyOpenFiles, TransferFailed
 from p2pshare.storage.announcement import WholeFile, identity_of
 from p2pshare.storage.durability import sync_files
 from p2pshare.storage.folder_handles import Folder, FolderHandles, path_of
@@ -22,12 +22,14 @@ from p2pshare.storage.hidden_file import (
     is_still,
     open_hidden,
 )
+from p2pshare.storage.open_files import is_none_left
 from p2pshare.storage.part_journal import write_at
 from p2pshare.storage.publishing import numbered, publish, remove_name, set_mode
 from p2pshare.storage.room import replaced_error, saving_error
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
-BATCH_MAX = 256  # files that are open at once
+BATCH_MAX = 256  # files that are open at once, each perhaps with a folder of its own
+FILES_PART = 5  # of the open files that the limit leaves: twice one part
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -73,7 +75,12 @@ class WholeFiles:
         """The files that are there, with their final names and what is known of them."""
 
     def store(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
-        """Store files; for each, its path, or why there is none."""
+        """Store files, or the first of them if no more can be open at once.
+
+        Returns:
+            For each of these its path, or why there is none.
+        """
+        count = len(files)
         results: dict[int, Path | TransferFailed] = {}
         written: list[_Written] = []
         with self._using:
@@ -81,6 +88,11 @@ class WholeFiles:
                 for number, file in enumerate(files):
                     try:
                         written.append(self._write(number, file))
+                    except TooManyOpenFiles as error:
+                        if written:  # the rest comes once these are closed
+                            count = number
+                            break
+                        results[number] = error
                     except TransferFailed as error:
                         results[number] = error
                 refused = sync_files([each.fd for each in written], self._witness)
@@ -93,7 +105,7 @@ class WholeFiles:
             finally:
                 for each in written:
                     os.close(each.fd)
-        return [results[number] for number in range(len(files))]
+        return [results[number] for number in range(count)]
 
     def _write(self, number: int, file: WholeFile) -> _Written:
         path = self._root.joinpath(*file.place.folder, file.place.name)
@@ -103,7 +115,7 @@ class WholeFiles:
         hidden = hidden_name(identity_of(file.place, file.origin))
         part = hidden + PART_SUFFIX
         try:
-            fd = open_hidden(folder_fd, hidden, path)
+            fd = self._open_hidden(folder_fd, hidden, path)
         except OSError as error:
             raise saving_error(error, folder_fd, file.announced.size, path) from error
         try:
@@ -119,6 +131,14 @@ class WholeFiles:
             os.close(fd)
             raise failure from error
         return _Written(number, file, path, folder_fd, part, fd)
+
+    def _open_hidden(self, folder_fd: int, hidden: str, path: Path) -> int:
+        try:
+            return open_hidden(folder_fd, hidden, path)
+        except OSError as error:
+            if not is_none_left(error) or not self._handles.free():
+                raise
+            return open_hidden(folder_fd, hidden, path)
 
     def _folder_fd(self, folder: Folder, path: Path) -> int:
         if folder not in self._folders:
@@ -169,7 +189,9 @@ class WholeFiles:
             if not stat.S_ISREG(there.st_mode) or there.st_size != size:
                 return False
             fd = os.open(name, _READING, dir_fd=each.folder_fd)
-        except OSError:
+        except OSError as error:
+            if is_none_left(error):
+                raise
             return False
         try:
             if os.pread(fd, size + 1, 0) != each.file.data:

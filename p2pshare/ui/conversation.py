@@ -24,13 +24,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError, WrongUsage
-from p2pshare.net.open_files import allow_open_files
 from p2pshare.peer import uploads
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.peer.service import OPEN_FILES, PeerService, peer_of, shares_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.destination import is_folder, make_folder
+from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.share_arguments import EVERYONE, SharedPath
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
@@ -296,7 +296,7 @@ class Conversation:
         settings = invocation.settings
         if invitation is not None:
             settings = replace(settings, invitation=invitation)
-        allow_open_files(OPEN_FILES)
+        allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
         peer = self._peer = peer_of(
             settings,
             name,

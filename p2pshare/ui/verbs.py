@@ -11,11 +11,15 @@ from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.whereabouts import AWAY
 from p2pshare.storage.destination import make_folder
+from p2pshare.storage.open_files import allow_open_files
 from p2pshare.ui.errand import HARD_STOPS, Errand, MakeJob, Outcome, destinations
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.items import parse_at, parse_items
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.requesting import Requester, introduce, name_of
+
+OPEN_FILES = 4096  # with which all bounds on open files have their full values
+OPEN_FILES_MIN = 32  # open files without which files are not fetched
 
 NO_USE = (*HARD_STOPS, DiskFull, DestinationGone)
 """Errors after which no other peer is asked either."""
@@ -42,8 +46,10 @@ async def get(
 
     Raises:
         WrongUsage: the words cannot be understood, or do not say who asks; nobody was asked for anything.
+        TooFewOpenFiles: the system grants fewer open files than this needs.
         P2pshareError: it cannot be known, or proven, who asks.
     """
+    allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
     jobs = parse_items(words, name_of(invocation), invocation.cwd, overwrite=overwrite)
     address = parse_at(at)
     if address is not None and len(jobs) > 1:

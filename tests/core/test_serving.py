@@ -392,6 +392,25 @@ class TurnTests(SynchronousTestCase):
         self.assertLess(ends.index(99), 9)
         self.assertFalse(any(self.sharer.kept()))
 
+    def test_few_open_files(self) -> None:
+        """Where the machine has few open files, fewer are open at once, but at least one."""
+        for count, most in ((3, 3), (0, 1), (99, ServingLimits().open_files)):
+            sharer = Sharer()
+            sharer.core.restrict_open_files(count)
+            sharer.say(RICH, *(get(number, 2 * MIB) for number in range(12)))
+            opened = 0
+            while not opened or sharer.pending:
+                sharer.collect()
+                opened = max(opened, len(sharer.opened))
+                sharer.work(sharer.pending.pop(0))
+                sharer.collect()
+                opened = max(opened, len(sharer.opened))
+                sharer.send()
+                sharer.collect()
+            self.assertEqual(opened, most)
+            ends = [each.id for each in sharer.out if isinstance(each, End)]
+            self.assertEqual(sorted(ends), [*range(12)])
+
     def test_batches(self) -> None:
         """Small files are opened many at a time; what is asked for meanwhile goes into the next batch."""
         self.sharer.say(RICH, get(1, 10))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -44,14 +46,16 @@ from p2pshare.errors import (
     RemoteUnreadable,
     SharerLied,
     SourceChanged,
+    TooManyOpenFiles,
 )
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer import fetch_job, job_plan
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
-from p2pshare.peer.job_context import IN_USE_PATIENCE, TRIES_MAX
+from p2pshare.peer.job_context import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.storage.announcement import Announced, Origin, Place
+from p2pshare.storage.hidden_file import PART_SUFFIX
 from p2pshare.storage.incoming import Incoming
 from p2pshare.storage.incoming_folder import IncomingFolder
 from p2pshare.storage.saved_files import SavedFiles
@@ -1486,6 +1490,53 @@ class EndTests(JobTestCase):
             assert link is not None and len(self.alice.sessions) == 1
             crediting = link.taking.crediting
             self.assertEqual(crediting._released, crediting.arrived)
+
+    def test_too_many_open_anywhere(self) -> None:
+        """Whichever file cannot be opened at first, since too many are open, all comes in the end, and once."""
+        wanted = {"s/large": LARGE, "s/a/b/1": b"1", "s/a/2": b"22", "s/c/3": b""}
+        opening, last = os.open, 0
+        for nth in itertools.count(1):
+            self.setUp()
+            for path, data in wanted.items():
+                self.alice.put(path, data)
+            (self.inbox / "s").mkdir()
+            (self.inbox / "s" / "a").mkdir()
+            (self.inbox / "s" / "a" / "2").write_bytes(b"22")  # to be compared
+            calls = 0
+
+            def fail(name: Any, flags: int, *args: Any, nth: int = nth, **options: Any) -> int:
+                nonlocal calls
+                calls += options.get("dir_fd") is not None
+                if calls == nth and options.get("dir_fd") is not None:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                return opening(name, flags, *args, **options)
+
+            with patch.object(os, "open", fail):
+                self.fetch("s", overwrite=nth % 2 == 0)
+            self.assertEqual((self.failed, self.came(), self.hidden()), ({}, wanted, []), nth)
+            if calls < nth:
+                break
+            last = nth
+        self.assertGreater(last, 10)
+
+    def test_too_many_open_for_long(self) -> None:
+        """The wait for open files has a bound, upon which each file fails with a remedy."""
+        self.alice.put("s/large", LARGE)
+        self.alice.put("s/small", b"x")
+        opening = os.open
+
+        def fail(name: Any, *args: Any, **options: Any) -> int:
+            if str(name).endswith(PART_SUFFIX):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return opening(name, *args, **options)
+
+        with patch.object(os, "open", fail):
+            _, running = self.begin("s/large", "s/small")
+            self.alice.pass_time(SHORT_PATIENCE + 5, 0.2)
+        self.assertEqual(self.successResultOf(running).files_failed, 2)
+        for path in ("s/large", "s/small"):
+            self.error(path, TooManyOpenFiles)
+        self.nothing_left()
 
     def test_nothing_wanted(self) -> None:
         """A job without items is done once there is a session."""

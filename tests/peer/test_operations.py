@@ -8,8 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.serving import LIMITS
-from p2pshare.peer.service import OPEN_FILES
-from p2pshare.peer.serving import LISTS_AT_ONCE, MEMORY
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
+from p2pshare.peer.serving import LARGE_OPEN, LISTS_AT_ONCE, MEMORY
 from p2pshare.peer.session_server import DEFAULT_LIMITS
 from p2pshare.peer.tap import Options
 from p2pshare.storage.share_arguments import SHARES_MAX
@@ -45,6 +45,8 @@ class PeerOperationsTests(SynchronousTestCase):
             ("folders that are read at once, for all", LISTS_AT_ONCE),
             ("memory for large files, of all sessions", MEMORY / 1024**2),
             ("memory for small files, of all sessions", MEMORY / 1024**2),
+            ("large files that are open, of all sessions", LARGE_OPEN),
             ("open files of the process", OPEN_FILES),
+            ("open files without which a peer does not start", OPEN_FILES_MIN),
         ):
             self.assertIn(f"\n| {what} | {value:g} |", TEXT)

@@ -16,7 +16,14 @@ from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import RemoteProtocolError, SessionLost
 from p2pshare.net.fair_turns import FairTurns
-from p2pshare.peer.serving import LISTS_AT_ONCE, LISTS_OF_ONE, MEMORY, Serving
+from p2pshare.peer.serving import (
+    LISTS_AT_ONCE,
+    LISTS_OF_ONE,
+    MEMORY,
+    SHORT_DELAY,
+    SHORT_PATIENCE,
+    Serving,
+)
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.block_cache import BlockCache, CachedFile
 from p2pshare.storage.folder_index import FolderIndex
@@ -425,6 +432,23 @@ class BrokenTree:
         raise self.error
 
 
+class BusyTree:
+    """A tree that has too many open files for a time."""
+
+    def __init__(self, tree: Any, error: Unavailable | None) -> None:
+        self.tree = tree
+        self.error = error  # of all at once; None: of each file by itself
+        self.is_busy = True
+
+    def open_many(self, viewer: str, paths: Any, *args: Any) -> Any:
+        """Fail while it is busy."""
+        if not self.is_busy:
+            return self.tree.open_many(viewer, paths, *args)
+        if self.error is not None:
+            raise self.error
+        return [Unavailable(Fault.BUSY) for _ in paths]
+
+
 class BrokenTests(ServingTestCase):
     def test_defect(self) -> None:
         """A defect is logged and told as unreadable; the session goes on."""
@@ -450,5 +474,36 @@ class BrokenTests(ServingTestCase):
     def test_unavailable(self) -> None:
         """Why something cannot be had is told as the tree says it."""
         self.tree = BrokenTree(Unavailable(Fault.BUSY))
-        session, _ = self.serve(List(3, ()), Get(1, ("a",)))
-        self.assertEqual(session.said, [Failed(n, Fault.BUSY) for n in (3, 1)])
+        session, _ = self.serve(List(3, ()))
+        self.assertEqual(session.said, [Failed(3, Fault.BUSY)])
+
+    def test_too_many_open_files(self) -> None:
+        """Files that cannot be opened, since too many are open, are opened once others have closed theirs."""
+        self.share("small", b"x")
+        self.share("big", bytes(2 * BLOCK_SIZE))
+        tree = self.tree
+        for error in (Unavailable(Fault.BUSY), None):
+            self.tree = BusyTree(tree, error)
+            session, _ = self.serve(RICH, Get(1, ("stuff", "small")), Get(2, ("stuff", "big")))
+            self.reactor.advance(0.5)
+            self.assertEqual((session.said, session.is_aborted), ([], False))
+            self.tree.is_busy = False
+            self.reactor.advance(0.5)
+            ends = [each.id for each in session.said if isinstance(each, End)]
+            self.assertEqual(ends, [1, 2])
+            self.assertGreater(session.kept_alive, 0)
+
+    def test_too_many_open_files_for_long(self) -> None:
+        """The wait has a bound, and ends with the session."""
+        self.tree = BrokenTree(Unavailable(Fault.BUSY))
+        session, serving = self.serve(Get(1, ("a",)))
+        for _ in range(int(SHORT_PATIENCE / SHORT_DELAY)):
+            self.assertEqual(session.said, [])
+            self.reactor.advance(SHORT_DELAY)
+        self.assertEqual(session.said, [Failed(1, Fault.BUSY)])
+        serving.message_received(Get(2, ("a",)))
+        self.assertEqual(session.said[1:], [Failed(2, Fault.BUSY)])
+        session, serving = self.serve(Get(1, ("a",)))
+        serving.session_ended(None)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(session.said, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.core import message_budget
 from p2pshare.core.session_interface import Session
@@ -43,6 +44,15 @@ from tests.net.test_session_tls import private, stranger, with_certificate
 
 reactor: Any = global_reactor
 NAMES = {BOB.public: "bob", EVE.public: "eve"}
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_few_open_files(self) -> None:
+        """Under a low limit on open files there are fewer sessions, so that files are left for what they fetch."""
+        for limit, total, half_open in ((64, 10, 5), (30, 1, 1), (8192, 500, 64)):
+            with mock.patch.object(resource, "getrlimit", return_value=(limit, limit)):
+                limits = SessionLimits().within_open_files()
+            self.assertEqual((limits.total, limits.half_open), (total, half_open))
 
 
 class Raw(Protocol):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p2pshare.errors import BlockCorrupt, CannotSave, DiskFull, InUse
-from p2pshare.storage import durability, system_calls
+from p2pshare.errors import BlockCorrupt, CannotSave, DiskFull, InUse, TooManyOpenFiles
+from p2pshare.storage import durability, folder_handles, incoming_folder, system_calls
 from p2pshare.storage.announcement import Place, WholeFile
 from p2pshare.storage.durability import SYNC_ALL_MIN, sync_files
 from p2pshare.storage.whole_files import BATCH_MAX
@@ -109,6 +111,45 @@ class StoreTests(IncomingTestCase):
         self.assertIsInstance(results[0], InUse)
         self.assertTrue(all(isinstance(each, Path) for each in results[1:]))
         part.discard()
+
+
+class OpenFilesTests(IncomingTestCase):
+    """Under a low limit on open files."""
+
+    @contextmanager
+    def limited(self, spare: int) -> Iterator[None]:
+        """Let this process open so many files more."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(spare)]
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    def test_small_batches(self) -> None:
+        """P1: many files, each in its own folder, are stored in batches as the limit allows, one by one if need be."""
+        wanted = [whole(b"x", Place(("a", str(n), "b"), "c"), overwrite=True) for n in range(40)]
+        paths = [self.path / "a" / str(n) / "b" / "c" for n in range(40)]
+        with self.limited(12):
+            self.assertEqual(self.folder.store_whole(wanted), paths)
+        for module in (incoming_folder, folder_handles):  # as if others had taken these files
+            self.patch(module, "share_of_files", lambda *_: BATCH_MAX)
+        for spare in (12, 30):
+            with self.limited(spare):
+                self.assertEqual(self.folder.store_whole(wanted), paths)
+        self.assertTrue(all(path.read_bytes() == b"x" for path in paths))
+
+    def test_none_left(self) -> None:
+        """Where not even one can be open, each fails with a remedy, and nothing is left."""
+        self.folder.make_folder(("a",))
+        with self.limited(1):
+            results = self.folder.store_whole(files(3, ("a",)))
+        self.assertEqual([type(each) for each in results], [TooManyOpenFiles] * 3)
+        self.assertIn("ulimit -n", str(results[0]))
+        self.assertEqual(self.names(), ["a"])
 
 
 class FailureTests(IncomingTestCase):

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import WrongUsage
 from p2pshare.peer import uploads
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.peer.service import OPEN_FILES
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share_arguments import SharedPath
 from p2pshare.ui import conversation
@@ -88,14 +88,14 @@ class JoinTests(SynchronousTestCase):
             settings=Settings(), reactor=None, rng=None, cwd=Path("/"), wall=None
         )
         console: Any = None
-        asked: list[int] = []
+        asked: list[tuple[int, ...]] = []
 
         def peer_of(*_: object, **__: object) -> NoReturn:
-            self.assertEqual(asked, [OPEN_FILES])
+            self.assertEqual(asked, [(OPEN_FILES, OPEN_FILES_MIN)])
             raise WrongUsage(reason="enough")
 
         self.patch(conversation, "peer_of", peer_of)
-        self.patch(conversation, "allow_open_files", asked.append)
+        self.patch(conversation, "allow_open_files", lambda *files: asked.append(files))
         talk = Conversation(invocation, console)
         joining = Deferred.fromCoroutine(talk._join("bob", None))
         self.failureResultOf(joining, WrongUsage)

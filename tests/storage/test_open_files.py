@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import resource
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.open_files import allow_open_files, open_files_allowed
+from p2pshare.errors import TooFewOpenFiles
+from p2pshare.storage.open_files import (
+    FILES_RESERVED,
+    allow_open_files,
+    open_files_allowed,
+    share_of_files,
+)
 
 
 class OpenFilesTests(SynchronousTestCase):
@@ -37,6 +44,23 @@ class OpenFilesTests(SynchronousTestCase):
             self.assertEqual(allow_open_files(4096), 4096)
         else:
             self.assertEqual(allow_open_files(self.hard + 1), self.hard)
+
+    def test_least(self) -> None:
+        """Where the system grants fewer than the least, the error names both numbers."""
+        self.patch(resource, "setrlimit", lambda *_: None)
+        with patch.object(resource, "getrlimit", return_value=(30, 30)):
+            with self.assertRaisesRegex(TooFewOpenFiles, "open 30 files.*ulimit -n 32"):
+                allow_open_files(600, 32)
+            self.assertEqual(allow_open_files(600, 30), 30)
+
+    def test_share(self) -> None:
+        """What is wanted is granted in full, or as a part of what the limit leaves, but never nothing."""
+        for limit, share in ((4096, 100), (FILES_RESERVED + 40, 10), (FILES_RESERVED, 1), (10, 1)):
+            with patch.object(resource, "getrlimit", return_value=(limit, limit)):
+                self.assertEqual(share_of_files(100, 4), share)
+        unlimited = resource.RLIM_INFINITY
+        with patch.object(resource, "getrlimit", return_value=(unlimited, unlimited)):
+            self.assertEqual(share_of_files(100, 4), 100)
 
     def test_allowed(self) -> None:
         """What is allowed is told, as it is now."""
