@@ -28,7 +28,7 @@ from benchmarks.servers import cores, free_port, registry, running
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url
 from p2pshare.wire.peers import ClaimBody
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Location, Record
+from p2pshare.wire.statements import Location, Record, digest_of
 
 CONNECTIONS = 64
 SECONDS = 4.0  # of each measurement
@@ -56,9 +56,10 @@ def claim(number: int, registry: PublicKey) -> bytes:
     key = SigningKey(number.to_bytes(32))
     now = int(time.time())
     name = f"bench-{number}"
-    record = Record(name, key.public, now * 1000, now, now + 86400, registry, ("classic",))
-    location = Location(name, key.public, record.seq, registry, ("10.0.0.5:50000",))
-    body = ClaimBody(record.sign(key), location.sign(key))
+    location = Location("s" * 22, ("10.0.0.5:50000",)).to_text()
+    digest, end = digest_of(location), now + 86400
+    record = Record(name, key.public, now * 1000, now, end, registry, digest, ("classic",))
+    body = ClaimBody(record.sign(key), location)
     return request("PUT", f"/v1/peers/{name}", body.to_json())
 
 

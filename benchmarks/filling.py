@@ -14,7 +14,7 @@ from p2pshare.registry.redis_keys import key_of
 from p2pshare.registry.redis_owned import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import OWNERSHIP_LEASE, RegistryInfo
-from p2pshare.wire.statements import Location, Record
+from p2pshare.wire.statements import Location, Record, digest_of
 
 Command = tuple[object, ...]
 BATCH = 1000  # commands
@@ -47,11 +47,17 @@ def fill(path: str, names: int, registry: PublicKey) -> None:
     rng = random.Random(0)
     now = time.time_ns() // 10**6
     seconds = now // 1000
+    location = Location("s" * 22, (ADDRESS.replace(" ", ":"),)).to_text()
     record = Record(
-        "peer-0000000", signer.public, now, seconds, seconds + 30 * 86400, registry, ("classic",)
+        "peer-0000000",
+        signer.public,
+        now,
+        seconds,
+        seconds + 30 * 86400,
+        registry,
+        digest_of(location),
+        ("classic",),
     ).sign(signer)
-    addresses = (ADDRESS.replace(" ", ":"),)
-    location = Location("peer-0000000", signer.public, now, registry, addresses).sign(signer)
     seen = now + (PRESENT - 90) * 1000
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)

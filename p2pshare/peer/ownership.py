@@ -6,6 +6,7 @@ peer runs.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,7 +26,7 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import Identity
-from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
 from p2pshare.wire.peers import (
     CLOCK_SKEW_MAX,
     RECORD_LIFE,
@@ -37,11 +38,12 @@ from p2pshare.wire.peers import (
 )
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation
+from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation, digest_of
 
 CAPS = (CAP_SESSIONS,)
 CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
 """Of a peer that speaks the classic protocol, too: a registry shows only those to original clients."""
+SALT_SIZE = 16  # random bytes that hide the addresses behind the digest in a record
 TRIES_MAX = 4  # statements in a row that a registry may find something wrong with
 FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: no clock that is right says less
 AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock is believed to be ahead of ours
@@ -76,11 +78,16 @@ class Owner:
     _log = Logger()
 
     def __init__(
-        self, client: RegistryClient, identity: Identity, wall: Callable[[], float]
+        self,
+        client: RegistryClient,
+        identity: Identity,
+        wall: Callable[[], float],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._client = client
         self._identity = identity
         self._wall = wall
+        self._random_bytes = random_bytes
         self._offset = 0.0
         self._predecessor: SigningKey | None = None
         self._rotated = 0  # the iat of the last rotation that the registry has shown
@@ -273,18 +280,21 @@ class Owner:
         caps: Sequence[str],
     ) -> tuple[str, str | None]:
         """The record, and the location that goes with it, if there are addresses."""
-        now, name, seq = self._now(), self._identity.name, self._number()
+        now, location = self._now(), None
+        if addresses:
+            salt = to_base64url(self._random_bytes(SALT_SIZE))
+            location = Location(salt, tuple(addresses)).to_text()
         record = Record(
-            name=name,
+            name=self._identity.name,
             key=key.public,
-            seq=seq,
+            seq=self._number(),
             iat=int(now),
             exp=int(now) + RECORD_LIFE,
             aud=registry,
+            location=digest_of(location) if location else "",
             caps=tuple(caps),
         )
-        location = Location(name, key.public, seq, registry, tuple(addresses))
-        return record.sign(key), location.sign(key) if addresses else None
+        return record.sign(key), location
 
     def _rotation(self, registry: PublicKey, old: SigningKey, new: SigningKey) -> str:
         now = int(self._now())

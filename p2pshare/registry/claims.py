@@ -77,13 +77,11 @@ class Claims:
         unverified = Record.parse(body.record)
         record = unverified.statement
         self._judge.judge(record, name)
-        told = None if body.location is None else self._judge.judge_location(body.location, record)
+        told = body.location
+        location = None if told is None else self._judge.judge_location(told, record)
         origin = self._limiter.origin(query)
         await self._limiter.admit("claims", origin, origin.host)
         verify(unverified)
-        if told is not None:
-            verify(told)
-        location = None if told is None else told.statement
         wanted, mac_key = self._wanted(record, location, body)
         await self._limiter.admit("key", origin, wanted.key)
         outcome = await self._take(wanted, body.invitation, origin)

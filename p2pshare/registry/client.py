@@ -54,7 +54,7 @@ from p2pshare.wire.peers import (
 from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.quantities import difference_text
 from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
-from p2pshare.wire.statements import Location, Record
+from p2pshare.wire.statements import Location, Record, digest_of
 from p2pshare.wire.strict_json import parse_object, text
 
 __all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
@@ -361,14 +361,14 @@ class RegistryClient:
         try:
             record = Record.read(view.record, signer=view.key)
             told = view.location
-            location = None if told is None else Location.read(told, signer=view.key)
+            location = None if told is None else Location.parse(told)
         except RemoteProtocolError as error:
             return str(error.fields["reason"])
         if (record.name, record.key) != (name, view.key):
             return "the record is of another name or key"
         if self.key not in (None, record.aud):
             return "the record is for another registry"
-        if location is not None and not location.is_of(record):
+        if told is not None and record.location != digest_of(told):
             return "the location is not that of the record"
         if view.addresses != (() if location is None else location.addresses):
             return "the addresses are not those of the location"

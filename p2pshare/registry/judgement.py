@@ -8,7 +8,7 @@ from p2pshare.errors import RemoteProtocolError
 from p2pshare.registry.problems import RequestError
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import CLOCK_SKEW_MAX, RECORD_LIFE
-from p2pshare.wire.statements import Location, Record, Release, Rotation, Unverified
+from p2pshare.wire.statements import Location, Record, Release, Rotation, Unverified, digest_of
 
 
 class Judge:
@@ -32,18 +32,15 @@ class Judge:
         if isinstance(statement, Record) and not now < statement.exp <= statement.iat + RECORD_LIFE:
             raise self._wrong_time(f"the exp is past, or more than {RECORD_LIFE} s after the iat")
 
-    def judge_location(self, text: str, record: Record) -> Unverified[Location]:
+    def judge_location(self, text: str, record: Record) -> Location:
         """Judge the location that came with a record.
 
         Raises:
             RemoteProtocolError: it is none for this record.
         """
-        unverified = Location.parse(text)
-        if not unverified.statement.is_of(record):
-            raise RemoteProtocolError(
-                reason="the location has another name, key, seq or aud than the record"
-            )
-        return unverified
+        if record.location != digest_of(text):
+            raise RemoteProtocolError(reason="the location is not that of the record")
+        return Location.parse(text)
 
     def judge_rotation(self, text: str, record: Record) -> Unverified[Rotation]:
         """Judge the rotation that came with a record.
@@ -78,10 +75,7 @@ class Judge:
 
 
 def verify(
-    unverified: Unverified[Record]
-    | Unverified[Location]
-    | Unverified[Release]
-    | Unverified[Rotation],
+    unverified: Unverified[Record] | Unverified[Release] | Unverified[Rotation],
 ) -> PublicKey:
     """The key that has signed; raises `RequestError` if it is not the one that the statement names."""
     statement = unverified.statement

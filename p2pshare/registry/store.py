@@ -95,7 +95,7 @@ class OwnerClaim:
     may_be_new: bool = True
     """Whether it may take a name that nobody owns; else it only renews, or finds the name `FREE`."""
     location: str = ""
-    """The signed `Location`, or nothing."""
+    """The text of the `Location`, or nothing."""
 
 
 class Ownership(Enum):
@@ -175,7 +175,7 @@ def view_of_owned(
         location: nothing, unless the owner is online and has told where.
     """
     try:
-        payload = parse_object(from_base64url(location.partition(".")[0]))
+        payload = parse_object(from_base64url(location))
         addresses = texts(payload, "addresses", ADDRESSES_MAX, 64)
     except RemoteProtocolError:
         addresses = ()

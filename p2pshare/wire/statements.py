@@ -1,4 +1,4 @@
-"""What peers and a registry sign: records, locations, releases, rotations, receipts, invitations and proofs of a key.
+"""What peers and a registry sign: records, releases, rotations, receipts, invitations and proofs of a key.
 
 A statement is compact JSON, signed over a message that begins with its kind, so that none can pass for one of
 another kind::
@@ -11,6 +11,7 @@ What was signed is what is sent, and what is verified are the bytes that came, n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -32,6 +33,7 @@ CAP_CLASSIC = "classic"
 """The capability of a peer that speaks the classic protocol."""
 
 _CAP = re.compile(r"[a-z0-9][a-z0-9._/-]{0,31}")
+_DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{43})?")
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
@@ -127,7 +129,7 @@ class Unverified(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Record(Statement):
-    """What a peer says of itself, for as long as it owns its name. Where it is stands in a `Location`."""
+    """What a peer says of itself, for as long as it owns its name; of where it is, only the digest."""
 
     KIND = "record"
 
@@ -141,28 +143,46 @@ class Record(Statement):
     """Unix time in s from which it means nothing."""
     aud: PublicKey
     """The key of the registry that it is for; every other registry rejects it."""
+    location: str
+    """The `digest_of` the `Location`; empty if there is none."""
     caps: tuple[str, ...]
     """What it can do, such as `CAP_CLASSIC`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Location(Statement):
-    """Where a peer is. A registry shows it only while the peer is online."""
+class Location:
+    """Where a peer is. A registry shows it only while the peer is online.
 
-    KIND = "location"
+    It is sent beside the record, which has its digest: so the owner has signed both with one signature, and the record
+    can be verified without it. The salt keeps others from finding the addresses by trying all that there are.
+    """
 
-    name: str
-    key: PublicKey
-    seq: int
-    """That of the record that it goes with, by which its age is judged, too."""
-    aud: PublicKey
+    salt: str
+    """16 to 64 characters of base64url, drawn for each record."""
     addresses: tuple[str, ...]
     """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
 
-    def is_of(self, record: Record) -> bool:
-        """Whether it goes with this record."""
-        theirs = (record.name, record.key, record.seq, record.aud)
-        return (self.name, self.key, self.seq, self.aud) == theirs
+    def to_text(self) -> str:
+        """The location as it is sent."""
+        fields = {"v": VERSION, "salt": self.salt, "addresses": self.addresses}
+        return to_base64url(json.dumps(fields, separators=(",", ":")).encode())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a location; whether it is that of a record is to be asked yet.
+
+        Raises:
+            RemoteProtocolError: it is none.
+        """
+        try:
+            if len(text) > STATEMENT_MAX:
+                raise RemoteProtocolError(reason=f"it has more than {STATEMENT_MAX} characters")
+            values = parse_object(from_base64url(text, "its text"), "its text")
+            integer(values, "v", VERSION, VERSION)
+            return cls(_READERS["salt"](values), _READERS["addresses"](values))
+        except RemoteProtocolError as error:
+            reason = f"the location is wrong: {error.fields['reason']}"
+            raise RemoteProtocolError(reason=reason) from None
 
     @property
     def ipv4_address(self) -> PeerAddress | None:
@@ -172,6 +192,11 @@ class Location(Statement):
             if "[" not in ip:
                 return PeerAddress(ip, int(port))
         return None
+
+
+def digest_of(location: str) -> str:
+    """What a record has of a location: the SHA-256 of its text, in base64url."""
+    return to_base64url(hashlib.sha256(b"p2pshare-location-v1\0" + location.encode()).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +294,13 @@ def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
     return found
 
 
+def _digest(values: dict[str, Any]) -> str:
+    found = text(values, "location", 43)
+    if not _DIGEST.fullmatch(found):
+        raise RemoteProtocolError(reason="the location is no SHA-256 in base64url, nor empty")
+    return found
+
+
 def _caps(values: dict[str, Any]) -> tuple[str, ...]:
     found = texts(values, "caps", CAPS_MAX, 32)
     if not all(map(_CAP.fullmatch, found)):
@@ -303,6 +335,8 @@ _READERS: dict[str, Any] = {
     "exp": lambda values: integer(values, "exp"),
     "aud": lambda values: PublicKey.parse(text(values, "aud", STATEMENT_MAX), "the aud"),
     "addresses": _addresses,
+    "location": _digest,
+    "salt": _drawn("salt"),
     "caps": _caps,
     "id": _drawn("id"),
     "challenge": _drawn("challenge"),

@@ -27,7 +27,7 @@ from p2pshare.wire.peers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.statements import Location, Receipt, Record, Release, Rotation
+from p2pshare.wire.statements import Location, Receipt, Record, Release, Rotation, digest_of
 from tests.integration.programs import HOST, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 from tests.integration.test_registry_workers import wait_until
@@ -100,6 +100,7 @@ class Holder:
         """Claim a name with a receipt, or with the last one that was kept."""
         now = int(time.time())
         end = now + 3600
+        location = Location("s" * 22, ("10.0.0.5:50000",)).to_text()
         record = Record(
             name,
             self.key.public,
@@ -107,10 +108,9 @@ class Holder:
             now,
             end,
             self._registry,
+            digest_of(location),
             ("classic",),
         )
-        where = ("10.0.0.5:50000",)
-        location = Location(name, record.key, record.seq, record.aud, where).sign(self.key)
         body = ClaimBody(record.sign(self.key), location, rotation, receipt or self.receipt)
         answer = ask(self._port, "PUT", name, f"/v1/peers/{name}", body.to_json())
         if answer.granted and keep:

@@ -33,7 +33,7 @@ from p2pshare.registry.problems import problem
 from p2pshare.storage.identity import Identity
 from p2pshare.wire.peers import ClaimBody, Granted, Presence
 from p2pshare.wire.registration import PeerAddress, Registration
-from p2pshare.wire.statements import Location, Record, Release, Rotation
+from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from p2pshare.wire.strict_json import INTEGER_MAX
 from tests.peer.registries import REGISTRY_KEY, START, RegistryTestCase
 
@@ -86,8 +86,14 @@ class ClaimTests(OwnershipTestCase):
         assert view is not None and view.record is not None
         record = Record.read(view.record, self.bob.key.public)
         self.assertEqual((record.name, record.aud), ("bob", REGISTRY_KEY))
-        location = Location.read(view.location or "", self.bob.key.public)
-        self.assertEqual((location.addresses, location.is_of(record)), ((HERE,), True))
+        assert view.location is not None
+        self.assertEqual(record.location, digest_of(view.location))
+        location = Location.parse(view.location)
+        self.assertEqual((location.addresses, len(location.salt)), ((HERE,), 22))
+        self.claim()
+        again = self.view()
+        assert again is not None and again.location is not None
+        self.assertNotEqual(Location.parse(again.location).salt, location.salt)
         self.assertEqual(record.seq, int(1000 * self.wall()))
         self.assertEqual(self.identity().receipt, granted.receipt)
 

@@ -118,7 +118,7 @@ class PeerServiceTests(LoopbackTestCase):
         if view is None or view.summary.presence is not Presence.ONLINE:
             return None
         assert view.location is not None and view.key is not None
-        ip, port = Location.read(view.location, view.key).addresses[0].split(":")
+        ip, port = Location.parse(view.location).addresses[0].split(":")
         return PeerAddress(ip, int(port))
 
     async def test_serves_classically(self) -> None:

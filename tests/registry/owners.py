@@ -18,7 +18,7 @@ from p2pshare.registry.routes import Routes
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.statements import Location, Record, Release, Rotation
+from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from tests.registry.connections import REGISTRY_KEY, make_routes
 from tests.registry.openapi_document import DOCUMENT
 
@@ -26,7 +26,7 @@ NOW = 1_800_000_000.0
 END = ("10.0.0.1", 8000)
 AUD = REGISTRY_KEY.public
 SOURCE = "10.9.9.9"
-HERE = ("10.0.0.5:50000",)
+HERE = Location("cnJycnJycnJycnJycnJycg", ("10.0.0.5:50000",)).to_text()
 
 
 class Owner:
@@ -46,25 +46,16 @@ class Owner:
             now,
             now + 3600,
             AUD,
+            digest_of(HERE),
             ("classic",),
         )
         return replace(record, **changes)
 
-    def location(self, record: Record, **changes: Any) -> Location:
-        """The location that goes with a record."""
-        location = Location(record.name, record.key, record.seq, record.aud, HERE)
-        return replace(location, **changes)
-
     def put(
-        self,
-        record: Record,
-        source: str = SOURCE,
-        location: Location | None = None,
-        **more: str,
+        self, record: Record, source: str = SOURCE, location: str | None = HERE, **more: str
     ) -> Query:
         """The request that claims or renews a name."""
-        where = (location or self.location(record)).sign(self.key)
-        body = ClaimBody(record.sign(self.key), where, **more).to_json()
+        body = ClaimBody(record.sign(self.key), location, **more).to_json()
         return send(b"PUT", record.name, body, source=source)
 
     def delete(self, clock: Clock, **changes: Any) -> Query:

@@ -28,6 +28,7 @@ from p2pshare.wire.statements import (
     Release,
     Rotation,
     Statement,
+    digest_of,
 )
 from tests.registry.connections import Client, make_routes
 
@@ -74,11 +75,23 @@ class ProtocolDocumentTests(SynchronousTestCase):
             for block in VECTOR.findall(text)
         ]
 
+    def test_location(self) -> None:
+        """The location of the vectors is read as what it says, and the record has its digest."""
+        records, locations = (
+            [each for each in self.vectors() if each["kind"] == kind]
+            for kind in ("record", "location")
+        )
+        (record,), (vector,) = records, locations
+        text = vector["location"]
+        self.assertEqual(to_base64url(vector["payload"].encode()), text)
+        self.assertEqual(Location.parse(text).to_text(), text)
+        self.assertEqual(digest_of(text), vector["digest"])
+        self.assertEqual(Record.read(record["statement"]).location, vector["digest"])
+
     def test_statements(self) -> None:
         """Each payload, signed with the key of its seed, is the statement, and is read as what it says."""
         kinds: dict[str, type[Statement]] = {
-            each.KIND: each
-            for each in (Record, Location, Release, Rotation, Receipt, Invitation, Proof)
+            each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation, Proof)
         }
         for vector in self.vectors():
             if vector["kind"] in kinds:

@@ -19,7 +19,7 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Location, Record
+from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, digest_of
 
 URL = "http://192.0.2.1:8000"
 NOW = 1_800_000_000
@@ -155,9 +155,11 @@ def view_of(
     else:
         summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
         signer = SigningKey(bytes(32))
-        record = Record(name, key, 1, signed, signed + 9_999, REGISTRY_KEY, caps).sign(signer)
+        location = Location("s" * 22, addresses).to_text()
+        told = digest_of(location) if addresses else ""
+        expires = signed + 9_999
+        record = Record(name, key, 1, signed, expires, REGISTRY_KEY, told, caps).sign(signer)
         if presence is Presence.OFFLINE or not addresses:
             return PeerView(summary, key, record, rotations, ())
-        location = Location(name, key, 1, REGISTRY_KEY, addresses).sign(signer)
         return PeerView(summary, key, record, rotations, addresses, location)
     return PeerView(summary, None, None, rotations, addresses)

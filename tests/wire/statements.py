@@ -15,6 +15,7 @@ from p2pshare.wire.statements import (
     Release,
     Rotation,
     Statement,
+    digest_of,
 )
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
@@ -33,6 +34,7 @@ ADDRESSES = st.lists(
     max_size=8,
     unique=True,
 ).map(tuple)
+LOCATIONS = st.builds(Location, st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True), ADDRESSES)
 CAPS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,31}", fullmatch=True), max_size=16).map(
     tuple
 )
@@ -43,13 +45,11 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
     """A statement of any kind, and the key that has to sign it."""
     key = draw(SIGNING_KEYS)
     name, public = draw(NAMES), key.public
-    kind = draw(st.sampled_from([Record, Location, Release, Rotation, Receipt, Invitation, Proof]))
+    kind = draw(st.sampled_from([Record, Release, Rotation, Receipt, Invitation, Proof]))
     if kind is Record:
         times = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
-        return Record(name, public, *times, draw(SIGNING_KEYS).public, draw(CAPS)), key
-    if kind is Location:
-        aud = draw(SIGNING_KEYS).public
-        return Location(name, public, draw(NUMBERS), aud, draw(ADDRESSES)), key
+        location = draw(st.just("") | LOCATIONS.map(Location.to_text).map(digest_of))
+        return Record(name, public, *times, draw(SIGNING_KEYS).public, location, draw(CAPS)), key
     if kind is Release:
         return Release(name, public, draw(NUMBERS), draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Rotation:

@@ -23,12 +23,12 @@ from p2pshare.wire.statements import (
     Release,
     Rotation,
     Statement,
+    digest_of,
 )
-from tests.wire.statements import signed
+from tests.wire.statements import LOCATIONS, signed
 
 KINDS: tuple[type[Statement], ...] = (
     Record,
-    Location,
     Release,
     Rotation,
     Receipt,
@@ -37,6 +37,7 @@ KINDS: tuple[type[Statement], ...] = (
 )
 BOB = SigningKey(b"b" * 32)
 EVE = SigningKey(b"e" * 32)
+LOCATION = Location("s" * 22, ("[2001:db8::5]:50000", "10.0.0.5:50000"))
 RECORD = Record(
     "bob",
     BOB.public,
@@ -44,19 +45,22 @@ RECORD = Record(
     1_790_000_000,
     1_790_086_400,
     EVE.public,
+    digest_of(LOCATION.to_text()),
     ("classic",),
 )
-LOCATION = Location(
-    "bob", BOB.public, RECORD.seq, EVE.public, ("[2001:db8::5]:50000", "10.0.0.5:50000")
-)
 
 
-def resigned(of: Statement = RECORD, **changes: object) -> str:
-    """Bob's record, or another statement, with other fields, signed by bob; a field that is None is left out."""
-    payload = from_base64url(of.sign(BOB).partition(".")[0])
+def resigned(**changes: object) -> str:
+    """Bob's record with other fields, signed by bob; a field that is None is left out."""
+    payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
     values = {**json.loads(payload), **changes}
-    kept = {k: v for k, v in values.items() if v is not None}
-    return sign_payload(json.dumps(kept).encode(), of.KIND)
+    return sign_payload(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
+
+
+def located(**changes: object) -> str:
+    """Bob's location with other fields; a field that is None is left out."""
+    values = {**json.loads(from_base64url(LOCATION.to_text())), **changes}
+    return to_base64url(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
 
 
 def sign_payload(payload: bytes, kind: str = "record") -> str:
@@ -139,6 +143,7 @@ class RecordTests(SynchronousTestCase):
             {"iat": -1}, {"exp": "soon"}, {"exp": None},
             {"aud": "http://127.0.0.1:8000"}, {"aud": str(EVE.public).upper()}, {"aud": None},
             {"aud": "ae" + "a" * 50}, {"aud": 8000},
+            {"location": None}, {"location": 1}, {"location": "s" * 42}, {"location": "!" * 43},
             {"caps": ["Classic"]}, {"caps": [""]}, {"caps": ["x"] * 17}, {"caps": None},
         )  # fmt: skip
         for changes in illegal:
@@ -152,7 +157,18 @@ class RecordTests(SynchronousTestCase):
             [f"10.0.0.5:{port}" for port in range(1, 10)],
         ):
             with self.assertRaises(RemoteProtocolError, msg=str(addresses)):
-                Location.read(resigned(LOCATION, addresses=addresses))
+                Location.parse(located(addresses=addresses))
+        for text in (
+            "",
+            "x",
+            "{}",
+            located(v=2),
+            located(salt=None),
+            located(salt="s" * 15),
+            "a" * 5000,
+        ):
+            with self.assertRaisesRegex(RemoteProtocolError, "the location is wrong: "):
+                Location.parse(text)
 
     def test_which(self) -> None:
         """The error says of which statement, and which part of it."""
@@ -188,9 +204,9 @@ class RecordTests(SynchronousTestCase):
             (["10.0.0.5:1", "10.0.0.6:1", "10.0.0.5:1"], "an address stands twice"),
         ):
             with self.assertRaisesRegex(RemoteProtocolError, reason):
-                Location.read(resigned(LOCATION, addresses=illegal))
+                Location.parse(located(addresses=illegal))
         legal = ["10.0.0.5:1", "10.0.0.5:2", "[::1]:1", "127.0.0.1:1"]
-        told = Location.read(resigned(LOCATION, addresses=legal))
+        told = Location.parse(located(addresses=legal))
         self.assertEqual(told.addresses, tuple(legal))
 
     def test_ipv4_address(self) -> None:
@@ -198,8 +214,13 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(LOCATION.ipv4_address, PeerAddress("10.0.0.5", 50000))
         self.assertIsNone(replace(LOCATION, addresses=LOCATION.addresses[:1]).ipv4_address)
 
-    def test_location_of_a_record(self) -> None:
-        """A location goes with one record, so an old address cannot be shown beside a new one."""
-        self.assertTrue(LOCATION.is_of(RECORD))
-        for other in ({"name": "eve"}, {"key": EVE.public}, {"seq": 1}, {"aud": BOB.public}):
-            self.assertFalse(replace(LOCATION, **other).is_of(RECORD), other)
+    @given(LOCATIONS, LOCATIONS)
+    def test_location(self, location: Location, other: Location) -> None:
+        """A location is read as it was sent; its digest is that of no other, and hides the addresses by a salt."""
+        text = location.to_text()
+        self.assertEqual(Location.parse(text), location)
+        self.assertEqual(digest_of(text) == digest_of(other.to_text()), location == other)
+        salted = replace(
+            location, salt=location.salt[:-1] + ("a" if location.salt[-1] != "a" else "b")
+        )
+        self.assertNotEqual(digest_of(salted.to_text()), digest_of(text))
