@@ -33,6 +33,7 @@ from p2pshare.pictures.decoding import read_picture
 from p2pshare.pictures.png import write_png
 from p2pshare.wire.classic import Pixels
 from p2pshare.wire.registration import PeerAddress, Registration
+from tests.integration.forked import Popen, run
 from tests.ui.screens import Screen
 
 P2PSHARE = [sys.executable, "-c", "import sys; from p2pshare.ui.main import main; sys.exit(main())"]
@@ -120,7 +121,7 @@ class Neighbourhood:
             time.sleep(0.05)
 
     def _twistd(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return Popen(
             [*TWISTD, *words],
             cwd=self.home,
             env=self.environ,
@@ -154,13 +155,11 @@ class Neighbourhood:
         environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run the command on pipes."""
-        return subprocess.run(
+        return run(
             [*P2PSHARE, *words],
             cwd=cwd or self.home,
             env=self.environ | dict(environ or {}),
             input=answers,
-            capture_output=True,
-            text=True,
             timeout=PATIENCE,
         )
 
@@ -194,7 +193,7 @@ class TerminalRun:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.mode = termios.tcgetattr(self._slave)
         environment = {k: v for k, v in near.environ.items() if k != "COLUMNS"} | environ
-        self.process = subprocess.Popen(
+        self.process = Popen(
             [*P2PSHARE[:-1], f"import os; os.login_tty(0); {P2PSHARE[-1]}", *words],
             cwd=self.folder,
             env=environment,

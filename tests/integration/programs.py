@@ -11,6 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
+from tests.integration.forked import Popen
 from tests.integration.test_registry_process import PATIENCE, TWISTD, Registry
 
 PROJECT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ class Program:
     def __init__(self, folder: Path, *command: str) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".log", delete=False) as log:
             self._log = Path(log.name)
-            self.process = subprocess.Popen(
+            self.process = Popen(
                 [sys.executable, *command],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},

@@ -21,6 +21,7 @@ import numpy as np
 
 from p2pshare.storage import key_file
 from p2pshare.wire.keys import to_base64url
+from tests.integration.forked import Popen
 from tests.integration.neighbourhood import (
     DOCUMENT,
     P2PSHARE,
@@ -123,7 +124,7 @@ class VerbTests(CommandLineTestCase):
         context.load_cert_chain(write_certificate(self.near.folder() / "both.pem"))
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"https://127.0.0.1:{server.getsockname()[1]}"
-            process = subprocess.Popen(
+            process = Popen(
                 [*P2PSHARE, "users", "--registry", url],
                 env=self.near.environ,
                 stderr=subprocess.PIPE,
@@ -155,7 +156,7 @@ class VerbTests(CommandLineTestCase):
 
     def test_reader_leaves(self) -> None:
         """A reader that has seen enough is no reason for a complaint."""
-        process = subprocess.Popen(
+        process = Popen(
             [*P2PSHARE, "users"],
             env=self.near.environ,
             stdout=subprocess.PIPE,
@@ -194,7 +195,7 @@ class VerbTests(CommandLineTestCase):
             self.near.register("slow", port)
             self.addCleanup(self.near.register, "slow", port, lease=0)
             for number, flags in ((signal.SIGINT, ["--quiet"]), (signal.SIGTERM, ["--json"])):
-                process = subprocess.Popen(
+                process = Popen(
                     [*P2PSHARE, "get", "--classic", "slow:my_file.txt", *flags],
                     cwd=folder,
                     env=self.near.environ,
@@ -413,7 +414,7 @@ class SessionTests(CommandLineTestCase):
         self.addCleanup(big.unlink)
         words = [*P2PSHARE, "get", "alice:alice/big.bin", "--name", "bert", "--json"]
         for number in (signal.SIGINT, signal.SIGKILL):
-            process = subprocess.Popen(
+            process = Popen(
                 [*words, "--limit", "3MB/s"],
                 cwd=folder,
                 env=self.near.environ,
@@ -655,7 +656,7 @@ class DemoTests(CommandLineTestCase):
 
     def test_stopped(self) -> None:
         """Stopped half-way, it leaves nothing behind either, no process and no folder."""
-        process = subprocess.Popen(
+        process = Popen(
             [*P2PSHARE, "demo", "--json"], env=self.near.environ, stdout=subprocess.PIPE
         )
         assert process.stdout is not None

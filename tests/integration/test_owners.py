@@ -12,6 +12,7 @@ from typing import Any
 
 from p2pshare.storage.known_peers import KnownPeers
 from p2pshare.wire.keys import SigningKey
+from tests.integration.forked import Popen
 from tests.integration.neighbourhood import (
     P2PSHARE,
     PATIENCE,
@@ -180,7 +181,7 @@ class OwnerTests(CommandLineTestCase):
 class WatchTests(CommandLineTestCase):
     def test_events(self) -> None:
         """Who comes and goes is told as it happens, until Ctrl+C."""
-        process = subprocess.Popen(
+        process = Popen(
             [*P2PSHARE, "users", "--watch", "--online", "--json"],
             env=self.near.environ,
             stdout=subprocess.PIPE,

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from p2pshare.storage.locks import FolderLock
+from tests.integration.forked import Popen
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
 PATIENCE = 60.0  # seconds for a process to start on a busy machine
@@ -51,7 +52,7 @@ class Registry:
     def __init__(self, folder: Path, *options: str, path: str | None = None) -> None:
         self.port = free_port()
         listen = f"tcp:{self.port}:interface=127.0.0.1"
-        self.process = subprocess.Popen(
+        self.process = Popen(
             [*TWISTD, "p2pregistry", "--data", str(folder), "--listen", listen, *options],
             cwd=folder.parent,
             stdout=subprocess.PIPE,
@@ -93,7 +94,8 @@ class Registry:
         self.process.stdout.close()
 
     def said(self) -> str:
-        return self.process.communicate(timeout=PATIENCE)[0]
+        said: str = self.process.communicate(timeout=PATIENCE)[0]
+        return said
 
 
 class RegistryProcessTests(unittest.TestCase):
