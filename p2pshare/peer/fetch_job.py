@@ -137,6 +137,11 @@ class FetchJob:
         self._is_checking = False  # the folders
 
     @property
+    def files_total(self) -> int | None:
+        """All files of the job, as in `progress`, which takes much longer; None until all was listed."""
+        return self._tally.files_total
+
+    @property
     def progress(self) -> JobProgress:
         """How far it has come."""
         small = self._small

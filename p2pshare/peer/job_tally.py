@@ -106,6 +106,11 @@ class JobTally:
         self.files_failed += 1
 
     @property
+    def files_total(self) -> int | None:
+        """All files of the job; None until all was listed."""
+        return self.files_listed if self.all_listed else None
+
+    @property
     def files_left(self) -> int:
         """Those listed that are still to come."""
         return self.files_listed - self.files_done - self.files_already_there - self.files_lost
@@ -128,7 +133,7 @@ class JobTally:
         listed = self.all_listed
         return JobProgress(
             self.files_done,
-            self.files_listed if listed else None,
+            self.files_total,
             self.bytes_over + bytes_arriving,
             self.bytes_listed if listed else None,
             self.files_failed,

@@ -242,7 +242,7 @@ class Errand:
             )
 
     def _saved(self, file: SavedFile) -> None:
-        total = self._job.progress.files_total if self._job is not None else None
+        total = self._job.files_total if self._job is not None else None
         self._outcome.saved(self._peer, file, total)
 
     def _failed(self, path: RemotePath, error: P2pshareError) -> None:

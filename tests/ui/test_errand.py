@@ -52,6 +52,10 @@ class FakeJob:
         self.renamed = on_renamed
         return self
 
+    @property
+    def files_total(self) -> int | None:
+        return self.progress.files_total
+
     async def run(self) -> JobProgress:
         return await self.over
 
