@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CHECKING := $(VENV)/checking
+# Many tests wait for processes, so each core takes two at once.
+JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
 
 .PHONY: help demo test lint check bench clean
@@ -15,7 +17,7 @@ demo: $(INSTALLED) ## run a registry and two peers here, and fetch a text and a 
 	@$(BIN)/p2pshare demo
 
 test: $(INSTALLED) ## run the tests, in random order, with warnings as errors
-	@$(TRIAL) --jobs=auto tests
+	@$(TRIAL) --jobs=$(JOBS) tests
 
 lint: $(CHECKING) ## run the linters and check the types
 	@$(BIN)/ruff check .
