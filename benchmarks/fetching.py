@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.peers import memory
 from benchmarks.servers import TWISTD, answers, free_port, registry
-from p2pshare.storage import saved_files
-from p2pshare.storage.part_journal import RECORD_SIZE
+from p2pshare.storage.incoming import saved_files
+from p2pshare.storage.incoming.journal import RECORD_SIZE
 
 START_TIMEOUT = 20.0  # seconds
 GET_TIMEOUT = 300.0  # seconds

@@ -27,8 +27,8 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.session_client import open_session
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.identity import KEY_NAME
-from p2pshare.storage.key_file import load_or_make
+from p2pshare.storage.identity.identity import KEY_NAME
+from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.paths import parse_path

@@ -20,8 +20,8 @@ from p2pshare.peer.whereabouts import (
     remember_address,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress
 

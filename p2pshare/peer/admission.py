@@ -26,7 +26,7 @@ from p2pshare.errors import (
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.known_peers import PEERS_MAX, KnownPeers
+from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView
 from p2pshare.wire.session_messages import Refusal

@@ -23,8 +23,8 @@ from p2pshare.peer.control import Fields
 from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Names, Seen
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Names, Seen
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.registration import PeerAddress

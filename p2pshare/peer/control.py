@@ -33,7 +33,7 @@ from p2pshare.errors import (
     PeerNotAnswering,
     RemoteProtocolError,
 )
-from p2pshare.storage.control_socket import SOCKET_NAME, reachable
+from p2pshare.storage.identity.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.strict_json import integer, parse_object, text
 

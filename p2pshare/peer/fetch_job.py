@@ -38,9 +38,9 @@ from p2pshare.peer.large_fetch import LargeFetch
 from p2pshare.peer.listing_backlog import ListingBacklog
 from p2pshare.peer.small_fetch import SmallFetches
 from p2pshare.peer.thread_work import ThreadWork
-from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.present_files import Absent, Present, Sought
 from p2pshare.storage.open_files import share_of_files
-from p2pshare.storage.presence import Absent, Present, Sought
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path

@@ -17,11 +17,11 @@ from p2pshare.peer.block_writer import BlockWriter
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import JobTally, SavedFile
 from p2pshare.peer.thread_work import ThreadWork
-from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.incoming_folder import Misdated
-from p2pshare.storage.presence import Absent, Present, Sought
-from p2pshare.storage.publishing import numbered
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place, WholeFile
+from p2pshare.storage.incoming.folder import Misdated
+from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.incoming.present_files import Absent, Present, Sought
+from p2pshare.storage.incoming.publishing import numbered
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Cancelled, Job, Listing, Offer

@@ -23,7 +23,7 @@ from p2pshare.errors import (
     RemoteTooMany,
 )
 from p2pshare.peer.remote_faults import omission_error, omission_errors
-from p2pshare.storage.announcement import Place
+from p2pshare.storage.incoming.announcement import Place
 from p2pshare.wire.messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing

@@ -29,9 +29,9 @@ from p2pshare.peer.job_context import (
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
 from p2pshare.peer.remote_faults import error_of
-from p2pshare.storage.announcement import Announced, Origin
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.presence import Present, Sought, Stopped
+from p2pshare.storage.incoming.announcement import Announced, Origin
+from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.incoming.present_files import Present, Sought, Stopped
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer

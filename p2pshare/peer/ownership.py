@@ -25,7 +25,7 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.identity import Identity
+from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
 from p2pshare.wire.peers import (
     CLOCK_SKEW_MAX,

@@ -35,7 +35,7 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.identity import Identity
+from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.addresses import is_loopback
 from p2pshare.wire.peers import (
     HEARTBEAT_FROM,

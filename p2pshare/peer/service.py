@@ -45,14 +45,14 @@ from p2pshare.peer.registration import NameKeeper, patiently
 from p2pshare.peer.session_sharing import SessionSharer
 from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.data_folder import DataFolder, PeerPlace, private_folders
-from p2pshare.storage.identity import Identity
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.moving_in import move_in
+from p2pshare.storage.identity.adoption import move_in
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
+from p2pshare.storage.identity.identity import Identity
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.share import Share
-from p2pshare.storage.share_arguments import SharedPath, shared_paths
+from p2pshare.storage.shares.arguments import SharedPath, shared_paths
 from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registration import PeerAddress

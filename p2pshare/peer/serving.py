@@ -33,8 +33,8 @@ from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.uploads import Uploads
 from p2pshare.storage.open_files import share_of_files
-from p2pshare.storage.outgoing_file import OutgoingFile, WholeOutgoing
-from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing
+from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message

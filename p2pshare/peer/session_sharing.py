@@ -21,13 +21,14 @@ from p2pshare.peer.serving import LISTS_AT_ONCE, LISTS_OF_ONE, Serving
 from p2pshare.peer.session_server import DEFAULT_LIMITS, SessionServer
 from p2pshare.peer.uploads import Uploads
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage import block_cache, folder_index
-from p2pshare.storage.block_cache import BlockCache
-from p2pshare.storage.folder_index import FolderIndex
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.share_arguments import EVERYONE, SharedPath
-from p2pshare.storage.share_listing import Survey
-from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.shares import digest_cache as block_cache
+from p2pshare.storage.shares import folder_index
+from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.storage.shares.digest_cache import BlockCache
+from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.listing import Survey
+from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import SigningKey
 

@@ -33,8 +33,8 @@ from p2pshare.peer.job_context import (
 from p2pshare.peer.job_plan import WantedFile
 from p2pshare.peer.job_tally import SavedFile
 from p2pshare.peer.remote_faults import error_of
-from p2pshare.storage.announcement import Origin, Place, WholeFile
-from p2pshare.storage.presence import Absent, Present
+from p2pshare.storage.incoming.announcement import Origin, Place, WholeFile
+from p2pshare.storage.incoming.present_files import Absent, Present
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer

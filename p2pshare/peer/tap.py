@@ -21,8 +21,8 @@ from p2pshare.net.debug_log import DebugLog
 from p2pshare.net.logs import TEXT
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, peer_of
-from p2pshare.storage.data_folder import DataFolder, peer_folder
-from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.identity.data_folder import DataFolder, peer_folder
+from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.settings import DEBUG_VARIABLE, Settings, default_config_path
 

@@ -26,8 +26,8 @@ from p2pshare.errors import (
 from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView, Presence

@@ -26,7 +26,7 @@ from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store_marker import MarkerCopy
 from p2pshare.registry.streaming import EventRoutes
-from p2pshare.storage.key_file import load_or_make
+from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_files import open_files_allowed
 from p2pshare.wire.keys import SigningKey
 

@@ -22,7 +22,7 @@ from typing import BinaryIO, Self
 
 from p2pshare.errors import CannotSave
 from p2pshare.storage.durability import sync_folder
-from p2pshare.storage.publishing import (
+from p2pshare.storage.incoming.publishing import (
     NEW_FILE,
     current_umask,
     publish,

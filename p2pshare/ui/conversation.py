@@ -29,9 +29,9 @@ from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.destination import is_folder, make_folder
+from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_files import allow_open_files
-from p2pshare.storage.share_arguments import EVERYONE, SharedPath
+from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
 from p2pshare.ui.console import Console
 from p2pshare.ui.dialog import (
     USERS_COUNTED,

@@ -18,11 +18,11 @@ from p2pshare.peer.job_context import Folder
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
-from p2pshare.storage import saved_files
-from p2pshare.storage.claims import Claims
-from p2pshare.storage.data_folder import data_place
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.saved_files import SavedFiles
+from p2pshare.storage.identity.data_folder import data_place
+from p2pshare.storage.incoming import saved_files
+from p2pshare.storage.incoming.claimed_names import Claims
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.job_view import JobView
 from p2pshare.ui.numbers import duration_text, rate_text, size_text

@@ -14,9 +14,9 @@ from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.link_change import LinkChange, LinkState
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.remote_faults import omission_errors
-from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import peer_folder
-from p2pshare.storage.identity import KEY_NAME
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import peer_folder
+from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.ui.dialog import Page
 from p2pshare.ui.errand import Errand, Outcome, destinations
 from p2pshare.ui.invocation import Invocation

@@ -11,7 +11,7 @@ import platformdirs
 
 from p2pshare.errors import NotFound
 from p2pshare.registry.authority import Authority
-from p2pshare.storage import key_file
+from p2pshare.storage.identity import key_file
 from p2pshare.ui.output import Output
 
 KEY_NAME = "registry.key"

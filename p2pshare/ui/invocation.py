@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.data_folder import PeerPlace
-from p2pshare.storage.moving_in import move_in
+from p2pshare.storage.identity.adoption import move_in
+from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey

@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
-from p2pshare.storage.control_socket import SOCKET_NAME, reachable
-from p2pshare.storage.data_folder import PeerPlace, is_place
-from p2pshare.storage.private_file import read_private, replace_private
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.control_socket import SOCKET_NAME, reachable
+from p2pshare.storage.identity.data_folder import PeerPlace, is_place
+from p2pshare.storage.identity.last_seen import Seen
+from p2pshare.storage.identity.private_file import read_private, replace_private
 from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
@@ -79,7 +79,7 @@ class Lookup:
 
     def known(self) -> list[str]:
         """Names of peers whose keys are known."""
-        from p2pshare.storage.known_peers import KnownPeers  # it takes its time to import
+        from p2pshare.storage.identity.known_peers import KnownPeers  # it takes its time to import
 
         names: list[str] = []
         for folder in self._folders:

@@ -40,9 +40,9 @@ from p2pshare.peer.whereabouts import (
     remember_address,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.data_folder import PeerPlace
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.data_folder import PeerPlace
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import ago_text
 from p2pshare.ui.roster import last_seen

@@ -17,9 +17,9 @@ from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import release_name, rotate_key
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder, PeerPlace
-from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
+from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.keys import name_of, no_key
 from p2pshare.wire.keys import PublicKey

@@ -7,7 +7,7 @@ from pathlib import Path
 from colorama import Fore
 
 from p2pshare.errors import CannotSave, InUse, P2pshareError, WrongUsage
-from p2pshare.storage.leftovers import Leftover, leftovers, remove
+from p2pshare.storage.incoming.leftovers import Leftover, leftovers, remove
 from p2pshare.ui.errand import shown_path
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import ago_text, size_text

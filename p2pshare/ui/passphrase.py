@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pshare.errors import CannotRead, WrongUsage
-from p2pshare.storage.key_export import PASSPHRASE_MIN
+from p2pshare.storage.identity.key_export import PASSPHRASE_MIN
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 

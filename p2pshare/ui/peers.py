@@ -7,8 +7,8 @@ from rich.cells import cell_len
 
 from p2pshare.errors import NotFound, WrongUsage
 from p2pshare.names import did_you_mean, read_name
-from p2pshare.storage.data_folder import PeerPlace
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity.data_folder import PeerPlace
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.keys import name_of
 from p2pshare.ui.output import Output

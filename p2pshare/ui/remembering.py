@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from p2pshare.net.threads import run_in_thread
-from p2pshare.storage.data_folder import peer_folder
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.data_folder import peer_folder
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.ui.invocation import Invocation
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Entry, EntryKind

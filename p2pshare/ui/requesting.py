@@ -32,9 +32,9 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.ownership import claim_name
 from p2pshare.peer.whereabouts import AWAY
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder, PeerPlace
-from p2pshare.storage.identity import KEY_NAME, Identity
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
+from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.wire.keys import SigningKey

@@ -14,7 +14,7 @@ from p2pshare.peer.control import ControlClient
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.peer.session_sharing import left_out_text
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
-from p2pshare.storage.share_arguments import EVERYONE
+from p2pshare.storage.shares.arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.owning import data_folder, running

@@ -10,7 +10,7 @@ from p2pshare.peer.fetch_job import FetchJob
 from p2pshare.peer.job_plan import JobItem
 from p2pshare.peer.remote import RemotePeer
 from p2pshare.peer.whereabouts import AWAY
-from p2pshare.storage.destination import make_folder
+from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.ui.errand import HARD_STOPS, Errand, MakeJob, Outcome, destinations
 from p2pshare.ui.invocation import Invocation

@@ -14,7 +14,7 @@ from p2pshare.errors import WrongUsage
 from p2pshare.names import read_name
 from p2pshare.peer.fetching import Order
 from p2pshare.pictures.encoding import check_picture_name
-from p2pshare.storage.destination import is_folder, resolve_destination, safe_name
+from p2pshare.storage.incoming.destination import is_folder, resolve_destination, safe_name
 from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 from p2pshare.ui.items import FROM_YOURSELF, expect_no_slash, split_words
 from p2pshare.wire.classic import Kind

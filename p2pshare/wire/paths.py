@@ -1,7 +1,7 @@
 """Paths within what a peer shares, as they are on the wire: `photos/2024/cat.jpg`.
 
-A path names; it never climbs. Whatever a stranger sends passes through `parse_path` before anything looks at it. What a
-component may be called on the disk of who receives it is another question, which `storage.destination` answers.
+A path names; it never climbs. Whatever a stranger sends passes through `parse_path` before anything looks at it.
+`storage.incoming.destination` decides which name a component gets on the disk of the receiver.
 """
 
 from __future__ import annotations

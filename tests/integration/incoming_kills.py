@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from p2pshare.storage import incoming, presence, whole_files
-from p2pshare.storage.announcement import Announced, Origin, Place, WholeFile
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.presence import Absent, Sought
+from p2pshare.storage.incoming import partial_file as incoming
+from p2pshare.storage.incoming import present_files as presence
+from p2pshare.storage.incoming import small_files as whole_files
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place, WholeFile
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.incoming.present_files import Absent, Sought
 from p2pshare.wire import blocks
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.keys import PublicKey

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from p2pshare.storage import key_file
+from p2pshare.storage.identity import key_file
 from p2pshare.wire.keys import to_base64url
 from tests.integration.forked import Popen
 from tests.integration.neighbourhood import (

@@ -14,8 +14,8 @@ KILLS_MIN = 150
 
 FETCHING = """
 import pathlib, sys
-from p2pshare.storage.announcement import Announced, Origin, Place
-from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place
+from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.wire.blocks import root_of
 from p2pshare.wire.keys import PublicKey
 with IncomingFolder.open(pathlib.Path(sys.argv[1])) as folder:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 from unittest import mock
 
-from p2pshare.storage.announcement import Origin, Place
-from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.incoming.announcement import Origin, Place
+from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from tests.integration.neighbourhood import P2PSHARE

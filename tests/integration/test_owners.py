@@ -10,7 +10,7 @@ import time
 import unittest
 from typing import Any
 
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.wire.keys import SigningKey
 from tests.integration.forked import Popen
 from tests.integration.neighbourhood import (

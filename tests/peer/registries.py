@@ -20,8 +20,8 @@ from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.routes import Routes
-from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import Identity
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress, parse_registration

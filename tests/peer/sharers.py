@@ -23,12 +23,12 @@ from p2pshare.peer.remote import LinkChange, RemotePeer
 from p2pshare.peer.serving import Serving
 from p2pshare.peer.session_server import SessionServer
 from p2pshare.peer.uploads import Uploads
-from p2pshare.storage.block_cache import BlockCache
-from p2pshare.storage.folder_index import FolderIndex
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.saved_files import SavedFiles
-from p2pshare.storage.share_arguments import shared_paths
-from p2pshare.storage.share_tree import ShareTree
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.saved_files import SavedFiles
+from p2pshare.storage.shares.arguments import shared_paths
+from p2pshare.storage.shares.digest_cache import BlockCache
+from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.tree import ShareTree
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, parse_path
 from p2pshare.wire.registration import PeerAddress

@@ -13,9 +13,9 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.acquaintance import acquaintance
 from p2pshare.peer.ownership import Owner, rotate_key
-from p2pshare.storage.identity import Identity
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.identity import Identity
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.peers import PRESENCE_LEASE
 from p2pshare.wire.registration import PeerAddress

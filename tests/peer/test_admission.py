@@ -20,9 +20,9 @@ from p2pshare.peer.admission import (
     NotAdmitted,
 )
 from p2pshare.peer.ownership import Owner, release_name, rotate_key
-from p2pshare.storage import known_file
-from p2pshare.storage.identity import Identity
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity import known_file
+from p2pshare.storage.identity.identity import Identity
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal

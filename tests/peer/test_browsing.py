@@ -21,7 +21,7 @@ from p2pshare.peer.browsing import (
     REMOTES_MAX,
     Browsing,
 )
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 

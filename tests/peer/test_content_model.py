@@ -23,8 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.storage.file_times import COARSE_TICK
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.saved_files import SavedFiles
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import EntryKind
 from tests.peer.tree_sharer import TreeSharer

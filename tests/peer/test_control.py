@@ -32,7 +32,7 @@ from p2pshare.peer.control import (
     ControlServer,
     running_peer,
 )
-from p2pshare.storage.control_socket import SOCKET_NAME
+from p2pshare.storage.identity.control_socket import SOCKET_NAME
 from tests.peer.loopback import HurriedReactor
 
 

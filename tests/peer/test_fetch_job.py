@@ -54,11 +54,11 @@ from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.job_context import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.job_plan import just_before
 from p2pshare.peer.large_fetch import LargeFetch
-from p2pshare.storage.announcement import Announced, Origin, Place
-from p2pshare.storage.hidden_file import PART_SUFFIX
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.saved_files import SavedFiles
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.hidden_file import PART_SUFFIX
+from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
 from p2pshare.wire.session_messages import Credit

@@ -34,8 +34,8 @@ from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.peer.sharing import Silence
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
-from p2pshare.storage import key_file
-from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message

@@ -25,10 +25,10 @@ from p2pshare.peer.serving import (
     Serving,
 )
 from p2pshare.peer.uploads import Uploads
-from p2pshare.storage.block_cache import BlockCache, CachedFile
-from p2pshare.storage.folder_index import FolderIndex
-from p2pshare.storage.share_arguments import SharedPath
-from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
+from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX

@@ -21,9 +21,10 @@ from p2pshare.peer.session_sharing import (
     sharing_text,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage import block_cache, folder_index
-from p2pshare.storage.share_arguments import EVERYONE, SharedPath
-from p2pshare.storage.share_listing import Survey
+from p2pshare.storage.shares import digest_cache as block_cache
+from p2pshare.storage.shares import folder_index
+from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.storage.shares.listing import Survey
 from p2pshare.testing import ThreadlessReactor
 from p2pshare.wire.keys import SigningKey
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from p2pshare.storage.block_cache import BlockCache
-from p2pshare.storage.folder_index import FolderIndex
-from p2pshare.storage.share_arguments import SharedPath
-from p2pshare.storage.share_tree import ShareTree, Unavailable
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.digest_cache import BlockCache
+from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire import blocks
 from p2pshare.wire.transfer_messages import Block, End, Failed, Get, List, Listing, Offer
 from tests.peer.memory_sharer import MemorySession, MemorySharer

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
-from p2pshare.storage import incoming
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.incoming_folder import IncomingFolder
-from p2pshare.storage.room import check_room
+from p2pshare.storage.disk_space import check_room
+from p2pshare.storage.incoming import partial_file as incoming
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.partial_file import Incoming
 from tests.storage.incoming_case import (
     BLOCK,
     HIDDEN,

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.storage.block_table` and `p2pshare.storage.hidden_file`."""
+"""Tests for `p2pshare.storage.incoming.block_table` and `p2pshare.storage.incoming.hidden_file`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import InUse
-from p2pshare.storage import hidden_file
-from p2pshare.storage.announcement import Origin, Place, identity_of
-from p2pshare.storage.block_table import CHUNK, BlockState, BlockTable
-from p2pshare.storage.hidden_file import OPENINGS_MAX, open_hidden, reopen_hidden
+from p2pshare.storage.incoming import hidden_file
+from p2pshare.storage.incoming.announcement import Origin, Place, identity_of
+from p2pshare.storage.incoming.block_table import CHUNK, BlockState, BlockTable
+from p2pshare.storage.incoming.hidden_file import OPENINGS_MAX, open_hidden, reopen_hidden
 from p2pshare.wire.blocks import FILE_SIZE_MAX, block_count
 from p2pshare.wire.keys import PublicKey
 from tests.storage.incoming_case import IncomingTestCase

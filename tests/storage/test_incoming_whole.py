@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.storage.whole_files`: many small files at once."""
+"""Tests for `p2pshare.storage.incoming.small_files`: many small files at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from p2pshare.errors import BlockCorrupt, CannotSave, DiskFull, InUse, TooManyOpenFiles
-from p2pshare.storage import durability, folder_handles, incoming_folder, system_calls
-from p2pshare.storage.announcement import Place, WholeFile
+from p2pshare.storage import durability, system_calls
 from p2pshare.storage.durability import SYNC_ALL_MIN, sync_files
-from p2pshare.storage.whole_files import BATCH_MAX
+from p2pshare.storage.incoming import folder as incoming_folder
+from p2pshare.storage.incoming import folder_handles
+from p2pshare.storage.incoming.announcement import Place, WholeFile
+from p2pshare.storage.incoming.small_files import BATCH_MAX
 from tests.storage.incoming_case import (
     BLOCK,
     MTIME,

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotSave
-from p2pshare.storage import publishing
+from p2pshare.storage.incoming import publishing
+from p2pshare.storage.incoming.publishing import COPIES_MAX
 from p2pshare.storage.part_file import PartFile
-from p2pshare.storage.publishing import COPIES_MAX
 
 
 def failing_with(code: int) -> Callable[..., Any]:

@@ -18,10 +18,10 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KnownRegistriesUnusable
-from p2pshare.storage.control_socket import SOCKET_NAME
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.known_registries import KnownRegistries
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.control_socket import SOCKET_NAME
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.known_registries import KnownRegistries
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY
 from p2pshare.ui.arguments import command_parser
 from p2pshare.ui.completing import complete

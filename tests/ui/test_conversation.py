@@ -16,7 +16,7 @@ from p2pshare.peer import uploads
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
 from p2pshare.storage.settings import Settings
-from p2pshare.storage.share_arguments import SharedPath
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.ui import conversation
 from p2pshare.ui.conversation import (
     IN_THE_CLEAR,

@@ -24,9 +24,9 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.assembly import registry_key
 from p2pshare.registry.authority import Authority
-from p2pshare.storage import key_export, key_file
-from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import KEY_NAME, SEQ_MAX, Identity, Portable
+from p2pshare.storage.identity import key_export, key_file
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import keys
 from p2pshare.ui.inviting import KEY_NAME as REGISTRY_KEY_NAME

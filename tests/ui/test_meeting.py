@@ -29,8 +29,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.known_peers import KnownPeers
-from p2pshare.storage.seen import Seen
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.ui import watching
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met

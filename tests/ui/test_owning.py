@@ -24,8 +24,8 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import Identity
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import owning
 from p2pshare.ui.invocation import Invocation

@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
-from p2pshare.storage import leftovers, publishing
-from p2pshare.storage.announcement import Announced, Origin, Place
-from p2pshare.storage.incoming import Incoming
-from p2pshare.storage.incoming_folder import IncomingFolder
+from p2pshare.storage.incoming import leftovers, publishing
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place
+from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output

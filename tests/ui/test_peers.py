@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import NotFound, WrongUsage
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import peers
 from p2pshare.ui.output import Output

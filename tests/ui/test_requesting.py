@@ -23,10 +23,10 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage import key_file
-from p2pshare.storage.data_folder import DataFolder
-from p2pshare.storage.identity import KEY_NAME, Identity
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.identity import KEY_NAME, Identity
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import requesting
 from p2pshare.ui.invocation import Invocation

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.storage import data_folder
+from p2pshare.storage.identity import data_folder
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import status

@@ -22,7 +22,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.fetch_job import JobProgress
-from p2pshare.storage.known_peers import KnownPeers
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import requesting, verbs
 from p2pshare.ui.invocation import Invocation

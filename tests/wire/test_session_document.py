@@ -16,7 +16,7 @@ from p2pshare.peer.admission import REMEMBER, REMEMBER_NO
 from p2pshare.peer.link import SLOWEST_READ
 from p2pshare.peer.remote import PATIENCE
 from p2pshare.peer.session_server import SessionLimits
-from p2pshare.storage.share_listing import LINKS_DEEP_MAX
+from p2pshare.storage.shares.listing import LINKS_DEEP_MAX
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER

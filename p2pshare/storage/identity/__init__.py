@@ -1,0 +1,1 @@
+"""Keys, known peers and registries, and the folder that holds them."""

@@ -1,0 +1,260 @@
+"""Who a peer is: its key, the numbers of what it signed, and what registries vouched for.
+
+All of it is in the peer's data folder, in files of their own::
+
+    key         the secret key
+    key.next    the one that follows it, while a rotation is under way
+    key.old     the one before, from which a rotation can be signed again for a registry that was set back
+    identity    the greatest number so far, and the receipts, as JSON
+
+Each step of a rotation leaves a state from which the next start goes on: `key.next` is safe on the disk before
+anybody hears of it, and takes the place of `key` in one step after the registry has agreed. With both there, `key`
+counts until a registry says that the name is `key.next`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from p2pshare.errors import IdentityUnusable, KeyUnusable, RemoteProtocolError
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.private_file import read_private, rename_private, replace_private
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.statements import STATEMENT_MAX, Receipt
+from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object
+
+KEY_NAME, NEXT_NAME, OLD_NAME, STATE_NAME = "key", "key.next", "key.old", "identity"
+RECEIPTS_MAX = 64  # names and registries; a folder is meant for one
+STATE_MAX = 2 * RECEIPTS_MAX * STATEMENT_MAX  # bytes
+SEQ_MAX = INTEGER_MAX // 2  # the greatest number; the Unix time in ms is far below
+
+
+@dataclass(frozen=True, slots=True)
+class Portable:
+    """All that makes a peer itself, as it is exported and imported."""
+
+    name: str
+    registry: str
+    """The URL."""
+    seed: bytes = field(repr=False)
+    """From which the key follows."""
+    seq: int
+    """The greatest number so far."""
+    receipt: str | None
+
+
+class Identity:
+    """The identity of one peer in one registry. Receipts are kept by the key of the registry that signed them.
+
+    Methods that write return when the change outlasts a loss of power, and raise `IdentityUnusable` or `KeyUnusable`
+    if it cannot be written.
+    """
+
+    def __init__(self, path: Path, registry_url: str, name: str, key: SigningKey) -> None:
+        self.registry = registry_url
+        self.name = name
+        self.key = key
+        """What it signs with."""
+        self._path = path
+        self._slot = f"{registry_url}/{name}"
+        self._next = key_file.load(path / NEXT_NAME)
+        self._seq, self._receipts = _read_state(path / STATE_NAME)
+
+    @classmethod
+    def open(
+        cls,
+        folder: DataFolder,
+        registry_url: str,
+        name: str,
+        make_seed: Callable[[], bytes] = key_file.new_seed,
+    ) -> Self:
+        """The identity in a folder; its key is made if there is none.
+
+        Raises:
+            KeyUnusable: a key file is open to others, cut short, no key, or cannot be written; it stays.
+            IdentityUnusable: so is the file with the numbers and receipts.
+        """
+        key = key_file.load_or_make(folder.path / KEY_NAME, make_seed)
+        return cls(folder.path, registry_url, name, key)
+
+    @classmethod
+    def restore(cls, folder: DataFolder, portable: Portable) -> Self:
+        """Put an exported identity into a folder; done again, it changes nothing.
+
+        Raises:
+            KeyUnusable: another key is there, which stays, or it cannot be written.
+            IdentityUnusable: the numbers and receipts cannot be read or written.
+        """
+        path = folder.path / KEY_NAME
+        imported = SigningKey(portable.seed)
+        there = key_file.load(path)
+        if there is not None and there.public != imported.public:
+            reason = "it is another one. Move it away first, or choose another folder with --data"
+            raise KeyUnusable(path=path, reason=reason)
+        restored = cls(folder.path, portable.registry, portable.name, imported)
+        restored._seq = max(restored._seq, portable.seq)
+        if portable.receipt is not None and restored.receipt is None:
+            restored.keep_receipt(portable.receipt)
+        else:
+            restored._write_state()
+        if there is None:
+            try:
+                key_file.make(path, imported)
+            except FileExistsError as error:
+                raise KeyUnusable(path=path, reason="it came up just now") from error
+        return restored
+
+    @property
+    def next_key(self) -> SigningKey | None:
+        """The key that follows, if a rotation was begun and is not known to be over."""
+        return self._next
+
+    @property
+    def old_key(self) -> SigningKey | None:
+        """The key before this one, if there was a rotation.
+
+        Raises:
+            KeyUnusable: its file is damaged.
+        """
+        return key_file.load(self._path / OLD_NAME)
+
+    @property
+    def seq(self) -> int:
+        """The greatest number so far; 0 if nothing was signed yet."""
+        return self._seq
+
+    @property
+    def receipt(self) -> str | None:
+        """What this registry said last of who owns this name."""
+        return self._receipts.get(self._slot)
+
+    def meet(self, registry: PublicKey) -> None:
+        """Let the receipt be the one of the registry with this key, which it has proven."""
+        slot = f"{registry}/{self.name}"
+        if slot == self._slot:
+            return
+        self._slot = slot
+        claims = claims_of(self._receipts, registry, self.name)
+        if claims and slot not in claims:
+            self._receipts[slot] = self._receipts[max(claims, key=claims.__getitem__)]
+            for each in claims:  # by the URLs that the registry had, as they were kept once
+                del self._receipts[each]
+
+    def next_seq(self, now_ms: int) -> int:
+        """The number of the next statement, greater than all before.
+
+        Args:
+            now_ms: the Unix time in ms by the clock here, never by a registry's: what it says must not stay.
+
+        Raises:
+            IdentityUnusable: it would be greater than `SEQ_MAX`; the file stays as it is.
+        """
+        self._raise_to(max(self._seq + 1, now_ms))
+        return self._seq
+
+    def raise_seq(self, seen: int) -> None:
+        """Let the following numbers be greater than one that a registry has seen.
+
+        Raises:
+            IdentityUnusable: as for `next_seq`.
+        """
+        if self._seq < seen:
+            self._raise_to(seen)
+
+    def keep_receipt(self, text: str) -> None:
+        """Keep what this registry says of who owns this name, in place of what it said before."""
+        if text == self.receipt:
+            return
+        self._receipts.pop(self._slot, None)
+        while len(self._receipts) >= RECEIPTS_MAX:
+            del self._receipts[next(iter(self._receipts))]
+        self._receipts[self._slot] = text
+        self._write_state()
+
+    def forget_receipt(self) -> None:
+        """Forget the receipt: the name was given up."""
+        if self._receipts.pop(self._slot, None) is not None:
+            self._write_state()
+
+    def begin_rotation(self, make_seed: Callable[[], bytes] = key_file.new_seed) -> SigningKey:
+        """The key that is to follow; that of a rotation that was begun and not finished, if there is one."""
+        if self._next is None:
+            self._next = key_file.load_or_make(self._path / NEXT_NAME, make_seed)
+        return self._next
+
+    def finish_rotation(self) -> None:
+        """Go on with the key that follows; the one until now becomes the old one."""
+        assert self._next is not None, "no rotation was begun"
+        key, link = self._path / KEY_NAME, self._path / f".{OLD_NAME}.new"
+        try:
+            with suppress(FileNotFoundError):
+                link.unlink()
+            os.link(key, link, follow_symlinks=False)
+            rename_private(link, self._path / OLD_NAME)
+            rename_private(self._path / NEXT_NAME, key)
+        except OSError as error:
+            raise KeyUnusable(path=key, reason=plain_reason(error)) from error
+        self.key, self._next = self._next, None
+
+    def portable(self) -> Portable:
+        """What to export."""
+        return Portable(self.name, self.registry, self.key.seed, self._seq, self.receipt)
+
+    def _raise_to(self, seq: int) -> None:
+        if seq > SEQ_MAX:
+            reason = f"the number {seq} is beyond all that can follow; look at the clock here"
+            raise IdentityUnusable(path=self._path / STATE_NAME, reason=reason)
+        self._seq = seq
+        self._write_state()
+
+    def _write_state(self) -> None:
+        path = self._path / STATE_NAME
+        content = json.dumps({"seq": self._seq, "receipts": self._receipts}, indent=1)
+        try:
+            replace_private(path, content.encode())
+        except OSError as error:
+            raise IdentityUnusable(path=path, reason=plain_reason(error)) from error
+
+
+def claims_of(receipts: Mapping[str, str], registry: PublicKey, name: str) -> dict[str, int]:
+    """The claims of a name that a registry with this key has signed, by the slots of their receipts."""
+    claims = {}
+    for slot, text in receipts.items():
+        with suppress(RemoteProtocolError):
+            receipt = Receipt.read(text, registry)
+            if receipt.name == name:
+                claims[slot] = receipt.claim
+    return claims
+
+
+def read_receipts(folder: Path) -> dict[str, str]:
+    """The receipts in a data folder, by their slots.
+
+    Raises:
+        IdentityUnusable: the file with them is damaged, open to others, or cannot be read.
+    """
+    return _read_state(folder / STATE_NAME)[1]
+
+
+def _read_state(path: Path) -> tuple[int, dict[str, str]]:
+    try:
+        fields = parse_object(read_private(path, STATE_MAX))
+        receipts = fields.get("receipts")
+        if not isinstance(receipts, dict) or not all(isinstance(v, str) for v in receipts.values()):
+            raise RemoteProtocolError(reason="the receipts are none")
+        return integer(fields, "seq", 0, SEQ_MAX), receipts
+    except FileNotFoundError:
+        return 0, {}
+    except OSError as error:
+        raise IdentityUnusable(path=path, reason=plain_reason(error)) from error
+    except RemoteProtocolError as error:
+        reason = "it is damaged. Restore it from a copy, or delete it: the key is not in it"
+        raise IdentityUnusable(path=path, reason=reason) from error

@@ -1,0 +1,91 @@
+"""The file with a secret key: PEM, PKCS #8 (RFC 5208, RFC 8410), its owner's alone, and never overwritten."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from p2pshare.errors import KeyUnusable
+from p2pshare.storage.identity.private_file import create_private, read_private
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.keys import KEY_SIZE, SigningKey
+
+SIZE_MAX = 4096  # bytes of a key file
+
+_BEGIN, _END = b"-----BEGIN PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
+_RESTORE = "Restore it from a copy; nothing was changed."
+
+
+def new_seed() -> bytes:
+    """What a new key follows from."""
+    return secrets.token_bytes(KEY_SIZE)
+
+
+def load_or_make(path: Path, make_seed: Callable[[], bytes] = new_seed) -> SigningKey:
+    """The key in the file, which is made if there is none; of several that make it at once, all get the same key.
+
+    The folder must be there, and be its owner's alone.
+
+    Raises:
+        KeyUnusable: others may read the file, it is cut short, it is no key or no plain file, or cannot be written;
+            what is there stays.
+    """
+    found = load(path)
+    if found is not None:
+        return found
+    made = SigningKey(make_seed())
+    try:
+        make(path, made)
+    except FileExistsError:
+        return load(path) or made  # another process was quicker
+    return made
+
+
+def load(path: Path) -> SigningKey | None:
+    """The key in the file; None if there is no file.
+
+    Raises:
+        KeyUnusable: as for `load_or_make`.
+    """
+    try:
+        content = read_private(path, SIZE_MAX)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyUnusable(path=path, reason=plain_reason(error)) from error
+    if len(content) < len(_BEGIN) or (content.startswith(_BEGIN) and _END not in content):
+        raise KeyUnusable(path=path, reason=f"it is cut short. {_RESTORE}")
+    try:
+        key = load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(path=path, reason=f"it is not a key. {_RESTORE}")
+    return SigningKey(key.private_bytes_raw())
+
+
+def make(path: Path, key: SigningKey) -> None:
+    """Write a key into a new file; when this returns, it outlasts a loss of power.
+
+    Raises:
+        FileExistsError: something has this name; it stays.
+        KeyUnusable: it cannot be written; nothing is left of it.
+    """
+    private = Ed25519PrivateKey.from_private_bytes(key.seed)
+    content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        create_private(path, content)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise KeyUnusable(path=path, reason=plain_reason(error)) from error

@@ -1,0 +1,222 @@
+"""What was seen of others last: names, folders and addresses, used while the peer or the registry cannot be asked.
+
+It is a cache, in a file of the data folder that its user alone can read: bounded, written whole or not at all, and
+begun anew if it is damaged. Of two processes that write at once, one may be forgotten. Calls may block for a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from p2pshare.errors import RemoteProtocolError
+from p2pshare.names import is_name
+from p2pshare.storage.identity.private_file import read_private, replace_private
+from p2pshare.wire.paths import RemotePath, component_fault, format_path, parse_path
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.strict_json import parse_object
+
+FILE_NAME = "seen.json"
+VERSION = 1
+NAMES_MAX = 1000
+FOLDERS_MAX = 200
+ENTRIES_MAX = 500  # of one folder
+KEYS_MAX = 1000  # of which addresses are kept
+ADDRESSES_MAX = 3  # of one key
+BYTES_MAX = 512 * 1024  # of the file
+SEEN_STEP = (
+    60  # seconds by which an address must have been seen later for the file to be written again
+)
+
+_KEY = re.compile(r"[a-z2-7]{52}")
+
+Names = dict[str, bool]
+"""The names of entries; whether each is a folder."""
+Addresses = dict[PeerAddress, int]
+"""Addresses of a peer, the latest first, and the Unix time in s at which it was last seen there."""
+
+
+class Seen:
+    """What the user of a data folder has seen of others."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use the file in a data folder; where there is no such folder, nothing is remembered."""
+        self.path = folder / FILE_NAME
+
+    def names(self) -> tuple[str, ...]:
+        """The names of peers, those that were seen last first; nothing if the file cannot be read."""
+        return tuple(self._read().names)
+
+    def entries(self, peer: str, path: RemotePath) -> Names:
+        """What was in a folder of a peer, as far as it was seen; nothing if that is not known."""
+        return dict(self._read().folders.get(_key(peer, path), {}))
+
+    def addresses(self, key: str) -> Addresses:
+        """Return the addresses at which the owner of a key was seen."""
+        return dict(self._read().addresses.get(key, {}))
+
+    def saw_address(self, key: str, address: PeerAddress, at: int) -> None:
+        """Remember an address. What cannot be written is not remembered.
+
+        Args:
+            key: the key of the peer, as text.
+            address: an address that the peer has signed, or at which it has proven its key.
+            at: the Unix time in s at which it was seen there.
+        """
+        self._change(lambda known: known.add_address(key, address, at))
+
+    def saw_names(self, names: Iterable[str]) -> None:
+        """Remember names. What cannot be written is not remembered."""
+        fresh = dict.fromkeys(names, True)
+        if fresh:
+            self._change(lambda known: known.add_names(fresh))
+
+    def saw_entries(
+        self, peer: str, path: RemotePath, entries: Mapping[str, bool], *, whole: bool = False
+    ) -> None:
+        """Remember what is in a folder of a peer. What cannot be written is not remembered.
+
+        Args:
+            peer: its name, which is remembered too.
+            path: the folder.
+            entries: names of what is in it, and whether each is a folder.
+            whole: this is all that is in it, and what was there before is gone.
+        """
+        self._change(lambda known: known.add_entries(peer, path, entries, whole))
+
+    def _read(self) -> _Known:
+        with suppress(OSError, RemoteProtocolError, ValueError):
+            text = read_private(self.path, BYTES_MAX + 1)
+            if len(text) <= BYTES_MAX:
+                return _Known.of_fields(parse_object(text))
+        return _Known()
+
+    def _change(self, change: Callable[[_Known], None]) -> None:
+        if not self.path.parent.is_dir():
+            return
+        known = self._read()
+        before = known.text()
+        change(known)
+        after = known.text()
+        while len(after) > BYTES_MAX and known.folders:
+            known.forget_oldest()
+            after = known.text()
+        if after != before and len(after) <= BYTES_MAX:
+            with suppress(OSError):
+                replace_private(self.path, after, durable=False)
+
+
+class _Known:
+    """The content of the file; what was seen last comes first."""
+
+    def __init__(self) -> None:
+        self.names: Names = {}
+        self.folders: dict[str, Names] = {}
+        self.addresses: dict[str, Addresses] = {}
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> _Known:
+        """Read the members.
+
+        Raises:
+            ValueError: they are not as `text` writes them.
+        """
+        known = cls()
+        names, folders = fields.get("names"), fields.get("folders")
+        addresses = fields.get("addresses", {})
+        if (
+            fields.get("v") != VERSION
+            or not isinstance(names, list)
+            or not isinstance(folders, dict)
+            or not isinstance(addresses, dict)
+        ):
+            raise ValueError
+        if not all(isinstance(name, str) and is_name(name) for name in names):
+            raise ValueError
+        known.names = dict.fromkeys(names[:NAMES_MAX], True)
+        for key, entries in list(folders.items())[:FOLDERS_MAX]:
+            peer, _, path = key.partition(":")
+            if not is_name(peer) or not isinstance(entries, list):
+                raise ValueError
+            parse_path(path)
+            known.folders[key] = dict(map(_entry, entries[:ENTRIES_MAX]))
+        for key, places in list(addresses.items())[:KEYS_MAX]:
+            if not _KEY.fullmatch(key) or not isinstance(places, list):
+                raise ValueError
+            known.addresses[key] = dict(map(_place, places[:ADDRESSES_MAX]))
+        return known
+
+    def text(self) -> bytes:
+        """What `of_fields` reads, as a line of JSON."""
+        folders = {
+            key: [f"{name}/" if is_folder else name for name, is_folder in entries.items()]
+            for key, entries in self.folders.items()
+        }
+        addresses = {
+            key: [[str(address), at] for address, at in places.items()]
+            for key, places in self.addresses.items()
+        }
+        fields = {
+            "v": VERSION,
+            "names": list(self.names),
+            "folders": folders,
+            "addresses": addresses,
+        }
+        return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+    def add_names(self, names: Names) -> None:
+        """Know these too; the order of those that are known already changes only if there are too many."""
+        if len(self.names | names) > NAMES_MAX:
+            self.names = dict(list((names | self.names).items())[:NAMES_MAX])
+        else:
+            self.names |= names
+
+    def add_entries(
+        self, peer: str, path: RemotePath, entries: Mapping[str, bool], whole: bool
+    ) -> None:
+        """Know these too, or these and no others."""
+        self.add_names({peer: True})
+        key = _key(peer, path)
+        before = {} if whole else self.folders.get(key, {})
+        legal = {name: kind for name, kind in entries.items() if component_fault(name) is None}
+        now = dict(list((legal | before).items())[:ENTRIES_MAX])
+        if key in self.folders and now == before:
+            return
+        self.folders.pop(key, None)
+        self.folders = dict(list({key: now, **self.folders}.items())[:FOLDERS_MAX])
+
+    def add_address(self, key: str, address: PeerAddress, at: int) -> None:
+        """Know this address as the latest one of a key."""
+        before = self.addresses.get(key, {})
+        if next(iter(before), None) == address and 0 <= at - before[address] < SEEN_STEP:
+            return
+        now = {address: at} | {each: then for each, then in before.items() if each != address}
+        self.addresses.pop(key, None)
+        latest = {key: dict(list(now.items())[:ADDRESSES_MAX]), **self.addresses}
+        self.addresses = dict(list(latest.items())[:KEYS_MAX])
+
+    def forget_oldest(self) -> None:
+        """Forget the half of the folders that was seen longest ago."""
+        self.folders = dict(list(self.folders.items())[: len(self.folders) // 2])
+
+
+def _key(peer: str, path: RemotePath) -> str:
+    return f"{peer}:{format_path(path)}"
+
+
+def _place(pair: object) -> tuple[PeerAddress, int]:
+    match pair:
+        case [str(address), int(at)] if at >= 0:
+            return PeerAddress.parse(address), at
+    raise ValueError
+
+
+def _entry(text: object) -> tuple[str, bool]:
+    name = text.removesuffix("/") if isinstance(text, str) else ""
+    if component_fault(name) is not None:
+        raise ValueError
+    return name, text != name

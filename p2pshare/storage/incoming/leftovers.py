@@ -1,0 +1,123 @@
+"""Partial files that earlier transfers left below a folder: what they are of, and how to remove them.
+
+A part that a running process has is locked, so it is told from one that nobody has, and is never removed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pshare.errors import CannotSave
+from p2pshare.storage.incoming.hidden_file import (
+    JOURNAL_SUFFIX,
+    PART_SUFFIX,
+    held_since,
+    reopen_hidden,
+)
+from p2pshare.storage.incoming.journal import HEADER_MAX, Summary, summary_of
+from p2pshare.storage.incoming.publishing import remove_name
+from p2pshare.storage.reasons import plain_reason
+
+BLOCK = 512  # bytes in which a file system counts the room of a file
+
+_HIDDEN = re.compile(
+    r"(?P<stem>\.p2pshare-[0-9a-f]{16}|\.(?P<name>.+)\.p2pshare-[0-9a-f]{8})\.(?:part|journal)",
+    re.DOTALL,
+)
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A partial file."""
+
+    folder: Path
+    stem: str
+    """What its hidden names have in common."""
+    path: Path
+    """Where the file was to go, as far as that is known."""
+    origin: Summary | None
+    """What its journal says; None if nothing of it was verified."""
+    on_disk: int
+    """Bytes of room that it takes."""
+    mtime: float
+    """When it was written to last, in seconds since 1970."""
+    in_use: bool
+    """Whether a running process has it."""
+
+
+def leftovers(folder: Path, on_error: Callable[[CannotSave], object]) -> Iterator[Leftover]:
+    """Find the partial files in a folder and below; links are not followed.
+
+    Args:
+        folder: where to look.
+        on_error: told of each folder that cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        on_error(CannotSave(path=error.filename, reason=plain_reason(error)))
+
+    for above, folders, names in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        stems: dict[str, str | None] = {}
+        for name in sorted(names):
+            if (match := _HIDDEN.fullmatch(name)) is not None:
+                stems[match["stem"]] = match["name"]
+        for stem, classic in stems.items():
+            if (found := _leftover(Path(above), stem, classic)) is not None:
+                yield found
+
+
+def remove(leftover: Leftover) -> None:
+    """Remove a partial file and its journal.
+
+    Raises:
+        InUse: a running process has it.
+        CannotSave: it cannot be removed.
+    """
+    path = leftover.folder / (leftover.stem + PART_SUFFIX)
+    try:
+        folder_fd = os.open(leftover.folder, _FOLDER)
+        try:
+            fd = reopen_hidden(folder_fd, leftover.stem + PART_SUFFIX, leftover.path)
+            try:
+                for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
+                    remove_name(folder_fd, leftover.stem + suffix)
+            finally:
+                if fd is not None:
+                    os.close(fd)
+        finally:
+            os.close(folder_fd)
+    except OSError as error:
+        raise CannotSave(path=path, reason=plain_reason(error)) from error
+
+
+def _leftover(folder: Path, stem: str, classic: str | None) -> Leftover | None:
+    part, journal = folder / (stem + PART_SUFFIX), folder / (stem + JOURNAL_SUFFIX)
+    statuses = []
+    for each in (part, journal):
+        with suppress(OSError):
+            statuses.append(os.lstat(each))
+    if not statuses:
+        return None
+    origin = None
+    with suppress(OSError):
+        fd = os.open(journal, _READING)
+        with open(fd, "rb") as file:
+            origin = summary_of(file.read(HEADER_MAX), iter(lambda: file.read(HEADER_MAX), b""))
+    name = classic if origin is None else origin.name
+    return Leftover(
+        folder,
+        stem,
+        folder / (name or part.name),
+        origin,
+        sum(status.st_blocks * BLOCK for status in statuses),
+        max(status.st_mtime for status in statuses),
+        held_since(part) is not None,
+    )

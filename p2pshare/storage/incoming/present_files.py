@@ -1,0 +1,358 @@
+"""Whether a file is there already, judged by content, and which name it gets if it is not.
+
+Theory of operation. A listing tells the size and the version of a remote file. Names, sizes and times prove nothing,
+so a local file counts as the remote one in these cases only:
+
+1. A record (`saved_files`) says that it was saved for this remote file in this version, and nothing has touched it.
+2. A record, or reading it, tells its root, and the sharer says that the remote file has the same root.
+
+The record alone decides as a rule, at the cost of one `stat`. Otherwise `look_up` names candidates: files of this size
+by this name or a numbered one. The caller asks the sharer for the root, for which no content is sent, and has `settle`
+compare.
+
+Each file of a job claims its local name when it is looked up, in the order of the listing. So no local file stands for
+two remote ones, and names that become one here get the same numbers in each run, whatever is fetched first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from p2pshare.errors import CannotSave
+from p2pshare.storage.incoming.announcement import Origin, Place
+from p2pshare.storage.incoming.claimed_names import Claims
+from p2pshare.storage.incoming.folder_handles import FolderHandles
+from p2pshare.storage.incoming.local_names import LocalNames
+from p2pshare.storage.incoming.publishing import COPIES_MAX, numbered
+from p2pshare.storage.incoming.saved_files import SavedFiles, SavedRecord, fingerprint_of, key_of
+from p2pshare.storage.open_files import is_none_left
+from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+
+NEWS_MAX = 256  # records that are not written down yet
+
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Stopped(Exception):  # noqa: N818 - it is named after what happened
+    """`stop` said so while a file was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A remote file, as a listing or an offer tells of it."""
+
+    place: Place
+    """Where it is to go."""
+    origin: Origin
+    size: int
+    """Bytes."""
+    version: str
+    """Empty if it is not known."""
+    overwrite: bool = False
+    """Whether it is to have the very name of the place, even if that is the name of another file."""
+    is_claimed: bool = False
+    """Whether no other file of this job can have the number of its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A file that is there."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Its own and those of the folders, beneath the folder of the job."""
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A file that is not there, as far as is known."""
+
+    place: Place
+    """Where it goes."""
+    candidates: tuple[str, ...] = ()
+    """Names of files that may be it, to be compared by content."""
+    root: bytes = b""
+    """What its content has to be, if that is known; then nobody has to be asked."""
+    is_claimed: bool = False
+    """As of `Sought`. A file that may overwrite others has a claim at once, others once there are no candidates."""
+
+
+class Presence:
+    """Looks for the files of a job beneath one folder. Calls block, and may come from several threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        handles: FolderHandles,
+        names: LocalNames,
+        saved: SavedFiles,
+        claims: Claims,
+    ) -> None:
+        """Look beneath a folder.
+
+        Args:
+            path: the folder, as the user calls it.
+            handles: it, and the folders beneath.
+            names: what its file system makes of names.
+            saved: the records.
+            claims: the names that are taken by this job.
+        """
+        self._path = path
+        self._handles = handles
+        self._names = names
+        self._saved = saved
+        self._claims = claims
+        self._real = os.path.realpath(path)
+        self._lock = threading.Lock()
+        self._news: list[tuple[bytes, SavedRecord]] = []
+
+    def records(self, sought: Sequence[Sought]) -> list[SavedRecord | None]:
+        """Return what was recorded of files; whether it still holds is for `look_up` to say."""
+        keys = list(map(self._key, sought))
+        found = self._saved.find(keys)
+        return list(map(found.get, keys))
+
+    def look_up(self, sought: Sought, record: SavedRecord | None) -> Present | Absent:
+        """Look for a file by its record and by names; at most a block of it is read.
+
+        Args:
+            sought: the file.
+            record: of `records`.
+
+        Raises:
+            CannotSave: there is no free name for it.
+            OSError: the folder cannot be looked at.
+        """
+        try:
+            with self._handles.using(sought.place.folder, make=False) as folder_fd:
+                return self._look_up(folder_fd, sought, record)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._absent(None, sought)
+
+    def settle(
+        self,
+        sought: Sought,
+        candidates: Sequence[str],
+        root: bytes,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Present | Absent:
+        """Compare candidates with the root of the remote file; if none of them is it, claim a name for it.
+
+        Args:
+            sought: the file; its version is the one that has the root.
+            candidates: of `look_up`.
+            root: what the sharer says.
+            stop: is asked before each block that is read.
+
+        Raises:
+            Stopped: `stop` said so.
+            CannotSave: there is no free name for it.
+            OSError: the folder cannot be looked at.
+        """
+        try:
+            with self._handles.using(sought.place.folder, make=False) as folder_fd:
+                (record,) = self.records([sought])
+                record = self._holding(folder_fd, sought, record)
+                for name in candidates:
+                    found = self._compared(folder_fd, sought, name, root, record, stop)
+                    if found is not None:
+                        return found
+                return self._absent(folder_fd, sought)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._absent(None, sought)
+
+    def moved(self, path: Path) -> None:
+        """Tell where files are by another path of the folder."""
+        self._path = path
+
+    def give_back(self, place: Place) -> None:
+        """Give back the name that was claimed for a file, which has to be looked up again."""
+        self._claims.give_back(self._claim(place, numbered(place.name, place.number)))
+
+    def record(self, saved: Iterable[tuple[Sought, str, os.stat_result, bytes]]) -> None:
+        """Remember files that were saved just now.
+
+        Args:
+            saved: of each what it is, its local name, what is known of it, and its root.
+        """
+        now_ns = self._saved.wall_ns()
+        self._remember(
+            [
+                (self._key(sought), SavedRecord.of(name, status, root, sought.version, now_ns))
+                for sought, name, status, root in saved
+                if sought.version
+            ]
+        )
+        self.flush()
+
+    def flush(self) -> None:
+        """Write down what is to be remembered."""
+        with self._lock:
+            news, self._news = self._news, []
+        self._saved.store(news)
+
+    def _remember(self, records: Sequence[tuple[bytes, SavedRecord]]) -> None:
+        """Remember records of files that were compared: many at once are written much faster. A kill costs as many
+        comparisons.
+        """
+        with self._lock:
+            self._news += records
+            is_due = len(self._news) >= NEWS_MAX
+        if is_due:
+            self.flush()
+
+    def _look_up(
+        self, folder_fd: int, sought: Sought, record: SavedRecord | None
+    ) -> Present | Absent:
+        if sought.overwrite and not sought.is_claimed:
+            place = self._absent(folder_fd, sought).place
+            try:
+                claimed = replace(sought, place=place, is_claimed=True)
+                return self._look_up(folder_fd, claimed, record)
+            except OSError:  # it is looked up again
+                self.give_back(place)
+                raise
+        is_claimed = sought.is_claimed
+        candidates: list[str] = []
+        record = self._holding(folder_fd, sought, record)
+        if record is not None:
+            candidates.append(record.name)
+            if sought.version and record.version == sought.version:
+                if not record.is_sure and sought.size > BLOCK_SIZE:
+                    return Absent(sought.place, (record.name,), record.root, is_claimed)
+                found = self._compared(folder_fd, sought, record.name, record.root, record)
+                if found is not None:
+                    return found
+        candidates += self._candidates(folder_fd, sought)
+        names = tuple(dict.fromkeys(candidates))
+        if names and not sought.size:
+            return self.settle(sought, names, root_of(0, ()))
+        if names:
+            return Absent(sought.place, names, is_claimed=is_claimed)
+        return self._absent(folder_fd, sought)
+
+    def _holding(
+        self, folder_fd: int, sought: Sought, record: SavedRecord | None
+    ) -> SavedRecord | None:
+        """The record of a file, if it still holds and has a name that the file may have."""
+        if record is None or not self._may_be(sought, record.name):
+            return None
+        status = _status(folder_fd, record.name)
+        holds = (
+            status is not None
+            and status.st_size == sought.size
+            and fingerprint_of(status) == record.fingerprint
+        )
+        return record if holds else None
+
+    def _candidates(self, folder_fd: int, sought: Sought) -> Iterator[str]:
+        """The names of files of this size that no other file of this job has."""
+        own = sought.place.number
+        for number in (own,) if sought.is_claimed else range(COPIES_MAX + 1):
+            name = numbered(sought.place.name, number)
+            status = _status(folder_fd, name)
+            if status is None:
+                return
+            is_file = stat.S_ISREG(status.st_mode)
+            if is_file and status.st_size == sought.size and self._may_be(sought, name):
+                yield name
+
+    def _may_be(self, sought: Sought, name: str) -> bool:
+        """Whether a file may have a name here: it is its own, or that of no other file of this job."""
+        if sought.is_claimed:
+            return name == numbered(sought.place.name, sought.place.number)
+        return not self._claims.has(self._claim(sought.place, name))
+
+    def _compared(
+        self,
+        folder_fd: int,
+        sought: Sought,
+        name: str,
+        root: bytes,
+        record: SavedRecord | None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Present | None:
+        """A candidate, if it has this root and may be the file; `record` is what still holds."""
+        if record is not None and record.name == name and record.is_sure:
+            if record.root != root:
+                return None
+            is_news = record.version != sought.version
+            if is_news:
+                record = replace(record, version=sought.version)
+        else:
+            known_ns = self._saved.wall_ns()
+            read = _read(folder_fd, name, sought.size, stop)
+            if read is None or read[0] != root:
+                return None
+            is_news = True
+            record = SavedRecord.of(name, read[1], root, sought.version, known_ns)
+        if not sought.is_claimed and not self._claims.take(self._claim(sought.place, name)):
+            return None
+        if is_news and sought.version:
+            self._remember([(self._key(sought), record)])
+        names = (*sought.place.folder, name)
+        return Present(self._path.joinpath(*names), names, root)
+
+    def _absent(self, folder_fd: int | None, sought: Sought) -> Absent:
+        """Claim the first name that nothing has, or that may be overwritten."""
+        if sought.is_claimed:
+            return Absent(sought.place, is_claimed=True)
+        clashes = False
+        for number in range(COPIES_MAX + 1):
+            name = numbered(sought.place.name, number)
+            is_free = folder_fd is None or _status(folder_fd, name) is None
+            if is_free or sought.overwrite:
+                if self._claims.take(self._claim(sought.place, name)):
+                    place = replace(sought.place, number=number, clashes=clashes)
+                    return Absent(place, is_claimed=True)
+                clashes = True
+        path = self._path.joinpath(*sought.place.folder, sought.place.name)
+        raise CannotSave(path=path, reason=f"there are {COPIES_MAX} copies of it already")
+
+    def _claim(self, place: Place, name: str) -> str:
+        return f"{self._real}/{self._names.key(place, name)}"
+
+    def _key(self, sought: Sought) -> bytes:
+        place = "/".join((self._real, *sought.place.folder, sought.place.name))
+        return key_of(os.fsencode(place), sought.origin)
+
+
+def _status(folder_fd: int, name: str) -> os.stat_result | None:
+    """What is known of a name; None if there is no such thing."""
+    try:
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _read(
+    folder_fd: int, name: str, size: int, stop: Callable[[], bool]
+) -> tuple[bytes, os.stat_result] | None:
+    """The root of a file of `size` bytes, and what is known of it; None if it is none, or changes."""
+    try:
+        fd = os.open(name, _READING, dir_fd=folder_fd)
+    except OSError as error:
+        if is_none_left(error):
+            raise
+        return None
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode) or before.st_size != size:
+            return None
+        digests = []
+        for at in range(0, size, BLOCK_SIZE):
+            if stop():
+                raise Stopped
+            digests.append(digest_of(os.pread(fd, BLOCK_SIZE, at)))
+        is_same = fingerprint_of(os.fstat(fd)) == fingerprint_of(before)
+        return (root_of(size, digests), before) if is_same else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Files that are offered: trees, listings, open files, cached digests."""

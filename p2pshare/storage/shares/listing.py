@@ -1,0 +1,363 @@
+"""Pages of folders that are shared, in the order of the names' code points.
+
+There is nothing to remember between two pages: the next one begins at the path that was the last of the one before,
+whether that is still there or not. In a recursive listing, a folder comes before what is in it.
+
+What is left out is told with the page that it belongs to (`Omission`), but for hidden names and private folders, which
+only the owner may know of (`Survey`).
+
+**Links.** A link is resolved within the share, and listed as the file or folder that it leads to. A recursive listing
+also walks into such a folder, under the name of the link. Two rules bound this. A folder that already is on the real
+way from the share's root to here is not entered again: links to `.`, to a folder above or to each other end there. On
+the way to an entry at most `LINKS_DEEP_MAX` links are followed: without that, n folders with links to each other would
+have n! paths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field, replace
+
+from p2pshare.storage.file_times import wire_time
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.folder_index import FolderIndex, LeftOut
+from p2pshare.storage.shares.open_files import version_of
+from p2pshare.storage.shares.paths import (
+    FileId,
+    Opened,
+    Unavailable,
+    is_private,
+    open_at,
+    open_beneath,
+    public_status,
+    status_beneath,
+    why_omitted,
+)
+from p2pshare.wire.paths import RemotePath, format_path, is_within_bounds
+from p2pshare.wire.transfer_messages import (
+    OMITTED_BYTES_MAX,
+    OMITTED_MAX,
+    PAGE_BYTES_MAX,
+    Entry,
+    EntryKind,
+    Omission,
+    Omitted,
+)
+
+LINKS_DEEP_MAX = 3  # links to folders on the way to an entry of a recursive listing
+SURVEY_MAX = 100_000  # files and folders of a share that a survey looks at
+EXAMPLES_MAX = 5  # paths that a survey names of each kind
+
+Listed = Entry | Omission | LeftOut
+"""What a walk finds. A `LeftOut` holds names of a folder that only a survey may tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a folder."""
+
+    entries: tuple[Entry, ...]
+    more: bool
+    """Whether there is another page."""
+    omitted: tuple[Omission, ...] = ()
+    unnamed: int = 0
+    """Number of omissions beyond those."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is in a share but not listed, for its owner."""
+
+    looked_at: int = 0
+    """Files and folders."""
+    complete: bool = True
+    """Whether all of the share was looked at."""
+    hidden: int = 0
+    """Hidden and private names."""
+    hidden_examples: list[str] = field(default_factory=list)
+    omitted: Counter[Omitted] = field(default_factory=Counter)
+    omitted_examples: list[str] = field(default_factory=list)
+
+    def add(self, found: Listed) -> None:
+        """Count one more."""
+        match found:
+            case Entry():
+                self.looked_at += 1
+            case LeftOut():
+                self.hidden += found.hidden
+                self.hidden_examples += found.hidden_names
+                del self.hidden_examples[EXAMPLES_MAX:]
+                if found.unnamed:
+                    self.omitted[found.omitted[-1][1]] += found.unnamed
+            case Omission():
+                self.omitted[found.why] += 1
+                if found.path and len(self.omitted_examples) < EXAMPLES_MAX:
+                    self.omitted_examples.append(format_path(found.path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trail:
+    """How a walk came to a folder."""
+
+    ids: tuple[FileId, ...]
+    """The real folders from the share's root down to this one."""
+    links: int = 0
+    """Links to folders that were followed."""
+
+
+class FolderWalk:
+    """What can be listed of one folder of a share."""
+
+    def __init__(
+        self,
+        shared: SharedPath,
+        beneath: RemotePath,
+        index: FolderIndex,
+        count: int,
+        recursive: bool,
+        now_ns: int,
+    ) -> None:
+        """Prepare a walk.
+
+        Args:
+            shared: the share.
+            beneath: the folder's path from the share's root on.
+            index: reads large folders.
+            count: entries that will be wanted.
+            recursive: whether what is in folders follows them.
+            now_ns: nanoseconds since 1970.
+        """
+        self._shared = shared
+        self._beneath = beneath
+        self._index = index
+        self._count = count
+        self._recursive = recursive
+        self._now_ns = now_ns
+
+    def entries(self, opened: Opened, after: RemotePath) -> Generator[Listed, None, None]:
+        """What comes after `after`, looked up as it is asked for.
+
+        Args:
+            opened: the folder; it stays open.
+            after: Unicode text in its components; nothing: from the first entry on.
+
+        Raises:
+            OSError: the folder cannot be read.
+            Unavailable: BUSY: too many files are open.
+        """
+        trail = _Trail((*opened.above, opened.id))
+        return self._entries(opened.fd, after, (), trail)
+
+    def _entries(
+        self, folder: int, after: RemotePath, within: RemotePath, trail: _Trail
+    ) -> Generator[Listed, None, None]:
+        """The same of a folder on the way; `within` is its path from that on which is listed."""
+        beyond, more = "", True
+        if after:
+            beyond = after[0]
+            if self._recursive:
+                yield from self._resume(folder, (*within, beyond), after[1:], trail)
+        while more:
+            names, more, left_out = self._index.names(folder, beyond, self._count)
+            if not beyond:
+                yield from self._left_out(left_out, within)
+            for name in names:
+                yield from self._of_name(folder, (*within, name), trail)
+            beyond = names[-1] if names else beyond
+
+    def _left_out(self, left_out: LeftOut, within: RemotePath) -> Generator[Listed, None, None]:
+        names = ["/".join((*within, name)) for name in left_out.hidden_names]
+        for name, why in left_out.omitted:
+            yield self._omission((*within, name), why)
+        if left_out.hidden or left_out.unnamed:
+            yield replace(left_out, hidden_names=names)
+
+    def _of_name(
+        self, folder: int, path: RemotePath, trail: _Trail
+    ) -> Generator[Listed, None, None]:
+        """A name in a folder, and in a recursive listing what is in the folder of that name."""
+        is_link = False
+        try:
+            status = public_status(folder, path[-1])
+            is_link = stat.S_ISLNK(status.st_mode)
+            if is_link:
+                status = status_beneath(self._shared, (*self._beneath, *path))
+            is_hidden = is_private(self._shared, status)
+        except (OSError, Unavailable) as error:
+            yield from self._failed(folder, path, error, is_link)
+            return
+        if is_hidden:
+            yield LeftOut(1, [format_path(path)])
+        elif not self._is_within_bounds(path):
+            yield self._omission(path, Omitted.TOO_DEEP)
+        elif self._recursive and stat.S_ISDIR(status.st_mode):
+            entry = self._entry(path, status)
+            yield from self._descend(folder, path, (), trail, status, is_link, entry)
+        else:
+            yield self._entry(path, status)
+
+    def _resume(
+        self, folder: int, path: RemotePath, after: RemotePath, trail: _Trail
+    ) -> Generator[Listed, None, None]:
+        """The rest of a folder that an earlier page had begun, if `path` is one."""
+        is_link = False
+        try:
+            status = public_status(folder, path[-1])
+            is_link = stat.S_ISLNK(status.st_mode)
+            if is_link:
+                status = status_beneath(self._shared, (*self._beneath, *path))
+        except (OSError, Unavailable) as error:
+            why = why_omitted(folder, path[-1], error, is_link)
+            if after:
+                yield self._omission(path, why or Omitted.GONE)
+            return
+        if stat.S_ISDIR(status.st_mode) and not is_private(self._shared, status):
+            yield from self._descend(folder, path, after, trail, status, is_link)
+
+    def _descend(
+        self,
+        folder: int,
+        path: RemotePath,
+        after: RemotePath,
+        trail: _Trail,
+        status: os.stat_result,
+        is_link: bool,
+        entry: Entry | None = None,
+    ) -> Generator[Listed, None, None]:
+        """A folder in a folder, as `entry`, and what is in it; or why neither is listed."""
+        try:
+            if is_link:
+                opened = open_beneath(self._shared, (*self._beneath, *path))
+            else:
+                opened = open_at(self._shared, folder, path[-1], status)
+        except (OSError, Unavailable) as error:
+            yield from self._failed(folder, path, error, is_link)
+            return
+        try:
+            links = trail.links + is_link
+            if opened.id in trail.ids:
+                yield self._omission(path, Omitted.LINK_LOOP)
+            elif links > LINKS_DEEP_MAX or not opened.is_folder:
+                yield self._omission(path, Omitted.LINK)
+            else:
+                if entry is not None:
+                    yield entry
+                above = opened.above if is_link else ()  # so that a link to one of those is a loop
+                below = _Trail((*trail.ids, *above, opened.id), links)
+                yield from self._entries(opened.fd, after, path, below)
+        except OSError as error:
+            yield from self._failed(folder, path, error, is_link)
+        finally:
+            os.close(opened.fd)
+
+    def _failed(
+        self, folder: int, path: RemotePath, error: OSError | Unavailable, is_link: bool
+    ) -> Generator[Listed, None, None]:
+        why = why_omitted(folder, path[-1], error, is_link)
+        if why is not None:
+            yield self._omission(path, why)
+
+    def _omission(self, path: RemotePath, why: Omitted) -> Omission:
+        """An omission; of a path that no message can hold, it is something in the folder above."""
+        while path and not self._is_within_bounds(path):
+            path, why = path[:-1], Omitted.TOO_DEEP
+        return Omission(path, why)
+
+    def _entry(self, path: RemotePath, status: os.stat_result) -> Entry:
+        return entry_of(path, self._whole(path), status, self._now_ns)
+
+    def _is_within_bounds(self, path: RemotePath) -> bool:
+        return is_within_bounds(self._whole(path))
+
+    def _whole(self, path: RemotePath) -> RemotePath:
+        return (self._shared.name, *self._beneath, *path)
+
+
+def entry_of(path: RemotePath, whole: RemotePath, status: os.stat_result, now_ns: int) -> Entry:
+    """Return the entry of a file or folder.
+
+    Args:
+        path: from the folder that is listed on.
+        whole: from the top on.
+        status: what is known of it.
+        now_ns: as for `version_of`.
+    """
+    mtime_ns = wire_time(status.st_mtime_ns)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(path, EntryKind.FOLDER, 0, mtime_ns)
+    version = version_of(whole, status, now_ns)
+    return Entry(path, EntryKind.FILE, status.st_size, mtime_ns, version)
+
+
+def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX) -> Page:
+    """The first entries, with the omissions among them.
+
+    The next page begins behind the last entry of this one. So what was left out behind that entry is told there.
+
+    Args:
+        found: one entry at least is taken.
+        limit: entries in the page.
+        bytes_max: of their paths and versions, as they are written in a message.
+    """
+    page: list[Entry] = []
+    omitted = _Omissions()
+    behind = _Omissions()  # the last entry
+    size = 0
+    for each in found:
+        if not isinstance(each, Entry):
+            behind.add(each)
+            continue
+        size += _written_size(each.path) + len(each.version)
+        if page and (len(page) >= limit or size > bytes_max):
+            return Page(tuple(page), True, tuple(omitted.named), omitted.unnamed)
+        page.append(each)
+        omitted.extend(behind)
+        behind = _Omissions()
+    omitted.extend(behind)
+    return Page(tuple(page), False, tuple(omitted.named), omitted.unnamed)
+
+
+class _Omissions:
+    """Some omissions: as many by name as a message holds."""
+
+    def __init__(self) -> None:
+        self.named: list[Omission] = []
+        self.unnamed = 0
+        self._size = 0  # bytes
+
+    def add(self, found: Omission | LeftOut) -> None:
+        """Add what a walk has found."""
+        if isinstance(found, LeftOut):
+            self.unnamed += found.unnamed
+            return
+        if self.named and self.named[-1] == found:
+            return  # something else in the same folder that is too deep
+        size = self._size + _written_size(found.path)
+        if len(self.named) < OMITTED_MAX and size <= OMITTED_BYTES_MAX:
+            self.named.append(found)
+            self._size = size
+        else:
+            self.unnamed += 1
+
+    def extend(self, others: _Omissions) -> None:
+        """Add all of `others`."""
+        for each in others.named:
+            self.add(each)
+        self.unnamed += others.unnamed
+
+
+def prefixed(name: str, found: Iterable[Listed]) -> Generator[Listed, None, None]:
+    """The same, seen from one folder above."""
+    for each in found:
+        yield each if isinstance(each, LeftOut) else replace(each, path=(name, *each.path))
+
+
+def _written_size(path: RemotePath) -> int:
+    text = format_path(path)
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return len(text)
+    return len(json.dumps(text, ensure_ascii=False).encode())  # control characters are written out

@@ -1,0 +1,330 @@
+"""How what is shared is opened: component by component beneath a share's root.
+
+Each component is opened by the handle of the folder before it, and none by following a link, so nobody who renames or
+links while we look can lead us out. A link is read and its target walked in the same way, from the link's folder or, if
+it is absolute and lies beneath the share, from the root; what it passes on the way must be public, too. The root itself
+was named by the user, may be a link, and is opened each time, so that a share may go and come back.
+
+Private, that is not there for anybody: hidden names, names that are no Unicode text, links that lead out, what is
+neither file nor folder, files too large for the protocol, and the folders that the share says are private.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TypeVar
+
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.wire.blocks import FILE_SIZE_MAX
+from p2pshare.wire.paths import component_fault
+from p2pshare.wire.transfer_messages import Fault, Omitted
+
+T = TypeVar("T")
+
+FileId = tuple[int, int]
+"""Device and inode."""
+
+STEPS_MAX = 512  # components walked for one path, with those of links
+LINKS_MAX = 16  # followed for one path
+
+# Without O_NONBLOCK, opening a FIFO would wait for somebody to write to it.
+_ROOT = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_BENEATH = _ROOT | os.O_NOFOLLOW
+_FOLDER = _BENEATH | os.O_DIRECTORY
+
+_FAULTS = {
+    errno.ENOENT: Fault.NOT_FOUND,
+    errno.ENOTDIR: Fault.NOT_FOUND,
+    errno.ELOOP: Fault.NOT_FOUND,
+    errno.ENAMETOOLONG: Fault.NOT_FOUND,
+    errno.ENXIO: Fault.NOT_FOUND,
+    errno.EINVAL: Fault.NOT_FOUND,  # a link that has just become something else
+    errno.EMFILE: Fault.BUSY,
+    errno.ENFILE: Fault.BUSY,
+    errno.ENOMEM: Fault.BUSY,
+}
+
+
+class Unavailable(Exception):  # noqa: N818 - it is named after what happened
+    """What was asked for is not to be had."""
+
+    def __init__(self, why: Fault) -> None:
+        super().__init__(why.value)
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file or folder that is open for reading."""
+
+    fd: int
+    status: os.stat_result
+    above: tuple[FileId, ...] = ()
+    """The real folders from the share's root down to the one that contains this."""
+
+    @property
+    def id(self) -> FileId:
+        """What tells it from all other files and folders."""
+        return self.status.st_dev, self.status.st_ino
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Say what the operating system refuses as `Unavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(_fault_of(error)) from error
+
+
+def open_beneath(shared: SharedPath, components: Sequence[str]) -> Opened:
+    """Open a file or folder of a share; the caller closes it.
+
+    Raises:
+        Unavailable: NOT_FOUND if there is none or it is private; UNREADABLE; BUSY.
+    """
+    with faults():
+        if components:
+            return _beneath(
+                shared,
+                components,
+                lambda folder, name, status, above: replace(
+                    open_at(shared, folder, name, status), above=above
+                ),
+            )
+        return _open_root(shared)
+
+
+def status_beneath(shared: SharedPath, components: Sequence[str]) -> os.stat_result:
+    """What is known of a file or folder of a share without opening it.
+
+    Raises:
+        Unavailable: as for `open_beneath`.
+    """
+    with faults():
+        if components:
+            return _beneath(shared, components, lambda folder, name, status, above: status)
+        return _root_status(shared)
+
+
+def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) -> Opened:
+    """Open the file or folder in an open folder of which `public_status` told.
+
+    Raises:
+        Unavailable: it has become something else, or is private.
+        OSError: it cannot be opened.
+    """
+    is_folder = stat.S_ISDIR(status.st_mode)
+    fd = os.open(name, _FOLDER if is_folder else _BENEATH, dir_fd=folder)
+    return _checked(shared, fd, is_folder)
+
+
+def public_status(folder: int, name: str) -> os.stat_result:
+    """What a name in an open folder stands for: a file, a folder or a link.
+
+    Whether a folder is a private one is left to `open_at`.
+
+    Raises:
+        Unavailable: the name is private, or what it stands for.
+        OSError: there is no such thing.
+    """
+    if component_fault(name) is not None:
+        raise Unavailable(Fault.NOT_FOUND)
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        _check_kind(status)
+    return status
+
+
+def is_private(shared: SharedPath, status: os.stat_result) -> bool:
+    """Whether that is a folder of which nothing is shared."""
+    if stat.S_ISDIR(status.st_mode):
+        for private in shared.private:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(private), status):
+                    return True
+    return False
+
+
+def why_omitted(
+    folder: int, name: str, error: OSError | Unavailable, is_link: bool
+) -> Omitted | None:
+    """Why a name in an open folder is left out of a listing, after `error`; None if there is no such name any more.
+
+    Raises:
+        OSError, Unavailable: `error`, if the same may be had later.
+    """
+    fault = _fault_of(error) if isinstance(error, OSError) else error.why
+    if fault is Fault.BUSY:
+        raise error
+    if fault is Fault.UNREADABLE:
+        return Omitted.UNREADABLE
+    if is_link:
+        return Omitted.LINK
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    if stat.S_ISREG(status.st_mode) and status.st_size > FILE_SIZE_MAX:
+        return Omitted.TOO_LARGE
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return Omitted.GONE  # it was replaced by another one just now
+    return Omitted.LINK if stat.S_ISLNK(status.st_mode) else Omitted.SPECIAL
+
+
+def _beneath(
+    shared: SharedPath,
+    components: Sequence[str],
+    use: Callable[[int, str, os.stat_result, tuple[FileId, ...]], T],
+) -> T:
+    if any(map(component_fault, components)):  # only links may climb
+        raise Unavailable(Fault.NOT_FOUND)
+    root = _open_root(shared)
+    walk = _Walk(shared, root)
+    try:
+        if not root.is_folder:
+            raise Unavailable(Fault.NOT_FOUND)
+        return use(*walk.find(components))
+    finally:
+        walk.leave()
+        os.close(root.fd)
+
+
+class _Walk:
+    """On the way from a root downwards. `leave` it in the end."""
+
+    def __init__(self, shared: SharedPath, root: Opened) -> None:
+        self._shared = shared
+        self._root = root.fd
+        self._folder = root.fd
+        self._root_id = root.id
+        self._names: list[str] = []  # of the folders from the root to here; none is a link
+        self._ids: list[FileId] = []  # of the same folders
+        self._todo: list[str] = []  # what is still to be walked, the next one last
+        self._links = 0
+
+    def find(
+        self, components: Sequence[str]
+    ) -> tuple[int, str, os.stat_result, tuple[FileId, ...]]:
+        """The open folder in which something is, its name there, which may be ".", its status, and the real folders
+        above it.
+        """
+        self._todo = list(reversed(components))
+        for _ in range(STEPS_MAX):
+            if not self._todo:
+                above = (self._root_id, *self._ids)[:-1]
+                return self._folder, ".", os.fstat(self._folder), above
+            name = self._todo.pop()
+            if name == "..":
+                self._climb()
+                continue
+            status = public_status(self._folder, name)
+            if stat.S_ISLNK(status.st_mode):
+                self._follow(name)
+            elif not self._todo:
+                _check_public(self._shared, status)
+                return self._folder, name, status, (self._root_id, *self._ids)
+            elif stat.S_ISDIR(status.st_mode):
+                opened = open_at(self._shared, self._folder, name, status)
+                self._move(opened.fd)
+                self._names.append(name)
+                self._ids.append(opened.id)
+            else:
+                raise Unavailable(Fault.NOT_FOUND)
+        raise Unavailable(Fault.NOT_FOUND)
+
+    def leave(self) -> None:
+        """Close what is open, but for the root."""
+        self._move(self._root)
+
+    def _move(self, folder: int) -> None:
+        if self._folder != self._root:
+            os.close(self._folder)
+        self._folder = folder
+
+    def _climb(self) -> None:
+        """Go to the folder above by walking there anew: `..` of a folder that was moved may lie outside."""
+        if not self._names:
+            raise Unavailable(Fault.NOT_FOUND)
+        self._todo.extend(reversed(self._names[:-1]))
+        self._from_root()
+
+    def _follow(self, name: str) -> None:
+        self._links += 1
+        if self._links > LINKS_MAX:
+            raise Unavailable(Fault.NOT_FOUND)
+        target = os.readlink(name, dir_fd=self._folder)
+        parts = [part for part in target.split("/") if part not in ("", ".")]
+        if target.startswith("/"):
+            parts = self._from_share(parts)
+            self._from_root()
+        self._todo.extend(reversed(parts))
+
+    def _from_share(self, parts: list[str]) -> list[str]:
+        """What follows the share's root in the absolute target of a link."""
+        path = self._shared.path
+        for root in (PurePath(path), PurePath(os.path.realpath(path))):
+            above = list(root.parts[1:])
+            if parts[: len(above)] == above:
+                return parts[len(above) :]
+        raise Unavailable(Fault.NOT_FOUND)
+
+    def _from_root(self) -> None:
+        self.leave()
+        self._names, self._ids = [], []
+
+
+def _open_root(shared: SharedPath) -> Opened:
+    is_folder = stat.S_ISDIR(_root_status(shared).st_mode)
+    return _checked(shared, os.open(shared.path, _root_flags(shared)), is_folder)
+
+
+def _root_flags(shared: SharedPath) -> int:
+    return _ROOT if shared.may_be_link else _BENEATH
+
+
+def _root_status(shared: SharedPath) -> os.stat_result:
+    status = os.stat(shared.path, follow_symlinks=shared.may_be_link)
+    _check_kind(status)
+    return status
+
+
+def _checked(shared: SharedPath, fd: int, is_folder: bool) -> Opened:
+    """What was just opened, which is closed if it is not what it was, or private."""
+    try:
+        status = os.fstat(fd)
+        _check_kind(status)
+        _check_public(shared, status)
+        if is_folder != stat.S_ISDIR(status.st_mode):
+            raise Unavailable(Fault.NOT_FOUND)
+        return Opened(fd, status)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _check_kind(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        return
+    if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_SIZE_MAX:
+        raise Unavailable(Fault.NOT_FOUND)
+
+
+def _fault_of(error: OSError) -> Fault:
+    return _FAULTS.get(error.errno or 0, Fault.UNREADABLE)
+
+
+def _check_public(shared: SharedPath, status: os.stat_result) -> None:
+    if is_private(shared, status):
+        raise Unavailable(Fault.NOT_FOUND)

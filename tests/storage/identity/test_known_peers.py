@@ -1,0 +1,173 @@
+"""Tests for `p2pshare.storage.identity.known_peers`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
+from p2pshare.storage.identity import known_peers
+from p2pshare.storage.identity.known_peers import FILE_NAME, LOCK_NAME, KnownPeers
+from p2pshare.wire.keys import SigningKey
+
+URL = "http://192.0.2.1:8000"
+ONE, OTHER = (SigningKey(bytes([n]) * 32).public for n in (1, 2))
+
+
+def pin_many(folder: Path, first: int) -> None:
+    """What a process of its own does."""
+    for number in range(first, first + 20):
+        KnownPeers(folder, URL).pin(f"peer{number}", ONE, None)
+
+
+class KnownPeersTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute() / "data"
+        self.path = self.folder / FILE_NAME
+        self.known = KnownPeers(self.folder, URL)
+
+    def assert_unusable(self, pattern: str) -> None:
+        """Nothing can be done with it, and it stays as it is."""
+        before = self.path.read_bytes()
+        for use in (
+            lambda: self.known.key("bob"),
+            lambda: self.known.pin("bob", ONE, None),
+            lambda: self.known.forget("bob"),
+        ):
+            error = self.assertRaises(KnownPeersUnusable, use)
+            self.assertRegex(str(error), pattern)
+            self.assertIn(str(self.path), str(error))
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_first_contact(self) -> None:
+        """The first key stays, for its registry, in a file of the user's own."""
+        self.assertIsNone(self.known.key("bob"))
+        self.assertEqual(self.known.pin("bob", ONE, None), ONE)
+        self.assertEqual(self.known.pin("bob", OTHER, None), ONE)
+        self.assertEqual(KnownPeers(self.folder, URL).key("bob"), ONE)
+        self.assertIsNone(KnownPeers(self.folder, "http://other:8000").key("bob"))
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.folder.stat().st_mode & 0o777, 0o700)
+
+    def test_follows(self) -> None:
+        """A key takes the place of the one that is known, and of no other."""
+        self.known.pin("bob", ONE, None)
+        self.assertEqual(self.known.pin("bob", OTHER, OTHER), ONE)
+        self.assertEqual(self.known.pin("bob", OTHER, ONE), OTHER)
+        self.assertEqual(self.known.key("bob"), OTHER)
+
+    def test_forget(self) -> None:
+        """What is forgotten is met for the first time again."""
+        self.assertIsNone(self.known.forget("bob"))
+        self.known.pin("bob", ONE, None)
+        self.known.pin("carol", ONE, None)
+        self.assertEqual(self.known.forget("bob"), ONE)
+        self.assertEqual((self.known.key("bob"), self.known.key("carol")), (None, ONE))
+        self.assertEqual(self.known.pin("bob", OTHER, None), OTHER)
+
+    def test_saved_again(self) -> None:
+        """A byte-order mark and CR LF are no damage, and UTF-16 is named."""
+        self.known.pin("bob", ONE, None)
+        text = self.path.read_text()
+        self.path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        self.assertEqual(self.known.key("bob"), ONE)
+        self.path.write_bytes(text.encode("utf-16"))
+        self.assert_unusable("UTF-16")
+
+    def test_damaged(self) -> None:
+        """A file that is cut short, or is none of ours, is never overwritten."""
+        self.known.pin("bob", ONE, None)
+        whole = self.path.read_bytes()
+        for text in (
+            b"",
+            whole[:-5],
+            b"[]",
+            whole.replace(b'"v": 1', b'"v": 2'),
+            whole.replace(b'"bob"', b'"Bob"'),
+            whole.replace(str(ONE).encode(), b"x" * 52),
+            json.dumps({"v": 1, "peers": {URL: []}}).encode(),
+            json.dumps({"v": 1, "peers": {URL: {"bob": 1}}}).encode(),
+        ):
+            with self.subTest(text=text):
+                self.path.write_bytes(text)
+                self.assert_unusable("it is damaged")
+
+    def test_others(self) -> None:
+        """A file into which others may look or write says nothing."""
+        self.known.pin("bob", ONE, None)
+        for mode in (0o620, 0o604):
+            self.path.chmod(mode)
+            self.assert_unusable("chmod 600")
+
+    def test_link(self) -> None:
+        """A symbolic link is not followed."""
+        self.known.pin("bob", ONE, None)
+        elsewhere = self.path.rename(self.folder / "elsewhere")
+        self.path.symlink_to(elsewhere)
+        self.assert_unusable("symbolic link")
+
+    def test_full(self) -> None:
+        """The file has a bound, and what is in it stays."""
+        with mock.patch.object(known_peers, "PEERS_MAX", 2):
+            for name in ("alice", "bob"):
+                self.known.pin(name, ONE, None)
+            error = self.assertRaises(KnownPeersUnusable, self.known.pin, "carol", ONE, None)
+            self.assertIn("peers forget", str(error))
+            self.assertEqual(self.known.pin("bob", OTHER, ONE), OTHER)
+        with mock.patch.object(known_peers, "FILE_MAX", 10):
+            self.known = KnownPeers(self.folder, URL)
+        self.assert_unusable("damaged")
+
+    def test_names(self) -> None:
+        """A key leads to the names that are known by it, in this registry."""
+        for name, key in (("bob", ONE), ("carol", OTHER), ("alice", ONE)):
+            self.known.pin(name, key, None)
+        KnownPeers(self.folder, "http://other:8000").pin("dave", ONE, None)
+        self.assertEqual(self.known.names(ONE), ["alice", "bob"])
+        self.assertEqual(self.known.names(SigningKey(bytes(32)).public), [])
+
+    def test_bound_of_strangers(self) -> None:
+        """Who pins for strangers can leave room for those whom the user names."""
+        self.known.pin("alice", ONE, None)
+        self.assertRaises(KnownPeersFull, self.known.pin, "bob", ONE, None, 1)
+        self.assertEqual(self.known.pin("alice", OTHER, ONE, 1), OTHER)
+        self.assertEqual(self.known.pin("bob", ONE, None), ONE)
+
+    def test_disk_full(self) -> None:
+        """A disk that takes nothing costs nothing that was known."""
+        self.known.pin("bob", ONE, None)
+        with mock.patch.object(os, "fsync", side_effect=OSError(28, "")):
+            error = self.assertRaises(KnownPeersUnusable, self.known.pin, "carol", ONE, None)
+        self.assertIn("the disk is full", str(error))
+        self.assertEqual(self.known.key("bob"), ONE)
+        self.assertEqual(sorted(os.listdir(self.folder)), [FILE_NAME, LOCK_NAME])
+
+    def test_stuck(self) -> None:
+        """Another process that never lets go of the file is a sentence, after a while."""
+        self.known.pin("bob", ONE, None)
+        waits: list[float] = []
+        with open(self.folder / LOCK_NAME) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = KnownPeers(self.folder, URL, sleep=waits.append)
+            error = self.assertRaises(KnownPeersUnusable, waiting.pin, "carol", ONE, None)
+        self.assertIn("another process", str(error))
+        self.assertAlmostEqual(sum(waits), 5)
+
+    def test_at_once(self) -> None:
+        """Several processes lose nothing of each other."""
+        context = multiprocessing.get_context("spawn")
+        processes = [
+            context.Process(target=pin_many, args=(self.folder, first)) for first in (0, 20, 40)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            self.assertEqual(process.exitcode, 0)
+        self.assertTrue(all(self.known.key(f"peer{n}") == ONE for n in range(60)))

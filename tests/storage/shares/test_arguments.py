@@ -1,0 +1,165 @@
+"""Tests for `p2pshare.storage.shares.arguments`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import IllegalName, WrongUsage
+from p2pshare.storage.shares import arguments as share_arguments
+from p2pshare.storage.shares.arguments import SharedPath, shared_paths
+
+
+class ArgumentsTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.cwd = Path(self.mktemp()).absolute()
+        self.cwd.mkdir()
+        for name in ("photos", "a=b", "other/photos", ".hidden", "data/keys"):
+            (self.cwd / name).mkdir(parents=True)
+        (self.cwd / "song.mp3").write_bytes(b"la")
+
+    def read(self, *share: str, allow: tuple[str, ...] = ()) -> tuple[SharedPath, ...]:
+        return shared_paths(share, allow, self.cwd, (self.cwd / "data",))
+
+    def names(self, *share: str) -> list[tuple[str, str]]:
+        return [(each.name, os.path.relpath(each.path, self.cwd)) for each in self.read(*share)]
+
+    def assert_wrong(self, pattern: str, *share: str, allow: tuple[str, ...] = ()) -> None:
+        with self.assertRaisesRegex(WrongUsage, pattern):
+            self.read(*share, allow=allow)
+
+
+class ShareTests(ArgumentsTestCase):
+    def test_paths(self) -> None:
+        """A path is shared under its last name, or under the one before the first `=`."""
+        for text, expected in {
+            "photos": ("photos", "photos"),
+            "./photos/": ("photos", "photos"),
+            "photos/../song.mp3": ("song.mp3", "song.mp3"),
+            str(self.cwd / "photos"): ("photos", "photos"),
+            ".": (self.cwd.name, "."),
+            "photos/..": (self.cwd.name, "."),
+            "mine=photos": ("mine", "photos"),
+            "mine=a=b": ("mine", "a=b"),
+            "./a=b": ("a=b", "a=b"),
+            f"{self.cwd}/a=b": ("a=b", "a=b"),
+            "Ünï cödé=song.mp3": ("Ünï cödé", "song.mp3"),
+            "h=.hidden": ("h", ".hidden"),
+        }.items():
+            self.assertEqual(self.names(text), [expected], text)
+
+    def test_order_and_defaults(self) -> None:
+        """Shares stay in their order, absolute, for everyone, and without what is private."""
+        first, second = self.read("photos", "song.mp3")
+        self.assertEqual((first.name, second.name), ("photos", "song.mp3"))
+        self.assertEqual(
+            first, SharedPath("photos", self.cwd / "photos", None, (self.cwd / "data",))
+        )
+
+    def test_home(self) -> None:
+        """The shell leaves the `~` in NAME=~ to us."""
+        with patch.dict(os.environ, HOME=str(self.cwd)):
+            self.assertEqual(self.names("mine=~/photos"), [("mine", "photos")])
+
+    def test_same_name(self) -> None:
+        """Two shares of one name are refused, with the way out."""
+        pattern = r"would be shared as 'photos': give one another name, NAME=.*/other/photos\.$"
+        self.assert_wrong(pattern, "photos", "other/photos")
+        self.assert_wrong("give one another name", "x=photos", "x=photos")
+        self.assertEqual(len(self.read("photos", "others=other/photos")), 2)
+
+    def test_no_name(self) -> None:
+        """A path whose last name cannot be one of a share needs another."""
+        self.assert_wrong(r"'\.hidden' is hidden\): NAME=\.hidden\.$", ".hidden")
+        self.assert_wrong("needs a name", "/")
+        odd = os.fsdecode(b"\xff")
+        (self.cwd / odd).mkdir()
+        self.assert_wrong("is no Unicode text", odd)
+        self.assertEqual(self.read(f"x={odd}")[0].name, "x")
+
+    def test_cannot_be_shared(self) -> None:
+        """What is not there, or is neither file nor folder, is said at the start."""
+        os.mkfifo(self.cwd / "fifo")
+        (self.cwd / "broken").symlink_to("gone")
+        for pattern, text in (
+            ("nothing to share at '.*/gone'", "gone"),
+            ("nothing to share at '.*/b': for the path 'a=b' say './a=b'", "a=b"),
+            ("nothing to share at '.*/b'.$", "c=b"),
+            ("nothing to share", "broken"),
+            ("no path", ""),
+            ("no path", "photos\0"),
+            ("neither a file nor a folder", "fifo"),
+            ("part of the path is not a folder", "song.mp3/x"),
+            ("name is too long", "x=" + "x" * 300),
+        ):
+            self.assert_wrong(pattern, text)
+        with patch.object(os, "access", return_value=False):
+            self.assert_wrong("do not have the permission", "photos")
+
+    def test_where_the_key_is(self) -> None:
+        """What lies where the key of the peer lies is not shared, whichever way leads there; what holds it may be."""
+        (self.cwd / "way").symlink_to("data")
+        for text in ("data", "data/keys", "way", "x=way/keys", "photos/../data"):
+            self.assert_wrong("keys of p2pshare lie there", text)
+        self.assertEqual(self.read(".")[0].private, (self.cwd / "data",))
+
+    def test_links(self) -> None:
+        """A path that the user names may be a link, also to what comes later."""
+        (self.cwd / "link").symlink_to("photos")
+        (shared,) = self.read("link")
+        self.assertEqual((shared.path, shared.may_be_link), (self.cwd / "link", True))
+
+    def test_too_many(self) -> None:
+        """Threat 7: the number of shares has a bound."""
+        self.patch(share_arguments, "SHARES_MAX", 2)
+        self.assert_wrong("At most 2", "a=photos", "b=photos", "c=photos")
+        self.assertEqual(len(self.read("a=photos", "b=photos")), 2)
+
+
+class DefaultTests(ArgumentsTestCase):
+    def test_my_files(self) -> None:
+        """With nothing named, the `my_file.*` that are plain files now are shared, and none that come later."""
+        self.assertEqual(self.read(), ())
+        for name in ("my_file.txt", "my_file.jpg", "my_file.exe", "my_file", "other.txt"):
+            (self.cwd / name).write_bytes(b"")
+        (self.cwd / "my_file.png").symlink_to("/etc/passwd")
+        (self.cwd / "my_file.webp").mkdir()
+        shares = self.read()
+        self.assertEqual([each.name for each in shares], ["my_file.txt", "my_file.jpg"])
+        self.assertEqual([each.may_be_link for each in shares], [False, False])
+
+
+class AllowTests(ArgumentsTestCase):
+    def allowed(self, *allow: str) -> list[list[str] | None]:
+        """Who may see `photos`, and who `song.mp3`."""
+        shares = self.read("photos", "song.mp3", allow=allow)
+        return [None if each.allow is None else sorted(each.allow) for each in shares]
+
+    def test_default_and_single(self) -> None:
+        """A share follows what is said of it, else the default, else everyone may see it."""
+        self.assertEqual(self.allowed(), [None, None])
+        self.assertEqual(self.allowed("bob,carol"), [["bob", "carol"]] * 2)
+        self.assertEqual(self.allowed("photos=bob"), [["bob"], None])
+        self.assertEqual(self.allowed("photos=bob", "carol"), [["bob"], ["carol"]])
+        self.assertEqual(self.allowed("bob", "carol, dave"), [["bob", "carol", "dave"]] * 2)
+        self.assertEqual(self.allowed("photos=bob", "photos=dave"), [["bob", "dave"], None])
+
+    def test_name_with_an_equals_sign(self) -> None:
+        """What is before the last `=` is the share."""
+        (shared,) = self.read("./a=b", allow=("a=b=bob",))
+        self.assertEqual(shared.allow, frozenset({"bob"}))
+
+    def test_upper_case(self) -> None:
+        """Names may be written in upper case, and mean the same."""
+        self.assertEqual(self.allowed("Bob, CAROL"), [["bob", "carol"]] * 2)
+
+    def test_wrong(self) -> None:
+        """Threat 34: what does not say who may see what allows nobody anything."""
+        for allow in ("", "photos=", "list", "bob,,carol", "photos=bob;carol", "*", "photos=*"):
+            self.assertRaises(IllegalName, self.read, "photos", allow=(allow,))
+        pattern = "no share 'videos' to allow, only 'photos'"
+        self.assert_wrong(pattern, "photos", allow=("videos=bob",))
+        self.assert_wrong("no share 'videos' to allow, only nothing", allow=("videos=bob",))
