@@ -32,7 +32,7 @@ from p2pshare.errors import (
     SessionPostponed,
     Unreachable,
 )
-from p2pshare.net.session_client import open_session
+from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.link import Link
 from p2pshare.peer.link_change import LinkChange, LinkState, reason_of

@@ -15,10 +15,10 @@ from p2pshare.core.message_budget import BARRED, FLOOD_MAX
 from p2pshare.core.session import IDLE, SILENCE, Role, SessionCore
 from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.errors import P2pshareError, RemoteProtocolError
-from p2pshare.net.session_client import AGENT
-from p2pshare.net.session_intake import Intake
-from p2pshare.net.session_stream import SessionStream
-from p2pshare.net.session_tls import SessionTls
+from p2pshare.net.session.dialling import AGENT
+from p2pshare.net.session.intake import Intake
+from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.admission import NotAdmitted
 from p2pshare.storage.open_files import share_of_files

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from p2pshare.core.session import Role, SessionCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError
-from p2pshare.net.session_stream import SessionStream
-from p2pshare.net.session_tls import Judge, SessionTls
+from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.tls import Judge, SessionTls
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Hello

@@ -26,7 +26,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.net.look_up import LookUpError
-from p2pshare.net.session_client import open_session
+from p2pshare.net.session.dialling import open_session
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.registration import Elsewhere

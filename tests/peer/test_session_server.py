@@ -29,9 +29,9 @@ from p2pshare.errors import (
     SessionPostponed,
     SessionRefused,
 )
-from p2pshare.net.session_client import open_session
-from p2pshare.net.session_pump import TlsFailed, TlsPump
-from p2pshare.net.session_tls import certificate_of
+from p2pshare.net.session.dialling import open_session
+from p2pshare.net.session.tls import certificate_of
+from p2pshare.net.session.tls_pump import TlsFailed, TlsPump
 from p2pshare.peer.admission import NotAdmitted
 from p2pshare.peer.session_server import SessionLimits, SessionServer
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -39,8 +39,8 @@ from p2pshare.wire.message_fields import Message
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit, Refusal
 from p2pshare.wire.transfer_messages import Failed, Fault, Get
+from tests.net.session.test_tls import private, stranger, with_certificate
 from tests.net.session_pairs import ALICE, BOB, EVE, Listener
-from tests.net.test_session_tls import private, stranger, with_certificate
 
 reactor: Any = global_reactor
 NAMES = {BOB.public: "bob", EVE.public: "eve"}

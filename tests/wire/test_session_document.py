@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.back_off import LONGEST_DELAY
 from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
-from p2pshare.net import session_client
+from p2pshare.net.session import dialling as session_client
 from p2pshare.peer.admission import REMEMBER, REMEMBER_NO
 from p2pshare.peer.link import SLOWEST_READ
 from p2pshare.peer.remote import PATIENCE

@@ -21,8 +21,8 @@ from p2pshare.errors import (
     PeerUnreachable,
     SessionLost,
 )
-from p2pshare.net.session_stream import SessionStream
-from p2pshare.net.session_tls import SessionTls
+from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.tls import SessionTls
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Hello

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from p2pshare.net.session_pump import TlsPump
+from p2pshare.net.session.tls_pump import TlsPump
 
 SMALL = 16 * 1024  # bytes up to which what is sent is gathered, to be encrypted together
 UNREAD_MAX = (

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session_tls` and `p2pshare.net.session_pump`: who may be at the other end."""
+"""Tests for `p2pshare.net.session.tls` and `p2pshare.net.session.tls_pump`: who may be at the other end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.session_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
-from p2pshare.net.session_tls import Judge, SessionTls, certificate_of
+from p2pshare.net.session.tls import Judge, SessionTls, certificate_of
+from p2pshare.net.session.tls_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import ALPN
 from tests.net.session_pairs import ALICE, BOB, EVE
@@ -201,7 +201,7 @@ class KeyTests(SynchronousTestCase):
                 type(private(EVE).public_key()), instance=True, public_bytes_raw=lambda raw=raw: raw
             )
             certificate = mock.Mock(public_key=lambda key=key: key)
-            with mock.patch("p2pshare.net.session_tls.Ed25519PublicKey", type(key)):
+            with mock.patch("p2pshare.net.session.tls.Ed25519PublicKey", type(key)):
                 self.assertFalse(Judge(None).judge(certificate))
 
     def test_wrong_clock(self) -> None:

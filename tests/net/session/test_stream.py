@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session_stream`, in memory."""
+"""Tests for `p2pshare.net.session.stream`, in memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from p2pshare.errors import (
     SessionLost,
     SessionRefused,
 )
-from p2pshare.net.session_intake import SLICE, Intake
-from p2pshare.net.session_outbox import UNREAD_MAX
-from p2pshare.net.session_stream import CLOSE_WAIT, READ_SIZE, ROOM
+from p2pshare.net.session.intake import SLICE, Intake
+from p2pshare.net.session.outbox import UNREAD_MAX
+from p2pshare.net.session.stream import CLOSE_WAIT, READ_SIZE, ROOM
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit, Ping, Refusal, Welcome

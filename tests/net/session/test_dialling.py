@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session_client`, against servers on the loopback interface that are not all honest."""
+"""Tests for `p2pshare.net.session.dialling`, against servers on the loopback interface that are not all honest."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from p2pshare.errors import (
     SessionPostponed,
     SessionRefused,
 )
-from p2pshare.net.session_client import open_session
-from p2pshare.net.session_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
-from p2pshare.net.session_stream import SessionStream
-from p2pshare.net.session_tls import SessionTls, certificate_of
+from p2pshare.net.session.dialling import open_session
+from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.tls import SessionTls, certificate_of
+from p2pshare.net.session.tls_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Refusal
 from p2pshare.wire.transfer_messages import Get
+from tests.net.session.test_tls import private, stranger, with_certificate
 from tests.net.session_pairs import ALICE, BOB, EVE, Listener, Recorder
-from tests.net.test_session_tls import private, stranger, with_certificate
 
 reactor: Any = global_reactor
 

@@ -32,10 +32,10 @@ from p2pshare.core.session import (
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.net.lazy_timer import LazyTimer
-from p2pshare.net.session_intake import Intake
-from p2pshare.net.session_outbox import SMALL, Outbox
-from p2pshare.net.session_pump import TlsClosed, TlsFailed, TlsPump
-from p2pshare.net.session_tls import Judge
+from p2pshare.net.session.intake import Intake
+from p2pshare.net.session.outbox import SMALL, Outbox
+from p2pshare.net.session.tls import Judge
+from p2pshare.net.session.tls_pump import TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.frames import DataPiece, data_head
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.message_fields import Message
@@ -44,7 +44,7 @@ from p2pshare.wire.transfer_messages import Failed, Fault
 
 READ_SIZE = 256 * 1024  # bytes taken from the socket, and decrypted, at once, where files come
 ASKED_SIZE = ROOM = 64 * 1024
-"""Bytes taken at once where only messages come, of which each turn reads what `net/session_intake.py` allows; and bytes
+"""Bytes taken at once where only messages come, of which each turn reads what `net/session/intake.py` allows; and bytes
 that may wait in this process before there is no room for more data. Twisted has one number for both."""
 NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it wants no more
 SEND_SIZE = 512 * 1024  # bytes given to the socket at once: all that can wait
