@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from urllib.request import urlopen
 
-from p2pshare.registry.redis_index import KEYS
-from p2pshare.registry.redis_keys import key_of
-from p2pshare.registry.redis_owned import LOCATION_LIFE
+from p2pshare.registry.redis.index import KEYS
+from p2pshare.registry.redis.keys import key_of
+from p2pshare.registry.redis.owned_names import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import OWNERSHIP_LEASE, RegistryInfo
 from p2pshare.wire.statements import Location, Record, digest_of

@@ -14,10 +14,10 @@ from typing import Any
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.threads import deferToThread
 
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from tests.registry.connections import REGISTRY_KEY
 from tests.registry.owners import NOW

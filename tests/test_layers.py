@@ -36,10 +36,10 @@ IMPURE = {
 LINES_MAX = 600
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
 REDIS_USERS = {
-    f"p2pshare.registry.redis_{each}" for each in ("connection", "link", "replicas", "sentinel")
+    f"p2pshare.registry.redis.{each}" for each in ("connection", "link", "replicas", "sentinel")
 }
 REACTOR_OWNERS = {
-    "p2pshare.peer.tap", "p2pshare.registry.tap", "p2pshare.registry.worker", "p2pshare.ui.main",
+    "p2pshare.peer.tap", "p2pshare.registry.tap", "p2pshare.registry.workers.worker", "p2pshare.ui.main",
 }  # fmt: skip
 
 FILE_WRITERS = {
@@ -47,9 +47,9 @@ FILE_WRITERS = {
     "p2pshare.net.debug_log",  # the log that the user asks for
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to
     "p2pshare.peer.control",  # its socket
-    "p2pshare.registry.redis_process",  # the short name of the folder of its data
-    "p2pshare.registry.store_marker",  # beside the data of Redis
-    "p2pshare.registry.workers",  # the folder of their sockets
+    "p2pshare.registry.redis.server_process",  # the short name of the folder of its data
+    "p2pshare.registry.redis.marker",  # beside the data of Redis
+    "p2pshare.registry.workers.supervisor",  # the folder of their sockets
     "p2pshare.ui.demo",  # what it shares, in a folder that it removes
     "p2pshare.ui.hang_up",  # /dev/null
     "p2pshare.ui.keys",  # a key that is exported, where the user says
@@ -76,9 +76,9 @@ HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 PROGRAM_STARTERS = {
     "p2pshare.net.background",  # forks, as the command that waits for its service
     "p2pshare.net.utf8_mode",  # itself, with the same words
-    "p2pshare.registry.leash",  # becomes the Redis that it keeps on a leash
-    "p2pshare.registry.redis_process",
-    "p2pshare.registry.workers",
+    "p2pshare.registry.redis.leash",  # becomes the Redis that it keeps on a leash
+    "p2pshare.registry.redis.server_process",
+    "p2pshare.registry.workers.supervisor",
     "p2pshare.ui.children",  # the services of the demonstration
 }
 """Who starts programs: this one, or the Redis that was found at the start."""

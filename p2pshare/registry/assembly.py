@@ -13,18 +13,18 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.events import EventHub
+from p2pshare.registry.api.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
+from p2pshare.registry.api.page import PageRoutes
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.events import EventHub
-from p2pshare.registry.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
-from p2pshare.registry.origins import Origins
-from p2pshare.registry.page import PageRoutes
-from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.redis_url import connector, without_password
-from p2pshare.registry.routes import Routes
+from p2pshare.registry.redis.marker import MarkerCopy
+from p2pshare.registry.redis.store import RedisNameStore
+from p2pshare.registry.redis.url import connector, without_password
 from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.store_marker import MarkerCopy
 from p2pshare.registry.streaming import EventRoutes
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_files import open_files_allowed

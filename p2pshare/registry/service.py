@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from p2pshare.errors import P2pshareError, Refused, RegistryNotRunning, ServiceDoesNotEnd
 from p2pshare.registry.assembly import KEY_NAME, Registry
 from p2pshare.registry.listening import Place, port_number, shown_urls
-from p2pshare.registry.reports import Listen, Order
-from p2pshare.registry.workers import Workers
+from p2pshare.registry.workers.reports import Listen, Order
+from p2pshare.registry.workers.supervisor import Workers
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 
 PID_NAME = "registry.pid"

@@ -11,11 +11,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
+from p2pshare.registry.api.client_addresses import origin_of
 from p2pshare.registry.channel import Limits, RegistryChannel, RegistryRequest
 from p2pshare.registry.connections import Connections
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.long_replies import LongReplies, LongReply
-from p2pshare.registry.origins import origin_of
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 

@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import NAME_MAX, is_name
-from p2pshare.registry.events import EventHub
+from p2pshare.registry.api.client_addresses import Origin
+from p2pshare.registry.api.event_streams import Full, Wanted
+from p2pshare.registry.api.events import EventHub
+from p2pshare.registry.api.v1 import arguments_of, part_of_name
 from p2pshare.registry.exchange import Query, Reply, Route
-from p2pshare.registry.news import Full, Wanted
-from p2pshare.registry.origins import Origin
 from p2pshare.registry.problems import problem
-from p2pshare.registry.v1 import arguments_of, part_of_name
 
 if TYPE_CHECKING:
     from p2pshare.registry.channel import RegistryRequest

@@ -249,10 +249,10 @@ def _make_service(reactor: Any, options: Options) -> RegistryService | Superviso
     # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
     from p2pshare.registry.assembly import assemble, registry_key
     from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
-    from p2pshare.registry.redis_process import RedisProcess, find_binary
-    from p2pshare.registry.redis_url import connector, without_password
-    from p2pshare.registry.reports import Listen, Order
+    from p2pshare.registry.redis.server_process import RedisProcess, find_binary
+    from p2pshare.registry.redis.url import connector, without_password
     from p2pshare.registry.service import RegistryService, SupervisorService
+    from p2pshare.registry.workers.reports import Listen, Order
 
     workers: int = options["workers"]
     ports = CheckedPorts(reactor) if workers == 1 else SharablePorts(reactor)

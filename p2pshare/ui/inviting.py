@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from p2pshare.errors import NotFound
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
 from p2pshare.storage.identity import key_file
 from p2pshare.ui.output import Output
 

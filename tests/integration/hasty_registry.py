@@ -15,11 +15,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.routes import Routes
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import Granted

@@ -15,8 +15,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.redis_url import connector
+from p2pshare.registry.redis.store import RedisNameStore
+from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import OwnerClaim, Ownership
 from p2pshare.wire.keys import SigningKey
 from tests.registry.redis_server import HOST, RedisServer

@@ -16,12 +16,12 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from p2pshare.registry.events import EventHub
+from p2pshare.registry.api.client_addresses import origin_of
+from p2pshare.registry.api.event_streams import StreamLimits
+from p2pshare.registry.api.events import EventHub
+from p2pshare.registry.api.page import PageRoutes
 from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.news import StreamLimits
-from p2pshare.registry.origins import origin_of
-from p2pshare.registry.page import PageRoutes
 from p2pshare.registry.site import CHECK_INTERVAL, RegistrySite
 from p2pshare.registry.store import Claim, OwnerClaim
 from p2pshare.registry.streaming import EventRoutes

@@ -39,7 +39,7 @@ def workers(registry: Registry) -> list[int]:
         command = subprocess.run(
             ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True
         ).stdout
-        if "p2pshare.registry.worker" in command:
+        if "p2pshare.registry.workers.worker" in command:
             found.append(pid)
     return found
 

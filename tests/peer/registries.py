@@ -14,12 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.client import RegistryClient
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.routes import Routes
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.keys import PublicKey, SigningKey

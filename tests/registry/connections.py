@@ -12,12 +12,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.routes import Metrics, Routes
 from p2pshare.registry.channel import Limits, RegistryChannel
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.routes import Metrics, Routes
 from p2pshare.registry.site import Answers, RegistrySite
 from p2pshare.registry.store import NameStore
 from p2pshare.wire.keys import SigningKey

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.authority import Authority
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.routes import Routes
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.presence import Heartbeat

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from p2pshare.registry.redis_process import find_binary
+from p2pshare.registry.redis.server_process import find_binary
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0  # seconds

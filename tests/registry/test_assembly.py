@@ -12,11 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
+from p2pshare.registry.api.events import EventHub
+from p2pshare.registry.api.metrics import Pulse, RegistryMetrics
 from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, assemble
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.events import EventHub
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.metrics import Pulse, RegistryMetrics
 from p2pshare.wire.keys import SigningKey
 from tests.registry.connections import HOST, Client
 

@@ -13,7 +13,7 @@ from p2pshare.registry.configuration import (
     read_limit,
     read_network,
 )
-from p2pshare.registry.reports import Order
+from p2pshare.registry.workers.reports import Order
 from p2pshare.storage.identity.identity import Portable
 from p2pshare.wire.peers import Granted
 

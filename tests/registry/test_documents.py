@@ -9,12 +9,12 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry.api.listing import KEEP
 from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import DEFAULT_LIMITS
-from p2pshare.registry.listing import KEEP
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.problems import PROBLEMS
-from p2pshare.registry.redis_link import CALL_TIMEOUT
+from p2pshare.registry.redis.link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.addresses import REFUSED
 from p2pshare.wire.keys import SigningKey, to_base64url

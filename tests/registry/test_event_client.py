@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RegistryRefused, RegistryUnreachable, RemoteProtocolError
+from p2pshare.registry.api.event_streams import event_text, presence_text
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.registry.event_client import (
     EVENT_MAX,
@@ -27,7 +28,6 @@ from p2pshare.registry.event_client import (
     Event,
     EventParser,
 )
-from p2pshare.registry.news import event_text, presence_text
 from p2pshare.registry.problems import problem
 from p2pshare.wire.peers import NameKind, PeerSummary, Presence
 

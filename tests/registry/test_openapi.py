@@ -12,11 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
+from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.events import EventHub
 from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.origins import Origins
 from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import NameStore

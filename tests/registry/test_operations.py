@@ -11,8 +11,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.configuration import DEFAULT_LIMITS, WORKERS_MAX
-from p2pshare.registry.news import StreamLimits
 from p2pshare.registry.tap import Options
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -12,12 +12,12 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreRecovering
-from p2pshare.registry.redis_store import RedisNameStore
+from p2pshare.registry.redis.marker import FILE_NAME, MarkerCopy, StoreMarker
+from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.store import Claim, Outcome, OwnerOutcome, Ownership
-from p2pshare.registry.store_marker import FILE_NAME, MarkerCopy, StoreMarker
 from tests.registry.owned_contract import ANN, BOB, EVE, KEYS, LATE, outcome_of, owned
+from tests.registry.redis.test_store import WithRedis
 from tests.registry.store_contract import HERE
-from tests.registry.test_redis_store import WithRedis
 
 MARKER_KEY = "p2p:{index}:store"
 RECOVERING_KEY = "p2p:{index}:recovering"

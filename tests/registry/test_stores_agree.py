@@ -14,13 +14,13 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from p2pshare.errors import StoreRecovering
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.redis_store import RedisNameStore
-from p2pshare.registry.redis_url import connector
+from p2pshare.registry.redis.store import RedisNameStore
+from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
 from p2pshare.wire.registration import PeerAddress
 from tests.registry.owned_contract import ANN, BOB, EVE, LATE, owned
+from tests.registry.redis.test_store import WithRedis, clock
 from tests.registry.store_contract import HERE, MINE, THERE, YOURS
-from tests.registry.test_redis_store import WithRedis, clock
 
 EXAMPLES = 150
 STEPS_MIN, STEPS_MAX = 10, 40

@@ -14,11 +14,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError, StoreUnavailable
+from p2pshare.registry.api.client_addresses import origin_of
+from p2pshare.registry.api.event_streams import StreamLimits
+from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.channel import Limits
-from p2pshare.registry.events import EventHub
 from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.news import StreamLimits
-from p2pshare.registry.origins import origin_of
 from p2pshare.registry.problems import AWAY, NOT_FOUND, problem
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.streaming import EventRoutes, StreamOutlet, read_wanted

@@ -7,7 +7,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, succeed
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.news import Stream
+from p2pshare.registry.api.event_streams import Stream
 from p2pshare.registry.store import EventPage, NameStore, PresenceEvent
 from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence
 

@@ -22,8 +22,8 @@ from p2pshare.errors import (
     SealedKeyUnusable,
     WrongUsage,
 )
+from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.assembly import registry_key
-from p2pshare.registry.authority import Authority
 from p2pshare.storage.identity import key_export, key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable

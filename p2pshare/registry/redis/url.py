@@ -1,0 +1,160 @@
+"""The Redis at a URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+
+from p2pshare.errors import BadSetting
+from p2pshare.net.look_up import LookedUpEndpoint
+from p2pshare.registry.redis.connection import FixedTarget, Login, RedisConnection, Target
+from p2pshare.registry.redis.sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelTarget
+from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.text_files import plain_ascii
+
+PORT = 6379
+CONNECT_TIMEOUT = 1.5  # seconds
+CA_MAX = 1 << 20  # bytes
+FORMS = (
+    "redis://[user:password@]host[:port][/db], rediss://... for TLS,"
+    " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
+)
+
+Connect = Callable[[], RedisConnection]
+"""Begins a new connection."""
+
+_SENTINEL_URL = re.compile(r"(rediss?)\+sentinel://(?:([^/?#@]*)@)?([^/?#@]+)/([^/?#]+)([/?#].*)?")
+_OPTIONS = {"unix": {"db"}, "redis": set[str](), "rediss": {"ca"}}
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    scheme, mark, rest = url.partition("://")
+    shown = scheme + mark + rest.rpartition("@")[2]
+    return re.sub(r"(sentinel_password=)[^&]*", r"\1...", shown)
+
+
+def connector(url: str, reactor: Any) -> Connect:
+    """A function that connects to the Redis at `url`.
+
+    Args:
+        url: `redis://[user:password@]host[:port][/db]`, `unix://[user:password@]/path/of/socket[?db=1]`,
+            or `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of
+            Sentinels and the name of what they watch; there, `?sentinel_password=...` is theirs, and
+            `sentinel_user=...`. With `rediss` for `redis` it is TLS, and the certificate is verified: with
+            the authorities in the file of `?ca=/path.pem`, or else with those that this machine trusts.
+        reactor: what connects.
+
+    Raises:
+        BadSetting: it is none of these.
+    """
+    shown = without_password(url)
+    try:
+        target, login = _sentinels(url, reactor) or _server(url, reactor)
+    except ValueError:
+        raise BadSetting(source="--redis", setting="the URL", value=shown, expected=FORMS) from None
+    return lambda: RedisConnection(target, login, f"Redis at {shown}")
+
+
+def _sentinels(url: str, reactor: Any) -> tuple[Target, Login] | None:
+    """What a URL of Sentinels says; None if it is none, a `ValueError` if it is wrong."""
+    match = _SENTINEL_URL.fullmatch(url)
+    if match is None:
+        return None
+    scheme, user, hosts, name, rest = match.groups()
+    parts = urlsplit(f"{scheme}://{user + '@' if user else ''}sentinels{rest or ''}")
+    options = _options(parts.query, {*_OPTIONS[scheme], "sentinel_user", "sentinel_password"})
+    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
+    sentinels = [_address(each) for each in hosts.split(",")]
+    if len(sentinels) > SENTINELS_MAX:
+        raise ValueError(hosts)
+    sentinel_login = Login(options.get("sentinel_user"), options.get("sentinel_password"))
+    if sentinel_login.username and not sentinel_login.password:
+        raise ValueError(rest)
+    endpoint = _maker(scheme, options.get("ca"), reactor)
+    for host, port in sentinels:
+        endpoint(host, port)
+    return SentinelTarget(sentinels, unquote(name), endpoint, sentinel_login, reactor), login
+
+
+def _server(url: str, reactor: Any) -> tuple[Target, Login]:
+    """What a URL of one server says; a `ValueError` if that is nothing."""
+    parts = urlsplit(url)
+    if parts.scheme not in _OPTIONS:
+        raise ValueError(url)
+    options = _options(parts.query, _OPTIONS[parts.scheme])
+    if parts.scheme == "unix":
+        if not parts.path or parts.netloc.rpartition("@")[2]:
+            raise ValueError(url)
+        database = _number(options.get("db", ""))
+        login = Login(_text(parts.username), _text(parts.password), database)
+        path = unquote(parts.path)
+        return FixedTarget(UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT)), login
+    if not parts.hostname:
+        raise ValueError(url)
+    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
+    endpoint = _maker(parts.scheme, options.get("ca"), reactor)
+    return FixedTarget(endpoint(parts.hostname, parts.port or PORT)), login
+
+
+def _options(query: str, known: set[str]) -> dict[str, str]:
+    options = {
+        key: values[-1] for key, values in parse_qs(query, strict_parsing=bool(query)).items()
+    }
+    if not options.keys() <= known:
+        raise ValueError(query)
+    return options
+
+
+def _text(quoted: str | None) -> str | None:
+    return unquote(quoted or "") or None
+
+
+def _number(digits: str) -> int:
+    if digits and not (digits.isascii() and digits.isdigit()):
+        raise ValueError(digits)
+    return int(digits or "0")
+
+
+def _address(text: str) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path:
+        raise ValueError(text)
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+def _maker(
+    scheme: str, ca: str | None, reactor: Any
+) -> Callable[[str, int], IStreamClientEndpoint]:
+    """What makes an endpoint of a host and a port."""
+    plain = partial(LookedUpEndpoint, reactor, timeout=CONNECT_TIMEOUT)
+    if scheme == "redis":
+        return lambda host, port: plain(host, port)
+    trust = None if ca is None else trustRootFromCertificates(_certificates(Path(ca)))
+    return lambda host, port: wrapClientTLS(
+        optionsForClientTLS(host, trustRoot=trust), plain(host, port)
+    )
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    try:
+        with path.open("rb") as file:
+            found = load_pem_x509_certificates(plain_ascii(file.read(CA_MAX)))
+    except (OSError, ValueError) as error:
+        expected = "the certificates of authorities, in PEM form"
+        if isinstance(error, OSError):
+            expected += f" ({plain_reason(error)})"
+        raise BadSetting(
+            source="--redis", setting="the file of ?ca", value=str(path), expected=expected
+        ) from error
+    return [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found]

@@ -1,0 +1,184 @@
+"""The files of the page, and what they are sent with."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from p2pshare.names import RESERVED, is_name
+from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.event_streams import StreamLimits
+from p2pshare.registry.api.page import ASKING, FILES, POLICY, PageRoutes
+from p2pshare.registry.exchange import Query, Reply
+from p2pshare.registry.memory_store import MemoryNameStore
+from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
+
+FOLDER = files("p2pshare.registry").joinpath("page")
+
+
+class PageTests(SynchronousTestCase):
+    """What is sent."""
+
+    def setUp(self) -> None:
+        self.table = PageRoutes().table()
+
+    def ask(self, path: bytes, *known: str) -> Reply:
+        headers = Headers({"If-None-Match": list(known)} if known else {})
+        answer: Any = self.table[path].methods[b"GET"]
+        reply: Reply = answer(Query(b"GET", path, b"", "10.0.0.1", headers=headers))
+        return reply
+
+    def test_files(self) -> None:
+        """Every file is there, with its type, and forbids what the page does not need."""
+        self.assertEqual(set(self.table), set(FILES))
+        for path in self.table:
+            reply, headers = self.ask(path), dict(self.ask(path).headers)
+            self.assertEqual((reply.status, reply.content_type), (200, FILES[path][1]))
+            self.assertEqual(headers[b"Content-Security-Policy"], POLICY)
+            self.assertEqual(headers[b"X-Content-Type-Options"], b"nosniff")
+            self.assertEqual(headers[b"Referrer-Policy"], b"no-referrer")
+            self.assertNotIn(b"Cross-Origin-Opener-Policy", headers)
+            answer: Any = self.table[path].methods[b"GET"]
+            secure = answer(Query(b"GET", path, b"", "10.0.0.1", is_secure=True))
+            self.assertIn((b"Cross-Origin-Opener-Policy", b"same-origin"), secure.headers)
+        self.table = PageRoutes(origins=Origins(["10.0.0.1"])).table()
+        answer = self.table[b""].methods[b"GET"]
+        proto = Headers({"X-Forwarded-Proto": ["https"]})
+        secure = answer(Query(b"GET", b"", b"", "10.0.0.1", headers=proto))
+        self.assertIn((b"Cross-Origin-Opener-Policy", b"same-origin"), secure.headers)
+        self.assertTrue(self.ask(b"").body[0].startswith(b"<!doctype html>"))
+
+    def test_download(self) -> None:
+        """The page links to where the operator says that the program is, as text; else it says whom to ask."""
+        self.assertIn(ASKING, self.ask(b"").body[0])
+        url = 'https://example.org/p2pshare?a=1&b="><script>'
+        self.table = PageRoutes(url).table()
+        page = self.ask(b"").body[0]
+        self.assertNotIn(ASKING, page)
+        self.assertIn(
+            b'href="https://example.org/p2pshare?a=1&amp;b=&quot;&gt;&lt;script&gt;"', page
+        )
+
+    def test_policy(self) -> None:
+        """The policy allows nothing inline, nothing from elsewhere and no frame."""
+        directives = dict(each.split(" ", 1) for each in POLICY.decode().split("; "))
+        self.assertEqual(directives["default-src"], "'none'")
+        self.assertEqual(directives["frame-ancestors"], "'none'")
+        for fetched in ("script-src", "style-src", "connect-src", "img-src"):
+            self.assertEqual(directives[fetched], "'self'")
+
+    def test_unchanged(self) -> None:
+        """Who has a file already is not sent it again; who has another one is."""
+        for path in FILES:
+            tag = dict(self.ask(path).headers)[b"ETag"].decode()
+            for known in (tag, f"W/{tag}", f'"old", {tag}', "*"):
+                reply = self.ask(path, known)
+                self.assertEqual((reply.status, reply.body), (304, ()), known)
+                self.assertEqual(dict(reply.headers)[b"ETag"].decode(), tag)
+            for other in ('"old"', tag.strip('"'), ""):
+                self.assertEqual(self.ask(path, other).status, 200, other)
+
+    def test_no_markup_is_made(self) -> None:
+        """Threat: a name that is markup. The page's script makes none, of whatever."""
+        script = FOLDER.joinpath("page.js").read_text()
+        self.assertIn("textContent", script)
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            self.assertNotIn(word, script)
+
+    def test_numbers(self) -> None:
+        """The script knows the rules for names, and how often a stream shows that it is alive."""
+        script = FOLDER.joinpath("page.js").read_text()
+        (silence,) = re.findall(r"const SILENCE_MS = (\d+);", script)
+        self.assertGreater(int(silence), 1.2 * 1000 * StreamLimits().keep_alive)
+        (reserved,) = re.findall(r"const RESERVED = (.*);", script)
+        self.assertEqual(json.loads(reserved), sorted(RESERVED))
+        (legal,) = re.findall(r"const NAME = /(.*)/;", script)
+        for name in ("a", "a.b", "a-1_b", "x" * 32, "x" * 33, "bob-", ".bob", "Bob", "a b", ""):
+            self.assertEqual(re.search(legal, name) is not None, is_name(name), name)
+
+    def test_nothing_from_elsewhere(self) -> None:
+        """No file names another machine, and no style or script stands in the markup."""
+        for name, _ in FILES.values():
+            text = FOLDER.joinpath(name).read_text().replace("http://www.w3.org/2000/svg", "")
+            self.assertNotRegex(text, r"(?i)(https?:)?//[a-z0-9-]+\.[a-z]{2,}")
+        markup = FOLDER.joinpath("page.html").read_text()
+        self.assertNotRegex(markup, r"\s(style|on[a-z]+)=|<style|<script(?! src=)")
+        self.assertIn("<noscript>", markup)
+
+
+class ContrastTests(SynchronousTestCase):
+    """Colours that people can tell apart."""
+
+    def test_contrast(self) -> None:
+        """Text has a contrast of 4.5 and what it is framed in one of 3, light and dark (WCAG 2.2, AA)."""
+        light, dark = schemes(FOLDER.joinpath("page.css").read_text())
+        for colours in (light, {**light, **dark}):
+            for ground in ("ground", "surface", "raised"):
+                for text in ("text", "quiet", "accent", "online", "amber"):
+                    self.assertGreaterEqual(contrast(colours[text], colours[ground]), 4.5, text)
+            for text in ("online", "amber"):
+                self.assertGreaterEqual(contrast(colours[text], colours[f"{text}-soft"]), 4.5)
+            self.assertGreaterEqual(contrast(colours["on-accent"], colours["accent"]), 4.5)
+            self.assertGreaterEqual(contrast(colours["edge"], colours["surface"]), 3.0)
+
+    def test_measure(self) -> None:
+        """The measure is that of the standard."""
+        self.assertAlmostEqual(contrast("#000000", "#ffffff"), 21.0)
+        self.assertAlmostEqual(contrast("#767676", "#ffffff"), 4.54, 2)
+
+
+def schemes(css: str) -> list[dict[str, str]]:
+    """The colours of the light and of the dark scheme."""
+    blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    return [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block)) for block in blocks]
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, "contrast ratio"."""
+    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, "relative luminance"."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+class ServedTests(SiteTestCase):
+    """The page over HTTP."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        routes = make_routes(MemoryNameStore(Clock()), Clock())
+        routes.table.update(PageRoutes().table())
+        self.site = self.make_site(routes)
+
+    def test_methods(self) -> None:
+        """A browser gets the page, HEAD its head alone, and nothing else is possible."""
+        for request, status in (
+            (b"GET /", 200),
+            (b"GET /?x", 200),
+            (b"POST /", 405),
+            (b"GET /x", 404),
+        ):
+            self.assertEqual(self.one(request + b" HTTP/1.1\r\n" + HOST)[0], status, request)
+        answer = Client(self.site).send(b"HEAD / HTTP/1.1\r\n" + HOST)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"))
+
+    def test_unchanged(self) -> None:
+        """A reply without content has no length, and the connection goes on."""
+        client = Client(self.site)
+        answer = client.send(b"GET /page.js HTTP/1.1\r\nIf-None-Match: *\r\n" + HOST)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 304 "))
+        self.assertNotIn(b"Content-Length", answer)
+        self.assertTrue(client.send(b"GET / HTTP/1.1\r\n" + HOST).startswith(b"HTTP/1.1 200 "))

@@ -1,0 +1,463 @@
+"""How much a client may ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Iterator
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.api.client_addresses import Origins, origin_of
+from p2pshare.registry.api.rate_limits import (
+    REASONS,
+    SLICE_FIRST,
+    STORE_PATIENCE,
+    STORE_REST,
+    TELL_INTERVAL,
+    Limiter,
+)
+from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
+from p2pshare.registry.exchange import Query
+from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.registry.problems import RequestError
+from p2pshare.registry.store import NameStore, Tokens
+
+ELSEWHERE = origin_of("10.9.9.9")
+HERE = origin_of("127.0.0.1")
+
+
+class CountingStore(MemoryNameStore):
+    """Counts how often it is asked for tokens."""
+
+    asked = 0
+
+    async def take_tokens(self, bucket: str, wanted: int, per_second: float, burst: int) -> Tokens:
+        self.asked += 1
+        return await super().take_tokens(bucket, wanted, per_second, burst)
+
+
+class SlowStore:
+    """Answers, or fails, when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[Tokens]] = []
+
+    def take_tokens(self, *args: object) -> Awaitable[Tokens]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class LimiterTests(SynchronousTestCase):
+    """Slices of shared buckets."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.store = CountingStore(self.clock)
+
+    def limiter(self, store: Any = None, **options: Any) -> Limiter:
+        limits = {**DEFAULT_LIMITS, "few": RateLimit(2, 4)}
+        return Limiter(cast(NameStore, store or self.store), self.clock, limits, **options)
+
+    def take(self, limiter: Limiter, kind: str, who: str = "x") -> float:
+        wait = limiter.take(kind, ELSEWHERE, who)
+        return self.successResultOf(wait) if isinstance(wait, Deferred) else wait
+
+    def granted(self, limiter: Limiter, kind: str, times: int, who: str = "x") -> int:
+        return sum(self.take(limiter, kind, who) == 0 for _ in range(times))
+
+    def test_burst_and_rate(self) -> None:
+        """The burst is there at once, then so much in a second; others have their own."""
+        limiter = self.limiter()
+        self.assertEqual(self.granted(limiter, "few", 9), 4)
+        self.assertEqual(self.granted(limiter, "few", 9, "y"), 4)
+        for _ in range(3):
+            self.clock.advance(1)
+            self.assertEqual(self.granted(limiter, "few", 9), 2)
+
+    def test_wait(self) -> None:
+        """Who is refused is told how long to wait, and the store is not asked until then."""
+        limiter = self.limiter()
+        self.granted(limiter, "few", 5)
+        asked = self.store.asked
+        self.assertAlmostEqual(self.take(limiter, "few"), 0.5)
+        self.clock.advance(0.25)
+        self.assertAlmostEqual(self.take(limiter, "few"), 0.25)
+        self.assertEqual(self.store.asked, asked)
+        self.clock.advance(0.25)
+        self.assertEqual(self.take(limiter, "few"), 0)
+
+    def test_logged(self) -> None:
+        """The log tells of a limit that is reached, and of further ones not at once."""
+        limiter = self.limiter()
+        with capturedLogs() as events:
+            for who in ("10.0.0.1", "10.0.0.2"):
+                self.granted(limiter, "few", 5, who)
+            self.clock.advance(TELL_INTERVAL)
+            self.granted(limiter, "few", 50, "10.0.0.3")
+        told = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.info]
+        self.assertEqual(told, [f"the limit few:10.0.0.{n} is reached" for n in (1, 3)])
+
+    def test_slices(self) -> None:
+        """A look-up hardly ever costs a question to the store, be it of a client that asks much or little."""
+        limiter = self.limiter()
+        self.assertEqual(self.granted(limiter, "requests", 400), 400)
+        self.assertLess(self.store.asked, 16)
+        self.store.asked = 0
+        for _ in range(40):
+            self.assertEqual(self.granted(limiter, "requests", 1, "y"), 1)
+            self.clock.advance(40)
+        self.assertEqual(self.store.asked, 40 // (SLICE_FIRST + 1))
+
+    def test_shared(self) -> None:
+        """Two processes together grant the burst, and each one on credit at most."""
+        limiters = [self.limiter(), self.limiter()]
+        granted = sum(self.granted(limiter, "requests", 3) for limiter in limiters * 300)
+        limit = DEFAULT_LIMITS["requests"]
+        self.assertLessEqual(granted, limit.burst + 2)
+        self.assertGreaterEqual(granted, limit.burst - limit.burst // 10)
+
+    def test_below_the_rate(self) -> None:
+        """Who always asks a little less than the rate allows is never refused: no token is lost (threat 20)."""
+        for rate, burst, asks in ((2, 10, 1.5), (2, 100, 1.95), (50, 500, 49.5), (0.1, 1, 0.09)):
+            limits = {"some": RateLimit(rate, burst)}
+            limiter = Limiter(self.store, self.clock, limits)
+            for number in range(3000):
+                self.assertEqual(self.take(limiter, "some", str(rate) + str(burst)), 0, number)
+                self.clock.advance(1 / asks)
+
+    def test_strict_limits(self) -> None:
+        """Small rates and bursts hold, too: what is over them is refused, second after second."""
+        for rate, burst, asks, seconds in (
+            (0.1, 5, 1, 20),
+            (0.1, 5, 20, 15),
+            (2, 5, 20, 15),
+            (0.01, 3, 1, 90),
+        ):
+            limiter = Limiter(self.store, self.clock, {"some": RateLimit(rate, burst)})
+            granted = 0
+            for _ in range(seconds * asks):
+                granted += self.take(limiter, "some", f"{rate} {burst} {asks}") == 0
+                self.clock.advance(1 / asks)
+            self.assertEqual(granted, burst + int(rate * seconds - 1e-6), (rate, burst, asks))
+
+    def test_whole_rate(self) -> None:
+        """Who asks steadily at the rate, through any of the processes, is never refused."""
+        limiters = [self.limiter() for _ in range(3)]
+        for number in range(3000):
+            self.assertEqual(self.take(limiters[number % 3], "requests"), 0, number)
+            self.clock.advance(1 / 50)
+
+    def test_spared(self) -> None:
+        """Clients on this machine, unless the limit says otherwise; a kind without a limit."""
+        limiter = self.limiter()
+        self.assertEqual([limiter.take("few", HERE, "x") for _ in range(9)], [0.0] * 9)
+        self.assertEqual([limiter.take("none", ELSEWHERE, "x") for _ in range(9)], [0.0] * 9)
+        self.assertEqual(self.store.asked, 0)
+        strict = Limiter(self.store, self.clock, {"few": RateLimit(2, 4, spares_loopback=False)})
+        self.assertFalse(strict.spares("few", HERE))
+
+    def test_admit(self) -> None:
+        """The refusal is 429 with whole seconds to wait."""
+        limiter = self.limiter()
+        self.granted(limiter, "few", 4)
+        refused = Deferred.fromCoroutine(limiter.admit("few", ELSEWHERE, "x"))
+        reply = self.failureResultOf(refused, RequestError).value.reply
+        self.assertEqual((reply.status, dict(reply.headers)), (429, {b"Retry-After": b"1"}))
+
+    def test_reasons(self) -> None:
+        """It says in words which limit was reached."""
+        self.assertEqual(REASONS.keys(), DEFAULT_LIMITS.keys())
+        for kind, said in (("claims", "claimed or given up"), ("names", "new names")):
+            limiter = Limiter(self.store, self.clock, {kind: RateLimit(1, 1)})
+            self.take(limiter, kind)
+            refused = Deferred.fromCoroutine(limiter.admit(kind, ELSEWHERE, "x"))
+            reply = self.failureResultOf(refused, RequestError).value.reply
+            self.assertIn(said, json.loads(b"".join(reply.body))["detail"])
+
+    def test_at_hand(self) -> None:
+        """Only what was taken out before is at hand, and but for a few it is until the bucket is full again."""
+        limiter = self.limiter()
+        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.assertTrue(limiter.at_hand("names", HERE, "x"))
+        self.granted(limiter, "names", 2)
+        self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.granted(limiter, "names", 4)
+        limit = DEFAULT_LIMITS["names"]
+        self.clock.advance(limit.burst / limit.per_second)
+        asked = self.store.asked
+        for _ in range(SLICE_FIRST):
+            self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+            self.take(limiter, "names")
+        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.assertEqual(self.store.asked, asked)
+
+    def test_given_back(self) -> None:
+        """What was taken and not needed can be taken once more; nothing is given back that was never counted."""
+        limiter = self.limiter()
+        self.granted(limiter, "few", 4)
+        limiter.give_back("few", ELSEWHERE, "x")
+        limiter.give_back("few", HERE, "x")
+        limiter.give_back("few", ELSEWHERE, "unknown")
+        self.assertEqual(self.granted(limiter, "few", 9), 1)
+        self.assertEqual(self.granted(limiter, "few", 9, "unknown"), 4)
+
+    def test_table(self) -> None:
+        """So many clients are remembered, those that asked last."""
+        limiter = self.limiter(table_max=10)
+        for number in range(25):
+            self.take(limiter, "few", str(number))
+        self.assertEqual(len(limiter), 10)
+
+    def test_asked_at_once(self) -> None:
+        """Many uses at the same moment cost few questions, and get what there is."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        on_credit, *waits = [limiter.take("few", ELSEWHERE, "x") for _ in range(6)]
+        self.assertEqual(on_credit, 0)
+        self.assertEqual(len(store.asked), 1)
+        store.asked[0].callback(Tokens(2, 0))
+        store.asked[1].callback(Tokens(2, 0.5))
+        self.assertEqual(len(store.asked), 2)
+        results = [self.successResultOf(cast("Deferred[float]", wait)) for wait in waits]
+        self.assertEqual(results, [0, 0, 0, 0.5, 0.5])
+
+    def test_credit(self) -> None:
+        """The first use waits for nothing; if the bucket was empty, there is no other until that one is paid back."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0)
+        store.asked[0].callback(Tokens(0, 0.5))
+        self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 1)
+        self.clock.advance(1)
+        wait = limiter.take("few", ELSEWHERE, "x")
+        store.asked[1].callback(Tokens(1, 0.5))
+        self.assertEqual(self.successResultOf(cast("Deferred[float]", wait)), 0.5)
+        self.clock.advance(0.5)
+        self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0)
+        self.assertEqual(len(store.asked), 3)
+
+    def test_store_away(self) -> None:
+        """Without the store all is granted, and only the first asks it for a while."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        limiter.take("few", ELSEWHERE, "x")
+        wait = limiter.take("few", ELSEWHERE, "x")
+        store.asked[0].errback(StoreUnavailable(reason="gone"))
+        self.assertEqual(self.successResultOf(cast("Deferred[float]", wait)), 0)
+        self.assertEqual([limiter.take("few", ELSEWHERE, "y") for _ in range(9)], [0.0] * 9)
+        self.assertEqual(len(store.asked), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_store_silent(self) -> None:
+        """Nor does a silent one keep anybody waiting; its answer counts when it comes."""
+        store = SlowStore()
+        limiter = self.limiter(store)
+        limiter.take("few", ELSEWHERE, "x")
+        wait = limiter.take("few", ELSEWHERE, "x")
+        self.clock.advance(STORE_PATIENCE)
+        self.assertEqual(self.successResultOf(cast("Deferred[float]", wait)), 0)
+        self.clock.advance(STORE_REST)
+        store.asked[0].callback(Tokens(2, 0))
+        self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0.0)
+
+    def test_defect(self) -> None:
+        """A defect of ours is logged, and limits nobody."""
+
+        class BrokenStore:
+            def take_tokens(self, *args: object) -> Awaitable[Tokens]:
+                return fail(ZeroDivisionError())
+
+        self.assertEqual(self.take(self.limiter(BrokenStore()), "few"), 0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class FarStore(MemoryNameStore):
+    """Answers after some time."""
+
+    delay = 0.0
+
+    async def take_tokens(self, bucket: str, wanted: int, per_second: float, burst: int) -> Tokens:
+        tokens = await super().take_tokens(bucket, wanted, per_second, burst)
+        if self.delay:
+            await deferLater(self._clock, self.delay)
+        return tokens
+
+
+class ExactBucket:
+    """What a limiter without slices would grant."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst, self.level = rate, burst, float(burst)
+        self.granted = 0
+
+    def pass_time(self, seconds: float) -> None:
+        self.level = min(self.burst, self.level + seconds * self.rate)
+
+    def take(self) -> None:
+        if self.level >= 1:
+            self.level -= 1
+            self.granted += 1
+
+
+class ExactnessTests(SynchronousTestCase):
+    """Whoever comes when, against an exact bucket."""
+
+    def run_pattern(
+        self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
+    ) -> Iterator[tuple[float, int, int]]:
+        """Let uses come; after each: how long it has been going on, how many were granted, and how many exactly."""
+        clock = Clock()
+        store = FarStore(clock)
+        store.delay = delay
+        limiters = [Limiter(store, clock, {"some": limit}) for _ in range(processes)]
+        exact, granted = ExactBucket(limit.per_second, limit.burst), 0
+
+        def count(wait: float) -> None:
+            nonlocal granted
+            granted += wait == 0
+
+        for gap, process, uses in pattern:
+            clock.pump([gap / 4] * 4)
+            exact.pass_time(gap)
+            for _ in range(uses):
+                wait = limiters[process % processes].take("some", ELSEWHERE, "x")
+                if isinstance(wait, Deferred):
+                    wait.addCallback(count)
+                else:
+                    count(wait)
+                exact.take()
+                yield clock.seconds(), granted, exact.granted
+
+    # Fractions that floats hold exactly: rounding would make one use of a burst come a moment late, now and then.
+    gaps = st.sampled_from([0, 0, 1, 10, 60]) | st.integers(0, 320).map(lambda number: number / 64)
+    patterns = st.lists(
+        st.tuples(gaps, st.integers(0, 1), st.integers(1, 20)), min_size=1, max_size=60
+    )
+    limits = st.builds(
+        RateLimit,
+        st.sampled_from([1 / 64, 1 / 8, 1 / 4, 1, 2, 8, 64]),
+        st.sampled_from([1, 2, 3, 5, 10, 40, 100]),
+    )
+
+    @settings(database=None, max_examples=200)
+    @given(limits, st.sampled_from([1, 2]), st.sampled_from([0, 1 / 32, 3 / 8]), patterns)
+    def test_never_more(
+        self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
+    ) -> None:
+        """No more is granted than the burst, what came in since, and one for each process (threat 20)."""
+        for seconds, granted, _ in self.run_pattern(limit, processes, delay, pattern):
+            most = limit.burst + limit.per_second * seconds + processes
+            self.assertLessEqual(granted, most + 1e-6)
+
+    @settings(database=None, max_examples=200)
+    @given(limits, patterns)
+    def test_never_less(self, limit: RateLimit, pattern: list[tuple[float, int, int]]) -> None:
+        """One process grants what an exact bucket would: no token is lost (threat 20)."""
+        for _, granted, exactly in self.run_pattern(limit, 1, 0, pattern):
+            self.assertGreaterEqual(granted, exactly)
+
+
+class OriginTests(SynchronousTestCase):
+    """Who asks."""
+
+    def origin(self, source: str, forwarded: str, *trusted: str) -> str:
+        headers = Headers({"X-Forwarded-For": [forwarded]} if forwarded else {})
+        return Origins(trusted).of(Query(b"GET", b"", b"", source, headers=headers)).ip
+
+    def test_networks(self) -> None:
+        """What is one client and one network, of both families."""
+        for source, ip, host, network in (
+            ("10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
+            ("::ffff:10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
+            (
+                "2001:db8:1:2ff:3::4",
+                "2001:db8:1:2ff:3::4",
+                "2001:db8:1:2ff::/64",
+                "2001:db8:1:200::/56",
+            ),
+            ("fe80::1%eth0", "fe80::1", "fe80::/64", "fe80::/56"),
+            ("", "", "local", "local"),
+        ):
+            origin = origin_of(source)
+            self.assertEqual((origin.ip, origin.host, origin.network), (ip, host, network))
+
+    def test_here(self) -> None:
+        """Loopback and Unix sockets are this machine's."""
+        for source, here in (("127.8.8.8", True), ("::1", True), ("", True), ("10.1.2.3", False)):
+            self.assertEqual(origin_of(source).is_here, here, source)
+
+    def test_own_address(self) -> None:
+        """So is whatever has the address at which it was answered, unless somebody else may stand behind it."""
+        forwarded = Headers({"X-Forwarded-For": ["192.0.2.9"]})
+
+        def is_here(source: str, local: str, headers: Headers = forwarded, *trusted: str) -> bool:
+            query = Query(b"GET", b"", b"", source, headers=headers, local=(local, 8000))
+            return Origins(trusted).of(query).is_here
+
+        direct = Headers()
+        for own, other in (("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")):
+            self.assertTrue(is_here(own, own, direct))
+            self.assertTrue(is_here(own, own, direct, own))
+            self.assertFalse(is_here(own, other, direct))
+            self.assertFalse(is_here(own, own, forwarded))
+            self.assertFalse(is_here(own, own, forwarded, own))
+        self.assertTrue(is_here("::ffff:192.0.2.1", "::ffff:192.0.2.1", direct))
+        self.assertFalse(is_here("127.0.0.1", "127.0.0.1", forwarded))
+
+    def test_forwarded(self) -> None:
+        """The rightmost address that is no trusted proxy's is the client's."""
+        proxy = "192.0.2.1"
+        for forwarded, client in (
+            ("10.1.1.1", "10.1.1.1"),
+            ("127.0.0.1, 10.1.1.1", "10.1.1.1"),
+            ("10.1.1.1, 192.0.2.9", "10.1.1.1"),
+            ("10.1.1.1,10.2.2.2", "10.2.2.2"),
+            ("10.1.1.1:4711", "10.1.1.1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:10.1.1.1", "10.1.1.1"),
+            ("10.1.1.1, nonsense", proxy),
+            ("10.1.1.1, nonsense, 192.0.2.9", "192.0.2.9"),
+            ("", proxy),
+            (", " * 2000, proxy),
+            ("192.0.2.7", "192.0.2.7"),
+        ):
+            self.assertEqual(self.origin(proxy, forwarded, "192.0.2.0/24"), client, forwarded)
+            self.assertEqual(self.origin("10.5.5.5", forwarded, "192.0.2.0/24"), "10.5.5.5")
+            self.assertEqual(self.origin(proxy, forwarded), proxy)
+
+    def test_secure(self) -> None:
+        """A trusted proxy is believed that it was reached over TLS; nobody else is."""
+        proxy = "192.0.2.1"
+        for source, trusted, said, is_secure in (
+            (proxy, [proxy], "https", True),
+            (proxy, [proxy], "HTTPS", True),
+            (proxy, [proxy], "http, https", True),
+            (proxy, [proxy], "https, http", False),
+            (proxy, [proxy], "", False),
+            ("192.0.2.2", [proxy], "https", False),
+            (proxy, [], "https", False),
+            ("", [proxy], "https", True),
+            ("", [], "https", False),
+        ):
+            headers = Headers({"X-Forwarded-Proto": [said]} if said else {})
+            query = Query(b"GET", b"", b"", source, headers=headers)
+            self.assertEqual(Origins(trusted).is_secure(query), is_secure, (source, said))
+        direct = Query(b"GET", b"", b"", "192.0.2.2", is_secure=True)
+        self.assertTrue(Origins([proxy]).is_secure(direct))
+
+    def test_no_proxy_lends_its_place(self) -> None:
+        """What comes through a proxy on this machine is not this machine's, whatever it says."""
+        headers = Headers({"X-Forwarded-For": ["127.0.0.1"]})
+        for source in ("127.0.0.1", ""):
+            query = Query(b"GET", b"", b"", source, headers=headers)
+            self.assertFalse(Origins(["127.0.0.1"]).of(query).is_here)

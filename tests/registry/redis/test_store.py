@@ -1,0 +1,311 @@
+"""The store in a real Redis, there and away."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from p2pshare.errors import StoreRecovering, StoreUnavailable
+from p2pshare.registry.redis.connection import REPLY_TIMEOUT, RedisConnection
+from p2pshare.registry.redis.index_scripts import ENTER, LAPSE, NOTE, OPEN, PAGE
+from p2pshare.registry.redis.link import CALL_TIMEOUT, RETRY_MAX
+from p2pshare.registry.redis.scripts import CLAIM
+from p2pshare.registry.redis.store import RedisNameStore
+from p2pshare.registry.redis.url import connector
+from p2pshare.registry.store import Claim, Outcome
+from p2pshare.wire.peers import PRESENCE_LEASE, SESSION_LIFE
+from tests.registry.owned_contract import OwnedNamesContract, owned
+from tests.registry.redis_server import RedisServer
+from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
+
+clock: Any = reactor
+
+
+class WithRedis(TestCase):
+    """A fresh store on a fresh Redis."""
+
+    entry_grace = 60.0
+    lapse_delay = 1.2
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.server = RedisServer()
+        self.addCleanup(self.server.stop)
+        self.server.start()
+        self.store = await self.make_store()
+
+    async def make_store(self, **options: Any) -> RedisNameStore:
+        """One more on the same Redis."""
+        options.setdefault("entry_grace", self.entry_grace)
+        store = RedisNameStore(connector(self.server.url, clock), clock, **options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
+        await store.start()
+        return store
+
+    async def use_leases(self, presence: float, ownership: float = 3600) -> None:
+        await self.store.stop()
+        self.store = await self.make_store(
+            presence_lease=presence, ownership_lease=ownership, entry_grace=0
+        )
+
+    async def lose(self) -> None:
+        await self.ask("FLUSHALL")
+
+    async def ask(self, *command: object) -> Any:
+        """What Redis says."""
+        other = connector(self.server.url, clock)()
+        try:
+            return await other.execute_command(*command)
+        finally:
+            await other.disconnect()
+
+    async def wait_until_up(self) -> None:
+        while True:
+            try:
+                return await self.store.ping()
+            except StoreUnavailable:
+                await deferLater(clock, 0.02)
+
+    async def pass_time(self, seconds: float) -> None:
+        await deferLater(clock, seconds)
+
+
+class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # type: ignore[misc]
+    """The real store keeps the contract."""
+
+    async def test_look_ups_of_one_turn(self) -> None:
+        """Look-ups that are asked together are each answered for themselves."""
+        await self.store.claim(Claim("bob", HERE, 60))
+        await self.store.claim(Claim("eve", THERE, 60))
+        found = await gatherResults(
+            [self.store.look_up(name) for name in ("eve", "nobody", "bob", "eve")]
+        )
+        self.assertEqual(found, [THERE, None, HERE, THERE])
+
+    async def test_unknown_script(self) -> None:
+        """A Redis that forgot our scripts is told them again."""
+        await self.store.claim(Claim("bob", HERE, 60))
+        other = connector(self.server.url, clock)()
+        await other.execute_command("SCRIPT", "FLUSH")
+        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
+        await other.disconnect()
+
+    async def everything(self) -> bytes:
+        """All that Redis holds: the names of keys, and what is in them."""
+        reads: dict[str, tuple[object, ...]] = {
+            "string": ("GET",), "hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+"),
+        }  # fmt: skip
+        found: list[object] = []
+        for key in await self.ask("KEYS", "*"):
+            command, *arguments = reads[await self.ask("TYPE", key)]
+            found.append((key, await self.ask(command, key, *arguments)))
+        return repr(found).encode()
+
+    async def test_addresses_are_forgotten(self) -> None:
+        """What Redis holds of a peer that has left, or released its name, has no address; one that vanished has its own
+        until its session has ended.
+        """
+        claim = owned(address=HERE, location="location-1")
+        for leaves in (True, False):
+            await self.store.claim_owned(replace(claim, seq=claim.seq + leaves))
+            held = await self.everything()
+            self.assertIn(b"10.0.0.5", held)
+            self.assertIn(b"location-1", held)
+            ttl = await self.ask("TTL", "p2p:{bob}:location")
+            self.assertTrue(SESSION_LIFE < ttl <= SESSION_LIFE + PRESENCE_LEASE, ttl)
+            if leaves:
+                self.assertTrue(await self.store.beat("bob", claim.session, 1, online=False))
+            else:
+                await self.store.release_owned("bob", claim.key, 200)
+            held = await self.everything()
+            self.assertNotIn(b"10.0.0.5", held)
+            self.assertNotIn(b"location-1", held)
+            claim = replace(claim, seq=101)
+
+    async def test_token_is_not_kept(self) -> None:
+        """What Redis holds for a name is its address, the proof, and nothing else."""
+        await self.store.claim(Claim("bob", HERE, 60, MINE))
+        other = connector(self.server.url, clock)()
+        self.assertEqual(
+            await other.execute_command("GET", "p2p:{bob}:classic"),
+            f"10.0.0.5 50000 {MINE}".encode(),
+        )
+        self.assertTrue(0 < await other.execute_command("PTTL", "p2p:{bob}:classic") <= 60_000)
+        await other.disconnect()
+
+
+class SweepTests(WithRedis):
+    """The index is kept small, and never loses the living."""
+
+    entry_grace = 0.0
+
+    async def test_dead_leave_the_index(self) -> None:
+        """A name that died leaves the index at the next sweep; a live one stays, and is seen again."""
+        await self.store.claim(Claim("dead", HERE, 60, MINE))
+        await self.store.claim(Claim("dead", HERE, 0, MINE))
+        await self.store.claim(Claim("live", HERE, 60))
+        await self.pass_time(0.01)
+        await self.store.sweep()
+        other = connector(self.server.url, clock)()
+        indexed = await other.execute_command("ZRANGE", "p2p:{index}:names", 0, -1)
+        checks = await other.execute_command("ZRANGE", "p2p:{index}:checks", 0, -1)
+        await other.disconnect()
+        self.assertEqual(indexed, [b"live"])
+        self.assertEqual(checks, [b"live"])
+        self.assertEqual((await self.store.page()).names, ["live"])
+
+    async def test_many(self) -> None:
+        """More dead than one step takes are all swept."""
+        for number in range(250):
+            await self.store.claim(Claim(f"n{number}", HERE, 60, MINE))
+            await self.store.claim(Claim(f"n{number}", HERE, 0, MINE))
+        await self.pass_time(0.01)
+        await self.store.sweep()
+        other = connector(self.server.url, clock)()
+        self.assertEqual(await other.execute_command("ZCARD", "p2p:{index}:names"), 0)
+        await other.disconnect()
+
+
+class AwayTests(WithRedis):
+    """Redis goes away and comes back."""
+
+    async def expect_away(self) -> float:
+        started = time.monotonic()
+        for call in (
+            lambda: self.store.look_up("bob"),
+            lambda: self.store.claim(Claim("bob", HERE, 60)),
+            lambda: self.store.page(),
+            lambda: self.store.ping(),
+        ):
+            with self.assertRaises(StoreUnavailable):
+                await call()
+        return time.monotonic() - started
+
+    async def test_killed_and_back(self) -> None:
+        """Calls fail soon, then at once; when Redis is back, so is the store."""
+        self.server.kill()
+        self.assertLess(await self.expect_away(), 2.0)
+        self.assertLess(await self.expect_away(), 0.1)
+        self.server.start()
+        started = time.monotonic()
+        await self.wait_until_up()
+        self.assertLess(time.monotonic() - started, 1.5)
+        with self.assertRaises(StoreRecovering):
+            await self.store.claim(Claim("bob", HERE, 60))
+
+    async def test_frozen_and_thawed(self) -> None:
+        """A Redis that is there but silent is as good as away."""
+        self.server.freeze()
+        self.assertLess(await self.expect_away(), 2.0)
+        self.server.thaw()
+        await self.wait_until_up()
+        self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+
+    async def test_frozen_for_long(self) -> None:
+        """Nor does it matter that a new connection could not even choose its database meanwhile."""
+        store = RedisNameStore(connector(f"{self.server.url}?db=1", clock), clock)
+        await store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
+        self.server.freeze()
+        with self.assertRaises(StoreUnavailable):
+            await store.look_up("bob")
+        await self.pass_time(REPLY_TIMEOUT + 0.5)
+        self.server.thaw()
+        await self.pass_time(REPLY_TIMEOUT + RETRY_MAX)
+        self.assertIs(await store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
+
+    async def test_away_from_the_start(self) -> None:
+        """A store whose Redis was never there says so, and can be stopped."""
+        store = RedisNameStore(connector("unix:///nonexistent/redis.sock", clock), clock)
+        store.start()
+        with self.assertRaises(StoreUnavailable):
+            await store.look_up("bob")
+        await store.stop()
+
+
+class SlowRedis:
+    """Answers every command a while later, as long as there are replies left."""
+
+    def __init__(self, clock: Clock, replies: dict[str, Any], delay: float) -> None:
+        self.clock, self.replies, self.delay = clock, replies, delay
+        self.ping_reply: Deferred[bytes] = succeed(b"PONG")
+        self.lost: Deferred[None] = Deferred()
+        self.may_move = False
+        self.shown = "Redis"
+        self.answers = 100
+        self.asked = 0
+
+    def ping(self) -> Deferred[bytes]:
+        return self.ping_reply
+
+    def drop(self) -> None:
+        """See `RedisConnection`."""
+
+    def execute_command(self, command: str, *_arguments: object) -> Deferred[Any]:
+        self.asked += 1
+        self.answers -= 1
+        if self.answers < 0:
+            return Deferred()
+        return deferLater(self.clock, self.delay, lambda: self.replies[command])
+
+    def eval(self, script: str, _keys: object, _arguments: object) -> Deferred[Any]:
+        return self.execute_command(script)
+
+
+class SlowTests(SynchronousTestCase):
+    """A Redis that answers, but slowly; in virtual time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        marker = b"mark 1 first"
+        scripts = {OPEN: marker, ENTER: marker + b"\n0", NOTE: marker, LAPSE: b"0"}
+        names = {PAGE: b"bob", "EXISTS": 0, "MGET": [b"10.0.0.5 50000 -"], CLAIM: b"claimed 1 2"}
+        replies = scripts | names
+        self.redis = SlowRedis(self.clock, replies, 0.0)
+        self.store = RedisNameStore(lambda: cast(RedisConnection, self.redis), self.clock)
+        started = self.store.start()
+        self.clock.pump([0.0] * 3)
+        self.successResultOf(started)
+
+    def time_of(self, running: Any) -> float:
+        """Seconds until a call fails as unavailable."""
+        started = self.clock.seconds()
+        call = ensureDeferred(running)
+        call.addErrback(lambda failure: failure.trap(StoreUnavailable))
+        while not call.called:
+            self.clock.advance(0.1)
+        self.assertIs(self.successResultOf(call), StoreUnavailable)
+        return self.clock.seconds() - started
+
+    def test_page(self) -> None:
+        """A page of three commands has one deadline."""
+        self.redis.delay = 0.8
+        self.assertLess(self.time_of(self.store.page()), 2)
+
+    def test_slow_is_not_away(self) -> None:
+        """A claim of two commands that are answered, but too late, says nothing about the next call."""
+        self.redis.delay = CALL_TIMEOUT * 0.6
+        self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 2)
+        self.redis.delay = 0.1
+        looking = self.store.look_up("bob")
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.successResultOf(looking), HERE)
+
+    def test_silent_is_away(self) -> None:
+        """A Redis that has not answered for the time of a whole call is asked nothing more."""
+        self.redis.answers = 0
+        self.redis.ping_reply = Deferred()
+        self.assertLess(self.time_of(self.store.look_up("bob")), 2)
+        asked = self.redis.asked
+        self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 0.2)
+        self.assertEqual(self.redis.asked, asked)
+        self.redis.answers = 100
+        self.redis.ping_reply.callback(b"PONG")
+        looking = self.store.look_up("bob")
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.successResultOf(looking), HERE)
