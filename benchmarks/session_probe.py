@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.dialling import open_session
-from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.storage.identity.key_file import load_or_make

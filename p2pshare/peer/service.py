@@ -39,10 +39,10 @@ from p2pshare.net.sockets import (
     local_address_towards,
 )
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.browsing import Browsing
 from p2pshare.peer.control import ControlServer, Deed, Fields
+from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.registration import NameKeeper, patiently
-from p2pshare.peer.session_sharing import SessionSharer
+from p2pshare.peer.share.service import SessionSharer
 from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in

@@ -24,9 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError, WrongUsage
-from p2pshare.peer import uploads
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
+from p2pshare.peer.share import upload_log as uploads
 from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder

@@ -13,11 +13,11 @@ from twisted.internet.task import LoopingCall
 
 from p2pshare.errors import KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.fetch_job import FetchJob, JobProgress, SavedFile
-from p2pshare.peer.job_context import Folder
-from p2pshare.peer.job_plan import JobItem
-from p2pshare.peer.link_change import LinkChange, LinkState
-from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.fetch.context import Folder
+from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.claimed_names import Claims

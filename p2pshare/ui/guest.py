@@ -9,11 +9,11 @@ from twisted.internet.defer import CancelledError
 
 from p2pshare.errors import P2pshareError
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.fetch_job import FetchJob
-from p2pshare.peer.job_plan import JobItem
-from p2pshare.peer.link_change import LinkChange, LinkState
-from p2pshare.peer.remote import RemotePeer
-from p2pshare.peer.remote_faults import omission_errors
+from p2pshare.peer.fetch.job import FetchJob
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from p2pshare.peer.fetch_job import JobProgress
-from p2pshare.peer.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.ui.live_line import LiveLine
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.terminal import Terminal

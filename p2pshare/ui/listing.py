@@ -9,10 +9,10 @@ from typing import Protocol
 from rich.cells import cell_len, chop_cells
 
 from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteProtocolError, WrongUsage
-from p2pshare.peer.job_plan import just_before
-from p2pshare.peer.link_change import LinkChange, LinkState
-from p2pshare.peer.remote import RemotePeer
-from p2pshare.peer.remote_faults import omission_errors
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.plan import just_before
+from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.items import parse_at, parse_where
 from p2pshare.ui.meeting import Meetings

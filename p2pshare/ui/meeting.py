@@ -28,8 +28,8 @@ from p2pshare.errors import (
 )
 from p2pshare.names import did_you_mean
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.link_change import reason_of
-from p2pshare.peer.whereabouts import (
+from p2pshare.peer.fetch.link_change import reason_of
+from p2pshare.peer.find.addresses import (
     AWAY,
     LastSeen,
     address_of,

@@ -29,8 +29,8 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.addresses import AWAY
 from p2pshare.peer.ownership import claim_name
-from p2pshare.peer.whereabouts import AWAY
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace

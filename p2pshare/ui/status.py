@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
 from p2pshare.peer.control import ControlClient
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
-from p2pshare.peer.session_sharing import left_out_text
+from p2pshare.peer.share.service import left_out_text
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 from p2pshare.storage.shares.arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
-from p2pshare.peer.fetch_job import FetchJob
-from p2pshare.peer.job_plan import JobItem
-from p2pshare.peer.remote import RemotePeer
-from p2pshare.peer.whereabouts import AWAY
+from p2pshare.peer.fetch.job import FetchJob
+from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.find.addresses import AWAY
 from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.ui.errand import HARD_STOPS, Errand, MakeJob, Outcome, destinations

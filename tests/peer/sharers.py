@@ -18,11 +18,11 @@ from twisted.trial.unittest import TestCase
 from p2pshare.core.rate import RateLimit
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
-from p2pshare.peer.remote import LinkChange, RemotePeer
-from p2pshare.peer.serving import Serving
-from p2pshare.peer.session_server import SessionServer
-from p2pshare.peer.uploads import Uploads
+from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.fetch.remote import LinkChange, RemotePeer
+from p2pshare.peer.share.acceptor import SessionServer
+from p2pshare.peer.share.session import Serving
+from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.shares.arguments import shared_paths

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.errors import LinkGivenUp, NoSessionThere
-from p2pshare.peer import remote as remote_module
-from p2pshare.peer.fetch_job import JobProgress
-from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.fetch import remote as remote_module
+from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from tests.peer.bad_link import (
     BadLink,

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.fetch_job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.storage.file_times import COARSE_TICK
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from p2pshare.errors import OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
-from p2pshare.peer import uploads
-from p2pshare.peer.remote import LinkState
+from p2pshare.peer.fetch.remote import LinkState
+from p2pshare.peer.share import upload_log as uploads
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.registration import PeerAddress
 from tests.peer.sharers import BOB, HOST, SharersTestCase

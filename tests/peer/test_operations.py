@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.serving import LIMITS
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
-from p2pshare.peer.serving import LARGE_OPEN, LISTS_AT_ONCE, MEMORY
-from p2pshare.peer.session_server import DEFAULT_LIMITS
+from p2pshare.peer.share.acceptor import DEFAULT_LIMITS
+from p2pshare.peer.share.session import LARGE_OPEN, LISTS_AT_ONCE, MEMORY
 from p2pshare.peer.tap import Options
 from p2pshare.storage.shares.arguments import SHARES_MAX
 from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX

@@ -16,6 +16,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     StaleRecord,
 )
+from p2pshare.peer.find.addresses import caps_of
 from p2pshare.peer.ownership import (
     AGE_MAX,
     AHEAD_MAX,
@@ -28,7 +29,6 @@ from p2pshare.peer.ownership import (
     release_name,
     rotate_key,
 )
-from p2pshare.peer.whereabouts import caps_of
 from p2pshare.registry.problems import problem
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.peers import ClaimBody, Granted, Presence

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
-from p2pshare.peer import uploads
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
+from p2pshare.peer.share import upload_log as uploads
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.ui import conversation

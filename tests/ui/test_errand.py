@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KeyChanged, LinkGivenUp, P2pshareError, RemoteNotFound, SourceChanged
-from p2pshare.peer.fetch_job import JobProgress, SavedFile
-from p2pshare.peer.job_plan import JobItem
-from p2pshare.peer.link_change import LinkChange, LinkState
-from p2pshare.peer.remote import RemotePeer
+from p2pshare.peer.fetch.job import JobProgress, SavedFile
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.ui.errand import DRAW_EVERY, LINES_MAX, RENAMED_SHOWN, Errand, Outcome
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IllegalName, WrongUsage
-from p2pshare.peer.job_plan import JobItem
+from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.ui.items import FROM_YOURSELF, parse_items, parse_where
 
 CAT, DOG = "alice:photos/cat.jpg", "alice:dog.jpg"

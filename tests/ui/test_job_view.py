@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.peer.fetch_job import JobProgress
-from p2pshare.peer.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.ui.job_view import SAMPLES_MAX, JobView, Pace
 from p2pshare.ui.terminal import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, RealTerminal, real_terminal

@@ -18,8 +18,8 @@ from p2pshare.errors import (
     RemoteProtocolError,
     WrongUsage,
 )
-from p2pshare.peer.link_change import LinkChange, LinkState
-from p2pshare.peer.remote_faults import error_of
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import listing, requesting

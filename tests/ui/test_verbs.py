@@ -21,7 +21,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     WrongUsage,
 )
-from p2pshare.peer.fetch_job import JobProgress
+from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui import requesting, verbs

@@ -12,10 +12,10 @@ from p2pshare.core.back_off import LONGEST_DELAY
 from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
 from p2pshare.net.session import dialling as session_client
-from p2pshare.peer.admission import REMEMBER, REMEMBER_NO
-from p2pshare.peer.link import SLOWEST_READ
-from p2pshare.peer.remote import PATIENCE
-from p2pshare.peer.session_server import SessionLimits
+from p2pshare.peer.fetch.link import SLOWEST_READ
+from p2pshare.peer.fetch.remote import PATIENCE
+from p2pshare.peer.share.acceptor import SessionLimits
+from p2pshare.peer.share.admission import REMEMBER, REMEMBER_NO
 from p2pshare.storage.shares.listing import LINKS_DEEP_MAX
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX

@@ -1,0 +1,1 @@
+"""Fetch jobs: plan, small and large files, sessions to the sharer, counts."""

@@ -1,0 +1,1 @@
+"""From a name to a key and to addresses."""

@@ -1,0 +1,1 @@
+"""Sessions that others open: who is admitted, and what is served."""

@@ -1,0 +1,541 @@
+"""Tests of `p2pshare.peer.fetch.remote`, with sessions in memory, in virtual time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.session_interface import Session
+from p2pshare.errors import (
+    KeyChanged,
+    LinkClosed,
+    LinkGivenUp,
+    LocalProtocolError,
+    NoSessionThere,
+    OtherKeyThere,
+    PeerUnreachable,
+    RegistryUnreachable,
+    RemoteBusy,
+    RemoteIsFile,
+    RemoteNotFound,
+    RemoteProtocolError,
+    SessionLost,
+    SessionPostponed,
+    SessionRefused,
+)
+from p2pshare.peer.fetch.link import SLOWEST_READ
+from p2pshare.peer.fetch.remote import FAREWELL, FIRST_TRIES, LinkState, RemotePeer
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import (
+    Block,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+    Offer,
+)
+from tests.core.test_taking import DIGEST, Told
+from tests.peer.memory_sharer import (
+    ADDRESS,
+    ALICE,
+    BOB,
+    MTIME,
+    MemorySession,
+    MemorySharer,
+    give,
+    offer_of,
+)
+
+UNREACHABLE = PeerUnreachable(name="alice", address=ADDRESS)
+
+
+class RemoteTestCase(SynchronousTestCase):
+    """A sharer, and how bob sees it."""
+
+    def setUp(self) -> None:
+        self.alice = MemorySharer()
+        self.alice.put("photos/cat.jpg", b"meow")
+
+    def ask(self, remote: RemotePeer, *path: str, **options: Any) -> Deferred[Listing]:
+        return Deferred.fromCoroutine(remote.list(path, **options))
+
+    def said(self) -> list[str]:
+        return [str(change) for change in self.alice.changes]
+
+
+class ListTests(RemoteTestCase):
+    """Folders that are listed."""
+
+    def test_page(self) -> None:
+        """A page is what the peer says."""
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(0.1)
+        listing = self.successResultOf(asked)
+        self.assertEqual(listing.entries, (Entry(("cat.jpg",), EntryKind.FILE, 4, MTIME, "v1"),))
+        self.assertEqual(self.said(), ["connecting to alice", "the connection to alice is there"])
+
+    def test_one_session(self) -> None:
+        """All questions go over one session, which is opened once."""
+        remote = self.alice.remote()
+        asked = [self.ask(remote, "photos"), self.ask(remote)]
+        self.alice.pass_time(0.1)
+        self.assertEqual([len(self.successResultOf(each).entries) for each in asked], [1, 1])
+        self.assertEqual(len(self.alice.opened), 1)
+
+    def test_failures(self) -> None:
+        """Threat 34: what is not there is said to be not there, or not for the one who asks; the two look alike."""
+        remote = self.alice.remote()
+        for path, error in (("nothing",), RemoteNotFound), (("photos", "cat.jpg"), RemoteIsFile):
+            asked = self.ask(remote, *path)
+            self.alice.pass_time(0.1)
+            failed = self.failureResultOf(asked, error)
+            self.assertIn(repr("/".join(path)), str(failed.value))
+
+    def test_busy(self) -> None:
+        """A peer that has no time is asked some times more."""
+        self.alice.list_answer = lambda session, question: session.say(
+            Failed(question.id, Fault.BUSY)
+        )
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(10)
+        self.failureResultOf(asked, RemoteBusy)
+        self.assertEqual(len(self.alice.heard_of(List)), 4)
+
+    def test_asked_again(self) -> None:
+        """A question whose answer was lost with the session is asked again in the next."""
+        answer, self.alice.list_answer = self.alice.list_answer, lambda session, question: None
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(0.1)
+        self.alice.lose()
+        self.alice.list_answer = answer
+        self.alice.pass_time(1)
+        self.assertEqual(len(self.successResultOf(asked).entries), 1)
+        first, second = self.alice.heard_of(List)
+        self.assertLess(first.id, second.id)
+
+    def test_cancelled(self) -> None:
+        """A question may be given up; its answer is passed over then."""
+        remote = self.alice.remote()
+        asked = self.ask(remote, "photos")
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.alice.pass_time(0.1)
+        self.assertTrue(remote.is_up)
+
+
+class FirstTimeTests(RemoteTestCase):
+    """The first session."""
+
+    def failing(self, error: Exception) -> None:
+        asked = self.ask(self.alice.remote(), "photos")
+        self.assertIs(self.failureResultOf(asked).value, error)
+        self.assertEqual(len(self.alice.opened), 1)
+
+    def test_fails_at_once(self) -> None:
+        """Where nobody answers, or one is refused, the first try is the last one, with the reason."""
+        for error in (
+            UNREACHABLE,
+            SessionRefused(name="alice", reason="no"),
+            OtherKeyThere(name="alice", address=ADDRESS, known="a", there="b"),
+        ):
+            self.alice.opened.clear()
+            self.alice.refusals.append(error)
+            self.failing(error)
+
+    def test_breaks_at_first(self) -> None:
+        """Threat 32: a connection that breaks before its welcome, as where many push in, is tried a few times."""
+        lost = SessionLost(name="alice", reason="the connection broke")
+        cut = NoSessionThere(name="alice", address=ADDRESS, reason="the connection broke")
+        self.alice.refusals += [lost, cut, lost]
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(5)
+        self.successResultOf(asked)
+        self.assertIn("alice is not ready (the connection broke), trying again in 1 s", self.said())
+
+    def test_breaks_each_time(self) -> None:
+        """The tries are few, and the error is that of the last one."""
+        cut = NoSessionThere(name="alice", address=ADDRESS, reason="it is no TLS")
+        self.alice.refusals += [cut] * 9
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(5)
+        self.assertIs(self.failureResultOf(asked).value, cut)
+        self.assertEqual(len(self.alice.opened), FIRST_TRIES)
+
+    def test_defect(self) -> None:
+        """What should never happen is logged, and said to be what it is; who asks again begins anew."""
+        remote = self.alice.remote()
+        self.alice.refusals.append(cast("Any", ZeroDivisionError("oops")))
+        asked = self.ask(remote, "photos")
+        error = self.failureResultOf(asked, LocalProtocolError).value
+        self.assertIn("ZeroDivisionError: oops", str(error))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        again = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(again)
+
+    def test_given_up_by_nobody(self) -> None:
+        """A search for the peer that is cancelled is no defect, and no word of the peer's."""
+        remote = self.alice.remote()
+        finding: Deferred[Any] = Deferred()
+
+        async def find() -> Any:
+            return await finding
+
+        remote._find = find
+        asked = self.ask(remote, "photos")
+        finding.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_silent_at_first(self) -> None:
+        """Who lets us wait for long is not tried again."""
+        slow = SessionLost(name="alice", reason="there was no greeting in time")
+        remote = self.alice.remote()
+
+        async def open(*_: object, **__: object) -> Session:
+            await deferLater(cast("Any", self.alice.reactor), 10)
+            raise slow
+
+        remote._open_session = open
+        asked = self.ask(remote, "photos")
+        self.alice.pass_time(10.1)
+        self.assertIs(self.failureResultOf(asked).value, slow)
+
+    def test_asked_to_wait(self) -> None:
+        """A peer that has no room just now is asked again, after the time that it asks for."""
+        self.alice.refusals.append(
+            SessionPostponed(name="alice", reason="it has no room", retry_after=7)
+        )
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(6.9)
+        self.assertNoResult(asked)
+        self.alice.pass_time(0.2)
+        self.successResultOf(asked)
+        self.assertIn("alice is not ready (it has no room), trying again in 7 s", self.said())
+
+    def test_asked_to_wait_for_ever(self) -> None:
+        """That has an end, and the error says what the peer said."""
+        error = SessionPostponed(name="alice", reason="it has no room", retry_after=7)
+        self.alice.refusals += [error] * 100
+        asked = self.ask(self.alice.remote(patience=60.0), "photos")
+        self.alice.pass_time(61)
+        self.assertIs(self.failureResultOf(asked).value, error)
+
+    def test_where(self) -> None:
+        """Threat 13: it connects to the address that the record has, for the key that is known, and nowhere else."""
+        self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(0.1)
+        self.assertEqual(self.alice.opened, [(ADDRESS, ALICE.public, 0.0)])
+
+
+class AgainTests(RemoteTestCase):
+    """A session that is lost."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.answer = self.alice.list_answer
+        self.alice.list_answer = lambda session, question: None
+
+    def begin(self, **options: Any) -> tuple[RemotePeer, Deferred[Listing]]:
+        remote = self.alice.remote(**options)
+        asked = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.alice.changes.clear()
+        return remote, asked
+
+    def test_screen(self) -> None:
+        """Whoever looks on is told why it broke, when there is another try, and that it is back."""
+        _, asked = self.begin()
+        self.alice.refusals += [UNREACHABLE] * 3
+        self.alice.lose()
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(10)
+        self.successResultOf(asked)
+        said = self.said()
+        self.assertEqual(
+            said[0], "the connection to alice broke (no word for 15 s), trying again in 1 s"
+        )
+        self.assertEqual(said[1], "connecting to alice again")
+        self.assertIn("did not answer", said[2])
+        self.assertEqual(said[-1], "the connection to alice is back")
+        waits = [change.retry_in for change in self.alice.changes if change.retry_in]
+        self.assertEqual(waits, sorted(waits))
+        self.assertEqual(len(self.alice.opened), 5)
+
+    def test_logged(self) -> None:
+        """For debugging, the log tells why a session broke, each pause, and where it is tried again."""
+        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
+        _, asked = self.begin()
+        self.alice.refusals += [UNREACHABLE]
+        self.alice.lose()
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(5)
+        self.successResultOf(asked)
+        told = "\n".join(str(formatEvent(each)) for each in observer)
+        for event in (
+            f"dialling: peer=alice key={ALICE.public} addresses={ADDRESS}",
+            r"session lost: peer=alice is_busy=True why=.+",
+            r"link: peer=alice state=BROKEN retry_in_s=0\.\d why='.+'",
+            r"link: peer=alice state=BROKEN retry_in_s=\d\.\d why=\".*did not answer at .*\"",
+            "link: peer=alice state=UP",
+            "listing: peer=alice path='photos' after='' s=0.0.. outcome=1 entries",
+        ):
+            self.assertRegex(told, event)
+
+    def test_moved(self) -> None:
+        """It is looked for again before each try."""
+        _, asked = self.begin()
+        moved = PeerAddress("192.0.2.9", 50001)
+        self.alice.found = (moved,), ALICE.public
+        self.alice.lose()
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(2)
+        self.successResultOf(asked)
+        self.assertEqual(self.alice.opened[-1][0], moved)
+
+    def test_several_addresses(self) -> None:
+        """Of several addresses each is tried in turn; if it is at none, the error is that of the likeliest."""
+        places = [PeerAddress("192.0.2.9", 50000 + n) for n in range(3)]
+        self.alice.found = places, ALICE.public
+        nobody = [PeerUnreachable(name="alice", address=place) for place in places]
+        other = OtherKeyThere(name="alice", address=places[1], known="a", there="b")
+        self.alice.refusals += [nobody[0], other, nobody[2]]
+        error = self.failureResultOf(self.ask(self.alice.remote(), "photos"), PeerUnreachable).value
+        self.assertIs(error, nobody[0])
+        self.assertEqual([place for place, _, _ in self.alice.opened], places)
+        self.alice.refusals += [nobody[0], other]
+        self.alice.list_answer = self.answer
+        asked = self.ask(self.alice.remote(), "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(asked)
+
+    def test_other_key(self) -> None:
+        """Threat 15: a peer that comes back with another key is not the peer; nothing is sent to it."""
+        _, asked = self.begin()
+        self.alice.found = (ADDRESS,), BOB.public
+        self.alice.lose()
+        self.alice.pass_time(2)
+        error = self.failureResultOf(asked, KeyChanged).value
+        self.assertIn(ALICE.public.grouped, str(error))
+        self.assertIn(BOB.public.grouped, str(error))
+        self.assertEqual(len(self.alice.opened), 1)
+
+    def test_registry_away(self) -> None:
+        """While the registry is away, it is tried where it was."""
+        _, asked = self.begin()
+        self.alice.find_failures += [RegistryUnreachable(registry="r", reason="x")] * 9
+        self.alice.lose()
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(2)
+        self.successResultOf(asked)
+
+    def test_given_up(self) -> None:
+        """Without any progress there is an end, with an error that says what to do."""
+        _, asked = self.begin(patience=30.0)
+        self.alice.refusals += [UNREACHABLE] * 100
+        self.alice.lose()
+        self.alice.pass_time(29)
+        self.assertNoResult(asked)
+        self.alice.pass_time(2)
+        self.assertIn("the same command", str(self.failureResultOf(asked, LinkGivenUp).value))
+
+    def test_no_progress(self) -> None:
+        """Sessions that come about and break without a word are no progress."""
+        _, asked = self.begin(patience=30.0)
+        for _ in range(200):
+            if not self.alice.sessions[-1].is_over:
+                self.alice.lose("it broke")
+            self.alice.pass_time(1)
+        self.failureResultOf(asked, LinkGivenUp)
+        self.assertLess(len(self.alice.sessions), 15)
+
+    def test_progress_that_is_lost(self) -> None:
+        """Sessions that break amidst a block each time, so that nothing remains of them, are no progress."""
+        remote, asked = self.begin(patience=30.0)
+        path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
+
+        def half_a_block(session: MemorySession, get: Get) -> None:
+            session.say(offer_of(session, get), Block(get.id, 0, DIGEST))
+            session.data(get.id, 0, bytes(BLOCK_SIZE // 2))
+
+        self.alice.answers[path] = half_a_block
+        for _ in range(200):
+            if remote.is_up:
+                remote.get(Told(), path)
+                self.alice.pass_time(0.1)
+                self.alice.lose("it broke")
+            self.alice.pass_time(1)
+        self.failureResultOf(asked, LinkGivenUp)
+        self.assertLess(len(self.alice.sessions), 15)
+
+    def test_no_answer(self) -> None:
+        """A peer that is there, but does not answer, is as good as lost; one that answers something is not."""
+        remote, asked = self.begin(patience=30.0)
+        self.alice.pass_time(25)
+        session = self.alice.sessions[0]
+        session.say(Failed(self.alice.heard_of(List)[0].id, Fault.BUSY))
+        self.alice.pass_time(25)
+        self.assertFalse(session.is_over)
+        self.alice.list_answer = self.answer
+        self.alice.pass_time(20)
+        self.assertTrue(session.is_over)
+        self.assertIn("has sent nothing for 30 s", self.said()[0])
+        self.successResultOf(asked)
+        self.alice.pass_time(100)
+        self.assertTrue(remote.is_up)
+
+    def test_own_disk_is_slow(self) -> None:
+        """A peer that may send nothing, as the memory here is full, is not blamed for that, but once it may, it is."""
+        remote, asked = self.begin(patience=30.0, window=BLOCK_SIZE)
+        asked.addErrback(lambda _: None)
+        path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
+        self.alice.answers[path] = partial(give, until=1)
+        told = Told()
+        remote.get(told, path)
+        self.alice.pass_time(100)
+        session = self.alice.sessions[0]
+        self.assertEqual((len(told.blocks), session.is_over), (1, False))
+        told.blocks[0].release()
+        self.alice.pass_time(22)
+        self.assertFalse(session.is_over)
+        self.alice.pass_time(17)
+        self.assertTrue(session.is_over)
+
+    def test_no_answer_while_it_reads(self) -> None:
+        """A peer that has to read what is here already, so as to end a file, is given the time which that takes."""
+        remote, asked = self.begin(patience=30.0)
+        asked.addErrback(lambda _: None)
+        self.alice.pass_time(1)
+        have = ((0, 60 * SLOWEST_READ // BLOCK_SIZE),)
+        path = ("large",)
+        self.alice.answers[path] = lambda session, get: session.say(
+            Offer(get.id, have[0][1] * BLOCK_SIZE, MTIME, False, "v1")
+        )
+        told = Told()
+        remote.get(told, path, "v1", have)
+        session = self.alice.sessions[0]
+        self.alice.pass_time(85)
+        self.assertFalse(session.is_over)
+        self.alice.pass_time(20)
+        self.assertTrue(session.is_over)
+
+    def test_protocol_broken(self) -> None:
+        """Threat 6: a peer that breaks the rules is not asked again."""
+        _, asked = self.begin()
+        self.alice.sessions[-1].say(Listing(99, (), False))
+        self.alice.pass_time(2)
+        self.failureResultOf(asked, RemoteProtocolError)
+        self.assertEqual(len(self.alice.opened), 1)
+
+    def test_lost_while_idle(self) -> None:
+        """A session that ends while nobody needs it is opened again when somebody does, without a word before."""
+        remote, asked = self.begin()
+        asked.cancel()
+        self.failureResultOf(asked)
+        self.alice.sessions[-1].lose(None)
+        self.alice.pass_time(60)
+        self.assertEqual((len(self.alice.opened), self.said()), (1, []))
+        self.alice.list_answer = self.answer
+        again = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(again)
+
+    def test_after_giving_up(self) -> None:
+        """Whoever asks after that begins anew."""
+        remote, asked = self.begin(patience=5.0)
+        self.alice.refusals += [UNREACHABLE] * 100
+        self.alice.lose()
+        self.alice.pass_time(10)
+        self.failureResultOf(asked, LinkGivenUp)
+        self.alice.refusals.clear()
+        self.alice.list_answer = self.answer
+        again = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(again)
+
+
+class CloseTests(RemoteTestCase):
+    """The end."""
+
+    def test_close(self) -> None:
+        """What waits fails, the session ends, and no timer is left."""
+        self.alice.list_answer = lambda session, question: None
+        remote = self.alice.remote(limit=1000.0)
+        asked = self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        self.successResultOf(Deferred.fromCoroutine(remote.close()))
+        self.failureResultOf(asked, LinkClosed)
+        self.assertTrue(self.alice.sessions[-1].is_over)
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+    def test_close_is_heard(self) -> None:
+        """The end is waited for until the peer has hung up, so that it hears the last words, but not for long."""
+        for hears in (True, False):
+            self.alice.hangs_up = False
+            remote = self.alice.remote()
+            self.ask(remote, "photos")
+            self.alice.pass_time(0.1)
+            closing = Deferred.fromCoroutine(remote.close())
+            self.alice.pass_time(FAREWELL - 0.1)
+            self.assertNoResult(closing)
+            user = self.alice.sessions[-1].user
+            assert user is not None
+            if hears:
+                user.session_ended(None)
+            else:
+                self.alice.pass_time(0.2)
+            self.successResultOf(closing)
+            self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+    def test_close_between_tries(self) -> None:
+        """It may be closed while it waits for the next try."""
+        self.alice.refusals.append(SessionPostponed(name="alice", reason="full", retry_after=7))
+        remote = self.alice.remote()
+        asked = self.ask(remote, "photos")
+        self.successResultOf(Deferred.fromCoroutine(remote.close()))
+        self.failureResultOf(asked, LinkClosed)
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+        self.failureResultOf(self.ask(remote, "photos"), LinkClosed)
+
+
+class LimitTests(RemoteTestCase):
+    """The receiver's limit."""
+
+    def test_credit_over_time(self) -> None:
+        """Under a limit, credit comes by and by."""
+        remote = self.alice.remote(limit=100_000.0)
+        self.ask(remote, "photos")
+        self.alice.pass_time(0.1)
+        session = self.alice.sessions[0]
+        first = session.credit
+        self.assertLessEqual(first, 50_000)
+        self.alice.pass_time(5)
+        self.assertLessEqual(session.credit, 50_000)
+        self.assertEqual(remote.in_flight.admit_large(), True)
+        self.assertTrue(all(isinstance(each, Credit | List) for each in self.alice.heard))
+
+
+class WordsTests(SynchronousTestCase):
+    """What is shown of a link."""
+
+    def test_harmless(self) -> None:
+        """Threat 4: nothing that a terminal obeys gets onto the screen."""
+        alice = MemorySharer()
+        alice.list_answer = lambda session, question: None
+        remote = alice.remote()
+        Deferred.fromCoroutine(remote.list(()))
+        alice.pass_time(0.1)
+        alice.sessions[-1].lose(SessionLost(name="alice", reason="\x1b[2J\u202e"))
+        (change,) = (each for each in alice.changes if each.state is LinkState.BROKEN)
+        self.assertTrue(str(change).isprintable())

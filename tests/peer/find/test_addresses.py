@@ -1,0 +1,99 @@
+"""Tests of `p2pshare.peer.find.addresses`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import PeerAddressRefused, PeerNotReachable
+from p2pshare.net.look_up import LOOK_UP_MAX
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.find.addresses import address_of
+from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence
+from p2pshare.wire.registration import PeerAddress
+from tests.net.test_look_up import install_dns
+
+REGISTRY = "http://registry.example:8000"
+
+
+class AddressTests(SynchronousTestCase):
+    """Threat 13: which of the addresses one connects to."""
+
+    def setUp(self) -> None:
+        self.reactor = ThreadlessReactor()
+        self.dns = install_dns(self.reactor)
+
+    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[PeerAddress]:
+        summary = PeerSummary("alice", NameKind.OWNED, Presence.ONLINE, None)
+        view = PeerView(summary, SigningKey(bytes(32)).public, None, (), addresses)
+        reactor = cast("IPeerReactor", self.reactor)
+        return Deferred.fromCoroutine(address_of(reactor, view, registry))
+
+    def assert_refused(self, address: str, **options: Any) -> PeerAddressRefused:
+        error = self.failureResultOf(self.found(address, **options), PeerAddressRefused).value
+        self.assertIn(address, str(error))
+        return cast("PeerAddressRefused", error)
+
+    def test_first(self) -> None:
+        """It is the first IPv4 address; what is none is passed over, and without one nobody is asked."""
+        for addresses in (
+            ("10.0.0.5:50000", "10.0.0.6:50000"),
+            ("[2001:db8::5]:50000", "10.0.0.5:50000"),
+            ("x", "224.0.0.1:1", "10.0.0.5:50000"),
+            ("0.0.0.0:6379", "169.254.169.254:80", "10.0.0.5:50000"),
+        ):
+            found = self.successResultOf(self.found(*addresses))
+            self.assertEqual(found, PeerAddress("10.0.0.5", 50000))
+        self.failureResultOf(self.found(), PeerNotReachable)
+        self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
+        self.assertEqual(self.dns.asked, [])
+
+    def test_link_local(self) -> None:
+        """Threat 13: an address of a single link, where clouds tell their secrets, is not connected to."""
+        for registry in (REGISTRY, "http://127.0.0.1:8000", "http://169.254.1.1:8000"):
+            self.assert_refused("169.254.169.254:80", registry=registry)
+
+    def test_table(self) -> None:
+        """Threat 13: nor is any other address of the table, wherever the registry is; the error says which and why."""
+        for address, reason in (
+            ("0.0.0.0:6379", "means the reader's own network"),
+            ("224.0.0.1:1", "is multicast"),
+            ("255.255.255.255:1", "is broadcast"),
+            ("192.0.0.1:1", "is assigned to a protocol"),
+        ):
+            for registry in (REGISTRY, "http://127.0.0.1:8000"):
+                error = self.assert_refused(address, registry=registry)
+                self.assertIn(reason, str(error))
+        self.assertEqual(self.dns.asked, [])
+
+    def test_loopback(self) -> None:
+        """Threat 13: a peer of a registry elsewhere cannot have us connect to programs of this machine."""
+        for registry in (REGISTRY, "http://192.0.2.1:8000", "https://[2001:db8::1]"):
+            self.assert_refused("127.0.0.1:6379", registry=registry)
+            self.assert_refused("127.8.8.8:6379", registry=registry)
+            found = self.found("127.0.0.1:6379", "10.0.0.5:50000", registry=registry)
+            self.assertEqual(self.successResultOf(found).ip, "10.0.0.5")
+
+    def test_all_here(self) -> None:
+        """Where the registry is on this machine, the peers may be."""
+        for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
+            found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
+            self.assertEqual(self.successResultOf(found).ip, "127.0.0.1")
+        self.assertEqual(self.dns.asked, [])
+
+    def test_name_of_this_machine(self) -> None:
+        """That is so, too, where the registry goes by a name that leads here; one that leads nowhere is elsewhere."""
+        install_dns(self.reactor, registry="127.0.1.1")
+        self.successResultOf(self.found("127.0.0.1:50000"))
+        install_dns(self.reactor, registry="192.0.2.1")
+        self.assert_refused("127.0.0.1:50000")
+        self.reactor.hold_threads()
+        install_dns(self.reactor)
+        waiting = self.found("127.0.0.1:50000")
+        self.assertNoResult(waiting)
+        self.reactor.advance(LOOK_UP_MAX)
+        self.failureResultOf(waiting, PeerAddressRefused)

@@ -1,0 +1,188 @@
+"""Tests for `p2pshare.peer.find.browsing`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import ControlRefused, RemoteNotFound
+from p2pshare.peer.find.browsing import (
+    ANSWER_BYTES_MAX,
+    ANSWERS_MAX,
+    IDLE_MAX,
+    KEPT_FOR,
+    NAMES_MAX,
+    REMOTES_MAX,
+    Browsing,
+)
+from p2pshare.storage.identity.last_seen import Seen
+from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
+
+
+class Pool:
+    """A thread pool that has no threads."""
+
+    def callInThreadWithCallback(self, done: Any, work: Any, *args: Any) -> None:
+        done(True, work(*args))
+
+
+class ThreadClock(Clock):
+    """A clock whose reactor does at once what is to be done in a thread."""
+
+    def getThreadPool(self) -> Pool:
+        return Pool()
+
+    def callFromThread(self, work: Any, *args: Any) -> None:
+        work(*args)
+
+
+class FakeRemote:
+    """A peer with some entries in every folder."""
+
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self.entries = entries
+        self.asked: list[tuple[RemotePath, RemotePath]] = []
+        self.closed = 0
+        self.waiting: Deferred[None] | None = None
+        self.error: Exception | None = None
+
+    async def list(
+        self, path: RemotePath, after: RemotePath = (), limit: int = 0, *, recursive: bool = False
+    ) -> Listing:
+        self.asked.append((path, after))
+        if self.waiting is not None:
+            await self.waiting
+        if self.error is not None:
+            raise self.error
+        behind = tuple(each for each in self.entries if each.path > after)
+        return Listing(1, behind[:limit], len(behind) > limit)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def entries(*names: str) -> tuple[Entry, ...]:
+    """Files, and folders where a name ends with a slash."""
+    return tuple(
+        Entry((name.rstrip("/"),), EntryKind.FOLDER if "/" in name else EntryKind.FILE, 0, 0)
+        for name in sorted(names)
+    )
+
+
+class BrowsingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.clock = ThreadClock()
+        self.seen = Seen(Path(folder.name))
+        self.remotes: dict[str, FakeRemote] = {}
+        self.names = ["alice", "albert", "bob"]
+        self.entries = entries("cat.jpg", "car", "dog/", "zoo")
+        self.asked_names = 0
+        self.browsing = Browsing(self.clock, self.list_names, self.remote, self.seen)
+
+    async def list_names(self, prefix: str) -> AsyncIterator[str]:
+        self.asked_names += 1
+        for name in self.names:
+            if name.startswith(prefix):
+                yield name
+
+    def remote(self, name: str) -> FakeRemote:
+        assert name not in self.remotes or self.remotes[name].closed
+        self.remotes[name] = FakeRemote(self.entries)
+        return self.remotes[name]
+
+    def ask(self, **request: Any) -> Any:
+        return self.successResultOf(Deferred.fromCoroutine(self.browsing.complete(request)))
+
+    def test_names(self) -> None:
+        """Names come from the registry, once in a while, and are remembered."""
+        for _ in range(2):
+            self.assertEqual(self.ask(prefix="al"), {"entries": ["alice", "albert"]})
+        self.assertEqual((self.asked_names, self.seen.names()), (1, ("alice", "albert")))
+        self.clock.advance(KEPT_FOR)
+        self.ask(prefix="al")
+        self.assertEqual(self.asked_names, 2)
+
+    def test_entries(self) -> None:
+        """What begins so comes from the peer, asked for nothing that is long before it, and is remembered."""
+        self.assertEqual(
+            self.ask(peer="bob", path="x", prefix="ca"), {"entries": ["car", "cat.jpg"]}
+        )
+        ((path, after),) = self.remotes["bob"].asked
+        self.assertEqual(path, ("x",))
+        self.assertTrue(("c",) < after < ("ca",))
+        self.assertEqual(self.ask(peer="bob", prefix="d"), {"entries": ["dog/"]})
+        self.ask(peer="bob", prefix="")
+        self.assertEqual(self.seen.entries("bob", ())["dog"], True)
+
+    def test_idle(self) -> None:
+        """One session serves many questions, and is ended when nobody has asked for a while."""
+        self.ask(peer="bob", prefix="c")
+        self.clock.advance(IDLE_MAX - 1)
+        self.ask(peer="bob", prefix="c")
+        self.clock.advance(IDLE_MAX - 1)
+        self.assertEqual(len(self.remotes["bob"].asked), 2)
+        self.assertEqual(self.remotes["bob"].closed, 0)
+        self.clock.advance(1)
+        self.assertEqual(self.remotes["bob"].closed, 1)
+
+    def test_bounded(self) -> None:
+        """Sessions, answers and what is in an answer are bounded: threat 31."""
+        for number in range(REMOTES_MAX + 2):
+            self.ask(peer=f"p{number}", prefix="c")
+        self.assertEqual([self.remotes[f"p{n}"].closed for n in range(3)], [1, 1, 0])
+        self.names = [f"n{n}" for n in range(NAMES_MAX + 9)]
+        self.assertEqual(len(self.ask(prefix="n")["entries"]), NAMES_MAX)
+        self.entries = entries(*(f"{n:0250}" for n in range(299)))
+        told = self.ask(peer="long", prefix="0")["entries"]
+        self.assertLessEqual(sum(map(len, told)), ANSWER_BYTES_MAX)
+        for number in range(ANSWERS_MAX + 5):
+            self.ask(prefix=f"n{number}")
+        self.assertEqual(len(self.browsing._answers), ANSWERS_MAX)
+
+    def test_together(self) -> None:
+        """Who asks the same meanwhile waits for the same answer; an error is not kept."""
+        self.ask(peer="bob", prefix="")
+        remote = self.remotes["bob"]
+        remote.waiting = Deferred()
+        remote.error = RemoteNotFound(name="bob", path="x")
+        request = {"peer": "bob", "path": "x", "prefix": ""}
+        asked = [Deferred.fromCoroutine(self.browsing.complete(request)) for _ in range(2)]
+        remote.waiting.callback(None)
+        for each in asked:
+            self.failureResultOf(each, RemoteNotFound)
+        self.assertEqual(len(remote.asked), 2)
+        remote.error, remote.waiting = None, succeed(None)
+        self.assertEqual(len(self.ask(**request)["entries"]), 4)
+
+    def test_refused(self) -> None:
+        """What nobody can be called is not looked up: threat 6."""
+        for request in (
+            {},
+            {"prefix": 1},
+            {"prefix": "A"},
+            {"prefix": "\x01", "peer": "bob"},
+            {"prefix": "a/b", "peer": "bob"},
+            {"prefix": "a", "peer": "B"},
+            {"prefix": "a", "peer": "bob", "path": "../x"},
+        ):
+            asked = Deferred.fromCoroutine(self.browsing.complete(request))
+            self.failureResultOf(asked, ControlRefused)
+        self.assertEqual((self.remotes, self.asked_names), ({}, 0))
+
+    def test_stop(self) -> None:
+        """In the end all sessions are ended, and nobody is asked any more."""
+        self.ask(peer="bob", prefix="")
+        self.successResultOf(Deferred.fromCoroutine(self.browsing.stop()))
+        self.assertEqual(self.remotes["bob"].closed, 1)
+        asked = Deferred.fromCoroutine(self.browsing.complete({"prefix": ""}))
+        self.failureResultOf(asked, ControlRefused)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

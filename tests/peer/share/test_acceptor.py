@@ -1,0 +1,493 @@
+"""Tests of `p2pshare.peer.share.acceptor`, over the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from OpenSSL import SSL
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from p2pshare.core import message_budget
+from p2pshare.core.session_interface import Session
+from p2pshare.errors import (
+    OtherKeyThere,
+    P2pshareError,
+    PortUnusable,
+    SessionLost,
+    SessionPostponed,
+    SessionRefused,
+)
+from p2pshare.net.session.dialling import open_session
+from p2pshare.net.session.tls import certificate_of
+from p2pshare.net.session.tls_pump import TlsFailed, TlsPump
+from p2pshare.peer.share.acceptor import SessionLimits, SessionServer
+from p2pshare.peer.share.admission import NotAdmitted
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.message_fields import Message
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import Credit, Refusal
+from p2pshare.wire.transfer_messages import Failed, Fault, Get
+from tests.net.session.test_tls import private, stranger, with_certificate
+from tests.net.session_pairs import ALICE, BOB, EVE, Listener
+
+reactor: Any = global_reactor
+NAMES = {BOB.public: "bob", EVE.public: "eve"}
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_few_open_files(self) -> None:
+        """Under a low limit on open files there are fewer sessions, so that files are left for what they fetch."""
+        for limit, total, half_open in ((64, 10, 5), (30, 1, 1), (8192, 500, 64)):
+            with mock.patch.object(resource, "getrlimit", return_value=(limit, limit)):
+                limits = SessionLimits().within_open_files()
+            self.assertEqual((limits.total, limits.half_open), (total, half_open))
+
+
+class Raw(Protocol):
+    """Somebody who connects, and says what they like."""
+
+    def __init__(self, says: bytes = b"") -> None:
+        self._says = says
+        self.received = b""
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.write(self._says)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone.callback(None)
+
+    def write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+class RawTls(Raw):
+    """Somebody who does it in a TLS of their own."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        super().__init__()
+        connection = SSL.Connection(context, None)
+        connection.set_connect_state()
+        self.pump = TlsPump(connection)
+
+    def connectionMade(self) -> None:
+        self.dataReceived(b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if data:
+            self.pump.receive_data(data)
+        with contextlib.suppress(TlsFailed):
+            self.pump.shake_hands()
+        self.write(self.pump.data_to_send())
+
+
+class ServerTests(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.key = ALICE
+        self.admit: Callable[[PublicKey], Any] = self.admit_by_name
+        self.users: list[Listener] = []
+        self.over: list[Session] = []
+        self.raws: list[Raw] = []
+
+    async def admit_by_name(self, key: PublicKey) -> str:
+        if key not in NAMES:
+            raise NotAdmitted(Refusal.STRANGER)
+        return NAMES[key]
+
+    def serve(self, session: Session) -> Listener:
+        user = Listener(session)
+        user.on_message = lambda message: self.answer(session, message)
+        self.users.append(user)
+        return user
+
+    def answer(self, session: Session, message: Message) -> None:
+        if isinstance(message, Get):
+            session.send(Failed(message.id, Fault.NOT_FOUND))
+
+    def server(self, **limits: Any) -> SessionServer:
+        server = SessionServer(
+            reactor,
+            lambda: self.key,
+            lambda key: self.admit(key),
+            self.serve,
+            SessionLimits(**limits),
+        )
+        server.listen(0, "127.0.0.1")
+        self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
+        self.address = PeerAddress("127.0.0.1", server.port)
+        return server
+
+    def open(self, key: SigningKey = BOB, **settings: Any) -> Deferred[Session]:
+        expected = settings.pop("expected", self.key.public)
+        opening = open_session(
+            reactor, key, "alice", self.address, expected, credit=1000, **settings
+        )
+        return Deferred.fromCoroutine(opening)
+
+    async def opened(self, key: SigningKey = BOB) -> tuple[Session, Listener]:
+        session = await self.open(key)
+        listener = Listener(session)
+        session.begin(listener)
+        self.addCleanup(self.close, session, listener)
+        return session, listener
+
+    async def close(self, session: Session, listener: Listener) -> None:
+        if not listener.ends:
+            over: Deferred[None] = Deferred()
+            listener.on_end = lambda: over.callback(None)
+            session.close()
+            await over
+
+    async def refused(self, kind: type[P2pshareError], key: SigningKey = BOB) -> str:
+        with self.assertRaises(kind) as caught:
+            await self.open(key)
+        return str(caught.exception)
+
+    async def connected(self, raw: Raw, host: str = "127.0.0.1") -> Raw:
+        """One that has connected from a host; it hangs up in the end."""
+        made: Deferred[None] = Deferred()
+
+        class Connecting(Factory):
+            def buildProtocol(self, addr: object) -> Protocol:
+                reactor.callLater(0, made.callback, None)
+                return raw
+
+        connector = reactor.connectTCP(
+            "127.0.0.1", self.address.port, _as_client(Connecting()), bindAddress=(host, 0)
+        )
+        self.addCleanup(connector.disconnect)
+        await made
+        return raw
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the reactor turn until something holds."""
+        while not condition():
+            await deferLater(reactor, 0)
+
+    async def works(self, key: SigningKey = BOB) -> None:
+        """Somebody honest gets a session, and an answer."""
+        session, listener = await self.opened(key)
+        session.send(Get(7, ("x",)))
+        await self.until(lambda: bool(listener.messages))
+        self.assertEqual(listener.messages, [Failed(7, Fault.NOT_FOUND)])
+        await self.close(session, listener)
+
+    async def test_session(self) -> None:
+        """Who is admitted is served, under the name that the registry has, and with the credit that it gives."""
+        server = self.server()
+        session, _ = await self.opened()
+        (user,) = self.users
+        assert user.session is not None
+        self.assertEqual((user.session.name, user.session.key), ("bob", BOB.public))
+        self.assertEqual(user.messages, [Credit(1000)])
+        self.assertEqual((server.sessions, server.half_open), (1, 0))
+        session.send(Get(1, ("x",)))
+        await self.until(lambda: len(user.messages) == 2)
+
+    async def test_not_admitted(self) -> None:
+        """Who is nobody, or cannot be judged, is told so, and is not served."""
+        server = self.server()
+        nobody = SigningKey(b"n" * 32)
+        self.assertIn("owns no name", await self.refused(SessionRefused, nobody))
+        for why, kind in (
+            (Refusal.CHANGED, SessionRefused),
+            (Refusal.LATER, SessionPostponed),
+        ):
+
+            async def refuse(_: PublicKey, why: Refusal = why) -> str:
+                raise NotAdmitted(why, 5)
+
+            self.admit = refuse
+            await self.refused(kind)
+        self.assertEqual((self.users, server.sessions), ([], 0))
+
+    async def test_admission_fails(self) -> None:
+        """Threat 18: a defect of who judges lets nobody in."""
+        self.server()
+
+        async def fail(_: PublicKey) -> str:
+            raise ZeroDivisionError
+
+        self.admit = fail
+        await self.refused(SessionPostponed)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.users, [])
+
+    async def test_serving_fails(self) -> None:
+        """A defect of who serves ends that session, and no other is hurt."""
+        server = self.server()
+        with mock.patch.object(server, "_serve", side_effect=ZeroDivisionError):
+            _, listener = await self.opened()
+            await self.until(lambda: bool(listener.ends))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        await self.works()
+
+    async def test_user_fails_at_once(self) -> None:
+        """A user that fails at the first word hears that the session is over, once, and may close what it has open."""
+        server = self.server()
+
+        def failing(session: Session) -> Listener:
+            user = Listener(session)
+            user.on_message = lambda _: 1 / 0
+            self.users.append(user)
+            return user
+
+        with mock.patch.object(server, "_serve", failing):
+            _, listener = await self.opened()
+            await self.until(lambda: bool(listener.ends))
+            await self.until(lambda: not server.sessions)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.users[0].ends, [None])
+        await self.works()
+
+    async def test_impostors(self) -> None:
+        """Threats 16, 17 and 36: who has no key, an old TLS or another protocol is not even asked about."""
+        server = self.server()
+        asked: list[PublicKey] = []
+
+        async def ask(key: PublicKey) -> str:
+            asked.append(key)
+            return "bob"
+
+        self.admit = ask
+
+        def old(context: SSL.Context) -> None:
+            with_certificate(certificate_of(BOB), private(BOB))(context)
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+
+        def other_alpn(context: SSL.Context) -> None:
+            with_certificate(certificate_of(BOB), private(BOB))(context)
+            context.set_alpn_protos([b"h2"])
+
+        for change in (lambda _: None, old, other_alpn):
+            raw = await self.connected(RawTls(stranger(change)))
+            await raw.gone
+        await self.until(lambda: server.half_open == 0)
+        self.assertEqual((asked, self.users), ([], []))
+
+    async def test_other_server_key(self) -> None:
+        """Threat 15: who expects another key says nothing to this one."""
+        server = self.server()
+        asked: list[PublicKey] = []
+        self.admit = lambda key: asked.append(key) or succeed("bob")  # type: ignore[func-returns-value]
+        with self.assertRaises(OtherKeyThere):
+            await self.open(expected=EVE.public)
+        await self.until(lambda: server.half_open == 0)
+        self.assertEqual(asked, [])
+
+    async def test_noise(self) -> None:
+        """Threat 6: plaintext and noise are hung up on, and the port stays up."""
+        server = self.server()
+        for noise in (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"\0" * 1000,
+            bytes(range(256)) * 300,
+            b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+            b"\x00\x00\x00\x20" + b'{"m":"hello","v":1,"credit":1}',
+        ):
+            raw = await self.connected(Raw(noise))
+            await raw.gone
+            self.assertNotIn(b"welcome", raw.received)
+        await self.until(lambda: server.half_open == 0)
+        await self.works()
+
+    async def test_wrong_word(self) -> None:
+        """Threat 6: an opener that breaks the rules is dropped, and nobody else."""
+        self.server()
+        session, listener = await self.opened()
+        session.send(Failed(1, Fault.BUSY))
+        await self.until(lambda: bool(listener.ends))
+        self.assertIsInstance(listener.ends[0], SessionLost)
+        await self.works(EVE)
+
+    async def test_half_open_flood(self) -> None:
+        """Threats 25 and 32: connections that come to nothing give way, the oldest first: who is honest gets in."""
+        server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
+        crowd = [
+            await self.connected(Raw(), f"127.0.0.{host}") for host in range(2, 8) for _ in range(3)
+        ]
+        self.assertLessEqual(server.half_open, 8)
+        await self.works()
+        await DeferredList([raw.gone for raw in crowd[:9]])
+        same = [await self.connected(Raw()) for _ in range(20)]
+        await self.works()
+        await DeferredList([raw.gone for raw in same[:16]])
+        self.assertLessEqual(server.half_open, 8)
+
+    async def test_those_who_do_not_greet(self) -> None:
+        """Threats 25 and 32: who shows a key and then says nothing gives way before all others."""
+        server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
+        asked: list[Deferred[str]] = []
+
+        def slow(_: PublicKey) -> Deferred[str]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.admit = slow
+        waiting = self.open()
+        await self.until(lambda: bool(asked))
+        mute = [await self.shaken(server, number) for number in (2, 3, 4)]
+        quiet = await self.connected(Raw())
+        await mute[0].gone
+        again = await self.shaken(server, 3)
+        await mute[1].gone
+        self.assertEqual([raw.gone.called for raw in (quiet, again)], [False, False])
+        self.assertEqual(server.half_open, 4)
+        asked[0].callback("bob")
+        session = await waiting
+        session.abort()
+
+    async def shaken(self, server: SessionServer, secure: int) -> Raw:
+        """Somebody who has shown a key, and says nothing; now so many have shown one."""
+        raw = RawTls(stranger(with_certificate(certificate_of(EVE), private(EVE))))
+        await self.connected(raw)
+        await self.until(lambda: sum(each.is_secure for each in server._streams) == secure)
+        return raw
+
+    async def test_slow(self) -> None:
+        """Threat 25: who has not greeted in time is hung up on, whatever it does meanwhile."""
+        server = self.server(handshake=0.1)
+        quiet = await self.connected(Raw())
+        shaking = await self.connected(
+            RawTls(stranger(with_certificate(certificate_of(BOB), private(BOB))))
+        )
+        await DeferredList([quiet.gone, shaking.gone])
+        await self.until(lambda: server.half_open == 0)
+        self.admit = lambda _: Deferred()
+        await self.refused(SessionLost)
+        self.assertEqual(server.sessions, 0)
+
+    async def test_too_many(self) -> None:
+        """Who comes when there are enough sessions, of all or of its key, is told to come back."""
+        server = self.server(total=3, per_key=2)
+        for _ in range(2):
+            await self.opened()
+        self.assertIn("too many", await self.refused(SessionPostponed))
+        session, listener = await self.opened(EVE)
+        self.assertEqual(server.sessions, 3)
+        await self.refused(SessionPostponed, EVE)
+        await self.close(session, listener)
+        await self.until(lambda: server.sessions == 2)
+        await self.opened(EVE)
+
+    async def test_who_has_most_makes_room(self) -> None:
+        """When there are enough sessions, one that rests gives way, of the key that has most."""
+        server = self.server(total=3, rest=0.0)
+        listeners = [(await self.opened())[1] for _ in range(3)]
+        _, eve = await self.opened(EVE)
+        await self.until(lambda: server.sessions == 3)
+        self.assertEqual(sum(bool(each.ends) for each in listeners), 1)
+        self.assertEqual(eve.ends, [])
+        self.assertIn("too many", await self.refused(SessionPostponed))
+
+    async def test_too_many_at_once(self) -> None:
+        """The bound holds, too, for many who are judged at the same time."""
+        server = self.server(per_key=2)
+        judging: list[Deferred[str]] = []
+
+        def judge(_: PublicKey) -> Deferred[str]:
+            judging.append(Deferred())
+            return judging[-1]
+
+        self.admit = judge
+        opening = [self.open() for _ in range(4)]
+        await self.until(lambda: len(judging) == 4)
+        for each in judging:
+            each.callback("bob")
+        results = await DeferredList(opening, consumeErrors=True)
+        self.assertEqual(sorted(success for success, _ in results), [False, False, True, True])
+        self.assertEqual(server.sessions, 2)
+
+    async def test_message_flood(self) -> None:
+        """Threat 33: the sessions of a key that floods are ended, with one line in the log, and others are served."""
+        self.patch(message_budget, "FLOOD_MAX", 0.0)
+        server = self.server()
+        sessions = [(await self.opened(EVE)) for _ in range(3)]
+        log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        for number in range(2 * message_budget.MESSAGES_BURST):
+            sessions[number % 2][0].send(Credit(number))
+        await self.works()
+        await self.until(lambda: server.sessions == 0)
+        await self.until(lambda: all(listener.ends for _, listener in sessions))
+        (line,) = [formatEvent(each) for each in log if each["log_level"] is LogLevel.warn]
+        self.assertIn("3 session(s) with eve ended: it sent more messages than are allowed", line)
+        self.assertIn("too many", await self.refused(SessionPostponed, EVE))
+        await self.works()
+
+    async def test_hangs_up_while_judged(self) -> None:
+        """Who leaves before it was judged is forgotten, and so is the judgement."""
+        server = self.server()
+        judging: list[Deferred[str]] = []
+
+        def judge(_: PublicKey) -> Deferred[str]:
+            judging.append(Deferred())
+            return judging[-1]
+
+        self.admit = judge
+        opening = self.open()
+        await self.until(lambda: bool(judging))
+        opening.cancel()
+        opening.addErrback(lambda _: None)
+        await self.until(lambda: server.half_open == 0)
+        self.assertTrue(judging[0].called)
+        self.assertEqual((server.sessions, self.users), (0, []))
+        judging[0].addErrback(lambda _: None)
+
+    async def test_new_key(self) -> None:
+        """When the peer's key is rotated, new sessions find the new key, and those that are there go on."""
+        self.server()
+        session, listener = await self.opened()
+        self.key = EVE
+        with self.assertRaises(OtherKeyThere):
+            await self.open(expected=ALICE.public)
+        await self.works()
+        session.send(Get(9, ("x",)))
+        await self.until(lambda: bool(listener.messages))
+        self.assertEqual(listener.messages, [Failed(9, Fault.NOT_FOUND)])
+
+    async def test_stop(self) -> None:
+        """A server that stops says `Bye` to all, drops those who were not in, and leaves the port."""
+        server = self.server()
+        _, listener = await self.opened()
+        raw = await self.connected(Raw())
+        await server.stop()
+        self.assertEqual((server.sessions, server.half_open), (0, 0))
+        await self.until(lambda: bool(listener.ends))
+        self.assertEqual((listener.ends, self.users[0].ends), ([None], [None]))
+        await raw.gone
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("127.0.0.1", self.address.port))
+
+    async def test_port_in_use(self) -> None:
+        """A port that is somebody else's is an error that says so."""
+        server = self.server()
+        other = SessionServer(reactor, lambda: ALICE, self.admit_by_name, self.serve)
+        error = self.assertRaises(PortUnusable, other.listen, server.port, "127.0.0.1")
+        self.assertIn(str(server.port), str(error))
+
+
+def _as_client(factory: Any) -> Any:
+    """A server's factory can serve a client, if it does not mind failures."""
+    for name in ("startedConnecting", "clientConnectionFailed", "clientConnectionLost"):
+        setattr(factory, name, lambda *_: None)
+    return factory

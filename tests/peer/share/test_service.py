@@ -1,0 +1,145 @@
+"""Tests of `p2pshare.peer.share.service`: what it says in the log."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.peer.share.service import (
+    EXAMPLE_MAX,
+    SURVEY_AGAIN,
+    SessionSharer,
+    _told,
+    left_out_text,
+    sharing_text,
+)
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.shares import digest_cache as block_cache
+from p2pshare.storage.shares import folder_index
+from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.storage.shares.listing import Survey
+from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.keys import SigningKey
+
+
+class LogTests(SynchronousTestCase):
+    def test_trouble(self) -> None:
+        """What cannot be remembered of the shares is said with what it is and where, once for each."""
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        data = Path(folder.name)
+        (data / block_cache.FILE_NAME).mkdir()
+        shared = data / "shared"
+        shared.mkdir()
+        (shared / "x").write_bytes(bytes(3 * 1024 * 1024))
+        reactor: Any = ThreadlessReactor()
+        client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
+        sharer = SessionSharer(
+            reactor,
+            [SharedPath("stuff", shared)],
+            None,
+            data,
+            client,
+            reactor.seconds,
+            lambda: SigningKey(b"a" * 32),
+        )
+        with capturedLogs() as events:
+            self.successResultOf(Deferred.fromCoroutine(sharer.open()))
+            assert sharer._tree is not None and sharer._stores is not None
+            sharer._stores[1]._tell("the disk is full")
+            file: Any = sharer._tree.open("bob", ("stuff", "x"))
+            file.finish()
+            file.close()
+            reactor.advance(0)
+        self.successResultOf(Deferred.fromCoroutine(sharer.stop()))
+        lines = [formatEvent(event) or "" for event in events]
+        for what, path in (
+            ("shared files", data / block_cache.FILE_NAME),
+            ("shared folders", data / folder_index.FOLDER_NAME),
+        ):
+            said = [line for line in lines if line.startswith(f"what is remembered of {what}")]
+            self.assertEqual(len(said), 1, lines)
+            self.assertIn(f"({path}): ", said[0])
+
+    def test_not_shared(self) -> None:
+        """What is in a share but not listed is counted and named: in the log, at the start and when it has changed, and
+        in the status.
+        """
+        data = Path(tempfile.mkdtemp(dir=os.getcwd()))
+        shared = data / "shared"
+        (shared / ".git").mkdir(parents=True)
+        (shared / "loop").symlink_to(".")
+        reactor: Any = ThreadlessReactor()
+        client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
+        sharer = SessionSharer(
+            reactor,
+            [SharedPath("stuff", shared), SharedPath("gone", data / "gone")],
+            None,
+            data,
+            client,
+            reactor.seconds,
+            lambda: SigningKey(b"a" * 32),
+        )
+        with capturedLogs() as events:
+            self.successResultOf(Deferred.fromCoroutine(sharer.open()))
+            before = self.successResultOf(Deferred.fromCoroutine(sharer.status()))
+            os.mkfifo(shared / "pipe")
+            reactor.advance(SURVEY_AGAIN + 1)
+            after = self.successResultOf(Deferred.fromCoroutine(sharer.status()))
+        self.successResultOf(Deferred.fromCoroutine(sharer.stop()))
+        lines = [formatEvent(event) or "" for event in events]
+        self.assertEqual(
+            [line for line in lines if line.startswith("not shared")],
+            [
+                "not shared: share=stuff 1 hidden or private (.git); link loop: 1 (loop)",
+                "not shared: share=gone not there any more: 1",
+                "not shared: share=stuff 1 hidden or private (.git);"
+                " device, FIFO or socket: 1, link loop: 1 (pipe, loop)",
+            ],
+        )
+        self.assertEqual(sharer.left_out()["gone"], "not there any more: 1")
+        self.assertEqual(before["shares"][0]["left_out"]["omitted"], {"link_loop": 1})
+        self.assertEqual(
+            after["shares"][0]["left_out"],
+            {
+                "hidden": 1,
+                "hidden_examples": [".git"],
+                "omitted": {"special": 1, "link_loop": 1},
+                "omitted_examples": ["pipe", "loop"],
+                "looked_at": 0,
+                "complete": True,
+            },
+        )
+
+    def test_not_shared_is_short(self) -> None:
+        """However many hidden names there are, and however long, the status stays short."""
+        told = {"hidden": 9000, "hidden_examples": [".x"], "omitted": {}, "complete": False}
+        said = left_out_text({**told, "omitted_examples": [], "looked_at": 100000})
+        self.assertEqual(
+            said,
+            "9000 hidden or private (.x, …); only the first 100000 files and folders were looked at",
+        )
+        self.assertEqual(left_out_text({**told, "hidden": 0}), "")
+        survey = Survey(hidden=1, hidden_examples=["x" * 5000])
+        (example,) = _told(survey, with_examples=True)["hidden_examples"]
+        self.assertEqual(len(example), EXAMPLE_MAX)
+        self.assertEqual(_told(survey, with_examples=False)["hidden_examples"], [])
+
+    def test_sharing(self) -> None:
+        """What is shared is said with whom."""
+        shares = [
+            SharedPath("photos", Path("/p")),
+            SharedPath("notes", Path("/n"), frozenset({"carol", "bob"})),
+        ]
+        self.assertEqual(
+            sharing_text(shares),
+            f"shared are photos (/p) with {EVERYONE}; notes (/n) with bob, carol",
+        )
+        self.assertIn("nothing is shared", sharing_text([]))
