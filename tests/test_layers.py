@@ -50,11 +50,11 @@ FILE_WRITERS = {
     "p2pshare.registry.redis.server_process",  # the short name of the folder of its data
     "p2pshare.registry.redis.marker",  # beside the data of Redis
     "p2pshare.registry.workers.supervisor",  # the folder of their sockets
-    "p2pshare.ui.demo",  # what it shares, in a folder that it removes
-    "p2pshare.ui.hang_up",  # /dev/null
-    "p2pshare.ui.keys",  # a key that is exported, where the user says
+    "p2pshare.ui.verbs.demo",  # what it shares, in a folder that it removes
+    "p2pshare.ui.terminal.hang_up",  # /dev/null
+    "p2pshare.ui.verbs.key",  # a key that is exported, where the user says
     "p2pshare.ui.main",  # /dev/null
-    "p2pshare.ui.passphrase",  # the terminal
+    "p2pshare.ui.terminal.passphrase",  # the terminal
 }
 """Who writes files besides `storage`; nothing of that is called what somebody else says."""
 

@@ -19,7 +19,7 @@ from p2pshare.net.process_end import SignalWatch, end_process
 from p2pshare.net.utf8_mode import require_utf8
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.ui.arguments import parse_arguments
-from p2pshare.ui.hang_up import HangUpStream
+from p2pshare.ui.terminal.hang_up import HangUpStream
 
 # What takes its time to import is imported where it is needed, so that --help is there at once.
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _abandon_stdout() -> None:
 def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
     """Do what the command line says; the log of `--debug` is put into `begun`."""
     if list(words[:1]) == [COMPLETE]:
-        from p2pshare.ui import completing
+        from p2pshare.ui.completion import complete as completing
 
         return completing.main(words[1:], time.time)
     try:
@@ -119,7 +119,7 @@ def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]
         _output(json="--json" in words, quiet=False).error(error)
         return error.exit_code
     if arguments.verb == "completion":
-        from p2pshare.ui.completion_scripts import SCRIPTS
+        from p2pshare.ui.completion.scripts import SCRIPTS
 
         sys.stdout.write(SCRIPTS[arguments.shell])
         return 0
@@ -188,13 +188,14 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
     settings, output = invocation.settings, invocation.output
     match arguments.verb:
         case "invite":
-            from p2pshare.ui import inviting
+            from p2pshare.ui.verbs import invite as inviting
 
             return inviting.invite(
                 output, arguments.data, arguments.expires, arguments.count, invocation.wall
             )
         case "release" if not arguments.yes:
-            from p2pshare.ui import keys, passphrase
+            from p2pshare.ui.terminal import passphrase
+            from p2pshare.ui.verbs import key as keys
 
             question = f"Give the name {keys.name_of(settings)} up for good?"
             if not passphrase.consent(question, "--yes"):
@@ -203,25 +204,25 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
         case "key":
             return _key_verb(arguments, invocation)
         case "get" if arguments.list_partial or arguments.clean:
-            from p2pshare.ui import partial
+            from p2pshare.ui.verbs import partial
 
             dest = arguments.words[0] if arguments.words else None
             work = partial.clean if arguments.clean else partial.list_partial
             return work(invocation, dest)
         case "peers":
-            from p2pshare.ui import peers
+            from p2pshare.ui.verbs import peers
 
             if arguments.peers_verb == "forget":
                 return peers.forget(settings, output, arguments.peer)
             return peers.peers(settings, output)
         case "registries":
-            from p2pshare.ui import peers
+            from p2pshare.ui.verbs import peers
 
             if arguments.registries_verb == "forget":
                 return peers.forget_registry(settings, output, arguments.url)
             return peers.registries(settings, output)
         case "completion":
-            from p2pshare.ui.completion_scripts import SCRIPTS
+            from p2pshare.ui.completion.scripts import SCRIPTS
 
             sys.stdout.write(SCRIPTS[arguments.shell])
             return 0
@@ -230,7 +231,7 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
 
 def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | None:
     """As `_done_at_once`, for the verbs below `key`."""
-    from p2pshare.ui import keys
+    from p2pshare.ui.verbs import key as keys
 
     settings, output = invocation.settings, invocation.output
     match arguments.key_verb:
@@ -246,7 +247,7 @@ def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | No
                 registry=bool(arguments.registry),
             )
         case "forget":
-            from p2pshare.ui import peers
+            from p2pshare.ui.verbs import peers
 
             return peers.forget(settings, output, arguments.peer)
     return None
@@ -256,12 +257,12 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
     """What is to be run."""
     match arguments.verb:
         case "users":
-            from p2pshare.ui.users import users
+            from p2pshare.ui.verbs.users import users
 
             prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
             return lambda: users(invocation, prefix=prefix, online=online, watch=watch)
         case "get":
-            from p2pshare.ui import verbs
+            from p2pshare.ui.verbs import get as verbs
 
             words, overwrite, files_max = arguments.words, arguments.force, arguments.max_files
             if arguments.classic:
@@ -271,34 +272,34 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
                 invocation, words, overwrite=overwrite, files_max=files_max, at=at
             )
         case "ls":
-            from p2pshare.ui.listing import ls
+            from p2pshare.ui.verbs.ls import ls
 
             where, recursive, at = arguments.where, arguments.recursive, arguments.at
             return lambda: ls(invocation, where, recursive=recursive, at=at)
         case "status":
-            from p2pshare.ui.status import status
+            from p2pshare.ui.verbs.status import status
 
             return lambda: status(invocation)
         case "stop":
-            from p2pshare.ui.status import stop
+            from p2pshare.ui.verbs.status import stop
 
             return lambda: stop(invocation)
         case "whoami" | "release" | "key":
-            from p2pshare.ui import owning
+            from p2pshare.ui.verbs import whoami as owning
 
             own = {"whoami": owning.whoami, "release": owning.release, "key": owning.rotate}
             return lambda: own[arguments.verb](invocation)
         case "demo":
-            from p2pshare.ui import demo
+            from p2pshare.ui.verbs import demo
 
             return lambda: demo.demo(invocation, os.environ)
     return lambda: _converse(invocation)
 
 
 async def _converse(invocation: Invocation) -> int:
-    from p2pshare.ui.console import Console
-    from p2pshare.ui.conversation import Conversation
-    from p2pshare.ui.terminal import Terminal
+    from p2pshare.ui.dialog.console import Console
+    from p2pshare.ui.dialog.conversation import Conversation
+    from p2pshare.ui.terminal.capabilities import Terminal
 
     if sys.stdin is None or sys.stdin.closed:
         raise WrongUsage(reason="There is no input from which answers could come.")
@@ -332,7 +333,7 @@ def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> 
 
 def _output(*, json: bool, quiet: bool) -> Output:
     from p2pshare.ui.output import Output
-    from p2pshare.ui.terminal import Terminal
+    from p2pshare.ui.terminal.capabilities import Terminal
 
     stdout = Terminal.detect(sys.stdout, os.environ)
     stderr = Terminal.detect(sys.stderr, os.environ)

@@ -45,7 +45,7 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import ago_text
-from p2pshare.ui.roster import last_seen
+from p2pshare.ui.terminal.roster import last_seen
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.peers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
@@ -56,7 +56,7 @@ if (
     TYPE_CHECKING
 ):  # the classic protocol, and with it all that knows pixels, is imported where it is spoken
     from p2pshare.peer.fetching import Fetched
-    from p2pshare.ui.wanted import Wanted
+    from p2pshare.ui.verbs.classic_items import Wanted
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class Met:
             PeerOffline: it is offline indeed.
             P2pshareError: what `fetch_watched` raises.
         """
-        from p2pshare.ui.watching import fetch_watched
+        from p2pshare.ui.verbs.classic_get import fetch_watched
 
         self.expect_classic()
         self.remark()

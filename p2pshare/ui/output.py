@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from colorama import Fore
 
 from p2pshare.errors import P2pshareError
-from p2pshare.ui.terminal import Terminal
+from p2pshare.ui.terminal.capabilities import Terminal
 
 FAILURES_SHOWN = 5  # of one kind that people see in full
 
 if TYPE_CHECKING:  # what takes its time to import, where there may be nothing to show
-    from p2pshare.ui.job_view import JobView
-    from p2pshare.ui.progress import ProgressView
+    from p2pshare.ui.terminal.job_view import JobView
+    from p2pshare.ui.terminal.progress import ProgressView
 
 
 class LiveLine(Protocol):
@@ -139,7 +139,7 @@ class Output:
 
         While it is drawn, `line` writes above it.
         """
-        from p2pshare.ui.progress import ProgressView
+        from p2pshare.ui.terminal.progress import ProgressView
 
         view = ProgressView(
             self._stderr, title, unit, total, clock_seconds, silent=self._json or self._quiet
@@ -149,7 +149,7 @@ class Output:
 
     def job(self, peer: str, clock_seconds: Callable[[], float]) -> JobView:
         """A view of a whole job with one peer, likewise."""
-        from p2pshare.ui.job_view import JobView
+        from p2pshare.ui.terminal.job_view import JobView
 
         view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)
         self._view = view

@@ -139,7 +139,7 @@ class VerbTests(CommandLineTestCase):
 
     def test_defect(self) -> None:
         """A defect is a sentence, too; its traceback goes to the file that was named, only."""
-        broken = "import p2pshare.ui.verbs as verbs; verbs.parse_items = None;"
+        broken = "import p2pshare.ui.verbs.get as verbs; verbs.parse_items = None;"
         log = self.near.home / "log"
         for flags in ([], ["--debug", str(log)]):
             done = subprocess.run(

@@ -31,12 +31,12 @@ from p2pshare.errors import (
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.ui import watching
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.output import Output
-from p2pshare.ui.terminal import Terminal
-from p2pshare.ui.wanted import Wanted
+from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import classic_get as watching
+from p2pshare.ui.verbs.classic_items import Wanted
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.peers import PeerView, Presence

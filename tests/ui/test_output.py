@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import DiskFull, NameTaken, NoSuchPeer, RemoteNotFound
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.ui.output import FAILURES_SHOWN, Output, kind_of
-from p2pshare.ui.terminal import Terminal
+from p2pshare.ui.terminal.capabilities import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
 

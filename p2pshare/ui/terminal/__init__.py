@@ -1,0 +1,1 @@
+"""Terminals: what they can do, lines that are redrawn, progress."""

@@ -1,0 +1,158 @@
+"""The verbs `status` and `stop`: what the running peer shares with whom, who fetches what, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
+from p2pshare.peer.control import ControlClient
+from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
+from p2pshare.peer.share.service import left_out_text
+from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
+from p2pshare.storage.shares.arguments import EVERYONE
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.numbers import duration_text, rate_text, size_text
+from p2pshare.ui.verbs.whoami import data_folder, running
+
+CURRENT_SHOWN = 3  # files of one session
+ALLOWED_SHOWN = 10  # names
+STOP_MAX = 5.0  # seconds that `stop` waits: a peer promises to end within 2
+EXIT_MAX = 1.0  # seconds more for a process that has given its folder free
+STOP_INTERVAL = 0.05  # seconds between two looks at the lock of the data folder
+
+
+async def status(invocation: Invocation) -> int:
+    """Say what the user's running peer does; returns the exit code.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+        PeerNotAnswering: it runs, but does not answer.
+    """
+    async with _the_running_peer(invocation) as (peer, _folder):
+        told = await peer.ask("status")
+    invocation.output.event("status", **told)
+    for line in lines(told):
+        invocation.output.result(line)
+    return 0
+
+
+async def stop(invocation: Invocation) -> int:
+    """End the user's running peer, and return when it is gone; returns the exit code.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+        PeerNotAnswering: it runs, but does not answer.
+        ServiceDoesNotEnd: it still runs after `STOP_MAX`.
+    """
+    async with _the_running_peer(invocation) as (peer, folder):
+        told = await peer.ask("stop")
+    name, pid = str(told["name"]), int(told["pid"])
+    until = invocation.reactor.seconds() + STOP_MAX
+    while FolderLock.holder(folder) in (str(pid), UNKNOWN):
+        if invocation.reactor.seconds() > until:
+            raise ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
+        await deferLater(invocation.reactor, STOP_INTERVAL)
+    until = invocation.reactor.seconds() + EXIT_MAX
+    while is_process(pid) and invocation.reactor.seconds() < until:
+        await deferLater(invocation.reactor, STOP_INTERVAL)
+    invocation.output.event("stopped", name=name, pid=pid)
+    invocation.output.line(f"{name} is stopped (process {pid}).")
+    return 0
+
+
+@asynccontextmanager
+async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[ControlClient, Path]]:
+    """The user's running peer, and its data folder.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        PeerNotRunning: it does not run.
+    """
+    settings = invocation.settings
+    if settings.name is None and settings.data is None:
+        raise WrongUsage(reason="Say whose peer you mean with --name NAME, or set P2PSHARE_NAME.")
+    folder = await data_folder(invocation, settings.name or "")
+    async with running(invocation, folder) as peer:
+        if peer is None:
+            raise PeerNotRunning(path=folder)
+        yield peer, folder
+
+
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """What a peer tells, for people; the lines hold text from outside."""
+    name = told["name"]
+    elsewhere = Elsewhere(**told["elsewhere"]) if told.get("elsewhere") else None
+    if told["registered"]:
+        state = "online" if told["online"] else "out of touch with the registry"
+        yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
+    elif elsewhere is not None and elsewhere.waits:
+        yield f"{name} is in use elsewhere (process {told['pid']})."
+    else:
+        yield f"{name} is not registered yet (process {told['pid']})."
+    if elsewhere is not None:
+        yield elsewhere_text(elsewhere)
+    if told.get("trouble"):
+        yield told["trouble"]
+    if told.get("loopback"):
+        yield LOCAL_ONLY
+    if "shares" not in told:  # the registry was never reached, so nothing is open yet
+        return
+    shares = told["shares"]
+    if not shares:
+        yield "It shares nothing."
+    for share in shares:
+        yield f"It shares {share['name']} ({share['path']}) with {_whom(share['allow'])}."
+        if (left_out := share.get("left_out")) and (text := left_out_text(left_out)):
+            yield f"Not shared of {share['name']}: {text}."
+    if told.get("classic"):
+        yield "It speaks the classic protocol, too, in the clear."
+    visits = told.get("uploads", [])
+    if not visits:
+        yield "Nobody is here."
+    for visit in visits:
+        yield _visit(visit)
+
+
+def _whom(allow: list[str] | None) -> str:
+    if allow is None:
+        return EVERYONE
+    shown = allow[:ALLOWED_SHOWN]
+    if len(allow) > len(shown):
+        shown = [*shown, f"{len(allow) - len(shown)} more"]
+    return ", ".join(shown) or "nobody"
+
+
+def _visit(visit: Mapping[str, Any]) -> str:
+    """Who is there, and what they fetch."""
+    name, size, current = visit["name"], size_text(visit["bytes"]), visit["current"]
+    if not current:
+        if not visit["bytes"] and not visit["files"]:
+            return f"{name} is here."
+        return f"{name} is here, and last fetched {_files(visit['files'])}, {size}."
+    shown = ", ".join(current[:CURRENT_SHOWN])
+    if len(current) > CURRENT_SHOWN:
+        shown += ", …"
+    parts = [_files(visit["files"])] if visit["files"] else []
+    parts += [f"{size} so far", rate_text(visit["rate"])]
+    return f"{name} fetches {shown}: {', '.join(parts)}{_left(visit)}."
+
+
+def _left(visit: Mapping[str, Any]) -> str:
+    """What is still to come, as far as that is known."""
+    files, size, seconds = visit["files_left"], visit["bytes_left"], visit["left_s"]
+    if not size:
+        return ""
+    is_only = files == 1 and not visit["files"]  # its name has said it
+    told = size_text(size) if is_only or not files else f"{_files(files)}, {size_text(size)}"
+    return f"; {told} left" if seconds is None else f"; {told} and {duration_text(seconds)} left"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"

@@ -1,0 +1,382 @@
+"""Tests for `p2pshare complete`, and for the scripts of the shells."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import KnownRegistriesUnusable
+from p2pshare.storage.identity.control_socket import SOCKET_NAME
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.known_registries import KnownRegistries
+from p2pshare.storage.identity.last_seen import Seen
+from p2pshare.storage.settings import DEFAULT_REGISTRY
+from p2pshare.ui.arguments import command_parser
+from p2pshare.ui.completion.complete import complete
+from p2pshare.ui.completion.scripts import SCRIPTS
+from p2pshare.ui.completion.sources import KEPT_FOR, KEPT_MAX, KEPT_NAME, Lookup
+from p2pshare.wire.keys import SigningKey
+
+PATIENCE = 20.0  # seconds for a shell
+HOSTILE = (
+    "$(touch pwned)",
+    "`touch pwned`",
+    "q'uote",
+    'double"quote',
+    "back\\slash",
+    "semi;touch pwned",
+    "a b",
+    "{x,y}",
+    "ünï",
+)
+FOLDERS = ("my pics", "sub/in here", "$(touch pwned)")
+"""Folders in the current one, while a shell runs."""
+MET = "http://nas.lan:8000"
+"""The URL of a registry that was met."""
+UNSHOWN = ("new\nline", "escape\x1b[2J", "turned\u202egpj")
+HEAVY = ("twisted", "cryptography", "rich", "numpy", "blake3", "asyncio", "PIL")
+
+
+class CompletingTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="p2p-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": folder.name,
+            "XDG_CONFIG_HOME": folder.name,
+            "P2PSHARE_DATA": folder.name,
+        }
+        self.seen = Seen(self.folder)
+        self.seen.saw_names(["alice", "albert", "bob"])
+        self.seen.saw_entries("alice", (), {"photos": True, "notes.txt": False})
+        self.seen.saw_entries("alice", ("photos",), dict.fromkeys((*HOSTILE, *UNSHOWN), False))
+
+    def candidates(self, *words: str) -> list[str]:
+        return complete(["zsh", *words], self.environ, lambda: 0.0)[1]
+
+
+class CompleteTests(CompletingTestCase):
+    def test_verbs_and_flags(self) -> None:
+        """What the parser knows is what is offered."""
+        self.assertIn("get", self.candidates(""))
+        self.assertEqual(self.candidates("us"), ["users"])
+        self.assertEqual(self.candidates("key", "exp"), ["export"])
+        self.assertEqual(self.candidates("completion", ""), ["bash", "fish", "zsh"])
+        self.assertIn("--force", self.candidates("get", "--"))
+        self.assertNotIn("--force", self.candidates("ls", "--"))
+        self.assertEqual(self.candidates("--name", ""), [])
+        for words, how in (
+            (["--data", ""], "folders"),
+            (["--debug", ""], "files"),
+            (["key", "export", ""], "files"),
+        ):
+            self.assertEqual(complete(["zsh", *words], self.environ, lambda: 0.0), (how, []))
+        verbs = next(each for each in command_parser()._actions if each.dest == "verb").choices
+        assert verbs is not None
+        for verb in verbs:
+            self.assertIn("--name", self.candidates(verb, "--"))
+
+    def test_destination(self) -> None:
+        """Behind the first item of `get`, local folders are offered beside peers; a path is left to the shell."""
+        work = Path(self.mktemp())
+        work.mkdir()
+        for name in ("albums", ".hidden", "Bilder", *UNSHOWN):
+            (work / name).mkdir()
+        (work / "alone.txt").write_text("")
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(work)
+        for last, offered in {
+            "": ["Bilder/", "albert:", "albums/", "alice:", "bob:"],
+            "al": ["albert:", "albums/", "alice:"],
+            "B": ["Bilder/"],
+            "alice:n": ["alice:notes.txt"],
+        }.items():
+            self.assertEqual(self.candidates("get", "alice:x", last), offered)
+        self.assertEqual(self.candidates("get", ""), ["albert:", "alice:", "bob:"])
+        for last, how in {
+            "./": "folders",
+            "~": "folders",
+            "~/P": "folders",
+            "/tm": "folders",
+            "albums/x": "folders",
+            ".h": "folders",
+            "alon": "files",
+        }.items():
+            words = ["zsh", "get", "alice:x", last]
+            self.assertEqual(complete(words, self.environ, lambda: 0.0), (how, []), last)
+
+    def test_known(self) -> None:
+        """Only a peer whose key is known can be forgotten."""
+        self.assertEqual(self.candidates("peers", "forget", ""), [])
+        key = SigningKey(bytes(32)).public
+        known = KnownPeers(self.folder, DEFAULT_REGISTRY)
+        for name in ("alice", "zoe"):
+            known.pin(name, key, None)
+        KnownPeers(self.folder, "http://192.0.2.1:8000").pin("eve", key, None)
+        self.assertEqual(self.candidates("peers", "forget", ""), ["alice", "zoe"])
+        self.assertEqual(self.candidates("key", "forget", "z"), ["zoe"])
+        known.path.write_text("damaged")
+        self.assertEqual(self.candidates("peers", "forget", ""), [])
+
+    def test_registries(self) -> None:
+        """A registry that was met can be forgotten, or used again."""
+        self.assertEqual(self.candidates("registries", "f"), ["forget"])
+        self.assertEqual(self.candidates("registries", "forget", ""), [])
+        known = KnownRegistries(self.folder)
+        for url in ("http://nas.lan:8000", "https://names.example"):
+            known.pin(url, str(SigningKey(bytes(32)).public))
+        met = ["http://nas.lan:8000", "https://names.example"]
+        self.assertEqual(self.candidates("registries", "forget", ""), met)
+        self.assertEqual(self.candidates("registries", "forget", "http:"), met[:1])
+        self.assertEqual(self.candidates("get", "--registry", "https"), met[1:])
+        known.path.write_text("damaged")
+        with self.assertRaises(KnownRegistriesUnusable):
+            self.candidates("registries", "forget", "")
+
+    def test_names_and_paths(self) -> None:
+        """Names, and behind a colon paths, folders with a slash."""
+        self.assertEqual(self.candidates("get", "al"), ["albert:", "alice:"])
+        self.assertEqual(self.candidates("get", "alice:p"), ["alice:photos/"])
+        self.assertEqual(self.candidates("ls", "alice:photos/q"), ["alice:photos/q'uote"])
+        for word in ("nobody:", "alice:photos/../", "al\x1b", "alice:none/", "ALICE:", ":", "//"):
+            self.assertEqual(self.candidates("get", word), [], word)
+
+    def test_unshown(self) -> None:
+        """What a terminal would obey or hide is not offered: threat 4."""
+        offered = self.candidates("get", "alice:photos/")
+        self.assertEqual(offered, sorted(f"alice:photos/{name}" for name in HOSTILE))
+
+    def test_nonsense(self) -> None:
+        """No words, an unknown shell, and settings that are none, give nothing and no error."""
+        for words in ([], ["bash"], ["csh", "a"], ["zsh"]):
+            self.assertEqual(complete(words, self.environ, lambda: 0.0), ("words", []))
+        done = self.process("zsh", "get", "al", P2PSHARE_REGISTRY="a b")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_whose_folder(self) -> None:
+        """Flags on the line say whose peer is meant."""
+        other = {**self.environ, "P2PSHARE_DATA": str(self.folder / "none")}
+        words = ["zsh", "--data", str(self.folder), "get", "b"]
+        self.assertEqual(complete(words, other, lambda: 0.0), ("words", ["bob:"]))
+        self.assertEqual(complete(["zsh", "get", "b"], other, lambda: 0.0), ("words", []))
+
+    def test_light(self) -> None:
+        """It imports nothing that takes its time."""
+        code = (
+            "import sys; from p2pshare.ui.main import main; main(sys.argv[1:]);"
+            f"print(sorted({set(HEAVY)!r} & set(sys.modules)))"
+        )
+        command = [sys.executable, "-c", code, "complete", "zsh", "get", "al"]
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "words\nalbert:\nalice:\n[]\n")
+
+    def process(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from p2pshare.ui.main import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.run(
+            [sys.executable, "-c", code, "complete", *words],
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+        )
+
+
+class FakePeer:
+    """Answers one question after the other on the socket of a data folder, in a thread."""
+
+    def __init__(self, folder: Path, replies: list[bytes | None]) -> None:
+        self.asked: list[Any] = []
+        self._replies = replies
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(folder / SOCKET_NAME))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for reply in self._replies:
+            connection, _ = self._socket.accept()
+            with connection, connection.makefile("rb") as lines:
+                line = lines.readline()
+                if line:
+                    self.asked.append(json.loads(line))
+                if reply is not None and line:
+                    connection.sendall(reply)
+                lines.read()
+
+    def end(self) -> None:
+        self._thread.join()
+        self._socket.close()
+
+
+class LookupTests(CompletingTestCase):
+    def lookup(self, wall: float = 1000.0) -> Lookup:
+        return Lookup([self.folder], wall=lambda: wall)
+
+    def peer(self, *replies: bytes | None) -> FakePeer:
+        peer = FakePeer(self.folder, list(replies))
+        self.addCleanup(peer.end)
+        return peer
+
+    def test_live(self) -> None:
+        """The running peer is asked, and its answer is good for a moment."""
+        reply = json.dumps({"ok": True, "entries": ["cat.jpg", "sub/", "../x", "a/b/"]}).encode()
+        peer = self.peer(reply + b"\n", None, reply + b"\n")
+        for wall in (1000.0, 1000.0 + KEPT_FOR / 2, 1000.0 + KEPT_FOR):
+            entries = self.lookup(wall).entries("alice", ("p",), "")
+            self.assertEqual(entries, ["cat.jpg", "sub/"])
+        question = {"do": "complete", "peer": "alice", "path": "p", "prefix": ""}
+        self.assertEqual(peer.asked, [question, question])
+        kept = self.folder / KEPT_NAME
+        self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+
+    def test_not_living(self) -> None:
+        """An error, nonsense, silence, and a socket of nobody: what was seen last."""
+        self.peer(b'{"ok": false}\n', b"nonsense\n", b'{"ok": true, "entries": 1}\n', None)
+        for _ in range(4):
+            self.assertEqual(self.lookup().names("bo"), ["bob"])
+        self.assertFalse((self.folder / KEPT_NAME).exists())
+
+    def test_kept_is_bounded(self) -> None:
+        """Of many answers, few are kept: threat 31."""
+        reply = b'{"ok": true, "entries": ["x"]}\n'
+        self.peer(*[reply] * (KEPT_MAX + 3))
+        for number in range(KEPT_MAX + 3):
+            self.lookup().names(f"{number}")
+        self.assertEqual(len(json.loads((self.folder / KEPT_NAME).read_text())), KEPT_MAX)
+
+
+class ShellTests(CompletingTestCase):
+    """Real shells on a terminal, with a `p2pshare` that writes down how it is called."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        KnownRegistries(self.folder).pin(MET, str(SigningKey(bytes(32)).public))
+
+    def arguments(self, shell: list[str], begin: str, lines: list[str]) -> list[str]:
+        """What the program gets as its last argument, for lines in which Tab is pressed at the end."""
+        program = self.folder / "bin" / "p2pshare"
+        program.parent.mkdir()
+        called = self.folder / "called"
+        code = "import sys; from p2pshare.ui.main import main; sys.exit(main())"
+        program.write_text(
+            f"#!{shutil.which('bash')}\n"
+            f'if [ "$1" = complete ]; then exec {sys.executable} -c {code!r} "$@"; fi\n'
+            f"printf '%s\\0' \"${{@: -1}}\" >> {called}\n"
+        )
+        program.chmod(0o755)
+        script = self.folder / "script"
+        script.write_text(SCRIPTS[Path(shell[0]).name])
+        environ = {
+            **self.environ,
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "TERM": "xterm",
+        }
+        environ |= {"LC_ALL": "C.UTF-8", "INPUTRC": os.devnull, "PYTHONPATH": os.getcwd()}
+        above, below = pty.openpty()
+        work = self.folder / "work"
+        work.mkdir()
+        for name in FOLDERS:
+            (work / name).mkdir(parents=True)
+        with subprocess.Popen(
+            shell, stdin=below, stdout=below, stderr=below, env=environ, cwd=work,
+            start_new_session=True,
+        ) as process:  # fmt: skip
+            os.close(below)
+            reading = threading.Thread(target=_drain, args=(above,))
+            reading.start()
+            ending = threading.Timer(PATIENCE, process.kill)
+            ending.start()
+            typed = [f"{begin.format(script=script)}\n", *(f"{line}\t\n" for line in lines)]
+            os.write(above, "".join([*typed, "exit\n"]).encode())
+            process.wait()
+            ending.cancel()
+        reading.join()
+        os.close(above)
+        top = {name.split("/")[0] for name in FOLDERS}
+        self.assertEqual(set(os.listdir(work)), top, "something was run")
+        return called.read_text().split("\0")[:-1]
+
+    def test_bash(self) -> None:
+        """In bash, what is completed reaches the program as the peer calls it: threat 4, threat 40."""
+        lines = {
+            "p2pshare ls ali": "alice:",
+            "p2pshare get alice:no": "alice:notes.txt",
+            "p2pshare get alice:photos/\\$": f"alice:photos/{HOSTILE[0]}",
+            "p2pshare get alice:photos/\\`": f"alice:photos/{HOSTILE[1]}",
+            'p2pshare get "alice:photos/\\$': f"alice:photos/{HOSTILE[0]}",
+            'p2pshare get "alice:photos/\\`': f"alice:photos/{HOSTILE[1]}",
+            "p2pshare get 'alice:photos/q": "alice:photos/q'uote",
+            "p2pshare get alice:photos/dou": 'alice:photos/double"quote',
+            "p2pshare get alice:photos/ba": "alice:photos/back\\slash",
+            "p2pshare get alice:photos/se": "alice:photos/semi;touch pwned",
+            "p2pshare get alice:photos/a\\ ": "alice:photos/a b",
+            "p2pshare get alice:photos/{": "alice:photos/{x,y}",
+            "p2pshare get alice:photos/ü": "alice:photos/ünï",
+            "p2pshare get alice:x my": "my pics/",
+            "p2pshare get alice:x sub/i": "sub/in here/",
+            "p2pshare get alice:x \\$": f"{HOSTILE[0]}/",
+            "p2pshare get alice:x bo": "bob:",
+            "p2pshare registries forget http://na": MET,
+            "p2pshare users --registry http": MET,
+        }
+        bash = shutil.which("bash")
+        assert bash is not None
+        shell = [bash, "--norc", "--noprofile", "-i"]
+        got = self.arguments(shell, "source {script}", list(lines))
+        self.assertEqual(got, list(lines.values()))
+
+    LINES = (
+        "p2pshare get alice:photos/\\$",
+        "p2pshare get alice:photos/\\`",
+        "p2pshare get alice:photos/q",
+        "p2pshare get alice:photos/se",
+        "p2pshare get alice:no",
+        "p2pshare get alice:x my",
+        "p2pshare get alice:x sub/i",
+        "p2pshare get alice:x \\$",
+        "p2pshare get alice:x bo",
+        "p2pshare registries forget http://na",
+        "p2pshare users --registry http",
+    )
+    GOT = (
+        *(f"alice:photos/{HOSTILE[n]}" for n in (0, 1, 2, 5)),
+        "alice:notes.txt",
+        *("my pics/", "sub/in here", f"{HOSTILE[0]}/", "bob:", MET, MET),
+    )
+
+    @skipUnless(shutil.which("zsh"), "there is no zsh here")
+    def test_zsh(self) -> None:
+        """In zsh likewise: threat 4, threat 40."""
+        begin = "autoload -U compinit; compinit -u -D; source {script}"
+        zsh = shutil.which("zsh") or ""
+        self.assertEqual(self.arguments([zsh, "-f", "-i"], begin, list(self.LINES)), list(self.GOT))
+
+    def test_scripts(self) -> None:
+        """Each script asks `complete`, and evaluates nothing."""
+        for shell, script in SCRIPTS.items():
+            self.assertIn(f"complete {shell}", script)
+            self.assertNotIn("eval", script)
+
+
+def _drain(fd: int) -> None:
+    """Read what a terminal shows, until nobody writes to it any more."""
+    try:
+        while os.read(fd, 65536):
+            pass
+    except OSError:
+        pass

@@ -1,0 +1,162 @@
+"""Tests for `p2pshare.ui.terminal.roster` and `p2pshare.ui.terminal.live_roster`."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.ui.terminal import roster as roster_module
+from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.terminal.live_roster import LiveRoster
+from p2pshare.ui.terminal.roster import GAP, Roster, Rows, cells, classic_summary
+from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from tests.ui.screens import COLOURFUL, real_terminal
+
+NOW = 1_800_000_000
+ONLINE, OFFLINE, GONE = Presence.ONLINE, Presence.OFFLINE, Presence.GONE
+
+names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True)
+peers = st.builds(
+    PeerSummary,
+    names,
+    st.sampled_from(NameKind),
+    st.sampled_from([ONLINE, OFFLINE, Presence.UNKNOWN]),
+    st.none() | st.integers(0, 2 * NOW),
+)
+
+
+def owned(name: str, presence: Presence = ONLINE, ago: int = 5) -> PeerSummary:
+    return PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
+
+
+class RowsTests(SynchronousTestCase):
+    def lines(self, columns: int, *shown: PeerSummary, own: str | None = None) -> list[str]:
+        rows = Rows(columns, [peer.name for peer in shown], own)
+        return [rows.header().plain, *(rows.row(peer, NOW).plain for peer in shown)]
+
+    def test_wide(self) -> None:
+        """With room for all, all is there; who looks finds themselves."""
+        shown = self.lines(
+            80, owned("alice"), owned("bob", OFFLINE, 150), classic_summary("carol"), own="bob"
+        )
+        self.assertEqual(
+            shown,
+            [
+                "name       presence  last seen     kind",
+                "alice      online    now           owned",
+                "bob (you)  offline   2 min ago     owned",
+                "carol      unknown                 classic",
+            ],
+        )
+
+    def test_narrow(self) -> None:
+        """With 40 columns the kind goes first, then the time; a name is folded, never cut."""
+        self.assertEqual(self.lines(40, owned("a-name-of-18-chars"))[0].split()[-1], "presence")
+        self.assertEqual(
+            self.lines(40, owned("sixteen-letters-"))[0].split()[-2:], ["last", "seen"]
+        )
+        (_, row) = self.lines(30, owned("n" * 32))
+        self.assertEqual(row, f"{'n' * 20}  online\n{'n' * 12}")
+
+    @given(st.integers(15, 100), st.lists(peers, min_size=1, max_size=5))
+    def test_any_width(self, columns: int, shown: list[PeerSummary]) -> None:
+        """Nothing sticks out of any terminal, and no name loses a character."""
+        rows = Rows(columns, [peer.name for peer in shown], shown[0].name)
+        for peer in shown:
+            lines = rows.row(peer, NOW).plain.split("\n")
+            self.assertLessEqual(max(map(len, lines)), columns)
+            first, *others = lines
+            whole = "".join([first[: first.index(GAP)], *others]).replace(" ", "")
+            marked = f"{peer.name}(you)" if peer.name == shown[0].name else peer.name
+            self.assertEqual(whole, marked)
+
+    def test_cells(self) -> None:
+        """A pipe gets the whole time."""
+        self.assertEqual(
+            cells(owned("bob", OFFLINE, 0)), ("bob", "offline", "2027-01-15T08:00:00Z", "owned")
+        )
+        self.assertEqual(cells(classic_summary("eve")), ("eve", "unknown", "-", "classic"))
+        far = PeerSummary("bob", NameKind.OWNED, ONLINE, 2**53 - 1)
+        self.assertTrue(cells(far)[2].startswith("4147-"))
+
+
+class RosterTests(SynchronousTestCase):
+    def test_changes(self) -> None:
+        """What changes is told once; a sign of life alone is no change."""
+        roster = Roster()
+        both = [owned("alice"), owned("bob")]
+        self.assertEqual(roster.begin_again(both), both)
+        self.assertEqual(roster.begin_again([owned("alice", ago=1), owned("bob")]), [])
+        self.assertFalse(roster.change(owned("alice", ago=0)))
+        self.assertTrue(roster.change(owned("alice", OFFLINE)))
+        self.assertTrue(roster.change(PeerSummary("bob", NameKind.OWNED, GONE, None)))
+        self.assertFalse(roster.change(PeerSummary("bob", NameKind.OWNED, GONE, None)))
+        self.assertEqual([peer.name for peer in roster.first(9)], ["alice"])
+        (gone,) = roster.begin_again([])
+        self.assertEqual((gone.name, gone.presence), ("alice", GONE))
+
+    def test_wanted(self) -> None:
+        """With a prefix, or only online, the others do not concern it, but leaving does."""
+        roster = Roster(prefix="al", online=True)
+        roster.begin_again([owned("alice"), owned("alan", OFFLINE), owned("bob")])
+        self.assertEqual(roster.count, 1)
+        self.assertFalse(roster.change(owned("bob")))
+        self.assertFalse(roster.change(owned("alan", OFFLINE)))
+        self.assertTrue(roster.change(owned("alan")))
+        self.assertTrue(roster.change(owned("alice", OFFLINE)))
+        self.assertEqual([peer.name for peer in roster.first(9)], ["alan"])
+
+    def test_order(self) -> None:
+        """Who is there comes first."""
+        roster = Roster()
+        roster.begin_again([owned("alice", OFFLINE), classic_summary("bob"), owned("carol")])
+        self.assertEqual([peer.name for peer in roster.first(2)], ["carol", "bob"])
+        self.assertEqual(roster.online(), 1)
+
+    def test_bound(self) -> None:
+        """Of more than can be kept, the others are counted."""
+        with mock.patch.object(roster_module, "WATCHED_MAX", 2):
+            roster = Roster()
+            roster.begin_again(owned(f"user{n}") for n in range(5))
+            self.assertEqual((roster.count, roster.unkept), (2, 3))
+            self.assertFalse(roster.change(owned("zoe")))
+            self.assertEqual((roster.count, roster.unkept), (2, 4))
+
+
+class LiveRosterTests(SynchronousTestCase):
+    def test_screen(self) -> None:
+        """It is redrawn in place, as high and as wide as the terminal, and says how many do not fit."""
+        for columns in (80, 40):
+            with real_terminal(columns) as real:
+                roster, clock = Roster(), Clock()
+                roster.begin_again(owned(f"user{n:02}") for n in range(30))
+                terminal = Terminal.detect(real.stream, COLOURFUL)
+                live = LiveRoster(terminal, "user03", lambda: NOW)
+                live.start(clock, roster)
+                self.assertTrue(real.show()[-1].startswith("Looking who is there"))
+                live.has_list = live.is_due = True
+                clock.advance(0.25)
+                shown = real.show()
+                self.assertEqual(len(shown), 23)
+                self.assertIn("user03 (you)  online", shown[4])
+                self.assertTrue(shown[-1].startswith("30 online, and 9 more than fit here"))
+                self.assertTrue(real.screen.cursor_hidden)
+                roster.change(owned("user00", OFFLINE, 120))
+                live.is_due = True
+                clock.advance(0.25)
+                again = real.show()
+                self.assertEqual(len(again), 23)
+                self.assertTrue(again[1].startswith("user01"))
+                live.is_away = live.is_due = True
+                clock.advance(0.25)
+                self.assertEqual(real.show()[-1], "The registry is away: trying again.")
+                live.stop()
+                live.stop()
+                self.assertEqual(len(real.show()), 23)
+                self.assertFalse(real.screen.wrapped)
+                self.assertFalse(real.screen.cursor_hidden)
+                self.assertFalse(clock.getDelayedCalls())

@@ -1,0 +1,263 @@
+"""Tests for `p2pshare.ui.verbs.get`."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import (
+    ClassicOnly,
+    DiskFull,
+    LinkGivenUp,
+    NoSuchPeer,
+    OtherKeyThere,
+    P2pshareError,
+    PeerUnreachable,
+    RegistryUnreachable,
+    WrongUsage,
+)
+from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.settings import Settings
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import get as verbs
+from p2pshare.ui.verbs import own_identity as requesting
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import Presence
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.statements import CAP_CLASSIC
+from tests.ui.registries import REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
+
+ALICE, CAROL, EVIL = (SigningKey(bytes([n]) * 32).public for n in (1, 2, 3))
+PROGRESS = JobProgress(0, 0, 0, 0, 0, 0, ())
+
+
+class FakeRemote:
+    """The end of a session with somebody."""
+
+    made: list[FakeRemote]
+
+    def __init__(
+        self, reactor: object, rng: object, key: SigningKey, name: str, find: Any, **options: Any
+    ) -> None:
+        self.key, self.name, self.find, self.options = key, name, find, options
+        self.is_closed = False
+        self.made.append(self)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeErrand:
+    """What would be fetched, and by whom."""
+
+    errors: dict[str, P2pshareError]
+    ran: list[tuple[str, list[tuple[str, ...]]]]
+
+    made_with: list[dict[str, Any]]
+
+    def __init__(
+        self, invocation: Invocation, peer: str, outcome: Any, *, make_job: partial[Any]
+    ) -> None:
+        self.peer, self.outcome = peer, outcome
+        self.made_with.append(make_job.keywords)
+        self.link = lambda change: None
+
+    async def run(self, remote: FakeRemote, items: Any) -> JobProgress:
+        self.ran.append((self.peer, [item.path for item in items]))
+        if self.peer in self.errors:
+            raise self.errors[self.peer]
+        self.outcome.files += len(items)
+        return PROGRESS
+
+
+class VerbTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stderr = io.StringIO()
+        output = Output(Terminal.detect(io.StringIO(), {}), Terminal.detect(self.stderr, {}))
+        self.cwd = Path(self.mktemp()).absolute()
+        self.cwd.mkdir()
+        self.registry = MemoryRegistry(view_of("alice", ALICE), view_of("carol", CAROL))
+        self.fake = MemoryInvocation(self.registry, output, self.cwd)
+        self.invocation = cast(Invocation, self.fake)
+
+
+class GetTests(VerbTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        FakeRemote.made, FakeErrand.errors, FakeErrand.ran = [], {}, []
+        FakeErrand.made_with = []
+        self.patch(verbs, "RemotePeer", FakeRemote)
+        self.patch(verbs, "Errand", FakeErrand)
+        self.key = SigningKey(bytes([9]) * 32)
+
+        async def requester(*_: object, **__: object) -> requesting.Requester:
+            return requesting.Requester("bob", self.key)
+
+        self.patch(requesting, "requester", requester)
+
+    def get(
+        self, *words: str, files_max: int | None = None, at: str | None = None
+    ) -> Deferred[int]:
+        return Deferred.fromCoroutine(
+            verbs.get(self.invocation, words, overwrite=False, files_max=files_max, at=at)
+        )
+
+    def test_files_max(self) -> None:
+        """What was said of the number of files is known to each job, and so is what the others have saved."""
+        self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
+        alice, carol = FakeErrand.made_with
+        self.assertEqual((alice["files_max"], carol["files_max"]), (7, 7))
+        self.assertIs(alice["open_folder"], carol["open_folder"])
+
+    def code(self, *words: str, at: str | None = None) -> int:
+        return self.successResultOf(self.get(*words, at=at))
+
+    def test_session(self) -> None:
+        """A session is opened with the user's key, by the settings, to who was met, and ended."""
+        self.fake.settings = Settings(
+            registry=URL, name="bob", data=self.cwd / "data", limit=5e6, timeout=20.0
+        )
+        self.assertEqual(self.code("alice:photos/cat.jpg"), 0)
+        (remote,) = FakeRemote.made
+        self.assertEqual((remote.key, remote.name), (self.key, "alice"))
+        self.assertEqual((remote.options["silence"], remote.options["limit"]), (20.0, 5e6))
+        (address,), key = self.successResultOf(Deferred.fromCoroutine(remote.find()))
+        self.assertEqual((str(address), key), ("192.0.2.7:50000", ALICE))
+        self.assertTrue(remote.is_closed)
+
+    def test_several_peers(self) -> None:
+        """One peer comes after the other, with all that is wanted of it."""
+        self.assertEqual(self.code("alice:a", "carol:b", "alice:c"), 0)
+        self.assertEqual(FakeErrand.ran, [("alice", [("a",), ("c",)]), ("carol", [("b",)])])
+
+    def test_one_fails(self) -> None:
+        """A peer that is not there does not keep the next from being asked."""
+        self.assertEqual(self.code("dave:x", "alice:a"), 1)
+        self.assertEqual(FakeErrand.ran, [("alice", [("a",)])])
+        FakeErrand.errors = {"alice": LinkGivenUp(name="alice", reason="x", patience=120)}
+        self.assertEqual(self.code("alice:a", "carol:b"), 1)
+        self.assertEqual(self.code("alice:a"), 5)
+        self.assertEqual(self.code("dave:x"), 4)
+        self.assertTrue(all(remote.is_closed for remote in FakeRemote.made))
+
+    def test_offline(self) -> None:
+        """Who is offline is tried where it was last; the error says when they were seen."""
+        self.assertEqual(self.code("alice:a"), 0)
+        self.registry.views["alice"] = view_of("alice", ALICE, Presence.OFFLINE, 300)
+        FakeErrand.errors = {"alice": PeerUnreachable(name="alice", address="x")}
+        self.assertEqual(self.code("alice:a"), 5)
+        self.assertIn("last seen 5 min ago: trying it", self.stderr.getvalue())
+        self.assertIn("last seen 5 min ago, and did not answer", self.stderr.getvalue())
+
+    def test_hard_stop(self) -> None:
+        """Another key than that which is known ends everything, with both named (threat 15)."""
+        KnownPeers(self.cwd / "data", str(REGISTRY_KEY)).pin("alice", EVIL, None)
+        self.assertEqual(self.code("alice:a", "carol:b"), 3)
+        self.assertEqual(FakeErrand.ran, [])
+        for key in (ALICE, EVIL):
+            self.assertIn(key.grouped, self.stderr.getvalue())
+        there = OtherKeyThere(name="carol", address="x", known="a", there="b")
+        FakeErrand.errors = {"carol": there}
+        self.registry.views["dave"] = view_of("dave", ALICE)
+        self.assertEqual(self.code("carol:b", "dave:a"), 3)
+        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol"])
+
+    def test_no_use(self) -> None:
+        """On a full disk there is no use in going on."""
+        full = DiskFull(path="x", needed="1 GiB", free="1 MiB")
+        FakeErrand.errors = {"alice": full}
+        self.assertEqual(self.code("alice:a", "carol:b"), 1)
+        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["alice"])
+
+    def test_registry_away(self) -> None:
+        """Without a registry a peer that was met before is tried where it was, and others are an error each."""
+        self.assertEqual(self.code("carol:b"), 0)
+        self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
+        self.assertEqual(self.code("alice:a"), 5)
+        self.assertEqual(self.code("alice:a", "carol:b"), 1)
+        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol", "carol"])
+        self.assertIn("Trying carol at 192.0.2.7:50000, last seen", self.stderr.getvalue())
+
+    def test_new_folder(self) -> None:
+        """A folder with a slash behind it is made when its first peer was met, and not for one that is not there."""
+        self.assertEqual(self.code("nobody:a", "new/"), 4)
+        self.assertFalse((self.cwd / "new").exists())
+        self.assertEqual(self.code("alice:a", "alice:b", "new/"), 0)
+        self.assertTrue((self.cwd / "new").is_dir())
+
+    def test_at(self) -> None:
+        """An address that the user names is that of one peer, and the registry is not asked for a known key."""
+        self.assertEqual(self.code("alice:a"), 0)
+        self.registry.error = AssertionError
+        self.assertEqual(self.code("alice:a", at="192.0.2.9:1"), 0)
+        where = Deferred.fromCoroutine(FakeRemote.made[-1].find())
+        self.assertEqual(self.successResultOf(where), ((PeerAddress("192.0.2.9", 1),), ALICE))
+        self.assertEqual(self.code("alice:a", at="169.254.1.9:1"), 0, "the user knows the cable")
+        for at in (
+            *("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"),
+            *("224.0.0.1:1", "255.255.255.255:1"),
+        ):
+            self.failureResultOf(self.get("alice:a", at=at), WrongUsage)
+        self.failureResultOf(self.get("alice:a", "carol:b", at="192.0.2.9:1"), WrongUsage)
+
+    def test_not_in_the_clear(self) -> None:
+        """Without the flag nobody is asked in the classic protocol, whatever registry and settings say (threat 36)."""
+        self.fake.settings = Settings(
+            registry=URL, name="bob", data=self.cwd / "data", classic=True
+        )
+        for view in (view_of("alice", None), view_of("alice", ALICE, caps=(CAP_CLASSIC,))):
+            self.registry.views["alice"] = view
+            self.assertEqual(self.code("alice:my_file.txt"), ClassicOnly.exit_code)
+        self.assertEqual(FakeRemote.made, [])
+
+    def test_judged_first(self) -> None:
+        """What cannot be meant is refused before the registry is asked for anything."""
+        self.registry.error = AssertionError
+        for words in (["alice:x", "bob:x"], ["alice"], ["alice:x", "no/such/folder"]):
+            self.failureResultOf(self.get(*words), WrongUsage)
+        self.fake.settings = Settings(registry=URL)
+        self.failureResultOf(self.get("alice:x"), WrongUsage)
+
+
+class GetClassicTests(VerbTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry.error = lambda name: NoSuchPeer(name=name)
+
+    def get(self, *words: str) -> Deferred[int]:
+        return Deferred.fromCoroutine(verbs.get_classic(self.invocation, words, overwrite=False))
+
+    def test_each_failure_is_said(self) -> None:
+        """One failure does not stop the next file; if all fail for one reason, it gives the exit code."""
+        done = self.get("alice:my_file.txt", "carol:my_file.jpg")
+        self.assertEqual(self.successResultOf(done), 4)
+        self.assertEqual(self.stderr.getvalue().count("Nobody is registered"), 2)
+
+    def test_no_registry(self) -> None:
+        """Without a registry there is no use in going on."""
+        self.registry.error = lambda name: RegistryUnreachable(registry="x", reason=name)
+        done = self.get("alice:my_file.txt", "carol:my_file.jpg")
+        self.assertEqual(self.successResultOf(done), 5)
+        self.assertEqual(self.stderr.getvalue().count("\n"), 1)
+
+    def test_not_switched_on(self) -> None:
+        """A peer whose owner has not switched it on is not asked in it."""
+        self.registry.error = None
+        self.registry.views["alice"] = view_of("alice", ALICE, caps=(CAP_SESSIONS,))
+        self.assertEqual(self.successResultOf(self.get("alice:my_file.txt")), 3)
+        self.assertIn("leave --classic away", self.stderr.getvalue())
+
+    def test_judged_first(self) -> None:
+        """What cannot be meant is refused before the registry is asked for anything."""
+        self.registry.error = AssertionError
+        for words in (["alice:my_file.txt", "bob:my_file.txt"], ["alice:my_file.jpg", "x.gif"]):
+            self.failureResultOf(self.get(*words), WrongUsage)

@@ -1,0 +1,287 @@
+"""Tests for `p2pshare.ui.verbs.key` and `p2pshare.ui.verbs.invite`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import (
+    AlreadyRunning,
+    CannotRead,
+    CannotSave,
+    KeyUnusable,
+    NotFound,
+    Refused,
+    SealedKeyUnusable,
+    WrongUsage,
+)
+from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.assembly import registry_key
+from p2pshare.storage.identity import key_export, key_file
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable
+from p2pshare.storage.settings import Settings
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import key as keys
+from p2pshare.ui.verbs.invite import KEY_NAME as REGISTRY_KEY_NAME
+from p2pshare.ui.verbs.invite import invite
+from p2pshare.wire.keys import SigningKey
+from tests.ui.registries import NOW, URL
+
+PASSPHRASE = "correct horse"
+
+
+class KeysTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        self.home.mkdir()
+        self.passphrase = str(self.home / "passphrase")
+        Path(self.passphrase).write_text(f"{PASSPHRASE}\n")
+        self.data = self.home / "data"
+        self.settings = Settings(registry=URL, name="bob", data=self.data)
+        self.stdout, self.stderr = io.StringIO(), io.StringIO()
+        self.output = Output(Terminal.detect(self.stdout, {}), Terminal.detect(self.stderr, {}))
+        self.patch(key_export, "COST", 2**14)
+        self.patch(key_export.seal, "__kwdefaults__", {"cost": 2**14})
+
+    def make_key(self) -> SigningKey:
+        with closing(DataFolder.open(self.data, "bob")) as data:
+            return Identity.open(data, URL, "bob").key
+
+    def export(self, file: Path) -> int:
+        return keys.export(self.settings, self.output, str(file), self.passphrase)
+
+    def import_key(
+        self,
+        file: Path,
+        settings: Settings,
+        name: str | None = None,
+        *,
+        registry: bool = False,
+    ) -> int:
+        return keys.import_key(
+            settings, self.output, str(file), self.passphrase, name=name, registry=registry
+        )
+
+
+class ExportTests(KeysTestCase):
+    def test_there_and_back(self) -> None:
+        """What is exported on one machine is the same key on another; also while the peer runs."""
+        key = self.make_key()
+        copy = self.home / "bob.key"
+        with closing(DataFolder.open(self.data, "bob")):
+            self.assertEqual(self.export(copy), 0)
+        self.assertEqual(copy.stat().st_mode & 0o777, 0o600)
+        self.assertNotIn(key.seed, copy.read_bytes())
+        other = Settings(data=self.home / "other")
+        self.assertEqual(self.import_key(copy, other), 0)
+        restored = key_file.load(self.home / "other" / KEY_NAME)
+        assert restored is not None
+        self.assertEqual(restored.public, key.public)
+        said = self.stdout.getvalue()
+        self.assertIn(f"p2pshare key import {copy}", said)
+        self.assertIn(f"p2pshare --name bob --registry {URL} --data {self.home / 'other'}\n", said)
+        self.assertIn(key.public.grouped, said)
+
+    def test_greatest_number(self) -> None:
+        """Whatever the numbers have come to, the copy opens again."""
+        self.make_key()
+        with closing(DataFolder.open(self.data, "bob")) as data:
+            Identity.open(data, URL, "bob").raise_seq(SEQ_MAX)
+        self.assertEqual(self.export(self.home / "bob.key"), 0)
+        other = Settings(data=self.home / "other")
+        self.assertEqual(self.import_key(self.home / "bob.key", other), 0)
+        with closing(DataFolder.open(self.home / "other", "bob")) as data:
+            self.assertEqual(Identity.open(data, URL, "bob").seq, SEQ_MAX)
+
+    def test_that_would_not_open(self) -> None:
+        """A copy that cannot be opened, or holds something else, is not written, and no success is told."""
+        self.make_key()
+        for seq in (SEQ_MAX + 1, 7):
+
+            def sealed(portable: Portable, passphrase: str, seq: int = seq) -> bytes:
+                return key_export.seal(replace(portable, seq=seq), passphrase)
+
+            self.patch(keys, "seal", sealed)
+            error = self.assertRaises(Refused, self.export, self.home / "bob.key")
+            self.assertIn("would not open again", str(error))
+        self.assertFalse((self.home / "bob.key").exists())
+        self.assertEqual(self.stdout.getvalue(), "")
+
+    def test_into_folder(self) -> None:
+        """Into a folder it goes under the user's name."""
+        self.make_key()
+        self.export(self.home)
+        self.assertTrue((self.home / "bob.key").is_file())
+
+    def test_never_overwrites(self) -> None:
+        """Whatever is there stays, a broken link too."""
+        self.make_key()
+        taken, link = self.home / "taken", self.home / "link"
+        taken.write_text("mine")
+        link.symlink_to("nowhere")
+        for path in (taken, link):
+            self.assertRaises(CannotSave, self.export, path)
+            with mock.patch.object(os.path, "lexists", return_value=False):
+                error = self.assertRaises(CannotSave, self.export, path)
+            self.assertIn("not overwritten", str(error))
+        self.assertEqual(taken.read_text(), "mine")
+        self.assertFalse((self.home / "nowhere").exists())
+
+    def test_full_disk(self) -> None:
+        """Half a copy does not stay."""
+        self.make_key()
+        with mock.patch.object(os, "fsync", side_effect=OSError(28, "")):
+            error = self.assertRaises(CannotSave, self.export, self.home / "bob.key")
+        self.assertIn("the disk is full", str(error))
+        self.assertFalse((self.home / "bob.key").exists())
+        with mock.patch.object(os, "fsync", side_effect=KeyboardInterrupt):
+            self.assertRaises(KeyboardInterrupt, self.export, self.home / "bob.key")
+        self.assertFalse((self.home / "bob.key").exists())
+
+    def test_judged_first(self) -> None:
+        """What is wrong with the path is said before a passphrase is asked for."""
+        self.make_key()
+        self.patch(keys, "new_passphrase", lambda _: self.fail("asked"))
+        self.assertRaises(CannotSave, self.export, self.home / "none" / "bob.key")
+        with mock.patch.object(os, "access", return_value=False):
+            self.assertRaises(CannotSave, self.export, self.home / "bob.key")
+
+    def test_passphrase(self) -> None:
+        """A short or empty passphrase, or one that cannot be read, exports nothing."""
+        self.make_key()
+        for text, pattern in (
+            (b"", "at least 8"),
+            (b"seven77\nand more", "at least 8"),
+            (b"\xff" * 9, "UTF-8"),
+            (b"x" * 2000, "longer than"),
+        ):
+            Path(self.passphrase).write_bytes(text)
+            error = self.assertRaises(WrongUsage, self.export, self.home / "bob.key")
+            self.assertIn(pattern, str(error))
+        self.passphrase = "/nonexistent"
+        self.assertRaises(CannotRead, self.export, self.home / "bob.key")
+        self.assertFalse((self.home / "bob.key").exists())
+
+    def test_nothing_to_export(self) -> None:
+        """Without a name, or a key, there is a sentence; and none is made."""
+        error = self.assertRaises(NotFound, self.export, self.home / "bob.key")
+        self.assertIn("`p2pshare --name bob`", str(error))
+        self.settings = Settings(registry=URL)
+        self.assertRaises(WrongUsage, self.export, self.home / "bob.key")
+        self.assertFalse(self.data.exists())
+
+    def test_rotating(self) -> None:
+        """While a rotation is under way nobody knows which key is the one."""
+        self.make_key()
+        key_file.make(self.data / "key.next", SigningKey(bytes(32)))
+        error = self.assertRaises(Refused, self.export, self.home / "bob.key")
+        self.assertIn("key rotate", str(error))
+
+
+class ImportTests(KeysTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.key = self.make_key()
+        self.copy = self.home / "bob.key"
+        self.export(self.copy)
+        self.other = Settings(registry="http://other:8000", data=self.home / "other")
+
+    def test_never_replaces(self) -> None:
+        """Another key stays; the same one again is no harm."""
+        self.import_key(self.copy, self.other)
+        self.import_key(self.copy, self.other)
+        (self.home / "other" / KEY_NAME).unlink()
+        with closing(DataFolder.open(self.home / "other", "bob")) as data:
+            Identity.open(data, URL, "bob")
+        self.assertRaises(KeyUnusable, self.import_key, self.copy, self.other)
+
+    def test_default_folder(self) -> None:
+        """The folder where it is looked for anyway needs no flag."""
+        with mock.patch.dict(os.environ, XDG_DATA_HOME=str(self.home)):
+            self.import_key(self.copy, Settings())
+        self.assertTrue(self.stdout.getvalue().endswith(f"--registry {URL}\n"))
+
+    def test_running(self) -> None:
+        """Not under a running peer."""
+        self.patch(keys, "known_passphrase", lambda _: self.fail("asked"))
+        with closing(DataFolder.open(self.home / "other", "bob")):
+            self.assertRaises(AlreadyRunning, self.import_key, self.copy, self.other)
+        self.copy.write_text("nonsense")
+        self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
+
+    def test_elsewhere(self) -> None:
+        """It may be for another registry or name than it was."""
+        self.import_key(self.copy, self.other, "carol", registry=True)
+        self.assertIn("--name carol --registry http://other:8000", self.stdout.getvalue())
+
+    def test_encodings(self) -> None:
+        """A copy that an editor has saved again is the same; one in UTF-16 is named."""
+        text = self.copy.read_text()
+        self.copy.write_bytes(text.encode("utf-16"))
+        error = self.assertRaises(CannotRead, self.import_key, self.copy, self.other)
+        self.assertIn("it is in UTF-16 (little-endian). Save it as UTF-8.", str(error))
+        self.copy.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        self.assertEqual(self.import_key(self.copy, self.other), 0)
+
+    def test_damaged(self) -> None:
+        """What is no export, or the wrong passphrase, changes nothing."""
+        whole = self.copy.read_bytes()
+        for content in (b"", whole[:-20], whole.replace(b'"bob"', b'"eve"'), bytes(20_000)):
+            self.copy.write_bytes(content)
+            self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
+        self.copy.write_bytes(whole)
+        Path(self.passphrase).write_text("another one")
+        error = self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
+        self.assertIn("passphrase is wrong", str(error))
+        self.assertFalse((self.home / "other").exists())
+        for path in (self.home, self.home / "none"):
+            self.assertRaises(CannotRead, self.import_key, path, self.other)
+
+
+class InviteTests(KeysTestCase):
+    def invite(self, count: int = 1, *, json: bool = False) -> int:
+        output = Output(
+            Terminal.detect(self.stdout, {}), Terminal.detect(self.stderr, {}), json=json
+        )
+        return invite(output, str(self.data), 3600, count, lambda: NOW)
+
+    def test_good(self) -> None:
+        """Each is the registry's, a line of its own, and another one; how to use it is no result."""
+        key = SigningKey(bytes(32))
+        self.data.mkdir(mode=0o700)
+        key_file.make(self.data / REGISTRY_KEY_NAME, key)
+        self.assertEqual(registry_key(self.data).public, key.public)
+        self.assertEqual(self.invite(3), 0)
+        authority = Authority(key, lambda: NOW + 3599, os.urandom)
+        invitations = self.stdout.getvalue().splitlines()
+        ids = {authority.read_invitation(each).id for each in invitations}
+        self.assertEqual(len(ids), 3)
+        self.assertIn("--invitation FILE", self.stderr.getvalue())
+
+    def test_events(self) -> None:
+        """Programs get when it expires, too."""
+        self.data.mkdir()
+        key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
+        self.invite(json=True)
+        event = json.loads(self.stdout.getvalue())
+        self.assertEqual((event["event"], event["expires"]), ("invitation", NOW + 3600))
+        self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_no_key(self) -> None:
+        """No registry there, or a key that is not for us, is a sentence that says where to be."""
+        error = self.assertRaises(NotFound, self.invite)
+        self.assertIn("on its machine", str(error))
+        self.data.mkdir()
+        key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
+        (self.data / REGISTRY_KEY_NAME).chmod(0o644)
+        self.assertRaises(KeyUnusable, self.invite)
+        self.assertEqual(self.stdout.getvalue(), "")

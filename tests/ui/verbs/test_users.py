@@ -1,0 +1,235 @@
+"""Tests for `p2pshare.ui.verbs.users`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import cast
+from unittest import mock
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.errors import NotFound, Refused, RegistryUnreachable, WrongUsage
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import users as users_module
+from p2pshare.ui.verbs.users import LIST_AGAIN, users
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from tests.ui.registries import NOW, MemoryInvocation, MemoryRegistry, view_of
+from tests.ui.screens import COLOURFUL, FakeTty, Screen
+
+KEY = SigningKey(bytes(32)).public
+
+
+class UsersTestCase(SynchronousTestCase):
+    def make(self, *, json: bool = False, quiet: bool = False, is_tty: bool = False) -> None:
+        self.stdout: io.StringIO = FakeTty() if is_tty else io.StringIO()
+        self.stderr = io.StringIO()
+        terminals = (Terminal.detect(stream, COLOURFUL) for stream in (self.stdout, self.stderr))
+        output = Output(*terminals, json=json, quiet=quiet)
+        self.registry = MemoryRegistry(
+            view_of("carol", None),
+            view_of("alice", KEY),
+            view_of("alan", KEY, Presence.OFFLINE, 150),
+        )
+        self.fake = MemoryInvocation(self.registry, output, Path())
+        self.invocation = cast(Invocation, self.fake)
+
+    def run_users(self, prefix: str = "", *, online: bool = False) -> str:
+        """What is written to stdout."""
+        done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix, online=online))
+        self.assertEqual(self.successResultOf(done), 0)
+        return self.stdout.getvalue()
+
+
+class ListTests(UsersTestCase):
+    def test_pipe(self) -> None:
+        """A pipe gets everybody, by name, with tabs."""
+        self.make()
+        self.assertEqual(
+            self.run_users(),
+            "alan\toffline\t2027-01-15T07:57:30Z\towned\n"
+            "alice\tonline\t2027-01-15T07:59:55Z\towned\n"
+            "carol\tunknown\t-\tclassic\n",
+        )
+
+    def test_some(self) -> None:
+        """Only names with a prefix are listed, and with --online only those who may be there."""
+        for prefix, online, names in (
+            ("al", False, ["alan", "alice"]),
+            ("", True, ["alice", "carol"]),
+        ):
+            self.make(quiet=True)
+            self.assertEqual(self.run_users(prefix, online=online).split(), names)
+
+    def test_no_prefix(self) -> None:
+        """With what no name begins, nobody is asked."""
+        for prefix in ("Ä", ".a", "a b", "a" * 33, "A"):
+            self.make()
+            self.registry.error = lambda what: self.fail(f"asked: {what}")
+            done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix))
+            error = self.failureResultOf(done, WrongUsage)
+            self.assertIn("No name begins with", error.getErrorMessage())
+        self.assertIn("--prefix a?", error.getErrorMessage())
+
+    def test_events(self) -> None:
+        """Programs get one object each."""
+        self.make(json=True)
+        first, *_ = map(json.loads, self.run_users().splitlines())
+        self.assertEqual(
+            first,
+            {
+                "event": "user",
+                "name": "alan",
+                "kind": "owned",
+                "presence": "offline",
+                "last_seen": NOW - 150,
+            },
+        )
+
+    def test_terminal(self) -> None:
+        """A terminal gets a table, in which who is online is green."""
+        self.make(is_tty=True)
+        screen = Screen(80)
+        screen.feed(self.run_users())
+        self.assertEqual(screen.shown()[1], "alan   offline   2 min ago     owned")
+        self.assertIn("\x1b[32monline", self.stdout.getvalue())
+
+    def test_pages(self) -> None:
+        """A page is shown as soon as it is there, and there is one header."""
+        self.make(is_tty=True)
+        with mock.patch.object(users_module, "PAGE_MAX", 2):
+            screen = Screen(80)
+            screen.feed(self.run_users())
+        self.assertEqual(
+            [row.split()[0] for row in screen.shown()], ["name", "alan", "alice", "carol"]
+        )
+
+    def test_nobody(self) -> None:
+        """That there is nobody is said to people, and is no name in a pipe."""
+        for prefix, hint in (("", "p2pshare --name NAME"), ("x", "shows everybody")):
+            self.make()
+            self.registry.views = {}
+            self.assertEqual(self.run_users(prefix), "")
+            self.assertIn(hint, self.stderr.getvalue())
+
+    def test_original(self) -> None:
+        """Of an original registry there are the names, sorted, and nothing else to know."""
+        self.make()
+        self.registry.infos = None
+        self.assertEqual(
+            self.run_users("al"), "alan\tunknown\t-\tclassic\nalice\tunknown\t-\tclassic\n"
+        )
+        self.assertEqual(self.stderr.getvalue(), "")
+        self.run_users(online=True)
+        self.assertIn("cannot tell who is online", self.stderr.getvalue())
+
+
+class WatchTests(UsersTestCase):
+    def watch(self, *, online: bool = False) -> Deferred[int]:
+        watching = Deferred.fromCoroutine(users(self.invocation, watch=True, online=online))
+        self.addCleanup(watching.addErrback, lambda _: None)
+        self.addCleanup(watching.cancel)
+        self.assertNoResult(watching)
+        return watching
+
+    def lines(self) -> list[str]:
+        """What was written since the last call: name and presence."""
+        written = self.stdout.getvalue().splitlines()
+        self.stdout.seek(0)
+        self.stdout.truncate()
+        return [" ".join(line.split("\t")[:2]) for line in written]
+
+    def say(self, name: str, presence: Presence) -> None:
+        self.registry.on_event(PeerSummary(name, NameKind.OWNED, presence, NOW))
+
+    def test_pipe(self) -> None:
+        """First everybody, then each change on a line of its own."""
+        self.make()
+        watching = self.watch()
+        self.assertEqual(self.lines(), ["alan offline", "alice online", "carol unknown"])
+        self.say("alan", Presence.ONLINE)
+        self.say("alan", Presence.ONLINE)
+        self.say("alice", Presence.GONE)
+        self.assertEqual(self.lines(), ["alan online", "alice gone"])
+        watching.cancel()
+        self.failureResultOf(watching, CancelledError)
+        self.assertFalse(self.fake.reactor.getDelayedCalls())
+
+    def test_away(self) -> None:
+        """While the registry is away, that is said once; then what has changed meanwhile is."""
+        self.make()
+        self.watch(online=True)
+        self.assertEqual(self.lines(), ["alice online", "carol unknown"])
+        for _ in range(3):
+            self.registry.on_link(False)
+        self.assertEqual(self.stderr.getvalue().count("is away"), 1)
+        del self.registry.views["alice"]
+        self.registry.views["bob"] = view_of("bob", KEY)
+        self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
+        self.registry.on_link(True)
+        self.registry.on_reset()
+        self.say("zoe", Presence.ONLINE)
+        self.assertEqual(self.lines(), [])
+        self.registry.error = None
+        self.fake.reactor.advance(LIST_AGAIN)
+        self.assertEqual(self.lines(), ["bob online", "alice offline", "zoe online"])
+        self.assertIn("is back", self.stderr.getvalue())
+
+    def test_terminal(self) -> None:
+        """A terminal has one table, which changes, and which stays at the end."""
+        self.make(is_tty=True)
+        watching = self.watch()
+        clock = self.fake.reactor
+        self.say("alice", Presence.OFFLINE)
+        clock.advance(1)
+        screen = Screen(80)
+        screen.feed(self.stdout.getvalue())
+        self.assertEqual(
+            [row.split()[0] for row in screen.shown()], ["name", "carol", "alan", "alice", "0"]
+        )
+        watching.cancel()
+        self.failureResultOf(watching, CancelledError)
+        screen.feed(self.stdout.getvalue())
+        self.assertFalse(screen.cursor_hidden)
+        self.assertFalse(clock.getDelayedCalls())
+
+    def test_many_changes(self) -> None:
+        """Of more changes than can wait for the list, none is kept: the list is asked for again."""
+        self.make()
+        self.watch()
+        self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
+        self.registry.on_reset()
+        with mock.patch.object(users_module, "PENDING_MAX", 2):
+            for name in ("zoe", "zed"):
+                self.say(name, Presence.ONLINE)
+            self.registry.error = None
+            self.lines()
+            listed = self.registry.listed
+            self.say("alan", Presence.ONLINE)
+        self.assertEqual(self.registry.listed, listed + 1)
+        self.assertEqual(self.lines(), [])
+
+    def test_refused(self) -> None:
+        """An original registry, or one that refuses, ends it with a sentence."""
+        self.make()
+        self.registry.infos = None
+        done = Deferred.fromCoroutine(users(self.invocation, watch=True))
+        self.assertIn("--watch", str(self.failureResultOf(done, Refused).value))
+        self.make()
+        watching = self.watch()
+        self.registry.refusal.errback(NotFound(reason="no events"))
+        self.failureResultOf(watching, NotFound)
+
+    def test_screen_gone(self) -> None:
+        """Nothing goes on when nobody can read it any more."""
+        self.make(is_tty=True)
+        watching = self.watch()
+        self.stdout.close()
+        self.fake.reactor.advance(1)
+        self.failureResultOf(watching, ValueError)
+        self.assertFalse(self.fake.reactor.getDelayedCalls())
