@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from p2pshare.core.serving_work import Piece, Transfer
+from p2pshare.core.sharer_transfers import Piece, Transfer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.crediting import LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.credit import LIMITED_STEP_MIN, STEPS, Crediting
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.taking import ArrivedBlock, Taking
+from p2pshare.core.receiver import ArrivedBlock, Taking
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Fault, Offer
-from tests.core.test_serving import Sharer
+from tests.core.test_sharer import Sharer
 
 MIB = BLOCK_SIZE
 WINDOW = 4 * MIB  # bytes

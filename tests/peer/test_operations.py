@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.serving import LIMITS
+from p2pshare.core.sharer import LIMITS
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS
 from p2pshare.peer.share.session import LARGE_OPEN, LISTS_AT_ONCE, MEMORY

@@ -9,8 +9,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.back_off import LONGEST_DELAY
-from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
+from p2pshare.core.sharer_transfers import ServingLimits
 from p2pshare.net.session import dialling as session_client
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.remote import PATIENCE

@@ -13,7 +13,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from p2pshare.core.taking import ArrivedBlock
+from p2pshare.core.receiver import ArrivedBlock
 from p2pshare.peer.fetch.thread_work import ThreadWork
 
 THREADS_MAX = 1  # that writes: of two, one would spin on the lock that Linux has for a file, on a core that others need

@@ -10,7 +10,7 @@ from typing import Protocol
 from twisted.python.failure import Failure
 
 from p2pshare.core.in_flight import InFlight
-from p2pshare.core.taking import Receiver, Runs
+from p2pshare.core.receiver import Receiver, Runs
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.block_writer import BlockWriter

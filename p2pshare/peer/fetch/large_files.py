@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.core.taking import ArrivedBlock
+from p2pshare.core.receiver import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied, TooManyOpenFiles
 from p2pshare.peer.fetch.context import (
     IN_USE_DELAY,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from p2pshare.core.receiver import Taking
 from p2pshare.core.session_interface import Session
-from p2pshare.core.taking import Taking
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.wire.message_fields import Message

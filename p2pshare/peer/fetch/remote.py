@@ -13,11 +13,11 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import BlockBuffers
-from p2pshare.core.crediting import CREDIT_WINDOW, LIMITED_STEP_MIN, Crediting
+from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, Crediting
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
+from p2pshare.core.receiver import Receiver, Runs, Taking
 from p2pshare.core.session_interface import Session
-from p2pshare.core.taking import Receiver, Runs, Taking
 from p2pshare.errors import (
     KeyChanged,
     LinkClosed,

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from p2pshare.core.taking import ArrivedBlock
+from p2pshare.core.receiver import ArrivedBlock
 from p2pshare.errors import (
     BlockCorrupt,
     InUse,

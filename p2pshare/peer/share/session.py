@@ -1,4 +1,4 @@
-"""A session at the sharer: reads files in threads, and sends what `core.serving` decides."""
+"""A session at the sharer: reads files in threads, and sends what `core.sharer` decides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.serving import LIMITS, ServingCore
-from p2pshare.core.serving_work import (
+from p2pshare.core.session_interface import Session
+from p2pshare.core.sharer import LIMITS, ServingCore
+from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
     FinishWork,
@@ -27,7 +28,6 @@ from p2pshare.core.serving_work import (
     TransferStarted,
     Work,
 )
-from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.threads import run_in_thread

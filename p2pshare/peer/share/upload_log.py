@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from p2pshare.core.rate import RateMeter
-from p2pshare.core.serving_work import Outcome, Transfer
+from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display

@@ -7,7 +7,7 @@ from typing import Any, cast
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.taking import ArrivedBlock
+from p2pshare.core.receiver import ArrivedBlock
 from p2pshare.peer.fetch.block_writer import BATCH, MOMENT, THREADS_MAX, BlockWriter
 from p2pshare.peer.fetch.thread_work import ThreadWork
 from p2pshare.testing import ThreadlessReactor

@@ -45,7 +45,7 @@ from p2pshare.wire.transfer_messages import (
     Listing,
     Offer,
 )
-from tests.core.test_taking import DIGEST, Told
+from tests.core.test_receiver import DIGEST, Told
 from tests.peer.memory_sharer import (
     ADDRESS,
     ALICE,

@@ -12,8 +12,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.serving_work import ServingLimits
 from p2pshare.core.session_interface import SessionUser
+from p2pshare.core.sharer_transfers import ServingLimits
 from p2pshare.errors import RemoteProtocolError, SessionLost
 from p2pshare.net.fair_turns import FairTurns
 from p2pshare.peer.share.session import (

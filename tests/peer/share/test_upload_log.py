@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.serving_work import Outcome, Transfer
+from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import SessionLost
 from p2pshare.peer.share.upload_log import (
     GUESTS_MAX,

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.core.serving`, with files in memory and peers that ask for anything."""
+"""Tests of `p2pshare.core.sharer`, with files in memory and peers that ask for anything."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.serving import ServingCore
-from p2pshare.core.serving_work import (
+from p2pshare.core.sharer import ServingCore
+from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
     FinishWork,

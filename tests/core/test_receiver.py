@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.core.taking`, `crediting`, `in_flight`, `block_buffers` and `back_off`."""
+"""Tests of `p2pshare.core.receiver`, `crediting`, `in_flight`, `block_buffers` and `back_off`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import KEPT_MAX, SHORT, BlockBuffers
-from p2pshare.core.crediting import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, Crediting
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.taking import ArrivedBlock, Taking
+from p2pshare.core.receiver import ArrivedBlock, Taking
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.message_fields import Message

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pshare.core.block_buffers import BlockBuffers
-from p2pshare.core.crediting import Crediting
+from p2pshare.core.credit import Crediting
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length
 from p2pshare.wire.message_fields import Message

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from p2pshare.core.outflow import Outflow
-from p2pshare.core.serving_work import (
+from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
     FinishWork,

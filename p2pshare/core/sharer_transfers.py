@@ -1,4 +1,4 @@
-"""What `core.serving` speaks of: transfers, the work that they need, and what becomes of them."""
+"""What `core.sharer` speaks of: transfers, the work that they need, and what becomes of them."""
 
 from __future__ import annotations
 
