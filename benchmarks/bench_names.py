@@ -25,9 +25,9 @@ from benchmarks.filling import fill, registry_key, used_memory
 from benchmarks.load import Exchange, Requests, closed_loop, open_loop
 from benchmarks.reporting import print_table
 from benchmarks.servers import cores, free_port, registry, running
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url
-from p2pshare.wire.peers import ClaimBody
-from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.registry_answers import ClaimBody
 from p2pshare.wire.statements import Location, Record, digest_of
 
 CONNECTIONS = 64

@@ -13,7 +13,7 @@ from p2pshare.registry.redis.index import KEYS
 from p2pshare.registry.redis.keys import key_of
 from p2pshare.registry.redis.owned_names import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import OWNERSHIP_LEASE, RegistryInfo
+from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, RegistryInfo
 from p2pshare.wire.statements import Location, Record, digest_of
 
 Command = tuple[object, ...]

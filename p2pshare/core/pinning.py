@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView
+from p2pshare.wire.registry_answers import PeerView
 from p2pshare.wire.statements import Rotation
 
 

@@ -26,8 +26,9 @@ from p2pshare.errors import (
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.identity import Identity
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
-from p2pshare.wire.peers import (
+from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     RECORD_LIFE,
     ClaimBody,
@@ -36,7 +37,6 @@ from p2pshare.wire.peers import (
     Presence,
     ReleaseBody,
 )
-from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation, digest_of
 

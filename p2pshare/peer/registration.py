@@ -37,15 +37,15 @@ from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner, release_name
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.addresses import is_loopback
-from p2pshare.wire.peers import (
+from p2pshare.wire.heartbeats import Heartbeat
+from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
     PRESENCE_LEASE,
     SESSION_LIFE,
     Granted,
 )
-from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.registration import PeerAddress, Registration
 
 BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lease is
 RETRY_FIRST = 0.5  # seconds until the registry is tried again

@@ -36,8 +36,11 @@ from p2pshare.errors import (
 from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, to_base64url
-from p2pshare.wire.peers import (
+from p2pshare.wire.quantities import difference_text
+from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
+from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     PAGE_MAX,
     PROBLEM_PREFIX,
@@ -51,9 +54,6 @@ from p2pshare.wire.peers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.presence import Heartbeat
-from p2pshare.wire.quantities import difference_text
-from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
 from p2pshare.wire.statements import Location, Record, digest_of
 from p2pshare.wire.strict_json import parse_object, text
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError, Unreachable
 from p2pshare.registry.http_client import HttpClient, Reply
-from p2pshare.wire.peers import PeerSummary
+from p2pshare.wire.registry_answers import PeerSummary
 from p2pshare.wire.strict_json import parse_object
 
 EVENT_MAX = 16 * 1024  # bytes of an event

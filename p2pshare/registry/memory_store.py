@@ -27,7 +27,8 @@ from p2pshare.registry.store import (
     Tokens,
     view_of_owned,
 )
-from p2pshare.wire.peers import (
+from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import (
     OWNERSHIP_LEASE,
     PRESENCE_LEASE,
     ROTATIONS_MAX,
@@ -37,7 +38,6 @@ from p2pshare.wire.peers import (
     PeerView,
     Presence,
 )
-from p2pshare.wire.registration import PeerAddress
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
 from p2pshare.registry.exchange import Reply
-from p2pshare.wire.peers import PROBLEM_PREFIX, Problem
+from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
 
 RETRY_AFTER = 2  # seconds
 

@@ -47,8 +47,8 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import ago_text
 from p2pshare.ui.terminal.roster import last_seen
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.session_messages import CAP_SESSIONS, SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC
 

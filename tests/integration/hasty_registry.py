@@ -22,7 +22,7 @@ from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import Granted
+from p2pshare.wire.registry_answers import Granted
 
 
 class HastyRoutes(Routes):

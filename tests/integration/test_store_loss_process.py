@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import (
+from p2pshare.wire.registry_answers import (
     ClaimBody,
     Granted,
     PeerPage,

@@ -23,8 +23,8 @@ from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress, parse_registration
+from p2pshare.wire.registry_answers import PeerView, Presence
 
 URL = "http://registry.example:8000"
 REGISTRY_KEY = SigningKey(bytes(32)).public

@@ -31,8 +31,8 @@ from p2pshare.peer.ownership import (
 )
 from p2pshare.registry.problems import problem
 from p2pshare.storage.identity.identity import Identity
-from p2pshare.wire.peers import ClaimBody, Granted, Presence
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import ClaimBody, Granted, Presence
 from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from p2pshare.wire.strict_json import INTEGER_MAX
 from tests.peer.registries import REGISTRY_KEY, START, RegistryTestCase

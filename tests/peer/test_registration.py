@@ -31,14 +31,14 @@ from p2pshare.peer.registration import (
 )
 from p2pshare.registry.client import TIMEOUT
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import (
+from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
     PRESENCE_LEASE,
     SESSION_LIFE,
     Presence,
 )
-from p2pshare.wire.registration import PeerAddress, Registration
 from tests.peer.registries import REGISTRY_KEY, RegistryTestCase
 
 HERE, THERE = PeerAddress("10.0.0.5", 50000), PeerAddress("10.0.0.7", 50001)

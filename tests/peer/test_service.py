@@ -39,8 +39,8 @@ from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message
-from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Location, Record
 from p2pshare.wire.transfer_messages import End, Failed, Fault, Get

@@ -20,7 +20,7 @@ from p2pshare.registry.store import (
     PresenceEvent,
 )
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import ROTATIONS_MAX, NameKind, PeerSummary, Presence
+from p2pshare.wire.registry_answers import ROTATIONS_MAX, NameKind, PeerSummary, Presence
 from tests.registry.store_contract import HERE, MINE, THERE
 
 KEYS = [str(SigningKey(number.to_bytes(32)).public) for number in range(200)]

@@ -15,9 +15,9 @@ from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
-from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.registry_answers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from tests.registry.connections import REGISTRY_KEY, make_routes
 from tests.registry.openapi_document import DOCUMENT

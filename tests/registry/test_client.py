@@ -34,8 +34,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.wire.peers import Problem
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import Problem
 
 URL = "http://registry.example:8000"
 BOB = Registration("bob", PeerAddress("10.0.0.5", 50000), "s" * 16, 90)

@@ -15,7 +15,7 @@ from p2pshare.registry.configuration import (
 )
 from p2pshare.registry.workers.reports import Order
 from p2pshare.storage.identity.identity import Portable
-from p2pshare.wire.peers import Granted
+from p2pshare.wire.registry_answers import Granted
 
 
 class SecretsTests(SynchronousTestCase):

@@ -17,8 +17,8 @@ from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.redis.link import CALL_TIMEOUT
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.addresses import REFUSED
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey, to_base64url
-from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import (
     Invitation,
     Location,

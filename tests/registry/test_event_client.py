@@ -29,7 +29,7 @@ from p2pshare.registry.event_client import (
     EventParser,
 )
 from p2pshare.registry.problems import problem
-from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 BOB = PeerSummary("bob", NameKind.OWNED, Presence.ONLINE, 1_800_000_000)
 GONE = PeerSummary("bob", NameKind.OWNED, Presence.OFFLINE, 1_800_000_001)

@@ -21,8 +21,8 @@ from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import NameStore
 from p2pshare.registry.streaming import EventRoutes
-from p2pshare.wire.peers import PROBLEM_PREFIX, Granted
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Granted
 from tests.registry.broken_store import broken_store
 from tests.registry.connections import Client, make_authority, make_routes
 from tests.registry.openapi_document import DOCUMENT

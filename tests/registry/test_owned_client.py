@@ -46,8 +46,9 @@ from p2pshare.registry.client import (
 )
 from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
 from p2pshare.registry.problems import PROBLEMS, problem
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey, to_base64url
-from p2pshare.wire.peers import (
+from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     PAGE_MAX,
     RECORD_LIFE,
@@ -61,7 +62,6 @@ from p2pshare.wire.peers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.presence import Heartbeat
 from p2pshare.wire.statements import Invitation, Location, Proof, Record, digest_of
 
 URL = "http://registry.example:8000"

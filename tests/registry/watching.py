@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.event_streams import Stream
 from p2pshare.registry.store import EventPage, NameStore, PresenceEvent
-from p2pshare.wire.peers import NameKind, PeerSummary, PeerView, Presence
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence
 
 
 def summary(name: str, presence: Presence = Presence.ONLINE) -> PeerSummary:

@@ -39,8 +39,8 @@ from p2pshare.ui.verbs import classic_get as watching
 from p2pshare.ui.verbs.classic_items import Wanted
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Rotation
 from tests.ui.registries import REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of

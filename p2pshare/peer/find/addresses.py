@@ -30,8 +30,8 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.addresses import address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView, Presence
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Record
 

@@ -28,7 +28,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PeerView
+from p2pshare.wire.registry_answers import PeerView
 from p2pshare.wire.session_messages import Refusal
 
 REMEMBER = 60.0  # seconds for which an answer of the registry holds

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
-from p2pshare.wire.peers import OWNERSHIP_LEASE, SESSION_LIFE
+from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, SESSION_LIFE
 from p2pshare.wire.statements import Invitation, Proof, Receipt
 
 ID_SIZE = 16  # random bytes of a session or an invitation

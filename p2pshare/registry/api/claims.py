@@ -23,9 +23,9 @@ from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.problems import RequestError, word_of
 from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownership
+from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
-from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody
 from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation
 
 NO_STORE = ((b"Cache-Control", b"no-store"),)

@@ -12,7 +12,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from p2pshare.registry.store import PresenceEvent
-from p2pshare.wire.peers import PeerSummary
+from p2pshare.wire.registry_answers import PeerSummary
 
 Position = tuple[int, int]
 

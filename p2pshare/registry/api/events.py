@@ -35,7 +35,7 @@ from p2pshare.registry.api.event_streams import (
 )
 from p2pshare.registry.store import EventPage, NameStore
 from p2pshare.registry.turns import Turns
-from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 POLL_INTERVAL = 0.3  # seconds between two polls, while somebody watches
 RETRY_INTERVAL = 1.0  # seconds until the store is asked again that did not answer

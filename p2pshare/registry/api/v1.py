@@ -21,7 +21,7 @@ from p2pshare.registry.exchange import Answer, Query, Reply, Route
 from p2pshare.registry.problems import NOT_FOUND, RequestError
 from p2pshare.registry.store import NameStore
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PAGE_MAX, PeerView, RegistryInfo
+from p2pshare.wire.registry_answers import PAGE_MAX, PeerView, RegistryInfo
 from p2pshare.wire.statements import is_challenge
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")

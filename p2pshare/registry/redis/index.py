@@ -53,7 +53,7 @@ from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.marker import MarkerCopy, StoreMarker
 from p2pshare.registry.redis.scripts import LEFT
 from p2pshare.registry.store import Counts, EventPage, PresenceEvent
-from p2pshare.wire.peers import PAGE_MAX, NameKind, PeerPage, PeerSummary, Presence
+from p2pshare.wire.registry_answers import PAGE_MAX, NameKind, PeerPage, PeerSummary, Presence
 
 GATHER_MAX = 250  # names in one command: Redis does nothing else meanwhile
 NOTES_MAX = 10_000  # heartbeats that are answered before they are noted

@@ -32,7 +32,7 @@ from p2pshare.registry.store import (
     Ownership,
     view_of_owned,
 )
-from p2pshare.wire.peers import (
+from p2pshare.wire.registry_answers import (
     PRESENCE_LEASE,
     ROTATIONS_MAX,
     SESSION_LIFE,

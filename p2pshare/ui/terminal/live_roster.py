@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.roster import Roster, Rows
-from p2pshare.wire.peers import PeerSummary
+from p2pshare.wire.registry_answers import PeerSummary
 
 LOOK_EVERY = 0.25  # seconds until a change is on the screen
 DRAW_EVERY = 1.0  # seconds after which the times are drawn anew

@@ -28,7 +28,7 @@ from p2pshare.ui.verbs.ls import ls
 from p2pshare.ui.verbs.samples import sample_text, write_sample_picture
 from p2pshare.ui.verbs.users import users
 from p2pshare.ui.verbs.whoami import whoami
-from p2pshare.wire.peers import Presence
+from p2pshare.wire.registry_answers import Presence
 
 READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
 READY_INTERVAL = 0.1  # seconds between two looks

@@ -38,7 +38,7 @@ from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import PeerView
+from p2pshare.wire.registry_answers import PeerView
 from p2pshare.wire.statements import Record
 
 RENEW_AFTER = 7 * 24 * 3600  # seconds after which a claim is renewed, long before it ends

@@ -17,7 +17,7 @@ from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.live_roster import LiveRoster
 from p2pshare.ui.terminal.roster import Roster, Rows, cells, classic_summary
-from p2pshare.wire.peers import PAGE_MAX, PeerSummary
+from p2pshare.wire.registry_answers import PAGE_MAX, PeerSummary
 
 LIST_AGAIN = 2.0  # seconds until a list that could not be had is asked for again
 REMEMBERED_MAX = 1000  # names, for who completes one later

@@ -23,7 +23,7 @@ from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of, no_key
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.peers import PRESENCE_LEASE, NameKind, PeerView
+from p2pshare.wire.registry_answers import PRESENCE_LEASE, NameKind, PeerView
 
 LABEL_WIDTH = 10  # columns
 STATE_TIMEOUT = 2.0  # seconds for the registry to say how it stands with a name

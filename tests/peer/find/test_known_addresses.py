@@ -17,8 +17,8 @@ from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.testing import ThreadlessReactor
-from p2pshare.wire.peers import PRESENCE_LEASE
 from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.registry_answers import PRESENCE_LEASE
 from tests.peer.registries import URL, RegistryTestCase
 
 HERE = "10.0.0.5:50000"

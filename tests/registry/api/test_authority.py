@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.registry.api.authority import Authority
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import OWNERSHIP_LEASE, SESSION_LIFE
+from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, SESSION_LIFE
 
 BOB, EVE = SigningKey(bytes([1]) * 32).public, SigningKey(bytes([2]) * 32).public
 

@@ -18,8 +18,8 @@ from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.exchange import Query
 from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import PRESENCE_LEASE, ClaimBody, Granted, RegistryInfo
 from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, RegistryInfo
 from p2pshare.wire.statements import Location, digest_of
 from tests.registry.connections import make_authority
 from tests.registry.owners import HERE, SOURCE, Owner, OwnersTestCase, get, send

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.event_streams import Full, StreamLimits, Wanted, is_event_id
 from p2pshare.registry.api.events import FLUSH_TIME, POLL_INTERVAL, RETRY_INTERVAL, EventHub
-from p2pshare.wire.peers import Presence
+from p2pshare.wire.registry_answers import Presence
 from tests.registry.watching import Events, EventStore
 
 

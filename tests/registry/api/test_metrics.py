@@ -25,7 +25,7 @@ from p2pshare.registry.api.metrics import (
 )
 from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.store import Counts, NameStore
-from p2pshare.wire.peers import Problem
+from p2pshare.wire.registry_answers import Problem
 from tests.registry.connections import HOST, Client
 
 WORKER = """

@@ -14,7 +14,8 @@ from p2pshare.registry.exchange import Query, Route
 from p2pshare.registry.problems import problem
 from p2pshare.registry.site import RegistrySite
 from p2pshare.wire.keys import from_base64url
-from p2pshare.wire.peers import (
+from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.registry_answers import (
     OWNERSHIP_LEASE,
     PRESENCE_LEASE,
     ClaimBody,
@@ -23,7 +24,6 @@ from p2pshare.wire.peers import (
     Presence,
     RegistryInfo,
 )
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.statements import Location, Record, digest_of
 from tests.registry.connections import HOST, REGISTRY_KEY, Client
 from tests.registry.owners import SOURCE, Owner, OwnersTestCase, get, send

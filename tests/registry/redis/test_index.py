@@ -19,7 +19,7 @@ from p2pshare.registry.redis.keys import key_of
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import Claim, Ownership
-from p2pshare.wire.peers import Presence
+from p2pshare.wire.registry_answers import Presence
 from tests.registry.owned_contract import BOB, EVE, KEYS, outcome_of, owned
 from tests.registry.redis.test_store import WithRedis, clock
 from tests.registry.store_contract import HERE, MINE

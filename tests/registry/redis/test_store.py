@@ -19,7 +19,7 @@ from p2pshare.registry.redis.scripts import CLAIM
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import Claim, Outcome
-from p2pshare.wire.peers import PRESENCE_LEASE, SESSION_LIFE
+from p2pshare.wire.registry_answers import PRESENCE_LEASE, SESSION_LIFE
 from tests.registry.owned_contract import OwnedNamesContract, owned
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract

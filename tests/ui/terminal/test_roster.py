@@ -13,7 +13,7 @@ from p2pshare.ui.terminal import roster as roster_module
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.live_roster import LiveRoster
 from p2pshare.ui.terminal.roster import GAP, Roster, Rows, cells, classic_summary
-from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.ui.screens import COLOURFUL, real_terminal
 
 NOW = 1_800_000_000

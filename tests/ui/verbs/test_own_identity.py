@@ -35,7 +35,7 @@ from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import own_identity as requesting
 from p2pshare.ui.verbs.own_identity import PAUSE, RENEW_AFTER, TRIES_MAX, Requester
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import PeerView
+from p2pshare.wire.registry_answers import PeerView
 from tests.ui.registries import NOW, REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
 
 OTHER = SigningKey(bytes([7]) * 32).public

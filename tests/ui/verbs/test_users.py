@@ -18,7 +18,7 @@ from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import users as users_module
 from p2pshare.ui.verbs.users import LIST_AGAIN, users
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.peers import NameKind, PeerSummary, Presence
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.ui.registries import NOW, MemoryInvocation, MemoryRegistry, view_of
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 

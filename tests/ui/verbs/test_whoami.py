@@ -32,7 +32,7 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import whoami as owning
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import Presence
+from p2pshare.wire.registry_answers import Presence
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
 from tests.ui.screens import real_terminal
 

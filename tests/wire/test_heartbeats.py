@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.wire.presence import Heartbeat
+from p2pshare.wire.heartbeats import Heartbeat
 
 KEY = bytes(range(32))
 BEAT = Heartbeat("bob", "1790086400.AAAAAAAAAAAAAAAAAAAAAA", 7, True)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.peers import (
+from p2pshare.wire.registry_answers import (
     ClaimBody,
     Granted,
     NameKind,
