@@ -18,7 +18,7 @@ from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.site import RegistrySite
+from p2pshare.web.site import Site
 from tests.registry.connections import REGISTRY_KEY
 from tests.registry.owners import NOW
 
@@ -58,7 +58,7 @@ def main() -> None:
         authority=Authority(REGISTRY_KEY, lambda: NOW, lambda size: b"r" * size),
         settings=RegistrySettings("", Path()),
     )
-    port = reactor.listenTCP(0, RegistrySite(routes, reactor), interface=HOST)
+    port = reactor.listenTCP(0, Site(routes, reactor), interface=HOST)
     codes: list[int] = []
 
     def run() -> int:

@@ -20,6 +20,7 @@ LAYERS = (
     {"core"},
     {"storage", "pictures"},
     {"net"},
+    {"web"},
     {"registry", "peer"},
     {"ui"},
     {"testing"},

@@ -14,20 +14,20 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
 from p2pshare.registry.api.page import PageRoutes
 from p2pshare.registry.api.routes import Routes
-from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.redis.marker import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import connector, without_password
-from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.streaming import EventRoutes
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_files import open_files_allowed
+from p2pshare.web.client_addresses import Origins
+from p2pshare.web.limits import Limits
+from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
 
 KEY_NAME = "registry.key"
@@ -48,8 +48,8 @@ class Registry:
 
     def __init__(
         self,
-        site: RegistrySite,
-        metrics_site: RegistrySite,
+        site: Site,
+        metrics_site: Site,
         store: RedisNameStore,
         hub: EventHub,
         pulse: Pulse,
@@ -145,7 +145,7 @@ def assemble(
             long_replies_per_address_max=limits.long_replies_max,
         )
     limits = limits.within(open_files_allowed())
-    site = RegistrySite(routes, reactor, limits, wall=wall)
+    site = Site(routes, reactor, limits, wall=wall)
     pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))
     measured = metrics_site(metrics, store, reactor, wall)
     return Registry(site, measured, store, hub, pulse, key, settings, reactor)

@@ -35,7 +35,7 @@ from p2pshare.errors import (
 )
 from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
-from p2pshare.registry.http_client import TIMEOUT, HttpClient, Reply, pooled_agent
+from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, to_base64url
 from p2pshare.wire.quantities import difference_text

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError, Unreachable
-from p2pshare.registry.http_client import HttpClient, Reply
+from p2pshare.web.client import HttpClient, Reply
 from p2pshare.wire.registry_answers import PeerSummary
 from p2pshare.wire.strict_json import parse_object
 

@@ -18,9 +18,9 @@ from twisted.internet.defer import Deferred
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.site import RegistrySite
+from p2pshare.web.exchange import Query, Reply
+from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import Granted
 
@@ -54,7 +54,7 @@ def main(port: int, lease: int) -> None:
         settings=RegistrySettings("", Path()),
     )
     routes.lease = lease
-    site = RegistrySite(routes, reactor)
+    site = Site(routes, reactor)
     reactor.callWhenRunning(
         signal.signal, signal.SIGUSR1, lambda *_: reactor.callFromThread(store.lose)
     )

@@ -16,15 +16,15 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from p2pshare.registry.api.client_addresses import origin_of
+from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.page import PageRoutes
-from p2pshare.registry.exchange import Query, Reply, Route
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.site import CHECK_INTERVAL, RegistrySite
 from p2pshare.registry.store import Claim, OwnerClaim
-from p2pshare.registry.streaming import EventRoutes
+from p2pshare.web.client_addresses import origin_of
+from p2pshare.web.exchange import Query, Reply, Route
+from p2pshare.web.site import CHECK_INTERVAL, Site
 from p2pshare.wire.registration import PeerAddress
 from tests.integration.browser import Browser, the_browser, why_none
 from tests.registry.connections import make_routes
@@ -59,7 +59,7 @@ class PageTestCase(TestCase):
         self.routes.table.update(PageRoutes().table())
         events = EventRoutes(self.hub, lambda query: origin_of(query.source))
         self.routes.table.update(events.table())
-        self.site = RegistrySite(self.routes, reactor, wall=self.clock.seconds)
+        self.site = Site(self.routes, reactor, wall=self.clock.seconds)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.leave_all()))
         self.browser.look_as(1280)
         self.browser.hasten(1)

@@ -18,10 +18,10 @@ from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.client import RegistryClient
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
+from p2pshare.web.exchange import Query
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registration import PeerAddress, parse_registration
 from p2pshare.wire.registry_answers import PeerView, Presence

@@ -29,8 +29,8 @@ from p2pshare.peer.ownership import (
     release_name,
     rotate_key,
 )
-from p2pshare.registry.problems import problem
 from p2pshare.storage.identity.identity import Identity
+from p2pshare.web.problems import problem
 from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import ClaimBody, Granted, Presence
 from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of

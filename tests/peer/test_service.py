@@ -33,9 +33,9 @@ from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.peer.sharing import Silence
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.site import RegistrySite
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.web.site import Site
 from p2pshare.wire.classic import Kind
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message
@@ -84,7 +84,7 @@ class PeerServiceTests(LoopbackTestCase):
 
     def serve_registry(self, number: int) -> int:
         """Let the registry be there."""
-        site = RegistrySite(make_routes(self.store, self.reactor), self.real_reactor)
+        site = Site(make_routes(self.store, self.reactor), self.real_reactor)
         self.listening: Any = self.real_reactor.listenTCP(number, site, interface=HOST)
         self.addCleanup(self.listening.stopListening)
         return int(self.listening.getHost().port)

@@ -14,12 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Metrics, Routes
-from p2pshare.registry.channel import Limits, RegistryChannel
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.site import Answers, RegistrySite
 from p2pshare.registry.store import NameStore
+from p2pshare.web.channel import Channel
+from p2pshare.web.exchange import Answers, Query, Reply
+from p2pshare.web.limits import Limits
+from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
 
 HOST = b"Host: x\r\n\r\n"
@@ -77,13 +78,13 @@ class Client:
 
     def __init__(
         self,
-        site: RegistrySite,
+        site: Site,
         host: str = "10.9.9.9",
         transport: type[StringTransport] = StringTransport,
     ) -> None:
         address = IPv4Address("TCP", host, 40000)
         self.transport: Any = transport(peerAddress=address)
-        self.channel: RegistryChannel | None = site.buildProtocol(address)
+        self.channel: Channel | None = site.buildProtocol(address)
         if self.channel is not None:
             self.channel.makeConnection(self.transport)
 
@@ -115,8 +116,8 @@ class SiteTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.site = self.make_site(make_routes(MemoryNameStore(self.clock), self.clock))
 
-    def make_site(self, routes: Answers) -> RegistrySite:
-        site = RegistrySite(routes, self.clock, self.limits)
+    def make_site(self, routes: Answers) -> Site:
+        site = Site(routes, self.clock, self.limits)
         site.doStart()
         self.addCleanup(site.doStop)
         return site

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody

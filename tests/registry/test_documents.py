@@ -10,12 +10,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.listing import KEEP
-from p2pshare.registry.channel import Limits
 from p2pshare.registry.configuration import DEFAULT_LIMITS
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.problems import PROBLEMS
 from p2pshare.registry.redis.link import CALL_TIMEOUT
-from p2pshare.registry.site import RegistrySite
+from p2pshare.web.limits import Limits
+from p2pshare.web.problems import PROBLEMS
+from p2pshare.web.site import Site
 from p2pshare.wire.addresses import REFUSED
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey, to_base64url
@@ -50,7 +50,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
     def test_exchanges(self) -> None:
         """One after the other, each request gets the reply that stands below it."""
         clock = Clock()
-        site = RegistrySite(make_routes(MemoryNameStore(clock), clock), clock)
+        site = Site(make_routes(MemoryNameStore(clock), clock), clock)
         site.doStart()
         self.addCleanup(site.doStop)
         exchanges = EXCHANGE.findall((DOCS / "protocol-registry.md").read_text())

@@ -28,7 +28,7 @@ from p2pshare.registry.event_client import (
     Event,
     EventParser,
 )
-from p2pshare.registry.problems import problem
+from p2pshare.web.problems import problem
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 BOB = PeerSummary("bob", NameKind.OWNED, Presence.ONLINE, 1_800_000_000)

@@ -12,15 +12,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.problems import PROBLEMS
-from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import NameStore
-from p2pshare.registry.streaming import EventRoutes
+from p2pshare.web.client_addresses import Origins
+from p2pshare.web.exchange import Query
+from p2pshare.web.problems import PROBLEMS
+from p2pshare.web.site import Site
 from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Granted
 from tests.registry.broken_store import broken_store
@@ -49,7 +49,7 @@ class Wire:
         self.authority = make_authority(self.clock)
         self.hub = EventHub(used, self.clock)
         routes.table.update(EventRoutes(self.hub, Origins().of).table())
-        self.site = RegistrySite(routes, self.clock)
+        self.site = Site(routes, self.clock)
         self.site.doStart()
         self.told: set[tuple[str, str, int]] = set()
 

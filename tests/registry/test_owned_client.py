@@ -44,8 +44,8 @@ from p2pshare.registry.client import (
     RETRY_AFTER_DEFAULT,
     RegistryClient,
 )
-from p2pshare.registry.http_client import REPLY_MAX, RETRY_AFTER_MAX
-from p2pshare.registry.problems import PROBLEMS, problem
+from p2pshare.web.client import REPLY_MAX, RETRY_AFTER_MAX
+from p2pshare.web.problems import PROBLEMS, problem
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.registry_answers import (

@@ -15,14 +15,14 @@ from twisted.logger import Logger
 
 from p2pshare.errors import RemoteProtocolError, StoreUnavailable
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.api.client_addresses import Origin
 from p2pshare.registry.api.listing import NameList
 from p2pshare.registry.api.rate_limits import Limiter
 from p2pshare.registry.api.verification import Judge, verify
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.problems import RequestError, word_of
 from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownership
+from p2pshare.web.client_addresses import Origin
+from p2pshare.web.exchange import Query, Reply
+from p2pshare.web.problems import RequestError, word_of
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, ReleaseBody

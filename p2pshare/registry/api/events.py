@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.api.admission_queue import Turns
 from p2pshare.registry.api.event_streams import (
     Full,
     News,
@@ -34,7 +35,6 @@ from p2pshare.registry.api.event_streams import (
     presence_text,
 )
 from p2pshare.registry.store import EventPage, NameStore
-from p2pshare.registry.turns import Turns
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 POLL_INTERVAL = 0.3  # seconds between two polls, while somebody watches
@@ -66,6 +66,10 @@ class EventHub:
         self._stopped = False
         self._looking = LoopingCall(self._look_after_streams)
         self._looking.clock = clock
+
+    def seconds(self) -> float:
+        """The time by which streams are measured."""
+        return self._clock.seconds()
 
     def __len__(self) -> int:
         """How many streams are open."""

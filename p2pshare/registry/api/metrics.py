@@ -31,11 +31,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.channel import Limits
-from p2pshare.registry.exchange import Query, Reply, Route
-from p2pshare.registry.problems import BROKEN, NOT_FOUND, not_allowed, problem
-from p2pshare.registry.site import RegistrySite
 from p2pshare.registry.store import Counts, NameStore
+from p2pshare.web.exchange import Query, Reply, Route
+from p2pshare.web.limits import Limits
+from p2pshare.web.problems import BROKEN, NOT_FOUND, not_allowed, problem
+from p2pshare.web.site import Site
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PULSE_INTERVAL = 0.5  # seconds between two measurements of the event loop
@@ -252,6 +252,6 @@ class MetricsRoutes:
 
 def metrics_site(
     metrics: RegistryMetrics, store: NameStore, clock: IReactorTime, wall: Callable[[], float]
-) -> RegistrySite:
+) -> Site:
     """The server for an endpoint of its own."""
-    return RegistrySite(MetricsRoutes(metrics, store), clock, SITE_LIMITS, wall=wall)
+    return Site(MetricsRoutes(metrics, store), clock, SITE_LIMITS, wall=wall)

@@ -9,8 +9,8 @@ from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 
-from p2pshare.registry.api.client_addresses import Origins
-from p2pshare.registry.exchange import Query, Reply, Route
+from p2pshare.web.client_addresses import Origins
+from p2pshare.web.exchange import Query, Reply, Route
 
 FILES = {
     b"": ("page.html", b"text/html; charset=utf-8"),

@@ -21,10 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.client_addresses import Origin, Origins
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.problems import RequestError
 from p2pshare.registry.store import NameStore, Tokens
+from p2pshare.web.client_addresses import Origin, Origins
+from p2pshare.web.problems import RequestError
 
 SLICE_MOMENT = 1.0  # seconds: a slice that is used up sooner is followed by a greater one
 SLICE_LIFE = 2.0  # seconds: one that lasts longer is followed by a small one

@@ -14,14 +14,15 @@ from twisted.python.failure import Failure
 from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.claims import Claims
-from p2pshare.registry.api.client_addresses import Origins
+from p2pshare.registry.api.classic import ClassicRoutes
 from p2pshare.registry.api.listing import NameList
 from p2pshare.registry.api.rate_limits import Limiter, too_many
 from p2pshare.registry.api.v1 import V1Routes
-from p2pshare.registry.classic import ClassicRoutes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Query, Reply, Route
-from p2pshare.registry.problems import (
+from p2pshare.registry.store import NameStore
+from p2pshare.web.client_addresses import Origins
+from p2pshare.web.exchange import Query, Reply, Route
+from p2pshare.web.problems import (
     AWAY,
     BROKEN,
     NOT_FOUND,
@@ -29,7 +30,6 @@ from p2pshare.registry.problems import (
     not_allowed,
     problem,
 )
-from p2pshare.registry.store import NameStore
 
 DONE = Reply(HTTPStatus.OK)
 RECOVERING_RETRY = 30  # seconds, at most

@@ -17,9 +17,9 @@ from p2pshare.names import NAME_MAX, is_name
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.claims import Claims
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Answer, Query, Reply, Route
-from p2pshare.registry.problems import NOT_FOUND, RequestError
 from p2pshare.registry.store import NameStore
+from p2pshare.web.exchange import Answer, Query, Reply, Route
+from p2pshare.web.problems import NOT_FOUND, RequestError
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PAGE_MAX, PeerView, RegistryInfo
 from p2pshare.wire.statements import is_challenge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.registry.problems import RequestError
+from p2pshare.web.problems import RequestError
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX, RECORD_LIFE
 from p2pshare.wire.statements import Location, Record, Release, Rotation, Unverified, digest_of

@@ -15,8 +15,8 @@ from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Metrics
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.exchange import Query
 from p2pshare.registry.store import OwnerClaim, OwnerOutcome
+from p2pshare.web.exchange import Query
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, RegistryInfo

@@ -23,8 +23,8 @@ from p2pshare.registry.api.metrics import (
     RegistryMetrics,
     metrics_site,
 )
-from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.store import Counts, NameStore
+from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.registry_answers import Problem
 from tests.registry.connections import HOST, Client
 

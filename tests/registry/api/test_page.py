@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from p2pshare.names import RESERVED, is_name
-from p2pshare.registry.api.client_addresses import Origins
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.page import ASKING, FILES, POLICY, PageRoutes
-from p2pshare.registry.exchange import Query, Reply
 from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.web.client_addresses import Origins
+from p2pshare.web.exchange import Query, Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
 
 FOLDER = files("p2pshare.registry").joinpath("page")

@@ -15,7 +15,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.client_addresses import Origins, origin_of
 from p2pshare.registry.api.rate_limits import (
     REASONS,
     SLICE_FIRST,
@@ -25,10 +24,11 @@ from p2pshare.registry.api.rate_limits import (
     Limiter,
 )
 from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
-from p2pshare.registry.exchange import Query
 from p2pshare.registry.memory_store import MemoryNameStore
-from p2pshare.registry.problems import RequestError
 from p2pshare.registry.store import NameStore, Tokens
+from p2pshare.web.client_addresses import Origins, origin_of
+from p2pshare.web.exchange import Query
+from p2pshare.web.problems import RequestError
 
 ELSEWHERE = origin_of("10.9.9.9")
 HERE = origin_of("127.0.0.1")

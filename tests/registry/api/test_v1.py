@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.exchange import Query, Route
-from p2pshare.registry.problems import problem
-from p2pshare.registry.site import RegistrySite
+from p2pshare.web.exchange import Query, Route
+from p2pshare.web.problems import problem
+from p2pshare.web.site import Site
 from p2pshare.wire.keys import from_base64url
 from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import (
@@ -284,7 +284,7 @@ class HttpTests(OwnersTestCase):
     """`/v1` over HTTP."""
 
     def client(self, **options: object) -> Client:
-        site = RegistrySite(self.make_routes(**options), self.clock)
+        site = Site(self.make_routes(**options), self.clock)
         site.doStart()
         self.addCleanup(site.doStop)
         return Client(site)

@@ -1,37 +1,30 @@
-"""The registry's HTTP server: all its connections, how many there may be, and their one timer."""
+"""An HTTP server: all its connections, how many there may be, and their one timer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
-from p2pshare.registry.api.client_addresses import origin_of
-from p2pshare.registry.channel import Limits, RegistryChannel, RegistryRequest
-from p2pshare.registry.connections import Connections
-from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.long_replies import LongReplies, LongReply
+from p2pshare.web.channel import Channel, SiteRequest
+from p2pshare.web.client_addresses import origin_of
+from p2pshare.web.connections import Connections
+from p2pshare.web.exchange import Answers
+from p2pshare.web.limits import Limits
+from p2pshare.web.long_replies import LongReplies, LongReply
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 
 
-class Answers(Protocol):
-    """Answers queries: `Routes`, or what a test puts there."""
-
-    def answer(self, query: Query) -> Deferred[Reply]:
-        """The reply to a query; this never fails."""
-
-
-class RegistrySite(HTTPFactory):
-    """The registry's HTTP server."""
+class Site(HTTPFactory):
+    """An HTTP server; a `web.channel.ChannelOwner`."""
 
     _log = Logger()
-    protocol = RegistryChannel  # type: ignore[assignment]  # the default would also speak HTTP/2
+    protocol = Channel  # type: ignore[assignment]  # the default would also speak HTTP/2
     noisy = False
 
     def __init__(
@@ -48,7 +41,7 @@ class RegistrySite(HTTPFactory):
         self.limits = limits or Limits()
         self.date_header = b""
         self._wall = wall or reactor.seconds
-        self._channels: Connections[RegistryChannel] = Connections(
+        self._channels: Connections[Channel] = Connections(
             self.limits.connections_max, self.limits.connections_per_address_max
         )
         self._long_replies = LongReplies(self.limits)
@@ -80,27 +73,27 @@ class RegistrySite(HTTPFactory):
         if not self._channels.has_room(origin, self.reactor.seconds()):
             self._log.debug("too many connections: {host} is turned away", host=host)
             return None
-        channel = cast(RegistryChannel, super().buildProtocol(addr))
+        channel = cast(Channel, super().buildProtocol(addr))
         channel.client_host, channel.origin = host, origin
         self._channels.add(channel, self.reactor.seconds())
         return channel
 
-    def entered(self, channel: RegistryChannel, now: float, *, waits: bool) -> None:
+    def entered(self, channel: Channel, now: float, *, waits: bool) -> None:
         """A connection begins to wait for a request, or no longer does."""
         if waits:
             self._channels.waits(channel, now)
         else:
             self._channels.works(channel)
 
-    def closed(self, channel: RegistryChannel) -> None:
+    def closed(self, channel: Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
 
-    def has_room_for_long_reply(self, channel: RegistryChannel) -> bool:
+    def has_room_for_long_reply(self, channel: Channel) -> bool:
         """Whether one more long reply can be written; if need be, one that its client does not take is cut for it."""
         return self._long_replies.has_room(channel.origin, self.reactor.seconds())
 
-    def write_long_reply(self, request: RegistryRequest, reply: LongReply) -> None:
+    def write_long_reply(self, request: SiteRequest, reply: LongReply) -> None:
         """Write it, and count it until that is done, or its client has left."""
         self._long_replies.add(reply, request.channel.origin)
         request.notifyFinish().addBoth(lambda _result: self._long_replies.discard(reply))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
-from p2pshare.registry.exchange import Reply
+from p2pshare.web.exchange import Reply
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
 
 RETRY_AFTER = 2  # seconds

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from p2pshare.registry.channel import FILES_RESERVED, Limits
-from p2pshare.registry.connections import UNHURRIED
-from p2pshare.registry.exchange import Reply
-from p2pshare.registry.long_replies import PATIENCE
-from p2pshare.registry.site import RegistrySite
+from p2pshare.web.connections import UNHURRIED
+from p2pshare.web.exchange import Reply
+from p2pshare.web.limits import FILES_RESERVED, Limits
+from p2pshare.web.long_replies import PATIENCE
+from p2pshare.web.site import Site
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 
 YEAR = 365 * 24 * 3600.0  # seconds
@@ -122,7 +122,7 @@ class NumberTests(SiteTestCase):
         routes.asked[2].callback(long)
         self.assertTrue(other.transport.value().endswith(b"b" * 10))
 
-    def long_reply(self, site: RegistrySite, routes: SlowRoutes, host: str) -> Client:
+    def long_reply(self, site: Site, routes: SlowRoutes, host: str) -> Client:
         """A client that is sent a long reply, and takes nothing of it."""
         client = Client(site, host, NarrowTransport)
         client.send(b"GET /list HTTP/1.1\r\n" + HOST)
@@ -209,9 +209,7 @@ class DateTests(SiteTestCase):
     def test_wall_clock_jumps(self) -> None:
         """Threat 38: whoever sets the machine's clock moves the date that replies have, and no deadline."""
         wall = [1_750_000_000.0]
-        site = RegistrySite(
-            SlowRoutes(), self.clock, Limits(headers_timeout=10), wall=lambda: wall[0]
-        )
+        site = Site(SlowRoutes(), self.clock, Limits(headers_timeout=10), wall=lambda: wall[0])
         site.doStart()
         self.addCleanup(site.doStop)
         self.assertIn(b"Sun, 15 Jun 2025 15:06:40 GMT", site.date_header)

@@ -16,8 +16,8 @@ from p2pshare.names import is_name
 from p2pshare.registry.api.listing import NameList
 from p2pshare.registry.api.rate_limits import Limiter
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.exchange import Answer, Query, Reply, Route
 from p2pshare.registry.store import Claim, NameStore, Outcome
+from p2pshare.web.exchange import Answer, Query, Reply, Route
 from p2pshare.wire.addresses import address_fault
 from p2pshare.wire.registration import PeerAddress, Registration, parse_registration
 

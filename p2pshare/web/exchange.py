@@ -1,9 +1,10 @@
-"""What a client asks of the registry, and what it is told: HTTP without the bytes around it."""
+"""Queries and replies: HTTP without the bytes around it, and the interfaces between a server and what answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
@@ -52,6 +53,45 @@ class Reply:
     """In pieces, none larger than a page of names."""
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class LastingRequest(Protocol):
+    """A request whose reply is written bit by bit, as the code sees it that writes one; `web.channel` has it."""
+
+    def write(self, data: bytes) -> object:
+        """Write a part of the body."""
+
+    def finish(self) -> object:
+        """The body is complete."""
+
+    def registerProducer(self, producer: Any, streaming: bool) -> object:
+        """Tell `producer` when the client takes no more, and when it does again."""
+
+    def unregisterProducer(self) -> object:
+        """Tell it no more."""
+
+    def notifyFinish(self) -> Deferred[None]:  # noqa: N802 - its name in twisted.web
+        """Fires when the reply is over; fails when the client has left."""
+
+    def cut(self) -> None:
+        """Break the connection off."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReply(Reply):
+    """The head of a stream, and what follows."""
+
+    refusal: Callable[[], Reply | None] = lambda: None
+    """What to reply instead; asked just before the head is written."""
+    begin: Callable[[LastingRequest], None] = lambda _request: None
+    """Called when the head is written, unless the request was only for the head."""
+
+
+class Answers(Protocol):
+    """Answers queries: `registry.api.routes.Routes`, or what a test puts there."""
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        """The reply to a query; this never fails."""
 
 
 Answer = Callable[[Query], Reply | Deferred[Reply]]

@@ -14,14 +14,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError, StoreUnavailable
-from p2pshare.registry.api.client_addresses import origin_of
+from p2pshare.registry.api.event_routes import EventRoutes, read_wanted
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.events import EventHub
-from p2pshare.registry.channel import Limits
-from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.problems import AWAY, NOT_FOUND, problem
-from p2pshare.registry.site import RegistrySite
-from p2pshare.registry.streaming import EventRoutes, StreamOutlet, read_wanted
+from p2pshare.web.client_addresses import origin_of
+from p2pshare.web.exchange import Query, Reply
+from p2pshare.web.limits import Limits
+from p2pshare.web.problems import AWAY, NOT_FOUND, problem
+from p2pshare.web.site import Site
+from p2pshare.web.streams import StreamOutlet
 from tests.registry.connections import Client
 from tests.registry.watching import Events, EventStore
 
@@ -87,7 +88,7 @@ class StreamTestCase(SynchronousTestCase):
         self.store = EventStore()
         self.hub = EventHub(self.store.as_store, self.clock, self.limits)
         routes: Any = EventsOnly(self.hub)
-        self.site = RegistrySite(routes, self.clock, Limits())
+        self.site = Site(routes, self.clock, Limits())
         self.site.doStart()
         self.addCleanup(self.site.doStop)
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pshare.registry.exchange import Reply
+from p2pshare.web.exchange import Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, SlowRoutes
 
 BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'

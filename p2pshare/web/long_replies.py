@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from p2pshare.registry.channel import Limits, RegistryRequest
+from p2pshare.web.exchange import LastingRequest
+from p2pshare.web.limits import Limits
 
 PATIENCE = 1.0  # seconds for which a reply may stall before it has to make room for another one
 
@@ -13,11 +13,15 @@ PATIENCE = 1.0  # seconds for which a reply may stall before it has to make room
 class LongReply:
     """Writes a long body as fast as the client takes it (an `IPushProducer`)."""
 
-    def __init__(self, request: RegistryRequest, pieces: tuple[bytes, ...]) -> None:
+    def __init__(
+        self, request: LastingRequest, pieces: tuple[bytes, ...], now: Callable[[], float]
+    ) -> None:
+        """Write `pieces` in reply to `request`; `now` gives seconds."""
         self.stalled_since: float | None = None
         """When the client had enough; None while it takes more."""
         self._request = request
         self._pieces = iter(pieces)
+        self._now = now
 
     def begin(self) -> None:
         """Write."""
@@ -33,11 +37,11 @@ class LongReply:
                 self._request.unregisterProducer()
                 self._request.finish()
                 return
-            self._request.channel.write(piece)
+            self._request.write(piece)
 
     def pauseProducing(self) -> None:
         """Wait."""
-        self.stalled_since = self._request.channel.factory.reactor.seconds()
+        self.stalled_since = self._now()
 
     def stopProducing(self) -> None:
         """Stop: the client has left."""
@@ -45,7 +49,7 @@ class LongReply:
 
     def cut(self) -> None:
         """Break it off."""
-        self._request.channel.transport.abortConnection()
+        self._request.cut()
 
 
 class LongReplies:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from p2pshare.registry.exchange import Query
+from p2pshare.web.exchange import Query
 
 HOPS_MAX = 16  # entries of an X-Forwarded-For that are looked at, from the right
 

@@ -9,66 +9,22 @@ no leading slash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from io import BytesIO
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from p2pshare.registry.exchange import Query, Reply
-from p2pshare.registry.long_replies import LongReply
-from p2pshare.registry.problems import AWAY, framing_problem
-from p2pshare.registry.streaming import StreamReply
-
-if TYPE_CHECKING:
-    from p2pshare.registry.site import RegistrySite
-
-FILES_RESERVED = 64  # for the endpoints, Redis, the log and clients of the metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client can cost the registry."""
-
-    body_max: int = 16 * 1024
-    """Bytes of a request's body."""
-    line_max: int = 8 * 1024
-    """Bytes of a request line, or of a header."""
-    headers_timeout: float = 10.0
-    """Seconds from a request's first byte to the end of its headers."""
-    request_timeout: float = 20.0
-    """Seconds from a request's first byte to its last."""
-    reply_timeout: float = 60.0
-    """Seconds from there until the reply is written, whoever does not read it."""
-    idle_timeout: float = 60.0
-    """Seconds between two requests of a connection."""
-    close_timeout: float = 5.0
-    """Seconds for a client to take what it was sent last, and to close."""
-    connections_max: int = 1024
-    connections_per_address_max: int = 128
-    long_reply: int = 64 * 1024
-    """Bytes: a reply above it is written only as fast as the client takes it."""
-    long_replies_max: int = 32
-    """Such replies under way at once."""
-    long_replies_per_address_max: int = 4
-    long_reply_stalled_max: float = 10.0
-    """Seconds for which the client of such a reply may take nothing of it."""
-
-    def within(self, open_files: int | None) -> Limits:
-        """These, with no more connections than a process can have that may have so many files open; None: no bound."""
-        if open_files is None:
-            return self
-        most = min(self.connections_max, max(open_files - FILES_RESERVED, open_files // 2, 1))
-        own = min(self.connections_per_address_max, most)
-        return replace(self, connections_max=most, connections_per_address_max=own)
-
+from p2pshare.web.exchange import Answers, Query, Reply, StreamReply
+from p2pshare.web.limits import Limits
+from p2pshare.web.long_replies import LongReply
+from p2pshare.web.problems import AWAY, framing_problem
 
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either
 HEADERS_EXPECTED = "headers must be NAME: VALUE, with CRLF, at most 500 and 16 KiB of them"
@@ -92,10 +48,31 @@ class Phase(Enum):
 _WAITING = (Phase.IDLE, Phase.HEADERS)  # or BODY, which is a part of that wait
 
 
-class RegistryRequest(Request):
+class ChannelOwner(Protocol):
+    """What a channel needs of the server that it belongs to; `web.site.Site` has it."""
+
+    routes: Answers
+    limits: Limits
+    date_header: bytes
+    reactor: IReactorTime
+
+    def entered(self, channel: Channel, now: float, *, waits: bool) -> None:
+        """A connection begins to wait for a request, or no longer does."""
+
+    def closed(self, channel: Channel) -> None:
+        """Forget a connection."""
+
+    def has_room_for_long_reply(self, channel: Channel) -> bool:
+        """Whether one more long reply can be written."""
+
+    def write_long_reply(self, request: SiteRequest, reply: LongReply) -> None:
+        """Write it, and count it until it is over."""
+
+
+class SiteRequest(Request):
     """A request, answered by the site's routes."""
 
-    channel: RegistryChannel
+    channel: Channel
     content: BytesIO
     gone = False
 
@@ -159,7 +136,9 @@ class RegistryRequest(Request):
             body, size = (), 0  # an original does not read what comes with an error
         self._write_head(reply, size)
         if is_long:
-            self.channel.factory.write_long_reply(self, LongReply(self, body))
+            self.channel.factory.write_long_reply(
+                self, LongReply(self, body, self.channel.factory.reactor.seconds)
+            )
             return
         if self.method != b"HEAD" and body:
             self.channel.writeSequence(body)
@@ -176,6 +155,10 @@ class RegistryRequest(Request):
             self.chunked = int(is_chunked)
             self.channel.lift_deadline()
             reply.begin(self)
+
+    def cut(self) -> None:
+        """Break the connection off."""
+        self.channel.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """The client has left."""
@@ -196,12 +179,12 @@ class RegistryRequest(Request):
         self.channel.writeSequence(head)
 
 
-class RegistryChannel(HTTPChannel):
+class Channel(HTTPChannel):
     """One connection."""
 
-    requestFactory = RegistryRequest
+    requestFactory = SiteRequest
     transport: Any
-    factory: RegistrySite
+    factory: ChannelOwner
     _peer: IAddress
     _host: IAddress
     limits: Limits

@@ -1,0 +1,1 @@
+"""HTTP: a bounded server, event streams, problems, and a client."""
