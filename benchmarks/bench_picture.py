@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks.peers import fetch, first_line, process, sharing
 from benchmarks.reporting import print_table
-from p2pshare.wire.classic import Pixels
+from p2pshare.pictures.pixels import Pixels
 
 TRIES = 20
 LARGE_TRIES = 5

@@ -19,12 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from benchmarks.peers import memory
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.fetcher import Fetch, Order
+from p2pshare.classic.shared_files import Share
+from p2pshare.classic.sharer import Sharer
 from p2pshare.errors import P2pshareError
-from p2pshare.peer.fetching import Fetch, Order
-from p2pshare.peer.sharing import Sharer
-from p2pshare.storage.share import Share
-from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 HOST = "127.0.0.1"
 reactor: Any = twisted_reactor

@@ -29,10 +29,10 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.storage.identity.key_file import load_or_make
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.paths import parse_path
-from p2pshare.wire.registration import PeerAddress
 
 LISTS = 20
 reactor: Any = twisted_reactor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ LAYERS = (
     {"storage", "pictures"},
     {"net"},
     {"web"},
+    {"classic"},
     {"registry", "peer"},
     {"ui"},
     {"testing"},
@@ -34,7 +36,14 @@ IMPURE = {
     "asyncio", "concurrent", "datetime", "multiprocessing", "os", "pathlib", "selectors", "shutil",
     "socket", "subprocess", "tempfile", "threading", "time", "twisted",
 }  # fmt: skip
+PURE = {
+    *("p2pshare.wire", "p2pshare.core", "p2pshare.classic.core"),
+    *("p2pshare.classic.datagrams", "p2pshare.classic.registration"),
+}
+"""Packages and modules without time, sockets, files, threads and chance."""
+
 LINES_MAX = 600
+MODULES_MAX = 16  # at one level of the package
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
 REDIS_USERS = {
     f"p2pshare.registry.redis.{each}" for each in ("connection", "link", "replicas", "sentinel")
@@ -44,6 +53,7 @@ REACTOR_OWNERS = {
 }  # fmt: skip
 
 FILE_WRITERS = {
+    "p2pshare.classic.part_file",  # a download of the classic protocol
     "p2pshare.net.background",  # /dev/null
     "p2pshare.net.debug_log",  # the log that the user asks for
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to
@@ -173,7 +183,7 @@ def taps(module: Module) -> list[str]:
 
 def impurities(module: Module) -> list[str]:
     """Imports by which a pure module could reach the clock, a socket, a file or chance."""
-    if module.part not in ("wire", "core"):
+    if not any(is_under(module.name, each) for each in PURE):
         return []
     imported = [
         name
@@ -292,7 +302,8 @@ class LayerTests(SynchronousTestCase):
         """The modules are found, under their names, and every part has its layer."""
         names = {module.name for module in modules()}
         self.assertLessEqual(
-            {"p2pshare", "p2pshare.errors", "p2pshare.core", "p2pshare.core.sending"}, names
+            {"p2pshare", "p2pshare.errors", "p2pshare.core", "p2pshare.classic.core.row_sender"},
+            names,
         )
         parts = {part_of(name) for name in names} - {""}
         self.assertEqual(parts, set().union(*LAYERS))
@@ -301,11 +312,11 @@ class LayerTests(SynchronousTestCase):
         """Nothing imports from above, nor from beside; nothing imports `ui` or `testing`."""
         self.check_all(
             upward_imports,
-            ("p2pshare.wire.x", "from p2pshare.core.rtt import RttEstimator"),
-            ("p2pshare.core.x", "import p2pshare.net.driver"),
+            ("p2pshare.wire.x", "from p2pshare.classic.core.rtt import RttEstimator"),
+            ("p2pshare.core.x", "import p2pshare.classic.net.datagram_driver"),
             ("p2pshare.core.x", "def f():\n    from p2pshare import net"),
             ("p2pshare.core.x", "from ..net import driver"),
-            ("p2pshare.pictures.x", "from p2pshare.storage.share import Share"),
+            ("p2pshare.pictures.x", "from p2pshare.classic.shared_files import Share"),
             ("p2pshare.registry.x", "from p2pshare.peer.service import PeerService"),
             ("p2pshare.peer.x", "from p2pshare.registry.store import NameStore"),
             ("p2pshare.peer.x", "from p2pshare.registry import store"),
@@ -337,6 +348,8 @@ class LayerTests(SynchronousTestCase):
         self.check_all(
             impurities,
             ("p2pshare.core.x", "from twisted.internet.task import Clock"),
+            ("p2pshare.classic.core.x", "import time"),
+            ("p2pshare.classic.datagrams", "import socket"),
             ("p2pshare.wire.x", "import socket"),
             ("p2pshare.core.x", "def f():\n    import time"),
             ("p2pshare.core.x", "from os import path"),
@@ -416,6 +429,16 @@ class LayerTests(SynchronousTestCase):
         for check, names in ((file_writers, FILE_WRITERS), (program_starters, PROGRAM_STARTERS)):
             for name in names:
                 self.assertNotEqual(check(Module("p2pshare.ui.x", sources[name])), [], name)
+
+    def test_rooms(self) -> None:
+        """No level of the package has more modules than a reader can overlook."""
+        levels = Counter(
+            path.parent.relative_to(PACKAGE).as_posix()
+            for path in PACKAGE.rglob("*.py")
+            if path.name != "__init__.py"
+        )
+        full = {level: count for level, count in levels.items() if count > MODULES_MAX}
+        self.assertEqual(full, {})
 
     def test_size_and_name(self) -> None:
         """Modules are short enough to read, and are called after what they do."""

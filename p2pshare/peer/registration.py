@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import (
     NameReleased,
     NameTaken,
@@ -36,9 +37,8 @@ from p2pshare.errors import (
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner, release_name, rotate_key
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.identity import Identity
-from p2pshare.wire.addresses import is_loopback
+from p2pshare.wire.addresses import PeerAddress, is_loopback
 from p2pshare.wire.heartbeats import Heartbeat
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,

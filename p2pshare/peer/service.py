@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.classic.shared_files import Share
+from p2pshare.classic.sharer import Served, Sharer, Silence
 from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
@@ -43,7 +45,6 @@ from p2pshare.peer.control import ControlServer, Deed, Fields
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.registration import NameKeeper, patiently
 from p2pshare.peer.share.service import SessionSharer
-from p2pshare.peer.sharing import Served, Sharer, Silence
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
@@ -51,11 +52,9 @@ from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
-from p2pshare.storage.share import Share
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import address_fault, is_loopback
+from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import PeerAddress
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start

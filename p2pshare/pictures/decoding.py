@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from p2pshare.errors import PictureUnreadable
-from p2pshare.wire.classic import PIXELS_MAX, Pixels
+from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 STRIP_PIXELS = 1_000_000  # pixels converted at once

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from p2pshare.errors import CannotSave, WrongUsage
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.pictures.png import write_png
-from p2pshare.wire.classic import Pixels
 
 WEBP_SIDE_MAX = 16383  # pixels, of the format
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from p2pshare.wire.classic import Pixels
+from p2pshare.pictures.pixels import Pixels
 
 STRIP_SIZE = 256 * 1024  # bytes filtered and compressed at once: they stay in the cache
 

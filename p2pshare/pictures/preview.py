@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pshare.pictures.colours import Colours
-from p2pshare.wire.classic import Pixels
+from p2pshare.pictures.pixels import Pixels
 
 SAMPLES_MAX = 8  # picture rows, and columns, that are looked at for one pixel of the preview
 

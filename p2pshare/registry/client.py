@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 
+from p2pshare.classic.registration import Registration, parse_address, parse_names
 from p2pshare.errors import (
     AudienceRefused,
     ClockWrong,
@@ -36,10 +37,10 @@ from p2pshare.errors import (
 from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, to_base64url
 from p2pshare.wire.quantities import difference_text
-from p2pshare.wire.registration import PeerAddress, Registration, parse_address, parse_names
 from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     PAGE_MAX,

@@ -27,7 +27,7 @@ from p2pshare.registry.store import (
     Tokens,
     view_of_owned,
 )
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import (
     OWNERSHIP_LEASE,
     PRESENCE_LEASE,

@@ -15,9 +15,10 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, from_base64url
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import PeerPage, PeerSummary, PeerView
 from p2pshare.wire.statements import ADDRESSES_MAX
 from p2pshare.wire.strict_json import parse_object, texts

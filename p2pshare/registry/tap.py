@@ -16,6 +16,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from p2pshare.classic.registration import LEASE_MAX
 from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import ServiceOptions, complaining, program
@@ -34,7 +35,7 @@ from p2pshare.registry.configuration import (
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
-from p2pshare.wire.registration import LEASE_MAX, registry_url
+from p2pshare.wire.addresses import registry_url
 
 if TYPE_CHECKING:
     from p2pshare.registry.service import RegistryService, SupervisorService

@@ -17,8 +17,7 @@ from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, Unknown
 from p2pshare.names import FORM, read_name
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import read_text_file
-from p2pshare.wire.addresses import address_fault
-from p2pshare.wire.registration import registry_url
+from p2pshare.wire.addresses import address_fault, registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"

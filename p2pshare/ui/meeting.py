@@ -46,8 +46,8 @@ from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import ago_text
 from p2pshare.ui.terminal.roster import last_seen
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import PeerView, Presence, RegistryInfo
 from p2pshare.wire.session_messages import CAP_SESSIONS, SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC
@@ -55,7 +55,7 @@ from p2pshare.wire.statements import CAP_CLASSIC
 if (
     TYPE_CHECKING
 ):  # the classic protocol, and with it all that knows pixels, is imported where it is spoken
-    from p2pshare.peer.fetching import Fetched
+    from p2pshare.classic.fetcher import Fetched
     from p2pshare.ui.verbs.classic_items import Wanted
 
 T = TypeVar("T")

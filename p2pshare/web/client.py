@@ -43,7 +43,7 @@ from zope.interface import implementer
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.look_up import LookUpError, resolver_of
 from p2pshare.net.reasons import connect_reason
-from p2pshare.wire.registration import DEFAULT_PORTS, registry_url
+from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 
 TIMEOUT = 5.0  # seconds for a request once the server's name is looked up, and for the beginning of any answer

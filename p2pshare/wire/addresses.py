@@ -1,4 +1,6 @@
-"""Which addresses a peer may have: the one table for registries, which accept them, and peers, which connect to them.
+"""Addresses of peers, URLs of registries, and which addresses a peer may have.
+
+One table serves registries, which accept addresses, and peers, which connect to them.
 
 A record can name any address, and every peer that looks the record up connects there. So the table rejects each
 address that is not one machine's, that another machine cannot use, or that carries an IPv4 address inside. The last
@@ -17,8 +19,14 @@ RFC 3056 and RFC 7526 (6to4), RFC 5214 (ISATAP).
 from __future__ import annotations
 
 import ipaddress
+import json
+import re
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
+from urllib.parse import urlsplit
 
+URL_MAX = 256  # characters of a registry's URL
 CACHE_SIZE = 4096
 """Addresses that are not judged again: peers come again and again with the same ones."""
 
@@ -128,3 +136,53 @@ def _is_in(
     ip: _Address, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 ) -> bool:
     return any(ip in network for network in networks)
+
+
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
+DEFAULT_PORTS = {"http": 80, "https": 443}  # of the schemes that a registry may have
+
+
+def registry_url(text: str) -> str:
+    """The canonical URL of the registry that a user means: `http://host[:port]`, or `https`.
+
+    Args:
+        text: a URL, or just `host:port`.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
+    host, port = parts.hostname or "", parts.port
+    extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in DEFAULT_PORTS or extra or not _HOST.fullmatch(host) or port == 0:
+        raise ValueError(text)
+    shown = f"[{host}]" if ":" in host else host
+    shown_port = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{shown}{shown_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a peer's welcome port is."""
+
+    ip: str
+    """An IPv4 address in dotted form."""
+    port: int
+    """1 to 65535."""
+
+    def __str__(self) -> str:
+        """Show it as people write it."""
+        return f"{self.ip}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` makes of an address; raises `ValueError`."""
+        ip, _, port = text.rpartition(":")
+        address = cls(str(ipaddress.IPv4Address(ip)), int(port) if port.isdecimal() else 0)
+        if not 1 <= address.port <= 65535 or str(address) != text:
+            raise ValueError(text)
+        return address
+
+    def to_json(self) -> bytes:
+        """The body of the reply to a look-up."""
+        return json.dumps({"ip": self.ip, "port": self.port}).encode()

@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import NAME_MAX, is_name
+from p2pshare.wire.addresses import URL_MAX
 from p2pshare.wire.heartbeats import SESSION_MAX
 from p2pshare.wire.keys import PublicKey, from_base64url, to_base64url
-from p2pshare.wire.registration import URL_MAX
 from p2pshare.wire.statements import ADDRESSES_MAX, STATEMENT_MAX, Proof
 from p2pshare.wire.strict_json import integer, parse_object, text, texts
 

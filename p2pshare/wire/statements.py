@@ -20,9 +20,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
-from p2pshare.wire.addresses import endpoint_fault
+from p2pshare.wire.addresses import PeerAddress, endpoint_fault
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object, text, texts
 
 VERSION = 1

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 
-from p2pshare.core.receiving import RowReceiver
-from p2pshare.core.requesting import (
+from p2pshare.classic.core.requester import (
     Failure,
     PictureCompleted,
     PictureRequest,
     RequestEvent,
     RequestFailed,
 )
-from p2pshare.core.sending import PictureSender, SenderEvent, TransferConfirmed
-from p2pshare.core.welcome import TransferRequested, Welcome
+from p2pshare.classic.core.row_receiver import RowReceiver
+from p2pshare.classic.core.row_sender import PictureSender, SenderEvent, TransferConfirmed
+from p2pshare.classic.core.welcome import TransferRequested, Welcome
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing import Conditions, Rule, VirtualNetwork
-from p2pshare.wire.classic import Pixels
 
 WELCOME = ("10.0.0.1", 5000)
 ATTEMPTS = 3

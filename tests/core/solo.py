@@ -1,10 +1,10 @@
-"""One core alone, driven as `p2pshare.net.driver` drives it, with the test in place of the network."""
+"""One core alone, driven as `p2pshare.classic.net.datagram_driver` drives it, with the test in place of the network."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.core.interface import Address, DatagramCore
+from p2pshare.classic.core.interface import Address, DatagramCore
 
 IDLE_TURNS_MAX = 3  # in a row at one moment: more is a busy loop
 

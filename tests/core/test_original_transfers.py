@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.interface import Address, Outgoing
-from p2pshare.core.requesting import (
+from p2pshare.classic.core.interface import Address, Outgoing
+from p2pshare.classic.core.requester import (
     PictureCompleted,
     PictureRequest,
     RequestClosed,
     RequestEvent,
     RequestFailed,
 )
-from p2pshare.core.sending import TransferConfirmed
+from p2pshare.classic.core.row_sender import TransferConfirmed
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing import Conditions, Fate, Rule, VirtualNetwork
-from p2pshare.wire.classic import Pixels
 from tests.core.fetches import WELCOME, SharerSide
 from tests.originals.machines import GaveUp, ImageCompleted, OriginalRequester, OriginalSharer
 from tests.strategies import pictures, seeds

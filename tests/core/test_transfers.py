@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.interface import Address
-from p2pshare.core.requesting import Failure
-from p2pshare.core.sending import TransferConfirmed
+from p2pshare.classic.core.interface import Address
+from p2pshare.classic.core.requester import Failure
+from p2pshare.classic.core.row_sender import TransferConfirmed
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing import Conditions, Fate
-from p2pshare.wire.classic import Pixels
 from tests.core.fetches import WELCOME, PictureFetch
 from tests.strategies import networks, pictures, seeds
 

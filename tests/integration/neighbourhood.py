@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
+from p2pshare.classic.registration import Registration
 from p2pshare.pictures.decoding import read_picture
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.pictures.png import write_png
-from p2pshare.wire.classic import Pixels
-from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.addresses import PeerAddress
 from tests.integration.forked import Popen, run
 from tests.ui.screens import Screen
 

@@ -25,7 +25,7 @@ from p2pshare.registry.store import Claim, OwnerClaim
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply, Route
 from p2pshare.web.site import CHECK_INTERVAL, Site
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 from tests.integration.browser import Browser, the_browser, why_none
 from tests.registry.connections import make_routes
 

@@ -17,7 +17,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 TRICKLED = 2000  # bytes that come one by one
 DELAY = 0.02  # seconds

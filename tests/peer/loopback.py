@@ -16,13 +16,13 @@ from twisted.internet.task import deferLater
 from twisted.internet.udp import Port
 from twisted.trial.unittest import TestCase
 
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.fetcher import Fetch, Fetched, Order
+from p2pshare.classic.shared_files import Share
+from p2pshare.classic.sharer import Served, Sharer
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.fetching import Fetch, Fetched, Order
-from p2pshare.peer.sharing import Served, Sharer
 from p2pshare.pictures.encoding import format_of
-from p2pshare.storage.share import Share
-from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 SPEED = 8.0  # seconds that pass in one of ours
 PATIENCE = 10.0  # seconds of ours

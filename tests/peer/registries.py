@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from p2pshare.classic.registration import parse_registration
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.client import RegistryClient
@@ -22,8 +23,8 @@ from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.web.exchange import Query
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.registration import PeerAddress, parse_registration
 from p2pshare.wire.registry_answers import PeerView, Presence
 
 URL = "http://registry.example:8000"

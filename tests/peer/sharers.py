@@ -29,9 +29,9 @@ from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, parse_path
-from p2pshare.wire.registration import PeerAddress
 from tests.storage.share_case import a_bit_later
 
 HOST = "127.0.0.1"

@@ -12,8 +12,8 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from p2pshare.errors import OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
 from p2pshare.peer.fetch.remote import LinkState
 from p2pshare.peer.share import upload_log as uploads
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
-from p2pshare.wire.registration import PeerAddress
 from tests.peer.sharers import BOB, HOST, SharersTestCase
 
 LARGE = random.Random(4).randbytes(5 * BLOCK_SIZE + 17)

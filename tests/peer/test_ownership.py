@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import (
     ClockWrong,
     NameTaken,
@@ -31,7 +32,7 @@ from p2pshare.peer.ownership import (
 )
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.web.problems import problem
-from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import ClaimBody, Granted, Presence
 from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from p2pshare.wire.strict_json import INTEGER_MAX

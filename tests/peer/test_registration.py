@@ -10,6 +10,7 @@ import numpy as np
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import (
     InvitationNeeded,
     NameReleased,
@@ -30,8 +31,8 @@ from p2pshare.peer.registration import (
     elsewhere_text,
 )
 from p2pshare.registry.client import TIMEOUT
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,

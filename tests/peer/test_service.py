@@ -11,6 +11,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.sharer import Silence
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     AlreadyRunning,
@@ -31,15 +33,13 @@ from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
-from p2pshare.peer.sharing import Silence
 from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.web.site import Site
-from p2pshare.wire.classic import Kind
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.message_fields import Message
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Location, Record

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures import decoding
 from p2pshare.pictures.decoding import fit_width, read_picture
-from p2pshare.wire.classic import PIXELS_MAX, Pixels
+from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
 
 
 def noise(height: int, width: int, channels: int = 3) -> Pixels:

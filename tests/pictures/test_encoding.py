@@ -17,7 +17,7 @@ from p2pshare.pictures.encoding import (
     format_of,
     write_picture,
 )
-from p2pshare.wire.classic import Pixels
+from p2pshare.pictures.pixels import Pixels
 
 
 def read_back(file: io.BytesIO) -> Pixels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pshare.registry.store import Claim, NameStore, Outcome
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 HERE = PeerAddress("10.0.0.5", 50000)
 THERE = PeerAddress("10.0.0.6", 50001)

@@ -26,6 +26,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import (
     NameTaken,
     NoSuchPeer,
@@ -34,7 +35,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import Problem
 
 URL = "http://registry.example:8000"

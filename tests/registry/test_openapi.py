@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
@@ -21,7 +22,7 @@ from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 from p2pshare.web.problems import PROBLEMS
 from p2pshare.web.site import Site
-from p2pshare.wire.registration import PeerAddress, Registration
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Granted
 from tests.registry.broken_store import broken_store
 from tests.registry.connections import Client, make_authority, make_routes

@@ -17,7 +17,7 @@ from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 from tests.registry.owned_contract import ANN, BOB, EVE, LATE, owned
 from tests.registry.redis.test_store import WithRedis, clock
 from tests.registry.store_contract import HERE, MINE, THERE, YOURS

@@ -15,8 +15,8 @@ from p2pshare.errors import NoSuchPeer, RegistryHasNoOwners
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, digest_of

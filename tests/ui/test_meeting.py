@@ -11,6 +11,7 @@ from unittest import mock
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     ClassicOnly,
     KeyChanged,
@@ -37,9 +38,8 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import classic_get as watching
 from p2pshare.ui.verbs.classic_items import Wanted
-from p2pshare.wire.classic import Kind
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC, Rotation

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey, from_base64url, to_base64url
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.statements import (
     STATEMENT_MAX,
     Invitation,

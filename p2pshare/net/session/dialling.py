@@ -23,8 +23,8 @@ from p2pshare.errors import (
 )
 from p2pshare.net.session.stream import SessionStream
 from p2pshare.net.session.tls import SessionTls
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Hello
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost

@@ -37,9 +37,9 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.link import Link
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState, reason_of
 from p2pshare.peer.fetch.remote_faults import error_of
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.transfer_messages import (
     PAGE_MAX,
     Cancelled,

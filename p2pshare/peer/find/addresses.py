@@ -28,9 +28,8 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.wire.addresses import address_fault, is_loopback
+from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Record

@@ -25,9 +25,9 @@ from p2pshare.peer.find.known_addresses import acquaintance
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Names, Seen
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import text
 from p2pshare.wire.transfer_messages import EntryKind, Listing
 

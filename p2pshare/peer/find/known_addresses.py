@@ -22,8 +22,8 @@ from p2pshare.peer.find.addresses import (
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import PeerAddress
 
 
 async def acquaintance(

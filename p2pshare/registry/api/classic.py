@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from p2pshare.classic.registration import Registration, parse_registration
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.registry.api.listing import NameList
@@ -18,8 +19,7 @@ from p2pshare.registry.api.rate_limits import Limiter
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.store import Claim, NameStore, Outcome
 from p2pshare.web.exchange import Answer, Query, Reply, Route
-from p2pshare.wire.addresses import address_fault
-from p2pshare.wire.registration import PeerAddress, Registration, parse_registration
+from p2pshare.wire.addresses import PeerAddress, address_fault
 
 DONE = Reply(HTTPStatus.OK)
 REFUSED = Reply(HTTPStatus.BAD_REQUEST)

@@ -12,7 +12,7 @@ from p2pshare.registry.redis.keys import key_of, keys_of
 from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.scripts import CLAIM, UNDO
 from p2pshare.registry.store import Claim, NamePage, Outcome
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
 LOOK_UPS_MAX = 250  # names that are looked up by one command

@@ -52,7 +52,7 @@ from p2pshare.registry.store import (
     OwnerOutcome,
     Tokens,
 )
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, PRESENCE_LEASE, PeerPage, PeerView
 
 ENTRY_GRACE = 60  # seconds from a name's entry in the index to the first look at it

@@ -20,7 +20,7 @@ from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
-from p2pshare.wire.registration import DEFAULT_PORTS
+from p2pshare.wire.addresses import DEFAULT_PORTS
 
 SECRET_NAME = "secret"
 SECRET_SIZE = 32  # random bytes

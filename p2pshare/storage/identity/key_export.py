@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from p2pshare.errors import IllegalName, RemoteProtocolError, SealedKeyUnusable, WrongUsage
 from p2pshare.names import check_name
 from p2pshare.storage.identity.identity import SEQ_MAX, Portable
+from p2pshare.wire.addresses import URL_MAX, registry_url
 from p2pshare.wire.keys import KEY_SIZE, from_base64url, to_base64url
-from p2pshare.wire.registration import URL_MAX, registry_url
 from p2pshare.wire.statements import STATEMENT_MAX
 from p2pshare.wire.strict_json import integer, parse_object, text
 

@@ -16,8 +16,8 @@ from typing import Any
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.storage.identity.private_file import read_private, replace_private
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.paths import RemotePath, component_fault, format_path, parse_path
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.strict_json import parse_object
 
 FILE_NAME = "seen.json"

@@ -11,10 +11,13 @@ from pathlib import Path
 from p2pshare.errors import WrongUsage
 from p2pshare.names import read_name
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 from p2pshare.wire.paths import component_fault
 
 SHARES_MAX = 1000
+TEXT_SUFFIXES = (".txt",)
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SHARED_STEM = "my_file"
+"""Files of this name are shared by default: a text and a picture, as the classic protocol has them."""
 EVERYONE = "everyone whose key owns a name in this registry"
 """With whom a share is shared that was given to nobody in particular."""
 

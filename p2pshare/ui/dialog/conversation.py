@@ -23,11 +23,11 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pshare.classic.sharer import Outcome, Served
 from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
 from p2pshare.peer.share import upload_log as uploads
-from p2pshare.peer.sharing import Outcome, Served
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_files import allow_open_files
@@ -58,8 +58,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.numbers import duration_text
 from p2pshare.ui.verbs.classic_items import Wanted
-from p2pshare.wire.addresses import is_loopback
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress, is_loopback
 
 _COLOURS = {
     Tone.PLAIN: "",

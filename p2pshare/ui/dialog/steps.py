@@ -24,6 +24,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     AlreadyRunning,
     IllegalName,
@@ -39,7 +40,6 @@ from p2pshare.errors import (
 from p2pshare.names import read_name
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Away, Fetch, Open, RemoteFolder, Unclear
 from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_where
-from p2pshare.wire.classic import Kind
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Entry
 

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
+from p2pshare.pictures.pixels import Pixels
 from p2pshare.pictures.preview import Preview
 from p2pshare.ui.numbers import count_text, duration_text, rate_text
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.live_line import LiveLine
-from p2pshare.wire.classic import Pixels
 
 PREVIEW_COLUMNS = 64  # at most
 PREVIEW_LINES = 20  # at most

@@ -8,12 +8,12 @@ from pathlib import Path
 from colorama import Fore
 from twisted.internet.task import LoopingCall
 
-from p2pshare.peer.fetching import Fetch, Fetched, Order
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.fetcher import Fetch, Fetched, Order
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.progress import ProgressView
-from p2pshare.wire.classic import Kind
 
 DRAW_EVERY = 1 / 15  # seconds
 TELL_EVERY = 0.5  # seconds between two events that say how far it is

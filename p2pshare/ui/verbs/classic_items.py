@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Self
 
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.fetcher import Order
 from p2pshare.errors import WrongUsage
 from p2pshare.names import read_name
-from p2pshare.peer.fetching import Order
 from p2pshare.pictures.encoding import check_picture_name
 from p2pshare.storage.incoming.destination import is_folder, resolve_destination, safe_name
-from p2pshare.storage.share import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
+from p2pshare.storage.shares.arguments import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 from p2pshare.ui.verbs.items import FROM_YOURSELF, expect_no_slash, split_words
-from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 _SUFFIXES = {Kind.TEXT: ".txt", Kind.PICTURE: ".png"}
 

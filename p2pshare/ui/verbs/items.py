@@ -11,9 +11,8 @@ from p2pshare.errors import RemoteProtocolError, WrongUsage
 from p2pshare.names import canonical, is_name, read_name
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.storage.incoming.destination import is_folder, resolve_destination
-from p2pshare.wire.addresses import address_fault
+from p2pshare.wire.addresses import PeerAddress, address_fault
 from p2pshare.wire.paths import RemotePath, parse_path
-from p2pshare.wire.registration import PeerAddress
 
 FROM_YOURSELF = "You cannot get files from yourself."
 

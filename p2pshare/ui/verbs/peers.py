@@ -12,8 +12,8 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.key import name_of
+from p2pshare.wire.addresses import registry_url
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registration import registry_url
 
 GAP = "  "
 

@@ -37,8 +37,8 @@ from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.stream import SessionStream
 from p2pshare.net.session.tls import SessionTls, certificate_of
 from p2pshare.net.session.tls_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Refusal
 from p2pshare.wire.transfer_messages import Get
 from tests.net.session.test_tls import private, stranger, with_certificate

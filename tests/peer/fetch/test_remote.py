@@ -31,8 +31,8 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.remote import FAREWELL, FIRST_TRIES, LinkState, RemotePeer
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
     Block,

@@ -12,8 +12,8 @@ from p2pshare.net.look_up import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.find.addresses import address_of
 from p2pshare.testing import ThreadlessReactor
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence
 from tests.net.test_look_up import install_dns
 

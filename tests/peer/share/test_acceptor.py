@@ -34,9 +34,9 @@ from p2pshare.net.session.tls import certificate_of
 from p2pshare.net.session.tls_pump import TlsFailed, TlsPump
 from p2pshare.peer.share.acceptor import SessionLimits, SessionServer
 from p2pshare.peer.share.admission import NotAdmitted
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.message_fields import Message
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.session_messages import Credit, Refusal
 from p2pshare.wire.transfer_messages import Failed, Fault, Get
 from tests.net.session.test_tls import private, stranger, with_certificate

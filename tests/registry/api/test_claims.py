@@ -11,14 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.web.http_headers import Headers
 
+from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Metrics
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.web.exchange import Query
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, RegistryInfo
 from p2pshare.wire.statements import Location, digest_of
 from tests.registry.connections import make_authority

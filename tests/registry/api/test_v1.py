@@ -9,12 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
+from p2pshare.classic.registration import Registration
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.web.exchange import Query, Route
 from p2pshare.web.problems import problem
 from p2pshare.web.site import Site
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import from_base64url
-from p2pshare.wire.registration import PeerAddress, Registration
 from p2pshare.wire.registry_answers import (
     OWNERSHIP_LEASE,
     PRESENCE_LEASE,

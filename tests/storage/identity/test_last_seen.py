@@ -22,7 +22,7 @@ from p2pshare.storage.identity.last_seen import (
     Seen,
     _Known,
 )
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 KEY = "a" * 52
 HERE = PeerAddress("192.0.2.7", 50000)

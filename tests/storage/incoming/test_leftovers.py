@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from p2pshare.classic.part_file import PartFile
 from p2pshare.errors import CannotSave, InUse
 from p2pshare.storage.incoming import journal as part_journal
 from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.leftovers import Leftover, leftovers, remove
-from p2pshare.storage.part_file import PartFile
 from tests.storage.incoming_case import BLOCK, ORIGIN, IncomingTestCase, announced, content_of
 
 CONTENT = content_of(5 * BLOCK + 7)

@@ -30,7 +30,7 @@ from p2pshare.ui.dialog.conversation import (
     uploads_told,
 )
 from p2pshare.ui.dialog.steps import GetFiles
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 
 class EndTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     AlreadyRunning,
     InvitationNeeded,
@@ -48,7 +49,6 @@ from p2pshare.ui.dialog.steps import (
     Turn,
 )
 from p2pshare.ui.verbs.items import FROM_YOURSELF
-from p2pshare.wire.classic import Kind
 from p2pshare.wire.transfer_messages import Entry, EntryKind
 
 PAGE = Page(

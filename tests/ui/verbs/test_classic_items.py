@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import IllegalName, WrongUsage
 from p2pshare.ui.verbs.classic_items import Wanted, parse_wanted
 from p2pshare.ui.verbs.items import FROM_YOURSELF
-from p2pshare.wire.classic import Kind
-from p2pshare.wire.registration import PeerAddress
+from p2pshare.wire.addresses import PeerAddress
 
 TEXT, PICTURE = "alice:my_file.txt", "alice:my_file.jpg"
 

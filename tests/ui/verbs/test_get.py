@@ -29,8 +29,8 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import get as verbs
 from p2pshare.ui.verbs import own_identity as requesting
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.registration import PeerAddress
 from p2pshare.wire.registry_answers import Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import CAP_CLASSIC

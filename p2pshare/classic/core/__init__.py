@@ -1,0 +1,1 @@
+"""State machines of the classic protocol; time is an argument."""

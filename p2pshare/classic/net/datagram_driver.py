@@ -1,0 +1,138 @@
+"""The thin glue between a datagram core and a UDP socket: one socket, one core, one timer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import MessageLengthError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import DatagramProtocol
+
+from p2pshare.classic.core.interface import Address, DatagramCore
+
+FULL_BUFFER_WAIT = 0.001  # seconds until a full socket buffer is tried again
+
+
+class CoreDriver(DatagramProtocol):
+    """Carries datagrams and the time into a core, and its datagrams and events out.
+
+    After each step it lets the core send, delivers its events, and re-arms the one timer. What the
+    socket refuses counts as lost, as if the network had lost it, except when its buffer is full:
+    then the rest waits, and the core is not asked for more meanwhile.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        core: DatagramCore,
+        clock: IReactorTime,
+        on_event: Callable[[Any], object],
+        on_refused: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Drive `core`; `on_refused` is called when a connected socket's other end is closed."""
+        self._core = core
+        self._clock = clock
+        self._on_event = on_event
+        self._on_refused = on_refused
+        self._held: deque[tuple[bytes, Address]] = deque()
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._stopped = False
+        self._connected = False
+        self._pumping = False
+        self.unsent = 0
+        """Datagrams that the socket refused."""
+
+    def startProtocol(self) -> None:
+        """The socket is bound: let the core begin."""
+        self.pump()
+
+    def stopProtocol(self) -> None:
+        """The socket is closed: the core gets no more time.
+
+        On Linux the reactor closes a connected socket when it hears that the other end refuses, and
+        says no more about it than this. If it is we who close it, the core has ended by now.
+        """
+        self._stopped = True
+        self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._connected:
+            self._on_refused()
+            self._deliver_events()
+
+    def connect(self, address: Address) -> None:
+        """Exchange datagrams with `address` only, and hear when it refuses them; call it once, when bound."""
+        assert self.transport is not None
+        self.transport.connect(*address)
+        self._connected = True
+
+    def datagramReceived(self, datagram: bytes, addr: Address) -> None:
+        """Hand a datagram to the core."""
+        self._core.receive_datagram(datagram, addr, self._clock.seconds())
+        self.pump()
+
+    def connectionRefused(self) -> None:
+        """Nobody listens at the other end any more."""
+        self._on_refused()
+        self.pump()
+
+    def pump(self) -> None:
+        """Let the core send, deliver its events, and wake it up when it wants.
+
+        Call it after a change of the core that no datagram brought.
+        """
+        if self._pumping or self._stopped or self.transport is None:
+            return
+        self._pumping = True  # writing may tell us of a refusal, and an event may change the core
+        try:
+            if self._flush():
+                self._held.extend(self._core.datagrams_to_send(self._clock.seconds()))
+                self._flush()
+            self._deliver_events()
+        finally:
+            self._pumping = False
+            self._arm()
+
+    def _deliver_events(self) -> None:
+        while (event := self._core.next_event()) is not None:
+            self._on_event(event)
+
+    def _flush(self) -> bool:
+        """Send what is held; whether all of it went out."""
+        assert self.transport is not None
+        while self._held:
+            data, addr = self._held[0]
+            try:
+                self.transport.write(data, None if self._connected else addr)
+            except BlockingIOError:
+                return False
+            except (OSError, MessageLengthError):
+                self.unsent += 1
+            self._held.popleft()
+        return True
+
+    def _arm(self) -> None:
+        """Have the one timer run no later than the core wants; it may run early, which does no harm."""
+        if self._stopped:
+            return
+        when = self._core.get_timer()
+        if self._held:
+            when = self._clock.seconds() + FULL_BUFFER_WAIT
+        if when is None or (self._timer is not None and self._timer_at <= when):
+            return
+        delay = max(0.0, when - self._clock.seconds())
+        self._timer_at = when
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._time_passed)
+        else:
+            self._timer.reset(delay)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._core.handle_timer(self._clock.seconds())
+        self.pump()

@@ -1,0 +1,105 @@
+"""The pictures that are being shared: each decoded once, for all transfers that need it at the time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from p2pshare.classic.datagrams import ROWS_MAX
+from p2pshare.classic.shared_files import FileIdentity, OpenedFile
+from p2pshare.errors import PictureUnreadable
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
+from p2pshare.pictures.decoding import fit_width, read_picture
+from p2pshare.pictures.pixels import Pixels
+
+_Key = tuple[FileIdentity, int | None]
+"""A file, and the width to which its picture is scaled down; None is as it is."""
+
+
+@dataclass(slots=True)
+class _Work:
+    pixels: Deferred[Pixels]
+    users: int = 0
+
+
+class SharedPictures:
+    """Decodes pictures off the reactor's thread, and keeps each for as long as a transfer uses it."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IPeerReactor) -> None:
+        self._reactor = reactor
+        self._work: dict[_Key, _Work] = {}
+
+    @asynccontextmanager
+    async def pixels(self, opened: OpenedFile, width_max: int) -> AsyncIterator[Pixels]:
+        """The pixels of a file, no wider than `width_max`; the file is closed when it was read.
+
+        Raises:
+            PictureUnreadable: it is no picture that can be shared.
+        """
+        identity, path = opened.identity, str(opened.path)
+        if (identity, None) in self._work:
+            opened.close()
+        async with self._shared((identity, None), lambda: self._decode(opened)) as whole:
+            if whole.shape[1] <= width_max:
+                yield whole
+                return
+            async with self._shared(
+                (identity, width_max), lambda: self._scale_down(whole, width_max, path)
+            ) as narrow:
+                yield narrow
+
+    @asynccontextmanager
+    async def _shared(
+        self, key: _Key, begin: Callable[[], Deferred[Pixels]]
+    ) -> AsyncIterator[Pixels]:
+        """The result of work that is done once for all who want it at the same time."""
+        if (work := self._work.get(key)) is None:
+            work = self._work[key] = _Work(begin())
+        work.users += 1
+        try:
+            yield await _result_of(work.pixels)
+        finally:
+            work.users -= 1
+            if not work.users:
+                del self._work[key]
+                work.pixels.addErrback(lambda _: None)  # whoever waited has heard of it
+
+    def _decode(self, opened: OpenedFile) -> Deferred[Pixels]:
+        return run_in_thread(self._reactor, _read_and_close, opened)
+
+    def _scale_down(self, whole: Pixels, width_max: int, path: str) -> Deferred[Pixels]:
+        self._log.info(
+            "{path} is {width} pixels wide: scaled down to {width_max} for this requester",
+            path=path,
+            width=whole.shape[1],
+            width_max=width_max,
+        )
+        return run_in_thread(self._reactor, fit_width, whole, width_max)
+
+
+def _read_and_close(opened: OpenedFile) -> Pixels:
+    with opened:
+        pixels = read_picture(opened.file, name=str(opened.path))
+    if pixels.shape[0] > ROWS_MAX:
+        raise PictureUnreadable(path=opened.path, reason=f"it has more than {ROWS_MAX} rows.")
+    return pixels
+
+
+def _result_of(shared: Deferred[Pixels]) -> Deferred[Pixels]:
+    """A Deferred of one's own for the result of one that others wait for, too."""
+    own: Deferred[Pixels] = Deferred()
+
+    def pass_on(result: object) -> object:
+        if not own.called:
+            own.callback(result)  # type: ignore[arg-type]
+        return result
+
+    shared.addBoth(pass_on)
+    return own

@@ -1,0 +1,114 @@
+"""Tests of `p2pshare.classic.pictures`."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.classic.pictures import SharedPictures
+from p2pshare.classic.shared_files import OpenedFile, Share
+from p2pshare.errors import PictureUnreadable
+from p2pshare.pictures.pixels import Pixels
+from p2pshare.testing import ThreadlessReactor
+
+WIDE = 1000  # pixels: wider than any picture here
+
+
+class SharedPicturesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name, "my_file.png")
+        self.content = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(self.content).save(self.path)
+        self.reactor = ThreadlessReactor()
+        self.pictures = SharedPictures(cast(Any, self.reactor))
+
+    def opened(self) -> OpenedFile:
+        opened = Share.of_paths([self.path]).open_picture()
+        assert opened is not None
+        self.addCleanup(opened.close)
+        return opened
+
+    def use(self, done: Deferred[None], width_max: int = WIDE) -> Deferred[Pixels]:
+        """Use the picture until `done` fires; what was used."""
+        used: Deferred[Pixels] = Deferred()
+
+        async def transfer() -> None:
+            async with self.pictures.pixels(self.opened(), width_max) as pixels:
+                used.callback(pixels)
+                await done
+
+        Deferred.fromCoroutine(transfer()).addErrback(
+            lambda failure: None if used.called else used.errback(failure)
+        )
+        return used
+
+    def test_decoded_once(self) -> None:
+        """All who need a picture at the time are given the same pixels, be they decoded or not yet."""
+        finish = self.reactor.hold_threads()
+        early = [self.use(Deferred()) for _ in range(2)]
+        for used in early:
+            self.assertNoResult(used)
+        finish()
+        late = self.use(Deferred())
+        first, second, third = map(self.successResultOf, [*early, late])
+        self.assertIs(first, second)
+        self.assertIs(first, third)
+        self.assertEqual(first.tobytes(), self.content.tobytes())
+
+    def test_freed(self) -> None:
+        """Nothing is kept once nobody needs it any more, however the last one ends."""
+        ends: list[Deferred[None]] = [Deferred(), Deferred()]
+        first = self.successResultOf(self.use(ends[0]))
+        self.successResultOf(self.use(ends[1]))
+        ends[0].callback(None)
+        self.assertIs(self.successResultOf(self.use(ends[1])), first, "somebody needs it still")
+        ends[1].errback(OSError("the transfer broke off"))
+        self.assertIsNot(self.successResultOf(self.use(Deferred())), first)
+
+    def test_widths(self) -> None:
+        """For those who take narrower rows there is a picture of its own."""
+        wide = self.successResultOf(self.use(Deferred()))
+        narrow = self.successResultOf(self.use(Deferred(), 15))
+        self.assertEqual((wide.shape, narrow.shape), ((20, 30, 3), (10, 15, 3)))
+
+    def test_changed_file(self) -> None:
+        """A file that has changed is another picture."""
+        old = self.successResultOf(self.use(Deferred()))
+        Image.new("RGB", (7, 5)).save(self.path)
+        self.assertIsNot(self.successResultOf(self.use(Deferred())), old)
+
+    def test_unreadable(self) -> None:
+        """That it is no picture reaches everybody who waits, and nothing else: no stray error is logged."""
+        self.path.write_bytes(b"no picture at all")
+        finish = self.reactor.hold_threads()
+        users = [self.use(Deferred()) for _ in range(2)]
+        finish()
+        for used in users:
+            self.failureResultOf(used, PictureUnreadable)
+        self.failureResultOf(self.use(Deferred()), PictureUnreadable)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_cancelled(self) -> None:
+        """One who stops waiting does not keep the others from their pixels."""
+        finish = self.reactor.hold_threads()
+
+        async def transfer() -> None:
+            async with self.pictures.pixels(self.opened(), WIDE):
+                raise AssertionError("it was cancelled")
+
+        cancelled = Deferred.fromCoroutine(transfer())
+        other = self.use(Deferred())
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        finish()
+        self.assertEqual(self.successResultOf(other).tobytes(), self.content.tobytes())

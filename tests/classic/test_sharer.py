@@ -1,0 +1,141 @@
+"""Tests of `p2pshare.classic.sharer`, on real loopback sockets."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from PIL import Image
+from twisted.internet.defer import Deferred, gatherResults
+
+from p2pshare.classic.core.welcome import TRANSFERS_PER_HOST_MAX
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.shared_files import Share
+from p2pshare.classic.sharer import Outcome, Sharer
+from p2pshare.errors import PortUnusable
+from p2pshare.wire.addresses import PeerAddress
+from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
+
+
+class SharerTests(LoopbackTestCase):
+    def occupy(self, alice: PeerAddress, number: int) -> list[Datagrams]:
+        """Ask for a picture from so many sockets, and say nothing more."""
+        sockets = [Datagrams() for _ in range(number)]
+        for each in sockets:
+            self.socket(each)
+            each.send(b"IMG2", (alice.ip, alice.port))
+        return sockets
+
+    async def test_six_at_once(self) -> None:
+        """More requesters than are served at once wait for their turn, since they repeat their words."""
+        self.share_text(b"for all")
+        _, alice = self.sharer()
+        fetching = [self.fetch(alice, Kind.TEXT) for _ in range(TRANSFERS_PER_HOST_MAX + 2)]
+        for fetched in await gatherResults(fetching):
+            self.assertEqual(fetched.path.read_bytes(), b"for all")
+
+    async def test_silent_ones_make_room(self) -> None:
+        """Requesters that take all places of a host and say no more do not keep an honest one out for long."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        _, alice = self.sharer()
+        silent = self.occupy(alice, TRANSFERS_PER_HOST_MAX)
+        await self.until(lambda: all(len(each.received) >= 2 for each in silent))
+        fetched = await self.fetch(alice, Kind.PICTURE)
+        self.assertEqual(fetched.pixels, (9, 5))
+        self.assertEqual(self.served[0].story, "no answer, and others wait")
+        await self.until(lambda: len(self.served) == TRANSFERS_PER_HOST_MAX + 1)
+        stories = [served.story for served in self.served]
+        self.assertIn("9 x 5 pixels in 0 rows, then the requester was gone", stories)
+
+    async def test_nothing_to_share(self) -> None:
+        """A missing picture and a FIFO for a text cost an answer each, and no harm is done."""
+        os.mkfifo(self.shared / "my_file.txt")
+        _, alice = self.sharer()
+        bob = Datagrams()
+        self.socket(bob)
+        for word in (b"TXT", b"IMG2"):
+            bob.send(word, (alice.ip, alice.port))
+        await self.until(lambda: len(self.served) == 2)
+        self.assertEqual({served.story for served in self.served}, {"there is none to share"})
+        self.assertFalse(any(served.outcome is Outcome.SENT for served in self.served))
+        await self.until(lambda: len(bob.received) == 2)
+        self.assertEqual(sorted(bob.received), [b"ACK", b"ACK2"])
+
+    async def test_unreadable_picture(self) -> None:
+        """What is no picture is told in a sentence, and logged without a traceback."""
+        (self.shared / "my_file.png").write_bytes(b"no picture")
+        _, alice = self.sharer()
+        self.occupy(alice, 2)
+        await self.until(lambda: len(self.served) == 2)
+        self.assertIn("cannot be shared as a picture", self.served[0].story)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_requester_that_does_not_listen(self) -> None:
+        """A requester of a text that does not listen is given a second."""
+        self.share_text(b"text")
+        _, alice = self.sharer()
+        bob = Datagrams()
+        self.socket(bob)
+        bob.send(b"TXT", (alice.ip, alice.port))
+        await self.until(lambda: self.served != [])
+        self.assertEqual(self.served[0].story, "the requester does not listen")
+        self.assertGreaterEqual(self.served[0].seconds, 1.0)
+
+    async def test_requester_that_closes_its_port(self) -> None:
+        """A requester whose machine says that its port is closed is not waited for."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        _, alice = self.sharer()
+        bob = Datagrams()
+        port = self.real_reactor.listenUDP(0, bob, HOST)
+        bob.send(b"IMG2", (alice.ip, alice.port))
+        await self.until(lambda: len(bob.received) >= 2)
+        await port.stopListening()
+        await self.until(lambda: self.served != [])
+        self.assertLess(self.served[0].seconds, 5.0)
+
+    async def test_requesters_that_are_gone_at_once(self) -> None:
+        """Requesters that ask and close their ports free their places soon: there is room for others."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        _, alice = self.sharer()
+        for _ in range(4):  # as many as one address may have at once
+            bob = Datagrams()
+            port = self.real_reactor.listenUDP(0, bob, HOST)
+            bob.send(b"IMG2", (alice.ip, alice.port))
+            await port.stopListening()
+        await self.until(lambda: len(self.served) == 4)
+        await self.fetch(alice, Kind.PICTURE)
+        self.assertEqual([served.outcome for served in self.served[:4]], [Outcome.FAILED] * 4)
+
+    async def test_stopped(self) -> None:
+        """Stopping ends all transfers at once, says so of each, and closes every port."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        sharer, alice = self.sharer()
+        silent = self.occupy(alice, 3)
+        await self.until(lambda: all(len(each.received) >= 2 for each in silent))
+        await Deferred.fromCoroutine(sharer.stop())
+        self.assertEqual(
+            [served.story for served in self.served], ["ended, since this peer stops"] * 3
+        )
+        await self.until(lambda: len(self.udp_ports()) == len(silent))
+        await Deferred.fromCoroutine(sharer.stop())
+
+    async def test_random_bytes(self) -> None:
+        """Random bytes on the welcome port are not answered, and the next word is."""
+        self.share_text(b"text")
+        _, alice = self.sharer()
+        stranger, rng = Datagrams(), random.Random(8)
+        self.socket(stranger)
+        for size in [*range(1, 200), 1400, 60_000]:
+            stranger.send(rng.randbytes(size), (alice.ip, alice.port))
+        stranger.send(b"", (alice.ip, alice.port))
+        await self.fetch(alice, Kind.TEXT)
+        self.assertEqual(stranger.received, [])
+
+    def test_port_in_use(self) -> None:
+        """A port that somebody else has is an error that says so."""
+        port = self.socket(Datagrams())
+        sharer = Sharer(self.reactor, Share((), ()), random.Random(1))
+        with self.assertRaises(PortUnusable) as raised:
+            sharer.listen(port, HOST)
+        self.assertIn(f"Port {port} cannot be listened on", str(raised.exception))
+        del raised
