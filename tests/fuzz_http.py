@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.site import Site
 from tests.registry.connections import REGISTRY_KEY
 from tests.registry.owners import NOW

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from p2pshare.classic.datagrams import Size, Word, row_wanted_datagram, size_datagram, sum8
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing import Conditions
+from p2pshare.testing.network import Conditions
 
 seeds = st.integers(0, 2**32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,6 +131,11 @@ class Module:
                 base += node.module.split(".") if node.module else []
                 yield from (".".join([*base, alias.name]) for alias in node.names)
 
+    def imported(self, names: set[str]) -> set[str]:
+        """Which of the modules `names` it imports; a package counts only if nothing in it was meant."""
+        found = {name if name in names else name.rpartition(".")[0] for name in self.imports()}
+        return found & names - {self.name}
+
     def attributes(self) -> Iterator[str]:
         """Every dotted name that it uses, such as `random.choice`."""
         for node in nodes_of(self.source):
@@ -151,6 +156,25 @@ Check = Callable[[Module], list[str]]
 
 def part_of(name: str) -> str:
     return [*name.split("."), ""][1]
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Return modules of which each imports the next one, and the last is the first again; [] if there are none."""
+    done: set[str] = set()
+    for start in imports:
+        path = [start]
+        branches = [iter(imports[start] - done)]
+        while branches:
+            following = next(branches[-1], None)
+            if following is None:
+                branches.pop()
+                done.add(path.pop())
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            elif following not in done:
+                path.append(following)
+                branches.append(iter(imports[following] - done))
+    return []
 
 
 def is_under(name: str, package: str) -> bool:
@@ -309,7 +333,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(parts, set().union(*LAYERS))
 
     def test_imports_point_down(self) -> None:
-        """Nothing imports from above, nor from beside; nothing imports `ui` or `testing`."""
+        """Nothing imports from above, nor from beside; nothing imports `ui` or `testing.network`."""
         self.check_all(
             upward_imports,
             ("p2pshare.wire.x", "from p2pshare.classic.core.rtt import RttEstimator"),
@@ -321,7 +345,7 @@ class LayerTests(SynchronousTestCase):
             ("p2pshare.peer.x", "from p2pshare.registry.store import NameStore"),
             ("p2pshare.peer.x", "from p2pshare.registry import store"),
             ("p2pshare.peer.x", "from p2pshare.ui.main import main"),
-            ("p2pshare.ui.x", "from p2pshare.testing import VirtualNetwork"),
+            ("p2pshare.ui.x", "from p2pshare.testing.network import VirtualNetwork"),
             ("p2pshare", "from p2pshare.wire import classic"),
         )
 
@@ -334,6 +358,13 @@ class LayerTests(SynchronousTestCase):
             ("p2pshare", "from p2pshare._version import __version__"),
         ):
             self.assertEqual(upward_imports(Module(name, source)), [], source)
+
+    def test_no_circles(self) -> None:
+        """No two modules import one another, directly or through others, not even for types alone."""
+        self.assertEqual(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}), ["b", "c", "b"])
+        self.assertEqual(circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}), [])
+        names = {module.name for module in modules()}
+        self.assertEqual(circle({each.name: each.imported(names) for each in modules()}), [])
 
     def test_taps(self) -> None:
         """Only twistd imports a service's command line."""

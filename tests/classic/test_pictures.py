@@ -16,7 +16,7 @@ from p2pshare.classic.pictures import SharedPictures
 from p2pshare.classic.shared_files import OpenedFile, Share
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 
 WIDE = 1000  # pixels: wider than any picture here
 

@@ -15,7 +15,7 @@ from p2pshare.classic.core.row_receiver import RowReceiver
 from p2pshare.classic.core.row_sender import PictureSender, SenderEvent, TransferConfirmed
 from p2pshare.classic.core.welcome import TransferRequested, Welcome
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing import Conditions, Rule, VirtualNetwork
+from p2pshare.testing.network import Conditions, Rule, VirtualNetwork
 
 WELCOME = ("10.0.0.1", 5000)
 ATTEMPTS = 3

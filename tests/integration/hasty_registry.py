@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey

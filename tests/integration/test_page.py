@@ -20,8 +20,8 @@ from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.page import PageRoutes
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import Claim, OwnerClaim
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply, Route
 from p2pshare.web.site import CHECK_INTERVAL, Site

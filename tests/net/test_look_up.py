@@ -23,7 +23,7 @@ from p2pshare.net.look_up import (
     look_up_ipv4,
     resolver_of,
 )
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 
 
 class FakeDns:

@@ -12,7 +12,7 @@ from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError, SessionLost
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.remote import LinkChange, RemotePeer
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX

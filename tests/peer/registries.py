@@ -19,9 +19,9 @@ from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.client import RegistryClient
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey

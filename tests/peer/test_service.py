@@ -33,9 +33,9 @@ from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.site import Site
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey

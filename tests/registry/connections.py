@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Metrics, Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import NameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.channel import Channel
 from p2pshare.web.exchange import Answers, Query, Reply
 from p2pshare.web.limits import Limits

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey

@@ -16,7 +16,7 @@ from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.metrics import Pulse, RegistryMetrics
 from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, assemble
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.keys import SigningKey
 from tests.registry.connections import HOST, Client
 

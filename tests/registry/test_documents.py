@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.listing import KEEP
 from p2pshare.registry.configuration import DEFAULT_LIMITS
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.redis.link import CALL_TIMEOUT
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.limits import Limits
 from p2pshare.web.problems import PROBLEMS
 from p2pshare.web.site import Site

@@ -16,8 +16,8 @@ from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.configuration import RateLimit
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import NameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 from p2pshare.web.problems import PROBLEMS

@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.classic.registration import Registration
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import Claim
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.addresses import PeerAddress
 from tests.registry.owned_contract import OwnedNamesContract
 from tests.registry.store_contract import NameStoreContract

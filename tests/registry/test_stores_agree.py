@@ -13,10 +13,10 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from p2pshare.errors import StoreRecovering
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import connector
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.addresses import PeerAddress
 from tests.registry.owned_contract import ANN, BOB, EVE, LATE, owned
 from tests.registry.redis.test_store import WithRedis, clock

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.net.text import SAVE_SIZE, STALL_MAX, UNSAVED_MAX, TextReceiver, TextSender
 from p2pshare.errors import CannotSave, TextCutShort
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from tests.strategies import seeds
 
 

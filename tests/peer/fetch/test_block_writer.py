@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.receiver import ArrivedBlock
 from p2pshare.peer.fetch.block_writer import BATCH, MOMENT, THREADS_MAX, BlockWriter
 from p2pshare.peer.fetch.thread_work import ThreadWork
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 
 
 class Block:

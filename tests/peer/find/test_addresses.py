@@ -11,7 +11,7 @@ from p2pshare.errors import PeerAddressRefused, PeerNotReachable
 from p2pshare.net.look_up import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.find.addresses import address_of
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence

@@ -16,7 +16,7 @@ from p2pshare.peer.ownership import Owner, rotate_key
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import PRESENCE_LEASE
 from tests.peer.registries import URL, RegistryTestCase

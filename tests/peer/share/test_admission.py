@@ -23,7 +23,7 @@ from p2pshare.peer.share.admission import (
 from p2pshare.storage.identity import known_file
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal
 from tests.peer.registries import URL, RegistryTestCase

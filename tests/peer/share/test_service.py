@@ -25,7 +25,7 @@ from p2pshare.storage.shares import digest_cache as block_cache
 from p2pshare.storage.shares import folder_index
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
 from p2pshare.storage.shares.listing import Survey
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import SigningKey
 
 

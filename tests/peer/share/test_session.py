@@ -29,7 +29,7 @@ from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import SigningKey

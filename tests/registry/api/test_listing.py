@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.listing import KEEP, NameList
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import NamePage
+from p2pshare.testing.memory_store import MemoryNameStore
 
 
 class SlowStore(MemoryNameStore):

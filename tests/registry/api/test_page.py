@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from p2pshare.names import RESERVED, is_name
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.page import ASKING, FILES, POLICY, PageRoutes
-from p2pshare.registry.memory_store import MemoryNameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes

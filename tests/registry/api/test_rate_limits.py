@@ -24,8 +24,8 @@ from p2pshare.registry.api.rate_limits import (
     Limiter,
 )
 from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import NameStore, Tokens
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins, origin_of
 from p2pshare.web.exchange import Query
 from p2pshare.web.problems import RequestError

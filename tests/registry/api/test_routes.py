@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.memory_store import MemoryNameStore
 from p2pshare.registry.store import NameStore
+from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.addresses import PeerAddress
 from tests.registry.broken_store import broken_store

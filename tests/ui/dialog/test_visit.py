@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.settings import Settings
-from p2pshare.testing import ThreadlessReactor
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.ui.dialog import visit as guest
 from p2pshare.ui.dialog.visit import KEPT, Guest
 from p2pshare.ui.output import Output

@@ -1,6 +1,6 @@
 """Doubles for tests, of this project and of its users: a network in memory, in virtual time.
 
-`VirtualNetwork` carries datagrams between cores (`p2pshare.core`) and loses, repeats, delays and reorders them, by a
+`VirtualNetwork` carries datagrams between datagram cores and loses, repeats, delays and reorders them, by a
 seeded source of randomness or by a rule for single datagrams. Nothing waits: the clock jumps to the next thing that is
 due, so that minutes pass in milliseconds, and the same seed gives the same run.
 
