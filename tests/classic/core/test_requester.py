@@ -34,7 +34,7 @@ from p2pshare.classic.datagrams import (
     size_datagram,
 )
 from p2pshare.pictures.pixels import PIXELS_MAX
-from tests.core.solo import Solo
+from tests.classic.core.solo import Solo
 from tests.strategies import datagrams
 
 WELCOME = ("10.0.0.1", 5000)

@@ -31,7 +31,7 @@ from p2pshare.classic.datagrams import (
     size_datagram,
 )
 from p2pshare.pictures.pixels import Pixels
-from tests.core.solo import Solo
+from tests.classic.core.solo import Solo
 from tests.strategies import datagrams, pictures
 
 BOB = ("10.0.0.2", 7000)

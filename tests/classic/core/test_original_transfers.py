@@ -21,7 +21,7 @@ from p2pshare.classic.core.requester import (
 from p2pshare.classic.core.row_sender import TransferConfirmed
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate, Rule, VirtualNetwork
-from tests.core.fetches import WELCOME, SharerSide
+from tests.classic.core.fetches import WELCOME, SharerSide
 from tests.originals.machines import GaveUp, ImageCompleted, OriginalRequester, OriginalSharer
 from tests.strategies import pictures, seeds
 

@@ -14,7 +14,7 @@ from p2pshare.classic.core.requester import Failure
 from p2pshare.classic.core.row_sender import TransferConfirmed
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate
-from tests.core.fetches import WELCOME, PictureFetch
+from tests.classic.core.fetches import WELCOME, PictureFetch
 from tests.strategies import networks, pictures, seeds
 
 
