@@ -313,7 +313,14 @@ def _add_peers(verbs: Any) -> None:
     below = peers.add_subparsers(
         dest="peers_verb", title="verbs", metavar="VERB", prog="p2pshare peers"
     )
-    _add_forget(below, "peers")
+    forget = _add_verb(
+        below,
+        "forget",
+        "forget the key of a peer; the next key of this name is accepted",
+        usage="p2pshare peers forget [options] NAME",
+        epilog=examples.FORGET_EXAMPLES,
+    )
+    forget.add_argument("peer", metavar="NAME", help="the peer whose key is forgotten")
 
 
 def _add_registries(verbs: Any) -> None:
@@ -377,18 +384,6 @@ def _add_key(verbs: Any) -> None:
         usage="p2pshare key rotate [options]",
         epilog=examples.ROTATE_EXAMPLES,
     )
-    _add_forget(below, "key")
-
-
-def _add_forget(below: Any, above: str) -> None:
-    forget = _add_verb(
-        below,
-        "forget",
-        "forget the key of somebody, whose next one is taken as it comes",
-        usage=f"p2pshare {above} forget [options] NAME",
-        epilog=examples.FORGET_EXAMPLES.format(above=above),
-    )
-    forget.add_argument("peer", metavar="NAME", help="whose key")
 
 
 def _add_release(verbs: Any) -> None:

@@ -128,7 +128,7 @@ Do so if somebody may have read the old key. Export the new one afterwards."""
 
 FORGET_EXAMPLES = """\
 examples:
-  p2pshare {above} forget alice
+  p2pshare peers forget alice
 
 Do so when alice has told you in another way that her new key is the right one."""
 

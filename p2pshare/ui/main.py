@@ -221,11 +221,6 @@ def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int 
             if arguments.registries_verb == "forget":
                 return peers.forget_registry(settings, output, arguments.url)
             return peers.registries(settings, output)
-        case "completion":
-            from p2pshare.ui.completion.scripts import SCRIPTS
-
-            sys.stdout.write(SCRIPTS[arguments.shell])
-            return 0
     return None
 
 
@@ -246,10 +241,6 @@ def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | No
                 name=settings.name if arguments.name else None,
                 registry=bool(arguments.registry),
             )
-        case "forget":
-            from p2pshare.ui.verbs import peers
-
-            return peers.forget(settings, output, arguments.peer)
     return None
 
 

@@ -108,7 +108,7 @@ class OwnerTests(CommandLineTestCase):
             done.stderr, r"p2pshare: The key of 'alice' is another one .*peers forget alice`\.\n$"
         )
         self.assertEqual(os.listdir(folder), [])
-        self.assertEqual(self.near.run("key", "forget", "alice", *me).returncode, 0)
+        self.assertEqual(self.near.run("peers", "forget", "alice", *me).returncode, 0)
         self.assertEqual(
             self.near.run("get", "alice:alice/my_file.txt", folder.name, *me).returncode, 0
         )

@@ -31,7 +31,6 @@ PAGES = (
     ("key", "export"),
     ("key", "import"),
     ("key", "rotate"),
-    ("key", "forget"),
     ("release",),
     ("invite",),
     ("demo",),
@@ -111,12 +110,11 @@ class ParseTests(SynchronousTestCase):
             self.assertTrue(parse_arguments(words).classic)
 
     def test_peers(self) -> None:
-        """`peers` alone lists; what forgets a key can be said in two ways."""
+        """`peers` alone lists; `peers forget` forgets one key."""
         self.assertIsNone(parse_arguments(["peers"]).peers_verb)
         arguments = parse_arguments(["peers", "forget", "alice", "--name", "bob"])
         self.assertEqual((arguments.peers_verb, arguments.peer), ("forget", "alice"))
-        arguments = parse_arguments(["key", "forget", "alice"])
-        self.assertEqual((arguments.key_verb, arguments.peer), ("forget", "alice"))
+        self.assertRaises(WrongUsage, parse_arguments, ["key", "forget", "alice"])
 
     def test_ls(self) -> None:
         """A place is one word."""

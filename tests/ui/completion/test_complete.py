@@ -129,7 +129,7 @@ class CompleteTests(CompletingTestCase):
             known.pin(name, key, None)
         KnownPeers(self.folder, "http://192.0.2.1:8000").pin("eve", key, None)
         self.assertEqual(self.candidates("peers", "forget", ""), ["alice", "zoe"])
-        self.assertEqual(self.candidates("key", "forget", "z"), ["zoe"])
+        self.assertEqual(self.candidates("peers", "forget", "z"), ["zoe"])
         known.path.write_text("damaged")
         self.assertEqual(self.candidates("peers", "forget", ""), [])
 
