@@ -20,7 +20,7 @@ LIMITED_AHEAD_TIME = 0.5  # seconds of the rate that may be granted and still be
 LIMITED_STEP_MIN = 4 * 1024  # bytes of a grant, however low the limit
 
 
-class Crediting:
+class CreditControl:
     """The credit of one session."""
 
     def __init__(self, limit: RateLimit, now: float, window: int = CREDIT_WINDOW) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pshare.core.block_buffers import BlockBuffers
-from p2pshare.core.credit import Crediting
+from p2pshare.core.credit import CreditControl
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length
 from p2pshare.wire.message_fields import Message
@@ -42,9 +42,9 @@ class ArrivedBlock:
     __slots__ = ("_buffer", "_taking", "data", "digest", "index")
 
     def __init__(
-        self, taking: Taking, buffer: bytearray, data: memoryview, index: int, digest: bytes
+        self, taking: ReceiverCore, buffer: bytearray, data: memoryview, index: int, digest: bytes
     ) -> None:
-        self._taking: Taking | None = taking
+        self._taking: ReceiverCore | None = taking
         self._buffer = buffer
         self.data = data
         """Valid until `release`."""
@@ -144,11 +144,11 @@ class _Transfer:
         return index
 
 
-class Taking:
+class ReceiverCore:
     """All that was asked for over one session."""
 
     def __init__(
-        self, crediting: Crediting, buffers: BlockBuffers | None = None, first_id: int = 1
+        self, crediting: CreditControl, buffers: BlockBuffers | None = None, first_id: int = 1
     ) -> None:
         """Args:
         crediting: the credit of this session.

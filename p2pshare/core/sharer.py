@@ -9,7 +9,7 @@ of one block or less are opened, read and finished in one go, many in a batch; o
 once, and a few blocks are read ahead. What goes out is asked for while there is room: transfers take turns piece by
 piece, so that a large one delays small ones by no more than that.
 
-All memory that a session can cost is bounded by `ServingLimits`, whatever it asks for and however little it takes.
+All memory that a session can cost is bounded by `SharerLimits`, whatever it asks for and however little it takes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from p2pshare.core.sharer_transfers import (
     ReadBlock,
     ReadWork,
     ServingEvent,
-    ServingLimits,
+    SharerLimits,
     Transfer,
     TransferEnded,
     TransferStarted,
@@ -60,13 +60,13 @@ from p2pshare.wire.transfer_messages import (
     Omission,
 )
 
-LIMITS = ServingLimits()
+LIMITS = SharerLimits()
 
 
-class ServingCore:
+class SharerCore:
     """Decides for one session. After each call, go through work, events, and what goes out."""
 
-    def __init__(self, limits: ServingLimits = LIMITS) -> None:
+    def __init__(self, limits: SharerLimits = LIMITS) -> None:
         self._limits = limits
         self._memory = limits.small_bytes  # bytes
         self._files_max = limits.open_files

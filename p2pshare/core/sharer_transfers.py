@@ -15,7 +15,7 @@ Run = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class ServingLimits:
+class SharerLimits:
     """What one session may cost."""
 
     transfers: int = 256

@@ -1,4 +1,4 @@
-"""Tests of credit over a whole session: an opener's `Taking` and a sharer's `ServingCore`, in virtual time."""
+"""Tests of credit over a whole session: an opener's `ReceiverCore` and a sharer's `SharerCore`, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.credit import LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.credit import LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import ArrivedBlock, Taking
+from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.message_fields import Message
@@ -64,9 +64,9 @@ class Session:
     def __init__(self, rate: int | None) -> None:
         self.now = 0.0
         limit = RateLimit(rate, self.now, burst_min=LIMITED_STEP_MIN)
-        self.crediting = Crediting(limit, self.now, WINDOW)
-        self.taking = Taking(self.crediting)
-        self.taking.on_release = self.grant
+        self.crediting = CreditControl(limit, self.now, WINDOW)
+        self.receiver = ReceiverCore(self.crediting)
+        self.receiver.on_release = self.grant
         broken = {(str(GONE),): Fault.NOT_FOUND, ("read", str(UNREADABLE)): Fault.UNREADABLE}
         self.sharer = Sharer(broken=broken)
         self.sharer.say(Credit(self.crediting.granted))
@@ -79,9 +79,9 @@ class Session:
             self.up.append(Credit(amount))
 
     def get(self, size: int) -> Fetched:
-        file = Fetched(self.taking.next_id)
+        file = Fetched(self.receiver.next_id)
         self.files.append(file)
-        self.up.append(self.taking.get(file, (str(size),)))
+        self.up.append(self.receiver.get(file, (str(size),)))
         return file
 
     def stop(self, file: Fetched) -> None:
@@ -89,7 +89,7 @@ class Session:
         if file.is_over:
             self.up.append(Done((file.number,)))
         else:
-            self.taking.forget(file.number)
+            self.receiver.forget(file.number)
             self.up.append(Cancel(file.number, Cancelled.BY_USER))
         file.is_over = True
         file.release()
@@ -118,10 +118,10 @@ class Session:
             count -= 1
             match self.down.popleft():
                 case (number, offset, size):
-                    self.taking.data_received(number, offset, ZEROS[:size])
+                    self.receiver.data_received(number, offset, ZEROS[:size])
                     self.grant()
                 case message:
-                    self.taking.message_received(message)
+                    self.receiver.message_received(message)
 
     def finish(self, file: Fetched, until: float) -> None:
         """Fetch one file to its end, as long as it is not `until`."""
@@ -174,7 +174,7 @@ class CreditTests(SynchronousTestCase):
             session.tick()
             session.serve()
         self.assertFalse(any(session.sharer.kept()), session.sharer.kept())
-        whole = Crediting(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0, WINDOW)
+        whole = CreditControl(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0, WINDOW)
         for second in range(1, 10):
             whole.due(float(second))
         step = max(LIMITED_STEP_MIN, WINDOW // STEPS if rate is None else rate // 10)

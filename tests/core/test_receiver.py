@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import KEPT_MAX, SHORT, BlockBuffers
-from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, Crediting
+from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import ArrivedBlock, Taking
+from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.message_fields import Message
@@ -66,8 +66,8 @@ class Told:
         self.events.append("interrupted")
 
 
-def make_taking(window: int = CREDIT_WINDOW, first_id: int = 1) -> Taking:
-    return Taking(Crediting(RateLimit(None, 0.0), 0.0, window), first_id=first_id)
+def make_receiver(window: int = CREDIT_WINDOW, first_id: int = 1) -> ReceiverCore:
+    return ReceiverCore(CreditControl(RateLimit(None, 0.0), 0.0, window), first_id=first_id)
 
 
 def offer(size: int = SIZE, version: str = "v1", number: int = 1) -> Offer:
@@ -82,29 +82,29 @@ class TransferTests(SynchronousTestCase):
     """What a sharer may and may not say of a file."""
 
     def setUp(self) -> None:
-        self.taking = make_taking()
+        self.receiver = make_receiver()
         self.told = Told()
 
     def say(self, *messages: Message) -> None:
         for message in messages:
-            self.taking.message_received(message)
+            self.receiver.message_received(message)
 
     def send(self, offset: int, size: int, number: int = 1, fill: int = 7) -> None:
-        self.taking.data_received(number, offset, memoryview(bytes([fill]) * size))
+        self.receiver.data_received(number, offset, memoryview(bytes([fill]) * size))
 
     def refused(self, message: Message) -> None:
         with self.assertRaises(RemoteProtocolError):
             self.say(message)
 
     def ask(self, **options: Any) -> None:
-        self.taking.get(self.told, ("a",), **options)
+        self.receiver.get(self.told, ("a",), **options)
 
     def test_whole_file(self) -> None:
         """Pieces become blocks, each with its bytes where they belong, and the file ends with its root."""
         self.ask()
         self.say(offer(), Block(1, 0, DIGEST))
         self.send(0, BLOCK_SIZE // 2, fill=1)
-        self.assertEqual(self.taking.filled(1), BLOCK_SIZE // 2)
+        self.assertEqual(self.receiver.filled(1), BLOCK_SIZE // 2)
         self.send(BLOCK_SIZE // 2, BLOCK_SIZE // 2, fill=2)
         self.say(Block(1, 1, DIGEST))
         self.send(BLOCK_SIZE, BLOCK_SIZE, fill=3)
@@ -116,7 +116,7 @@ class TransferTests(SynchronousTestCase):
         half = BLOCK_SIZE // 2
         self.assertEqual(bytes(first.data), b"\1" * half + b"\2" * half)
         self.assertEqual((bytes(last.data), last.digest), (b"\4" * 100, DIGEST))
-        self.assertFalse(self.taking.busy)
+        self.assertFalse(self.receiver.busy)
 
     def test_empty_file(self) -> None:
         """A file without bytes has no block."""
@@ -133,7 +133,7 @@ class TransferTests(SynchronousTestCase):
 
     def test_all_is_there(self) -> None:
         """Nothing need come of a file that is there but for its end."""
-        message = self.taking.get(self.told, ("a",), "v1", ((0, 3),))
+        message = self.receiver.get(self.told, ("a",), "v1", ((0, 3),))
         self.assertEqual((message.version, message.have), ("v1", ((0, 3),)))
         self.say(offer(), End(1, ROOT))
         self.assertEqual(self.told.events[-1], ROOT)
@@ -148,13 +148,13 @@ class TransferTests(SynchronousTestCase):
     def test_too_many_runs(self) -> None:
         """Only the first `RANGES_MAX` runs are told of, and what lies behind them comes again."""
         runs = tuple((2 * index, 2 * index + 1) for index in range(RANGES_MAX + 5))
-        message = self.taking.get(self.told, ("a",), "v1", runs)
+        message = self.receiver.get(self.told, ("a",), "v1", runs)
         self.assertEqual(message.have, runs[:RANGES_MAX])
 
     def test_outgrown(self) -> None:
         """A file that is larger than is expected is told of, to be cancelled, and what still comes of it is skipped."""
         self.ask(most=10)
-        self.assertEqual(self.taking.message_received(offer(11)), 1)
+        self.assertEqual(self.receiver.message_received(offer(11)), 1)
         self.say(Block(1, 0, DIGEST))
         self.send(0, 11)
         self.say(End(1, ROOT))
@@ -206,9 +206,9 @@ class TransferTests(SynchronousTestCase):
 
     def test_more_than_credit(self) -> None:
         """Threat 7: more than there was credit for is refused, also of transfers that are over."""
-        self.taking = make_taking(window=1000)
+        self.receiver = make_receiver(window=1000)
         self.ask()
-        self.taking.forget(1)
+        self.receiver.forget(1)
         self.send(0, 1000)
         with self.assertRaises(RemoteProtocolError):
             self.send(1000, 1001)
@@ -218,11 +218,11 @@ class TransferTests(SynchronousTestCase):
         self.ask()
         self.say(offer(), Block(1, 0, DIGEST))
         self.send(0, 10)
-        self.assertTrue(self.taking.forget(1))
-        self.assertFalse(self.taking.forget(1))
+        self.assertTrue(self.receiver.forget(1))
+        self.assertFalse(self.receiver.forget(1))
         self.send(10, 20)
         self.say(Block(1, 1, DIGEST), End(1, ROOT), Failed(1, Fault.CHANGED))
-        self.assertEqual(self.taking.crediting.outstanding, CREDIT_WINDOW - 30)
+        self.assertEqual(self.receiver.crediting.outstanding, CREDIT_WINDOW - 30)
         self.assertEqual(self.told.events, [offer()])
 
     def test_never_asked(self) -> None:
@@ -247,45 +247,45 @@ class TransferTests(SynchronousTestCase):
     def test_interrupted(self) -> None:
         """All who wait are told when the session is lost."""
         self.ask()
-        self.taking.list(self.told, (), (), 10, False)
+        self.receiver.list(self.told, (), (), 10, False)
         self.say(offer(), Block(1, 0, DIGEST))
-        self.taking.interrupt()
+        self.receiver.interrupt()
         self.assertEqual(self.told.events[1:], ["interrupted", "interrupted"])
-        self.assertFalse(self.taking.busy)
+        self.assertFalse(self.receiver.busy)
 
     def test_numbers(self) -> None:
         """The numbers of one session are not those of the one before."""
-        taking = make_taking(first_id=5)
-        self.assertEqual(taking.get(self.told, ("a",)).id, 5)
-        self.assertEqual([number for number in range(9) if taking.is_own(number)], [5])
+        receiver = make_receiver(first_id=5)
+        self.assertEqual(receiver.get(self.told, ("a",)).id, 5)
+        self.assertEqual([number for number in range(9) if receiver.is_own(number)], [5])
 
     def test_achieved(self) -> None:
         """What need not come again is told from what would: a block of several, an end, and an answer for good."""
         self.ask()
         self.say(offer(), Block(1, 0, DIGEST))
         self.send(0, BLOCK_SIZE - 1)
-        self.assertEqual(self.taking.achieved, 0)
+        self.assertEqual(self.receiver.achieved, 0)
         self.send(BLOCK_SIZE - 1, 1)
-        self.assertEqual(self.taking.achieved, 1)
+        self.assertEqual(self.receiver.achieved, 1)
         self.ask()
         self.say(offer(5, number=2), Block(2, 0, DIGEST))
         self.send(0, 5, number=2)
-        self.assertEqual(self.taking.achieved, 1)
+        self.assertEqual(self.receiver.achieved, 1)
         self.say(End(2, ROOT))
-        self.assertEqual(self.taking.achieved, 2)
+        self.assertEqual(self.receiver.achieved, 2)
         for why, achieved in ((Fault.BUSY, 2), (Fault.NOT_FOUND, 3)):
             self.ask()
-            self.say(Failed(self.taking.next_id - 1, why))
-            self.assertEqual(self.taking.achieved, achieved)
-        self.say(Failed(self.taking.next_id - 1, Fault.NOT_FOUND))  # said twice
-        question = self.taking.list(self.told, (), (), 10, False)
+            self.say(Failed(self.receiver.next_id - 1, why))
+            self.assertEqual(self.receiver.achieved, achieved)
+        self.say(Failed(self.receiver.next_id - 1, Fault.NOT_FOUND))  # said twice
+        question = self.receiver.list(self.told, (), (), 10, False)
         self.say(Listing(question.id, (), False), Listing(question.id, (), False))
-        self.assertEqual(self.taking.achieved, 4)
+        self.assertEqual(self.receiver.achieved, 4)
 
     def test_memory_comes_back(self) -> None:
         """A released block makes room for as many bytes, once."""
         calls: list[int] = []
-        self.taking.on_release = lambda: calls.append(1)
+        self.receiver.on_release = lambda: calls.append(1)
         self.ask()
         self.say(offer(100), Block(1, 0, DIGEST))
         self.send(0, 100)
@@ -299,14 +299,14 @@ class ListingTests(SynchronousTestCase):
     """What may be in a page of a folder."""
 
     def setUp(self) -> None:
-        self.taking = make_taking()
+        self.receiver = make_receiver()
         self.told = Told()
 
     def answer(self, *entries: Entry, more: bool = False) -> None:
-        self.taking.message_received(Listing(1, entries, more))
+        self.receiver.message_received(Listing(1, entries, more))
 
     def ask(self, recursive: bool = False, limit: int = 3) -> None:
-        self.taking.list(self.told, (), ("b",), limit, recursive)
+        self.receiver.list(self.told, (), ("b",), limit, recursive)
 
     def test_pages(self) -> None:
         """A page is what was asked for, in order."""
@@ -333,13 +333,13 @@ class ListingTests(SynchronousTestCase):
     def test_failed(self) -> None:
         """There may be none."""
         self.ask()
-        self.taking.message_received(Failed(1, Fault.NOT_FOUND))
+        self.receiver.message_received(Failed(1, Fault.NOT_FOUND))
         self.assertEqual(self.told.events, [Fault.NOT_FOUND])
 
     def test_late(self) -> None:
         """The answer to a question that nobody asks any more is passed over."""
         self.ask()
-        self.taking.forget(1)
+        self.receiver.forget(1)
         self.answer(entry("c"))
         self.assertEqual(self.told.events, [])
 
@@ -373,17 +373,17 @@ class LyingSharerTests(SynchronousTestCase):
         """Threats 6 and 7: whatever a sharer says is taken or refused by `RemoteProtocolError`; no file ends without
         all its blocks, and no more memory is held than the window and a block for each transfer.
         """
-        taking, told = make_taking(window=MIB), [Told(), Told(), Told()]
-        taking.get(told[0], ("a",))
-        taking.get(told[1], ("b",), "v1", ((0, 1),), None)
-        taking.get(told[2], ("c",), most=100)
+        receiver, told = make_receiver(window=MIB), [Told(), Told(), Told()]
+        receiver.get(told[0], ("a",))
+        receiver.get(told[1], ("b",), "v1", ((0, 1),), None)
+        receiver.get(told[2], ("c",), most=100)
         try:
             for word in words:
                 if isinstance(word, Message):
-                    taking.message_received(word)
+                    receiver.message_received(word)
                 else:
                     number, offset, size = word
-                    taking.data_received(number, offset, memoryview(bytes(size)))
+                    receiver.data_received(number, offset, memoryview(bytes(size)))
         except RemoteProtocolError:
             pass
         self.assertLessEqual(sum(len(b.data) for each in told for b in each.blocks), MIB)
@@ -396,16 +396,16 @@ class LyingSharerTests(SynchronousTestCase):
     @given(st.lists(st.integers(20_000, 256 * 1024), min_size=1, max_size=40))
     def test_any_cut(self, sizes: list[int]) -> None:
         """However a file is cut into pieces, its blocks are the same."""
-        taking, told = make_taking(), Told()
+        receiver, told = make_receiver(), Told()
         content = random.Random(3).randbytes(SIZE)
-        taking.get(told, ("a",))
-        taking.message_received(offer())
+        receiver.get(told, ("a",))
+        receiver.message_received(offer())
         for index in range(3):
-            taking.message_received(Block(1, index, DIGEST))
+            receiver.message_received(Block(1, index, DIGEST))
             at, end = index * BLOCK_SIZE, min(SIZE, (index + 1) * BLOCK_SIZE)
             while at < end:
                 size = min(sizes[at % len(sizes)], end - at)
-                taking.data_received(1, at, memoryview(content)[at : at + size])
+                receiver.data_received(1, at, memoryview(content)[at : at + size])
                 at += size
         self.assertEqual(b"".join(block.data for block in told.blocks), content)
 
@@ -415,7 +415,7 @@ class CreditingTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """What is granted and what is in memory is never more than the window, and is granted in steps."""
-        crediting = Crediting(RateLimit(None, 0.0), 0.0, 8000)
+        crediting = CreditControl(RateLimit(None, 0.0), 0.0, 8000)
         self.assertEqual(crediting.granted, 8000)
         crediting.arrived = 8000
         crediting.release(8000 // STEPS - 1)
@@ -428,7 +428,7 @@ class CreditingTests(SynchronousTestCase):
     def test_limit(self) -> None:
         """Under a limit no more is granted in any time than the rate allows, however fast the disk is."""
         rate = 100_000
-        crediting = Crediting(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        crediting = CreditControl(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
         now, first = 0.0, crediting.granted
         while now < 60.0:
             size = crediting.outstanding
@@ -442,7 +442,7 @@ class CreditingTests(SynchronousTestCase):
 
     def test_limit_and_blocks(self) -> None:
         """A slow receiver grants on while a block is not whole: it needs no memory back for that."""
-        crediting = Crediting(RateLimit(10_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        crediting = CreditControl(RateLimit(10_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
         now = 0.0
         while crediting.arrived < BLOCK_SIZE:
             crediting.arrived = crediting.granted
@@ -453,7 +453,7 @@ class CreditingTests(SynchronousTestCase):
 
     def test_limit_and_nobody_sends(self) -> None:
         """While nothing comes there is a bound on what is granted, and no timer runs."""
-        crediting = Crediting(RateLimit(50_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
+        crediting = CreditControl(RateLimit(50_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
         for second in range(100):
             crediting.due(float(second))
         self.assertLessEqual(crediting.outstanding, 50_000)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.sharer import ServingCore
+from p2pshare.core.sharer import SharerCore
 from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
@@ -20,7 +20,7 @@ from p2pshare.core.sharer_transfers import (
     Outcome,
     ReadBlock,
     ReadWork,
-    ServingLimits,
+    SharerLimits,
     Transfer,
     TransferEnded,
     TransferStarted,
@@ -64,7 +64,7 @@ def digest(index: int) -> bytes:
 class Sharer:
     """A core with files in memory, named by their sizes; what goes out is kept."""
 
-    limits: ServingLimits = field(default_factory=ServingLimits)
+    limits: SharerLimits = field(default_factory=SharerLimits)
     broken: dict[tuple[str, ...], Fault] = field(default_factory=dict)
     pending: list[Work] = field(default_factory=list)
     out: list[Message | tuple[int, int, int]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Sharer:
     opened: set[Transfer] = field(default_factory=set)
 
     def __post_init__(self) -> None:  # noqa: D105
-        self.core = ServingCore(self.limits)
+        self.core = SharerCore(self.limits)
 
     def say(self, *messages: Message) -> None:
         for message in messages:
@@ -394,7 +394,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_few_open_files(self) -> None:
         """Where the machine has few open files, fewer are open at once, but at least one."""
-        for count, most in ((3, 3), (0, 1), (99, ServingLimits().open_files)):
+        for count, most in ((3, 3), (0, 1), (99, SharerLimits().open_files)):
             sharer = Sharer()
             sharer.core.restrict_open_files(count)
             sharer.say(RICH, *(get(number, 2 * MIB) for number in range(12)))
@@ -507,7 +507,7 @@ class EndTests(SynchronousTestCase):
 
     def test_unconfirmed_bound(self) -> None:
         """Of a peer that never says Done only so many files are remembered; the oldest count as unconfirmed."""
-        sharer = Sharer(ServingLimits(unconfirmed=3))
+        sharer = Sharer(SharerLimits(unconfirmed=3))
         for number in range(5):
             sharer.say(get(number, 0))
         sharer.run()
@@ -536,7 +536,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_too_many_transfers(self) -> None:
         """Beyond a number of transfers the answer is that there are too many (threat 7)."""
-        sharer = Sharer(ServingLimits(transfers=3))
+        sharer = Sharer(SharerLimits(transfers=3))
         sharer.say(*[get(number, 10) for number in range(5)])
         sharer.send()
         self.assertEqual(sharer.out, [Failed(3, Fault.BUSY), Failed(4, Fault.BUSY)])
@@ -548,7 +548,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_too_many_lists(self) -> None:
         """So it is with lists; few are made at a time, and not while those before are not sent."""
-        sharer = Sharer(ServingLimits(lists=5, lists_at_once=2))
+        sharer = Sharer(SharerLimits(lists=5, lists_at_once=2))
         sharer.say(*[List(number, ()) for number in range(7)])
         sharer.collect()
         self.assertEqual(len(sharer.pending), 2)
@@ -571,7 +571,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_reads_no_answers(self) -> None:
         """Who asks and asks, and takes no answer, is no longer listened to (threat 7)."""
-        sharer = Sharer(ServingLimits(answers=10))
+        sharer = Sharer(SharerLimits(answers=10))
         with self.assertRaisesRegex(RemoteProtocolError, "reads no answers"):
             for number in range(12):
                 sharer.say(Get(number, ()))
@@ -597,7 +597,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(sum(bytes_of(size, run) for run in missing + within), size)
 
 
-LIMITS = ServingLimits(transfers=6, lists=2, open_files=2, batch=3, unconfirmed=4, answers=10**6)
+LIMITS = SharerLimits(transfers=6, lists=2, open_files=2, batch=3, unconfirmed=4, answers=10**6)
 SIZES = (0, 1, 4096, MIB, MIB + 1, 3 * MIB)
 NUMBERS = st.integers(0, 8)
 SAID = st.one_of(

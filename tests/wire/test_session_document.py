@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.back_off import LONGEST_DELAY
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
-from p2pshare.core.sharer_transfers import ServingLimits
+from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.net.session import dialling as session_client
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.remote import PATIENCE
@@ -76,7 +76,7 @@ class SessionDocumentTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """The numbers in the text are those of the code."""
-        limits, serving = SessionLimits(), ServingLimits()
+        limits, serving = SessionLimits(), SharerLimits()
         for sentence in (
             f"A *block* is 1 MiB ({BLOCK_SIZE:_} bytes)".replace("_", " "),
             f"length <= {CONTROL_MAX:_}".replace("_", " "),

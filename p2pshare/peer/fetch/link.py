@@ -1,4 +1,4 @@
-"""One session at the requester, from its welcome to its end: words go to `Taking`, and credit goes out.
+"""One session at the requester, from its welcome to its end: words go to `ReceiverCore`, and credit goes out.
 
 A sharer that gives signs of life, but for a long time no answer, is no better than one that is silent: then the session
 is ended from here, and counts as broken. It gets more time where a file goes on, for the blocks that are here are those
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from p2pshare.core.receiver import Taking
+from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
@@ -31,14 +31,14 @@ class Link:
         self,
         reactor: IReactorTime,
         session: Session,
-        taking: Taking,
+        core: ReceiverCore,
         on_end: Callable[[Link, P2pshareError | None], object],
         patience: float,
     ) -> None:
         """Args:
         reactor: for timers.
         session: that was welcomed.
-        taking: what is asked for over it.
+        core: what is asked for over it.
         on_end: told when it is over, and why.
         patience: seconds for which an answer may be waited for without any other, but for what a file that goes
                 on takes to be read.
@@ -50,14 +50,14 @@ class Link:
         self._granting = True
         self._patience = patience
         self._watch: IDelayedCall | None = None
-        self._seen = -1  # of `taking.progress`, when there was something new last
+        self._seen = -1  # of `core.progress`, when there was something new last
         self._seen_at = 0.0
-        self.taking = taking
+        self.core = core
         self.ended_by: P2pshareError | None = None
         """Why it is over, once it is."""
         self.over: Deferred[None] = Deferred()
         """Called back once it is over."""
-        taking.on_release = self._grant
+        core.on_release = self._grant
 
     def begin(self) -> None:
         """Take what has come already, and all that comes."""
@@ -71,13 +71,13 @@ class Link:
 
     def cancel(self, number: int, why: Cancelled) -> None:
         """Want nothing more of a transfer, which may be over but for `done`."""
-        self.taking.forget(number)
-        if self.taking.is_own(number):
+        self.core.forget(number)
+        if self.core.is_own(number):
             self._session.send(Cancel(number, why))
 
     def done(self, numbers: Iterable[int]) -> None:
         """Tell of files that are there under their names; those of an earlier session are left out."""
-        own = [number for number in numbers if self.taking.is_own(number)]
+        own = [number for number in numbers if self.core.is_own(number)]
         for first in range(0, len(own), DONE_MAX):
             self._session.send(Done(tuple(own[first : first + DONE_MAX])))
 
@@ -88,14 +88,14 @@ class Link:
 
     def message_received(self, message: Message) -> None:
         """Take a word."""
-        unwanted = self.taking.message_received(message)
+        unwanted = self.core.message_received(message)
         if unwanted is not None:
             self._session.send(Cancel(unwanted, Cancelled.BY_USER))
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Take bytes of a file."""
-        self.taking.data_received(transfer, offset, data)
-        if self.taking.crediting.limited:  # else what comes makes no credit; what leaves does
+        self.core.data_received(transfer, offset, data)
+        if self.core.crediting.limited:  # else what comes makes no credit; what leaves does
             self._grant()
 
     def room_again(self) -> None:
@@ -112,7 +112,7 @@ class Link:
     def _grant(self) -> None:
         if not self._granting:
             return
-        crediting = self.taking.crediting
+        crediting = self.core.crediting
         now = self._reactor.seconds() if crediting.limited else 0.0
         amount = crediting.due(now)
         if amount is not None:
@@ -124,13 +124,11 @@ class Link:
 
     def _look(self) -> None:
         """See whether anything has come, where it may: without credit it is this side that lets the other wait."""
-        now, seen = self._reactor.seconds(), self.taking.progress
-        may_come = self.taking.busy and self.taking.crediting.outstanding > 0
+        now, seen = self._reactor.seconds(), self.core.progress
+        may_come = self.core.busy and self.core.crediting.outstanding > 0
         if seen != self._seen or not may_come:
             self._seen, self._seen_at = seen, now
-        elif (waited := now - self._seen_at) >= (
-            self._patience + self.taking.skipped / SLOWEST_READ
-        ):
+        elif (waited := now - self._seen_at) >= (self._patience + self.core.skipped / SLOWEST_READ):
             self._watch = None
             why = f"it has sent nothing for {waited:.0f} s"
             self._session.abort()

@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import BlockBuffers
-from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, Crediting
+from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, CreditControl
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import Receiver, Runs, Taking
+from p2pshare.core.receiver import Receiver, ReceiverCore, Runs
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     KeyChanged,
@@ -216,7 +216,7 @@ class RemotePeer:
         if link is not None:
             link.close()
             self._keep_number(link)
-            link.taking.interrupt()
+            link.core.interrupt()
         self._wake(self._end)
         if link is not None:  # a program that ended now would take its last words along
             await link.over.addTimeout(FAREWELL, self.reactor, lambda *_: None)
@@ -229,9 +229,9 @@ class RemotePeer:
         have: Runs = (),
         most: int | None = None,
     ) -> int:
-        """Ask for a file, as `Taking.get` does, while the session `is_up`; the transfer's number."""
+        """Ask for a file, as `ReceiverCore.get` does, while the session `is_up`; the transfer's number."""
         assert self._link is not None
-        question = self._link.taking.get(receiver, path, version, have, most)
+        question = self._link.core.get(receiver, path, version, have, most)
         self._link.send(question)
         return question.id
 
@@ -252,7 +252,7 @@ class RemotePeer:
 
     def arriving(self, number: int) -> int:
         """Bytes of a block of this transfer that is not whole yet."""
-        return 0 if self._link is None else self._link.taking.filled(number)
+        return 0 if self._link is None else self._link.core.filled(number)
 
     def room_freed(self) -> None:
         """Let all who fetch from this peer ask for more."""
@@ -265,7 +265,7 @@ class RemotePeer:
         link = self._link
         assert link is not None
         answer: Deferred[Listing | Fault | None] = Deferred()
-        question = link.taking.list(_Page(answer), path, after, limit, recursive)
+        question = link.core.list(_Page(answer), path, after, limit, recursive)
         link.send(question)
         began, outcome = self.reactor.seconds(), "cancelled"
         try:
@@ -281,7 +281,7 @@ class RemotePeer:
                 s=self.reactor.seconds() - began,
                 outcome=outcome,
             )
-            link.taking.forget(question.id)
+            link.core.forget(question.id)
 
     def _begin_connecting(self) -> None:
         if self._is_connecting:
@@ -348,10 +348,10 @@ class RemotePeer:
         if self._remote_key is not None and key != self._remote_key:
             raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
         self._remote_key = key
-        crediting = Crediting(self._limit, self.reactor.seconds(), self._window)
+        crediting = CreditControl(self._limit, self.reactor.seconds(), self._window)
         session = await self._open_at_any(key, crediting.granted)
-        taking = Taking(crediting, self._buffers, self._next_id)
-        return Link(self.reactor, session, taking, self._lost, self._back_off.patience)
+        core = ReceiverCore(crediting, self._buffers, self._next_id)
+        return Link(self.reactor, session, core, self._lost, self._back_off.patience)
 
     async def _open_at_any(self, key: PublicKey, credit: int) -> Session:
         """Open a session at the first address where the peer is; the error is that of the likeliest address."""
@@ -386,22 +386,22 @@ class RemotePeer:
         self._log.debug(
             "session lost: peer={peer} is_busy={busy} why={why!r}",
             peer=self.name,
-            busy=link.taking.busy,
+            busy=link.core.busy,
             why=str(link.ended_by),
         )
         self._link = None
         self._keep_number(link)
-        taking = link.taking
-        if taking.achieved:
+        core = link.core
+        if core.achieved:
             self._back_off.progressed()
         if isinstance(reason, RemoteProtocolError):
             self._end = reason
-        elif taking.busy or self.on_room:
+        elif core.busy or self.on_room:
             self._broken = link.ended_by
-        taking.interrupt()
+        core.interrupt()
 
     def _keep_number(self, link: Link) -> None:
-        self._next_id = link.taking.next_id
+        self._next_id = link.core.next_id
 
     def _given_up(self, failure: Failure) -> None:
         """There is no session to be had: those who wait for it get to know, and the next who asks may try again."""

@@ -21,7 +21,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote import RemotePeer
-from p2pshare.peer.find.known_addresses import acquaintance
+from p2pshare.peer.find.known_addresses import find_known
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Names, Seen
@@ -104,7 +104,7 @@ class Browsing:
 
         def remote(name: str) -> RemotePeer:
             def find() -> Awaitable[tuple[Sequence[PeerAddress], PublicKey]]:
-                return acquaintance(reactor, registry, known, seen, name)
+                return find_known(reactor, registry, known, seen, name)
 
             return RemotePeer(reactor, rng, key(), name, find, patience=PATIENCE)
 

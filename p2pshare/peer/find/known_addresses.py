@@ -26,7 +26,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
 
 
-async def acquaintance(
+async def find_known(
     reactor: IPeerReactor, registry: RegistryClient, known: KnownPeers, seen: Seen, name: str
 ) -> tuple[Sequence[PeerAddress], PublicKey]:
     """Where a peer is, and which key it must have; where it was seen last if it is offline or the registry away.

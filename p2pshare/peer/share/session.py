@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
-from p2pshare.core.sharer import LIMITS, ServingCore
+from p2pshare.core.sharer import LIMITS, SharerCore
 from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
@@ -22,7 +22,7 @@ from p2pshare.core.sharer_transfers import (
     OpenWork,
     ReadBlock,
     ReadWork,
-    ServingLimits,
+    SharerLimits,
     Transfer,
     TransferEnded,
     TransferStarted,
@@ -68,7 +68,7 @@ class Serving:
         tree: ShareTree,
         limit: RateLimit,
         uploads: Uploads,
-        limits: ServingLimits = LIMITS,
+        limits: SharerLimits = LIMITS,
         listing: FairTurns | None = None,
     ) -> None:
         """Answer from `tree`.
@@ -85,7 +85,7 @@ class Serving:
         self._reactor = reactor
         self._session = session
         self._tree = tree
-        self._core = ServingCore(limits)
+        self._core = SharerCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
         self._visit = uploads.begin(session.name)

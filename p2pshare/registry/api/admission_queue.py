@@ -1,4 +1,4 @@
-"""Turns at something of which only so much is done at once: who has to wait stands in a line, and may leave it."""
+"""A queue for something of which only so much is done at once: clients wait in order, and may leave."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
-class Turns:
-    """So many turns at once, in the order in which they were asked for.
+class AdmissionQueue:
+    """Admits `most` clients at once, in the order in which they asked.
 
     The line is no longer than those who may ask are many: each waits once at most. Nobody's turn begins from within
     the end of another's: however long the line, the stack does not grow with it.

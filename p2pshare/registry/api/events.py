@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.admission_queue import Turns
+from p2pshare.registry.api.admission_queue import AdmissionQueue
 from p2pshare.registry.api.event_streams import (
     Full,
     News,
@@ -58,7 +58,7 @@ class EventHub:
         self._clock = clock
         self._streams: set[Stream] = set()
         self._live: set[Stream] = set()
-        self._turns = Turns(self.limits.joins_max, clock)
+        self._turns = AdmissionQueue(self.limits.joins_max, clock)
         self._position: Position | None = None
         self._polling = False
         self._next_poll: IDelayedCall | None = None

@@ -1489,7 +1489,7 @@ class EndTests(JobTestCase):
             self.assertEqual(self.hidden(), [])
             link = self.remote._link
             assert link is not None and len(self.alice.sessions) == 1
-            crediting = link.taking.crediting
+            crediting = link.core.crediting
             self.assertEqual(crediting._released, crediting.arrived)
 
     def test_too_many_open_anywhere(self) -> None:

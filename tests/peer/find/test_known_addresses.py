@@ -11,7 +11,7 @@ from p2pshare.errors import (
     PeerOffline,
     RegistryUnavailable,
 )
-from p2pshare.peer.find.known_addresses import acquaintance
+from p2pshare.peer.find.known_addresses import find_known
 from p2pshare.peer.ownership import Owner, rotate_key
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
@@ -36,7 +36,7 @@ class AcquaintanceTests(RegistryTestCase):
         self.result(Owner(self.client(), identity, self.wall).claim([HERE]))
 
     def meet(self, name: str = "bob") -> Any:
-        return acquaintance(self.reactor, self.client(), self.known, self.seen, name)
+        return find_known(self.reactor, self.client(), self.known, self.seen, name)
 
     def test_found(self) -> None:
         """A peer is where the registry says, and nobody becomes known by that."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import SessionUser
-from p2pshare.core.sharer_transfers import ServingLimits
+from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.errors import RemoteProtocolError, SessionLost
 from p2pshare.net.fair_turns import FairTurns
 from p2pshare.peer.share.session import (
@@ -236,7 +236,7 @@ class FileTests(ServingTestCase):
         for number in range(200):
             self.share(f"m/{number}", os.urandom(40_000 + number))
         session, serving = self.serve(
-            RICH, limits=ServingLimits(small_bytes=2 * BLOCK_SIZE, batch=50)
+            RICH, limits=SharerLimits(small_bytes=2 * BLOCK_SIZE, batch=50)
         )
         let_go: Callable[[], None] = self.reactor.hold_threads()
         for number in range(200):
@@ -251,7 +251,7 @@ class FileTests(ServingTestCase):
         for number in range(12):
             self.share(f"l/{number}", os.urandom(BLOCK_SIZE + number + 1))
         gets = [Get(number, ("stuff", "l", str(number))) for number in range(12)]
-        session, _ = self.serve(RICH, *gets, limits=ServingLimits(open_files=2))
+        session, _ = self.serve(RICH, *gets, limits=SharerLimits(open_files=2))
         self.assertEqual(len([e for e in session.said if isinstance(e, End)]), 12)
         self.assertEqual(self.open_files(), 0)
 
@@ -406,7 +406,7 @@ class EndTests(ServingTestCase):
     def test_reads_no_answers(self) -> None:
         """A peer whose answers pile up, also those that come from a thread, may ask for nothing more (threat 7)."""
         session, serving = self.serve(
-            session=MemorySession(room=0), limits=ServingLimits(answers=3, transfers=100)
+            session=MemorySession(room=0), limits=SharerLimits(answers=3, transfers=100)
         )
         let_go = self.reactor.hold_threads()
         for number in range(5):
