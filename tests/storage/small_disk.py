@@ -27,8 +27,10 @@ def made_disk(case: unittest.TestCase, size: int, *make: str) -> Path:
     image = tempfile.NamedTemporaryFile(prefix="p2p-")  # noqa: SIM115 - until the end of the test
     case.addCleanup(image.close)
     os.ftruncate(image.fileno(), size)
+    # Where users have no /usr/sbin in PATH, root may not have it either.
+    environ = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
     try:
-        made = subprocess.run([*make, image.name], capture_output=True, check=False)
+        made = subprocess.run([*make, image.name], env=environ, capture_output=True, check=False)
     except FileNotFoundError:
         raise unittest.SkipTest(f"there is no {make[0]} here") from None
     if made.returncode != 0:
