@@ -42,12 +42,19 @@ $(BIN)/python:
 	  echo "$(PYTHON) has no module for virtual environments. Install it (Debian, Ubuntu: apt install python3-venv), and try again." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made, and was removed." >&2; exit 1; }
 
+# A virtual environment without pip was left half made.
+REPAIRED = $(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	{ rm -f $(BIN)/python; $(MAKE) --no-print-directory $(BIN)/python; }
+
 $(INSTALLED): $(BIN)/python setup.cfg pyproject.toml
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -f $(BIN)/python; $(MAKE) --no-print-directory $(BIN)/python; }
+	@$(REPAIRED)
 	@echo "Installing p2pshare and what it needs into $(VENV); the first time, this takes about 30 s." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@touch $@
 
-$(CHECKING): $(INSTALLED)
+# What checks the code includes what the tests need, so one installation does for both.
+$(CHECKING): $(BIN)/python setup.cfg pyproject.toml
+	@$(REPAIRED)
+	@echo "Installing p2pshare and what checks it into $(VENV); the first time, this takes about 40 s." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	@touch $@
+	@touch $(INSTALLED) $@
