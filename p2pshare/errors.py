@@ -355,7 +355,7 @@ class PeerNotReachable(Unreachable):
 
 
 class PeerAddressRefused(PeerNotReachable):
-    """{name!r} is said to be at {address}, which {reason}: its owner has to set another one with --address."""
+    """The address {address} of {name!r} {reason}: ask its owner to set another one with --address."""
 
 
 class StartNotFinished(Unreachable):

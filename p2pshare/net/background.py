@@ -17,8 +17,8 @@ built. That forks instead of twistd, which then runs the service as with `-n`:
 The pipe's writing end is the daemon's alone: programs that it starts do not inherit it. So the pipe ends when the
 daemon does, however it dies, and the parent never waits for a process that is gone. The wait has a bound besides,
 `START_WAIT_MAX`: a peer whose registry is away tries again for ever, which is what it is meant to do after a boot. The
-parent then says so and leaves the daemon running. What keeps a service waiting is in its log, as a warning. So until
-the service is ready, each kind of warning is also shown to the user, once.
+parent then says so and leaves the daemon running. A service logs a warning for each
+reason to wait. So until the service is ready, each kind of warning is also shown to the user, once.
 
 Ctrl+C and SIGTERM in the parent end the start: the daemon gets no signal from the terminal, so the parent passes it on.
 A parent that is killed tells nobody, and the daemon goes on.
@@ -59,7 +59,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What a user has to know about a service in the background."""
+    """Facts about a service in the background that its user needs."""
 
     command: str
     """Which service, as twistd calls it."""

@@ -1,4 +1,4 @@
-"""What the command lines of the two services share: how they complain, and where twistd's pid file and log go."""
+"""Code shared by the command lines of both services: errors, twistd's pid file and log, the start in the background."""
 
 from __future__ import annotations
 

@@ -192,10 +192,10 @@ def _names(path: Path, status: os.stat_result) -> bool:
 
 
 def _open(path: Path) -> int:
-    """Open a debug log, which is made if there is none.
+    """Open a debug log, and create it if it does not exist.
 
     Raises:
-        OSError: it is something else, or cannot be written.
+        OSError: the file is no debug log, or cannot be written.
     """
     fd = os.open(path, _OPENING, 0o600)
     try:

@@ -26,9 +26,9 @@ class LaunchTests(SynchronousTestCase):
     """What the service tells."""
 
     def setUp(self) -> None:
-        self.reading, writing = os.pipe()
+        self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
-        self.launch = Launch("p2px", writing)
+        self.launch = Launch("p2px", self.writing)
         self.log = Logger("x")
         self.is_open = True
         self.addCleanup(self.hang_up)
@@ -86,8 +86,11 @@ class LaunchTests(SynchronousTestCase):
         """A command that was killed, or does not read, does not keep the service from starting."""
         with patch("os.write", side_effect=BlockingIOError):
             self.log.warn("missed")
+        self.assertEqual(self.told(), [])
         self.hang_up()
+        os.fstat(self.writing)  # it is open until a report fails
         self.log.warn("told to nobody")
+        self.assertRaises(OSError, os.fstat, self.writing)
         self.launch.ready("bob is online")
 
     def test_foreground(self) -> None:
