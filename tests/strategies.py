@@ -1,4 +1,4 @@
-"""What Hypothesis draws for more than one test module."""
+"""Hypothesis strategies that several test modules use."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from p2pshare.errors import P2pshareError
 
 
 def all_errors(of: type[P2pshareError] = P2pshareError) -> list[type[P2pshareError]]:
-    """A class of errors and all below it."""
+    """Yield a class of errors and its subclasses."""
     return [of, *(each for below in of.__subclasses__() for each in all_errors(below))]
 
 
 def said(kind: type[P2pshareError], value: str) -> str:
-    """What an error says whose fields all have one value."""
+    """The sentence of an error whose fields all have one value."""
     fields = {field for _, field, _, _ in Formatter().parse(kind.__doc__ or "") if field}
     return str(kind(**dict.fromkeys(fields, value)))
 
@@ -27,7 +27,7 @@ class SentenceTests(SynchronousTestCase):
             self.assertRegex(said(kind, "it is so"), r"^(\S.*)?it is so[^\n]*$", kind)
 
     def test_ends(self) -> None:
-        """It ends with one full stop or question mark, whether its reason brings one or not."""
+        """The sentence ends with one full stop or question mark, with and without one at the end of its reason."""
         for kind in all_errors():
             for reason in ("it is so", "it is so."):
                 self.assertRegex(said(kind, reason), r"[^.?][.?]$", kind)

@@ -1,4 +1,4 @@
-"""What may import what: the layers of the project, read from the source of every module."""
+"""The layers of the project: the imports and calls that each module may have, read from its source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAYERS = (
 """From the bottom to the top; neighbours in one layer do not know each other."""
 
 EXCEPTIONS = {("peer", "p2pshare.registry.client")}
-"""What a layer may import of its neighbour's."""
+"""Imports between neighbours in a layer that are allowed."""
 
 IMPURE = {
     "asyncio", "concurrent", "datetime", "multiprocessing", "os", "pathlib", "selectors", "shutil",
@@ -40,7 +40,7 @@ PURE = {
     *("p2pshare.wire", "p2pshare.core", "p2pshare.classic.core"),
     *("p2pshare.classic.datagrams", "p2pshare.classic.registration"),
 }
-"""Packages and modules without time, sockets, files, threads and chance."""
+"""Packages and modules without clock, sockets, files, threads and randomness."""
 
 LINES_MAX = 600
 MODULES_MAX = 16  # at one level of the package
@@ -67,20 +67,20 @@ FILE_WRITERS = {
     "p2pshare.ui.main",  # /dev/null
     "p2pshare.ui.terminal.passphrase",  # the terminal
 }
-"""Who writes files besides `storage`; nothing of that is called what somebody else says."""
+"""Modules besides `storage` that write files. None of these files gets its name from another machine."""
 
 FILE_CALLS = {
     *("link", "symlink", "rename", "renames", "replace", "mkdir", "makedirs", "mkfifo", "mknod"),
     *("unlink", "remove", "removedirs", "rmdir", "truncate", "creat"),
     *("O_CREAT", "O_WRONLY", "O_RDWR", "O_APPEND", "O_TRUNC", "O_TMPFILE"),
 }
-"""What `os` has for making, opening for writing, renaming and removing files."""
+"""Names in `os` that create, open for writing, rename or remove files."""
 
 PATH_CALLS = {
     *("write_bytes", "write_text", "touch", "mkdir", "unlink", "rmdir", "rename"),
     *("symlink_to", "hardlink_to", "mkdtemp", "mkstemp"),
 }
-"""What paths have for the same; `replace` is told from that of strings by its arguments."""
+"""Methods of paths that do the same. `replace` is distinguished from `str.replace` by its arguments."""
 
 HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 
@@ -92,7 +92,7 @@ PROGRAM_STARTERS = {
     "p2pshare.registry.workers.supervisor",
     "p2pshare.ui.children",  # the services of the demonstration
 }
-"""Who starts programs: this one, or the Redis that was found at the start."""
+"""Modules that start a program: this one, or Redis."""
 
 PROGRAM_MODULES = {
     *("subprocess", "webbrowser", "multiprocessing", "pty", "runpy", "code", "pickle", "marshal"),
@@ -105,24 +105,24 @@ PROGRAM_CALLS = re.compile(
 
 @cache
 def nodes_of(source: str) -> tuple[ast.AST, ...]:
-    """All of a module's syntax, from the outside in."""
+    """Return all syntax nodes of a module, outermost first."""
     return tuple(ast.walk(ast.parse(source)))
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module, by its full name, and its source."""
+    """A module: its full name and its source."""
 
     name: str
     source: str
 
     @property
     def part(self) -> str:
-        """The part of the package that it belongs to: `wire`, `errors`; "" for the package itself."""
+        """The first component below the package, such as `wire` or `errors`; "" for the package itself."""
         return part_of(self.name)
 
     def imports(self) -> Iterator[str]:
-        """The full name of everything that it imports, wherever in its source."""
+        """Yield the full name of each import, at any level of the source."""
         for node in nodes_of(self.source):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
@@ -132,18 +132,18 @@ class Module:
                 yield from (".".join([*base, alias.name]) for alias in node.names)
 
     def imported(self, names: set[str]) -> set[str]:
-        """Which of the modules `names` it imports; a package counts only if nothing in it was meant."""
+        """Return the modules among `names` that it imports. A package counts only if no module in it is imported."""
         found = {name if name in names else name.rpartition(".")[0] for name in self.imports()}
         return found & names - {self.name}
 
     def attributes(self) -> Iterator[str]:
-        """Every dotted name that it uses, such as `random.choice`."""
+        """Yield every dotted name in the source, such as `random.choice`."""
         for node in nodes_of(self.source):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 yield f"{node.value.id}.{node.attr}"
 
     def calls(self) -> Iterator[tuple[str, ast.Call]]:
-        """Every call, with the last part of the name that is called."""
+        """Yield every call, with the last component of the name that is called."""
         for node in nodes_of(self.source):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
                 called = node.func
@@ -151,7 +151,7 @@ class Module:
 
 
 Check = Callable[[Module], list[str]]
-"""What is wrong with a module."""
+"""A check: it returns the faults of a module."""
 
 
 def part_of(name: str) -> str:
@@ -187,7 +187,7 @@ def rank(part: str) -> int:
 
 
 def upward_imports(module: Module) -> list[str]:
-    """Imports that do not point down."""
+    """Return the imports that do not point down."""
     own = [name for name in module.imports() if name.startswith("p2pshare.") and "__" not in name]
     if not module.part:
         return [name for name in own if rank(part_of(name)) > 0]
@@ -201,12 +201,12 @@ def upward_imports(module: Module) -> list[str]:
 
 
 def taps(module: Module) -> list[str]:
-    """Imports of what only a plugin may name: a service's command line."""
+    """Return the imports of a tap, which only a twistd plugin may name."""
     return [name for name in module.imports() if is_under(name, "p2pshare") and ".tap" in name]
 
 
 def impurities(module: Module) -> list[str]:
-    """Imports by which a pure module could reach the clock, a socket, a file or chance."""
+    """Return the imports that give a pure module access to a clock, a socket, a file or randomness."""
     if not any(is_under(module.name, each) for each in PURE):
         return []
     imported = [
@@ -223,21 +223,21 @@ def impurities(module: Module) -> list[str]:
 
 
 def redis_users(module: Module) -> list[str]:
-    """Imports of the Redis client outside of what connects the store."""
+    """Return the imports of the Redis client outside the store's connection."""
     if module.name in REDIS_USERS:
         return []
     return [name for name in module.imports() if is_under(name, "txredisapi")]
 
 
 def reactor_users(module: Module) -> list[str]:
-    """Imports of the global reactor outside the command lines."""
+    """Return the imports of the global reactor outside the command lines."""
     if module.name in REACTOR_OWNERS:
         return []
     return [name for name in module.imports() if is_under(name, "twisted.internet.reactor")]
 
 
 def wall_clocks(module: Module) -> list[str]:
-    """Readings of the wall clock, but by a command line, which hands it to those who need a date."""
+    """Return the uses of the wall clock. Only a command line reads it, and passes it on."""
     if module.name in REACTOR_OWNERS:
         return []
     found = [name for name in module.attributes() if name in ("time.time", "datetime.now")]
@@ -245,7 +245,7 @@ def wall_clocks(module: Module) -> list[str]:
 
 
 def file_writers(module: Module) -> list[str]:
-    """Whatever makes, writes, renames or removes files outside of `storage`."""
+    """Return the uses that create, write, rename or remove files outside `storage`."""
     if module.part == "storage" or module.name in FILE_WRITERS:
         return []
     used = [*module.attributes(), *module.imports()]
@@ -260,7 +260,7 @@ def file_writers(module: Module) -> list[str]:
 
 
 def _writes(name: str, call: ast.Call) -> bool:
-    """Whether this is a call of a path's method, or an `open`, by which a file is written."""
+    """Whether a call is a method of a path or an `open` that writes a file."""
     if name in PATH_CALLS:
         return isinstance(call.func, ast.Attribute)
     if name == "replace":
@@ -279,7 +279,7 @@ def _writes(name: str, call: ast.Call) -> bool:
 
 
 def program_starters(module: Module) -> list[str]:
-    """Whatever starts a program, opens a file in one, or runs what it has read."""
+    """Return the uses that start a program, open a file in a program, or execute data as code."""
     if module.name in PROGRAM_STARTERS:
         return []
     found = [
@@ -296,7 +296,7 @@ def program_starters(module: Module) -> list[str]:
 
 
 def size_and_name(module: Module) -> list[str]:
-    """A module that is too long, or whose name says nothing."""
+    """Return the length of a module that is too long, and a name without meaning."""
     lines = len(module.source.splitlines())
     found = [f"{lines} lines"] if lines > LINES_MAX else []
     return found + sorted(EMPTY_NAMES.intersection(module.name.split(".")))
@@ -304,7 +304,7 @@ def size_and_name(module: Module) -> list[str]:
 
 @cache
 def modules() -> list[Module]:
-    """All modules of the package."""
+    """Return all modules of the package."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -314,7 +314,7 @@ def modules() -> list[Module]:
 
 
 class LayerTests(SynchronousTestCase):
-    """Each check passes on every module of the project, and finds what is planted for it."""
+    """Each check accepts every module of the project and finds the faults that are planted for it."""
 
     def check_all(self, check: Check, *planted: tuple[str, str]) -> None:
         for name, source in planted:
@@ -323,7 +323,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual({name: wrong for name, wrong in found.items() if wrong}, {})
 
     def test_every_module_is_seen(self) -> None:
-        """The modules are found, under their names, and every part has its layer."""
+        """All modules are found under their names, and every part belongs to a layer."""
         names = {module.name for module in modules()}
         self.assertLessEqual(
             {"p2pshare", "p2pshare.errors", "p2pshare.core", "p2pshare.classic.core.row_sender"},
@@ -333,7 +333,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(parts, set().union(*LAYERS))
 
     def test_imports_point_down(self) -> None:
-        """Nothing imports from above, nor from beside; nothing imports `ui` or `testing.network`."""
+        """No module imports from a higher layer or from a neighbour."""
         self.check_all(
             upward_imports,
             ("p2pshare.wire.x", "from p2pshare.classic.core.rtt import RttEstimator"),
@@ -350,7 +350,7 @@ class LayerTests(SynchronousTestCase):
         )
 
     def test_what_may_be_imported(self) -> None:
-        """The check lets pass what points down, and the peer to the registry's client."""
+        """The check accepts imports that point down, and imports of the registry's client by the peer."""
         for name, source in (
             ("p2pshare.peer.x", "from p2pshare.registry.client import RegistryClient"),
             ("p2pshare.ui.x", "from p2pshare.peer.service import PeerService"),
@@ -360,14 +360,14 @@ class LayerTests(SynchronousTestCase):
             self.assertEqual(upward_imports(Module(name, source)), [], source)
 
     def test_no_circles(self) -> None:
-        """No two modules import one another, directly or through others, not even for types alone."""
+        """No two modules import each other, directly or through others, even for types only."""
         self.assertEqual(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}), ["b", "c", "b"])
         self.assertEqual(circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}), [])
         names = {module.name for module in modules()}
         self.assertEqual(circle({each.name: each.imported(names) for each in modules()}), [])
 
     def test_taps(self) -> None:
-        """Only twistd imports a service's command line."""
+        """Only a twistd plugin imports a tap."""
         self.check_all(
             taps,
             ("p2pshare.ui.x", "from p2pshare.peer.tap import Options"),
@@ -375,7 +375,7 @@ class LayerTests(SynchronousTestCase):
         )
 
     def test_purity(self) -> None:
-        """What parses and what decides has no access to time, sockets, files, threads and chance."""
+        """Parsers and state machines have no access to clocks, sockets, files, threads and randomness."""
         self.check_all(
             impurities,
             ("p2pshare.core.x", "from twisted.internet.task import Clock"),
@@ -393,11 +393,11 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(impurities(Module("p2pshare.net.x", "import socket")), [])
 
     def test_redis(self) -> None:
-        """Only the connection of the store knows the Redis client."""
+        """Only the store's connection imports the Redis client."""
         self.check_all(redis_users, ("p2pshare.registry.x", "import txredisapi as redis"))
 
     def test_reactor(self) -> None:
-        """Nobody but a command line takes the global reactor."""
+        """Only command lines import the global reactor."""
         self.check_all(
             reactor_users,
             ("p2pshare.net.x", "from twisted.internet import reactor"),
@@ -405,7 +405,7 @@ class LayerTests(SynchronousTestCase):
         )
 
     def test_wall_clock(self) -> None:
-        """No interval is measured with a clock that can be set."""
+        """No interval is measured with the wall clock."""
         self.check_all(
             wall_clocks,
             ("p2pshare.net.x", "import time\ntime.time()"),
@@ -413,7 +413,7 @@ class LayerTests(SynchronousTestCase):
         )
 
     def test_file_writers(self) -> None:
-        """Threat 1: whatever is received is written by `storage`, and others write what is named above, if anything."""
+        """Threat 1: received data is written by `storage` only; the modules listed above write other files."""
         self.check_all(
             file_writers,
             ("p2pshare.peer.x", "open(name, 'wb')"),
@@ -439,7 +439,7 @@ class LayerTests(SynchronousTestCase):
             self.assertEqual(file_writers(Module("p2pshare.ui.x", source)), [], source)
 
     def test_program_starters(self) -> None:
-        """Threat 40: nothing that was received is opened or executed: few start programs, and none has a shell."""
+        """Threat 40: received data is never opened or executed. Few modules start programs, and none uses a shell."""
         self.check_all(
             program_starters,
             ("p2pshare.ui.x", "import subprocess"),
@@ -455,14 +455,14 @@ class LayerTests(SynchronousTestCase):
             self.assertEqual(found, [], each)
 
     def test_exceptions_are_needed(self) -> None:
-        """Whoever may write files, or start programs, does: the lists of them are no longer than need be."""
+        """Each module that is listed as a writer of files or a starter of programs is one."""
         sources = {module.name: module.source for module in modules()}
         for check, names in ((file_writers, FILE_WRITERS), (program_starters, PROGRAM_STARTERS)):
             for name in names:
                 self.assertNotEqual(check(Module("p2pshare.ui.x", sources[name])), [], name)
 
     def test_rooms(self) -> None:
-        """No level of the package has more modules than a reader can overlook."""
+        """No package has more than the maximum number of modules at its own level."""
         levels = Counter(
             path.parent.relative_to(PACKAGE).as_posix()
             for path in PACKAGE.rglob("*.py")
@@ -472,7 +472,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(full, {})
 
     def test_size_and_name(self) -> None:
-        """Modules are short enough to read, and are called after what they do."""
+        """No module is too long or has a name without meaning."""
         self.check_all(
             size_and_name,
             ("p2pshare.net.x", "\n" * (LINES_MAX + 1)),

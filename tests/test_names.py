@@ -1,4 +1,4 @@
-"""Names: one spelling for each."""
+"""Names: each has exactly one spelling."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from p2pshare.names import (
 
 
 class NameTests(SynchronousTestCase):
-    """What can be a name."""
+    """The strings that are valid names."""
 
     def test_legal(self) -> None:
-        """Lower-case ASCII letters, digits, and three marks between them."""
+        """A name has ASCII letters in lower case and digits, with dots, dashes and underscores between them."""
         for name in ("a", "7", "bob", "bob.smith", "a-b_c.d", "x" * NAME_MAX, "0-0"):
             self.assertEqual(check_name(name), name)
 
     def test_no_look_alikes(self) -> None:
-        """Nothing that looks like bob, or becomes bob on the way, is a name (threat 21)."""
+        """A string that looks like "bob", or is normalised to it, is no name (threat 21)."""
         for variant in (
             "Bob", "BOB", " bob", "bob ", "bob\n", "bob\t", "bob\0", "\ufeffbob", "bob\u200b",
             "bob\u00a0", "\uff42\uff4f\uff42", "b\u043eb", "b\u03bfb", "bo\u0431", "bób", "b\u0301ob", "bob\u0301",
@@ -41,12 +41,12 @@ class NameTests(SynchronousTestCase):
                 check_name(variant)
 
     def test_beginnings(self) -> None:
-        """A name can begin with what a name begins with, which may not be a name itself."""
+        """A valid prefix of a name is accepted even if it is no name itself."""
         for text, can in (("a", True), ("bob.", True), ("list", True), (".", False), ("é", False)):
             self.assertIs(can_begin_name(text), can, text)
 
     def test_reserved(self) -> None:
-        """The words of the routes name nobody."""
+        """The words of the routes are not valid names."""
         for word in RESERVED:
             self.assertFalse(is_name(word), word)
             error = self.assertRaises(IllegalName, check_name, word)
@@ -55,19 +55,19 @@ class NameTests(SynchronousTestCase):
         self.assertNotIn("reserved", error.fields["reason"])
 
     def test_read(self) -> None:
-        """A user may write a name in upper case."""
+        """A name in upper case is accepted from a user and folded to lower case."""
         self.assertEqual([read_name(text) for text in ("Bob", " bob ", "BOB")], ["bob"] * 3)
         for text in ("List", "b b", ""):
             self.assertRaises(IllegalName, read_name, text)
 
     def test_did_you_mean(self) -> None:
-        """Of the known words the most similar one is meant, if any is."""
+        """The most similar known word is suggested, if one is similar enough."""
         self.assertEqual(did_you_mean("alcie", ["bob", "alice", "albert"]), "alice")
         self.assertIsNone(did_you_mean("xyz", ["bob", "alice"]))
 
     @given(st.text(max_size=40))
     def test_canonical(self, text: str) -> None:
-        """A name is its own canonical form, in ASCII; so no two names have the same."""
+        """A name is its own canonical form, so no two names share one."""
         if is_name(text):
             self.assertEqual(canonical(text), text)
             self.assertTrue(text.isascii())

@@ -1,4 +1,4 @@
-"""What is installed: twistd finds the plugins, and the wheel holds the package and nothing else."""
+"""Packaging: twistd finds the plugins, and the wheel holds the package and nothing else."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ import p2pshare
 PROJECT = Path(__file__).parents[1]
 TAPS = {"p2pregistry", "p2ppeer"}
 TWISTD_HELP = ["-c", "from twisted.scripts.twistd import run; run()", "--help"]
-PATIENCE = 120.0  # seconds, for what takes some
+PATIENCE = 120.0  # seconds
 SETUPTOOLS_MIN = 77
 USUAL = {
     "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "run", "sbin",
     "srv", "sys", "tmp", "usr", "var",
 }  # fmt: skip
-"""Folders that many machines have (the Filesystem Hierarchy Standard)."""
+"""Folders of the Filesystem Hierarchy Standard, which any machine may have."""
 
 
 def listed_by_twistd(*options: str, env: dict[str, str] | None = None) -> set[str]:
-    """Those of our commands that `twistd --help` lists, away from the project's folder."""
+    """Return our commands that `twistd --help` lists when it runs outside the project's folder."""
     said = subprocess.run(
         [sys.executable, *options, *TWISTD_HELP],
         cwd="/",
@@ -47,10 +47,10 @@ def listed_by_twistd(*options: str, env: dict[str, str] | None = None) -> set[st
 
 
 class PluginTests(unittest.TestCase):
-    """The project as it lies here."""
+    """The project's own folder."""
 
     def test_no_package_of_our_own(self) -> None:
-        """`twisted/` is a part of Twisted's namespace: with an `__init__.py` it would hide Twisted."""
+        """`twisted/` belongs to Twisted's namespace: an `__init__.py` in it would hide Twisted."""
         self.assertEqual(list(PROJECT.joinpath("twisted").rglob("__init__.py")), [])
 
     def test_plugins(self) -> None:
@@ -59,15 +59,15 @@ class PluginTests(unittest.TestCase):
         self.assertLessEqual(TAPS, found)
 
     def test_twistd(self) -> None:
-        """So does twistd, from any folder."""
+        """twistd finds both services from any folder."""
         self.assertEqual(listed_by_twistd(), TAPS)
 
 
 class MetadataTests(unittest.TestCase):
-    """What the project says of itself."""
+    """The project's metadata and documents."""
 
     def test_version(self) -> None:
-        """There is one version, and setup.cfg takes it from where the program does."""
+        """setup.cfg reads the version from the module that the program uses."""
         setup = configparser.ConfigParser()
         setup.read(PROJECT / "setup.cfg")
         self.assertEqual(setup["metadata"]["version"], "attr: p2pshare._version.__version__")
@@ -75,7 +75,7 @@ class MetadataTests(unittest.TestCase):
         self.assertRegex(p2pshare.__version__, r"^\d+\.\d+\.\d+$")
 
     def test_no_paths_of_this_machine(self) -> None:
-        """Documents speak of no folder that only the machine has on which they were written."""
+        """Documents name no folder of the machine on which they were written."""
         own = [
             PROJECT,
             Path.home(),
@@ -96,11 +96,11 @@ class MetadataTests(unittest.TestCase):
 
 
 class MakeTests(unittest.TestCase):
-    """The set-up that every target of the Makefile makes."""
+    """The set-up that every target of the Makefile performs."""
 
     @unittest.skipUnless(shutil.which("make"), "there is no make")
     def test_no_virtual_environments(self) -> None:
-        """A Python without the module for them is told, with the package that has it, and nothing is left."""
+        """If Python has no module for virtual environments, make names the package to install and leaves no files."""
         with tempfile.TemporaryDirectory() as name:
             python = Path(name, "python")
             python.write_text("#!/bin/sh\nexit 1\n")
@@ -113,7 +113,7 @@ class MakeTests(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("make"), "there is no make")
     def test_half_made(self) -> None:
-        """A folder that was left without pip, by an interrupted set-up for example, is made again."""
+        """A virtual environment without pip, left by an interrupted set-up, is created again."""
         with tempfile.TemporaryDirectory() as name:
             tools = Path(name, "venv", "bin")
             tools.mkdir(parents=True)
@@ -130,7 +130,7 @@ class MakeTests(unittest.TestCase):
 
 
 class WheelTests(unittest.TestCase):
-    """A wheel, built of a copy so that nothing is left here."""
+    """A wheel, built from a copy of the project so that no file is left behind."""
 
     def setUp(self) -> None:
         if importlib.util.find_spec("pip") is None:
@@ -140,7 +140,7 @@ class WheelTests(unittest.TestCase):
         self.folder = Path(folder.name)
 
     def test_wheel(self) -> None:
-        """It holds the package and the plugins, nothing else, and installed it is found by twistd."""
+        """The wheel holds the package and the plugins and nothing else. Once installed, twistd finds both services."""
         wheel = self.build()
         self.check_contents(wheel)
         self.check_installed(wheel)
@@ -195,7 +195,7 @@ def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def has_setuptools() -> bool:
-    """Whether a wheel can be built with what is installed."""
+    """Whether the installed packages suffice to build a wheel."""
     asked = "import setuptools, wheel; print(setuptools.__version__)"
     said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
     return said.returncode == 0 and int(said.stdout.split(".")[0]) >= SETUPTOOLS_MIN

@@ -1,4 +1,4 @@
-"""docs/security.md: every defence that it lists has a test, which names the threat."""
+"""docs/security.md: each defence in it has a test that names the threat."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from twisted.trial.unittest import SynchronousTestCase
 DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
 ROW = re.compile(r"^\| (\d+) \|.*\| (`tests\.[^|]*) \|$", re.MULTILINE)
 REGISTRY = {19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 38}
-"""The threats that concern a registry."""
+"""Threats that concern a registry."""
 SESSIONS = {1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 30, 31, 32, 33, 34, 35, 36, 39, 40}
-"""The threats that concern sessions, and the files that come over them."""
+"""Threats that concern sessions and received files."""
 
 
 class SecurityDocumentTests(SynchronousTestCase):
     """The table of threats."""
 
     def test_tests(self) -> None:
-        """What stands in the last column is there, and says which threat it is about."""
+        """Each test in the last column exists, and its docstring names the threat."""
         rows = ROW.findall(DOCUMENT.read_text())
         self.assertLessEqual(REGISTRY | SESSIONS, {int(number) for number, _ in rows})
         for number, names in rows:
