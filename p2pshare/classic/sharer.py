@@ -32,6 +32,7 @@ from p2pshare.classic.net.datagram_driver import CoreDriver
 from p2pshare.classic.net.text import TextSender
 from p2pshare.classic.pictures import SharedPictures
 from p2pshare.classic.shared_files import OpenedFile, Share
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor, listen_udp, listen_welcome, port_of
 from p2pshare.net.threads import run_in_thread
@@ -222,14 +223,13 @@ class Sharer:
         factory = Factory.forProtocol(lambda: sender)
         factory.noisy = False
         give_up_at = self._reactor.seconds() + CONNECT_FOR
-        wait = CONNECT_AGAIN
+        back_off = BackOff(CONNECT_AGAIN)
         while (time_left := give_up_at - self._reactor.seconds()) > 0:
             endpoint = TCP4ClientEndpoint(self._reactor, *requester, timeout=time_left)
             with contextlib.suppress(ConnectError):
                 await endpoint.connect(factory)
                 return True
-            await deferLater(self._reactor, wait, lambda: None)
-            wait *= 2
+            await deferLater(self._reactor, back_off.next_delay(), lambda: None)
         return False
 
     def _refused(self, path: object, reason: str) -> None:

@@ -1,53 +1,66 @@
-"""When to try again what failed: soon, then later and later, and for how long."""
+"""Delays between the tries of something that fails: short at first, then longer, with jitter."""
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 
-FIRST_DELAY = 0.5  # seconds
-LONGEST_DELAY = 30.0  # seconds
+JITTER = 0.2  # of each delay, which is added so that many clients do not retry in step
 
 
 class BackOff:
-    """Delays that double, with jitter, until patience is at its end."""
+    """Delays that double from `first` to `longest`."""
 
-    def __init__(
-        self,
-        rng: Random,
-        patience: float,
-        first: float = FIRST_DELAY,
-        longest: float = LONGEST_DELAY,
-    ) -> None:
-        """Args:
-        rng: source of the jitter.
-        patience: seconds without any progress after which there are no more tries.
-        first: seconds before the first other try, at most.
-        longest: seconds before any.
+    def __init__(self, first: float, longest: float = inf, rng: Random | None = None) -> None:
+        """Begin with the first delay.
+
+        Args:
+            first: seconds before the first retry.
+            longest: seconds from which on the delay does not grow.
+            rng: source of up to `JITTER` more of each delay; without it there is no jitter.
         """
-        self._rng = rng
-        self.patience = patience
-        self._first = first
+        self._first = self._delay = first
         self._longest = longest
-        self._delay = first
-        self._since: float | None = None
+        self._rng = rng
 
-    def progressed(self) -> None:
-        """It works: whatever fails next is a new trouble."""
+    def reset(self) -> None:
+        """Start with the first delay again, after a success."""
         self._delay = self._first
-        self._since = None
+
+    def next_delay(self, at_least: float = 0.0) -> float:
+        """Return the seconds until the next try, and double those of the try after it.
+
+        Args:
+            at_least: seconds that the other side asked for, such as those of a `Retry-After`.
+        """
+        delay = max(self._delay, at_least)
+        self._delay = min(2 * self._delay, self._longest)
+        return delay if self._rng is None else delay * self._rng.uniform(1, 1 + JITTER)
+
+
+class LimitedBackOff(BackOff):
+    """Delays that end when nothing has succeeded for `patience` seconds."""
+
+    def __init__(self, first: float, longest: float, rng: Random, patience: float) -> None:
+        super().__init__(first, longest, rng)
+        self.patience = patience
+        self._failing_since: float | None = None
+
+    def reset(self) -> None:
+        """Start with the first delay and the whole patience again, after a success."""
+        super().reset()
+        self._failing_since = None
 
     def failed(self, now: float, at_least: float = 0.0) -> float | None:
-        """Seconds until the next try; None if there should be none.
+        """Return the seconds until the next try, or None if patience is exhausted.
 
         Args:
             now: in seconds.
-            at_least: seconds for which the other side asked, of which up to `longest` are granted.
+            at_least: seconds that the other side asked for; no more than `longest` of them are granted.
         """
-        if self._since is None:
-            self._since = now
-        left = self._since + self.patience - now
-        if left <= 0:
+        if self._failing_since is None:
+            self._failing_since = now
+        remaining = self._failing_since + self.patience - now
+        if remaining <= 0:
             return None
-        delay = self._rng.uniform(0.5, 1.0) * self._delay
-        self._delay = min(2 * self._delay, self._longest)
-        return min(max(delay, min(at_least, self._longest)), left)
+        return min(self.next_delay(min(at_least, self._longest)), remaining)

@@ -24,6 +24,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare.classic.registration import Registration
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import (
     NameReleased,
     NameTaken,
@@ -50,7 +51,6 @@ from p2pshare.wire.registry_answers import (
 BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lease is
 RETRY_FIRST = 0.5  # seconds until the registry is tried again
 RETRY_MAX = 15.0  # seconds, unless the registry wants more
-JITTER = 0.2  # of each wait, so that peers do not come all at once
 LOCAL_ONLY = (
     "Only this machine reaches this peer: it is registered at a loopback address. If other machines need it, restart it"
     " with --address IP, or with a registry URL that they can use, too."
@@ -395,7 +395,7 @@ async def patiently(
         passing: the errors after which it is tried again; others are raised.
         on_trouble: hears of each error after which it is tried again, and of None after success.
     """
-    wait = RETRY_FIRST
+    back_off = BackOff(RETRY_FIRST, RETRY_MAX, rng)
     while True:
         try:
             result = await work()
@@ -404,8 +404,6 @@ async def patiently(
         except passing as error:
             on_trouble(error)
             told = error.fields.get("retry_after")
-            pause = max(wait, float(told) if isinstance(told, int) else 0.0)
-            pause *= rng.uniform(1, 1 + JITTER)
+            pause = back_off.next_delay(float(told) if isinstance(told, int) else 0.0)
             _log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
         await deferLater(clock, pause, lambda: None)
-        wait = min(RETRY_MAX, 2 * wait)

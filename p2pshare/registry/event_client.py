@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import P2pshareError, RemoteProtocolError, Unreachable
 from p2pshare.web.client import HttpClient, Reply
 from p2pshare.wire.registry_answers import PeerSummary
@@ -19,7 +20,6 @@ ID_MAX = 64  # characters
 SILENCE_MAX = 90.0  # seconds without a byte after which a stream counts as broken
 RETRY_FIRST, RETRY_MAX = 0.5, 15.0  # seconds until the stream is asked for again
 STEADY = 10.0  # seconds of a stream after which its end counts as the first trouble
-JITTER = 0.2  # of each wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +119,20 @@ class EventFollower:
         Raises:
             P2pshareError: the registry refuses, for good.
         """
-        wait = RETRY_FIRST
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX, self._rng)
         while True:
             started = self._http.clock.seconds()
             trouble = await self._follow_once(refusal)
             self._on_link(False)
             if self._http.clock.seconds() - started >= STEADY:
-                wait = RETRY_FIRST
+                back_off.reset()
             told = trouble.fields.get("retry_after") if trouble else None
-            pause = max(wait, float(told) if isinstance(told, int) else 0.0)
-            pause *= self._rng.uniform(1, 1 + JITTER)
+            pause = back_off.next_delay(float(told) if isinstance(told, int) else 0.0)
             why = None if trouble is None else str(trouble)
             self._log.debug(
                 "events broke off: retry_in_s={pause:.1f} why={why!r}", pause=pause, why=why
             )
             await deferLater(self._http.clock, pause, lambda: None)
-            wait = min(RETRY_MAX, 2 * wait)
 
     async def _follow_once(self, refusal: Callable[[Reply], P2pshareError]) -> Unreachable | None:
         parser = EventParser()

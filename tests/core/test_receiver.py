@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.back_off import BackOff
 from p2pshare.core.block_buffers import KEPT_MAX, SHORT, BlockBuffers
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.in_flight import InFlight
@@ -504,35 +503,3 @@ class BlockBuffersTests(SynchronousTestCase):
         self.assertIsNot(buffers.take(BLOCK_SIZE), second)
         self.assertEqual(len(buffers.take(4096)), 4096)
         self.assertGreaterEqual(KEPT_MAX * BLOCK_SIZE, CREDIT_WINDOW)
-
-
-class BackOffTests(SynchronousTestCase):
-    """When to try again."""
-
-    def test_delays(self) -> None:
-        """Delays double from half a second to 30 s, with jitter, until patience is at its end."""
-        back_off = BackOff(random.Random(1), patience=120.0)
-        now, delays = 0.0, []
-        while (delay := back_off.failed(now)) is not None:
-            delays.append(delay)
-            now += delay
-        self.assertTrue(0.25 <= delays[0] <= 0.5, delays)
-        self.assertLessEqual(max(delays), 30.0)
-        self.assertEqual(now, 120.0)
-        self.assertLess(len(delays), 15)
-
-    def test_progress(self) -> None:
-        """Once it worked, the next trouble is a new one."""
-        back_off = BackOff(random.Random(1), patience=10.0)
-        for now in (0.0, 1.0, 2.0):
-            back_off.failed(now)
-        back_off.progressed()
-        delay = back_off.failed(100.0)
-        assert delay is not None
-        self.assertLessEqual(delay, 0.5)
-
-    def test_asked_to_wait(self) -> None:
-        """Who asks for time gets it, within bounds."""
-        back_off = BackOff(random.Random(1), patience=100.0)
-        self.assertEqual(back_off.failed(0.0, at_least=20.0), 20.0)
-        self.assertEqual(back_off.failed(0.0, at_least=2000.0), 30.0)

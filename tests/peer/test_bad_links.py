@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.core.back_off import BackOff
 from p2pshare.errors import LinkGivenUp, NoSessionThere
 from p2pshare.peer.fetch import remote as remote_module
 from p2pshare.peer.fetch.job import JobProgress
@@ -48,7 +46,7 @@ class BadLinkTestCase(SharersTestCase):
     def setUp(self) -> None:
         """Share them; what fails is tried again soon."""
         super().setUp()
-        self.patch(remote_module, "BackOff", functools.partial(BackOff, first=0.02))
+        self.patch(remote_module, "RETRY_FIRST", 0.02)
         self.top = self.inbox
         rng = random.Random(8)
         self.files = {f"deep/{n}.txt": rng.randbytes(rng.randint(1, 20_000)) for n in range(30)}

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from p2pshare.classic.registration import Registration
+from p2pshare.core.back_off import JITTER
 from p2pshare.errors import (
     InvitationNeeded,
     NameReleased,
@@ -22,7 +23,6 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.ownership import claim_name
 from p2pshare.peer.registration import (
-    JITTER,
     LOCAL_ONLY,
     RELEASE_TIMEOUT,
     RETRY_MAX,

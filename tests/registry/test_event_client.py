@@ -16,12 +16,12 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.back_off import JITTER
 from p2pshare.errors import RegistryRefused, RegistryUnreachable, RemoteProtocolError
 from p2pshare.registry.api.event_streams import event_text, presence_text
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.registry.event_client import (
     EVENT_MAX,
-    JITTER,
     RETRY_FIRST,
     RETRY_MAX,
     SILENCE_MAX,

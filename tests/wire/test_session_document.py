@@ -8,12 +8,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.back_off import LONGEST_DELAY
+from p2pshare.core.back_off import JITTER
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
 from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.net.session import dialling as session_client
 from p2pshare.peer.fetch.link import SLOWEST_READ
-from p2pshare.peer.fetch.remote import PATIENCE
+from p2pshare.peer.fetch.remote import PATIENCE, RETRY_MAX
 from p2pshare.peer.share.acceptor import SessionLimits
 from p2pshare.peer.share.admission import REMEMBER, REMEMBER_NO
 from p2pshare.storage.shares.listing import LINKS_DEEP_MAX
@@ -102,7 +102,7 @@ class SessionDocumentTests(SynchronousTestCase):
             f"{PAGE_BYTES_MAX // 1024} KiB of paths",
             f"`omitted` has up to {OMITTED_MAX} times",
             f"behind up to {LINKS_DEEP_MAX} links on one path",
-            f"takes 0 as {RETRY_AFTER}, and waits at most {LONGEST_DELAY:g} s",
+            f"takes 0 as {RETRY_AFTER}, and waits at most {RETRY_MAX * (1 + JITTER):g} s",
             f"An opener of ours waits {GREETING:g} s for `welcome`",
             f"after {REMEMBER:g} s if it was let in, and after {REMEMBER_NO:g} s if",
             f"waited for an answer for {PATIENCE / 60:g} minutes",

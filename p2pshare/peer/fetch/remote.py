@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.core.back_off import BackOff
+from p2pshare.core.back_off import LimitedBackOff
 from p2pshare.core.block_buffers import BlockBuffers
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, CreditControl
 from p2pshare.core.in_flight import InFlight
@@ -57,6 +57,7 @@ FIRST_TRIES = (
 )
 FIRST_PATIENCE = 8.0  # seconds after which there is no other of these tries
 FAREWELL = 1.0  # seconds for the last words
+RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
 BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
 
 Find = Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]
@@ -133,7 +134,7 @@ class RemotePeer:
         self._on_link = on_link
         self._open_session = open
         self._limit = RateLimit(limit, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
-        self._back_off = BackOff(rng, patience)
+        self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, patience)
         self._buffers = BlockBuffers()
         self._next_id = 1
         self._addresses: Sequence[PeerAddress] = ()
@@ -393,7 +394,7 @@ class RemotePeer:
         self._keep_number(link)
         core = link.core
         if core.achieved:
-            self._back_off.progressed()
+            self._back_off.reset()
         if isinstance(reason, RemoteProtocolError):
             self._end = reason
         elif core.busy or self.on_room:
@@ -408,7 +409,7 @@ class RemotePeer:
         error = failure.value
         self._is_connecting, self._connecting = False, None
         self._broken = None
-        self._back_off.progressed()
+        self._back_off.reset()
         if self._end is None:
             if not isinstance(error, P2pshareError | CancelledError):
                 self._log.failure("no session could be opened", failure)

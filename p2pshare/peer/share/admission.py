@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from p2pshare.core.back_off import BackOff
 from p2pshare.core.pinning import follows
 from p2pshare.errors import (
     KnownPeersFull,
@@ -111,18 +112,18 @@ class Admission:
         Args:
             names: those that the user has named.
         """
-        pause, waiting = RESOLVE_PAUSE, list(names)
+        back_off, waiting = BackOff(RESOLVE_PAUSE, RESOLVE_PAUSE_MAX), list(names)
         while True:
             waiting = [name for name in waiting if not await self._is_resolved(name)]
             if not waiting:
                 return
+            pause = back_off.next_delay()
             if pause == RESOLVE_PAUSE:
                 said = ", ".join(waiting)
                 self._log.info(
                     "not in the registry yet, and so allowed nothing: {names}", names=said
                 )
             await deferLater(self._reactor, pause)
-            pause = min(2 * pause, RESOLVE_PAUSE_MAX)
 
     async def _is_resolved(self, name: str) -> bool:
         try:

@@ -26,6 +26,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.redis import leash
@@ -139,7 +140,7 @@ class RedisProcess(Service):
         self._link: Path | None = None
         self._child: _Child | None = None
         self._restart: IDelayedCall | None = None
-        self._delay = RESTART_FIRST
+        self._back_off = BackOff(RESTART_FIRST, RESTART_MAX)
         self.socket_path = self._short_socket_path()
         self.lost: Deferred[None] = Deferred()
         """Fails with the `P2pshareError` that keeps the server from starting."""
@@ -225,15 +226,15 @@ class RedisProcess(Service):
         if not self.running:
             return
         if self._reactor.seconds() - started > STEADY:
-            self._delay = RESTART_FIRST
+            self._back_off.reset()
+        delay = self._back_off.next_delay()
         self._log.error(
             "Redis ({binary}) ended, its last words were {line!r}: starting it again in {delay} s",
             binary=self._binary,
             line=last_line,
-            delay=self._delay,
+            delay=delay,
         )
-        self._restart = self._reactor.callLater(self._delay, self._spawn)
-        self._delay = min(2 * self._delay, RESTART_MAX)
+        self._restart = self._reactor.callLater(delay, self._spawn)
 
 
 class _Child(ProcessProtocol):

@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
@@ -108,7 +109,7 @@ class _Runner:
         self._command = command
         self._child: _Child | None = None
         self._restart: IDelayedCall | None = None
-        self._delay = RESTART_FIRST
+        self._back_off = BackOff(RESTART_FIRST, RESTART_MAX)
         self._running = False
         self.ready: Deferred[None] = Deferred()
         """Fires at its first report, or fails with the `P2pshareError` that it tells, or if it dies before."""
@@ -171,15 +172,15 @@ class _Runner:
             )
             return
         if self._reactor.seconds() - started > STEADY:
-            self._delay = RESTART_FIRST
+            self._back_off.reset()
+        delay = self._back_off.next_delay()
         self._log.error(
             "worker {number} has ended ({reason}): starting it again in {delay} s",
             number=self._order.number,
             reason=reason,
-            delay=self._delay,
+            delay=delay,
         )
-        self._restart = self._reactor.callLater(self._delay, self._spawn)
-        self._delay = min(2 * self._delay, RESTART_MAX)
+        self._restart = self._reactor.callLater(delay, self._spawn)
 
 
 class _Child(ProcessProtocol):

@@ -11,6 +11,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.back_off import JITTER
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     KeyChanged,
@@ -220,9 +221,11 @@ class FirstTimeTests(RemoteTestCase):
         asked = self.ask(self.alice.remote(), "photos")
         self.alice.pass_time(6.9)
         self.assertNoResult(asked)
-        self.alice.pass_time(0.2)
+        self.alice.pass_time(7 * JITTER + 0.2)
         self.successResultOf(asked)
-        self.assertIn("alice is not ready (it has no room), trying again in 7 s", self.said())
+        waits = [each.retry_in for each in self.alice.changes if each.state is LinkState.BROKEN]
+        self.assertEqual(len(waits), 1)
+        self.assertTrue(7 <= waits[0] <= 7 * (1 + JITTER), waits)
 
     def test_asked_to_wait_for_ever(self) -> None:
         """That has an end, and the error says what the peer said."""
