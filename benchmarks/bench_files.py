@@ -1,10 +1,10 @@
-"""How fast files get from one peer to another over an encrypted session, and what that costs.
+"""The speed and cost of fetching files over an encrypted session.
 
-All of it with the programs that users start: a registry, a peer that shares, and `p2pshare get`, on loopback. In the
-same run and in turn: magic-wormhole with the same file, and `dd conv=fdatasync` on the same disk.
+It runs the programs that users start, on loopback: a registry, a sharer, and `p2pshare get`. In the same run and in
+turn, it measures magic-wormhole with the same file, and `dd conv=fdatasync` on the same disk.
 
 Run it as `python -m benchmarks.bench_files [FOLDER]`; FOLDER is on the disk to be measured (default: the temporary
-one). It takes some five minutes, and 3 GiB of that disk and of /dev/shm.
+one). It takes about five minutes, and 3 GiB of that disk and of /dev/shm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MEMORY = Path("/dev/shm")
 
 
 def make_big(path: Path, size: int = GIB) -> None:
-    """A file of random bytes, no two blocks of it the same."""
+    """Write a file of random bytes without equal blocks."""
     block = os.urandom(MIB)
     with path.open("wb") as file:
         for number in range(size // MIB):
@@ -43,19 +43,19 @@ def make_big(path: Path, size: int = GIB) -> None:
 
 
 def make_small(folder: Path) -> None:
-    """Many small files."""
+    """Write many small files."""
     folder.mkdir()
     for number in range(SMALL_FILES):
         (folder / f"{number:05}.bin").write_bytes(os.urandom(SMALL_SIZE))
 
 
 def median_of(tries: int, what: Callable[[], float]) -> float:
-    """The median of several tries."""
+    """Return the median of several tries."""
     return statistics.median(what() for _ in range(tries))
 
 
 def beside_wormhole(shares: Path, requester: Requester, wormhole: Wormholes) -> list[list[str]]:
-    """1 GiB into a folder in memory, in turn with magic-wormhole."""
+    """Fetch 1 GiB into a folder in memory, in turn with magic-wormhole."""
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
@@ -81,7 +81,7 @@ def beside_wormhole(shares: Path, requester: Requester, wormhole: Wormholes) -> 
 
 
 def onto_disk(disk: Path, requester: Requester, start: float) -> list[list[str]]:
-    """1 GiB onto a disk, with all its syncs, in turn with dd."""
+    """Fetch 1 GiB onto a disk with all syncs, in turn with dd."""
     ours: list[float] = []
     dd: list[float] = []
     for _ in range(TRIES):
@@ -104,7 +104,7 @@ def onto_disk(disk: Path, requester: Requester, start: float) -> list[list[str]]
 
 
 def small_files(disk: Path, requester: Requester, start: float) -> list[list[str]]:
-    """Many small files onto a disk."""
+    """Fetch many small files onto a disk."""
 
     def once() -> float:
         target = disk / "small"
@@ -123,7 +123,7 @@ def small_files(disk: Path, requester: Requester, start: float) -> list[list[str
 
 
 def present_files(disk: Path, requester: Requester, start: float) -> list[list[str]]:
-    """The same small files again, when all are there: known by records, and compared by content without them."""
+    """Fetch small files that are all present: identified by records, and without records by content."""
     target = disk / "present"
     target.mkdir()
     first = requester.get("alice:share/small", target)
@@ -150,7 +150,7 @@ def present_files(disk: Path, requester: Requester, start: float) -> list[list[s
 
 
 def costs(disk: Path, sharer: Sharer, requester: Requester, idle: int) -> list[list[str]]:
-    """Memory, lists, resuming and idling."""
+    """Measure memory, listings, resuming and idle sessions."""
     grown = requester.memory("alice:share/big", disk)
     grown_small = requester.memory("alice:share/small", disk)
     listed = requester.probe("list", "share/listed")
@@ -177,7 +177,7 @@ def costs(disk: Path, sharer: Sharer, requester: Requester, idle: int) -> list[l
 
 @contextlib.contextmanager
 def prepared(disk: Path) -> Iterator[tuple[Path, Sharer, Requester]]:
-    """What is shared, in memory, and who fetches it."""
+    """Create the shared files in memory, and run all measurements."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         shares = Path(name) / "share"
         shares.mkdir()

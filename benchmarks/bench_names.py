@@ -1,10 +1,9 @@
-"""Names that are owned: claims, heartbeats and look-ups, many names, and clients that drip.
+"""Owned names: claims, heartbeats, look-ups, many names, and clients that send one byte a second.
 
-The registry, with a Redis of its own, has one core, the clients have the other. Rates are those of 64 connections
-that never rest, with the claims' signatures made before; waits are those at half the rate that is promised. Both are
-measured with the limits of a registry that is started without options, which spare its own machine, and with limits
-that do not, so high that they are never reached. Then the registry's Redis is filled with live names, and a thousand
-clients drip a byte a second.
+The registry and its Redis have one core, and the clients have the other. Rates are those of 64 connections without
+pauses; the claims are signed beforehand. Waits are measured at half the promised rate. Both are measured with the
+default limits, which exempt this machine's own addresses, and with limits that apply to them but are never reached.
+Then the registry's Redis is filled with live names, and a thousand clients send one byte a second.
 
 Run it as `python benchmarks/bench_names.py`; it takes about two minutes.
 """
@@ -46,13 +45,13 @@ LIMITS = [
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
-    """The bytes of a request."""
+    """Return the bytes of a request."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def claim(number: int, registry: PublicKey) -> bytes:
-    """A claim of a name of its own, by a key of its own."""
+    """A claim of a unique name by a unique key."""
     key = SigningKey(number.to_bytes(32))
     now = int(time.time())
     name = f"bench-{number}"
@@ -69,14 +68,14 @@ def is_done(reply: bytes) -> bool:
 
 
 def claims(port: int) -> Requests:
-    """New names, one after the other."""
+    """Yield claims of new names."""
     registry = registry_key(port)
     signed = iter([claim(number, registry) for number in range(1, CLAIMS + 1)])
     return lambda _connection: (next(signed), is_done)
 
 
 def heartbeats(port: int) -> Requests:
-    """Of as many peers as there are connections, each of which beats again and again."""
+    """Yield heartbeats of as many peers as there are connections."""
     peers: list[Iterator[Exchange]] = []
     for number in range(CONNECTIONS):
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -87,7 +86,7 @@ def heartbeats(port: int) -> Requests:
 
 
 def beats(name: str, granted: dict[str, str]) -> Iterator[Exchange]:
-    """A peer's heartbeats."""
+    """The heartbeats of one peer."""
     mac_key = from_base64url(granted["mac_key"])
     for beat in count(1):
         body = Heartbeat(name, granted["session"], beat, True).to_json(mac_key)
@@ -95,13 +94,13 @@ def beats(name: str, granted: dict[str, str]) -> Iterator[Exchange]:
 
 
 def look_ups(_port: int) -> Requests:
-    """Of names that were claimed."""
+    """Yield look-ups of claimed names."""
     names = cycle(range(10**6, 10**6 + CONNECTIONS))
     return lambda _connection: (request("GET", f"/v1/peers/bench-{next(names)}"), is_done)
 
 
 def measure_rates(*options: str) -> list[tuple[str, ...]]:
-    """Each kind of request, as fast as it goes and at half the promised rate."""
+    """Measure each kind of request at full speed and at half the promised rate."""
     limits = "on" if options else "spared"
     rows: list[tuple[str, ...]] = []
     port = free_port()
@@ -125,7 +124,7 @@ def measure_rates(*options: str) -> list[tuple[str, ...]]:
 
 
 def timed(port: int, path: str) -> tuple[float, bytes]:
-    """How long a reply takes, in s, and its body."""
+    """Return the duration of a request in seconds, and the body of the reply."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         start = time.perf_counter()
         connection.sendall(request("GET", path))
@@ -136,7 +135,7 @@ def timed(port: int, path: str) -> tuple[float, bytes]:
 
 
 def time_to_be_seen(port: int, number: int) -> float:
-    """Seconds from a claim's reply until the first page of the list has it."""
+    """Return the seconds from a claim's reply until the first page of the list contains it."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(claim(number, registry_key(port)))
         connection.recv(65536)
@@ -147,7 +146,7 @@ def time_to_be_seen(port: int, number: int) -> float:
 
 
 def longest_hold(port: int, until: threading.Event) -> list[float]:
-    """Ask for `/healthz`, which waits for the event loop alone, again and again; how long that took, in s."""
+    """Repeatedly request `/healthz`, which waits for the event loop only. Return the durations in seconds."""
     taken = []
     while not until.is_set():
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -160,7 +159,7 @@ def longest_hold(port: int, until: threading.Event) -> list[float]:
 
 
 def measure_many() -> list[tuple[str, str, str]]:
-    """What many live names cost."""
+    """Measure the cost of many live names."""
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as data,
@@ -191,13 +190,13 @@ def measure_many() -> list[tuple[str, str, str]]:
 
 
 def memory_of(pid: int) -> float:
-    """Resident memory in MB."""
+    """Return the resident memory in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
 
 def drip(port: int, until: threading.Event) -> None:
-    """Hold connections, each of which sends a byte a second; one that is closed is opened again."""
+    """Hold connections that send one byte a second, and reopen those that are closed."""
     text = request("GET", "/v1/peers/" + "x" * 200)
     clients: list[tuple[socket.socket, int]] = []
     sources = cycle(f"127.0.1.{number}" for number in range(1, SLOW_ADDRESSES + 1))
@@ -218,7 +217,7 @@ def drip(port: int, until: threading.Event) -> None:
 
 
 def measure_slow() -> list[tuple[str, str]]:
-    """Honest look-ups, each on a connection of its own, among clients that drip."""
+    """Measure honest look-ups, each on a new connection, beside clients that send one byte a second."""
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as data,

@@ -1,7 +1,7 @@
-"""How fast a picture gets from one process to another over UDP, and through a network that loses a tenth.
+"""The speed of a picture between two processes over UDP, and over a network that loses a tenth.
 
-Each time is from the first word to the file under its name. The rate of the large picture is that of its rows alone,
-beside what two bare sockets carry of datagrams of the same size in the same run.
+Each time is from the first datagram to the file under its name. The rate of the large picture is that of its rows,
+beside the rate of equal datagrams between two bare sockets in the same run.
 
 Run it as `python benchmarks/bench_picture.py`; it takes about half a minute.
 """
@@ -31,7 +31,7 @@ RAW_ROWS = 9000
 
 
 def photo(width: int, height: int) -> Pixels:
-    """Something as hard to compress as a photograph: smooth shapes and some noise."""
+    """Draw an image that compresses like a photograph: smooth shapes and some noise."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[0:height, 0:width]
     shapes = [np.sin(x / 97 + y / 53), np.cos(x / 41), np.sin(y / 77)]
@@ -41,7 +41,7 @@ def photo(width: int, height: int) -> Pixels:
 
 
 def make_share(folder: Path, width: int, height: int) -> Pixels:
-    """A share with one picture, and the pixels that have to arrive."""
+    """Create a share with one picture, and return the expected pixels."""
     folder.mkdir()
     path = folder / "my_file.jpg"
     Image.fromarray(photo(width, height)).save(path, quality=90)
@@ -50,7 +50,7 @@ def make_share(folder: Path, width: int, height: int) -> Pixels:
 
 
 def judge(name: str, tries: list[dict[str, Any]], pixels: Pixels, saved: Path) -> list[str]:
-    """A row of the table; every try was checked row by row, the last one pixel by pixel, too."""
+    """Return a row of the table. Every try was verified row by row, and the last one also pixel by pixel."""
     times = [each["seconds"] for each in tries if "seconds" in each]
     with Image.open(saved) as image:
         exact = np.array_equal(np.array(image), pixels)
@@ -63,7 +63,7 @@ def judge(name: str, tries: list[dict[str, Any]], pixels: Pixels, saved: Path) -
 
 
 def small_picture(folder: Path) -> list[list[str]]:
-    """1200 x 900, directly and through the relay."""
+    """Measure 1200 x 900 pixels, directly and through the relay."""
     pixels = make_share(folder / "small", 1200, 900)
     saved = folder / "picture.png"
     with sharing(folder / "small") as (_, port):
@@ -75,7 +75,7 @@ def small_picture(folder: Path) -> list[list[str]]:
 
 
 def large_picture(folder: Path) -> list[str]:
-    """4000 x 3000: the rate of its rows, and that of bare sockets."""
+    """Measure the rate of the rows of 4000 x 3000 pixels, and of bare sockets."""
     make_share(folder / "large", 4000, 3000)
     with sharing(folder / "large") as (_, port):
         tries = fetch("picture", port, folder, LARGE_TRIES)
@@ -85,7 +85,7 @@ def large_picture(folder: Path) -> list[str]:
 
 
 def bare_rate() -> float:
-    """Bytes per second that get from one bare socket to another, of rows sent without any protocol."""
+    """Return the bytes per second of rows between two bare sockets, without any protocol."""
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.bind(("127.0.0.1", 0))
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)

@@ -1,8 +1,8 @@
-"""How many look-ups a registry answers, and whether a long list holds it up.
+"""The rate of look-ups of a registry, and its delay during a long list.
 
-The registry, with a Redis of its own, has one core, and the clients have another. Both figures are of
-one run: look-ups per second beside those of a bare `twisted.web` site that answers every request with a constant of the
-same length, and the longest wait for a look-up while 100 000 names are being listed.
+The registry and its Redis have one core, and the clients have another. One run measures two figures. The first is
+look-ups per second, beside those of a bare `twisted.web` site that answers with a constant of the same length. The
+second is the longest wait for a look-up while 100 000 names are listed.
 
 Run it as `python benchmarks/bench_registry.py`; it takes about half a minute.
 """
@@ -25,7 +25,7 @@ from benchmarks.servers import cores, free_port, registry, running
 CONNECTIONS = 64
 SECONDS = 4.0  # of each measurement
 NAMES = 100_000
-LIST_KEPT = 1.5  # seconds after which the registry certainly builds the list anew
+LIST_KEPT = 1.5  # seconds until the registry certainly rebuilds the list
 BARE_SITE = """
 import sys
 from twisted.internet import endpoints, reactor
@@ -40,7 +40,7 @@ reactor.run()
 
 
 def look_up(_connection: int) -> Exchange:
-    """One name after the other, in no particular order."""
+    """Yield names in a scattered order."""
     return next(_look_ups)
 
 

@@ -1,7 +1,7 @@
-"""How fast a text of 1 GiB gets from one process to another over TCP, and how much memory that takes.
+"""The speed and memory of a text of 1 GiB between two processes over TCP.
 
-The time is from the first word to the file under its name, synced. Beside it stands what two bare sockets and a file
-need for the same bytes in the same run, without a sync.
+The time is from the first byte to the synced file under its name. It is printed beside the time for the same bytes
+through two bare sockets into a file, without a sync, in the same run.
 
 Run it as `python benchmarks/bench_text.py`; it takes about half a minute, and 3 GiB of the temporary folder.
 """
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 
 def make_share(folder: Path) -> Path:
-    """A share with one text of random bytes."""
+    """Create a share with one text of random bytes."""
     folder.mkdir()
     path = folder / "my_file.txt"
     block = os.urandom(MIB)
@@ -35,7 +35,7 @@ def make_share(folder: Path) -> Path:
 
 
 def bare_rate(source: Path, target: Path) -> float:
-    """Bytes per second from a file over two bare sockets into a file."""
+    """Return the bytes per second from a file over two bare sockets into a file."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         if not (child := os.fork()):
             with (
@@ -66,7 +66,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def measure(folder: Path) -> list[list[str]]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     source = make_share(folder / "share")
     with sharing(folder / "share") as (sharer, port):
         idle = memory(sharer.pid)["VmRSS"]

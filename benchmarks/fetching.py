@@ -1,4 +1,4 @@
-"""A registry, a peer that shares and somebody who fetches, as the programs that users start."""
+"""A registry, a sharer and a requester, run as the programs that users start."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Sharer:
         return memory(self._process.pid)["VmHWM"]
 
     def cpu_seconds(self) -> float:
-        """What it has used (proc(5))."""
+        """Return the processor time used, in seconds (proc(5))."""
         stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Requester:
-    """Bob, who fetches from alice."""
+    """Bob, who fetches from Alice."""
 
     def __init__(self, folder: Path, environ: dict[str, str], name: str = "bob") -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class Requester:
         self._flags = ["--name", name, "--data", str(folder / name)]
 
     def friend(self, name: str) -> Requester:
-        """Somebody else, who has been at alice's once."""
+        """Return another requester, who has met Alice once."""
         friend = Requester(self._folder, self._environ, name)
         subprocess.run(
             friend.command("ls", "--quiet", "alice"),
@@ -68,18 +68,18 @@ class Requester:
         return friend
 
     def command(self, verb: str, *words: str) -> list[str]:
-        """One of his commands."""
+        """Start a command as Bob."""
         return [*PROGRAM, verb, *self._flags, *words]
 
     def get(self, item: str, target: Path) -> float:
-        """Fetch; seconds from the start of the command to its end."""
+        """Fetch, and return the seconds from the start of the command to its end."""
         started = time.perf_counter()
         command = self.command("get", "--quiet", item, str(target))
         subprocess.run(command, env=self._environ, check=True, timeout=GET_TIMEOUT)
         return time.perf_counter() - started
 
     def list(self, item: str) -> float:
-        """List a folder with all that is below; seconds from the start of the command to its end."""
+        """List a whole tree, and return the seconds from the start of the command to its end."""
         started = time.perf_counter()
         command = self.command("ls", "-R", item)
         subprocess.run(
@@ -88,18 +88,18 @@ class Requester:
         return time.perf_counter() - started
 
     def forget_saved(self) -> None:
-        """Lose the records of what was fetched."""
+        """Delete the records of fetched files."""
         for path in (self._folder / self._name).glob(f"{saved_files.FILE_NAME}*"):
             path.unlink()
 
     def get_and_remove(self, item: str, target: Path) -> float:
-        """As `get`, for a single file, which is removed again."""
+        """Fetch a single file as `get` does, and remove it."""
         seconds = self.get(item, target)
         (target / item.rpartition("/")[2]).unlink()
         return seconds
 
     def memory(self, item: str, target: Path) -> int:
-        """Bytes that a fetch takes above what the command takes for a file of one byte."""
+        """Return the memory of a fetch above that for a file of one byte, in bytes."""
         peaks = []
         for each in ("alice:share/tiny", item):
             command = self.command("get", "--quiet", each, str(target))
@@ -109,7 +109,7 @@ class Requester:
         return peaks[1] - peaks[0]
 
     def resume(self, item: str, target: Path, size: int) -> tuple[int, int]:
-        """Kill a fetch half-way and say it again; bytes that were there, and bytes that then came."""
+        """Kill a fetch half-way and run it again. Return the bytes kept and the bytes fetched the second time."""
         command = self.command("get", "--quiet", "--limit", "200MB/s", item, str(target))
         with subprocess.Popen(command, env=self._environ) as process:
             while _allocated(target) < size // 2 and process.poll() is None:
@@ -129,14 +129,14 @@ class Requester:
         return size - saved["fetched"], saved["fetched"]
 
     def probe(self, what: str, *words: str) -> dict[str, float]:
-        """What `benchmarks.session_probe` measures."""
+        """Run `benchmarks.session_probe`, and return its measurements."""
         with self.probing(what, *words) as process:
             assert process.stdout is not None
             return dict(json.loads(process.stdout.readline()))
 
     @contextlib.contextmanager
     def probing(self, what: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """`benchmarks.session_probe` at work."""
+        """Start `benchmarks.session_probe`."""
         command = [sys.executable, "-m", "benchmarks.session_probe", what, *words]
         with subprocess.Popen(
             [*command, str(self._folder / self._name), self._environ["P2PSHARE_REGISTRY"]],
@@ -150,7 +150,7 @@ class Requester:
 
 
 def idle_load(sharer: Sharer, requester: Requester) -> float:
-    """How much of a core the sharer uses while sessions to it are idle."""
+    """Return the fraction of a core that the sharer uses while its sessions are idle."""
     with contextlib.ExitStack() as stack:
         for number in range(IDLE_NAMES):
             friend = requester.friend(f"friend{number}")
@@ -213,7 +213,7 @@ def _until(is_so: object, what: str) -> None:
 
 
 def _peak(command: list[str], environ: dict[str, str]) -> int:
-    """Bytes that a process takes at most."""
+    """Return the peak memory of a process in bytes."""
     if not (child := os.fork()):
         os.execve(command[0], command, environ)
     _, status, usage = os.wait4(child, 0)
@@ -222,6 +222,6 @@ def _peak(command: list[str], environ: dict[str, str]) -> int:
 
 
 def _allocated(folder: Path) -> int:
-    """Bytes that the journals in a folder stand for: a record for each block."""
+    """Return the bytes that the journals in a folder cover: a record per block."""
     journals = [each.stat().st_size for each in folder.glob(".p2pshare-*.journal")]
     return sum(journals) // RECORD_SIZE * MIB

@@ -1,4 +1,4 @@
-"""Many live names, put straight into a registry's Redis as its claims would: those would take minutes."""
+"""Many live names, written directly into a registry's Redis, because claims would take minutes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INDEX = {key.rpartition(":")[2]: key for key in KEYS}
 
 
 def used_memory(path: str) -> int:
-    """The bytes that the Redis on a Unix socket has allocated."""
+    """Return the bytes that the Redis on a Unix socket has allocated."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         connection.sendall(b"INFO memory\r\n")
@@ -36,13 +36,13 @@ def used_memory(path: str) -> int:
 
 
 def registry_key(port: int) -> PublicKey:
-    """The key of the registry that listens on a port of this machine."""
+    """Return the key of the registry on a port of this machine."""
     with urlopen(f"http://127.0.0.1:{port}/v1/") as reply:
         return RegistryInfo.parse(reply.read()).key
 
 
 def fill(path: str, names: int, registry: PublicKey) -> None:
-    """Make `peer-0000000` and so on live, as if they had just been claimed, through the Unix socket `path`."""
+    """Create live names `peer-0000000` and so on through the Unix socket `path`, as claims would."""
     signer = SigningKey(bytes(32))
     rng = random.Random(0)
     now = time.time_ns() // 10**6
@@ -74,7 +74,7 @@ def fill(path: str, names: int, registry: PublicKey) -> None:
 
 
 def _mark(connection: socket.socket) -> str:
-    """What owners bear of the mark of the store."""
+    """Return the store's mark as owners store it."""
     connection.sendall(f"GET {_INDEX['store']}\r\n".encode())
     id, born, _kind = connection.recv(4096).split(b"\r\n")[1].decode().split(" ")
     return f"{born} {id}"
@@ -100,7 +100,7 @@ def _claimed(
 
 
 def _run(connection: socket.socket, commands: list[Command]) -> None:
-    """Send commands whose replies are one line each, and wait for these."""
+    """Send commands whose replies are one line each, and wait for the replies."""
     out = []
     for command in commands:
         words = [str(word).encode() for word in command]

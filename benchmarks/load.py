@@ -1,4 +1,4 @@
-"""A load of HTTP requests on kept-alive connections: as fast as they are answered, or at a given rate."""
+"""A load of HTTP requests on persistent connections, at full speed or at a given rate."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Exchange = tuple[bytes, Callable[[bytes], bool]]
-"""A request, and whether a reply is what it should be."""
+"""A request, and a check of its reply."""
 Requests = Callable[[int], Exchange]
 """The next request of a connection, by the connection's number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of it."""
+    """The result of a load."""
 
     seconds: float
     taken: list[float]
-    """How long each reply took, in s; at a given rate, from the moment at which it should have been asked for."""
+    """The duration of each reply in seconds; at a given rate, from the scheduled time of the request."""
 
     @property
     def rate(self) -> float:
-        """Replies per second."""
+        """The rate, in replies per second."""
         return len(self.taken) / self.seconds
 
     def within(self, share: float) -> float:
-        """The time within which that share of the replies came, in ms."""
+        """Return the time in ms within which this share of the replies arrived."""
         return sorted(self.taken)[min(len(self.taken) - 1, int(len(self.taken) * share))] * 1000
 
 
@@ -54,7 +54,7 @@ class _Connections:
         self._sockets[number].sendall(request)
 
     def hear(self, wait: float) -> list[float]:
-        """The times of the replies that have come within `wait` seconds."""
+        """Return the durations of the replies that arrived within `wait` seconds."""
         taken = []
         for key, _ in self.selector.select(wait):
             number: int = key.data
@@ -82,7 +82,7 @@ def _is_whole(reply: bytes) -> bool:
 
 
 def closed_loop(port: int, requests: Requests, seconds: float, connections: int) -> Load:
-    """Keep every connection busy."""
+    """Load every connection without pause."""
     clients = _Connections(port, connections, requests)
     taken: list[float] = []
     start = time.perf_counter()
@@ -98,7 +98,7 @@ def closed_loop(port: int, requests: Requests, seconds: float, connections: int)
 def open_loop(
     port: int, requests: Requests, seconds: float, connections: int, per_second: float
 ) -> Load:
-    """Ask at a steady rate, on whichever connection is free; a request that has to wait for one is late already."""
+    """Send requests at a steady rate on any free connection. Waiting for a connection counts as delay."""
     clients = _Connections(port, connections, requests)
     taken: list[float] = []
     start = due = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One side of a transfer, for the benchmarks to run as a process of its own.
+"""One end of a transfer, as a process of its own.
 
 python -m benchmarks.peer_process share FOLDER
     serves FOLDER on a loopback port, which it prints, until it is ended
@@ -37,7 +37,7 @@ def share(folder: str) -> None:
 
 
 async def fetch(kind: str, port: str, folder: str, tries: str) -> None:
-    """Fetch again and again, and print how it went."""
+    """Fetch repeatedly, and print the results."""
     idle = memory("self")["VmRSS"]
     for _ in range(int(tries)):
         order = Order(
@@ -57,12 +57,12 @@ async def fetch(kind: str, port: str, folder: str, tries: str) -> None:
 
 
 def failed(failure: Failure) -> None:
-    """Say what is wrong with the benchmark."""
+    """Print the fault of a benchmark."""
     failure.printTraceback()
 
 
 def main(mode: str, *arguments: str) -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     if mode == "share":
         share(*arguments)
     else:

@@ -15,7 +15,7 @@ FETCHES_TIMEOUT = 300.0  # seconds for all tries of one requester
 
 @contextmanager
 def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python module as a process, ended with the block."""
+    """Run a Python module as a process that ends with the block."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
@@ -29,20 +29,20 @@ def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def first_line(child: subprocess.Popen[str]) -> str:
-    """What a process says first."""
+    """Return the first line that a process prints."""
     assert child.stdout is not None
     return child.stdout.readline().strip()
 
 
 @contextmanager
 def sharing(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that shares a folder, and its welcome port."""
+    """Start a process that shares a folder, and yield its welcome port."""
     with process("benchmarks.peer_process", "share", str(folder)) as sharer:
         yield sharer, int(first_line(sharer))
 
 
 def fetch(kind: str, port: int, folder: Path, tries: int) -> list[dict[str, Any]]:
-    """Fetch in a process, and return what it says of each try."""
+    """Fetch in a process, and return its report of each try."""
     with process(
         "benchmarks.peer_process", "fetch", kind, str(port), str(folder), str(tries)
     ) as requester:
@@ -51,7 +51,7 @@ def fetch(kind: str, port: int, folder: Path, tries: int) -> list[dict[str, Any]
 
 
 def memory(pid: int | str) -> dict[str, int]:
-    """Bytes of memory of a process: VmRSS now, VmHWM at most so far (proc(5))."""
+    """Return the memory of a process in bytes: VmRSS now, VmHWM at its peak (proc(5))."""
     status = Path(f"/proc/{pid}/status").read_text()
     fields = (line.split() for line in status.splitlines() if line.startswith(("VmRSS", "VmHWM")))
     return {name.rstrip(":"): 1024 * int(size) for name, size, _ in fields}

@@ -1,10 +1,10 @@
-"""A network that loses datagrams, between a requester and a sharer on this machine.
+"""A relay that loses datagrams, between a requester and a sharer on this machine.
 
     python -m benchmarks.relay PORT LOSS SEED
 
-Whatever comes to the relay's port, which it prints, goes to the sharer's welcome port PORT, from a socket for each
-requester. What comes back goes to the requester from a socket for each of the sharer's addresses, so that the requester
-sees as many addresses as there are. Either way a datagram is lost with the probability LOSS.
+The relay prints its port, and forwards datagrams from there to the sharer's welcome port PORT, through one socket per
+requester. Replies reach the requester through one socket per address of the sharer, so that the requester sees as many
+addresses as the sharer has. In both directions a datagram is lost with the probability LOSS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUFFER = 4 * 1024 * 1024  # bytes: what gets lost is to be lost by chance, not f
 
 
 class Relay:
-    """Sockets towards requesters and sharers, and what passes between them."""
+    """The sockets towards requesters and sharers, and the datagrams between them."""
 
     def __init__(self, welcome_port: int, loss: float, rng: random.Random) -> None:
         self._welcome = (HOST, welcome_port)
@@ -70,7 +70,7 @@ class Relay:
 
 
 def main(port: str, loss: str, seed: str) -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     relay = Relay(int(port), float(loss), random.Random(int(seed)))
     print(relay.port, flush=True)
     relay.run()

@@ -1,4 +1,4 @@
-"""How the benchmarks print."""
+"""Tables of the benchmarks."""
 
 from __future__ import annotations
 

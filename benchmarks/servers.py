@@ -1,4 +1,4 @@
-"""Servers that the benchmarks start, each on a core of its own."""
+"""Servers for the benchmarks, each pinned to its own core."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 def registry(port: int, data: str, *options: str) -> list[str]:
-    """The command of a registry with a Redis of its own."""
+    """Return the command of a registry that starts its own Redis."""
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1", "--data", data)
     return [sys.executable, "-c", TWISTD, "-n", "p2pregistry", *listen, *options]
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """A core for the server and one for the clients; the same one if there is no other."""
+    """Return a core for the server and one for the clients, equal if there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return {allowed[0]}, {allowed[-1]}
 
 
 @contextmanager
 def running(command: list[str], port: int, core: set[int]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process, pinned, from its first answer on."""
+    """Run a pinned server process, and yield once it has answered."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -55,7 +55,7 @@ def running(command: list[str], port: int, core: set[int]) -> Iterator[subproces
 
 
 def answers(port: int) -> bool:
-    """Whether a server is ready there."""
+    """Whether a server answers on the port."""
     try:
         with socket.create_connection(("127.0.0.1", port), 1) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -1,10 +1,10 @@
-"""Sessions to alice's peer without a command around them, for the benchmarks to run as a process.
+"""Sessions to Alice's peer without a command around them, as a process of its own.
 
 python -m benchmarks.session_probe list PATH DATA REGISTRY
-    lists the first page of PATH again and again over one session; prints a JSON object with the seconds of the first
-    time, and the median of the others
+    lists the first page of PATH repeatedly over one session; prints a JSON object with the seconds of the first
+    listing and the median of the others
 python -m benchmarks.session_probe idle COUNT DATA REGISTRY
-    opens COUNT sessions, prints a line, and keeps them until it is ended
+    opens COUNT sessions, prints a line, and holds them until it is stopped
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ reactor: Any = twisted_reactor
 
 
 class Listener:
-    """The user of a session that wants nothing."""
+    """The user of an idle session."""
 
     def message_received(self, message: Message) -> None:
-        """Nothing is asked, so nothing comes."""
+        """Ignore the message; an idle session receives none."""
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Nor does this."""
+        """Ignore the data; an idle session receives none."""
 
     def room_again(self) -> None:
-        """Nothing is sent."""
+        """Send nothing."""
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """It should not."""
+        """Report the end, which is a fault."""
         print(f"a session ended: {reason}", file=sys.stderr)
 
 
-async def whereabouts(registry: str) -> tuple[PeerAddress, PublicKey]:
-    """Alice's."""
+async def find_alice(registry: str) -> tuple[PeerAddress, PublicKey]:
+    """Return Alice's address and key."""
     agent, _ = pooled_agent(reactor)
     view = await RegistryClient(agent, registry, reactor, wall=time.time).look_up_peer("alice")
     assert view.key is not None
@@ -65,10 +65,10 @@ async def whereabouts(registry: str) -> tuple[PeerAddress, PublicKey]:
 
 
 async def list_often(path: str, key: SigningKey, registry: str) -> None:
-    """Print how long a list takes."""
+    """Print the duration of a listing."""
 
     async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
-        address, expected = await whereabouts(registry)
+        address, expected = await find_alice(registry)
         return (address,), expected
 
     remote = RemotePeer(reactor, random.Random(), key, "alice", find)
@@ -84,8 +84,8 @@ async def list_often(path: str, key: SigningKey, registry: str) -> None:
 
 
 async def idle(count: str, key: SigningKey, registry: str) -> None:
-    """Keep sessions."""
-    address, expected = await whereabouts(registry)
+    """Hold idle sessions open."""
+    address, expected = await find_alice(registry)
     sessions: list[Session] = []
     for _ in range(int(count)):
         session = await open_session(reactor, key, "alice", address, expected, credit=0)
@@ -96,12 +96,12 @@ async def idle(count: str, key: SigningKey, registry: str) -> None:
 
 
 def failed(failure: Failure) -> None:
-    """Say what is wrong with the benchmark."""
+    """Print the fault of a benchmark."""
     failure.printTraceback()
 
 
 def main(what: str, word: str, data: str, registry: str) -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     key = load_or_make(Path(data) / KEY_NAME)
     work = {"list": list_often, "idle": idle}[what]
     working: Deferred[None] = Deferred.fromCoroutine(work(word, key, registry))

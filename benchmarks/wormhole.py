@@ -1,6 +1,6 @@
-"""magic-wormhole, with a mailbox and a transit relay of its own on this machine: a peer to compare with.
+"""The program magic-wormhole as a comparison, with a mailbox and a transit relay on this machine.
 
-It is installed into a virtual environment of its own below `build/`, once.
+It is installed once, into its own virtual environment below `build/`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def install() -> Path:
 
 
 class Wormholes:
-    """Sends files with it."""
+    """magic-wormhole with its servers, ready to send files."""
 
     def __init__(self, programs: Path, mailbox: int, transit: int) -> None:
         self._base = [
@@ -50,7 +50,7 @@ class Wormholes:
         self._number = 0
 
     def send(self, path: Path, folder: Path) -> float:
-        """Seconds from the start of the receiver, with a sender that waits, until the file is in `folder`."""
+        """Return the seconds from the start of the receiver, with a waiting sender, until the file is in `folder`."""
         self._number += 1
         code = f"{self._number}-bench-mark"
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -81,7 +81,7 @@ class Wormholes:
 
 @contextmanager
 def wormholes(folder: Path) -> Iterator[Wormholes]:
-    """It, with its servers, which keep what they have to in `folder`."""
+    """Start magic-wormhole's servers, which keep their data in `folder`."""
     programs = install()
     mailbox, transit = free_port(), free_port()
     local = "interface=127.0.0.1"

@@ -59,7 +59,7 @@ class PluginTests(unittest.TestCase):
         self.assertLessEqual(TAPS, found)
 
     def test_twistd(self) -> None:
-        """twistd finds both services from any folder."""
+        """From any folder, twistd finds both services."""
         self.assertEqual(listed_by_twistd(), TAPS)
 
 

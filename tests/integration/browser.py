@@ -1,4 +1,4 @@
-"""A headless Chromium, where one is installed."""
+"""A headless Chromium, if one is installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def why_none() -> str:
-    """Why there is no browser for the tests; empty if there is one."""
+    """The reason why no browser is available for the tests; empty if one is."""
     if _browser() is None:
         return "no browser is installed: the tests of the page want Chromium (Debian: chromium)"
     if shutil.which("chromedriver") is None:
@@ -37,7 +37,7 @@ def _browser() -> str | None:
 
 
 class Browser:
-    """One browser, which looks at one page after the other. All calls block: keep them off the reactor's thread."""
+    """One browser, which opens one page after the other. All calls block: keep them off the reactor's thread."""
 
     def __init__(self) -> None:
         self._profile = tempfile.TemporaryDirectory(
@@ -53,12 +53,12 @@ class Browser:
         self._chrome = Chrome(options=options, service=driver)
 
     def quit(self) -> None:
-        """End it, and leave nothing behind."""
+        """Close the browser and remove its files."""
         self._chrome.quit()
         self._profile.cleanup()
 
     def look_as(self, width: int, height: int = 900, scheme: str = "light") -> None:
-        """Be a screen of this many pixels, in a light or a dark scheme."""
+        """Emulate a screen of this many pixels, in a light or dark colour scheme."""
         self._command(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -75,7 +75,7 @@ class Browser:
         self._chrome.execute_cdp_cmd(name, parameters)
 
     def hasten(self, factor: float) -> None:
-        """From the next page on, let the timers of pages run faster by this factor."""
+        """Make the timers of all later pages run faster by this factor."""
         if self._hastening is not None:
             self._command("Page.removeScriptToEvaluateOnNewDocument", identifier=self._hastening)
         script = f"""for (const name of ["setTimeout", "setInterval"]) {{
@@ -89,12 +89,12 @@ class Browser:
         self._hastening = found["identifier"]
 
     def open(self, url: str) -> None:
-        """Go to a page, and forget what the last one complained of."""
+        """Open a page, and clear the console messages of the page before."""
         self._chrome.get_log("browser")
         self._chrome.get(url)
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What an expression of JavaScript is worth; `a` are the arguments."""
+        """Return the value of a JavaScript expression; `a` is the array of arguments."""
         return self._chrome.execute_script(f"const a = arguments; return ({script});", *arguments)
 
     def wait(self, script: str, expected: object) -> None:
@@ -108,23 +108,23 @@ class Browser:
             time.sleep(0.05)
 
     def type(self, selector: str, keys: str) -> None:
-        """Type into an element, after what is there."""
+        """Append text to an input element by typing it."""
         self._chrome.find_element("css selector", selector).send_keys(keys)
 
     def press(self, keys: str) -> None:
-        """Press keys, wherever the focus is."""
+        """Press keys in the element that has the focus."""
         self._chrome.switch_to.active_element.send_keys(keys)
 
     def click(self, selector: str) -> None:
-        """Click on an element, as a person would."""
+        """Click on an element with the mouse."""
         self._chrome.find_element("css selector", selector).click()
 
     def complaints(self) -> list[str]:
-        """What the browser complained of since the page was opened."""
+        """Return the console messages since the page was opened."""
         return [entry["message"] for entry in self._chrome.get_log("browser")]
 
     def keep(self, name: str) -> Path:
-        """Take a picture of what is in sight."""
+        """Take a screenshot of the visible part of the page."""
         self.wait("document.getAnimations().length", 0)
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         path = SCREENSHOTS / f"{name}.png"
@@ -134,7 +134,7 @@ class Browser:
 
 @cache
 def the_browser() -> Browser:
-    """The one that all tests of a process share: to start one takes seconds."""
+    """Return the browser that all tests of a process share, because a start takes seconds."""
     browser = Browser()
     atexit.register(browser.quit)
     return browser

@@ -1,16 +1,16 @@
-"""Programs of the project as processes, without the half second of processor time in which Python imports them.
+"""Processes of the project that fork from a preloaded one, which saves half a second of processor time each.
 
 Theory of operation
 -------------------
-Most of what a test of processes costs is the import of Twisted and of the project, again for every process. So one
-process, the *forkserver*, imports all of it once, and forks whenever a test starts `python -c CODE WORDS`. The fork
-gets the arguments, the folder, the environment and the three streams, and then runs CODE as Python would. It is a
-process as any other: it has a pid, gets signals, and can be killed. Its parent is a process of the forkserver, which
-passes its exit status on. (Were it a child of the test, the test would have to adopt all orphans, daemons included.)
+A test of processes spends most of its processor time on importing Twisted and the project, once per process. So one
+process, the *forkserver*, imports everything once and forks whenever a test starts `python -c CODE WORDS`. The fork
+gets the arguments, the folder, the environment and the three streams, and runs CODE as Python would. It is a normal
+process: it has a pid, receives signals and can be killed. Its parent is a process of the forkserver, which passes the
+exit status on. If it were a child of the test, the test would have to adopt all orphans, daemons included.
 
-What an interpreter reads when it starts is that of the forkserver. So a command of another shape, or one with another
-locale or other variables of Python, starts as always. So does everything while coverage is measured, or where there is
-no `fork`.
+The fork has the state that the forkserver's interpreter read at its start. So a command of another shape, with another
+locale or with other variables of Python, starts normally. So does every command while coverage is measured, or where
+there is no `fork`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Request: TypeAlias = dict[str, Any]
 
 
 class Popen(subprocess.Popen[Any]):
-    """A process that is forked if that makes no difference, and else started as always."""
+    """A process that is forked if that makes no difference, and started normally otherwise."""
 
     _status: int | None = None  # a pipe with the exit code
 
@@ -92,7 +92,7 @@ class Popen(subprocess.Popen[Any]):
 def run(
     command: list[str], *, input: str | None, timeout: float, **kwargs: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, and return all that it said, as `subprocess.run` does."""
+    """Run a command to its end, and return its output, as `subprocess.run` does."""
     streams: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process: Any = Popen(command, text=True, **streams, **kwargs)
     with process:
@@ -126,7 +126,7 @@ def _fixed(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Forkserver:
-    """Its client."""
+    """The client of the forkserver."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
@@ -140,7 +140,7 @@ class _Forkserver:
             )
 
     def start(self, request: _Request, streams: list[int]) -> tuple[int, int]:
-        """Start a program; returns its pid, and a pipe that will have its exit code."""
+        """Start a program. Returns its pid, and a pipe that will carry its exit code."""
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as file:
             file.write(json.dumps(request).encode())
@@ -156,14 +156,14 @@ class _Forkserver:
 
 @functools.cache
 def _forkserver() -> _Forkserver:
-    """One for all tests of this process."""
+    """Return the forkserver that all tests of this process share."""
     server = _Forkserver()
     atexit.register(server.end)
     return server
 
 
 def _serve(control: socket.socket) -> _Request:
-    """Start what is asked for; returns in each new process, and not in this one."""
+    """Start the requested processes. Returns in each new process, never in the forkserver."""
     while True:
         told, received, _, _ = socket.recv_fds(control, 1, 5)
         if not told:
@@ -207,7 +207,7 @@ def _reap() -> None:
 
 
 def _import_all() -> None:
-    """Import what does not import the reactor: each process needs one of its own."""
+    """Import every module that does not import the reactor, since each process needs its own reactor."""
     sys.modules["txredisapi"] = None  # type: ignore[assignment]  # it does
     for module in pkgutil.walk_packages(p2pshare.__path__, "p2pshare."):
         with suppress(ImportError):
@@ -219,7 +219,7 @@ def _import_all() -> None:
 
 
 def _become(asked: _Request) -> None:
-    """Be for the program what Python is at its start."""
+    """Set up the interpreter's state as Python does at its start."""
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])

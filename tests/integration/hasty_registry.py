@@ -1,6 +1,6 @@
-"""A registry in memory whose leases are short, as a process: `python -m tests.integration.hasty_registry PORT LEASE`.
+"""Run a registry in memory whose leases are short: `python -m tests.integration.hasty_registry PORT LEASE`.
 
-SIGUSR1 makes it lose all its names, and notice that.
+SIGUSR1 makes it lose all its names and detect the loss.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from p2pshare.wire.registry_answers import Granted
 
 
 class HastyRoutes(Routes):
-    """Tells who claims a name that the lease is short."""
+    """A registry that answers each claim with a short lease."""
 
     lease: int
 

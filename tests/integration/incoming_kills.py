@@ -1,6 +1,6 @@
-"""A process whose children take files and are killed; it tells what it found after each kill, a line for each.
+"""Run children that receive files, kill them, and print the findings after each kill, one line each.
 
-It runs by itself, so that it forks without threads: `python -m tests.integration.incoming_kills FOLDER`.
+It is a program of its own because it must fork without threads: `python -m tests.integration.incoming_kills FOLDER`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SAID = Announced(len(CONTENT), 1_700_000_000_000_001, False, "v1")
 
 
 def fetch(path: Path, tell: Callable[[int], object] = lambda index: None) -> None:
-    """Take the file in blocks, going on if there is something to go on with; tell of each that is journalled."""
+    """Receive the large file by blocks, resuming a partial file. Report each block that is journalled."""
     with IncomingFolder.open(path) as folder:
         part = folder.resume(PLACE, ORIGIN) or folder.begin(PLACE, ORIGIN, SAID)
         fresh: list[int] = []
@@ -61,7 +61,7 @@ def fetch(path: Path, tell: Callable[[int], object] = lambda index: None) -> Non
 
 
 def store(path: Path, tell: Callable[[int], object] = lambda index: None) -> None:
-    """Take some small files at once."""
+    """Receive several small files in one batch."""
     with IncomingFolder.open(path) as folder:
         folder.store_whole(
             [
@@ -84,7 +84,7 @@ def missing(part: Incoming) -> list[int]:
 
 
 def killed(job: Callable[..., None], path: Path, kill: Callable[[int], None]) -> set[int]:
-    """Run a job in a child that is killed; the blocks that it told were journalled."""
+    """Run a job in a child that is killed. Return the blocks that it reported as journalled."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -107,7 +107,7 @@ def killed(job: Callable[..., None], path: Path, kill: Callable[[int], None]) ->
 
 
 def at_call(name: str, nth: int, after: bool) -> Callable[[int], None]:
-    """Kill the child at its nth call of a function of the system."""
+    """Kill the child at its nth call of a system function."""
 
     def prepare(child: int) -> None:
         if child:
@@ -130,7 +130,7 @@ def at_call(name: str, nth: int, after: bool) -> Callable[[int], None]:
 
 
 def after_while(seconds: float) -> Callable[[int], None]:
-    """Kill the child at some moment."""
+    """Kill the child at a random moment."""
 
     def wait_and_kill(child: int) -> None:
         if child:
@@ -141,7 +141,7 @@ def after_while(seconds: float) -> Callable[[int], None]:
 
 
 def faults(path: Path, journalled: set[int]) -> Iterator[str]:
-    """What is wrong with what a kill has left: nothing may be."""
+    """Return the faults of the files that a kill has left; a correct run returns none."""
     named = path / "a" / "cat.jpg"
     for number, piece in enumerate(PIECES):
         small = path / "a" / f"small {number}"
@@ -174,7 +174,7 @@ def faults(path: Path, journalled: set[int]) -> Iterator[str]:
 
 
 def completed(job: Callable[..., None], path: Path) -> Iterator[str]:
-    """What is wrong after another try that is not killed; then all is removed."""
+    """Return the faults after another run that is not killed. Then remove all files."""
     if job is store or not (path / "a" / "cat.jpg").exists():
         job(path)
     wanted = {"cat.jpg"} if job is fetch else {f"small {number}" for number in range(COUNT)}
@@ -194,7 +194,7 @@ def completed(job: Callable[..., None], path: Path) -> Iterator[str]:
 
 
 def main(path: Path) -> None:
-    """Kill, look, and tell."""
+    """Kill the children, inspect the files, and print the findings."""
     global ROOT
     for module in (blocks, incoming, presence, whole_files):
         module.BLOCK_SIZE = BLOCK  # type: ignore[attr-defined]

@@ -46,7 +46,7 @@ TEXT = b"".join(b"line %d\n" % n for n in range(50_000))
 
 
 def documented_events() -> dict[str, list[set[str]]]:
-    """The keys of each event, as the document has them; of some there are several kinds."""
+    """The documented keys of each event; some events have several variants."""
     (block,) = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     documented: dict[str, list[set[str]]] = {}
     for line in block.splitlines():
@@ -56,14 +56,14 @@ def documented_events() -> dict[str, list[set[str]]]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Neighbourhood:
-    """A registry and alice's peer, in a folder that is home to all that is run here."""
+    """A registry and alice's peer, in a folder that is the home of every process here."""
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -103,7 +103,7 @@ class Neighbourhood:
             time.sleep(0.05)
 
     def invite_only(self) -> str:
-        """The URL of a further registry, whose folder is `closed`; it is started once."""
+        """Return the URL of a second registry, in the folder `closed`; it is started once."""
         if self._closed is None:
             self._closed = self._start_closed()
         return self._closed
@@ -131,7 +131,7 @@ class Neighbourhood:
         )
 
     def names(self) -> list[str]:
-        """Who is registered; nobody while the registry is not there."""
+        """Return the registered names; none while the registry is unreachable."""
         try:
             with urllib.request.urlopen(f"{self.url}/list", timeout=5) as reply:
                 return sorted(json.load(reply))
@@ -139,13 +139,13 @@ class Neighbourhood:
             return []
 
     def register(self, name: str, port: int, lease: int = 90) -> None:
-        """Register somebody on this machine; a lease of 0 ends that."""
+        """Register a classic name on this machine; a lease of 0 releases it."""
         address = PeerAddress("127.0.0.1", port)
         body = Registration(name, address, token="t" * 43, lease=lease).to_json()
         urllib.request.urlopen(f"{self.url}/name", body, timeout=5).close()
 
     def folder(self) -> Path:
-        """A new, empty folder."""
+        """Return a new, empty folder."""
         return Path(tempfile.mkdtemp(dir=self.home))
 
     def run(
@@ -155,7 +155,7 @@ class Neighbourhood:
         answers: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command on pipes."""
+        """Run the command on pipes, and return its result."""
         return run(
             [*P2PSHARE, *words],
             cwd=cwd or self.home,
@@ -173,21 +173,21 @@ class Neighbourhood:
 
 @functools.cache
 def neighbourhood() -> Neighbourhood:
-    """One for all tests, since it takes its time to start."""
+    """Return the shared one, because a start takes time."""
     near = Neighbourhood()
     atexit.register(near.end)
     return near
 
 
 class TerminalRun:
-    """The command on a terminal of its own, where it is the foreground process."""
+    """The command as the foreground process of its own terminal."""
 
     def __init__(self, near: Neighbourhood, columns: int, *words: str, **environ: str) -> None:
         self.screen = Screen(columns)
         self.folder = near.folder()
         self.written = ""
         self._answered = 0  # the lines of the screen then
-        self._fed = 0  # characters of that which the screen has got
+        self._fed = 0  # characters of the screen's contents
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._master, self._slave = pty.openpty()
         self._is_open = True
@@ -202,7 +202,7 @@ class TerminalRun:
         )
 
     def expect(self, text: str) -> None:
-        """Wait until it is in the last lines of the screen, or in what came after the last answer."""
+        """Wait until the text is in the last lines of the screen, or in the output since the last answer."""
         deadline = time.monotonic() + PATIENCE
         while True:
             shown = self.screen.shown()
@@ -220,7 +220,7 @@ class TerminalRun:
         self.type(line + "\r")
 
     def exit_code(self) -> int:
-        """Wait for the end; the terminal must be as it was before."""
+        """Wait for the end; the terminal's settings must be restored."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < deadline:
             self._read(time.monotonic() + 0.05)
@@ -231,7 +231,7 @@ class TerminalRun:
         return self.process.wait(0)
 
     def hang_up(self) -> int:
-        """Close the terminal; the exit code that comes of it."""
+        """Close the terminal, and return the exit code."""
         os.close(self._master)
         self._is_open = False
         return self.process.wait(PATIENCE)
@@ -267,7 +267,7 @@ class CommandLineTestCase(unittest.TestCase):
             return read_picture(file)
 
     def assert_events(self, output: str) -> list[dict[str, Any]]:
-        """Every line is an event with just the keys that are documented."""
+        """Assert that every line is an event with exactly the documented keys."""
         documented = documented_events()
         events: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
         for event in events:

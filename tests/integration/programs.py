@@ -1,4 +1,4 @@
-"""Programs of the project, and of the originals, as real processes."""
+"""Programs of the project and the original programs as real processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 
 
 class Program:
-    """A process, and all that it says."""
+    """A process and its output."""
 
     def __init__(self, folder: Path, *command: str) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".log", delete=False) as log:
@@ -37,7 +37,7 @@ class Program:
         return self._log.read_text()
 
     def wait_for(self, text: str) -> None:
-        """Wait until the process has said something."""
+        """Wait until the process has printed a text."""
         deadline = time.monotonic() + PATIENCE
         while text not in self.said():
             if time.monotonic() > deadline or self.process.poll() is not None:
@@ -45,25 +45,25 @@ class Program:
             time.sleep(0.02)
 
     def wait(self) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait until the process has ended, and return its exit code."""
         return self.process.wait(PATIENCE)
 
     def end(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal; the seconds until it has ended."""
+        """Send a signal, and return the seconds until the process has ended."""
         started = time.monotonic()
         self.process.send_signal(number)
         self.wait()
         return time.monotonic() - started
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
 
 class ProgramsTestCase(unittest.TestCase):
-    """A folder for all, a registry if there is to be one, and programs that end with the test."""
+    """A folder, a registry if the test needs one, and programs that end with the test."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -82,7 +82,7 @@ class ProgramsTestCase(unittest.TestCase):
         return program
 
     def start_peer(self, name: str, registry_port: int, *options: str) -> Program:
-        """Start a real `twistd -n p2ppeer`, with a data folder of its own unless one is named."""
+        """Start a real `twistd -n p2ppeer`, with its own data folder unless one is named."""
         registry = ["--registry", f"http://{HOST}:{registry_port}"]
         data = [] if "--data" in options else ["--data", str(self.folder / f"data-{name}")]
         twistd = [*TWISTD[1:], "p2ppeer", "--name", name, *registry, *data]

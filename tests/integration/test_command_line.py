@@ -39,7 +39,7 @@ from tests.registry.certificates import write_certificate
 
 class VerbTests(CommandLineTestCase):
     def test_users(self) -> None:
-        """Who is there, one a line; as events; and quietly."""
+        """`users` prints one name per line, events with --json, and less with --quiet."""
         online = ("users", "--online")
         self.assertRegex(self.near.run(*online).stdout, r"^alice\tonline\t[-0-9T:]+Z\towned\n$")
         self.assertEqual(self.near.run(*online, "--quiet").stdout, "alice\n")
@@ -50,7 +50,7 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual(self.near.run("users", "--prefix", "q", "--quiet").stdout, "")
 
     def test_get_classic(self) -> None:
-        """A text and a picture arrive as they are; nothing is overwritten unless asked."""
+        """A text and a picture arrive unchanged; no file is overwritten without --force."""
         folder = self.near.folder()
         for _ in range(2):
             words = ("get", "--classic", "alice:my_file.txt", "alice:my_file.jpg")
@@ -70,7 +70,7 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual(sorted(os.listdir(folder)), names)
 
     def test_json_classic(self) -> None:
-        """Programs get events with the documented keys, and one failure stops nothing else."""
+        """JSON events have the documented keys, and one failure does not stop the other items."""
         folder = self.near.folder()
         words = ("nobody:my_file.txt", "alice:my_file.jpg", "alice:my_file.txt")
         done = self.near.run("get", "--classic", "--json", *words, cwd=folder)
@@ -85,7 +85,7 @@ class VerbTests(CommandLineTestCase):
         self.assertEqual((picture["verified"], text["verified"]), (True, False))
 
     def test_exit_codes(self) -> None:
-        """Each kind of failure is one line on stderr, and a code of its own."""
+        """Each kind of failure prints one line on stderr and has its own exit code."""
         nowhere = {"P2PSHARE_REGISTRY": "http://127.0.0.1:1"}
         for words, environ, code in (
             (("gte",), {}, 2),
@@ -110,13 +110,13 @@ class VerbTests(CommandLineTestCase):
 
     @unittest.skipUnless(os.path.isdir("/proc/self"), "needs a folder that takes no files")
     def test_cannot_save(self) -> None:
-        """So is a folder in which nothing can be saved, for it is known before anything comes."""
+        """A folder that is not writable is reported before the transfer starts."""
         done = self.near.run("get", "--classic", "alice:my_file.txt", "/proc")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, r"^p2pshare: /proc/alice.txt cannot be written: .*\.\n$")
 
     def test_tls(self) -> None:
-        """A registry without TLS, and one whose certificate nobody has vouched for, are told as such."""
+        """A registry without TLS and one with an untrusted certificate give different errors."""
         done = self.near.run("users", "--registry", self.near.url.replace("http:", "https:"))
         self.assertEqual(done.returncode, 5)
         self.assertIn("it does not speak TLS", done.stderr)
@@ -138,7 +138,7 @@ class VerbTests(CommandLineTestCase):
         self.assertIn("its certificate is not trusted", error)
 
     def test_defect(self) -> None:
-        """A defect is a sentence, too; its traceback goes to the file that was named, only."""
+        """A defect is reported in one sentence; its traceback goes to the named file only."""
         broken = "import p2pshare.ui.verbs.get as verbs; verbs.parse_items = None;"
         log = self.near.home / "log"
         for flags in ([], ["--debug", str(log)]):
@@ -155,7 +155,7 @@ class VerbTests(CommandLineTestCase):
         self.assertIn("Traceback", log.read_text())
 
     def test_reader_leaves(self) -> None:
-        """A reader that has seen enough is no reason for a complaint."""
+        """A closed pipe at the reader's end causes no error message."""
         process = Popen(
             [*P2PSHARE, "users"],
             env=self.near.environ,
@@ -169,7 +169,7 @@ class VerbTests(CommandLineTestCase):
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_output_cannot_be_written(self) -> None:
-        """A full disk behind stdout, or a stdout that is closed, is one sentence."""
+        """A full disk behind stdout, and a closed stdout, give one sentence."""
         for redirection, word, reason in (
             (">/dev/full", "users", "the disk is full"),
             (">&-", "users", "it is closed"),
@@ -186,7 +186,7 @@ class VerbTests(CommandLineTestCase):
             self.assertEqual((done.returncode, done.stderr), (1, complaint))
 
     def test_stopped(self) -> None:
-        """A signal stops a fetch within a second, and nothing of the file stays."""
+        """A signal stops a fetch within a second, and no part of the file is left."""
         folder = self.near.folder()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as welcome:
             welcome.bind(("127.0.0.1", 0))
@@ -226,12 +226,12 @@ class VerbTests(CommandLineTestCase):
 
 @functools.cache
 def know_bert() -> None:
-    """Have the name claimed, so that nothing is said of that any more."""
+    """Claim the name first, so that later output does not mention the claim."""
     neighbourhood().run("ls", "alice", "--name", "bert")
 
 
 class DebugTests(CommandLineTestCase):
-    """The file of `--debug`, of which each line is an event."""
+    """The file of `--debug`; each line is an event."""
 
     LINE = re.compile(
         r"[-0-9]{10}T[:0-9]{8}\.[0-9]{3}Z [0-9]+ [^ ]+ .+|p2pshare debug log.*|    .*"
@@ -245,7 +245,7 @@ class DebugTests(CommandLineTestCase):
         return text
 
     def test_secrets(self) -> None:
-        """Threat 24: passphrases, keys, exports and invitations are not in the file, whatever is done with them."""
+        """Threat 24: the debug log never contains passphrases, keys, exports or invitations."""
         near, url = self.near, self.near.invite_only()
         folder = near.folder()
         log, passphrase = folder / "log", folder / "passphrase"
@@ -284,7 +284,7 @@ class DebugTests(CommandLineTestCase):
             self.assertNotIn(each, text)
 
     def test_diagnosis(self) -> None:
-        """What failed, where and why can be read in it; what is completed or typed wrong writes nothing."""
+        """The debug log says what failed, where and why. Completion and wrong usage write no log."""
         know_bert()
         log = self.near.folder() / "log"
         environ = {"P2PSHARE_DEBUG": str(log)}
@@ -304,7 +304,7 @@ class DebugTests(CommandLineTestCase):
                 self.assertIn(event, text)
 
     def test_not_written(self) -> None:
-        """A file that cannot be the log is an error before anything is done; a full disk later is none."""
+        """An unusable log file is an error before any work; a full disk later is not."""
         picture = self.near.folder() / "cat.jpg"
         picture.write_bytes(b"\xff\xd8")
         done = self.near.run("users", "--debug", str(picture))
@@ -328,7 +328,7 @@ class DebugTests(CommandLineTestCase):
 
 
 class SessionTests(CommandLineTestCase):
-    """What goes over sessions, in the name of bert, of whom no peer runs."""
+    """Verbs that open sessions, as bert, who has no running peer."""
 
     def bert(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return self.near.run(*words, "--name", "bert", cwd=cwd)
@@ -338,7 +338,7 @@ class SessionTests(CommandLineTestCase):
         know_bert()
 
     def test_first_use(self) -> None:
-        """A name is claimed at first use, without a presence; from then on it is just there."""
+        """The first use claims the name without a presence; later uses do not mention it."""
         first, second = (self.near.run("ls", "alice", "--name", "new") for _ in range(2))
         self.assertEqual((first.returncode, first.stderr), (0, "new is yours now.\n"))
         self.assertEqual((second.returncode, second.stderr), (0, ""))
@@ -351,7 +351,7 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual(self.near.run(*stolen).returncode, 3)
 
     def test_ls(self) -> None:
-        """A folder, all that is below, a file, and what is not there."""
+        """`ls` of a folder, of a whole tree, of a file and of a missing path."""
         listed = self.bert("ls", "--quiet", "alice:alice").stdout
         self.assertEqual(
             listed.splitlines(), ["alice/my_file.png", "alice/my_file.txt", "alice/tree"]
@@ -369,7 +369,7 @@ class SessionTests(CommandLineTestCase):
         self.assertIn("'alice/nope'", missing.stderr)
 
     def test_get(self) -> None:
-        """A file, a folder and a glob arrive as they are, and a second time nothing has to come."""
+        """A file, a folder and a glob arrive unchanged, and a second run fetches nothing."""
         folder = self.near.folder()
         words = ("get", "alice:alice/my_file.txt", "alice:alice/tree", "alice:alice/*.png")
         done = self.bert(*words, cwd=folder)
@@ -388,7 +388,7 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual(sorted(os.listdir(folder)), ["my_file.png", "my_file.txt", "tree"])
 
     def test_ascii_locale(self) -> None:
-        """Names are UTF-8 where the locale has no such letters; only what is displayed is escaped."""
+        """File names are UTF-8 in any locale; only the display is escaped."""
         folder = self.near.folder()
         (folder / "ñ").mkdir()
         words = ("get", "alice:alice/tree/deep/猫.txt", "ñ", "--name", "bert")
@@ -398,7 +398,7 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual((folder / "ñ" / "猫.txt").read_text(), "miau")
 
     def test_one_fails(self) -> None:
-        """What is not there is said, and the rest is fetched; alone it has its exit code."""
+        """A missing item is reported and the rest is fetched; alone it has its own exit code."""
         folder = self.near.folder()
         done = self.bert("get", "alice:nope", "alice:alice/my_file.txt", cwd=folder)
         self.assertEqual(done.returncode, 1)
@@ -407,7 +407,7 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual(self.bert("get", "alice:nope", cwd=folder).returncode, 4)
 
     def test_stopped_and_again(self) -> None:
-        """Ctrl+C and a kill keep what was verified, and the same command goes on from there."""
+        """Ctrl+C and a kill keep the verified blocks, and the same command continues from there."""
         folder = self.near.folder()
         big = self.near.home / "alice" / "big.bin"
         big.write_bytes(os.urandom(12 << 20))
@@ -440,7 +440,7 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual(os.listdir(folder), ["big.bin"])
 
     def test_terminal(self) -> None:
-        """On a terminal a job is one line that fits, says what is going on, and goes; Ctrl+C says what stays."""
+        """On a terminal, a job shows one line that fits and disappears; Ctrl+C reports the blocks that are kept."""
         big = self.near.home / "alice" / "large.bin"
         big.write_bytes(os.urandom(6 << 20))
         self.addCleanup(big.unlink)
@@ -456,7 +456,7 @@ class SessionTests(CommandLineTestCase):
         self.assertNotIn("%", run.shown)
 
     def test_not_in_the_clear(self) -> None:
-        """A peer of which nothing is proven is not asked without the flag (threat 36)."""
+        """A peer without a proven key is not asked without --classic (threat 36)."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as welcome:
             welcome.bind(("127.0.0.1", 0))
             port = welcome.getsockname()[1]
@@ -477,7 +477,7 @@ class DialogTests(CommandLineTestCase):
         return run
 
     def test_whole(self) -> None:
-        """Names that will not do, users that are not there, both files, and the end."""
+        """The dialog: invalid names, absent users, both files, and the end."""
         run = self.start(80, "--share", str(self.near.home / "carol"))
         run.answer("Your name:", "alice")
         run.expect("The name 'alice' is taken")
@@ -517,7 +517,7 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual(self.near.names(), ["alice"])
 
     def test_narrow_without_colours(self) -> None:
-        """With 40 columns nothing sticks out, with NO_COLOR nothing is coloured, and Ctrl+C ends it."""
+        """With 40 columns no line is too long, with NO_COLOR there is no colour, and Ctrl+C ends the dialog."""
         run = self.start(40, "--name", "dave", NO_COLOR="1")
         run.expect("Get files from:")
         self.assertIn("You share nothing", run.shown)
@@ -541,7 +541,7 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual(self.near.names(), ["alice"])
 
     def test_terminal_closed(self) -> None:
-        """A terminal that is closed ends the presence, and is no error, also where hang-ups are ignored."""
+        """Closing the terminal ends the presence without an error, even if SIGHUP is ignored."""
         for number, handler in enumerate((signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN)):
             log, name = self.near.home / "hang-up.log", f"finn{number}"
             before = signal.signal(signal.SIGHUP, handler)
@@ -558,7 +558,7 @@ class DialogTests(CommandLineTestCase):
             self.assertNotIn("Traceback", log.read_text())
 
     def test_invitation(self) -> None:
-        """A registry that wants an invitation is told one, on the terminal or in a file, once for each name."""
+        """An invitation, typed or from a file, is needed once per name."""
         url = self.near.invite_only()
         words = ("invite", "--data", "closed", "--count", "2", "--quiet")
         first, second = self.near.run(*words).stdout.split()
@@ -579,7 +579,7 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual(self.near.run("--name", "olga", "--registry", url).returncode, 0)
 
     def test_documented(self) -> None:
-        """The example of answers from a pipe does what the page says; a wrong answer is an exit code."""
+        """The documented example with answers from a pipe works; a wrong answer gives an exit code."""
         (example,) = re.findall(r"`(printf '.*' \| p2pshare)`", DOCUMENT.read_text())
         folder = self.near.folder()
         answers = example.split("'")[1].replace("\\n", "\n")
@@ -591,7 +591,7 @@ class DialogTests(CommandLineTestCase):
             self.assertEqual(done.returncode, code, done.stdout)
 
     def test_transfer_stopped(self) -> None:
-        """Ctrl+C ends a transfer and not the dialog; the next one, at the question, does."""
+        """Ctrl+C during a transfer ends the transfer; Ctrl+C at the question ends the dialog."""
         big = self.near.home / "alice" / "long.bin"
         big.write_bytes(os.urandom(8 << 20))
         self.addCleanup(big.unlink)
@@ -623,7 +623,7 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual(self.near.names(), ["alice"])
 
     def test_pipe(self) -> None:
-        """Answers may come from a pipe; at their end it finishes what it does."""
+        """Answers may come from a pipe; at its end the dialog finishes its work and exits."""
         folder = self.near.folder()
         done = self.near.run(cwd=folder, answers="alice\nerin\nalice\n1\nmy_*.txt\nnone")
         self.assertEqual(done.returncode, 1)  # a name that is taken, and a file that is not there
@@ -638,7 +638,7 @@ class DialogTests(CommandLineTestCase):
 
 class DemoTests(CommandLineTestCase):
     def test_exact(self) -> None:
-        """It shows all of it, whatever the user's settings, and leaves nothing behind."""
+        """The demonstration runs completely under any user settings and leaves no files or processes."""
         upset = {"P2PSHARE_NAME": "NOT A NAME", "P2PSHARE_SHARE": "/nonexistent"}
         done = self.near.run("demo", "--json", environ=upset)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -655,7 +655,7 @@ class DemoTests(CommandLineTestCase):
         self.assertEqual(os.listdir(self.near.home / "tmp"), [])
 
     def test_stopped(self) -> None:
-        """Stopped half-way, it leaves nothing behind either, no process and no folder."""
+        """The demonstration, stopped half-way, leaves no process and no folder."""
         process = Popen(
             [*P2PSHARE, "demo", "--json"], env=self.near.environ, stdout=subprocess.PIPE
         )

@@ -1,4 +1,4 @@
-"""A primary that dies, or hangs, while claims are made: whatever was acknowledged has to survive it (threat 20)."""
+"""A primary that dies or hangs during claims: every acknowledged claim must survive (threat 20)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
 
 @dataclass(slots=True)
 class Span:
-    """A time for which a name was certainly a key's: from an acknowledgement until it is about to give the name up."""
+    """An interval in which a key certainly owned a name: from an acknowledgement until just before its release."""
 
     name: str
     key: str
@@ -55,14 +55,14 @@ class Span:
 
 @dataclass(slots=True)
 class History:
-    """What clients were told."""
+    """The replies that clients received."""
 
     spans: list[Span] = field(default_factory=list)
     acknowledged: int = 0
     unavailable: int = 0
 
     def contradictions(self) -> list[tuple[Span, Span]]:
-        """Names that were somebody's while they were somebody else's."""
+        """Return the names that two keys owned at the same time."""
         return [
             (one, other)
             for one, other in combinations(self.spans, 2)
@@ -74,7 +74,7 @@ class History:
 
 
 class Client:
-    """Holds a key, and claims and releases names with it, one after another."""
+    """A client with a key that claims and releases names in turn."""
 
     def __init__(self, store: RedisNameStore, history: History, number: int) -> None:
         self.going = True
@@ -117,7 +117,7 @@ class Client:
 
 
 class FailoverTests(TestCase):
-    """A primary, a replica that must have each claim, and three Sentinels."""
+    """A primary, a replica that must confirm each claim, and three Sentinels."""
 
     timeout = 120
 
@@ -163,7 +163,7 @@ class FailoverTests(TestCase):
         return True
 
     async def more(self, count: int = SOME) -> None:
-        """Wait for so many more acknowledged claims."""
+        """Wait for this many more acknowledged claims."""
         wanted = self.history.acknowledged + count
 
         async def enough() -> bool:
@@ -172,7 +172,7 @@ class FailoverTests(TestCase):
         await eventually(enough, "claims are acknowledged")
 
     async def attempts(self, count: int) -> None:
-        """Wait for so many more claims, whatever becomes of them."""
+        """Wait for this many more claims, acknowledged or refused."""
 
         def made() -> int:
             return self.history.acknowledged + self.history.unavailable
@@ -185,7 +185,7 @@ class FailoverTests(TestCase):
         await eventually(enough, "claims are tried")
 
     async def while_claims_are_made(self, happening: Callable[[], Awaitable[None]]) -> None:
-        """Let something happen while clients are busy; then all that was acknowledged is there."""
+        """Cause an event while clients claim names, then assert that all acknowledged claims exist."""
         running = [Deferred.fromCoroutine(client.run()) for client in self.clients]
         try:
             await self.more()
@@ -203,7 +203,7 @@ class FailoverTests(TestCase):
             self.assertEqual(str(found and found.key), span.key, span)
 
     async def test_killed(self) -> None:
-        """The primary dies, and a replica that lacks the last claims takes over; with one of its own it grants more."""
+        """The primary dies and a replica without the last claims takes over; it grants claims once it has a replica."""
 
         async def happening() -> None:
             await told(self.replica, "REPLICAOF", HOST, "1")
@@ -217,7 +217,7 @@ class FailoverTests(TestCase):
         self.assertGreater(self.history.unavailable, 0)
 
     async def test_frozen(self) -> None:
-        """The primary hangs, and comes back believing that it is one: nobody loses what it was told it has."""
+        """The primary hangs and returns in the belief that it still is one: no acknowledged claim is lost."""
 
         async def happening() -> None:
             self.primary.freeze()
@@ -229,7 +229,7 @@ class FailoverTests(TestCase):
         self.assertGreater(self.history.unavailable, 0)
 
     async def test_replica_dies(self) -> None:
-        """The replica dies: claims are refused until it is back, look-ups go on."""
+        """The replica dies: claims are refused until it is back; look-ups continue."""
 
         async def happening() -> None:
             self.replica.kill()
@@ -248,7 +248,7 @@ class FailoverTests(TestCase):
 
 
 async def told(server: RedisServer, *command: str) -> Any:
-    """What a server replies."""
+    """Return a server's reply to a command."""
     connection = connector(server.tcp_url(), clock)()
     try:
         return await connection.execute_command(*command)

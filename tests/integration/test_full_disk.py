@@ -1,4 +1,4 @@
-"""The command onto a disk that is full."""
+"""The command `get` onto a full disk."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.storage.small_disk import SIZE, small_disk
 
 
 class FullDiskTests(CommandLineTestCase):
-    """A disk of 2 MiB, of which somebody else has most."""
+    """A disk of 2 MiB that is mostly full."""
 
     def test_same_again(self) -> None:
-        """Threat 10: a full disk is one sentence and exit code 1; with room, the same command goes on to the end."""
+        """Threat 10: a full disk gives one sentence and exit code 1; with free space, the same command completes."""
         disk = small_disk(self)
         other = disk / "other"
         other.write_bytes(bytes(SIZE - len(TEXT) // 2))

@@ -1,4 +1,4 @@
-"""Files that come, by processes that are killed, and by two processes at once."""
+"""Incoming files of processes that are killed, and of two processes at once."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ with IncomingFolder.open(pathlib.Path(sys.argv[1])) as folder:
 
 
 class KilledTests(SynchronousTestCase):
-    """P1 to P3, by `kill -9` at every call that matters, and at any moment."""
+    """Promises P1 to P3 under `kill -9` at every relevant system call, and at random moments."""
 
     def test_killed(self) -> None:
-        """Threat 39: after each kill, a file under its name is whole, what was journalled is there, and the next try
-        completes it and leaves nothing else.
+        """Threat 39: after each kill, every named file is complete and every journalled block present. The next run
+        completes the file and leaves no other.
         """
         folder = Path(self.mktemp()).absolute()
         (folder / "a").mkdir(parents=True)
@@ -46,10 +46,10 @@ class KilledTests(SynchronousTestCase):
 
 
 class TwoProcessesTests(SynchronousTestCase):
-    """Two processes, one folder."""
+    """Two processes that save into one folder."""
 
     def test_one_name(self) -> None:
-        """Threat 3: of two processes that want one name again and again, each gets another one each time."""
+        """Threat 3: two processes that repeatedly want the same name get different names each time."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         processes = [

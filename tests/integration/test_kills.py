@@ -1,4 +1,4 @@
-"""One job whose ends are killed again and again, and that ends with every file as it was shared."""
+"""A job whose two ends are killed repeatedly, until every file has arrived unchanged."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.integration.test_registry_process import free_port
 BLOCKS = 64  # of the large file
 RATE = "8MB/s"  # so that it takes some seconds
 REQUESTERS, SHARERS = 5, 2  # that are killed
-LONGEST = 1.2  # seconds of the job between two kills; longer than what came stays unsynced
+LONGEST = 1.2  # seconds of the job between two kills; longer than data stays unsynced
 
 
 class KillTests(ProgramsTestCase):
-    """A registry, a sharer and a requester, as processes."""
+    """A registry, a sharer and a requester as processes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,7 +46,7 @@ class KillTests(ProgramsTestCase):
         self.registry = self.start_registry()
 
     def start_sharer(self, rate: str = RATE) -> Program:
-        """Alice, always at the same port."""
+        """Start alice's peer, always on the same port."""
         options = ("--share", "share", "--listen", str(self.port), "--limit", rate)
         sharer = self.start_peer("alice", self.registry.port, *options)
         self.programs.append(sharer)
@@ -54,7 +54,7 @@ class KillTests(ProgramsTestCase):
         return sharer
 
     def start_requester(self) -> Program:
-        """Bob, who has always the same command; there is a session once this returns."""
+        """Start bob's command, always the same; return once it has a session."""
         url = f"http://{HOST}:{self.registry.port}"
         words = ("get", "alice:share", "inbox", "--name", "bob", "--registry", url)
         requester = self.start(*P2PSHARE[1:], *words, "--json")
@@ -64,12 +64,12 @@ class KillTests(ProgramsTestCase):
         return requester
 
     def run_on(self, program: Program) -> None:
-        """Let it do its work for a while."""
+        """Wait while the job makes progress."""
         with suppress(subprocess.TimeoutExpired):
             program.process.wait(self.rng.uniform(0.1, LONGEST))
 
     def verified(self) -> int:
-        """Bytes of the large file that are there already, as the next requester finds them."""
+        """Return the bytes of the large file that the next requester will find."""
         key = json.loads(self.registry.ask("GET", "/v1/peers/alice")[1])["key"]
         place = Place(("share",), "large")
         with IncomingFolder.open(self.inbox) as folder:
@@ -81,7 +81,7 @@ class KillTests(ProgramsTestCase):
         return blocks * BLOCK_SIZE
 
     def saved(self, requester: Program) -> dict[str, dict[str, Any]]:
-        """What it said of each file."""
+        """Return the outcomes of the files that a run printed."""
         events = [json.loads(line) for line in requester.said().splitlines() if line[:1] == "{"]
         return {event["from"]: event for event in events if event["event"] == "saved"}
 
@@ -90,7 +90,7 @@ class KillTests(ProgramsTestCase):
         return {str(path.relative_to(self.inbox / "share")): path.read_bytes() for path in paths}
 
     def test_killed_again_and_again(self) -> None:
-        """Whoever is killed, and whenever, the same command ends with all files, and no verified block comes again."""
+        """After any kill of either end, the same command completes all files and fetches no verified block twice."""
         victims = ["requester"] * REQUESTERS + ["sharer"] * SHARERS
         self.rng.shuffle(victims)
         sharer, requester = self.start_sharer(), self.start_requester()

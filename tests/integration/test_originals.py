@@ -1,4 +1,4 @@
-"""The original programs and ours, as real processes, with each other."""
+"""The original programs and ours, as real processes that talk to each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = "Grüße an alle\n" * 2000
 
 
 class OriginalsTests(ProgramsTestCase):
-    """Originals know our registry as theirs, and our peers as their like."""
+    """Original programs work with our registry and our peers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -41,7 +41,7 @@ class OriginalsTests(ProgramsTestCase):
             self.assertEqual(got.convert("RGB").tobytes(), shared.tobytes())
 
     def test_registry(self) -> None:
-        """The three routes in the original's way, over one object that reconnects and leaves bodies unread."""
+        """The three routes as the original calls them, over one client that reconnects and leaves bodies unread."""
         client = RegistryClient(HOST, self.registry.port)
         self.assertEqual(client.users(), [])
         self.assertTrue(client.register("alice", (HOST, 50001)))
@@ -53,7 +53,7 @@ class OriginalsTests(ProgramsTestCase):
         self.assertEqual(sorted(client.users()), ["alice", "bob"])
 
     def test_original_fetches_from_ours(self) -> None:
-        """Their requester gets our picture, pixel by pixel, and our text; our log says so."""
+        """The original requester fetches our picture exactly, and our text; our log records both."""
         share = ["--share", str(self.shared)]
         alice = self.start_peer("alice", self.registry.port, *share, "--classic")
         alice.wait_for("alice is registered")
@@ -71,7 +71,7 @@ class OriginalsTests(ProgramsTestCase):
         self.assertNotIn("Traceback", alice.said())
 
     def test_ours_fetches_from_original(self) -> None:
-        """Our requester gets their picture and their text."""
+        """Our requester fetches the original's picture and text."""
         alice = self.original("alice", "--serve-seconds", "60")
         alice.wait_for("users ")
         for file in ("my_file.jpg", "my_file.txt"):
@@ -85,7 +85,7 @@ class OriginalsTests(ProgramsTestCase):
         alice.wait_for("served image: complete")
 
     def test_originals_with_each_other(self) -> None:
-        """Two originals exchange a text over our registry, within a few attempts, for they may knock too early."""
+        """Two originals exchange a text over our registry within a few attempts, since one may ask too early."""
         alice = self.original("alice", "--serve-seconds", "60")
         alice.wait_for("users ")
         for attempt in range(5):

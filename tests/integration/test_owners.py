@@ -1,4 +1,4 @@
-"""What owners of names do with the command `p2pshare`, and who watches them, as processes."""
+"""Verbs for owners of names, and `users --watch`, as processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.neighbourhood import (
 
 class OwnerTests(CommandLineTestCase):
     def join(self, name: str) -> None:
-        """Claim a name, and leave."""
+        """Claim a name without a presence."""
         self.assertEqual(self.near.run("--name", name, answers="").returncode, 0)
 
     def whoami(self, *words: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ class OwnerTests(CommandLineTestCase):
         return event
 
     def test_whoami(self) -> None:
-        """A running peer is found by its socket; who was never there has no key yet."""
+        """A running peer is found by its socket; an unused name has no key yet."""
         alice = self.whoami("--name", "alice", "--data", "a")
         self.assertEqual((alice["state"], alice["running"]), ("online", True))
         self.assertTrue(is_alive(alice["pid"]))
@@ -49,7 +49,7 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(self.near.run("whoami").returncode, 2)
 
     def test_release(self) -> None:
-        """A name is given up only if that was said, and is then nobody's."""
+        """A name is released only on confirmation, and is unowned afterwards."""
         self.join("gil")
         done = self.near.run("release", "--name", "gil")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
@@ -61,7 +61,7 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(self.whoami("--name", "gil")["state"], "unclaimed")
 
     def test_asked(self) -> None:
-        """On a terminal it asks first, until it is yes or no; anything but yes changes nothing."""
+        """On a terminal the verb asks until the answer is yes or no; only yes changes anything."""
         self.join("hal")
         for keys, code in (("perhaps\rno\r", 1), ("\x03", 130)):
             run = TerminalRun(self.near, 80, "release", "--name", "hal")
@@ -78,7 +78,7 @@ class OwnerTests(CommandLineTestCase):
         return event
 
     def test_rotate_alone(self) -> None:
-        """While no peer runs, the verb itself lets a new key follow, and nobody is seen online."""
+        """Without a running peer, the verb rotates the key itself, and no presence appears."""
         self.join("ian")
         before = self.whoami("--name", "ian")["key"]
         event = self.rotate("--name", "ian")
@@ -87,7 +87,7 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(after["state"], "offline")
 
     def test_rotate_running(self) -> None:
-        """A running peer does it; who knew the old key is told, and follows."""
+        """A running peer rotates its key; peers that knew the old key accept the new one and are told."""
         get = ("get", "alice:alice/my_file.txt", "--name", "bob")
         self.assertEqual(self.near.run(*get, cwd=self.near.folder()).returncode, 0)
         event = self.rotate("--name", "alice", "--data", "a")
@@ -97,7 +97,7 @@ class OwnerTests(CommandLineTestCase):
         self.assertIn("alice has a new key", done.stderr)
 
     def test_another_key(self) -> None:
-        """A key that is not the known one, and did not follow it, gets nothing saved."""
+        """If a peer's key is not the known one and does not follow it, no file is saved."""
         folder, me = self.near.folder(), ("--name", "joe", "--data", "j")
         KnownPeers(self.near.home / "j", self.near.url).pin(
             "alice", SigningKey(bytes(32)).public, None
@@ -114,7 +114,7 @@ class OwnerTests(CommandLineTestCase):
         )
 
     def test_key_file(self) -> None:
-        """A passphrase is asked for without an echo, twice; with it the key is had again elsewhere."""
+        """The passphrase is typed twice without echo, and restores the key on another machine."""
         self.join("kim")
         run = TerminalRun(self.near, 40, "key", "export", "--name", "kim", "kim.key")
         self.addCleanup(run.close)
@@ -140,7 +140,7 @@ class OwnerTests(CommandLineTestCase):
         self.assertEqual(self.whoami("--name", "kim", "--data", "k")["state"], "offline")
 
     def test_ended_while_it_asks(self) -> None:
-        """A signal in the middle of a passphrase ends it, and the terminal shows again what is typed."""
+        """A signal at the passphrase prompt ends the command and restores the terminal's echo."""
         self.join("max")
         for number, code in (
             (signal.SIGTERM, -signal.SIGTERM),
@@ -158,7 +158,7 @@ class OwnerTests(CommandLineTestCase):
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_no_export(self) -> None:
-        """Without a terminal, or with a file that is there, there is a sentence."""
+        """Without a terminal, or with an existing file, the error is one sentence."""
         self.join("leo")
         passphrase = self.near.home / "leo.txt"
         passphrase.write_text("long enough")
@@ -169,7 +169,7 @@ class OwnerTests(CommandLineTestCase):
             self.assertRegex(done.stderr, r"^p2pshare: .* cannot be written: .*\n$")
 
     def test_invite(self) -> None:
-        """The operator gets invitations, one a line, from the registry's folder."""
+        """The operator creates invitations, one per line, from the registry's folder."""
         done = self.near.run("invite", "--data", "names", "--count", "2")
         self.assertEqual((done.returncode, len(set(done.stdout.split()))), (0, 2))
         done = self.near.run("invite", "--data", "names", "--json")
@@ -180,7 +180,7 @@ class OwnerTests(CommandLineTestCase):
 
 class WatchTests(CommandLineTestCase):
     def test_events(self) -> None:
-        """Who comes and goes is told as it happens, until Ctrl+C."""
+        """`users --watch` reports each change of presence until Ctrl+C."""
         process = Popen(
             [*P2PSHARE, "users", "--watch", "--online", "--json"],
             env=self.near.environ,
@@ -202,7 +202,7 @@ class WatchTests(CommandLineTestCase):
         self.assertEqual((process.returncode, out, error), (130, "", ""))
 
     def test_terminal(self) -> None:
-        """A terminal has a table that changes in place, and that stays when Ctrl+C ends it."""
+        """On a terminal the table changes in place and remains after Ctrl+C."""
         run = TerminalRun(self.near, 40, "users", "--watch", "--online", "--name", "alice")
         self.addCleanup(run.close)
         run.expect("1 online - Ctrl+C ends it")

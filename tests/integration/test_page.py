@@ -1,4 +1,4 @@
-"""The page, in a real browser: who is here, as people see it."""
+"""The registry's page in a real browser."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVIL = "<img src=x onerror='window.evil=1'><script>window.evil=1</script>"
 
 
 class PageTestCase(TestCase):
-    """A registry on the reactor of the test, and a browser off its thread."""
+    """A registry on the test's reactor, and a browser that is driven from another thread."""
 
     timeout = 100
 
@@ -77,18 +77,18 @@ class PageTestCase(TestCase):
         await self.end()
 
     async def end(self) -> None:
-        """Stop to serve, and wait until all connections are gone."""
+        """Stop the registry, and wait until all connections are closed."""
         await maybeDeferred(self.port.stopListening)
         while self.site._channels:
             await deferLater(reactor, 0.01)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the registry's clock go on, and its Date header follow."""
+        """Advance the registry's clock and its Date header."""
         self.clock.advance(seconds)
         await deferLater(reactor, 1.1 * CHECK_INTERVAL)
 
     async def see(self, what: Callable[[Browser], Any]) -> Any:
-        """Look at the browser while the registry goes on."""
+        """Run a call to the browser in a thread while the registry serves."""
         return await deferToThread(what, self.browser)
 
     async def open(self) -> None:
@@ -102,32 +102,32 @@ class PageTestCase(TestCase):
         await self.see(lambda browser: browser.wait(script, value))
 
     async def keep(self, name: str) -> Path:
-        """Keep a picture of what is in sight."""
+        """Save a screenshot of the visible part of the page."""
         path: Path = await self.see(lambda browser: browser.keep(name))
         return path
 
     async def expect_no_complaint(self) -> None:
-        """The browser complained of nothing: no error, no violation of the policy."""
+        """Assert that the browser reported no error and no violation of the content security policy."""
         self.assertEqual(await self.see(lambda browser: browser.complaints()), [])
 
     async def join(self, *names: str) -> None:
-        """Peers of theirs come."""
+        """Register peers under these names."""
         for name in names:
             claim = OwnerClaim(name, f"key of {name}", 1, "record", f"session of {name}", None)
             await self.store.claim_owned(claim)
 
     async def leave(self, *names: str) -> None:
-        """They stop."""
+        """Release the presence of these names."""
         for name in names:
             await self.store.beat(name, f"session of {name}", 1, online=False)
 
     async def register(self, *names: str) -> None:
-        """Original clients register."""
+        """Register original clients."""
         for name in names:
             await self.store.claim(Claim(name, PeerAddress("10.0.0.5", 50000), 86400))
 
     def put(self, path: bytes, *replies: Any) -> None:
-        """Answer a path with JSON of the test's own, one after the other, the last for ever."""
+        """Answer a path with the given JSON replies in turn; the last one repeats."""
         left = list(replies)
 
         def answer(_query: Query) -> Deferred[Reply]:
@@ -138,10 +138,10 @@ class PageTestCase(TestCase):
 
 
 class PresenceTests(PageTestCase):
-    """Who is here."""
+    """The list of peers."""
 
     async def test_who_is_here(self) -> None:
-        """Who is here is shown in order, with kind and presence, and none who is not."""
+        """Peers that are online are listed in order with kind and presence; offline peers are not listed."""
         await self.join("carol", "alice", "dave")
         await self.register("bob")
         await self.leave("dave")
@@ -160,7 +160,7 @@ class PresenceTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_coming_and_going(self) -> None:
-        """Who comes appears and who goes disappears, without a reload, in the right place."""
+        """A peer that comes online appears in its place, and one that goes offline disappears, without a reload."""
         await self.join("bob")
         await self.open()
         await self.expect(NAMES, ["bob"])
@@ -173,7 +173,7 @@ class PresenceTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_offline(self) -> None:
-        """A switch shows who is offline too, and since when; it works by keyboard."""
+        """A switch, also usable by keyboard, adds offline peers and the time since they were seen."""
         await self.join("alice", "bob")
         await self.leave("bob")
         await self.pass_time(80)
@@ -192,7 +192,7 @@ class PresenceTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_search(self) -> None:
-        """Any part of a name finds it, in any case; what cannot be a name finds nothing, and the page says so."""
+        """Any part of a name, in any case, finds it. For text that cannot be part of a name the page says so."""
         await self.join("alice", "alan", "bob")
         await self.open()
         await self.expect(NAMES, ["alan", "alice", "bob"])
@@ -212,7 +212,7 @@ class PresenceTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_connection_lost(self) -> None:
-        """If the registry goes away, everyone sees it; when it is back, the page shows what has changed meanwhile."""
+        """The page shows that the registry is unreachable, and the changes once it is back."""
         await self.join("alice")
         await self.open()
         await self.expect(NAMES, ["alice"])
@@ -234,7 +234,7 @@ class PresenceTests(PageTestCase):
         await self.expect("document.getElementById('lost').hidden", True)
 
     async def test_cut_off(self) -> None:
-        """If the registry falls silent, with all connections open, everyone sees it; later the page goes on."""
+        """The page shows that the registry is silent although its connections are open, and recovers later."""
         self.patch(self.hub, "limits", StreamLimits(keep_alive=0.1))
         await self.join("alice")
         self.put(b"v1/peers/*", {"key": "abcd" * 13, "addresses": []})
@@ -268,7 +268,7 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelector('.key').textContent.slice(0, 4)", "efgh")
 
     async def test_announcements(self) -> None:
-        """The count is announced when it has changed, and only then."""
+        """A screen reader hears the count only when it has changed."""
         self.patch(self.hub, "limits", StreamLimits(keep_alive=0.1))
         self.browser.hasten(HASTE)
         await self.join("alice")
@@ -292,13 +292,13 @@ class PresenceTests(PageTestCase):
         await self.expect("news[2]", "1 online")
 
     async def test_stopping(self) -> None:
-        """If only the stream ends, the page goes on with a list now and then, and says so."""
+        """If only the event stream ends, the page polls the list and says so."""
         await self.open()
         await self.hub.stop()
         await self.expect(STATE, "Every 30 s")
 
     async def test_out_of_sight(self) -> None:
-        """A page that nobody looks at takes no stream; when somebody does, it shows what has changed meanwhile."""
+        """A hidden page holds no event stream; when it becomes visible, it shows the changes."""
         hide = (
             "Object.defineProperty(document, 'hidden', {value: a[0], configurable: true}), "
             "document.dispatchEvent(new Event('visibilitychange'))"
@@ -316,7 +316,7 @@ class PresenceTests(PageTestCase):
         await self.expect(NAMES, ["alice", "bob"])
 
     async def test_full(self) -> None:
-        """Where there is no stream left the page shows who is here all the same, and that it is not live."""
+        """If the registry has no stream to spare, the page shows the list and that it is not live."""
         self.patch(self.hub, "limits", StreamLimits(streams_max=0))
         await self.join("alice")
         await self.see(lambda browser: browser.open(self.url))
@@ -325,7 +325,7 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelector('#list .when').textContent", "here now")
 
     async def test_joining(self) -> None:
-        """The commands that join name this registry and the visitor, and can be copied without a clipboard."""
+        """The commands to join contain the registry's URL and the visitor's name, and need no clipboard to be copied."""
         self.put(b"v1/", {"invite_only": True})
         await self.open()
         origin = self.url.removesuffix("/")
@@ -346,7 +346,7 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelectorAll('.copy.done').length", 1)
 
     async def test_details(self) -> None:
-        """A row opens, by keyboard too, to the key in groups, the kinds of addresses, and the command for it."""
+        """An open row shows the key in groups, the kinds of addresses and a command. It can be opened by keyboard."""
         await self.join("alice")
         await self.register("bob")
         addresses = ["192.168.1.7:4000", "10.0.0.7:4000", "203.0.113.9:4000", "[fd00::7]:4000"]
@@ -391,10 +391,10 @@ class PresenceTests(PageTestCase):
 
 
 class HostileTests(PageTestCase):
-    """Threats: what a registry's store could be made to hold, and how much of it (threat 5)."""
+    """Hostile content in the registry's store, and too much of it (threat 5)."""
 
     async def test_markup(self) -> None:
-        """Threat: markup in what the registry says. It is shown as text, whatever it is."""
+        """Threat: markup in the registry's replies is shown as text."""
         peer = {"name": EVIL, "kind": EVIL, "presence": EVIL, "last_seen": EVIL}
         self.put(b"v1/peers", {"peers": [{**peer, "presence": "online"}], "next": None})
         await self.open()
@@ -408,7 +408,7 @@ class HostileTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_policy(self) -> None:
-        """Threat: a script that got into the page all the same. The browser refuses to run it."""
+        """Threat: the browser refuses to run a script that was injected into the page."""
         await self.open()
         script = (
             "((e) => { e.textContent = 'window.evil = 1'; document.body.append(e); })"
@@ -425,7 +425,7 @@ class HostileTests(PageTestCase):
         await self.expect("window.evil ?? 'nothing'", "nothing")
 
     def put_many(self, count: int) -> None:
-        """Answer with so many names, page by page."""
+        """Answer with this many names, page by page."""
         names = [f"n{number:06}" for number in range(count)]
 
         def answer(query: Query) -> Deferred[Reply]:
@@ -440,7 +440,7 @@ class HostileTests(PageTestCase):
         self.routes.table[b"v1/peers"] = Route("test", {b"GET": answer})
 
     async def test_pages(self) -> None:
-        """Names that are not in sight are counted, and found by any part."""
+        """Names beyond the visible rows are counted and can be found by any part."""
         self.put_many(502)
         await self.open()
         summary = "document.getElementById('summary').textContent"
@@ -453,7 +453,7 @@ class HostileTests(PageTestCase):
         await self.expect(summary, "1 name found")
 
     async def test_many(self) -> None:
-        """With endless names, the page shows more when asked, up to a bound, and finds the others by their start."""
+        """With endless names, the page shows more on request up to a bound, and finds the others by prefix."""
         self.put_many(100_000)
         await self.open()
         rows = "document.querySelectorAll('#list li').length"
@@ -475,10 +475,10 @@ class HostileTests(PageTestCase):
 
 
 class LookTests(PageTestCase):
-    """What it looks like."""
+    """The layout of the page."""
 
     async def test_looks(self) -> None:
-        """Light and dark, wide and narrow: pictures are kept, and nothing is cut off at the side."""
+        """In light and dark, wide and narrow, nothing overflows at the side. Screenshots are kept."""
         await self.join("alice", "bob", "carol", "dmitri", "eve.laptop", "fatima", "giorgos")
         await self.register("heidi", "ivan-old-machine.example")
         await self.pass_time(60)
@@ -498,7 +498,7 @@ class LookTests(PageTestCase):
         await self.expect_no_complaint()
 
     async def test_empty(self) -> None:
-        """Where nobody is, the page says so and how to join."""
+        """If nobody is online, the page says so and how to join."""
         for scheme in ("light", "dark"):
             self.browser.look_as(1280, 900, scheme)
             await self.open()
@@ -512,7 +512,7 @@ class LookTests(PageTestCase):
         self.assertGreater(path.stat().st_size, 5000)
 
     async def test_still(self) -> None:
-        """Nothing jumps while the page fills."""
+        """The layout does not shift while the page loads."""
         await self.join("alice", "bob")
         await self.open()
         await self.expect(NAMES, ["alice", "bob"])

@@ -39,7 +39,7 @@ except CannotSave as error:
 
 class KilledTests(SynchronousTestCase):
     def test_whole_or_absent(self) -> None:
-        """Whenever the process is killed, each file under a final name is whole."""
+        """After a kill at any moment, each file under a final name is complete."""
         folder = Path(self.mktemp())
         folder.mkdir()
         for kill in range(KILLS):
@@ -60,7 +60,7 @@ class KilledTests(SynchronousTestCase):
 
 class LimitTests(SynchronousTestCase):
     def test_file_size_limit(self) -> None:
-        """What the system really refuses is a sentence, and leaves nothing."""
+        """An error of the real file system becomes one sentence, and no file is left."""
         folder = Path(self.mktemp())
         folder.mkdir()
         command = [sys.executable, "-c", LIMITED, str(folder)]

@@ -1,4 +1,4 @@
-"""The peer as a process, as it is started, refused and killed."""
+"""The peer as a process: its start, its refusals and its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 
 
 def end_daemon(pid_file: Path) -> None:
-    """Leave no daemon behind, should a test have failed."""
+    """Kill a daemon that a failed test has left."""
     with suppress(FileNotFoundError, ProcessLookupError):
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 class RunningTests(ProgramsTestCase):
-    """With a registry."""
+    """A peer with a registry."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -40,7 +40,7 @@ class RunningTests(ProgramsTestCase):
         return peer
 
     def presence(self, name: str) -> str:
-        """What the registry says of a peer."""
+        """Return the registry's entry for a peer."""
         status, body = self.registry.ask("GET", f"/v1/peers/{name}")
         self.assertEqual(status, 200, body)
         return str(json.loads(body)["presence"])
@@ -49,7 +49,7 @@ class RunningTests(ProgramsTestCase):
         return str(json.loads(self.registry.ask("GET", f"/v1/peers/{name}")[1])["key"])
 
     def test_terminated(self) -> None:
-        """SIGTERM ends it within 2 s, and its presence at once; the name stays its own."""
+        """SIGTERM ends the peer within 2 s and its presence immediately. The name remains owned."""
         peer = self.peer("bob", "--classic")
         self.assertEqual(self.registry.ask("GET", "list"), (200, '["bob"]'))
         self.assertLess(peer.end(), 2.0)
@@ -63,7 +63,7 @@ class RunningTests(ProgramsTestCase):
         self.assertEqual(self.presence("bob"), "online")
 
     def test_debug(self) -> None:
-        """With `--debug`, the sharer's file tells why a session was refused, and who fetched what."""
+        """With `--debug`, the sharer's log holds the reason of a refused session, and each download."""
         log = self.folder / "debug.log"
         (self.folder / "x").write_text("miau")
         peer = self.peer("bob", "--share", "x", "--debug", str(log))
@@ -95,14 +95,14 @@ class RunningTests(ProgramsTestCase):
         self.assertIn("no debug log", refused.said())
 
     def test_killed(self) -> None:
-        """After a kill -9 it takes its name back at once, with the key in its data folder."""
+        """After kill -9, a restarted peer gets its name back immediately by the key in its data folder."""
         peer = self.peer("bob")
         peer.end(signal.SIGKILL)
         self.assertEqual(self.presence("bob"), "online")
         self.peer("bob")
 
     def test_name_taken(self) -> None:
-        """A name that somebody has is one sentence, and exit code 3."""
+        """A name that another key owns is refused with one sentence and exit code 3."""
         self.peer("bob")
         second = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "second"))
         self.assertEqual(second.wait(), 3, second.said())
@@ -110,7 +110,7 @@ class RunningTests(ProgramsTestCase):
         self.assertNotIn("Traceback", second.said())
 
     def test_same_data_folder(self) -> None:
-        """A second one on the same data folder is one sentence, and exit code 3."""
+        """A second peer on the same data folder is refused with one sentence and exit code 3."""
         first = self.peer("bob")
         second = self.start_peer("bob", self.registry.port)
         self.assertEqual(second.wait(), 3, second.said())
@@ -118,14 +118,14 @@ class RunningTests(ProgramsTestCase):
         self.assertIn(f"already running on this machine (process {first.process.pid})", sentence)
 
     def test_one_working_folder(self) -> None:
-        """Two peers and a registry run in the same folder, and leave no pid file there."""
+        """Two peers and a registry run in the same working folder and leave no pid file there."""
         for name in ("alice", "bob"):
             self.peer(name)
             self.assertEqual(self.presence(name), "online")
         self.assertFalse((self.folder / "twistd.pid").exists())
 
     def test_in_the_background(self) -> None:
-        """Without -n the command ends when the peer is online, and `p2pshare stop` when it is gone."""
+        """Without -n, the command returns once the peer is online; `p2pshare stop` returns once it has ended."""
         data = self.folder / "data-bob"
         whose = ["--name", "bob", "--registry", f"http://{HOST}:{self.registry.port}", "--data"]
         start = [*TWISTD[1:-1], "p2ppeer", *whose]
@@ -149,7 +149,7 @@ class RunningTests(ProgramsTestCase):
         self.assertFalse(list(self.folder.glob("twistd.*")))
 
     def test_random_bytes(self) -> None:
-        """Random bytes on its ports, UDP and TCP, leave no trace in its log, and it goes on (threat 6)."""
+        """Random bytes on its UDP and TCP ports cause no log lines, and the peer goes on (threat 6)."""
         port = free_port()
         peer = self.peer("bob", "--listen", str(port), "--classic")
         rng = random.Random(1)
@@ -171,7 +171,7 @@ class RunningTests(ProgramsTestCase):
             self.assertNotIn(word, peer.said())
 
     def test_says_what_is_shared(self) -> None:
-        """At the start it says what is shared with whom, and on what port; originals hear nothing of it (threat 36)."""
+        """The start prints each share, its audience and the port. Original clients get no answer (threat 36)."""
         (self.folder / "pictures").mkdir()
         (self.folder / "notes").mkdir()
         shares = ["--share", "photos=pictures", "--share", "notes", "--allow", "notes=alice,dave"]
@@ -191,7 +191,7 @@ class RunningTests(ProgramsTestCase):
         self.assertNotIn("Traceback", peer.said())
 
     def test_registry_lost_its_names(self) -> None:
-        """A registry that comes back with an empty store gives the names to their owners, whoever asks first."""
+        """A registry that lost its store gives each name to its owner, regardless of the order of claims."""
         keys = {}
         for name in ("alice", "bob"):
             peer = self.peer(name)
@@ -213,7 +213,7 @@ class RunningTests(ProgramsTestCase):
         again.end()
 
     def test_released(self) -> None:
-        """A peer that is told by its socket to give its name up does, and ends with exit code 0."""
+        """A peer that is told through its control socket to release its name does so and exits with code 0."""
         peer = self.peer("bob")
         reply = self.ask_peer("bob", "release")
         self.assertEqual(reply, {"ok": True, "name": "bob"})
@@ -223,7 +223,7 @@ class RunningTests(ProgramsTestCase):
         self.peer("bob", "--data", str(self.folder / "another folder"))
 
     def test_rotated(self) -> None:
-        """A peer that is told to change its key goes on, and comes back with the new one after a kill."""
+        """A peer that rotates its key goes on, and uses the new key after a kill."""
         peer = self.peer("bob")
         before = self.key("bob")
         reply = self.ask_peer("bob", "rotate")
@@ -234,7 +234,7 @@ class RunningTests(ProgramsTestCase):
         self.assertEqual((self.key("bob"), self.presence("bob")), (reply["key"], "online"))
 
     def ask_peer(self, name: str, do: str) -> dict[str, object]:
-        """Have the running peer do something."""
+        """Send a command to the running peer."""
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as replies:
             connection.settimeout(PATIENCE)
             connection.connect(str(self.folder / f"data-{name}" / "peer.sock"))
@@ -244,17 +244,17 @@ class RunningTests(ProgramsTestCase):
 
 
 class RegistryGoneTests(ProgramsTestCase):
-    """With a registry that is killed after two peers have met."""
+    """A registry that is killed after two peers have met."""
 
     def bob(self, *words: str) -> Program:
-        """A verb of bob, of whom no peer runs."""
+        """Run a verb as bob, who has no running peer."""
         flags = ("--registry", self.url, "--name", "bob", "--data", str(self.folder / "data-bob"))
         verb = self.start(*P2PSHARE[1:], *words, *flags)
         verb.wait()
         return verb
 
     def test_found_without_registry(self) -> None:
-        """A sharer that runs is found where it was, under its known key, and one that has moved is exit code 5."""
+        """Without a registry, a sharer is found at its last address by its known key. One that moved is exit code 5."""
         registry = self.start_registry()
         self.url = f"http://{HOST}:{registry.port}"
         (self.folder / "notes.txt").write_text("notes")
@@ -278,7 +278,7 @@ class RegistryGoneTests(ProgramsTestCase):
 
 
 class ShortLeaseTests(ProgramsTestCase):
-    """With a registry whose leases are short."""
+    """A registry whose leases are short."""
 
     LEASE = 2  # seconds
 
@@ -303,7 +303,7 @@ class ShortLeaseTests(ProgramsTestCase):
         return view
 
     def wait_until(self, name: str, presence: str) -> float:
-        """Wait until the registry says that of a peer; the seconds that it took."""
+        """Wait until the registry reports this presence; return the seconds it took."""
         started = time.monotonic()
         while self.view(name).get("presence") != presence:
             self.assertLess(time.monotonic() - started, PATIENCE, f"{name} is not {presence}")
@@ -311,7 +311,7 @@ class ShortLeaseTests(ProgramsTestCase):
         return time.monotonic() - started
 
     def test_killed(self) -> None:
-        """A peer is online for as long as it lives, offline within a lease after a kill -9, and back at once."""
+        """A peer is online while it runs, offline within a lease after kill -9, and online again after a restart."""
         peer = self.peer("bob")
         key = self.view("bob")["key"]
         until = time.monotonic() + 2 * self.LEASE
@@ -325,7 +325,7 @@ class ShortLeaseTests(ProgramsTestCase):
         self.assertEqual((view["presence"], view["key"]), ("online", key))
 
     def test_registry_lost_its_names(self) -> None:
-        """Peers that run on have their names again soon after the registry has lost them all."""
+        """Running peers regain their names soon after the registry has lost them all."""
         keys = {}
         for name in ("alice", "bob", "carol"):
             self.peer(name)
@@ -337,10 +337,10 @@ class ShortLeaseTests(ProgramsTestCase):
 
 
 class StartingTests(ProgramsTestCase):
-    """Without a registry, or with options that cannot be."""
+    """A peer without a registry, or with invalid options."""
 
     def test_registry_comes_later(self) -> None:
-        """A registry that is not there is waited for, and told of without a traceback."""
+        """The peer waits for an unreachable registry and reports it without a traceback."""
         data = self.folder / "data"
         registry_port = free_port()
         peer = self.start_peer("bob", registry_port, "--data", str(data))
@@ -352,14 +352,14 @@ class StartingTests(ProgramsTestCase):
         self.assertNotIn("Traceback", peer.said())
 
     def test_stopped_without_a_registry(self) -> None:
-        """While it waits for a registry, SIGTERM ends it within 2 s."""
+        """SIGTERM ends a peer that waits for a registry within 2 s."""
         peer = self.start_peer("bob", free_port())
         peer.wait_for("Trying again in")
         self.assertLess(peer.end(), 2.0)
         self.assertNotIn("Traceback", peer.said())
 
     def test_port_in_use(self) -> None:
-        """A welcome port that somebody else has is a sentence, and an end."""
+        """A welcome port that is in use ends the peer with one sentence."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.bind((HOST, 0))
             port = other.getsockname()[1]
@@ -369,7 +369,7 @@ class StartingTests(ProgramsTestCase):
         self.assertNotIn("Traceback", peer.said())
 
     def test_wrong_options(self) -> None:
-        """Each is told in a sentence, with an exit code."""
+        """Each invalid option gives one sentence and an exit code."""
         wrong = (
             (["--listen", "70000"], "listen"),
             (["--address", "here"], "address"),
@@ -389,7 +389,7 @@ class StartingTests(ProgramsTestCase):
             self.assertEqual(peer.said().count("\n"), 1, peer.said())
 
     def test_key_that_others_may_read(self) -> None:
-        """A daemon, too, says on the terminal what is wrong with its key, before it leaves that terminal."""
+        """A daemon reports an unusable key on the terminal before it detaches."""
         data = self.folder / "data"
         data.mkdir()
         (data / "key").write_text("")
@@ -402,7 +402,7 @@ class StartingTests(ProgramsTestCase):
         self.assertEqual((data / "key").read_text(), "")
 
     def test_no_name(self) -> None:
-        """Who does not say who they are is asked to."""
+        """Without a name, the command asks for one."""
         peer = self.start(*TWISTD[1:], "p2ppeer")
         self.assertEqual(peer.wait(), 2, peer.said())
         self.assertIn("--name is missing", peer.said())

@@ -1,4 +1,4 @@
-"""The commands of the README, run as they are printed, for two people who have nothing yet."""
+"""The commands of the README, run as printed, for two people with empty home folders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ URL = "http://192.0.2.1:8000"
 COMMANDS_MAX = 7  # for two people, from nothing to a file
 PHOTOS = {"cat.jpg": b"cat\n" * 1000, "dog.jpg": b"dog\n" * 1000, "notes.txt": b"notes\n"}
 PYTHON3 = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "${0%/*}/pip" "$3/bin"\n'
-"""Stands in for Python, and makes an environment whose pip is the next one."""
+"""Replaces Python: it creates an environment that contains the replaced pip."""
 PIP = '#!/bin/sh\n[ "$1" = install ] && [ -f "$2/setup.cfg" ] && cp TOOLS/p2pshare TOOLS/twistd "${0%/*}"\n'
-"""Stands in for pip, as the real one needs half a minute; `tests/test_packaging.py` has that one install the wheel."""
+"""Replaces pip, which needs half a minute. `tests/test_packaging.py` installs the wheel with the real one."""
 
 
 def blocks() -> list[list[str]]:
-    """Return the commands of each block of the README, without the remarks behind them."""
+    """Return the commands of each code block of the README, without trailing comments."""
     found = re.findall(r"^```\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     return [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in found]
 
@@ -60,7 +60,7 @@ class ReadmeTests(unittest.TestCase):
             (tools / name).chmod(0o755)
 
     def run_as(self, who: str, commands: list[str], cwd: Path) -> str:
-        """Run the commands in a shell with nothing but a home folder; each must succeed. Return what they say."""
+        """Run the commands in a shell with an empty home folder, assert that each succeeds, and return their output."""
         home = self.folder / who
         listen = f"p2pregistry --listen tcp:{self.port}:interface=127.0.0.1"
         script = "\n".join(commands).replace(URL, f"http://127.0.0.1:{self.port}")
@@ -83,7 +83,7 @@ class ReadmeTests(unittest.TestCase):
         return done.stdout
 
     def test_commands(self) -> None:
-        """The commands of the README, as printed, get a folder from one person to another, and end what they began."""
+        """The README's commands fetch a folder from one person to another, and stop every service they started."""
         install, serve, fetch, then, end = blocks()
         export = then[0].replace("bob", "alice")
         together = [*install, *serve, *install, *fetch]
@@ -107,6 +107,6 @@ class ReadmeTests(unittest.TestCase):
         self.assertEqual(found, {name: PHOTOS[name] for name in names})
 
     def test_page_installs_alike(self) -> None:
-        """The registry's page prints the same command to install."""
+        """The registry's page shows the same command to install."""
         page = files("p2pshare.registry").joinpath("page", "page.html").read_text()
         self.assertIn(f'data-command="{blocks()[0][0]}"', page)

