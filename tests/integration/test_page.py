@@ -325,7 +325,7 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelector('#list .when').textContent", "here now")
 
     async def test_joining(self) -> None:
-        """The commands to join contain the registry's URL and the visitor's name, and need no clipboard to be copied."""
+        """The commands to join contain the registry's URL and the visitor's name, and can be copied."""
         self.put(b"v1/", {"invite_only": True})
         await self.open()
         origin = self.url.removesuffix("/")
