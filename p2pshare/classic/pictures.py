@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from p2pshare.classic.datagrams import ROWS_MAX
 from p2pshare.classic.shared_files import FileIdentity, OpenedFile
 from p2pshare.errors import PictureUnreadable
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.decoding import fit_width, read_picture
@@ -23,7 +24,7 @@ _Key = tuple[FileIdentity, int | None]
 
 @dataclass(slots=True)
 class _Work:
-    pixels: Deferred[Pixels]
+    pixels: SharedAnswer[Pixels]
     users: int = 0
 
 
@@ -61,15 +62,14 @@ class SharedPictures:
     ) -> AsyncIterator[Pixels]:
         """The result of work that is done once for all who want it at the same time."""
         if (work := self._work.get(key)) is None:
-            work = self._work[key] = _Work(begin())
+            work = self._work[key] = _Work(SharedAnswer(begin()))
         work.users += 1
         try:
-            yield await _result_of(work.pixels)
+            yield await work.pixels.wait()
         finally:
             work.users -= 1
             if not work.users:
                 del self._work[key]
-                work.pixels.addErrback(lambda _: None)  # whoever waited has heard of it
 
     def _decode(self, opened: OpenedFile) -> Deferred[Pixels]:
         return run_in_thread(self._reactor, _read_and_close, opened)
@@ -90,16 +90,3 @@ def _read_and_close(opened: OpenedFile) -> Pixels:
     if pixels.shape[0] > ROWS_MAX:
         raise PictureUnreadable(path=opened.path, reason=f"it has more than {ROWS_MAX} rows.")
     return pixels
-
-
-def _result_of(shared: Deferred[Pixels]) -> Deferred[Pixels]:
-    """A Deferred of one's own for the result of one that others wait for, too."""
-    own: Deferred[Pixels] = Deferred()
-
-    def pass_on(result: object) -> object:
-        if not own.called:
-            own.callback(result)  # type: ignore[arg-type]
-        return result
-
-    shared.addBoth(pass_on)
-    return own

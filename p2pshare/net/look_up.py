@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 
 LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
@@ -64,7 +65,7 @@ class NameResolver:
         self._reactor = reactor
         self._getaddrinfo = getaddrinfo
         self._known: dict[str, tuple[float, Answer]] = {}
-        self._waiting: dict[str, list[Deferred[Answer]]] = {}
+        self._asking: dict[str, SharedAnswer[Answer]] = {}
 
     def look_up(self, host: str) -> Deferred[Answer]:
         """Return all addresses of `host`, the best first; within `LOOK_UP_MAX`, it fails with `LookUpError`."""
@@ -74,24 +75,26 @@ class NameResolver:
         since, known = self._known.get(host, (0.0, ()))
         if known and self._reactor.seconds() - since < FRESH_FOR:
             return succeed(known)
-        answer: Deferred[Answer] = Deferred()
         began = self._reactor.seconds()
-        if host in self._waiting:
-            self._waiting[host].append(answer)
-        else:
-            self._waiting[host] = [answer]
-            asking = run_in_thread(
+        asking = self._asking.get(host)
+        if asking is None:
+            found = run_in_thread(
                 self._reactor, self._getaddrinfo, host, 0, socket.AF_UNSPEC, socket.SOCK_STREAM
             )
-            asking.addCallback(self._keep, host).addBoth(self._tell, host)
+            asking = self._asking[host] = SharedAnswer(
+                found.addCallback(self._keep, host).addErrback(_raise_reason, host)
+            )
+            asking.wait().addBoth(lambda _: self._asking.pop(host))
 
         def late(_result: Answer | Failure, seconds: float) -> Answer:
             raise LookUpError(
                 f"the name {host} could not be looked up within {seconds:.0f} s: {NO_DNS}"
             )
 
-        return answer.addTimeout(LOOK_UP_MAX, self._reactor, late).addBoth(
-            self._logged, host, began
+        return (
+            asking.wait()
+            .addTimeout(LOOK_UP_MAX, self._reactor, late)
+            .addBoth(self._logged, host, began)
         )
 
     def resolveHostName(  # noqa: N802 - the interface has it
@@ -140,13 +143,6 @@ class NameResolver:
             del self._known[next(iter(self._known))]
         self._known[host] = (self._reactor.seconds(), answer)
         return answer
-
-    def _tell(self, result: Answer | Failure, host: str) -> None:
-        if isinstance(result, Failure) and not result.check(LookUpError):
-            result = Failure(LookUpError(_reason(host, result)))
-        for each in self._waiting.pop(host):
-            if not each.called:
-                each.callback(result)
 
 
 def resolver_of(reactor: Any) -> NameResolver:
@@ -205,6 +201,12 @@ def _address(
     if family == socket.AF_INET:
         return IPv4Address("TCP", address[0], 0)
     return IPv6Address("TCP", address[0], 0) if family == socket.AF_INET6 else None
+
+
+def _raise_reason(failure: Failure, host: str) -> NoReturn:
+    if failure.check(LookUpError):
+        failure.raiseException()
+    raise LookUpError(_reason(host, failure)) from failure.value
 
 
 def _reason(host: str, failure: Failure) -> str:

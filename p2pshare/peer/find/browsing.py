@@ -6,16 +6,16 @@ Answers are kept for a few seconds, and a session that nobody needs is ended aft
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
 
 from p2pshare.errors import ControlRefused, P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX, can_begin_name, is_name
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
@@ -81,7 +81,7 @@ class Browsing:
         self._names = names
         self._remote = remote
         self._seen = seen
-        self._answers: dict[tuple[str, ...], _Asked] = {}
+        self._answers: dict[tuple[str, ...], tuple[float, SharedAnswer[Answer]]] = {}
         self._remotes: dict[str, _Open] = {}
         self._has_stopped = False
 
@@ -136,8 +136,8 @@ class Browsing:
     async def stop(self) -> None:
         """End all sessions, and whatever is being asked. May be called again."""
         self._has_stopped = True
-        for asked in list(self._answers.values()):
-            asked.cancel()
+        for _, answer in list(self._answers.values()):
+            answer.cancel()
         while self._remotes:
             _, each = self._remotes.popitem()
             await each.end()
@@ -147,13 +147,18 @@ class Browsing:
     ) -> Answer:
         """The answer that is kept, or that is on its way, or a new one."""
         now = self._reactor.seconds()
-        self._answers = {each: asked for each, asked in self._answers.items() if asked.is_good(now)}
+        self._answers = {
+            each: (since, answer)
+            for each, (since, answer) in self._answers.items()
+            if answer.is_open or (now - since < KEPT_FOR and not answer.has_failed)
+        }
         if question not in self._answers:
             if len(self._answers) >= ANSWERS_MAX:
-                self._answers.pop(next(iter(self._answers))).cancel()
+                _, oldest = self._answers.pop(next(iter(self._answers)))
+                oldest.cancel()
             looking = self._entries_of(peer, path, prefix) if peer else self._names_of(prefix)
-            self._answers[question] = _Asked(now, looking)
-        return await self._answers[question].answer()
+            self._answers[question] = now, SharedAnswer(Deferred.fromCoroutine(looking))
+        return await self._answers[question][1].wait()
 
     async def _names_of(self, prefix: str) -> Answer:
         found: Answer = {}
@@ -206,42 +211,6 @@ class Browsing:
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._reactor, work, *args)  # type: ignore[arg-type]
-
-
-class _Asked:
-    """A question, its answer, and who waits for it; who waits no longer does not end it for the others."""
-
-    def __init__(self, since: float, looking: Coroutine[Any, Any, Answer]) -> None:
-        self._since = since
-        self._outcome: Answer | Failure | None = None
-        self._waiting: list[Deferred[Answer]] = []
-        self._asking = Deferred.fromCoroutine(looking)
-        self._asking.addBoth(self._ended)
-
-    def is_good(self, now: float) -> bool:
-        """Whether the answer is to be kept, if there is one."""
-        if self._outcome is None:
-            return True
-        return not isinstance(self._outcome, Failure) and now - self._since < KEPT_FOR
-
-    def answer(self) -> Deferred[Answer]:
-        """Fires with the answer, for one more who waits."""
-        waiting: Deferred[Answer] = Deferred()
-        self._waiting.append(waiting)
-        if self._outcome is not None:
-            self._ended(self._outcome)
-        return waiting
-
-    def cancel(self) -> None:
-        """Ask no more."""
-        self._asking.cancel()
-
-    def _ended(self, outcome: Answer | Failure) -> None:
-        self._outcome = outcome
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.called:
-                each.callback(outcome)  # a failure makes it an errback
 
 
 class _Open:

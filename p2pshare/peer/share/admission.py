@@ -24,6 +24,7 @@ from p2pshare.errors import (
     NoSuchPeer,
     P2pshareError,
 )
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient
@@ -91,7 +92,7 @@ class Admission:
         self._answers_max = answers_max
         self._pins_max = pins_max
         self._answers: OrderedDict[PublicKey, _Answer] = OrderedDict()  # the oldest first
-        self._asking: dict[PublicKey, list[Deferred[_Answer]]] = {}
+        self._asking: dict[PublicKey, SharedAnswer[_Answer]] = {}
 
     async def admit(self, key: PublicKey) -> str:
         """The name of who has this key.
@@ -142,22 +143,18 @@ class Admission:
 
     def _ask_once(self, key: PublicKey) -> Deferred[_Answer]:
         """Ask, or wait for the answer to the same question."""
-        is_new = key not in self._asking
-        waiting = self._asking.setdefault(key, [])
-        mine: Deferred[_Answer] = Deferred(waiting.remove)
-        waiting.append(mine)
-        if is_new:
-            asking = Deferred.fromCoroutine(self._ask(key))
-            asking.addCallback(self._answered, key)
-        return mine
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = SharedAnswer(Deferred.fromCoroutine(self._ask(key)))
+            asking.wait().addCallback(self._answered, key)
+        return asking.wait()
 
     def _answered(self, answer: _Answer, key: PublicKey) -> None:
+        del self._asking[key]
         self._answers.pop(key, None)
         self._answers[key] = answer
         while len(self._answers) > self._answers_max:
             self._answers.popitem(last=False)
-        for each in self._asking.pop(key):
-            each.callback(answer)
 
     async def _ask(self, key: PublicKey) -> _Answer:
         try:

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
 from p2pshare.net.fair_turns import FairTurns
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionServer
@@ -91,7 +92,7 @@ class SessionSharer:
         self._tree: ShareTree | None = None
         self._resolving: Deferred[None] | None = None
         self._left_out: dict[str, dict[str, Any]] = {}  # by share, as the status tells it
-        self._surveying: Deferred[None] | None = None
+        self._surveying: SharedAnswer[None] | None = None
         self._surveyed_at = float("-inf")
         self._has_stopped = False
 
@@ -144,9 +145,7 @@ class SessionSharer:
         if self._surveying is None and self._reactor.seconds() - self._surveyed_at > SURVEY_AGAIN:
             self._survey()
         if self._surveying is not None:
-            waiting: Deferred[None] = Deferred()
-            self._surveying.chainDeferred(waiting)
-            await waiting.addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
+            await self._surveying.wait().addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
         return {
             "sharing": [each.name for each in self._shares],
             "shares": [
@@ -175,9 +174,9 @@ class SessionSharer:
                 if not self._has_stopped
             }
 
-        self._surveying = run_in_thread(self._reactor, look).addCallback(self._surveyed)
-        self._surveying.addErrback(self._not_surveyed)
-        self._surveying.addCallback(self._survey_ended)
+        surveying = run_in_thread(self._reactor, look).addCallback(self._surveyed)
+        self._surveying = SharedAnswer(surveying.addErrback(self._not_surveyed))
+        self._surveying.wait().addCallback(self._survey_ended)
 
     def _surveyed(self, surveys: Mapping[str, Survey]) -> None:
         if self._has_stopped:
