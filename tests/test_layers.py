@@ -53,7 +53,6 @@ REACTOR_OWNERS = {
 }  # fmt: skip
 
 FILE_WRITERS = {
-    "p2pshare.classic.part_file",  # a download of the classic protocol
     "p2pshare.net.background",  # /dev/null
     "p2pshare.net.debug_log",  # the log that the user asks for
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to

@@ -20,7 +20,6 @@ from p2pshare.classic.core.row_receiver import RowReceiver
 from p2pshare.classic.datagrams import Kind
 from p2pshare.classic.net.requests import request_picture, request_text
 from p2pshare.classic.net.text import TextReceiver
-from p2pshare.classic.part_file import PartFile
 from p2pshare.errors import (
     NothingShared,
     P2pshareError,
@@ -32,6 +31,7 @@ from p2pshare.net.sockets import IPeerReactor, local_address_towards
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.encoding import format_of, write_picture
 from p2pshare.pictures.pixels import Pixels
+from p2pshare.storage.incoming.sequential_file import SequentialFile
 from p2pshare.wire.addresses import PeerAddress
 
 T = TypeVar("T")
@@ -116,7 +116,11 @@ class Fetch:
         order, reactor = self._order, self._reactor
         started = reactor.seconds()
         part = await run_in_thread(
-            reactor, PartFile.create, order.folder, order.name, abandoned=PartFile.discard
+            reactor,
+            SequentialFile.create,
+            order.folder,
+            order.name,
+            abandoned=SequentialFile.discard,
         )
         try:
             if order.kind is Kind.TEXT:
@@ -169,7 +173,7 @@ class Fetch:
 
         return request_picture(self._reactor, self._peer, self._interface(), announced)
 
-    def _request_text(self, part: PartFile) -> Awaitable[int | RequestFailed]:
+    def _request_text(self, part: SequentialFile) -> Awaitable[int | RequestFailed]:
         def began(receiver: TextReceiver) -> None:
             self._text = receiver
 
@@ -212,7 +216,7 @@ def _shown(gaps: tuple[range, ...]) -> str:
     return ", ".join(words)
 
 
-def _save_picture(part: PartFile, order: Order, pixels: Pixels) -> Path:
+def _save_picture(part: SequentialFile, order: Order, pixels: Pixels) -> Path:
     with part.writing() as file:
         write_picture(pixels, file, format_of(order.name))
     return part.commit(overwrite=order.overwrite)

@@ -25,9 +25,11 @@ from p2pshare.storage.incoming.folder_handles import Folder, FolderHandles, path
 from p2pshare.storage.incoming.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
+    discard_hidden,
     held_since,
     hidden_name,
     open_hidden,
+    remove_hidden,
     reopen_hidden,
 )
 from p2pshare.storage.incoming.journal import PartJournal
@@ -407,7 +409,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
                     raise
                 read = None
             if read is None:
-                self._remove_hidden(folder_fd, hidden)
+                remove_hidden(folder_fd, hidden)
                 os.close(fd)
                 return None
         except BaseException:
@@ -466,17 +468,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         """Remove the part and the journal of a file that is there, unless somebody is at them."""
         hidden = hidden_name(identity_of(place, origin))
         with suppress(OSError, CannotSave):
-            fd = reopen_hidden(folder_fd, hidden + PART_SUFFIX, path)
-            try:
-                self._remove_hidden(folder_fd, hidden)
-            finally:
-                if fd is not None:
-                    os.close(fd)
-
-    @staticmethod
-    def _remove_hidden(folder_fd: int, hidden: str) -> None:
-        for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
-            remove_name(folder_fd, hidden + suffix)
+            discard_hidden(folder_fd, hidden, path)
 
     def _sync_made(self) -> None:
         for error in self._handles.sync().values():

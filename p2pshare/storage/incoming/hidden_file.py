@@ -1,4 +1,8 @@
-"""The hidden file that becomes a file: its name follows from what it will be, and one process at a time has it."""
+"""The hidden file that later becomes a published file. Its name follows from what it will be; one process locks it.
+
+The name is a hash of the sharer's key, the remote path and the local place, so the next try finds the file without an
+index. The lock (`flock`) ends with the process that holds it, so a file without a lock is left over from a crash.
+"""
 
 from __future__ import annotations
 
@@ -11,56 +15,78 @@ from pathlib import Path
 from blake3 import blake3
 
 from p2pshare.errors import CannotSave, InUse
-from p2pshare.storage.incoming.publishing import NEW_FILE, remove_name
+from p2pshare.storage.incoming.publishing import NEW_FILE, READ_FILE, is_still, remove_name
 
 PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".journal"
-OPENINGS_MAX = 8  # of a file that others remove whenever it is opened
+OPENINGS_MAX = 8  # tries to open a file that other processes keep removing
 
 _PREFIX = ".p2pshare-"
 _OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
 
 
 def hidden_name(identity: bytes) -> str:
-    """The name of the hidden files of a partial file, without their suffixes."""
+    """Return the name of the hidden files of a partial file, without their suffixes."""
     return f"{_PREFIX}{blake3(identity).hexdigest(8)}"
 
 
-def open_hidden(folder_fd: int, hidden: str, path: Path) -> int:
-    """Open and lock an empty part, which is made if need be.
-
-    An earlier part and its journal are discarded, with the room that was reserved for them. Something else that has
-    the name of the part is removed.
-
-    That another name leads to it, too, is what a kill leaves between publishing the file and removing its hidden name,
-    or a trap: what the other name leads to is left alone.
+def create_hidden(folder_fd: int, name: str, path: Path) -> int:
+    """Create and lock a hidden file; return its descriptor.
 
     Args:
-        folder_fd: the folder, open.
-        hidden: what the names of the part and its journal have in common.
-        path: the final one, as the user calls it.
+        folder_fd: the open folder.
+        name: the hidden name.
+        path: the final path, for errors.
 
     Raises:
-        InUse: another process has it, or another thread of this one.
-        CannotSave: something that cannot be removed is in its place.
-        OSError: the folder takes no file.
+        FileExistsError: the name is taken, or another process removed the file at once.
+        InUse: another process locked the file at once.
+        OSError: the folder accepts no file.
+    """
+    fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
+    locked = False
+    try:
+        locked = _lock(fd, folder_fd, name, path)
+        if not locked:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return fd
+    finally:
+        if not locked:
+            os.close(fd)
+
+
+def open_hidden(folder_fd: int, hidden: str, path: Path) -> int:
+    """Open and lock an empty part, and create it if necessary; return its descriptor.
+
+    An earlier part and its journal are discarded, together with their reserved room. Anything else that has the name
+    of the part is removed. A part with a second name was published before a kill, or is a trap. Its content is left
+    alone; only the hidden name goes.
+
+    Args:
+        folder_fd: the open folder.
+        hidden: the common start of the names of the part and its journal.
+        path: the final path, for errors.
+
+    Raises:
+        InUse: another process or thread has it.
+        CannotSave: something in its place cannot be removed.
+        OSError: the folder accepts no file.
     """
     name = hidden + PART_SUFFIX
     for _ in range(OPENINGS_MAX):
-        fd, is_new = _made(folder_fd, name, path), True
-        if fd is None:
+        is_new = True
+        try:
+            fd: int | None = create_hidden(folder_fd, name, path)
+        except FileExistsError:
             fd, is_new = reopen_hidden(folder_fd, name, path), False
         if fd is None:
             continue
         try:
             remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
             if not is_new:
-                os.ftruncate(
-                    fd, 0
-                )  # even if its size is 0: this also frees room reserved behind its end
+                os.ftruncate(fd, 0)  # even at size 0: it also frees room reserved past the end
         except BaseException:
             os.close(fd)
             raise
@@ -69,10 +95,10 @@ def open_hidden(folder_fd: int, hidden: str, path: Path) -> int:
 
 
 def reopen_hidden(folder_fd: int, name: str, path: Path) -> int | None:
-    """Open and lock a hidden file that is there; None if there is none any more.
+    """Open and lock an existing hidden file; return its descriptor, or None if there is none any more.
 
     Raises:
-        InUse, CannotSave, OSError: as of `open_hidden`.
+        InUse, CannotSave, OSError: as in `open_hidden`.
     """
     for _ in range(OPENINGS_MAX):
         try:
@@ -105,19 +131,35 @@ def reopen_hidden(folder_fd: int, name: str, path: Path) -> int | None:
     raise InUse(path=path)
 
 
-def is_still(fd: int, folder_fd: int, name: str) -> bool:
-    """Whether a name in a folder is that of an open file."""
+def remove_hidden(folder_fd: int, hidden: str) -> None:
+    """Remove the names of a part and its journal.
+
+    Raises:
+        OSError: one of them cannot be removed.
+    """
+    for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
+        remove_name(folder_fd, hidden + suffix)
+
+
+def discard_hidden(folder_fd: int, hidden: str, path: Path) -> None:
+    """Remove a part and its journal unless a process has them.
+
+    Raises:
+        InUse: a process has the part.
+        CannotSave, OSError: it cannot be removed.
+    """
+    fd = reopen_hidden(folder_fd, hidden + PART_SUFFIX, path)
     try:
-        there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(there, os.fstat(fd))
+        remove_hidden(folder_fd, hidden)
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def held_since(path: Path | str, folder_fd: int | None = None) -> int | None:
-    """Return when a hidden file that a process has was last written to, in ns since 1970; None if nobody has it."""
+    """Return when a hidden file that a process has was last written, in ns since 1970; None if no process has it."""
     try:
-        fd = os.open(path, _READING, dir_fd=folder_fd)
+        fd = os.open(path, READ_FILE, dir_fd=folder_fd)
     except OSError:
         return None
     try:
@@ -132,23 +174,8 @@ def held_since(path: Path | str, folder_fd: int | None = None) -> int | None:
         os.close(fd)
 
 
-def _made(folder_fd: int, name: str, path: Path) -> int | None:
-    """Make and lock a hidden file; None if there is one, or another process took its name at once."""
-    try:
-        fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
-    except FileExistsError:
-        return None
-    locked = False
-    try:
-        locked = _lock(fd, folder_fd, name, path)
-    finally:
-        if not locked:
-            os.close(fd)
-    return fd if locked else None
-
-
 def _lock(fd: int, folder_fd: int, name: str, path: Path) -> bool:
-    """Lock an open file; False if it has lost its name to who had it before."""
+    """Lock an open file; False if its previous owner removed the name meanwhile."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

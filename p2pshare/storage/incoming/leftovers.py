@@ -16,11 +16,11 @@ from p2pshare.errors import CannotSave
 from p2pshare.storage.incoming.hidden_file import (
     JOURNAL_SUFFIX,
     PART_SUFFIX,
+    discard_hidden,
     held_since,
-    reopen_hidden,
 )
 from p2pshare.storage.incoming.journal import HEADER_MAX, Summary, summary_of
-from p2pshare.storage.incoming.publishing import remove_name
+from p2pshare.storage.incoming.publishing import READ_FILE
 from p2pshare.storage.reasons import plain_reason
 
 BLOCK = 512  # bytes in which a file system counts the room of a file
@@ -29,7 +29,6 @@ _HIDDEN = re.compile(
     r"(?P<stem>\.p2pshare-[0-9a-f]{16}|\.(?P<name>.+)\.p2pshare-[0-9a-f]{8})\.(?:part|journal)",
     re.DOTALL,
 )
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -85,13 +84,7 @@ def remove(leftover: Leftover) -> None:
     try:
         folder_fd = os.open(leftover.folder, _FOLDER)
         try:
-            fd = reopen_hidden(folder_fd, leftover.stem + PART_SUFFIX, leftover.path)
-            try:
-                for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
-                    remove_name(folder_fd, leftover.stem + suffix)
-            finally:
-                if fd is not None:
-                    os.close(fd)
+            discard_hidden(folder_fd, leftover.stem, leftover.path)
         finally:
             os.close(folder_fd)
     except OSError as error:
@@ -108,7 +101,7 @@ def _leftover(folder: Path, stem: str, classic: str | None) -> Leftover | None:
         return None
     origin = None
     with suppress(OSError):
-        fd = os.open(journal, _READING)
+        fd = os.open(journal, READ_FILE)
         with open(fd, "rb") as file:
             origin = summary_of(file.read(HEADER_MAX), iter(lambda: file.read(HEADER_MAX), b""))
     name = classic if origin is None else origin.name

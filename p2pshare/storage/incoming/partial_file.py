@@ -23,15 +23,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pshare.errors import BlockCorrupt, CannotSave
-from p2pshare.storage.disk_space import check_room, replaced_error, saving_error
+from p2pshare.storage.disk_space import check_room, saving_error
 from p2pshare.storage.durability import sync_folder
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place, identity_of
 from p2pshare.storage.incoming.block_table import BlockState, BlockTable
 from p2pshare.storage.incoming.folder_handles import path_of
-from p2pshare.storage.incoming.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, is_still
+from p2pshare.storage.incoming.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, remove_hidden
 from p2pshare.storage.incoming.journal import PartJournal, write_at
 from p2pshare.storage.incoming.present_files import Stopped
-from p2pshare.storage.incoming.publishing import publish, remove_name, set_mode
+from p2pshare.storage.incoming.publishing import (
+    is_still,
+    publish_durably,
+    remove_name,
+    set_attributes,
+)
 from p2pshare.storage.system_calls import preallocate, punch_hole
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length, digest_of, root_of
 
@@ -343,23 +348,24 @@ class Incoming:
     def _publish(self, root: bytes) -> Path:
         part = self._hidden + PART_SUFFIX
         os.ftruncate(self._fd, self.announced.size)  # also frees room reserved behind the end
-        with suppress(OSError):  # a disk that keeps no times
-            os.utime(self._fd, ns=(self.announced.mtime_ns, self.announced.mtime_ns))
-        set_mode(self._fd, self._umask, executable=self.announced.executable)
+        set_attributes(
+            self._fd,
+            self._umask,
+            self.announced.mtime_ns,
+            executable=self.announced.executable,
+        )
         with self._forgetting():
             os.fsync(self._fd)
         self._check_there()
-        overwrite, number = self._overwrite, self.place.number
-        name = publish(self._folder_fd, part, self._path, overwrite=overwrite, number=number)
-        try:
-            sync_folder(self._folder_fd)
-            self._sync_folders()
-        except OSError as error:
-            if self._overwrite:
-                raise replaced_error(error, self._path) from error
-            if is_still(self._fd, self._folder_fd, part):
-                remove_name(self._folder_fd, name)
-            raise
+        name = publish_durably(
+            self._folder_fd,
+            self._fd,
+            part,
+            self._path,
+            overwrite=self._overwrite,
+            number=self.place.number,
+            sync_above=self._sync_folders,
+        )
         with suppress(OSError):  # it is published, whatever becomes of the leftovers
             self._remove()
             self._on_published(name, os.fstat(self._fd), root)
@@ -371,8 +377,7 @@ class Incoming:
             raise CannotSave(path=self._path, reason="somebody has removed what was there of it")
 
     def _remove(self) -> None:
-        for suffix in (PART_SUFFIX, JOURNAL_SUFFIX):
-            remove_name(self._folder_fd, self._hidden + suffix)
+        remove_hidden(self._folder_fd, self._hidden)
 
     @contextmanager
     def _using(self) -> Iterator[None]:

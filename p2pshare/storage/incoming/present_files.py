@@ -28,14 +28,12 @@ from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.claimed_names import Claims
 from p2pshare.storage.incoming.folder_handles import FolderHandles
 from p2pshare.storage.incoming.local_names import LocalNames
-from p2pshare.storage.incoming.publishing import COPIES_MAX, numbered
+from p2pshare.storage.incoming.publishing import COPIES_MAX, READ_FILE, numbered, status_of
 from p2pshare.storage.incoming.saved_files import SavedFiles, SavedRecord, fingerprint_of, key_of
 from p2pshare.storage.open_files import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 
 NEWS_MAX = 256  # records that are not written down yet
-
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Stopped(Exception):  # noqa: N818 - it is named after what happened
@@ -243,7 +241,7 @@ class Presence:
         """The record of a file, if it still holds and has a name that the file may have."""
         if record is None or not self._may_be(sought, record.name):
             return None
-        status = _status(folder_fd, record.name)
+        status = status_of(folder_fd, record.name)
         holds = (
             status is not None
             and status.st_size == sought.size
@@ -256,7 +254,7 @@ class Presence:
         own = sought.place.number
         for number in (own,) if sought.is_claimed else range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)
-            status = _status(folder_fd, name)
+            status = status_of(folder_fd, name)
             if status is None:
                 return
             is_file = stat.S_ISREG(status.st_mode)
@@ -306,14 +304,14 @@ class Presence:
         clashes = False
         for number in range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)
-            is_free = folder_fd is None or _status(folder_fd, name) is None
+            is_free = folder_fd is None or status_of(folder_fd, name) is None
             if is_free or sought.overwrite:
                 if self._claims.take(self._claim(sought.place, name)):
                     place = replace(sought.place, number=number, clashes=clashes)
                     return Absent(place, is_claimed=True)
                 clashes = True
         path = self._path.joinpath(*sought.place.folder, sought.place.name)
-        raise CannotSave(path=path, reason=f"there are {COPIES_MAX} copies of it already")
+        raise CannotSave(path=path, reason=f"{COPIES_MAX} copies of it exist already")
 
     def _claim(self, place: Place, name: str) -> str:
         return f"{self._real}/{self._names.key(place, name)}"
@@ -323,20 +321,12 @@ class Presence:
         return key_of(os.fsencode(place), sought.origin)
 
 
-def _status(folder_fd: int, name: str) -> os.stat_result | None:
-    """What is known of a name; None if there is no such thing."""
-    try:
-        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
 def _read(
     folder_fd: int, name: str, size: int, stop: Callable[[], bool]
 ) -> tuple[bytes, os.stat_result] | None:
     """The root of a file of `size` bytes, and what is known of it; None if it is none, or changes."""
     try:
-        fd = os.open(name, _READING, dir_fd=folder_fd)
+        fd = os.open(name, READ_FILE, dir_fd=folder_fd)
     except OSError as error:
         if is_none_left(error):
             raise

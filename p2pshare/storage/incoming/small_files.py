@@ -20,18 +20,22 @@ from p2pshare.storage.incoming.folder_handles import Folder, FolderHandles, path
 from p2pshare.storage.incoming.hidden_file import (
     PART_SUFFIX,
     hidden_name,
-    is_still,
     open_hidden,
 )
 from p2pshare.storage.incoming.journal import write_at
-from p2pshare.storage.incoming.publishing import numbered, publish, remove_name, set_mode
+from p2pshare.storage.incoming.publishing import (
+    READ_FILE,
+    is_still,
+    numbered,
+    publish,
+    remove_name,
+    set_attributes,
+)
 from p2pshare.storage.open_files import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
 BATCH_MAX = 256  # files that are open at once, each perhaps with a folder of its own
 FILES_PART = 5  # of the open files that the limit leaves: twice one part
-
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -121,9 +125,8 @@ class WholeFiles:
         try:
             with memoryview(file.data).cast("B") as view:
                 write_at(fd, view, 0)
-            with suppress(OSError):  # a disk that keeps no times
-                os.utime(fd, ns=(file.announced.mtime_ns, file.announced.mtime_ns))
-            set_mode(fd, self._umask, executable=file.announced.executable)
+            said = file.announced
+            set_attributes(fd, self._umask, said.mtime_ns, executable=said.executable)
         except OSError as error:
             failure = saving_error(error, folder_fd, file.announced.size, path)
             with suppress(OSError):
@@ -188,7 +191,7 @@ class WholeFiles:
             there = os.stat(name, dir_fd=each.folder_fd, follow_symlinks=False)
             if not stat.S_ISREG(there.st_mode) or there.st_size != size:
                 return False
-            fd = os.open(name, _READING, dir_fd=each.folder_fd)
+            fd = os.open(name, READ_FILE, dir_fd=each.folder_fd)
         except OSError as error:
             if is_none_left(error):
                 raise

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2pshare.errors import CannotSave, DiskFull, TransferFailed
 from p2pshare.storage.disk_space import check_room
-from p2pshare.storage.incoming import partial_file as incoming
+from p2pshare.storage.incoming import partial_file, publishing
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
 from tests.storage.incoming_case import (
@@ -196,7 +196,7 @@ class SyncTests(IncomingTestCase):
         part = self.begin(CONTENT, overwrite=True)
         self.write(part, CONTENT)
         part.sync()
-        self.patch(incoming, "sync_folder", Failing(len, errno.EIO, 1))
+        self.patch(publishing, "sync_folder", Failing(len, errno.EIO, 1))
         error = self.assertRaises(CannotSave, part.finish, root_for(CONTENT))
         self.assertRegex(str(error), "cannot be written: what had this name is replaced, but")
         self.assertEqual((self.path / "cat.jpg").read_bytes(), CONTENT)
@@ -252,7 +252,7 @@ class FullDiskTests(IncomingTestCase):
         def fail(fd: int, size: int) -> None:
             raise OSError(errno.ENOSPC, "")
 
-        self.patch(incoming, "preallocate", fail)
+        self.patch(partial_file, "preallocate", fail)
         with self.assertRaises(DiskFull):
             self.begin(CONTENT)
         self.assertEqual(self.names(), [])

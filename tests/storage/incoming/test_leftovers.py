@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from p2pshare.classic.part_file import PartFile
 from p2pshare.errors import CannotSave, InUse
 from p2pshare.storage.incoming import journal as part_journal
 from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.leftovers import Leftover, leftovers, remove
+from p2pshare.storage.incoming.sequential_file import SequentialFile
 from tests.storage.incoming_case import BLOCK, ORIGIN, IncomingTestCase, announced, content_of
 
 CONTENT = content_of(5 * BLOCK + 7)
@@ -72,7 +72,7 @@ class LeftoverTests(IncomingTestCase):
         part = self.begin(CONTENT)
         self.write(part, CONTENT, (0,))
         part.sync()
-        with PartFile.create(self.path, "alice.png"):
+        with SequentialFile.create(self.path, "alice.png"):
             found = self.found()
             self.assertEqual([each.in_use for each in found], [True, True])
             for each in found:

@@ -1,4 +1,4 @@
-"""`p2pshare.classic.part_file` under real kills and on a real full disk."""
+"""`p2pshare.storage.incoming.sequential_file` under real kills and on a real full disk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SIZE = 256 * 1024  # bytes of each file
 
 WRITER = f"""
 import pathlib, sys
-from p2pshare.classic.part_file import PartFile
+from p2pshare.storage.incoming.sequential_file import SequentialFile
 while True:
     for overwrite in (False, True):
-        with PartFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
+        with SequentialFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
             part.write(bytes({SIZE}))
             part.commit(overwrite=overwrite)
     print("saved", flush=True)
@@ -26,10 +26,10 @@ while True:
 LIMITED = """
 import pathlib, resource, sys
 from p2pshare.errors import CannotSave
-from p2pshare.classic.part_file import PartFile
+from p2pshare.storage.incoming.sequential_file import SequentialFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    with PartFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
+    with SequentialFile.create(pathlib.Path(sys.argv[1]), "alice.bin") as part:
         part.write(bytes(100_001))
         part.commit()
 except CannotSave as error:

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.classic.part_file`."""
+"""Tests for `p2pshare.storage.incoming.sequential_file`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.part_file import PartFile
 from p2pshare.errors import CannotSave
 from p2pshare.storage.incoming import publishing
 from p2pshare.storage.incoming.publishing import COPIES_MAX
+from p2pshare.storage.incoming.sequential_file import SequentialFile
 
 
 def failing_with(code: int) -> Callable[..., Any]:
@@ -30,7 +30,7 @@ def failing_with(code: int) -> Callable[..., Any]:
     return fail
 
 
-class PartFileTestCase(SynchronousTestCase):
+class SequentialFileTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
@@ -39,12 +39,12 @@ class PartFileTestCase(SynchronousTestCase):
         return sorted(os.listdir(self.folder))
 
     def save(self, data: bytes, name: str = "alice.png", *, overwrite: bool = False) -> Path:
-        with PartFile.create(self.folder, name) as part:
+        with SequentialFile.create(self.folder, name) as part:
             part.write(data)
             return part.commit(overwrite=overwrite)
 
 
-class CommitTests(PartFileTestCase):
+class CommitTests(SequentialFileTestCase):
     def test_complete_under_its_name(self) -> None:
         """What was written is under the final name, and the hidden file is gone."""
         path = self.save(b"pixels")
@@ -54,7 +54,9 @@ class CommitTests(PartFileTestCase):
 
     def test_invisible_before(self) -> None:
         """Until the commit there is only a hidden, private, recognisable file."""
-        with PartFile.create(self.folder, "alice.png", random_part=lambda: "0123abcd") as part:
+        with SequentialFile.create(
+            self.folder, "alice.png", random_part=lambda: "0123abcd"
+        ) as part:
             part.write(b"pix")
             self.assertEqual(self.names(), [".alice.png.p2pshare-0123abcd.part"])
             mode = (self.folder / self.names()[0]).stat().st_mode
@@ -64,7 +66,7 @@ class CommitTests(PartFileTestCase):
         """A block that ends without a commit, by an error too, leaves nothing."""
 
         def interrupted() -> None:
-            with PartFile.create(self.folder, "a") as part:
+            with SequentialFile.create(self.folder, "a") as part:
                 part.write(b"x")
                 raise ZeroDivisionError
 
@@ -119,7 +121,7 @@ class CommitTests(PartFileTestCase):
     @given(st.lists(st.binary(max_size=300), max_size=5))
     def test_every_byte(self, chunks: list[bytes]) -> None:
         """The file is what was written, in order."""
-        with PartFile.create(self.folder, "any") as part:
+        with SequentialFile.create(self.folder, "any") as part:
             for chunk in chunks:
                 part.write(memoryview(chunk))
             path = part.commit()
@@ -128,7 +130,7 @@ class CommitTests(PartFileTestCase):
 
     def test_file_object(self) -> None:
         """Code that wants a file can write to one, seek in it, and go on."""
-        with PartFile.create(self.folder, "a.bin") as part:
+        with SequentialFile.create(self.folder, "a.bin") as part:
             with part.writing() as file:
                 file.write(b"XXcd")
                 file.seek(0)
@@ -139,7 +141,7 @@ class CommitTests(PartFileTestCase):
 
     def test_over_when_committed(self) -> None:
         """A file that is committed takes no more, whoever has its descriptor by now."""
-        with PartFile.create(self.folder, "a") as part:
+        with SequentialFile.create(self.folder, "a") as part:
             part.write(b"whole")
             part.commit()
             with open(self.folder / "b", "wb"):
@@ -160,7 +162,7 @@ class CommitTests(PartFileTestCase):
         self.assertEqual(len(self.names()), 24)
 
 
-class OverwriteTests(PartFileTestCase):
+class OverwriteTests(SequentialFileTestCase):
     def test_replaces_file(self) -> None:
         """A plain file is replaced, as asked; another link to the old one keeps its bytes."""
         old = self.save(b"old")
@@ -190,10 +192,10 @@ class OverwriteTests(PartFileTestCase):
         self.assertTrue((self.folder / "alice.png").is_symlink())
 
 
-class ThreadTests(PartFileTestCase):
+class ThreadTests(SequentialFileTestCase):
     def test_discarded_while_it_is_written(self) -> None:
         """Discarding waits for a thread that is writing, which then cannot write or commit any more."""
-        part = PartFile.create(self.folder, "alice.png")
+        part = SequentialFile.create(self.folder, "alice.png")
         with part.writing() as file:
             file.write(b"half")
             discarding = threading.Thread(target=part.discard)
@@ -207,7 +209,7 @@ class ThreadTests(PartFileTestCase):
         self.assertEqual(self.names(), [])
 
 
-class FailureTests(PartFileTestCase):
+class FailureTests(SequentialFileTestCase):
     def assert_fails(self, sentence: str) -> None:
         with self.assertRaisesRegex(CannotSave, sentence):
             self.save(b"x")
@@ -240,7 +242,7 @@ class FailureTests(PartFileTestCase):
         """A failure of code that writes to the file object is the same clear error."""
 
         def interrupted() -> None:
-            with PartFile.create(self.folder, "a") as part, part.writing():
+            with SequentialFile.create(self.folder, "a") as part, part.writing():
                 raise OSError(errno.ENOSPC, "No space left on device")
 
         self.assertRaisesRegex(CannotSave, "disk is full", interrupted)
@@ -288,13 +290,13 @@ class FailureTests(PartFileTestCase):
         (self.folder / "file").write_bytes(b"")
         for name, sentence in (("gone", "no such file or folder"), ("file", "not a folder")):
             with self.assertRaisesRegex(CannotSave, sentence):
-                PartFile.create(self.folder / name, "alice.png")
+                SequentialFile.create(self.folder / name, "alice.png")
 
     def test_hidden_name_taken(self) -> None:
         """A hidden file that is there already, for whatever reason, is not touched."""
-        with PartFile.create(self.folder, "a", random_part=lambda: "same"):
+        with SequentialFile.create(self.folder, "a", random_part=lambda: "same"):
             with self.assertRaisesRegex(CannotSave, "something else has this name"):
-                PartFile.create(self.folder, "a", random_part=lambda: "same")
+                SequentialFile.create(self.folder, "a", random_part=lambda: "same")
             self.assertEqual(len(self.names()), 1)
 
     def test_name_too_long(self) -> None:
@@ -307,7 +309,7 @@ class FailureTests(PartFileTestCase):
         """Nothing but a single path component is a name."""
         for name in ("", ".", "..", "../x", "a/b", "/etc/passwd", "a/"):
             with self.subTest(name=name), self.assertRaises(CannotSave):
-                PartFile.create(self.folder, name)
+                SequentialFile.create(self.folder, name)
 
     def test_descriptors_closed(self) -> None:
         """Neither success nor failure leaves a descriptor open."""
@@ -318,5 +320,5 @@ class FailureTests(PartFileTestCase):
             self.save(b"x")
         patch.restore()
         with self.assertRaises(CannotSave):
-            PartFile.create(self.folder / "gone", "x")
+            SequentialFile.create(self.folder / "gone", "x")
         self.assertEqual(len(os.listdir("/dev/fd")), before)
