@@ -289,15 +289,17 @@ def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
 
 async def _converse(invocation: Invocation) -> int:
     from p2pshare.ui.dialog.console import Console
-    from p2pshare.ui.dialog.conversation import Conversation
+    from p2pshare.ui.dialog.dialog import converse
     from p2pshare.ui.terminal.capabilities import Terminal
 
     if sys.stdin is None or sys.stdin.closed:
         raise WrongUsage(reason="There is no input from which answers could come.")
     stdout = Terminal.detect(sys.stdout, os.environ)
     reactor: Any = invocation.reactor
-    console = Console(reactor, sys.stdin.fileno(), stdout, invocation.output)
-    return await Conversation(invocation, console).run()
+    console = Console(
+        reactor, sys.stdin.fileno(), stdout, invocation.output, invocation.forgive_signal
+    )
+    return await converse(invocation, console)
 
 
 def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> Invocation:

@@ -1,4 +1,19 @@
-"""Questions to a user, and lines above the question that is open, on a terminal or over pipes."""
+"""Questions to a user, and lines above the open question, on a terminal or over pipes.
+
+Theory of operation. Other commands let the terminal edit a line and read it when Enter is pressed. Here a line may have
+to be written at any time, because somebody fetches a file. So on a terminal that can redraw, keys come one by one, a
+`LineEditor` edits the line, and `Console` draws the question and the line again below each new line.
+
+* The descriptor stays blocking. As a terminal it is the same open file as our output and the shell's input, and
+  O_NONBLOCK would be set for all of them. `os.read` after the reactor has found the descriptor readable never waits.
+* The descriptor is watched only while a question is open. What is typed ahead stays in the kernel, whose buffer has a
+  bound, and an endless input (`yes | p2pshare`) fills nothing. Twisted's `StandardIO` reads all the time.
+* Ctrl+C and Ctrl+Z remain signals (ISIG stays on), so they work while the process is busy.
+* The shell may set the terminal's mode while the process is suspended, so the mode is set again after SIGCONT.
+* The end of the input answers None once the rest of the last line is used up. A terminal that is closed is such an
+  end: `read` fails with EIO then, before or after SIGHUP.
+* Where the answers do not come from a terminal, each is written behind its question, so a transcript reads as a dialog.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +21,10 @@ import codecs
 import os
 import signal
 import termios
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 from colorama import Fore, Style
 from rich.cells import cell_len
@@ -23,34 +40,55 @@ from p2pshare.ui.dialog.line_editor import LineEditor, LineEntered
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 
+GOOD, BAD, HINT = Fore.GREEN, Fore.RED, Style.DIM
+"""Colours of lines: a success, an error, something minor."""
+Line = tuple[str, str]
+"""A line for the user, and its colour. The text may come from outside."""
+
 READ_MAX = 4096  # bytes at once
-ANSWER_ROOM = 12  # columns of a line that are left for an answer
-WHERE_MIN = 8  # columns from which on there is room for where the user is
+ANSWER_COLUMNS = 12  # columns of a line that are kept for the answer
+WHERE_COLUMNS_MIN = 8  # with fewer columns left, the prompt does not show where the user is
 
 _CLEAR_LINE = "\r\x1b[2K"
-_LOCAL_FLAGS = 3  # in what tcgetattr returns
+_LOCAL_FLAGS = 3  # index in the list of tcgetattr
+T = TypeVar("T")
 
 
 class IConsoleReactor(IReactorFDSet, IReactorFromThreads):
-    """All that a console needs of a reactor."""
+    """The parts of a reactor that a console needs."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Ctrl+C has stopped a transfer, and nothing else."""
 
 
 class Console:
-    """Asks on a terminal, and reads the answers from a file descriptor.
-
-    Where both are a terminal that can redraw, the line is edited here, so that it can be drawn
-    again below whatever else is to be said. Keys are read only while a question is open. `close`
-    it in any case: it puts the terminal back as it was.
-    """
+    """Asks on a terminal, and reads the answers from a descriptor. Always call `close`, which restores the terminal."""
 
     def __init__(
-        self, reactor: IConsoleReactor, fd: int, terminal: Terminal, output: Output
+        self,
+        reactor: IConsoleReactor,
+        fd: int,
+        terminal: Terminal,
+        output: Output,
+        forgive_signal: Callable[[], object] = lambda: None,
     ) -> None:
+        """Read answers from `fd`.
+
+        Args:
+            reactor: the reactor that watches `fd`.
+            fd: the descriptor of the answers.
+            terminal: the stream of the questions.
+            output: the destination of lines.
+            forgive_signal: tells `net.process_end` that a signal does not end the process.
+        """
         self._reactor = reactor
         self._terminal = terminal
         self._output = output
-        self._echoes = os.isatty(fd)
-        self._mode = _Mode(fd) if self._echoes and terminal.redraws else None
+        self._forgive_signal = forgive_signal
+        self.is_terminal = os.isatty(fd)
+        """Whether the answers come from a terminal."""
+        self._mode = _Mode(fd) if self.is_terminal and terminal.redraws else None
         self._input = _Input(fd, self._received, self._ended)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._editor = LineEditor()
@@ -63,17 +101,12 @@ class Console:
             self._mode.unbuffered()
             signal.signal(signal.SIGCONT, self._continued)
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the answers come from a terminal."""
-        return self._echoes
-
     async def ask(self, question: str, where: str = "") -> str | None:
-        """The line that the user answers, or None at the end of the input.
+        """Return the line that the user answers, or None at the end of the input.
 
         Args:
-            question: what to ask.
-            where: where the user is; it stands before the question as far as there is room.
+            question: the question.
+            where: the place where the user is, shown before the question if there is room.
 
         Raises:
             WrongUsage: the input is a text in UTF-16 or UTF-32.
@@ -92,8 +125,40 @@ class Console:
             self._reactor.removeReader(self._input)
             self._question = None
 
+    async def interruptible(self, transfer: Coroutine[Any, Any, T]) -> T:
+        """Await a transfer. On a terminal, the first Ctrl+C cancels it, and the second one ends the process as usual.
+
+        Raises:
+            Interrupted: there was one Ctrl+C.
+        """
+        going = Deferred.fromCoroutine(transfer)
+        before = signal.getsignal(signal.SIGINT)
+        if not self.is_terminal or not callable(before):
+            return await going
+        is_stopped = False
+
+        def stop() -> None:
+            nonlocal is_stopped
+            is_stopped = True
+            self._forgive_signal()
+            going.cancel()
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, before)
+            self._reactor.callFromThread(stop)
+
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            return await going
+        except CancelledError:
+            if is_stopped:
+                raise Interrupted from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def line(self, text: str, colour: str = "") -> None:
-        """Say something; an open question stays below it, with what has been typed."""
+        """Write a line; an open question stays below it, with the characters typed so far."""
         if self._question is None:
             self._output.line(text, colour)
             return
@@ -102,7 +167,7 @@ class Console:
         self._draw()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._mode is not None:
             signal.signal(signal.SIGCONT, signal.SIG_DFL)
             self._mode.restore()
@@ -110,7 +175,7 @@ class Console:
     def _received(self, data: bytes) -> None:
         is_first, self._has_received = not self._has_received, True
         try:
-            if is_first and not self._echoes:
+            if is_first and not self.is_terminal:
                 plain_ascii(data)
         except OSError as error:
             self._complete("")
@@ -125,7 +190,7 @@ class Console:
         self._proceed()
 
     def _proceed(self) -> None:
-        """Answer the question if there is a line, else show the line as far as it goes."""
+        """Answer the question if a line is complete, else draw what is typed so far."""
         if self._answer.called:
             return
         event = self._editor.next_event() or (self._editor.finish() if self._at_end else None)
@@ -135,16 +200,16 @@ class Console:
             return
         text = event.text if isinstance(event, LineEntered) else None
         self._complete(text or "")
-        if text is None and self._echoes and self._mode is None:  # nobody has pressed Enter
+        if text is None and self.is_terminal and self._mode is None:  # nobody has pressed Enter
             self._terminal.stream.write("\n")
         self._answer.callback(text)
 
     def _complete(self, text: str) -> None:
-        """Leave the question with its answer on the screen."""
+        """Leave the question and its answer on the screen."""
         stream = self._terminal.stream
         if self._mode is not None:
             stream.write(f"{_CLEAR_LINE}{self._prompt()}{self._terminal.shown(text)}\n")
-        elif not self._echoes:
+        elif not self.is_terminal:
             stream.write(f"{self._terminal.shown(text)}\n")
         stream.flush()
 
@@ -161,10 +226,10 @@ class Console:
         stream.flush()
 
     def _asked(self) -> str:
-        """The question, behind where the user is; of a long path the end is shown."""
+        """The question, after the place where the user is; a long place is cut at its beginning."""
         where = self._terminal.shown(self._where)
-        room = self._terminal.columns - cell_len(f"[] {self._question} ") - ANSWER_ROOM
-        if not where or room < WHERE_MIN:
+        room = self._terminal.columns - cell_len(f"[] {self._question} ") - ANSWER_COLUMNS
+        if not where or room < WHERE_COLUMNS_MIN:
             return f"{self._question}"
         if cell_len(where) > room:
             while cell_len(where) > room - 3:
@@ -178,7 +243,6 @@ class Console:
         return f"{Style.BRIGHT}{Fore.CYAN}{self._asked()}{Style.RESET_ALL} "
 
     def _continued(self, *_: object) -> None:
-        """After Ctrl+Z, the shell may have left the terminal as it likes it."""
         self._reactor.callFromThread(self._draw_again)
 
     def _draw_again(self) -> None:
@@ -189,10 +253,7 @@ class Console:
 
 
 class _Mode:
-    """The mode of a terminal: as it was, or such that each key comes at once and is not echoed.
-
-    Ctrl+C and Ctrl+Z remain signals. A terminal that is gone has no mode to change.
-    """
+    """The mode of a terminal. A terminal that is gone has no mode to change."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -201,6 +262,7 @@ class _Mode:
             self._before = termios.tcgetattr(fd)
 
     def unbuffered(self) -> None:
+        """Deliver each key at once, without an echo."""
         with suppress(termios.error):
             mode = termios.tcgetattr(self._fd)
             mode[_LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
@@ -214,9 +276,11 @@ class _Mode:
 
 @implementer(IReadDescriptor)
 class _Input:
-    """Bytes from a descriptor that stays blocking: as a terminal it is shared with our output, and with the shell."""
+    """Reads a descriptor that stays blocking."""
 
-    def __init__(self, fd: int, received: Any, ended: Any) -> None:
+    def __init__(
+        self, fd: int, received: Callable[[bytes], None], ended: Callable[[], None]
+    ) -> None:
         self._fd = fd
         self._received = received
         self._ended = ended
@@ -226,7 +290,7 @@ class _Input:
         return self._fd
 
     def doRead(self) -> None:  # noqa: N802
-        """Take what is there."""
+        """Read once."""
         try:
             data = os.read(self._fd, READ_MAX)
         except OSError:  # the terminal is gone
@@ -237,9 +301,9 @@ class _Input:
             self._ended()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor found the descriptor closed."""
+        """The reactor has found the descriptor closed."""
         self._ended()
 
     def logPrefix(self) -> str:  # noqa: N802
-        """How the log calls it."""
+        """The name in Twisted's log."""
         return "console"

@@ -1,4 +1,4 @@
-"""A line that a user types, key by key, with the keys that everybody's fingers know."""
+"""A line editor: keys in, lines out. The keys are those of readline's default mode."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.cells import cell_len
 
 from p2pshare.wire.display import display
 
-LINE_MAX = 200  # characters; more are not taken
+LINE_MAX = 200  # characters; further ones are ignored
 HISTORY_MAX = 100  # lines
-ESCAPE_MAX = 16  # characters of an escape sequence; what is longer is none
+ESCAPE_MAX = 16  # characters of an escape sequence; a longer one is dropped
 
 _KEY = re.compile(r"\x1b\[[0-9;]*[@-~]|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
 
@@ -30,17 +30,17 @@ class InputEnded:
 
 
 class LineEditor:
-    """Takes what a keyboard sends, with `receive`, and gives lines, with `next_event`."""
+    """Takes keys with `receive`, and returns lines with `next_event`."""
 
     def __init__(self) -> None:
         self.text = ""
-        """What has been typed of the line."""
+        """The line so far."""
         self.cursor = 0
-        """How many characters of it are before the cursor."""
+        """The number of characters before the cursor."""
         self._keys = ""
         self._after_return = False
         self._history: list[str] = []
-        self._place = 0  # in the history
+        self._place = 0  # index in the history
         self._actions: dict[str, Callable[[], None]] = {
             "\x01": self._home,
             "\x02": self._left,
@@ -68,11 +68,11 @@ class LineEditor:
             self._actions[f"\x1b[{letter}"] = self._actions[f"\x1bO{letter}"] = action
 
     def receive(self, keys: str) -> None:
-        """Take what the keyboard sent, in any parts."""
+        """Add keys; an escape sequence may come in parts."""
         self._keys += keys
 
     def next_event(self) -> LineEntered | InputEnded | None:
-        """Use up keys until a line is entered; None when there are no more of them."""
+        """Apply keys until one ends the line; return None if none does."""
         while match := _KEY.match(self._keys):
             self._keys = self._keys[match.end() :]
             if event := self._pressed(match[0]):
@@ -82,11 +82,11 @@ class LineEditor:
         return None
 
     def finish(self) -> LineEntered | None:
-        """There are no more keys: the line as far as it was typed, if it was."""
+        """Return the unfinished line, if there is one: no more keys will come."""
         return self._enter() if self.text else None
 
     def visible(self, columns: int) -> tuple[str, str]:
-        """What fits into `columns` before and behind the cursor, which needs one of them itself."""
+        """Return the text around the cursor that fits into `columns`, one of which is for the cursor itself."""
         before, behind = self.text[: self.cursor], self.text[self.cursor :]
         while before and cell_len(before) >= columns:
             before = before[1:]
@@ -95,7 +95,7 @@ class LineEditor:
         return before, behind
 
     def _pressed(self, key: str) -> LineEntered | InputEnded | None:
-        is_rest = key == "\n" and self._after_return  # of CR LF, which ends one line
+        is_rest = key == "\n" and self._after_return  # CR LF ends one line, not two
         self._after_return = key == "\r"
         if key in "\r\n":
             return None if is_rest else self._enter()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import termios
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest import skipUnless
 
@@ -13,7 +15,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
-from p2pshare.ui.dialog.console import Console
+from p2pshare.ui.dialog.console import Console, Interrupted
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.hang_up import HangUpStream
@@ -21,7 +23,7 @@ from tests.ui.screens import COLOURFUL, RealTerminal, real_terminal
 
 
 def read_all(reactor: Any) -> None:
-    """Let whoever reads do so, once."""
+    """Let every reader read once."""
     for reader in list(reactor.readers):
         reader.doRead()
 
@@ -43,7 +45,7 @@ class PipeTests(ConsoleTestCase):
         self.console = Console(self.reactor, end, terminal, Output(terminal, terminal))
 
     def test_transcript(self) -> None:
-        """Answers that come all at once are used one by one, and what is written reads as a dialog."""
+        """Answers that come at once are used one by one, and the output reads as a dialog."""
         os.write(self.pipe, b"\xef\xbb\xbfcarol\nalice\r\nlast")
         os.close(self.pipe)
         answers = []
@@ -56,7 +58,7 @@ class PipeTests(ConsoleTestCase):
         self.assertEqual(self.stream.getvalue()[:24], "Name: carol\nWhom: alice\n")
 
     def test_other_encoding(self) -> None:
-        """Answers in UTF-16 are refused with its name, rather than taken for a name with odd characters."""
+        """Answers in UTF-16 are rejected with the name of the encoding."""
         asked = self.ask("Name:")
         os.write(self.pipe, "carol\r\n".encode("utf-16"))
         os.close(self.pipe)
@@ -66,7 +68,7 @@ class PipeTests(ConsoleTestCase):
         self.assertFalse(self.reactor.readers)
 
     def test_reads_only_when_asking(self) -> None:
-        """Nothing is read while nothing is asked, so an endless input fills nothing."""
+        """Input is read only while a question is open, so an endless input fills nothing."""
         self.addCleanup(os.close, self.pipe)
         self.assertFalse(self.reactor.readers)
         asked = self.ask("Name:")
@@ -88,7 +90,7 @@ class TerminalTests(ConsoleTestCase):
         read_all(self.reactor)
 
     def test_editing(self) -> None:
-        """The line is drawn as it is typed; a line that is said goes above it."""
+        """The line is drawn as it is typed; other lines go above it."""
         with real_terminal(40) as real:
             self.on_terminal(real)
             asked = self.ask("Name:")
@@ -105,7 +107,7 @@ class TerminalTests(ConsoleTestCase):
             self.console.close()
 
     def test_long_line(self) -> None:
-        """A line that is longer than the terminal is wide scrolls in place."""
+        """A line that is wider than the terminal scrolls in place."""
         with real_terminal(20) as real:
             self.on_terminal(real)
             asked = self.ask("Name:")
@@ -119,7 +121,7 @@ class TerminalTests(ConsoleTestCase):
             self.console.close()
 
     def test_where(self) -> None:
-        """Where the user is stands before the question, as far as there is room, and is harmless."""
+        """The place is shown before the question if there is room, without its escape sequences."""
         where = "alice:photos/\x1b[2J2026/summer holidays"
         for columns, shown in (
             (80, r"^\[alice:photos/.*2026/summer holidays\] Open:$"),
@@ -138,7 +140,7 @@ class TerminalTests(ConsoleTestCase):
                 self.console.close()
 
     def test_terminal_restored(self) -> None:
-        """In the end the terminal is as it was, also if the question is given up."""
+        """`close` restores the terminal, also after a question was cancelled."""
         with real_terminal(40) as real:
             before = termios.tcgetattr(real.stream.fileno())
             self.on_terminal(real)
@@ -152,7 +154,7 @@ class TerminalTests(ConsoleTestCase):
             self.assertEqual(real.show(), ["Name: car"])
 
     def test_without_colours(self) -> None:
-        """Without colours there are none; a dumb terminal edits by itself."""
+        """On a dumb terminal there are no colours, and the terminal edits the line."""
         with real_terminal(40) as real:
             self.on_terminal(real, TERM="dumb")
             before = termios.tcgetattr(real.stream.fileno())
@@ -164,9 +166,39 @@ class TerminalTests(ConsoleTestCase):
             self.assertIn("Name:", real.show()[0])
 
 
+class InterruptTests(ConsoleTestCase):
+    def test_transfer(self) -> None:
+        """Ctrl+C during a transfer stops that alone, and the process is told that it goes on."""
+        forgiven: list[bool] = []
+        transfer: Deferred[None] = Deferred()
+
+        async def fetch() -> None:
+            await transfer
+
+        def own(*_: object) -> None:
+            raise AssertionError("this signal was for the transfer")
+
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, own))
+        with real_terminal(40) as real:
+            terminal = Terminal.detect(real.stream, COLOURFUL | {"TERM": "dumb"})
+            reactor: Any = SimpleNamespace(callFromThread=lambda call: call())
+            console = Console(
+                reactor,
+                real.stream.fileno(),
+                terminal,
+                Output(terminal, terminal),
+                lambda: forgiven.append(transfer.called),
+            )
+            going = Deferred.fromCoroutine(console.interruptible(fetch()))
+            signal.raise_signal(signal.SIGINT)
+        self.failureResultOf(going, Interrupted)
+        self.assertEqual(forgiven, [False])
+        self.assertIs(signal.getsignal(signal.SIGINT), own)
+
+
 class HangUpTests(ConsoleTestCase):
     def test_closed(self) -> None:
-        """A terminal that is closed is the end of the input, whatever is done with it then."""
+        """A terminal that is closed is the end of the input, and writing to it is no error."""
         hung_up: list[bool] = []
         master, slave = os.openpty()
         stream = open(slave, "w", encoding="utf-8")  # noqa: SIM115
@@ -188,7 +220,7 @@ class HangUpTests(ConsoleTestCase):
 
     @skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_other_error(self) -> None:
-        """What is no hang-up remains an error."""
+        """Any other error of a write is raised."""
         with open("/dev/full", "wb", buffering=0) as full:
             stream = io.TextIOWrapper(full, write_through=True)
             self.assertRaises(OSError, HangUpStream(stream, self.fail).write, "x")

@@ -24,7 +24,7 @@ KEYS = st.text(
 
 class KeysTests(SynchronousTestCase):
     def typed(self, keys: str) -> str:
-        """What is entered if these keys are pressed, and then Enter."""
+        """Return the line that these keys and Enter give."""
         editor = LineEditor()
         editor.receive(keys + "\r")
         event = editor.next_event()
@@ -32,7 +32,7 @@ class KeysTests(SynchronousTestCase):
         return event.text
 
     def test_keys(self) -> None:
-        """Each key does what it does everywhere."""
+        """Each key does what it does in readline."""
         for keys, text in {
             "alice": "alice",
             "Zoë 写真": "Zoë 写真",
@@ -55,7 +55,7 @@ class KeysTests(SynchronousTestCase):
                 self.assertEqual(self.typed(keys), text)
 
     def test_history(self) -> None:
-        """The lines before can be had again; empty ones and repeats are not kept."""
+        """The history has the lines before, without empty ones and repeats."""
         before = "alice\rbob\r \rbob\r"
         for keys, text in {
             "\x1b[A": "bob",
@@ -72,7 +72,7 @@ class KeysTests(SynchronousTestCase):
                 self.assertEqual(events[-1], LineEntered(text))
 
     def test_end(self) -> None:
-        """Ctrl+D ends the input on an empty line only; what was typed before the end counts."""
+        """Ctrl+D ends the input on an empty line only; an unfinished line counts at the end."""
         editor = LineEditor()
         editor.receive("a\x02\x04\x04")
         self.assertEqual(editor.next_event(), InputEnded())
@@ -82,7 +82,7 @@ class KeysTests(SynchronousTestCase):
         self.assertIsNone(editor.finish())
 
     def test_limits(self) -> None:
-        """A line, an escape sequence and the history have an end."""
+        """A line, an escape sequence and the history are bounded."""
         self.assertEqual(self.typed("x" * (LINE_MAX + 9)), "x" * LINE_MAX)
         editor = LineEditor()
         editor.receive("\x1b[" + "1" * ESCAPE_MAX)
@@ -97,7 +97,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(KEYS, st.integers(1, 20))
     def test_anything(self, keys: str, columns: int) -> None:
-        """Whatever is pressed, the line is harmless and what is shown of it fits."""
+        """After any keys the line is printable, and the visible part fits."""
         editor = LineEditor()
         editor.receive(keys)
         while editor.next_event():
@@ -110,7 +110,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(KEYS, st.data())
     def test_any_parts(self, keys: str, data: st.DataObject) -> None:
-        """However the keys are cut into parts, the same lines come out."""
+        """Keys give the same lines in whatever parts they come."""
         cut = data.draw(st.integers(0, len(keys)))
         whole, parts = LineEditor(), LineEditor()
         whole.receive(keys)

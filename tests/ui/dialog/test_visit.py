@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.dialog.visit`; what it shows and fetches is tested as a process."""
+"""Tests for `p2pshare.ui.dialog.visit`; process tests show what it lists and fetches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.settings import Settings
 from p2pshare.testing.network import ThreadlessReactor
-from p2pshare.ui.dialog import visit as guest
-from p2pshare.ui.dialog.visit import KEPT, Guest
+from p2pshare.ui.dialog import visit as visits
+from p2pshare.ui.dialog.visit import KEPT, Visit
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 
 
 class StoppedTests(SynchronousTestCase):
     def test_kept(self) -> None:
-        """Who stops a fetch is told that it can go on from where it is."""
+        """A user who stops a fetch is told how to resume it."""
         stderr = io.StringIO()
         terminal = Terminal.detect(stderr, {})
         invocation: Any = SimpleNamespace(
@@ -31,7 +31,7 @@ class StoppedTests(SynchronousTestCase):
             output=Output(Terminal.detect(io.StringIO(), {}), terminal),
             cwd=Path("/home/bob"),
         )
-        met: Any = SimpleNamespace(name="alice")
+        met: Any = SimpleNamespace(name="alice", takes_sessions=True, speaks_classic=False)
         meetings: Any = SimpleNamespace(finder=lambda met: None)
         key: Any = None
 
@@ -41,9 +41,11 @@ class StoppedTests(SynchronousTestCase):
             async def run(self, *_: object) -> None:
                 await Deferred()
 
-        self.patch(guest, "Errand", EndlessErrand)
+        self.patch(visits, "Errand", EndlessErrand)
         fetching = Deferred.fromCoroutine(
-            Guest(invocation, "bob", key, meetings, met).fetch(("film.mp4",))
+            Visit(invocation, "bob", key, meetings, met, lambda: invocation.cwd).fetch(
+                ("film.mp4",)
+            )
         )
         self.assertNoResult(fetching)
         fetching.cancel()

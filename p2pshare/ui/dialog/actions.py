@@ -1,0 +1,256 @@
+"""The effects of the dialog: the user's own peer, the registry, and the order in which everything is stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2pshare.classic.sharer import Outcome, Served
+from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.registration import LOCAL_ONLY
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
+from p2pshare.peer.share import upload_log as uploads
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.data_folder import peer_folder
+from p2pshare.storage.identity.identity import KEY_NAME
+from p2pshare.storage.incoming.destination import is_folder, make_folder
+from p2pshare.storage.open_files import allow_open_files
+from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.ui.completion.memory import remember_names
+from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
+from p2pshare.ui.dialog.visit import Visit
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.meeting import Meetings
+from p2pshare.ui.numbers import duration_text
+from p2pshare.ui.verbs.key import no_key
+from p2pshare.wire.addresses import PeerAddress, is_loopback
+
+SHARING_NOTHING = "You share nothing: start again with --share FOLDER, or where there is a my_file.txt or my_file.jpg."
+IN_THE_CLEAR = "With --classic, anyone who asks in the classic protocol gets a text and a picture of that, unencrypted."
+SHARES_SHOWN = 10  # names
+USERS_COUNTED = 1000  # names; of more, nobody needs the number
+HOW_TO_END = (
+    'Ctrl+C or "quit" ends the dialog, "help" lists the commands, an empty line lists the users.'
+)
+
+
+class Actions:
+    """The effects of one dialog: what it does on the network and on the disk.
+
+    All methods but `serve_during` may be called only while that runs, and may raise a `P2pshareError`.
+    """
+
+    def __init__(self, invocation: Invocation, console: Console) -> None:
+        self._invocation = invocation
+        self._console = console
+        self._peer: PeerService | None = None
+        self._talking: Deferred[None] | None = None
+        self._lost: P2pshareError | None = None
+        self._registry: RegistryClient
+        self._is_original = False
+        self._name = ""
+        self._destination = invocation.cwd
+
+    async def serve_during(self, talk: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await the dialog, and stop the user's peer after it.
+
+        The terminal is restored first, since the peer may need all the time that a process has after a signal.
+
+        Raises:
+            P2pshareError: what the dialog raises, or the reason why the peer cannot go on.
+        """
+        try:
+            try:
+                self._talking = Deferred.fromCoroutine(self._with_registry(talk))
+                await self._talking
+            finally:
+                self._console.close()
+        except CancelledError:
+            if self._lost is not None:
+                raise self._lost from None
+            raise
+        finally:
+            if self._peer is not None:
+                await _to_its_end(self._peer.stopService())
+
+    async def _with_registry(self, talk: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with self._invocation.registry() as self._registry:
+            with uploads_shown(lambda text: self._console.line(text, HINT)):
+                await talk()
+
+    async def find_registry(self) -> None:
+        """Check that the registry answers, and which kind it is."""
+        self._is_original = await self._registry.info() is None
+        if self._is_original:
+            await self._registry.list_names()  # fails if this is no registry at all
+
+    async def join(self, name: str, invitation: str | None) -> Sequence[Line]:
+        """Start a peer with this name; return what the user should know of it."""
+        invocation, settings = self._invocation, self._invocation.settings
+        if invitation is not None:
+            settings = replace(settings, invitation=invitation)
+        allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
+        peer = self._peer = peer_of(
+            settings,
+            name,
+            invocation.reactor,
+            invocation.rng,
+            invocation.cwd,
+            wall=invocation.wall,
+            patient=False,
+            on_served=self._served,
+        )
+        peer.startService()
+        try:
+            address = await peer.ready
+        except P2pshareError:
+            self._peer = None
+            await peer.stopService()
+            raise
+        peer.lost.addErrback(self._ended_by)
+        self._name = name
+        shares = shares_of(settings, name, invocation.cwd)
+        left_out = [
+            (f"Not shared of {share}: {text}.", HINT) for share, text in peer.left_out().items()
+        ]
+        return [
+            *_reached(name, address),
+            *_sharing(shares, settings.classic),
+            *left_out,
+            (HOW_TO_END, HINT),
+        ]
+
+    async def users(self) -> Iterable[str]:
+        """Return who is online; with more than `USERS_COUNTED` of them, not all."""
+        if self._is_original:
+            return await self._registry.list_names()
+        names: list[str] = []
+        async for peer in self._registry.peers(online=True):
+            names.append(peer.name)
+            if len(names) > USERS_COUNTED:
+                break
+        await remember_names(self._invocation, self._name, names)
+        return names
+
+    @asynccontextmanager
+    async def visit(self, name: str) -> AsyncIterator[Visit]:
+        """Look a peer up; its session lasts as long as the context.
+
+        Raises:
+            P2pshareError: the peer cannot be found, or speaks the classic protocol only, which is not enabled.
+        """
+        invocation = self._invocation
+        meetings = Meetings(invocation, self._registry, self._name)
+        met = await meetings.meet(name)
+        folder = peer_folder(invocation.settings, self._name)
+        key = await run_in_thread(invocation.reactor, key_file.load, folder / KEY_NAME)
+        if key is None:
+            raise no_key(self._name, folder)
+        visit = Visit(invocation, self._name, key, meetings, met, lambda: self._destination)
+        if not visit.is_classic or not invocation.settings.classic:
+            met.expect_sessions()
+            met.remark()
+        try:
+            yield visit
+        finally:
+            await visit.leave()
+
+    async def set_destination(self, folder: str) -> Path:
+        """Save files in another folder from now on; one with a slash at its end is made.
+
+        Raises:
+            WrongUsage: there is no such folder.
+            CannotSave: it cannot be made.
+        """
+        path = os.path.expanduser(folder)
+        if "\0" in path or not is_folder(path, self._destination):
+            reason = f"There is no folder {folder!r}. To make it, type a slash at its end."
+            raise WrongUsage(reason=reason)
+        self._destination = self._destination / path
+        make_folder(self._destination)
+        return self._destination
+
+    def _served(self, served: Served) -> None:
+        how = "tried to fetch" if served.outcome is Outcome.FAILED else "fetched"
+        took = duration_text(served.seconds)
+        text = f"{served.host} {how} your {served.kind.value}: {served.story} ({took})"
+        self._console.line(text, HINT)
+
+    def _ended_by(self, failure: Failure) -> None:
+        """End the dialog: the peer has lost its name, or cannot go on for another reason."""
+        failure.trap(P2pshareError)
+        assert isinstance(failure.value, P2pshareError) and self._talking is not None
+        self._lost = failure.value
+        self._talking.cancel()
+
+
+async def _to_its_end(stopping: Deferred[None]) -> None:
+    """Await the end of the peer even if the waiting is cancelled, and raise the cancellation afterwards.
+
+    The end of the input is often followed by the SIGHUP of the terminal that was closed.
+    """
+    waiting: Deferred[None] = Deferred()
+    stopping.addBoth(waiting.callback)
+    try:
+        await waiting
+    except CancelledError:
+        await stopping
+        raise
+
+
+def _reached(name: str, address: PeerAddress) -> list[Line]:
+    """Return the lines that tell the user's name and address."""
+    lines = [(f"You are {name}, and others reach you at {address}.", GOOD)]
+    return [*lines, (LOCAL_ONLY, HINT)] if is_loopback(address.ip) else lines
+
+
+def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Line]:
+    """Return the lines that tell what is shared, and with whom."""
+    if not shares:
+        return [(SHARING_NOTHING, HINT)]
+    with_whom: dict[str, list[str]] = {}
+    for each in shares:
+        whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
+        with_whom.setdefault(whom, []).append(each.name)
+    lines = []
+    for whom, names in with_whom.items():
+        shown = names[:SHARES_SHOWN]
+        if len(names) > len(shown):
+            shown.append(f"{len(names) - len(shown)} more")
+        lines.append((f"You share {_joined(shown)}, with {whom}.", ""))
+    if classic and EVERYONE in with_whom:
+        lines.append((IN_THE_CLEAR, HINT))
+    return lines
+
+
+def _joined(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+@contextmanager
+def uploads_shown(show: Callable[[str], object]) -> Iterator[None]:
+    """Show the events of the upload log, as long as the context lasts."""
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        is_debug = event.get("log_level") is LogLevel.debug
+        if event.get("log_namespace") == uploads.__name__ and not is_debug:
+            show(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)
