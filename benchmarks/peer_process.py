@@ -9,7 +9,6 @@ python -m benchmarks.peer_process fetch KIND PORT FOLDER TRIES
 from __future__ import annotations
 
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from twisted.python.failure import Failure
 
 from benchmarks.peers import memory
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.fetcher import Fetch, Order
-from p2pshare.classic.shared_files import Share
-from p2pshare.classic.sharer import Sharer
+from p2pshare.classic.download import ClassicDownload, Order
+from p2pshare.classic.server import ClassicServer
+from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import P2pshareError
 from p2pshare.wire.addresses import PeerAddress
 
@@ -32,7 +31,7 @@ reactor: Any = twisted_reactor
 
 def share(folder: str) -> None:
     """Serve a folder and print the welcome port."""
-    sharer = Sharer(reactor, Share.of_paths([Path(folder)]), random.Random())
+    sharer = ClassicServer(reactor, ClassicShare([Path(folder).absolute()]))
     print(sharer.listen(0, HOST), flush=True)
 
 
@@ -43,7 +42,7 @@ async def fetch(kind: str, port: str, folder: str, tries: str) -> None:
         order = Order(
             "alice", PeerAddress(HOST, int(port)), Kind(kind), Path(folder), f"{kind}.png", True
         )
-        one = Fetch(reactor, order)
+        one = ClassicDownload(reactor, order)
         try:
             fetched = await one.run()
         except P2pshareError as error:

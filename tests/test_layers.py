@@ -335,7 +335,7 @@ class LayerTests(SynchronousTestCase):
         """No module imports from a higher layer or from a neighbour."""
         self.check_all(
             upward_imports,
-            ("p2pshare.wire.x", "from p2pshare.classic.core.rtt import RttEstimator"),
+            ("p2pshare.wire.x", "from p2pshare.classic.core.round_trips import RttEstimator"),
             ("p2pshare.core.x", "import p2pshare.classic.net.datagram_driver"),
             ("p2pshare.core.x", "def f():\n    from p2pshare import net"),
             ("p2pshare.core.x", "from ..net import driver"),

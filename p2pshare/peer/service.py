@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.classic.shared_files import Share
-from p2pshare.classic.sharer import Served, Sharer, Silence
+from p2pshare.classic.server import ClassicServer
+from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
@@ -29,7 +30,6 @@ from p2pshare.errors import (
     PortUnusable,
     RegistryNotLookedUp,
     Unreachable,
-    WrongUsage,
 )
 from p2pshare.net.look_up import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import (
@@ -85,7 +85,7 @@ class PeerService(Service):
         limit: float | None = None,
         classic: bool = False,
         patient: bool = True,
-        on_served: Callable[[Served], object] = lambda _: None,
+        on_served: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Make the peer of `user` in the registry at the URL `registry`.
 
@@ -104,7 +104,7 @@ class PeerService(Service):
             limit: bytes per second that go out in all sessions together; None is as fast as it goes.
             classic: speak the classic protocol, too, which shows what is shared to anybody, in the clear.
             patient: wait for a registry that is away at the start; otherwise that is an error.
-            on_served: hears of each classic transfer to somebody that is over.
+            on_served: called with a sentence after each classic transfer.
         """
         self._reactor = reactor
         self._rng = rng
@@ -126,9 +126,11 @@ class PeerService(Service):
         self.client = RegistryClient(agent, registry, reactor, wall=wall)
         """The registry, for whoever works with this peer."""
         self._sessions: SessionSharer | None = None
-        self._sharer: Sharer | None = None
+        self._classic: ClassicServer | None = None
         if classic:
-            self._sharer = Sharer(reactor, classic_share(shares), rng, on_served=on_served)
+            self._classic = ClassicServer(
+                reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
+            )
         self._silent_port: IListeningPort | None = None
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
@@ -178,7 +180,7 @@ class PeerService(Service):
             self._find_address,
             self._wall,
             self._invitation,
-            classic=self._sharer is not None,
+            classic=self._classic is not None,
             on_trouble=self._keep_trouble,
         )
         self._listen_to_verbs(
@@ -264,8 +266,8 @@ class PeerService(Service):
                 for each in (self._sessions, self._browsing)
                 if each is not None
             ]
-            if self._sharer is not None:
-                stopping.append(Deferred.fromCoroutine(self._sharer.stop()))
+            if self._classic is not None:
+                stopping.append(Deferred.fromCoroutine(self._classic.stop()))
             if self._keeper is not None:
                 stopping.append(Deferred.fromCoroutine(self._keeper.give_up()))
             await gatherResults(stopping)
@@ -300,7 +302,7 @@ class PeerService(Service):
             "trouble": None if self._trouble is None else str(self._trouble),
             "since": None if since is None else int(since),
             "pid": os.getpid(),
-            "classic": self._sharer is not None,
+            "classic": self._classic is not None,
             **({} if self._sessions is None else await self._sessions.status()),
         }
 
@@ -355,9 +357,11 @@ class PeerService(Service):
         expect_free(port, interface)  # before one of them is open, and the other cannot be
         self._sessions.listen(port, interface)
         try:
-            if self._sharer is not None:
-                return self._sharer.listen(port, interface)
-            self._silent_port = listen_udp(self._reactor, port, Silence(), interface)
+            if self._classic is not None:
+                return self._classic.listen(port, interface)
+            silent = DatagramProtocol()  # it ignores every datagram
+            silent.noisy = False
+            self._silent_port = listen_udp(self._reactor, port, silent, interface)
         except PortUnusable:
             self._sessions.stop_listening()
             raise
@@ -393,18 +397,9 @@ def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 
-def classic_share(shares: Sequence[SharedPath]) -> Share:
-    """What of the shares the classic protocol can carry: it knows nobody, so only what is for everyone."""
-    return Share.of_paths(
-        each.path for each in shares if each.allow is None and _is_classic(each.path)
-    )
-
-
-def _is_classic(path: Path) -> bool:
-    with suppress(WrongUsage):
-        Share.of_paths([path])
-        return True
-    return False
+def classic_share(shares: Sequence[SharedPath]) -> ClassicShare:
+    """Return what the classic protocol may carry: it proves nobody's name, so only what is shared with everyone."""
+    return ClassicShare(each.path for each in shares if each.allow is None)
 
 
 def peer_of(
@@ -416,7 +411,7 @@ def peer_of(
     *,
     wall: Callable[[], float],
     patient: bool = True,
-    on_served: Callable[[Served], object] = lambda _: None,
+    on_served: Callable[[str], object] = lambda _: None,
 ) -> PeerService:
     """The peer of `name` as the settings say, with the `my_file.*` in `cwd` as its share by default.
 

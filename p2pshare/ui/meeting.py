@@ -55,7 +55,7 @@ from p2pshare.wire.statements import CAP_CLASSIC
 if (
     TYPE_CHECKING
 ):  # the classic protocol, and with it all that knows pixels, is imported where it is spoken
-    from p2pshare.classic.fetcher import Fetched
+    from p2pshare.classic.download import Fetched
     from p2pshare.ui.verbs.classic_items import Wanted
 
 T = TypeVar("T")

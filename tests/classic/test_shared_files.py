@@ -8,8 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.shared_files import OpenedFile, Share
-from p2pshare.errors import WrongUsage
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 
 
 class ShareTestCase(SynchronousTestCase):
@@ -28,20 +28,20 @@ class ShareTestCase(SynchronousTestCase):
     def content(self, opened: OpenedFile | None) -> bytes | None:
         if opened is None:
             return None
-        with opened:
+        with opened.file:
             return opened.file.read()
 
-    def text(self, share: Share) -> bytes | None:
-        return self.content(share.open_text(self.note_refused))
+    def text(self, share: ClassicShare) -> bytes | None:
+        return self.content(share.open(Kind.TEXT, self.note_refused))
 
-    def picture(self, share: Share) -> bytes | None:
-        return self.content(share.open_picture(self.note_refused))
+    def picture(self, share: ClassicShare) -> bytes | None:
+        return self.content(share.open(Kind.PICTURE, self.note_refused))
 
 
 class SharedFolderTests(ShareTestCase):
     def test_looked_up_at_each_request(self) -> None:
         """What appears in a shared folder is offered, what goes is not."""
-        share = Share.of_paths([self.folder])
+        share = ClassicShare([self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
         self.write("my_file.txt")
         self.write("my_file.webp")
@@ -56,41 +56,32 @@ class SharedFolderTests(ShareTestCase):
         """Other files in the folder are not offered."""
         for name in ("alice.txt", "my_file", "my_file.gif", "my_file.txt.bak", "xmy_file.txt"):
             self.write(name)
-        share = Share.of_paths([self.folder])
+        share = ClassicShare([self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
 
     def test_files_named(self) -> None:
         """Single files are offered under whatever name they have, before what comes later."""
         text, picture = self.write("notes.TXT"), self.write("photo.JPEG")
         self.write("my_file.txt")
-        share = Share.of_paths([text, picture, self.folder])
+        share = ClassicShare([text, picture, self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (b"notes.TXT", b"photo.JPEG"))
 
-    def test_wrong_paths(self) -> None:
-        """What cannot be shared is said at the start."""
-        for name, sentence in (("gone", "nothing to share"), ("song.mp3", r"only \.txt, \.jpg")):
-            if name != "gone":
-                self.write(name)
-            with self.assertRaisesRegex(WrongUsage, sentence):
-                Share.of_paths([self.folder / name])
-
-    def test_survives_another_working_folder(self) -> None:
-        """A relative path goes on meaning what it meant at the start."""
-        self.write("my_file.txt")
-        share = Share.of_paths([Path(os.path.relpath(self.folder))])
-        self.addCleanup(os.chdir, os.getcwd())
-        os.chdir("/")
-        self.assertEqual(self.text(share), b"my_file.txt")
+    def test_other_paths(self) -> None:
+        """A path that does not exist, or has another suffix, offers nothing; its neighbours do."""
+        text = self.write("notes.txt")
+        share = ClassicShare([self.folder / "gone", self.write("song.mp3"), text])
+        self.assertEqual((self.text(share), self.picture(share)), (b"notes.txt", None))
+        self.assertEqual(self.refused, [])
 
     def test_identity(self) -> None:
         """The identity stays while the bytes stay, and knows the size."""
         path = self.write("my_file.txt", b"12345")
-        share = Share.of_paths([self.folder])
+        share = ClassicShare([self.folder])
 
         def opened() -> OpenedFile:
-            opened = share.open_text()
+            opened = share.open(Kind.TEXT, self.note_refused)
             assert opened is not None
-            opened.close()
+            opened.file.close()
             return opened
 
         first = opened()
@@ -100,29 +91,12 @@ class SharedFolderTests(ShareTestCase):
         self.assertNotEqual(opened().identity, first.identity)
 
 
-class SnapshotTests(ShareTestCase):
-    def test_what_is_there_at_the_start(self) -> None:
-        """What is saved in the folder later is not shared."""
-        self.write("my_file.txt")
-        share = Share.snapshot(self.folder)
-        self.write("my_file.png")
-        self.assertEqual((self.text(share), self.picture(share)), (b"my_file.txt", None))
-        self.assertTrue(share)
-
-    def test_nothing(self) -> None:
-        """A snapshot of an empty folder offers nothing, for ever."""
-        share = Share.snapshot(self.folder)
-        self.write("my_file.txt")
-        self.assertFalse(share)
-        self.assertIsNone(self.text(share))
-
-
 class NotPlainFilesTests(ShareTestCase):
     def test_link(self) -> None:
         """A symbolic link is refused with the reason; the next candidate is taken."""
         (self.folder / "my_file.jpg").symlink_to("/etc/passwd")
         self.write("my_file.png")
-        self.assertEqual(self.picture(Share.of_paths([self.folder])), b"my_file.png")
+        self.assertEqual(self.picture(ClassicShare([self.folder])), b"my_file.png")
         ((name, reason),) = self.refused
         self.assertEqual(name, "my_file.jpg")
         self.assertIn("symbolic link", reason)
@@ -135,28 +109,23 @@ class NotPlainFilesTests(ShareTestCase):
             self.addCleanup(os.chdir, os.getcwd())
             os.chdir(self.folder)  # a socket's path may not be long
             listener.bind("my_file.png")
-            self.assertIsNone(self.picture(Share.of_paths([self.folder])))
+            self.assertIsNone(self.picture(ClassicShare([self.folder])))
         self.assertEqual(
             self.refused,
             [(f"my_file.{suffix}", "it is not a plain file") for suffix in ("jpg", "jpeg", "png")],
         )
 
     def test_named(self) -> None:
-        """One that is named itself is refused at the start, with the reason."""
+        """A FIFO or a link that the user names is refused at each request, with the reason."""
         os.mkfifo(self.folder / "fifo.txt")
         (self.folder / "link.jpg").symlink_to(self.write("photo.jpg"))
-        for name, reason in (("fifo.txt", "not a plain file"), ("link.jpg", "symbolic link")):
-            with self.assertRaisesRegex(WrongUsage, f"{name}' cannot be shared: it is .*{reason}"):
-                Share.of_paths([self.folder / name])
-
-    def test_no_callback(self) -> None:
-        """Nobody has to listen to the reasons."""
-        os.mkfifo(self.folder / "my_file.txt")
-        self.assertIsNone(Share.of_paths([self.folder]).open_text())
+        share = ClassicShare([self.folder / "fifo.txt", self.folder / "link.jpg"])
+        self.assertEqual((self.text(share), self.picture(share)), (None, None))
+        self.assertEqual([name for name, _ in self.refused], ["fifo.txt", "link.jpg"])
 
     def test_descriptors_closed(self) -> None:
         """A refused file is closed."""
         before = len(os.listdir("/dev/fd"))
         os.mkfifo(self.folder / "my_file.txt")
-        self.text(Share.of_paths([self.folder]))
+        self.text(ClassicShare([self.folder]))
         self.assertEqual(len(os.listdir("/dev/fd")), before)

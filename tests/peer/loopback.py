@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,9 @@ from twisted.internet.udp import Port
 from twisted.trial.unittest import TestCase
 
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.fetcher import Fetch, Fetched, Order
-from p2pshare.classic.shared_files import Share
-from p2pshare.classic.sharer import Served, Sharer
+from p2pshare.classic.download import ClassicDownload, Fetched, Order
+from p2pshare.classic.server import ClassicServer, Served
+from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.pictures.encoding import format_of
 from p2pshare.wire.addresses import PeerAddress
@@ -115,14 +114,10 @@ class LoopbackTestCase(TestCase):
     def share_picture(self, picture: Image.Image) -> None:
         picture.save(self.shared / "my_file.png")
 
-    def sharer(self) -> tuple[Sharer, PeerAddress]:
+    def sharer(self) -> tuple[ClassicServer, PeerAddress]:
         """A sharer of what is in the folder, and where it is."""
-        sharer = Sharer(
-            self.reactor,
-            Share.of_paths([self.shared]),
-            random.Random(str(self.shared)),
-            on_served=self.served.append,
-        )
+        share = ClassicShare([self.shared])
+        sharer = ClassicServer(self.reactor, share, on_served=self.served.append)
         self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))
         return sharer, PeerAddress(HOST, sharer.listen(0, HOST))
 
@@ -144,8 +139,8 @@ class LoopbackTestCase(TestCase):
         """Fetch something."""
         return Deferred.fromCoroutine(self.begin(address, kind, **changes).run())
 
-    def begin(self, address: PeerAddress, kind: Kind, **changes: Any) -> Fetch:
-        return Fetch(self.reactor, self.order(address, kind, **changes))
+    def begin(self, address: PeerAddress, kind: Kind, **changes: Any) -> ClassicDownload:
+        return ClassicDownload(self.reactor, self.order(address, kind, **changes))
 
     def files(self) -> list[str]:
         """All that was saved, hidden files included."""

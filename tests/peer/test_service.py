@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.sharer import Silence
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     AlreadyRunning,
@@ -101,7 +101,6 @@ class PeerServiceTests(LoopbackTestCase):
             shares=options.pop("shares", [SharedPath("stuff", self.shared)]),
             data=data or self.data,
             wall=self.reactor.seconds,
-            on_served=self.served.append,
             **options,
         )
         peer.startService()
@@ -210,7 +209,9 @@ class PeerServiceTests(LoopbackTestCase):
         self.share_text(b"text")
         heard: list[bytes] = []
         self.patch(
-            Silence, "datagramReceived", lambda _self, datagram, _addr: heard.append(datagram)
+            DatagramProtocol,
+            "datagramReceived",
+            lambda _self, datagram, _addr: heard.append(datagram),
         )
         address = await self.peer().ready
         self.assertIsNone(await self.listed())
@@ -229,13 +230,16 @@ class PeerServiceTests(LoopbackTestCase):
         """By the classic protocol only that can be had which is for everyone (threats 34 and 36)."""
         self.share_text(b"text")
         for allow in (None, frozenset(["bob"])):
-            opened = classic_share([SharedPath("stuff", self.shared, allow)]).open_text()
+            share = classic_share([SharedPath("stuff", self.shared, allow)])
+            opened = share.open(Kind.TEXT, lambda *_: None)
             self.assertEqual(opened is None, allow is not None)
             if opened is not None:
-                opened.close()
+                opened.file.close()
         other = self.shared / "other.bin"
         other.write_bytes(b"")
-        self.assertFalse(classic_share([SharedPath("other", other)]))
+        share = classic_share([SharedPath("other", other)])
+        for kind in Kind:
+            self.assertIsNone(share.open(kind, lambda *_: None))
 
     async def test_number_of_both_ports(self) -> None:
         """A number of which the TCP port is taken is no number for a peer: another one is drawn, or it is told."""

@@ -1,1 +1,1 @@
-"""State machines of the classic protocol; time is an argument."""
+"""State machines of the classic protocol: no socket, no clock, no randomness; time is an argument."""

@@ -1,4 +1,4 @@
-"""The surface that all cores share: bytes and the time go in, bytes and events come out."""
+"""The interface of every core that speaks in datagrams: bytes and the time go in, datagrams and events come out."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ Address = tuple[str, int]
 """An IP address in its text form, and a port."""
 
 Outgoing = list[tuple[bytes, Address]]
-"""Datagrams to send, each with where to."""
+"""Datagrams to send, each with its destination."""
 
 
 class DatagramCore(Protocol):
-    """The surface of every core that speaks in datagrams; `now` is in seconds."""
+    """A state machine without socket, clock or randomness; `now` is in seconds."""
 
     def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
-        """Take in a datagram."""
+        """Process a datagram."""
 
     def datagrams_to_send(self, now: float) -> Outgoing:
-        """Give out what is due."""
+        """Return the datagrams that are due; the core does not return them again."""
 
     def get_timer(self) -> float | None:
-        """When there will be something due by time alone."""
+        """Return when to call `handle_timer` and `datagrams_to_send` next; None if only a datagram matters."""
 
     def handle_timer(self, now: float) -> None:
-        """Do what has become due."""
+        """Process the passing of time."""
 
     def next_event(self) -> Any:
-        """What has happened, or None."""
+        """Return the oldest event that was not returned yet, or None."""

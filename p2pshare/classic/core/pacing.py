@@ -1,59 +1,57 @@
-"""How fast a sharer sends rows: two answers to "as much as the other side takes".
+"""Flow control of a picture: how many rows the sharer may send now, so that the requester does not drop them.
 
-`WindowPace` is for requesters of ours, which report on the way: SIZE, sent again among the rows, is a probe that they
-answer with ROW WANTED for what they lack and then ACK_SIZE. Since datagrams are drained in order, the answer also says
-that all rows before the probe have left the requester's socket buffer. So no more than a window of rows is ever
-unaccounted for, and the window grows while answers come promptly and shrinks when a queue builds or rows get lost.
+`WindowPace` serves requesters of ours. SIZE among the rows is a probe, which they answer with ROW WANTED for each
+missing row and then ACK_SIZE. Datagrams leave their socket buffer in order, so the answer also says that all rows
+before the probe have left it. At most one window of rows is unaccounted for. The window grows while answers are prompt,
+and shrinks when a queue builds or rows are lost.
 
-`RatePace` is for original requesters, which say nothing until FIN: a token bucket, filled at the rate that an
-original can decode and corrected after each round by what it took of that round.
+`RatePace` serves original requesters, which send nothing before FIN. It is a token bucket that fills at the rate at
+which an original decodes rows. After each round the rate is corrected by the part of that round that arrived.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-LOSS_TOLERANCE = 0.2  # of the rows: up to that, loss is taken for the path's own and not for ours
-LOSS_SAMPLE = 32  # rows: fewer say nothing of loss
+LOSS_TOLERANCE = 0.2  # of the rows; up to this, loss is blamed on the path and not on the window
+LOSS_SAMPLE = 32  # rows; fewer say nothing about loss
 WINDOW_START = 64 * 1024  # bytes
 WINDOW_MAX = 4 * 1024 * 1024  # bytes
 WINDOW_ROWS_MIN = 4  # rows
 QUEUE_MAX = 0.005  # seconds of queueing that the window may cause
 ORIGINAL_SECONDS_PER_PIXEL = 2.6e-6  # an original takes 2.5 ms for a row of 1200 pixels
 ROWS_PER_SECOND_MAX = 2_000.0  # rows/s, of an original
-BURST_MAX = (
-    8  # rows that may go out at once after a late timer; an original's socket buffer holds 48
-)
+BURST_MAX = 8  # rows sent at once after a late timer; the socket buffer of an original holds 48
 
 
 class Pace(Protocol):
-    """When rows may go out, and how many."""
+    """How many rows may be sent, and when."""
 
     @property
     def wants_probe(self) -> bool:
-        """Whether SIZE is to be sent now among the rows, as a question that brings a report."""
+        """Whether to send SIZE among the rows now, to get a report."""
 
     def allowance(self, now: float) -> int:
-        """The number of rows that may go out now."""
+        """Return how many rows may be sent now."""
 
     def ready_at(self) -> float | None:
-        """From when on there is an allowance, by time alone; None: only a report brings one."""
+        """Return when `allowance` becomes positive by time alone; None if only a report can change it."""
 
     def rows_sent(self, count: int, now: float) -> None:
-        """Rows went out."""
+        """Note that `count` rows were sent."""
 
     def probe_sent(self, now: float) -> None:
-        """A question that will be answered went out after the rows so far: SIZE or FIN."""
+        """Note that SIZE or FIN, which will be answered, was sent after the rows so far."""
 
     def reported(self, lost: int, rtt: float | None, now: float) -> None:
-        """The question was answered: `lost` rows before it are wanted again.
+        """Process the answer: `lost` of the rows before the question are wanted again.
 
-        `rtt` is in seconds, or None where it could not be measured.
+        `rtt` is in seconds, or None if it could not be measured.
         """
 
 
 class WindowPace:
-    """At most a window of rows is unaccounted for."""
+    """A window of rows that may be unaccounted for."""
 
     def __init__(
         self, row_bytes: int, *, start: int = WINDOW_START, limit: int = WINDOW_MAX
@@ -70,7 +68,7 @@ class WindowPace:
 
     @property
     def window(self) -> int:
-        """Rows."""
+        """The window in rows."""
         return int(self._window)
 
     def allowance(self, now: float) -> int:
@@ -87,7 +85,7 @@ class WindowPace:
 
     @property
     def wants_probe(self) -> bool:
-        """Whether enough rows went out since the last probe to ask about them."""
+        """Whether a quarter of the window was sent since the last probe."""
         return self._sent - self._sent_at_probe >= self.window / 4
 
     def probe_sent(self, now: float) -> None:
@@ -131,8 +129,8 @@ class RatePace:
         self._rate_max = self._rate * 2
         self._tokens = float(BURST_MAX)
         self._filled_at: float | None = None
-        self._round_rows = 0  # rows since the last question
-        self._asked_rows = 0  # rows that it was about
+        self._round_rows = 0  # rows sent since the last question
+        self._asked_rows = 0  # rows sent in the round before it
 
     @property
     def rate(self) -> float:

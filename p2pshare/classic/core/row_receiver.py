@@ -1,10 +1,21 @@
-"""The rows of one picture as they arrive: which are there, which are missing, and when to ask for those.
+"""The rows of one picture as they arrive: which are there, which are missing, and when to ask for the missing ones.
 
-The receiver is the authority on what is missing. It asks when it is asked (a sharer of ours sends SIZE among the rows
-and means "what has got lost so far?"; FIN means "I have nothing left to send"), and by its own timer: an original
-sharer sends FIN once only, and answers each ROW WANTED, but has room for some 256 of them. So towards an original no
-more than `ASKED_MAX_ORIGINAL` rows are asked for and not yet there at any time, and every row that comes makes room
-for the next.
+Theory of operation. The receiver is the authority on what is missing, and it sends ROW WANTED for three reasons:
+
+* SIZE among the rows, from a sharer of ours, asks "which rows were lost so far?". Only rows before the *previous*
+  report count as lost: rows that were merely reordered had the time between two reports to arrive.
+* FIN says "I have nothing left to send". From then on every row that is not there counts as lost.
+* The receiver's own timer, the retransmission timeout (RTO), expires. An original sharer sends FIN only once, so
+  towards an original this timer starts every round but the first.
+
+A row is not asked for twice within one RTO, as it may be on its way. On FIN from one of ours the smallest round trip is
+enough: FIN was sent after all rows that were asked for before, so a row that did not overtake it is lost.
+
+An original sharer answers each ROW WANTED, but its socket buffer holds some 256 of them, and encoding a row takes it
+about 1.8 ms. So no more than `ASKED_MAX_ORIGINAL` rows are outstanding towards an original, and each row that arrives
+makes room for the next request. Without this limit most requests are dropped and each round costs a timeout.
+
+Before the first row the timer repeats ACK_SIZE, less and less often, as that may be what was lost.
 """
 
 from __future__ import annotations
@@ -12,73 +23,70 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from p2pshare.classic.core.rtt import RttEstimator
+from p2pshare.classic.core.round_trips import RttEstimator
 from p2pshare.classic.datagrams import Size, Word, parse_row, row_wanted_datagram
 
 ASKED_MAX = 256  # rows asked for in one answer to a sharer of ours
-ASKED_MAX_ORIGINAL = 32  # rows asked for and not yet there, of an original
-IDLE_MAX = 1.0  # seconds without a new row, after which FIN counts as lost
-REPORT_AGAIN = (
-    0.01  # seconds; a question that comes sooner, with no row since the last, has been answered
-)
-ACK_SIZE_AGAIN = 0.5  # seconds without a row
-ACK_SIZE_AGAIN_ORIGINAL = 1.5  # seconds; some originals may take a second one amiss
+ASKED_MAX_ORIGINAL = 32  # rows outstanding at once, from an original
+IDLE_MAX = 1.0  # seconds without a new row after which FIN counts as lost
+REPORT_AGAIN = 0.01  # seconds; within this, and without a new row, a question was answered already
+ACK_SIZE_AGAIN = 0.5  # seconds without a row, at first
+ACK_SIZE_AGAIN_ORIGINAL = 1.5  # seconds; some originals may take a second ACK_SIZE amiss
 
 _NEVER = float("-inf")
 
 
 def ranges_of(mask: npt.NDArray[np.bool_]) -> list[range]:
-    """The runs of True in `mask`, in order."""
+    """Return the runs of True in `mask`, in order."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
     return [range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 class RowReceiver:
-    """Collects the rows of one picture of a known size."""
+    """The rows of one picture of a known size."""
 
     def __init__(self, size: Size, now: float, *, reports: bool) -> None:
-        """Start at `now` (seconds), with ACK_SIZE; `reports`: the sharer is one of ours and asks on the way."""
+        """Start at `now` (seconds) with ACK_SIZE; `reports`: the sharer is one of ours, and sends probes."""
         self.size = size
         self.pixels = np.zeros((size.height, size.width, 3), np.uint8)
         """The picture, black where rows are missing."""
         self.have = np.zeros(size.height, bool)
-        """Which rows are there."""
+        """Which rows have arrived."""
         self.rows_received = 0
-        """Rows that are there."""
+        """Rows that have arrived."""
         self.repeated = 0
-        """Rows that came although they were there."""
+        """Rows that arrived again."""
         self.started = now
-        """Seconds: when the size became known."""
+        """When the size became known, in seconds."""
         self.last_new_row = now
-        """Seconds: when the last new row came."""
+        """When the last new row arrived, in seconds."""
         self._flat = self.pixels.reshape(size.height, 3 * size.width)
         self._reports = reports
         self._asked_at = np.full(size.height, _NEVER)
         self._asked_again = np.zeros(size.height, bool)
-        self._rows_seen = 0  # up to and including the highest that came
-        self._rows_known = 0  # rows below this one count as lost if they are not there
+        self._rows_seen = 0  # one more than the highest row that arrived
+        self._rows_known = 0  # missing rows below this number count as lost
         self._rtt = RttEstimator(initial=0.5, rto_min=0.02 if reports else 0.25, rto_max=2.0)
-        self._answered: dict[
-            str, tuple[int, float]
-        ] = {}  # of each question: at how many rows, when
+        # For each question: at how many rows, and when, it was answered last.
+        self._answered: dict[Word | None, tuple[int, float]] = {}
         self._outbox: list[bytes] = [Word.ACK_SIZE.value]
         self._ack_size_every = ACK_SIZE_AGAIN if reports else ACK_SIZE_AGAIN_ORIGINAL
         self._ask_at = now + self._ack_size_every
 
     @property
     def complete(self) -> bool:
-        """Whether every row is there."""
+        """Whether every row has arrived."""
         return self.rows_received == self.size.height
 
     def missing(self) -> list[range]:
-        """The rows that are not there."""
+        """Return the rows that have not arrived."""
         return ranges_of(~self.have)
 
     def receive_row(self, data: bytes, now: float) -> None:
-        """Take in a ROW.
+        """Store a ROW.
 
         Raises:
-            RemoteProtocolError: it is none of this picture's rows, and was left out.
+            RemoteProtocolError: `data` is not a row of this picture, and was ignored.
         """
         row, content = parse_row(data, self.size)
         if self.have[row]:
@@ -101,12 +109,8 @@ class RowReceiver:
             self._ask(now, now - self._rtt.rto)
 
     def receive_size(self, now: float) -> None:
-        """The sharer sent SIZE again: it did not hear ACK_SIZE, or it is one of ours and wants a report.
-
-        The report is of the rows before those of the last report, so that rows which merely changed
-        places on their way have had the time between two reports to arrive.
-        """
-        if not self._is_news("SIZE", now):
+        """Answer a repeated SIZE: the sharer missed ACK_SIZE, or it is one of ours and wants a report."""
+        if not self._deserves_answer(None, now):
             return
         if self._reports:
             self._ask(now, now - self._rtt.rto)
@@ -115,19 +119,17 @@ class RowReceiver:
             self._say(Word.ACK_SIZE)
 
     def receive_fin(self, now: float) -> None:
-        """The sharer has nothing left to send; all that was asked a round trip ago and is not there has got lost."""
-        if not self._is_news("FIN", now):
+        """Answer FIN: every row that is not there, and was not asked for within a round trip, is lost."""
+        if not self._deserves_answer(Word.FIN, now):
             return
         self._rows_known = self.size.height
-        self._ask(
-            now,
-            now - min(self._rtt.smallest, self._rtt.rto) if self._reports else now - self._rtt.rto,
-        )
+        patience = min(self._rtt.smallest, self._rtt.rto) if self._reports else self._rtt.rto
+        self._ask(now, now - patience)
         self._say(Word.FIN)
         self._ask_at = now + self._rtt.rto
 
     def handle_timer(self, now: float) -> None:
-        """Ask again, if nothing came for long enough."""
+        """Ask again if nothing arrived in time."""
         if now < self._ask_at or self.complete:
             return
         if not self.rows_received and not self._end_known:
@@ -141,20 +143,20 @@ class RowReceiver:
         self._ask_at = now + self._rtt.rto
 
     def get_timer(self) -> float:
-        """When to call `handle_timer` again."""
+        """Return when to call `handle_timer` next."""
         return self._ask_at
 
     def datagrams_to_send(self) -> list[bytes]:
-        """What to send to the sharer now."""
+        """Return what to send to the sharer now."""
         datagrams, self._outbox = self._outbox, []
         return datagrams
 
     def sharer_reports(self) -> None:
-        """The sharer showed, a little late, that it is one of ours."""
+        """Note that the sharer is one of ours; its ACK2 came after SIZE."""
         self._reports = True
 
-    def _is_news(self, question: str, now: float) -> bool:
-        """Whether a question deserves an answer: looking for all that is missing takes its time."""
+    def _deserves_answer(self, question: Word | None, now: float) -> bool:
+        """Whether anything changed since FIN, or SIZE for None, was answered: the search for gaps takes time."""
         rows = self.rows_received + self.repeated
         rows_then, then = self._answered.get(question, (-1, now))
         if rows == rows_then and now < then + REPORT_AGAIN:
@@ -171,9 +173,9 @@ class RowReceiver:
         return self._rows_known == self.size.height
 
     def _ask(self, now: float, asked_before: float) -> None:
-        """Ask for missing rows, except for those that were asked for after `asked_before`."""
+        """Send ROW WANTED for missing rows, but not for rows that were asked for after `asked_before`."""
         if len(self._outbox) > ASKED_MAX:
-            return  # the socket is full: what could be asked now would only wait
+            return  # the socket is full, and more requests would only wait
         known = slice(0, self._rows_known)
         missing = ~self.have[known]
         recent = missing & (self._asked_at[known] > asked_before)

@@ -1,31 +1,44 @@
 """The sharer's side of one picture: a state machine without sockets or clocks.
 
-Theory of operation. A sender announces SIZE, up to three times. Then it sends rows, those that are wanted again before
-those that were never sent, as its pace allows. It has at most one *question* open: SIZE among the rows (for requesters
-of ours: a probe), or FIN once nothing is left to send. Whatever the requester answers ends the question: ACK_SIZE
-answers SIZE; FIN, or a pause in its ROW WANTEDs, answers FIN. A question without an answer is put again after the
-retransmission time-out. COMPLETE ends the transfer at any time, and so does silence:
+Theory of operation. The sender announces SIZE up to three times. Then it sends rows as its pace (`classic.core.pacing`)
+allows: rows that are wanted again go before rows that were never sent. It has at most one *question* open
+(`classic.core.round_trips`): SIZE among the rows, to a requester of ours, or FIN once no row is left to send.
+ACK_SIZE answers SIZE; FIN answers FIN. An unanswered question is repeated after the retransmission timeout (RTO).
+COMPLETE ends the transfer at any time. Silence ends it, too:
 
-    never heard from                      TransferFailed
-    silent after a SIZE                   TransferFailed
-    silent after FIN                      TransferUnconfirmed: every wanted row was sent, and COMPLETE may have got lost
+    no answer at all                      FAILED
+    silent after a SIZE                   FAILED
+    silent after FIN                      UNCONFIRMED: every wanted row was sent, and COMPLETE may be lost
 
-An original requester whose ACK_SIZE got lost never repeats it. So, after three unanswered SIZEs, an original is sent
-the first row and FIN all the same: if it is there, it answers that FIN with its ROW WANTEDs. If it is not, that row is
-all that an address without an owner can draw.
+Retransmission is the requester's decision: it alone knows which rows it lacks, so the sender has no timer for rows, but
+only for questions. `_lost` counts the rows that are wanted again since the last answer, and tells the pace how many of
+the rows before the question were lost.
+
+What the original programs do shapes the rest:
+
+* An original sharer sends FIN once and waits. Ours repeats FIN until it is answered, as one lost FIN costs an original
+  requester its whole timeout of 10 s.
+* An original requester sends its list of ROW WANTED and then FIN. If that FIN is lost, nothing ends the list. So a
+  pause of `LIST_PAUSE` in the list counts as its end.
+* An original requester never repeats ACK_SIZE. So after three unanswered SIZEs an original is sent one row and FIN: a
+  live requester answers that FIN with ROW WANTED. If nobody is there, that row is all that a forged word draws.
+* An original ignores a second SIZE, or takes it amiss, so it gets no probes. A requester that never answers
+  `PROBES_UNANSWERED_MAX` probes is served like an original from then on.
+* A FIN that is answered by FIN without any ROW WANTED contradicts itself, as a requester with all rows says COMPLETE.
+  The question stays open and is repeated later (`postpone`): answers that were reordered explain it.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.core.pacing import Pace, RatePace, WindowPace
-from p2pshare.classic.core.questions import Answered, Question, Questions
-from p2pshare.classic.core.row_queue import RowQueue
-from p2pshare.classic.core.rtt import RttEstimator
+from p2pshare.classic.core.round_trips import Answered, Question, Questions, RttEstimator
 from p2pshare.classic.datagrams import (
     ROW_OVERHEAD,
     RowWanted,
@@ -39,36 +52,26 @@ from p2pshare.errors import RemoteProtocolError
 from p2pshare.pictures.pixels import Pixels
 
 SIZE_SCHEDULE = (0.0, 0.3, 1.0)  # seconds after the start
-BLIND_AFTER = 2.5  # seconds after the start without any answer
+BLIND_AFTER = 2.5  # seconds after the start without an answer
 BLIND_ROWS = 1  # rows sent to an original that never answered
 SILENCE_MAX = 10.0  # seconds without an answer to a question
-UNHEARD_MAX = 8.0  # seconds without any answer at all; an original starts over after 10
-PROBES_UNANSWERED_MAX = 4  # before a requester counts as one that does not report after all
+UNHEARD_MAX = 8.0  # seconds without any answer; an original starts over after 10
+PROBES_UNANSWERED_MAX = 4  # before a requester counts as one that does not report
 NO_PROGRESS_MAX = 30.0  # seconds without a row to send, whatever the requester says
 SENT_AGAIN_MAX = 16  # times the picture's rows
-LIST_PAUSE = 0.15  # seconds without a further ROW WANTED that end a list whose FIN got lost
-BATCH_BYTES = 128 * 1024  # bytes of rows given out at once, so that answers are read in between
+LIST_PAUSE = 0.15  # seconds without another ROW WANTED that end a list whose FIN was lost
+BATCH_BYTES = 128 * 1024  # bytes of rows returned at once, so that answers are read in between
 
 
-@dataclass(frozen=True, slots=True)
-class TransferConfirmed:
-    """The requester has the whole picture."""
+class TransferEnd(enum.Enum):
+    """How a transfer to a requester ended."""
 
-
-@dataclass(frozen=True, slots=True)
-class TransferUnconfirmed:
-    """Every row that was wanted was sent, but the requester never said that it has them all."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransferFailed:
+    COMPLETE = enum.auto()
+    """Everything was sent; for a picture the requester has confirmed it."""
+    UNCONFIRMED = enum.auto()
+    """Every wanted row was sent, but the requester never said that it has them all."""
+    FAILED = enum.auto()
     """The requester fell silent before it can have had everything."""
-
-    rows_sent: int
-    """Rows, repeated ones included."""
-
-
-SenderEvent = TransferConfirmed | TransferUnconfirmed | TransferFailed
 
 
 class _State(enum.Enum):
@@ -77,13 +80,48 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+class RowQueue:
+    """The rows still to be sent: first those wanted again, in the order of the requests, then the unsent ones."""
+
+    def __init__(self, height: int) -> None:
+        self.open_to = height
+        """Rows from this number on stay back, unless they are wanted again."""
+        self._next = 0
+        self._wanted: deque[int] = deque()
+        self._is_wanted = np.zeros(height, bool)
+
+    def __bool__(self) -> bool:
+        """Whether there is a row to take."""
+        return bool(self._wanted) or self._next < self.open_to
+
+    def want(self, row: int) -> bool:
+        """Add a row that was sent before; return whether it was not in the queue yet."""
+        if row >= self._next or self._is_wanted[row]:
+            return False
+        self._is_wanted[row] = True
+        self._wanted.append(row)
+        return True
+
+    def take(self, count: int) -> npt.NDArray[np.intp]:
+        """Remove and return the next rows, at most `count`."""
+        again = [self._wanted.popleft() for _ in range(min(count, len(self._wanted)))]
+        self._is_wanted[again] = False
+        start = self._next
+        self._next = max(start, min(self.open_to, start + count - len(again)))
+        return np.array([*again, *range(start, self._next)], np.intp)
+
+
 class PictureSender:
-    """Sends one picture to one requester."""
+    """One picture on its way to one requester; its only event is a `TransferEnd`."""
 
     def __init__(self, pixels: Pixels, requester: Address, now: float, *, reports: bool) -> None:
-        """Start at `now` (seconds); `reports`: the requester is one of ours and answers SIZE among the rows.
+        """Start at `now` (seconds).
 
-        `pixels` is read as long as the transfer lasts, and must not change.
+        Args:
+            pixels: the picture, which must not change before the transfer ends.
+            requester: where to send it.
+            now: the time.
+            reports: the requester is one of ours, and answers SIZE among the rows.
         """
         self._height, self._width = pixels.shape[:2]
         self._pixels = pixels
@@ -100,8 +138,8 @@ class PictureSender:
             else RttEstimator(initial=0.5, rto_min=0.5, rto_max=2.0),
             measure=reports,
         )
-        self._probes_unanswered: int | None = 0  # None once one was answered
-        self._lost = 0  # rows wanted again since the last report
+        self._probes_unanswered: int | None = 0  # None once a probe was answered
+        self._lost = 0  # rows wanted again since the last answer
         self._list_ends: float | None = None  # when a list of ROW WANTED counts as ended
         self._state = _State.ANNOUNCING
         self._started = self._last_row_sent = now
@@ -109,14 +147,14 @@ class PictureSender:
         self.heard = False
         """Whether the requester ever answered."""
         self._waiting_since: float | None = now
-        self._events: deque[SenderEvent] = deque()
+        self._events: deque[TransferEnd] = deque()
         self.rows_sent = 0
         """Rows, repeated ones included."""
         self.dropped = 0
-        """Datagrams that were none of this transfer's."""
+        """Datagrams that did not belong to this transfer."""
 
     def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
-        """Take in a datagram that came to this transfer's socket."""
+        """Process a datagram from this transfer's socket."""
         if self._state is _State.ENDED or addr != self._requester:
             self.dropped += 1
             return
@@ -132,19 +170,19 @@ class PictureSender:
         if isinstance(datagram, RowWanted):
             self._row_wanted(datagram.row, now)
         elif datagram is Word.COMPLETE:
-            self._end(TransferConfirmed())
+            self._end(TransferEnd.COMPLETE)
         elif (datagram is Word.ACK_SIZE and asked is Question.PROBE) or (
             datagram is Word.FIN and asked is Question.END
         ):
             self._answered(self._questions.answer(now), now)
 
     def requester_gone(self) -> None:
-        """The requester's machine said that nobody listens at that port any more."""
+        """End the transfer, as the requester's machine reported that its port is closed."""
         if self._state is not _State.ENDED:
             self._end_in_silence()
 
     def handle_timer(self, now: float) -> None:
-        """Do what has become due; call it at `get_timer()`."""
+        """Give up, send blindly, or end a list of ROW WANTED, whatever is due."""
         if self._state is _State.ENDED:
             return
         if now >= self._gives_up_at:
@@ -157,12 +195,15 @@ class PictureSender:
             self._answered(self._questions.answer_untimed(), now)
 
     def get_timer(self) -> float | None:
-        """When to call `handle_timer` and `datagrams_to_send` again; a time in the past means at once."""
+        """Return when to call `handle_timer` and `datagrams_to_send` next; a time in the past means at once."""
         if self._state is _State.ENDED:
             return None
         times = [self._gives_up_at]
         if self._state is _State.ANNOUNCING:
-            times += self._announcing_times()
+            if not self._reports:
+                times.append(self._started + BLIND_AFTER)
+            if self._sizes_sent < len(SIZE_SCHEDULE):
+                times.append(self._next_size_at)
         else:
             if self._list_ends is not None:
                 times.append(self._list_ends)
@@ -173,7 +214,7 @@ class PictureSender:
         return min(times)
 
     def datagrams_to_send(self, now: float) -> Outgoing:
-        """What to send now: bounded, so call it again if `get_timer()` says so."""
+        """Return at most `BATCH_BYTES` of what is due; `get_timer()` says when to call again."""
         if self._state is _State.ENDED:
             return []
         if self._state is _State.ANNOUNCING:
@@ -189,8 +230,8 @@ class PictureSender:
             datagrams.append(self._size if question is Question.PROBE else Word.FIN.value)
         return [(data, self._requester) for data in datagrams]
 
-    def next_event(self) -> SenderEvent | None:
-        """How the transfer ended, once."""
+    def next_event(self) -> TransferEnd | None:
+        """Return how the transfer ended, once."""
         return self._events.popleft() if self._events else None
 
     # What is sent.
@@ -198,12 +239,6 @@ class PictureSender:
     @property
     def _next_size_at(self) -> float:
         return self._started + SIZE_SCHEDULE[self._sizes_sent]
-
-    def _announcing_times(self) -> list[float]:
-        times = [] if self._reports else [self._started + BLIND_AFTER]
-        if self._sizes_sent < len(SIZE_SCHEDULE):
-            times.append(self._next_size_at)
-        return times
 
     def _take_rows(self, now: float) -> list[bytes]:
         if not self._queue or not (count := min(self._pace.allowance(now), self._batch_rows)):
@@ -215,7 +250,7 @@ class PictureSender:
         return row_datagrams(self._pixels, rows)
 
     def _question_due(self, now: float) -> Question | None:
-        """The question that goes out now, for the first time or again."""
+        """Return the question to send now, new or repeated."""
         questions = self._questions
         if questions.open is not None and self._list_ends is None and now >= questions.again_at:
             if (answered := questions.overdue()) is not None:
@@ -223,7 +258,7 @@ class PictureSender:
             elif questions.open is Question.PROBE and self._gives_up_probing():
                 questions.close()
             else:
-                questions.put_again(now)
+                questions.repeat(now)
                 return questions.open
         if questions.open is not None:
             return None
@@ -231,13 +266,13 @@ class PictureSender:
         if question is Question.PROBE and not self._pace.wants_probe:
             return None
         self._pace.probe_sent(now)
-        questions.put(question, now)
+        questions.ask(question, now)
         if self._waiting_since is None:
             self._waiting_since = now
         return question
 
     def _gives_up_probing(self) -> bool:
-        """Whether no probe was ever answered; the requester is then served as an original is."""
+        """Serve the requester like an original if it never answered a probe; return whether that is so."""
         if self._probes_unanswered is None:
             return False
         self._probes_unanswered += 1
@@ -248,7 +283,7 @@ class PictureSender:
         self._waiting_since = None
         return True
 
-    # What is heard.
+    # What is received.
 
     def _note_heard(self, datagram: RowWanted | Word, now: float) -> None:
         self.heard = True
@@ -273,7 +308,7 @@ class PictureSender:
         lost, self._lost = self._lost, 0
         self._pace.reported(lost, answered.rtt, now)
         if self._questions.open is Question.END and not lost and not self._queue:
-            self._questions.postpone(now)  # it lacks rows, or it would have said COMPLETE
+            self._questions.postpone(now)  # it lacks rows, or it would have sent COMPLETE
         else:
             self._questions.close()
             self._waiting_since = None
@@ -282,7 +317,7 @@ class PictureSender:
 
     @property
     def _gives_up_at(self) -> float:
-        """When there has been silence, or no progress, for too long."""
+        """When silence, or the lack of progress, has lasted for too long."""
         no_progress = self._last_row_sent + NO_PROGRESS_MAX
         if self._waiting_since is None:
             return no_progress
@@ -290,11 +325,9 @@ class PictureSender:
         return min(no_progress, self._waiting_since + silence)
 
     def _end_in_silence(self) -> None:
-        if self.heard and self._questions.open is Question.END:
-            self._end(TransferUnconfirmed())
-        else:
-            self._end(TransferFailed(self.rows_sent))
+        unconfirmed = self.heard and self._questions.open is Question.END
+        self._end(TransferEnd.UNCONFIRMED if unconfirmed else TransferEnd.FAILED)
 
-    def _end(self, event: SenderEvent) -> None:
+    def _end(self, end: TransferEnd) -> None:
         self._state = _State.ENDED
-        self._events.append(event)
+        self._events.append(end)

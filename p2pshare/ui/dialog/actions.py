@@ -14,7 +14,6 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2pshare.classic.sharer import Outcome, Served
 from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.registration import LOCAL_ONLY
@@ -32,7 +31,6 @@ from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
 from p2pshare.ui.dialog.visit import Visit
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.meeting import Meetings
-from p2pshare.ui.numbers import duration_text
 from p2pshare.ui.verbs.key import no_key
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 
@@ -109,7 +107,7 @@ class Actions:
             invocation.cwd,
             wall=invocation.wall,
             patient=False,
-            on_served=self._served,
+            on_served=lambda sentence: self._console.line(sentence, HINT),
         )
         peer.startService()
         try:
@@ -180,12 +178,6 @@ class Actions:
         self._destination = self._destination / path
         make_folder(self._destination)
         return self._destination
-
-    def _served(self, served: Served) -> None:
-        how = "tried to fetch" if served.outcome is Outcome.FAILED else "fetched"
-        took = duration_text(served.seconds)
-        text = f"{served.host} {how} your {served.kind.value}: {served.story} ({took})"
-        self._console.line(text, HINT)
 
     def _ended_by(self, failure: Failure) -> None:
         """End the dialog: the peer has lost its name, or cannot go on for another reason."""

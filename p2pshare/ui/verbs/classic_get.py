@@ -8,8 +8,7 @@ from pathlib import Path
 from colorama import Fore
 from twisted.internet.task import LoopingCall
 
-from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.fetcher import Fetch, Fetched, Order
+from p2pshare.classic.download import ClassicDownload, Fetched, Order
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.output import Output
@@ -29,9 +28,8 @@ async def fetch_watched(invocation: Invocation, order: Order) -> Fetched:
         P2pshareError: what `Fetch.run` raises.
     """
     output, clock = invocation.output, invocation.reactor
-    fetch = Fetch(clock, order)
-    unit = "bytes" if order.kind is Kind.TEXT else "rows"
-    view = output.progress(order.name, unit, None, clock.seconds)
+    fetch = ClassicDownload(clock, order)
+    view = output.progress(order.name, "bytes", None, clock.seconds)
     output.event("started", peer=order.peer, kind=order.kind.value)
     watch = _Watch(fetch, view, output, clock.seconds())
     drawing = LoopingCall(lambda: watch.look(clock.seconds()))
@@ -46,14 +44,16 @@ async def fetch_watched(invocation: Invocation, order: Order) -> Fetched:
             drawing.stop()
         view.finish()
     await drawn  # fails if it could not be drawn, since nobody reads it any more
-    _report(fetched, output, invocation.cwd)
+    _report(order, fetched, output, invocation.cwd)
     return fetched
 
 
 class _Watch:
     """Looks at a fetch now and then, and passes on what it sees."""
 
-    def __init__(self, fetch: Fetch, view: ProgressView, output: Output, started: float) -> None:
+    def __init__(
+        self, fetch: ClassicDownload, view: ProgressView, output: Output, started: float
+    ) -> None:
         self._fetch = fetch
         self._view = view
         self._output = output
@@ -65,29 +65,28 @@ class _Watch:
         self.draw()
         if now - self._told >= TELL_EVERY:
             self._told = now
-            progress = self._fetch.progress
             self._output.event(
                 "progress",
-                done=progress.done,
-                total=progress.total,
-                unit=progress.unit,
-                rate=round(progress.done / (now - self._started), 1),
+                done=self._fetch.bytes_done,
+                total=self._fetch.bytes_total,
+                unit="bytes",
+                rate=round(self._fetch.bytes_done / (now - self._started), 1),
             )
 
     def draw(self) -> None:
-        rows, progress = self._fetch.rows, self._fetch.progress
+        rows = self._fetch.rows
         if rows is not None:
             self._view.show_picture(rows.pixels, rows.have)
-        self._view.update(progress.done, progress.total)
+        self._view.update(self._fetch.bytes_done, self._fetch.bytes_total)
 
 
-def _report(fetched: Fetched, output: Output, cwd: Path) -> None:
+def _report(order: Order, fetched: Fetched, output: Output, cwd: Path) -> None:
     width, height = fetched.pixels or (None, None)
     output.event(
         "fetched",
-        peer=fetched.order.peer,
+        peer=order.peer,
         path=fetched.path,
-        kind=fetched.order.kind.value,
+        kind=order.kind.value,
         bytes=fetched.size,
         seconds=round(fetched.seconds, 3),
         width=width,

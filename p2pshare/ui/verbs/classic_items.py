@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Self
 
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.fetcher import Order
+from p2pshare.classic.download import Order
 from p2pshare.errors import WrongUsage
 from p2pshare.names import read_name
 from p2pshare.pictures.encoding import check_picture_name

@@ -12,7 +12,7 @@ from p2pshare.classic.core.requester import (
     RequestFailed,
 )
 from p2pshare.classic.core.row_receiver import RowReceiver
-from p2pshare.classic.core.row_sender import PictureSender, SenderEvent, TransferConfirmed
+from p2pshare.classic.core.row_sender import PictureSender, TransferEnd
 from p2pshare.classic.core.welcome import TransferRequested, Welcome
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Rule, VirtualNetwork
@@ -35,7 +35,7 @@ class SharerSide:
         self.pixels = pixels
         self.network = VirtualNetwork(random.Random(seed), conditions, rule)
         self.welcome = Welcome()
-        self.endings: list[SenderEvent] = []
+        self.endings: list[TransferEnd] = []
         self.senders: list[PictureSender] = []
         self.network.attach(WELCOME, self.welcome, self._requested)
 
@@ -49,10 +49,10 @@ class SharerSide:
         here = (WELCOME[0], 6000 + len(self.senders))
         self.senders.append(sender)
 
-        def ended(event: SenderEvent) -> None:
+        def ended(event: TransferEnd) -> None:
             self.endings.append(event)
             self.network.detach(here)
-            succeeded = isinstance(event, TransferConfirmed)
+            succeeded = event is TransferEnd.COMPLETE
             self.welcome.transfer_ended(request, self.network.now, succeeded=succeeded)
 
         self.network.attach(here, sender, ended)

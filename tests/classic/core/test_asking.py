@@ -1,10 +1,10 @@
-"""Tests of `p2pshare.classic.core.asking`."""
+"""Tests of `p2pshare.classic.core.requester`."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.asking import Asking, parse_answer
+from p2pshare.classic.core.requester import Asking, parse_answer
 from p2pshare.classic.datagrams import Kind, Word
 
 

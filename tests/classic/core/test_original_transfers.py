@@ -18,7 +18,7 @@ from p2pshare.classic.core.requester import (
     RequestEvent,
     RequestFailed,
 )
-from p2pshare.classic.core.row_sender import TransferConfirmed
+from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate, Rule, VirtualNetwork
 from tests.classic.core.fetches import WELCOME, SharerSide
@@ -137,7 +137,7 @@ class OriginalRequesterTests(SynchronousTestCase):
         fetch = OriginalRequests(picture(900, 1200))
         fetch.run()
         self.assertTrue(fetch.exact, fetch.events)
-        self.assertEqual(fetch.endings, [TransferConfirmed()])
+        self.assertEqual(fetch.endings, [TransferEnd.COMPLETE])
         self.assertLess(fetch.finished_at, 4.0)
 
     def test_slow_original(self) -> None:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.requester import Failure
-from p2pshare.classic.core.row_sender import TransferConfirmed
+from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate
 from tests.classic.core.fetches import WELCOME, PictureFetch
@@ -28,7 +28,7 @@ class PerfectNetworkTests(SynchronousTestCase):
         fetch = PictureFetch(picture(300))
         fetch.run()
         self.assertTrue(fetch.exact)
-        self.assertEqual(fetch.endings, [TransferConfirmed()])
+        self.assertEqual(fetch.endings, [TransferEnd.COMPLETE])
         self.assertEqual(fetch.senders[0].rows_sent, 300)
         assert fetch.finished_at is not None
         self.assertLess(fetch.finished_at, 0.2)
@@ -65,7 +65,7 @@ class SingleFaultTests(SynchronousTestCase):
             fetch.run()
             self.assertTrue(fetch.exact, f"datagram {faulty}")
             self.assertEqual(fetch.failures, [], f"datagram {faulty}")
-            self.assertIn(TransferConfirmed(), fetch.endings, f"datagram {faulty}")
+            self.assertIn(TransferEnd.COMPLETE, fetch.endings, f"datagram {faulty}")
 
     def test_one_lost(self) -> None:
         """The loss of any one datagram does no harm."""

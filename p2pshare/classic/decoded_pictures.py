@@ -1,4 +1,4 @@
-"""The pictures that are being shared: each decoded once, for all transfers that need it at the time."""
+"""Decoded pictures: each is decoded once for all transfers that need it, and freed after the last of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p2pshare.pictures.decoding import fit_width, read_picture
 from p2pshare.pictures.pixels import Pixels
 
 _Key = tuple[FileIdentity, int | None]
-"""A file, and the width to which its picture is scaled down; None is as it is."""
+"""A file, and the width to which its picture is scaled down; None for the original width."""
 
 
 @dataclass(slots=True)
@@ -28,8 +28,8 @@ class _Work:
     users: int = 0
 
 
-class SharedPictures:
-    """Decodes pictures off the reactor's thread, and keeps each for as long as a transfer uses it."""
+class DecodedPictures:
+    """Pictures in memory, decoded in threads and kept for as long as a transfer uses them."""
 
     _log = Logger()
 
@@ -39,14 +39,14 @@ class SharedPictures:
 
     @asynccontextmanager
     async def pixels(self, opened: OpenedFile, width_max: int) -> AsyncIterator[Pixels]:
-        """The pixels of a file, no wider than `width_max`; the file is closed when it was read.
+        """Return the pixels of a file, no wider than `width_max`; this closes the file.
 
         Raises:
-            PictureUnreadable: it is no picture that can be shared.
+            PictureUnreadable: it is not a picture that can be shared.
         """
         identity, path = opened.identity, str(opened.path)
         if (identity, None) in self._work:
-            opened.close()
+            opened.file.close()
         async with self._shared((identity, None), lambda: self._decode(opened)) as whole:
             if whole.shape[1] <= width_max:
                 yield whole
@@ -60,7 +60,7 @@ class SharedPictures:
     async def _shared(
         self, key: _Key, begin: Callable[[], Deferred[Pixels]]
     ) -> AsyncIterator[Pixels]:
-        """The result of work that is done once for all who want it at the same time."""
+        """Return the result of work that is done once for all callers that need it at the same time."""
         if (work := self._work.get(key)) is None:
             work = self._work[key] = _Work(SharedAnswer(begin()))
         work.users += 1
@@ -76,7 +76,7 @@ class SharedPictures:
 
     def _scale_down(self, whole: Pixels, width_max: int, path: str) -> Deferred[Pixels]:
         self._log.info(
-            "{path} is {width} pixels wide: scaled down to {width_max} for this requester",
+            "picture scaled down: path={path} from_width={width} to_width={width_max}",
             path=path,
             width=whole.shape[1],
             width_max=width_max,
@@ -85,7 +85,7 @@ class SharedPictures:
 
 
 def _read_and_close(opened: OpenedFile) -> Pixels:
-    with opened:
+    with opened.file:
         pixels = read_picture(opened.file, name=str(opened.path))
     if pixels.shape[0] > ROWS_MAX:
         raise PictureUnreadable(path=opened.path, reason=f"it has more than {ROWS_MAX} rows.")

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.classic.core.rtt`."""
+"""Tests of `p2pshare.classic.core.round_trips`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.rtt import BACKOFF_MAX, RttEstimator
+from p2pshare.classic.core.round_trips import BACKOFF_MAX, RttEstimator
 
 
 def estimator() -> RttEstimator:

@@ -1,10 +1,8 @@
-"""The sharer: it answers on the welcome port, and serves a text over TCP and a picture over UDP to whoever asks."""
+"""The sharer: it answers on the welcome port, and serves a text over TCP and a picture over UDP to every requester."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,56 +11,51 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, mayb
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.classic.core.interface import Address
-from p2pshare.classic.core.row_sender import (
-    PictureSender,
-    SenderEvent,
-    TransferConfirmed,
-    TransferFailed,
-    TransferUnconfirmed,
-)
+from p2pshare.classic.core.row_sender import PictureSender, TransferEnd
 from p2pshare.classic.core.welcome import TransferRequested, Welcome, WelcomeEvent
 from p2pshare.classic.datagrams import ORIGINAL_ROW_PIXELS_MAX, ROW_PIXELS_MAX, Kind
+from p2pshare.classic.decoded_pictures import DecodedPictures
 from p2pshare.classic.net.datagram_driver import CoreDriver
 from p2pshare.classic.net.text import TextSender
-from p2pshare.classic.pictures import SharedPictures
-from p2pshare.classic.shared_files import OpenedFile, Share
+from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.core.back_off import BackOff
 from p2pshare.errors import P2pshareError
-from p2pshare.net.sockets import IPeerReactor, listen_udp, listen_welcome, port_of
+from p2pshare.net.sockets import IPeerReactor, listen_udp, port_of
 from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.reasons import plain_reason
 
-CONNECT_FOR = 1.0  # seconds in which a requester of a text has to begin to listen
-CONNECT_AGAIN = 0.05  # seconds between the first two tries; twice as long each time
+CONNECT_FOR = 1.0  # seconds in which a requester of a text must begin to listen
+CONNECT_AGAIN = 0.05  # seconds between the first two attempts
 
-
-class Outcome(enum.Enum):
-    """How a transfer to somebody ended."""
-
-    SENT = enum.auto()
-    """All of it was sent; a picture was confirmed, too."""
-    UNCONFIRMED = enum.auto()
-    """All of a picture that was wanted was sent, but the requester never said that it has it."""
-    FAILED = enum.auto()
+_ENDS = {
+    TransferEnd.COMPLETE: "confirmed",
+    TransferEnd.UNCONFIRMED: "everything sent, never confirmed",
+    TransferEnd.FAILED: "the requester stopped answering",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A transfer to somebody is over."""
+    """A transfer to a requester that is over."""
 
     kind: Kind
     host: str
     """The requester's IP address."""
-    outcome: Outcome
-    story: str
-    """What became of it, in words."""
+    end: TransferEnd
+    details: str
+    """How much was sent, or why not, in words."""
     seconds: float
+
+    def __str__(self) -> str:
+        """A sentence for the owner of the files."""
+        verb = "tried to fetch" if self.end is TransferEnd.FAILED else "fetched"
+        return f"{self.host} {verb} your {self.kind.value}: {self.details} ({self.seconds:.1f} s)"
 
 
 @dataclass(eq=False, slots=True)
@@ -74,42 +67,36 @@ class _Transfer:
     displaced: bool = False
 
 
-class Sharer:
-    """Serves what is in a share, within the caps of the welcome port."""
+class ClassicServer:
+    """The text and the picture of a peer, served within the limits of the welcome port."""
 
     _log = Logger()
 
     def __init__(
         self,
         reactor: IPeerReactor,
-        share: Share,
-        rng: random.Random,
+        share: ClassicShare,
         *,
         on_served: Callable[[Served], object] = lambda _: None,
     ) -> None:
-        """Serve `share`; `on_served` hears of each transfer that is over."""
+        """Serve `share`; `on_served` is called after each transfer."""
         self._reactor = reactor
         self._share = share
-        self._rng = rng
         self._welcome = Welcome(self._has_answered)
         self._on_served = on_served
-        self._pictures = SharedPictures(reactor)
+        self._pictures = DecodedPictures(reactor)
         self._driver = CoreDriver(self._welcome, reactor, self._happened)
         self._port: IListeningPort | None = None
         self._interface = ""
         self._transfers: dict[int, _Transfer] = {}  # by the identity of the request
 
     def listen(self, port: int, interface: str) -> int:
-        """Open the welcome port, a random one for 0, and return its number.
+        """Open the welcome port, an unused one for 0, and return its number.
 
         Raises:
-            PortUnusable: it is in use, or not ours to use.
+            PortUnusable: the port is in use, or reserved.
         """
-        self._port = listen_welcome(
-            port,
-            self._rng,
-            lambda number: listen_udp(self._reactor, number, self._driver, interface),
-        )
+        self._port = listen_udp(self._reactor, port, self._driver, interface)
         self._interface = interface
         return port_of(self._port)
 
@@ -141,42 +128,46 @@ class Sharer:
     async def _serve(self, transfer: _Transfer) -> None:
         request = transfer.request
         started = self._reactor.seconds()
-        outcome = Outcome.FAILED
+        end = TransferEnd.FAILED
         try:
-            outcome, story = await self._send(transfer)
+            end, details = await self._send(transfer)
         except (CancelledError, ConnectingCancelledError):
-            story = (
-                "no answer, and others wait"
-                if transfer.displaced
-                else "ended, since this peer stops"
-            )
+            details = "no answer, and other requesters wait"
+            if not transfer.displaced:
+                details = "stopped with this peer"
         except P2pshareError as error:
-            story = str(error)
+            details = str(error)
         except OSError as error:
-            story = plain_reason(error)
+            details = plain_reason(error)
         finally:
             now = self._reactor.seconds()
-            self._welcome.transfer_ended(request, now, succeeded=outcome is Outcome.SENT)
-        served = Served(request.kind, request.requester[0], outcome, story, now - started)
+            succeeded = end is TransferEnd.COMPLETE
+            self._welcome.transfer_ended(request, now, succeeded=succeeded)
+        served = Served(request.kind, request.requester[0], end, details, now - started)
         self._log.info(
-            "{served.kind.value} to {served.host}: {served.story} ({served.seconds:.2f} s)",
+            "classic upload ended: host={served.host} file={served.kind.value} result={result}"
+            " s={served.seconds:.2f} details={served.details!r}",
             served=served,
+            result=end.name.lower(),
         )
         self._on_served(served)
 
-    async def _send(self, transfer: _Transfer) -> tuple[Outcome, str]:
-        """Serve one request; how it ended, and the same in words."""
-        request = transfer.request
-        find = self._share.open_text if request.kind is Kind.TEXT else self._share.open_picture
-        opened = await run_in_thread(self._reactor, find, self._refused, abandoned=_close_if_any)
+    async def _send(self, transfer: _Transfer) -> tuple[TransferEnd, str]:
+        """Serve one request; return how that ended, and the same in words."""
+        kind = transfer.request.kind
+        opened = await run_in_thread(
+            self._reactor, self._share.open, kind, self._refused, abandoned=_close_if_any
+        )
         if opened is None:
-            return Outcome.FAILED, "there is none to share"
-        if request.kind is Kind.PICTURE:
+            return TransferEnd.FAILED, "there is none to share"
+        if kind is Kind.PICTURE:
             return await self._send_picture(transfer, opened)
-        with opened:
+        with opened.file:
             return await self._send_text(transfer, opened)
 
-    async def _send_picture(self, transfer: _Transfer, opened: OpenedFile) -> tuple[Outcome, str]:
+    async def _send_picture(
+        self, transfer: _Transfer, opened: OpenedFile
+    ) -> tuple[TransferEnd, str]:
         request = transfer.request
         width_max = ROW_PIXELS_MAX if request.reports else ORIGINAL_ROW_PIXELS_MAX
         async with self._pictures.pixels(opened, width_max) as pixels:
@@ -184,9 +175,9 @@ class Sharer:
                 pixels, request.requester, self._reactor.seconds(), reports=request.reports
             )
             transfer.answered = lambda: sender.heard
-            ended: Deferred[SenderEvent] = Deferred()
+            ended: Deferred[TransferEnd] = Deferred()
 
-            def happened(event: SenderEvent) -> None:
+            def happened(event: TransferEnd) -> None:
                 if not ended.called:  # it may have been cancelled
                     ended.callback(event)
 
@@ -194,32 +185,26 @@ class Sharer:
             port = listen_udp(self._reactor, 0, driver, self._interface)
             try:
                 driver.connect(request.requester)
-                event = await ended
+                end = await ended
             finally:
                 port.stopListening()
         height, width, _ = pixels.shape
-        story = f"{width} x {height} pixels in {sender.rows_sent} rows"
+        details = f"{width} x {height} pixels in {sender.rows_sent} rows"
         if sender.dropped or driver.unsent:
-            story += f", {sender.dropped} datagrams dropped, {driver.unsent} not sent"
-        match event:
-            case TransferConfirmed():
-                return Outcome.SENT, f"{story}, confirmed"
-            case TransferUnconfirmed():
-                return Outcome.UNCONFIRMED, f"{story}, all that was wanted, but never confirmed"
-            case TransferFailed():
-                return Outcome.FAILED, f"{story}, then the requester was gone"
+            details += f", {sender.dropped} datagrams dropped, {driver.unsent} not sent"
+        return end, f"{details}, {_ENDS[end]}"
 
-    async def _send_text(self, transfer: _Transfer, opened: OpenedFile) -> tuple[Outcome, str]:
+    async def _send_text(self, transfer: _Transfer, opened: OpenedFile) -> tuple[TransferEnd, str]:
         sender = TextSender(self._reactor, opened.file)
         if not await self._connect(sender, transfer.request.requester):
-            return Outcome.FAILED, "the requester does not listen"
+            return TransferEnd.FAILED, "the requester does not listen"
         transfer.answered = lambda: True
         sent = await sender.done
-        whole = sent >= opened.size
-        return Outcome.SENT if whole else Outcome.FAILED, f"{sent} of {opened.size} bytes"
+        end = TransferEnd.COMPLETE if sent >= opened.size else TransferEnd.FAILED
+        return end, f"{sent} of {opened.size} bytes"
 
     async def _connect(self, sender: TextSender, requester: Address) -> bool:
-        """Connect, again and again for a while, since the requester may begin to listen late."""
+        """Connect, and retry for `CONNECT_FOR`, as the requester may begin to listen late; return whether it worked."""
         factory = Factory.forProtocol(lambda: sender)
         factory.noisy = False
         give_up_at = self._reactor.seconds() + CONNECT_FOR
@@ -233,21 +218,12 @@ class Sharer:
         return False
 
     def _refused(self, path: object, reason: str) -> None:
-        self._log.warn("{path} is not shared: {reason}", path=str(path), reason=reason)
+        self._log.warn("file not shared: path={path} reason={reason!r}", path=path, reason=reason)
 
     def _defect(self, failure: Failure, request: TransferRequested) -> None:
-        self._log.failure("a transfer to {host} failed", failure, host=request.requester[0])
-
-
-class Silence(DatagramProtocol):
-    """What stands on the welcome port of a peer that does not speak the classic protocol: it answers nothing."""
-
-    noisy = False
-
-    def datagramReceived(self, datagram: bytes, addr: Address) -> None:
-        """Drop it."""
+        self._log.failure("classic upload failed: host={host}", failure, host=request.requester[0])
 
 
 def _close_if_any(opened: OpenedFile | None) -> None:
     if opened is not None:
-        opened.close()
+        opened.file.close()

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.classic.pictures`."""
+"""Tests of `p2pshare.classic.decoded_pictures`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.pictures import SharedPictures
-from p2pshare.classic.shared_files import OpenedFile, Share
+from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.decoded_pictures import DecodedPictures
+from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import ThreadlessReactor
@@ -21,7 +22,7 @@ from p2pshare.testing.network import ThreadlessReactor
 WIDE = 1000  # pixels: wider than any picture here
 
 
-class SharedPicturesTests(SynchronousTestCase):
+class DecodedPicturesTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -29,12 +30,12 @@ class SharedPicturesTests(SynchronousTestCase):
         self.content = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
         Image.fromarray(self.content).save(self.path)
         self.reactor = ThreadlessReactor()
-        self.pictures = SharedPictures(cast(Any, self.reactor))
+        self.pictures = DecodedPictures(cast(Any, self.reactor))
 
     def opened(self) -> OpenedFile:
-        opened = Share.of_paths([self.path]).open_picture()
+        opened = ClassicShare([self.path]).open(Kind.PICTURE, lambda *_: None)
         assert opened is not None
-        self.addCleanup(opened.close)
+        self.addCleanup(opened.file.close)
         return opened
 
     def use(self, done: Deferred[None], width_max: int = WIDE) -> Deferred[Pixels]:

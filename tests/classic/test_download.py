@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.classic.fetcher`, on real loopback sockets."""
+"""Tests of `p2pshare.classic.download`, on real loopback sockets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.classic.datagrams import Kind, Size, size_datagram
-from p2pshare.classic.fetcher import Progress
-from p2pshare.classic.sharer import Outcome
 from p2pshare.errors import (
     CannotSave,
     NothingShared,
@@ -52,7 +51,9 @@ class FetchTests(LoopbackTestCase):
         self.assertEqual((got_picture.size, got_picture.verified), (CONTENT.size, True))
         self.assertEqual(got_picture.pixels, (90, 120))
         await self.until(lambda: len(self.served) == 2)
-        self.assertTrue(all(served.outcome is Outcome.SENT for served in self.served), self.served)
+        self.assertTrue(
+            all(served.end is TransferEnd.COMPLETE for served in self.served), self.served
+        )
 
     async def test_empty_text(self) -> None:
         """A text of no bytes is a text."""
@@ -78,18 +79,18 @@ class FetchTests(LoopbackTestCase):
         self.share_picture(Image.new("RGB", LARGE))
         _, alice = self.sharer()
         fetch = self.begin(alice, Kind.PICTURE)
-        self.assertEqual(fetch.progress, Progress(0, None, "rows"))
+        self.assertEqual((fetch.bytes_done, fetch.bytes_total), (0, None))
         done = Deferred.fromCoroutine(fetch.run())
         seen = set()
 
         def finished() -> bool:
-            seen.add(fetch.progress.done)
+            seen.add(fetch.bytes_done)
             return done.called
 
         await self.until(finished)
         await done
         self.assertGreater(len(seen), 3)
-        self.assertEqual(fetch.progress, Progress(3000, 3000, "rows"))
+        self.assertEqual((fetch.bytes_done, fetch.bytes_total), (9_000_000, 9_000_000))
 
     async def test_strangers_at_every_port(self) -> None:
         """Random bytes to the welcome port and to both ports of the transfer change nothing."""
@@ -188,11 +189,11 @@ class FailureTests(LoopbackTestCase):
         sharer, alice = self.sharer()
         fetch = self.begin(alice, Kind.TEXT)
         done = Deferred.fromCoroutine(fetch.run())
-        await self.until(lambda: fetch.progress.done > 0)
+        await self.until(lambda: fetch.bytes_done > 0)
         await Deferred.fromCoroutine(sharer.stop())
         await self.fails(TextCutShort, done)
         await self.until(lambda: self.served != [])
-        self.assertIs(self.served[0].outcome, Outcome.FAILED)
+        self.assertIs(self.served[0].end, TransferEnd.FAILED)
 
     async def test_cancelled(self) -> None:
         """A fetch that is cancelled leaves no file; that it leaves no port nor timer, trial sees to."""
@@ -203,7 +204,7 @@ class FailureTests(LoopbackTestCase):
         for kind in Kind:
             fetch = self.begin(alice, kind)
             done = Deferred.fromCoroutine(fetch.run())
-            await self.until(lambda fetch=fetch: fetch.progress.done > 0)  # type: ignore[misc]
+            await self.until(lambda fetch=fetch: fetch.bytes_done > 0)  # type: ignore[misc]
             done.cancel()
             await self.fails(CancelledError, done)
         await Deferred.fromCoroutine(sharer.stop())

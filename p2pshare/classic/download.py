@@ -1,4 +1,4 @@
-"""The requester: it gets one text or one picture from one peer, into a file."""
+"""The requester: it fetches one text or one picture from one peer into a file."""
 
 from __future__ import annotations
 
@@ -36,53 +36,44 @@ from p2pshare.wire.addresses import PeerAddress
 
 T = TypeVar("T")
 
-GAPS_SHOWN = 3  # of what is missing when a sharer falls silent
+GAPS_SHOWN = 3  # ranges of missing rows in the error about a sharer that fell silent
 ATTEMPTS = 3  # requests before a sharer that answers, but sends nothing, counts as having nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be fetched, and where to."""
+    """Which file to fetch, and where to save it."""
 
     peer: str
     address: PeerAddress
     kind: Kind
     folder: Path
     name: str
-    """The name of the file; of a picture one whose suffix stands for a format that is written."""
+    """The name of the file; the suffix of a picture's name must be a format that is written."""
     overwrite: bool = False
-    """Replace a file of that name, rather than number the new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a fetch has come."""
-
-    done: int
-    total: int | None
-    """None where it is not known before the end."""
-    unit: str
-    """"rows" or "bytes"."""
+    """Replace a file of that name instead of numbering the new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that was fetched, under its final name."""
+    """A fetched file, under its final name."""
 
     path: Path
-    order: Order
     size: int
-    """Bytes of the text, or of the picture's rows."""
+    """Bytes of the text, or of the rows of the picture."""
     seconds: float
     """From the first word to the file."""
     pixels: tuple[int, int] | None = None
     """Width and height of a picture."""
-    verified: bool = False
-    """Whether every part of it was checked; of a text nothing is."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether every part had a checksum; a text has none."""
+        return self.pixels is not None
 
 
-class Fetch:
-    """One fetch; `run` it once. `progress` and `rows` may be looked at meanwhile, at any time."""
+class ClassicDownload:
+    """One file on its way; `run` it once. The other attributes may be read at any time."""
 
     _log = Logger()
 
@@ -91,27 +82,30 @@ class Fetch:
         self._order = order
         self._text: TextReceiver | None = None
         self.rows: RowReceiver | None = None
-        """The picture as far as it has arrived; None for a text, and before the first answer."""
+        """The rows of the picture so far; None for a text, and before the first answer."""
 
     @property
-    def progress(self) -> Progress:
-        """How far it has come."""
-        if self._order.kind is Kind.TEXT:
-            return Progress(self._text.moved if self._text else 0, None, "bytes")
-        if self.rows is None:
-            return Progress(0, None, "rows")
-        return Progress(self.rows.rows_received, self.rows.size.height, "rows")
+    def bytes_done(self) -> int:
+        """Bytes that have arrived."""
+        if self.rows is not None:
+            return self.rows.rows_received * self.rows.size.width * 3
+        return 0 if self._text is None else self._text.moved
+
+    @property
+    def bytes_total(self) -> int | None:
+        """Bytes of the file; None before the first answer, and always for a text."""
+        return None if self.rows is None else self.rows.pixels.size
 
     async def run(self) -> Fetched:
-        """Fetch it, and return once the file is there under its name.
+        """Fetch the file, and return when it exists under its name.
 
         Raises:
-            PeerUnreachable: nobody answers.
-            NothingShared: somebody answers, but has none.
-            PictureRefused: the picture is larger than is taken.
-            PeerFellSilent, TextCutShort: it did not arrive whole.
-            CannotSave: the file could not be written.
-            PortUnusable: there is no port to be had.
+            PeerUnreachable: the peer does not answer.
+            NothingShared: the peer answers, but sends nothing.
+            PictureRefused: the picture is larger than this program accepts.
+            PeerFellSilent, TextCutShort: the file is incomplete.
+            CannotSave: the file cannot be written.
+            PortUnusable: there is no free port.
         """
         order, reactor = self._order, self._reactor
         started = reactor.seconds()
@@ -125,42 +119,41 @@ class Fetch:
         try:
             if order.kind is Kind.TEXT:
                 size = await self._until_it_comes(lambda: self._request_text(part))
-                if not size:  # so does a sharer look that stops before the first byte
+                if not size:  # a sharer that stops before the first byte looks the same
                     size = await self._until_it_comes(lambda: self._request_text(part))
                 path = await run_in_thread(reactor, lambda: part.commit(overwrite=order.overwrite))
-                return Fetched(path, order, size, reactor.seconds() - started)
+                return Fetched(path, size, reactor.seconds() - started)
             completed = await self._until_it_comes(self._request_picture)
             rows = completed.rows
             self._log.info(
-                "picture from {peer}: {rows} rows, {repeated} of them came again, sharer is {sharer}",
+                "classic picture received: peer={peer} rows={rows} repeated={repeated} original={original}",
                 peer=order.peer,
                 rows=rows.rows_received,
                 repeated=rows.repeated,
-                sharer="an original" if completed.from_original else "one of ours",
+                original=completed.from_original,
             )
             path = await run_in_thread(reactor, _save_picture, part, order, rows.pixels)
-            seconds = reactor.seconds() - started
             pixels = rows.size.width, rows.size.height
-            return Fetched(path, order, rows.pixels.size, seconds, pixels, verified=True)
+            return Fetched(path, rows.pixels.size, reactor.seconds() - started, pixels)
         finally:
             await run_in_thread(reactor, part.discard)
 
     async def _until_it_comes(self, request: Callable[[], Awaitable[T | RequestFailed]]) -> T:
-        """Request it some times: its SIZE, or its connection, may have got lost."""
+        """Send the request again if SIZE, or the connection, may have been lost."""
         failed: RequestFailed | None = None
         for _ in range(ATTEMPTS):
             outcome = await request()
             self._log.debug(
-                "classic request: peer={peer} address={address} kind={kind} outcome={outcome}",
+                "classic request ended: peer={peer} address={address} file={kind} result={result}",
                 peer=self._order.peer,
                 address=self._order.address,
                 kind=self._order.kind.value,
-                outcome=outcome.failure.name if isinstance(outcome, RequestFailed) else "done",
+                result=outcome.failure.name if isinstance(outcome, RequestFailed) else "done",
             )
             if not isinstance(outcome, RequestFailed):
                 return outcome
             if failed is not None and outcome.failure is Failure.NO_ANSWER:
-                break  # it answered before: that it is silent now says less than what it did then
+                break  # it answered before, and that answer says more than its silence now
             failed = outcome
             if failed.failure in (Failure.NO_ANSWER, Failure.SIZE_REFUSED):
                 break
@@ -184,7 +177,7 @@ class Fetch:
         return self._order.address.ip, self._order.address.port
 
     def _interface(self) -> str:
-        """Where to listen: at that address of this machine which leads to the peer."""
+        """Return the address of this machine that leads to the peer; the request listens only there."""
         try:
             return local_address_towards(*self._peer)
         except OSError as error:
@@ -204,12 +197,12 @@ class Fetch:
             name=order.peer,
             done=failed.rows_received,
             total=size.height,
-            missing=_shown(failed.missing),
+            missing=_gaps_text(failed.missing),
         )
 
 
-def _shown(gaps: tuple[range, ...]) -> str:
-    """Rows in words, from 1 on: the first few gaps, and how many more there are."""
+def _gaps_text(gaps: tuple[range, ...]) -> str:
+    """Return the first few ranges of rows, numbered from 1, and how many more there are."""
     words = [f"{gap.start + 1}" if len(gap) == 1 else f"{gap.start + 1}-{gap.stop}" for gap in gaps]
     if len(words) > GAPS_SHOWN:
         words[GAPS_SHOWN:] = [f"{len(words) - GAPS_SHOWN} more gaps"]

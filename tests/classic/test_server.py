@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.classic.sharer`, on real loopback sockets."""
+"""Tests of `p2pshare.classic.server`, on real loopback sockets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import random
 from PIL import Image
 from twisted.internet.defer import Deferred, gatherResults
 
+from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.classic.core.welcome import TRANSFERS_PER_HOST_MAX
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.shared_files import Share
-from p2pshare.classic.sharer import Outcome, Sharer
+from p2pshare.classic.server import ClassicServer
+from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import PortUnusable
 from p2pshare.wire.addresses import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 
 
-class SharerTests(LoopbackTestCase):
+class ClassicServerTests(LoopbackTestCase):
     def occupy(self, alice: PeerAddress, number: int) -> list[Datagrams]:
         """Ask for a picture from so many sockets, and say nothing more."""
         sockets = [Datagrams() for _ in range(number)]
@@ -42,10 +43,10 @@ class SharerTests(LoopbackTestCase):
         await self.until(lambda: all(len(each.received) >= 2 for each in silent))
         fetched = await self.fetch(alice, Kind.PICTURE)
         self.assertEqual(fetched.pixels, (9, 5))
-        self.assertEqual(self.served[0].story, "no answer, and others wait")
+        self.assertEqual(self.served[0].details, "no answer, and other requesters wait")
         await self.until(lambda: len(self.served) == TRANSFERS_PER_HOST_MAX + 1)
-        stories = [served.story for served in self.served]
-        self.assertIn("9 x 5 pixels in 0 rows, then the requester was gone", stories)
+        details = [served.details for served in self.served]
+        self.assertIn("9 x 5 pixels in 0 rows, the requester stopped answering", details)
 
     async def test_nothing_to_share(self) -> None:
         """A missing picture and a FIFO for a text cost an answer each, and no harm is done."""
@@ -56,8 +57,8 @@ class SharerTests(LoopbackTestCase):
         for word in (b"TXT", b"IMG2"):
             bob.send(word, (alice.ip, alice.port))
         await self.until(lambda: len(self.served) == 2)
-        self.assertEqual({served.story for served in self.served}, {"there is none to share"})
-        self.assertFalse(any(served.outcome is Outcome.SENT for served in self.served))
+        self.assertEqual({served.details for served in self.served}, {"there is none to share"})
+        self.assertFalse(any(served.end is TransferEnd.COMPLETE for served in self.served))
         await self.until(lambda: len(bob.received) == 2)
         self.assertEqual(sorted(bob.received), [b"ACK", b"ACK2"])
 
@@ -67,7 +68,7 @@ class SharerTests(LoopbackTestCase):
         _, alice = self.sharer()
         self.occupy(alice, 2)
         await self.until(lambda: len(self.served) == 2)
-        self.assertIn("cannot be shared as a picture", self.served[0].story)
+        self.assertIn("cannot be shared as a picture", self.served[0].details)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_requester_that_does_not_listen(self) -> None:
@@ -78,7 +79,7 @@ class SharerTests(LoopbackTestCase):
         self.socket(bob)
         bob.send(b"TXT", (alice.ip, alice.port))
         await self.until(lambda: self.served != [])
-        self.assertEqual(self.served[0].story, "the requester does not listen")
+        self.assertEqual(self.served[0].details, "the requester does not listen")
         self.assertGreaterEqual(self.served[0].seconds, 1.0)
 
     async def test_requester_that_closes_its_port(self) -> None:
@@ -104,7 +105,7 @@ class SharerTests(LoopbackTestCase):
             await port.stopListening()
         await self.until(lambda: len(self.served) == 4)
         await self.fetch(alice, Kind.PICTURE)
-        self.assertEqual([served.outcome for served in self.served[:4]], [Outcome.FAILED] * 4)
+        self.assertEqual([served.end for served in self.served[:4]], [TransferEnd.FAILED] * 4)
 
     async def test_stopped(self) -> None:
         """Stopping ends all transfers at once, says so of each, and closes every port."""
@@ -113,9 +114,7 @@ class SharerTests(LoopbackTestCase):
         silent = self.occupy(alice, 3)
         await self.until(lambda: all(len(each.received) >= 2 for each in silent))
         await Deferred.fromCoroutine(sharer.stop())
-        self.assertEqual(
-            [served.story for served in self.served], ["ended, since this peer stops"] * 3
-        )
+        self.assertEqual([served.details for served in self.served], ["stopped with this peer"] * 3)
         await self.until(lambda: len(self.udp_ports()) == len(silent))
         await Deferred.fromCoroutine(sharer.stop())
 
@@ -134,7 +133,7 @@ class SharerTests(LoopbackTestCase):
     def test_port_in_use(self) -> None:
         """A port that somebody else has is an error that says so."""
         port = self.socket(Datagrams())
-        sharer = Sharer(self.reactor, Share((), ()), random.Random(1))
+        sharer = ClassicServer(self.reactor, ClassicShare(()))
         with self.assertRaises(PortUnusable) as raised:
             sharer.listen(port, HOST)
         self.assertIn(f"Port {port} cannot be listened on", str(raised.exception))
