@@ -43,6 +43,7 @@ from p2pshare.net.sockets import (
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ControlServer, Deed, Fields
 from p2pshare.peer.find.browsing import Browsing
+from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.registration import NameKeeper, patiently
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
@@ -168,8 +169,11 @@ class PeerService(Service):
             known,
             lambda: identity.key,
         )
+        finder = PeerFinder(
+            self._reactor, self.client, self._wall, self._place, pins_new_keys=False
+        )
         browsing = self._browsing = Browsing.of_peer(
-            self._reactor, self._rng, lambda: identity.key, self.client, folder.path, known
+            self._reactor, self._rng, lambda: identity.key, self.client, finder, folder.path
         )
         self._keeper = NameKeeper(
             self._reactor,

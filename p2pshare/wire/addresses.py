@@ -9,7 +9,7 @@ no rule for IPv4 has judged.
 
 Loopback addresses are not in the table. They are right where the registry and all its peers are on one machine, also
 in containers and behind tunnels, which a registry cannot tell. The peer that connects decides: see
-`p2pshare.peer.find.addresses`. Private and documentation addresses are accepted, too.
+`p2pshare.peer.find.candidates`. Private and documentation addresses are accepted, too.
 
 Sources: RFC 6890 and the IANA registries of special-purpose addresses for IPv4 and IPv6, RFC 4291 (IPv4-compatible,
 multicast), RFC 3879 (site-local), RFC 2765 (IPv4-translated), RFC 6052 and RFC 8215 (NAT64), RFC 4380 (Teredo),

@@ -17,7 +17,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     StaleRecord,
 )
-from p2pshare.peer.find.addresses import caps_of
+from p2pshare.peer.find.lookup import caps_of
 from p2pshare.peer.ownership import (
     AGE_MAX,
     AHEAD_MAX,

@@ -37,6 +37,7 @@ class MemoryRegistry:
         self.listed = 0
         self.known: PublicKey | None = None
         self.key: PublicKey | None = None
+        self.ahead: float | None = None
         self.on_event: Callable[[PeerSummary], object] = lambda _: None
         self.on_reset: Callable[[], object] = lambda: None
         self.on_link: Callable[[bool], object] = lambda _: None

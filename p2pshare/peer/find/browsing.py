@@ -6,7 +6,7 @@ Answers are kept for a few seconds, and a session that nobody needs is ended aft
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -21,12 +21,10 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote import RemotePeer
-from p2pshare.peer.find.known_addresses import find_known
+from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.last_seen import Names, Seen
-from p2pshare.wire.addresses import PeerAddress
-from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.strict_json import text
 from p2pshare.wire.transfer_messages import EntryKind, Listing
@@ -92,23 +90,19 @@ class Browsing:
         rng: random.Random,
         key: Callable[[], SigningKey],
         registry: RegistryClient,
+        finder: PeerFinder,
         data: Path,
-        known: KnownPeers,
     ) -> Self:
-        """Look up as the peer with a key and a data folder, which knows others by their keys."""
-        seen = Seen(data)
+        """Look up as the peer with a key and a data folder."""
 
         async def names(prefix: str) -> AsyncIterator[str]:
             async for each in registry.peers(prefix, online=True):
                 yield each.name
 
         def remote(name: str) -> RemotePeer:
-            def find() -> Awaitable[tuple[Sequence[PeerAddress], PublicKey]]:
-                return find_known(reactor, registry, known, seen, name)
+            return RemotePeer(reactor, rng, key(), name, finder.target(name), patience=PATIENCE)
 
-            return RemotePeer(reactor, rng, key(), name, find, patience=PATIENCE)
-
-        return cls(reactor, names, remote, seen)
+        return cls(reactor, names, remote, Seen(data))
 
     async def complete(self, request: Fields) -> Fields:
         """The deed "complete": the names of peers that begin with `prefix`; or, if there is a `peer`, what begins so in

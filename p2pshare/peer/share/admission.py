@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare.core.back_off import BackOff
-from p2pshare.core.pinning import follows
 from p2pshare.errors import (
+    KeyChanged,
     KnownPeersFull,
     KnownPeersUnusable,
     NoSuchPeer,
@@ -27,10 +27,10 @@ from p2pshare.errors import (
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.pins import Pins
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registry_answers import PeerView
 from p2pshare.wire.session_messages import Refusal
 
 REMEMBER = 60.0  # seconds for which an answer of the registry holds
@@ -89,6 +89,7 @@ class Admission:
         self._reactor = reactor
         self._client = client
         self._known = known
+        self._pins = Pins(reactor, known, client)
         self._answers_max = answers_max
         self._pins_max = pins_max
         self._answers: OrderedDict[PublicKey, _Answer] = OrderedDict()  # the oldest first
@@ -128,12 +129,12 @@ class Admission:
 
     async def _is_resolved(self, name: str) -> bool:
         try:
-            if await self._in_thread(self._known.key, name) is not None:
+            if await self._pins.key(name) is not None:
                 return True
             view = await self._client.look_up_peer(name, by_its_clock=True)
             if view.key is None:
                 return False
-            await self._in_thread(self._known.pin, name, view.key, None)
+            await self._pins.remember(name, view.key, None)
         except KnownPeersUnusable as error:
             self._log.error("{why}", why=str(error))
             return False
@@ -163,6 +164,9 @@ class Admission:
             return _Answer(name, self._reactor.seconds() + REMEMBER)
         except NotAdmitted as error:
             verdict: str | NotAdmitted = error
+        except KeyChanged as error:
+            self._log.warn("opener refused: {why}", why=error)
+            verdict = NotAdmitted(Refusal.CHANGED)
         except KnownPeersUnusable as error:
             self._log.error("nobody is let in: {why}", why=str(error))
             verdict = NotAdmitted(Refusal.LATER, RETRY_AFTER)
@@ -199,34 +203,21 @@ class Admission:
                 name=name,
             )
             raise NotAdmitted(Refusal.STRANGER)
-        await self._hold_to_pin(name, key, view)
+        pinned = await self._pins.check(name, view)
+        if pinned != key:
+            await self._remember(name, key, pinned)
         return name
 
-    async def _hold_to_pin(self, name: str, key: PublicKey, view: PeerView) -> None:
-        """See that the name is known by this key, or that it follows from the one that is known."""
-        known = await self._in_thread(self._known.key, name)
-        if known == key:
-            return
-        if known is None or follows(known, view, await self._client.prove()):
-            most = self._pins_max if known is None else PEERS_MAX
-            try:
-                known = await self._in_thread(self._known.pin, name, key, known, most)
-            except KnownPeersFull:
-                return  # it is not remembered, but no stranger
-            except KnownPeersUnusable as error:
-                if known is not None:
-                    raise
+    async def _remember(self, name: str, key: PublicKey, pinned: PublicKey | None) -> None:
+        """Pin the key of an opener. One that is met first is admitted even if its key cannot be pinned."""
+        most = self._pins_max if pinned is None else PEERS_MAX
+        try:
+            await self._pins.remember(name, key, pinned, most)
+        except KnownPeersUnusable as error:
+            if pinned is not None:
+                raise
+            if not isinstance(error, KnownPeersFull):
                 self._log.error("{name} is let in, but not remembered: {why}", name=name, why=error)
-                return
-        if known != key:
-            self._log.warn(
-                "{name} is refused: its key is another one than before, and nothing that it signed explains that."
-                " Known: {known}. Now: {now}.",
-                name=name,
-                known=known.grouped,
-                now=key.grouped,
-            )
-            raise NotAdmitted(Refusal.CHANGED)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await run_in_thread(self._reactor, work, *args)

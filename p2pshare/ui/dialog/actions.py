@@ -30,7 +30,7 @@ from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
 from p2pshare.ui.dialog.visit import Visit
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings
+from p2pshare.ui.verbs.connection import announce, finder_of
 from p2pshare.ui.verbs.key import no_key
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 
@@ -149,16 +149,16 @@ class Actions:
             P2pshareError: the peer cannot be found, or speaks the classic protocol only, which is not enabled.
         """
         invocation = self._invocation
-        meetings = Meetings(invocation, self._registry, self._name)
-        met = await meetings.meet(name)
+        finder = finder_of(invocation, self._registry, self._name)
+        found = await finder.find(name)
         folder = peer_folder(invocation.settings, self._name)
         key = await run_in_thread(invocation.reactor, key_file.load, folder / KEY_NAME)
         if key is None:
             raise no_key(self._name, folder)
-        visit = Visit(invocation, self._name, key, meetings, met, lambda: self._destination)
+        visit = Visit(invocation, self._name, key, finder, found, lambda: self._destination)
         if not visit.is_classic or not invocation.settings.classic:
-            met.expect_sessions()
-            met.remark()
+            found.expect_sessions()
+            announce(invocation, found)
         try:
             yield visit
         finally:

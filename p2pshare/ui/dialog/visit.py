@@ -15,10 +15,10 @@ from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
+from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings, Met
 from p2pshare.ui.verbs.classic_items import Wanted
 from p2pshare.ui.verbs.job import Errand, Outcome, destinations
 from p2pshare.wire.keys import SigningKey
@@ -36,15 +36,15 @@ class Visit:
         invocation: Invocation,
         own_name: str,
         key: SigningKey,
-        meetings: Meetings,
-        met: Met,
+        finder: PeerFinder,
+        found: FoundPeer,
         destination: Callable[[], Path],
     ) -> None:
-        """Visit the peer that was looked up as `met`, as the owner of `key`; `destination` is where files are saved."""
-        self.is_classic = not met.takes_sessions and met.speaks_classic
+        """Visit the peer `found` as the owner of `key`; `destination` is where files are saved."""
+        self.is_classic = not found.takes_sessions and found.speaks_classic
         self._invocation = invocation
         self._own_name = own_name
-        self._met = met
+        self._found = found
         self._destination = destination
         self._errand: Errand | None = None
         self._link: LinkChange | None = None
@@ -53,8 +53,8 @@ class Visit:
             invocation.reactor,
             invocation.rng,
             key,
-            met.name,
-            meetings.finder(met),
+            found.name,
+            finder.target(found.name, found),
             silence=invocation.settings.timeout,
             limit=invocation.settings.limit,
             on_link=self._linked,
@@ -70,16 +70,16 @@ class Visit:
         try:
             listing = await self._remote.list(path, after, ENTRIES_SHOWN)
         except P2pshareError as error:
-            raise self._met.retold(error) from error
+            raise self._found.explained(error) from error
         finally:
             self._is_listing = False
         whole = not after and not listing.more
         await remember_entries(
-            self._invocation, self._own_name, self._met.name, path, listing.entries, whole=whole
+            self._invocation, self._own_name, self._found.name, path, listing.entries, whole=whole
         )
         output = self._invocation.output
-        for left_out, why in omission_errors(self._met.name, path, listing):
-            output.failed(f"{self._met.name}:{format_path(left_out)}", why)
+        for left_out, why in omission_errors(self._found.name, path, listing):
+            output.failed(f"{self._found.name}:{format_path(left_out)}", why)
         output.end_failures()
         return listing
 
@@ -95,7 +95,7 @@ class Visit:
         try:
             async with destinations(self._invocation) as open_folder:
                 make_job = partial(FetchJob, open_folder=open_folder)
-                errand = Errand(self._invocation, self._met.name, outcome, make_job=make_job)
+                errand = Errand(self._invocation, self._found.name, outcome, make_job=make_job)
                 self._errand = errand
                 if self._link is not None:
                     errand.link(self._link)
@@ -105,7 +105,7 @@ class Visit:
             raise
         except P2pshareError as error:
             outcome.failed(error)
-            raise self._met.retold(error) from error
+            raise self._found.explained(error) from error
         finally:
             self._errand = None
             outcome.say()
@@ -117,7 +117,10 @@ class Visit:
         Raises:
             P2pshareError: the file cannot be fetched.
         """
-        await self._met.fetch(Wanted.of(self._met.name, kind, None, self._destination()))
+        from p2pshare.ui.verbs.classic_get import fetch_from
+
+        wanted = Wanted.of(self._found.name, kind, None, self._destination())
+        await fetch_from(self._invocation, self._found, wanted)
 
     async def leave(self) -> None:
         """End the session."""

@@ -9,16 +9,38 @@ from colorama import Fore
 from twisted.internet.task import LoopingCall
 
 from p2pshare.classic.download import ClassicDownload, Fetched, Order
+from p2pshare.errors import PeerUnreachable
+from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.progress import ProgressView
+from p2pshare.ui.verbs.classic_items import Wanted
+from p2pshare.ui.verbs.connection import announce
 
 DRAW_EVERY = 1 / 15  # seconds
 TELL_EVERY = 0.5  # seconds between two events that say how far it is
 
 NOT_VERIFIED = "Not verified: the classic protocol has no checksum for texts."
 VERIFIED = "Verified: the checksum of every row was right."
+
+
+async def fetch_from(
+    invocation: Invocation, peer: FoundPeer, wanted: Wanted, *, overwrite: bool = False
+) -> Fetched:
+    """Fetch a file from a peer. One that is offline is tried, since the registry may be mistaken.
+
+    Raises:
+        NotClassic: the peer does not speak the classic protocol.
+        PeerOffline: the peer is offline, and does not answer.
+        P2pshareError: as for `fetch_watched`.
+    """
+    peer.expect_classic()
+    announce(invocation, peer)
+    try:
+        return await fetch_watched(invocation, wanted.order(peer.address, overwrite=overwrite))
+    except PeerUnreachable as error:
+        raise peer.explained(error) from error
 
 
 async def fetch_watched(invocation: Invocation, order: Order) -> Fetched:

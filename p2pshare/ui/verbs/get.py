@@ -9,14 +9,14 @@ from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.peer.fetch.remote import RemotePeer
-from p2pshare.peer.find.addresses import AWAY
+from p2pshare.peer.find.lookup import AWAY, FoundPeer, PeerFinder
+from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings, Met
+from p2pshare.ui.verbs.connection import announce, finder_of, introduce, name_of
 from p2pshare.ui.verbs.items import parse_at, parse_items
 from p2pshare.ui.verbs.job import HARD_STOPS, Errand, MakeJob, Outcome, destinations
-from p2pshare.ui.verbs.own_identity import Requester, introduce, name_of
 
 OPEN_FILES = 4096  # with which all bounds on open files have their full values
 OPEN_FILES_MIN = 32  # open files without which files are not fetched
@@ -59,12 +59,12 @@ async def get(
     outcome = Outcome(invocation)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         make_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
-        meetings = Meetings(invocation, registry, invocation.settings.name, address)
-        me, first = await introduce(invocation, registry, meetings, next(iter(jobs)))
+        finder = finder_of(invocation, registry, invocation.settings.name, address)
+        me, first = await introduce(invocation, registry, finder, next(iter(jobs)))
         for number, (peer, items) in enumerate(jobs.items()):
             try:
-                met = await (meetings.meet(peer) if number else first)
-                await _get_from(invocation, me, meetings, met, items, outcome, make_job)
+                found = await (finder.find(peer) if number else first)
+                await _get_from(invocation, me, finder, found, items, outcome, make_job)
             except P2pshareError as error:
                 invocation.output.error(error)
                 outcome.failed(error)
@@ -76,9 +76,9 @@ async def get(
 
 async def _get_from(
     invocation: Invocation,
-    me: Requester,
-    meetings: Meetings,
-    met: Met,
+    me: OwnIdentity,
+    finder: PeerFinder,
+    found: FoundPeer,
     items: Sequence[JobItem],
     outcome: Outcome,
     make_job: MakeJob,
@@ -88,17 +88,17 @@ async def _get_from(
     Raises:
         P2pshareError: nothing more is to be had of it.
     """
-    met.expect_sessions()
+    found.expect_sessions()
     for folder in {item.folder for item in items}:
         make_folder(folder)
-    met.remark()
-    errand = Errand(invocation, met.name, outcome, make_job=make_job)
+    announce(invocation, found)
+    errand = Errand(invocation, found.name, outcome, make_job=make_job)
     remote = RemotePeer(
         invocation.reactor,
         invocation.rng,
         me.key,
-        met.name,
-        meetings.finder(met),
+        found.name,
+        finder.target(found.name, found),
         silence=invocation.settings.timeout,
         limit=invocation.settings.limit,
         on_link=errand.link,
@@ -106,7 +106,7 @@ async def _get_from(
     try:
         await errand.run(remote, items)
     except P2pshareError as error:
-        raise met.retold(error) from error
+        raise found.explained(error) from error
     finally:
         await remote.close()
 
@@ -117,17 +117,18 @@ async def get_classic(invocation: Invocation, words: Sequence[str], *, overwrite
     Raises:
         WrongUsage: the words cannot be understood; nobody was asked for anything.
     """
+    from p2pshare.ui.verbs.classic_get import fetch_from
     from p2pshare.ui.verbs.classic_items import parse_wanted
 
     wanted = parse_wanted(words, invocation.settings.name, invocation.cwd)
     outcome = Outcome(invocation)
     async with invocation.registry() as registry:
-        meetings = Meetings(invocation, registry, invocation.settings.name)
+        finder = finder_of(invocation, registry, invocation.settings.name)
         for each in wanted:
             try:
-                met = await meetings.meet(each.peer)
+                found = await finder.find(each.peer)
                 make_folder(each.folder)
-                await met.fetch(each, overwrite=overwrite)
+                await fetch_from(invocation, found, each, overwrite=overwrite)
                 outcome.files += 1
             except P2pshareError as error:
                 invocation.output.error(error)

@@ -15,12 +15,11 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs.connection import announce, finder_of, introduce, name_of
 from p2pshare.ui.verbs.items import parse_at, parse_where
-from p2pshare.ui.verbs.own_identity import introduce, name_of
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
@@ -67,24 +66,24 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
         raise WrongUsage(reason=YOURSELF)
     rows = Rows(invocation.output, path, peer)
     async with invocation.registry() as registry:
-        meetings = Meetings(invocation, registry, own, address)
-        me, meeting = await introduce(invocation, registry, meetings, peer)
-        met = await meeting
-        met.expect_sessions()
-        met.remark()
+        finder = finder_of(invocation, registry, own, address)
+        me, looking_up = await introduce(invocation, registry, finder, peer)
+        found = await looking_up
+        found.expect_sessions()
+        announce(invocation, found)
         remote = RemotePeer(
             invocation.reactor,
             invocation.rng,
             me.key,
             peer,
-            meetings.finder(met),
+            finder.target(peer, found),
             silence=invocation.settings.timeout,
             on_link=Troubles(invocation.output).link,
         )
         try:
             first = await show_all(remote, path, rows, recursive=recursive)
         except P2pshareError as error:
-            raise met.retold(error) from error
+            raise found.explained(error) from error
         finally:
             invocation.output.end_failures()
             await remote.close()

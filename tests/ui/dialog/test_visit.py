@@ -31,8 +31,8 @@ class StoppedTests(SynchronousTestCase):
             output=Output(Terminal.detect(io.StringIO(), {}), terminal),
             cwd=Path("/home/bob"),
         )
-        met: Any = SimpleNamespace(name="alice", takes_sessions=True, speaks_classic=False)
-        meetings: Any = SimpleNamespace(finder=lambda met: None)
+        found: Any = SimpleNamespace(name="alice", takes_sessions=True, speaks_classic=False)
+        finder: Any = SimpleNamespace(target=lambda name, found: None)
         key: Any = None
 
         class EndlessErrand:
@@ -43,7 +43,7 @@ class StoppedTests(SynchronousTestCase):
 
         self.patch(visits, "Errand", EndlessErrand)
         fetching = Deferred.fromCoroutine(
-            Visit(invocation, "bob", key, meetings, met, lambda: invocation.cwd).fetch(
+            Visit(invocation, "bob", key, finder, found, lambda: invocation.cwd).fetch(
                 ("film.mp4",)
             )
         )

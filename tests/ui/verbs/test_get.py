@@ -22,13 +22,13 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import get as verbs
-from p2pshare.ui.verbs import own_identity as requesting
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import Presence
@@ -99,10 +99,10 @@ class GetTests(VerbTestCase):
         self.patch(verbs, "Errand", FakeErrand)
         self.key = SigningKey(bytes([9]) * 32)
 
-        async def requester(*_: object, **__: object) -> requesting.Requester:
-            return requesting.Requester("bob", self.key)
+        async def identity(*_: object, **__: object) -> OwnIdentity:
+            return OwnIdentity("bob", self.key)
 
-        self.patch(requesting, "requester", requester)
+        self.patch(OwnName, "identity", identity)
 
     def get(
         self, *words: str, files_max: int | None = None, at: str | None = None

@@ -20,13 +20,13 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.remote_faults import error_of
+from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import ls as listing
-from p2pshare.ui.verbs import own_identity as requesting
 from p2pshare.ui.verbs.ls import Rows, row, show_all
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import RemotePath
@@ -221,10 +221,10 @@ class LsTests(ListingTestCase):
         self.remote = FakeRemote(top=[folder("photos")])
         self.patch(listing, "RemotePeer", self.remote)
 
-        async def requester(*_: object, **__: object) -> requesting.Requester:
-            return requesting.Requester("bob", KEY)
+        async def identity(*_: object, **__: object) -> OwnIdentity:
+            return OwnIdentity("bob", KEY)
 
-        self.patch(requesting, "requester", requester)
+        self.patch(OwnName, "identity", identity)
 
     def ls(self, where: str) -> Deferred[int]:
         return Deferred.fromCoroutine(

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.own_identity`."""
+"""Tests of `p2pshare.peer.find.own_identity`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from p2pshare.errors import (
     RegistryUnreachable,
     WrongUsage,
 )
+from p2pshare.peer.find import own_identity
+from p2pshare.peer.find.own_identity import PAUSE, RENEW_AFTER, TRIES_MAX, OwnIdentity, OwnName
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
-from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.meeting import Meetings
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs import own_identity as requesting
-from p2pshare.ui.verbs.own_identity import PAUSE, RENEW_AFTER, TRIES_MAX, Requester
+from p2pshare.ui.verbs.connection import finder_of, introduce
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PeerView
 from tests.ui.registries import NOW, REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
@@ -49,7 +49,7 @@ class CountingRegistry(MemoryRegistry):
         return await super().look_up_peer(name)
 
 
-class RequestingTestCase(SynchronousTestCase):
+class IdentityTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.stderr = io.StringIO()
         output = Output(Terminal.detect(io.StringIO(), {}), Terminal.detect(self.stderr, {}))
@@ -58,7 +58,7 @@ class RequestingTestCase(SynchronousTestCase):
         self.folder = self.fake.cwd / "data"
         self.claims: list[tuple[tuple[str, ...], str | None]] = []
         self.claim_error: P2pshareError | None = None
-        self.patch(requesting, "claim_name", self.claim)
+        self.patch(own_identity, "claim_name", self.claim)
 
     async def claim(
         self,
@@ -77,14 +77,15 @@ class RequestingTestCase(SynchronousTestCase):
         with closing(DataFolder.open(self.folder, "bob")) as data:
             return Identity.open(data, URL, "bob").key
 
-    def find(self, *, needs_registry: bool = True) -> Deferred[Requester]:
-        invocation, registry = cast(Invocation, self.fake), cast(RegistryClient, self.registry)
-        return Deferred.fromCoroutine(
-            requesting.requester(invocation, registry, needs_registry=needs_registry)
-        )
+    def find(self, *, needs_registry: bool = True) -> Deferred[OwnIdentity]:
+        registry, settings = cast(RegistryClient, self.registry), self.fake.settings
+        place = PeerPlace.of(settings, "bob")
+        reactor: Any = self.fake.reactor
+        own = OwnName(reactor, registry, place, self.fake.wall, settings.invitation)
+        return Deferred.fromCoroutine(own.identity(needs_registry=needs_registry))
 
 
-class RequesterTests(RequestingTestCase):
+class IdentityTests(IdentityTestCase):
     def test_known(self) -> None:
         """If the registry has the name under our key, that is one request, and nothing is claimed."""
         key = self.make_key()
@@ -92,7 +93,7 @@ class RequesterTests(RequestingTestCase):
         found = self.successResultOf(self.find())
         self.assertEqual((found.name, found.key.public), ("bob", key.public))
         self.assertEqual((self.registry.asked, self.claims), (1, []))
-        self.assertEqual(self.stderr.getvalue(), "")
+        self.assertFalse(found.is_new)
 
     def test_registry_away(self) -> None:
         """While the registry is away, or where it is not needed, a key will do; without one there is the error."""
@@ -110,7 +111,7 @@ class RequesterTests(RequestingTestCase):
         """At first use the key is made, and the name claimed."""
         found = self.successResultOf(self.find())
         self.assertEqual(self.claims, [((), None)])
-        self.assertIn("bob is yours now.", self.stderr.getvalue())
+        self.assertTrue(found.is_new)
         kept = key_file.load(self.folder / KEY_NAME)
         assert kept is not None
         self.assertEqual(found.key.public, kept.public)
@@ -142,12 +143,6 @@ class RequesterTests(RequestingTestCase):
         self.claim_error = InvitationNeeded(registry=URL)
         self.failureResultOf(self.find(), InvitationNeeded)
 
-    def test_nameless(self) -> None:
-        """Without a name there is nobody who could ask."""
-        self.fake.settings = Settings(registry=URL)
-        error = self.failureResultOf(self.find(), WrongUsage).value
-        self.assertRegex(str(error), "--name NAME.*a sharer wants to know who asks")
-
     def test_running(self) -> None:
         """While the peer of the name runs, its key is read, and its folder stays its own."""
         key = self.make_key()
@@ -178,10 +173,9 @@ class RequesterTests(RequestingTestCase):
         key = self.make_key()
         old = view_of("bob", key.public, signed=NOW - RENEW_AFTER - 1)
         self.registry.views = {"bob": old}
-        self.successResultOf(self.find())
+        self.assertFalse(self.successResultOf(self.find()).is_new)
         (caps, _), *_ = self.claims
         self.assertIn("classic", caps)
-        self.assertNotIn("yours now", self.stderr.getvalue())
         self.registry.views = {"bob": old}
         self.claim_error = RegistryUnreachable(registry=URL, reason="x")
         self.successResultOf(self.find())
@@ -189,12 +183,12 @@ class RequesterTests(RequestingTestCase):
             self.successResultOf(self.find())
 
 
-class IntroduceTests(RequestingTestCase):
+class IntroduceTests(IdentityTestCase):
     def introduce(self) -> Deferred[Any]:
         invocation = cast(Invocation, self.fake)
         registry = cast(RegistryClient, self.registry)
-        meetings = Meetings(invocation, registry, "bob")
-        return Deferred.fromCoroutine(requesting.introduce(invocation, registry, meetings, "alice"))
+        finder = finder_of(invocation, registry, "bob")
+        return Deferred.fromCoroutine(introduce(invocation, registry, finder, "alice"))
 
     def test_both(self) -> None:
         """Who asks and who is asked are known together."""
@@ -221,6 +215,11 @@ class IntroduceTests(RequestingTestCase):
         KnownPeers(self.folder, str(REGISTRY_KEY)).pin("alice", SigningKey(bytes(32)).public, None)
         self.registry.views = {"alice": view_of("alice", OTHER)}
         self.failureResultOf(self.introduce(), KeyChanged)
+
+    def test_nameless(self) -> None:
+        """Without a name there is nobody who could ask."""
+        self.fake.settings = Settings(registry=URL)
+        self.failureResultOf(self.introduce(), WrongUsage)
 
     def test_already_running(self) -> None:
         """An error that is no trouble of the peer's is the one that is told."""

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.peer.find.addresses`."""
+"""Tests of `p2pshare.peer.find.candidates`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
 from p2pshare.net.look_up import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.find.addresses import address_of
+from p2pshare.peer.find.candidates import told_candidates
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -27,11 +27,11 @@ class AddressTests(SynchronousTestCase):
         self.reactor = ThreadlessReactor()
         self.dns = install_dns(self.reactor)
 
-    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[PeerAddress]:
+    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[tuple[PeerAddress, ...]]:
         summary = PeerSummary("alice", NameKind.OWNED, Presence.ONLINE, None)
         view = PeerView(summary, SigningKey(bytes(32)).public, None, (), addresses)
         reactor = cast("IPeerReactor", self.reactor)
-        return Deferred.fromCoroutine(address_of(reactor, view, registry))
+        return Deferred.fromCoroutine(told_candidates(reactor, view, registry))
 
     def assert_refused(self, address: str, **options: Any) -> PeerAddressRefused:
         error = self.failureResultOf(self.found(address, **options), PeerAddressRefused).value
@@ -39,7 +39,7 @@ class AddressTests(SynchronousTestCase):
         return cast("PeerAddressRefused", error)
 
     def test_first(self) -> None:
-        """It is the first IPv4 address; what is none is passed over, and without one nobody is asked."""
+        """Candidates are all IPv4 addresses that may be connected to, in order. None of them costs a DNS look-up."""
         for addresses in (
             ("10.0.0.5:50000", "10.0.0.6:50000"),
             ("[2001:db8::5]:50000", "10.0.0.5:50000"),
@@ -47,7 +47,8 @@ class AddressTests(SynchronousTestCase):
             ("0.0.0.0:6379", "169.254.169.254:80", "10.0.0.5:50000"),
         ):
             found = self.successResultOf(self.found(*addresses))
-            self.assertEqual(found, PeerAddress("10.0.0.5", 50000))
+            self.assertEqual(found[0], PeerAddress("10.0.0.5", 50000))
+        self.assertEqual(len(self.successResultOf(self.found("10.0.0.5:1", "x", "10.0.0.6:1"))), 2)
         self.failureResultOf(self.found(), PeerNotReachable)
         self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
         self.assertEqual(self.dns.asked, [])
@@ -76,13 +77,13 @@ class AddressTests(SynchronousTestCase):
             self.assert_refused("127.0.0.1:6379", registry=registry)
             self.assert_refused("127.8.8.8:6379", registry=registry)
             found = self.found("127.0.0.1:6379", "10.0.0.5:50000", registry=registry)
-            self.assertEqual(self.successResultOf(found).ip, "10.0.0.5")
+            self.assertEqual([each.ip for each in self.successResultOf(found)], ["10.0.0.5"])
 
     def test_all_here(self) -> None:
         """Where the registry is on this machine, the peers may be."""
         for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
             found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
-            self.assertEqual(self.successResultOf(found).ip, "127.0.0.1")
+            self.assertEqual(self.successResultOf(found)[0].ip, "127.0.0.1")
         self.assertEqual(self.dns.asked, [])
 
     def test_name_of_this_machine(self) -> None:

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.core.pinning`."""
+"""Tests of `p2pshare.peer.find.pins`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.pinning import follow
+from p2pshare.peer.find.pins import follow
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import Rotation
 

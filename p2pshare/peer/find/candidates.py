@@ -1,0 +1,95 @@
+"""Candidates: the addresses at which a peer may be reached, and which of them may be connected to.
+
+Today a candidate is an IPv4 address from the signed location of a peer, or one at which it was seen before. Whatever
+the source, `expect_elsewhere` decides whether this machine connects there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from p2pshare.errors import PeerAddressRefused, PeerNotReachable
+from p2pshare.net.look_up import LookUpError, look_up_ipv4
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
+from p2pshare.storage.identity.last_seen import Addresses, Seen
+from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.registry_answers import PeerView
+
+
+async def told_candidates(
+    reactor: IPeerReactor, view: PeerView, registry: str
+) -> tuple[PeerAddress, ...]:
+    """Return the addresses in an answer of the registry that may be connected to, the best first; at least one.
+
+    Args:
+        reactor: looks up the registry's address if that matters.
+        view: the answer of the registry. The addresses of an owned name are those that its owner has signed.
+        registry: the URL of the registry.
+
+    Raises:
+        PeerAddressRefused: there are IPv4 addresses, but none that may be connected to.
+        PeerNotReachable: there is no IPv4 address.
+    """
+    allowed: list[PeerAddress] = []
+    error: PeerNotReachable | None = None
+    for text in view.addresses:
+        with suppress(ValueError):
+            address = PeerAddress.parse(text)
+            try:
+                await expect_elsewhere(reactor, view.summary.name, address, registry)
+                allowed.append(address)
+            except PeerAddressRefused as refused:
+                error = error or refused
+    if not allowed:
+        raise error or PeerNotReachable(name=view.summary.name)
+    return tuple(allowed)
+
+
+async def remembered_candidates(
+    reactor: IPeerReactor, seen: Seen, name: str, key: PublicKey, registry: str
+) -> Addresses:
+    """Return the addresses at which the owner of a key was seen and which may be connected to, the latest first."""
+    allowed: Addresses = {}
+    for address, at in (await run_in_thread(reactor, seen.addresses, str(key))).items():
+        with suppress(PeerAddressRefused):
+            await expect_elsewhere(reactor, name, address, registry)
+            allowed[address] = at
+    return allowed
+
+
+async def expect_elsewhere(
+    reactor: IPeerReactor, name: str, address: PeerAddress, registry: str
+) -> None:
+    """Reject an address to which nobody else may make this machine connect: threat 13.
+
+    `p2pshare.wire.addresses` has the table of addresses that are always rejected. A loopback address is accepted only
+    if the registry is on this machine, too. Otherwise a peer could make this machine connect to programs of its user
+    that trust every local connection.
+
+    Raises:
+        PeerAddressRefused: the address is rejected.
+    """
+    fault = address_fault(address.ip)
+    if fault is None and is_loopback(address.ip) and not await _is_here(reactor, registry):
+        fault = "leads to this machine itself"
+    if fault is not None:
+        raise PeerAddressRefused(name=name, address=address, reason=fault)
+
+
+async def _is_here(reactor: IPeerReactor, registry: str) -> bool:
+    """Whether the registry is reached at a loopback address."""
+    host = urlsplit(registry).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            ip = ipaddress.IPv4Address(await look_up_ipv4(reactor, host) or "")
+        except (LookUpError, ValueError):
+            return False
+    return ip.is_loopback or ip.is_unspecified

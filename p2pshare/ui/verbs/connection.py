@@ -1,0 +1,71 @@
+"""What verbs and the dialog need before they ask a peer: who the user is, where the peer is, and what to say of it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from p2pshare.errors import NoSuchPeer, WrongUsage
+from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
+from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
+from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.identity.data_folder import PeerPlace
+from p2pshare.ui.invocation import Invocation
+from p2pshare.wire.addresses import PeerAddress
+
+
+def name_of(invocation: Invocation) -> str:
+    """Return the user's name.
+
+    Raises:
+        WrongUsage: the settings have none.
+    """
+    name = invocation.settings.name
+    if name is None:
+        raise WrongUsage(
+            reason="Say who you are with --name NAME, or set P2PSHARE_NAME: a sharer wants to know who asks."
+        )
+    return name
+
+
+def finder_of(
+    invocation: Invocation,
+    registry: RegistryClient,
+    own_name: str | None,
+    at: PeerAddress | None = None,
+) -> PeerFinder:
+    """Return the finder of peers for a user, who may have no name; `at` is the address of the peer, if it is given."""
+    settings, place = invocation.settings, None
+    if own_name is not None or settings.data is not None:
+        place = PeerPlace.of(settings, own_name or "")
+    return PeerFinder(invocation.reactor, registry, invocation.wall, place, at=at)
+
+
+async def introduce(
+    invocation: Invocation, registry: RegistryClient, finder: PeerFinder, peer: str
+) -> tuple[OwnIdentity, Deferred[FoundPeer]]:
+    """Return the user's identity and the look-up of a peer, as `OwnName.introduce`; announce a name that is new."""
+    settings, wall = invocation.settings, invocation.wall
+    place = PeerPlace.of(settings, name_of(invocation))
+    own = OwnName(invocation.reactor, registry, place, wall, settings.invitation)
+    me, looking_up = await own.introduce(finder, peer)
+    if me.is_new:
+        invocation.output.remark(f"{me.name} is yours now.")
+    return me, looking_up
+
+
+def announce(invocation: Invocation, peer: FoundPeer) -> None:
+    """Tell the user that the key of a peer is new, or that its address may be out of date and is tried nevertheless."""
+    if peer.has_new_key:
+        invocation.output.remark(f"{peer.name} has a new key, which the old one has signed.")
+    if peer.problem is not None:
+        where = ", ".join(map(str, peer.addresses))
+        why = str(peer.problem)
+        if isinstance(peer.problem, NoSuchPeer):
+            why = f"The registry does not know {peer.name} now."
+        text = f"{why} Trying {peer.name} at {where}, last seen {peer.seen}."
+    elif peer.seen is not None:
+        text = f"{peer.name} is offline, last seen {peer.seen}: trying it all the same."
+    else:
+        return
+    invocation.output.event("remark", **{"from": peer.name}, text=text)
+    invocation.output.remark(text)
