@@ -11,7 +11,8 @@ from typing import Any, cast
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError, SessionLost
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.fetch.remote import LinkChange, RemotePeer
+from p2pshare.peer.fetch.link_change import LinkChange
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
@@ -192,7 +193,7 @@ class MemorySharer:
         self.sessions.append(session)
         return session
 
-    def remote(self, **options: Any) -> RemotePeer:
+    def remote(self, **limits: Any) -> RemotePeer:
         """Alice, as bob sees her."""
         return RemotePeer(
             cast("IPeerReactor", self.reactor),
@@ -200,9 +201,9 @@ class MemorySharer:
             BOB,
             "alice",
             self.find,
+            LinkLimits(**limits),
             open=cast("Any", self.open),
             on_link=self.changes.append,
-            **options,
         )
 
     def put(self, path: str, data: bytes) -> RemotePath:

@@ -19,7 +19,8 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
-from p2pshare.peer.fetch.remote import LinkChange, RemotePeer
+from p2pshare.peer.fetch.link_change import LinkChange
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.share.acceptor import SessionServer
 from p2pshare.peer.share.session import Serving
 from p2pshare.peer.share.upload_log import Uploads
@@ -98,7 +99,7 @@ class SharersTestCase(TestCase):
         return alice
 
     def remote(
-        self, where: Callable[[], PeerAddress], key: PublicKey = ALICE.public, **options: Any
+        self, where: Callable[[], PeerAddress], key: PublicKey = ALICE.public, **limits: Any
     ) -> RemotePeer:
         """Alice, as bob sees her."""
 
@@ -106,7 +107,13 @@ class SharersTestCase(TestCase):
             return (where(),), key
 
         remote = RemotePeer(
-            reactor, random.Random(1), BOB, "alice", find, on_link=self.changes.append, **options
+            reactor,
+            random.Random(1),
+            BOB,
+            "alice",
+            find,
+            LinkLimits(**limits),
+            on_link=self.changes.append,
         )
 
         self.remotes.append(remote)

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from p2pshare.errors import OtherKeyThere, PeerUnreachable, RemoteNotFound, SourceChanged
-from p2pshare.peer.fetch.remote import LinkState
+from p2pshare.peer.fetch.link_change import LinkState
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -73,7 +73,7 @@ class FetchTests(SharersTestCase):
         """A receiver that takes its time is not taken for a silent one, and gets all of it."""
         self.write("slow", LARGE[: 600 * 1024])
         alice = self.alice()
-        remote = self.remote(lambda: alice.address, limit=400_000.0, silence=1.0)
+        remote = self.remote(lambda: alice.address, rate=400_000.0, silence=1.0)
         await self.fetch(remote, "share/slow")
         self.assertEqual(self.came(), {"slow": LARGE[: 600 * 1024]})
         self.assertEqual([change.state for change in self.changes if change.reason], [])

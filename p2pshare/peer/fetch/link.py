@@ -1,12 +1,13 @@
-"""One session at the requester, from its welcome to its end: words go to `ReceiverCore`, and credit goes out.
+"""One session at the requester, from its welcome to its end: passes messages to `ReceiverCore` and grants credit.
 
-A sharer that gives signs of life, but for a long time no answer, is no better than one that is silent: then the session
-is ended from here, and counts as broken. It gets more time where a file goes on, for the blocks that are here are those
-that it reads, too, and says nothing meanwhile.
+A peer that answers pings but sends no answer for a long time is as useless as a silent one. The link then ends the
+session and reports it as lost. The limit grows with the blocks that are already here: the sharer reads them too, to
+compute the digest of the whole file, and sends nothing meanwhile.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
@@ -20,12 +21,29 @@ from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
 
-SLOWEST_READ = 8 * 1024 * 1024  # bytes per second of blocks that a sharer reads, but does not send
-LOOKS = 4  # times that it is looked after within the patience
+SLOWEST_READ = 8 * 1024 * 1024  # bytes per second that a sharer reads of blocks it does not send
+LOOKS = 4  # checks for progress within `patience`
+
+
+class LinkStage(enum.Enum):
+    """The life of a link."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    """This side has ended the session; the carrier may not have heard it yet."""
+    OVER = "over"
+
+
+_NEXT = {
+    LinkStage.OPEN: {LinkStage.CLOSING, LinkStage.OVER},
+    LinkStage.CLOSING: {LinkStage.OVER},
+    LinkStage.OVER: set[LinkStage](),
+}
+"""The stages that may follow each stage. A move to any other one is ignored."""
 
 
 class Link:
-    """A session that is there; a `SessionUser`."""
+    """A welcomed session; a `SessionUser`."""
 
     def __init__(
         self,
@@ -37,113 +55,117 @@ class Link:
     ) -> None:
         """Args:
         reactor: for timers.
-        session: that was welcomed.
-        core: what is asked for over it.
-        on_end: told when it is over, and why.
-        patience: seconds for which an answer may be waited for without any other, but for what a file that goes
-                on takes to be read.
+        session: the welcomed session.
+        core: the requests of this session.
+        on_end: called once when the session is over, with the error that ended it.
+        patience: seconds without any answer after which the session counts as lost.
         """
         self._reactor = reactor
         self._session = session
         self._on_end = on_end
-        self._timer: IDelayedCall | None = None
-        self._granting = True
         self._patience = patience
-        self._watch: IDelayedCall | None = None
-        self._seen = -1  # of `core.progress`, when there was something new last
-        self._seen_at = 0.0
+        self._stage = LinkStage.OPEN
+        self._credit_timer: IDelayedCall | None = None
+        self._progress_timer: IDelayedCall | None = None
+        self._progress = -1  # `core.progress` when it last changed
+        self._progress_at = 0.0
         self.core = core
         self.ended_by: P2pshareError | None = None
-        """Why it is over, once it is."""
+        """The reason for the end, once it is over."""
         self.over: Deferred[None] = Deferred()
-        """Called back once it is over."""
+        """Fires when it is over."""
         core.on_release = self._grant
 
     def begin(self) -> None:
-        """Take what has come already, and all that comes."""
-        self._look()
+        """Receive what has arrived already, and everything from now on."""
+        self._check_progress()
         self._session.begin(self)
         self._grant()
 
     def send(self, message: Message) -> None:
-        """Say something."""
+        """Send a message."""
         self._session.send(message)
 
     def cancel(self, number: int, why: Cancelled) -> None:
-        """Want nothing more of a transfer, which may be over but for `done`."""
+        """Give up a transfer of this session; it may have ended, as long as `done` was not sent for it."""
         self.core.forget(number)
         if self.core.is_own(number):
             self._session.send(Cancel(number, why))
 
     def done(self, numbers: Iterable[int]) -> None:
-        """Tell of files that are there under their names; those of an earlier session are left out."""
+        """Report transfers whose files are saved; numbers of earlier sessions are left out."""
         own = [number for number in numbers if self.core.is_own(number)]
         for first in range(0, len(own), DONE_MAX):
             self._session.send(Done(tuple(own[first : first + DONE_MAX])))
 
     def close(self) -> None:
-        """End it."""
-        self._stop_timer()
-        self._session.close()
+        """End the session."""
+        if self._move(LinkStage.CLOSING):
+            self._session.close()
 
     def message_received(self, message: Message) -> None:
-        """Take a word."""
+        """Pass a message to the core."""
         unwanted = self.core.message_received(message)
         if unwanted is not None:
             self._session.send(Cancel(unwanted, Cancelled.BY_USER))
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Take bytes of a file."""
+        """Pass bytes of a file to the core."""
         self.core.data_received(transfer, offset, data)
-        if self.core.crediting.limited:  # else what comes makes no credit; what leaves does
+        if self.core.crediting.limited:  # without a rate limit, only released memory makes credit
             self._grant()
 
     def room_again(self) -> None:
-        """There is no data to send on this side."""
+        """Nothing: a requester sends no data."""
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """It is over."""
-        self._stop_timer()
-        if self.ended_by is None:
+        """Report the end once."""
+        if self._move(LinkStage.OVER):
             self.ended_by = reason or Unreachable(reason=reason_of(None))
             self.over.callback(None)
             self._on_end(self, reason)
 
+    def _move(self, stage: LinkStage) -> bool:
+        """Change the stage if the table allows it, and stop the timers; whether it did."""
+        if stage not in _NEXT[self._stage]:
+            return False
+        self._stage = stage
+        timers = self._credit_timer, self._progress_timer
+        self._credit_timer = self._progress_timer = None
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()
+        return True
+
     def _grant(self) -> None:
-        if not self._granting:
+        if self._stage is not LinkStage.OPEN:
             return
         crediting = self.core.crediting
         now = self._reactor.seconds() if crediting.limited else 0.0
         amount = crediting.due(now)
         if amount is not None:
             self._session.send(Credit(amount))
-        if crediting.limited and self._timer is None:
+        if crediting.limited and self._credit_timer is None:
             at = crediting.get_timer(now)
             if at is not None:
-                self._timer = self._reactor.callLater(max(0.0, at - now), self._time_passed)
+                delay = max(0.0, at - now)
+                self._credit_timer = self._reactor.callLater(delay, self._credit_due)
 
-    def _look(self) -> None:
-        """See whether anything has come, where it may: without credit it is this side that lets the other wait."""
-        now, seen = self._reactor.seconds(), self.core.progress
-        may_come = self.core.busy and self.core.crediting.outstanding > 0
-        if seen != self._seen or not may_come:
-            self._seen, self._seen_at = seen, now
-        elif (waited := now - self._seen_at) >= (self._patience + self.core.skipped / SLOWEST_READ):
-            self._watch = None
-            why = f"it has sent nothing for {waited:.0f} s"
-            self._session.abort()
-            self.session_ended(SessionLost(name=self._session.name, reason=why))
-            return
-        self._watch = self._reactor.callLater(self._patience / LOOKS, self._look)
-
-    def _time_passed(self) -> None:
-        self._timer = None
+    def _credit_due(self) -> None:
+        self._credit_timer = None
         self._grant()
 
-    def _stop_timer(self) -> None:
-        self._granting = False
-        timers = self._timer, self._watch
-        self._timer = self._watch = None
-        for timer in timers:
-            if timer is not None and timer.active():
-                timer.cancel()
+    def _check_progress(self) -> None:
+        """End the session if nothing has arrived for too long although the peer had credit to send."""
+        now, progress = self._reactor.seconds(), self.core.progress
+        is_awaited = self.core.busy and self.core.crediting.outstanding > 0
+        if progress != self._progress or not is_awaited:
+            self._progress, self._progress_at = progress, now
+        waited = now - self._progress_at
+        if waited >= self._patience + self.core.skipped / SLOWEST_READ:
+            self._session.abort()
+            reason = f"it has sent nothing for {waited:.0f} s"
+            self.session_ended(SessionLost(name=self._session.name, reason=reason))
+        else:
+            delay = self._patience / LOOKS
+            self._progress_timer = self._reactor.callLater(delay, self._check_progress)

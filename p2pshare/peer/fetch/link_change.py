@@ -1,4 +1,4 @@
-"""How it stands with the session to a peer, for those who look at a screen."""
+"""The state of the connection to a peer, as shown to users."""
 
 from __future__ import annotations
 
@@ -10,46 +10,51 @@ from p2pshare.wire.display import display
 
 
 class LinkState(enum.Enum):
-    """How it stands with the session to a peer."""
+    """The state of the connection to a peer."""
 
+    IDLE = "idle"
+    """No session, and nobody needs one."""
     CONNECTING = "connecting"
-    """It is being opened, for the first time or again."""
-    UP = "up"
+    """A session is being opened, for the first time or again."""
     BROKEN = "broken"
-    """It is lost, or could not be opened; there will be another try."""
+    """The session is lost or could not be opened; there is a pause before the next try."""
+    UP = "up"
+    CLOSED = "closed"
+    """There will be no other session."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChange:
-    """How it stands with the session to a peer, from now on."""
+    """A new state of the connection to a peer."""
 
     state: LinkState
+    """`CONNECTING`, `BROKEN` or `UP`; users do not hear of the others."""
     name: str
-    """The peer's."""
+    """The peer's name."""
     reason: str = ""
-    """Why it broke."""
+    """The reason for `BROKEN`."""
     retry_in: float = 0.0
-    """Seconds until the next try, once it broke."""
+    """Seconds until the next try, for `BROKEN`."""
     again: bool = False
-    """Whether there has been a session before."""
+    """Whether there was a session before."""
 
     def __str__(self) -> str:
-        """Say it on a screen; there is nothing in it that a terminal obeys."""
+        """Return a sentence for a screen, without control characters and without a full stop."""
         name = display(self.name)
         match self.state:
             case LinkState.CONNECTING:
                 return f"connecting to {name} again" if self.again else f"connecting to {name}"
-            case LinkState.UP:
-                return f"the connection to {name} is {'back' if self.again else 'there'}"
             case LinkState.BROKEN:
                 what = f"the connection to {name} broke" if self.again else f"{name} is not ready"
                 when = f"trying again in {max(1, round(self.retry_in))} s"
                 return f"{what} ({display(self.reason)}), {when}"
+            case _:
+                return f"the connection to {name} is {'back' if self.again else 'there'}"
 
 
 def reason_of(error: P2pshareError | None) -> str:
-    """Why a session ended, in a few words that fit into brackets."""
+    """Return why a session ended, as a few words for brackets."""
     if error is None:
-        return "it was ended there"
+        return "the peer ended it"
     reason = error.fields.get("reason")
     return str(reason if reason else error).rstrip(".")

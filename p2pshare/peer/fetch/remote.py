@@ -1,7 +1,16 @@
-"""One other peer, over a session that is opened again when it breaks or falls silent."""
+"""Another peer, over a session that is reopened when it breaks or falls silent.
+
+The state of the connection is a `LinkState`; `_TRANSITIONS` lists what may happen in each, and only `_move` changes it.
+An event that the table does not list is ignored: a session may be lost, or a try may fail, after `close`.
+
+`_connect` runs while the state is `CONNECTING` or `BROKEN`, that is, from the first caller of `ready` until there is a
+session or no more hope for one. A lost session is not reopened before somebody needs it. The requests of a lost session
+end with `interrupted`, and their owners decide whether to repeat them.
+"""
 
 from __future__ import annotations
 
+import enum
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -40,39 +49,80 @@ from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.transfer_messages import (
-    PAGE_MAX,
-    Cancelled,
-    Fault,
-    Job,
-    Listing,
-)
+from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Job, Listing
 
-__all__ = ["PATIENCE", "SILENCE", "Find", "LinkChange", "LinkState", "RemotePeer"]
-
-SILENCE = 15.0  # seconds without a word after which a session counts as broken
-PATIENCE = 120.0  # seconds without any progress after which there are no more tries
-FIRST_TRIES = (
-    4  # times that the first session is tried where a connection breaks, as it does in a crowd
-)
-FIRST_PATIENCE = 8.0  # seconds after which there is no other of these tries
-FAREWELL = 1.0  # seconds for the last words
+SILENCE = 15.0  # seconds without a message after which a session counts as broken
+PATIENCE = 120.0  # seconds without any progress after which the peer is given up
+FIRST_TRIES = 4  # tries for a first session that breaks while it is opened, as on a crowded peer
+FIRST_PATIENCE = 8.0  # seconds after which none of these tries starts
+FAREWELL = 1.0  # seconds to wait for the end of a closed session
 RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
-BUSY_TRIES = 4  # times that a listing is asked for of a peer that has too much to do
+BUSY_TRIES = 4  # requests for a page of a listing from a busy peer
 
 Find = Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]
-"""Where the peer may be, the likeliest address first, and which key it must have."""
+"""Returns the addresses of the peer, the likeliest first, and the key it must have."""
 
 NOT_AT_ADDRESS = (PeerUnreachable, NoSessionThere, OtherKeyThere)
 """Errors of one address, after which the next one is tried."""
 
 Open = Callable[..., Awaitable[Session]]
-"""What opens a session, as `open_session` does."""
+"""Opens a session, with the parameters of `open_session`."""
+
+
+class LinkEvent(enum.Enum):
+    """Something that may change the state of the connection."""
+
+    TRY = "try"
+    """A session is going to be opened."""
+    PAUSE = "pause"
+    """A try has failed; another follows after a pause."""
+    OPENED = "opened"
+    GIVEN_UP = "given up"
+    """No session can be had now; the next caller may try again."""
+    LOST = "lost"
+    CLOSED = "closed"
+    """`close` was called, or the peer broke the protocol."""
+
+
+_TRANSITIONS: dict[LinkState, dict[LinkEvent, LinkState]] = {
+    LinkState.IDLE: {
+        LinkEvent.TRY: LinkState.CONNECTING,
+        LinkEvent.PAUSE: LinkState.BROKEN,
+        LinkEvent.CLOSED: LinkState.CLOSED,
+    },
+    LinkState.CONNECTING: {
+        LinkEvent.OPENED: LinkState.UP,
+        LinkEvent.PAUSE: LinkState.BROKEN,
+        LinkEvent.GIVEN_UP: LinkState.IDLE,
+        LinkEvent.CLOSED: LinkState.CLOSED,
+    },
+    LinkState.BROKEN: {
+        LinkEvent.TRY: LinkState.CONNECTING,
+        LinkEvent.GIVEN_UP: LinkState.IDLE,
+        LinkEvent.CLOSED: LinkState.CLOSED,
+    },
+    LinkState.UP: {LinkEvent.LOST: LinkState.IDLE, LinkEvent.CLOSED: LinkState.CLOSED},
+    LinkState.CLOSED: {},
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
-    """A page of a folder that was asked for."""
+class LinkLimits:
+    """The bounds of a connection to a peer."""
+
+    silence: float = SILENCE
+    """Seconds without a message after which a session counts as broken."""
+    patience: float = PATIENCE
+    """Seconds without any progress after which the peer is given up."""
+    rate: float | None = None
+    """Bytes of files per second; None for no limit."""
+    window: int = CREDIT_WINDOW
+    """Bytes of files that may be in flight or in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PageRequest:
+    """A request for a page of a folder; a `Lister`."""
 
     answer: Deferred[Listing | Fault | None]
 
@@ -87,7 +137,7 @@ class _Page:
 
 
 class RemotePeer:
-    """One peer. The session to it is opened at first use, and again, with back-off, when it was lost."""
+    """Another peer. The session is opened at first use, and reopened with back-off if it is lost while in use."""
 
     _log = Logger()
 
@@ -98,79 +148,73 @@ class RemotePeer:
         key: SigningKey,
         name: str,
         find: Find,
+        limits: LinkLimits = LinkLimits(),
         *,
-        silence: float = SILENCE,
-        patience: float = PATIENCE,
-        limit: float | None = None,
-        window: int = CREDIT_WINDOW,
         on_link: Callable[[LinkChange], object] = lambda _: None,
         open: Open = open_session,
     ) -> None:
         """Args:
         reactor: for sessions and timers.
         rng: source of jitter.
-        key: this side's.
-        name: the peer's.
-        find: is asked for its addresses before each try.
-        silence: seconds without a word after which a session counts as broken.
-        patience: seconds without any progress after which there are no more tries.
-        limit: bytes of files that may come in a second.
-        window: bytes of files that may be on their way or in memory at once.
-        on_link: told whenever the session breaks, is tried again and is back.
+        key: this side's key.
+        name: the peer's name.
+        find: returns the peer's addresses; called before each try.
+        limits: time and rate limits.
+        on_link: called when the session breaks, is tried again and is up.
         open: opens sessions.
         """
         self.reactor = reactor
         self.name = name
         self.in_flight = InFlight()
-        """What may be asked for; for all who fetch from this peer."""
+        """Limits on requested files, shared by all jobs with this peer."""
         self.on_room: set[Callable[[], object]] = set()
-        """Called when there is room in `in_flight` again."""
+        """Called when more files may be requested; one for each job with this peer."""
         self.on_up: set[Callable[[], object]] = set()
-        """Called when there is a new session, before those who waited for it ask for anything."""
+        """Called when a session opens, before anybody who waited for it sends a request."""
         self._key = key
         self._find = find
-        self._silence = silence
-        self._window = window
+        self._limits = limits
         self._on_link = on_link
         self._open_session = open
-        self._limit = RateLimit(limit, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
-        self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, patience)
+        self._rate = RateLimit(limits.rate, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
+        self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, limits.patience)
         self._buffers = BlockBuffers()
         self._next_id = 1
         self._addresses: Sequence[PeerAddress] = ()
         self._remote_key: PublicKey | None = None
-        self._link: Link | None = None
-        self._been_up = False
-        self._broken: P2pshareError | None = None  # why what was going on was interrupted
-        self._is_connecting = False
+        self._state = LinkState.IDLE
+        self._link: Link | None = None  # while the state is `UP`
+        self._has_been_up = False
+        self._lost_by: P2pshareError | None = None  # the loss that interrupted requests
         self._connecting: Deferred[None] | None = None
         self._waiting: set[Deferred[None]] = set()
-        self._end: P2pshareError | None = None  # why there will be no session any more
+        self._closed_by: P2pshareError | None = None  # once the state is `CLOSED`
 
     @property
     def key(self) -> PublicKey:
-        """The peer's, once there has been a session."""
+        """The peer's key; known once there has been a session."""
         assert self._remote_key is not None
         return self._remote_key
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a session just now."""
+        """Whether there is a session now."""
         return self._link is not None
 
     async def ready(self) -> None:
         """Return as soon as there is a session.
 
         Raises:
-            P2pshareError: there is none to be had: at first by whatever `open_session` and `find` raise, later by
+            P2pshareError: none can be opened. The first time it is an error of `open_session` or `find`, later a
                 `LinkGivenUp`.
         """
         while self._link is None:
-            if self._end is not None:
-                raise self._end
+            if self._closed_by is not None:
+                raise self._closed_by
             waiting: Deferred[None] = Deferred()
             self._waiting.add(waiting)
-            self._begin_connecting()
+            if self._state is LinkState.IDLE:
+                self._start_connecting()
             try:
                 await waiting
             finally:
@@ -184,14 +228,14 @@ class RemotePeer:
         *,
         recursive: bool = False,
     ) -> Listing:
-        """Ask for a page of a folder.
+        """Request a page of a folder.
 
         Raises:
-            RemoteNotFound: there is none, or none for who asks.
-            RemoteIsFile: it is a file.
+            RemoteNotFound: the folder does not exist, or not for this user.
+            RemoteIsFile: the path is a file.
             RemoteUnreadable: the peer cannot read it.
-            RemoteBusy: it has too much to do.
-            P2pshareError: there is no session to be had, by what `ready` raises.
+            RemoteBusy: the peer has too much to do.
+            P2pshareError: there is no session, as in `ready`.
         """
         tries = 0
         while True:
@@ -207,19 +251,17 @@ class RemotePeer:
             await deferLater(self.reactor, tries)
 
     async def close(self) -> None:
-        """End the session; whatever still waits for it fails. Returns once the peer has heard, or had the time to."""
-        if self._end is None:
-            self._end = LinkClosed(name=self.name)
+        """End the session, and let all who wait for it fail. Return when the peer has heard it, or after `FAREWELL`."""
+        link = self._link
+        self._move(LinkEvent.CLOSED, LinkClosed(name=self.name))
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-        link, self._link = self._link, None
         if link is not None:
             link.close()
-            self._keep_number(link)
             link.core.interrupt()
-        self._wake(self._end)
-        if link is not None:  # a program that ended now would take its last words along
+        self._wake(self._closed_by)
+        if link is not None:  # a process that exits now would lose the last messages
             await link.over.addTimeout(FAREWELL, self.reactor, lambda *_: None)
 
     def get(
@@ -230,33 +272,33 @@ class RemotePeer:
         have: Runs = (),
         most: int | None = None,
     ) -> int:
-        """Ask for a file, as `ReceiverCore.get` does, while the session `is_up`; the transfer's number."""
+        """Request a file as `ReceiverCore.get` does, while the session `is_up`; return the number of the transfer."""
         assert self._link is not None
-        question = self._link.core.get(receiver, path, version, have, most)
-        self._link.send(question)
-        return question.id
+        request = self._link.core.get(receiver, path, version, have, most)
+        self._link.send(request)
+        return request.id
 
     def cancel(self, number: int, why: Cancelled) -> None:
-        """Want nothing more of a transfer that has not failed, nor is done."""
+        """Give up a transfer that has neither failed nor been reported as done."""
         if self._link is not None:
             self._link.cancel(number, why)
 
     def done(self, numbers: Iterable[int]) -> None:
-        """Tell the peer of files that are there under their names."""
+        """Report transfers whose files are saved."""
         if self._link is not None:
             self._link.done(numbers)
 
     def tell_job(self, job: Job) -> None:
-        """Tell the peer how much is still to come."""
+        """Tell the peer how much of a job is still to come."""
         if self._link is not None:
             self._link.send(job)
 
     def arriving(self, number: int) -> int:
-        """Bytes of a block of this transfer that is not whole yet."""
+        """Return the bytes that have arrived of the incomplete block of a transfer."""
         return 0 if self._link is None else self._link.core.filled(number)
 
     def room_freed(self) -> None:
-        """Let all who fetch from this peer ask for more."""
+        """Let all jobs with this peer request more."""
         for call in tuple(self.on_room):
             call()
 
@@ -266,8 +308,8 @@ class RemotePeer:
         link = self._link
         assert link is not None
         answer: Deferred[Listing | Fault | None] = Deferred()
-        question = link.core.list(_Page(answer), path, after, limit, recursive)
-        link.send(question)
+        request = link.core.list(_PageRequest(answer), path, after, limit, recursive)
+        link.send(request)
         began, outcome = self.reactor.seconds(), "cancelled"
         try:
             listing = await answer
@@ -282,61 +324,77 @@ class RemotePeer:
                 s=self.reactor.seconds() - began,
                 outcome=outcome,
             )
-            link.core.forget(question.id)
+            link.core.forget(request.id)
 
-    def _begin_connecting(self) -> None:
-        if self._is_connecting:
-            return
-        self._is_connecting = True
+    def _move(self, event: LinkEvent, why: P2pshareError | None = None) -> bool:
+        """Change the state as the table says, together with all that depends on it; whether the event was due."""
+        state = _TRANSITIONS[self._state].get(event)
+        if state is None:
+            return False
+        self._state = state
+        if state is not LinkState.UP and self._link is not None:
+            self._next_id = self._link.core.next_id
+            self._link = None
+        if state is LinkState.CLOSED:
+            self._closed_by = why
+        return True
+
+    def _start_connecting(self) -> None:
         connecting = Deferred.fromCoroutine(self._connect())
-        connecting.addErrback(self._given_up)
-        if self._is_connecting:
+        connecting.addErrback(self._connecting_failed)
+        if self._state in (LinkState.CONNECTING, LinkState.BROKEN):
             self._connecting = connecting
 
     async def _connect(self) -> None:
-        """Open a session, or try until patience is at its end."""
-        error, again = self._broken, self._broken is not None
+        """Open a session, and retry until patience is exhausted."""
+        error, again = self._lost_by, self._lost_by is not None
         tries, try_until = 0, self.reactor.seconds() + FIRST_PATIENCE
         while True:
             if error is not None:
                 await self._pause(error)
-            self._tell(LinkState.CONNECTING)
+            self._move(LinkEvent.TRY)
+            self._tell()
             try:
                 link = await self._open()
             except P2pshareError as failed:
                 tries += 1
                 has_tries = tries < FIRST_TRIES and self.reactor.seconds() < try_until
-                if not isinstance(failed, _passing(again, has_tries)):
+                if not isinstance(failed, _worth_a_retry(again, has_tries)):
                     raise
                 error = failed
                 continue
-            self._link, self._broken = link, None
-            link.begin()
+            self._move(LinkEvent.OPENED)
+            self._link, self._lost_by = link, None
+            link.begin()  # may deliver the end of the session at once
             if self.is_up:
                 break
-            if self._end is not None:
-                raise self._end
+            if self._closed_by is not None:
+                raise self._closed_by
             error, again = link.ended_by, True
-        self._is_connecting, self._connecting = False, None
-        self._tell(LinkState.UP)
-        self._been_up = True
+        self._connecting = None
+        self._tell()
+        self._has_been_up = True
         for call in tuple(self.on_up):
             call()
         self._wake(None)
 
     async def _pause(self, error: P2pshareError) -> None:
+        """Wait before the next try.
+
+        Raises:
+            LinkGivenUp: there has been no progress for too long after a session broke.
+            P2pshareError: `error`, if there never was a session.
+        """
         asked = error.fields.get("retry_after")
         at_least = float(asked) if isinstance(asked, int) else 0.0
         delay = self._back_off.failed(self.reactor.seconds(), at_least)
         if delay is None:
-            raise (
-                LinkGivenUp(
-                    name=self.name, reason=reason_of(error), patience=round(self._back_off.patience)
-                )
-                if self._been_up
-                else error
-            )
-        self._tell(LinkState.BROKEN, reason_of(error), delay)
+            if not self._has_been_up:
+                raise error
+            patience = round(self._limits.patience)
+            raise LinkGivenUp(name=self.name, reason=reason_of(error), patience=patience)
+        self._move(LinkEvent.PAUSE)
+        self._tell(reason_of(error), delay)
         await deferLater(self.reactor, delay)
 
     async def _open(self) -> Link:
@@ -345,24 +403,23 @@ class RemotePeer:
         except Unreachable:
             if not self._addresses or self._remote_key is None:
                 raise
-            key = self._remote_key  # the registry is away: it may well be where it was
+            key = self._remote_key  # the registry is down: the peer may still be where it was
         if self._remote_key is not None and key != self._remote_key:
             raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
         self._remote_key = key
-        crediting = CreditControl(self._limit, self.reactor.seconds(), self._window)
+        crediting = CreditControl(self._rate, self.reactor.seconds(), self._limits.window)
         session = await self._open_at_any(key, crediting.granted)
         core = ReceiverCore(crediting, self._buffers, self._next_id)
-        return Link(self.reactor, session, core, self._lost, self._back_off.patience)
+        return Link(self.reactor, session, core, self._lost, self._limits.patience)
 
     async def _open_at_any(self, key: PublicKey, credit: int) -> Session:
-        """Open a session at the first address where the peer is; the error is that of the likeliest address."""
+        """Open a session at the first address where the peer is. The error is that of the likeliest address."""
         first: P2pshareError | None = None
-        places = ",".join(map(str, self._addresses))
         self._log.debug(
-            "dialling: peer={peer} key={key} addresses={places}",
+            "dialling: peer={peer} key={key} addresses={addresses}",
             peer=self.name,
             key=key,
-            places=places,
+            addresses=",".join(map(str, self._addresses)),
         )
         for address in self._addresses:
             try:
@@ -373,7 +430,7 @@ class RemotePeer:
                     address,
                     key,
                     credit=credit,
-                    silence=self._silence,
+                    silence=self._limits.silence,
                 )
             except NOT_AT_ADDRESS as error:
                 first = first or error
@@ -381,38 +438,35 @@ class RemotePeer:
         raise first
 
     def _lost(self, link: Link, reason: P2pshareError | None) -> None:
-        """The session is over: those who were waiting for something may want another one."""
+        """Handle the end of the session; interrupted requests may want another one."""
         if link is not self._link:
             return
+        core = link.core
         self._log.debug(
             "session lost: peer={peer} is_busy={busy} why={why!r}",
             peer=self.name,
-            busy=link.core.busy,
+            busy=core.busy,
             why=str(link.ended_by),
         )
-        self._link = None
-        self._keep_number(link)
-        core = link.core
+        if isinstance(reason, RemoteProtocolError):
+            self._move(LinkEvent.CLOSED, reason)
+        else:
+            self._move(LinkEvent.LOST)
+            if core.busy or self.on_room:
+                self._lost_by = link.ended_by
         if core.achieved:
             self._back_off.reset()
-        if isinstance(reason, RemoteProtocolError):
-            self._end = reason
-        elif core.busy or self.on_room:
-            self._broken = link.ended_by
         core.interrupt()
 
-    def _keep_number(self, link: Link) -> None:
-        self._next_id = link.core.next_id
-
-    def _given_up(self, failure: Failure) -> None:
-        """There is no session to be had: those who wait for it get to know, and the next who asks may try again."""
-        error = failure.value
-        self._is_connecting, self._connecting = False, None
-        self._broken = None
+    def _connecting_failed(self, failure: Failure) -> None:
+        """Fail all who wait for a session; the next caller may try again."""
+        self._connecting = self._lost_by = None
         self._back_off.reset()
-        if self._end is None:
+        self._move(LinkEvent.GIVEN_UP)
+        if self._closed_by is None:
+            error = failure.value
             if not isinstance(error, P2pshareError | CancelledError):
-                self._log.failure("no session could be opened", failure)
+                self._log.failure("session not opened: peer={peer}", failure, peer=self.name)
                 error = LocalProtocolError(reason=f"{type(error).__name__}: {error}")
             self._wake(error)
 
@@ -424,26 +478,28 @@ class RemotePeer:
             else:
                 each.errback(error)
 
-    def _tell(self, state: LinkState, reason: str = "", retry_in: float = 0.0) -> None:
+    def _tell(self, reason: str = "", retry_in: float = 0.0) -> None:
+        """Report the state to the user interface and the log."""
         self._log.debug(
             "link: peer={peer} state={state} retry_in_s={retry_in:.1f} why={why!r}",
             peer=self.name,
-            state=state.name,
+            state=self._state.name,
             retry_in=retry_in,
             why=reason,
         )
-        self._on_link(LinkChange(state, self.name, reason, retry_in, self._been_up))
+        change = LinkChange(self._state, self.name, reason, retry_in, self._has_been_up)
+        self._on_link(change)
 
 
 def _outcome(answer: Listing | Fault | None) -> str:
-    """What came of a question for a page, for the log."""
+    """Return the outcome of a request for a page, for the log."""
     if isinstance(answer, Listing):
         return f"{len(answer.entries)} entries"
     return "interrupted" if answer is None else answer.value
 
 
-def _passing(again: bool, has_tries: bool) -> tuple[type[P2pshareError], ...]:
-    """What is worth another try: of the first session, less than once there has been one."""
+def _worth_a_retry(again: bool, has_tries: bool) -> tuple[type[P2pshareError], ...]:
+    """Return the errors after which a session is tried again; fewer before there has been one."""
     if again:
         return (Unreachable,)
     return (SessionPostponed, SessionLost, NoSessionThere) if has_tries else (SessionPostponed,)

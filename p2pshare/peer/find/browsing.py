@@ -20,7 +20,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
-from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.last_seen import Names, Seen
@@ -100,7 +100,9 @@ class Browsing:
                 yield each.name
 
         def remote(name: str) -> RemotePeer:
-            return RemotePeer(reactor, rng, key(), name, finder.target(name), patience=PATIENCE)
+            return RemotePeer(
+                reactor, rng, key(), name, finder.target(name), LinkLimits(patience=PATIENCE)
+            )
 
         return cls(reactor, names, remote, Seen(data))
 

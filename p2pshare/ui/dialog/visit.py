@@ -13,7 +13,7 @@ from p2pshare.errors import P2pshareError
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
-from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.ui.completion.memory import remember_entries
@@ -55,8 +55,7 @@ class Visit:
             key,
             found.name,
             finder.target(found.name, found),
-            silence=invocation.settings.timeout,
-            limit=invocation.settings.limit,
+            LinkLimits(silence=invocation.settings.timeout, rate=invocation.settings.limit),
             on_link=self._linked,
         )
 

@@ -8,7 +8,7 @@ from functools import partial
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.plan import JobItem
-from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import AWAY, FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.storage.incoming.destination import make_folder
@@ -99,8 +99,7 @@ async def _get_from(
         me.key,
         found.name,
         finder.target(found.name, found),
-        silence=invocation.settings.timeout,
-        limit=invocation.settings.limit,
+        LinkLimits(silence=invocation.settings.timeout, rate=invocation.settings.limit),
         on_link=errand.link,
     )
     try:

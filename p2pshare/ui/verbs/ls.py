@@ -11,7 +11,7 @@ from rich.cells import cell_len, chop_cells
 from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteProtocolError, WrongUsage
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import just_before
-from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
@@ -77,7 +77,7 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
             me.key,
             peer,
             finder.target(peer, found),
-            silence=invocation.settings.timeout,
+            LinkLimits(silence=invocation.settings.timeout),
             on_link=Troubles(invocation.output).link,
         )
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any, cast
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
@@ -31,7 +34,8 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.peer.fetch.link import SLOWEST_READ
-from p2pshare.peer.fetch.remote import FAREWELL, FIRST_TRIES, LinkState, RemotePeer
+from p2pshare.peer.fetch.link_change import LinkState
+from p2pshare.peer.fetch.remote import _TRANSITIONS, FAREWELL, FIRST_TRIES, LinkEvent, RemotePeer
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.session_messages import Credit
@@ -474,7 +478,7 @@ class CloseTests(RemoteTestCase):
     def test_close(self) -> None:
         """What waits fails, the session ends, and no timer is left."""
         self.alice.list_answer = lambda session, question: None
-        remote = self.alice.remote(limit=1000.0)
+        remote = self.alice.remote(rate=1000.0)
         asked = self.ask(remote, "photos")
         self.alice.pass_time(0.1)
         self.successResultOf(Deferred.fromCoroutine(remote.close()))
@@ -512,12 +516,58 @@ class CloseTests(RemoteTestCase):
         self.failureResultOf(self.ask(remote, "photos"), LinkClosed)
 
 
+class StateTests(RemoteTestCase):
+    """The states of the connection."""
+
+    def test_table(self) -> None:
+        """Every event in every state does what the table says, or nothing."""
+        for state, event in itertools.product(LinkState, LinkEvent):
+            remote = self.alice.remote()
+            remote._state = state
+            self.assertIs(remote._move(event), event in _TRANSITIONS[state])
+            self.assertIs(remote._state, _TRANSITIONS[state].get(event, state))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.sampled_from(["ask", "cancel", "lose", "end", "refuse", "lie", "wait"])))
+    def test_any_order(self, steps: list[str]) -> None:
+        """Whatever happens in whatever order, the state matches the session, and every request ends."""
+        self.alice = MemorySharer()
+        remote = self.alice.remote(patience=30.0)
+        asked: list[Deferred[Listing]] = []
+        for step in steps:
+            session = self.alice.sessions[-1] if self.alice.sessions else None
+            is_up = session is not None and session.user is not None and not session.is_over
+            if step == "ask":
+                asked.append(self.ask(remote))
+                asked[-1].addErrback(lambda _: None)
+            elif step == "cancel" and asked:
+                asked[-1].cancel()
+            elif step == "refuse":
+                self.alice.refusals.append(UNREACHABLE)
+            elif step == "wait":
+                self.alice.pass_time(2, 0.1)
+            elif session is not None and is_up:
+                if step == "lie":
+                    session.say(Listing(99, (), False))
+                else:
+                    session.lose(SessionLost(name="alice", reason="x") if step == "lose" else None)
+            self.assertIs(remote.is_up, remote._state is LinkState.UP)
+            is_trying = remote._state in (LinkState.CONNECTING, LinkState.BROKEN)
+            self.assertIs(remote._connecting is not None, is_trying)
+            self.assertLessEqual(bool(remote._waiting), is_trying)
+        self.alice.pass_time(100, 0.5)
+        self.assertTrue(all(each.called for each in asked))
+        self.successResultOf(Deferred.fromCoroutine(remote.close()))
+        self.failureResultOf(self.ask(remote), LinkClosed, RemoteProtocolError)
+        self.assertEqual(self.alice.reactor.getDelayedCalls(), [])
+
+
 class LimitTests(RemoteTestCase):
     """The receiver's limit."""
 
     def test_credit_over_time(self) -> None:
         """Under a limit, credit comes by and by."""
-        remote = self.alice.remote(limit=100_000.0)
+        remote = self.alice.remote(rate=100_000.0)
         self.ask(remote, "photos")
         self.alice.pass_time(0.1)
         session = self.alice.sessions[0]
