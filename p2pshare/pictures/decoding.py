@@ -1,7 +1,9 @@
-"""Pictures of strangers and of users, as plain RGB pixels.
+"""Picture files, from users and from strangers, to plain RGB pixels.
 
-Every call takes its time: call them in a thread. Pixels are arrays of shape (height, width, 3),
-uint8, C-contiguous.
+Calls may take seconds, so make them in a thread. The pixels are C-contiguous.
+
+Only the decoders of `FORMATS` run, as Pillow has 40 more that strangers could reach. The size in the header is compared
+with the limit before anything is decoded (see `pictures.pixels`). Whatever a decoder raises becomes one error.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
 FORMATS = ("JPEG", "PNG", "WEBP")
 STRIP_PIXELS = 1_000_000  # pixels converted at once
 
-# Set here, once, since warnings cannot be switched for one thread. What Pillow remarks on damaged
-# notes in a picture helps nobody; of more than 90 megapixels it only warns, which is to be an
-# error.
+# Warnings cannot be filtered for one thread, so this is done once. Pillow's warnings about damaged metadata are noise;
+# its warning about more than 89 megapixels becomes an error.
 warnings.filterwarnings("ignore", module=r"(.*/)?PIL\b")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -36,21 +37,21 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda pixels: pixels.transpose(_ROWS_FIRST)[::-1, ::-1],
     8: lambda pixels: pixels.transpose(_ROWS_FIRST)[::-1],
 }
-"""What undoes each orientation of EXIF."""
+"""The inverse of each EXIF orientation."""
 
 
 def read_picture(
     file: BinaryIO, *, name: str = "The picture", pixel_limit: int = PIXELS_MAX
 ) -> Pixels:
-    """Decode a JPEG, PNG or WebP picture, upright, over white where it is transparent.
+    """Decode a JPEG, PNG or WebP picture; turn it upright, and put white behind transparent parts.
 
     Args:
-        file: the picture; it stays open.
-        name: how the error calls it.
-        pixel_limit: a picture of more is refused before it is decoded.
+        file: the picture; it is not closed.
+        name: how the error names it.
+        pixel_limit: a larger picture is rejected before it is decoded.
 
     Raises:
-        PictureUnreadable: it is none of these, too large, damaged or cut short.
+        PictureUnreadable: it has another format, is too large, or is damaged.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -67,12 +68,12 @@ def read_picture(
     except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
         reason = getattr(error, "strerror", None) or "it is damaged or cut short"
         raise PictureUnreadable(path=name, reason=f"{reason}.") from error
-    # The image is closed by now: of two whole copies, at most one is Pillow's.
+    # The image is closed by now, so that at most two copies of the pixels exist at once.
     return np.ascontiguousarray(_UPRIGHT.get(orientation, _as_it_is)(pixels))
 
 
 def fit_width(pixels: Pixels, width_max: int) -> Pixels:
-    """Scale a picture down to a width, if it is wider; it keeps its shape, and at least one row."""
+    """Scale a wider picture down to `width_max` pixels; keep its aspect ratio, and at least one row."""
     height, width, _ = pixels.shape
     if width <= width_max:
         return pixels
@@ -86,7 +87,7 @@ def _as_it_is(pixels: Pixels) -> Pixels:
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the camera was held; a damaged note of that does not spoil the picture."""
+    """Return the EXIF orientation; 1, upright, if it is missing or damaged."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -94,7 +95,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb_pixels(image: Image.Image) -> Pixels:
-    """Convert a picture strip by strip: a whole one in another mode would be one more copy."""
+    """Convert a picture strip by strip, which saves one copy of a picture in another mode."""
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP_PIXELS // width)
@@ -116,7 +117,7 @@ def _rgb_strip(strip: Image.Image) -> Pixels:
 
 
 def _rgb_of_deep_grey(strip: Image.Image) -> Pixels:
-    """The upper 8 of 16 bits, as Pillow does for colours; its own conversion clips greys instead."""
+    """Return the upper 8 of 16 bits, as Pillow does for colours; its own conversion clips greys."""
     deep = np.asarray(strip).astype(np.uint16)
     grey: npt.NDArray[Any] = (deep >> 8).astype(np.uint8)
     if "transparency" in strip.info:

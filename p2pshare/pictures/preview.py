@@ -1,4 +1,4 @@
-"""A picture in a terminal, while its rows arrive: a character cell shows two pixels, one above the other."""
+"""Previews of pictures on a terminal, while rows arrive: a character cell shows two pixels, one above the other."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from p2pshare.pictures.colours import Colours
 from p2pshare.pictures.pixels import Pixels
 
-SAMPLES_MAX = 8  # picture rows, and columns, that are looked at for one pixel of the preview
+SAMPLES_MAX = 8  # rows, and columns, of the picture that are averaged for one pixel of the preview
 
 _RESET = "\x1b[0m"
 _CUBE = np.array([0, 95, 135, 175, 215, 255])
-"""The levels of the 6 x 6 x 6 colours in a 256-colour terminal, which start at colour 16."""
+"""The levels of the 6 x 6 x 6 colours of a 256-colour terminal; the first of them is colour 16."""
 
 
 class Preview:
-    """How a picture maps to the cells of a terminal: whole, in its shape, never larger than it is.
+    """The map from a picture to the cells of a terminal: whole, with its aspect ratio, never enlarged.
 
     Args:
         width: of the picture, in pixels.
         height: of the picture, in pixels.
-        columns: character cells to use at most.
-        lines: character cells to use at most.
+        columns: maximum width in character cells.
+        lines: maximum height in character cells.
     """
 
     def __init__(self, width: int, height: int, columns: int, lines: int) -> None:
@@ -36,24 +35,23 @@ class Preview:
         self._column_samples = _samples(_edges(width, self.columns))
 
     def is_ready(self, have: npt.NDArray[np.bool_], line: int) -> bool:
-        """Whether rows for all of a line have arrived."""
+        """Whether rows for both halves of a line have arrived."""
         return all(have[top:bottom].any() for top, bottom in self._rows_of(line))
 
     def render_line(
-        self, pixels: Pixels, have: npt.NDArray[np.bool_], line: int, colours: Colours
+        self, pixels: Pixels, have: npt.NDArray[np.bool_], line: int, *, true_colour: bool
     ) -> str:
-        """Draw a line of cells from the rows that have arrived; where there are none yet, it is
-        blank.
+        """Return a line of cells from the rows that have arrived; a half without rows is blank.
 
         Args:
             pixels: the picture, shape (height, width, 3).
             have: which of its rows have arrived, shape (height,).
             line: 0 is the topmost.
-            colours: INDEXED or TRUE.
+            true_colour: use 24-bit colours instead of the 256 indexed ones.
         """
         halves = [self._averages(pixels, have, *rows) for rows in self._rows_of(line)]
         upper, lower = halves if len(halves) == 2 else (halves[0], None)
-        code = _true_code if colours is Colours.TRUE else _indexed_code
+        code = _true_code if true_colour else _indexed_code
         if upper is not None and lower is not None:
             return _cells("▀", [code(upper, 38), code(lower, 48)])
         if upper is not None:
@@ -63,14 +61,14 @@ class Preview:
         return " " * self.columns
 
     def _rows_of(self, line: int) -> list[tuple[int, int]]:
-        """The ranges of picture rows for the upper and, if there is one, the lower half of a line."""
+        """Return the ranges of picture rows for the upper half of a line and, if it exists, the lower half."""
         edges = self._row_edges[2 * line : 2 * line + 3].tolist()
         return list(itertools.pairwise(edges))
 
     def _averages(
         self, pixels: Pixels, have: npt.NDArray[np.bool_], top: int, bottom: int
     ) -> npt.NDArray[np.int64] | None:
-        """The mean colours of a row of boxes, shape (columns, 3), from the rows that are there."""
+        """Return the mean colours of a row of boxes, shape (columns, 3); None if none of their rows has arrived."""
         rows = top + np.flatnonzero(have[top:bottom])
         if not len(rows):
             return None
@@ -81,12 +79,12 @@ class Preview:
 
 
 def _edges(size: int, parts: int) -> npt.NDArray[np.int64]:
-    """Where `size` pixels are cut into `parts` ranges, none of them empty."""
+    """Return the bounds that cut `size` pixels into `parts` ranges, none of them empty."""
     return np.arange(parts + 1, dtype=np.int64) * size // parts
 
 
 def _samples(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Up to `SAMPLES_MAX` evenly spread indexes in each range, shape (ranges, samples)."""
+    """Return up to `SAMPLES_MAX` evenly spread indexes in each range, shape (ranges, samples)."""
     sizes = np.diff(edges)
     count = min(SAMPLES_MAX, int(sizes.max()))
     return edges[:-1, np.newaxis] + np.arange(count) * sizes[:, np.newaxis] // count
@@ -102,7 +100,7 @@ def _indexed_code(colours: npt.NDArray[np.int64], ground: int) -> list[str]:
 
 
 def _cells(character: str, codes: list[list[str]]) -> str:
-    """A character in each cell, with its colours where they differ from those of the cell before."""
+    """Return a character for each cell, with its colour codes if they differ from those of the cell before."""
     parts: list[str] = []
     last: tuple[str, ...] = ()
     for cell in zip(*codes, strict=True):

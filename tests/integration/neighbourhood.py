@@ -31,8 +31,8 @@ import numpy as np
 
 from p2pshare.classic.registration import Registration
 from p2pshare.pictures.decoding import read_picture
+from p2pshare.pictures.encoding import write_picture
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.pictures.png import write_png
 from p2pshare.wire.addresses import PeerAddress
 from tests.integration.forked import Popen, run
 from tests.ui.screens import Screen
@@ -89,7 +89,7 @@ class Neighbourhood:
         (self.home / "alice" / "tree" / "empty").touch()
         (self.home / "carol" / "my_file.txt").write_bytes(b"of carol\n")
         with open(self.home / "alice" / "my_file.png", "wb") as file:
-            write_png(self.pixels, file)
+            write_picture(self.pixels, file)
         listen = f"tcp:{port}:interface=127.0.0.1"
         self._children = [
             self._twistd("p2pregistry", "--listen", listen, "--data", "names"),

@@ -49,6 +49,12 @@ class WritePictureTests(SynchronousTestCase):
         write_picture(pixels, file)
         np.testing.assert_array_equal(read_back(file), pixels)
 
+    def test_small(self) -> None:
+        """A PNG of a flat picture is a small file."""
+        file = io.BytesIO()
+        write_picture(np.zeros((900, 1200, 3), np.uint8), file)
+        self.assertLess(len(file.getvalue()), 1200 * 900 * 3 // 100)
+
     def test_too_large_for_webp(self) -> None:
         """A format that has no room says so, and what to use."""
         pixels = np.zeros((1, WEBP_SIDE_MAX + 1, 3), np.uint8)
@@ -80,12 +86,15 @@ class PictureNameTests(SynchronousTestCase):
         """A lossy format is refused with the reason and what to type instead."""
         for name in ("a.jpg", "a.JPEG", "a.gif"):
             with self.assertRaisesRegex(
-                WrongUsage, r"(JPEG|GIF) does not keep the pixels exactly: save it as 'a\.png'"
+                WrongUsage,
+                r"(JPEG|GIF) does not keep the pixels exactly: save the picture as 'a\.png'",
             ):
                 check_picture_name(name)
 
     def test_unknown(self) -> None:
         """A suffix that means nothing here is refused, not guessed at."""
         for name in ("a.txt", "v1.2", "a.png.part"):
-            with self.assertRaisesRegex(WrongUsage, "is no picture format.*or with .bmp"):
+            with self.assertRaisesRegex(
+                WrongUsage, "is not a lossless picture format.*with one of .bmp"
+            ):
                 check_picture_name(name)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.pictures.colours import Colours
 from p2pshare.pictures.preview import Preview
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -26,20 +25,20 @@ class PreviewTests(SynchronousTestCase):
         preview = Preview(2, 2, columns=80, lines=24)
         self.assertEqual((preview.columns, preview.lines), (2, 1))
         self.assertEqual(
-            preview.render_line(pixels, np.ones(2, bool), 0, Colours.TRUE),
+            preview.render_line(pixels, np.ones(2, bool), 0, true_colour=True),
             "\x1b[38;2;1;2;3m\x1b[48;2;4;5;6m▀\x1b[38;2;1;2;3m\x1b[48;2;7;8;9m▀\x1b[0m",
         )
 
     def test_indexed_colours(self) -> None:
         """With 256 colours, the nearest of the cube is taken."""
         pixels = np.array([[[0, 0, 0]], [[250, 100, 94]]], np.uint8)
-        line = Preview(1, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, Colours.INDEXED)
+        line = Preview(1, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, true_colour=False)
         self.assertEqual(line, "\x1b[38;5;16m\x1b[48;5;203m▀\x1b[0m")
 
     def test_equal_neighbours(self) -> None:
         """Cells of one colour cost one escape."""
         pixels = np.zeros((2, 50, 3), np.uint8)
-        line = Preview(50, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, Colours.TRUE)
+        line = Preview(50, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, true_colour=True)
         self.assertEqual(len(ESCAPE.findall(line)), 3)
         self.assertEqual(cells(line), "▀" * 50)
 
@@ -52,7 +51,7 @@ class PreviewTests(SynchronousTestCase):
             ([False, True], "▄▄▄", "38"),
             ([False, False], "   ", None),
         ):
-            line = preview.render_line(pixels, np.array(have), 0, Colours.TRUE)
+            line = preview.render_line(pixels, np.array(have), 0, true_colour=True)
             self.assertEqual(cells(line), shown)
             self.assertEqual("\x1b[38" in line, colour is not None)
             self.assertNotIn("\x1b[48", line)
@@ -65,7 +64,7 @@ class PreviewTests(SynchronousTestCase):
         pixels[0], pixels[1] = 100, 200
         have = np.zeros(8, bool)
         have[:2] = True
-        line = Preview(1, 8, 80, 1).render_line(pixels, have, 0, Colours.TRUE)
+        line = Preview(1, 8, 80, 1).render_line(pixels, have, 0, true_colour=True)
         self.assertIn("\x1b[38;2;150;150;150m", line)
 
     def test_shape(self) -> None:
@@ -86,11 +85,11 @@ class PreviewTests(SynchronousTestCase):
     @given(
         *[st.integers(1, 300)] * 2,
         *[st.integers(1, 90)] * 2,
-        st.sampled_from([Colours.INDEXED, Colours.TRUE]),
+        st.booleans(),
         st.integers(0, 2**32 - 1),
     )
     def test_any_picture(
-        self, width: int, height: int, columns: int, lines: int, colours: Colours, seed: int
+        self, width: int, height: int, columns: int, lines: int, true_colour: bool, seed: int
     ) -> None:
         """Any picture, whatever has arrived of it, fills exactly its cells, within the bounds."""
         rng = np.random.default_rng(seed)
@@ -100,5 +99,5 @@ class PreviewTests(SynchronousTestCase):
         self.assertLessEqual(preview.columns, columns)
         self.assertLessEqual(preview.lines, lines)
         for line in range(preview.lines):
-            drawn = cells(preview.render_line(pixels, have, line, colours))
+            drawn = cells(preview.render_line(pixels, have, line, true_colour=true_colour))
             self.assertRegex(drawn, f"^[ ▀▄]{{{preview.columns}}}$")

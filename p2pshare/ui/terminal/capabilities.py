@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import enum
 import os
 import textwrap
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from colorama import Style
 
-from p2pshare.pictures.colours import Colours
 from p2pshare.wire.display import display
 
 if TYPE_CHECKING:  # takes its time to import, and most verbs draw nothing
@@ -19,6 +19,16 @@ if TYPE_CHECKING:  # takes its time to import, and most verbs draw nothing
 
 COLUMNS = 80  # where nobody knows
 LINES = 24  # where nobody knows
+
+
+class Colours(enum.IntEnum):
+    """How many colours a terminal has."""
+
+    NONE = 0
+    BASIC = 16
+    INDEXED = 256
+    TRUE = 1 << 24
+
 
 _COLOUR_SYSTEMS = {
     Colours.BASIC: "standard",

@@ -19,7 +19,7 @@ from rich.text import Text
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.pictures.preview import Preview
 from p2pshare.ui.numbers import count_text, duration_text, rate_text
-from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.terminal.capabilities import Colours, Terminal
 from p2pshare.ui.terminal.live_line import LiveLine
 
 PREVIEW_COLUMNS = 64  # at most
@@ -142,14 +142,16 @@ class _GrowingPicture:
         columns = min(PREVIEW_COLUMNS, terminal.columns - 1)
         lines = min(PREVIEW_LINES, terminal.lines - 2)
         self._preview = Preview(width, height, max(1, columns), max(1, lines))
-        self._colours = terminal.colours
+        self._colours = terminal.colours is Colours.TRUE
         self._pixels = pixels
         self._have = have
         self._drawn = 0
 
     def new_lines(self) -> Iterable[str]:
         while self._drawn < self._preview.lines and self._preview.is_ready(self._have, self._drawn):
-            yield self._preview.render_line(self._pixels, self._have, self._drawn, self._colours)
+            yield self._preview.render_line(
+                self._pixels, self._have, self._drawn, true_colour=self._colours
+            )
             self._drawn += 1
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.pictures.colours import Colours
-from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.terminal.capabilities import Colours, Terminal
 from p2pshare.wire.display import display
 from tests.ui.screens import COLOURFUL, FakeTty, real_terminal
 

@@ -75,7 +75,10 @@ class WantedTests(SynchronousTestCase):
             (("alice:my_file.gif",), "'my_file.gif' cannot be got"),
             (("alice:report.txt",), "'report.txt' cannot be got from alice"),
             (("alice:../my_file.txt",), "cannot be got"),
-            ((PICTURE, "x.jpg"), r"JPEG does not keep the pixels exactly: save it as 'x\.png'"),
+            (
+                (PICTURE, "x.jpg"),
+                r"JPEG does not keep the pixels exactly: save the picture as 'x\.png'",
+            ),
             ((TEXT, "no/such"), "no folder 'no'"),
             ((TEXT, "no/where/"), "no folder 'no/where/'"),
             (("alice/my_file.txt",), "'alice:my_file.txt'"),
