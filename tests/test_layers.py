@@ -86,12 +86,10 @@ HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 PROGRAM_STARTERS = {
     "p2pshare.net.background",  # forks, as the command that waits for its service
     "p2pshare.net.utf8_mode",  # itself, with the same words
-    "p2pshare.registry.redis.leash",  # becomes the Redis that it keeps on a leash
-    "p2pshare.registry.redis.server_process",
-    "p2pshare.registry.workers.supervisor",
-    "p2pshare.ui.children",  # the services of the demonstration
+    "p2pshare.net.leash",  # becomes the program that it keeps on a leash
+    "p2pshare.net.child_process",  # a Redis that was found at the start, workers, the services of the demonstration
 }
-"""Modules that start a program: this one, or Redis."""
+"""Modules that start a program."""
 
 PROGRAM_MODULES = {
     *("subprocess", "webbrowser", "multiprocessing", "pty", "runpy", "code", "pickle", "marshal"),

