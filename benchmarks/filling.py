@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator
 from urllib.request import urlopen
 
-from p2pshare.registry.redis.index import KEYS
-from p2pshare.registry.redis.keys import key_of
+from p2pshare.registry.redis.keys import INDEX_KEYS, key_of
 from p2pshare.registry.redis.owned_names import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, RegistryInfo
@@ -21,7 +20,7 @@ BATCH = 1000  # commands
 PRESENT = 3600  # seconds for which they are present: the benchmark sends no heartbeats for them
 ADDRESS = "10.0.0.5 50000"
 
-_INDEX = {key.rpartition(":")[2]: key for key in KEYS}
+_INDEX = {key.rpartition(":")[2]: key for key in INDEX_KEYS}
 
 
 def used_memory(path: str) -> int:

@@ -184,7 +184,7 @@ class SupervisedProcess(Service):
             self._back_off.reset()
         delay = self._back_off.next_delay()
         self._log.error(
-            "process ended: name={name} reason={reason!r} last_line={last_line!r} restart_in_s={delay:g}",
+            "process ended: name={name!r} reason={reason!r} last_line={last_line!r} restart_in_s={delay:g}",
             name=self._name,
             reason=reason,
             last_line=self.last_line,

@@ -22,7 +22,7 @@ from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.redis.marker import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
-from p2pshare.registry.redis.url import connector, without_password
+from p2pshare.registry.redis.url import redis_at, without_password
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_files import open_files_allowed
 from p2pshare.web.client_addresses import Origins
@@ -119,7 +119,7 @@ def assemble(
         BadSetting: the URL of the store means nothing.
     """
     store = RedisNameStore(
-        connector(settings.redis, reactor),
+        redis_at(settings.redis, reactor),
         reactor,
         replicas=settings.replicas,
         marker=MarkerCopy(settings.data),

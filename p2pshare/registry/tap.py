@@ -251,7 +251,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService | Superviso
     from p2pshare.registry.assembly import assemble, registry_key
     from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
-    from p2pshare.registry.redis.url import connector, without_password
+    from p2pshare.registry.redis.url import redis_at, without_password
     from p2pshare.registry.service import RegistryService, SupervisorService
     from p2pshare.registry.workers.reports import Listen, Order
 
@@ -283,7 +283,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService | Superviso
         registry = assemble(settings, key, reactor, time.time)
         service = RegistryService(places, metrics, registry, folder, kept_in)
     else:
-        connector(url, reactor)  # so that a wrong URL is told by this process
+        redis_at(url, reactor)  # so that a wrong URL is told by this process
 
         def orders(listen: Listen, metrics: Listen) -> list[Order]:
             return [Order(each, settings, listen, metrics) for each in range(1, workers + 1)]

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis.store import RedisNameStore
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import OwnerClaim, Ownership
 from p2pshare.wire.keys import SigningKey
 from tests.registry.redis_server import HOST, RedisServer
@@ -131,7 +131,7 @@ class FailoverTests(TestCase):
             await eventually(lambda: self.knows_all(sentinel), "the Sentinels know each other")  # noqa: B023
         hosts = ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
         url = f"redis+sentinel://{hosts}/names"
-        self.store = RedisNameStore(connector(url, clock), clock, replicas=1)
+        self.store = RedisNameStore(redis_at(url, clock), clock, replicas=1)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
         await self.store.start()
         self.history = History()
@@ -249,7 +249,7 @@ class FailoverTests(TestCase):
 
 async def told(server: RedisServer, *command: str) -> Any:
     """Return a server's reply to a command."""
-    connection = connector(server.tcp_url(), clock)()
+    connection = await redis_at(server.tcp_url(), clock).connect()
     try:
         return await connection.execute_command(*command)
     finally:

@@ -167,7 +167,7 @@ class WorkerProcessTests(RegistryTestCase):
         self.assertIn(second, workers(registry))
         time.sleep(0.5)
         said = registry.end()
-        self.assertRegex(said, r"worker [12] has ended \(by signal 9\)")
+        self.assertRegex(said, r"process ended: name='worker [12]' reason='signal 9'")
         self.assertNotIn("Traceback", said)
 
     def test_terminated(self) -> None:

@@ -88,7 +88,7 @@ class LossTests(WithRedis):
 
     async def flush_at(self, store: RedisNameStore, *, after: bool) -> None:
         """Lose everything just before, or just after, the next claim."""
-        link: Any = store._link
+        link: Any = store.link
         run = link.run_acknowledged
 
         async def run_and_lose(*arguments: Any) -> Any:
@@ -152,7 +152,7 @@ class LossTests(WithRedis):
         owner = await self.store.claim_owned(owned(address=HERE))
         other = await self.make_store()
         await other.ping()
-        link: Any = other._link
+        link: Any = other.link
         run = link.run_acknowledged
 
         async def run_late(*arguments: Any) -> Any:
@@ -214,7 +214,7 @@ class LossTests(WithRedis):
     async def test_heartbeats_after_a_loss(self) -> None:
         """A heartbeat to a store that forgot its session is none, and what was not noted yet stays unknown."""
         await self.store.claim_owned(owned())
-        link: Any = self.store._link
+        link: Any = self.store.link
         await self.ask("FLUSHALL")
         assert not await self.store.beat("bob", owned().session, 1, online=True)
         assert (await self.store.peers()).peers == ()

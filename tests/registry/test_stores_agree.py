@@ -14,7 +14,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from p2pshare.errors import StoreRecovering
 from p2pshare.registry.redis.store import RedisNameStore
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.addresses import PeerAddress
@@ -105,8 +105,8 @@ async def lose(side: Side) -> None:
     """Lose everything, and notice it."""
     if isinstance(side.store, RedisNameStore):
         await deferLater(clock, 0.002)
-        await side.store._link.call("FLUSHALL")
-        await side.store._index.state()
+        await side.store.link.call("FLUSHALL")
+        await side.store.state()
     else:
         assert isinstance(side.store, MemoryNameStore)
         side.store.lose()
@@ -116,7 +116,7 @@ async def lose(side: Side) -> None:
 async def recover(side: Side) -> None:
     """Let the recovery end."""
     if isinstance(side.store, RedisNameStore):
-        await side.store._link.call("DEL", "p2p:{index}:recovering")
+        await side.store.link.call("DEL", "p2p:{index}:recovering")
     else:
         assert isinstance(side.store, MemoryNameStore)
         side.store._recovers_until = 0
@@ -125,7 +125,7 @@ async def recover(side: Side) -> None:
 async def everything(side: Side) -> object:
     """All that can be seen of a store."""
     if isinstance(side.store, RedisNameStore):  # let it note what it notes by and by
-        await side.store._index.note(await side.store._index.state(), ("z", "free", "0", "0"))
+        await side.store.note(await side.store.state(), ("z", "free", "0", "0"))
     store = side.store
     events = await store.events(side.since)
     seen: list[object] = [events.complete, await store.count()]
@@ -183,8 +183,8 @@ class AgreementTests(WithRedis):
 
     async def agree(self, sequence: list[Step]) -> None:
         """Take the steps in both; the first difference fails."""
-        await self.store._link.call("FLUSHALL")
-        redis = RedisNameStore(connector(self.server.url, clock), clock)
+        await self.store.link.call("FLUSHALL")
+        redis = RedisNameStore(redis_at(self.server.url, clock), clock)
         await redis.start()
         self.clock.advance(1_000)
         sides = [Side(MemoryNameStore(self.clock)), Side(redis)]

@@ -1,49 +1,45 @@
-"""The classic names in Redis, and the owned ones as original clients see them; `redis_store` shows their keys."""
+"""The classic names in Redis, and the owned ones as original clients see them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.batching import Gathering
-from p2pshare.registry.redis.index import UNSTABLE, Note, RedisIndex
+from p2pshare.registry.redis.index import UNSTABLE, IndexedStore, Note
 from p2pshare.registry.redis.keys import key_of, keys_of
-from p2pshare.registry.redis.link import RedisLink
+from p2pshare.registry.redis.link import in_time
 from p2pshare.registry.redis.scripts import CLAIM, UNDO
-from p2pshare.registry.store import Claim, NamePage, Outcome
+from p2pshare.registry.store import NAMES_PAGE_MAX, Claim, NamePage, Outcome
 from p2pshare.wire.addresses import PeerAddress
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
-LOOK_UPS_MAX = 250  # names that are looked up by one command
+LOOK_UPS_MAX = 250  # names that one command looks up
 
 
-def _address(value: bytes) -> PeerAddress:
-    ip, port, _proof = value.decode().split(" ")
-    return PeerAddress(ip, int(port))
+class ClassicNames(IndexedStore):
+    """The part of `NameStore` for classic names."""
 
-
-class ClassicNames:
-    """Does what `NameStore` says of classic names; without a deadline but for look-ups."""
-
-    def __init__(self, link: RedisLink, index: RedisIndex, clock: IReactorTime) -> None:
-        self._link = link
-        self._index = index
-        self._looking: Gathering[str, dict[str, PeerAddress]] = Gathering(
-            clock, lambda names: link.in_time(self._addresses(names)), LOOK_UPS_MAX, waits=False
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._look_ups: Gathering[str, dict[str, PeerAddress]] = Gathering(
+            self.clock, self._addresses, LOOK_UPS_MAX, waits=False
         )
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
-        """See `NameStore`. All that is looked up in one turn of the reactor costs one command."""
-        return self._looking.add(name).addCallback(lambda found: found.get(name))
+        """See `NameStore`. All look-ups of one turn of the reactor are one command."""
+        return self._look_ups.add(name).addCallback(lambda found: found.get(name))
 
+    @in_time
     async def claim(self, claim: Claim) -> Outcome:
         """See `NameStore`."""
         address, proof = f"{claim.address.ip} {claim.address.port}", claim.proof or "-"
         keys = keys_of(claim.name, "classic", "owner")
         for _ in range(CLAIM_ATTEMPTS):
-            entered = await self._index.enter(claim.name)
-            reply = await self._link.run_acknowledged(
+            entered = await self.enter(claim.name)
+            reply = await self.link.run_acknowledged(
                 CLAIM, keys, address, proof, claim.lease * 1000, int(entered.recovery > 0)
             )
             word, *times = reply.decode().split(" ")
@@ -54,23 +50,30 @@ class ClassicNames:
                 return outcome
             state = "free" if outcome is Outcome.RELEASED else "classic"
             note: Note = (claim.name, state, times[0], times[1])
-            if await self._index.note(entered, note) or outcome is Outcome.RELEASED:
+            if await self.note(entered, note) or outcome is Outcome.RELEASED:
                 return outcome
             keys_to_undo = keys_of(claim.name, "owner", "signed", "classic", "location")
-            await self._link.run_acknowledged(UNDO, keys_to_undo, f"{address} {proof}")
+            await self.link.run_acknowledged(UNDO, keys_to_undo, f"{address} {proof}")
         raise StoreUnavailable(reason=UNSTABLE)
 
-    async def page(self, after: str, limit: int) -> NamePage:
+    @in_time
+    async def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> NamePage:
         """See `NameStore`."""
-        names = await self._index.page(after, limit)
+        names = await self.names_for_originals(after, limit)
         following = names[-1] if len(names) == limit else None
         keys = [key_of(name, "classic") for name in names]
-        if keys and await self._link.call("EXISTS", *keys) < len(keys):
-            values = await self._link.call("MGET", *keys)
+        if keys and await self.link.call("EXISTS", *keys) < len(keys):
+            values = await self.link.call("MGET", *keys)
             names = [name for name, value in zip(names, values, strict=True) if value is not None]
         return NamePage(names, following)
 
+    @in_time
     async def _addresses(self, names: list[str]) -> dict[str, PeerAddress]:
         names = list(dict.fromkeys(names))
-        values = await self._link.call("MGET", *[key_of(name, "classic") for name in names])
+        values = await self.link.call("MGET", *[key_of(name, "classic") for name in names])
         return {name: _address(value) for name, value in zip(names, values, strict=True) if value}
+
+
+def _address(value: bytes) -> PeerAddress:
+    ip, port, _proof = value.decode().split(" ")
+    return PeerAddress(ip, int(port))

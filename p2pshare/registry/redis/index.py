@@ -1,31 +1,29 @@
-"""The index of all names in Redis: which there are, who is there, and what has changed.
+"""The index of all names in Redis: which names exist, which are online, and what has changed.
 
-Its keys are in one slot::
+Theory of operation
+-------------------
+The keys of a name are the truth about it, and each claim changes them in one atomic script. The index only says where
+to look. It may be wrong in one direction: it may list an expired name, which a page leaves out, but it never misses a
+live one, whenever a registry is killed. Hence this order:
 
-    p2p:{index}:store       "ID BORN first" or "... lost": the mark by which a loss of the store is noticed
-    p2p:{index}:registry    the public key of the registry whose names these are
-    p2p:{index}:recovering  "LEFT COUNTED" in ms, after a loss: how long it recovers yet, and when that was counted
-    p2p:{index}:names       ZSET, all scores 0: every live name, in lexical order, and some dead ones
-    p2p:{index}:checks      ZSET, name -> when to look whether it is still alive, in ms
-    p2p:{index}:here        ZSET, all scores 0: those who are there or may be
-    p2p:{index}:originals   ZSET, all scores 0: those of them whom original clients see
-    p2p:{index}:presence    ZSET, owned name -> when it was seen, in ms; negative while it is offline
-    p2p:{index}:classic     HASH, classic name -> "REGISTERED ENDS", in ms
-    p2p:{index}:events      STREAM of changes, e = "NAME KIND PRESENCE SEEN"; its first entry was made with the mark
+1. A name *enters* the index before it is claimed (`ENTER`), with a check that is due later.
+2. The claim changes the keys of the name.
+3. The result is *noted* in the index (`NOTE`). A note bears the time of its change, and an older note never undoes a
+   newer one. It also bears the store's mark: a note from before a loss of the store never gets in after it. If it does
+   not get in, the claim fell between a loss and its notice, and the caller undoes it.
+4. The *sweep* removes names that have expired, a few at a time, those whose check is due. It cannot remove a name that
+   is being claimed again: entering puts the check off, and `SETTLE` looks at the check once more.
 
-The keys of a name are the truth about it. The index only says where to look, and is allowed one
-kind of mistake: a name enters it *before* it is claimed and leaves it some time after its lease has
-ended. So it may name the dead, whom a page leaves out, but never misses a live one, wherever a
-registry is killed. The sweep takes the dead out: a few at a time, those whose check is due. It cannot
-take out a name that is just being claimed again: that puts the check off (`ENTER`), and `SETTLE`
-looks at it once more. What has become of a name is noted after the truth has changed (`NOTE`), and
-only under the mark under which it did: nothing from before a loss gets into the index after it.
+Presence expires in the index by itself, since its score is the time of the last sign of life.
+
+The *mark* is random text in the store, with a copy in the data folder. A registry that finds another mark, or none,
+knows that the names are lost. The store then recovers for one lease of presence: only claims with a receipt succeed.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil
@@ -48,8 +46,8 @@ from p2pshare.registry.redis.index_scripts import (
     PEERS,
     SETTLE,
 )
-from p2pshare.registry.redis.keys import keys_of
-from p2pshare.registry.redis.link import RedisLink
+from p2pshare.registry.redis.keys import CLASSIC_KEY, INDEX_KEYS, REGISTRY_KEY, keys_of
+from p2pshare.registry.redis.link import RedisLink, in_time
 from p2pshare.registry.redis.marker import MarkerCopy, StoreMarker
 from p2pshare.registry.redis.scripts import LEFT
 from p2pshare.registry.store import Counts, EventPage, PresenceEvent
@@ -58,135 +56,84 @@ from p2pshare.wire.registry_answers import PAGE_MAX, NameKind, PeerPage, PeerSum
 GATHER_MAX = 250  # names in one command: Redis does nothing else meanwhile
 NOTES_MAX = 10_000  # heartbeats that are answered before they are noted
 RECOVERY_STEP = (
-    2000  # ms of a recovery that one sweep may let pass: more, and no registry was there
+    2000  # ms of a recovery that pass in one sweep at most: without a registry it stands still
 )
-LAPSE_BATCH = 500  # presences that one command lets end
-SWEEP_BATCH = 100  # names looked at in one step of a sweep
+LAPSE_BATCH = 500  # presences that one command ends
+SWEEP_BATCH = 100  # names that one step of a sweep checks
 SWEEP_STEPS = 20  # steps in one sweep
 OPEN_ATTEMPTS = 3
 UNSTABLE = "it has lost its names several times in a moment"
 
-_WORDS = (
-    "store", "recovering", "names", "checks", "here", "originals", "presence", "classic", "events"
-)  # fmt: skip
-KEYS = tuple(f"p2p:{{index}}:{word}" for word in _WORDS)
-REGISTRY_KEY = "p2p:{index}:registry"
-CLASSIC_KEY = KEYS[_WORDS.index("classic")]
-
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """How the store was when a name entered the index."""
+    """The state of the store when a name entered the index."""
 
     marker: StoreMarker
     recovery: int
-    """Milliseconds for which it will still recover; 0 if it does not."""
+    """Milliseconds until it has recovered; 0 if it does not recover."""
 
     @property
     def seconds(self) -> int:
-        """The same in seconds, as one tells a client."""
+        """The same in seconds, for clients."""
         return max(1, ceil(self.recovery / 1000))
 
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """How long what lasts, in ms."""
+    """Durations, in ms."""
 
     presence: int
     ownership: int
     entry_grace: int
-    """From a name's entry in the index to the first look at it."""
+    """From a name's entry in the index to its first check."""
 
 
 Note = tuple[str, str, str, str]
-"""A name, what became of it (`claim`, `on`, `off`, `gone`, `classic` or `free`), when, and what `NOTE` says."""
+"""A name, its change (`claim`, `on`, `off`, `gone`, `classic` or `free`), its time, and an argument of `NOTE`."""
 
 
-class RedisIndex:
-    """Reads and writes the index."""
+class IndexedStore:
+    """The index, and the part of `NameStore` that reads it alone. The parts for names extend it."""
 
     _log = Logger()
 
     def __init__(
-        self,
-        link: RedisLink,
-        clock: IReactorTime,
-        leases: Leases,
-        copy: MarkerCopy,
-        random_id: Callable[[], str] = lambda: secrets.token_urlsafe(12),
+        self, link: RedisLink, clock: IReactorTime, leases: Leases, copy: MarkerCopy
     ) -> None:
         self.registry = ""
-        """The public key of the registry whose names these are; with it a store that was lost is marked as its own."""
-        self._link = link
-        self._leases = leases
+        """The public key of the registry that has these names; a new store is marked with it after a loss."""
+        self.link = link
+        self.clock = clock
+        self.leases = leases
         self._copy = copy
-        self._random_id = random_id
-        self._entering: Gathering[str, Entered] = Gathering(
-            clock, lambda names: link.in_time(self._enter(names)), GATHER_MAX
-        )
+        self._entering: Gathering[str, Entered] = Gathering(clock, self._enter, GATHER_MAX)
         self._noting: Gathering[tuple[StoreMarker, Note], set[StoreMarker]] = Gathering(
-            clock, lambda notes: link.in_time(self._note(notes)), GATHER_MAX
+            clock, self._note, GATHER_MAX
         )
+        link.on_connected = self._open
 
-    async def open(self) -> None:
-        """Look at the store's mark, or set it; see whether the store was lost."""
-        kept = self._copy.marker
-        reply = await self._run(
-            OPEN, kept.id if kept else "", self._random_id(), self._leases.presence
-        )
-        marker = StoreMarker.parse(reply)
-        if marker is None:
-            raise StoreUnavailable(reason=f"its mark {reply!r} is not one of ours")
-        if kept is not None and kept != marker:
-            self._log.warn("the store of names was lost: names can be claimed back with a receipt")
-            if self.registry:
-                await self._link.call("SET", REGISTRY_KEY, self.registry, "NX")
-        self._copy.keep(marker)
-
-    def enter(self, name: str) -> Deferred[Entered]:
-        """Let the index know a name that may be about to be claimed."""
-        return self._entering.add(name)
-
-    async def state(self) -> Entered:
-        """How the store is."""
-        return await self._enter([])
-
-    async def note(self, entered: Entered, note: Note) -> bool:
-        """Note what has become of a name; false if the store was lost since the name `entered`."""
-        return entered.marker in await self._noting.add((entered.marker, note))
-
-    async def note_soon(self, note: Note, *, wait: bool) -> None:
-        """Note what the next heartbeat, or the end of a lease, would make known too; what fails is no failure.
-
-        Who does not `wait` still does if there are too many of these.
-        """
-        marker = self._copy.marker
-        if marker is not None:
-            noting = self._noting.add((marker, note)).addErrback(_trap_unavailable)
-            if wait or self._noting.size > NOTES_MAX:
-                await noting
-
-    async def page(self, after: str, limit: int) -> list[str]:
-        """The names that original clients may see."""
-        return (await self._run(PAGE, f"({after}" if after else "-", limit)).split()
-
-    async def peers(self, prefix: str, after: str, limit: int, *, online: bool) -> PeerPage:
+    @in_time
+    async def peers(
+        self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
+    ) -> PeerPage:
         """See `NameStore`."""
         low = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
-        high = f"({prefix}{{" if prefix else "+"  # "{" follows all that a name consists of
+        high = f"({prefix}{{" if prefix else "+"  # "{" sorts after every character of a name
         reply = await self._run(
             PEERS,
             low,
             high,
             max(1, min(limit, PAGE_MAX)),
-            self._leases.presence,
-            self._leases.ownership,
+            self.leases.presence,
+            self.leases.ownership,
             int(online),
         )
         following, *lines = reply.split("\n")
         return PeerPage(tuple(_summary(*line.split(" ")) for line in lines), following or None)
 
-    async def events(self, after: str | None, limit: int) -> EventPage:
+    @in_time
+    async def events(self, after: str | None = None, limit: int = 500) -> EventPage:
         """See `NameStore`."""
         first, *lines = (await self._run(EVENTS, after or "", max(1, limit))).split("\n")
         last, complete = first.split(" ")
@@ -196,28 +143,71 @@ class RedisIndex:
             events.append(PresenceEvent(id, _summary(*peer)))
         return EventPage(tuple(events), last, complete == "1")
 
+    @in_time
     async def count(self) -> Counts:
         """See `NameStore`."""
-        return Counts(*map(int, (await self._run(COUNT, self._leases.presence)).split(" ")))
+        return Counts(*map(int, (await self._run(COUNT, self.leases.presence)).split(" ")))
+
+    async def sweep(self) -> None:
+        """End presences and remove names that have expired, up to a bound; to be called now and then."""
+        for _ in range(SWEEP_STEPS):
+            if not await self._sweep_some():
+                return
+
+    def enter(self, name: str) -> Deferred[Entered]:
+        """Add a name that may be claimed next."""
+        return self._entering.add(name)
+
+    def state(self) -> Deferred[Entered]:
+        """Return the state of the store."""
+        return self._enter([])
+
+    async def note(self, entered: Entered, note: Note) -> bool:
+        """Note a change of a name; return False if the store was lost since the name `entered`."""
+        return entered.marker in await self._noting.add((entered.marker, note))
+
+    async def note_soon(self, note: Note, *, wait: bool) -> None:
+        """Note a change that the next heartbeat, or the end of a lease, would note as well. It never fails.
+
+        It returns at once, unless told to `wait`, or more than `NOTES_MAX` notes are pending.
+        """
+        marker = self._copy.marker
+        if marker is not None:
+            noting = self._noting.add((marker, note)).addErrback(_trap_unavailable)
+            if wait or self._noting.size > NOTES_MAX:
+                await noting
+
+    async def names_for_originals(self, after: str, limit: int) -> list[str]:
+        """Return the names that original clients may see."""
+        return (await self._run(PAGE, f"({after}" if after else "-", limit)).split()
 
     async def registered(self, names: Sequence[str]) -> dict[str, int]:
-        """When classic names were registered last, in Unix time in s; those of which that is known."""
-        found: list[bytes | None] = await self._link.call("HMGET", CLASSIC_KEY, *names)
+        """Return when classic names were last registered, in Unix time in s; without those that are unknown."""
+        found: list[bytes | None] = await self.link.call("HMGET", CLASSIC_KEY, *names)
         return {
             name: int(text.split()[0]) // 1000
             for name, text in zip(names, found, strict=True)
             if text
         }
 
-    async def sweep(self) -> None:
-        """End the presences that lapsed, and take names that died out of the index; up to a bound."""
-        for _ in range(SWEEP_STEPS):
-            if not await self._link.in_time(self._sweep_some()):
-                return
+    async def _open(self) -> None:
+        """Read the store's mark, or set one; notice whether the store was lost."""
+        kept = self._copy.marker
+        new_id = secrets.token_urlsafe(12)
+        reply = await self._run(OPEN, kept.id if kept else "", new_id, self.leases.presence)
+        marker = StoreMarker.parse(reply)
+        if marker is None:
+            raise StoreUnavailable(reason=f"its mark {reply!r} is not one of ours")
+        if kept is not None and kept != marker:
+            self._log.warn("store lost: names can be claimed again with a receipt")
+            if self.registry:
+                await self.link.call("SET", REGISTRY_KEY, self.registry, "NX")
+        self._copy.keep(marker)
 
+    @in_time
     async def _sweep_some(self) -> bool:
-        """One step of a sweep; whether there may be more to do."""
-        leases, marker = self._leases, self._copy.marker
+        """Do one step of a sweep; return whether there may be more to do."""
+        leases, marker = self.leases, self._copy.marker
         reply = await self._run(
             LAPSE, leases.presence, leases.ownership, LAPSE_BATCH, SWEEP_BATCH, RECOVERY_STEP
         )
@@ -229,41 +219,38 @@ class RedisIndex:
         return int(lapsed) == LAPSE_BATCH or bool(due)
 
     async def _left(self, name: str) -> list[str]:
-        reply = await self._link.run(LEFT, keys_of(name, "owner", "classic"))
+        reply = await self.link.run(LEFT, keys_of(name, "owner", "classic"))
         return [name, *reply.decode().split(" ")]
 
+    @in_time
     async def _enter(self, names: Sequence[str]) -> Entered:
         for _ in range(OPEN_ATTEMPTS):
-            reply = await self._run(ENTER, self._leases.entry_grace, *names)
+            reply = await self._run(ENTER, self.leases.entry_grace, *names)
             text, _, left = reply.partition("\n")
             marker = StoreMarker.parse(text)
             if marker is not None and marker == self._copy.marker:
                 return Entered(marker, int(left))
-            await self.open()
+            await self._open()
         raise StoreUnavailable(reason=UNSTABLE)
 
+    @in_time
     async def _note(self, notes: list[tuple[StoreMarker, Note]]) -> set[StoreMarker]:
-        """Write notes; which of the marks they name is the store's."""
-        of_marker: dict[StoreMarker, list[Note]] = {}
+        """Write notes; return which of their marks is that of the store."""
+        by_marker: dict[StoreMarker, list[Note]] = {}
         for marker, note in notes:
-            of_marker.setdefault(marker, []).append(note)
+            by_marker.setdefault(marker, []).append(note)
         valid = set()
-        for marker, some in of_marker.items():
-            if await self._run(NOTE, marker, self._leases.entry_grace, *chain(*some)) == str(
-                marker
-            ):
+        for marker, some in by_marker.items():
+            held = await self._run(NOTE, marker, self.leases.entry_grace, *chain(*some))
+            if held == str(marker):
                 valid.add(marker)
         if self._copy.marker not in valid:
-            await self.open()
+            await self._open()
         return valid
 
     async def _run(self, script: str, *arguments: object) -> str:
-        reply: bytes | None = await self._link.run(script, KEYS, *map(_plain, arguments))
+        reply: bytes | None = await self.link.run(script, INDEX_KEYS, *arguments)
         return reply.decode() if reply else ""
-
-
-def _plain(argument: object) -> object:
-    return str(argument) if isinstance(argument, StoreMarker) else argument
 
 
 def _summary(name: str, kind: str, presence: str, seen: str) -> PeerSummary:

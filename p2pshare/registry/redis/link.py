@@ -1,39 +1,63 @@
-"""The link to Redis: what is asked through it is answered in time, or fails in time."""
+"""The link to Redis: every call through it is answered in time, or fails in time.
+
+Theory of operation
+-------------------
+`RedisLink` owns one connection and replaces it when it is lost. A call never waits for a connection: while there is
+none it fails at once with `StoreUnavailable`: a client is promised its 503 within 2 s.
+
+* *A connection is used when it is prepared.* `on_connected` looks at the store's mark on each new connection. Until it
+  returns, only its own calls pass: they are told apart by a context variable. Otherwise a claim could be written to a
+  store that has just lost its names.
+* *A connection is given up* when it is lost, when Redis is silent for the time of a whole call, or when a reply shows
+  that the server is no primary (`READONLY`, `LOADING`, …). A reply that is only late does not count as silence.
+* *Replicas.* With `--replicas` there is a second connection to the same server. It carries what replicas have to
+  confirm, because `WAIT` blocks its connection, and look-ups must not wait for replicas. Both connections live and die
+  together.
+
+`twisted.application.internet.ClientService` does not do. If a connection is lost while `prepareConnection` runs (a
+wrong password, no TLS, a replica), its state machine raises `NoTransition`, which is logged as a traceback. It also
+hides why an attempt failed, logs each retry, and has no notion of a connection that is too short to count.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import RedisError, ResponseError
 
+from p2pshare.core.back_off import BackOff
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.redis.connection import SILENT, RedisConnection
-from p2pshare.registry.redis.replicas import Replicas
-from p2pshare.registry.redis.url import Connect
+from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.connection import SILENT, RedisConnector, RedisProtocol
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Work = Coroutine[Deferred[Any], Any, T]
 
-CALL_TIMEOUT = 1.8  # seconds for a whole call, of several commands or not: 503 is promised within 2
-OPEN_TIMEOUT = 10.0  # seconds for one attempt to reach Redis
-RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts to reach a Redis that is away
-TELL_AFTER = 6  # attempts, which take some 2 s: our own Redis needs a few at the start
-CHECK_INTERVAL = 1.0  # seconds between questions whether the primary is still the primary
-
-STEADY = 5.0  # seconds of use after which a loss counts as the first one
+CALL_TIMEOUT = 1.8  # seconds for a whole call of one or several commands: 503 is promised within 2
+OPEN_TIMEOUT = 10.0  # seconds for one attempt to connect and to prepare the connection
+RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts
+LOG_AFTER = (
+    6  # failed attempts, which take some 2 s: the registry's own Redis needs a few at the start
+)
+STEADY = 5.0  # seconds of use after which the delays begin anew
+REPLICAS_TIMEOUT = 0.8  # seconds for the replicas to confirm; a claim may wait for two such times
+CONFIRMED_MAX = 10_000  # claims that one confirmation serves
+BARRIER = "p2p:{barrier}:replicas"
 
 _WRONG_SERVER = re.compile(r"(^|-)(READONLY|LOADING|MASTERDOWN|UNBLOCKED)\b")
-"""What a server answers that is no primary, or not yet, or no longer; in a script, maybe amid other words."""
+"""Replies of a server that is not a primary that can serve; the reply to a script may have other words around them."""
 
-_let_through: ContextVar[RedisConnection | None] = ContextVar("_let_through", default=None)
+_preparing: ContextVar[RedisProtocol | None] = ContextVar("_preparing", default=None)
 
 
 async def _nothing() -> None:
@@ -41,193 +65,231 @@ async def _nothing() -> None:
 
 
 class RedisLink:
-    """Runs scripts and commands. While Redis is away every call fails at once, with `StoreUnavailable`.
-
-    A connection that is lost, or leads to the wrong server, is replaced by a new one. With replicas there is a second
-    connection, for what has to reach them: it waits for them, and the first one for nothing. They live and die
-    together.
-    """
+    """Runs scripts and commands. While Redis is away, each call fails at once with `StoreUnavailable`."""
 
     _log = Logger()
 
     def __init__(
         self,
-        connect: Connect,
+        connector: RedisConnector,
         clock: IReactorTime,
         *,
         timeout: float = CALL_TIMEOUT,
         replicas: int = 0,
     ) -> None:
-        self.on_connected: Callable[[], Work[None]] = _nothing
-        """Run on each new connection; only its own calls pass before it is done.
+        """Prepare a link; nothing is connected yet.
 
-        If it fails with `StoreUnavailable`, Redis counts as away, and is tried again.
+        Args:
+            connector: connects to the Redis.
+            clock: for deadlines.
+            timeout: seconds for a whole call.
+            replicas: how many have to confirm what `run_acknowledged` writes.
         """
-        self._connect = connect
+        self.on_connected: Callable[[], Work[None]] = _nothing
+        """Prepares each new connection. If it fails with `StoreUnavailable`, Redis counts as away."""
+        self._connector = connector
         self._clock = clock
         self._timeout = timeout
-        self._wanted = replicas
-        self._connection: RedisConnection | None = None
-        self._replicas: Replicas | None = None
+        self._replicas = replicas
+        self._connection: RedisProtocol | None = None
+        self._claims: RedisProtocol | None = None
+        """The connection that waits for replicas, if any are wanted."""
+        self._confirmations: Gathering[None, None] = Gathering(
+            clock, lambda _: Deferred.fromCoroutine(self._confirm()), CONFIRMED_MAX
+        )
+        self._are_confirming = True
         self._away = "it was not reached yet"
+        """Why no call can be made; empty if calls can be made."""
         self._reached: Deferred[None] = Deferred()
-        self._lost: Deferred[str] = Deferred()
+        self._lost: Deferred[None] = Deferred()
         self._heard = float("-inf")
         self._refusal = ""
+        self._running: Deferred[None] | None = None
         self._stopped = False
-        self._watching: Deferred[None] | None = None
 
     def start(self) -> Deferred[None]:
-        """Begin to connect; fires when Redis was reached."""
-        self._watching = Deferred.fromCoroutine(self._watch())
-        self._watching.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        """Begin to connect; the Deferred fires when Redis is reached for the first time."""
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(lambda failure: failure.trap(CancelledError) and None)
         return self._reached
 
     async def stop(self) -> None:
-        """Disconnect; calls under way fail."""
+        """Disconnect; pending calls fail."""
         self._stopped = True
-        if self._watching is not None:
-            self._watching.cancel()
+        if self._running is not None:
+            self._running.cancel()
         self._away = "it is stopped"
         for each in self._connections():
             await each.disconnect()
 
     async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
-        """Run a script: by its digest, and whole where Redis does not know it."""
+        """Run a script."""
         connection = self._usable()
         return await self._reply(connection, lambda: connection.eval(script, keys, arguments))
 
     async def run_acknowledged(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
-        """Run a script, and return when as many replicas as wanted have what it saw and wrote."""
-        connection, replicas = self._usable(), self._replicas
-        if not self._wanted:
+        """Run a script; return when enough replicas have what it saw and wrote."""
+        connection, claims = self._usable(), self._claims
+        if not self._replicas:
             return await self.run(script, keys, *arguments)
-        if replicas is None:
+        if claims is None:
             raise StoreUnavailable(reason=self._away)
-        claims = replicas.connection
         reply = await self._reply(connection, lambda: claims.eval(script, keys, arguments))
-        await self._reply(connection, replicas.acknowledged)
+        await self._reply(connection, lambda: self._confirmations.add(None))
         return reply
 
     async def call(self, *command: object) -> Any:
-        """Have one command executed."""
+        """Execute one command."""
         connection = self._usable()
         return await self._reply(connection, lambda: connection.execute_command(*command))
 
     def in_time(self, work: Work[T]) -> Deferred[T]:
-        """Let a call of several commands fail with `StoreUnavailable` if it takes too long as a whole."""
+        """Run a call of several commands. It fails with `StoreUnavailable` if it takes too long as a whole."""
         started, connection = self._clock.seconds(), self._connection
         whole = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
         return whole.addErrback(self._too_late, started, connection)
 
-    def _usable(self) -> RedisConnection:
+    def _usable(self) -> RedisProtocol:
         connection = self._connection
-        if connection is None or (self._away and _let_through.get() is not connection):
+        if connection is None or (self._away and _preparing.get() is not connection):
             raise StoreUnavailable(reason=self._away)
         return connection
 
-    async def _reply(self, connection: RedisConnection, ask: Callable[[], Deferred[Any]]) -> Any:
+    async def _reply(self, connection: RedisProtocol, ask: Callable[[], Deferred[Any]]) -> Any:
         try:
             reply = await ask()
         except ResponseError as error:
             if _WRONG_SERVER.search(str(error)):
-                self._gone(str(error), connection)
+                self._give_up(str(error), connection)
             elif str(error) != self._refusal:
                 self._refusal = str(error)
-                self._log.warn("Redis refused a command: {error}", error=error)
+                self._log.warn("redis command refused: reason={reason!r}", reason=self._refusal)
             raise StoreUnavailable(reason=str(error)) from error
         except RedisError as error:
-            self._gone(str(error), connection)
+            self._give_up(str(error), connection)
             raise StoreUnavailable(reason=str(error) or SILENT) from error
         self._heard = self._clock.seconds()
         return reply
 
     def _too_late(
-        self, failure: Failure, started: float, connection: RedisConnection | None
+        self, failure: Failure, started: float, connection: RedisProtocol | None
     ) -> NoReturn:
         failure.trap(TimeoutError)
-        if self._heard < started:
-            self._gone(SILENT, connection)  # else it is only slow
+        if connection is not None and self._heard < started:  # otherwise Redis is only slow
+            self._give_up(SILENT, connection)
         raise StoreUnavailable(reason=SILENT) from failure.value
 
-    def _gone(self, reason: str, connection: RedisConnection | None) -> None:
-        """Give a connection up, with its sister."""
+    def _give_up(self, reason: str, connection: RedisProtocol | None) -> None:
+        """Drop both connections if `connection` is still the current one."""
         if connection is self._connection and not self._lost.called:
             self._away = reason or "the connection was lost"
-            self._lost.callback(self._away)
+            self._lost.callback(None)
             for each in self._connections():
                 each.drop()
 
-    def _connections(self) -> list[RedisConnection]:
-        claims = [self._replicas.connection] if self._replicas is not None else []
-        return claims + ([self._connection] if self._connection is not None else [])
+    def _connections(self) -> list[RedisProtocol]:
+        return [each for each in (self._claims, self._connection) if each is not None]
 
-    async def _watch(self) -> None:
-        attempt, delay = 0, RETRY_FIRST
-        while True:
-            connection = await self._attempt()
-            if self._away:
-                attempt += 1
-                if attempt == TELL_AFTER:
+    async def _run(self) -> None:
+        """Keep one connection until `stop`."""
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        failures = 0
+        while not self._stopped:
+            self._lost, self._connection, self._claims, self._refusal = Deferred(), None, None, ""
+            opening = Deferred.fromCoroutine(self._open())
+            try:
+                await opening.addTimeout(OPEN_TIMEOUT, self._clock)
+            except (StoreUnavailable, RedisError, TimeoutError) as error:
+                self._give_up(_reason(error), self._connection)
+                failures += 1
+                if failures == LOG_AFTER:
                     self._log.warn(
-                        "{redis} cannot be used ({reason}): trying until it can be",
-                        redis=connection.shown,
+                        "redis unusable: redis={redis!r} reason={reason!r}, trying again",
+                        redis=self._connector.shown,
                         reason=self._away,
                     )
             else:
-                attempt, began = 0, self._clock.seconds()
-                await self._use(connection)
+                failures, began = 0, self._clock.seconds()
+                await self._use()
                 if self._clock.seconds() - began > STEADY:
-                    delay = RETRY_FIRST
-            if self._stopped:  # by who was told that Redis is reached, or gone
-                return
-            await deferLater(self._clock, delay)
-            delay = min(2 * delay, RETRY_MAX)
+                    back_off.reset()
+            if not self._stopped:
+                await deferLater(self._clock, back_off.next_delay())
 
-    async def _attempt(self) -> RedisConnection:
-        """Make a connection; unless that fails, Redis is not away any more."""
-        self._lost, self._replicas, self._refusal = Deferred(), None, ""
-        connection = self._connection = self._connect()
-        opening = Deferred.fromCoroutine(self._open(connection))
-        try:
-            await opening.addTimeout(OPEN_TIMEOUT, self._clock)
-        except StoreUnavailable as error:
-            self._gone(str(error.fields.get("reason", error)), connection)
-        except (RedisError, TimeoutError) as error:
-            self._gone(SILENT if isinstance(error, TimeoutError) else str(error), connection)
-        if not self._lost.called:
-            self._away = ""
-        return connection
-
-    async def _open(self, connection: RedisConnection) -> None:
-        """Make a connection fit for use."""
-        connection.lost.addCallback(lambda _: self._gone("", connection))
-        await connection.ping()
-        if self._wanted:
-            claims = connection.another()
-            self._replicas = Replicas(claims, self._wanted)
-            claims.lost.addCallback(lambda _: self._gone("", connection))
-            await claims.ping()
-        _let_through.set(connection)  # in the context of this coroutine, which ends with it
+    async def _open(self) -> None:
+        """Connect, and prepare the connection for use."""
+        connection = self._connection = await self._connector.connect()
+        connection.gone.addCallback(lambda _: self._give_up(connection.why, connection))
+        if self._replicas:
+            claims = self._claims = await self._connector.connect(beside=connection)
+            claims.gone.addCallback(lambda _: self._give_up(claims.why, connection))
+        _preparing.set(connection)  # in the context of this coroutine only
         await self.in_time(self.on_connected())
+        if self._lost.called:
+            raise StoreUnavailable(reason=self._away)
+        self._away = ""
 
-    async def _use(self, connection: RedisConnection) -> None:
-        """Return when a connection is lost."""
-        self._log.info("Redis answers")
+    async def _use(self) -> None:
+        """Return when the connection is lost."""
+        self._log.info("redis connected: redis={redis!r}", redis=self._connector.shown)
         if not self._reached.called:
             self._reached.callback(None)
-        if self._stopped:
-            return
-        checking = Deferred.fromCoroutine(self._check_now_and_then(connection))
-        checking.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        try:
-            await self._lost
-        finally:
-            checking.cancel()
-        self._log.warn("Redis is away: {reason}", reason=self._away)
+        await self._lost
+        if not self._stopped:
+            self._log.warn("redis lost: reason={reason!r}", reason=self._away)
 
-    async def _check_now_and_then(self, connection: RedisConnection) -> None:
-        while connection.may_move and connection is self._connection and not self._lost.called:
-            await deferLater(self._clock, CHECK_INTERVAL)
-            if not await connection.is_right():
-                self._gone("another server is the primary now", connection)
+    async def _confirm(self) -> None:
+        """Wait until enough replicas have everything that was written before.
+
+        https://redis.io/docs/latest/commands/wait/
+
+        Raises:
+            StoreUnavailable: too few have it.
+            RedisError: the connection is lost.
+        """
+        claims = self._claims
+        if claims is None:
+            raise StoreUnavailable(reason=self._away)
+        # WAIT counts from the last write of its own connection, so there must be one after all the others.
+        commands = (
+            ("SET", BARRIER, ""),
+            ("WAIT", self._replicas, round(REPLICAS_TIMEOUT * 1000)),
+        )
+        asked = [claims.execute_command(*command) for command in commands]
+        for succeeded, reply in await DeferredList(asked, consumeErrors=True):
+            if not succeeded:
+                reply.raiseException()
+        had = int(reply)
+        are_enough = had >= self._replicas
+        if are_enough != self._are_confirming:
+            self._are_confirming = are_enough
+            log = self._log.info if are_enough else self._log.warn
+            log("replicas confirming: had={had} wanted={wanted}", had=had, wanted=self._replicas)
+        if not are_enough:
+            raise StoreUnavailable(reason=f"only {had} of {self._replicas} replicas have it")
+
+
+def _reason(error: StoreUnavailable | RedisError | TimeoutError) -> str:
+    if isinstance(error, StoreUnavailable):
+        return str(error.fields.get("reason", error))
+    return SILENT if isinstance(error, TimeoutError) else str(error)
+
+
+class _Linked(Protocol):
+    @property
+    def link(self) -> RedisLink: ...
+
+
+L = TypeVar("L", bound=_Linked)
+
+
+def in_time(
+    method: Callable[Concatenate[L, P], Work[T]],
+) -> Callable[Concatenate[L, P], Deferred[T]]:
+    """Give a method of an object with a `link` the deadline of a whole call."""
+
+    @wraps(method)
+    def bounded(self: L, *arguments: P.args, **keywords: P.kwargs) -> Deferred[T]:
+        return self.link.in_time(method(self, *arguments, **keywords))
+
+    return bounded  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The names in Redis that somebody owns; `redis_store` shows their keys."""
+"""The owned names in Redis."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.batching import Gathering
-from p2pshare.registry.redis.index import GATHER_MAX, UNSTABLE, Entered, Leases, RedisIndex
+from p2pshare.registry.redis.index import GATHER_MAX, UNSTABLE, Entered, IndexedStore
 from p2pshare.registry.redis.keys import key_of, keys_of
-from p2pshare.registry.redis.link import RedisLink
+from p2pshare.registry.redis.link import in_time
 from p2pshare.registry.redis.scripts import (
     BEAT,
     CLAIM_OWNED,
@@ -45,36 +44,32 @@ from p2pshare.wire.registry_answers import (
 T = TypeVar("T")
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
-CLAIM_PAUSE = 0.1  # seconds
+CLAIM_PAUSE = 0.1  # seconds between two attempts
 LOCATION_LIFE = SESSION_LIFE + PRESENCE_LEASE
 """Seconds for which the location of a peer that vanished is kept: a heartbeat of its session can bring it back."""
-VIEWS_MAX = 64  # names that are looked up by one command
+VIEWS_MAX = 64  # names that one command looks up
 
 
-class OwnedNames:
-    """Does what `NameStore` says of owned names, without a deadline."""
+class OwnedNames(IndexedStore):
+    """The part of `NameStore` for owned names."""
 
-    def __init__(
-        self, link: RedisLink, index: RedisIndex, clock: IReactorTime, leases: Leases
-    ) -> None:
-        self._link = link
-        self._index = index
-        self._clock = clock
-        self._leases = leases
-        self._viewing: Gathering[str, dict[str, PeerView]] = Gathering(
-            clock, lambda names: link.in_time(self._view(names)), VIEWS_MAX, waits=False
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._views: Gathering[str, dict[str, PeerView]] = Gathering(
+            self.clock, self._view, VIEWS_MAX, waits=False
         )
-        self._hinting: Gathering[tuple[str, str], None] = Gathering(
-            clock, lambda hints: link.in_time(self._hint(hints)), GATHER_MAX
+        self._hints: Gathering[tuple[str, str], None] = Gathering(
+            self.clock, self._hint, GATHER_MAX
         )
 
+    @in_time
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
         """See `NameStore`."""
         keys = keys_of(claim.name, "owner", "signed", "former", "classic", "location")
         for attempt in range(CLAIM_ATTEMPTS):
-            entered = await self._index.enter(claim.name)
+            entered = await self.enter(claim.name)
             arguments = self._arguments(claim, entered)
-            reply = await self._link.run_acknowledged(CLAIM_OWNED, keys, *arguments)
+            reply = await self.link.run_acknowledged(CLAIM_OWNED, keys, *arguments)
             word, *numbers = reply.decode().split(" ")
             if word == "recovering":
                 raise StoreRecovering(seconds=entered.seconds)
@@ -93,8 +88,8 @@ class OwnedNames:
                 and attempt < CLAIM_ATTEMPTS - 1
             ):
                 return OwnerOutcome(outcome)
-            else:  # maybe by one who came just before the loss was noticed, and is about to be sent away
-                await deferLater(self._clock, CLAIM_PAUSE)
+            else:  # the other claim may have come just before the loss was noticed, and is then undone
+                await deferLater(self.clock, CLAIM_PAUSE)
         raise StoreUnavailable(reason=UNSTABLE)
 
     def _arguments(self, claim: OwnerClaim, entered: Entered) -> list[object]:
@@ -111,8 +106,8 @@ class OwnedNames:
             claim.receipt or 0,
             int(claim.may_be_new),
             int(entered.recovery > 0),
-            self._leases.presence,
-            self._leases.ownership,
+            self.leases.presence,
+            self.leases.ownership,
             ROTATIONS_MAX,
             FORMER_MAX,
             FORMER_MEMORY * 1000,
@@ -124,11 +119,11 @@ class OwnedNames:
         ]
 
     async def _has_claimed(self, claim: OwnerClaim, entered: Entered, seen: str) -> bool:
-        """Make a claim known; false if it came upon a store that had just been lost, and was undone for that."""
+        """Note a claim in the index. If it met a store that had just been lost, undo it and return False."""
         note = (claim.name, "claim", seen, str(int(claim.address is not None)))
         works: list[Awaitable[Any]] = [
-            self._index.note(entered, note),
-            self._hinting.add((claim.key, claim.name)),
+            self.note(entered, note),
+            self._hints.add((claim.key, claim.name)),
         ]
         if claim.old_key and claim.old_key != claim.key:
             works.append(self._forget(claim.old_key, claim.name))
@@ -136,14 +131,15 @@ class OwnedNames:
         if is_noted:
             return True
         keys = keys_of(claim.name, "owner", "signed", "classic", "location")
-        await self._link.run_acknowledged(UNDO, keys, claim.session)
+        await self.link.run_acknowledged(UNDO, keys, claim.session)
         return False
 
+    @in_time
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
         keys = keys_of(name, "owner", "signed", "former", "classic", "location")
-        entered = await self._index.enter(name)
-        reply = await self._link.run_acknowledged(
+        entered = await self.enter(name)
+        reply = await self.link.run_acknowledged(
             RELEASE_OWNED, keys, key, seq, FORMER_MAX, FORMER_MEMORY * 1000
         )
         word, *numbers = reply.decode().split(" ")
@@ -152,63 +148,64 @@ class OwnedNames:
             return OwnerOutcome(outcome, seq=int(numbers[0]))
         if outcome is Ownership.RELEASED:
             note = (name, "gone", numbers[1], "0")
-            await _together(self._index.note(entered, note), self._forget(key, name))
+            await _together(self.note(entered, note), self._forget(key, name))
             return OwnerOutcome(outcome, int(numbers[0]))
-        if outcome is Ownership.FREE and (state := await self._index.state()).recovery:
+        if outcome is Ownership.FREE and (state := await self.state()).recovery:
             raise StoreRecovering(seconds=state.seconds)
         return OwnerOutcome(outcome)
 
+    @in_time
     async def _hint(self, hints: list[tuple[str, str]]) -> None:
-        """Keep which names some keys own."""
+        """Keep the names of some keys."""
         keys = [key_of(f"key:{key}", "name") for key, _ in hints]
         names = [name for _, name in hints]
-        await self._link.run(HINT, keys, self._leases.ownership, *names)
+        await self.link.run(HINT, keys, self.leases.ownership, *names)
 
     async def _forget(self, key: str, name: str) -> None:
-        await self._link.run(FORGET, [key_of(f"key:{key}", "name")], name)
+        await self.link.run(FORGET, [key_of(f"key:{key}", "name")], name)
 
-    async def beat(self, name: str, session: str, beat: int, online: bool) -> bool:
+    @in_time
+    async def beat(self, name: str, session: str, beat: int, *, online: bool) -> bool:
         """See `NameStore`."""
         keys = keys_of(name, "owner", "signed", "classic", "location")
-        leases = self._leases.presence, self._leases.ownership
-        reply = (await self._link.run(BEAT, keys, session, beat, int(online), *leases)).decode()
+        leases = self.leases.presence, self.leases.ownership
+        reply = (await self.link.run(BEAT, keys, session, beat, int(online), *leases)).decode()
         if not reply:
             return False
         seen, to_originals = reply.split(" ")
-        await self._index.note_soon(
-            (name, "on" if online else "off", seen, to_originals), wait=not online
-        )
+        await self.note_soon((name, "on" if online else "off", seen, to_originals), wait=not online)
         return True
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
-        """See `NameStore`. All that is looked up in one turn of the reactor costs one command; it has a deadline."""
-        return self._viewing.add(name).addCallback(lambda views: views.get(name))
+        """See `NameStore`. All look-ups of one turn of the reactor are one command."""
+        return self._views.add(name).addCallback(lambda views: views.get(name))
 
+    @in_time
     async def _view(self, names: list[str]) -> dict[str, PeerView]:
-        """What there is of these names."""
         names = list(dict.fromkeys(names))
         kinds = ("owner", "signed", "classic", "location")
         keys = chain.from_iterable(keys_of(name, *kinds) for name in names)
-        reply = (await self._link.run(VIEW, list(keys))).decode()
+        reply = (await self.link.run(VIEW, list(keys))).decode()
         found = {
             name: text for name, text in zip(names, reply.split("\n\n"), strict=True) if text != "-"
         }
         classic = [name for name, text in found.items() if text.startswith("classic ")]
-        registered = await self._index.registered(classic) if classic else {}
+        registered = await self.registered(classic) if classic else {}
         return {name: _view_of(name, text, registered.get(name)) for name, text in found.items()}
 
+    @in_time
     async def look_up_key(self, key: str) -> str | None:
         """See `NameStore`."""
-        hint: bytes | None = await self._link.call("GET", key_of(f"key:{key}", "name"))
+        hint: bytes | None = await self.link.call("GET", key_of(f"key:{key}", "name"))
         if hint is None:
             return None
         name = hint.decode()
-        owner: bytes | None = await self._link.call("HGET", key_of(name, "owner"), "key")
+        owner: bytes | None = await self.link.call("HGET", key_of(name, "owner"), "key")
         return name if owner == key.encode() else None
 
 
 def _view_of(name: str, text: str, registered: int | None) -> PeerView:
-    """What `VIEW` replies of a name; a classic one was `registered` then, in Unix time in s."""
+    """Read the reply of `VIEW` about one name; `registered` is that time of a classic one, in Unix time in s."""
     first, *signed = text.split("\n")
     kind, *rest = first.split(" ")
     if kind == "classic":
@@ -222,7 +219,7 @@ def _view_of(name: str, text: str, registered: int | None) -> PeerView:
 
 
 async def _together(*works: Awaitable[Any]) -> list[Any]:
-    """Wait for all of them; the first failure counts."""
+    """Wait for all of them; raise the first failure."""
     running = [Deferred.fromCoroutine(_awaited(each)) for each in works]
     results = await DeferredList(running, consumeErrors=True)
     for succeeded, result in results:

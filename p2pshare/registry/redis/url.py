@@ -1,4 +1,4 @@
-"""The Redis at a URL."""
+"""URLs of a Redis, of one server or of Sentinels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 
 from p2pshare.errors import BadSetting
 from p2pshare.net.look_up import LookedUpEndpoint
-from p2pshare.registry.redis.connection import FixedTarget, Login, RedisConnection, Target
-from p2pshare.registry.redis.sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelTarget
+from p2pshare.registry.redis.connection import Login, RedisConnector
+from p2pshare.registry.redis.sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelEndpoint
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_ascii
 
@@ -30,44 +30,45 @@ FORMS = (
     " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
 )
 
-Connect = Callable[[], RedisConnection]
-"""Begins a new connection."""
-
 _SENTINEL_URL = re.compile(r"(rediss?)\+sentinel://(?:([^/?#@]*)@)?([^/?#@]+)/([^/?#]+)([/?#].*)?")
 _OPTIONS = {"unix": {"db"}, "redis": set[str](), "rediss": {"ca"}}
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """Return a URL without its passwords."""
     scheme, mark, rest = url.partition("://")
     shown = scheme + mark + rest.rpartition("@")[2]
     return re.sub(r"(sentinel_password=)[^&]*", r"\1...", shown)
 
 
-def connector(url: str, reactor: Any) -> Connect:
-    """A function that connects to the Redis at `url`.
+def redis_at(url: str, reactor: Any) -> RedisConnector:
+    """Return the Redis at a URL; nothing is connected yet.
 
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `unix://[user:password@]/path/of/socket[?db=1]`,
-            or `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of
-            Sentinels and the name of what they watch; there, `?sentinel_password=...` is theirs, and
-            `sentinel_user=...`. With `rediss` for `redis` it is TLS, and the certificate is verified: with
-            the authorities in the file of `?ca=/path.pem`, or else with those that this machine trusts.
-        reactor: what connects.
+            or `redis+sentinel://[user:password@]host[:port],host[:port].../name[/db]` with the hosts of Sentinels and
+            the name of their primary. The Sentinels may have a `?sentinel_password=...` and a `sentinel_user=...` of
+            their own. `rediss` in place of `redis` is TLS. The certificate is verified with the authorities in the
+            file of `?ca=/path.pem`, or else with those that this machine trusts.
+        reactor: makes connections.
 
     Raises:
-        BadSetting: it is none of these.
+        BadSetting: the URL has another form, or the file of `?ca` cannot be used.
     """
     shown = without_password(url)
     try:
-        target, login = _sentinels(url, reactor) or _server(url, reactor)
+        endpoint, login = _sentinels(url, reactor) or _server(url, reactor)
     except ValueError:
         raise BadSetting(source="--redis", setting="the URL", value=shown, expected=FORMS) from None
-    return lambda: RedisConnection(target, login, f"Redis at {shown}")
+    return RedisConnector(endpoint, login, shown)
 
 
-def _sentinels(url: str, reactor: Any) -> tuple[Target, Login] | None:
-    """What a URL of Sentinels says; None if it is none, a `ValueError` if it is wrong."""
+def _sentinels(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login] | None:
+    """Read a URL of Sentinels; None if it has another scheme.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     match = _SENTINEL_URL.fullmatch(url)
     if match is None:
         return None
@@ -83,28 +84,31 @@ def _sentinels(url: str, reactor: Any) -> tuple[Target, Login] | None:
         raise ValueError(rest)
     endpoint = _maker(scheme, options.get("ca"), reactor)
     for host, port in sentinels:
-        endpoint(host, port)
-    return SentinelTarget(sentinels, unquote(name), endpoint, sentinel_login, reactor), login
+        endpoint(host, port)  # so that a host that no certificate can name is found now
+    return SentinelEndpoint(sentinels, unquote(name), endpoint, sentinel_login, reactor), login
 
 
-def _server(url: str, reactor: Any) -> tuple[Target, Login]:
-    """What a URL of one server says; a `ValueError` if that is nothing."""
+def _server(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login]:
+    """Read a URL of one server.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     parts = urlsplit(url)
     if parts.scheme not in _OPTIONS:
         raise ValueError(url)
     options = _options(parts.query, _OPTIONS[parts.scheme])
+    username, password = _text(parts.username), _text(parts.password)
     if parts.scheme == "unix":
         if not parts.path or parts.netloc.rpartition("@")[2]:
             raise ValueError(url)
-        database = _number(options.get("db", ""))
-        login = Login(_text(parts.username), _text(parts.password), database)
-        path = unquote(parts.path)
-        return FixedTarget(UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT)), login
+        path = UNIXClientEndpoint(reactor, unquote(parts.path), timeout=CONNECT_TIMEOUT)
+        return path, Login(username, password, _number(options.get("db", "")))
     if not parts.hostname:
         raise ValueError(url)
-    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
     endpoint = _maker(parts.scheme, options.get("ca"), reactor)
-    return FixedTarget(endpoint(parts.hostname, parts.port or PORT)), login
+    login = Login(username, password, _number(parts.path[1:]))
+    return endpoint(parts.hostname, parts.port or PORT), login
 
 
 def _options(query: str, known: set[str]) -> dict[str, str]:
@@ -136,7 +140,7 @@ def _address(text: str) -> Address:
 def _maker(
     scheme: str, ca: str | None, reactor: Any
 ) -> Callable[[str, int], IStreamClientEndpoint]:
-    """What makes an endpoint of a host and a port."""
+    """Return a function that makes an endpoint of a host and a port."""
     plain = partial(LookedUpEndpoint, reactor, timeout=CONNECT_TIMEOUT)
     if scheme == "redis":
         return lambda host, port: plain(host, port)

@@ -17,7 +17,7 @@ from p2pshare.registry.redis.index import GATHER_MAX
 from p2pshare.registry.redis.index_scripts import NOTE
 from p2pshare.registry.redis.keys import key_of
 from p2pshare.registry.redis.store import RedisNameStore
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, Ownership
 from p2pshare.wire.registry_answers import Presence
 from tests.registry.owned_contract import BOB, EVE, KEYS, outcome_of, owned
@@ -40,7 +40,7 @@ class KilledTests(WithRedis):
     async def killed_before_noting(self) -> RedisNameStore:
         """A registry that never comes to note what it has done."""
         store = await self.make_store()
-        index: Any = store._index
+        index: Any = store
         index.note = nothing
         index.note_soon = nothing
         index.sweep = nothing
@@ -96,7 +96,7 @@ class KilledTests(WithRedis):
 
     async def test_swept_while_claimed(self) -> None:
         """A sweep that comes between the steps of a claim does not take the name off the list."""
-        index: Any = self.store._index
+        index: Any = self.store
         note = index.note
 
         async def sweep_and_note(*arguments: Any) -> bool:
@@ -111,7 +111,7 @@ class KilledTests(WithRedis):
 
     async def test_late_notes(self) -> None:
         """A note that comes late does not undo what was noted after it."""
-        index: Any = self.store._index
+        index: Any = self.store
         notes: list[tuple[Any, ...]] = []
         note = index.note
 
@@ -165,8 +165,8 @@ class LapseTests(WithRedis):
     async def test_note_fails(self) -> None:
         """A heartbeat that counted is one, though it could not be noted."""
         await self.store.claim_owned(owned())
-        index: Any = self.store._index
-        link: Any = self.store._link
+        index: Any = self.store
+        link: Any = self.store.link
         run = link.run
 
         async def refuse_notes(script: str, *arguments: Any) -> Any:
@@ -235,7 +235,7 @@ class CostTests(WithRedis):
         await self.ask("ACL", "SETUSER", "registry", "on", ">secret", *rights.split())
         await self.ask("ACL", "LOG", "RESET")
         store = RedisNameStore(
-            connector(self.server.tcp_url("registry:secret@"), clock), clock, entry_grace=0
+            redis_at(self.server.tcp_url("registry:secret@"), clock), clock, entry_grace=0
         )
         self.addCleanup(store.stop)
         await store.start()

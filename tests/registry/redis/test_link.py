@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis.link import RedisLink
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from tests.registry.redis_server import RedisServer
 
 clock: Any = reactor
@@ -34,7 +34,7 @@ class WithLink(TestCase):
         return server
 
     def link(self, url: str, replicas: int = 0) -> RedisLink:
-        link = RedisLink(connector(url, clock), clock, replicas=replicas)
+        link = RedisLink(redis_at(url, clock), clock, replicas=replicas)
         self.addCleanup(lambda: Deferred.fromCoroutine(link.stop()))
         return link
 
@@ -125,7 +125,7 @@ class ServerTests(WithLink):
         server = self.server("--replica-serve-stale-data", "yes")
         link = self.link(server.url)
         await link.start()
-        other = connector(server.url, clock)()
+        other = await redis_at(server.url, clock).connect()
         await other.execute_command("REPLICAOF", "127.0.0.1", "1")
         self.assertIn("READONLY", await self.unavailable(link.run(SET, ["a"], "1")))
         self.assertIn("READONLY", await self.unavailable(link.call("PING")))
@@ -161,7 +161,7 @@ class ServerTests(WithLink):
     async def test_wrong_password(self) -> None:
         """A login that is refused is one line in the log, and ends when it is accepted."""
         server = self.server()
-        other = connector(server.url, clock)()
+        other = await redis_at(server.url, clock).connect()
         await other.execute_command("CONFIG", "SET", "requirepass", "right")
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         link = self.link(server.tcp_url("user:secret@"))
@@ -199,7 +199,7 @@ class ReplicaTests(WithLink):
         ]
         self.assertEqual(set(await gatherResults(claims)), {b"done"})
         self.assertLess(await self.waits(link) - before, 100)
-        copy = connector(replica.url, clock)()
+        copy = await redis_at(replica.url, clock).connect()
         self.assertEqual(await copy.execute_command("DBSIZE"), 202)
         await copy.disconnect()
 
@@ -253,7 +253,7 @@ class ReplicaTests(WithLink):
         await self.until(lambda: link.run_acknowledged(SET, ["a"], "1"))
         replica.freeze()
         claim = link.in_time(link.run_acknowledged(SET, ["a"], "2"))
-        other = connector(primary.url, clock)()
+        other = await redis_at(primary.url, clock).connect()
         while b"blocked_clients:1" not in await other.execute_command("INFO", "clients"):
             await deferLater(clock, 0.01)
         await other.execute_command("REPLICAOF", "127.0.0.1", "1")

@@ -17,7 +17,7 @@ from txredisapi import RedisError
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.sentinel import SENTINEL_TIMEOUT, SENTINELS_MAX
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from tests.registry.redis_server import HOST, RedisServer, free_port
 
 clock: Any = reactor
@@ -77,14 +77,14 @@ class SentinelTests(TestCase):
 
     def link(self, *hosts: str, options: str = "") -> RedisLink:
         url = f"redis+sentinel://{','.join(hosts)}/names{options}"
-        link = RedisLink(connector(url, clock), clock)
+        link = RedisLink(redis_at(url, clock), clock)
         self.addCleanup(lambda: Deferred.fromCoroutine(link.stop()))
         return link
 
     def lines(self) -> list[str]:
         """What the log says of Sentinels."""
         said = [str(formatEvent(event)) for event in self.observer]
-        return [line for line in said if "the Sentinel at" in line]
+        return [line for line in said if line.startswith("sentinel failed:")]
 
     async def until_up(self, link: RedisLink) -> None:
         while True:
@@ -189,7 +189,7 @@ class SentinelTests(TestCase):
 
     async def test_may_not_ask(self) -> None:
         """A user who may not ask a server for its role takes it for what the Sentinels say."""
-        told = connector(self.server.url, clock)()
+        told = await redis_at(self.server.url, clock).connect()
         await told.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~*", "+@all", "-role")
         await told.disconnect()
         sentinel = FakeSentinel(says(self.server.port))
@@ -201,8 +201,6 @@ class SentinelTests(TestCase):
         """A primary that is no Redis at all is said to be none."""
         stranger = self.listen(FakeSentinel(b"\xff\xff\r\n"))
         sentinel = FakeSentinel(says(int(stranger.partition(":")[2])))
-        connection = connector(f"redis+sentinel://{self.listen(sentinel)}/names", clock)()
         with self.assertRaises(RedisError) as caught:
-            await connection.ping()
+            await redis_at(f"redis+sentinel://{self.listen(sentinel)}/names", clock).connect()
         self.assertIn("does not answer like a Redis", str(caught.exception))
-        await connection.disconnect()

@@ -12,12 +12,12 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.redis.connection import REPLY_TIMEOUT, RedisConnection
+from p2pshare.registry.redis.connection import REPLY_TIMEOUT, RedisConnector
 from p2pshare.registry.redis.index_scripts import ENTER, LAPSE, NOTE, OPEN, PAGE
 from p2pshare.registry.redis.link import CALL_TIMEOUT, RETRY_MAX
 from p2pshare.registry.redis.scripts import CLAIM
 from p2pshare.registry.redis.store import RedisNameStore
-from p2pshare.registry.redis.url import connector
+from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, Outcome
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, SESSION_LIFE
 from tests.registry.owned_contract import OwnedNamesContract, owned
@@ -42,7 +42,7 @@ class WithRedis(TestCase):
     async def make_store(self, **options: Any) -> RedisNameStore:
         """One more on the same Redis."""
         options.setdefault("entry_grace", self.entry_grace)
-        store = RedisNameStore(connector(self.server.url, clock), clock, **options)
+        store = RedisNameStore(redis_at(self.server.url, clock), clock, **options)
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         await store.start()
         return store
@@ -58,7 +58,7 @@ class WithRedis(TestCase):
 
     async def ask(self, *command: object) -> Any:
         """What Redis says."""
-        other = connector(self.server.url, clock)()
+        other = await redis_at(self.server.url, clock).connect()
         try:
             return await other.execute_command(*command)
         finally:
@@ -90,7 +90,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
     async def test_unknown_script(self) -> None:
         """A Redis that forgot our scripts is told them again."""
         await self.store.claim(Claim("bob", HERE, 60))
-        other = connector(self.server.url, clock)()
+        other = await redis_at(self.server.url, clock).connect()
         await other.execute_command("SCRIPT", "FLUSH")
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.RENEWED)
         await other.disconnect()
@@ -130,7 +130,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
     async def test_token_is_not_kept(self) -> None:
         """What Redis holds for a name is its address, the proof, and nothing else."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
-        other = connector(self.server.url, clock)()
+        other = await redis_at(self.server.url, clock).connect()
         self.assertEqual(
             await other.execute_command("GET", "p2p:{bob}:classic"),
             f"10.0.0.5 50000 {MINE}".encode(),
@@ -151,7 +151,7 @@ class SweepTests(WithRedis):
         await self.store.claim(Claim("live", HERE, 60))
         await self.pass_time(0.01)
         await self.store.sweep()
-        other = connector(self.server.url, clock)()
+        other = await redis_at(self.server.url, clock).connect()
         indexed = await other.execute_command("ZRANGE", "p2p:{index}:names", 0, -1)
         checks = await other.execute_command("ZRANGE", "p2p:{index}:checks", 0, -1)
         await other.disconnect()
@@ -166,7 +166,7 @@ class SweepTests(WithRedis):
             await self.store.claim(Claim(f"n{number}", HERE, 0, MINE))
         await self.pass_time(0.01)
         await self.store.sweep()
-        other = connector(self.server.url, clock)()
+        other = await redis_at(self.server.url, clock).connect()
         self.assertEqual(await other.execute_command("ZCARD", "p2p:{index}:names"), 0)
         await other.disconnect()
 
@@ -208,7 +208,7 @@ class AwayTests(WithRedis):
 
     async def test_frozen_for_long(self) -> None:
         """Nor does it matter that a new connection could not even choose its database meanwhile."""
-        store = RedisNameStore(connector(f"{self.server.url}?db=1", clock), clock)
+        store = RedisNameStore(redis_at(f"{self.server.url}?db=1", clock), clock)
         await store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         self.server.freeze()
@@ -221,7 +221,7 @@ class AwayTests(WithRedis):
 
     async def test_away_from_the_start(self) -> None:
         """A store whose Redis was never there says so, and can be stopped."""
-        store = RedisNameStore(connector("unix:///nonexistent/redis.sock", clock), clock)
+        store = RedisNameStore(redis_at("unix:///nonexistent/redis.sock", clock), clock)
         store.start()
         with self.assertRaises(StoreUnavailable):
             await store.look_up("bob")
@@ -229,22 +229,23 @@ class AwayTests(WithRedis):
 
 
 class SlowRedis:
-    """Answers every command a while later, as long as there are replies left."""
+    """Connects to itself, and answers every command after a delay, as long as there are replies left."""
 
     def __init__(self, clock: Clock, replies: dict[str, Any], delay: float) -> None:
         self.clock, self.replies, self.delay = clock, replies, delay
-        self.ping_reply: Deferred[bytes] = succeed(b"PONG")
-        self.lost: Deferred[None] = Deferred()
-        self.may_move = False
+        self.connected: Deferred[None] = succeed(None)
+        self.gone: Deferred[None] = Deferred()
         self.shown = "Redis"
+        self.why = ""
         self.answers = 100
         self.asked = 0
 
-    def ping(self) -> Deferred[bytes]:
-        return self.ping_reply
+    async def connect(self) -> SlowRedis:
+        await self.connected
+        return self
 
     def drop(self) -> None:
-        """See `RedisConnection`."""
+        """See `RedisProtocol`."""
 
     def execute_command(self, command: str, *_arguments: object) -> Deferred[Any]:
         self.asked += 1
@@ -267,7 +268,7 @@ class SlowTests(SynchronousTestCase):
         names = {PAGE: b"bob", "EXISTS": 0, "MGET": [b"10.0.0.5 50000 -"], CLAIM: b"claimed 1 2"}
         replies = scripts | names
         self.redis = SlowRedis(self.clock, replies, 0.0)
-        self.store = RedisNameStore(lambda: cast(RedisConnection, self.redis), self.clock)
+        self.store = RedisNameStore(cast(RedisConnector, self.redis), self.clock)
         started = self.store.start()
         self.clock.pump([0.0] * 3)
         self.successResultOf(started)
@@ -299,13 +300,13 @@ class SlowTests(SynchronousTestCase):
     def test_silent_is_away(self) -> None:
         """A Redis that has not answered for the time of a whole call is asked nothing more."""
         self.redis.answers = 0
-        self.redis.ping_reply = Deferred()
+        self.redis.connected = Deferred()
         self.assertLess(self.time_of(self.store.look_up("bob")), 2)
         asked = self.redis.asked
         self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 0.2)
         self.assertEqual(self.redis.asked, asked)
         self.redis.answers = 100
-        self.redis.ping_reply.callback(b"PONG")
+        self.redis.connected.callback(None)
         looking = self.store.look_up("bob")
         self.clock.pump([0.1] * 3)
         self.assertEqual(self.successResultOf(looking), HERE)
