@@ -15,7 +15,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
+from p2pshare.storage.reasons import plain_reason
 
 LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
 FRESH_FOR = (
@@ -177,6 +178,14 @@ class LookedUpEndpoint:
         """Look the name up, and connect."""
         looking_up = self._resolver.look_up(self._host)
         return looking_up.addCallback(lambda _: self._endpoint.connect(protocolFactory))
+
+
+def connect_reason(error: ConnectError | DNSLookupError) -> str:
+    """Return why a connection could not be made, in the words of `plain_reason`."""
+    if isinstance(error, DNSLookupError):
+        return error.reason if isinstance(error, LookUpError) else NO_SUCH_NAME
+    number = error.osError  # the errno, in spite of its name
+    return plain_reason(OSError(number, "")) if number else "it did not answer in time"
 
 
 @implementer(IHostResolution)

@@ -41,8 +41,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
-from p2pshare.net.look_up import LookUpError, resolver_of
-from p2pshare.net.reasons import connect_reason
+from p2pshare.net.look_up import LookUpError, connect_reason, resolver_of
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 

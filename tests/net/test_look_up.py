@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
@@ -20,6 +26,7 @@ from p2pshare.net.look_up import (
     LookedUpEndpoint,
     LookUpError,
     NameResolver,
+    connect_reason,
     look_up_ipv4,
     resolver_of,
 )
@@ -161,3 +168,17 @@ class LookUpTests(SynchronousTestCase):
         resolver = resolver_of(reactor)
         self.assertIs(resolver_of(reactor), resolver)
         self.assertIs(reactor.nameResolver, resolver)
+
+
+class ConnectReasonTests(SynchronousTestCase):
+    """Twisted's errors become words."""
+
+    def test_reasons(self) -> None:
+        """With the errno that Twisted puts into them, or without any."""
+        for error, reason in (
+            (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "nothing listens there"),
+            (ConnectError(errno.ENOENT, "no such"), "there is no such file or folder"),
+            (TimeoutError(), "it did not answer in time"),
+            (DNSLookupError("DNS lookup failed"), "there is no machine of this name"),
+        ):
+            self.assertEqual(connect_reason(error), reason)
