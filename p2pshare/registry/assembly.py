@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
 from p2pshare.registry.api.page import PageRoutes
@@ -74,7 +73,7 @@ class Registry:
 
         Fires when it was reached, unless `stop` comes before; fails with `StoreOfAnother`.
         """
-        self._pulse.startService()
+        self._pulse.start()
         self._starting = Deferred.fromCoroutine(self._start())
         return self._starting.addErrback(_never_if_cancelled)
 
@@ -94,7 +93,7 @@ class Registry:
         """End the streams, and leave the store."""
         if self._starting is not None:
             self._starting.cancel()
-            self._pulse.stopService()
+            self._pulse.stop()
         await self._hub.stop()
         await self._store.stop()
 
@@ -135,7 +134,7 @@ def assemble(
     )
     hub = EventHub(store, reactor)
     origins = Origins(settings.trusted_proxies)
-    routes.table.update(EventRoutes(hub, origins.of).table())
+    routes.table.update(hub.table(origins.of))
     routes.table.update(PageRoutes(settings.download_url, origins).table())
     routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
     limits = Limits()
@@ -146,6 +145,6 @@ def assemble(
         )
     limits = limits.within(open_files_allowed())
     site = Site(routes, reactor, limits, wall=wall)
-    pulse = Pulse(metrics, reactor, lambda: site.open_connections, lambda: len(hub))
+    pulse = Pulse(metrics, reactor, lambda: len(site.connections), lambda: len(hub))
     measured = metrics_site(metrics, store, reactor, wall)
     return Registry(site, measured, store, hub, pulse, key, settings, reactor)

@@ -1,4 +1,4 @@
-"""Who asks: the client's address, seen through proxies that are trusted, and the network it stands for."""
+"""The address of a client, also behind trusted proxies, and the network that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from p2pshare.web.exchange import Query
 
-HOPS_MAX = 16  # entries of an X-Forwarded-For that are looked at, from the right
+HOPS_MAX = 16  # entries of an X-Forwarded-For that are read, from the right
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,34 +22,32 @@ class Origin:
     ip: str
     """The client's IP address; empty for a Unix socket."""
     host: str
-    """What counts as one client: an IPv4 address, or a /64 of IPv6."""
+    """One client, for limits: an IPv4 address, or a /64 of IPv6."""
     network: str
-    """What counts as one network: a /24, or a /56 of IPv6."""
+    """One network, for limits: a /24 of IPv4, or a /56 of IPv6."""
     is_here: bool
-    """Whether it is a process of this machine, that came without a proxy. A connection comes from this machine if its
-    two ends have the same address, whichever of the machine's that is, or if it comes from loopback. Nothing has to be
-    remembered for that, so addresses may change while the registry runs.
-    """
+    """Whether the client is a process of this machine that came without a proxy: it comes from loopback, or both ends
+    of the connection have the same address. Nothing is remembered for that, so the machine's addresses may change."""
 
 
 class Origins:
-    """Tells where requests come from."""
+    """Finds out where requests come from."""
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
-        """Make one that believes what these IP addresses and networks say: `X-Forwarded-For`, `X-Forwarded-Proto`.
+        """Trust `X-Forwarded-For` and `X-Forwarded-Proto` of these IP addresses and networks.
 
         Raises:
-            ValueError: one is none.
+            ValueError: one is malformed.
         """
         self._trusted = tuple(ipaddress.ip_network(each, strict=False) for each in trusted_proxies)
 
     def of(self, query: Query) -> Origin:
-        """Where a query comes from: the rightmost address on its way that is no trusted proxy's."""
+        """Return the origin of a query: the rightmost address on its way that is not a trusted proxy's."""
         forwarded = query.header(b"X-Forwarded-For")
         if forwarded and self._trusted and self._trusts(query.source):
             return self._forwarded(query.source, forwarded)
         is_own = query.local is not None and query.local[0] == query.source
-        # A proxy on this machine that is not trusted speaks for others, too.
+        # An untrusted proxy on this machine speaks for others, too.
         return _origin(query.source, through_proxy=bool(forwarded), is_own=is_own)
 
     def is_secure(self, query: Query) -> bool:
@@ -63,20 +61,19 @@ class Origins:
         for entry in reversed(forwarded.rsplit(",", HOPS_MAX)[-HOPS_MAX:]):
             address = _parsed(_without_port(entry.strip()))
             if address is None:
-                break  # what a proxy could not have written: the last that we know is to blame
+                break  # no proxy writes this: the last address that is known counts as the client
             client = str(address)
             if not self._trusts(client):
                 break
         return _origin(client, through_proxy=True)
 
     def _trusts(self, source: str) -> bool:
-        if not source:  # only this machine's processes reach a Unix socket
-            return True
-        return _is_in(source, self._trusted)
+        # Only processes of this machine reach a Unix socket.
+        return not source or _is_in(source, self._trusted)
 
 
 def origin_of(source: str) -> Origin:
-    """The origin with an address that a connection came from."""
+    """Return the origin for the address of a connection."""
     return _origin(source, through_proxy=False)
 
 
@@ -87,8 +84,8 @@ def _origin(source: str, through_proxy: bool, is_own: bool = False) -> Origin:
         return Origin("", "local", "local", not through_proxy)
     ip, is_here = str(address), (is_own or address.is_loopback) and not through_proxy
     if isinstance(address, ipaddress.IPv4Address):
-        return Origin(ip, ip, _network(address, 24), is_here)
-    return Origin(ip, _network(address, 64), _network(address, 56), is_here)
+        return Origin(ip, ip, _network(ip, 24), is_here)
+    return Origin(ip, _network(ip, 64), _network(ip, 56), is_here)
 
 
 @lru_cache(maxsize=1024)
@@ -97,16 +94,12 @@ def _is_in(source: str, networks: tuple[_Network, ...]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-def _network(address: _Address, bits: int) -> str:
-    return (
-        str(ipaddress.ip_network((int(address), bits), strict=False))
-        if address.version == 4
-        else str(ipaddress.IPv6Network((int(address), bits), strict=False))
-    )
+def _network(ip: str, bits: int) -> str:
+    return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False))
 
 
 def _parsed(text: str) -> _Address | None:
-    """The address, without a zone; an IPv4 address that IPv6 stands for is one of IPv4."""
+    """Return the address without a zone; an IPv4 address in IPv6 notation becomes one of IPv4."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

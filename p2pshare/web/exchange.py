@@ -1,43 +1,45 @@
-"""Queries and replies: HTTP without the bytes around it, and the interfaces between a server and what answers."""
+"""Requests and replies without the bytes around them, and the interfaces between a server and its routes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
+from p2pshare.web.outlets import Outlet, Source
+
 _NO_HEADERS = Headers()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a client asks."""
+    """A request of a client."""
 
     method: bytes
     """`GET` also stands for HEAD, whose reply has the same head."""
     path: bytes
-    """Without the leading slash, which originals leave out, and without what follows a `?`."""
+    """The target without its leading slash, which original clients omit, and without the `?` and its arguments."""
     body: bytes
     source: str
     """The IP address of the other end of the connection; empty for a Unix socket."""
     arguments: bytes = b""
-    """What follows the `?`, as it came."""
+    """The bytes after the `?`, not decoded."""
     headers: Headers = _NO_HEADERS
     local: tuple[str, int] | None = None
     """The IP address and the port of our end of the connection; None for a Unix socket."""
     is_secure: bool = False
-    """Whether it came over TLS to this process; a reverse proxy's TLS does not count."""
+    """Whether the request came over TLS to this process; TLS of a reverse proxy does not count."""
 
     def header(self, name: bytes) -> str:
-        """The value of a header, its lines joined by commas; empty if there is none."""
+        """Return the value of a header, its lines joined by commas; empty if there is none."""
         values = self.headers.getRawHeaders(name)
         return b",".join(values).decode("latin-1") if values else ""
 
     def has(self, tag: bytes) -> bool:
-        """Whether the client has what this entity tag stands for (`If-None-Match`: RFC 9110, section 13.1.2)."""
+        """Whether `If-None-Match` has this entity tag (RFC 9110, section 13.1.2)."""
         known = [
             each.strip().removeprefix("W/") for each in self.header(b"If-None-Match").split(",")
         ]
@@ -46,66 +48,38 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What it is told."""
+    """A status, headers, and one of three kinds of body."""
 
     status: int
     body: tuple[bytes, ...] = ()
-    """In pieces, none larger than a page of names."""
+    """A body in memory, in pieces; none is larger than a page of names."""
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-class LastingRequest(Protocol):
-    """A request whose reply is written bit by bit, as the code sees it that writes one; `web.channel` has it."""
-
-    def write(self, data: bytes) -> object:
-        """Write a part of the body."""
-
-    def finish(self) -> object:
-        """The body is complete."""
-
-    def registerProducer(self, producer: Any, streaming: bool) -> object:
-        """Tell `producer` when the client takes no more, and when it does again."""
-
-    def unregisterProducer(self) -> object:
-        """Tell it no more."""
-
-    def notifyFinish(self) -> Deferred[None]:  # noqa: N802 - its name in twisted.web
-        """Fires when the reply is over; fails when the client has left."""
-
-    def cut(self) -> None:
-        """Break the connection off."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReply(Reply):
-    """The head of a stream, and what follows."""
-
-    refusal: Callable[[], Reply | None] = lambda: None
-    """What to reply instead; asked just before the head is written."""
-    begin: Callable[[LastingRequest], None] = lambda _request: None
-    """Called when the head is written, unless the request was only for the head."""
+    source: Source | None = None
+    """A body that is read while it is sent. If it can seek, the server answers byte ranges of it (status 200 only)."""
+    stream: Callable[[Outlet], object] | None = None
+    """Begins a body without an end, after the head is written; not called for HEAD."""
 
 
 class Answers(Protocol):
-    """Answers queries: `registry.api.routes.Routes`, or what a test puts there."""
+    """Answers queries: `registry.api.routes.Routes`, or a double in tests."""
 
     def answer(self, query: Query) -> Deferred[Reply]:
-        """The reply to a query; this never fails."""
+        """Return the reply to a query; this never fails."""
 
 
-Answer = Callable[[Query], Reply | Deferred[Reply]]
-"""Answers a query; it may raise or fail, with the errors that `Routes` knows."""
+Answer = Callable[[Query], Reply | Deferred[Reply] | Coroutine[Deferred[Any], Any, Reply]]
+"""Answers a query; it may raise or fail with the errors that `Routes` turns into replies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What can be asked at one path, or at all paths of one shape."""
+    """The methods of one path, or of all paths of one shape."""
 
     label: str
-    """What the metrics call it."""
+    """Its name in the metrics."""
     methods: Mapping[bytes, Answer]
-    """By method; the one of `GET` also answers HEAD."""
+    """The answer for each method; the one of `GET` also answers HEAD."""
 
     @property
     def allowed(self) -> str:

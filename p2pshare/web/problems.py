@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
@@ -12,42 +13,49 @@ RETRY_AFTER = 2  # seconds
 
 PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
     "malformed": (HTTPStatus.BAD_REQUEST, "The request is malformed"),
-    "wrong-name": (HTTPStatus.BAD_REQUEST, "The statement is about another name"),
-    "wrong-audience": (HTTPStatus.BAD_REQUEST, "The statement is meant for another registry"),
-    "wrong-time": (HTTPStatus.BAD_REQUEST, "The statement is not of this time"),
-    "wrong-signature": (HTTPStatus.UNAUTHORIZED, "The signature or MAC is wrong"),
-    "unknown-session": (HTTPStatus.UNAUTHORIZED, "The session is over: claim the name again"),
-    "unauthorized": (HTTPStatus.UNAUTHORIZED, "This takes a token"),
-    "invitation-needed": (HTTPStatus.FORBIDDEN, "A new name needs an invitation here"),
-    "invitation-refused": (HTTPStatus.FORBIDDEN, "The invitation cannot be used"),
-    "not-owner": (HTTPStatus.FORBIDDEN, "The name is not this key's"),
-    "not-found": (HTTPStatus.NOT_FOUND, "There is no such thing"),
-    "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "This method does nothing here"),
+    "wrong-name": (HTTPStatus.BAD_REQUEST, "The statement names another name than the path"),
+    "wrong-audience": (HTTPStatus.BAD_REQUEST, "The statement is for another registry"),
+    "wrong-time": (HTTPStatus.BAD_REQUEST, "The statement is expired or its time is wrong"),
+    "wrong-signature": (HTTPStatus.UNAUTHORIZED, "The signature or MAC is invalid"),
+    "unknown-session": (HTTPStatus.UNAUTHORIZED, "The session has ended: claim the name again"),
+    "unauthorized": (HTTPStatus.UNAUTHORIZED, "A token is required"),
+    "invitation-needed": (HTTPStatus.FORBIDDEN, "A new name needs an invitation"),
+    "invitation-refused": (HTTPStatus.FORBIDDEN, "The invitation is not valid"),
+    "not-owner": (HTTPStatus.FORBIDDEN, "Another key owns the name"),
+    "not-found": (HTTPStatus.NOT_FOUND, "Not found"),
+    "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here"),
     "timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request took too long"),
-    "taken": (HTTPStatus.CONFLICT, "The name is somebody else's"),
-    "stale": (HTTPStatus.CONFLICT, "A later statement was here before"),
+    "taken": (HTTPStatus.CONFLICT, "The name is taken"),
+    "stale": (HTTPStatus.CONFLICT, "A newer statement exists"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    "range-not-satisfiable": (
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        "The range is beyond the end of the body",
+    ),
     "too-many-requests": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
-    "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "A defect of the registry"),
-    "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The registry cannot do its work just now"),
+    "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The registry has a defect"),
+    "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The registry is unavailable at the moment"),
     "recovering": (HTTPStatus.SERVICE_UNAVAILABLE, "The registry is recovering its names"),
 }
-"""The status and the title of every problem, by the word that ends its type."""
+"""The status and the title of every problem, by the last word of its type."""
 
 FRAMING = {
+    HTTPStatus.BAD_REQUEST: ("malformed", "The request is malformed"),
+    HTTPStatus.REQUEST_TIMEOUT: ("timeout", "The request took too long"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", "The body is too large"),
     HTTPStatus.REQUEST_URI_TOO_LONG: ("too-large", "The request line is too long"),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("too-large", "A header is too long"),
 }
-"""Statuses that share a problem with another one, and their titles."""
+"""The problem and its title for each status that refuses a request before it is understood."""
 
 
 def problem(word: str, detail: str = "", *, retry_after: int = 0, **extra: int | str) -> Reply:
-    """A reply with an error.
+    """Return the reply for an error.
 
     Args:
         word: a key of `PROBLEMS`.
         detail: a sentence for people.
-        retry_after: seconds until it makes sense to ask again; 0 for no saying.
+        retry_after: seconds after which to try again; 0 omits the header.
         extra: further members of the body.
     """
     status, title = PROBLEMS[word]
@@ -61,22 +69,18 @@ def problem(word: str, detail: str = "", *, retry_after: int = 0, **extra: int |
 
 
 def framing_problem(status: HTTPStatus, detail: str = "") -> bytes:
-    """The body for a request that was refused before it was understood."""
-    for word, (known, title) in PROBLEMS.items():
-        if known is status:
-            return Problem(status, PROBLEM_PREFIX + word, title, detail).to_json()
+    """Return the body for a request that is refused before it is understood."""
     word, title = FRAMING[status]
     return Problem(status, PROBLEM_PREFIX + word, title, detail).to_json()
 
 
 def not_allowed(allowed: str) -> Reply:
-    """The reply to a method that a route does not know; `allowed` names those that it does."""
-    reply = problem("method-not-allowed")
-    return Reply(reply.status, reply.body, reply.content_type, ((b"Allow", allowed.encode()),))
+    """Return the reply to a method that a route does not have; `allowed` lists those that it has."""
+    return replace(problem("method-not-allowed"), headers=((b"Allow", allowed.encode()),))
 
 
 class RequestError(Exception):
-    """A request that is answered with a problem."""
+    """A request that is answered with a problem; the arguments are those of `problem`."""
 
     def __init__(
         self, word: str, detail: str = "", *, retry_after: int = 0, **extra: int | str
@@ -87,7 +91,7 @@ class RequestError(Exception):
 
 
 def word_of(error: RequestError | RemoteProtocolError | StoreUnavailable) -> str:
-    """The word of the problem that an error is answered with."""
+    """Return the word of the problem for an error."""
     if isinstance(error, RequestError):
         return error.word
     if isinstance(error, RemoteProtocolError):

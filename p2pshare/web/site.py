@@ -1,30 +1,56 @@
-"""An HTTP server: all its connections, how many there may be, and their one timer."""
+"""HTTP for strangers: `twisted.web`'s server with every wait, size and number bounded; see `web.limits`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
+from http import HTTPStatus
+from io import BytesIO
+from math import inf
 from typing import Any, cast
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.http import HTTPFactory, Request, datetimeToString
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
-from p2pshare.web.channel import Channel, SiteRequest
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.connections import Connections
-from p2pshare.web.exchange import Answers
+from p2pshare.web.exchange import Answers, Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.long_replies import LongReplies, LongReply
+from p2pshare.web.outlets import LongReplies, Outlet, read_pieces, send_pieces
+from p2pshare.web.problems import AWAY, framing_problem
+from p2pshare.web.ranges import apply_range
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
+LENGTH_DIGITS_MAX = (
+    19  # of a Content-Length, as many as 2**63 has; Python refuses to read thousands
+)
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have no length either
+
+# The details of a refusal.
+REQUEST_LINE = "The request line must be METHOD /PATH HTTP/1.1, or 1.0."
+HEADERS = "Headers must be NAME: VALUE, with CRLF, at most 500 and 16 KiB of them."
+NO_FOLDING = "A line of the head must not begin with a space."
+ONE_LENGTH = "The body must have one length: Content-Length, or chunked."
+CHUNKS = "The chunks of the body must be as in RFC 9112, section 7.1."
+ONE_HOST = "There must be one Host header."
+TARGET = "The target must be a path, in ASCII."
+
+_HEADS = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 
 
 class Site(HTTPFactory):
-    """An HTTP server; a `web.channel.ChannelOwner`."""
+    """A server: its connections, its long replies, and the one timer for all deadlines."""
 
     _log = Logger()
-    protocol = Channel  # type: ignore[assignment]  # the default would also speak HTTP/2
+    protocol: Any  # `Channel`, set below; the default would also speak HTTP/2
     noisy = False
 
     def __init__(
@@ -35,73 +61,358 @@ class Site(HTTPFactory):
         *,
         wall: Callable[[], float] | None = None,
     ) -> None:
+        """Serve `routes`; `reactor` measures deadlines, and `wall` (Unix time in s) makes the `Date` header."""
         super().__init__(reactor=reactor)
-        self.timeOut = None  # deadlines are ours
+        self.timeOut = None  # `Channel` has its own deadlines
         self.routes = routes
         self.limits = limits or Limits()
         self.date_header = b""
-        self._wall = wall or reactor.seconds
-        self._channels: Connections[Channel] = Connections(
+        self.connections = Connections(
             self.limits.connections_max, self.limits.connections_per_address_max
         )
-        self._long_replies = LongReplies(self.limits)
+        self.long_replies = LongReplies(self.limits)
+        self._wall = wall or reactor.seconds
         self._checking = LoopingCall(self._check)
         self._checking.clock = reactor
 
-    @property
-    def open_connections(self) -> int:
-        """How many there are."""
-        return len(self._channels)
-
     def startFactory(self) -> None:
-        """Begin to look at the deadlines. (The base class would open a log of all requests.)"""
+        """Start the timer. (The base class would open a log of all requests.)"""
         self._checking.start(CHECK_INTERVAL)
 
     def stopFactory(self) -> None:
-        """End what is still open."""
+        """Break off the connections that are still open."""
         self._checking.stop()
-        for channel in self._channels:
-            channel.transport.abortConnection()
+        for channel in self.connections:
+            channel.abort()
 
     def log(self, request: Request) -> None:
         """Log nothing: look-ups are many and say little."""
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Take the connection of a client, unless there are too many, or too many of its own, that are at work."""
-        host = getattr(addr, "host", "")
+        """Accept a connection, unless too many are busy, in all or of this client."""
+        host, now = getattr(addr, "host", ""), self.reactor.seconds()
         origin = origin_of(host).host
-        if not self._channels.has_room(origin, self.reactor.seconds()):
-            self._log.debug("too many connections: {host} is turned away", host=host)
+        if not self.connections.has_room(origin, now):
+            self._log.debug("connection refused: client={host} reason=too-many", host=host)
             return None
         channel = cast(Channel, super().buildProtocol(addr))
         channel.client_host, channel.origin = host, origin
-        self._channels.add(channel, self.reactor.seconds())
+        self.connections.add(channel, now)
         return channel
-
-    def entered(self, channel: Channel, now: float, *, waits: bool) -> None:
-        """A connection begins to wait for a request, or no longer does."""
-        if waits:
-            self._channels.waits(channel, now)
-        else:
-            self._channels.works(channel)
-
-    def closed(self, channel: Channel) -> None:
-        """Forget a connection."""
-        self._channels.discard(channel)
-
-    def has_room_for_long_reply(self, channel: Channel) -> bool:
-        """Whether one more long reply can be written; if need be, one that its client does not take is cut for it."""
-        return self._long_replies.has_room(channel.origin, self.reactor.seconds())
-
-    def write_long_reply(self, request: SiteRequest, reply: LongReply) -> None:
-        """Write it, and count it until that is done, or its client has left."""
-        self._long_replies.add(reply, request.channel.origin)
-        request.notifyFinish().addBoth(lambda _result: self._long_replies.discard(reply))
-        reply.begin()
 
     def _check(self) -> None:
         now = self.reactor.seconds()
         self.date_header = b"Date: %b\r\n" % datetimeToString(self._wall())
-        for channel in self._channels:
+        for channel in self.connections:
             channel.check(now)
-        self._long_replies.check(now)
+        self.long_replies.check(now)
+
+
+class SiteRequest(Request):
+    """A request, answered by the site's routes."""
+
+    _log = Logger()
+    channel: Channel
+    content: BytesIO
+    gone = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: it is small."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Collect a part of the body, up to the limit."""
+        if self.content.tell() + len(data) > self.channel.limits.body_max:
+            self.channel.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self.content.write(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer a request that is complete."""
+        self.method, self.uri, self.clientproto = command, path, version
+        if not path.startswith(b"/"):
+            self.channel.persistent = False
+        hosts = self.requestHeaders.getRawHeaders(b"Host", ())
+        if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
+            self.channel.refuse(HTTPStatus.BAD_REQUEST, ONE_HOST)
+            return
+        if b"://" in path or not path.isascii():
+            self.channel.refuse(HTTPStatus.BAD_REQUEST, TARGET)
+            return
+        path, _, arguments = path.partition(b"?")
+        query = Query(
+            b"GET" if command == b"HEAD" else command,
+            path.removeprefix(b"/"),
+            self.content.getvalue(),
+            self.channel.client_host,
+            arguments,
+            self.requestHeaders,
+            self.channel.local,
+            bool(self.isSecure()),
+        )
+        self.channel.factory.routes.answer(query).addCallback(self.reply)
+
+    def reply(self, reply: Reply) -> None:
+        """Write the reply: at once, or as fast as the client reads it."""
+        if self.gone:
+            return
+        if reply.stream is not None:
+            self._begin_stream(reply, reply.stream)
+            return
+        site, channel = self.channel.factory, self.channel
+        is_head, is_originals = self.method == b"HEAD", not self.uri.startswith(b"/")
+        part = range(0)
+        if reply.source is not None:
+            headers = None if is_head or is_originals else self.requestHeaders
+            reply, part = apply_range(reply, headers)
+        size = len(part) if reply.source else sum(map(len, reply.body))
+        is_long = size > channel.limits.long_reply and not is_head
+        if is_long and not site.long_replies.has_room(channel.origin, site.reactor.seconds()):
+            reply, is_long = AWAY, False
+            size = sum(map(len, reply.body))
+        body = reply.body
+        if reply.status in BODILESS or (reply.status != HTTPStatus.OK and is_originals):
+            body, size = (), 0  # an original does not read the body of an error
+        self._write_head(reply, size)
+        if is_head or not (is_long or reply.source):
+            if body and not is_head:
+                channel.writeSequence(body)
+            self.finish()
+            return
+        outlet = Outlet(self, site.reactor.seconds)
+        if is_long:
+            site.long_replies.add(outlet, channel.origin)
+        if reply.source is None:
+            sending = send_pieces(outlet, (piece for piece in body))
+        else:
+            channel.lift_deadline()
+            sending = send_pieces(outlet, read_pieces(reply.source, part, site.reactor))
+        Deferred.fromCoroutine(sending).addErrback(self._not_sent, outlet)
+
+    def _begin_stream(self, reply: Reply, begin: Callable[[Outlet], object]) -> None:
+        """Write a body without an end; the connection can only be reused if the body's end can be marked."""
+        is_chunked = self.clientproto == b"HTTP/1.1"
+        self.channel.persistent = self.channel.persistent and is_chunked
+        self._write_head(reply, None, chunked=is_chunked)
+        if self.method == b"HEAD":
+            self.finish()
+        else:
+            self.chunked = int(is_chunked)
+            self.channel.lift_deadline()
+            begin(Outlet(self, self.channel.factory.reactor.seconds))
+
+    def _not_sent(self, failure: Failure, outlet: Outlet) -> None:
+        self._log.failure("reply not sent: path={path}", failure, path=self.uri)
+        outlet.drop()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Note that the client has left."""
+        self.gone = True
+        super().connectionLost(reason)
+
+    def _write_head(self, reply: Reply, size: int | None, *, chunked: bool = False) -> None:
+        self.startedWriting = 1
+        head = [_HEADS[reply.status], self.channel.factory.date_header]
+        if chunked:
+            head.append(b"Transfer-Encoding: chunked\r\n")
+        elif size is not None and reply.status not in BODILESS:
+            head.append(b"Content-Length: %d\r\n" % size)
+        if size != 0:
+            head.append(b"Content-Type: %b\r\n" % reply.content_type)
+        head.extend(b"%b: %b\r\n" % header for header in reply.headers)
+        head.append(b"\r\n" if self.channel.persistent else b"Connection: close\r\n\r\n")
+        self.channel.writeSequence(head)
+
+
+class Phase(Enum):
+    """The phases of a connection; each has its deadline."""
+
+    IDLE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    REPLY = auto()
+    CLOSING = auto()
+
+
+_WAITING = (Phase.IDLE, Phase.HEADERS)  # a connection in BODY still waits: it has not left this set
+
+
+class Channel(HTTPChannel):
+    """One connection; a `web.connections.Connection`.
+
+    A request of an original client, whose target has no leading slash, ends the connection after its proper reply.
+    """
+
+    requestFactory = SiteRequest
+    transport: Any
+    factory: Site
+    limits: Limits
+    client_host = ""
+    origin = ""
+    local: tuple[str, int] | None = None
+    _peer: IAddress
+    _host: IAddress
+    _is_originals = False
+    _is_head = False
+    _in_head = False
+    _expected = ""
+
+    def connectionMade(self) -> None:
+        """Wait for the first request."""
+        self._peer = self.transport.getPeer()
+        self._host = self.transport.getHost()
+        if isinstance(self._host, IPv4Address | IPv6Address):
+            self.local = (self._host.host, self._host.port)
+        self.limits = self.factory.limits
+        self.MAX_LENGTH = self.limits.line_max
+        self._enter(Phase.HEADERS, self.limits.headers_timeout)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse bytes, unless the connection is being closed."""
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEADERS, self.limits.headers_timeout)
+        if self._phase is not Phase.CLOSING:
+            super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Parse a line of the head; reject a folded one (RFC 9112, section 5.2)."""
+        if self._phase is Phase.CLOSING:
+            return
+        if line[:1] in (b" ", b"\t"):
+            self.refuse(HTTPStatus.BAD_REQUEST, NO_FOLDING)
+            return
+        if self._in_head:
+            self._expected = HEADERS
+        else:
+            self._read_request_line(line)
+        super().lineReceived(line)
+
+    def _read_request_line(self, line: bytes) -> None:
+        """Learn from a request line how the request would have to be refused."""
+        method, _, rest = line.partition(b" ")
+        self._in_head = bool(line)
+        self._expected = REQUEST_LINE
+        self._is_head = method == b"HEAD"
+        self._is_originals = rest[:1].isalpha() and b" HTTP/" in rest and b"://" not in rest
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Parse a part of a body, or keep the bytes after a request that is not answered yet."""
+        if self._phase is not Phase.CLOSING:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long."""
+        if self._in_head:
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        else:
+            self._read_request_line(line[: self.limits.line_max] + b" HTTP/1.1")
+            self.refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
+
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - the base class calls it
+        """Reject a length of too many digits; keep other headers."""
+        name, _, value = line.partition(b":")
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._expected = ONE_LENGTH
+            if len(value.strip()) > LENGTH_DIGITS_MAX:
+                self._respondToBadRequestAndDisconnect()
+                return False
+        accepted: bool = super().headerReceived(line)
+        return accepted
+
+    def allHeadersReceived(self) -> None:
+        """Refuse a body whose announced length is too large; else wait for the body."""
+        if self.length is not None and self.length > self.limits.body_max:
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        self._enter(Phase.BODY, self.limits.request_timeout)
+        super().allHeadersReceived()
+        self._expected = CHUNKS
+
+    def allContentReceived(self) -> None:
+        """Answer the request, which is complete."""
+        if self._phase is not Phase.CLOSING:
+            self._enter(Phase.REPLY, self.limits.reply_timeout)
+            self._in_head = False
+            super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """Wait for the next request, as this one is answered."""
+        if self._phase is not Phase.CLOSING:
+            self._enter(Phase.IDLE, self.limits.idle_timeout)
+        super().requestDone(request)
+
+    def lift_deadline(self) -> None:
+        """Remove the deadline of the present reply, which has bounds of its own."""
+        self._enter(Phase.REPLY, inf)
+
+    def loseConnection(self) -> None:
+        """Close when the kernel has all that was written, or after `close_timeout`."""
+        self._enter(Phase.CLOSING, self.limits.close_timeout)
+        super().loseConnection()
+
+    def refuse(self, status: HTTPStatus, detail: str = "") -> None:
+        """Answer with a problem, or to an original with a bare status, and close; `web.limits` says in which way."""
+        if self._phase is Phase.CLOSING:
+            return
+        body = b"" if self._is_originals else framing_problem(status, detail)
+        self.transport.resumeProducing()
+        self.transport.write(
+            _HEADS[status]
+            + self.factory.date_header
+            + b"Content-Length: %d\r\n" % len(body)
+            + (b"Content-Type: application/problem+json\r\n" if body else b"")
+            + b"Connection: close\r\n\r\n"
+            + (b"" if self._is_head else body)
+        )
+        self.transport.unregisterProducer()
+        self._enter(Phase.CLOSING, self.limits.close_timeout)
+        is_tls = ISSLTransport.providedBy(self.transport)
+        if ITCPTransport.providedBy(self.transport) and not is_tls:
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def check(self, now: float) -> None:
+        """Act if the deadline of the present phase has passed."""
+        if now < self._deadline:
+            return
+        if self._phase is Phase.IDLE:
+            self.loseConnection()
+        elif self._phase in (Phase.HEADERS, Phase.BODY):
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection, which is over."""
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address."""
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """Return our own address."""
+        return self._host
+
+    def _enter(self, phase: Phase, timeout: float) -> None:
+        if phase is not Phase.BODY:
+            self._entered = self.factory.reactor.seconds()
+            if phase in _WAITING:
+                self.factory.connections.waits(self, self._entered)
+            else:
+                self.factory.connections.works(self)
+        self._phase = phase
+        self._deadline = self._entered + timeout
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - the base class calls it
+        self.refuse(HTTPStatus.BAD_REQUEST, self._expected)
+
+
+Site.protocol = Channel

@@ -16,7 +16,6 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.page import PageRoutes
@@ -57,8 +56,7 @@ class PageTestCase(TestCase):
         self.hub = EventHub(self.store, reactor)
         self.routes = make_routes(self.store, self.clock)
         self.routes.table.update(PageRoutes().table())
-        events = EventRoutes(self.hub, lambda query: origin_of(query.source))
-        self.routes.table.update(events.table())
+        self.routes.table.update(self.hub.table(lambda query: origin_of(query.source)))
         self.site = Site(self.routes, reactor, wall=self.clock.seconds)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.leave_all()))
         self.browser.look_as(1280)
@@ -79,7 +77,7 @@ class PageTestCase(TestCase):
     async def end(self) -> None:
         """Stop the registry, and wait until all connections are closed."""
         await maybeDeferred(self.port.stopListening)
-        while self.site._channels:
+        while self.site.connections:
             await deferLater(reactor, 0.01)
 
     async def pass_time(self, seconds: float) -> None:

@@ -13,14 +13,14 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.api.routes import Metrics, Routes
+from p2pshare.registry.api.metrics import RegistryMetrics
+from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.store import NameStore
 from p2pshare.testing.memory_store import MemoryNameStore
-from p2pshare.web.channel import Channel
 from p2pshare.web.exchange import Answers, Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.site import Site
+from p2pshare.web.site import Channel, Site
 from p2pshare.wire.keys import SigningKey
 
 HOST = b"Host: x\r\n\r\n"
@@ -33,7 +33,11 @@ def make_authority(clock: IReactorTime) -> Authority:
 
 
 def make_routes(
-    store: NameStore, clock: IReactorTime, *, metrics: Metrics | None = None, **settings: Any
+    store: NameStore,
+    clock: IReactorTime,
+    *,
+    metrics: RegistryMetrics | None = None,
+    **settings: Any,
 ) -> Routes:
     """Routes whose wall clock is `clock`, and whose key and random bytes are always the same; without limits."""
     settings.setdefault("limits", {})

@@ -251,7 +251,7 @@ class WrongAnswerTests(ClientTestCase):
         looking = Deferred.fromCoroutine(client.register(BOB))
         agent.flush()
         self.failureResultOf(looking, RegistryUnavailable)
-        first, second = (str(formatEvent(each)) for each in observer)
+        first, second = [str(formatEvent(each)) for each in observer]
         self.assertRegex(first, rf"^not answered: request='GET {URL}/user/bob' s=0.000 .*111: Conn")
         self.assertEqual(
             second.partition(" bytes")[0], f"answered: request='POST {URL}/name' status=503 s=0.000"

@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.api.event_routes import EventRoutes
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.store import NameStore
@@ -49,7 +48,7 @@ class Wire:
         routes = make_routes(used, self.clock, **settings)
         self.authority = make_authority(self.clock)
         self.hub = EventHub(used, self.clock)
-        routes.table.update(EventRoutes(self.hub, Origins().of).table())
+        routes.table.update(self.hub.table(Origins().of))
         self.site = Site(routes, self.clock)
         self.site.doStart()
         self.told: set[tuple[str, str, int]] = set()

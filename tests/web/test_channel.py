@@ -8,6 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pshare.web.exchange import Reply
+from p2pshare.web.site import (
+    CHUNKS,
+    HEADERS,
+    NO_FOLDING,
+    ONE_HOST,
+    ONE_LENGTH,
+    REQUEST_LINE,
+    TARGET,
+)
 from tests.registry.connections import HOST, Client, SiteTestCase, SlowRoutes
 
 BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'
@@ -143,27 +152,25 @@ class RefusalTests(SiteTestCase):
             self.assert_refused(request, status)
 
     def test_which(self) -> None:
-        """The problem says what must be otherwise."""
+        """The detail of the problem says what the request must be."""
         length = b"Content-Length: 2\r\n"
+        get, post = b"GET /list HTTP/1.1\r\n", b"POST /name HTTP/1.1\r\n"
         for request, detail in (
-            (b"nonsense\r\n", "request line"),
-            (b"GET /list HTTP/2.0\r\n" + HOST, "request line"),
-            (b"GET http://x/list HTTP/1.1\r\n" + HOST, "the target"),
-            (b"GET /list HTTP/1.1\r\n\r\n", "one Host"),
-            (b"GET /list HTTP/1.1\r\nHost: y\r\n" + HOST, "one Host"),
-            (b"GET /list HTTP/1.1\r\nno colon\r\n" + HOST, "NAME: VALUE"),
-            (b"GET /list HTTP/1.1\r\nX: y\r\n z\r\n" + HOST, "begin with a space"),
-            (b"GET /list HTTP/1.1\r\n" + b"X: y\r\n" * 600 + HOST, "at most 500"),
-            (b"POST /name HTTP/1.1\r\n" + length + length + HOST, "one length"),
-            (
-                b"POST /name HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n" + HOST,
-                "one length",
-            ),
-            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: gzip\r\n" + HOST, "one length"),
-            (b"POST /name HTTP/1.1\r\n" + length + b"X y\r\n" + HOST, "NAME: VALUE"),
-            (b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"zz\r\n", "chunks"),
+            (b"nonsense\r\n", REQUEST_LINE),
+            (b"GET /list HTTP/2.0\r\n" + HOST, REQUEST_LINE),
+            (b"GET http://x/list HTTP/1.1\r\n" + HOST, TARGET),
+            (get + b"\r\n", ONE_HOST),
+            (get + b"Host: y\r\n" + HOST, ONE_HOST),
+            (get + b"no colon\r\n" + HOST, HEADERS),
+            (get + b"X: y\r\n z\r\n" + HOST, NO_FOLDING),
+            (get + b"X: y\r\n" * 600 + HOST, HEADERS),
+            (post + length + length + HOST, ONE_LENGTH),
+            (post + b"Content-Length: 99999999999999999999\r\n" + HOST, ONE_LENGTH),
+            (post + b"Transfer-Encoding: gzip\r\n" + HOST, ONE_LENGTH),
+            (post + length + b"X y\r\n" + HOST, HEADERS),
+            (post + b"Transfer-Encoding: chunked\r\n" + HOST + b"zz\r\n", CHUNKS),
         ):
-            self.assertIn(detail, json.loads(self.one(request)[1])["detail"], request[:60])
+            self.assertEqual(json.loads(self.one(request)[1])["detail"], detail, request[:60])
 
     def test_wrong_names(self) -> None:
         """A name that is none is an ordinary 400; the connection goes on."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from p2pshare.web.connections import UNHURRIED
+from typing import cast
+
+from p2pshare.web.connections import PATIENCE as CONNECTION_PATIENCE
 from p2pshare.web.exchange import Reply
 from p2pshare.web.limits import FILES_RESERVED, Limits
-from p2pshare.web.long_replies import PATIENCE
-from p2pshare.web.site import Site
+from p2pshare.web.outlets import PATIENCE
+from p2pshare.web.site import Channel, Site
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 
 YEAR = 365 * 24 * 3600.0  # seconds
@@ -63,9 +65,9 @@ class NumberTests(SiteTestCase):
             if client.channel is not None and n % 5 == 0:
                 client.leave()
             self.clock.advance(0.1)
-        for channel in self.site._channels:
-            channel.connectionLost()
-        connections = self.site._channels
+        connections = self.site.connections
+        for channel in connections:
+            cast(Channel, channel).connectionLost()
         self.assertEqual(
             (len(connections), connections._of_client, connections._waiting), (0, {}, {})
         )
@@ -75,7 +77,7 @@ class NumberTests(SiteTestCase):
         slow = [Client(self.site, "10.0.0.1") for _ in range(3)]
         slow[1].send(b"G")
         slow[2].send(b"GET /healthz HTTP/1.1\r\n" + HOST)
-        self.clock.advance(UNHURRIED)
+        self.clock.advance(CONNECTION_PATIENCE)
         slow[0].send(b"GET /healthz HTTP/1.1\r\nH")
         honest = Client(self.site, "10.0.0.1")
         self.assertIn(b"200 OK", honest.send(b"GET /healthz HTTP/1.1\r\n" + HOST))
@@ -99,7 +101,7 @@ class NumberTests(SiteTestCase):
         served = [Client(site, "10.0.0.1") for _ in range(3)]
         for client in served:
             client.send(b"GET /list HTTP/1.1\r\n" + HOST)
-        self.clock.advance(2 * UNHURRIED)
+        self.clock.advance(2 * CONNECTION_PATIENCE)
         self.assertIsNone(Client(site, "10.0.0.1").channel)
         self.assertEqual([each.transport.disconnected for each in served], [False] * 3)
 

@@ -1,7 +1,7 @@
-"""The registry's own key: what it vouches for, and the sessions that only it can have made.
+"""The registry's own key: the statements that it signs, and the sessions that only it can make.
 
-All processes of a registry have the same key, and need to share nothing else: a session's MAC key follows from
-the session.
+All processes of a registry have the same key and share nothing else. The MAC key of a session follows from that key
+and the session's text, so every process can verify every heartbeat.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Authority:
         wall: Callable[[], float],
         random_bytes: Callable[[int], bytes],
     ) -> None:
+        """Sign with `key`; `wall` returns Unix time in s."""
         self._key = key
         self._wall = wall
         self._random_bytes = random_bytes
@@ -36,15 +37,15 @@ class Authority:
         self.public = key.public
 
     def prove(self, challenge: str) -> str:
-        """Prove to a client, who has drawn the challenge, that this registry holds its key."""
+        """Sign a challenge that a client has drawn: the proof that this registry holds its key."""
         return Proof(self.public, challenge, int(self._wall())).sign(self._key)
 
     def receipt(self, name: str, key: PublicKey, claim: int) -> str:
-        """Vouch that the key owns the name since the claim of this number."""
+        """Sign that the key has owned the name since the claim with this number."""
         return Receipt(name, key, claim, int(self._wall()) + OWNERSHIP_LEASE).sign(self._key)
 
     def read_receipt(self, text: str, name: str, key: PublicKey) -> int | None:
-        """The claim number of a receipt of ours for this name and key; None if it is none, or too old."""
+        """Return the claim number of our receipt for this name and key; None if it is invalid or expired."""
         try:
             receipt = Receipt.read(text, self.public)
         except RemoteProtocolError:
@@ -54,17 +55,16 @@ class Authority:
         return receipt.claim
 
     def invite(self, life: int) -> str:
-        """Let somebody claim one new name within `life` seconds."""
+        """Sign an invitation to claim one new name within `life` seconds."""
         now = int(self._wall())
-        return Invitation(to_base64url(self._random_bytes(ID_SIZE)), now, now + life).sign(
-            self._key
-        )
+        id = to_base64url(self._random_bytes(ID_SIZE))
+        return Invitation(id, now, now + life).sign(self._key)
 
     def read_invitation(self, text: str) -> Invitation:
-        """Read an invitation of ours; whether it was used is for the store to say.
+        """Read an invitation of ours; only the store knows whether it was used.
 
         Raises:
-            RemoteProtocolError: it is none, or too old.
+            RemoteProtocolError: it is invalid or expired.
         """
         invitation = Invitation.read(text, self.public)
         if invitation.exp <= self._wall():
@@ -72,13 +72,13 @@ class Authority:
         return invitation
 
     def new_session(self, name: str) -> tuple[str, bytes]:
-        """A session for the owner of a name, and its MAC key."""
+        """Return a new session for the owner of a name, and its MAC key."""
         expires = int(self._wall()) + SESSION_LIFE
         session = f"{expires}.{to_base64url(self._random_bytes(ID_SIZE))}"
         return session, self._mac_key(name, session)
 
     def mac_key(self, name: str, session: str) -> bytes | None:
-        """The MAC key of a session; None if it has expired, or can be none."""
+        """Return the MAC key of a session; None if the session has expired or is malformed."""
         match = _SESSION.fullmatch(session)
         if match is None or int(match[1]) <= self._wall():
             return None

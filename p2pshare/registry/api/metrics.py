@@ -1,8 +1,8 @@
-"""What a registry measures of itself, in the text format of Prometheus.
+"""The measurements of a registry, in the text format of Prometheus.
 
 With several worker processes the parent sets `PROMETHEUS_MULTIPROC_DIR` to an empty folder before the first import of
-this module in any of them: then each counts in files there, and any of them can be asked for the sum. No label holds
-what comes from a client.
+this module in any of them. Then each process counts in files there, and any of them can be asked for the sum. No label
+has a value that comes from a client.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -50,7 +49,7 @@ UNAUTHORIZED = replace(
 
 
 class RegistryMetrics:
-    """Counts what a registry does."""
+    """The counters of one process."""
 
     def __init__(self) -> None:
         self._is_shared = FOLDER_VARIABLE in os.environ
@@ -63,35 +62,30 @@ class RegistryMetrics:
         )
         self._latencies = Histogram(
             "p2pshare_request_seconds",
-            "Time from a whole request to its reply.",
+            "Time from a complete request to its reply.",
             ["route"],
             registry=registry,
             buckets=LATENCIES,
         )
         self._claims = Counter(
-            "p2pshare_claims", "Claims judged, by outcome.", ["outcome"], registry=registry
+            "p2pshare_claims", "Claims, by outcome.", ["outcome"], registry=registry
         )
         self._limited = Counter(
-            "p2pshare_limited", "Requests refused by a limit.", ["route"], registry=registry
+            "p2pshare_limited", "Requests rejected by a rate limit.", ["route"], registry=registry
         )
         self._store_errors = Counter(
-            "p2pshare_store_errors", "Requests that the store did not serve.", registry=registry
+            "p2pshare_store_errors", "Requests that failed in the store.", registry=registry
         )
-        self._connections = Gauge(
-            "p2pshare_open_connections",
-            "Connections of clients.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._streams = Gauge(
-            "p2pshare_open_streams",
-            "Clients that watch presence.",
-            registry=registry,
-            multiprocess_mode="livesum",
+        self._connections, self._streams = (
+            Gauge(name, text, registry=registry, multiprocess_mode="livesum")
+            for name, text in (
+                ("p2pshare_open_connections", "Open connections of clients."),
+                ("p2pshare_open_streams", "Open event streams."),
+            )
         )
         self._lag = Histogram(
             "p2pshare_event_loop_lag_seconds",
-            "How late the event loop ran what was due.",
+            "Delay of a timer in the event loop.",
             registry=registry,
             buckets=LAGS,
         )
@@ -100,9 +94,10 @@ class RegistryMetrics:
         self._known: dict[
             tuple[str, bytes, int], tuple[Callable[[], None], Callable[[float], None]]
         ] = {}
+        """The counters of a route, method and class of status: to look labels up takes longer than to count."""
 
     def request(self, route: str, method: bytes, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered."""
         if method not in METHODS:
             method = b""
         key = (route, method, status // 100)
@@ -117,30 +112,30 @@ class RegistryMetrics:
             self._limited.labels(route).inc()
 
     def claim(self, outcome: str) -> None:
-        """A claim was judged."""
+        """Count a claim: `claimed`, `renewed` or the word of a problem; `classic-` precedes those of a classic one."""
         self._claims.labels(outcome).inc()
 
     def store_error(self) -> None:
-        """The store did not do what it should."""
+        """Count a request that failed in the store."""
         self._store_errors.inc()
 
     def pulse(self, lag: float, connections: int, streams: int) -> None:
-        """The event loop was `lag` seconds late; so much is open."""
+        """Record that the event loop was `lag` seconds late, and what is open."""
         self._lag.observe(lag)
         self._connections.set(connections)
         self._streams.set(streams)
 
     def text(self, counts: Counts | None) -> bytes:
-        """All of it, of all processes; `counts` is what the store says, None if it does not answer."""
+        """Return the metrics of all processes; `counts` comes from the store, None if it does not answer."""
         registry = self._registry
         if self._is_shared:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
-        return generate_latest(registry) + generate_latest(_Names(counts))
+        return generate_latest(registry) + generate_latest(_StoreMetrics(counts))
 
 
-class _Names(CollectorRegistry):
-    """What the store says, as it is at this moment."""
+class _StoreMetrics(CollectorRegistry):
+    """The numbers that the store counts, at this moment."""
 
     def __init__(self, counts: Counts | None) -> None:
         super().__init__()
@@ -152,15 +147,15 @@ class _Names(CollectorRegistry):
         if self._counts is None:
             return
         for name, text, value in (
-            ("p2pshare_names", "Names that are somebody's.", self._counts.names),
-            ("p2pshare_names_online", "Owned names whose peer is there.", self._counts.online),
-            ("p2pshare_names_classic", "Names that no key owns.", self._counts.classic),
+            ("p2pshare_names", "Names that are taken.", self._counts.names),
+            ("p2pshare_names_online", "Owned names whose peer is online.", self._counts.online),
+            ("p2pshare_names_classic", "Names without an owner's key.", self._counts.classic),
         ):
             yield GaugeMetricFamily(name, text, value)
 
 
-class Pulse(Service):
-    """Measures how late the event loop is, and what is open."""
+class Pulse:
+    """Measures regularly how late the event loop is, and what is open."""
 
     def __init__(
         self,
@@ -173,85 +168,73 @@ class Pulse(Service):
         self._clock = clock
         self._connections = connections
         self._streams = streams
-        self._next: IDelayedCall | None = None
 
-    def startService(self) -> None:
-        """Begin."""
-        super().startService()
-        self._wait()
-
-    def stopService(self) -> None:
-        """Stop."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-
-    def _wait(self) -> None:
+    def start(self) -> None:
+        """Measure until `stop`."""
+        # Not a LoopingCall: it keeps the grid of its start, and does not tell how late a call was.
         due = self._clock.seconds() + PULSE_INTERVAL
-        self._next = self._clock.callLater(PULSE_INTERVAL, self._beat, due)
+        self._next = self._clock.callLater(PULSE_INTERVAL, self._measure, due)
 
-    def _beat(self, due: float) -> None:
+    def stop(self) -> None:
+        """Stop measuring."""
+        self._next.cancel()
+
+    def _measure(self, due: float) -> None:
         lag = max(0.0, self._clock.seconds() - due)
         self._metrics.pulse(lag, self._connections(), self._streams())
-        self._wait()
+        self.start()
 
 
 class MetricsRoutes:
-    """Answers `GET /metrics`: to everybody, where it is alone on an endpoint; else to who has the token."""
+    """Answers `GET /metrics`: with a token on the public site, without one on an endpoint for the metrics alone."""
 
     _log = Logger()
 
     def __init__(
         self, metrics: RegistryMetrics, store: NameStore, token: str | None = None
     ) -> None:
-        """Make one; without a `token` the public route does not exist."""
+        """Answer with these metrics; without a `token` the public route does not exist."""
         self._metrics = metrics
         self._store = store
         self._token = None if token is None else token.encode()
 
     def table(self) -> dict[bytes, Route]:
-        """The public route by its path."""
+        """Return the public route by its path."""
         return {b"metrics": Route("metrics", {b"GET": self._answer_holder})}
 
     def answer(self, query: Query) -> Deferred[Reply]:
-        """The reply on the endpoint for metrics alone; this never fails."""
-        if query.path != b"metrics":
-            return succeed(NOT_FOUND)
-        if query.method != b"GET":
-            return succeed(not_allowed("HEAD, GET"))
-        return Deferred.fromCoroutine(self._measure()).addErrback(self._failed)
+        """Return the reply on the endpoint for the metrics alone; this never fails."""
+        return Deferred.fromCoroutine(self._answer_all(query)).addErrback(self._failed)
 
-    def _answer_holder(self, query: Query) -> Deferred[Reply]:
+    async def _answer_all(self, query: Query) -> Reply:
+        if query.path != b"metrics":
+            return NOT_FOUND
+        return not_allowed("HEAD, GET") if query.method != b"GET" else await self._measure()
+
+    async def _answer_holder(self, query: Query) -> Reply:
         if self._token is None:
-            return succeed(NOT_FOUND)
+            return NOT_FOUND
         scheme, _, given = query.header(b"Authorization").partition(" ")
         is_right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-        if scheme.lower() != "bearer" or not is_right:
-            return succeed(UNAUTHORIZED)
-        return Deferred.fromCoroutine(self._measure())
+        return await self._measure() if scheme.lower() == "bearer" and is_right else UNAUTHORIZED
 
     async def _measure(self) -> Reply:
         counts = None
         try:
             counts = await self._store.count()
         except StoreUnavailable as error:
-            self._log.debug("the names could not be counted: {error!s}", error=error)
+            self._log.debug("names not counted: reason={error!s}", error=error)
+        headers = ((b"Cache-Control", b"no-store"),)
         text = self._metrics.text(counts)
-        return Reply(
-            HTTPStatus.OK,
-            (text,),
-            CONTENT_TYPE_LATEST.encode(),
-            ((b"Cache-Control", b"no-store"),),
-        )
+        return Reply(HTTPStatus.OK, (text,), CONTENT_TYPE_LATEST.encode(), headers)
 
     def _failed(self, failure: Failure) -> Reply:
-        self._log.failure("the metrics could not be told", failure)
+        self._log.failure("metrics not sent", failure)
         return BROKEN
 
 
 def metrics_site(
     metrics: RegistryMetrics, store: NameStore, clock: IReactorTime, wall: Callable[[], float]
 ) -> Site:
-    """The server for an endpoint of its own."""
+    """Return the server for an endpoint for the metrics alone."""
     return Site(MetricsRoutes(metrics, store), clock, SITE_LIMITS, wall=wall)

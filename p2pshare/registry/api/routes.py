@@ -1,10 +1,9 @@
-"""What the registry answers: its routes, and every error as a status, apart from the HTTP around them."""
+"""The table of all routes: which path is answered by what, and every error as a reply."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -16,54 +15,24 @@ from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.claims import Claims
 from p2pshare.registry.api.classic import ClassicRoutes
 from p2pshare.registry.api.listing import NameList
+from p2pshare.registry.api.metrics import RegistryMetrics
 from p2pshare.registry.api.rate_limits import Limiter, too_many
 from p2pshare.registry.api.v1 import V1Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.store import NameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply, Route
-from p2pshare.web.problems import (
-    AWAY,
-    BROKEN,
-    NOT_FOUND,
-    RequestError,
-    not_allowed,
-    problem,
-)
+from p2pshare.web.problems import AWAY, BROKEN, NOT_FOUND, RequestError, not_allowed, problem
 
 DONE = Reply(HTTPStatus.OK)
 RECOVERING_RETRY = 30  # seconds, at most
 
 
-class Metrics(Protocol):
-    """What counts."""
-
-    def request(self, route: str, method: bytes, status: int, seconds: float) -> None:
-        """A request was answered."""
-
-    def claim(self, outcome: str) -> None:
-        """A claim was judged: `claimed`, `renewed` or the word of a problem; a classic one has `classic-` before it."""
-
-    def store_error(self) -> None:
-        """The store did not do what it should."""
-
-
-class _NoMetrics:
-    def request(self, route: str, method: bytes, status: int, seconds: float) -> None:
-        pass
-
-    def claim(self, outcome: str) -> None:
-        pass
-
-    def store_error(self) -> None:
-        pass
-
-
 class Routes:
-    """Answers queries out of a store of names.
+    """Answers queries from a store of names; a `web.exchange.Answers`.
 
-    `table` has the routes: by path, without its leading slash; a `*` stands for the last of two or three segments, or
-    the third of four. Further routes can be put there.
+    `table` has the routes by path, without its leading slash. A `*` stands for the last of two or three segments, or
+    for the third of four. Callers may add routes.
     """
 
     _log = Logger()
@@ -76,11 +45,11 @@ class Routes:
         wall: Callable[[], float],
         authority: Authority,
         settings: RegistrySettings,
-        metrics: Metrics | None = None,
+        metrics: RegistryMetrics | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._metrics: Metrics = metrics or _NoMetrics()
+        self._metrics = metrics or RegistryMetrics()
         self._limiter = Limiter(store, clock, settings.limits, Origins(settings.trusted_proxies))
         names = NameList(store, clock)
         classic = ClassicRoutes(store, names, self._limiter, settings, self._metrics.claim)
@@ -90,19 +59,19 @@ class Routes:
             self._limiter,
             wall=wall,
             authority=authority,
-            settings=settings,
+            invite_only=settings.invite_only,
             count=self._metrics.claim,
         )
         v1 = V1Routes(store, claims, wall=wall, authority=authority, settings=settings)
         health = {
-            b"healthz": Route("healthz", {b"GET": self._alive}),
-            b"readyz": Route("readyz", {b"GET": self._ready}),
+            b"healthz": Route("healthz", {b"GET": lambda _query: DONE}),
+            b"readyz": Route("readyz", {b"GET": self._ping}),
         }
         self._unlimited = tuple(health.values())
         self.table: dict[bytes, Route] = {**classic.table(), **v1.table(), **health}
 
     def answer(self, query: Query) -> Deferred[Reply]:
-        """The reply to a query; this never fails."""
+        """Return the reply to a query; this never fails."""
         since = self._clock.seconds()
         route = self._find(query.path)
         wait = 0.0 if route in self._unlimited else self._take(query)
@@ -126,7 +95,7 @@ class Routes:
         if route is None:
             parts = path.split(b"/", 4)
             if parts[0] == b"user" and len(parts) > 1:
-                parts = [b"user", b"*"]  # to originals all of it is a name, and one that is none
+                parts = [b"user", b"*"]  # for originals the rest is a name, which cannot exist
             elif len(parts) in (2, 3):
                 parts[-1] = b"*"
             elif len(parts) == 4:
@@ -146,6 +115,8 @@ class Routes:
             return succeed(self._failed(Failure()))
         if isinstance(reply, Reply):
             return succeed(reply)
+        if not isinstance(reply, Deferred):
+            reply = Deferred.fromCoroutine(reply)
         return reply.addErrback(self._failed)
 
     def _count(self, reply: Reply, route: Route | None, method: bytes, since: float) -> Reply:
@@ -153,18 +124,12 @@ class Routes:
         self._metrics.request(label, method, reply.status, self._clock.seconds() - since)
         return reply
 
-    def _alive(self, _query: Query) -> Reply:
-        return DONE
-
-    def _ready(self, _query: Query) -> Deferred[Reply]:
-        return Deferred.fromCoroutine(self._ping())
-
-    async def _ping(self) -> Reply:
+    async def _ping(self, _query: Query) -> Reply:
         await self._store.ping()
         return DONE
 
     def _failed(self, failure: Failure) -> Reply:
-        """Every error as a reply."""
+        """Return the reply for an error."""
         error = failure.value
         if isinstance(error, RequestError):
             return error.reply
@@ -176,5 +141,5 @@ class Routes:
                 seconds = min(RECOVERING_RETRY, int(str(error.fields["seconds"])))
                 return problem("recovering", str(error), retry_after=max(1, seconds))
             return AWAY
-        self._log.failure("a request could not be answered", failure)
+        self._log.failure("request failed", failure)
         return BROKEN

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.api.routes import Metrics
+from p2pshare.registry.api.metrics import RegistryMetrics
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.store import OwnerClaim, OwnerOutcome
 from p2pshare.web.exchange import Query
@@ -52,7 +52,9 @@ class ClaimTests(OwnersTestCase):
             self.assertEqual(self.ask(self.bob.delete(self.clock)).status, 204)
         key = str(self.bob.key.public)
         told = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.info]
-        self.assertEqual(told, [f"bob is {key}'s now", f"bob was given up by {key}"])
+        self.assertEqual(
+            told, [f"name claimed: name=bob key={key}", f"name released: name=bob key={key}"]
+        )
         self.assertNotIn(granted.session, str(events))
 
     def test_taken(self) -> None:
@@ -481,7 +483,7 @@ class OutcomeTests(OwnersTestCase):
     def test_each_is_counted(self) -> None:
         """Every claim is counted once, by what came of it, whether it was refused early, late or by the store."""
         counted: list[str] = []
-        metrics = mock.Mock(spec=Metrics)
+        metrics = mock.Mock(spec=RegistryMetrics)
         metrics.claim = counted.append
         routes = self.make_routes(
             metrics=metrics, invite_only=True, limits={"claims": RateLimit(0.001, 9)}

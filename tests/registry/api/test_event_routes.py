@@ -7,22 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError, StoreUnavailable
-from p2pshare.registry.api.event_routes import EventRoutes, read_wanted
-from p2pshare.registry.api.event_streams import StreamLimits
+from p2pshare.registry.api.event_streams import StreamLimits, Wanted
 from p2pshare.registry.api.events import EventHub
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.problems import AWAY, NOT_FOUND, problem
+from p2pshare.web.outlets import Outlet
+from p2pshare.web.problems import AWAY, NOT_FOUND, RequestError, problem
 from p2pshare.web.site import Site
-from p2pshare.web.streams import StreamOutlet
 from tests.registry.connections import Client
 from tests.registry.watching import Events, EventStore
 
@@ -33,7 +32,7 @@ class EventsOnly:
     """Answers who watches, and `GET /`."""
 
     def __init__(self, hub: EventHub) -> None:
-        (self._route,) = EventRoutes(hub, lambda query: origin_of(query.source)).table().values()
+        (self._route,) = hub.table(lambda query: origin_of(query.source)).values()
 
     def answer(self, query: Query) -> Deferred[Reply]:
         if query.path == b"":
@@ -41,12 +40,14 @@ class EventsOnly:
         if query.path != b"v1/events":
             return succeed(NOT_FOUND)
         answer: Any = self._route.methods[query.method]
-        return maybeDeferred(answer, query).addErrback(refused)
+        return Deferred.fromCoroutine(answer(query)).addErrback(refused)
 
 
 def refused(failure: Failure) -> Reply:
     if failure.check(StoreUnavailable):
         return AWAY
+    if isinstance(failure.value, RequestError):
+        return failure.value.reply
     failure.trap(RemoteProtocolError)
     return problem("malformed", str(failure.value))
 
@@ -240,7 +241,7 @@ class RefusalTests(StreamTestCase):
 
     def test_arguments(self) -> None:
         """Names, a prefix and an id are read as they are meant."""
-        wanted = read_wanted(Query(b"GET", b"", b"", "", b"names=a,b.c&prefix=a&after=1-2"), 100)
+        wanted = Wanted.parse(Query(b"GET", b"", b"", "", b"names=a,b.c&prefix=a&after=1-2"), 100)
         self.assertEqual(
             (wanted.names, wanted.prefix, wanted.after), (frozenset({"a", "b.c"}), "a", "1-2")
         )
@@ -332,4 +333,4 @@ class SlowReaderTests(StreamTestCase):
 def outlets() -> int:
     """How many streams this process remembers."""
     gc.collect()
-    return sum(isinstance(each, StreamOutlet) for each in gc.get_objects())
+    return sum(isinstance(each, Outlet) for each in gc.get_objects())

@@ -6,6 +6,8 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from math import inf
+from typing import cast
 from unittest import mock
 
 from hypothesis import given, settings
@@ -15,8 +17,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.api.event_streams import Full, StreamLimits, Wanted, is_event_id
+from p2pshare.registry.api.event_streams import StreamLimits, Wanted, is_event_id
 from p2pshare.registry.api.events import FLUSH_TIME, POLL_INTERVAL, RETRY_INTERVAL, EventHub
+from p2pshare.web.outlets import Outlet
+from p2pshare.web.problems import RequestError
 from p2pshare.wire.registry_answers import Presence
 from tests.registry.watching import Events, EventStore
 
@@ -28,6 +32,7 @@ class Recorder:
         self.text = b""
         self.ended = ""
         self.stalled_since: float | None = None
+        self.unsent_max = inf
         self.waiting: list[Deferred[None]] = []
         self._then = lambda: None
 
@@ -52,7 +57,7 @@ class Recorder:
         self.end("dropped")
 
     def end(self, how: str) -> None:
-        self.ended = how
+        self.ended = self.ended or how
         self._then()
 
     def read(self) -> None:
@@ -90,13 +95,25 @@ class HubTestCase(SynchronousTestCase):
         outlet = Recorder()
         wanted = Wanted(frozenset(names) if names else None, prefix, after)
         newest = self.successResultOf(Deferred.fromCoroutine(self.hub.newest()))
-        outlet.when_over(self.hub.open(wanted, newest, address, outlet))
+        self.hub.open(wanted, newest, address, cast(Outlet, outlet))
         return outlet
 
+    def refusal(self, address: str) -> str:
+        """The problem of a client that can have no further stream."""
+        with self.assertRaises(RequestError) as refused:
+            self.hub.check_room(address)
+        word: str = refused.exception.word
+        return word
+
+    @property
+    def waiting(self) -> int:
+        """The number of streams that wait for a turn at the store."""
+        return len(self.hub._joins.waiting)
+
     def assert_nothing_is_left(self) -> None:
-        turns = self.hub._turns
+        self.clock.advance(0.0)
         self.assertEqual((len(self.hub), len(self.hub._live)), (0, 0))
-        self.assertEqual((turns.taken, turns.waiting), (0, 0))
+        self.assertEqual((self.hub._joins.tokens, self.waiting), (self.limits.joins_max, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def pass_time(self, seconds: float = POLL_INTERVAL) -> None:
@@ -248,7 +265,7 @@ class StoreTests(HubTestCase):
         outlet = Recorder()
         self.store.away = True
         wanted = Wanted(frozenset({"bob"}))
-        outlet.when_over(self.hub.open(wanted, "1001-0", "10.0.0.1", outlet))
+        self.hub.open(wanted, "1001-0", "10.0.0.1", cast(Outlet, outlet))
         self.pass_time(5.0)
         self.assertEqual(outlet.told, [])
         self.store.away = False
@@ -275,13 +292,13 @@ class BoundTests(HubTestCase):
     def test_numbers(self) -> None:
         """So many streams for one address, so many in all; one that ends makes room."""
         own = [self.watch(address="10.0.0.1") for _ in range(3)]
-        self.assertEqual(self.hub.refusal("10.0.0.1"), Full.FOR_ADDRESS)
-        self.assertIsNone(self.hub.refusal("10.0.0.2"))
+        self.assertEqual(self.refusal("10.0.0.1"), "too-many-requests")
+        self.hub.check_room("10.0.0.2")
         for _ in range(2):
             self.watch(address="10.0.0.2")
-        self.assertEqual(self.hub.refusal("10.0.0.3"), Full.HERE)
+        self.assertEqual(self.refusal("10.0.0.3"), "unavailable")
         own[0].end("left")
-        self.assertIsNone(self.hub.refusal("10.0.0.1"))
+        self.hub.check_room("10.0.0.1")
 
     def test_keep_alive(self) -> None:
         """A quiet stream shows by events that it is alive, and passes on from where it could be resumed."""
@@ -318,7 +335,7 @@ class BoundTests(HubTestCase):
         stream = Recorder()
         stream.stalled_since = 0.0
         wanted = Wanted(after=seen)
-        stream.when_over(self.hub.open(wanted, self.store.kept[-1].id, "10.0.0.1", stream))
+        self.hub.open(wanted, self.store.kept[-1].id, "10.0.0.1", cast(Outlet, stream))
         self.pass_time(5.0)
         self.assertEqual(stream.events, [])
         stream.read()
@@ -332,7 +349,7 @@ class BoundTests(HubTestCase):
         self.assertNoResult(stopping)
         self.clock.advance(FLUSH_TIME)
         self.successResultOf(stopping)
-        self.assertEqual(self.hub.refusal("10.0.0.1"), Full.HERE)
+        self.assertEqual(self.refusal("10.0.0.1"), "unavailable")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nothing_is_left(self) -> None:
@@ -345,7 +362,7 @@ class BoundTests(HubTestCase):
         """A client that leaves before the store has answered leaves nothing behind."""
         outlet = Recorder()
         self.store.held = []
-        outlet.when_over(self.hub.open(Wanted(after="1000-0"), "1000-0", "10.0.0.1", outlet))
+        self.hub.open(Wanted(after="1000-0"), "1000-0", "10.0.0.1", cast(Outlet, outlet))
         outlet.end("left")
         self.store.release()
         self.assertEqual((len(self.hub), self.clock.getDelayedCalls()), (0, []))
@@ -362,7 +379,7 @@ class CrowdTests(HubTestCase):
         for _ in range(number):
             streams.append(Recorder())
             wanted = Wanted(frozenset({"bob"}))
-            streams[-1].when_over(self.hub.open(wanted, "1000-0", "10.0.0.1", streams[-1]))
+            self.hub.open(wanted, "1000-0", "10.0.0.1", cast(Outlet, streams[-1]))
         return streams
 
     def test_leaving_while_waiting(self) -> None:
@@ -370,10 +387,10 @@ class CrowdTests(HubTestCase):
         for order in (1, -1):
             self.store.held = []
             crowd = self.crowd(4 * sys.getrecursionlimit())
-            self.assertGreater(self.hub._turns.waiting, 3 * sys.getrecursionlimit())
+            self.assertGreater(self.waiting, 3 * sys.getrecursionlimit())
             for stream in crowd[::order]:
                 stream.end("left")
-            self.assertEqual((len(self.hub), self.hub._turns.waiting), (0, 0))
+            self.assertEqual((len(self.hub), self.waiting), (0, 0))
             self.store.release()
             self.assert_nothing_is_left()
         stream = self.watch("bob")
@@ -386,7 +403,7 @@ class CrowdTests(HubTestCase):
         self.store.release()
         for _ in range(len(crowd) * 2):
             self.clock.advance(0.0)
-        self.assertEqual(self.hub._turns.waiting, 0)
+        self.assertEqual(self.waiting, 0)
         self.assertEqual({len(stream.told) for stream in crowd}, {1})
         for stream in crowd:
             stream.end("left")
@@ -415,8 +432,8 @@ class CrowdTests(HubTestCase):
                     self.pass_time(which / 4)
             streams = [stream for stream in streams if not stream.ended]
             self.assertEqual(len(self.hub), len(streams))
-            self.assertLessEqual(self.hub._turns.taken, self.limits.joins_max)
-            self.assertLessEqual(self.hub._turns.waiting, len(streams))
+            self.assertGreaterEqual(self.hub._joins.tokens, 0)
+            self.assertLessEqual(self.waiting, len(streams))
         for stream in streams:
             stream.end("left")
         self.store.release()

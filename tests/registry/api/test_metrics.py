@@ -120,7 +120,7 @@ class CountingTests(SynchronousTestCase):
         """The lateness of the event loop is measured, with what is open, until that is stopped."""
         clock = Clock()
         pulse = Pulse(self.metrics, clock, lambda: 5, lambda: 4)
-        pulse.startService()
+        pulse.start()
         clock.advance(PULSE_INTERVAL)
         clock.advance(PULSE_INTERVAL + 0.3)
         found = self.values()
@@ -128,7 +128,7 @@ class CountingTests(SynchronousTestCase):
         self.assertAlmostEqual(found["p2pshare_event_loop_lag_seconds_sum"], 0.3)
         self.assertEqual(found["p2pshare_open_connections"], 5)
         self.assertEqual(found["p2pshare_open_streams"], 4)
-        pulse.stopService()
+        pulse.stop()
         self.assertEqual(clock.getDelayedCalls(), [])
 
 
@@ -180,7 +180,7 @@ class RouteTests(SynchronousTestCase):
         (route,) = routes.table().values()
         answer: Any = route.methods[b"GET"]
         asked = answer(Query(b"GET", b"metrics", b"", "10.0.0.1", headers=headers))
-        reply: Reply = self.successResultOf(asked)
+        reply: Reply = self.successResultOf(Deferred.fromCoroutine(asked))
         return reply
 
     def test_token(self) -> None:

@@ -16,11 +16,11 @@ from twisted.web.http_headers import Headers
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.api.rate_limits import (
+    LOG_INTERVAL,
     REASONS,
     SLICE_FIRST,
     STORE_PATIENCE,
     STORE_REST,
-    TELL_INTERVAL,
     Limiter,
 )
 from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
@@ -101,10 +101,10 @@ class LimiterTests(SynchronousTestCase):
         with capturedLogs() as events:
             for who in ("10.0.0.1", "10.0.0.2"):
                 self.granted(limiter, "few", 5, who)
-            self.clock.advance(TELL_INTERVAL)
+            self.clock.advance(LOG_INTERVAL)
             self.granted(limiter, "few", 50, "10.0.0.3")
         told = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.info]
-        self.assertEqual(told, [f"the limit few:10.0.0.{n} is reached" for n in (1, 3)])
+        self.assertEqual(told, [f"rate limit reached: bucket=few:10.0.0.{n}" for n in (1, 3)])
 
     def test_slices(self) -> None:
         """A look-up hardly ever costs a question to the store, be it of a client that asks much or little."""
@@ -174,14 +174,14 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual((reply.status, dict(reply.headers)), (429, {b"Retry-After": b"1"}))
 
     def test_reasons(self) -> None:
-        """It says in words which limit was reached."""
+        """The detail of the problem tells which limit was reached."""
         self.assertEqual(REASONS.keys(), DEFAULT_LIMITS.keys())
-        for kind, said in (("claims", "claimed or given up"), ("names", "new names")):
+        for kind, reason in REASONS.items():
             limiter = Limiter(self.store, self.clock, {kind: RateLimit(1, 1)})
             self.take(limiter, kind)
             refused = Deferred.fromCoroutine(limiter.admit(kind, ELSEWHERE, "x"))
             reply = self.failureResultOf(refused, RequestError).value.reply
-            self.assertIn(said, json.loads(b"".join(reply.body))["detail"])
+            self.assertEqual(json.loads(b"".join(reply.body))["detail"], reason)
 
     def test_at_hand(self) -> None:
         """Only what was taken out before is at hand, and but for a few it is until the bucket is full again."""

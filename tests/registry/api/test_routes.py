@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.api.metrics import RegistryMetrics
 from p2pshare.registry.store import NameStore
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query, Reply
@@ -145,7 +146,7 @@ class RoutesTests(SynchronousTestCase):
         """Each request is counted with its route, status and time, and so are claims and failures of the store."""
         counted: list[tuple[object, ...]] = []
 
-        class Counting:
+        class Counting(RegistryMetrics):
             def request(self, *what: object) -> None:
                 counted.append(what)
 
