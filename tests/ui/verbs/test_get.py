@@ -22,6 +22,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.fetch.job import JobProgress
+from p2pshare.peer.fetch.remote import LinkLimits
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
@@ -46,9 +47,16 @@ class FakeRemote:
     made: list[FakeRemote]
 
     def __init__(
-        self, reactor: object, rng: object, key: SigningKey, name: str, find: Any, **options: Any
+        self,
+        reactor: object,
+        rng: object,
+        key: SigningKey,
+        name: str,
+        find: Any,
+        limits: LinkLimits,
+        **_: object,
     ) -> None:
-        self.key, self.name, self.find, self.options = key, name, find, options
+        self.key, self.name, self.find, self.limits = key, name, find, limits
         self.is_closed = False
         self.made.append(self)
 
@@ -129,7 +137,7 @@ class GetTests(VerbTestCase):
         self.assertEqual(self.code("alice:photos/cat.jpg"), 0)
         (remote,) = FakeRemote.made
         self.assertEqual((remote.key, remote.name), (self.key, "alice"))
-        self.assertEqual((remote.options["silence"], remote.options["limit"]), (20.0, 5e6))
+        self.assertEqual((remote.limits.silence, remote.limits.rate), (20.0, 5e6))
         (address,), key = self.successResultOf(Deferred.fromCoroutine(remote.find()))
         self.assertEqual((str(address), key), ("192.0.2.7:50000", ALICE))
         self.assertTrue(remote.is_closed)

@@ -19,6 +19,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.remote import LinkLimits
 from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.storage.identity.last_seen import Seen
@@ -236,7 +237,7 @@ class LsTests(ListingTestCase):
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         self.assertEqual(self.stdout.getvalue().split("\t")[0], "photos")
         self.assertTrue(self.remote.is_closed)
-        self.assertEqual(self.remote.made[1]["silence"], 15.0)
+        self.assertIn(LinkLimits(silence=15.0), self.remote.made[0])
         self.assertIn("photos", Seen(self.fake.cwd / "data").entries("alice", ()))
 
     def test_nothing(self) -> None:

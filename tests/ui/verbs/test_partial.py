@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
-from p2pshare.storage.incoming import leftovers, publishing
+from p2pshare.storage.incoming import hidden_file, publishing
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
@@ -87,7 +87,7 @@ class PartialTests(SynchronousTestCase):
         """What cannot be removed is an error, and exit code 1; the others are removed."""
         self.part("film", 2).close()
         self.part("other", 1).close()
-        self.patch(leftovers, "remove_name", Failing(publishing.remove_name, 1, 1))
+        self.patch(hidden_file, "remove_name", Failing(publishing.remove_name, 1, 1))
         self.assertEqual(clean(self.invocation(), None), 1)
         self.assertIn("you do not have the permission", self.stderr.getvalue())
         self.assertIn("1 partial file removed", self.stdout.getvalue())
