@@ -15,15 +15,19 @@ class LazyTimer:
         self._clock = clock
         self._ring = ring
         self._call: IDelayedCall | None = None
+        self._due = 0.0
 
     def set(self, due: float | None) -> None:
         """Ring at `due`, by the clock, or before; None is nothing new."""
         if due is None:
             return
+        if self._call is not None and self._due <= due:
+            return
+        self._due = due
         delay = max(0.0, due - self._clock.seconds())
         if self._call is None:
             self._call = self._clock.callLater(delay, self._rung)
-        elif self._call.getTime() > due:
+        else:
             self._call.reset(delay)
 
     def cancel(self) -> None:

@@ -6,10 +6,16 @@ import contextlib
 import ipaddress
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar, cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ClientEndpoint,
+    TCP6ServerEndpoint,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -19,11 +25,13 @@ from twisted.internet.interfaces import (
     IReactorThreads,
     IReactorTime,
     IReactorUDP,
+    IStreamClientEndpoint,
 )
 from twisted.internet.protocol import DatagramProtocol, ServerFactory
 
 from p2pshare.errors import PortUnusable
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.wire.addresses import PeerAddress, is_loopback
 from p2pshare.wire.udp import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
@@ -71,7 +79,7 @@ def listen_udp(
     return listening
 
 
-def listen_tcp(
+async def listen_tcp(
     reactor: IReactorTCP, port: int, factory: ServerFactory, interface: str
 ) -> IListeningPort:
     """Listen for connections.
@@ -79,10 +87,20 @@ def listen_tcp(
     Raises:
         PortUnusable: the port is in use, or not ours to use.
     """
+    kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     try:
-        return reactor.listenTCP(port, factory, interface=interface)
+        listening: IListeningPort = await kind(reactor, port, interface=interface).listen(factory)
+        return listening
     except CannotListenError as error:
         raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
+
+
+def client_endpoint(
+    reactor: IReactorTCP, address: PeerAddress, timeout: float
+) -> IStreamClientEndpoint:
+    """Return an endpoint that connects to an address within `timeout` seconds."""
+    kind = TCP6ClientEndpoint if address.is_ipv6 else TCP4ClientEndpoint
+    return kind(reactor, address.ip, address.port, timeout)
 
 
 def expect_free(port: int, interface: str) -> None:
@@ -101,7 +119,7 @@ def expect_free(port: int, interface: str) -> None:
         raise PortUnusable(port=port, reason=plain_reason(error)) from error
 
 
-def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], T]) -> T:
+async def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], Awaitable[T]]) -> T:
     """Listen on the number of a welcome port: `port`, or one of the dynamic ports at random if it is 0.
 
     Args:
@@ -117,8 +135,8 @@ def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], T]) ->
     """
     for _ in range(0 if port else PORT_TRIES - 1):
         with contextlib.suppress(PortUnusable):
-            return listen(rng.choice(WELCOME_PORTS))
-    return listen(port or rng.choice(WELCOME_PORTS))
+            return await listen(rng.choice(WELCOME_PORTS))
+    return await listen(port or rng.choice(WELCOME_PORTS))
 
 
 def port_of(listening: IListeningPort) -> int:
@@ -187,10 +205,12 @@ def _of_host_name() -> Iterator[str]:
             yield str(address[0])
 
 
-def interface_for(address: str) -> str:
-    """Where to listen so as to be reached at `address`: a loopback address only there, others everywhere.
+def interface_for(ip: str) -> str:
+    """Return the address to listen on so as to be reached at `ip`: a loopback address, or all of its family.
 
-    A peer that is known under a loopback address is for this machine alone, so nobody else gets to
-    its ports. Otherwise the address may be a router's, or change, and cannot be bound.
+    A peer that is known under a loopback address serves this machine alone. Any other address may be a router's, or
+    change, and cannot be bound.
     """
-    return address if ipaddress.IPv4Address(address).is_loopback else "0.0.0.0"
+    if is_loopback(ip):
+        return ip
+    return "::" if ":" in ip else "0.0.0.0"

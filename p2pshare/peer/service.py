@@ -350,16 +350,16 @@ class PeerService(Service):
             )  # its name had an IPv4 address before, and may have one again
         if self._welcome_port is None:
             interface = interface_for(ip)
-            self._welcome_port = listen_welcome(
+            self._welcome_port = await listen_welcome(
                 self._listen, self._rng, lambda port: self._open_ports(port, interface)
             )
         return PeerAddress(ip, self._welcome_port)
 
-    def _open_ports(self, port: int, interface: str) -> int:
+    async def _open_ports(self, port: int, interface: str) -> int:
         """Open the ports with a number: TCP for sessions, and UDP, which is silent without the classic protocol."""
         assert self._sessions is not None
         expect_free(port, interface)  # before one of them is open, and the other cannot be
-        self._sessions.listen(port, interface)
+        await self._sessions.listen(port, interface)
         try:
             if self._classic is not None:
                 return self._classic.listen(port, interface)

@@ -77,23 +77,51 @@ _ISATAP = 0x5EFE
 _ISATAP_UNIVERSAL_BIT = 0x0200_0000
 
 
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """An IP address, IPv4 or IPv6, with the port at which a peer can be reached."""
+
+    ip: str
+    """In canonical form, without brackets."""
+    port: int
+    """1 to 65535."""
+
+    def __str__(self) -> str:
+        """Return `IP:PORT`, with brackets around an IPv6 address."""
+        return f"[{self.ip}]:{self.port}" if self.is_ipv6 else f"{self.ip}:{self.port}"
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the IP address is one of IPv6."""
+        return ":" in self.ip
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the canonical form, and no other, so that two texts that differ are two addresses.
+
+        Raises:
+            ValueError: it is not an address in this form.
+        """
+        host, _, port = text.rpartition(":")
+        in_brackets = host.startswith("[") and host.endswith("]")
+        ip = str(ipaddress.ip_address(host[1:-1] if in_brackets else host))
+        address = cls(ip, int(port[:6]) if port.isascii() and port.isdecimal() else 0)
+        if not 1 <= address.port <= 65535 or str(address) != text:
+            raise ValueError(text)
+        return address
+
+    def to_json(self) -> bytes:
+        """Return the body of the reply to a classic look-up."""
+        return json.dumps({"ip": self.ip, "port": self.port}).encode()
+
+
 @lru_cache(maxsize=CACHE_SIZE)
 def endpoint_fault(text: str) -> str | None:
-    """Return why a text is no `IP:PORT` of a peer, as words that follow it; None if it is one.
-
-    Only the canonical form is one, so two texts that differ are two addresses.
-    """
-    host, _, port = text.rpartition(":")
-    in_brackets = host.startswith("[") and host.endswith("]")
+    """Return why a text is not the `IP:PORT` of a peer, as words that follow it; None if it is one."""
     try:
-        ip = ipaddress.ip_address(host[1:-1] if in_brackets else host)
-        number = int(port[:6]) if port.isascii() and port.isdecimal() else 0
+        return address_fault(PeerAddress.parse(text).ip)
     except ValueError:
-        return "is no IP:PORT"
-    shown = f"[{ip}]" if ip.version == 6 else str(ip)
-    if not 1 <= number <= 65535 or text != f"{shown}:{number}":
-        return "is no IP:PORT in canonical form"
-    return _fault(ip)
+        return "is not IP:PORT in canonical form"
 
 
 def address_fault(ip: str) -> str | None:
@@ -159,30 +187,3 @@ def registry_url(text: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     shown_port = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     return f"{parts.scheme}://{shown}{shown_port}"
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
-    """Where a peer's welcome port is."""
-
-    ip: str
-    """An IPv4 address in dotted form."""
-    port: int
-    """1 to 65535."""
-
-    def __str__(self) -> str:
-        """Show it as people write it."""
-        return f"{self.ip}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read what `str` makes of an address; raises `ValueError`."""
-        ip, _, port = text.rpartition(":")
-        address = cls(str(ipaddress.IPv4Address(ip)), int(port) if port.isdecimal() else 0)
-        if not 1 <= address.port <= 65535 or str(address) != text:
-            raise ValueError(text)
-        return address
-
-    def to_json(self) -> bytes:
-        """The body of the reply to a look-up."""
-        return json.dumps({"ip": self.ip, "port": self.port}).encode()

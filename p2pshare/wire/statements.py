@@ -186,11 +186,8 @@ class Location:
     @property
     def ipv4_address(self) -> PeerAddress | None:
         """Its first IPv4 address."""
-        for address in self.addresses:
-            ip, _, port = address.rpartition(":")
-            if "[" not in ip:
-                return PeerAddress(ip, int(port))
-        return None
+        addresses = map(PeerAddress.parse, self.addresses)
+        return next((each for each in addresses if not each.is_ipv6), None)
 
 
 def digest_of(location: str) -> str:

@@ -61,7 +61,7 @@ class AliceShares:
             return Serving(reactor, session, tree, rate, self.uploads)
 
         self.server = SessionServer(reactor, lambda: ALICE, admit, serve)
-        self.server.listen(0, HOST)
+        Deferred.fromCoroutine(self.server.listen(0, HOST))
         self.address = PeerAddress(HOST, self.server.port)
 
     async def stop(self) -> None:

@@ -189,11 +189,11 @@ class PeerServiceTests(LoopbackTestCase):
         visitor.session.send(Get(1, ("stuff", "big")))
         await self.until(lambda: bool(visitor.data))
         stream: Any = visitor.session
-        stream.transport.pauseProducing()
+        stream._carrier.pause()
         began = self.real_reactor.seconds()
         await alice.stopService()
         self.assertLess(self.real_reactor.seconds() - began, 2.0)
-        stream.transport.resumeProducing()
+        stream._carrier.resume()
 
     async def test_stranger(self) -> None:
         """Whose key owns no name is turned away."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import MessageLengthError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.classic.core.interface import Address, DatagramCore
+from p2pshare.net.lazy_timer import LazyTimer
 
 FULL_BUFFER_WAIT = 0.001  # seconds until a full socket buffer is tried again
 
@@ -38,8 +39,7 @@ class CoreDriver(DatagramProtocol):
         self._on_event = on_event
         self._on_refused = on_refused
         self._held: deque[tuple[bytes, Address]] = deque()
-        self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
+        self._timer = LazyTimer(clock, self._time_passed)
         self._stopped = False
         self._connected = False
         self._pumping = False
@@ -58,9 +58,7 @@ class CoreDriver(DatagramProtocol):
         """
         self._stopped = True
         self._held.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         if self._connected:
             self._on_refused()
             self._deliver_events()
@@ -117,22 +115,11 @@ class CoreDriver(DatagramProtocol):
         return True
 
     def _arm(self) -> None:
-        """Have the one timer run no later than the core wants; it may run early, which does no harm."""
-        if self._stopped:
-            return
-        when = self._core.get_timer()
-        if self._held:
-            when = self._clock.seconds() + FULL_BUFFER_WAIT
-        if when is None or (self._timer is not None and self._timer_at <= when):
-            return
-        delay = max(0.0, when - self._clock.seconds())
-        self._timer_at = when
-        if self._timer is None:
-            self._timer = self._clock.callLater(delay, self._time_passed)
-        else:
-            self._timer.reset(delay)
+        """Run the timer no later than the core wants; running early does no harm."""
+        if not self._stopped:
+            full = self._clock.seconds() + FULL_BUFFER_WAIT
+            self._timer.set(full if self._held else self._core.get_timer())
 
     def _time_passed(self) -> None:
-        self._timer = None
         self._core.handle_timer(self._clock.seconds())
         self.pump()

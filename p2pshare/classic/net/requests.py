@@ -81,7 +81,7 @@ async def request_text(
             began.callback(receiver)
 
     callers = _Callers(lambda: TextReceiver(reactor, file, text_began))
-    tcp, udp = _listen_twice(
+    tcp, udp = await _listen_twice(
         reactor, interface, callers, CoreDriver(request, reactor, began.callback)
     )
     chosen: TextReceiver | RequestFailed | None = None
@@ -95,12 +95,12 @@ async def request_text(
         udp.stopListening()
 
 
-def _listen_twice(
+async def _listen_twice(
     reactor: IPeerReactor, interface: str, factory: ServerFactory, driver: CoreDriver
 ) -> tuple[IListeningPort, IListeningPort]:
     """A TCP and a UDP port of the same number; the TCP port first, for the word starts it all."""
     for tries_left in reversed(range(PORT_TRIES)):
-        tcp = listen_tcp(reactor, 0, factory, interface)
+        tcp = await listen_tcp(reactor, 0, factory, interface)
         try:
             return tcp, listen_udp(reactor, port_of(tcp), driver, interface)
         except BaseException as error:

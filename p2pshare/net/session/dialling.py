@@ -1,14 +1,14 @@
-"""How a session with another peer is opened."""
+"""Opens sessions with other peers, and makes the drivers of accepted ones."""
 
 from __future__ import annotations
 
 import errno
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IConnector, IReactorTCP, IReactorTime
-from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from p2pshare._version import __version__
 from p2pshare.core.session import GREETING, Role, SessionCore
@@ -21,22 +21,25 @@ from p2pshare.errors import (
     PeerUnreachable,
     SessionLost,
 )
-from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.driver import SessionDriver
+from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
+from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
+from p2pshare.net.sockets import client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import Hello
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
-"""What this program calls itself."""
+"""Name and version of this program, which each end tells the other."""
 NO_TLS_IN_OPENSSL = "wrong version number"
-"""What OpenSSL says of an answer that is no TLS at all."""
-NO_TLS = "it is no TLS"
+"""OpenSSL's reason if the answer is not TLS at all."""
+NO_TLS = "it does not speak TLS"
 
 
 class ISessionReactor(IReactorTCP, IReactorTime):
-    """What it takes to open a session."""
+    """The parts of a reactor that opening a session needs."""
 
 
 async def open_session(
@@ -53,114 +56,102 @@ async def open_session(
     """Open a session with the peer `name`.
 
     Args:
-        reactor: what it runs on.
-        key: who we are.
-        name: the other side's, for errors.
-        address: where it is.
+        reactor: connects and runs the timers.
+        key: this peer's.
+        name: the other peer's, for errors.
+        address: where the other peer accepts sessions.
         expected: the key that it must have.
         credit: bytes of files that it may send before there is more credit.
         silence: seconds without a byte after which the session is lost.
-        timeout: seconds until it must have welcomed us, and before that until it must be connected.
+        timeout: seconds until it must be connected, and until it must have welcomed this peer.
 
     Raises:
-        PeerUnreachable: nobody is there.
-        NoSessionThere: somebody is there, who does not speak this protocol.
-        OtherKeyThere: somebody else is there; nothing was said to them.
-        SessionRefused, SessionPostponed, VersionRefused: it does not want the session.
-        SessionLost: the connection broke, or fell silent.
+        PeerUnreachable: nothing accepts connections there.
+        NoSessionThere: what is there does not speak this protocol.
+        OtherKeyThere: a peer with another key is there; it was told nothing.
+        SessionRefused, SessionPostponed, VersionRefused: the peer refuses the session.
+        SessionLost: the connection broke or fell silent.
     """
+    opening = _Opening(reactor, name, address, expected)
+    hello = Hello(AGENT, credit)
+    now = reactor.seconds()
+    core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
+    session = SessionDriver(reactor, SessionTls(key).connect(expected), core, opening)
+    try:
+        await connectProtocol(
+            client_endpoint(reactor, address, timeout), TcpCarrier(session, FILE_READ)
+        )
+    except ConnectingCancelledError:
+        raise CancelledError from None
+    except ConnectError as error:
+        opening.log("connection failed", str(error))
+        if error.osError == errno.ECONNRESET:
+            reason = "the connection was reset"
+            raise NoSessionThere(name=name, address=address, reason=reason) from error
+        raise PeerUnreachable(name=name, address=address) from error
+    opening.log("connected")
+    try:
+        return await opening.done
+    except CancelledError:
+        session.abort()
+        raise
+
+
+def accept_session(
+    clock: IReactorTime,
+    tls: SessionTls,
+    owner: SessionOwner,
+    *,
+    silence: float,
+    idle: float,
+    greeting: float,
+) -> SessionDriver:
+    """Return the acceptor's end of a session, which waits for its carrier; times in s, as `SessionCore` has them."""
     core = SessionCore(
-        Role.OPENER,
-        reactor.seconds(),
-        name=name,
-        hello=Hello(AGENT, credit),
+        Role.SHARER,
+        clock.seconds(),
+        agent=AGENT,
         silence=silence,
-        greeting=timeout,
+        idle=idle,
+        greeting=greeting,
     )
-    opening = _Opening(reactor, SessionTls(key), core, name, address, expected, timeout)
-    connector = reactor.connectTCP(address.ip, address.port, opening, timeout)
-    opening.connector = connector
-    return await opening.done
+    return SessionDriver(clock, tls.accept(), core, owner)
 
 
-class _Opening(ClientFactory):
-    """A session that is being opened: its owner until it is there, or has failed."""
+class _Opening:
+    """The owner of a session that is being opened."""
 
-    noisy = False
     _log = Logger()
 
     def __init__(
-        self,
-        clock: IReactorTime,
-        tls: SessionTls,
-        core: SessionCore,
-        name: str,
-        address: PeerAddress,
-        expected: PublicKey,
-        timeout: float,
+        self, clock: IReactorTime, name: str, address: PeerAddress, expected: PublicKey
     ) -> None:
         self._clock = clock
-        self._tls = tls
-        self._core = core
         self._name = name
         self._address = address
         self._expected = expected
         self._began = clock.seconds()
-        self.connector: IConnector | None = None
-        self.done: Deferred[Session] = Deferred(lambda _: self._cancel())
+        self.done: Deferred[Session] = Deferred()
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """The connection is there."""
-        self._note("connected")
-        return SessionStream(self._clock, self._tls.connect(self._expected), self._core, self)
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:  # noqa: N802
-        """There is none, or it broke before we heard of it."""
-        self._note("connection failed", reason.getErrorMessage())
-        error: P2pshareError = PeerUnreachable(name=self._name, address=self._address)
-        if getattr(reason.value, "osError", None) == errno.ECONNRESET:
-            error = NoSessionThere(
-                name=self._name, address=self._address, reason="the connection broke"
-            )
-        self._fail(error)
-
-    def greeted(self, stream: SessionStream, hello: Hello) -> None:
-        """Nobody greets who opens a session."""
+    def greeted(self, session: OwnedSession, hello: Hello) -> None:
+        """Cannot happen: an opener is not greeted."""
         raise LocalProtocolError(reason="an opener was greeted")
 
-    def welcomed(self, stream: SessionStream) -> None:
-        """The session is there."""
-        self._note("session open")
+    def welcomed(self, session: OwnedSession) -> None:
+        """Hand the session over."""
+        self.log("session open")
         if not self.done.called:
-            self.done.callback(stream)
+            self.done.callback(session)
 
-    def ended(self, stream: SessionStream, reason: P2pshareError | None) -> None:
-        """The session has not come about, or is over."""
-        found = "none" if stream.judge.found is None else stream.judge.found
-        self._note(
-            "session ended", f"{reason or 'one of the two wanted that'} (key there: {found})"
-        )
-        self._fail(self._explained(stream, reason))
+    def ended(self, session: OwnedSession, reason: P2pshareError | None) -> None:
+        """Report why the session could not be opened, or only log that it is over."""
+        why = f"{reason or 'closed'} (key there: {session.shown_key or 'none'})"
+        self.log("session ended", why)
+        if not self.done.called:
+            self.done.errback(self._explained(session, reason))
 
-    def _explained(self, stream: SessionStream, reason: P2pshareError | None) -> P2pshareError:
-        """Why there is none, in the light of the key that was found."""
-        found = stream.judge.found
-        if found is not None and found != self._expected:
-            return OtherKeyThere(
-                name=self._name,
-                address=self._address,
-                known=self._expected.grouped,
-                there=found.grouped,
-            )
-        if reason is None:
-            reason = SessionLost(name=self._name, reason="it ended the connection")
-        if not stream.is_secure and isinstance(reason, SessionLost):
-            why = reason.fields["reason"]
-            why = NO_TLS if why == NO_TLS_IN_OPENSSL else why
-            return NoSessionThere(name=self._name, address=self._address, reason=why)
-        return reason
-
-    def _note(self, event: str, why: str = "") -> None:
+    def log(self, event: str, why: str = "") -> None:
+        """Log a step with the time since the beginning."""
         self._log.debug(
             "{event}: peer={peer} address={address} s={s:.3f}{why}",
             event=event,
@@ -170,11 +161,16 @@ class _Opening(ClientFactory):
             why=f" why={why!r}" if why else "",
         )
 
-    def _fail(self, error: P2pshareError) -> None:
-        if not self.done.called:
-            self.done.errback(error)
-
-    def _cancel(self) -> None:
-        """Nobody waits for it any more."""
-        if self.connector is not None:
-            self.connector.disconnect()
+    def _explained(self, session: OwnedSession, reason: P2pshareError | None) -> P2pshareError:
+        """Return the error in the light of the key that was shown."""
+        shown, name, address = session.shown_key, self._name, self._address
+        if shown is not None and shown != self._expected:
+            known, there = self._expected.grouped, shown.grouped
+            return OtherKeyThere(name=name, address=address, known=known, there=there)
+        if reason is None:
+            reason = SessionLost(name=name, reason="it ended the connection")
+        if not session.is_secure and isinstance(reason, SessionLost):
+            why = reason.fields["reason"]
+            why = NO_TLS if why == NO_TLS_IN_OPENSSL else why
+            return NoSessionThere(name=name, address=address, reason=why)
+        return reason

@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from p2pshare.core.message_budget import BARRED, FLOOD_MAX
-from p2pshare.core.session import IDLE, SILENCE, Role, SessionCore
+from p2pshare.core.session import IDLE, SILENCE
 from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.errors import P2pshareError, RemoteProtocolError
-from p2pshare.net.session.dialling import AGENT
+from p2pshare.net.session.dialling import accept_session
 from p2pshare.net.session.intake import Intake
-from p2pshare.net.session.stream import SessionStream
+from p2pshare.net.session.interfaces import CarrierUser, OwnedSession
+from p2pshare.net.session.tcp import TcpCarriers
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.share.admission import NotAdmitted
@@ -106,7 +106,7 @@ class SessionServer:
         self._limits = limits
         self._tls: SessionTls | None = None
         self._port: IListeningPort | None = None
-        self._streams: dict[SessionStream, _Entry] = {}  # the oldest first
+        self._streams: dict[OwnedSession, _Entry] = {}  # the oldest first
         self._per_key: Counter[PublicKey] = Counter()
         self._intakes: dict[PublicKey, Intake] = {}
         self._is_stopping = False
@@ -127,13 +127,13 @@ class SessionServer:
         assert self._port is not None
         return port_of(self._port)
 
-    def listen(self, port: int, interface: str) -> None:
+    async def listen(self, port: int, interface: str) -> None:
         """Open the TCP port of this number; 0 for any.
 
         Raises:
             PortUnusable: it is in use, or not ours to use.
         """
-        self._port = listen_tcp(self._reactor, port, _Factory(self), interface)
+        self._port = await listen_tcp(self._reactor, port, TcpCarriers(self.take), interface)
 
     def stop_listening(self) -> None:
         """Close the port again, which `listen` has opened just now."""
@@ -161,24 +161,24 @@ class SessionServer:
             for stream in list(self._streams):
                 stream.abort()
 
-    def take(self, host: str) -> SessionStream | None:
+    def take(self, host: str) -> CarrierUser | None:
         """The protocol for a connection from `host`; None if there can be none."""
         if self._is_stopping:
             return None
         self._make_room(host)
-        core = SessionCore(
-            Role.SHARER,
-            self._reactor.seconds(),
-            agent=AGENT,
-            silence=self._limits.silence,
-            idle=self._limits.idle,
-            greeting=self._limits.handshake,
+        limits = self._limits
+        session = accept_session(
+            self._reactor,
+            self._current_tls(),
+            self,
+            silence=limits.silence,
+            idle=limits.idle,
+            greeting=limits.handshake,
         )
-        stream = SessionStream(self._reactor, self._current_tls().accept(), core, self)
-        self._streams[stream] = _Entry(host, Deferred())
-        return stream
+        self._streams[session] = _Entry(host, Deferred())
+        return session
 
-    def greeted(self, stream: SessionStream, hello: Hello) -> None:
+    def greeted(self, stream: OwnedSession, hello: Hello) -> None:
         """Somebody with a proved key wants a session."""
         if self._is_full(stream.key):
             stream.refuse(Refusal.BUSY, BUSY_WAIT)
@@ -186,12 +186,12 @@ class SessionServer:
         entry = self._streams[stream]
         entry.judging = Deferred.fromCoroutine(self._judge(stream, hello))
 
-    def welcomed(self, stream: SessionStream) -> None:
+    def welcomed(self, stream: OwnedSession) -> None:
         """There is a session now."""
         self._streams[stream].is_open = True
         self._per_key[stream.key] += 1
 
-    def ended(self, stream: SessionStream, reason: P2pshareError | None) -> None:
+    def ended(self, stream: OwnedSession, reason: P2pshareError | None) -> None:
         """A connection is over."""
         entry = self._streams.pop(stream)
         if entry.judging is not None:
@@ -208,7 +208,7 @@ class SessionServer:
             self._log.debug("no session with {host}: {why}", host=entry.host, why=str(reason))
         entry.over.callback(None)
 
-    async def _judge(self, stream: SessionStream, hello: Hello) -> None:
+    async def _judge(self, stream: OwnedSession, hello: Hello) -> None:
         """Ask who it is, and welcome it or turn it away."""
         try:
             name = await self._admit(stream.key)
@@ -279,7 +279,7 @@ class SessionServer:
         standing = sum(each.is_open and not each.gives_way for each in self._streams.values())
         return standing >= self._limits.total
 
-    def _resting(self, key: PublicKey) -> SessionStream | None:
+    def _resting(self, key: PublicKey) -> OwnedSession | None:
         """The session that rests longest, of the key that has most of them, if it has more than `key` then will."""
         most, count = max(self._per_key.items(), key=lambda each: each[1])
         resting = [
@@ -312,7 +312,7 @@ class SessionServer:
                 first.abort()
                 return
 
-    def _claim(self, stream: SessionStream) -> int:
+    def _claim(self, stream: OwnedSession) -> int:
         """How much there is to be said for a connection that is no session: one that was greeted is about to be."""
         if self._streams[stream].judging is not None:
             return 2 if stream.is_waiting else 0  # who was refused has only to hang up
@@ -323,16 +323,3 @@ class SessionServer:
         if self._tls is None or self._tls.key.public != key.public:
             self._tls = SessionTls(key)
         return self._tls
-
-
-class _Factory(ServerFactory):
-    """Makes the protocols of connections."""
-
-    noisy = False
-
-    def __init__(self, server: SessionServer) -> None:
-        self._server = server
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """Somebody has connected."""
-        return self._server.take(str(getattr(addr, "host", "")))

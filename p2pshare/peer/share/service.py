@@ -107,13 +107,13 @@ class SessionSharer:
             self._resolving.addErrback(self._not_resolved)
         self._survey()
 
-    def listen(self, port: int, interface: str) -> None:
+    async def listen(self, port: int, interface: str) -> None:
         """Take sessions from now on.
 
         Raises:
             PortUnusable: the port is in use, or not ours to use.
         """
-        self._server.listen(port, interface)
+        await self._server.listen(port, interface)
 
     def stop_listening(self) -> None:
         """Close the port again, which `listen` has opened just now."""

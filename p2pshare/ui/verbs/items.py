@@ -80,7 +80,7 @@ def parse_at(text: str | None) -> PeerAddress | None:
         address = PeerAddress.parse(text)
     except ValueError:
         address = None
-    if address is None or not _may_be_named(address):
+    if address is None or address.is_ipv6 or not _may_be_named(address):
         raise WrongUsage(
             reason=f"--at is {text!r}, but must be an IPv4 address and a port, such as 192.0.2.7:50000."
         )

@@ -22,7 +22,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from p2pshare.core.session import Role, SessionCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     NoSessionThere,
@@ -33,16 +32,17 @@ from p2pshare.errors import (
     SessionPostponed,
     SessionRefused,
 )
-from p2pshare.net.session.dialling import open_session
-from p2pshare.net.session.stream import SessionStream
-from p2pshare.net.session.tls import SessionTls, certificate_of
-from p2pshare.net.session.tls_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
+from p2pshare.net.session.dialling import accept_session, open_session
+from p2pshare.net.session.interfaces import OwnedSession, ProtectionClosed, ProtectionFailed
+from p2pshare.net.session.tcp import MESSAGE_READ, TcpCarrier
+from p2pshare.net.session.tls import RECORD_MAX, SessionTls, TlsPump, certificate_of
+from p2pshare.testing.sessions import RecordingOwner, RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import Refusal
 from p2pshare.wire.transfer_messages import Get
-from tests.net.session.test_tls import private, stranger, with_certificate
-from tests.net.session_pairs import ALICE, BOB, EVE, Listener, Recorder
+from tests.net.session.test_tls import AnyPeer, private, stranger, with_certificate
+from tests.net.session_pairs import ALICE, BOB, EVE
 
 reactor: Any = global_reactor
 
@@ -82,7 +82,7 @@ class ClientTests(TestCase):
         self.lost: list[Failure] = []
         self.greeting = b""
         self.answer: Callable[[bytes], bytes] = lambda _: b""
-        self.owner = Recorder()
+        self.owner = RecordingOwner()
 
     def listen(self, build: Callable[[], Protocol]) -> PeerAddress:
         """A server on a port of its own."""
@@ -103,7 +103,7 @@ class ClientTests(TestCase):
         """A server with a TLS of its own, and what it can read."""
         connection = SSL.Connection(context, None)
         connection.set_accept_state()
-        pump, read = TlsPump(connection), bytearray()
+        pump, read = TlsPump(connection, AnyPeer(None)), bytearray()
         buffer = memoryview(bytearray(RECORD_MAX))
 
         def answer(data: bytes) -> bytes:
@@ -113,7 +113,7 @@ class ClientTests(TestCase):
                     pump.shake_hands()
                 while pump.is_ready and (size := pump.read_into(buffer)):
                     read.extend(buffer[:size])
-            except (TlsFailed, TlsClosed):
+            except (ProtectionFailed, ProtectionClosed):
                 self.connections[0].end()
             return pump.data_to_send()
 
@@ -124,8 +124,10 @@ class ClientTests(TestCase):
         """An honest one."""
 
         def build() -> Protocol:
-            core = SessionCore(Role.SHARER, reactor.seconds(), agent="test")
-            return SessionStream(reactor, SessionTls(key).accept(), core, self.owner)
+            driver = accept_session(
+                reactor, SessionTls(key), self.owner, silence=60.0, idle=600.0, greeting=10.0
+            )
+            return TcpCarrier(driver, MESSAGE_READ)
 
         return self.listen(build)
 
@@ -150,7 +152,7 @@ class ClientTests(TestCase):
     async def ended(self, session: Session) -> None:
         """Close a session, and wait until it is over."""
         over: Deferred[None] = Deferred()
-        listener = Listener(session)
+        listener = RecordingUser(session)
         listener.on_end = lambda: over.callback(None)
         session.begin(listener)
         session.close()
@@ -233,7 +235,7 @@ class ClientTests(TestCase):
         self.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         address = self.plain()
         sentence = await self.failed(address, NoSessionThere)
-        self.assertIn(f"{address} takes no sessions (it is no TLS)", sentence)
+        self.assertIn(f"{address} takes no sessions (it does not speak TLS)", sentence)
         self.assertNotIn(b'hello"', self.received)
 
     async def test_no_alpn(self) -> None:
@@ -276,7 +278,7 @@ class ClientTests(TestCase):
             seconds = staticmethod(reactor.seconds)
 
             def connectTCP(  # noqa: N802
-                self, _ip: str, _port: int, factory: ClientFactory, _timeout: float
+                self, _ip: str, _port: int, factory: ClientFactory, **_options: Any
             ) -> None:
                 failed = Failure(ConnectError(errno.ECONNRESET, "reset"))
                 factory.clientConnectionFailed(cast("Any", None), failed)
@@ -309,14 +311,14 @@ class ClientTests(TestCase):
         gone: Deferred[None] = Deferred()
         self.connections[0].connectionLost = lambda *_: gone.callback(None)  # type: ignore[method-assign]
         await gone
-        self.assertFalse([each for each in reactor.getDelayedCalls() if "_ring" in str(each)])
+        self.assertFalse([each for each in reactor.getDelayedCalls() if "_timer_due" in str(each)])
 
     async def test_large(self) -> None:
         """Megabytes come whole, through a kernel that takes them in parts."""
         block = memoryview(bytes(range(256)) * 4096)
         size, sent = 8 * len(block), [0]
-        sharing: list[SessionStream] = []
-        server = Listener()
+        sharing: list[OwnedSession] = []
+        server = RecordingUser()
 
         def feed() -> None:
             while sent[0] < size and sharing[0].has_room:
@@ -324,7 +326,7 @@ class ClientTests(TestCase):
                 sharing[0].send_data(1, sent[0], block[start : start + 2**18])
                 sent[0] += 2**18
 
-        def welcome(stream: SessionStream) -> None:
+        def welcome(stream: OwnedSession) -> None:
             sharing.append(stream)
             stream.welcome("bob")
             stream.begin(server)
@@ -333,7 +335,7 @@ class ClientTests(TestCase):
         self.owner.on_greeted = welcome
         session = await self.open(self.sharer())
         done: Deferred[None] = Deferred()
-        listener, total = Listener(session), [0]
+        listener, total = RecordingUser(session), [0]
 
         def received(transfer: int, offset: int, data: memoryview) -> None:
             assert offset == total[0]

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session.tls` and `p2pshare.net.session.tls_pump`: who may be at the other end."""
+"""Tests for `p2pshare.net.session.tls`: who may be at the other end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.session.tls import Judge, SessionTls, certificate_of
-from p2pshare.net.session.tls_pump import RECORD_MAX, TlsClosed, TlsFailed, TlsPump
+from p2pshare.net.session.interfaces import ProtectionClosed, ProtectionFailed
+from p2pshare.net.session.tls import RECORD_MAX, KeyCheck, SessionTls, TlsPump, certificate_of
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import ALPN
 from tests.net.session_pairs import ALICE, BOB, EVE
-
-Tls = tuple[SSL.Connection, Judge]
 
 
 def certificate_for(
@@ -70,42 +68,45 @@ def with_certificate(certificate: x509.Certificate, key: Any) -> Callable[[SSL.C
     return use
 
 
-def as_client(context: SSL.Context) -> Tls:
+class AnyPeer(KeyCheck):
+    """The check of a stranger, who takes anybody and any protocol."""
+
+    def confirms(self, connection: SSL.Connection) -> bool:
+        return True
+
+
+def as_client(context: SSL.Context) -> TlsPump:
     connection = SSL.Connection(context, None)
     connection.set_connect_state()
-    return connection, Judge(None)
+    return TlsPump(connection, AnyPeer(None))
 
 
-def as_server(context: SSL.Context) -> Tls:
+def as_server(context: SSL.Context) -> TlsPump:
     connection = SSL.Connection(context, None)
     connection.set_accept_state()
-    return connection, Judge(None)
+    return TlsPump(connection, AnyPeer(None))
 
 
 def private(key: SigningKey) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(key.seed)
 
 
-def meet(client: Tls, server: Tls) -> tuple[bool, bool]:
+def meet(client: TlsPump, server: TlsPump) -> tuple[bool, bool]:
     """Let two shake hands; whether either is content with the other, after all that both have to say."""
-    ends = [(TlsPump(each[0]), *each) for each in (client, server)]
+    ends = client, server
     failed = [False, False]
     for _ in range(6):
-        for number, (pump, _, _) in enumerate(ends):
+        for number, pump in enumerate(ends):
             try:
                 if not pump.is_ready:
                     pump.shake_hands()
                 else:
                     pump.read_into(memoryview(bytearray(RECORD_MAX)))
-            except (TlsFailed, TlsClosed):
+            except (ProtectionFailed, ProtectionClosed):
                 failed[number] = True
             if data := pump.data_to_send():
-                ends[1 - number][0].receive_data(data)
-    client_content, server_content = (
-        pump.is_ready and not broken and judge.is_content(connection)
-        for broken, (pump, connection, judge) in zip(failed, ends, strict=True)
-    )
-    return client_content, server_content
+                ends[1 - number].receive_data(data)
+    return client.is_ready and not failed[0], server.is_ready and not failed[1]
 
 
 class KeyTests(SynchronousTestCase):
@@ -113,8 +114,8 @@ class KeyTests(SynchronousTestCase):
         """Two that expect each other are content, and know each other's keys from TLS alone."""
         client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
         self.assertEqual(meet(client, server), (True, True))
-        self.assertEqual((client[1].found, server[1].found), (ALICE.public, BOB.public))
-        self.assertEqual(client[0].get_protocol_version_name(), "TLSv1.3")
+        self.assertEqual((client.shown_key, server.shown_key), (ALICE.public, BOB.public))
+        self.assertEqual(client.description.split()[0], "TLSv1.3")
 
     def test_impostor_server(self) -> None:
         """Threats 15 and 16: another key than the expected one ends the handshake, whatever its certificate says."""
@@ -122,7 +123,7 @@ class KeyTests(SynchronousTestCase):
             context = stranger(with_certificate(certificate, private(EVE)))
             client = SessionTls(BOB).connect(ALICE.public)
             self.assertEqual(meet(client, as_server(context))[0], False)
-            self.assertEqual(client[1].found, EVE.public)
+            self.assertEqual(client.shown_key, EVE.public)
 
     def test_stolen_certificate(self) -> None:
         """Threat 16: Alice's certificate is of no use without her key."""
@@ -134,7 +135,7 @@ class KeyTests(SynchronousTestCase):
         """Threat 16: who proves no key is nobody."""
         server = SessionTls(ALICE).accept()
         self.assertEqual(meet(as_client(stranger()), server)[1], False)
-        self.assertIsNone(server[1].found)
+        self.assertIsNone(server.shown_key)
 
     def test_server_without_certificate(self) -> None:
         """Threat 15: a server without a certificate cannot even begin."""
@@ -149,7 +150,7 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual(meet(as_client(other), SessionTls(ALICE).accept())[1], False)
         client = SessionTls(BOB).connect(ALICE.public)
         self.assertEqual(meet(client, as_server(other))[0], False)
-        self.assertIsNone(client[1].found)
+        self.assertIsNone(client.shown_key)
 
     def test_extensions(self) -> None:
         """Extensions mean nothing, but for a critical one that nobody knows, with which there is no session."""
@@ -191,7 +192,7 @@ class KeyTests(SynchronousTestCase):
 
         server = SessionTls(ALICE).accept()
         content = meet(as_client(stranger(chained)), server)[1]
-        self.assertEqual((content, server[1].found), (True, BOB.public))
+        self.assertEqual((content, server.shown_key), (True, BOB.public))
 
     def test_anybodys_key(self) -> None:
         """Threat 16: a key of small order, with which anybody can sign, is nobody's."""
@@ -202,7 +203,7 @@ class KeyTests(SynchronousTestCase):
             )
             certificate = mock.Mock(public_key=lambda key=key: key)
             with mock.patch("p2pshare.net.session.tls.Ed25519PublicKey", type(key)):
-                self.assertFalse(Judge(None).judge(certificate))
+                self.assertFalse(KeyCheck(None).accepts(certificate))
 
     def test_wrong_clock(self) -> None:
         """A certificate out of date is a carrier of a key like any other, and ours hold for centuries."""
@@ -242,42 +243,43 @@ class ContextTests(SynchronousTestCase):
         tls, server_tls = SessionTls(BOB), SessionTls(ALICE)
         first = tls.connect(ALICE.public)
         self.assertEqual(meet(first, server_tls.accept()), (True, True))
-        session = first[0].get_session()
+        session = first._connection.get_session()
         for _ in range(2):
             again, server = tls.connect(ALICE.public), server_tls.accept()
             if session is not None:
-                again[0].set_session(session)
-            with mock.patch.object(Judge, "judge", autospec=True, side_effect=Judge.judge) as judge:
+                again._connection.set_session(session)
+            with mock.patch.object(
+                KeyCheck, "accepts", autospec=True, side_effect=KeyCheck.accepts
+            ) as accepts:
                 meet(again, server)
-            judged = [call.args[0] for call in judge.call_args_list]
-            self.assertIn(server[1], judged)
-            self.assertIn(again[1], judged)
+            checks = [call.args[0] for call in accepts.call_args_list]
+            self.assertIn(server._check, checks)
+            self.assertIn(again._check, checks)
 
     def test_callback_fails(self) -> None:
         """Threat 18: a verification that raises is one that says no."""
         for broken in (ZeroDivisionError, MemoryError, AttributeError):
-            with mock.patch.object(Judge, "judge", side_effect=broken):
-                client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
-                pumps = TlsPump(client[0]), TlsPump(server[0])
+            with mock.patch.object(KeyCheck, "accepts", side_effect=broken):
+                pumps = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
                 pumps[0].shake_hands()
                 pumps[1].receive_data(pumps[0].data_to_send())
                 pumps[1].shake_hands()
                 pumps[0].receive_data(pumps[1].data_to_send())
-                self.assertRaises(TlsFailed, pumps[0].shake_hands)
+                self.assertRaises(ProtectionFailed, pumps[0].shake_hands)
                 self.assertFalse(pumps[0].is_ready)
 
     def test_no_judge(self) -> None:
         """Threat 18: a connection without a judge is nobody's."""
         client = SessionTls(BOB).connect(ALICE.public)
-        client[0].set_app_data(None)
+        client._connection.set_app_data(None)
         self.assertEqual(meet(client, SessionTls(ALICE).accept())[0], False)
 
 
 class PumpTests(SynchronousTestCase):
     def setUp(self) -> None:
-        client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
-        assert meet(client, server) == (True, True)
-        self.client, self.server = TlsPump(client[0]), TlsPump(server[0])
+        self.client = SessionTls(BOB).connect(ALICE.public)
+        self.server = SessionTls(ALICE).accept()
+        assert meet(self.client, self.server) == (True, True)
         self.buffer = memoryview(bytearray(64 * 1024))
 
     def read(self) -> bytes:
@@ -310,7 +312,7 @@ class PumpTests(SynchronousTestCase):
         self.server.receive_data(self.client.write(b"last words") + self.client.close())
         self.assertEqual(self.server.read_into(self.buffer), 10)
         for _ in range(2):
-            self.assertRaises(TlsClosed, self.server.read_into, self.buffer)
+            self.assertRaises(ProtectionClosed, self.server.read_into, self.buffer)
         self.assertEqual(self.client.close(), b"")
 
     def test_changed(self) -> None:
@@ -321,7 +323,7 @@ class PumpTests(SynchronousTestCase):
         for wrong in (bytes(changed), records[1], b"GET / HTTP/1.1\r\n\r\n"):
             self.setUp()
             self.server.receive_data(wrong)
-            self.assertRaises(TlsFailed, self.server.read_into, self.buffer)
+            self.assertRaises(ProtectionFailed, self.server.read_into, self.buffer)
 
     def test_repeated(self) -> None:
         """Threat 35: a record counts once."""
@@ -329,16 +331,15 @@ class PumpTests(SynchronousTestCase):
         self.server.receive_data(record)
         self.assertEqual(self.read(), b"pay")
         self.server.receive_data(record)
-        self.assertRaises(TlsFailed, self.read)
+        self.assertRaises(ProtectionFailed, self.read)
 
     @given(st.binary(min_size=1, max_size=300))
     def test_anything(self, data: bytes) -> None:
         """Threat 6: any bytes instead of a handshake are the beginning of one, or an error with a reason."""
-        for tls in (SessionTls(ALICE).accept(), SessionTls(BOB).connect(ALICE.public)):
-            pump = TlsPump(tls[0])
+        for pump in (SessionTls(ALICE).accept(), SessionTls(BOB).connect(ALICE.public)):
             pump.receive_data(data)
             try:
                 pump.shake_hands()
-            except TlsFailed as error:
+            except ProtectionFailed as error:
                 self.assertNotEqual(str(error), "")
             self.assertFalse(pump.is_ready)

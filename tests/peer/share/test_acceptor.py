@@ -30,17 +30,18 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.net.session.dialling import open_session
-from p2pshare.net.session.tls import certificate_of
-from p2pshare.net.session.tls_pump import TlsFailed, TlsPump
+from p2pshare.net.session.interfaces import ProtectionFailed
+from p2pshare.net.session.tls import TlsPump, certificate_of
 from p2pshare.peer.share.acceptor import SessionLimits, SessionServer
 from p2pshare.peer.share.admission import NotAdmitted
+from p2pshare.testing.sessions import RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import Credit, Refusal
 from p2pshare.wire.transfer_messages import Failed, Fault, Get
-from tests.net.session.test_tls import private, stranger, with_certificate
-from tests.net.session_pairs import ALICE, BOB, EVE, Listener
+from tests.net.session.test_tls import AnyPeer, private, stranger, with_certificate
+from tests.net.session_pairs import ALICE, BOB, EVE
 
 reactor: Any = global_reactor
 NAMES = {BOB.public: "bob", EVE.public: "eve"}
@@ -84,7 +85,7 @@ class RawTls(Raw):
         super().__init__()
         connection = SSL.Connection(context, None)
         connection.set_connect_state()
-        self.pump = TlsPump(connection)
+        self.pump = TlsPump(connection, AnyPeer(None))
 
     def connectionMade(self) -> None:
         self.dataReceived(b"")
@@ -93,7 +94,7 @@ class RawTls(Raw):
         super().dataReceived(data)
         if data:
             self.pump.receive_data(data)
-        with contextlib.suppress(TlsFailed):
+        with contextlib.suppress(ProtectionFailed):
             self.pump.shake_hands()
         self.write(self.pump.data_to_send())
 
@@ -104,7 +105,7 @@ class ServerTests(TestCase):
     def setUp(self) -> None:
         self.key = ALICE
         self.admit: Callable[[PublicKey], Any] = self.admit_by_name
-        self.users: list[Listener] = []
+        self.users: list[RecordingUser] = []
         self.over: list[Session] = []
         self.raws: list[Raw] = []
 
@@ -113,8 +114,8 @@ class ServerTests(TestCase):
             raise NotAdmitted(Refusal.STRANGER)
         return NAMES[key]
 
-    def serve(self, session: Session) -> Listener:
-        user = Listener(session)
+    def serve(self, session: Session) -> RecordingUser:
+        user = RecordingUser(session)
         user.on_message = lambda message: self.answer(session, message)
         self.users.append(user)
         return user
@@ -131,7 +132,7 @@ class ServerTests(TestCase):
             self.serve,
             SessionLimits(**limits),
         )
-        server.listen(0, "127.0.0.1")
+        self.successResultOf(Deferred.fromCoroutine(server.listen(0, "127.0.0.1")))
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
         self.address = PeerAddress("127.0.0.1", server.port)
         return server
@@ -143,14 +144,14 @@ class ServerTests(TestCase):
         )
         return Deferred.fromCoroutine(opening)
 
-    async def opened(self, key: SigningKey = BOB) -> tuple[Session, Listener]:
+    async def opened(self, key: SigningKey = BOB) -> tuple[Session, RecordingUser]:
         session = await self.open(key)
-        listener = Listener(session)
+        listener = RecordingUser(session)
         session.begin(listener)
         self.addCleanup(self.close, session, listener)
         return session, listener
 
-    async def close(self, session: Session, listener: Listener) -> None:
+    async def close(self, session: Session, listener: RecordingUser) -> None:
         if not listener.ends:
             over: Deferred[None] = Deferred()
             listener.on_end = lambda: over.callback(None)
@@ -245,8 +246,8 @@ class ServerTests(TestCase):
         """A user that fails at the first word hears that the session is over, once, and may close what it has open."""
         server = self.server()
 
-        def failing(session: Session) -> Listener:
-            user = Listener(session)
+        def failing(session: Session) -> RecordingUser:
+            user = RecordingUser(session)
             user.on_message = lambda _: 1 / 0
             self.users.append(user)
             return user
@@ -482,8 +483,9 @@ class ServerTests(TestCase):
         """A port that is somebody else's is an error that says so."""
         server = self.server()
         other = SessionServer(reactor, lambda: ALICE, self.admit_by_name, self.serve)
-        error = self.assertRaises(PortUnusable, other.listen, server.port, "127.0.0.1")
-        self.assertIn(str(server.port), str(error))
+        listening = Deferred.fromCoroutine(other.listen(server.port, "127.0.0.1"))
+        error = self.failureResultOf(listening, PortUnusable).value
+        self.assertEqual(error.fields["port"], server.port)
 
 
 def _as_client(factory: Any) -> Any:

@@ -1,0 +1,127 @@
+"""A session's carrier over TCP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2pshare.net.session.interfaces import CarrierUser
+from p2pshare.wire.addresses import PeerAddress
+
+FILE_READ = 256 * 1024  # bytes read from the socket at once by an opener, which receives files
+MESSAGE_READ = ROOM = 64 * 1024
+"""Bytes read at once by an acceptor, which receives messages, and bytes that may wait in this process until the
+carrier is full. Twisted has one number for both."""
+NOT_SENT_MAX = 256 * 1024  # bytes that may wait in the kernel before it accepts no more
+SEND_SIZE = 512 * 1024  # bytes given to the kernel in one call: all that can wait
+
+
+@implementer(IPushProducer)
+class TcpCarrier(Protocol):
+    """One end of a TCP connection, as a `Carrier`."""
+
+    def __init__(self, user: CarrierUser, read_size: int) -> None:
+        self._user = user
+        self._read_size = read_size  # bytes
+        self.is_full = False
+        """See `Carrier`."""
+
+    @property
+    def local(self) -> PeerAddress:
+        """See `Carrier`."""
+        return _address(self._transport.getHost())
+
+    @property
+    def remote(self) -> PeerAddress:
+        """See `Carrier`."""
+        return _address(self._transport.getPeer())
+
+    def send(self, data: bytes) -> None:
+        """See `Carrier`."""
+        self._transport.write(data)
+
+    def pause(self) -> None:
+        """See `Carrier`."""
+        self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        """See `Carrier`."""
+        self._transport.resumeProducing()
+
+    def half_close(self) -> None:
+        """See `Carrier`."""
+        self._transport.unregisterProducer()  # Twisted closes only after its producer is done
+        self._transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """See `Carrier`."""
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+
+    def abort(self) -> None:
+        """See `Carrier`."""
+        self._transport.abortConnection()
+
+    def connectionMade(self) -> None:
+        """Set the socket's options, and hand the carrier over."""
+        transport = self._transport
+        with suppress(AttributeError, OSError):  # not a socket, or an option that this system lacks
+            transport.setTcpNoDelay(True)
+            handle = transport.getHandle()
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
+        transport.bufferSize = self._read_size
+        transport.SEND_LIMIT = SEND_SIZE
+        transport.registerProducer(self, True)
+        self._user.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass bytes on."""
+        self._user.received(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Pass the end on, however it came."""
+        self._user.closed()
+
+    def pauseProducing(self) -> None:
+        """Note that the transport has enough to send."""
+        self.is_full = True
+
+    def resumeProducing(self) -> None:
+        """Note that the kernel has taken everything."""
+        self.is_full = False
+        self._user.writable()
+
+    def stopProducing(self) -> None:
+        """Do nothing: `connectionLost` follows."""
+
+    @property
+    def _transport(self) -> Connection:
+        return cast("Connection", self.transport)
+
+
+class TcpCarriers(ServerFactory):
+    """Makes carriers for accepted connections."""
+
+    noisy = False
+
+    def __init__(self, accept: Callable[[str], CarrierUser | None]) -> None:
+        """Call `accept` with the IP address of each opener; it returns the carrier's user, or None to hang up."""
+        self._accept = accept
+
+    def buildProtocol(self, addr: IAddress | None) -> TcpCarrier | None:
+        """Make the carrier of one connection."""
+        user = self._accept(str(getattr(addr, "host", "")))
+        return None if user is None else TcpCarrier(user, MESSAGE_READ)
+
+
+def _address(address: IPv4Address | IPv6Address) -> PeerAddress:
+    return PeerAddress(address.host, address.port)
