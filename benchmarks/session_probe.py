@@ -31,8 +31,8 @@ from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.paths import parse_path
+from p2pshare.wire.session_messages import Message
 
 LISTS = 20
 reactor: Any = twisted_reactor

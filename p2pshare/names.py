@@ -57,7 +57,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str | None:
 
 def is_name(text: str) -> bool:
     """Whether `text` is a legal name in its canonical form."""
-    return bool(_LEGAL.fullmatch(text)) and text == canonical(text) and text not in RESERVED
+    return bool(_LEGAL.fullmatch(text)) and text not in RESERVED
 
 
 def can_begin_name(text: str) -> bool:

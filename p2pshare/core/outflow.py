@@ -7,7 +7,7 @@ from collections import deque
 from p2pshare.core.sharer_transfers import Piece, Transfer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
-from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import Block, End
 
 

@@ -18,8 +18,8 @@ from p2pshare.core.block_buffers import BlockBuffers
 from p2pshare.core.credit import CreditControl
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import (
     RANGES_MAX,
     Block,

@@ -28,12 +28,12 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.wire.frames import ControlFrame, DataPiece, Frame, FrameDecoder, control_frame
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
 from p2pshare.wire.session_messages import (
     VERSION,
     Bye,
     Hello,
+    Message,
     Ping,
     Pong,
     Refusal,
@@ -168,7 +168,7 @@ class SessionCore:
         """Let the opener in, whose name in the registry is `name`."""
         if self.state is State.JUDGING:
             self.name = name
-            self._say(Welcome(self._agent, name, self._version))
+            self._say(Welcome(self._version, self._agent, name))
             self._said = self._heard = self._used = now
             self.state = State.OPEN
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from p2pshare.errors import P2pshareError
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Message
 
 
 class SessionUser(Protocol):

@@ -42,8 +42,7 @@ from p2pshare.core.sharer_transfers import (
 )
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Cancel,
     Cancelled,

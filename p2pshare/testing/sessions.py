@@ -24,8 +24,7 @@ from p2pshare.net.session.interfaces import CarrierUser, OwnedSession
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Hello
+from p2pshare.wire.session_messages import VERSION, Hello, Message
 
 FULL = 64 * 1024  # bytes that wait in a carrier until it is full
 ROUNDS_MAX = 1000  # rounds of carrying bytes to and fro until a test counts as stuck
@@ -229,7 +228,7 @@ class SessionPair:
         self.owners = RecordingOwner(), RecordingOwner()
         """Bob's and alice's."""
         now = self.clock.seconds()
-        hello = hello or Hello("test/1", 2**20)
+        hello = hello or Hello(VERSION, "test/1", 2**20)
         self.opener = SessionDriver(
             self.clock,
             SessionTls(opener_key).connect(acceptor_key.public),

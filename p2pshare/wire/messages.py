@@ -1,9 +1,17 @@
-"""All control messages of a session: who may say which, and how they are read."""
+"""The kinds of control messages, by the side that may send them, and how they are read."""
 
 from __future__ import annotations
 
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Bye, Credit, Hello, Ping, Pong, Refused, Welcome
+from p2pshare.wire.session_messages import (
+    Bye,
+    Credit,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Welcome,
+)
 from p2pshare.wire.strict_json import parse_object, text
 from p2pshare.wire.transfer_messages import (
     Block,
@@ -18,20 +26,26 @@ from p2pshare.wire.transfer_messages import (
     Offer,
 )
 
+WORD_MAX = 32  # characters
+
 FROM_OPENER = (Hello, List, Get, Credit, Done, Cancel, Job, Ping, Pong, Bye)
-"""What who opened a session may say."""
+"""Messages that an opener may send."""
 FROM_SHARER = (Welcome, Refused, Listing, Offer, Block, End, Failed, Ping, Pong, Bye)
-"""What the other side may say."""
+"""Messages that a sharer may send."""
 
 _KINDS: dict[str, type[Message]] = {each.WORD: each for each in (*FROM_OPENER, *FROM_SHARER)}
 
 
 def parse_message(body: bytes) -> Message | None:
-    """Read a control message; None if it is of a kind that came up later, which is passed over.
+    """Read a control message; return None for a kind that only later versions know, which callers ignore.
 
     Raises:
-        RemoteProtocolError: it is no message.
+        RemoteProtocolError: it is not a valid message.
     """
     fields = parse_object(body, "a message")
-    kind = _KINDS.get(text(fields, "m", 32))
-    return None if kind is None else kind.from_fields(fields)
+    word = fields.get("m")
+    kind = _KINDS.get(word) if isinstance(word, str) else None
+    if kind is None:
+        text(fields, "m", WORD_MAX)
+        return None
+    return kind.from_fields(fields)

@@ -1,141 +1,117 @@
-"""The control messages by which a session begins, goes on and ends."""
+"""Control messages that begin a session, keep it alive and end it; and what all control messages share."""
 
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, ClassVar
 
-from p2pshare.errors import RemoteProtocolError
-from p2pshare.names import NAME_MAX, is_name
-from p2pshare.wire.message_fields import Message, enum_of
-from p2pshare.wire.strict_json import integer, text
+from p2pshare.wire.json_fields import NAME, JsonObject, one_of, whole, words
 
 ALPN = b"p2pshare/1"
 SESSIONS = "sessions/"
-"""What the capability begins with, whatever its version."""
+"""The beginning of the capability, in all versions."""
 CAP_SESSIONS = f"{SESSIONS}1"
-"""The capability, in a peer's record, of one that takes sessions on the TCP port of its welcome port's number."""
+"""The capability, in a peer's record, of accepting sessions on TCP at the number of the welcome port."""
 
 VERSION = 1
 AGENT_MAX = 64  # characters
+RETRY_AFTER_MAX = 86400  # seconds
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+class Message(JsonObject):
+    """Any control message: a JSON object whose member `m` is the word of its class."""
+
+    __slots__ = ()
+
+    WORD: ClassVar[str]
+
+    def to_json(self) -> bytes:
+        """Return the body of a control frame."""
+        return _ENCODER.encode({"m": self.WORD, **self.to_fields()}).encode()
 
 
 class Refusal(enum.Enum):
-    """Why there is no session."""
+    """Reasons to refuse a session."""
 
     STRANGER = "stranger"
     """The key owns no name in the sharer's registry."""
     CHANGED = "changed"
-    """The name is known under another key."""
+    """The sharer knows the name under another key."""
     BUSY = "busy"
     """There are too many sessions."""
     LATER = "later"
-    """The registry is away, and the sharer does not know this key."""
+    """The registry is unreachable, and the sharer does not know the key."""
     VERSION = "version"
-    """There is no common version."""
+    """The two sides have no version in common."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """The first message of who opened the session."""
+    """The first message of the opener."""
 
     WORD = "hello"
 
-    agent: str
+    version: Annotated[int, whole(1, key="v")]
+    """The highest version of the messages that the opener supports."""
+    agent: Annotated[str, words(AGENT_MAX)]
     """Name and version of the program."""
-    credit: int
-    """Bytes of files that may be sent before there is more credit."""
-    version: int = VERSION
-    """The highest version of these messages that it speaks."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"v": self.version, "agent": self.agent, "credit": self.credit}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(
-            text(fields, "agent", AGENT_MAX), integer(fields, "credit"), integer(fields, "v", 1)
-        )
+    credit: Annotated[int, whole()]
+    """Bytes of files that the sharer may send before the first `Credit`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome(Message):
-    """The answer to `Hello`: there is a session from now on."""
+    """The answer to `Hello` that opens the session."""
 
     WORD = "welcome"
 
-    agent: str
-    name: str
-    """The name by which the sharer knows who opened the session."""
-    version: int = VERSION
-
-    def _fields(self) -> dict[str, object]:
-        return {"v": self.version, "agent": self.agent, "name": self.name}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        name = text(fields, "name", NAME_MAX)
-        if not is_name(name):
-            raise RemoteProtocolError(reason="the name is none")
-        return cls(text(fields, "agent", AGENT_MAX), name, integer(fields, "v", 1))
+    version: Annotated[int, whole(1, key="v")]
+    agent: Annotated[str, words(AGENT_MAX)]
+    name: Annotated[str, NAME]
+    """The name of the opener, as the sharer knows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Message):
-    """The other answer to `Hello`: there is no session, and the connection ends."""
+    """The answer to `Hello` that refuses the session; the connection ends."""
 
     WORD = "refused"
 
-    why: Refusal
-    retry_after: int = 0
-    """Seconds, if there is use in another try."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"why": self.why.value, "retry_after": self.retry_after}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(enum_of(Refusal, fields, "why"), integer(fields, "retry_after", 0, 86400))
+    why: Annotated[Refusal, one_of(Refusal)]
+    retry_after: Annotated[int, whole(0, RETRY_AFTER_MAX)] = 0
+    """Seconds until another try makes sense; 0 if the sharer names no time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credit(Message):
-    """How much may be sent."""
+    """Permission to send more bytes of files."""
 
     WORD = "credit"
 
-    bytes: int
-    """Of files, counted from the beginning of the session; it never becomes less."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"bytes": self.bytes}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(integer(fields, "bytes"))
+    bytes: Annotated[int, whole()]
+    """Bytes allowed since the beginning of the session; the number never decreases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping(Message):
-    """Is somebody there? Answered by `Pong`."""
+    """A question that the other side answers with `Pong`."""
 
     WORD = "ping"
 
 
 @dataclass(frozen=True, slots=True)
 class Pong(Message):
-    """Somebody is."""
+    """The answer to `Ping`."""
 
     WORD = "pong"
 
 
 @dataclass(frozen=True, slots=True)
 class Bye(Message):
-    """There is nothing more to come from this side, which wants the session to end."""
+    """The last message of a side that wants the session to end."""
 
     WORD = "bye"

@@ -26,7 +26,8 @@ def parse_json(body: bytes, what: str = "it") -> Any:
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
-        if _depth_exceeds(value, DEPTH_MAX):
+        # A text with few brackets needs no look at what is nested.
+        if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth_exceeds(value, DEPTH_MAX):
             raise _RefusedError(f"brackets nested more than {DEPTH_MAX} deep")
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -57,7 +58,7 @@ def integer(fields: dict[str, Any], key: str, low: int = 0, high: int = INTEGER_
     Raises:
         RemoteProtocolError: there is none from `low` to `high`.
     """
-    value = _member(fields, key)
+    value = member(fields, key)
     if type(value) is not int or not low <= value <= high:  # bool is an int, and 1.0 == 1
         raise RemoteProtocolError(reason=f"the {key} is no integer from {low} to {high}")
     return value
@@ -69,7 +70,7 @@ def boolean(fields: dict[str, Any], key: str) -> bool:
     Raises:
         RemoteProtocolError: there is none.
     """
-    value = _member(fields, key)
+    value = member(fields, key)
     if not isinstance(value, bool):
         raise RemoteProtocolError(reason=f"the {key} is neither true nor false")
     return value
@@ -81,7 +82,7 @@ def text(fields: dict[str, Any], key: str, longest: int) -> str:
     Raises:
         RemoteProtocolError: there is none, or one of more than `longest` characters.
     """
-    value = _member(fields, key)
+    value = member(fields, key)
     if not isinstance(value, str) or len(value) > longest:
         raise RemoteProtocolError(reason=f"the {key} is no text of at most {longest} characters")
     return value
@@ -93,7 +94,7 @@ def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[st
     Raises:
         RemoteProtocolError: there is none, or it has more than `most`, or one has more than `longest` characters.
     """
-    values = _member(fields, key)
+    values = member(fields, key)
     if (
         not isinstance(values, list)
         or len(values) > most
@@ -105,22 +106,29 @@ def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[st
     return tuple(values)
 
 
-class _RefusedError(ValueError):
-    """JSON that others might read in another way; says what it has."""
+def member(fields: dict[str, Any], key: str) -> Any:
+    """Return the value under `key`.
 
-
-def _member(fields: dict[str, Any], key: str) -> Any:
+    Raises:
+        RemoteProtocolError: there is none.
+    """
     if key not in fields:
         raise RemoteProtocolError(reason=f"the {key} is missing")
     return fields[key]
 
 
+class _RefusedError(ValueError):
+    """JSON that others might read in another way; says what it has."""
+
+
 def _depth_exceeds(value: Any, limit: int) -> bool:
     if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
+        value = value.values()
+    elif not isinstance(value, list):
         return False
-    return limit == 0 or any(_depth_exceeds(each, limit - 1) for each in value)
+    return limit == 0 or any(
+        _depth_exceeds(each, limit - 1) for each in value if isinstance(each, dict | list)
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

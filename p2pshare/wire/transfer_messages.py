@@ -1,25 +1,27 @@
-"""The control messages by which folders are listed and files are fetched.
+"""Control messages that list folders and fetch files.
 
-Who opened the session asks, the other side answers. The same messages go over any carrier; the bytes of files go beside
-them, in pieces (`frames`).
+The opener asks and the sharer answers. The same messages go over any carrier. The bytes of files travel beside them, in
+pieces (`frames`).
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.wire.blocks import FILE_SIZE_MAX, block_count
-from p2pshare.wire.message_fields import Message, digest_field, enum_of, id_of, is_id, path_of
-from p2pshare.wire.paths import RemotePath, format_path, parse_path
-from p2pshare.wire.strict_json import INTEGER_MAX, boolean, integer, text
+from p2pshare.wire.blocks import DIGEST_SIZE, FILE_SIZE_MAX, block_count
+from p2pshare.wire.frames import TRANSFER_MAX
+from p2pshare.wire.json_fields import Codec, Fields, array, one_of, parsed, whole, words
+from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
+from p2pshare.wire.session_messages import Message
+from p2pshare.wire.strict_json import INTEGER_MAX, boolean, text
 
-VERSION_MAX = 64  # characters by which a sharer knows what a file holds
+VERSION_MAX = 64  # characters of the version of a file
 PAGE_MAX = 1000  # entries of a listing
 PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
-RANGES_MAX = 1024  # gaps that are told of; what lies behind them is sent again
+RANGES_MAX = 1024  # runs of blocks in a `Get`; blocks beyond them are sent again
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
 TIME_MAX = INTEGER_MAX  # seconds before and after 1970
@@ -29,20 +31,20 @@ OMITTED_BYTES_MAX = 16 * 1024  # bytes of their paths, so that a listing fits in
 
 
 class Fault(enum.Enum):
-    """Why something that was asked for does not come."""
+    """Reasons why a listing or a file does not come."""
 
     NOT_FOUND = "not_found"
-    """There is none, or none for who asks."""
+    """It does not exist, or the opener may not see it."""
     IS_FOLDER = "is_folder"
-    """A folder cannot be got, only listed, and what is in it got."""
+    """A `Get` named a folder, which can only be listed."""
     IS_FILE = "is_file"
-    """A file cannot be listed."""
+    """A `List` named a file."""
     CHANGED = "changed"
-    """The file was changed while it was read."""
+    """The file changed while it was read."""
     UNREADABLE = "unreadable"
     """The sharer cannot read it."""
     BUSY = "busy"
-    """Too much was asked for at once."""
+    """The opener asked for too much at once."""
 
 
 class Omitted(enum.Enum):
@@ -67,55 +69,20 @@ class Omitted(enum.Enum):
 
 
 class Cancelled(enum.Enum):
-    """Why a transfer is not wanted any more."""
+    """Reasons why an opener cancels a transfer."""
 
     BY_USER = "by_user"
     DISK = "disk"
-    """It cannot be written."""
+    """The opener cannot write the file."""
     CORRUPT = "corrupt"
-    """What came is not what was announced."""
+    """The content does not match the announced digest."""
 
 
 class EntryKind(enum.Enum):
-    """What an entry of a listing is."""
+    """Kinds of entries of a listing."""
 
     FILE = "file"
     FOLDER = "folder"
-
-
-@dataclass(frozen=True, slots=True)
-class List(Message):
-    """What is in a folder? Answered by one `Listing`, or `Failed`."""
-
-    WORD = "list"
-
-    id: int
-    """Chosen by who asks, and not that of anything that is still going on."""
-    path: RemotePath
-    after: RemotePath = ()
-    """The last entry of the page before, as `Entry.path`; nothing for the first page."""
-    limit: int = PAGE_MAX
-    recursive: bool = False
-
-    def _fields(self) -> dict[str, object]:
-        return {
-            "id": self.id,
-            "path": format_path(self.path),
-            "after": format_path(self.after),
-            "limit": self.limit,
-            "recursive": self.recursive,
-        }
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(
-            id_of(fields),
-            path_of(fields, "path"),
-            path_of(fields, "after"),
-            integer(fields, "limit", 1, PAGE_MAX),
-            boolean(fields, "recursive"),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +90,14 @@ class Entry:
     """A file or a folder in a listing."""
 
     path: RemotePath
-    """From the folder that was listed on: one component, or several if the listing is recursive."""
+    """From the listed folder on: one component, or several in a recursive listing."""
     kind: EntryKind
     size: int
     """Bytes; 0 for a folder."""
     mtime_ns: int
-    """When it was last changed, in nanoseconds since 1970."""
+    """Time of the last change, in nanoseconds since 1970."""
     version: str = ""
-    """Of a file, as `Offer.version`; of a folder none."""
+    """As `Offer.version`; empty for a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,240 +109,28 @@ class Omission:
     why: Omitted
 
 
-@dataclass(frozen=True, slots=True)
-class Listing(Message):
-    """A page of a folder, in the order of the names' code points; a folder comes before what is in it."""
-
-    WORD = "listing"
-
-    id: int
-    entries: tuple[Entry, ...]
-    more: bool
-    """Whether there is another page."""
-    omitted: tuple[Omission, ...] = ()
-    """Files and folders that belong to this page and are left out; at most `OMITTED_MAX`."""
-    unnamed: int = 0
-    """Number of further ones that `omitted` has no room for."""
-
-    def _fields(self) -> dict[str, object]:
-        entries = [_row(each) for each in self.entries]
-        fields: dict[str, object] = {"id": self.id, "entries": entries, "more": self.more}
-        if self.omitted or self.unnamed:
-            fields["omitted"] = [[format_path(each.path), each.why.value] for each in self.omitted]
-            fields["unnamed"] = self.unnamed
-        return fields
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        entries = fields.get("entries")
-        if not isinstance(entries, list) or len(entries) > PAGE_MAX:
-            raise RemoteProtocolError(reason=f"the entries are no array of at most {PAGE_MAX}")
-        omitted, unnamed = _omitted(fields) if "omitted" in fields else ((), 0)
-        more = boolean(fields, "more")
-        return cls(id_of(fields), tuple(map(_entry, entries)), more, omitted, unnamed)
-
-
-@dataclass(frozen=True, slots=True)
-class Get(Message):
-    """Send a file. Answered by `Offer`, then `Block`s with their pieces, then `End`; or by `Failed`, at any moment."""
-
-    WORD = "get"
-
-    id: int
-    path: RemotePath
-    version: str = ""
-    """What an earlier `Offer` called what the file held, of which some is there already."""
-    have: tuple[tuple[int, int], ...] = ()
-    """Blocks of that version that are there: the first of each run, and the one behind its last; ascending."""
-
-    def _fields(self) -> dict[str, object]:
-        fields: dict[str, object] = {"id": self.id, "path": format_path(self.path)}
-        if self.version:
-            fields |= {"version": self.version, "have": self.have}
-        return fields
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        if "version" not in fields:
-            return cls(id_of(fields), path_of(fields, "path"))
-        return cls(
-            id_of(fields), path_of(fields, "path"), _version(fields), _runs(fields.get("have"))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Offer(Message):
-    """A file is about to be sent."""
-
-    WORD = "offer"
-
-    id: int
-    size: int
-    """Bytes."""
-    mtime_ns: int
-    """When it was last changed, in nanoseconds since 1970."""
-    executable: bool
-    version: str
-    """Another one as soon as the file holds something else."""
-
-    def _fields(self) -> dict[str, object]:
-        return {
-            "id": self.id,
-            "size": self.size,
-            "mtime": divmod(self.mtime_ns, NANOSECONDS),
-            "executable": self.executable,
-            "version": self.version,
-        }
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(
-            id_of(fields),
-            integer(fields, "size", 0, FILE_SIZE_MAX),
-            _time(fields.get("mtime")),
-            boolean(fields, "executable"),
-            _version(fields),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Block(Message):
-    """The next pieces of this transfer are those of a block."""
-
-    WORD = "block"
-
-    id: int
-    index: int
-    digest: bytes
-    """`DIGEST_SIZE` bytes."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"id": self.id, "index": self.index, "digest": self.digest.hex()}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        index = integer(fields, "index", 0, block_count(FILE_SIZE_MAX) - 1)
-        return cls(id_of(fields), index, digest_field(fields, "digest"))
-
-
-@dataclass(frozen=True, slots=True)
-class End(Message):
-    """All of a file was sent."""
-
-    WORD = "end"
-
-    id: int
-    root: bytes
-    """Of the whole file, with the blocks that were there already; `DIGEST_SIZE` bytes."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"id": self.id, "root": self.root.hex()}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(id_of(fields), digest_field(fields, "root"))
-
-
-@dataclass(frozen=True, slots=True)
-class Failed(Message):
-    """What was asked for does not come, or not all of it."""
-
-    WORD = "failed"
-
-    id: int
-    why: Fault
-
-    def _fields(self) -> dict[str, object]:
-        return {"id": self.id, "why": self.why.value}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(id_of(fields), enum_of(Fault, fields, "why"))
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Message):
-    """Files are on the receiver's disk, whole, verified and under their names."""
-
-    WORD = "done"
-
-    ids: tuple[int, ...]
-
-    def _fields(self) -> dict[str, object]:
-        return {"ids": self.ids}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        ids = fields.get("ids")
-        if not isinstance(ids, list) or not 0 < len(ids) <= DONE_MAX or not all(map(is_id, ids)):
-            raise RemoteProtocolError(reason=f"the ids are not 1 to {DONE_MAX} numbers")
-        return cls(tuple(ids))
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel(Message):
-    """A transfer is not wanted any more. Pieces of it may still come."""
-
-    WORD = "cancel"
-
-    id: int
-    why: Cancelled
-
-    def _fields(self) -> dict[str, object]:
-        return {"id": self.id, "why": self.why.value}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(id_of(fields), enum_of(Cancelled, fields, "why"))
-
-
-@dataclass(frozen=True, slots=True)
-class Job(Message):
-    """What is still to come from now on: for the sharer's screen, and nothing else.
-
-    It is told again when it has changed, at most once a second, and at once in a session that goes on with the job of
-    an earlier one. No files and no bytes are the end of a job.
-    """
-
-    WORD = "job"
-
-    title: str
-    files: int
-    """Those listed so far that are wanted and not there yet."""
-    bytes: int
-    """Of those files, without what of them is there."""
-
-    def _fields(self) -> dict[str, object]:
-        return {"title": self.title, "files": self.files, "bytes": self.bytes}
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Read the members."""
-        return cls(
-            text(fields, "title", TITLE_MAX), integer(fields, "files"), integer(fields, "bytes")
-        )
-
-
-_REASONS = frozenset(each.value for each in Omitted)
-
-
-def _version(fields: dict[str, Any]) -> str:
-    version = text(fields, "version", VERSION_MAX)
+def _read_version(fields: Fields, key: str) -> str:
+    version = text(fields, key, VERSION_MAX)
     if not version:
-        raise RemoteProtocolError(reason="the version is empty")
+        raise RemoteProtocolError(reason=f"the {key} is empty")
     return version
 
 
+def _read_digest(fields: Fields, key: str) -> bytes:
+    value = text(fields, key, 2 * DIGEST_SIZE)
+    try:
+        digest = bytes.fromhex(value)
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST_SIZE or digest.hex() != value:
+        raise RemoteProtocolError(
+            reason=f"the {key} is not {2 * DIGEST_SIZE} digits of 0-9 and a-f"
+        )
+    return digest
+
+
 def _time(value: object) -> int:
-    """Nanoseconds since 1970."""
+    """Return the nanoseconds since 1970 of a pair of seconds and nanoseconds."""
     match value:
         case [int(seconds), int(rest)] if (
             type(seconds) is int
@@ -387,10 +142,8 @@ def _time(value: object) -> int:
     raise RemoteProtocolError(reason="a time is not two integers, seconds and nanoseconds")
 
 
-def _row(entry: Entry) -> list[object]:
-    time = divmod(entry.mtime_ns, NANOSECONDS)
-    row: list[object] = [format_path(entry.path), entry.kind.value, entry.size, time]
-    return [*row, entry.version] if entry.kind is EntryKind.FILE else row
+def _time_pair(nanoseconds: int) -> tuple[int, int]:
+    return divmod(nanoseconds, NANOSECONDS)
 
 
 def _entry(value: object) -> Entry:
@@ -399,23 +152,25 @@ def _entry(value: object) -> Entry:
             type(size) is int
             and 0 <= size <= FILE_SIZE_MAX
             and 0 < len(version) <= VERSION_MAX
-            and (parsed := parse_path(path))
+            and (parsed_path := parse_path(path))
         ):
-            return Entry(parsed, EntryKind.FILE, size, _time(mtime), version)
+            return Entry(parsed_path, EntryKind.FILE, size, _time(mtime), version)
         case [str(path), "folder", 0 as size, mtime] if type(size) is int and (
-            parsed := parse_path(path)
+            parsed_path := parse_path(path)
         ):
-            return Entry(parsed, EntryKind.FOLDER, 0, _time(mtime))
+            return Entry(parsed_path, EntryKind.FOLDER, 0, _time(mtime))
     raise RemoteProtocolError(
         reason="an entry is not a path, a kind, a size, a time and, of a file, a version"
     )
 
 
-def _omitted(fields: dict[str, Any]) -> tuple[tuple[Omission, ...], int]:
-    omitted = fields["omitted"]
-    if not isinstance(omitted, list) or len(omitted) > OMITTED_MAX:
-        raise RemoteProtocolError(reason=f"omitted is not an array of at most {OMITTED_MAX}")
-    return tuple(map(_omission, omitted)), integer(fields, "unnamed")
+def _row(entry: Entry) -> list[object]:
+    time = _time_pair(entry.mtime_ns)
+    row: list[object] = [format_path(entry.path), entry.kind.value, entry.size, time]
+    return [*row, entry.version] if entry.kind is EntryKind.FILE else row
+
+
+_REASONS = frozenset(each.value for each in Omitted)
 
 
 def _omission(value: object) -> Omission:
@@ -425,9 +180,10 @@ def _omission(value: object) -> Omission:
     raise RemoteProtocolError(reason="an omission is not a path and a known reason")
 
 
-def _runs(value: object) -> tuple[tuple[int, int], ...]:
+def _read_runs(fields: Fields, key: str) -> tuple[tuple[int, int], ...]:
+    value = fields.get(key)
     if not isinstance(value, list) or len(value) > RANGES_MAX:
-        raise RemoteProtocolError(reason=f"have is no array of at most {RANGES_MAX} runs")
+        raise RemoteProtocolError(reason=f"the {key} is no array of at most {RANGES_MAX} runs")
     runs: list[tuple[int, int]] = []
     behind = 0
     for each in value:
@@ -438,5 +194,164 @@ def _runs(value: object) -> tuple[tuple[int, int], ...]:
                 runs.append((first, end))
                 behind = end
             case _:
-                raise RemoteProtocolError(reason="have is no ascending row of runs of blocks")
+                raise RemoteProtocolError(reason=f"the {key} is no ascending row of runs of blocks")
     return tuple(runs)
+
+
+def _read_ids(fields: Fields, key: str) -> tuple[int, ...]:
+    ids = fields.get(key)
+    if (
+        not isinstance(ids, list)
+        or not 0 < len(ids) <= DONE_MAX
+        or not all(type(each) is int and 0 <= each <= TRANSFER_MAX for each in ids)
+    ):
+        raise RemoteProtocolError(reason=f"the {key} are not 1 to {DONE_MAX} numbers")
+    return tuple(ids)
+
+
+_Id = Annotated[int, whole(0, TRANSFER_MAX)]
+"""Number of a listing or transfer, which the opener chooses; it differs from those of all open ones."""
+_Path = Annotated[RemotePath, parsed(parse_path, format_path, PATH_MAX)]
+_Flag = Annotated[bool, Codec(boolean)]
+_Digest = Annotated[bytes, Codec(_read_digest, bytes.hex)]
+_Version = Annotated[str, Codec(_read_version)]
+_TIME = Codec(lambda fields, key: _time(fields.get(key)), _time_pair, key="mtime")
+_Entries = Annotated[tuple[Entry, ...], array(0, PAGE_MAX, _entry, _row)]
+_Omissions = Annotated[
+    tuple[Omission, ...],
+    array(0, OMITTED_MAX, _omission, lambda each: [format_path(each.path), each.why.value]),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class List(Message):
+    """A request for a page of a folder; the answer is one `Listing`, or `Failed`."""
+
+    WORD = "list"
+
+    id: _Id
+    path: _Path
+    after: _Path = ()
+    """The last entry of the page before, as `Entry.path`; empty for the first page."""
+    limit: Annotated[int, whole(1, PAGE_MAX)] = PAGE_MAX
+    recursive: _Flag = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Message):
+    """A page of a folder, in the order of the names' code points; a folder comes before its content."""
+
+    WORD = "listing"
+    OPTIONAL_FROM = "omitted"
+
+    id: _Id
+    entries: _Entries
+    more: _Flag
+    """Whether there is another page."""
+    omitted: _Omissions = ()
+    """Files and folders that belong to this page and are left out; at most `OMITTED_MAX`."""
+    unnamed: Annotated[int, whole()] = 0
+    """Number of further ones that `omitted` has no room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Message):
+    """A request for a file.
+
+    The answer is `Offer`, then `Block`s with their pieces, then `End`. `Failed` may come instead at any moment.
+    """
+
+    WORD = "get"
+    OPTIONAL_FROM = "version"
+
+    id: _Id
+    path: _Path
+    version: _Version = ""
+    """The version, from an earlier `Offer`, of the blocks that the opener has."""
+    have: Annotated[tuple[tuple[int, int], ...], Codec(_read_runs)] = ()
+    """Runs of those blocks, ascending: the first block, and the one behind the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Message):
+    """The announcement of a file that is about to be sent."""
+
+    WORD = "offer"
+
+    id: _Id
+    size: Annotated[int, whole(0, FILE_SIZE_MAX)]
+    """Bytes."""
+    mtime_ns: Annotated[int, _TIME]
+    """Time of the last change, in nanoseconds since 1970."""
+    executable: _Flag
+    version: _Version
+    """A text that differs as soon as the content of the file differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Message):
+    """The announcement of a block: the next pieces of the transfer are its bytes."""
+
+    WORD = "block"
+
+    id: _Id
+    index: Annotated[int, whole(0, block_count(FILE_SIZE_MAX) - 1)]
+    digest: _Digest
+    """`DIGEST_SIZE` bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class End(Message):
+    """The end of a file whose blocks were all sent."""
+
+    WORD = "end"
+
+    id: _Id
+    root: _Digest
+    """Root of the whole file, including blocks that the opener had before; `DIGEST_SIZE` bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Message):
+    """The end of a listing or transfer that failed."""
+
+    WORD = "failed"
+
+    id: _Id
+    why: Annotated[Fault, one_of(Fault)]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """The confirmation that files are verified, durable and under their names on the opener's disk."""
+
+    WORD = "done"
+
+    ids: Annotated[tuple[int, ...], Codec(_read_ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Message):
+    """The end of a transfer that the opener no longer wants. Pieces of it may still arrive."""
+
+    WORD = "cancel"
+
+    id: _Id
+    why: Annotated[Cancelled, one_of(Cancelled)]
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Message):
+    """The size of the opener's remaining job, which the sharer shows and uses for nothing else.
+
+    The opener sends it when it has changed, at most once a second, and at once in a session that continues a job. No
+    files and no bytes mark the end of a job.
+    """
+
+    WORD = "job"
+
+    title: Annotated[str, words(TITLE_MAX)]
+    files: Annotated[int, whole()]
+    """Number of files that are listed, wanted and not yet complete."""
+    bytes: Annotated[int, whole()]
+    """Bytes of those files that are still missing."""

@@ -14,8 +14,7 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Fault, Offer
 from tests.core.test_sharer import Sharer
 

@@ -16,7 +16,7 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
-from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import (
     RANGES_MAX,
     Block,

@@ -28,13 +28,13 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
 from p2pshare.wire.session_messages import (
     VERSION,
     Bye,
     Credit,
     Hello,
+    Message,
     Ping,
     Pong,
     Refusal,
@@ -44,7 +44,7 @@ from p2pshare.wire.session_messages import (
 from p2pshare.wire.transfer_messages import End, Get
 from tests.wire.sessions import MESSAGES
 
-HELLO = Hello("test/1", 1000)
+HELLO = Hello(VERSION, "test/1", 1000)
 PIECE = data_head(1, 0, 3) + b"abc"
 SILENCE, IDLE, GREETING = 15.0, 600.0, 10.0
 
@@ -60,7 +60,7 @@ def core_in(state: State, role: Role, *, now: float = 0.0, silence: float = SILE
     if state is State.OPEN and role is Role.SHARER:
         core.welcome("alice", now)
     if state is State.OPEN and role is Role.OPENER:
-        hear(core, Welcome("test/1", "bob"), now)
+        hear(core, Welcome(VERSION, "test/1", "bob"), now)
     assert core.state is state
     core.data_to_send()
     return core
@@ -103,7 +103,7 @@ class GreetingTests(SynchronousTestCase):
         self.assertEqual(sharer.data_to_send(), b"")
         sharer.welcome("bob", 0.0)
         self.assertEqual(
-            hear(opener, sharer.data_to_send()), [Welcomed(Welcome("alice/1", "bob", VERSION))]
+            hear(opener, sharer.data_to_send()), [Welcomed(Welcome(VERSION, "alice/1", "bob"))]
         )
         opener.send(Get(1, ("x",)), 0.0)
         self.assertEqual(hear(sharer, opener.data_to_send()), [MessageReceived(Get(1, ("x",)))])
@@ -142,10 +142,10 @@ class GreetingTests(SynchronousTestCase):
     def test_versions(self) -> None:
         """A newer opener gets the version that the sharer speaks; nobody gets one that it did not offer."""
         sharer = core_in(State.WAITING, Role.SHARER)
-        hear(sharer, Hello("later/9", 0, VERSION + 8))
+        hear(sharer, Hello(VERSION + 8, "later/9", 0))
         sharer.welcome("bob", 0.0)
-        self.assertEqual(spoken(sharer), [Welcome("", "bob", VERSION)])
-        reason = end_of(core_in(State.GREETING, Role.OPENER), Welcome("x", "bob", VERSION + 1))
+        self.assertEqual(spoken(sharer), [Welcome(VERSION, "", "bob")])
+        reason = end_of(core_in(State.GREETING, Role.OPENER), Welcome(VERSION + 1, "x", "bob"))
         self.assertIsInstance(reason, RemoteProtocolError)
 
     def test_too_slow(self) -> None:

@@ -32,8 +32,7 @@ from p2pshare.core.sharer_transfers import (
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_length
 from p2pshare.wire.frames import PIECE_MAX
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit, Ping
+from p2pshare.wire.session_messages import Credit, Message, Ping
 from p2pshare.wire.transfer_messages import (
     Block,
     Cancel,

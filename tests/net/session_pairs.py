@@ -9,10 +9,10 @@ from twisted.internet.task import Clock
 
 from p2pshare.testing.sessions import SessionPair
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.session_messages import Hello
+from p2pshare.wire.session_messages import VERSION, Hello
 
 ALICE, BOB, EVE = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
-HELLO = Hello("test/1", 2**20)
+HELLO = Hello(VERSION, "test/1", 2**20)
 
 
 class CountingClock(Clock):

@@ -18,9 +18,8 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.paths import RemotePath, parse_path
-from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Block,
     Cancel,

@@ -39,9 +39,8 @@ from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.site import Site
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.registry_answers import PeerView, Presence
-from p2pshare.wire.session_messages import CAP_SESSIONS
+from p2pshare.wire.session_messages import CAP_SESSIONS, Message
 from p2pshare.wire.statements import Location, Record
 from p2pshare.wire.transfer_messages import End, Failed, Fault, Get
 from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from p2pshare.wire.blocks import BLOCK_SIZE, FILE_SIZE_MAX, block_count
 from p2pshare.wire.frames import PIECE_MAX, TRANSFER_MAX
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.session_messages import (
     Bye,
     Credit,
     Hello,
+    Message,
     Ping,
     Pong,
     Refusal,
@@ -60,8 +60,8 @@ RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
 )
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, TEXTS, AMOUNTS, st.integers(1, 99)),
-    Welcome: st.builds(Welcome, TEXTS, NAMES, st.just(1)),
+    Hello: st.builds(Hello, st.integers(1, 99), TEXTS, AMOUNTS),
+    Welcome: st.builds(Welcome, st.just(1), TEXTS, NAMES),
     Refused: st.builds(Refused, st.sampled_from(Refusal), st.integers(0, 86400)),
     Credit: st.builds(Credit, AMOUNTS),
     Ping: st.just(Ping()),

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
-from p2pshare.wire.message_fields import Message
 from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import DONE_MAX, OMITTED_MAX, PAGE_MAX, RANGES_MAX
 from tests.wire.sessions import MESSAGES
 

@@ -28,7 +28,7 @@ from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import Hello
+from p2pshare.wire.session_messages import VERSION, Hello
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
@@ -73,7 +73,7 @@ async def open_session(
         SessionLost: the connection broke or fell silent.
     """
     opening = _Opening(reactor, name, address, expected)
-    hello = Hello(AGENT, credit)
+    hello = Hello(VERSION, AGENT, credit)
     now = reactor.seconds()
     core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
     session = SessionDriver(reactor, SessionTls(key).connect(expected), core, opening)

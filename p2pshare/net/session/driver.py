@@ -55,8 +55,7 @@ from p2pshare.net.session.interfaces import (
 )
 from p2pshare.wire.frames import DataPiece, data_head
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Refusal
+from p2pshare.wire.session_messages import Message, Refusal
 from p2pshare.wire.transfer_messages import Failed, Fault
 
 READ_SIZE = 256 * 1024  # bytes decrypted at once, where no intake allows less

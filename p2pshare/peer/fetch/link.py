@@ -17,8 +17,7 @@ from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
 
 SLOWEST_READ = 8 * 1024 * 1024  # bytes per second that a sharer reads of blocks it does not send

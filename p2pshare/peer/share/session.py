@@ -37,7 +37,7 @@ from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
-from p2pshare.wire.message_fields import Message
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
 OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit

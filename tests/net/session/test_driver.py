@@ -22,8 +22,7 @@ from p2pshare.net.session.driver import CLOSE_WAIT, READ_SIZE, UNREAD_MAX
 from p2pshare.net.session.intake import SLICE, Intake
 from p2pshare.testing.sessions import FULL, RecordingUser, SessionPair
 from p2pshare.wire.frames import PIECE_MAX, control_frame
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit, Ping, Refusal, Welcome
+from p2pshare.wire.session_messages import VERSION, Credit, Message, Ping, Refusal, Welcome
 from p2pshare.wire.transfer_messages import Done, End, Failed, Fault, Get, List
 from tests.net.session_pairs import ALICE, BOB, HELLO, CountingClock, session_pair
 
@@ -374,7 +373,7 @@ class EndTests(StreamTestCase):
     def test_wrong_role(self) -> None:
         """What the other side must not say ends the session, and is its fault."""
         pair = self.opened()
-        pair.opener.send(Welcome("x", "bob"))
+        pair.opener.send(Welcome(VERSION, "x", "bob"))
         pair.carry()
         self.assertIsInstance(pair.acceptor_user.ends[0], RemoteProtocolError)
         self.assert_lost(pair.opener_user, "broke")

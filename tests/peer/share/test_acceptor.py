@@ -37,8 +37,7 @@ from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.testing.sessions import RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit, Refusal
+from p2pshare.wire.session_messages import Credit, Message, Refusal
 from p2pshare.wire.transfer_messages import Failed, Fault, Get
 from tests.net.session.test_tls import AnyPeer, private, stranger, with_certificate
 from tests.net.session_pairs import ALICE, BOB, EVE

@@ -33,8 +33,7 @@ from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.message_fields import Message
-from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Block,
     Cancel,
