@@ -1,16 +1,29 @@
-"""The command `p2pshare`."""
+"""The command `p2pshare`.
+
+Exit codes. Each class of errors has its exit code (`errors.py`), and this module returns it. No other module of the
+command line chooses one, except where one command has several results: `ui/verbs/job.py` combines those of a `get`,
+`ui/dialog/dialog.py` those of the answers. Four ends are no `P2pshareError`, and get their code here:
+
+* 130, 143, 129: a signal (128 + number, as in shells). A verb has 0.5 s to clean up, see `ui/running.py`.
+* 141: the reader of standard output has left, as in `p2pshare users | head -1`. That is no error, so nothing is
+  written. Python itself would write a traceback when it flushes the rest at exit; `_abandon_stdout` prevents that.
+* 1: standard output cannot be written for another reason. The last flush notices that at the latest, since a full disk
+  must not look like success. Standard output that the caller has closed fails in the same way.
+* 1: a defect. The traceback goes to the file of `--debug`, never to the terminal.
+
+Twisted is imported only once a verb needs it, so that `--help`, wrong usage and completion do not wait for it.
+"""
 
 from __future__ import annotations
 
-import argparse
 import gc
+import inspect
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,38 +31,35 @@ from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, Wrong
 from p2pshare.net.process_end import SignalWatch, end_process
 from p2pshare.net.utf8_mode import require_utf8
 from p2pshare.storage.reasons import plain_reason
-from p2pshare.ui.arguments import parse_arguments
 from p2pshare.ui.terminal.hang_up import HangUpStream
 
-# What takes its time to import is imported where it is needed, so that --help is there at once.
 if TYPE_CHECKING:
+    import argparse
+
     from p2pshare.net.debug_log import DebugLog
+    from p2pshare.ui.commands import Command, Work
     from p2pshare.ui.invocation import Invocation
     from p2pshare.ui.output import Output
 
 SIGINT_EXIT = 130
-COLLECT_AFTER = (
-    50_000  # new objects; starting makes far more than Python's 700, and keeps nearly all
-)
-SIGPIPE_EXIT = 141  # what a shell says of a program whose reader has left
+COLLECT_AFTER = 50_000  # new objects; the start makes many more than Python's 700, and keeps most
+SIGPIPE_EXIT = 141
 COMPLETE = "complete"
-"""The word by which shells ask how another can be completed; no verb for people, so the parser knows nothing of it."""
+"""The verb that the scripts of shells use. It is not for people, and so not in the table of commands."""
 
 SETTINGS_LOGGED = (
     *("registry", "name", "data", "limit", "timeout", "classic", "listen", "address"),
     *("share", "allow"),
 )
-"""Settings that may be in the log of `--debug`, as an invitation may not."""
+"""The settings that the log of `--debug` shows: all but the invitation, which is secret."""
 
-SUSPENDED = "stopped: what was verified is kept; the same command goes on from there"
-
-Verb = Callable[[], Coroutine[Any, Any, int]]
+SUSPENDED = "stopped: verified data is kept; run the same command again to resume"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit code; without `words` the process ends with it.
+    """Run a command line, and return the exit code; without `words`, run that of the process, and end it.
 
-    The latter waits neither for threads nor, after a signal, for anything else: see `net/process_end.py`.
+    The process ends without waiting for threads, see `net/process_end.py`.
     """
     if words is not None:
         return _main(words, None)
@@ -58,9 +68,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str], watch: SignalWatch | None) -> int:
-    gc.set_threshold(COLLECT_AFTER)  # a sixth of the start otherwise goes into looking for garbage
-    # Streams that were closed by who started us. What is written to stdout must not get lost
-    # unnoticed, so it becomes one that cannot be written.
+    gc.set_threshold(COLLECT_AFTER)  # else a sixth of the start is garbage collection
+    # Python has None for a stream that the caller has closed. Writing to standard output must fail
+    # then, so that no result is lost without an error.
     sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     _survive_the_terminal()
@@ -72,7 +82,7 @@ def _main(words: Sequence[str], watch: SignalWatch | None) -> int:
 
 
 def _obey_to_the_end(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
-    """As `_obey`, but whatever becomes of standard output is an exit code, too."""
+    """As `_obey`; errors of standard output become exit codes, too."""
     try:
         try:
             return _obey(words, watch, begun)
@@ -81,17 +91,17 @@ def _obey_to_the_end(words: Sequence[str], watch: SignalWatch | None, begun: lis
     except BrokenPipeError:
         _abandon_stdout()
         return SIGPIPE_EXIT
-    except OSError as error:  # that of any other file is a P2pshareError long since
+    except OSError as error:  # errors of other files are P2pshareErrors
         _abandon_stdout()
         lost = CannotSave(path="Standard output", reason=plain_reason(error))
         sys.stderr.write(f"p2pshare: {lost}\n")
         return lost.exit_code
-    except KeyboardInterrupt:  # before there was anything to stop
+    except KeyboardInterrupt:  # before the reactor runs
         return SIGINT_EXIT
 
 
 def _survive_the_terminal() -> None:
-    """Let a terminal that is found closed be as good as the signal that says so, which may come later."""
+    """Raise SIGHUP when a write finds the terminal closed: the signal itself may come later, or never."""
 
     def hang_up() -> None:
         signal.raise_signal(signal.SIGHUP)
@@ -103,27 +113,26 @@ def _survive_the_terminal() -> None:
 
 
 def _abandon_stdout() -> None:
-    """Keep Python from complaining, at the very end, about what is still in the buffer."""
+    """Keep Python from complaining at exit about the rest of the buffer."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
-    """Do what the command line says; the log of `--debug` is put into `begun`."""
+    """Run a command line; add the log of `--debug` to `begun`."""
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui.completion import complete as completing
 
-        return completing.main(words[1:], time.time)
+        return completing.main(words[1:])
+    from p2pshare.storage.settings import DEBUG_VARIABLE
+    from p2pshare.ui.arguments import parse_arguments
+
     try:
         arguments = parse_arguments(words)
     except WrongUsage as error:
         _output(json="--json" in words, quiet=False).error(error)
         return error.exit_code
-    if arguments.verb == "completion":
-        from p2pshare.ui.completion.scripts import SCRIPTS
-
-        sys.stdout.write(SCRIPTS[arguments.shell])
-        return 0
-    from p2pshare.storage.settings import DEBUG_VARIABLE
+    if arguments.command.name == "completion":  # a shell runs it at each start: no Twisted
+        return cast(int, arguments.command.run(arguments.shell))
 
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
@@ -141,10 +150,12 @@ def _run(
     watch: SignalWatch | None,
     debug: str | None,
 ) -> int:
-    """Run the verb, on the reactor if it needs one.
+    """Run the verb, on the reactor if it needs that.
+
+    A verb that needs no reactor may ask the user and wait; Ctrl+C ends it as it ends any program.
 
     Raises:
-        P2pshareError: it could not be done.
+        P2pshareError: the verb has failed.
     """
     from twisted.internet import reactor
     from twisted.logger import Logger
@@ -154,161 +165,65 @@ def _run(
 
     make_monotonic(reactor)
     try:
-        invocation = _invocation(arguments, output, reactor)
-        done = _done_at_once(arguments, invocation)
-        if done is not None:
-            return done
-        if watch is None:
-            return run_to_end(cast(Any, reactor), _verb(arguments, invocation))
-        invocation = replace(invocation, forgive_signal=watch.forgive)
-        return run_to_end(cast(Any, reactor), _verb(arguments, invocation), watch.take)
+        invocation = _invocation(arguments, output, reactor, watch)
+        work = _call(arguments, invocation)
+        if isinstance(work, int):
+            return work
+        on_running = (lambda: None) if watch is None else watch.take
+        return run_to_end(cast(Any, reactor), lambda: work, on_running)
     except Stopped as stopped:
         output.end_view()
         Logger().debug("stopped by a signal: exit_code={exit_code}", exit_code=stopped.exit_code)
-        resumes = arguments.verb == "get" and not arguments.classic
+        resumes = arguments.command.name == "get" and not arguments.classic
         output.remark(SUSPENDED if resumes else "stopped")
         return stopped.exit_code
     except (P2pshareError, BrokenPipeError):
         raise
     except OSError:  # such as a full disk behind stdout
-        Logger().failure("the system refused")
+        Logger().failure("output failed")
         raise
     except Exception as error:
-        Logger().failure("a defect of p2pshare")
-        details = f"{debug} has the details" if debug else "--debug FILE writes down the details"
+        Logger().failure("defect of p2pshare")
+        details = f"{debug} has the details" if debug else "--debug FILE writes the details"
         reason = f"{type(error).__name__}: {error} ({details})"
         raise LocalProtocolError(reason=reason) from error
 
 
-def _done_at_once(arguments: argparse.Namespace, invocation: Invocation) -> int | None:
-    """The exit code of what needs no network; None if there is more to do.
+def function_of(command: Command) -> Callable[..., Work]:
+    """Return the function that runs a command."""
+    run = command.run
+    assert run is not None, "the parser wants another verb"
+    if isinstance(run, str):
+        from twisted.python.reflect import namedAny
 
-    It may ask the user and wait for the answer, which Ctrl+C ends as it ends any program.
-    """
-    settings, output = invocation.settings, invocation.output
-    match arguments.verb:
-        case "invite":
-            from p2pshare.ui.verbs import invite as inviting
-
-            return inviting.invite(
-                output, arguments.data, arguments.expires, arguments.count, invocation.wall
-            )
-        case "release" if not arguments.yes:
-            from p2pshare.ui.terminal import passphrase
-            from p2pshare.ui.verbs import key as keys
-
-            question = f"Give the name {keys.name_of(settings)} up for good?"
-            if not passphrase.consent(question, "--yes"):
-                output.remark("Nothing was changed.")
-                return 1
-        case "key":
-            return _key_verb(arguments, invocation)
-        case "get" if arguments.list_partial or arguments.clean:
-            from p2pshare.ui.verbs import partial
-
-            dest = arguments.words[0] if arguments.words else None
-            work = partial.clean if arguments.clean else partial.list_partial
-            return work(invocation, dest)
-        case "peers":
-            from p2pshare.ui.verbs import peers
-
-            if arguments.peers_verb == "forget":
-                return peers.forget(settings, output, arguments.peer)
-            return peers.peers(settings, output)
-        case "registries":
-            from p2pshare.ui.verbs import peers
-
-            if arguments.registries_verb == "forget":
-                return peers.forget_registry(settings, output, arguments.url)
-            return peers.registries(settings, output)
-    return None
+        return cast("Callable[..., Work]", namedAny(f"p2pshare.ui.{run}"))
+    return run
 
 
-def _key_verb(arguments: argparse.Namespace, invocation: Invocation) -> int | None:
-    """As `_done_at_once`, for the verbs below `key`."""
-    from p2pshare.ui.verbs import key as keys
-
-    settings, output = invocation.settings, invocation.output
-    match arguments.key_verb:
-        case "export":
-            return keys.export(settings, output, arguments.file, arguments.passphrase_file)
-        case "import":
-            return keys.import_key(
-                settings,
-                output,
-                arguments.file,
-                arguments.passphrase_file,
-                name=settings.name if arguments.name else None,
-                registry=bool(arguments.registry),
-            )
-    return None
+def _call(arguments: argparse.Namespace, invocation: Invocation) -> Work:
+    """Call the function of the command. Its parameters are named like arguments, or like parts of the invocation."""
+    run = function_of(arguments.command)
+    given = {
+        **vars(arguments),
+        "arguments": arguments,
+        "invocation": invocation,
+        "settings": invocation.settings,
+        "output": invocation.output,
+        "wall": invocation.wall,
+        "environ": os.environ,
+    }
+    return run(**{each: given[each] for each in inspect.signature(run).parameters})
 
 
-def _verb(arguments: argparse.Namespace, invocation: Invocation) -> Verb:
-    """What is to be run."""
-    match arguments.verb:
-        case "users":
-            from p2pshare.ui.verbs.users import users
-
-            prefix, online, watch = arguments.prefix, arguments.online, arguments.watch
-            return lambda: users(invocation, prefix=prefix, online=online, watch=watch)
-        case "get":
-            from p2pshare.ui.verbs import get as verbs
-
-            words, overwrite, files_max = arguments.words, arguments.force, arguments.max_files
-            if arguments.classic:
-                return lambda: verbs.get_classic(invocation, words, overwrite=overwrite)
-            at = arguments.at
-            return lambda: verbs.get(
-                invocation, words, overwrite=overwrite, files_max=files_max, at=at
-            )
-        case "ls":
-            from p2pshare.ui.verbs.ls import ls
-
-            where, recursive, at = arguments.where, arguments.recursive, arguments.at
-            return lambda: ls(invocation, where, recursive=recursive, at=at)
-        case "status":
-            from p2pshare.ui.verbs.status import status
-
-            return lambda: status(invocation)
-        case "stop":
-            from p2pshare.ui.verbs.status import stop
-
-            return lambda: stop(invocation)
-        case "whoami" | "release" | "key":
-            from p2pshare.ui.verbs import whoami as owning
-
-            own = {"whoami": owning.whoami, "release": owning.release, "key": owning.rotate}
-            return lambda: own[arguments.verb](invocation)
-        case "demo":
-            from p2pshare.ui.verbs import demo
-
-            return lambda: demo.demo(invocation, os.environ)
-    return lambda: _converse(invocation)
-
-
-async def _converse(invocation: Invocation) -> int:
-    from p2pshare.ui.dialog.console import Console
-    from p2pshare.ui.dialog.dialog import converse
-    from p2pshare.ui.terminal.capabilities import Terminal
-
-    if sys.stdin is None or sys.stdin.closed:
-        raise WrongUsage(reason="There is no input from which answers could come.")
-    stdout = Terminal.detect(sys.stdout, os.environ)
-    reactor: Any = invocation.reactor
-    console = Console(
-        reactor, sys.stdin.fileno(), stdout, invocation.output, invocation.forgive_signal
-    )
-    return await converse(invocation, console)
-
-
-def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> Invocation:
+def _invocation(
+    arguments: argparse.Namespace, output: Output, reactor: Any, watch: SignalWatch | None
+) -> Invocation:
     from twisted.logger import Logger
 
     from p2pshare.storage.settings import Settings, default_config_path
     from p2pshare.ui.invocation import Invocation
 
-    if arguments.verb == "demo":  # it has its own, and is to work whatever the user's are
+    if arguments.command.name == "demo":  # works whatever the user's settings are
         settings = Settings()
     else:
         settings = Settings.load(vars(arguments), os.environ, default_config_path())
@@ -320,8 +235,9 @@ def _invocation(arguments: argparse.Namespace, output: Output, reactor: Any) -> 
     try:
         cwd = Path.cwd()
     except OSError as error:
-        raise WrongUsage(reason="The current folder is gone: change to another one.") from error
-    return Invocation(reactor, random.SystemRandom(), settings, output, cwd, time.time)
+        raise WrongUsage(reason="The current folder was removed: change to another one.") from error
+    forgive = (lambda: None) if watch is None else watch.forgive
+    return Invocation(reactor, random.SystemRandom(), settings, output, cwd, time.time, forgive)
 
 
 def _output(*, json: bool, quiet: bool) -> Output:
@@ -334,10 +250,10 @@ def _output(*, json: bool, quiet: bool) -> Output:
 
 
 def _begin_logging(debug: str | None, words: Sequence[str], output: Output) -> list[DebugLog]:
-    """Keep the log off the terminal: it goes to the file `debug`, or nowhere.
+    """Send the log to the file `debug`, or nowhere, but never to the terminal.
 
     Raises:
-        CannotSave: the file cannot be written, or is no debug log.
+        CannotSave: the file cannot be written, or is not a debug log.
     """
     from twisted.logger import globalLogBeginner
 

@@ -452,7 +452,7 @@ class SessionTests(CommandLineTestCase):
         run.type("\x03")
         self.assertEqual(run.exit_code(), 130)
         self.assertFalse(run.screen.wrapped)
-        self.assertIn("stopped: what was verified is kept; the", run.shown)
+        self.assertIn("stopped: verified data is kept", run.shown)
         self.assertNotIn("%", run.shown)
 
     def test_not_in_the_clear(self) -> None:

@@ -1,11 +1,22 @@
-"""`p2pshare complete`, by which shells complete words: it asks the running peer, or tells what was seen last.
+"""`p2pshare complete`, which shells run to complete a word.
 
-It has a fraction of a second from the start of the process, and so imports neither Twisted nor anything else that takes
-its time. What it cannot find out it leaves out: nobody reads an error while typing.
+Time budget. A person waits for Tab, so the whole process may take a fraction of a second, most of which is the start
+of Python. Therefore:
 
-It prints what the candidates are, and then a candidate a line: `words`, `paths`, a `part` of those that could follow,
-or `files` or `folders`, if those of this machine are meant, which the shell knows. No candidate holds a character that
-a terminal obeys. What a shell obeys is quoted: by zsh and fish themselves, and for bash here.
+* Nothing here imports Twisted, `cryptography` or `argparse`; a test lists what is too slow. The client of the control
+  socket in `sources.py` is therefore a second one, on a plain blocking socket, beside that of `peer/control.py`.
+* Only the running peer is asked, never the registry or another peer, and it has 0.15 s for its answer. It asks the
+  others, keeps what it hears for 5 s, and remembers it in `seen.json`. So an answer that comes too late for this Tab is
+  there for the next one.
+* Without an answer in time, the words come from `seen.json`, which verbs and the peer keep up to date. These two are
+  the only memory: the peer's is fresh and short, the file is old and lasts. A third one, for answers of the last
+  seconds in a file, saved no time, since the peer answers from memory in a millisecond.
+* An error is not shown, since nobody reads it while typing: the words are missing then.
+
+The output is the kind of the candidates, and one candidate per line. The kind is `words`, `paths`, `part` (the
+beginning that all candidates share), or `files` or `folders`: local ones, which the shell itself completes.
+No candidate has a character that a terminal obeys. zsh and fish quote what they insert, and for bash `shell_words.py`
+does.
 """
 
 from __future__ import annotations
@@ -29,64 +40,58 @@ from p2pshare.wire.display import display
 from p2pshare.wire.paths import parse_path
 
 WORDS, PATHS, PART, FILES, FOLDERS = "words", "paths", "part", "files", "folders"
-SHELLS = ("bash", "zsh", "fish")
 CANDIDATES_MAX = 500
 LOCAL_MAX = 2000  # entries of the current folder that are looked at
 
 NOTHING: tuple[str, list[str]] = (WORDS, [])
 
 
-def main(words: Sequence[str], wall: Callable[[], float]) -> int:
-    """Print what the word at the cursor can become, and return the exit code.
+def main(words: Sequence[str]) -> int:
+    """Print the candidates for the word at the cursor, and return the exit code.
 
     Args:
         words: "bash", the line up to the cursor, and `COMP_WORDBREAKS`; or "zsh" or "fish", and the words behind the
-            program's name, the last of which is the one at the cursor.
-        wall: the Unix time in s.
+            name of the program, the last of which is at the cursor.
     """
     with suppress(P2pshareError, OSError, ValueError):
-        if isinstance(
-            sys.stdout, TextIOWrapper
-        ):  # a shell wants the bytes of names, and not what is displayed
+        if isinstance(sys.stdout, TextIOWrapper):  # the shell needs the bytes of file names
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        how, candidates = complete(words, os.environ, wall)
+        how, candidates = complete(words, os.environ)
         sys.stdout.write("".join(f"{line}\n" for line in (how, *candidates)))
         sys.stdout.flush()
     return 0
 
 
-def complete(
-    words: Sequence[str], environ: Mapping[str, str], wall: Callable[[], float]
-) -> tuple[str, list[str]]:
-    """What the candidates are, and the candidates: whole words, or for bash what it puts in.
+def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the kind of the candidates, and the candidates: whole words, or for bash the text that it inserts.
 
     Raises:
-        P2pshareError: the settings are none.
-        OSError: something could not be read.
+        P2pshareError: the settings are invalid.
+        OSError: a file cannot be read.
     """
     shell, *behind = words or ("",)
     if shell == "bash" and len(behind) == 2:
         line = split_line(*behind)
         line = replace(line, words=line.words[1:])
-    elif shell in SHELLS and shell != "bash" and behind:
+    elif shell in ("zsh", "fish") and behind:
         line = Typed(tuple(behind[:-1]), behind[-1])
     else:
         return NOTHING
     expected = expected_at(line.words, line.last)
-    lookup = partial(_lookup, expected, environ, wall)
+    lookup = partial(_lookup, expected, environ)
     how, candidates = _candidates(expected, line.last, lookup)
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
     if shell != "bash":
         return how, safe
-    put_in = replacements(line, safe)
-    return PART if len(put_in) < len(safe) else how, put_in
+    inserted = replacements(line, safe)
+    return PART if len(inserted) < len(safe) else how, inserted
 
 
 def _candidates(
     expected: Expected, last: str, lookup: Callable[[], Lookup]
 ) -> tuple[str, Sequence[str]]:
-    """As `complete`, but whole words, some of which may not begin with what was typed."""
+    """As `complete`, but whole words, some of which may not begin with `last`."""
     match expected.kind:
         case Kind.WORD:
             return WORDS, expected.words
@@ -97,7 +102,7 @@ def _candidates(
         case Kind.KNOWN:
             return WORDS, lookup().known()
         case Kind.REGISTRY:
-            return WORDS, lookup().registries()
+            return WORDS, list(lookup().registries())
         case Kind.REMOTE if expected.may_be_local and _is_local_path(last):
             return FOLDERS, []
         case Kind.REMOTE if ":" in last:
@@ -111,12 +116,12 @@ def _candidates(
 
 
 def _is_local_path(word: str) -> bool:
-    """Whether a word can only be a path on this machine: a slash comes before any colon, or it begins so."""
+    """Whether a word can only be a local path: it has a slash before any colon, or begins like one."""
     return word.startswith((".", "~")) or "/" in word.partition(":")[0]
 
 
 def _local_folders(prefix: str) -> list[str]:
-    """Folders in the current one that are not hidden."""
+    """Return the folders in the current one, without hidden ones."""
     with suppress(OSError), os.scandir() as entries:
         return [
             f"{each.name}/"
@@ -144,11 +149,11 @@ def _paths(lookup: Lookup, last: str) -> list[str]:
     return [f"{peer}:{folder}{slash}{entry}" for entry in entries]
 
 
-def _lookup(expected: Expected, environ: Mapping[str, str], wall: Callable[[], float]) -> Lookup:
-    flags = {flag: expected.flags.get(flag) for flag in ("registry", "name", "data")}
-    return Lookup.by_settings(Settings.load(flags, environ, default_config_path()), wall)
+def _lookup(expected: Expected, environ: Mapping[str, str]) -> Lookup:
+    flags = {setting: expected.values.get(setting) for setting in ("registry", "name", "data")}
+    return Lookup.by_settings(Settings.load(flags, environ, default_config_path()))
 
 
 def _is_safe(candidate: str) -> bool:
-    """Whether it is what it looks like: nothing in it moves a cursor, ends a line, or hides."""
+    """Whether a candidate is what it looks like: nothing in it moves a cursor, ends a line, or hides."""
     return display(candidate) == candidate

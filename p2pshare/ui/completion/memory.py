@@ -1,4 +1,4 @@
-"""What a verb has seen of others, kept for who completes words while nobody can be asked."""
+"""What a verb has seen of other peers, remembered in the user's data folder for completion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from p2pshare.wire.transfer_messages import Entry, EntryKind
 async def remember_names(
     invocation: Invocation, own_name: str | None, names: Iterable[str]
 ) -> None:
-    """Remember names in the data folder of the user; who has none remembers nothing."""
-    seen = _seen(invocation, own_name)
-    if seen is not None:
-        await _in_thread(invocation, lambda: seen.saw_names(tuple(names)))
+    """Remember names of peers."""
+    await _remember(invocation, own_name, lambda seen: seen.saw_names(tuple(names)))
 
 
 async def remember_entries(
@@ -30,31 +28,28 @@ async def remember_entries(
     *,
     whole: bool = False,
 ) -> None:
-    """Remember what is in a folder of a peer, likewise.
+    """Remember the entries of a folder.
 
     Args:
-        invocation: whose data folder it is.
-        own_name: the user's own name.
-        peer: whose folder it is.
+        invocation: the run of the command line.
+        own_name: the user's name, if it is not that of the settings.
+        peer: the owner of the folder.
         path: the folder.
-        entries: what was seen in it; of a listing that goes deeper, only what is in the folder itself counts.
-        whole: nothing else is in it.
+        entries: its entries; those of folders below are left out.
+        whole: whether these are all entries, so that others are forgotten.
     """
-    seen = _seen(invocation, own_name)
-    if seen is not None:
-        names = {
-            each.path[0]: each.kind is EntryKind.FOLDER for each in entries if len(each.path) == 1
-        }
-        await _in_thread(invocation, lambda: seen.saw_entries(peer, path, names, whole=whole))
+    names = {each.path[0]: each.kind is EntryKind.FOLDER for each in entries if len(each.path) == 1}
+    await _remember(
+        invocation, own_name, lambda seen: seen.saw_entries(peer, path, names, whole=whole)
+    )
 
 
-def _seen(invocation: Invocation, own_name: str | None) -> Seen | None:
+async def _remember(
+    invocation: Invocation, own_name: str | None, saw: Callable[[Seen], None]
+) -> None:
+    """Call `saw` in a thread, unless the user has neither a name nor a data folder."""
     settings = invocation.settings
     name = own_name or settings.name
-    if name is None and settings.data is None:
-        return None
-    return Seen(peer_folder(settings, name or ""))
-
-
-async def _in_thread(invocation: Invocation, work: Callable[[], None]) -> None:
-    await run_in_thread(invocation.reactor, work)
+    if name is not None or settings.data is not None:
+        seen = Seen(peer_folder(settings, name or ""))
+        await run_in_thread(invocation.reactor, saw, seen)

@@ -20,11 +20,12 @@ from __future__ import annotations
 import codecs
 import os
 import signal
+import sys
 import termios
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from colorama import Fore, Style
 from rich.cells import cell_len
@@ -37,6 +38,7 @@ from p2pshare.errors import WrongUsage
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.dialog.line_editor import LineEditor, LineEntered
+from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 
@@ -100,6 +102,19 @@ class Console:
         if self._mode is not None:
             self._mode.unbuffered()
             signal.signal(signal.SIGCONT, self._continued)
+
+    @classmethod
+    def on_stdin(cls, invocation: Invocation) -> Self:
+        """Ask on standard output, and read standard input.
+
+        Raises:
+            WrongUsage: standard input is closed.
+        """
+        if sys.stdin is None or sys.stdin.closed:
+            raise WrongUsage(reason="The dialog reads answers, but standard input is closed.")
+        stdout = Terminal.detect(sys.stdout, os.environ)
+        reactor, fd = cast(IConsoleReactor, invocation.reactor), sys.stdin.fileno()
+        return cls(reactor, fd, stdout, invocation.output, invocation.forgive_signal)
 
     async def ask(self, question: str, where: str = "") -> str | None:
         """Return the line that the user answers, or None at the end of the input.

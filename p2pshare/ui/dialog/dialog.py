@@ -98,12 +98,13 @@ class _Left(Exception):  # noqa: N818 - it is no error
     """The user wants to leave, or there is no more input."""
 
 
-async def converse(invocation: Invocation, console: Console) -> int:
+async def converse(invocation: Invocation) -> int:
     """Hold the dialog; return the exit code, which is 0 if a person has seen the errors on a terminal.
 
     Raises:
         P2pshareError: the registry does not answer, the user can get no name, or the peer has lost its name.
     """
+    console = Console.on_stdin(invocation)
     actions = Actions(invocation, console)
     settings = invocation.settings
     greeting = f"p2pshare, in the registry {settings.registry}"

@@ -23,10 +23,10 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY
-from p2pshare.ui.arguments import command_parser
+from p2pshare.ui.commands import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
 from p2pshare.ui.completion.scripts import SCRIPTS
-from p2pshare.ui.completion.sources import KEPT_FOR, KEPT_MAX, KEPT_NAME, Lookup
+from p2pshare.ui.completion.sources import ANSWER_MAX, Lookup
 from p2pshare.wire.keys import SigningKey
 
 PATIENCE = 20.0  # seconds for a shell
@@ -44,9 +44,9 @@ HOSTILE = (
 FOLDERS = ("my pics", "sub/in here", "$(touch pwned)")
 """Folders in the current one, while a shell runs."""
 MET = "http://nas.lan:8000"
-"""The URL of a registry that was met."""
+"""The URL of a registry whose key is known."""
 UNSHOWN = ("new\nline", "escape\x1b[2J", "turned\u202egpj")
-HEAVY = ("twisted", "cryptography", "rich", "numpy", "blake3", "asyncio", "PIL")
+HEAVY = ("twisted", "cryptography", "rich", "numpy", "blake3", "asyncio", "PIL", "argparse")
 
 
 class CompletingTestCase(SynchronousTestCase):
@@ -66,12 +66,12 @@ class CompletingTestCase(SynchronousTestCase):
         self.seen.saw_entries("alice", ("photos",), dict.fromkeys((*HOSTILE, *UNSHOWN), False))
 
     def candidates(self, *words: str) -> list[str]:
-        return complete(["zsh", *words], self.environ, lambda: 0.0)[1]
+        return complete(["zsh", *words], self.environ)[1]
 
 
 class CompleteTests(CompletingTestCase):
     def test_verbs_and_flags(self) -> None:
-        """What the parser knows is what is offered."""
+        """The verbs, flags and choices of the table are offered."""
         self.assertIn("get", self.candidates(""))
         self.assertEqual(self.candidates("us"), ["users"])
         self.assertEqual(self.candidates("key", "exp"), ["export"])
@@ -84,14 +84,12 @@ class CompleteTests(CompletingTestCase):
             (["--debug", ""], "files"),
             (["key", "export", ""], "files"),
         ):
-            self.assertEqual(complete(["zsh", *words], self.environ, lambda: 0.0), (how, []))
-        verbs = next(each for each in command_parser()._actions if each.dest == "verb").choices
-        assert verbs is not None
-        for verb in verbs:
-            self.assertIn("--name", self.candidates(verb, "--"))
+            self.assertEqual(complete(["zsh", *words], self.environ), (how, []))
+        for command in COMMANDS:
+            self.assertIn("--name", self.candidates(*command.words, "--"))
 
     def test_destination(self) -> None:
-        """Behind the first item of `get`, local folders are offered beside peers; a path is left to the shell."""
+        """After the first item of `get`, local folders are offered beside peers; the shell completes paths."""
         work = Path(self.mktemp())
         work.mkdir()
         for name in ("albums", ".hidden", "Bilder", *UNSHOWN):
@@ -118,10 +116,10 @@ class CompleteTests(CompletingTestCase):
             "alon": "files",
         }.items():
             words = ["zsh", "get", "alice:x", last]
-            self.assertEqual(complete(words, self.environ, lambda: 0.0), (how, []), last)
+            self.assertEqual(complete(words, self.environ), (how, []), last)
 
     def test_known(self) -> None:
-        """Only a peer whose key is known can be forgotten."""
+        """`peers forget` offers the peers whose keys are known."""
         self.assertEqual(self.candidates("peers", "forget", ""), [])
         key = SigningKey(bytes(32)).public
         known = KnownPeers(self.folder, DEFAULT_REGISTRY)
@@ -134,7 +132,7 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("peers", "forget", ""), [])
 
     def test_registries(self) -> None:
-        """A registry that was met can be forgotten, or used again."""
+        """`registries forget` and `--registry` offer the registries whose keys are known."""
         self.assertEqual(self.candidates("registries", "f"), ["forget"])
         self.assertEqual(self.candidates("registries", "forget", ""), [])
         known = KnownRegistries(self.folder)
@@ -149,7 +147,7 @@ class CompleteTests(CompletingTestCase):
             self.candidates("registries", "forget", "")
 
     def test_names_and_paths(self) -> None:
-        """Names, and behind a colon paths, folders with a slash."""
+        """Names are offered, and after a colon paths, folders with a slash."""
         self.assertEqual(self.candidates("get", "al"), ["albert:", "alice:"])
         self.assertEqual(self.candidates("get", "alice:p"), ["alice:photos/"])
         self.assertEqual(self.candidates("ls", "alice:photos/q"), ["alice:photos/q'uote"])
@@ -157,26 +155,26 @@ class CompleteTests(CompletingTestCase):
             self.assertEqual(self.candidates("get", word), [], word)
 
     def test_unshown(self) -> None:
-        """What a terminal would obey or hide is not offered: threat 4."""
+        """Names with characters that a terminal obeys or hides are not offered: threat 4."""
         offered = self.candidates("get", "alice:photos/")
         self.assertEqual(offered, sorted(f"alice:photos/{name}" for name in HOSTILE))
 
     def test_nonsense(self) -> None:
-        """No words, an unknown shell, and settings that are none, give nothing and no error."""
+        """No words, an unknown shell, or invalid settings give no candidates and no error."""
         for words in ([], ["bash"], ["csh", "a"], ["zsh"]):
-            self.assertEqual(complete(words, self.environ, lambda: 0.0), ("words", []))
+            self.assertEqual(complete(words, self.environ), ("words", []))
         done = self.process("zsh", "get", "al", P2PSHARE_REGISTRY="a b")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
     def test_whose_folder(self) -> None:
-        """Flags on the line say whose peer is meant."""
+        """Flags on the line choose the data folder."""
         other = {**self.environ, "P2PSHARE_DATA": str(self.folder / "none")}
         words = ["zsh", "--data", str(self.folder), "get", "b"]
-        self.assertEqual(complete(words, other, lambda: 0.0), ("words", ["bob:"]))
-        self.assertEqual(complete(["zsh", "get", "b"], other, lambda: 0.0), ("words", []))
+        self.assertEqual(complete(words, other), ("words", ["bob:"]))
+        self.assertEqual(complete(["zsh", "get", "b"], other), ("words", []))
 
     def test_light(self) -> None:
-        """It imports nothing that takes its time."""
+        """`complete` imports no slow package."""
         code = (
             "import sys; from p2pshare.ui.main import main; main(sys.argv[1:]);"
             f"print(sorted({set(HEAVY)!r} & set(sys.modules)))"
@@ -196,7 +194,7 @@ class CompleteTests(CompletingTestCase):
 
 
 class FakePeer:
-    """Answers one question after the other on the socket of a data folder, in a thread."""
+    """A peer, in a thread, that answers questions on the socket of a data folder."""
 
     def __init__(self, folder: Path, replies: list[bytes | None]) -> None:
         self.asked: list[Any] = []
@@ -224,51 +222,40 @@ class FakePeer:
 
 
 class LookupTests(CompletingTestCase):
-    def lookup(self, wall: float = 1000.0) -> Lookup:
-        return Lookup([self.folder], wall=lambda: wall)
-
     def peer(self, *replies: bytes | None) -> FakePeer:
         peer = FakePeer(self.folder, list(replies))
         self.addCleanup(peer.end)
         return peer
 
     def test_live(self) -> None:
-        """The running peer is asked, and its answer is good for a moment."""
+        """The running peer is asked each time, and entries that cannot be a name are left out."""
         reply = json.dumps({"ok": True, "entries": ["cat.jpg", "sub/", "../x", "a/b/"]}).encode()
-        peer = self.peer(reply + b"\n", None, reply + b"\n")
-        for wall in (1000.0, 1000.0 + KEPT_FOR / 2, 1000.0 + KEPT_FOR):
-            entries = self.lookup(wall).entries("alice", ("p",), "")
+        peer = self.peer(reply + b"\n", reply + b"\n")
+        for _ in range(2):
+            entries = Lookup([self.folder]).entries("alice", ("p",), "")
             self.assertEqual(entries, ["cat.jpg", "sub/"])
         question = {"do": "complete", "peer": "alice", "path": "p", "prefix": ""}
         self.assertEqual(peer.asked, [question, question])
-        kept = self.folder / KEPT_NAME
-        self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
 
     def test_not_living(self) -> None:
-        """An error, nonsense, silence, and a socket of nobody: what was seen last."""
-        self.peer(b'{"ok": false}\n', b"nonsense\n", b'{"ok": true, "entries": 1}\n', None)
-        for _ in range(4):
-            self.assertEqual(self.lookup().names("bo"), ["bob"])
-        self.assertFalse((self.folder / KEPT_NAME).exists())
-
-    def test_kept_is_bounded(self) -> None:
-        """Of many answers, few are kept: threat 31."""
-        reply = b'{"ok": true, "entries": ["x"]}\n'
-        self.peer(*[reply] * (KEPT_MAX + 3))
-        for number in range(KEPT_MAX + 3):
-            self.lookup().names(f"{number}")
-        self.assertEqual(len(json.loads((self.folder / KEPT_NAME).read_text())), KEPT_MAX)
+        """An error, nonsense, a long answer, silence, and a dead socket: the words were seen last."""
+        too_long = b'{"ok": true, "entries": ["' + b"x" * ANSWER_MAX
+        self.peer(
+            b'{"ok": false}\n', b"nonsense\n", b'{"ok": true, "entries": 1}\n', too_long, None
+        )
+        for _ in range(5):
+            self.assertEqual(Lookup([self.folder]).names("bo"), ["bob"])
 
 
 class ShellTests(CompletingTestCase):
-    """Real shells on a terminal, with a `p2pshare` that writes down how it is called."""
+    """Real shells on a terminal, with a `p2pshare` that logs its arguments."""
 
     def setUp(self) -> None:
         super().setUp()
         KnownRegistries(self.folder).pin(MET, str(SigningKey(bytes(32)).public))
 
     def arguments(self, shell: list[str], begin: str, lines: list[str]) -> list[str]:
-        """What the program gets as its last argument, for lines in which Tab is pressed at the end."""
+        """Return the last argument that the program gets, for each line with Tab at its end."""
         program = self.folder / "bin" / "p2pshare"
         program.parent.mkdir()
         called = self.folder / "called"
@@ -312,7 +299,7 @@ class ShellTests(CompletingTestCase):
         return called.read_text().split("\0")[:-1]
 
     def test_bash(self) -> None:
-        """In bash, what is completed reaches the program as the peer calls it: threat 4, threat 40."""
+        """In bash, the program gets a completed name exactly as the peer has it: threat 4, threat 40."""
         lines = {
             "p2pshare ls ali": "alice:",
             "p2pshare get alice:no": "alice:notes.txt",
@@ -361,20 +348,21 @@ class ShellTests(CompletingTestCase):
 
     @skipUnless(shutil.which("zsh"), "there is no zsh here")
     def test_zsh(self) -> None:
-        """In zsh likewise: threat 4, threat 40."""
+        """In zsh, too: threat 4, threat 40."""
         begin = "autoload -U compinit; compinit -u -D; source {script}"
         zsh = shutil.which("zsh") or ""
         self.assertEqual(self.arguments([zsh, "-f", "-i"], begin, list(self.LINES)), list(self.GOT))
 
     def test_scripts(self) -> None:
         """Each script asks `complete`, and evaluates nothing."""
+        self.assertEqual(set(SCRIPTS), set(SHELLS))
         for shell, script in SCRIPTS.items():
             self.assertIn(f"complete {shell}", script)
             self.assertNotIn("eval", script)
 
 
 def _drain(fd: int) -> None:
-    """Read what a terminal shows, until nobody writes to it any more."""
+    """Read the output of a terminal until it is closed."""
     try:
         while os.read(fd, 65536):
             pass

@@ -1,0 +1,458 @@
+"""All verbs and flags of `p2pshare`, in one table: the place to add a verb.
+
+The parser and its help (`ui/arguments.py`), the dispatch (`ui/main.py`) and completion
+(`ui/completion/command_words.py`) read this table only. It imports nothing slow, so `--help` and completion are fast.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2pshare.storage.settings import DEFAULT_REGISTRY
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from p2pshare.ui.invocation import Invocation
+
+SHELLS = ("bash", "zsh", "fish")
+INVITATION_LIFE = 7 * 86400  # seconds
+INVITATION_LIFE_MAX = 366 * 86400  # seconds
+INVITATIONS_MAX = 1000  # at once
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
+
+Work = int | Coroutine[Any, Any, int]
+"""The exit code of a verb that is done, or the coroutine of a verb that needs the reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A flag or a positional argument."""
+
+    flags: tuple[str, ...]
+    """Such as `-R` and `--recursive`; empty for a positional argument."""
+    dest: str
+    """The attribute that has the value: a setting, or a parameter of the function that runs the verb."""
+    metavar: str | None
+    """The value in the help, by which completion knows its kind; None for a flag without a value."""
+    help: str
+    choices: tuple[str, ...] | None = None
+    repeated: bool = False
+    default: object = None
+    parse: Callable[[str], object] | None = None
+    """Reads the value, or raises ValueError with the reason."""
+
+
+def flag(names: str, metavar: str | None, text: str, dest: str = "", **options: Any) -> Argument:
+    """Return a flag with one or two names, and with a value if there is a `metavar`."""
+    flags = tuple(names.split())
+    options.setdefault("default", None if metavar else False)
+    return Argument(flags, dest or flags[-1][2:].replace("-", "_"), metavar, text, **options)
+
+
+def positional(dest: str, metavar: str, text: str, **options: Any) -> Argument:
+    """Return a positional argument."""
+    return Argument((), dest, metavar, text, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A verb, or the dialog, which is the command without a verb."""
+
+    name: str
+    """Such as `key export`; empty for the dialog."""
+    summary: str
+    run: str | Callable[..., Work] | None
+    """The function that runs the verb, or its name below `p2pshare.ui`, which is imported when the verb runs, as the
+    services of Twisted are. `ui/main.py` fills the parameters by their names. None if another verb must follow."""
+    arguments: tuple[Argument, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
+    """Commands, and a remark on each."""
+    notes: str = ""
+    """Paragraphs behind the examples."""
+    usage: str = ""
+    """The usage line behind the name; empty for the usual one."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the name."""
+        return tuple(self.name.split())
+
+    @property
+    def below(self) -> dict[str, Command]:
+        """The commands with one word more, by that word."""
+        return {
+            each.words[-1]: each for each in COMMANDS if each.name and each.words[:-1] == self.words
+        }
+
+    @property
+    def flags(self) -> dict[str, Argument]:
+        """All flags, by each of their names."""
+        return {name: each for each in (*COMMON, *self.arguments) for name in each.flags}
+
+    @property
+    def positionals(self) -> list[Argument]:
+        """The positional arguments."""
+        return [each for each in self.arguments if not each.flags]
+
+
+def _life(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
+    life = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < life <= INVITATION_LIFE_MAX:
+        raise ValueError(f"{text!r} is not a time such as 7d, 12h or 30m, up to 366d")
+    return life
+
+
+def _files_max(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1:
+        raise ValueError(f"{text!r} is not a number of files, such as 2000000")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= INVITATIONS_MAX:
+        raise ValueError(f"{text!r} is not a number from 1 to {INVITATIONS_MAX}")
+    return int(text)
+
+
+def _get(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.verbs import get, partial
+
+    words, overwrite = arguments.words, arguments.force
+    if arguments.list_partial or arguments.clean:
+        work = partial.clean if arguments.clean else partial.list_partial
+        return work(invocation, words[0] if words else None)
+    if arguments.classic:
+        return get.get_classic(invocation, words, overwrite=overwrite)
+    files_max, at = arguments.max_files, arguments.at
+    return get.get(invocation, words, overwrite=overwrite, files_max=files_max, at=at)
+
+
+def _import_key(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.verbs.key import import_key
+
+    settings = invocation.settings
+    return import_key(
+        settings,
+        invocation.output,
+        arguments.file,
+        arguments.passphrase_file,
+        name=settings.name if arguments.name else None,
+        registry=bool(arguments.registry),
+    )
+
+
+def _release(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.terminal.passphrase import consent
+    from p2pshare.ui.verbs import key, whoami
+
+    question = f"Give up the name {key.name_of(invocation.settings)} for good?"
+    if arguments.yes or consent(question, "--yes"):
+        return whoami.release(invocation)
+    invocation.output.remark("Nothing was changed.")
+    return 1
+
+
+def _completion(shell: str) -> int:
+    from p2pshare.ui.completion.scripts import SCRIPTS
+
+    sys.stdout.write(SCRIPTS[shell])
+    return 0
+
+
+LIMIT = flag("--limit", "RATE", "total rate limit, such as 5MB/s (default: none)")
+TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 15)")
+INVITATION = flag("--invitation", "FILE", "file with your invitation to the registry")
+CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")
+AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
+PASSPHRASE = flag("--passphrase-file", "FILE", "read the passphrase from FILE or - (default: ask)")
+
+COMMON = (
+    flag("--registry", "URL", f"URL of the registry (default: {DEFAULT_REGISTRY})"),
+    flag("--name", "NAME", "your own name"),
+    flag("--data", "DIR", "your data folder (default: one per registry and name)"),
+    flag("--json", None, "write one JSON object per line"),
+    flag("--quiet", None, "write results and errors only"),
+    flag("--debug", "FILE", "append a log without secrets to FILE"),
+)
+"""Flags of every command."""
+
+DIALOG = Command(
+    "",
+    "share files with named people, straight from one machine to another, encrypted",
+    "dialog.dialog.converse",
+    (
+        flag(
+            "--share", "[NAME=]PATH", "share a folder or file, as NAME; repeatable", repeated=True
+        ),
+        flag(
+            "--allow",
+            "[SHARE=]NAMES",
+            "share with these names only: bob,carol; repeatable",
+            repeated=True,
+        ),
+        LIMIT,
+        TIMEOUT,
+        CLASSIC,
+        flag("--listen", "PORT", "port to listen on, TCP and UDP (default: any)"),
+        flag("--address", "IP", "your IPv4 address for others (default: detected)"),
+        INVITATION,
+    ),
+    (
+        ("p2pshare --name carol --share ~/Public", "the dialog, as carol"),
+        ("p2pshare users", "list the users"),
+        ("p2pshare ls alice", "list what alice shares with you"),
+        ("p2pshare get alice:photos/cat.jpg", "get a file"),
+        ("p2pshare get alice:photos ~/Pictures", "get a folder, into another one"),
+        ("p2pshare whoami", "show your name and your key"),
+        ("p2pshare demo", "try all of it on this machine"),
+    ),
+    "Without a verb, a dialog asks for your name and for the files to get. Meanwhile it shares the files of --share, by"
+    " default the my_file.* of the current folder.\n"
+    "Settings come from flags, then P2PSHARE_... variables, then config.toml.\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 unreachable.",
+    "[options] [VERB ...]",
+)
+
+COMMANDS = (
+    DIALOG,
+    Command(
+        "users",
+        "list the users, and whether they are online",
+        "verbs.users.users",
+        (
+            flag("--online", None, "omit users who are offline"),
+            flag("--prefix", "P", "list only names that begin with P", default=""),
+            flag("--watch", None, "keep running, and show each change"),
+        ),
+        (
+            ("p2pshare users", "all users, by name"),
+            ("p2pshare users --online --prefix al", "those online whose name is al..."),
+            ("p2pshare users --watch", "kept up to date until Ctrl+C"),
+        ),
+        'An "owned" name belongs to a key. A "classic" name proves nothing, and its presence is unknown.',
+    ),
+    Command(
+        "ls",
+        "list what a peer shares with you",
+        "verbs.ls.ls",
+        (
+            positional("where", "PEER[:PATH]", "a peer, or a folder such as alice:photos"),
+            flag("-R --recursive", None, "list the folders below, too"),
+            AT,
+            TIMEOUT,
+            INVITATION,
+        ),
+        (
+            ("p2pshare ls alice", "the shares of alice"),
+            ("p2pshare ls alice:photos", "the content of one"),
+            ("p2pshare ls -R alice:photos", "with all folders below"),
+            ("p2pshare ls alice:photos | cut -f1", "the paths only"),
+        ),
+        "`p2pshare users` lists the peers. Give your own name with --name.",
+    ),
+    Command(
+        "get",
+        "get files and folders from peers",
+        _get,
+        (
+            positional(
+                "words",
+                "PEER:PATH",
+                "a file, a folder with its content, or a glob; the last word may be DEST, a folder"
+                " or a new name (default: the current folder)",
+                repeated=True,
+            ),
+            flag("--force", None, "replace existing files"),
+            flag("--list-partial", None, "get nothing: list partial files in DEST"),
+            flag("--clean", None, "get nothing: remove partial files in DEST"),
+            flag("--max-files", "N", "fail beyond N entries (default: 1000000)", parse=_files_max),
+            AT,
+            LIMIT,
+            TIMEOUT,
+            INVITATION,
+            flag("--portable-names", None, "use file names that every system accepts"),
+            CLASSIC,
+        ),
+        (
+            ("p2pshare get alice:photos/cat.jpg", "saved as cat.jpg"),
+            ("p2pshare get alice:photos/cat.jpg tom.jpg", "saved as tom.jpg"),
+            ("p2pshare get alice:photos ~/Pictures", "saved as ~/Pictures/photos"),
+            ("p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads", ""),
+            ("p2pshare get --classic bob:my_file.jpg", "the picture, as bob.png"),
+            ("p2pshare get --list-partial ~/Pictures", "list partial files"),
+            ("p2pshare get --clean ~/Pictures", "remove them"),
+        ),
+        "Give your own name with --name, since peers share with named people. To resume a stopped transfer, run the"
+        " same command again.",
+        "[options] PEER:PATH ... [DEST]",
+    ),
+    Command(
+        "peers",
+        "list the peers that you have met, and their keys",
+        "verbs.peers.peers",
+        (),
+        (
+            ("p2pshare peers", "names and keys"),
+            ("p2pshare peers forget alice", "accept the next key of alice"),
+        ),
+        "The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami` shows to"
+        " its owner.",
+        "[options] [forget NAME]",
+    ),
+    Command(
+        "peers forget",
+        "forget the key of a peer, and accept the next one",
+        "verbs.peers.forget",
+        (positional("peer", "NAME", "the peer whose key is forgotten"),),
+        (("p2pshare peers forget alice", ""),),
+        "Do this only after alice has confirmed her new key to you in another way.",
+    ),
+    Command(
+        "registries",
+        "list the registries that you have met, and their keys",
+        "verbs.peers.registries",
+        (),
+        (
+            ("p2pshare registries", "URLs and keys"),
+            ("p2pshare registries forget http://192.0.2.1:8000", "accept its next key"),
+        ),
+        "The key of a registry is remembered at the first contact, for all its URLs. Its log and `GET /v1/` show it.",
+        "[options] [forget URL]",
+    ),
+    Command(
+        "registries forget",
+        "forget the key of a registry, and accept the next one",
+        "verbs.peers.forget_registry",
+        (positional("url", "URL", "the URL of the registry"),),
+        (("p2pshare registries forget http://192.0.2.1:8000", ""),),
+        "Do this only after the operator of the registry has confirmed its new key.",
+    ),
+    Command(
+        "status",
+        "show your running peer: shares, transfers, rates",
+        "verbs.status.status",
+        (),
+        (("p2pshare status", ""), ("p2pshare status --json", "")),
+        "It asks the peer of your name that runs on this machine.",
+    ),
+    Command(
+        "stop",
+        "stop your running peer, and keep your name",
+        "verbs.status.stop",
+        (),
+        (("p2pshare stop --name bob", ""),),
+        "It stops the peer of your name that runs on this machine, in the background or in another terminal. Others see"
+        " you offline at once.",
+    ),
+    Command(
+        "whoami",
+        "show your name, your key, and their state in the registry",
+        "verbs.whoami.whoami",
+        (),
+        (("p2pshare whoami", ""), ("p2pshare whoami --name bob --json", "")),
+    ),
+    Command(
+        "key",
+        "export, import or rotate your key",
+        None,
+        (),
+        (
+            ("p2pshare key export ~/usb/bob.key", "a copy, sealed with a passphrase"),
+            ("p2pshare key import ~/usb/bob.key", "on a new disk or machine"),
+            ("p2pshare key rotate", "a new key, signed by the old one"),
+        ),
+        "The owner of your key owns your name. If you lose the key, you lose the name.",
+        "VERB ...",
+    ),
+    Command(
+        "key export",
+        "copy your key to a file, sealed with a passphrase",
+        "verbs.key.export",
+        (positional("file", "FILE", "a new file; nothing is overwritten"), PASSPHRASE),
+        (
+            ("p2pshare key export ~/usb/bob.key", ""),
+            ("pass show p2pshare | p2pshare key export bob.key --passphrase-file -", ""),
+        ),
+        "Keep the file on another disk. With --passphrase-file, the first line of the file is the passphrase.",
+    ),
+    Command(
+        "key import",
+        "make the key of a file yours",
+        _import_key,
+        (positional("file", "FILE", "a file that `p2pshare key export` has written"), PASSPHRASE),
+        (
+            ("p2pshare key import ~/usb/bob.key", ""),
+            ("p2pshare key import bob.key --registry http://192.0.2.1:8000", ""),
+        ),
+        "Name and registry are those in the file, unless you give them. Use a key on one machine at a time. An existing"
+        " key is never replaced.",
+    ),
+    Command(
+        "key rotate",
+        "replace your key by a new one, signed by the old one",
+        "verbs.whoami.rotate",
+        (),
+        (("p2pshare key rotate", ""), ("p2pshare key rotate --name bob", "")),
+        "Do this if somebody may have read the old key, and export the new key afterwards.",
+    ),
+    Command(
+        "release",
+        "give up your name for good",
+        _release,
+        (flag("--yes", None, "do not ask for confirmation"),),
+        (
+            ("p2pshare release", "asks for confirmation"),
+            ("p2pshare release --name bob --yes", "does not ask"),
+        ),
+        "To keep the name, stop the peer instead: the name stays yours for 30 days, and longer if you return.",
+    ),
+    Command(
+        "invite",
+        "create invitations to your registry",
+        "verbs.invite.invite",
+        (
+            flag(
+                "--expires",
+                "TIME",
+                "lifetime, such as 7d, 12h or 30m (default: 7d)",
+                parse=_life,
+                default=INVITATION_LIFE,
+                dest="life",
+            ),
+            flag("--count", "N", "number of invitations (default: 1)", parse=_count, default=1),
+        ),
+        (
+            ("p2pshare invite", "one, for 7 days"),
+            ("p2pshare invite --count 20 --expires 12h", "twenty, one per line"),
+            ("p2pshare invite --data /var/lib/p2pregistry", "for the registry in this folder"),
+        ),
+        "For the operator of a registry, on its machine. Each invitation is good for one new name.",
+    ),
+    Command(
+        "demo",
+        "try all of it on this machine: a registry and two peers",
+        "verbs.demo.demo",
+        (),
+        (("p2pshare demo", ""),),
+    ),
+    Command(
+        "completion",
+        "print a script that completes names and paths",
+        _completion,
+        (positional("shell", "SHELL", ", ".join(SHELLS), choices=SHELLS),),
+        (
+            ('eval "$(p2pshare completion bash)"', "in ~/.bashrc"),
+            ('eval "$(p2pshare completion zsh)"', "in ~/.zshrc, after compinit"),
+            ("p2pshare completion fish | source", "in ~/.config/fish/config.fish"),
+        ),
+        "Names and remote paths are completed best while your peer runs.",
+    ),
+)
+"""All commands, in the order of the help; each verb follows the one that it is below."""
