@@ -230,7 +230,7 @@ class Owner:
         if following is None and (old is None or self._predecessor is not None):
             return False
         try:
-            view = await self._client.look_up_peer(identity.name, by_its_clock=True)
+            view = await self._client.look_up_peer(identity.name, by_registry_clock=True)
         except NoSuchPeer:
             return False
         self.follow(view)
@@ -373,7 +373,7 @@ async def rotate_key(
     await _expect_owners(client)
     assert identity.name == name
     alone = addresses is None
-    view = await client.look_up_peer(name, by_its_clock=True)
+    view = await client.look_up_peer(name, by_registry_clock=True)
     if view.key is None or view.record is None:
         raise NameTaken(name=name, registry=client.url)
     if addresses is None:

@@ -1,4 +1,4 @@
-"""What a peer asks of a registry."""
+"""The client of a registry: what peers and commands ask, and whether the answer is to be believed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from p2pshare.errors import (
     RegistryRecovering,
     RegistryRefused,
     RegistryUnavailable,
-    RegistryUnreachable,
     RemoteProtocolError,
     StaleRecord,
 )
@@ -63,30 +62,31 @@ __all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
 LIST_TIMEOUT = 30.0  # seconds for the list of all names
 LIST_MAX = 64 * 1024 * 1024  # bytes of the list of all names
 PAGE_BYTES_MAX = 256 * 1024  # bytes of a page of peers, or of one peer with its rotations
-NAMES_MAX = 1_000_000  # that a list of peers, page by page, may have
+NAMES_MAX = 1_000_000  # in all pages of a list of peers
 CHALLENGE_SIZE = 16  # random bytes that a registry signs to prove its key
-PAGES_MAX = 2 * NAMES_MAX // PAGE_MAX  # of them, should some not be full
-RETRY_AFTER_DEFAULT = 5  # seconds, if a registry that wants us to wait does not say how long
-RECOVERING_DEFAULT = 90  # seconds, likewise
+PAGES_MAX = 2 * NAMES_MAX // PAGE_MAX  # of a list of peers, as some pages may not be full
+RETRY_AFTER_DEFAULT = 5  # seconds, for a registry that is busy and sends no `Retry-After`
+RECOVERING_DEFAULT = 90  # seconds, for one that recovers its names and sends none
 
 T = TypeVar("T")
 
-_NO_REGISTRY = "it does not answer like a registry"
-_TIME_AND_PLACE = {"wrong-signature", "wrong-audience", "wrong-name", "wrong-time", "stale"}
-_OF_CLAIM = _TIME_AND_PLACE | {"taken", "invitation-needed", "invitation-refused"}
-_OF_RELEASE = _TIME_AND_PLACE | {"not-owner", "not-found"}
+NOT_A_REGISTRY = "it does not answer like a registry"
+NO_PROOF = "it does not prove its key"
+
+_OF_STATEMENT = {"wrong-signature", "wrong-audience", "wrong-name", "wrong-time", "stale"}
+_OF_CLAIM = _OF_STATEMENT | {"taken", "invitation-needed", "invitation-refused"}
+_OF_RELEASE = _OF_STATEMENT | {"not-owner", "not-found"}
 _OF_LOOK_UP = frozenset({"not-found"})
 _OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | {"unknown-session"}) - {"not-found"}
-"""Problems that are nonsense where nobody can have them."""
-_REFUSALS = {"wrong-signature": "a signature is wrong"}
+"""Problems that only some routes have; from any other route they show that the server is not a registry."""
 
 
 class RegistryClient:
     """Asks one registry.
 
-    Every method fails with `RegistryUnavailable` if the registry says that it cannot work now, with `RegistryBusy` if
-    it was asked too often, and with `RegistryUnreachable` if it does not answer in time, or answers what no registry
-    would. The first two may have a field `retry_after`, in seconds.
+    Every method fails with `RegistryUnavailable` if the registry cannot work at the moment, with `RegistryBusy` if a
+    rate limit is reached, and with `RegistryUnreachable` if there is no reply in time, or one that no registry sends.
+    The first two may have a field `retry_after`, in seconds.
     """
 
     _log = Logger()
@@ -107,10 +107,10 @@ class RegistryClient:
         Args:
             agent: sends the requests.
             url: of the registry.
-            clock: measures how long they take.
-            timeout: seconds for each.
-            wall: the Unix time in s, by which records expire; None believes them without an end.
-            known: the key that the registry at this URL has proven before; no other one is accepted.
+            clock: measures timeouts.
+            timeout: seconds for each request.
+            wall: the Unix time in s, by which records expire; None if they do not.
+            known: the key that the registry at this URL has proven before; any other key is rejected.
             random_bytes: draws challenges.
         """
         self._http = HttpClient(agent, url, clock, timeout=timeout)
@@ -118,18 +118,18 @@ class RegistryClient:
         self.url = self._http.url
         self._random_bytes = random_bytes
         self.known = known
-        """The key that it must have: what it proves first, if that is None."""
+        """The key that it must have; if it is None, the first key that the registry proves."""
         self.key: PublicKey | None = None
-        """The key that it has proven last."""
-        self.ahead: float | None = None
-        """Seconds by which the clock here was ahead of the registry's, when that told its time last."""
+        """The key that it has proven in this process."""
+        self.clock_ahead_s: float | None = None
+        """How far the clock here is ahead of the registry's; None before the registry has told its time."""
 
     async def info(self) -> RegistryInfo | None:
-        """What the registry says of itself, with its key proven; None for an original one, which knows no owners.
+        """Return the registry's description, with its key proven; None for an original registry, which has no keys.
 
         Raises:
             RegistryChanged: it has another key than `known`.
-            RegistryDowngraded: it has no key any more.
+            RegistryDowngraded: it does not prove a key any more.
         """
         challenge = to_base64url(self._random_bytes(CHALLENGE_SIZE))
         reply = await self._http.ask(b"GET", f"v1/?challenge={challenge}")
@@ -140,27 +140,27 @@ class RegistryClient:
         self._expect(reply, 200)
         info = self._read(RegistryInfo.parse, reply)
         if not info.proves(challenge):
-            raise self._http.unreachable("it does not prove its key")
+            raise self._http.unreachable(NO_PROOF)
         if self.known is not None and info.key != self.known:
             known, now = self.known.grouped, info.key.grouped
             raise RegistryChanged(registry=self.url, known=known, now=now)
         self.key = self.known = info.key
         if self._wall is not None:
-            self.ahead = self._wall() - info.time
+            self.clock_ahead_s = self._wall() - info.time
         self._log.debug(
-            "registry proven: url={url} key={key} clock_here_ahead_s={ahead}",
+            "registry proven: url={url} key={key} clock_ahead_s={ahead}",
             url=self.url,
             key=info.key,
-            ahead=None if self.ahead is None else round(self.ahead, 1),
+            ahead=None if self.clock_ahead_s is None else round(self.clock_ahead_s, 1),
         )
         return info
 
     async def prove(self) -> PublicKey:
-        """The key of the registry, which it is asked to prove once.
+        """Return the registry's key, and let the registry prove it if it has not done so yet.
 
         Raises:
-            RegistryHasNoOwners: it is an original one.
-            RegistryChanged, RegistryDowngraded: as for `info`.
+            RegistryHasNoOwners: it is an original registry.
+            RegistryChanged, RegistryDowngraded: see `info`.
         """
         if self.key is None and await self.info() is None:
             raise RegistryHasNoOwners(registry=self.url)
@@ -171,12 +171,12 @@ class RegistryClient:
         """Claim a name, or renew the claim, and begin a session.
 
         Raises:
-            NameTaken: it is another key's, or a live classic one.
-            StaleRecord: `seq` was not greater than that of a record before; the error has that.
+            NameTaken: another key owns it, or an original peer has it.
+            StaleRecord: `seq` is not greater than the last one, which the error has.
             ClockWrong: `iat` is too far from the registry's `time`, which the error has.
-            InvitationNeeded: the registry takes no new names without one.
-            InvitationRefused: it was used before, or is out of date.
-            RegistryRecovering: the name can only be claimed with a receipt for `retry_after` seconds.
+            InvitationNeeded: the registry takes no new names without an invitation.
+            InvitationRefused: the invitation was used or has expired.
+            RegistryRecovering: for `retry_after` seconds, a name can be claimed only with a receipt.
             RegistryRefused: for any other reason.
         """
         reply = await self._http.ask(b"PUT", _peer(name), body.to_json())
@@ -184,23 +184,22 @@ class RegistryClient:
         return self._read(Granted.parse, reply)
 
     async def release(self, name: str, body: ReleaseBody) -> None:
-        """Give a name up.
+        """Release a name.
 
         Raises:
-            NotOwner: it is another key's.
-            NoSuchPeer: it is nobody's.
-            StaleRecord: as for `claim`.
-            ClockWrong: as for `claim`.
+            NotOwner: another key owns it.
+            NoSuchPeer: nobody owns it.
+            StaleRecord, ClockWrong: see `claim`.
             RegistryRefused: for any other reason.
         """
         reply = await self._http.ask(b"DELETE", _peer(name), body.to_json())
         self._expect(reply, 200, 204, name=name, problems=_OF_RELEASE)
 
     async def beat(self, heartbeat: Heartbeat, mac_key: bytes) -> bool:
-        """Give a sign of life, or the last one; False if the session is over, so that the name is to be claimed again.
+        """Send a heartbeat; False if the session has ended and the name has to be claimed again.
 
         Raises:
-            RegistryRefused: for another reason.
+            RegistryRefused: for any other reason.
         """
         path = f"{_peer(heartbeat.name)}/presence"
         reply = await self._http.ask(b"POST", path, heartbeat.to_json(mac_key))
@@ -209,44 +208,44 @@ class RegistryClient:
         self._expect(reply, 200, 204)
         return True
 
-    async def look_up_peer(self, name: str, *, by_its_clock: bool = False) -> PeerView:
-        """All that the registry says of a peer; record and location are verified, the chain of rotations is not.
+    async def look_up_peer(self, name: str, *, by_registry_clock: bool = False) -> PeerView:
+        """Return everything about a peer. Record and location are verified, the chain of rotations is not.
 
         Args:
             name: of the peer.
-            by_its_clock: as for `judge`.
+            by_registry_clock: see `check`.
 
         Raises:
             NoSuchPeer: nobody has this name.
-            ClockWrong: as for `judge`.
+            RegistryNotBelieved, ClockWrong: see `check`.
         """
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
         if self._is_expired(view):  # by a clock that may be wrong
             await self.info()
-        self.judge(name, view, by_its_clock=by_its_clock)
+        self.check(name, view, by_registry_clock=by_registry_clock)
         return view
 
-    def judge(self, name: str, view: PeerView, *, by_its_clock: bool = False) -> None:
-        """Judge what the registry said of a peer; for another registry's record, once the key of this one is proven.
+    def check(self, name: str, view: PeerView, *, by_registry_clock: bool = False) -> None:
+        """Check the registry's answer about a peer; that it is for this registry, once the key of that is proven.
 
         Args:
             name: of the peer.
-            view: what the registry said.
-            by_its_clock: if the clock here is far from the registry's, let the registry's decide when a record expires.
-                This is for callers that want to know which key owns a name, and for which the time adds nothing.
+            view: the answer.
+            by_registry_clock: if the clock here is far from the registry's, let the registry's decide whether a record
+                has expired. For callers that want to know only which key owns a name.
 
         Raises:
-            RegistryNotBelieved: it is not to be believed.
+            RegistryNotBelieved: the answer is invalid.
             ClockWrong: the record has expired by the clock here, which is far from the registry's.
         """
         fault = self._fault(name, view)
         if not fault and self._is_expired(view):
             assert self._wall is not None
-            ahead = self.ahead or 0.0
+            ahead = self.clock_ahead_s or 0.0
             is_far = abs(ahead) > CLOCK_SKEW_MAX
-            if is_far and not by_its_clock:
+            if is_far and not by_registry_clock:
                 raise self._clock_wrong(int(self._wall() - ahead))
             if not is_far or self._is_expired(view, ahead):
                 fault = "the record has expired"
@@ -254,7 +253,7 @@ class RegistryClient:
             raise RegistryNotBelieved(registry=self.url, name=name, reason=fault)
 
     async def look_up_key(self, key: str) -> str | None:
-        """The name that a key owns, if any."""
+        """Return the name that a key owns, if any."""
         reply = await self._http.ask(b"GET", f"v1/keys/{quote(key, safe='')}")
         if reply.status == 404:
             return None
@@ -262,11 +261,11 @@ class RegistryClient:
         return self._read(lambda body: text(parse_object(body), "name", NAME_MAX), reply)
 
     async def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]:
-        """All peers in the order of their names, page by page.
+        """Iterate over all peers in the order of their names, page by page.
 
         Args:
             prefix: with which the names begin.
-            online: only those that are there, or may be.
+            online: only the peers that are online, or may be.
 
         Raises:
             RegistryUnreachable: also if there are more than `NAMES_MAX`, or no end of pages.
@@ -287,8 +286,8 @@ class RegistryClient:
                 yield each
             if page.next is None:
                 return
-            if page.next <= after:
-                raise self._http.unreachable(_NO_REGISTRY)  # or there would be no end
+            if page.next <= after:  # this would never end
+                raise self._http.unreachable(NOT_A_REGISTRY)
             after = page.next
         raise self._http.unreachable(f"its list has no end: it goes on after {names} names")
 
@@ -301,31 +300,30 @@ class RegistryClient:
         on_link: Callable[[bool], object] = lambda _: None,
         rng: random.Random | None = None,
     ) -> None:
-        """Follow the changes of presence until cancelled; a connection that breaks is made again, with growing pauses.
+        """Follow changes of presence until cancelled, and reconnect with back-off; see `event_client`.
 
         Args:
             names: of the peers; none for all.
-            on_event: hears of each change.
-            on_reset: hears that all is to be looked up afresh: when the stream first begins, and whenever
-                changes may have been missed. Look up after it, not before, and nothing is missed.
-            on_link: hears whether the registry is there, at each change and each try.
-            rng: draws the jitter of the pauses.
+            on_event: called with each change.
+            on_reset: called when the stream begins, and whenever changes may have been missed. A caller that looks
+                everything up after it, not before, misses nothing.
+            on_link: called with whether the registry is connected, at each change and each try.
+            rng: draws the jitter of the delays.
 
         Raises:
-            P2pshareError: the registry refuses for good: it is an original one, or the names are none.
+            P2pshareError: the registry refuses for good: it is an original one, or a name is invalid.
         """
         query = f"?{urlencode({'names': ','.join(names)}, safe=',')}" if names else ""
-        path = f"v1/events{query}"
         follower = EventFollower(
-            self._http, path, rng or random.Random(), on_event, on_reset, on_link
+            self._http, f"v1/events{query}", rng or random.Random(), on_event, on_reset, on_link
         )
         await follower.run(self._refusal)
 
     async def register(self, registration: Registration) -> None:
-        """Claim a name in the classic way, renew the claim or, with a lease of 0, give it up.
+        """Claim a name in the classic protocol, renew the claim or, with a lease of 0, release it.
 
         Raises:
-            NameTaken: somebody else has it.
+            NameTaken: another peer has it.
         """
         reply = await self._http.ask(b"POST", "name", registration.to_json())
         if reply.status == 400:
@@ -333,7 +331,7 @@ class RegistryClient:
         self._expect(reply, 200)
 
     async def look_up(self, name: str) -> PeerAddress:
-        """Where the peer of a name is, in the classic way.
+        """Return the address of a peer, in the classic protocol.
 
         Raises:
             NoSuchPeer: nobody has this name.
@@ -345,38 +343,37 @@ class RegistryClient:
         return self._read(parse_address, reply)
 
     async def list_names(self) -> list[str]:
-        """Every name that the classic list has."""
+        """Return every name in the list of the classic protocol."""
         timeout = max(LIST_TIMEOUT, self._http.timeout)
         reply = await self._http.ask(b"GET", "list", limit=LIST_MAX, timeout=timeout)
         self._expect(reply, 200)
         return self._read(parse_names, reply)
 
     def _fault(self, name: str, view: PeerView) -> str | None:
-        """Why a view is not to be believed."""
+        """Return why an answer about a peer is invalid, if it is."""
         if view.summary.name != name:
-            return "it is of another name"
+            return "it is about another name"
         if view.summary.kind is NameKind.CLASSIC:
             return None
         if view.key is None or view.record is None:
             return "there is no record"
         try:
             record = Record.read(view.record, signer=view.key)
-            told = view.location
-            location = None if told is None else Location.parse(told)
+            location = None if view.location is None else Location.parse(view.location)
         except RemoteProtocolError as error:
             return str(error.fields["reason"])
         if (record.name, record.key) != (name, view.key):
             return "the record is of another name or key"
         if self.key not in (None, record.aud):
             return "the record is for another registry"
-        if told is not None and record.location != digest_of(told):
-            return "the location is not that of the record"
+        if view.location is not None and record.location != digest_of(view.location):
+            return "the location does not match the record"
         if view.addresses != (() if location is None else location.addresses):
             return "the addresses are not those of the location"
         return None
 
     def _is_expired(self, view: PeerView, ahead: float = 0.0) -> bool:
-        """Whether a record has expired by a clock `ahead` s behind ours; `_fault` judges one that cannot be read."""
+        """Whether a record has expired by a clock `ahead` s behind ours; False if it cannot be read."""
         if self._wall is None or view.record is None:
             return False
         try:
@@ -385,7 +382,7 @@ class RegistryClient:
             return False
 
     def _clock_wrong(self, time: int | None) -> ClockWrong:
-        """The error that the clock here is far from a registry whose Unix time in s is `time`, if it told that."""
+        """Return the error for a clock here that is far from the registry's `time` (Unix time in s, if it is known)."""
         ahead = 0.0 if time is None or self._wall is None else self._wall() - time
         is_far = abs(ahead) > CLOCK_SKEW_MAX
         difference = difference_text(ahead) if is_far else "too far from"
@@ -395,14 +392,10 @@ class RegistryClient:
         try:
             return parse(reply.body)
         except RemoteProtocolError as error:
-            raise self._http.unreachable(_NO_REGISTRY) from error
+            raise self._http.unreachable(NOT_A_REGISTRY) from error
 
     def _expect(
-        self,
-        reply: Reply,
-        *statuses: int,
-        name: str = "",
-        problems: Set[str] = frozenset(),
+        self, reply: Reply, *statuses: int, name: str = "", problems: Set[str] = frozenset()
     ) -> None:
         if reply.status not in statuses:
             raise self._refusal(reply, name, problems)
@@ -410,54 +403,48 @@ class RegistryClient:
     def _refusal(
         self, reply: Reply, name: str = "", problems: Set[str] = frozenset()
     ) -> P2pshareError:
-        """The error that an answer other than the wanted one is.
+        """Return the error for a reply with an unexpected status.
 
         Args:
-            reply: the answer.
-            name: that was asked about.
-            problems: which the question may have, of those that only some can have.
+            reply: the reply.
+            name: of the peer in the request.
+            problems: those of `_OF_ONE_ROUTE` that the route can have.
         """
         problem = Problem.parse(reply.status, reply.body)
-        word = problem.word
+        word, registry = problem.word, self.url
         if word in _OF_ONE_ROUTE and word not in problems:
-            return self._http.unreachable(_NO_REGISTRY)
+            return self._http.unreachable(NOT_A_REGISTRY)
         match word:
             case "recovering":
                 wait = reply.retry_after or RECOVERING_DEFAULT
-                return RegistryRecovering(registry=self.url, status=503, retry_after=wait)
+                return RegistryRecovering(registry=registry, status=503, retry_after=wait)
             case "taken":
-                return NameTaken(name=name, registry=self.url)
+                return NameTaken(name=name, registry=registry)
             case "stale":
-                return StaleRecord(registry=self.url, name=name, seq=problem.number("seq") or 0)
+                return StaleRecord(registry=registry, name=name, seq=problem.number("seq") or 0)
             case "wrong-audience":
-                return AudienceRefused(registry=self.url)
+                return AudienceRefused(registry=registry)
             case "wrong-time":
                 return self._clock_wrong(problem.number("time"))
             case "invitation-needed":
-                return InvitationNeeded(registry=self.url)
+                return InvitationNeeded(registry=registry)
             case "invitation-refused":
-                return InvitationRefused(registry=self.url)
+                return InvitationRefused(registry=registry)
             case "not-owner":
-                return NotOwner(registry=self.url, name=name)
+                return NotOwner(registry=registry, name=name)
             case "not-found" if word in problems:
                 return NoSuchPeer(name=name)
-        return self._other_refusal(reply, problem)
-
-    def _other_refusal(self, reply: Reply, problem: Problem) -> P2pshareError:
         if reply.status == 429:
             wait = reply.retry_after or RETRY_AFTER_DEFAULT
-            return RegistryBusy(registry=self.url, retry_after=wait)
+            return RegistryBusy(registry=registry, retry_after=wait)
         if reply.status == 503:
             return RegistryUnavailable(
-                registry=self.url, status=reply.status, retry_after=reply.retry_after
+                registry=registry, status=reply.status, retry_after=reply.retry_after
             )
         if problem.type.startswith(PROBLEM_PREFIX) and reply.status < 500:
-            reason = _REFUSALS.get(problem.word) or repr(problem.detail or problem.title)
-            return RegistryRefused(registry=self.url, reason=reason)
-        return self._unexpected(reply.status)
-
-    def _unexpected(self, status: int) -> RegistryUnreachable:
-        return self._http.unreachable(f"it answered HTTP {status}, as no registry would")
+            reason = repr(problem.detail or problem.title)
+            return RegistryRefused(registry=registry, reason=reason)
+        return self._http.unreachable(f"it answered HTTP {reply.status}, as no registry would")
 
 
 def _peer(name: str) -> str:

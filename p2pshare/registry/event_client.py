@@ -1,4 +1,10 @@
-"""A stream of presence changes, as Server-Sent Events (WHATWG HTML, section 9.2), followed for as long as one likes."""
+"""The client of an event stream: Server-Sent Events (WHATWG HTML, section 9.2), followed through every break."""
+
+# A listener may miss a change only if it is told so. The follower remembers the last id of the stream, and sends it in
+# `Last-Event-ID` when it reconnects; the registry then sends exactly the changes since. Without an id, at the very
+# beginning, and after the registry's `reset`, it calls `on_reset`: the listener has to look everything up again.
+# An id counts when its block is complete, also without data: the registry sends such blocks so that a quiet listener
+# can resume. Silence of `SILENCE_MAX` counts as a break, since a network that drops packets closes no connection.
 
 from __future__ import annotations
 
@@ -18,13 +24,13 @@ from p2pshare.wire.strict_json import parse_object
 EVENT_MAX = 16 * 1024  # bytes of an event
 ID_MAX = 64  # characters
 SILENCE_MAX = 90.0  # seconds without a byte after which a stream counts as broken
-RETRY_FIRST, RETRY_MAX = 0.5, 15.0  # seconds until the stream is asked for again
-STEADY = 10.0  # seconds of a stream after which its end counts as the first trouble
+RETRY_FIRST, RETRY_MAX = 0.5, 15.0  # seconds until the client reconnects
+STEADY = 10.0  # seconds of a stream after which the delays start again with the first
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a stream says."""
+    """One event of a stream."""
 
     kind: str
     id: str
@@ -35,28 +41,27 @@ class EventParser:
     """Cuts a stream into events."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._kind, self._data = "", list[str]()
-        self._size = 0
         self.last_id = ""
-        """Of the last whole event that had one."""
-        self._id = ""
+        """The id of the last complete block that had one."""
+        self._rest = b""
+        self._kind, self._data, self._id = "", list[str](), ""
+        self._size = 0
 
     def receive(self, data: bytes) -> list[Event]:
-        """The events that are whole with `data`.
+        """Return the events that `data` completes.
 
         Raises:
-            RemoteProtocolError: one is longer than `EVENT_MAX`, or no UTF-8.
+            RemoteProtocolError: one is longer than `EVENT_MAX`, or is not valid UTF-8.
         """
         found = []
         *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
         for line in lines:
             self._size += len(line)
             self._check_size(self._size)
-            if not line:
-                found += self._whole()
+            if line:
+                self._receive_line(line)
             else:
-                self._take(line)
+                found += self._end_block()
         self._check_size(self._size + len(self._rest))
         return found
 
@@ -64,11 +69,11 @@ class EventParser:
         if size > EVENT_MAX:
             raise RemoteProtocolError(reason=f"an event is longer than {EVENT_MAX} bytes")
 
-    def _take(self, line: bytes) -> None:
+    def _receive_line(self, line: bytes) -> None:
         try:
             field, _, value = line.decode().partition(":")
         except UnicodeDecodeError:
-            raise RemoteProtocolError(reason="an event is no UTF-8") from None
+            raise RemoteProtocolError(reason="an event is not valid UTF-8") from None
         value = value.removeprefix(" ")
         if field == "event":
             self._kind = value
@@ -79,16 +84,16 @@ class EventParser:
         elif not field:
             self._size = 0  # a comment, which keeps the connection alive
 
-    def _whole(self) -> list[Event]:
+    def _end_block(self) -> list[Event]:
         event = Event(self._kind or "message", self._id, "\n".join(self._data))
-        had_data = bool(self._data)
+        is_event = bool(self._data) or event.kind != "message"
         self.last_id = self._id
         self._kind, self._data, self._size = "", [], 0
-        return [event] if had_data or event.kind != "message" else []
+        return [event] if is_event else []
 
 
 class EventFollower:
-    """Follows the changes of some peers' presence, through every break of the connection."""
+    """Follows the presence of peers through every break of the connection."""
 
     _log = Logger()
 
@@ -99,9 +104,9 @@ class EventFollower:
         rng: random.Random,
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object],
-        on_link: Callable[[bool], object] = lambda _: None,
+        on_link: Callable[[bool], object],
     ) -> None:
-        """See `RegistryClient.watch`; `path` is that of the stream, and `rng` draws the jitter."""
+        """Follow the stream at `path`; `rng` draws the jitter. See `RegistryClient.watch` for the callbacks."""
         self._http = http
         self._path = path
         self._rng = rng
@@ -111,30 +116,26 @@ class EventFollower:
         self._last_id = ""
 
     async def run(self, refusal: Callable[[Reply], P2pshareError]) -> None:
-        """Follow until cancelled.
-
-        Args:
-            refusal: the error that a status other than 200 is.
+        """Follow until cancelled; `refusal` turns a reply with another status than 200 into an error.
 
         Raises:
-            P2pshareError: the registry refuses, for good.
+            P2pshareError: the registry refuses for good.
         """
         back_off = BackOff(RETRY_FIRST, RETRY_MAX, self._rng)
         while True:
             started = self._http.clock.seconds()
-            trouble = await self._follow_once(refusal)
+            error = await self._follow_once(refusal)
             self._on_link(False)
             if self._http.clock.seconds() - started >= STEADY:
                 back_off.reset()
-            told = trouble.fields.get("retry_after") if trouble else None
-            pause = back_off.next_delay(float(told) if isinstance(told, int) else 0.0)
-            why = None if trouble is None else str(trouble)
-            self._log.debug(
-                "events broke off: retry_in_s={pause:.1f} why={why!r}", pause=pause, why=why
-            )
-            await deferLater(self._http.clock, pause, lambda: None)
+            retry_after = error.fields.get("retry_after") if error else None
+            delay = back_off.next_delay(retry_after if isinstance(retry_after, int) else 0.0)
+            why = None if error is None else str(error)
+            self._log.debug("events broke off: retry_in_s={s:.1f} why={why!r}", s=delay, why=why)
+            await deferLater(self._http.clock, delay)
 
     async def _follow_once(self, refusal: Callable[[Reply], P2pshareError]) -> Unreachable | None:
+        """Follow one connection; return why it failed, or None if it ended regularly."""
         parser = EventParser()
 
         def begun() -> None:
@@ -144,7 +145,10 @@ class EventFollower:
 
         def received(data: bytes) -> None:
             for event in parser.receive(data):
-                self._take(event)
+                if event.kind == "presence":
+                    self._on_event(PeerSummary.from_fields(parse_object(event.data.encode())))
+                elif event.kind == "reset":
+                    self._on_reset()
             self._last_id = parser.last_id or self._last_id
 
         headers = {"Accept": "text/event-stream"}
@@ -162,9 +166,3 @@ class EventFollower:
         if isinstance(refused, Unreachable) and (reply.status in (408, 429) or reply.status >= 500):
             return refused
         raise refused
-
-    def _take(self, event: Event) -> None:
-        if event.kind == "presence":
-            self._on_event(PeerSummary.from_fields(parse_object(event.data.encode())))
-        elif event.kind == "reset":
-            self._on_reset()

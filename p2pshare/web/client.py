@@ -1,9 +1,9 @@
-"""HTTP requests to a registry, bounded in size and time, with every failure told in a sentence."""
+"""HTTP requests to a registry: bounded in size and time, and every failure is an error with a sentence."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -12,13 +12,10 @@ from urllib.parse import urlsplit
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.error import (
-    ConnectError,
-    ConnectionClosed,
-    DNSLookupError,
-)
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import (
     IConsumer,
+    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -45,28 +42,36 @@ from p2pshare.net.look_up import LookUpError, connect_reason, resolver_of
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 
-TIMEOUT = 5.0  # seconds for a request once the server's name is looked up, and for the beginning of any answer
-REPLY_MAX = 16 * 1024  # bytes of a reply's body, unless told otherwise
+TIMEOUT = (
+    5.0  # seconds for a request after the look-up of the host, and for the beginning of any reply
+)
+REPLY_MAX = 16 * 1024  # bytes of a reply's body, by default
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
-RETRY_AFTER_MAX = 3600  # seconds that a registry can tell us to wait
+RETRY_AFTER_MAX = 3600  # seconds of a `Retry-After` that are believed
 
 T = TypeVar("T")
 
-_BROKEN_OFF = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
-_BREAK = "it broke off in the middle of its answer"
-_LATE = "it did not answer in time"
+_INCOMPLETE = (ResponseFailed, RequestGenerationFailed, RequestTransmissionFailed)
+BROKEN_OFF = "it broke off in the middle of its answer"
+LATE = "it did not answer in time"
+NO_HTTP = "it does not speak HTTP"
+TOO_LONG = "its answer is too long"
 _TRY_HTTP = "it does not speak TLS: try http://"
+_UNTRUSTED = (
+    "its certificate is not trusted: SSL_CERT_FILE can name an authority,"
+    " and the clock of this machine must be right"
+)
 
 
 def pooled_agent(reactor: Any) -> tuple[PooledAgent, HTTPConnectionPool]:
-    """An agent that keeps its connections; close the pool's at the end."""
-    pool = _QuietPool(reactor)
+    """Return an agent that keeps its connections, and their pool, which the caller closes in the end."""
+    pool = _LoggedPool(reactor)
     pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
     return PooledAgent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
 
 
 class PooledAgent(Agent):
-    """See `pooled_agent`; it also looks names up, so that a request's timeout is not spent on that."""
+    """See `pooled_agent`; it also looks hosts up, so that the timeout of a request does not include the look-up."""
 
     def __init__(self, reactor: Any, **options: Any) -> None:
         super().__init__(reactor, **options)
@@ -75,19 +80,19 @@ class PooledAgent(Agent):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back."""
+    """A complete reply."""
 
     status: int
     body: bytes
     retry_after: int | None = None
-    """Seconds after which to come again, if it said so."""
+    """Seconds of `Retry-After`, if the reply has it."""
 
 
 class HttpClient:
-    """Asks one server.
+    """Sends requests to one server.
 
-    Every method fails with `RegistryUnreachable` if there is no answer in time, or not a whole one. Each request is
-    logged for debugging, without its body: that may hold a secret.
+    Every method fails with `RegistryUnreachable` if there is no complete reply in time. Redirects are not followed.
+    Each request is logged for `--debug`, without its body, which may hold a secret.
     """
 
     _log = Logger()
@@ -97,7 +102,7 @@ class HttpClient:
     ) -> None:
         self._agent = agent
         self.url = registry_url(url)
-        self._is_found = not isinstance(agent, PooledAgent)
+        self._is_looked_up = not isinstance(agent, PooledAgent)
         self.clock = clock
         self.timeout = timeout
 
@@ -110,22 +115,23 @@ class HttpClient:
         limit: int = REPLY_MAX,
         timeout: float | None = None,
     ) -> Reply:
-        """Send a request, and wait for the whole answer.
+        """Send a request, and return the complete reply.
 
         Args:
             method: of HTTP.
-            path: what follows the URL and a slash, encoded.
+            path: encoded; it follows the URL and a slash.
             body: JSON.
-            limit: bytes of the answer's body.
-            timeout: seconds for everything.
+            limit: bytes of the reply's body.
+            timeout: seconds for the request and the reply, after the look-up of the host.
         """
 
         async def exchange() -> Reply:
             return await self._collect(await self._request(method, path, body, {}), limit)
 
-        with self._logged(method, path) as log:
-            await self._translated(self._look_up(), None)
-            reply = await self._translated(exchange(), timeout or self.timeout)
+        with self._reported(method, path) as log:
+            await self._look_up()
+            asking = _cancellable(Deferred.fromCoroutine(exchange()))
+            reply = await asking.addTimeout(timeout or self.timeout, self.clock)
             log(reply)
         return reply
 
@@ -137,94 +143,41 @@ class HttpClient:
         idle: float,
         headers: dict[str, str],
     ) -> Reply | None:
-        """Ask for an answer without an end; returns when the server ends it.
+        """Send a GET whose reply has no end, and return when the server ends it.
 
         Args:
             path: as for `ask`.
-            on_begun: hears that the server begins.
-            on_data: hears each part of the body; what it raises ends the stream, and is raised.
-            idle: seconds without any data after which the server counts as gone.
+            on_begun: called when the head of the reply has arrived.
+            on_data: called with each part of the body; an exception that it raises ends the stream, and is raised.
+            idle: seconds without data after which the stream counts as broken.
             headers: to send.
 
         Returns:
-            What the server answered instead, if it was not 200.
+            The reply if its status is not 200.
         """
-
-        async def exchange() -> Reply | None:
+        with self._reported(b"GET", path) as log:
+            await self._look_up()
             response = await self._request(b"GET", path, None, headers)
             if response.code != 200:
-                return await self._collect(response, REPLY_MAX).addTimeout(self.timeout, self.clock)
+                collecting = self._collect(response, REPLY_MAX)
+                return await collecting.addTimeout(self.timeout, self.clock)
             log(Reply(response.code, b""))
             on_begun()
-            streamed = _Streamed(on_data, self.clock, idle)
-            response.deliverBody(streamed)
-            await streamed.done
-            return None
-
-        with self._logged(b"GET", path) as log:
-            await self._translated(self._look_up(), None)
-            return await self._translated(exchange(), None)
-
-    @contextmanager
-    def _logged(self, method: bytes, path: str) -> Iterator[Callable[[Reply], None]]:
-        """Log what becomes of a request; the result is to be told the reply."""
-        began, request = self.clock.seconds(), f"{method.decode()} {self.url}/{path}"
-
-        def log(reply: Reply) -> None:
-            s, size, status = self.clock.seconds() - began, len(reply.body), reply.status
-            problem = Problem.parse(status, reply.body) if status >= 400 else None
-            self._log.debug(
-                "answered: request={request!r} status={status} s={s:.3f} bytes={size}{problem}",
-                request=request,
-                status=status,
-                s=s,
-                size=size,
-                problem=""
-                if problem is None
-                else f" problem={problem.word!r} detail={problem.detail!r}",
-            )
-
-        try:
-            yield log
-        except BaseException as error:
-            self._log.debug(
-                "not answered: request={request!r} s={s:.3f} why={why!r} cause={cause!r}",
-                request=request,
-                s=self.clock.seconds() - began,
-                why=str(error) or type(error).__name__,
-                cause=None
-                if error.__cause__ is None
-                else f"{type(error.__cause__).__name__}: {error.__cause__}",
-            )
-            raise
-
-    async def _look_up(self) -> None:
-        """Look the server's name up before the first request and after each failure: what works needs no DNS."""
-        if not self._is_found and isinstance(self._agent, PooledAgent):
-            await self._agent.look_up(urlsplit(self.url).hostname or "")
-            self._is_found = True
-
-    def _collect(self, response: IResponse, limit: int) -> Deferred[Reply]:
-        collected = _Collected(limit)
-        response.deliverBody(collected)
-
-        def reply(whole: bytes | None) -> Reply:
-            if whole is None:
-                raise self.unreachable("its answer is far too long")
-            return Reply(response.code, whole, _retry_after(response.headers))
-
-        return collected.done.addCallback(reply)
-
-    def _no_connection(self, reason: str) -> RegistryUnreachable:
-        """The error that there is no connection; it names the port if the URL does not."""
-        url = urlsplit(self.url)
-        port = "" if url.port else f", at port {DEFAULT_PORTS[url.scheme]}"
-        return self.unreachable(f"{reason}{port}")
+            body = _Body(on_data, self.clock, idle)
+            response.deliverBody(body)
+            await body.done
+        return None
 
     def unreachable(self, reason: str) -> RegistryUnreachable:
-        """The error that says why there is no answer."""
-        self._is_found = False
+        """Return the error for a missing or unexpected reply; the host is looked up again for the next request."""
+        self._is_looked_up = False
         return RegistryUnreachable(registry=self.url, reason=reason)
+
+    async def _look_up(self) -> None:
+        """Look the host up before the first request and after each failure; a connection that works needs no DNS."""
+        if not self._is_looked_up and isinstance(self._agent, PooledAgent):
+            await self._agent.look_up(urlsplit(self.url).hostname or "")
+            self._is_looked_up = True
 
     async def _request(
         self, method: bytes, path: str, body: bytes | None, headers: dict[str, str]
@@ -237,103 +190,141 @@ class HttpClient:
         )
         return await _cancellable(beginning).addTimeout(self.timeout, self.clock)
 
-    async def _translated(
-        self, exchange: Coroutine[Deferred[Any], Any, T], timeout: float | None
-    ) -> T:
-        going: Deferred[T] = _cancellable(Deferred.fromCoroutine(exchange))
+    def _collect(self, response: IResponse, limit: int) -> Deferred[Reply]:
+        content = bytearray()
+
+        def collect(data: bytes) -> None:
+            content.extend(data)
+            if len(content) > limit:
+                raise self.unreachable(TOO_LONG)
+
+        body = _Body(collect)
+        response.deliverBody(body)
+        retry_after = _retry_after(response.headers)
+        return body.done.addCallback(lambda _: Reply(response.code, bytes(content), retry_after))
+
+    @contextmanager
+    def _reported(self, method: bytes, path: str) -> Iterator[Callable[[Reply], None]]:
+        """Translate what a request raises, and log its outcome; the result is to be called with the reply."""
+        began, request = self.clock.seconds(), f"{method.decode()} {self.url}/{path}"
+
+        def log(reply: Reply) -> None:
+            problem = Problem.parse(reply.status, reply.body) if reply.status >= 400 else None
+            self._log.debug(
+                "answered: request={request!r} status={status} s={s:.3f} bytes={size}{problem}",
+                request=request,
+                status=reply.status,
+                s=self.clock.seconds() - began,
+                size=len(reply.body),
+                problem=f" problem={problem.word!r} detail={problem.detail!r}" if problem else "",
+            )
+
         try:
-            return await (going if timeout is None else going.addTimeout(timeout, self.clock))
+            with self._translated():
+                yield log
+        except BaseException as error:
+            cause = error.__cause__
+            self._log.debug(
+                "not answered: request={request!r} s={s:.3f} why={why!r} cause={cause!r}",
+                request=request,
+                s=self.clock.seconds() - began,
+                why=str(error) or type(error).__name__,
+                cause=cause and f"{type(cause).__name__}: {cause}",
+            )
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise the errors of Twisted as ours."""
+        try:
+            yield
         except TimeoutError as error:
-            reason = _LATE
+            reason = LATE
             if self.url.startswith("https:"):  # a server that waits for more of our hello
                 reason += "; if it does not speak TLS, try http://"
-            raise self._no_connection(reason) from error
+            raise self._not_connected(reason) from error
         except LookUpError as error:
-            self._is_found = False
+            self._is_looked_up = False
             raise RegistryNotLookedUp(registry=self.url, reason=error.reason) from error
         except (ConnectError, DNSLookupError) as error:
-            raise self._no_connection(connect_reason(error)) from error
+            raise self._not_connected(connect_reason(error)) from error
         except (ConnectionClosed, PotentialDataLoss) as error:
-            raise self.unreachable(_BREAK) from error
-        except _BROKEN_OFF as error:
-            raise self.unreachable(_broken_off(error.reasons)) from error
+            raise self.unreachable(BROKEN_OFF) from error
+        except _INCOMPLETE as error:
+            raise self.unreachable(_reason(error.reasons)) from error
+
+    def _not_connected(self, reason: str) -> RegistryUnreachable:
+        """Return the error for a missing connection; it names the port if the URL does not."""
+        url = urlsplit(self.url)
+        port = "" if url.port else f", at port {DEFAULT_PORTS[url.scheme]}"
+        return self.unreachable(f"{reason}{port}")
 
 
-def _broken_off(reasons: Sequence[Failure]) -> str:
-    """Why an answer did not come whole."""
+def _reason(reasons: Sequence[Failure]) -> str:
+    """Return why a reply is incomplete."""
     for reason in reasons:
         if reason.check(VerificationError):
             return "its certificate is for another host"
         if reason.check(SSL.Error):
-            if "certificate verify failed" in str(reason.value):
-                return (
-                    "its certificate is not trusted: SSL_CERT_FILE can name an authority, and the clock of this machine"
-                    " must be right"
-                )
-            return _TRY_HTTP
-    broke_off = any(reason.check(ConnectionClosed) for reason in reasons)
-    return _BREAK if broke_off else "it does not speak HTTP"
+            return _UNTRUSTED if "certificate verify failed" in str(reason.value) else _TRY_HTTP
+    is_broken_off = any(reason.check(ConnectionClosed) for reason in reasons)
+    return BROKEN_OFF if is_broken_off else NO_HTTP
 
 
 def _retry_after(headers: Headers) -> int | None:
-    """The seconds of `Retry-After`; a date is not read."""
+    """Return the seconds of `Retry-After`; a date is ignored."""
     values = headers.getRawHeaders(b"Retry-After") or [b""]
     if not re.fullmatch(rb"[0-9]{1,9}", values[0]):
         return None
     return min(int(values[0]), RETRY_AFTER_MAX)
 
 
-class _QuietPool(HTTPConnectionPool):
-    """Connections whose beginning and end are not worth a line in the log each."""
+class _LoggedPool(HTTPConnectionPool):
+    """Connections that are logged for `--debug` by us, not by Twisted's factories at every start."""
 
     def getConnection(  # noqa: N802 - the agent calls it
         self, key: Hashable, endpoint: IStreamClientEndpoint
     ) -> Deferred[Any]:
-        """A connection of the pool, or a new one."""
+        """Return a connection of the pool, or a new one."""
         scheme, host, port = cast(tuple[bytes, bytes, int], key)
-        there = f"{scheme.decode()}://{host.decode()}:{port}"
-        return super().getConnection(key, _QuietEndpoint(endpoint, there, self._reactor))
+        url = f"{scheme.decode()}://{host.decode()}:{port}"
+        return super().getConnection(key, _LoggedEndpoint(endpoint, url, self._reactor))
 
 
 @implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
+class _LoggedEndpoint:
     _log = Logger()
 
-    def __init__(self, endpoint: IStreamClientEndpoint, there: str, clock: IReactorTime) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, url: str, clock: IReactorTime) -> None:
         self._endpoint = endpoint
-        self._there = there
+        self._url = url
         self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        """Connect a factory that says nothing of itself."""
+        """Connect, and log the outcome."""
         cast(Factory, protocolFactory).noisy = False
-        connecting = self._endpoint.connect(protocolFactory)
-        return connecting.addBoth(self._logged, self._clock.seconds())
+        began = self._clock.seconds()
 
-    def _logged(self, result: IProtocol | Failure, began: float) -> IProtocol | Failure:
-        s = self._clock.seconds() - began
-        if isinstance(result, Failure):
-            self._log.debug(
-                "connection failed: to={there} s={s:.3f} why={why!r}",
-                there=self._there,
-                s=s,
-                why=result.getErrorMessage(),
-            )
-        else:
-            peer = getattr(getattr(result, "transport", None), "getPeer", lambda: None)()
-            self._log.debug(
-                "connected: to={there} address={address} s={s:.3f}",
-                there=self._there,
-                address=getattr(peer, "host", peer),
-                s=s,
-            )
-        return result
+        def log(result: IProtocol | Failure) -> IProtocol | Failure:
+            facts: dict[str, Any] = {"to": self._url, "s": self._clock.seconds() - began}
+            if isinstance(result, Failure):
+                why = result.getErrorMessage()
+                self._log.debug(
+                    "connection failed: to={to} s={s:.3f} why={why!r}", why=why, **facts
+                )
+            else:
+                peer = getattr(getattr(result, "transport", None), "getPeer", lambda: None)()
+                host = getattr(peer, "host", peer)
+                self._log.debug("connected: to={to} address={host} s={s:.3f}", host=host, **facts)
+            return result
+
+        return self._endpoint.connect(protocolFactory).addBoth(log)
 
 
 def _cancellable(exchange: Deferred[T]) -> Deferred[T]:
-    """What `exchange` gives, but a `CancelledError` at once if it is cancelled.
+    """Return a Deferred like `exchange` that fails with `CancelledError` at once if it is cancelled.
 
-    Twisted makes a failed look-up or a broken connection of it, as if the registry were to blame.
+    Twisted turns the cancellation into a failed look-up or a broken connection, for which the registry would be blamed.
     """
 
     def cancel(own: Deferred[T]) -> None:
@@ -347,7 +338,7 @@ def _cancellable(exchange: Deferred[T]) -> Deferred[T]:
 
 @implementer(IBodyProducer)
 class _Sent:
-    """A body so short that it goes out at once. (Twisted's own producers want the global reactor.)"""
+    """A body that is sent at once. (Twisted's own producers use the global reactor.)"""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -359,89 +350,63 @@ class _Sent:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """There is nothing to pause."""
+        """Do nothing: it is sent already."""
 
-    def resumeProducing(self) -> None:
-        """Nor to resume."""
-
-    def stopProducing(self) -> None:
-        """Nor to stop."""
+    resumeProducing = stopProducing = pauseProducing
 
 
-class _Collected(Protocol):
-    """Collects a body up to a limit; `done` gives None if there was more."""
-
-    transport: Any
-
-    def __init__(self, limit: int) -> None:
-        self.done: Deferred[bytes | None] = Deferred(self._give_up)
-        self._limit = limit
-        self._parts: list[bytes] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take a part."""
-        self._limit -= len(data)
-        if self._limit >= 0:
-            self._parts.append(data)
-        elif not self.done.called:
-            self._give_up()
-            self.done.callback(None)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The body is all there, or will never be."""
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(b"".join(self._parts))
-        else:
-            self.done.errback(reason)
-
-    def _give_up(self, _done: object = None) -> None:
-        _abort(self.transport)
-
-
-class _Streamed(Protocol):
-    """Hands a body on as it comes; `done` fires at its end, however it ends."""
+class _Body(Protocol):
+    """Receives a body; `done` fires at its end, and fails if the body is incomplete or `on_data` raises."""
 
     transport: Any
 
     def __init__(
-        self, on_data: Callable[[bytes], object], clock: IReactorTime, idle: float
+        self,
+        on_data: Callable[[bytes], object],
+        clock: IReactorTime | None = None,
+        idle: float = 0.0,
     ) -> None:
-        self.done: Deferred[None] = Deferred(lambda _: self._stop())
+        """Call `on_data` with each part.
+
+        With a `clock`, the body is a stream: it may end anywhere, and it is ended after `idle` seconds without data.
+        """
+        self.done: Deferred[None] = Deferred(lambda _: self._abort())
         self._on_data = on_data
         self._idle = idle
-        self._silence = clock.callLater(idle, self._end)
+        self._silence: IDelayedCall | None = None
+        if clock is not None:
+            self._silence = clock.callLater(idle, self._stop)
+        self._is_over = False
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand a part on."""
-        if self.done.called:
+        """Pass a part on."""
+        if self._is_over:
             return
-        self._silence.reset(self._idle)
+        if self._silence is not None:
+            self._silence.reset(self._idle)
         try:
             self._on_data(data)
         except Exception:
-            self._end(Failure())
+            self._stop(Failure())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There is no more."""
-        self._end()
+        """End the body; it is complete if `reason` says so."""
+        if not self._is_over:
+            is_regular = self._silence is not None or reason.check(ResponseDone)
+            self._end()
+            self.done.callback(cast(Any, None if is_regular else reason))
 
-    def _end(self, failure: Failure | None = None) -> None:
-        if not self.done.called:
-            self._stop()
-            if failure is None:
-                self.done.callback(None)
-            else:
-                self.done.errback(failure)
+    def _stop(self, failure: Failure | None = None) -> None:
+        self._abort()
+        self.done.callback(cast(Any, failure))  # a Failure fails it
 
-    def _stop(self) -> None:
-        if self._silence.active():
+    def _end(self) -> None:
+        self._is_over = True
+        if self._silence is not None and self._silence.active():
             self._silence.cancel()
-        _abort(self.transport)
 
-
-def _abort(transport: Any) -> None:
-    abort = getattr(transport, "abortConnection", None)
-    if abort is not None:
-        abort()
+    def _abort(self) -> None:
+        self._end()
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()

@@ -37,7 +37,7 @@ class MemoryRegistry:
         self.listed = 0
         self.known: PublicKey | None = None
         self.key: PublicKey | None = None
-        self.ahead: float | None = None
+        self.clock_ahead_s: float | None = None
         self.on_event: Callable[[PeerSummary], object] = lambda _: None
         self.on_reset: Callable[[], object] = lambda: None
         self.on_link: Callable[[bool], object] = lambda _: None
@@ -54,7 +54,7 @@ class MemoryRegistry:
             raise RegistryHasNoOwners(registry=URL)
         return info.key
 
-    def judge(self, name: str, view: PeerView) -> None:
+    def check(self, name: str, view: PeerView) -> None:
         """All that it says is true."""
 
     async def list_names(self) -> list[str]:

@@ -245,7 +245,7 @@ class PeerFinder:
                 return None
             await self._open_memory()
             view = await looking_up
-        registry.judge(name, view)
+        registry.check(name, view)
         return view
 
     async def _check_pin(self, name: str, view: PeerView | None) -> bool:
@@ -328,7 +328,7 @@ class PeerFinder:
 
     def _ago(self, at: int | None) -> str:
         """Say how long ago the registry's time was `at`, in Unix time in s."""
-        now = self._wall() - (self._registry.ahead or 0.0)
+        now = self._wall() - (self._registry.clock_ahead_s or 0.0)
         return "long ago" if at is None else ago_text(now - at)
 
     def _similar(self, name: str) -> str | None:

@@ -131,7 +131,7 @@ class Admission:
         try:
             if await self._pins.key(name) is not None:
                 return True
-            view = await self._client.look_up_peer(name, by_its_clock=True)
+            view = await self._client.look_up_peer(name, by_registry_clock=True)
             if view.key is None:
                 return False
             await self._pins.remember(name, view.key, None)
@@ -193,7 +193,7 @@ class Admission:
         if name is None:
             raise NotAdmitted(Refusal.STRANGER)
         try:
-            view = await self._client.look_up_peer(name, by_its_clock=True)
+            view = await self._client.look_up_peer(name, by_registry_clock=True)
         except NoSuchPeer:
             raise NotAdmitted(Refusal.STRANGER) from None
         if view.key != key:
