@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 import random
 import shlex
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
-from twisted.logger import globalLogPublisher
 
 from p2pshare.errors import WrongUsage
 from p2pshare.net.clocks import make_monotonic
-from p2pshare.net.command_line import ServiceOptions, complaining, program
-from p2pshare.net.debug_log import DebugLog
+from p2pshare.net.command_line import DEBUG_OPTION, ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, peer_of
 from p2pshare.storage.identity.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.storage.open_files import allow_open_files
-from p2pshare.storage.settings import DEBUG_VARIABLE, Settings, default_config_path
+from p2pshare.storage.settings import Settings, default_config_path
 
 PID_NAME = "peer.pid"
 LOG_NAME = "peer.log"
@@ -59,7 +56,7 @@ class Options(ServiceOptions):
             None,
             "file with an invitation, for a new name in a registry that wants one",
         ],
-        ["debug", None, None, "file to which a log without secrets is appended, to find a fault"],
+        DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
         [
@@ -119,8 +116,6 @@ def makeService(options: Options) -> IService:
     settings = options["settings"]
     with complaining(options.command):
         allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
-        debug = options["debug"] or os.environ.get(DEBUG_VARIABLE)
-        log = DebugLog(Path(debug).expanduser(), time.monotonic) if debug else None
         peer = peer_of(
             settings,
             settings.name,
@@ -130,9 +125,6 @@ def makeService(options: Options) -> IService:
             wall=time.time,
         )
         launch = options.launch(reactor, options.stop_command())
-    if log is not None:
-        globalLogPublisher.addObserver(log)
-        log.begin(sys.argv[1:], os.environ)
     shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
     peer.ready.addCallbacks(
         lambda address: launch.ready(f"{settings.name} is online at {address}"), shutdown.fail

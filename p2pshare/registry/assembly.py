@@ -1,4 +1,4 @@
-"""A registry's parts, put together: the same in the process that is alone, and in each worker."""
+"""The parts of a registry, put together: the same in a registry of one process and in each worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -19,6 +18,7 @@ from p2pshare.registry.api.metrics import MetricsRoutes, Pulse, RegistryMetrics,
 from p2pshare.registry.api.page import PageRoutes
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.listening import Ports
 from p2pshare.registry.redis.marker import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at, without_password
@@ -30,11 +30,11 @@ from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
 
 KEY_NAME = "registry.key"
-ADOPT_INTERVAL = 0.5  # seconds until a store is asked again whose it is
+ADOPT_INTERVAL = 0.5  # seconds between two attempts to learn the owner of a store
 
 
 def registry_key(folder: Path) -> SigningKey:
-    """The key that is the registry's identity: it signs receipts and invitations, and outlives the store.
+    """Return the key that is the registry's identity: it signs receipts and invitations, and outlives the store.
 
     Raises:
         KeyUnusable: the file is damaged, or others may read it.
@@ -42,36 +42,77 @@ def registry_key(folder: Path) -> SigningKey:
     return load_or_make(folder / KEY_NAME)
 
 
+def make_store(settings: RegistrySettings, reactor: Any) -> RedisNameStore:
+    """Return the store of a registry; it is not connected yet.
+
+    Raises:
+        BadSetting: its URL is malformed.
+    """
+    return RedisNameStore(
+        redis_at(settings.redis, reactor),
+        reactor,
+        replicas=settings.replicas,
+        marker=MarkerCopy(settings.data),
+    )
+
+
 class Registry:
-    """What answers."""
+    """Answers requests in this process."""
 
     def __init__(
         self,
-        site: Site,
-        metrics_site: Site,
         store: RedisNameStore,
-        hub: EventHub,
-        pulse: Pulse,
-        key: SigningKey,
         settings: RegistrySettings,
-        clock: IReactorTime,
+        key: SigningKey,
+        reactor: Any,
+        wall: Callable[[], float],
     ) -> None:
-        self.site = site
-        """For clients."""
-        self.metrics_site = metrics_site
-        """For an endpoint of its own."""
+        """Build it; nothing is connected yet.
+
+        Args:
+            store: see `make_store`.
+            settings: the same for all processes of the registry.
+            key: see `registry_key`.
+            reactor: its clock should be monotonic.
+            wall: returns Unix time, in seconds.
+        """
         self._store = store
-        self._hub = hub
-        self._pulse = pulse
-        self._key = key
         self._settings = settings
-        self._clock = clock
+        self._key = key
+        self._clock = reactor
         self._starting: Deferred[None] | None = None
+        self._hub = EventHub(store, reactor)
+        metrics = RegistryMetrics()
+        routes = Routes(
+            store,
+            reactor,
+            wall=wall,
+            authority=Authority(key, wall, secrets.token_bytes),
+            settings=settings,
+            metrics=metrics,
+        )
+        origins = Origins(settings.trusted_proxies)
+        routes.table.update(self._hub.table(origins.of))
+        routes.table.update(PageRoutes(settings.download_url, origins).table())
+        routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
+        limits = Limits()
+        if settings.trusted_proxies:  # many clients have the address of the proxy
+            limits = Limits(
+                connections_per_address_max=limits.connections_max,
+                long_replies_per_address_max=limits.long_replies_max,
+            )
+        self.site = Site(routes, reactor, limits.within(open_files_allowed()), wall=wall)
+        """For clients."""
+        self.metrics_site = metrics_site(metrics, store, reactor, wall)
+        """For endpoints with the metrics only."""
+        self._pulse = Pulse(
+            metrics, reactor, lambda: len(self.site.connections), lambda: len(self._hub)
+        )
 
-    def start(self) -> Deferred[None]:
-        """Begin to connect to the store, however long that takes.
+    def start(self, ports: Ports | None = None) -> Deferred[None]:
+        """Begin to connect to the store, however long that takes. The `ports` serve already.
 
-        Fires when it was reached, unless `stop` comes before; fails with `StoreOfAnother`.
+        The Deferred fires when the store is reached, unless `stop` comes before; it fails with `StoreOfAnother`.
         """
         self._pulse.start()
         self._starting = Deferred.fromCoroutine(self._start())
@@ -90,7 +131,7 @@ class Registry:
             raise StoreOfAnother(store=where, owner=owner, path=self._settings.data / KEY_NAME)
 
     async def stop(self) -> None:
-        """End the streams, and leave the store."""
+        """End the event streams, and disconnect from the store."""
         if self._starting is not None:
             self._starting.cancel()
             self._pulse.stop()
@@ -101,50 +142,3 @@ class Registry:
 def _never_if_cancelled(failure: Failure) -> Deferred[None]:
     failure.trap(CancelledError)
     return Deferred()
-
-
-def assemble(
-    settings: RegistrySettings, key: SigningKey, reactor: Any, wall: Callable[[], float]
-) -> Registry:
-    """Build a registry; nothing is connected yet.
-
-    Args:
-        settings: what all its processes have in common.
-        key: see `registry_key`.
-        reactor: its clock should be monotonic.
-        wall: Unix time, in seconds.
-
-    Raises:
-        BadSetting: the URL of the store means nothing.
-    """
-    store = RedisNameStore(
-        redis_at(settings.redis, reactor),
-        reactor,
-        replicas=settings.replicas,
-        marker=MarkerCopy(settings.data),
-    )
-    metrics = RegistryMetrics()
-    routes = Routes(
-        store,
-        reactor,
-        wall=wall,
-        authority=Authority(key, wall, secrets.token_bytes),
-        settings=settings,
-        metrics=metrics,
-    )
-    hub = EventHub(store, reactor)
-    origins = Origins(settings.trusted_proxies)
-    routes.table.update(hub.table(origins.of))
-    routes.table.update(PageRoutes(settings.download_url, origins).table())
-    routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
-    limits = Limits()
-    if settings.trusted_proxies:  # one address speaks for many
-        limits = Limits(
-            connections_per_address_max=limits.connections_max,
-            long_replies_per_address_max=limits.long_replies_max,
-        )
-    limits = limits.within(open_files_allowed())
-    site = Site(routes, reactor, limits, wall=wall)
-    pulse = Pulse(metrics, reactor, lambda: len(site.connections), lambda: len(hub))
-    measured = metrics_site(metrics, store, reactor, wall)
-    return Registry(site, measured, store, hub, pulse, key, settings, reactor)

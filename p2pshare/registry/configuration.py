@@ -1,18 +1,15 @@
-"""How a registry is set up: what its command line says, and what a worker process is told."""
+"""The settings of a registry, from its command line; workers get the same."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-CLASSIC_LEASE = 24 * 3600  # seconds, for those who ask for none
-
-
+CLASSIC_LEASE = 24 * 3600  # seconds, for registrations that ask for none
 WORKERS_MAX = 64
 REPLICAS_MAX = 16
 RATE_MAX = 1e6  # tokens per second
@@ -26,27 +23,27 @@ class RateLimit:
     per_second: float
     burst: int
     spares_loopback: bool = True
-    """Whether this machine's own addresses are not limited: a test or a proxy there may speak for many."""
+    """Whether loopback addresses are exempt: a test or a proxy there may act for many clients."""
 
 
 DEFAULT_LIMITS: Mapping[str, RateLimit] = {
-    "requests": RateLimit(50, 500),  # of any kind, per client address
-    "claims": RateLimit(2, 100),  # signed ones, and classic ones, per client address
-    "names": RateLimit(0.1, 100),  # new ones, per network of a client: /24, or /56 of IPv6
-    "key": RateLimit(1, 30),  # claims and heartbeats, per key that has proven itself
+    "requests": RateLimit(50, 500),  # per client address
+    "claims": RateLimit(2, 100),  # signed and classic, per client address
+    "names": RateLimit(0.1, 100),  # new ones, per network of a client: /24, or /56 for IPv6
+    "key": RateLimit(1, 30),  # claims and heartbeats, per proven key
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """All that the processes of one registry have in common."""
+    """Settings that all processes of one registry have in common."""
 
     redis: str = field(repr=False)  # it may hold a password
     """The URL."""
     data: Path
     """The folder with the registry's key."""
     urls: tuple[str, ...] = ()
-    """Where others reach it, in canonical form: for people to read, nothing is judged by them."""
+    """URLs to show to people, in canonical form."""
     classic_lease: int = CLASSIC_LEASE
     """Seconds."""
     invite_only: bool = False
@@ -55,36 +52,25 @@ class RegistrySettings:
     trusted_proxies: tuple[str, ...] = ()
     """IP addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     limits: Mapping[str, RateLimit] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
-    """By what is limited; what is missing is not."""
+    """By kind; a kind that is missing is not limited."""
     metrics_token: str | None = field(default=None, repr=False)
     """Opens `/metrics` on the public port; None closes it there."""
     download_url: str = ""
-    """Where visitors of the page get the program; empty if nothing was set."""
-
-    def to_json(self) -> str:
-        """The settings for another process: they hold secrets, so not for its command line."""
-        return json.dumps(asdict(self) | {"data": str(self.data)})
+    """Where visitors of the page get the program; empty if that is unknown."""
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` writes."""
-        values = json.loads(text)
-        return cls(
-            **values
-            | {
-                "data": Path(values["data"]),
-                "urls": tuple(values["urls"]),
-                "trusted_proxies": tuple(values["trusted_proxies"]),
-                "limits": {what: RateLimit(**limit) for what, limit in values["limits"].items()},
-            }
-        )
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read the result of `dataclasses.asdict` from JSON."""
+        limits = {what: RateLimit(**limit) for what, limit in values["limits"].items()}
+        lists = {name: tuple(values[name]) for name in ("urls", "trusted_proxies")}
+        return cls(**{**values, **lists, "data": Path(values["data"]), "limits": limits})
 
 
 def read_limit(text: str) -> tuple[str, RateLimit | None]:
-    """What a limit on the command line says: `WHAT=RATE[:BURST]` or `WHAT=off`, which gives None.
+    """Read a limit from the command line: `WHAT=RATE[:BURST]`, or `WHAT=off`, which gives None.
 
     Raises:
-        ValueError: it says nothing of the kind.
+        ValueError: it is malformed.
     """
     what, equals, limit = text.partition("=")
     if not equals or what not in DEFAULT_LIMITS:
@@ -102,7 +88,7 @@ def read_limit(text: str) -> tuple[str, RateLimit | None]:
 
 
 def read_network(text: str) -> str:
-    """The canonical form of an IP address, or of a network in CIDR notation.
+    """Return the canonical form of an IP address, or of a network in CIDR notation.
 
     Raises:
         ValueError: it is neither.

@@ -1,4 +1,4 @@
-"""Where a registry listens: endpoint strings, and ports that several processes share."""
+"""Where a registry listens: endpoint strings, ports that several processes share, and their URLs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from OpenSSL.crypto import Error as CryptoError
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import StandardIOEndpoint, serverFromString
 from twisted.internet.error import CannotListenError, VerifyError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
@@ -26,24 +26,27 @@ from p2pshare.storage.reasons import plain_reason
 EXPECTED = "a port, or an endpoint such as tcp:8000:interface=127.0.0.1"
 CREDENTIALS = "an endpoint whose key and certificate can be read (%s)"
 
-URLS_MAX = 8  # shown at the start
+URLS_MAX = 8  # that are shown at the start
+
+Listen = tuple[tuple[str, int], ...]
+"""Endpoint strings, and for each the number that port 0 stands for in it."""
 
 _TLS = re.compile(r"(?:haproxy:)*(?:tls|ssl):")
 _TLS_FOLDER = re.compile(r"(?:haproxy:)*tls:([^:=\\]+)")
 
 
 class CannotShareError(Exception):
-    """Several processes cannot listen on an endpoint of this kind."""
+    """Several processes cannot share an endpoint of this kind."""
 
 
 class CheckedPorts:
-    """A reactor that looks at a certificate before it listens: Twisted would do so at the first connection."""
+    """A reactor that checks a certificate before it listens. Twisted checks it at the first connection only."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def __getattr__(self, name: str) -> Any:
-        """All the rest is the real one's."""
+        """Return what the real reactor has."""
         return getattr(self._reactor, name)
 
     def listenSSL(  # noqa: N802 - IReactorSSL
@@ -64,23 +67,23 @@ class CheckedPorts:
 
 
 class SharablePorts(CheckedPorts):
-    """A reactor that listens alone, but only where `SharedPorts` could share."""
+    """A reactor that shares its ports with nobody, and refuses those that `SharedPorts` could not share."""
 
     def __getattr__(self, name: str) -> Any:
-        """All the rest is the real one's."""
+        """Return what the real reactor has."""
         if name in ("listenUNIX", "adoptStreamPort"):
             raise CannotShareError
         return super().__getattr__(name)
 
 
 class SharedPorts(CheckedPorts):
-    """A reactor on whose TCP ports other processes of this user can listen too (`SO_REUSEPORT`).
+    """A reactor that shares its TCP ports with other processes of this user (`SO_REUSEPORT`).
 
-    The kernel spreads the connections over all that listen.
+    The kernel spreads the connections over the processes.
 
     Args:
         reactor: the real one.
-        port: what port 0 stands for: each process would get another one.
+        port: replaces port 0, for which each process would get another number.
     """
 
     def __init__(self, reactor: Any, port: int) -> None:
@@ -100,7 +103,7 @@ class SharedPorts(CheckedPorts):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An endpoint, and how the user wrote it."""
+    """An endpoint, and its description by the user."""
 
     description: str
     endpoint: IStreamServerEndpoint
@@ -110,12 +113,12 @@ class Place:
         """Read an endpoint string.
 
         Args:
-            reactor: what listens: `CheckedPorts`, or a subclass.
+            reactor: `CheckedPorts`, or a subclass.
             description: see `serverFromString`.
-            source: the option that it comes from.
+            source: the option with this string.
 
         Raises:
-            BadSetting: it means nothing, or names files that cannot be read.
+            BadSetting: it is malformed, or names files that cannot be read.
         """
         try:
             endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
@@ -128,7 +131,7 @@ class Place:
             reason = f"{error.filename}: {plain_reason(error)}"
             raise _bad(description, CREDENTIALS % reason, source) from error
         except (CryptoError, TLSError, VerifyError) as error:
-            reason = "they do not fit together, or are no PEM"
+            reason = "they do not match, or are no PEM"
             raise _bad(description, CREDENTIALS % reason, source) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             expected = EXPECTED
@@ -138,10 +141,10 @@ class Place:
         return cls(description, endpoint)
 
     def listen(self, factory: IProtocolFactory) -> IListeningPort:
-        """Listen, at once.
+        """Begin to listen.
 
         Raises:
-            CannotStart: that is not possible.
+            CannotStart: it cannot.
         """
         listening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, factory)
         results: list[IListeningPort] = []
@@ -159,7 +162,7 @@ def _bad(description: str, expected: str, source: str) -> BadSetting:
 
 
 def _reason(failure: Failure) -> str:
-    """Why a port could not be had; what is none of the reasons for that is raised."""
+    """Return why it cannot listen; raise any other failure."""
     error = failure.value
     if isinstance(error, CannotListenError):
         if isinstance(error.socketError, socket.gaierror):
@@ -172,7 +175,7 @@ def _reason(failure: Failure) -> str:
     if isinstance(error, OverflowError):
         return "a port is a number up to 65535"
     if isinstance(error, TLSError | CryptoError):
-        return "the key and the certificate do not fit together"
+        return "the key and the certificate do not match"
     if isinstance(error, CannotShareError):
         return (
             "several workers cannot share an endpoint of this kind. Use tcp:, tcp6:, ssl: or tls:,"
@@ -186,9 +189,10 @@ def shown_urls(
     places: Sequence[tuple[Place, IListeningPort]],
     addresses: Callable[[], Sequence[IPAddress]] = addresses_of_this_machine,
 ) -> str:
-    """The URLs at which ports serve, for people and joined by commas: those that others can use, if there are any.
+    """Return the URLs of ports for people, joined by commas: at most `URLS_MAX`, and how many more there are.
 
-    A port that listens on every address has a URL for each address of this machine, now. `URLS_MAX` are shown.
+    A port that listens on every address has a URL for each current address of this machine; if it has none that other
+    machines can use, the loopback address.
     """
     urls: dict[str, None] = {}
     for place, port in places:
@@ -221,11 +225,50 @@ def _urls(
 
 
 def _takes_ipv4(port: Any) -> bool:
-    """Whether a port on every IPv6 address takes connections over IPv4, too."""
+    """Return whether a port on every IPv6 address accepts connections over IPv4 as well."""
     only = getattr(socket, "IPV6_V6ONLY", None)
     return only is None or not port.socket.getsockopt(socket.IPPROTO_IPV6, only)
 
 
+class Ports:
+    """The ports of a registry: those for clients, and those with the metrics only."""
+
+    def __init__(self, places: Sequence[Place], metrics: Sequence[Place]) -> None:
+        """Prepare them; none is open yet."""
+        self._places = places
+        self._metrics = metrics
+        self._open: list[IListeningPort] = []
+
+    def open(self, site: IProtocolFactory, metrics_site: IProtocolFactory) -> None:
+        """Begin to listen on all of them.
+
+        Raises:
+            CannotStart: that fails for one of them; others may be open.
+        """
+        for place in self._places:
+            self._open.append(place.listen(site))
+        for place in self._metrics:
+            self._open.append(place.listen(metrics_site))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ports, self._open = self._open, []
+        await gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+    def urls(self) -> str:
+        """Return the URLs for clients, as people read them."""
+        return shown_urls(list(zip(self._places, self._open, strict=False)))
+
+    def numbered(self) -> tuple[Listen, Listen]:
+        """Return the endpoints of both kinds, with the numbers of their open ports."""
+        places = [*self._places, *self._metrics]
+        listen = tuple(
+            (place.description, port_number(port))
+            for place, port in zip(places, self._open, strict=True)
+        )
+        return listen[: len(self._places)], listen[len(self._places) :]
+
+
 def port_number(port: IListeningPort) -> int:
-    """Its number; 0 where there are none."""
+    """Return the number of a port; 0 if it has none."""
     return int(getattr(port.getHost(), "port", 0))

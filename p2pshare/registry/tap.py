@@ -1,4 +1,4 @@
-"""`twistd p2pregistry`: options, and how they become a service."""
+"""`twistd p2pregistry`: its options, and the service that they describe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twisted.python import usage
 from p2pshare.classic.registration import LEASE_MAX
 from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
-from p2pshare.net.command_line import ServiceOptions, complaining, program
+from p2pshare.net.command_line import DEBUG_OPTION, ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.configuration import (
@@ -38,12 +38,10 @@ from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.addresses import registry_url
 
 if TYPE_CHECKING:
-    from p2pshare.registry.service import RegistryService, SupervisorService
+    from p2pshare.registry.service import RegistryService
 
-OPEN_FILES = 4096  # connections of clients, and all else; shells grant 1024
-OPEN_FILES_MIN = (
-    64  # open files without which a registry does not start; its Redis keeps 32 for itself
-)
+OPEN_FILES = 4096  # open files, one for each connection; shells grant 1024
+OPEN_FILES_MIN = 64  # open files that a registry needs; its Redis keeps 32 for itself
 LISTEN = "tcp:8000"
 REDIS_VARIABLE = "P2PSHARE_REDIS"
 SECRET_MAX = 4096  # bytes of a file with a URL or a token
@@ -57,18 +55,19 @@ class Options(ServiceOptions):
 
     command = "p2pregistry"
     synopsis = "[options]"
-    longdesc = "Run a registry: it knows which peers are there, and at which address."
+    longdesc = "Run a registry: it knows which peers are online, and at which addresses."
     optParameters: ClassVar = [
         ["redis", None, None, "URL of the Redis for the names; by default the registry runs one"],
-        ["redis-url-file", None, None, "file with that URL, which may then hold a password"],
+        ["redis-url-file", None, None, "file with that URL; use it if the URL has a password"],
         ["replicas", None, 0, "replicas that must have a claim before it is acknowledged"],
-        ["data", None, None, "folder for the key, the names (in its own Redis) and the lock"],
+        ["data", None, None, "folder for the key, the lock, and the names if Redis is its own"],
         ["workers", None, 1, f"processes that serve, 1 to {WORKERS_MAX}"],
-        ["classic-lease", None, CLASSIC_LEASE, "seconds that a claim holds which asks for none"],
-        ["metrics", None, None, "where to listen for /metrics, as for --listen"],
-        ["metrics-token-file", None, None, "file with the token that opens /metrics to all"],
+        ["classic-lease", None, CLASSIC_LEASE, "seconds that a classic name is kept by default"],
+        ["metrics", None, None, "endpoint for /metrics only, in the form of --listen"],
+        ["metrics-token-file", None, None, "file with the token that gives access to /metrics"],
         ["download-url", None, "", "URL where visitors of the page get the program"],
         ["log-format", None, TEXT, "text, or json: one object a line"],
+        DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
         ["invite-only", None, "give new names only for an invitation (see p2pshare invite)"],
@@ -85,14 +84,14 @@ class Options(ServiceOptions):
         """Where to listen: a port, or an endpoint such as tcp:8000:interface=127.0.0.1, tcp6:8000,
         ssl:8443:privateKey=key.pem:certKey=cert.pem, or unix:/path.
 
-        May be given several times. [default: tcp:8000]
+        May be repeated. [default: tcp:8000]
         """
         self["listen"].append(_endpoint(endpoint))
 
     def opt_url(self, url: str) -> None:
-        """A URL of this registry to show to others; peers may use any that leads here.
+        """A URL of this registry to show to others; peers may use any URL that leads here.
 
-        May be given several times.
+        May be repeated.
         """
         try:
             self["url"].append(registry_url(url))
@@ -100,10 +99,10 @@ class Options(ServiceOptions):
             raise usage.UsageError(f"--url is http://HOST[:PORT] or https://..., not {url!r}")  # noqa: B904
 
     def opt_trusted_proxy(self, network: str) -> None:
-        """A reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed: an IP address, or
+        """A reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted: an IP address, or
         a network such as 10.0.0.0/8.
 
-        May be given several times.
+        May be repeated.
         """
         try:
             self["trusted-proxy"].append(read_network(network))
@@ -113,10 +112,10 @@ class Options(ServiceOptions):
             )
 
     def opt_limit(self, limit: str) -> None:
-        """WHAT=RATE[:BURST], RATE a second, or WHAT=off. WHAT is requests or claims (per client), names (new ones,
+        """WHAT=RATE[:BURST], RATE per second, or WHAT=off. WHAT is requests or claims (per client), names (new ones,
         per network) or key (claims and heartbeats, per key).
 
-        May be given several times. It then holds for clients on this machine, too.
+        May be repeated. A limit that is set applies to clients on this machine as well.
         """
         try:
             what, rate = read_limit(limit)
@@ -131,7 +130,7 @@ class Options(ServiceOptions):
             limits[what] = rate
 
     def postOptions(self) -> None:
-        """Judge the options, and keep twistd's pid file and a daemon's log in the data folder."""
+        """Validate the options, and place twistd's pid file and a daemon's log in the data folder."""
         from p2pshare.registry.service import LOG_NAME, PID_NAME, remove_stale_pid_file, stop
 
         self._number("classic-lease", 1, LEASE_MAX)
@@ -169,7 +168,7 @@ class Options(ServiceOptions):
         self.keep_log(self["log-format"], folder / LOG_NAME)
 
     def settings(self, redis: str) -> RegistrySettings:
-        """What all processes of the registry have in common, with the URL of their Redis."""
+        """Return the settings of all processes of the registry; `redis` is the URL of their Redis."""
         return RegistrySettings(
             redis=redis,
             data=self["data"],
@@ -194,10 +193,10 @@ class Options(ServiceOptions):
         self[option] = number
 
     def _redis(self, environ: Mapping[str, str]) -> str | None:
-        """The URL of the Redis, from wherever it comes; None if the registry is to run one."""
+        """Return the URL of the Redis from the option, the file or the variable; None if the registry runs one."""
         url, file = self["redis"], self["redis-url-file"]
         if url and file:
-            raise usage.UsageError("--redis and --redis-url-file are two ways to say the same")
+            raise usage.UsageError("--redis and --redis-url-file exclude each other")
         if file:
             return _secret("--redis-url-file", file)
         return url or environ.get(REDIS_VARIABLE) or None
@@ -208,7 +207,11 @@ def _endpoint(text: str) -> str:
 
 
 def _secret(option: str, path: str) -> str:
-    """The one line of a file."""
+    """Return the only line of a file.
+
+    Raises:
+        SettingsUnreadable: it cannot be read, or has other contents.
+    """
     try:
         with open(path, "rb") as file:
             text = plain_utf8(file.read(SECRET_MAX + 1)).decode("ascii").strip()
@@ -217,7 +220,7 @@ def _secret(option: str, path: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text.isprintable() or not 0 < len(text) <= SECRET_MAX or " " in text:
-        reason = f"it must hold one line of up to {SECRET_MAX} ASCII characters, without a space"
+        reason = f"it must contain one line of up to {SECRET_MAX} ASCII characters, without a space"
         raise SettingsUnreadable(source=f"{option} {path}", reason=reason)
     return text
 
@@ -231,7 +234,7 @@ def _token(option: str, path: str) -> str:
 
 
 def makeService(options: Options) -> IService:
-    """Build the registry; what is wrong ends the process with a sentence and the exit code of its kind."""
+    """Build the registry; an error ends the process with a sentence and an exit code."""
     from twisted.internet import reactor
 
     make_monotonic(reactor)
@@ -246,26 +249,28 @@ def makeService(options: Options) -> IService:
     return shutdown
 
 
-def _make_service(reactor: Any, options: Options) -> RegistryService | SupervisorService:
-    # txredisapi imports the reactor: it must not before twistd has installed the one that was asked for.
-    from p2pshare.registry.assembly import assemble, registry_key
-    from p2pshare.registry.listening import CheckedPorts, Place, SharablePorts
+def _make_service(reactor: Any, options: Options) -> RegistryService:
+    # txredisapi imports the reactor, so these imports must wait until twistd has installed it.
+    from p2pshare.registry.assembly import Registry, make_store, registry_key
+    from p2pshare.registry.listening import CheckedPorts, Listen, Place, Ports, SharablePorts
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
-    from p2pshare.registry.redis.url import redis_at, without_password
-    from p2pshare.registry.service import RegistryService, SupervisorService
-    from p2pshare.registry.workers.reports import Listen, Order
+    from p2pshare.registry.redis.url import without_password
+    from p2pshare.registry.service import Front, RegistryService
+    from p2pshare.registry.workers.reports import Order
+    from p2pshare.registry.workers.supervisor import Workers
 
-    workers: int = options["workers"]
-    ports = CheckedPorts(reactor) if workers == 1 else SharablePorts(reactor)
-    places = [Place.of(ports, each) for each in options["listen"]]
-    metrics = [Place.of(ports, each, "--metrics") for each in (options["metrics"],) if each]
+    count: int = options["workers"]
+    listening = CheckedPorts(reactor) if count == 1 else SharablePorts(reactor)
+    ports = Ports(
+        [Place.of(listening, each) for each in options["listen"]],
+        [Place.of(listening, each, "--metrics") for each in (options["metrics"],) if each],
+    )
     url, folder = options["redis"], options["data"]
     redis = None
     if url:
         if url == options["redis-in-argv"] and without_password(url) != url:
             _log.warn(
-                "everybody on this machine can read the password in --redis:"
-                " use --redis-url-file or {variable}",
+                "password exposed: every user of this machine can read --redis. Use --redis-url-file or {variable}",
                 variable=REDIS_VARIABLE,
             )
         kept_in = without_password(url)
@@ -277,18 +282,29 @@ def _make_service(reactor: Any, options: Options) -> RegistryService | Superviso
         kept_in = str(folder)
     settings = options.settings(url)
     key = registry_key(folder)
-    _log.info("the registry's key is {key}", key=key.public.grouped)
-    service: RegistryService | SupervisorService
-    if workers == 1:
-        registry = assemble(settings, key, reactor, time.time)
-        service = RegistryService(places, metrics, registry, folder, kept_in)
-    else:
-        redis_at(url, reactor)  # so that a wrong URL is told by this process
+    _log.info("registry key: key={key}", key=key.public.grouped)
+    store = make_store(
+        settings, reactor
+    )  # with workers, too, so that this process rejects a wrong URL
 
-        def orders(listen: Listen, metrics: Listen) -> list[Order]:
-            return [Order(each, settings, listen, metrics) for each in range(1, workers + 1)]
+    def orders(listen: Listen, metrics: Listen) -> list[Order]:
+        return [Order(each, settings, listen, metrics) for each in range(1, count + 1)]
 
-        service = SupervisorService(reactor, places, metrics, orders, folder, kept_in)
+    front: Front = Workers(reactor, orders, folder)
+    if count == 1:
+        front = Registry(store, settings, key, reactor, time.time)
+    service = RegistryService(ports, front, folder)
+
+    def announce(urls: str) -> str:
+        _log.info(
+            "registry ready: urls={urls} names_in={kept_in} workers={workers}",
+            urls=urls,
+            kept_in=kept_in,
+            workers=count,
+        )
+        return urls
+
+    service.ready.addCallback(announce)
     if redis is not None:
         redis.lost.addErrback(service.fail)
         redis.setServiceParent(service)

@@ -307,7 +307,7 @@ class CommandLineTests(RegistryTestCase):
         self.addCleanup(process.terminate)
         wait_until(lambda: path.exists() and "registry ready" in path.read_text())
         messages = [json.loads(line)["message"] for line in path.read_text().splitlines()]
-        self.assertTrue(any(each.startswith("the registry's key is ") for each in messages))
+        self.assertTrue(any(each.startswith("registry key: ") for each in messages))
 
     def test_own_redis(self) -> None:
         """The Redis may be named on the command line, in a file or in the environment."""

@@ -12,11 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
-from p2pshare.registry.api.events import EventHub
-from p2pshare.registry.api.metrics import Pulse, RegistryMetrics
-from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, assemble
+from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, make_store
 from p2pshare.registry.configuration import RegistrySettings
-from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.keys import SigningKey
 from tests.registry.connections import HOST, Client
 
@@ -49,11 +46,7 @@ class OwnerTests(SynchronousTestCase):
         self.clock = Clock()
         store: Any = FakeStore()
         self.store = store
-        memory = MemoryNameStore(self.clock)
-        hub = EventHub(memory, self.clock)
-        pulse = Pulse(RegistryMetrics(), self.clock, lambda: 0, lambda: 0)
-        nobody: Any = None
-        self.registry = Registry(nobody, nobody, self.store, hub, pulse, OURS, SETTINGS, self.clock)
+        self.registry = Registry(self.store, SETTINGS, OURS, self.clock, self.clock.seconds)
 
     def stop(self) -> None:
         stopping = Deferred.fromCoroutine(self.registry.stop())
@@ -111,7 +104,8 @@ class AssemblyTests(SynchronousTestCase):
         settings = RegistrySettings(
             "unix:///none", Path(folder.name), urls=("http://a",), metrics_token="t" * 16
         )
-        registry = assemble(settings, OURS, clock, lambda: 1_750_000_000.0)
+        store = make_store(settings, clock)
+        registry = Registry(store, settings, OURS, clock, lambda: 1_750_000_000.0)
         registry.site.doStart()
         self.addCleanup(registry.site.doStop)
 

@@ -54,7 +54,8 @@ class SettingsTests(SynchronousTestCase):
                 metrics_token="t",
             ),
         ):
-            self.assertEqual(RegistrySettings.from_json(settings.to_json()), settings)
+            line = Order(1, settings, ()).to_line()
+            self.assertEqual(Order.from_line(line).settings, settings)
 
 
 class LimitTests(SynchronousTestCase):

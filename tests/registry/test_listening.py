@@ -134,7 +134,7 @@ class EndpointTests(ListeningTestCase):
         other.write_text("".join(other.read_text().partition("-----BEGIN CERT")[1:]))
         with self.assertRaises((BadSetting, CannotStart)) as caught:
             self.listen(description)
-        self.assertIn("fit together", str(caught.exception))
+        self.assertIn("do not match", str(caught.exception))
 
     def test_impossible(self) -> None:
         """A port that cannot be had is told with the reason."""

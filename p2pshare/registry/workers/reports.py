@@ -1,73 +1,63 @@
-"""What a registry's process tells its workers, and what they tell it: one JSON object a line.
+"""Messages between the process of a registry and its workers: one JSON object a line.
 
-An order goes to a worker's standard input, as it holds secrets. A worker answers on its standard output with
-reports, and with the lines of its log (`p2pshare.net.logs.Line`).
+An order goes to the standard input of a worker, since it holds secrets. On its standard output a worker sends reports
+and the lines of its log (`p2pshare.net.logs.Line`).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from p2pshare import errors
 from p2pshare.errors import CannotStart, P2pshareError
 from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.listening import Listen
 
 READY = "ready"
-"""It listens, and has reached the store."""
+"""The worker listens, and has reached the store."""
 FAILED = "failed"
-"""It cannot start, and ends."""
-
-
-Listen = tuple[tuple[str, int], ...]
-"""Endpoint strings, and for each the number that port 0 stands for in it."""
-
-
-def _listen(values: list[tuple[str, int]]) -> Listen:
-    return tuple((str(description), int(port)) for description, port in values)
+"""The worker cannot start, and ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is to do."""
+    """The settings of a worker."""
 
     number: int
     """From 1."""
     settings: RegistrySettings
     listen: Listen
     metrics: Listen = ()
-    """Where the metrics alone are."""
+    """Endpoints with the metrics only."""
 
     def to_line(self) -> bytes:
-        """The order as it is sent."""
-        values = {
-            "number": self.number,
-            "settings": self.settings.to_json(),
-            "listen": self.listen,
-            "metrics": self.metrics,
-        }
-        return json.dumps(values).encode() + b"\n"
+        """Return the order as one line of JSON."""
+        return json.dumps(asdict(self), default=str).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Read what `to_line` writes."""
+        """Read the result of `to_line`."""
         values = json.loads(line)
-        settings = RegistrySettings.from_json(values["settings"])
-        listen, metrics = _listen(values["listen"]), _listen(values["metrics"])
+        settings = RegistrySettings.from_values(values["settings"])
+        listen, metrics = (
+            tuple((str(description), int(port)) for description, port in values[kind])
+            for kind in ("listen", "metrics")
+        )
         return cls(int(values["number"]), settings, listen, metrics)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a worker is."""
+    """The result of the start of a worker."""
 
     state: str
     """`READY` or `FAILED`."""
     error: P2pshareError | None = None
 
     def to_line(self) -> str:
-        """The report as it is sent, without a line's end."""
+        """Return the report as one line of JSON, without the newline."""
         values: dict[str, object] = {"report": self.state}
         if self.error is not None:
             values["error"] = type(self.error).__name__
@@ -76,7 +66,7 @@ class Report:
 
     @classmethod
     def from_line(cls, line: str) -> Self | None:
-        """Read what `to_line` writes; None if it is anything else."""
+        """Read the result of `to_line`; return None for any other text."""
         try:
             values = json.loads(line)
         except ValueError:
@@ -93,7 +83,7 @@ def _plain(value: object) -> object:
 
 
 def _error(values: dict[str, object]) -> P2pshareError:
-    """The same error as in the worker: with its sentence and its exit code."""
+    """Return the error of the worker, with its sentence and its exit code."""
     kind, fields = getattr(errors, str(values.get("error")), None), values.get("fields")
     if isinstance(kind, type) and issubclass(kind, P2pshareError) and isinstance(fields, dict):
         return kind(**fields)

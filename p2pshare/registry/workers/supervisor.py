@@ -11,59 +11,90 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.protocol import Factory
 
 from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
+from p2pshare.registry.listening import Listen, Ports
 from p2pshare.registry.workers.reports import READY, Order, Report
 from p2pshare.storage.reasons import plain_reason
 
 STOP_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL: the registry's Redis has to end after them
+METRICS_NAME = "metrics"
+"""The folder in which workers count."""
 MODULE = "p2pshare.registry.workers.worker"
 
 
-class Workers(MultiService):
-    """Runs a worker for each order."""
+class Workers:
+    """Serves by several processes that share the ports.
 
-    def __init__(self, reactor: Any, orders: Callable[[], Sequence[Order]], folder: Path) -> None:
+    Before they start, this process listens itself, and shares with nobody. So another registry, which could share a
+    port by accident, is noticed, and so is everything that would keep every worker from starting.
+    """
+
+    def __init__(
+        self, reactor: Any, orders: Callable[[Listen, Listen], Sequence[Order]], folder: Path
+    ) -> None:
         """Prepare them.
 
         Args:
             reactor: starts processes.
-            orders: called at the start.
-            folder: in which they count for the metrics; it is emptied at the start.
+            orders: makes the workers' orders of the endpoints.
+            folder: the data folder.
         """
-        super().__init__()
+        self.site = self.metrics_site = _Nobody()
         self._reactor = reactor
         self._orders = orders
-        self._folder = folder
-        self.ready: Deferred[None] = Deferred()
-        """Fires when all of them listen and have reached the store for the first time."""
-        self.lost: Deferred[None] = Deferred()
-        """Fails with the `P2pshareError` that keeps one of them from starting."""
+        self._folder = folder / METRICS_NAME
+        self._workers = MultiService()
+        self._stopped = False
 
-    def startService(self) -> None:
-        """Start them all."""
-        super().startService()
+    def start(self, ports: Ports) -> Deferred[None]:
+        """Close the ports and start the workers, which open them.
+
+        The Deferred fires when all of them listen and have reached the store for the first time. It fails with the
+        `P2pshareError` that keeps one of them from that.
+        """
+        return Deferred.fromCoroutine(self._start(ports))
+
+    async def _start(self, ports: Ports) -> None:
+        listen, metrics = ports.numbered()
+        await ports.close()
         try:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(mode=0o700)
         except OSError as error:
-            self.lost.errback(FolderUnusable(path=self._folder, reason=plain_reason(error)))
+            raise FolderUnusable(path=self._folder, reason=plain_reason(error)) from error
+        if self._stopped:
             return
-        workers = [_Worker(self._reactor, order, self._folder) for order in self._orders()]
-        ready = [worker.ready.addErrback(self._failed) for worker in workers]
-        gatherResults(ready).addCallback(lambda _: self.ready.callback(None))
+        workers = [
+            _Worker(self._reactor, order, self._folder) for order in self._orders(listen, metrics)
+        ]
+        ready = gatherResults([worker.ready for worker in workers], consumeErrors=True)
         for worker in workers:
-            worker.setServiceParent(self)
+            worker.setServiceParent(self._workers)
+        self._workers.startService()
+        try:
+            await ready
+        except FirstError as error:
+            error.subFailure.raiseException()
 
-    def _failed(self, failure: Failure) -> Deferred[None]:
-        if self.running and not self.lost.called:
-            self.lost.errback(failure)
-        return Deferred()  # so `ready` never fires
+    async def stop(self) -> None:
+        """End the workers; return when they are gone."""
+        self._stopped = True
+        await self._workers.stopService()
+
+
+class _Nobody(Factory):
+    """Accepts no connection."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> None:
+        return None
 
 
 class _Worker(SupervisedProcess):

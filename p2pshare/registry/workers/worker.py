@@ -1,6 +1,6 @@
-"""One of several processes that serve a registry together; `p2pshare.registry.workers.supervisor` starts it.
+"""One of several processes that serve a registry together, started by `p2pshare.registry.workers.supervisor`.
 
-It reads its order from standard input, which stays open for as long as its parent lives, and writes its reports and
+A worker reads its order from standard input, which stays open as long as its parent lives. It writes its reports and
 its log to standard output.
 """
 
@@ -14,10 +14,9 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from prometheus_client import values
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.application.service import MultiService
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,7 +25,7 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.logs import JSON, log_observer
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.registry.listening import Place, SharedPorts
+from p2pshare.registry.listening import Place, Ports, SharedPorts
 from p2pshare.registry.workers.reports import FAILED, READY, Order, Report
 
 SHUTDOWN_MAX = 0.45  # seconds: its parent has to end, too
@@ -37,10 +36,10 @@ STDIN = 0
 def main() -> None:
     """Serve until SIGTERM, or until the parent is gone."""
     order = Order.from_line(_read_line(STDIN))
-    # What is counted goes on with the next process of this number, so that it never gets less.
+    # The next process of this number continues its counters, so that they never decrease.
     values.ValueClass = values.MultiProcessValue(lambda: order.number)
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what prints something does not spoil a report
+    os.dup2(2, 1)  # so that a library that prints does not damage a report
     observer = log_observer(reports, JSON)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
     from twisted.internet import reactor
@@ -50,7 +49,8 @@ def main() -> None:
 
 def serve(reactor: Any, order: Order, reports: TextIO) -> None:
     """Run the reactor until the worker has to end."""
-    from p2pshare.registry.assembly import assemble, registry_key
+    from p2pshare.registry.assembly import Registry, make_store, registry_key
+    from p2pshare.registry.service import RegistryService
 
     make_monotonic(reactor)
 
@@ -61,23 +61,17 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
     shutdown: MultiService = BoundedShutdown(reactor, SHUTDOWN_MAX)
     try:
         key = registry_key(order.settings.data)
-        registry = assemble(order.settings, key, reactor, time.time)
-        ports = [
-            Place.of(SharedPorts(reactor, port), each, source).listen(site)
-            for source, site, listen in (
-                ("--listen", registry.site, order.listen),
-                ("--metrics", registry.metrics_site, order.metrics),
-            )
-            for each, port in listen
+        store = make_store(order.settings, reactor)
+        registry = Registry(store, order.settings, key, reactor, time.time)
+        listen = [Place.of(SharedPorts(reactor, port), each) for each, port in order.listen]
+        metrics = [
+            Place.of(SharedPorts(reactor, port), each, "--metrics") for each, port in order.metrics
         ]
-        front = _Front(registry, ports)
     except P2pshareError as error:
         report(Report(FAILED, error))
         return
-    front.setServiceParent(shutdown)
-    reactor.addSystemEventTrigger("before", "shutdown", shutdown.stopService)
-    reactor.addReader(_Parent(reactor))
-    shutdown.startService()
+    service = RegistryService(Ports(listen, metrics), registry, None)
+    service.setServiceParent(shutdown)
 
     def failed(failure: Failure) -> None:
         if isinstance(failure.value, P2pshareError):
@@ -86,42 +80,25 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
             Logger().failure("a worker could not start", failure)
         reactor.callWhenRunning(stop, reactor)
 
-    front.started.addCallbacks(lambda _none: report(Report(READY)), failed)
-    # Our own handler: the reactor's would complain if it stops already, since our parent has closed our input.
+    service.ready.addCallback(lambda _urls: report(Report(READY)))
+    service.lost.addErrback(failed)
+    reactor.addSystemEventTrigger("before", "shutdown", shutdown.stopService)
+    reactor.addReader(_Parent(reactor))
+    shutdown.startService()
+    # Our own handler: that of the reactor logs an error if our parent has closed our input, so that it stops already.
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop, reactor))
     reactor.run(installSignalHandlers=False)
 
 
 def stop(reactor: Any) -> None:
-    """Stop the reactor, unless somebody else has."""
+    """Stop the reactor, unless it has stopped already."""
     with suppress(ReactorNotRunning):
         reactor.stop()
 
 
-class _Front(Service):
-    """The registry behind its ports."""
-
-    def __init__(self, registry: Any, ports: list[IListeningPort]) -> None:
-        self._registry = registry
-        self._ports = ports
-        self.started: Deferred[None] = Deferred()
-
-    def startService(self) -> None:
-        super().startService()
-        self._registry.start().chainDeferred(self.started)
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
-        await self._registry.stop()
-
-
 @implementer(IReadDescriptor)
 class _Parent:
-    """Standard input: its end is the parent's."""
+    """Standard input. It is closed when the parent dies."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -146,7 +123,7 @@ def _read_line(fd: int) -> bytes:
     while not line.endswith(b"\n") and len(line) < ORDER_MAX:
         data = os.read(fd, 4096)
         if not data:
-            sys.exit(1)  # the parent died at once
+            sys.exit(1)  # the parent is dead already
         line += data
     return line
 

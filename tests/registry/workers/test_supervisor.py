@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +18,7 @@ from p2pshare.net.child_process import LINE_MAX, RESTART_FIRST
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.listening import Ports
 from p2pshare.registry.workers.reports import FAILED, READY, Order, Report
 from p2pshare.registry.workers.supervisor import STOP_TIMEOUT, Workers
 from tests.net.fake_processes import FakeProcess, ProcessReactor
@@ -68,11 +70,11 @@ class WorkersTests(SynchronousTestCase):
         self.folder = Path(folder.name, "metrics")
         self.reactor = ProcessReactor()
         orders = [Order(number, SETTINGS, (("tcp:0", 5),)) for number in (1, 2)]
-        self.service = Workers(self.reactor, lambda: orders, self.folder)
+        self.service = Workers(self.reactor, lambda *_: orders, self.folder.parent)
         self.observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
 
     def start(self) -> list[FakeProcess]:
-        self.service.startService()
+        self.started = self.service.start(Ports([], []))
         return self.reactor.processes
 
     def start_ready(self) -> list[FakeProcess]:
@@ -98,10 +100,9 @@ class WorkersTests(SynchronousTestCase):
         """The registry is ready when all of them are."""
         first, second = self.start()
         first.say(Report(READY).to_line())
-        self.assertNoResult(self.service.ready)
+        self.assertNoResult(self.started)
         second.say(Report(READY).to_line())
-        self.assertIsNone(self.successResultOf(self.service.ready))
-        self.assertNoResult(self.service.lost)
+        self.assertIsNone(self.successResultOf(self.started))
 
     def test_cannot_start(self) -> None:
         """What keeps one of them from starting keeps the registry from it, with the same sentence."""
@@ -110,23 +111,23 @@ class WorkersTests(SynchronousTestCase):
         for worker in (second, first):
             worker.say(Report(FAILED, error).to_line())
             worker.end()
-        failure = self.failureResultOf(self.service.lost, CannotStart)
+        failure = self.failureResultOf(self.started, CannotStart)
         self.assertEqual(str(failure.value), str(error))
-        self.assertNoResult(self.service.ready)
+        self.assertNoResult(self.started)
 
     def test_dead_at_once(self) -> None:
         """One that dies before it is ready keeps the registry from starting, and its last words are told."""
         first, _ = self.start()
         first.protocol.childDataReceived(2, b"Traceback\nImportError: nothing there")
         first.end()
-        failure = self.failureResultOf(self.service.lost, CannotStart)
+        failure = self.failureResultOf(self.started, CannotStart)
         self.assertIn("ImportError: nothing there", str(failure.value))
 
     def test_cannot_be_spawned(self) -> None:
         """The same if there can be no process at all."""
         self.reactor.spawn_error = OSError(11, "Resource temporarily unavailable")
         self.start()
-        self.failureResultOf(self.service.lost, CannotStart)
+        self.failureResultOf(self.started, CannotStart)
 
     def test_folder(self) -> None:
         """What was counted by an earlier registry is forgotten; a folder that cannot be made is a sentence."""
@@ -134,10 +135,9 @@ class WorkersTests(SynchronousTestCase):
         (self.folder / "counter_1.db").write_text("")
         self.start()
         self.assertEqual(list(self.folder.iterdir()), [])
-        nowhere = Workers(self.reactor, lambda: [], self.folder / "none" / "there")
-        nowhere.startService()
-        self.failureResultOf(nowhere.lost, FolderUnusable)
-        self.successResultOf(nowhere.stopService())
+        nowhere = Workers(self.reactor, lambda *_: [], self.folder / "none")
+        self.failureResultOf(nowhere.start(Ports([], [])), FolderUnusable)
+        self.successResultOf(Deferred.fromCoroutine(nowhere.stop()))
 
     def test_restarted(self) -> None:
         """A worker that ends is restarted with its order."""
@@ -161,7 +161,6 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.processes), 4)
         (error,) = self.logged("error")
         self.assertIn("no port", str(error))
-        self.assertNoResult(self.service.lost)
 
     def test_log(self) -> None:
         """Its log becomes part of ours, whole, however the pipe cuts it; what is none of it is quoted, in bounds."""
@@ -185,7 +184,7 @@ class WorkersTests(SynchronousTestCase):
     def test_stopped(self) -> None:
         """All of them get SIGTERM, and the deaf SIGKILL; it is over when they are gone, and none is started again."""
         first, second = self.start_ready()
-        stopping = self.service.stopService()
+        stopping = Deferred.fromCoroutine(self.service.stop())
         first.end()
         self.assertEqual((first.signals, second.signals), (["TERM"], ["TERM"]))
         self.reactor.advance(STOP_TIMEOUT)
@@ -201,7 +200,7 @@ class WorkersTests(SynchronousTestCase):
         """One that is to be started again later is not."""
         first, second = self.start_ready()
         first.end(signal=9)
-        stopping = self.service.stopService()
+        stopping = Deferred.fromCoroutine(self.service.stop())
         second.end()
         self.successResultOf(stopping)
         self.reactor.advance(60)
@@ -211,5 +210,5 @@ class WorkersTests(SynchronousTestCase):
         """A failure that does not say why has a sentence all the same."""
         first, _ = self.start()
         first.say('{"report": "failed"}')
-        failure = self.failureResultOf(self.service.lost, P2pshareError)
+        failure = self.failureResultOf(self.started, P2pshareError)
         self.assertIn("does not say why", str(failure.value))
