@@ -370,7 +370,7 @@ class CommandLineTests(RegistryTestCase):
                 (2, "--limit", "--limit", "claims=fast"),
                 (2, "--limit", "--limit", "everything=1"),
                 (2, "--log-format", "--log-format", "xml"),
-                (2, "two ways", "--redis", "redis://h", "--redis-url-file", "/none"),
+                (2, "exclude each other", "--redis", "redis://h", "--redis-url-file", "/none"),
                 (2, "no such file", "--redis-url-file", "/none"),
                 (2, "no such file", "--metrics-token-file", "/none"),
                 (2, "--metrics", "--metrics", "nonsense:1"),
