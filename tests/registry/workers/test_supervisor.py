@@ -113,7 +113,6 @@ class WorkersTests(SynchronousTestCase):
             worker.end()
         failure = self.failureResultOf(self.started, CannotStart)
         self.assertEqual(str(failure.value), str(error))
-        self.assertNoResult(self.started)
 
     def test_dead_at_once(self) -> None:
         """One that dies before it is ready keeps the registry from starting, and its last words are told."""
