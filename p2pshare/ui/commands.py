@@ -122,16 +122,20 @@ def _count(text: str) -> int:
 
 
 def _get(arguments: Namespace, invocation: Invocation) -> Work:
-    from p2pshare.ui.verbs import get, partial
-
     words, overwrite = arguments.words, arguments.force
     if arguments.list_partial or arguments.clean:
+        from p2pshare.ui.verbs import partial
+
         work = partial.clean if arguments.clean else partial.list_partial
         return work(invocation, words[0] if words else None)
     if arguments.classic:
-        return get.get_classic(invocation, words, overwrite=overwrite)
+        from p2pshare.ui.verbs.classic import get_classic
+
+        return get_classic(invocation, words, overwrite=overwrite)
+    from p2pshare.ui.verbs.get import get
+
     files_max, at = arguments.max_files, arguments.at
-    return get.get(invocation, words, overwrite=overwrite, files_max=files_max, at=at)
+    return get(invocation, words, overwrite=overwrite, files_max=files_max, at=at)
 
 
 def _import_key(arguments: Namespace, invocation: Invocation) -> Work:

@@ -17,7 +17,6 @@ FAILURES_SHOWN = 5  # of one kind that people see in full
 
 if TYPE_CHECKING:  # what takes its time to import, where there may be nothing to show
     from p2pshare.ui.terminal.job_view import JobView
-    from p2pshare.ui.terminal.progress import ProgressView
 
 
 class LiveLine(Protocol):
@@ -132,23 +131,8 @@ class Output:
         """Whether there is nothing but results and errors."""
         return self._quiet
 
-    def progress(
-        self, title: str, unit: str, total: int | None, clock_seconds: Callable[[], float]
-    ) -> ProgressView:
-        """A view of one transfer, which shows nothing where nobody wants to see it.
-
-        While it is drawn, `line` writes above it.
-        """
-        from p2pshare.ui.terminal.progress import ProgressView
-
-        view = ProgressView(
-            self._stderr, title, unit, total, clock_seconds, silent=self._json or self._quiet
-        )
-        self._view = view
-        return view
-
     def job(self, peer: str, clock_seconds: Callable[[], float]) -> JobView:
-        """A view of a whole job with one peer, likewise."""
+        """Return a view of a job with one peer. It draws nothing with --json and --quiet; `line` writes above it."""
         from p2pshare.ui.terminal.job_view import JobView
 
         view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)

@@ -16,6 +16,8 @@ from p2pshare.ui.output import FAILURES_SHOWN, Output, kind_of
 from p2pshare.ui.terminal.capabilities import Terminal
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
+PROGRESS = JobProgress(0, 1, 3, 9, 0, 0, (("cat.jpg",),), 1)
+
 
 class OutputTestCase(SynchronousTestCase):
     def make(self, *, json: bool = False, quiet: bool = False, is_tty: bool = False) -> Output:
@@ -37,10 +39,10 @@ class OutputTestCase(SynchronousTestCase):
         output.event("saved", path=Path("alice.png"), size=5)
         output.rows([["bob"]])
         output.result("a result")
-        view = output.progress("bob.png", "rows", 9, Clock().seconds)
+        view = output.job("bob", Clock().seconds)
         view.start()
-        view.update(5)
-        view.finish("Saved.")
+        view.update(PROGRESS)
+        view.finish()
         output.error(NoSuchPeer(name="x\n"))
 
 
@@ -50,10 +52,8 @@ class ModesTests(OutputTestCase):
         self.say_everything(self.make())
         stdout, stderr = self.written()
         self.assertEqual(stdout, "Hello.\nbob\na result\n")
-        self.assertTrue(
-            stderr.startswith("By the way.\nbob.png\nSaved.\np2pshare: Nobody is registered as")
-        )
-        self.assertEqual(stderr.count("\n"), 4)
+        self.assertTrue(stderr.startswith("By the way.\np2pshare: Nobody is registered as"))
+        self.assertEqual(stderr.count("\n"), 2)
 
     def test_quiet(self) -> None:
         """With --quiet, results and errors remain."""
@@ -136,15 +136,15 @@ class ProgressTests(OutputTestCase):
     def test_line_meanwhile(self) -> None:
         """A line that is said while progress is drawn goes above it, and then to its own stream again."""
         output = self.make(is_tty=True)
-        view = output.progress("bob.png", "rows", 9, Clock().seconds)
+        view = output.job("bob", Clock().seconds)
         view.start()
-        view.update(3)
+        view.update(PROGRESS)
         output.line("carol fetched your text", Fore.GREEN)
-        view.update(6)
+        view.update(PROGRESS)
         screen = Screen(80)
         screen.feed(self.stderr.getvalue())
         self.assertEqual(screen.shown()[0], "carol fetched your text")
-        self.assertTrue(screen.shown()[1].startswith("bob.png"))
+        self.assertIn("connecting to bob", screen.shown()[1])
         view.finish()
         output.line("done")
         self.assertEqual(self.stdout.getvalue(), "done\n")

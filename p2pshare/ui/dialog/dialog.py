@@ -18,12 +18,12 @@ After an error the list of users is not shown again: it would push the error off
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from typing import Any
 
 from twisted.logger import Logger
 
-from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     AlreadyRunning,
     IllegalName,
@@ -37,13 +37,13 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.names import read_name
+from p2pshare.storage.shares.arguments import SHARED_STEM
 from p2pshare.ui.dialog.actions import USERS_COUNTED, Actions
 from p2pshare.ui.dialog.console import BAD, GOOD, HINT, Console, Interrupted, Line
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
 from p2pshare.ui.dialog.visit import Visit
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_where
-from p2pshare.wire.paths import RemotePath
 
 USERS_SHOWN = 60  # names; the others are counted
 
@@ -85,13 +85,8 @@ STOPPED = 'The transfer is stopped. Press Ctrl+C again, or type "quit", to end t
 
 ERRORS_OF_ONE_PATH = (TransferFailed, RemoteNotFound, WrongUsage)
 
-_KINDS = {
-    "i": Kind.PICTURE,
-    "image": Kind.PICTURE,
-    "picture": Kind.PICTURE,
-    "t": Kind.TEXT,
-    "text": Kind.TEXT,
-}
+_PICTURE, _TEXT = (f"{SHARED_STEM}.jpg",), (f"{SHARED_STEM}.txt",)
+_CLASSIC_FILES = {"i": _PICTURE, "image": _PICTURE, "picture": _PICTURE, "t": _TEXT, "text": _TEXT}
 
 
 class _Left(Exception):  # noqa: N818 - it is no error
@@ -208,16 +203,16 @@ class Dialog:
             if visit.is_classic:
                 await self._choose_kind(visit, name)
             elif command == GET:
-                await self._fetch(visit, path)
+                await self._fetch(visit.fetch(path))
             else:
                 await self._browse(visit, name, Open(path, may_fetch=command != LIST))
 
     async def _choose_kind(self, visit: Visit, name: str) -> None:
         """The menu of a classic peer."""
         while answer := await self._ask_in_menu(WHICH, name):
-            kind = _KINDS.get(answer.casefold())
-            if kind is not None:
-                await self._console.interruptible(visit.fetch_classic(kind))
+            path = _CLASSIC_FILES.get(answer.casefold())
+            if path is not None:
+                await self._fetch(visit.fetch_classic(path))
                 return
             self._complain(WrongUsage(reason=WHICH_HINT))
 
@@ -234,7 +229,7 @@ class Dialog:
             try:
                 match folder.read(answer):
                     case Fetch(path):
-                        await self._fetch(visit, path)
+                        await self._fetch(visit.fetch(path))
                     case Open() as opened:
                         is_next_page = bool(opened.after)
                         there = folder if is_next_page else RemoteFolder(name, opened.path)
@@ -253,7 +248,7 @@ class Dialog:
         except RemoteIsFile:
             if not opened.path or not opened.may_fetch:
                 raise
-            await self._fetch(visit, opened.path)
+            await self._fetch(visit.fetch(opened.path))
             return None
         for line in folder.add(page.entries, page.more):
             self._say(line)
@@ -262,8 +257,8 @@ class Dialog:
             self._say(OPEN_HINT, HINT)
         return folder
 
-    async def _fetch(self, visit: Visit, path: RemotePath) -> None:
-        if code := await self._console.interruptible(visit.fetch(path)):
+    async def _fetch(self, fetching: Coroutine[Any, Any, int]) -> None:
+        if code := await self._console.interruptible(fetching):
             self.codes.add(code)
 
     async def _ask(

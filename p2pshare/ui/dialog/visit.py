@@ -8,7 +8,6 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError
 
-from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
@@ -19,8 +18,7 @@ from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.classic_items import Wanted
-from p2pshare.ui.verbs.job import Errand, Outcome, destinations
+from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import Listing
@@ -46,7 +44,7 @@ class Visit:
         self._own_name = own_name
         self._found = found
         self._destination = destination
-        self._errand: Errand | None = None
+        self._watched: WatchedJob | None = None
         self._link: LinkChange | None = None
         self._is_listing = False
         self._remote = RemotePeer(
@@ -90,36 +88,38 @@ class Visit:
         Raises:
             P2pshareError: nothing more can be had.
         """
-        outcome = Outcome(self._invocation)
+        results = Results(self._invocation)
         try:
             async with destinations(self._invocation) as open_folder:
                 make_job = partial(FetchJob, open_folder=open_folder)
-                errand = Errand(self._invocation, self._found.name, outcome, make_job=make_job)
-                self._errand = errand
+                watched = WatchedJob(self._invocation, self._found.name, results, make_job=make_job)
+                self._watched = watched
                 if self._link is not None:
-                    errand.link(self._link)
-                await errand.run(self._remote, [JobItem(path, self._destination())])
+                    watched.link(self._link)
+                await watched.run(self._remote, [JobItem(path, self._destination())])
         except CancelledError:
             self._invocation.output.remark(KEPT)
             raise
         except P2pshareError as error:
-            outcome.failed(error)
+            results.failed(error)
             raise self._found.explained(error) from error
         finally:
-            self._errand = None
-            outcome.say()
-        return outcome.exit_code
+            self._watched = None
+            results.summarize()
+        return results.exit_code
 
-    async def fetch_classic(self, kind: Kind) -> None:
-        """Fetch a file in the classic protocol, and show the progress.
+    async def fetch_classic(self, path: RemotePath) -> int:
+        """Fetch a file in the classic protocol, and show the progress; return the exit code.
 
         Raises:
-            P2pshareError: the file cannot be fetched.
+            P2pshareError: the peer does not answer, or nothing can be written.
         """
-        from p2pshare.ui.verbs.classic_get import fetch_from
+        from p2pshare.ui.verbs.classic import fetch_classic
 
-        wanted = Wanted.of(self._found.name, kind, None, self._destination())
-        await fetch_from(self._invocation, self._found, wanted)
+        results = Results(self._invocation)
+        items = [JobItem(path, self._destination())]
+        await fetch_classic(self._invocation, self._found, items, results)
+        return results.exit_code
 
     async def leave(self) -> None:
         """End the session."""
@@ -128,7 +128,7 @@ class Visit:
     def _linked(self, change: LinkChange) -> None:
         """Show a change of the session while the user waits for it."""
         self._link = change
-        if self._errand is not None:
-            self._errand.link(change)
+        if self._watched is not None:
+            self._watched.link(change)
         elif self._is_listing and change.state is LinkState.BROKEN:
             self._invocation.output.remark(f"{change}.")

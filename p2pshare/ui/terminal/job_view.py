@@ -1,13 +1,26 @@
-"""A whole job on its way: one line that is drawn again and again, from the first word to the last file.
+"""The view of a job: one line that is redrawn in place from the start of the job to its end.
 
-It always says something that is true now: how far the job is, that nothing comes, or that the connection broke and when
-it is tried again. Nothing here has a thread or a timer: the caller says when to draw.
+Rules of the line:
+
+* It is always true. It shows the progress only while bytes arrive. While the connection is being made, is broken, or is
+  silent for `QUIET_AFTER`, it says so instead.
+* It never wraps: a wrapped line could not be erased (see `live_line`). Each part has a width, and parts are left out
+  until the rest fits. Every width is measured in cells, as a wide character takes two.
+* Parts are left out in this order: size, files per second, time left, rate, count. The percentage always stays. The
+  name of the current file and the bar share what is left; below `TITLE_MIN` and `BAR_MIN` columns they are left out.
+* The rate covers `RATE_OVER` seconds. A mean over the whole job reacts too slowly, and over one second it jumps. It
+  starts again with each connection, as the old rate says nothing about the new path.
+* The time left is that of the bytes or of the files, whichever is longer: many small files cost round trips, not bytes.
+* Where a line cannot be redrawn, nothing is drawn.
+
+Nothing here has a thread or a timer: the caller decides when to draw.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from rich.progress_bar import ProgressBar
@@ -21,27 +34,34 @@ from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.live_line import LiveLine
 from p2pshare.wire.paths import format_path
 
-RATE_OVER = 5.0  # seconds over which the rate is taken
-SAMPLES_MAX = 256  # of how much had come at a time
-QUIET_AFTER = 3.0  # seconds without a byte from which on that is said
-COLUMNS_FOR_ALL = 72  # from here on there is room for whole words
-COLUMNS_FOR_RATE = 30  # from here on there is room for a rate
-TITLE_MIN = 8  # columns of a name, or there is none
-BAR_MIN = 6  # columns of a bar, or there is none
-BAR_WIDE = 20  # columns of a bar where there is room for whole words
-MANY_FILES = 100  # files from which on their number per second says more than the name of one
+if TYPE_CHECKING:  # numpy takes its time to import, and sessions have no use for it
+    import numpy as np
+    import numpy.typing as npt
+
+    from p2pshare.pictures.pixels import Pixels
+    from p2pshare.ui.terminal.growing_picture import GrowingPicture
+
+RATE_OVER = 5.0  # seconds
+SAMPLES_MAX = 256  # samples of the progress
+QUIET_AFTER = 3.0  # seconds without a byte
+COLUMNS_FOR_ALL = 72  # columns from which on words are not abbreviated
+COLUMNS_FOR_RATE = 30  # columns from which on the rate is shown
+TITLE_MIN = 8  # columns
+BAR_MIN = 6  # columns
+BAR_WIDE = 20  # columns of the bar if words are not abbreviated
+MANY_FILES = 100  # files from which on their rate says more than the name of one of them
 ELLIPSIS = "~"
 
 
 class Pace:
-    """How fast bytes and files come, taken over the last few seconds."""
+    """How fast bytes and files arrive, over the last few seconds."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int, int, int]] = deque(maxlen=SAMPLES_MAX)
         self._moved: float | None = None
 
     def note(self, now: float, fetched: int, files: int = 0, failed: int = 0) -> None:
-        """So many bytes and files have come until now, and so many files failed."""
+        """Add a sample: the bytes and files that arrived until now, and the files that failed."""
         if not self._samples or (fetched, files, failed) != self._samples[-1][1:]:
             self._moved = now
         self._samples.append((now, fetched, files, failed))
@@ -59,11 +79,11 @@ class Pace:
         return self._rate(2)
 
     def quiet(self, now: float) -> float:
-        """Seconds since something came, or since the beginning."""
+        """Return the seconds since something arrived, or since the start."""
         return 0.0 if self._moved is None else now - self._moved
 
     def begin_again(self, now: float) -> None:
-        """The connection is another one: what was before says nothing of how fast it will be."""
+        """Forget the samples, as the connection is a new one."""
         self._samples.clear()
         self._moved = now
 
@@ -77,8 +97,7 @@ class Pace:
 class JobView:
     """What a user sees of a job with one peer.
 
-    Call `start`, then `update` as often as it should be drawn, and `finish` in any case: until then the cursor is
-    hidden. Where lines cannot be drawn again, nothing is.
+    Call `start`, then `update` to draw, and `finish` in any case: until then the cursor is hidden.
     """
 
     def __init__(
@@ -89,7 +108,7 @@ class JobView:
         *,
         silent: bool = False,
     ) -> None:
-        """Draw on `terminal`, unless `silent`; `peer` is from whom the files come."""
+        """Draw on `terminal`, unless `silent`; `peer` is the name of the sharer."""
         self._terminal = terminal
         self._peer = peer
         self._seconds = clock_seconds
@@ -97,10 +116,11 @@ class JobView:
         self._redraws = terminal.redraws and not silent
         self._link: LinkChange | None = None
         self._linked = 0.0  # when that was
+        self._picture: GrowingPicture | None = None
         self.pace = Pace()
 
     def start(self) -> None:
-        """Show that it has begun."""
+        """Begin."""
         if self._redraws:
             self._live.start()
 
@@ -110,27 +130,43 @@ class JobView:
         return self._live.is_drawn
 
     def link(self, change: LinkChange) -> None:
-        """Know how it stands with the session."""
+        """Note the state of the connection."""
         self._link, self._linked = change, self._seconds()
         self.pace.begin_again(self._linked)
 
     def update(self, progress: JobProgress) -> None:
-        """Draw the line again."""
+        """Draw the line."""
         now = self._seconds()
         self.pace.note(now, progress.bytes_fetched, progress.files_done, progress.files_failed)
         if self.is_drawn:
             self._live.draw(self._line(progress, now))
 
+    def show_picture(self, pixels: Pixels, have: npt.NDArray[np.bool_]) -> None:
+        """Write the lines of a picture that have become complete since the last call above the line.
+
+        Args:
+            pixels: the picture; it may change while its rows arrive.
+            have: which of its rows have arrived, shape (height,); it may change, too.
+        """
+        if not self.is_drawn or not self._terminal.shows_pictures:
+            return
+        if self._picture is None or self._picture.pixels is not pixels:
+            from p2pshare.ui.terminal.growing_picture import GrowingPicture
+
+            self._picture = GrowingPicture(self._terminal, pixels, have)
+        for line in self._picture.new_lines():
+            self._live.above(line)
+
     def line_above(self, text: str, colour: str = "") -> None:
-        """Write a line above the one that is drawn; `text` may come from anywhere."""
+        """Write a line of text, from any source, above the line that is drawn."""
         self._live.above(self._terminal.styled(text, colour))
 
     def finish(self) -> None:
-        """Take the line away. May be called again."""
+        """Erase the line. May be called again."""
         self._live.stop()
 
     def _line(self, progress: JobProgress, now: float) -> Table:
-        """What fits into the terminal: a name or what is the matter, a bar, numbers."""
+        """Return what fits into the terminal: the current file, a bar and numbers, or why nothing arrives."""
         columns = self._live.columns
         trouble = self._trouble(now, columns, progress.held_elsewhere)
         if trouble and columns >= COLUMNS_FOR_ALL and progress.bytes_total and progress.bytes_done:
@@ -138,7 +174,9 @@ class JobView:
         bar = BAR_WIDE if columns >= COLUMNS_FOR_ALL else BAR_MIN
         numbers = trouble or self._numbers(progress, columns, bar)
         left = columns - cell_len(numbers) - 1
-        grid = Table.grid(expand=True)  # without padding, since rich leaves room for it at the end
+        grid = Table.grid(
+            expand=True
+        )  # padding=0, as rich adds padding at the end of the line, too
         cells: list[Text | ProgressBar] = []
         title = self._title(progress, left if trouble else left - bar - 1)
         if title:
@@ -147,7 +185,7 @@ class JobView:
             left -= cell_len(title) + 1
         if left >= BAR_MIN and not trouble:
             grid.columns.append(Column(ratio=1))
-            part = _part(progress) if progress.files_total is not None else 0.0
+            part = _part(progress) if progress.bytes_total is not None else 0.0
             cells.append(ProgressBar(total=1, completed=part))
         grid.columns.append(Column(no_wrap=True, justify="right" if cells else "left"))
         numbers = f" {numbers}" if cells else numbers
@@ -159,7 +197,7 @@ class JobView:
         return grid
 
     def _title(self, progress: JobProgress, columns: int) -> str:
-        """What comes just now, in so many columns, the end of it rather than the beginning."""
+        """Return the path of the current file; if it is too long, its end."""
         if not progress.current or columns < TITLE_MIN:
             return ""
         title = self._terminal.shown(format_path(progress.current[0]))
@@ -170,7 +208,7 @@ class JobView:
         return ELLIPSIS + title
 
     def _trouble(self, now: float, columns: int, held_elsewhere: int) -> str:
-        """Why nothing comes, if so; so many files wait for another process."""
+        """Return why nothing arrives, or ""; `held_elsewhere` files wait for another process."""
         wide = columns >= COLUMNS_FOR_ALL
         peer = self._terminal.shown(self._peer)
         link = self._link
@@ -178,30 +216,29 @@ class JobView:
             left = duration_text(max(1, round(self._linked + link.retry_in - now)))
             what = "the connection broke" if link.again else f"{peer} is not ready"
             return f"{what}, trying again in {left}" if wide else f"broken, again in {left}"
-        since = max(0.0, now - self._linked)
         if link is None or link.state is LinkState.CONNECTING:
-            if since < 1 or link is None:
-                return f"connecting to {peer}" if wide else "connecting"
-            return (
-                f"connecting to {peer} for {since:.0f} s" if wide else f"connecting, {since:.0f} s"
-            )
+            since = max(0.0, now - self._linked) if link is not None else 0.0
+            what = f"connecting to {peer}" if wide else "connecting"
+            if since < 1:
+                return what
+            return f"{what} for {since:.0f} s" if wide else f"{what}, {since:.0f} s"
         quiet = self.pace.quiet(now)
         if quiet < QUIET_AFTER:
             return ""
         if held_elsewhere:
             return "waiting for another process that fetches the same" if wide else "waiting"
-        return f"no word from {peer} for {quiet:.0f} s" if wide else f"nothing for {quiet:.0f} s"
+        return f"nothing from {peer} for {quiet:.0f} s" if wide else f"nothing for {quiet:.0f} s"
 
     def _numbers(self, progress: JobProgress, columns: int, bar: int) -> str:
-        """How much, how fast, how long: as much of it as there is room for beside a bar, and a name if it matters."""
+        """Return as many numbers as fit beside a bar, and beside a name if names are shown."""
         wide = columns >= COLUMNS_FOR_ALL
-        files, known = _files(progress), progress.files_total is not None
+        files, known = _files(progress), progress.bytes_total is not None
         done = progress.files_done + progress.files_already_there
         parts = dict.fromkeys(("part", "count", "size", "files_rate", "rate", "left"), "")
         if known:
             parts["part"] = f"{_part(progress):.0%}"
-        if files > 1 or not known:
-            total = f"{files}{'' if known else '+'}"
+        if files > 1 or progress.files_total is None:
+            total = f"{files}{'' if progress.files_total is not None else '+'}"
             parts["count"] = f"{done}/{total}{' files' if wide else ''}"
         size = size_text(progress.bytes_done)
         if not known:
@@ -224,7 +261,7 @@ class JobView:
         return _joined(parts, kept)
 
     def _seconds_left(self, progress: JobProgress) -> float | None:
-        """How long the rest takes, if bytes and files go on to come as they do; None if they do not come."""
+        """Return how long the rest takes at the present rates; None if nothing arrives."""
         pace, seconds = self.pace, list[float]()
         if pace.rate:
             seconds.append(((progress.bytes_total or 0) - progress.bytes_done) / pace.rate)
@@ -239,18 +276,18 @@ def _joined(parts: dict[str, str], kept: set[str]) -> str:
 
 
 def _of(done: str, total: str) -> str:
-    """Two sizes as one: `1.5/2.0 MiB`."""
+    """Return two sizes as one: `1.5/2.0 MiB`."""
     (amount, unit), (_, total_unit) = done.split(), total.split()
     return f"{amount}/{total}" if unit == total_unit else f"{done}/{total}"
 
 
 def _files(progress: JobProgress) -> int:
-    """Files of the job, as far as they are known."""
+    """Return the number of files, as far as it is known."""
     return progress.files_listed if progress.files_total is None else progress.files_total
 
 
 def _part(progress: JobProgress) -> float:
-    """How much is done: of the bytes, or of the files if all of them are empty."""
+    """Return the part that is done: of the bytes, or of the files if all of them are empty."""
     if progress.bytes_total:
         return min(1.0, progress.bytes_done / progress.bytes_total)
     done, files = progress.files_done + progress.files_already_there, _files(progress)

@@ -1,10 +1,15 @@
-"""What verbs and the dialog need before they ask a peer: who the user is, where the peer is, and what to say of it."""
+"""The connection of a verb to a peer: who the user is, where the peer is, and what to tell the user about it."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
 from twisted.internet.defer import Deferred
 
-from p2pshare.errors import NoSuchPeer, WrongUsage
+from p2pshare.errors import NoSuchPeer, P2pshareError, WrongUsage
+from p2pshare.peer.fetch.link_change import LinkChange
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.registry.client import RegistryClient
@@ -69,3 +74,40 @@ def announce(invocation: Invocation, peer: FoundPeer) -> None:
         return
     invocation.output.event("remark", **{"from": peer.name}, text=text)
     invocation.output.remark(text)
+
+
+@asynccontextmanager
+async def connection(
+    invocation: Invocation,
+    me: OwnIdentity,
+    finder: PeerFinder,
+    found: FoundPeer,
+    on_link: Callable[[LinkChange], object],
+    *,
+    limit: float | None = None,
+) -> AsyncIterator[RemotePeer]:
+    """Connect to a peer for as long as the context lasts, and complete the errors of its session.
+
+    Args:
+        invocation: the run of the command line.
+        me: the user.
+        finder: finds the peer again, if it has moved.
+        found: the peer.
+        on_link: called for each change of the connection.
+        limit: bytes per second.
+    """
+    remote = RemotePeer(
+        invocation.reactor,
+        invocation.rng,
+        me.key,
+        found.name,
+        finder.target(found.name, found),
+        LinkLimits(silence=invocation.settings.timeout, rate=limit),
+        on_link=on_link,
+    )
+    try:
+        yield remote
+    except P2pshareError as error:
+        raise found.explained(error) from error
+    finally:
+        await remote.close()

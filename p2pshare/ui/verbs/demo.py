@@ -25,7 +25,8 @@ from p2pshare.pictures.decoding import read_picture
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.get import get, get_classic
+from p2pshare.ui.verbs.classic import get_classic
+from p2pshare.ui.verbs.get import get
 from p2pshare.ui.verbs.ls import ls
 from p2pshare.ui.verbs.samples import sample_text, write_sample_picture
 from p2pshare.ui.verbs.users import users

@@ -1,4 +1,4 @@
-"""What a user wants to get, and where it is to go: judged before anybody is asked for it."""
+"""The words of `get` and `ls`: which items of which peers, and the destination. They are read first."""
 
 from __future__ import annotations
 
@@ -15,23 +15,40 @@ from p2pshare.wire.addresses import PeerAddress, address_fault
 from p2pshare.wire.paths import RemotePath, parse_path
 
 FROM_YOURSELF = "You cannot get files from yourself."
+WHICH_FILE = (
+    "write {peer}:PATH. `p2pshare ls {peer}` lists the paths, and '{peer}:*' means all of them"
+)
 
 
 def parse_items(
-    words: Sequence[str], own_name: str | None, cwd: Path, *, overwrite: bool
+    words: Sequence[str],
+    own_name: str | None,
+    cwd: Path,
+    *,
+    overwrite: bool,
+    which_file: str = WHICH_FILE,
 ) -> dict[str, list[JobItem]]:
-    """Read `PEER:PATH… [DEST]`; what is wanted of each peer, in the order of the words.
+    """Read `PEER:PATH… [DEST]`; return the items of each peer, in the order of the words.
+
+    Args:
+        words: the items, and the destination.
+        own_name: the user's name.
+        cwd: the folder that a relative destination starts from.
+        overwrite: replace existing files.
+        which_file: what to do about an item without a path; it may contain `{peer}`.
 
     Raises:
-        WrongUsage: it cannot be understood, or not be done.
+        WrongUsage: the words are invalid, or the destination cannot take the items.
     """
     if "" in words:
         raise WrongUsage(reason="One of the words is empty: is a variable not set?")
-    items, dest = split_words(words)
-    parsed = [_parse_remote(item) for item in items]
+    items, dest = list(words), None
+    if len(items) > 1 and not _is_item(items[-1]):
+        dest = items.pop()
+    parsed = [_parse_remote(item, which_file) for item in items]
     if any(peer == own_name for peer, _ in parsed):
         raise WrongUsage(reason=FROM_YOURSELF)
-    folder, name = _destination(parsed, dest, cwd)
+    folder, name = _destination([path for _, path in parsed], dest, cwd)
     jobs: dict[str, list[JobItem]] = {}
     for peer, path in parsed:
         jobs.setdefault(peer, []).append(JobItem(path, folder, name, overwrite))
@@ -39,14 +56,14 @@ def parse_items(
 
 
 def parse_where(word: str) -> tuple[str, RemotePath]:
-    """Read `PEER`, `PEER:` or `PEER:PATH`; a slash at either end of the path says nothing.
+    """Read `PEER`, `PEER:` or `PEER:PATH`; slashes at the ends of the path are ignored.
 
     Raises:
-        WrongUsage: it is none of these.
+        WrongUsage: the word is none of these.
     """
     peer, colon, text = word.partition(":")
     if not colon:
-        expect_no_slash(word)
+        _expect_no_slash(word)
     peer = read_name(peer)
     try:
         return peer, parse_path(text.strip("/"))
@@ -55,24 +72,11 @@ def parse_where(word: str) -> tuple[str, RemotePath]:
         raise WrongUsage(reason=f"{text!r} cannot be a path at {peer}: {reason}.") from None
 
 
-def expect_no_slash(word: str) -> None:
-    """Make sure that a word without a colon is not `PEER/PATH`.
-
-    Raises:
-        WrongUsage: it is, and the sentence has it with a colon.
-    """
-    peer, slash, path = word.partition("/")
-    if slash and is_name(canonical(peer)):
-        raise WrongUsage(
-            reason=f"{word!r} is no peer: a colon follows the name. Did you mean {f'{peer}:{path}'!r}?"
-        )
-
-
 def parse_at(text: str | None) -> PeerAddress | None:
-    """Read the value of `--at`.
+    """Read the value of `--at`. A link-local address is allowed, since the user knows the link.
 
     Raises:
-        WrongUsage: it is no IPv4 address with a port.
+        WrongUsage: it is not an IPv4 address with a port.
     """
     if text is None:
         return None
@@ -80,61 +84,52 @@ def parse_at(text: str | None) -> PeerAddress | None:
         address = PeerAddress.parse(text)
     except ValueError:
         address = None
-    if address is None or address.is_ipv6 or not _may_be_named(address):
+    if (
+        address is None
+        or address.is_ipv6
+        or not (
+            address_fault(address.ip) is None or ipaddress.IPv4Address(address.ip).is_link_local
+        )
+    ):
         raise WrongUsage(
             reason=f"--at is {text!r}, but must be an IPv4 address and a port, such as 192.0.2.7:50000."
         )
     return address
 
 
-def _may_be_named(address: PeerAddress) -> bool:
-    """Whether the user may name an address: a link-local one, too, since the user knows the link."""
-    return address_fault(address.ip) is None or ipaddress.IPv4Address(address.ip).is_link_local
+def _expect_no_slash(word: str) -> None:
+    """Reject `PEER/PATH`, and suggest `PEER:PATH`."""
+    peer, slash, path = word.partition("/")
+    if slash and is_name(canonical(peer)):
+        raise WrongUsage(
+            reason=f"{word!r} is not a peer: a colon follows the name. Did you mean {f'{peer}:{path}'!r}?"
+        )
 
 
 def _destination(
-    parsed: Sequence[tuple[str, RemotePath]], dest: str | None, cwd: Path
+    paths: Sequence[RemotePath], dest: str | None, cwd: Path
 ) -> tuple[Path, str | None]:
-    """The folder to which all goes, and what the only item is to be called there, if that was said."""
+    """Return the destination folder, and the new name of the only item if the destination is one."""
     if dest is not None and is_folder(dest, cwd):
         return cwd / dest, None
-    if dest is not None and (len(parsed) > 1 or _is_glob(parsed[0][1])):
-        what = f"{len(parsed)} items need" if len(parsed) > 1 else "A glob needs"
-        how = "is a file" if os.path.lexists(cwd / dest) else "is none: make it first"
-        raise WrongUsage(reason=f"{what} a folder to go to, and {dest!r} {how}.")
+    is_glob = any(character in component for component in paths[0] for character in "*?[")
+    if dest is not None and (len(paths) > 1 or is_glob):
+        what = f"{len(paths)} items need" if len(paths) > 1 else "A glob needs"
+        how = "is a file" if os.path.lexists(cwd / dest) else "does not exist: make it first"
+        raise WrongUsage(reason=f"{what} a destination folder, but {dest!r} {how}.")
     folder, name = resolve_destination(dest, "", cwd)
     return folder, name or None
 
 
-def _is_glob(path: RemotePath) -> bool:
-    return any(character in component for component in path for character in "*?[")
-
-
-def split_words(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """The items, and DEST."""
-    items = list(words)
-    if len(items) > 1 and not _is_item(items[-1]):
-        return items[:-1], items[-1]
-    return items, None
-
-
 def _is_item(word: str) -> bool:
-    """Whether a word is meant as PEER:FILE; a path with a colon can be written with a slash before it."""
+    """Whether a word is an item; a local path with a colon can be written with a slash before the colon."""
     peer, colon, _ = word.partition(":")
     return bool(colon) and "/" not in peer
 
 
-def _parse_remote(item: str) -> tuple[str, RemotePath]:
-    peer, colon, _ = item.partition(":")
-    if not colon:
-        expect_no_slash(item)
-        raise WrongUsage(
-            reason=f"{item!r} does not say which file: write {item}:PATH, as `p2pshare ls {item}` shows them."
-        )
+def _parse_remote(item: str, which_file: str) -> tuple[str, RemotePath]:
     peer, path = parse_where(item)
     if not path:
-        raise WrongUsage(
-            reason=f"{item!r} does not say which file: `p2pshare ls {peer}` shows what there is, and '{peer}:*' is all"
-            " of it."
-        )
+        hint = which_file.format(peer=peer)
+        raise WrongUsage(reason=f"{item!r} does not say which file: {hint}.")
     return peer, path

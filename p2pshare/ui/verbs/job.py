@@ -1,4 +1,4 @@
-"""A job while somebody looks on: a person at a terminal, or a program that reads events."""
+"""A job of `get` with its progress and results, for a person at a terminal or a program that reads events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from colorama import Fore
 from twisted.internet.task import LoopingCall
@@ -17,7 +18,6 @@ from p2pshare.peer.fetch.context import Folder
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
-from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.claimed_names import Claims
@@ -29,22 +29,37 @@ from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.wire.paths import RemotePath, format_path
 
 DRAW_EVERY = 0.1  # seconds
-TELL_EVERY = 1.0  # seconds between two events that say how far it is
-TIMED_FROM = 0.1  # seconds that a file takes from which on anybody wants to know
+PROGRESS_EVERY = 1.0  # seconds between two `progress` events
+TIMED_FROM = 0.1  # seconds; the duration of a faster file is not shown
 LINES_MAX = 20  # files of a command that get a line each
-
-HARD_STOPS = (KeyChanged, KeyGone, OtherKeyThere)
-"""Somebody may stand between: nothing that was asked for is done any further."""
-
 RENAMED_SHOWN = 10  # changed names of a job that get a line each
 
-MakeJob = Callable[..., FetchJob]
-"""What makes a job, as `FetchJob` does."""
+HARD_STOPS = (KeyChanged, KeyGone, OtherKeyThere)
+"""Errors after which nothing else of the command is done, as they may be an attack."""
+
+
+class Job(Protocol):
+    """A `FetchJob`, or something else that fetches items of one peer."""
+
+    @property
+    def progress(self) -> JobProgress:
+        """The progress of the job."""
+
+    @property
+    def files_total(self) -> int | None:
+        """All files of the job; None until all are listed."""
+
+    async def run(self) -> JobProgress:
+        """Fetch the items."""
+
+
+MakeJob = Callable[..., Job]
+"""Makes a job; called with the arguments of `FetchJob`."""
 
 
 @asynccontextmanager
 async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path], Folder]]:
-    """What opens the folders to which files of one command go: it knows what was saved before and by this command."""
+    """Return a function that opens destination folders, and knows what was saved before and by this command."""
     settings = invocation.settings
     saved = SavedFiles((settings.data or data_place()) / saved_files.FILE_NAME)
     claims = Claims()
@@ -60,35 +75,35 @@ async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path],
         await run_in_thread(invocation.reactor, saved.close)
 
 
-class Outcome:
-    """What has become of all that one command wanted, of one peer or of several."""
+class Results:
+    """The files and errors of one command, which may fetch from several peers."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._output = invocation.output
         self._cwd = invocation.cwd
         self._seconds = invocation.reactor.seconds
         self._began = self._seconds()
-        self._waiting: list[SavedFile] = []  # files that get a line if there are not many more
+        self._unshown: list[SavedFile] = []  # files that get a line unless there are too many
         self._has_many = False
         self._codes: set[int] = set()
         self._is_hard = False
         self.files = 0
         """Files that were fetched."""
         self.bytes = 0
-        """Bytes of them that came now."""
+        """Bytes of them that arrived now."""
         self.already_there = 0
         self.failures = 0
 
     @property
     def exit_code(self) -> int:
-        """0 if all is there; that of a hard stop; if nothing is there, for one reason, the code of that; else 1."""
+        """0 without errors; after a hard stop its code; if nothing exists for one reason, the code of that; else 1."""
         if not self.failures or self._is_hard:
             return Refused.exit_code if self._is_hard else 0
         nothing = not self.files and not self.already_there
         return next(iter(self._codes)) if nothing and len(self._codes) == 1 else 1
 
     def saved(self, peer: str, file: SavedFile, total: int | None) -> None:
-        """A file is there, of `total` ones of this peer, as far as that is known."""
+        """Report a file; `total` is how many files this peer sends, None if that is not known yet."""
         self.files += not file.already_there
         self.already_there += file.already_there
         self.bytes += file.fetched
@@ -105,20 +120,20 @@ class Outcome:
         )
         self._has_many |= self.files + self.already_there > LINES_MAX or (total or 0) > LINES_MAX
         if not self._has_many:
-            self._waiting.append(file)
+            self._unshown.append(file)
             if total is not None:
-                self._say_files()
+                self._show_files()
 
     def failed(self, error: P2pshareError) -> None:
-        """Something did not work, and somebody has said so."""
+        """Count an error that was shown already."""
         self.failures += 1
         self._codes.add(error.exit_code)
         self._is_hard |= isinstance(error, HARD_STOPS)
 
-    def say(self) -> None:
-        """Sum it up, unless a line for the only file has said it all."""
+    def summarize(self) -> None:
+        """Report the sum; people see it only if there was more than one file."""
         if not self._has_many:
-            self._say_files()
+            self._show_files()
         seconds = self._seconds() - self._began
         self._output.event(
             "summary",
@@ -130,15 +145,19 @@ class Outcome:
         )
         if self.files + self.already_there + self.failures <= 1:
             return
-        parts = [_files(self.files, self.bytes, seconds)] if self.files else []
+        parts = []
+        if self.files:
+            rate = rate_text(self.bytes / max(seconds, 1e-3))
+            what = f"{self.files} file{'' if self.files == 1 else 's'}"
+            parts.append(f"{what}, {size_text(self.bytes)}, in {duration_text(seconds)}, {rate}")
         if self.already_there:
             parts.append(f"{self.already_there} {_were(self.already_there)} here already")
         if self.failures:
             parts.append(f"{self.failures} failed")
         self._output.line("; ".join(parts) + ".", Fore.YELLOW if self.failures else Fore.GREEN)
 
-    def _say_files(self) -> None:
-        for file in self._waiting:
+    def _show_files(self) -> None:
+        for file in self._unshown:
             path = shown_path(file.path, self._cwd)
             if file.already_there:
                 self._output.line(f"{path} is here already.")
@@ -151,35 +170,36 @@ class Outcome:
                     f" in {duration_text(file.seconds)}, {rate_text(file.fetched / file.seconds)}"
                 )
             self._output.line(f"Saved {path}: {facts}.", Fore.GREEN)
-        self._waiting.clear()
+        self._unshown.clear()
 
 
-class Errand:
-    """One job with one peer: `run` it once. `link` is for the `RemotePeer` to say how it stands with the session."""
+class WatchedJob:
+    """One job with one peer, and its view: `run` it once."""
 
     def __init__(
         self,
         invocation: Invocation,
         peer: str,
-        outcome: Outcome,
+        results: Results,
         *,
         make_job: MakeJob = FetchJob,
+        draw: Callable[[Any, JobView], object] = lambda *_: None,
     ) -> None:
-        """Get files from `peer`, and let `outcome` know what becomes of them."""
-        self._invocation = invocation
+        """Fetch files from `peer` and report them to `results`; `draw` is called with the job and the view."""
         self._output = invocation.output
         self._clock = invocation.reactor
         self._peer = peer
-        self._outcome = outcome
+        self._results = results
         self._make_job = make_job
-        self._job: FetchJob | None = None
+        self._draw = draw
+        self._job: Job | None = None
         self._view: JobView = self._output.job(peer, self._clock.seconds)
         self._is_broken = False
         self._names_changed = 0
-        self._told = self._clock.seconds()
+        self._reported = self._clock.seconds()
 
     def link(self, change: LinkChange) -> None:
-        """Say once that the connection broke, and once that it is back; in between the line says how it stands."""
+        """Process a change of the connection: people see once that it broke, and once that it is back."""
         self._view.link(change)
         if change.state is LinkState.BROKEN and not self._is_broken:
             self._is_broken = True
@@ -188,17 +208,21 @@ class Errand:
             self._is_broken = False
             self._remark(self._peer, f"{change}.")
 
-    async def run(self, remote: RemotePeer, items: Sequence[JobItem]) -> JobProgress:
-        """Fetch the items; one that cannot be had is said, and the others go on.
+    async def run(self, source: Any, items: Sequence[JobItem]) -> JobProgress:
+        """Fetch the items; an item that fails is reported, and the others are fetched.
 
-        Cancelled, it keeps what has come so far.
+        A cancelled job keeps what has been verified.
+
+        Args:
+            source: what `make_job` fetches from; a `RemotePeer` for a `FetchJob`.
+            items: what to fetch.
 
         Raises:
-            P2pshareError: nothing more can be had of this peer, or be written.
+            P2pshareError: nothing more can be fetched from this peer, or be written.
         """
         job = self._job = self._make_job(
             self._clock,
-            remote,
+            source,
             items,
             on_saved=self._saved,
             on_failed=self._failed,
@@ -212,6 +236,7 @@ class Errand:
         try:
             progress = await job.run()
         finally:
+            self._draw(job, self._view)
             if drawing.running:
                 drawing.stop()
             self._view.finish()
@@ -219,16 +244,17 @@ class Errand:
             more = self._names_changed - RENAMED_SHOWN
             if more > 0:
                 self._remark(self._peer, f"{more} more names were changed.")
-        await drawn  # fails if it could not be drawn, since nobody reads it any more
+        await drawn  # fails if the terminal is gone
         return progress
 
     def _look(self) -> None:
-        """Draw, and tell programs if it is time again."""
+        """Draw the view, and send a `progress` event when it is due."""
         assert self._job is not None
         progress, now = self._job.progress, self._clock.seconds()
+        self._draw(self._job, self._view)
         self._view.update(progress)
-        if now - self._told >= TELL_EVERY:
-            self._told = now
+        if now - self._reported >= PROGRESS_EVERY:
+            self._reported = now
             self._output.event(
                 "progress",
                 done=progress.bytes_done,
@@ -243,18 +269,18 @@ class Errand:
 
     def _saved(self, file: SavedFile) -> None:
         total = self._job.files_total if self._job is not None else None
-        self._outcome.saved(self._peer, file, total)
+        self._results.saved(self._peer, file, total)
 
     def _failed(self, path: RemotePath, error: P2pshareError) -> None:
         self._output.failed(self._origin(path), error)
-        self._outcome.failed(error)
+        self._results.failed(error)
 
     def _renamed(self, path: RemotePath, name: str) -> None:
-        """Say the first changed names; each `saved` event tells of its own, too."""
+        """Report the first changed names; each `saved` event says whether its name was changed."""
         self._names_changed += 1
         if self._names_changed <= RENAMED_SHOWN:
             text = (
-                f"{format_path(path)!r} gets the name {name!r} here, since it cannot have its own."
+                f"{format_path(path)!r} is saved as {name!r}, as its own name is not allowed here."
             )
             self._remark(self._origin(path), text)
 
@@ -266,14 +292,8 @@ class Errand:
         return f"{self._peer}:{format_path(path)}"
 
 
-def _files(files: int, size: int, seconds: float) -> str:
-    what = f"{files} file{'' if files == 1 else 's'}"
-    rate = rate_text(size / max(seconds, 1e-3))
-    return f"{what}, {size_text(size)}, in {duration_text(seconds)}, {rate}"
-
-
 def shown_path(path: Path, cwd: Path) -> str:
-    """A path as a person in the folder `cwd` would write it."""
+    """Return the shorter of the absolute path and the path relative to `cwd`."""
     return min(str(path), os.path.relpath(path, cwd), key=len)
 
 

@@ -8,17 +8,16 @@ from typing import Protocol
 
 from rich.cells import cell_len, chop_cells
 
-from p2pshare.errors import P2pshareError, RemoteIsFile, RemoteProtocolError, WrongUsage
+from p2pshare.errors import RemoteIsFile, RemoteProtocolError, WrongUsage
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import just_before
-from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs.connection import announce, finder_of, introduce, name_of
+from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce, name_of
 from p2pshare.ui.verbs.items import parse_at, parse_where
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
@@ -71,22 +70,13 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
         found = await looking_up
         found.expect_sessions()
         announce(invocation, found)
-        remote = RemotePeer(
-            invocation.reactor,
-            invocation.rng,
-            me.key,
-            peer,
-            finder.target(peer, found),
-            LinkLimits(silence=invocation.settings.timeout),
-            on_link=Troubles(invocation.output).link,
-        )
         try:
-            first = await show_all(remote, path, rows, recursive=recursive)
-        except P2pshareError as error:
-            raise found.explained(error) from error
+            async with connection(
+                invocation, me, finder, found, Troubles(invocation.output).link
+            ) as remote:
+                first = await show_all(remote, path, rows, recursive=recursive)
         finally:
             invocation.output.end_failures()
-            await remote.close()
     if first is not None:  # for who completes words
         whole = not first.more and not recursive
         await remember_entries(invocation, own, peer, path, first.entries, whole=whole)

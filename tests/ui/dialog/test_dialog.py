@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     AlreadyRunning,
     InvitationNeeded,
@@ -53,6 +52,7 @@ PAGE = Listing(
     False,
 )
 AWAY = RegistryUnreachable(registry="http://x", reason="refused")
+PICTURE, TEXT = ("my_file.jpg",), ("my_file.txt",)
 
 
 class Step(NamedTuple):
@@ -173,8 +173,8 @@ class Driven:
     def fetch(self, path: object) -> Deferred[int]:
         return self._take(GetFiles(self._peer, path))
 
-    def fetch_classic(self, kind: Kind) -> Deferred[None]:
-        return self._take(GetClassic(self._peer, kind))
+    def fetch_classic(self, path: object) -> Deferred[int]:
+        return self._take(GetClassic(self._peer, path))
 
 
 class DialogTests(SynchronousTestCase):
@@ -204,7 +204,7 @@ class DialogTests(SynchronousTestCase):
         self.assertEqual(turn.step, Ask(WHOM))
         self.assertEqual(dialog.line_received("alice").step, FindUser("alice"))
         self.assertEqual(dialog.succeeded(False).step, Ask(WHICH))
-        self.assertEqual(dialog.line_received("I").step, GetClassic("alice", Kind.PICTURE))
+        self.assertEqual(dialog.line_received("I").step, GetClassic("alice", PICTURE))
         self.assertEqual(dialog.succeeded().step, ListUsers)
         self.assertEqual(dialog.succeeded([]).step, Ask(WHOM))
         self.assertEqual(dialog.line_received("Quit").step, Leave())
@@ -287,12 +287,12 @@ class DialogTests(SynchronousTestCase):
 
     def test_which(self) -> None:
         """I and T are accepted in any case and in full; an empty line goes back, any other answer is asked again."""
-        for answer, kind in {
-            "i": Kind.PICTURE,
-            "I": Kind.PICTURE,
-            "image": Kind.PICTURE,
-            "T": Kind.TEXT,
-            "Text": Kind.TEXT,
+        for answer, path in {
+            "i": PICTURE,
+            "I": PICTURE,
+            "image": PICTURE,
+            "T": TEXT,
+            "Text": TEXT,
         }.items():
             dialog = self.joined()
             dialog.line_received("alice")
@@ -300,7 +300,7 @@ class DialogTests(SynchronousTestCase):
             turn = dialog.line_received("x")
             self.assertEqual(turn.step, Ask(WHICH))
             self.assert_bad(turn, "Type I for the image")
-            self.assertEqual(dialog.line_received(answer).step, GetClassic("alice", kind))
+            self.assertEqual(dialog.line_received(answer).step, GetClassic("alice", path))
         dialog = self.joined()
         dialog.line_received("alice")
         dialog.succeeded(False)

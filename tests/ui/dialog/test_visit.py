@@ -35,13 +35,13 @@ class StoppedTests(SynchronousTestCase):
         finder: Any = SimpleNamespace(target=lambda name, found: None)
         key: Any = None
 
-        class EndlessErrand:
+        class EndlessJob:
             def __init__(self, *_: object, **__: object) -> None: ...
 
             async def run(self, *_: object) -> None:
                 await Deferred()
 
-        self.patch(visits, "Errand", EndlessErrand)
+        self.patch(visits, "WatchedJob", EndlessJob)
         fetching = Deferred.fromCoroutine(
             Visit(invocation, "bob", key, finder, found, lambda: invocation.cwd).fetch(
                 ("film.mp4",)

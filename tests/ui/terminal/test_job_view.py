@@ -134,7 +134,7 @@ class LineTests(SynchronousTestCase):
     def test_silence(self) -> None:
         """When nothing comes, it says for how long, and counts on: it is never a frozen bar."""
         for columns, pattern in (
-            (80, r" 10% done; no word from alice for {} s$"),
+            (80, r" 10% done; nothing from alice for {} s$"),
             (40, r"nothing for {} s$"),
         ):
             with self.subTest(columns=columns), self.viewed(columns) as (real, view):
@@ -200,7 +200,7 @@ class LineTests(SynchronousTestCase):
             self.advance(view, 1, progress(MIB, current=("[b]\x1b[2J\n\u202e",)))
             self.assertIn("[b]\\x1b[2J\\x0a\\u202e", real.show()[0])
             self.advance(view, 9, progress(MIB, current=()))
-            self.assertIn("no word from [red]\\x1b[2J for 9 s", real.show()[0])
+            self.assertIn("nothing from [red]\\x1b[2J for 9 s", real.show()[0])
 
     def test_line_above(self) -> None:
         """A line that is said meanwhile stays above."""

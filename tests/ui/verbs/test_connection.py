@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.ui.verbs.connection`, and of a fetch in the classic protocol from a peer that was found."""
+"""Tests of `p2pshare.ui.verbs.connection`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ import io
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.datagrams import Kind
 from p2pshare.errors import (
     NoSuchPeer,
-    NotClassic,
-    P2pshareError,
-    PeerOffline,
-    PeerUnreachable,
     RegistryUnreachable,
 )
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs import classic_get
-from p2pshare.ui.verbs.classic_items import Wanted
 from p2pshare.ui.verbs.connection import announce
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -71,23 +63,3 @@ class ConnectionTests(SynchronousTestCase):
             for each in ("192.0.2.8:50001, 192.0.2.7:50000", "5 min ago"):
                 self.assertIn(each, told)
         self.assertIn(URL, told)
-
-    def fetch(self, error: P2pshareError, **options: Any) -> Deferred[Any]:
-        async def fetch_watched(*_: object) -> None:
-            raise error
-
-        self.patch(classic_get, "fetch_watched", fetch_watched)
-        wanted = Wanted("alice", Kind.TEXT, self.cwd, "alice.txt")
-        found = self.found(**options)
-        return Deferred.fromCoroutine(classic_get.fetch_from(self.invocation, found, wanted))
-
-    def test_classic_offline(self) -> None:
-        """A peer that is offline is tried; if that fails, the error says when it was seen."""
-        silent = PeerUnreachable(name="alice", address=PLACES[0])
-        error = self.failureResultOf(self.fetch(silent, seen="5 min ago"), PeerOffline).value
-        self.assertEqual(error.fields["seen"], "5 min ago")
-
-    def test_not_classic(self) -> None:
-        """A peer whose owner has not enabled the classic protocol is not asked in it."""
-        fetching = self.fetch(AssertionError("asked"), caps=frozenset({CAP_SESSIONS}))  # type: ignore[arg-type]
-        self.failureResultOf(fetching, NotClassic)

@@ -29,7 +29,9 @@ from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import connection as connections
 from p2pshare.ui.verbs import get as verbs
+from p2pshare.ui.verbs.classic import get_classic
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import Presence
@@ -64,7 +66,7 @@ class FakeRemote:
         self.is_closed = True
 
 
-class FakeErrand:
+class FakeJob:
     """What would be fetched, and by whom."""
 
     errors: dict[str, P2pshareError]
@@ -73,9 +75,9 @@ class FakeErrand:
     made_with: list[dict[str, Any]]
 
     def __init__(
-        self, invocation: Invocation, peer: str, outcome: Any, *, make_job: partial[Any]
+        self, invocation: Invocation, peer: str, results: Any, *, make_job: partial[Any]
     ) -> None:
-        self.peer, self.outcome = peer, outcome
+        self.peer, self.results = peer, results
         self.made_with.append(make_job.keywords)
         self.link = lambda change: None
 
@@ -83,7 +85,7 @@ class FakeErrand:
         self.ran.append((self.peer, [item.path for item in items]))
         if self.peer in self.errors:
             raise self.errors[self.peer]
-        self.outcome.files += len(items)
+        self.results.files += len(items)
         return PROGRESS
 
 
@@ -101,10 +103,10 @@ class VerbTestCase(SynchronousTestCase):
 class GetTests(VerbTestCase):
     def setUp(self) -> None:
         super().setUp()
-        FakeRemote.made, FakeErrand.errors, FakeErrand.ran = [], {}, []
-        FakeErrand.made_with = []
-        self.patch(verbs, "RemotePeer", FakeRemote)
-        self.patch(verbs, "Errand", FakeErrand)
+        FakeRemote.made, FakeJob.errors, FakeJob.ran = [], {}, []
+        FakeJob.made_with = []
+        self.patch(connections, "RemotePeer", FakeRemote)
+        self.patch(verbs, "WatchedJob", FakeJob)
         self.key = SigningKey(bytes([9]) * 32)
 
         async def identity(*_: object, **__: object) -> OwnIdentity:
@@ -122,7 +124,7 @@ class GetTests(VerbTestCase):
     def test_files_max(self) -> None:
         """What was said of the number of files is known to each job, and so is what the others have saved."""
         self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
-        alice, carol = FakeErrand.made_with
+        alice, carol = FakeJob.made_with
         self.assertEqual((alice["files_max"], carol["files_max"]), (7, 7))
         self.assertIs(alice["open_folder"], carol["open_folder"])
 
@@ -145,13 +147,13 @@ class GetTests(VerbTestCase):
     def test_several_peers(self) -> None:
         """One peer comes after the other, with all that is wanted of it."""
         self.assertEqual(self.code("alice:a", "carol:b", "alice:c"), 0)
-        self.assertEqual(FakeErrand.ran, [("alice", [("a",), ("c",)]), ("carol", [("b",)])])
+        self.assertEqual(FakeJob.ran, [("alice", [("a",), ("c",)]), ("carol", [("b",)])])
 
     def test_one_fails(self) -> None:
         """A peer that is not there does not keep the next from being asked."""
         self.assertEqual(self.code("dave:x", "alice:a"), 1)
-        self.assertEqual(FakeErrand.ran, [("alice", [("a",)])])
-        FakeErrand.errors = {"alice": LinkGivenUp(name="alice", reason="x", patience=120)}
+        self.assertEqual(FakeJob.ran, [("alice", [("a",)])])
+        FakeJob.errors = {"alice": LinkGivenUp(name="alice", reason="x", patience=120)}
         self.assertEqual(self.code("alice:a", "carol:b"), 1)
         self.assertEqual(self.code("alice:a"), 5)
         self.assertEqual(self.code("dave:x"), 4)
@@ -161,7 +163,7 @@ class GetTests(VerbTestCase):
         """Who is offline is tried where it was last; the error says when they were seen."""
         self.assertEqual(self.code("alice:a"), 0)
         self.registry.views["alice"] = view_of("alice", ALICE, Presence.OFFLINE, 300)
-        FakeErrand.errors = {"alice": PeerUnreachable(name="alice", address="x")}
+        FakeJob.errors = {"alice": PeerUnreachable(name="alice", address="x")}
         self.assertEqual(self.code("alice:a"), 5)
         self.assertIn("last seen 5 min ago: trying it", self.stderr.getvalue())
         self.assertIn("last seen 5 min ago, and did not answer", self.stderr.getvalue())
@@ -170,21 +172,21 @@ class GetTests(VerbTestCase):
         """Another key than that which is known ends everything, with both named (threat 15)."""
         KnownPeers(self.cwd / "data", str(REGISTRY_KEY)).pin("alice", EVIL, None)
         self.assertEqual(self.code("alice:a", "carol:b"), 3)
-        self.assertEqual(FakeErrand.ran, [])
+        self.assertEqual(FakeJob.ran, [])
         for key in (ALICE, EVIL):
             self.assertIn(key.grouped, self.stderr.getvalue())
         there = OtherKeyThere(name="carol", address="x", known="a", there="b")
-        FakeErrand.errors = {"carol": there}
+        FakeJob.errors = {"carol": there}
         self.registry.views["dave"] = view_of("dave", ALICE)
         self.assertEqual(self.code("carol:b", "dave:a"), 3)
-        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol"])
+        self.assertEqual([peer for peer, _ in FakeJob.ran], ["carol"])
 
     def test_no_use(self) -> None:
         """On a full disk there is no use in going on."""
         full = DiskFull(path="x", needed="1 GiB", free="1 MiB")
-        FakeErrand.errors = {"alice": full}
+        FakeJob.errors = {"alice": full}
         self.assertEqual(self.code("alice:a", "carol:b"), 1)
-        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["alice"])
+        self.assertEqual([peer for peer, _ in FakeJob.ran], ["alice"])
 
     def test_registry_away(self) -> None:
         """Without a registry a peer that was met before is tried where it was, and others are an error each."""
@@ -192,7 +194,7 @@ class GetTests(VerbTestCase):
         self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
         self.assertEqual(self.code("alice:a"), 5)
         self.assertEqual(self.code("alice:a", "carol:b"), 1)
-        self.assertEqual([peer for peer, _ in FakeErrand.ran], ["carol", "carol"])
+        self.assertEqual([peer for peer, _ in FakeJob.ran], ["carol", "carol"])
         self.assertIn("Trying carol at 192.0.2.7:50000, last seen", self.stderr.getvalue())
 
     def test_new_folder(self) -> None:
@@ -242,7 +244,7 @@ class GetClassicTests(VerbTestCase):
         self.registry.error = lambda name: NoSuchPeer(name=name)
 
     def get(self, *words: str) -> Deferred[int]:
-        return Deferred.fromCoroutine(verbs.get_classic(self.invocation, words, overwrite=False))
+        return Deferred.fromCoroutine(get_classic(self.invocation, words, overwrite=False))
 
     def test_each_failure_is_said(self) -> None:
         """One failure does not stop the next file; if all fail for one reason, it gives the exit code."""

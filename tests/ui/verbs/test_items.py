@@ -71,9 +71,9 @@ class ItemsTests(SynchronousTestCase):
         for words, pattern in (
             (
                 ("alice",),
-                "'alice' does not say which file: write alice:PATH, as `p2pshare ls alice`",
+                "'alice' does not say which file: write alice:PATH. `p2pshare ls alice` lists",
             ),
-            (("alice:",), r"`p2pshare ls alice` shows what there is, and 'alice:\*' is all of it"),
+            (("alice:",), r"'alice:\*' means all of them"),
             (("alice:/",), "does not say which file"),
             (("alice:../x",), "'../x' cannot be a path at alice: a part of it climbs, which no"),
             (("alice:a/./b",), "a part of it is a full stop alone"),
@@ -84,15 +84,15 @@ class ItemsTests(SynchronousTestCase):
             (("alice:a\0b",), "NUL"),
             ((CAT, "no/such"), "no folder 'no'"),
             ((CAT, "no/where/"), "no folder 'no/where/'"),
-            ((CAT, DOG, "file/"), "2 items need a folder to go to, and 'file/' is a file"),
+            ((CAT, DOG, "file/"), "2 items need a destination folder, but 'file/' is a file"),
             (("alice/photos",), "'alice:photos'"),
             (("Alice/a/b",), "'Alice:a/b'"),
             (("alice/",), "'alice:'"),
-            ((CAT, DOG, "notes"), "2 items need a folder to go to, and 'notes' is none"),
-            ((CAT, DOG, "file"), "2 items need a folder to go to, and 'file' is a file"),
+            ((CAT, DOG, "notes"), "2 items need a destination folder, but 'notes' does not"),
+            ((CAT, DOG, "file"), "2 items need a destination folder, but 'file' is a file"),
             (("",), "empty"),
             ((CAT, ""), "empty: is a variable not set"),
-            (("alice:*.jpg", "notes"), "A glob needs a folder"),
+            (("alice:*.jpg", "notes"), "A glob needs a destination folder"),
             ((CAT, "", "folder"), "words is empty"),
         ):
             with self.subTest(words=words):

@@ -20,7 +20,7 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs.job import DRAW_EVERY, LINES_MAX, RENAMED_SHOWN, Errand, Outcome
+from p2pshare.ui.verbs.job import DRAW_EVERY, LINES_MAX, RENAMED_SHOWN, Results, WatchedJob
 from p2pshare.wire.paths import RemotePath
 from tests.ui.screens import COLOURFUL, real_terminal
 
@@ -70,7 +70,7 @@ class FakeInvocation:
         self.cwd = cwd
 
 
-class ErrandTestCase(SynchronousTestCase):
+class WatchedJobTestCase(SynchronousTestCase):
     def begin(self, *, json: bool = False, quiet: bool = False) -> None:
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
         terminals = [Terminal.detect(stream, {}) for stream in (self.stdout, self.stderr)]
@@ -81,12 +81,12 @@ class ErrandTestCase(SynchronousTestCase):
         fake = FakeInvocation(output, self.cwd)
         self.clock = fake.reactor
         self.job = FakeJob()
-        self.outcome = Outcome(cast(Invocation, fake))
-        self.errand = Errand(
-            cast(Invocation, fake), "alice", self.outcome, make_job=cast(Any, self.job)
+        self.results = Results(cast(Invocation, fake))
+        self.watched = WatchedJob(
+            cast(Invocation, fake), "alice", self.results, make_job=cast(Any, self.job)
         )
         items = [JobItem(("cat.jpg",), self.cwd)]
-        self.running = Deferred.fromCoroutine(self.errand.run(cast(RemotePeer, None), items))
+        self.running = Deferred.fromCoroutine(self.watched.run(cast(RemotePeer, None), items))
 
     def saved(
         self, name: str, size: int = MIB, fetched: int | None = None, *, there: bool = False
@@ -97,13 +97,13 @@ class ErrandTestCase(SynchronousTestCase):
     def end(self) -> None:
         self.job.over.callback(self.job.progress)
         self.successResultOf(self.running)
-        self.outcome.say()
+        self.results.summarize()
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.stdout.getvalue().splitlines()]
 
 
-class PeopleTests(ErrandTestCase):
+class PeopleTests(WatchedJobTestCase):
     def test_one_file(self) -> None:
         """A single file is one line, that says it all."""
         self.begin()
@@ -137,7 +137,7 @@ class PeopleTests(ErrandTestCase):
             summary, "1 file, 1.0 MiB, in 2 s, 512.0 KiB/s; 1 was here already; 1 failed."
         )
         self.assertRegex(self.stderr.getvalue(), r"^p2pshare: 'log' of 'alice' was changed .*\n$")
-        self.assertEqual(self.outcome.exit_code, 1)
+        self.assertEqual(self.results.exit_code, 1)
 
     def test_many(self) -> None:
         """Many files have no lines, only the sum, also if it was not known that there are many."""
@@ -164,7 +164,7 @@ class PeopleTests(ErrandTestCase):
         self.begin(quiet=True)
         self.saved("cat.jpg")
         self.job.failed(("nope",), NOT_FOUND)
-        self.errand.link(BROKEN)
+        self.watched.link(BROKEN)
         self.end()
         self.assertEqual(self.stdout.getvalue(), "")
         self.assertEqual(self.stderr.getvalue().count("\n"), 1)
@@ -172,11 +172,11 @@ class PeopleTests(ErrandTestCase):
     def test_link(self) -> None:
         """That the connection broke is said once, however often it is tried, and so is that it is back."""
         self.begin()
-        self.errand.link(LinkChange(LinkState.UP, "alice"))
+        self.watched.link(LinkChange(LinkState.UP, "alice"))
         for _ in range(3):
-            self.errand.link(BROKEN)
-            self.errand.link(LinkChange(LinkState.CONNECTING, "alice", again=True))
-        self.errand.link(LinkChange(LinkState.UP, "alice", again=True))
+            self.watched.link(BROKEN)
+            self.watched.link(LinkChange(LinkState.CONNECTING, "alice", again=True))
+        self.watched.link(LinkChange(LinkState.UP, "alice", again=True))
         self.assertEqual(
             self.stderr.getvalue(),
             "the connection to alice broke (nothing came), trying again in 4 s.\n"
@@ -200,7 +200,7 @@ class PeopleTests(ErrandTestCase):
         self.end()
         lines = self.stderr.getvalue().splitlines()
         self.assertEqual(len(lines), RENAMED_SHOWN + 1)
-        self.assertIn("'a:0' gets the name 'a_0' here", lines[0])
+        self.assertIn("'a:0' is saved as 'a_0'", lines[0])
         self.assertIn("3 more names were changed", lines[-1])
 
     def test_hostile_names(self) -> None:
@@ -218,13 +218,13 @@ class PeopleTests(ErrandTestCase):
             with self.subTest(columns=columns), real_terminal(columns) as real:
                 terminal = Terminal.detect(real.stream, COLOURFUL)
                 self.start(Output(terminal, terminal))
-                self.errand.link(LinkChange(LinkState.UP, "alice"))
+                self.watched.link(LinkChange(LinkState.UP, "alice"))
                 self.job.knows(2, 2 * MIB)
                 self.clock.advance(DRAW_EVERY)
                 self.assertIn("0/2" if columns == 40 else "0/2 files", real.show()[-1])
                 self.saved("cat.jpg")
                 self.job.failed(("nope",), NOT_FOUND)
-                self.errand.link(BROKEN)
+                self.watched.link(BROKEN)
                 self.clock.advance(DRAW_EVERY)
                 self.assertRegex(real.show()[-1], "again in 4 s$")
                 self.end()
@@ -248,7 +248,7 @@ class PeopleTests(ErrandTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class ProgramsTests(ErrandTestCase):
+class ProgramsTests(WatchedJobTestCase):
     def test_events(self) -> None:
         """Programs get an event for each thing that happens."""
         self.begin(json=True)
@@ -256,7 +256,7 @@ class ProgramsTests(ErrandTestCase):
         self.saved("cat.jpg")
         self.job.failed(("nope",), NOT_FOUND)
         self.job.remark(("log",), "It begins anew.")
-        self.errand.link(BROKEN)
+        self.watched.link(BROKEN)
         self.clock.advance(2)
         self.end()
         saved, failed, remark, link, *_, summary = self.events()
@@ -305,15 +305,15 @@ class ProgramsTests(ErrandTestCase):
         self.end()
 
 
-class ExitCodeTests(ErrandTestCase):
+class ExitCodeTests(WatchedJobTestCase):
     def code(self, *errors: P2pshareError, saved: int = 0) -> int:
         self.begin()
         for number in range(saved):
             self.saved(f"{number}.jpg")
         for error in errors:
-            self.outcome.failed(error)
+            self.results.failed(error)
         self.end()
-        return self.outcome.exit_code
+        return self.results.exit_code
 
     def test_codes(self) -> None:
         """All is 0; nothing, for one reason, is the code of that; some is 1; a hard stop is 3 in any case."""

@@ -27,6 +27,7 @@ from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import connection as connections
 from p2pshare.ui.verbs import ls as listing
 from p2pshare.ui.verbs.ls import Rows, row, show_all
 from p2pshare.wire.keys import SigningKey
@@ -220,7 +221,7 @@ class LsTests(ListingTestCase):
         cwd = Path(self.mktemp()).absolute()
         self.fake = MemoryInvocation(self.registry, self.output(), cwd)
         self.remote = FakeRemote(top=[folder("photos")])
-        self.patch(listing, "RemotePeer", self.remote)
+        self.patch(connections, "RemotePeer", self.remote)
 
         async def identity(*_: object, **__: object) -> OwnIdentity:
             return OwnIdentity("bob", KEY)
