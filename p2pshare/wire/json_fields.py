@@ -12,7 +12,8 @@ which later versions may add, and `to_fields` writes them in the order of the fi
 protocol's test vectors. Codecs raise `RemoteProtocolError`, which names the member, and nothing else.
 
 The codecs of a class are collected from its annotations once, when it is defined: resolving annotations takes longer
-than reading a message. So the names in an annotation have to be defined above the class.
+than reading a message. So the names in an annotation have to be defined above the class, and a `lambda` belongs into a
+codec with a name.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable
 from enum import Enum
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Self
 
 from p2pshare.errors import IllegalName, RemoteProtocolError
-from p2pshare.names import NAME_MAX, check_name
+from p2pshare.names import NAME_MAX, check_name, is_name
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, member, text
 
 Fields = dict[str, Any]
@@ -94,12 +96,16 @@ class JsonObject:
         return cls(*[read(fields, key) for _, key, read, _ in members])
 
 
+# A codec reads a good member with as few calls as possible, since a page of peers has thousands of members. It leaves
+# all others to `strict_json`, which says in each case what is wrong.
+
+
 def whole(low: int = 0, high: int = INTEGER_MAX, *, key: str = "") -> Codec:
     """Return the codec of an integer from `low` to `high`."""
 
     def read(fields: Fields, key: str) -> int:
         value = fields.get(key)
-        if type(value) is int and low <= value <= high:  # without the cost of one more call
+        if type(value) is int and low <= value <= high:
             return value
         return integer(fields, key, low, high)
 
@@ -108,7 +114,14 @@ def whole(low: int = 0, high: int = INTEGER_MAX, *, key: str = "") -> Codec:
 
 def words(longest: int) -> Codec:
     """Return the codec of a text of at most `longest` characters."""
-    return Codec(lambda fields, key: text(fields, key, longest))
+
+    def read(fields: Fields, key: str) -> str:
+        value = fields.get(key)
+        if isinstance(value, str) and len(value) <= longest:
+            return value
+        return text(fields, key, longest)
+
+    return Codec(read)
 
 
 def parsed(parse: Callable[[str], Any], write: Callable[[Any], str], longest: int) -> Codec:
@@ -121,12 +134,14 @@ def one_of(kind: type[Enum]) -> Codec:
     known = {each.value: each for each in kind}
 
     def read(fields: Fields, key: str) -> Enum:
-        found = known.get(text(fields, key, 32))
+        value = fields.get(key)
+        found = known.get(value) if isinstance(value, str) else None
         if found is None:
+            member(fields, key)
             raise RemoteProtocolError(reason=f"the {key} is none that is known")
         return found
 
-    return Codec(read, lambda value: value.value)
+    return Codec(read, attrgetter("value"))
 
 
 def array(
@@ -153,6 +168,9 @@ def optional(codec: Codec) -> Codec:
 
 
 def _read_name(fields: Fields, key: str) -> str:
+    value = fields.get(key)
+    if isinstance(value, str) and is_name(value):
+        return value
     try:
         return check_name(text(fields, key, NAME_MAX))
     except IllegalName as error:

@@ -1,64 +1,105 @@
-"""What a registry tells of itself, of a peer and of many peers (`/v1`); `docs/protocol-registry.md` shows the bytes."""
+"""Bodies of requests to a registry and of its replies (`/v1`); `docs/protocol-registry.md` shows the bytes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.names import NAME_MAX, is_name
+from p2pshare.names import NAME_MAX
 from p2pshare.wire.addresses import URL_MAX
 from p2pshare.wire.heartbeats import SESSION_MAX
+from p2pshare.wire.json_fields import (
+    NAME,
+    Codec,
+    Fields,
+    JsonObject,
+    array,
+    one_of,
+    optional,
+    whole,
+    words,
+)
 from p2pshare.wire.keys import PublicKey, from_base64url, to_base64url
-from p2pshare.wire.statements import ADDRESSES_MAX, STATEMENT_MAX, Proof
-from p2pshare.wire.strict_json import integer, parse_object, text, texts
+from p2pshare.wire.statements import ADDRESSES_MAX, KEY, STATEMENT_MAX, Proof
+from p2pshare.wire.strict_json import parse_object, text, texts
 
 PRESENCE_LEASE = 90  # seconds from a sign of life until a peer counts as offline
 OWNERSHIP_LEASE = 30 * 24 * 3600  # seconds from the last sign of life until a name is free
-HEARTBEAT_FROM, HEARTBEAT_TO = 30, 45  # seconds between two heartbeats, drawn anew each time
+HEARTBEAT_FROM, HEARTBEAT_TO = 30, 45  # seconds between two heartbeats, drawn at random each time
 CLOCK_SKEW_MAX = 120  # seconds by which `iat` may differ from the registry's clock
 SESSION_LIFE = 24 * 3600  # seconds until a peer has to sign its record again
 RECORD_LIFE = OWNERSHIP_LEASE  # seconds from `iat` to `exp`, at most
-ROTATIONS_MAX = 8  # of a name, the newest, are kept
+ROTATIONS_MAX = 8  # newest rotations of a name that are kept
 PAGE_MAX = 500  # peers
-
-E = TypeVar("E", bound=Enum)
+SERVICE = "p2pshare registry"
 
 
 class NameKind(Enum):
-    """Whose a name is."""
+    """Kinds of names, by what vouches for them."""
 
     OWNED = "owned"
-    """A key's."""
+    """Owned by a key."""
     CLASSIC = "classic"
-    """Anybody's who asked first, in the classic protocol: nobody vouches for it."""
+    """Registered by the classic protocol: the first to ask has it, and no key vouches for it."""
 
 
 class Presence(Enum):
-    """Whether a peer is there."""
+    """States of a peer, as the registry knows them."""
 
     ONLINE = "online"
     OFFLINE = "offline"
     UNKNOWN = "unknown"
-    """A classic one, that registered once and is never heard of again."""
+    """A classic peer, which registers once and sends no heartbeats."""
     GONE = "gone"
-    """Only in events: the name is nobody's any more."""
+    """Only in events: nobody has the name any more."""
+
+
+class Body(JsonObject):
+    """The body of a request or reply."""
+
+    __slots__ = ()
+
+    def to_json(self) -> bytes:
+        """Return the body."""
+        return json.dumps(self.to_fields()).encode()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read the body; statements in it are not verified.
+
+        Raises:
+            RemoteProtocolError: it is not valid.
+        """
+        return cls.from_fields(parse_object(body, "the body"))
+
+
+_STATEMENT = words(STATEMENT_MAX)
+_SECONDS = whole(1)
+_TRUE = Codec(lambda fields, key: fields.get(key) is True)
+_MAC_KEY = Codec(
+    lambda fields, key: from_base64url(text(fields, key, 64), f"the {key}"), to_base64url
+)
+
+
+def _texts(most: int, longest: int) -> Codec:
+    return Codec(lambda fields, key: texts(fields, key, most, longest))
 
 
 @dataclass(frozen=True, slots=True)
-class PeerSummary:
-    """A line of the list, and the data of an event."""
+class PeerSummary(JsonObject):
+    """A line of the list of peers, and the data of an event."""
 
-    name: str
-    kind: NameKind
-    presence: Presence
-    last_seen: int | None
-    """Unix time in s of its last sign of life."""
+    name: Annotated[str, NAME]
+    kind: Annotated[NameKind, one_of(NameKind)]
+    presence: Annotated[Presence, one_of(Presence)]
+    last_seen: Annotated[int | None, optional(whole())]
+    """Unix time in s of the last sign of life."""
 
-    def to_fields(self) -> dict[str, object]:
-        """The JSON object."""
+    def to_fields(self) -> Fields:
+        """Return the JSON object; written out, since a registry lists thousands of peers."""
         return {
             "name": self.name,
             "kind": self.kind.value,
@@ -66,231 +107,131 @@ class PeerSummary:
             "last_seen": self.last_seen,
         }
 
-    @classmethod
-    def from_fields(cls, fields: object) -> Self:
-        """Read what `to_fields` makes; raises `RemoteProtocolError`."""
-        if not isinstance(fields, dict):
-            raise RemoteProtocolError(reason="a peer is no JSON object")
-        name = text(fields, "name", NAME_MAX)
-        if not is_name(name):
-            raise RemoteProtocolError(reason=f"{name!r} is no name")
-        last_seen = None if fields.get("last_seen") is None else integer(fields, "last_seen")
-        return cls(
-            name, _enum(NameKind, fields, "kind"), _enum(Presence, fields, "presence"), last_seen
-        )
+
+def _summary(fields: object) -> PeerSummary:
+    if not isinstance(fields, dict):
+        raise RemoteProtocolError(reason="a peer is no JSON object")
+    return PeerSummary.from_fields(fields)
+
+
+_INLINE = Codec(lambda fields, _key: PeerSummary.from_fields(fields), PeerSummary.to_fields)
 
 
 @dataclass(frozen=True, slots=True)
-class PeerPage:
+class PeerPage(Body):
     """The reply to `GET /v1/peers`."""
 
-    peers: tuple[PeerSummary, ...]
-    next: str | None
-    """What to ask for as `after` to get the following peers; None after the last."""
-
-    def to_json(self) -> bytes:
-        """The body."""
-        return json.dumps(
-            {"peers": [each.to_fields() for each in self.peers], "next": self.next}
-        ).encode()
-
-    @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body, "the body")
-        peers = fields.get("peers")
-        if not isinstance(peers, list):
-            raise RemoteProtocolError(reason="the peers are no JSON array")
-        following = None if fields.get("next") is None else text(fields, "next", NAME_MAX)
-        return cls(tuple(map(PeerSummary.from_fields, peers)), following)
+    peers: Annotated[tuple[PeerSummary, ...], array(0, PAGE_MAX, _summary, PeerSummary.to_fields)]
+    next: Annotated[str | None, optional(words(NAME_MAX))]
+    """The `after` of the request for the following page; None after the last page."""
 
 
 @dataclass(frozen=True, slots=True)
-class PeerView:
+class PeerView(Body):
     """The reply to `GET /v1/peers/NAME`."""
 
-    summary: PeerSummary
-    key: PublicKey | None
+    summary: Annotated[PeerSummary, _INLINE]
+    """Its members stand beside those of the other fields."""
+    key: Annotated[PublicKey | None, optional(KEY)]
     """The owner's; None for a classic name."""
-    record: str | None
-    """The `Record` that it signed last."""
-    rotations: tuple[str, ...]
+    record: Annotated[str | None, optional(_STATEMENT)]
+    """The owner's latest `Record`."""
+    rotations: Annotated[tuple[str, ...], _texts(ROTATIONS_MAX, STATEMENT_MAX)]
     """The `Rotation`s that led to this key, the oldest first; at most `ROTATIONS_MAX`."""
-    addresses: tuple[str, ...]
+    addresses: Annotated[tuple[str, ...], _texts(ADDRESSES_MAX, 64)]
     """`IP:PORT`; for an owned name those of the location, repeated for clients that do not read it."""
-    location: str | None = None
-    """The `Location` that goes with the record; None while the owner is offline, or if it has told none."""
+    location: Annotated[str | None, optional(_STATEMENT)] = None
+    """The `Location` of the record; None while the owner is offline, or if it has none."""
 
     def to_json(self) -> bytes:
-        """The body."""
-        return json.dumps(
-            {
-                **self.summary.to_fields(),
-                "key": None if self.key is None else str(self.key),
-                "record": self.record,
-                "rotations": self.rotations,
-                "location": self.location,
-                "addresses": self.addresses,
-            }
-        ).encode()
-
-    @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`. The statements in it are still to be verified."""
-        fields = parse_object(body, "the body")
-        key = fields.get("key")
-        record, location = (
-            None if fields.get(each) is None else text(fields, each, STATEMENT_MAX)
-            for each in ("record", "location")
-        )
-        return cls(
-            PeerSummary.from_fields(fields),
-            None if key is None else PublicKey.parse(text(fields, "key", 64)),
-            record,
-            texts(fields, "rotations", ROTATIONS_MAX, STATEMENT_MAX),
-            texts(fields, "addresses", ADDRESSES_MAX, 64),
-            location,
-        )
+        """Return the body."""
+        fields = self.to_fields()
+        return json.dumps({**fields.pop("summary"), **fields}).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimBody:
+class ClaimBody(Body):
     """The body of `PUT /v1/peers/NAME`."""
 
-    record: str
-    location: str | None = None
-    """Where the peer is; a user who runs none tells nothing."""
-    rotation: str | None = None
-    """If the name's owner was another key until now."""
-    receipt: str | None = None
-    """The last one that this peer got for the name; the registry asks for it after a loss."""
-    invitation: str | None = None
+    record: Annotated[str, _STATEMENT]
+    location: Annotated[str | None, optional(_STATEMENT)] = None
+    """The peer's location; None for a user who runs no peer."""
+    rotation: Annotated[str | None, optional(_STATEMENT)] = None
+    """The last rotation, if the name may still belong to the key before."""
+    receipt: Annotated[str | None, optional(_STATEMENT)] = None
+    """The peer's latest receipt for the name; the registry needs it after it has lost its store."""
+    invitation: Annotated[str | None, optional(_STATEMENT)] = None
 
     def to_json(self) -> bytes:
-        """The body."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value}).encode()
-
-    @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`. The statements in it are still to be verified."""
-        fields = parse_object(body, "the body")
-        extra = {
-            key: text(fields, key, STATEMENT_MAX)
-            for key in ("location", "rotation", "receipt", "invitation")
-            if fields.get(key) is not None
-        }
-        return cls(text(fields, "record", STATEMENT_MAX), **extra)
+        """Return the body, without the members that are None."""
+        fields = self.to_fields()
+        return json.dumps({key: value for key, value in fields.items() if value}).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseBody:
+class ReleaseBody(Body):
     """The body of `DELETE /v1/peers/NAME`."""
 
-    release: str
-
-    def to_json(self) -> bytes:
-        """The body."""
-        return json.dumps({"release": self.release}).encode()
-
-    @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`."""
-        return cls(text(parse_object(body, "the body"), "release", STATEMENT_MAX))
+    release: Annotated[str, _STATEMENT]
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """The reply to a `PUT` that was granted."""
+class Granted(Body):
+    """The reply to a claim that was granted."""
 
-    outcome: str
+    outcome: Annotated[str, words(32)]
     """`claimed` or `renewed`."""
-    session: str
-    mac_key: bytes = field(repr=False)
-    receipt: str
-    seen: str
+    session: Annotated[str, words(SESSION_MAX)]
+    mac_key: Annotated[bytes, _MAC_KEY] = field(repr=False)
+    receipt: Annotated[str, _STATEMENT]
+    seen: Annotated[str, words(64)]
     """The IP address from which the request came."""
-    lease: int = PRESENCE_LEASE
+    lease: Annotated[int, _SECONDS] = PRESENCE_LEASE
     """Seconds of presence."""
-    ownership: int = OWNERSHIP_LEASE
+    ownership: Annotated[int, _SECONDS] = OWNERSHIP_LEASE
     """Seconds of ownership."""
-    session_life: int = SESSION_LIFE
+    session_life: Annotated[int, _SECONDS] = SESSION_LIFE
     """Seconds until the session ends."""
 
-    def to_json(self) -> bytes:
-        """The body."""
-        return json.dumps({**asdict(self), "mac_key": to_base64url(self.mac_key)}).encode()
-
-    @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body, "the body")
-        return cls(
-            text(fields, "outcome", 32),
-            text(fields, "session", SESSION_MAX),
-            from_base64url(text(fields, "mac_key", 64), "the mac_key"),
-            text(fields, "receipt", STATEMENT_MAX),
-            text(fields, "seen", 64),
-            integer(fields, "lease", 1),
-            integer(fields, "ownership", 1),
-            integer(fields, "session_life", 1),
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class RegistryInfo:
+class RegistryInfo(Body):
     """The reply to `GET /v1/`."""
 
-    version: str
+    version: Annotated[str, words(64)]
     """The software's."""
-    time: int
-    """Unix time in s, by which `iat` is judged."""
-    key: PublicKey
-    """By which it is known: it signs receipts, and is the `aud` of statements."""
-    urls: tuple[str, ...]
-    """Where its operator says that it is reached, for people to read; nothing is judged by them."""
-    invite_only: bool
-    proof: str | None = None
-    """The `Proof` that it holds the key, if it was asked for one."""
+    time: Annotated[int, whole()]
+    """Unix time in s, by which the registry judges `iat`."""
+    key: Annotated[PublicKey, KEY]
+    """The registry's identity: it signs receipts, and is the `aud` of statements."""
+    urls: Annotated[tuple[str, ...], _texts(64, URL_MAX)]
+    """URLs of the registry according to its operator, for people to read; no decision depends on them."""
+    invite_only: Annotated[bool, _TRUE]
+    proof: Annotated[str | None, optional(_STATEMENT)] = None
+    """The `Proof` that the registry holds the key, if the request had a challenge."""
 
     def to_json(self) -> bytes:
-        """The body; the limits in it are constants."""
-        return json.dumps(
-            {
-                "service": "p2pshare registry",
-                "version": self.version,
-                "time": self.time,
-                "key": str(self.key),
-                "urls": self.urls,
-                "invite_only": self.invite_only,
-                **({} if self.proof is None else {"proof": self.proof}),
-                "limits": {
-                    "lease": PRESENCE_LEASE,
-                    "ownership": OWNERSHIP_LEASE,
-                    "heartbeat_from": HEARTBEAT_FROM,
-                    "heartbeat_to": HEARTBEAT_TO,
-                    "clock_skew": CLOCK_SKEW_MAX,
-                    "record_life": RECORD_LIFE,
-                    "session_life": SESSION_LIFE,
-                    "statement": STATEMENT_MAX,
-                    "page": PAGE_MAX,
-                },
-            }
-        ).encode()
+        """Return the body; the limits in it are constants."""
+        fields = {key: value for key, value in self.to_fields().items() if value is not None}
+        limits = {
+            "lease": PRESENCE_LEASE,
+            "ownership": OWNERSHIP_LEASE,
+            "heartbeat_from": HEARTBEAT_FROM,
+            "heartbeat_to": HEARTBEAT_TO,
+            "clock_skew": CLOCK_SKEW_MAX,
+            "record_life": RECORD_LIFE,
+            "session_life": SESSION_LIFE,
+            "statement": STATEMENT_MAX,
+            "page": PAGE_MAX,
+        }
+        return json.dumps({"service": SERVICE, **fields, "limits": limits}).encode()
 
     @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Read the body; raises `RemoteProtocolError`."""
-        fields = parse_object(body, "the body")
-        if text(fields, "service", 64) != "p2pshare registry":
+    def from_fields(cls, fields: Fields) -> Self:
+        """Read a JSON object, which has to be that of a registry."""
+        if text(fields, "service", 64) != SERVICE:
             raise RemoteProtocolError(reason="it is another service")
-        return cls(
-            text(fields, "version", 64),
-            integer(fields, "time"),
-            PublicKey.parse(text(fields, "key", 64)),
-            texts(fields, "urls", 64, URL_MAX),
-            fields.get("invite_only") is True,
-            None if fields.get("proof") is None else text(fields, "proof", STATEMENT_MAX),
-        )
+        return super(RegistryInfo, cls).from_fields(fields)
 
     def proves(self, challenge: str) -> bool:
         """Whether the registry has signed this challenge with its key."""
@@ -309,14 +250,14 @@ class Problem:
 
     status: int
     type: str
-    """`PROBLEM_PREFIX` and a word that stays."""
+    """`PROBLEM_PREFIX` and a word that never changes."""
     title: str
     detail: str = ""
     extra: tuple[tuple[str, int | str], ...] = ()
     """Further members, such as `seq` or `time`."""
 
     def to_json(self) -> bytes:
-        """The body."""
+        """Return the body."""
         members: dict[str, Any] = {"type": self.type, "title": self.title, "status": self.status}
         if self.detail:
             members["detail"] = self.detail
@@ -324,17 +265,17 @@ class Problem:
 
     @property
     def word(self) -> str:
-        """The type without its prefix."""
+        """Return the type without its prefix."""
         return self.type.removeprefix(PROBLEM_PREFIX)
 
     def number(self, member: str) -> int | None:
-        """A further member that is a number."""
+        """Return a further member that is a number, or None."""
         value = dict(self.extra).get(member)
         return value if isinstance(value, int) else None
 
     @classmethod
     def parse(cls, status: int, body: bytes) -> Self:
-        """Read the body, as far as it is one; `status` is that of the reply."""
+        """Read as much of the body as is valid; `status` is that of the reply."""
         try:
             fields = parse_object(body, "the body")
         except RemoteProtocolError:
@@ -348,10 +289,3 @@ class Problem:
 
 
 PROBLEM_PREFIX = "urn:p2pshare:problem:"
-
-
-def _enum(kind: type[E], fields: dict[str, Any], key: str) -> E:
-    try:
-        return kind(fields.get(key))
-    except ValueError:
-        raise RemoteProtocolError(reason=f"the {key} is none that is known") from None

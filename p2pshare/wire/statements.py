@@ -14,15 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
-from p2pshare.errors import IllegalName, RemoteProtocolError
-from p2pshare.names import check_name
+from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress, endpoint_fault
+from p2pshare.wire.json_fields import NAME, Codec, Fields, JsonObject, whole
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
-from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object, text, texts
+from p2pshare.wire.strict_json import integer, parse_object, text, texts
 
 VERSION = 1
 STATEMENT_MAX = 4096  # characters of a statement
@@ -36,21 +35,23 @@ _DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{43})?")
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Anything that is signed; its fields are the keys of the JSON, with `v` before them."""
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def _payload(of: JsonObject) -> bytes:
+    return _ENCODER.encode({"v": VERSION, **of.to_fields()}).encode()
+
+
+class Statement(JsonObject):
+    """Anything that is signed: a JSON object of its fields, with `v` before them."""
+
+    __slots__ = ()
 
     KIND: ClassVar[str]
 
     def sign(self, key: SigningKey) -> str:
         """The statement as it is sent."""
-        payload = json.dumps(
-            {
-                "v": VERSION,
-                **{each.name: _plain(getattr(self, each.name)) for each in fields(self)},
-            },
-            separators=(",", ":"),
-        ).encode()
+        payload = _payload(self)
         return f"{to_base64url(payload)}.{to_base64url(key.sign(self._message(payload)))}"
 
     @classmethod
@@ -93,9 +94,8 @@ class Statement:
         payload = from_base64url(payload_text, "its payload")
         values = parse_object(payload, "its payload")
         integer(values, "v", VERSION, VERSION)
-        known = cls(**{each.name: _READERS[each.name](values) for each in fields(cls)})
         signature = from_base64url(signature_text, "its signature")
-        return Unverified(known, signature, cls._message(payload))
+        return Unverified(cls.from_fields(values), signature, cls._message(payload))
 
     @property
     def signer(self) -> PublicKey:
@@ -126,45 +126,93 @@ class Unverified(Generic[S]):
         return signer.verify(self.signature, self.message)
 
 
+def is_challenge(text: str) -> bool:
+    """Whether a registry may be asked to sign `text`: 16 to 64 characters of base64url."""
+    return _ID.fullmatch(text) is not None
+
+
+def _read_addresses(fields: Fields, key: str) -> tuple[str, ...]:
+    found = texts(fields, key, ADDRESSES_MAX, 64)
+    for each in found:
+        fault = endpoint_fault(each)
+        if fault is not None:
+            raise RemoteProtocolError(reason=f"the address {each!r} {fault}")
+    if not found:
+        raise RemoteProtocolError(reason="there is no address")
+    if len(set(found)) < len(found):
+        raise RemoteProtocolError(reason="an address stands twice")
+    return found
+
+
+def _read_caps(fields: Fields, key: str) -> tuple[str, ...]:
+    found = texts(fields, key, CAPS_MAX, 32)
+    if not all(map(_CAP.fullmatch, found)):
+        raise RemoteProtocolError(reason="a capability is 1 to 32 of a-z, 0-9 and ._/-")
+    return found
+
+
+def _matching(pattern: re.Pattern[str], longest: int, form: str) -> Codec:
+    """Return the codec of a text that matches `pattern`; an error describes it as `form`."""
+
+    def read(fields: Fields, key: str) -> str:
+        found = text(fields, key, longest)
+        if not pattern.fullmatch(found):
+            raise RemoteProtocolError(reason=f"the {key} is not {form}")
+        return found
+
+    return Codec(read)
+
+
+KEY = Codec(lambda fields, key: PublicKey.parse(text(fields, key, 64), f"the {key}"), str)
+"""A public key."""
+
+_Key = Annotated[PublicKey, KEY]
+_Name = Annotated[str, NAME]
+_Drawn = Annotated[str, _matching(_ID, 64, "16 to 64 characters of base64url")]
+"""A text that was drawn at random."""
+_Number = Annotated[int, whole(1)]
+_Time = Annotated[int, whole()]
+"""Unix time in s."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record(Statement):
     """What a peer says of itself, for as long as it owns its name; of where it is, only the digest."""
 
     KIND = "record"
 
-    name: str
-    key: PublicKey
-    seq: int
+    name: _Name
+    key: _Key
+    seq: _Number
     """Greater than in any record before: the Unix time in ms, or more."""
-    iat: int
+    iat: _Time
     """Unix time in s at which it was signed."""
-    exp: int
+    exp: _Time
     """Unix time in s from which it means nothing."""
-    aud: PublicKey
+    aud: _Key
     """The key of the registry that it is for; every other registry rejects it."""
-    location: str
+    location: Annotated[str, _matching(_DIGEST, 43, "a SHA-256 in base64url, nor empty")]
     """The `digest_of` the `Location`; empty if there is none."""
-    caps: tuple[str, ...]
+    caps: Annotated[tuple[str, ...], Codec(_read_caps)]
     """What it can do, such as `CAP_CLASSIC`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class Location(JsonObject):
     """Where a peer is. A registry shows it only while the peer is online.
 
     It is sent beside the record, which has its digest: so the owner has signed both with one signature, and the record
     can be verified without it. The salt keeps others from finding the addresses by trying all that there are.
     """
 
-    salt: str
+    salt: _Drawn
     """16 to 64 characters of base64url, drawn for each record."""
-    addresses: tuple[str, ...]
+    addresses: Annotated[tuple[str, ...], Codec(_read_addresses)]
     """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
 
     def to_text(self) -> str:
         """The location as it is sent."""
-        fields = {"v": VERSION, "salt": self.salt, "addresses": self.addresses}
-        return to_base64url(json.dumps(fields, separators=(",", ":")).encode())
+        return to_base64url(_payload(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -178,7 +226,7 @@ class Location:
                 raise RemoteProtocolError(reason=f"it has more than {STATEMENT_MAX} characters")
             values = parse_object(from_base64url(text, "its text"), "its text")
             integer(values, "v", VERSION, VERSION)
-            return cls(_READERS["salt"](values), _READERS["addresses"](values))
+            return cls.from_fields(values)
         except RemoteProtocolError as error:
             reason = f"the location is wrong: {error.fields['reason']}"
             raise RemoteProtocolError(reason=reason) from None
@@ -201,12 +249,12 @@ class Release(Statement):
 
     KIND = "release"
 
-    name: str
-    key: PublicKey
-    seq: int
+    name: _Name
+    key: _Key
+    seq: _Number
     """As in a record, which shares the numbers."""
-    iat: int
-    aud: PublicKey
+    iat: _Time
+    aud: _Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +263,12 @@ class Rotation(Statement):
 
     KIND = "rotation"
 
-    name: str
-    key: PublicKey
+    name: _Name
+    key: _Key
     """The old key, which signs."""
-    new: PublicKey
-    iat: int
-    aud: PublicKey
+    new: _Key
+    iat: _Time
+    aud: _Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +277,12 @@ class Receipt(Statement):
 
     KIND = "receipt"
 
-    name: str
-    key: PublicKey
+    name: _Name
+    key: _Key
     """The owner's; what signs is the registry's."""
-    claim: int
+    claim: _Number
     """Greater for each later owner of the name."""
-    exp: int
+    exp: _Time
     """Unix time in s."""
 
 
@@ -244,11 +292,11 @@ class Invitation(Statement):
 
     KIND = "invitation"
 
-    id: str
+    id: _Drawn
     """16 to 64 characters of base64url; it can be used once."""
-    iat: int
+    iat: _Time
     """Unix time in s."""
-    exp: int
+    exp: _Time
     """Unix time in s."""
 
 
@@ -258,82 +306,9 @@ class Proof(Statement):
 
     KIND = "proof"
 
-    key: PublicKey
+    key: _Key
     """The registry's, which signs."""
-    challenge: str
+    challenge: _Drawn
     """16 to 64 characters of base64url that the client has drawn."""
-    iat: int
+    iat: _Time
     """Unix time in s."""
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, PublicKey) else value
-
-
-def _name(values: dict[str, Any]) -> str:
-    try:
-        return check_name(text(values, "name", STATEMENT_MAX))
-    except IllegalName as error:
-        raise RemoteProtocolError(reason=str(error)) from None
-
-
-def _addresses(values: dict[str, Any]) -> tuple[str, ...]:
-    found = texts(values, "addresses", ADDRESSES_MAX, 64)
-    for each in found:
-        fault = endpoint_fault(each)
-        if fault is not None:
-            raise RemoteProtocolError(reason=f"the address {each!r} {fault}")
-    if not found:
-        raise RemoteProtocolError(reason="there is no address")
-    if len(set(found)) < len(found):
-        raise RemoteProtocolError(reason="an address stands twice")
-    return found
-
-
-def _digest(values: dict[str, Any]) -> str:
-    found = text(values, "location", 43)
-    if not _DIGEST.fullmatch(found):
-        raise RemoteProtocolError(reason="the location is no SHA-256 in base64url, nor empty")
-    return found
-
-
-def _caps(values: dict[str, Any]) -> tuple[str, ...]:
-    found = texts(values, "caps", CAPS_MAX, 32)
-    if not all(map(_CAP.fullmatch, found)):
-        raise RemoteProtocolError(reason="a capability is 1 to 32 of a-z, 0-9 and ._/-")
-    return found
-
-
-def is_challenge(text: str) -> bool:
-    """Whether a registry can be asked to sign it: 16 to 64 characters of base64url."""
-    return _ID.fullmatch(text) is not None
-
-
-def _drawn(key: str) -> Callable[[dict[str, Any]], str]:
-    """The reader of a member that was drawn at random."""
-
-    def read(values: dict[str, Any]) -> str:
-        found = text(values, key, 64)
-        if not _ID.fullmatch(found):
-            raise RemoteProtocolError(reason=f"the {key} is not 16 to 64 characters of base64url")
-        return found
-
-    return read
-
-
-_READERS: dict[str, Any] = {
-    "name": _name,
-    "key": lambda values: PublicKey.parse(text(values, "key", STATEMENT_MAX)),
-    "new": lambda values: PublicKey.parse(text(values, "new", STATEMENT_MAX), "the new key"),
-    "seq": lambda values: integer(values, "seq", 1),
-    "claim": lambda values: integer(values, "claim", 1, INTEGER_MAX),
-    "iat": lambda values: integer(values, "iat"),
-    "exp": lambda values: integer(values, "exp"),
-    "aud": lambda values: PublicKey.parse(text(values, "aud", STATEMENT_MAX), "the aud"),
-    "addresses": _addresses,
-    "location": _digest,
-    "salt": _drawn("salt"),
-    "caps": _caps,
-    "id": _drawn("id"),
-    "challenge": _drawn("challenge"),
-}
