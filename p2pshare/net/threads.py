@@ -1,11 +1,11 @@
-"""Work that may block, off the reactor's thread."""
+"""Runs work that may block off the reactor's thread, and shares threads fairly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -19,10 +19,9 @@ def run_in_thread(
     *args: object,
     abandoned: Callable[[T], object] = lambda _: None,
 ) -> Deferred[T]:
-    """Call `work(*args)`, which may block, in the reactor's thread pool.
+    """Call `work(*args)` in the reactor's thread pool and return its result.
 
-    A thread cannot be cancelled. If the Deferred is, nobody gets what the work returns in the end;
-    then `abandoned` is called with it, to close or remove it.
+    A thread cannot be cancelled. If the Deferred is, `abandoned` gets the result in the end, to close or remove it.
     """
     result: Deferred[T] = Deferred()
 
@@ -38,3 +37,27 @@ def run_in_thread(
 
     deferToThreadPool(reactor, reactor.getThreadPool(), work, *args).addCallbacks(done, failed)
     return result
+
+
+class FairLimit:
+    """Runs up to `total` pieces of work at a time, and up to `per_party` for each party.
+
+    A party takes one of its own places before it queues for a common one. So the common queue, first in first out,
+    never holds more than `per_party` pieces of one party, and a party that asks for much does not delay the others.
+    """
+
+    def __init__(self, total: int, per_party: int) -> None:
+        self._all = DeferredSemaphore(total)
+        self._per_party = per_party
+        self._parties: dict[str, DeferredSemaphore] = {}
+
+    def run(self, party: str, work: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Do `work` for `party` when there is a place, and return its result."""
+        own = self._parties.setdefault(party, DeferredSemaphore(self._per_party))
+
+        def forget(result: T | Failure) -> T | Failure:
+            if own.tokens == own.limit:
+                self._parties.pop(party, None)
+            return result
+
+        return own.run(self._all.run, work).addBoth(forget)

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from p2pshare.storage.shares.arguments import EVERYONE
 from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
@@ -80,13 +81,13 @@ class RunningTests(ProgramsTestCase):
         text = log.read_text()
         for event in (
             "run begins: p2pshare=",
-            "no session with",
+            "no session: host=",
             "handshake done: ",
             "registered at",
         ):
             self.assertIn(event, text)
         self.assertRegex(text, r"handshake done: .* key=[a-z2-7]{52}")
-        self.assertNotIn("no session with", peer.said())
+        self.assertNotIn("no session: host=", peer.said())
         self.assertEqual(log.stat().st_mode & 0o777, 0o600)
         picture = self.folder / "cat.jpg"
         picture.write_bytes(b"\xff\xd8")
@@ -176,11 +177,11 @@ class RunningTests(ProgramsTestCase):
         (self.folder / "notes").mkdir()
         shares = ["--share", "photos=pictures", "--share", "notes", "--allow", "notes=alice,dave"]
         peer = self.peer("bob", *shares, "--limit", "5MB/s")
-        self.assertIn(
-            f"shared are photos ({self.folder / 'pictures'}) with everyone whose key owns a name in this registry;"
-            f" notes ({self.folder / 'notes'}) with alice, dave",
-            peer.said(),
-        )
+        for line in (
+            f"shared: share=photos path={self.folder / 'pictures'} with={EVERYONE}",
+            f"shared: share=notes path={self.folder / 'notes'} with=alice,dave",
+        ):
+            self.assertIn(line, peer.said())
         self.assertEqual(self.registry.ask("GET", "list"), (200, "[]"))
         nobody = self.registry.ask("GET", "user/nobody")
         self.assertEqual(self.registry.ask("GET", "user/bob"), nobody)

@@ -18,11 +18,12 @@ from twisted.trial.unittest import TestCase
 from p2pshare.core.rate import RateLimit
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import FairLimit
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
-from p2pshare.peer.share.acceptor import SessionServer
-from p2pshare.peer.share.session import Serving
+from p2pshare.peer.share.acceptor import SessionAcceptor
+from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
@@ -51,16 +52,17 @@ class AliceShares:
         self._stores = BlockCache(None), FolderIndex(None)
         tree = ShareTree(shared_paths([str(folder)], [], folder.parent), *self._stores, a_bit_later)
         rate = RateLimit(limit, reactor.seconds())
+        listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         self.sessions: list[Any] = []
 
         async def admit(key: PublicKey) -> str:
             return viewer
 
-        def serve(session: Any) -> Serving:
+        def serve(session: Any) -> ServedSession:
             self.sessions.append(session)
-            return Serving(reactor, session, tree, rate, self.uploads)
+            return ServedSession(reactor, session, tree, rate, self.uploads, listing)
 
-        self.server = SessionServer(reactor, lambda: ALICE, admit, serve)
+        self.server = SessionAcceptor(reactor, lambda: ALICE, admit, serve)
         Deferred.fromCoroutine(self.server.listen(0, HOST))
         self.address = PeerAddress(HOST, self.server.port)
 

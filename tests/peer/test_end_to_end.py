@@ -88,12 +88,12 @@ class FetchTests(SharersTestCase):
             await remote.list(("share",))
             self.assertEqual(self.told(events), [])
             await self.fetch(remote, "share")
-            self.assertEqual(self.told(events), ["bob is here"])
+            self.assertEqual(self.told(events), ["uploads began: peer=bob"])
             await self.until(lambda: self.sent(alice) == (5, 5, 0, 0))
             self.write("large", LARGE)
             await self.fetch(remote, "share")
             await self.until(lambda: self.sent(alice) == (1, len(LARGE), 0, 0))
-            self.assertEqual(self.told(events)[0], "bob is here")
+            self.assertEqual(self.told(events)[0], "uploads began: peer=bob")
         self.assertEqual(len(alice.sessions), 1)
 
     def told(self, events: Sequence[LogEvent]) -> list[str]:

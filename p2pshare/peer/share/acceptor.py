@@ -1,4 +1,27 @@
-"""Where a peer takes sessions, from whom it does not know before they have proved their key."""
+"""Accepts sessions, from openers that are strangers until they have proved a key.
+
+Theory of operation
+===================
+
+*Connections that are not sessions yet* cost a socket and a handshake, and anyone can open them. A new one is always
+accepted; if there are too many, another one gives way. Refusing the new one instead would lock honest openers out for
+as long as a stranger holds all places, which costs nothing. An honest opener needs a place for some round trips only.
+So the one with the least progress gives way (`_progress`), and of those the oldest:
+
+1. one that has shown a key and does not greet, although honest openers greet together with the end of the handshake, or
+   one that was refused and does not hang up;
+2. one whose handshake is not done;
+3. one that has greeted, and waits for the registry's answer about its key.
+
+The limit for one host comes first, so a single host displaces only itself as long as the total is not reached.
+
+*Sessions* have passed the registry, so a key owns a name and names are what is shared fairly. If all places are taken,
+the session idle the longest gives way, of the key with the most sessions, and only if that key then still has at least
+as many as the new one. A displaced session does not count any more (`gives_way`) while it says its farewell.
+
+*Checked twice.* `_expect_place` runs when an opener greets, to spare the registry a question, and again after the
+answer, because many openers can wait for answers at the same time.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +48,24 @@ from p2pshare.storage.open_files import share_of_files
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import Credit, Hello, Refusal
 
-INTAKES_MAX = (
-    1024  # keys whose budgets are kept: more than there are sessions, of which none is forgotten
-)
+INTAKES_MAX = 1024  # keys whose message budgets are kept: more than there are sessions
 TOTAL_PART = 4  # of the open files that the limit leaves: one part for sessions
-HALF_OPEN_PART = 8  # likewise: one part for connections that are no sessions yet
-BUSY_WAIT = 30  # seconds after which one that was turned away for want of room may come again
+HALF_OPEN_PART = 8  # likewise: one part for connections that are not sessions yet
+BUSY_WAIT = 30  # seconds after which an opener may come again that was refused for lack of room
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Bounds on the sessions that a peer takes."""
+    """Bounds on the sessions that a peer accepts."""
 
     half_open: int = 64
-    """Connections that are not welcomed yet; one that has come to little gives way to a new one."""
+    """Connections that are not sessions yet."""
     half_open_per_host: int = 16
-    """Those of one address."""
+    """Those of one IP address."""
     total: int = 500
-    """Sessions. Who is new then takes the place of one that rests, of the key that has most."""
+    """Sessions."""
     rest: float = 30.0
-    """Seconds without use after which a session can be so displaced."""
+    """Seconds without use after which a session can give way."""
     per_key: int = 16
     """Sessions of one key."""
     handshake: float = 10.0
@@ -55,7 +76,7 @@ class SessionLimits:
     """Seconds without a byte."""
 
     def within_open_files(self) -> SessionLimits:
-        """Return these, with fewer sessions and connections under a low limit on open files."""
+        """Return these limits, with fewer sessions and connections under a low limit on open files."""
         return replace(
             self,
             total=share_of_files(self.total, TOTAL_PART),
@@ -68,7 +89,7 @@ DEFAULT_LIMITS = SessionLimits()
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of a connection."""
+    """The state of one connection."""
 
     host: str
     over: Deferred[None]
@@ -77,8 +98,8 @@ class _Entry:
     gives_way: bool = False
 
 
-class SessionServer:
-    """Takes sessions on a TCP port."""
+class SessionAcceptor:
+    """Accepts sessions on a TCP port."""
 
     _log = Logger()
 
@@ -90,11 +111,11 @@ class SessionServer:
         serve: Callable[[Session], SessionUser],
         limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
-        """Take sessions, once `listen` was called.
+        """Accept sessions, once `listen` was called.
 
         Args:
-            reactor: what it runs on.
-            key: who we are, now.
+            reactor: listens, and runs the timers.
+            key: returns this peer's current key.
             admit: returns the name of an opener with this key; raises `NotAdmitted`.
             serve: makes the user of a session that was welcomed.
             limits: bounds.
@@ -106,24 +127,24 @@ class SessionServer:
         self._limits = limits
         self._tls: SessionTls | None = None
         self._port: IListeningPort | None = None
-        self._streams: dict[OwnedSession, _Entry] = {}  # the oldest first
-        self._per_key: Counter[PublicKey] = Counter()
+        self._entries: dict[OwnedSession, _Entry] = {}  # the oldest first
+        self._per_key: Counter[PublicKey] = Counter()  # sessions
         self._intakes: dict[PublicKey, Intake] = {}
         self._is_stopping = False
 
     @property
     def sessions(self) -> int:
-        """How many there are."""
+        """The number of sessions."""
         return self._per_key.total()
 
     @property
     def half_open(self) -> int:
-        """Connections that are no sessions yet."""
-        return len(self._streams) - self.sessions
+        """The number of connections that are not sessions yet."""
+        return len(self._entries) - self.sessions
 
     @property
     def port(self) -> int:
-        """Its number, after `listen`."""
+        """The number of the port, after `listen`."""
         assert self._port is not None
         return port_of(self._port)
 
@@ -131,129 +152,125 @@ class SessionServer:
         """Open the TCP port of this number; 0 for any.
 
         Raises:
-            PortUnusable: it is in use, or not ours to use.
+            PortUnusable: the port is in use, or reserved.
         """
-        self._port = await listen_tcp(self._reactor, port, TcpCarriers(self.take), interface)
+        self._port = await listen_tcp(self._reactor, port, TcpCarriers(self.accept), interface)
 
     def stop_listening(self) -> None:
-        """Close the port again, which `listen` has opened just now."""
+        """Close the port that `listen` has just opened."""
         if self._port is not None:
             self._port.stopListening()
             self._port = None
 
     async def stop(self) -> None:
-        """Close the port, say `Bye` to all, and wait until they have heard it, or had the time to."""
+        """Close the port and all sessions, and wait for their farewells until that is cancelled."""
         self._is_stopping = True
         if self._port is not None:
             port, self._port = self._port, None
             closing: Deferred[None] | None = port.stopListening()
             if closing is not None:
                 await closing
-        for stream, entry in list(self._streams.items()):
-            if entry.is_open:
-                stream.close()
-            else:
-                stream.abort()
+        for session, entry in list(self._entries.items()):
+            (session.close if entry.is_open else session.abort)()
         try:
-            over = [entry.over for entry in self._streams.values()]
+            over = [entry.over for entry in self._entries.values()]
             await DeferredList(over, consumeErrors=True)
-        finally:  # if nobody wants to wait that long
-            for stream in list(self._streams):
-                stream.abort()
+        finally:
+            for session in list(self._entries):
+                session.abort()
 
-    def take(self, host: str) -> CarrierUser | None:
-        """The protocol for a connection from `host`; None if there can be none."""
+    def accept(self, host: str) -> CarrierUser | None:
+        """Return what drives a connection from the IP address `host`; None to close it."""
         if self._is_stopping:
             return None
         self._make_room(host)
-        limits = self._limits
+        key, limits = self._key(), self._limits
+        if self._tls is None or self._tls.key.public != key.public:
+            self._tls = SessionTls(key)
         session = accept_session(
             self._reactor,
-            self._current_tls(),
+            self._tls,
             self,
             silence=limits.silence,
             idle=limits.idle,
             greeting=limits.handshake,
         )
-        self._streams[session] = _Entry(host, Deferred())
+        self._entries[session] = _Entry(host, Deferred())
         return session
 
-    def greeted(self, stream: OwnedSession, hello: Hello) -> None:
-        """Somebody with a proved key wants a session."""
-        if self._is_full(stream.key):
-            stream.refuse(Refusal.BUSY, BUSY_WAIT)
-            return
-        entry = self._streams[stream]
-        entry.judging = Deferred.fromCoroutine(self._judge(stream, hello))
+    def greeted(self, session: OwnedSession, hello: Hello) -> None:
+        """Ask who the opener is; see `SessionOwner`."""
+        judging = Deferred.fromCoroutine(self._judge(session, hello))
+        self._entries[session].judging = judging
 
-    def welcomed(self, stream: OwnedSession) -> None:
-        """There is a session now."""
-        self._streams[stream].is_open = True
-        self._per_key[stream.key] += 1
+    def welcomed(self, session: OwnedSession) -> None:
+        """Count the session; see `SessionOwner`."""
+        self._entries[session].is_open = True
+        self._per_key[session.key] += 1
 
-    def ended(self, stream: OwnedSession, reason: P2pshareError | None) -> None:
-        """A connection is over."""
-        entry = self._streams.pop(stream)
+    def ended(self, session: OwnedSession, reason: P2pshareError | None) -> None:
+        """Forget the connection; see `SessionOwner`."""
+        entry = self._entries.pop(session)
         if entry.judging is not None:
             entry.judging.cancel()
         if entry.is_open:
-            self._per_key[stream.key] -= 1
-            if not self._per_key[stream.key]:
-                del self._per_key[stream.key]
+            self._per_key[session.key] -= 1
+            self._per_key += Counter()  # drops the keys without a session
             if isinstance(reason, RemoteProtocolError):
                 self._log.warn(
-                    "the session with {name} was ended: {why}", name=stream.name, why=str(reason)
+                    "session broken: peer={peer} why={why}", peer=session.name, why=str(reason)
                 )
         elif reason is not None:
-            self._log.debug("no session with {host}: {why}", host=entry.host, why=str(reason))
+            self._log.debug("no session: host={host} why={why}", host=entry.host, why=str(reason))
         entry.over.callback(None)
 
-    async def _judge(self, stream: OwnedSession, hello: Hello) -> None:
-        """Ask who it is, and welcome it or turn it away."""
+    async def _judge(self, session: OwnedSession, hello: Hello) -> None:
+        """Find out who the opener is, and welcome or refuse it."""
+        key = session.key
         try:
-            name = await self._admit(stream.key)
+            self._expect_place(key)
+            name = await self._admit(key)
+            self._expect_place(key)
         except NotAdmitted as error:
             self._log.debug(
                 "session refused: key={key} agent={agent!r} why={why}",
-                key=stream.key,
+                key=key,
                 agent=hello.agent,
                 why=error.why.value,
             )
-            stream.refuse(error.why, error.retry_after)
+            session.refuse(error.why, error.retry_after)
             return
-        except CancelledError:  # nobody waits for the answer any more
+        except CancelledError:  # the connection is closed
             return
         except Exception:
-            self._log.failure("nobody can say who opens a session")
-            stream.refuse(Refusal.LATER, BUSY_WAIT)
+            self._log.failure("admission failed: key={key}", key=key)
+            session.refuse(Refusal.LATER, BUSY_WAIT)
             return
-        if self._is_full(stream.key):  # others were faster
-            stream.refuse(Refusal.BUSY, BUSY_WAIT)
-            return
-        if self._has_all_sessions() and (resting := self._resting(stream.key)) is not None:
-            self._streams[resting].gives_way = True
-            resting.close()
-        stream.welcome(name, self._intake_of(stream.key, name))
-        if not self._streams[stream].is_open:
+        if self._has_all_sessions() and (idle := self._idle_session(key)) is not None:
+            self._entries[idle].gives_way = True
+            idle.close()
+        session.welcome(name, self._intake_of(key, name))
+        if not self._entries[session].is_open:
             return
         try:
-            user = self._serve(stream)
-            stream.begin(user)  # who hears of the end from now on; what has come comes later
+            user = self._serve(session)
+            session.begin(user)  # first, so that the user hears of an end that the next line causes
             user.message_received(Credit(hello.credit))
         except Exception:
-            self._log.failure("the session with {name} cannot be served", name=name)
-            stream.close()
+            self._log.failure("session not served: peer={peer}", peer=name)
+            session.close()
 
-    def _is_full(self, key: PublicKey) -> bool:
-        """Whether there is no place for one more session of `key`, not even one that another one can give up."""
-        if self._per_key[key] >= self._limits.per_key:
-            return True
-        if key in self._intakes and self._intakes[key].budget.is_barred(self._reactor.seconds()):
-            return True
-        return self._has_all_sessions() and self._resting(key) is None
+    def _expect_place(self, key: PublicKey) -> None:
+        """Raise `NotAdmitted` if there is no place for one more session of `key`, not even an idle session's."""
+        is_barred = key in self._intakes and self._intakes[key].budget.is_barred(
+            self._reactor.seconds()
+        )
+        is_full = self._has_all_sessions() and self._idle_session(key) is None
+        if self._per_key[key] >= self._limits.per_key or is_barred or is_full:
+            raise NotAdmitted(Refusal.BUSY, BUSY_WAIT)
 
     def _intake_of(self, key: PublicKey, name: str) -> Intake:
-        """What the sessions of a key share, so that many of them may not say more than one."""
+        """Return what the sessions of a key share, so that many of them may not send more than one."""
         if key not in self._intakes:
             if len(self._intakes) >= INTAKES_MAX:
                 del self._intakes[next(each for each in self._intakes if each not in self._per_key)]
@@ -262,64 +279,57 @@ class SessionServer:
 
     def _end_flood(self, key: PublicKey, name: str) -> None:
         flooding = [
-            stream for stream, each in self._streams.items() if each.is_open and stream.key == key
+            each for each, entry in self._entries.items() if entry.is_open and each.key == key
         ]
         self._log.warn(
-            "{sessions} session(s) with {name} ended: it sent more messages than are allowed for {seconds:g} s; it is"
-            " let in again after {barred:g} s",
+            "message flood: peer={peer} sessions={sessions} s={seconds:g} barred_s={barred:g}",
+            peer=name,
             sessions=len(flooding),
-            name=name,
             seconds=FLOOD_MAX,
             barred=BARRED,
         )
-        for stream in flooding:
-            stream.abort()
+        for each in flooding:
+            each.abort()
 
     def _has_all_sessions(self) -> bool:
-        standing = sum(each.is_open and not each.gives_way for each in self._streams.values())
+        standing = sum(each.is_open and not each.gives_way for each in self._entries.values())
         return standing >= self._limits.total
 
-    def _resting(self, key: PublicKey) -> OwnedSession | None:
-        """The session that rests longest, of the key that has most of them, if it has more than `key` then will."""
+    def _idle_session(self, key: PublicKey) -> OwnedSession | None:
+        """Return the session that gives way to a new one of `key`, if there is one."""
         most, count = max(self._per_key.items(), key=lambda each: each[1])
-        resting = [
-            stream
-            for stream, entry in self._streams.items()
+        idle = [
+            session
+            for session, entry in self._entries.items()
             if entry.is_open
-            and stream.key == most
+            and session.key == most
             and not entry.gives_way
-            and stream.unused_for >= self._limits.rest
+            and session.unused_for >= self._limits.rest
         ]
-        if count <= self._per_key[key] + 1 or not resting:
+        if count <= self._per_key[key] + 1 or not idle:
             return None
-        return max(resting, key=lambda stream: stream.unused_for)
+        return max(idle, key=lambda session: session.unused_for)
 
     def _make_room(self, host: str) -> None:
-        """Let connections give way that have not come to anything: who is honest needs no time for it."""
+        """Abort one connection that is not a session yet, if there are too many."""
         waiting = [
             each
-            for each, entry in self._streams.items()
+            for each, entry in self._entries.items()
             if not entry.is_open and not entry.gives_way
         ]
-        of_host = [each for each in waiting if self._streams[each].host == host]
+        of_host = [each for each in waiting if self._entries[each].host == host]
         for those, most in (
             (of_host, self._limits.half_open_per_host),
             (waiting, self._limits.half_open),
         ):
             if len(those) >= most:
-                first = min(those, key=self._claim)
-                self._streams[first].gives_way = True
+                first = min(those, key=self._progress)
+                self._entries[first].gives_way = True
                 first.abort()
                 return
 
-    def _claim(self, stream: OwnedSession) -> int:
-        """How much there is to be said for a connection that is no session: one that was greeted is about to be."""
-        if self._streams[stream].judging is not None:
-            return 2 if stream.is_waiting else 0  # who was refused has only to hang up
-        return 0 if stream.is_secure else 1  # honest ones greet as soon as they can
-
-    def _current_tls(self) -> SessionTls:
-        key = self._key()
-        if self._tls is None or self._tls.key.public != key.public:
-            self._tls = SessionTls(key)
-        return self._tls
+    def _progress(self, session: OwnedSession) -> int:
+        """Rank a connection that is not a session; the lowest gives way."""
+        if self._entries[session].judging is not None:
+            return 2 if session.is_waiting else 0
+        return 0 if session.is_secure else 1

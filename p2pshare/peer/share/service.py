@@ -1,4 +1,4 @@
-"""All that a peer does for those who open sessions: it takes them, and serves its shares."""
+"""Shares files over sessions: accepts and admits openers, serves them, and reports what is shared and fetched."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
-from p2pshare.net.fair_turns import FairTurns
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionServer
+from p2pshare.net.threads import FairLimit, run_in_thread
+from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
 from p2pshare.peer.share.admission import Admission
-from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, Serving
+from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
@@ -33,12 +32,10 @@ from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import SigningKey
 
-STOP_TIMEOUT = 1.0  # seconds for the last words of sessions
-SURVEY_AGAIN = (
-    10.0  # seconds after a survey of the shares from which on a status begins another one
-)
-SURVEY_PATIENCE = 2.0  # seconds that a status waits for it
-SHARES_TOLD = 20  # shares of whose surveys the log has a line, and the status examples
+STOP_TIMEOUT = 1.0  # seconds for the farewells of sessions
+SURVEY_AGAIN = 10.0  # seconds after which a status begins another survey of the shares
+SURVEY_PATIENCE = 2.0  # seconds that a status waits for a survey
+SHARES_LOGGED = 20  # shares whose surveys have a line in the log, and examples in the status
 EXAMPLE_MAX = 100  # characters of an example
 
 _REASONS = {
@@ -54,7 +51,7 @@ _REASONS = {
 
 
 class SessionSharer:
-    """Takes sessions and serves shares."""
+    """Accepts sessions and serves shares."""
 
     _log = Logger()
 
@@ -68,84 +65,96 @@ class SessionSharer:
         known: KnownPeers,
         key: Callable[[], SigningKey],
     ) -> None:
-        """Share, once this was opened and listens.
+        """Share after `open` and `listen`.
 
         Args:
-            reactor: what it runs on.
+            reactor: runs everything.
             shares: what is shared, and with whom.
-            limit: bytes per second that go out over all sessions together; None is as fast as it goes.
-            data: the peer's data folder, which is there by the time of `open`.
-            client: the registry, which knows who has which key.
-            known: the keys of others.
-            key: the peer's key; it is asked for each session.
+            limit: bytes per second that are sent over all sessions together; None is no limit.
+            data: the peer's data folder, which exists by the time of `open`.
+            client: asks the registry whose key it is.
+            known: the keys of other peers.
+            key: returns the peer's current key.
         """
         self._reactor = reactor
         self._shares = tuple(shares)
         self._data = data
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
-        self._listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
+        self._listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         self._admission = Admission(reactor, client, known)
         limits = DEFAULT_LIMITS.within_open_files()
-        self._server = SessionServer(reactor, key, self._admission.admit, self._serve, limits)
-        self._stores: tuple[BlockCache, FolderIndex] | None = None
+        self._acceptor = SessionAcceptor(reactor, key, self._admission.admit, self._serve, limits)
+        self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
         self._resolving: Deferred[None] | None = None
-        self._left_out: dict[str, dict[str, Any]] = {}  # by share, as the status tells it
+        self._left_out: dict[str, dict[str, Any]] = {}  # by share, as the status has it
         self._surveying: SharedAnswer[None] | None = None
-        self._surveyed_at = float("-inf")
+        self._surveyed_at = 0.0
         self._has_stopped = False
 
     async def open(self) -> None:
-        """Make ready what remembers the shares, and say what is shared with whom."""
-        self._stores = await run_in_thread(self._reactor, self._open_stores, abandoned=_close)
-        self._tree = ShareTree(self._shares, *self._stores)
-        self._log.info("{sharing}", sharing=sharing_text(self._shares))
+        """Open the caches, and log what is shared with whom."""
+        cache, index = await run_in_thread(
+            self._reactor, self._open_stores, abandoned=lambda stores: stores[0].close()
+        )
+        self._cache = cache
+        self._tree = ShareTree(self._shares, cache, index)
+        for each in self._shares:
+            allow = EVERYONE if each.allow is None else ",".join(sorted(each.allow)) or "nobody"
+            self._log.info(
+                "shared: share={share} path={path} with={allow}",
+                share=display(each.name),
+                path=display(str(each.path)),
+                allow=allow,
+            )
+        if not self._shares:
+            self._log.info("nothing shared: no my_file.txt or my_file.jpg here, and no --share")
         wanted = sorted({name for each in self._shares for name in each.allow or ()})
         if wanted:
             self._resolving = Deferred.fromCoroutine(self._admission.resolve(wanted))
             self._resolving.addErrback(self._not_resolved)
-        self._survey()
+        self._begin_survey(self._tree)
 
     async def listen(self, port: int, interface: str) -> None:
-        """Take sessions from now on.
+        """Accept sessions from now on.
 
         Raises:
-            PortUnusable: the port is in use, or not ours to use.
+            PortUnusable: the port is in use, or reserved.
         """
-        await self._server.listen(port, interface)
+        await self._acceptor.listen(port, interface)
 
     def stop_listening(self) -> None:
-        """Close the port again, which `listen` has opened just now."""
-        self._server.stop_listening()
+        """Close the port that `listen` has just opened."""
+        self._acceptor.stop_listening()
 
     async def stop(self) -> None:
-        """Tell all sessions that this is the end, and close everything. May be called at any time."""
+        """Close all sessions and caches. May be called at any time."""
         self._has_stopped = True
         if self._resolving is not None:
             self._resolving.cancel()
-        stopping: Deferred[None] = Deferred.fromCoroutine(self._server.stop())
-        stopping.addTimeout(STOP_TIMEOUT, self._reactor, lambda *_: None)
+        stopping: Deferred[None] = Deferred.fromCoroutine(self._acceptor.stop())
         try:
-            await stopping
+            await stopping.addTimeout(STOP_TIMEOUT, self._reactor, lambda *_: None)
         finally:
             self._uploads.stop()
-            stores, self._stores = self._stores, None
-            if stores is not None:
-                await run_in_thread(self._reactor, _close, stores)
+            cache, self._cache = self._cache, None
+            if cache is not None:
+                await run_in_thread(self._reactor, cache.close)
 
     def left_out(self) -> dict[str, str]:
-        """What of each share is not listed, in words, as far as that is counted."""
-        return {
-            name: text for name, told in self._left_out.items() if (text := left_out_text(told))
-        }
+        """Return what of each share is not listed, in words, as far as it is counted."""
+        texts = {name: left_out_text(counted) for name, counted in self._left_out.items()}
+        return {name: text for name, text in texts.items() if text}
 
     async def status(self) -> dict[str, Any]:
-        """What is shared, what of it is left out, and who fetches: members of the status of a peer."""
-        if self._surveying is None and self._reactor.seconds() - self._surveyed_at > SURVEY_AGAIN:
-            self._survey()
-        if self._surveying is not None:
-            await self._surveying.wait().addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
+        """Return what is shared, what of it is not listed, and who fetches, as members of the peer's status."""
+        surveying = self._surveying
+        if surveying is not None and self._tree is not None and not self._has_stopped:
+            is_old = self._reactor.seconds() - self._surveyed_at > SURVEY_AGAIN
+            if is_old and not surveying.is_open:
+                surveying = self._begin_survey(self._tree)
+            await surveying.wait().addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
         return {
             "sharing": [each.name for each in self._shares],
             "shares": [
@@ -161,11 +170,12 @@ class SessionSharer:
             "sessions": self._uploads.sessions,
         }
 
-    def _survey(self) -> None:
-        """Find out, in a thread, what is in the shares but not listed, and log it if that is news."""
-        tree = self._tree
-        if tree is None or self._has_stopped:
-            return
+    def _begin_survey(self, tree: ShareTree) -> SharedAnswer[None]:
+        self._surveying = SharedAnswer(Deferred.fromCoroutine(self._survey(tree)))
+        return self._surveying
+
+    async def _survey(self, tree: ShareTree) -> None:
+        """Count, in a thread, what is in the shares but not listed, and log what has changed."""
 
         def look() -> dict[str, Survey]:
             return {
@@ -174,92 +184,65 @@ class SessionSharer:
                 if not self._has_stopped
             }
 
-        surveying = run_in_thread(self._reactor, look).addCallback(self._surveyed)
-        self._surveying = SharedAnswer(surveying.addErrback(self._not_surveyed))
-        self._surveying.wait().addCallback(self._survey_ended)
-
-    def _surveyed(self, surveys: Mapping[str, Survey]) -> None:
-        if self._has_stopped:
-            return
-        before, self._left_out = (
-            self._left_out,
-            {
-                name: _told(survey, with_examples=number < SHARES_TOLD)
-                for number, (name, survey) in enumerate(surveys.items())
-            },
-        )
-        news = [name for name, told in self._left_out.items() if told != before.get(name)]
-        for name in news[:SHARES_TOLD]:
-            if text := left_out_text(self._left_out[name]):
-                self._log.info("not shared: share={name} {text}", name=display(name), text=text)
-
-    def _not_surveyed(self, failure: Failure) -> None:
-        if not failure.check(
-            Unavailable
-        ):  # too many files are open: the next status tries it again
-            self._log.failure("the shares were not looked through", failure)
-
-    def _survey_ended(self, _: object) -> None:
-        self._surveying = None
+        try:
+            surveys = await run_in_thread(self._reactor, look)
+        except Unavailable:  # too many files are open: the next status tries again
+            surveys = {}
+        except Exception:
+            self._log.failure("shares not surveyed")
+            surveys = {}
         self._surveyed_at = self._reactor.seconds()
+        if self._has_stopped or not surveys:
+            return
+        before = self._left_out
+        self._left_out = {
+            name: _counted(survey, with_examples=number < SHARES_LOGGED)
+            for number, (name, survey) in enumerate(surveys.items())
+        }
+        news = [name for name, counted in self._left_out.items() if counted != before.get(name)]
+        for name in news[:SHARES_LOGGED]:
+            if text := left_out_text(self._left_out[name]):
+                self._log.info("not shared: share={share} {text}", share=display(name), text=text)
 
-    def _serve(self, session: Session) -> Serving:
+    def _serve(self, session: Session) -> ServedSession:
         assert self._tree is not None, "nobody gets in before the shares are open"
-        return Serving(
-            self._reactor,
-            session,
-            self._tree,
-            self._limit,
-            self._uploads,
-            listing=self._listing,
+        return ServedSession(
+            self._reactor, session, self._tree, self._limit, self._uploads, self._listing
         )
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:
+        def fault(path: Path, reason: str) -> None:  # called in any thread
+            self._reactor.callFromThread(
+                self._log.warn,
+                "cache fault: path={path} why={reason!r}",
+                path=display(str(path)),
+                reason=reason,
+            )
+
         cache = self._data / block_cache.FILE_NAME
         index = self._data / folder_index.FOLDER_NAME
         return (
-            BlockCache(cache, on_trouble=partial(self._trouble, "shared files", cache)),
-            FolderIndex(index, on_trouble=partial(self._trouble, "shared folders", index)),
-        )
-
-    def _trouble(self, what: str, path: Path, reason: str) -> None:
-        """Called in whatever thread."""
-        self._reactor.callFromThread(
-            self._log.warn,
-            "what is remembered of {what} ({path}): {reason}",
-            what=what,
-            path=display(str(path)),
-            reason=reason,
+            BlockCache(cache, on_trouble=partial(fault, cache)),
+            FolderIndex(index, on_trouble=partial(fault, index)),
         )
 
     def _not_resolved(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("the names that may see a share were not looked up", failure)
+            self._log.failure("allowed names not looked up", failure)
 
 
-def sharing_text(shares: Sequence[SharedPath]) -> str:
-    """Who may fetch what, in a sentence."""
-    if not shares:
-        return "nothing is shared: there is no my_file.txt or my_file.jpg here, and no --share"
-    told = []
-    for each in shares:
-        whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
-        told.append(f"{display(each.name)} ({display(str(each.path))}) with {whom}")
-    return f"shared are {'; '.join(told)}"
-
-
-def left_out_text(told: Mapping[str, Any]) -> str:
-    """Say what of a share is not listed, as the status tells it; nothing if that is nothing."""
+def left_out_text(counted: Mapping[str, Any]) -> str:
+    """Return what of a share is not listed, in words; empty if all is listed."""
     parts = []
-    if told["hidden"]:
-        examples = _examples(told["hidden_examples"], told["hidden"])
-        parts.append(f"{told['hidden']} hidden or private{examples}")
-    if told["omitted"]:
-        counts = [f"{_REASONS.get(why, why)}: {count}" for why, count in told["omitted"].items()]
-        examples = _examples(told["omitted_examples"], sum(told["omitted"].values()))
+    if counted["hidden"]:
+        examples = _examples(counted["hidden_examples"], counted["hidden"])
+        parts.append(f"{counted['hidden']} hidden or private{examples}")
+    if counted["omitted"]:
+        counts = [f"{_REASONS.get(why, why)}: {count}" for why, count in counted["omitted"].items()]
+        examples = _examples(counted["omitted_examples"], sum(counted["omitted"].values()))
         parts.append(", ".join(counts) + examples)
-    if parts and not told["complete"]:
-        parts.append(f"only the first {told['looked_at']} files and folders were looked at")
+    if parts and not counted["complete"]:
+        parts.append(f"only the first {counted['looked_at']} files and folders were looked at")
     return "; ".join(parts)
 
 
@@ -272,7 +255,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= EXAMPLE_MAX else f"…{name[1 - EXAMPLE_MAX :]}"
 
 
-def _told(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
+def _counted(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
     def some(names: Sequence[str]) -> list[str]:
         return [_cut(display(name)) for name in names] if with_examples else []
 
@@ -284,8 +267,3 @@ def _told(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
         "looked_at": survey.looked_at,
         "complete": survey.complete,
     }
-
-
-def _close(stores: tuple[BlockCache, FolderIndex]) -> None:
-    cache, _ = stores
-    cache.close()

@@ -1,4 +1,4 @@
-"""A session at the sharer: reads files in threads, and sends what `core.sharer` decides."""
+"""Serves shares over one session: reads files in threads, and sends what `core.sharer` decides."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ from p2pshare.core.sharer_transfers import (
     Work,
 )
 from p2pshare.errors import P2pshareError, RemoteProtocolError
-from p2pshare.net.fair_turns import FairTurns
-from p2pshare.net.threads import run_in_thread
+from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.open_files import share_of_files
 from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing
@@ -40,24 +39,22 @@ from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
 
-OPEN_AT_ONCE = 16  # files that are opened before it is seen how many more fit
+OPEN_AT_ONCE = 16  # files that are opened before the remaining memory is looked at again
 LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
 LIMITED_PIECE_MIN = 1024  # bytes
 MEMORY = 64 * 1024 * 1024  # bytes of large files that all sessions hold, and as many of small ones
 LARGE_OPEN = 1024  # large files that all sessions have open; under a low limit on open files fewer
 FILES_PART = 4  # of the open files that the limit leaves: one part for these
 SHORT_DELAY = 0.25  # seconds before files are opened again, after too many were open
-SHORT_PATIENCE = (
-    60.0  # seconds without a file that could be opened, after which the opener hears `busy`
-)
-LISTS_AT_ONCE = 4  # folders that are read at once, for all sessions: threads must be left for files
-LISTS_OF_ONE = 2  # of them for one opener, however many sessions it has
+SHORT_PATIENCE = 60.0  # seconds in which no file can be opened, until the opener is told `busy`
+LISTS_AT_ONCE = 4  # folders that are read at once for all sessions: threads must be left for files
+LISTS_OF_ONE = 2  # of them for one opener, in all of its sessions
 
 Opened = tuple[Transfer, WholeOutgoing | OutgoingFile | Unavailable]
 
 
-class Serving:
-    """Answers one session; a `SessionUser`."""
+class ServedSession:
+    """Serves one session, as its `SessionUser`."""
 
     _log = Logger()
 
@@ -68,19 +65,19 @@ class Serving:
         tree: ShareTree,
         limit: RateLimit,
         uploads: Uploads,
+        listing: FairLimit,
         limits: SharerLimits = LIMITS,
-        listing: FairTurns | None = None,
     ) -> None:
-        """Answer from `tree`.
+        """Serve `tree`.
 
         Args:
-            reactor: what it runs on.
-            session: who asks, and is answered.
-            tree: what is shared.
-            limit: for the bytes of all sessions together.
-            uploads: is told of everything.
-            limits: what this session may cost.
-            listing: lets folders be read in turn, for all sessions that share it.
+            reactor: runs threads and timers.
+            session: the session.
+            tree: the shares.
+            limit: limits the bytes of all sessions together.
+            uploads: logs what is fetched.
+            listing: limits how many folders all sessions read at once.
+            limits: bound the cost of this session.
         """
         self._reactor = reactor
         self._session = session
@@ -88,30 +85,29 @@ class Serving:
         self._core = SharerCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
-        self._visit = uploads.begin(session.name)
-        self._listing = listing or FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
+        self._upload_log = uploads.begin(session.name)
+        self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
-        self._is_stepping = False
-        self._has_news = False
+        self._is_stepping = self._has_news = False
         self._large_open = share_of_files(LARGE_OPEN, FILES_PART)
-        self._short_since: float | None = None  # when too many files were open for the first time
-        self._short: tuple[IDelayedCall, OpenWork] | None = None  # what waits since
+        self._short_since: float | None = None  # when first too many files were open
+        self._short: tuple[IDelayedCall, OpenWork] | None = None  # opens the rest of a batch later
 
     def message_received(self, message: Message) -> None:
-        """Take what is asked for."""
+        """Take a request."""
         self._core.receive_message(message)
         self._step()
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Refuse what only a sharer may send."""
-        raise RemoteProtocolError(reason="it sends bytes of a file, which nobody asked for")
+        """Refuse bytes of files, which only this end may send."""
+        raise RemoteProtocolError(reason="it sends bytes of a file that nobody asked for")
 
     def room_again(self) -> None:
-        """Go on sending."""
+        """Continue to send."""
         self._step()
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """Close everything; what is being read is closed as soon as that is over."""
+        """Close all files; a file that a thread is reading is closed after that."""
         self._pace.stop()
         self._core.close()
         if self._short is not None:
@@ -120,12 +116,12 @@ class Serving:
         try:
             self._step()
         finally:
-            self._visit.over(reason)
+            self._upload_log.over(reason)
 
     def _step(self) -> None:
-        """Have done what is to be done now, and send what can be sent."""
+        """Begin the work that is due, and send what can be sent."""
         self._has_news = True
-        if self._is_stepping:  # the session may tell of room while we send
+        if self._is_stepping:  # the session may call `room_again` during `send`
             return
         self._is_stepping = True
         try:
@@ -133,50 +129,45 @@ class Serving:
                 self._has_news = False
                 self._begin_work()
                 if self._send():
-                    self._begin_work()  # for which there is room in memory again
-                self._tell()
+                    self._begin_work()  # for which there is memory again
+                self._log_events()
         finally:
             self._is_stepping = False
 
-    def _tell(self) -> None:
+    def _log_events(self) -> None:
         while (event := self._core.next_event()) is not None:
             match event:
                 case TransferStarted():
-                    self._visit.started(event.transfer)
+                    self._upload_log.started(event.transfer)
                 case TransferEnded():
-                    self._visit.ended(event.transfer)
+                    self._upload_log.ended(event.transfer)
                     self._distrust(event.transfer)
                 case JobTold():
-                    self._visit.job_told(event.job)
+                    self._upload_log.job_told(event.job)
 
     def _distrust(self, transfer: Transfer) -> None:
-        """Hash a large file anew, if who got it says that it is not what its digests say."""
+        """Forget the cached digests of a large file that its receiver calls corrupt."""
         if transfer.why is not Cancelled.CORRUPT or transfer.offer is None or transfer.is_whole:
             return
         tree, viewer, path = self._tree, self._session.name, transfer.request.path
         forgetting = run_in_thread(self._reactor, tree.distrust, viewer, path)
         forgetting.addErrback(lambda failure: failure.trap(Unavailable))
-        forgetting.addErrback(
-            lambda failure: self._log.failure("digests were not dropped", failure)
-        )
+        forgetting.addErrback(lambda failure: self._log.failure("digests not dropped", failure))
 
     def _send(self) -> bool:
-        """Send while there is room; whether anything went out."""
+        """Send while there is room; whether anything was sent."""
         core, session, pace = self._core, self._session, self._pace
         has_sent = False
         while session.has_room:
             if (message := core.next_message()) is not None:
                 session.send(message)
-                has_sent = True
-                continue
-            size = core.piece_size()
-            if size and (size := pace.allowed(size)):
+            elif (size := core.piece_size()) and (size := pace.allowed(size)):
                 piece = core.take_piece(size)
                 session.send_data(piece.transfer.id, piece.offset, piece.data)
-                self._visit.sent(size)
-                has_sent = True
-                continue
-            break
+                self._upload_log.sent(size)
+            else:
+                break
+            has_sent = True
         return has_sent
 
     def _begin_work(self) -> None:
@@ -187,7 +178,7 @@ class Serving:
             self._do(work)
 
     def _do(self, work: Work) -> None:
-        """Do it in a thread; the result goes to the core."""
+        """Do work in a thread, and give the result to the core."""
         core, tree, viewer = self._core, self._tree, self._session.name
         match work:
             case OpenWork():
@@ -239,29 +230,28 @@ class Serving:
         work: Callable[[], Any],
         done: Callable[[Any], None],
         failed: Callable[[Fault], None],
-        turns: FairTurns | None = None,
+        limit: FairLimit | None = None,
     ) -> None:
-        def went_wrong(failure: Failure) -> None:
+        def run() -> Deferred[Any]:
+            return run_in_thread(self._reactor, work)
+
+        def unavailable(failure: Failure) -> None:
             if isinstance(failure.value, Unavailable):
                 failed(failure.value.why)
             else:
-                self._log.failure("a shared file cannot be read", failure)
+                self._log.failure("shared file not read", failure)
                 failed(Fault.UNREADABLE)
 
-        doing: Deferred[Any] = (
-            turns.run(self._session.name, lambda: run_in_thread(self._reactor, work))
-            if turns is not None
-            else run_in_thread(self._reactor, work)
-        )
-        doing.addCallbacks(done, went_wrong)
-        doing.addCallback(lambda _: self._session.keep_alive())
-        doing.addCallback(lambda _: self._step())
-        doing.addErrback(self._broken)
+        def step(_: object) -> None:
+            self._session.keep_alive()
+            self._step()
 
-    def _broken(self, failure: Failure) -> None:
-        """A defect ends the session."""
-        self._log.failure("a session failed", failure)
-        self._session.abort()
+        def broken(failure: Failure) -> None:  # a defect, which ends this session alone
+            self._log.failure("session failed: peer={peer}", failure, peer=self._session.name)
+            self._session.abort()
+
+        doing = run() if limit is None else limit.run(self._session.name, run)
+        doing.addCallbacks(done, unavailable).addCallback(step).addErrback(broken)
 
     def _opened(self, work: OpenWork, opened: Sequence[Opened]) -> None:
         core, large_files = self._core, work.large_files
@@ -299,16 +289,15 @@ class Serving:
         self._core.batch_done(work)
 
     def _may_wait(self) -> bool:
-        """Whether files that could not be opened, since too many are open, are tried again."""
+        """Whether files are tried again that could not be opened because too many are open."""
         now = self._reactor.seconds()
         if self._short_since is None:
             self._short_since = now
         return bool(now - self._short_since < SHORT_PATIENCE)
 
     def _wait_for_files(self, work: OpenWork) -> None:
-        """Open no more files of this session for a moment: others may close theirs."""
-        again = self._reactor.callLater(SHORT_DELAY, self._open_again, work)
-        self._short = again, work
+        """Open no more files for a moment, until other sessions have closed some."""
+        self._short = self._reactor.callLater(SHORT_DELAY, self._open_again, work), work
 
     def _open_again(self, work: OpenWork) -> None:
         self._short = None
@@ -318,25 +307,25 @@ class Serving:
 
     def _close(self, file: OutgoingFile) -> None:
         closing = run_in_thread(self._reactor, file.close)
-        closing.addErrback(lambda failure: self._log.failure("a file was not closed", failure))
+        closing.addErrback(lambda failure: self._log.failure("shared file not closed", failure))
 
 
 class _Pace:
-    """How much of the limit that all sessions share is this one's: it reserves a piece, and waits for its turn."""
+    """One session's part of the rate of all sessions: reserves a piece, and waits until it may go."""
 
-    def __init__(self, reactor: Any, limit: RateLimit, on_turn: Callable[[], object]) -> None:
+    def __init__(self, reactor: Any, limit: RateLimit, on_allowed: Callable[[], object]) -> None:
         self._reactor = reactor
         self._limit = limit
-        self._on_turn = on_turn
+        self._on_allowed = on_allowed
         self._reserved = 0  # bytes
-        self._timer: IDelayedCall | None = None  # until then
+        self._timer: IDelayedCall | None = None  # runs until they may go
         self._piece_max = PIECE_MAX
         if limit.bytes_per_second is not None:
             wanted = int(limit.bytes_per_second * LIMITED_TIME)
             self._piece_max = max(LIMITED_PIECE_MIN, min(PIECE_MAX, wanted))
 
     def allowed(self, size: int) -> int:
-        """How much of a piece may go now; if it is nothing, `on_turn` is called when that is otherwise."""
+        """Return how many bytes of a piece may go now; if none, `on_allowed` is called later."""
         if self._limit.bytes_per_second is None:
             return size
         if self._timer is not None:
@@ -347,24 +336,24 @@ class _Pace:
             at = self._limit.when(self._reserved, now)
             self._limit.spend(self._reserved, now)
             if at > now:
-                self._timer = self._reactor.callLater(at - now, self._turn_came)
+                self._timer = self._reactor.callLater(at - now, self._wait_is_over)
                 return 0
         allowed = min(size, self._reserved)
-        self._limit.spend(allowed - self._reserved, now)  # what is not used is the others'
+        self._limit.spend(allowed - self._reserved, now)  # gives the rest back to all sessions
         self._reserved = 0
         return allowed
 
     def stop(self) -> None:
-        """Wait no more, and leave what was reserved to others."""
+        """Stop waiting, and give the reserved bytes back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._limit.spend(-self._reserved, self._reactor.seconds())
         self._reserved = 0
 
-    def _turn_came(self) -> None:
+    def _wait_is_over(self) -> None:
         self._timer = None
-        self._on_turn()
+        self._on_allowed()
 
 
 def _offer(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> Offer:
@@ -372,7 +361,7 @@ def _offer(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> Offer:
 
 
 def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:
-    """Open files until no more fit; in a thread. Those of one block or less that do not fit are left out."""
+    """Open files until no more fit, in a thread. A file of one block or less that does not fit is left out."""
     opened: list[Opened] = []
     small_bytes, left = work.small_bytes, work.transfers
     try:

@@ -1,8 +1,10 @@
-"""Who fetches what from this peer, and at what rate: for its log and for `p2pshare status`.
+"""Logs who fetches what from this peer, and collects it for `p2pshare status`.
 
-A file of `LARGE` bytes or more has a line in the log; smaller ones are summed up. However much somebody asks for, in
-however many sessions, a name has only `LINES_MAX` such lines in `SUMMARY_EVERY` seconds; what is beyond that is in the
-sum. That somebody came and left is said of who fetches something, of `VISITS_TOLD` visits in `VISITS_EVERY` seconds.
+A stranger decides how many sessions and transfers there are, so each name has a bounded number of log lines, however
+many sessions it has. A file of `LARGE` bytes or more has its own line, up to `LINES_MAX` in `SUMMARY_EVERY` seconds.
+All other files are counted, and each period ends with one line of the counts. The beginning and the end of the uploads
+in a session are logged for `SESSIONS_LOGGED` sessions in `SESSIONS_EVERY` seconds. A session in which nothing is
+fetched is not logged.
 """
 
 from __future__ import annotations
@@ -21,156 +23,158 @@ from p2pshare.errors import P2pshareError
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import format_path
-from p2pshare.wire.quantities import duration_text, rate_text, size_text
-from p2pshare.wire.transfer_messages import Fault, Job
+from p2pshare.wire.transfer_messages import Job
 
-LARGE = 1024 * 1024  # bytes of a file that is worth a line of its own
+LARGE = 1024 * 1024  # bytes of a file that has its own line
 SUMMARY_EVERY = 5.0  # seconds
-RATE_OVER = 0.5  # seconds that files have to take for their number in a second to mean anything
-LINES_MAX = 10  # lines about single files in that time, for a name
-VISITS_EVERY = 60.0  # seconds
-VISITS_TOLD = 4  # visits of a name that are told of in that time
-GUESTS_MAX = (
-    1000  # names of which it is known what was told; those that are here have room in any case
-)
-VISITS_SHOWN = 50  # sessions in the status
-CURRENT_SHOWN = 4  # files of each that go out now
+LINES_MAX = 10  # lines about single files of a name in that time
+SESSIONS_EVERY = 60.0  # seconds
+SESSIONS_LOGGED = 4  # sessions of a name that are logged in that time
+NAMES_MAX = 1000  # names whose counts are kept; those that are connected are kept in any case
+SESSIONS_SHOWN = 50  # sessions in the status
+CURRENT_SHOWN = 4  # current files of each
 PATH_SHOWN = 256  # characters of a path
-FILES_PLAUSIBLE = 10**9  # that a job may be said to have
-BYTES_PLAUSIBLE = FILE_SIZE_MAX  # a job may have as many as the largest file
-LEFT_MAX = 99 * 86400.0  # seconds: nobody plans further ahead
-
-_FAULTS = {
-    Fault.CHANGED: "it was changed while it was read",
-    Fault.UNREADABLE: "it cannot be read",
-}
+FILES_PLAUSIBLE = 10**9  # files that a job may announce
+BYTES_PLAUSIBLE = FILE_SIZE_MAX  # bytes that a job may announce: those of the largest file
+LEFT_MAX = 99 * 86400.0  # seconds
 
 _log = Logger()
 
 
 class Uploads:
-    """All sessions in which somebody may fetch."""
+    """The uploads of all sessions."""
 
     def __init__(self, clock: IReactorTime) -> None:
         """Measure with `clock`."""
         self._clock = clock
-        self._visits: dict[Visit, None] = {}  # in the order of their beginnings
-        self._guests: dict[str, _Guest] = {}  # by name; who came last is last
+        self._sessions: dict[SessionUploads, None] = {}  # the oldest first
+        self._names: dict[str, _NameLog] = {}  # the name that came last is last
         self.busy = 0
         """Sessions in which something is being fetched."""
 
-    def begin(self, name: str) -> Visit:
-        """A session with `name` has begun."""
-        visit = Visit(self, self._clock, self._guest(name))
-        self._visits[visit] = None
-        return visit
+    def begin(self, name: str) -> SessionUploads:
+        """Add a session of `name`."""
+        session = SessionUploads(self, self._clock, self._log_of(name))
+        self._sessions[session] = None
+        return session
 
     def stop(self) -> None:
-        """Say what is still to be said, now. May be called again."""
-        for guest in self._guests.values():
-            guest.sum_up()
+        """Log all counts now. May be called again."""
+        for each in self._names.values():
+            each.flush()
 
     @property
     def sessions(self) -> int:
-        """Sessions that go on."""
-        return len(self._visits)
+        """The number of sessions."""
+        return len(self._sessions)
 
     def status(self) -> list[dict[str, Any]]:
-        """What goes on, a JSON object for each session: those first that fetch something now, then the oldest."""
-        shown = sorted(self._visits, key=lambda each: not each.is_busy)
-        return [each.status() for each in shown[:VISITS_SHOWN]]
+        """Return a JSON object for each session: first those in which something is fetched, then the oldest."""
+        shown = sorted(self._sessions, key=lambda each: not each.is_busy)
+        return [each.status() for each in shown[:SESSIONS_SHOWN]]
 
-    def over(self, visit: Visit) -> None:
-        """A session is over."""
-        del self._visits[visit]
+    def remove(self, session: SessionUploads) -> None:
+        """Remove a session."""
+        del self._sessions[session]
 
-    def _guest(self, name: str) -> _Guest:
-        guest = self._guests.pop(name, None) or _Guest(self._clock, name)
-        if len(self._guests) >= GUESTS_MAX:
-            forgotten = next((each for each in self._guests.values() if not each.visits), None)
+    def _log_of(self, name: str) -> _NameLog:
+        log = self._names.pop(name, None) or _NameLog(self._clock, name)
+        if len(self._names) >= NAMES_MAX:
+            forgotten = next((each for each in self._names.values() if not each.sessions), None)
             if forgotten is not None:
-                forgotten.sum_up()
-                del self._guests[forgotten.name]
-        self._guests[name] = guest
-        return guest
+                forgotten.flush()
+                del self._names[forgotten.name]
+        self._names[name] = log
+        return log
 
 
-class Visit:
-    """One session, from its beginning to its end."""
+@dataclass(slots=True)
+class _Sent:
+    """What was sent from some time on."""
 
-    def __init__(self, uploads: Uploads, clock: IReactorTime, guest: _Guest) -> None:
+    files: int = 0
+    """Files that the other end has confirmed."""
+    bytes: int = 0
+    unconfirmed: int = 0
+    """Files."""
+
+
+class SessionUploads:
+    """The uploads of one session."""
+
+    def __init__(self, uploads: Uploads, clock: IReactorTime, log: _NameLog) -> None:
         self._uploads = uploads
         self._clock = clock
-        self._guest = guest
+        self._name_log = log
         self._began = clock.seconds()
         self._meter = RateMeter(self._began)
         self._current: dict[Transfer, float] = {}  # with the time of its beginning
         self._all = _Sent()
-        self._job = _Sent()  # in the job that goes on, or else in the last one
-        self._left: Job | None = None  # as it was told
-        self._since = _Sent()  # since then
-        self._is_between = False  # no job goes on
-        self._has_fetched = self._is_told = self._is_over = False
-        guest.visits += 1
-        _log.debug("{name} has connected", name=guest.name)
+        self._job = _Sent()  # in the current job, or else the last one
+        self._announced: Job | None = None  # what the other end still wants
+        self._since = _Sent()  # since it was announced
+        self._is_between_jobs = False
+        self._has_begun = self._is_logged = self._is_over = False
+        log.sessions += 1
+        _log.debug("session began: peer={peer}", peer=log.name)
 
     def job_told(self, job: Job) -> None:
-        """The other side says what is still to come; nothing at the end of a job."""
+        """Take the other end's announcement of what it still wants; nothing at the end of a job."""
         is_over = not (job.files or job.bytes)
         if not is_over:
-            self._go_on()
-        self._is_between = is_over
-        self._left, self._since = job, _Sent()
+            self._continue_job()
+        self._is_between_jobs = is_over
+        self._announced, self._since = job, _Sent()
 
     def started(self, transfer: Transfer) -> None:
-        """A file is offered."""
+        """Add a transfer that was offered."""
         if self._is_over:
             return
-        self._arrive()
-        self._go_on()
+        self._log_beginning()
+        self._continue_job()
         self._uploads.busy += not self._current
         self._current[transfer] = self._clock.seconds()
 
     def sent(self, size: int) -> None:
-        """So many bytes of files go out."""
+        """Count bytes of files."""
         for each in (self._all, self._job, self._since):
             each.bytes += size
         self._meter.add(size, self._clock.seconds())
 
     def ended(self, transfer: Transfer) -> None:
-        """A transfer is over."""
+        """Remove a transfer, and log or count it."""
         if self._is_over:
             return
-        self._arrive()
+        self._log_beginning()
         now = self._clock.seconds()
         began = now
         if transfer in self._current:
             began = self._current.pop(transfer)
             self._uploads.busy -= not self._current
         for each in (self._all, self._job, self._since):
-            each.count(transfer)
-        self._guest.tell(transfer, now - began)
+            each.files += transfer.outcome is Outcome.CONFIRMED
+            each.unconfirmed += transfer.outcome is Outcome.UNCONFIRMED
+        self._name_log.add(transfer, now - began)
 
     def over(self, reason: P2pshareError | None) -> None:
-        """The session is over; `ended` was called for all of its transfers, unless something broke."""
+        """End the session; `ended` was called for all of its transfers, unless something broke."""
         if self._is_over:
             return
         self._is_over = True
         self._uploads.busy -= bool(self._current)
         self._current.clear()
-        self._uploads.over(self)
-        self._guest.visits -= 1
-        if self._is_told:
-            self._guest.sum_up()
-        lost = self._all.unconfirmed
-        (_log.info if self._is_told else _log.debug)(
-            "{name} has left after {stay}, with {files} ({size} sent){unconfirmed}{why}",
-            name=self._guest.name,
-            stay=duration_text(self._clock.seconds() - self._began),
-            files=_files(self._all.files),
-            size=size_text(self._all.bytes),
-            unconfirmed=f", {lost} more not confirmed" if lost else "",
-            why="" if reason is None else f": {display(str(reason))}",
+        self._uploads.remove(self)
+        self._name_log.sessions -= 1
+        if self._is_logged:
+            self._name_log.flush()
+        (_log.info if self._is_logged else _log.debug)(
+            "uploads ended: peer={peer} files={files} unconfirmed={unconfirmed} bytes={bytes} s={s:.1f}{why}",
+            peer=self._name_log.name,
+            files=self._all.files,
+            unconfirmed=self._all.unconfirmed,
+            bytes=self._all.bytes,
+            s=self._clock.seconds() - self._began,
+            why="" if reason is None else f" why={display(str(reason))!r}",
         )
 
     @property
@@ -179,14 +183,14 @@ class Visit:
         return bool(self._current)
 
     def status(self) -> dict[str, Any]:
-        """What goes on, as JSON has it; None is what nobody knows."""
+        """Return the current state as a JSON object; None is unknown."""
         rate = self._meter.rate(self._clock.seconds())
-        files, size = self._to_come()
+        files, size = self._remaining()
         left = None
         if size is not None and rate > 0:
             left = round(min(LEFT_MAX, size / rate), 1)
         return {
-            "name": self._guest.name,
+            "name": self._name_log.name,
             "files": self._job.files,
             "bytes": self._job.bytes,
             "rate": round(rate),
@@ -196,23 +200,22 @@ class Visit:
             "left_s": left,
         }
 
-    def _arrive(self) -> None:
-        """Something is asked for: say who is here, unless that one comes and goes all the time."""
-        if not self._has_fetched:
-            self._has_fetched = True
-            self._is_told = self._guest.may_be_told()
-            if self._is_told:
-                _log.info("{name} is here", name=self._guest.name)
+    def _log_beginning(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._is_logged = self._name_log.may_log_session()
+            if self._is_logged:
+                _log.info("uploads began: peer={peer}", peer=self._name_log.name)
 
-    def _go_on(self) -> None:
-        """A job goes on, which is another one if the last one is over."""
-        if self._is_between:
-            self._is_between = False
-            self._job, self._left = _Sent(), None
+    def _continue_job(self) -> None:
+        """Begin a new job if the last one is over."""
+        if self._is_between_jobs:
+            self._is_between_jobs = False
+            self._job, self._announced = _Sent(), None
 
-    def _to_come(self) -> tuple[int | None, int | None]:
-        """Files and bytes that are still to come, by what the other side said last, as far as that can be true."""
-        job = self._left
+    def _remaining(self) -> tuple[int | None, int | None]:
+        """Return the files and bytes to come by the last announcement, as far as that is plausible."""
+        job = self._announced
         if job is None:
             return None, None
         files = max(0, job.files - self._since.files) if job.files <= FILES_PLAUSIBLE else None
@@ -220,144 +223,71 @@ class Visit:
         return files, size
 
 
-@dataclass(slots=True)
-class _Sent:
-    """What went out, counted from some time on."""
-
-    files: int = 0
-    """That are confirmed."""
-    bytes: int = 0
-    unconfirmed: int = 0
-    """Files."""
-
-    def count(self, transfer: Transfer) -> None:
-        """A transfer is over."""
-        self.files += transfer.outcome is Outcome.CONFIRMED
-        self.unconfirmed += transfer.outcome is Outcome.UNCONFIRMED
-
-
-class _Guest:
-    """Who fetches, however many sessions it takes: what the log says of them is bounded for all of them together."""
+class _NameLog:
+    """The log lines about one name, bounded over all of its sessions."""
 
     def __init__(self, clock: IReactorTime, name: str) -> None:
         self.name = name
-        self.visits = 0
-        """Sessions that go on."""
+        self.sessions = 0
+        """Sessions that are open."""
         self._clock = clock
-        self._burst = _Burst()
-        self._timer: IDelayedCall | None = None
-        self._told = 0  # visits
-        self._told_since = clock.seconds()
-
-    def may_be_told(self) -> bool:
-        """Whether the log may say that one more visit began, and in the end that it is over."""
-        now = self._clock.seconds()
-        if now - self._told_since >= VISITS_EVERY:
-            self._told, self._told_since = 0, now
-        self._told += 1
-        return self._told <= VISITS_TOLD
-
-    def tell(self, transfer: Transfer, seconds: float) -> None:
-        """A transfer is over, which took so long: say it, or sum it up with others."""
-        offer = transfer.offer
-        if offer is None or offer.size < LARGE or self._burst.lines >= LINES_MAX:
-            self._burst.add(transfer, self._clock.seconds())
-        else:
-            self._burst.lines += 1
-            _log.info("{name} {story}", name=self.name, story=_story(transfer, seconds))
-        if self._timer is None:
-            self._timer = self._clock.callLater(SUMMARY_EVERY, self._time_passed)
-
-    def sum_up(self) -> None:
-        """Say what was not said yet."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._time_passed()
-
-    def _time_passed(self) -> None:
-        self._timer = None
-        story = self._burst.story()
-        if story:
-            _log.info("{name} {story}", name=self.name, story=story)
-        self._burst = _Burst()
-
-
-class _Burst:
-    """The files of a few seconds that have no line of their own."""
-
-    def __init__(self) -> None:
-        self.lines = 0
-        """Lines about other files in this time."""
-        self._began = self._ended = 0.0
+        self._logged = 0  # sessions
+        self._logged_since = clock.seconds()
+        self._timer: IDelayedCall | None = None  # ends the period of the following three
+        self._lines = 0
         self._counts: Counter[Outcome] = Counter()
         self._bytes = 0
-        self._shares: Counter[str] = Counter()
 
-    def add(self, transfer: Transfer, now: float) -> None:
-        """One more is over."""
+    def may_log_session(self) -> bool:
+        """Whether the beginning and the end of one more session may be logged."""
+        now = self._clock.seconds()
+        if now - self._logged_since >= SESSIONS_EVERY:
+            self._logged, self._logged_since = 0, now
+        self._logged += 1
+        return self._logged <= SESSIONS_LOGGED
+
+    def add(self, transfer: Transfer, seconds: float) -> None:
+        """Log or count a transfer that took so long."""
         assert transfer.outcome is not None
-        if not self._counts:
-            self._began = now
-        self._ended = now
-        self._counts[transfer.outcome] += 1
-        if transfer.offer is not None and transfer.outcome is Outcome.CONFIRMED:
-            self._bytes += transfer.offer.size
-            self._shares[transfer.request.path[0]] += 1
-
-    def story(self) -> str:
-        """All of them in words; nothing if there are none."""
-        counts = self._counts
-        told = []
-        if files := counts[Outcome.CONFIRMED]:
-            told.append(
-                f"fetched {_files(files)}, {size_text(self._bytes)}{self._rate(files)}{self._from()}"
+        size = 0 if transfer.offer is None else transfer.offer.size
+        if size >= LARGE and self._lines < LINES_MAX:
+            self._lines += 1
+            _log.info(
+                "upload {outcome}: peer={peer} path={path} bytes={bytes} sent={sent} s={s:.1f}{why}",
+                outcome=transfer.outcome.name.lower(),
+                peer=self.name,
+                path=_shown(transfer),
+                bytes=size,
+                sent=transfer.sent,
+                s=seconds,
+                why="" if transfer.why is None else f" why={transfer.why.value}",
             )
-        if lost := counts[Outcome.UNCONFIRMED]:
-            told.append(f"never confirmed {_files(lost)}")
-        if left := counts[Outcome.CANCELLED] + counts[Outcome.INTERRUPTED]:
-            told.append(f"left {_files(left)} unfinished")
-        if failed := counts[Outcome.FAILED]:
-            told.append(f"did not get {_files(failed)}")
-        return "; ".join(told)
+        else:
+            self._counts[transfer.outcome] += 1
+            self._bytes += size * (transfer.outcome is Outcome.CONFIRMED)
+        if self._timer is None:
+            self._timer = self._clock.callLater(SUMMARY_EVERY, self._sum_up)
 
-    def _rate(self, files: int) -> str:
-        seconds = self._ended - self._began
-        return f", {files / seconds:.0f} files/s" if files / 2 > seconds >= RATE_OVER else ""
+    def flush(self) -> None:
+        """Log what was only counted."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sum_up()
 
-    def _from(self) -> str:
-        (share, _), *others = self._shares.most_common()
-        return f", from {display(share)}" + (f" and {len(others)} more" if others else "")
-
-
-def _story(transfer: Transfer, seconds: float) -> str:
-    """What became of a large file in so many seconds."""
-    offer = transfer.offer
-    assert offer is not None
-    path = _shown(transfer)
-    match transfer.outcome:
-        case Outcome.CONFIRMED:
-            rate = rate_text(transfer.sent / max(seconds, 0.001))
-            story = f"fetched '{path}', {size_text(offer.size)} at {rate}"
-            if transfer.to_send < offer.size:
-                story += f", {size_text(offer.size - transfer.to_send)} of it earlier"
-        case Outcome.UNCONFIRMED:
-            story = f"was sent all of '{path}', {size_text(offer.size)}, but never confirmed it"
-        case Outcome.FAILED:
-            reason = _FAULTS.get(transfer.why, "it cannot be read")  # type: ignore[arg-type]
-            story = f"did not get all of '{path}': {reason}"
-        case _:
-            story = f"was sent {size_text(transfer.sent)} of '{path}', then" + (
-                " did not want it" if transfer.outcome is Outcome.CANCELLED else " left"
+    def _sum_up(self) -> None:
+        if self._counts:
+            counts = (f"{each.name.lower()}={self._counts[each]}" for each in Outcome)
+            _log.info(
+                "files uploaded: peer={peer} {counts} bytes={bytes}",
+                peer=self.name,
+                counts=" ".join(counts),
+                bytes=self._bytes,
             )
-    return story
+        self._timer, self._lines, self._counts, self._bytes = None, 0, Counter(), 0
 
 
 def _shown(transfer: Transfer) -> str:
     path = display(format_path(transfer.request.path))
-    return (
-        path if len(path) <= PATH_SHOWN else f"{path[: PATH_SHOWN // 2]}…{path[-PATH_SHOWN // 2 :]}"
-    )
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+    if len(path) <= PATH_SHOWN:
+        return path
+    return f"{path[: PATH_SHOWN // 2]}…{path[-PATH_SHOWN // 2 :]}"

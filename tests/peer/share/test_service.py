@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.peer.share.service`: what it says in the log."""
+"""Tests of `p2pshare.peer.share.service`: its log and status."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from p2pshare.peer.share.service import (
     EXAMPLE_MAX,
     SURVEY_AGAIN,
     SessionSharer,
-    _told,
+    _counted,
     left_out_text,
-    sharing_text,
 )
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.shares import digest_cache as block_cache
@@ -31,7 +30,7 @@ from p2pshare.wire.keys import SigningKey
 
 class LogTests(SynchronousTestCase):
     def test_trouble(self) -> None:
-        """What cannot be remembered of the shares is said with what it is and where, once for each."""
+        """The fault of each cache is logged once, with its path."""
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
         data = Path(folder.name)
@@ -52,26 +51,20 @@ class LogTests(SynchronousTestCase):
         )
         with capturedLogs() as events:
             self.successResultOf(Deferred.fromCoroutine(sharer.open()))
-            assert sharer._tree is not None and sharer._stores is not None
-            sharer._stores[1]._tell("the disk is full")
+            assert sharer._tree is not None
+            sharer._tree._index._tell("the disk is full")
             file: Any = sharer._tree.open("bob", ("stuff", "x"))
             file.finish()
             file.close()
             reactor.advance(0)
         self.successResultOf(Deferred.fromCoroutine(sharer.stop()))
         lines = [formatEvent(event) or "" for event in events]
-        for what, path in (
-            ("shared files", data / block_cache.FILE_NAME),
-            ("shared folders", data / folder_index.FOLDER_NAME),
-        ):
-            said = [line for line in lines if line.startswith(f"what is remembered of {what}")]
-            self.assertEqual(len(said), 1, lines)
-            self.assertIn(f"({path}): ", said[0])
+        for path in (data / block_cache.FILE_NAME, data / folder_index.FOLDER_NAME):
+            faults = [line for line in lines if line.startswith(f"cache fault: path={path} why=")]
+            self.assertEqual(len(faults), 1, lines)
 
     def test_not_shared(self) -> None:
-        """What is in a share but not listed is counted and named: in the log, at the start and when it has changed, and
-        in the status.
-        """
+        """Names that are not listed are counted and shown, in the log when they change and in the status."""
         data = Path(tempfile.mkdtemp(dir=os.getcwd()))
         shared = data / "shared"
         (shared / ".git").mkdir(parents=True)
@@ -119,7 +112,7 @@ class LogTests(SynchronousTestCase):
         )
 
     def test_not_shared_is_short(self) -> None:
-        """However many hidden names there are, and however long, the status stays short."""
+        """The status is bounded, however many hidden names there are, and however long."""
         told = {"hidden": 9000, "hidden_examples": [".x"], "omitted": {}, "complete": False}
         said = left_out_text({**told, "omitted_examples": [], "looked_at": 100000})
         self.assertEqual(
@@ -128,18 +121,30 @@ class LogTests(SynchronousTestCase):
         )
         self.assertEqual(left_out_text({**told, "hidden": 0}), "")
         survey = Survey(hidden=1, hidden_examples=["x" * 5000])
-        (example,) = _told(survey, with_examples=True)["hidden_examples"]
+        (example,) = _counted(survey, with_examples=True)["hidden_examples"]
         self.assertEqual(len(example), EXAMPLE_MAX)
-        self.assertEqual(_told(survey, with_examples=False)["hidden_examples"], [])
+        self.assertEqual(_counted(survey, with_examples=False)["hidden_examples"], [])
 
     def test_sharing(self) -> None:
-        """What is shared is said with whom."""
-        shares = [
-            SharedPath("photos", Path("/p")),
-            SharedPath("notes", Path("/n"), frozenset({"carol", "bob"})),
-        ]
-        self.assertEqual(
-            sharing_text(shares),
-            f"shared are photos (/p) with {EVERYONE}; notes (/n) with bob, carol",
-        )
-        self.assertIn("nothing is shared", sharing_text([]))
+        """The log has a line for each share, with those who may see it."""
+
+        async def nothing(_: object) -> None:
+            """Look no names up."""
+
+        shared = (SharedPath("photos", Path("/p")), SharedPath("n", Path("/n"), frozenset("cb")))
+        for shares, expected in (
+            (shared, [f"shared: share=photos path=/p with={EVERYONE}", "shared: share=n path=/n with=b,c"]),
+            ((), ["nothing shared: no my_file.txt or my_file.jpg here, and no --share"]),
+        ):  # fmt: skip
+            reactor: Any = ThreadlessReactor()
+            client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
+            data = Path(tempfile.mkdtemp(dir=os.getcwd()))
+            sharer = SessionSharer(
+                reactor, shares, None, data, client, reactor.seconds, lambda: SigningKey(b"a" * 32)
+            )
+            self.patch(sharer._admission, "resolve", nothing)
+            with capturedLogs() as events:
+                self.successResultOf(Deferred.fromCoroutine(sharer.open()))
+            self.successResultOf(Deferred.fromCoroutine(sharer.stop()))
+            lines = [formatEvent(event) or "" for event in events]
+            self.assertEqual([line for line in lines if not line.startswith("not ")], expected)

@@ -15,14 +15,14 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.errors import RemoteProtocolError, SessionLost
-from p2pshare.net.fair_turns import FairTurns
+from p2pshare.net.threads import FairLimit
 from p2pshare.peer.share.session import (
     LISTS_AT_ONCE,
     LISTS_OF_ONE,
     MEMORY,
     SHORT_DELAY,
     SHORT_PATIENCE,
-    Serving,
+    ServedSession,
 )
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.shares.arguments import SharedPath
@@ -128,9 +128,12 @@ class ServingTestCase(SynchronousTestCase):
 
     def serve(
         self, *messages: Message, session: MemorySession | None = None, **options: Any
-    ) -> tuple[MemorySession, Serving]:
+    ) -> tuple[MemorySession, ServedSession]:
         session = session or MemorySession()
-        serving = Serving(self.reactor, session, self.tree, self.limit, self.uploads, **options)
+        options.setdefault("listing", FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE))
+        serving = ServedSession(
+            self.reactor, session, self.tree, self.limit, self.uploads, **options
+        )
         for message in messages:
             serving.message_received(message)
         return session, serving
@@ -307,7 +310,7 @@ class RoomTests(ServingTestCase):
     def test_lists_at_once(self) -> None:
         """However many sessions list, threads are left for those who fetch (threat 7), and for other openers."""
         self.share("small", b"x")
-        listing = FairTurns(LISTS_AT_ONCE, LISTS_OF_ONE)
+        listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         let_go = self.reactor.hold_threads()
         sessions = [self.serve(List(1, ()), listing=listing)[0] for _ in range(10)]
         self.assertEqual(len(self.reactor._held or ()), LISTS_OF_ONE)

@@ -97,8 +97,8 @@ class LinesTests(SynchronousTestCase):
         """The info events of the upload log are shown as long as the context lasts, and no others."""
         shown: list[str] = []
         with uploads_shown(shown.append):
-            Logger(uploads.__name__).info("{name} is here", name="bob")
-            Logger(uploads.__name__).debug("{name} has connected", name="bob")
+            Logger(uploads.__name__).info("uploads began: peer={peer}", peer="bob")
+            Logger(uploads.__name__).debug("session began: peer={peer}", peer="bob")
             Logger("elsewhere").info("noise")
         Logger(uploads.__name__).info("too late")
-        self.assertEqual(shown, ["bob is here"])
+        self.assertEqual(shown, ["uploads began: peer=bob"])
