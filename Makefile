@@ -1,10 +1,11 @@
-# Every target makes the virtual environment that it needs: nothing but Python 3.11+ and make is assumed.
+# Every target installs what it needs into a virtual environment. It requires only Python 3.11+ and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-CHECKING := $(VENV)/checking
-# Many tests wait for processes, so each core takes two at once.
+LINTING := $(VENV)/linting
+DEVELOPING := $(VENV)/developing
+# Many tests wait for processes, so each core runs two at once.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
 
@@ -19,12 +20,12 @@ demo: $(INSTALLED) ## run a registry and two peers here, and fetch a text and a 
 test: $(INSTALLED) ## run the tests, in random order, with warnings as errors
 	@$(TRIAL) --jobs=$(JOBS) tests
 
-lint: $(CHECKING) ## run the linters and check the types
+lint: $(LINTING) ## run the linters and check the types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-check: lint ## all of that, and the tests with coverage
+check: $(DEVELOPING) lint ## run the linters, and the tests with coverage
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
 	@$(BIN)/coverage combine --quiet
@@ -34,7 +35,7 @@ check: lint ## all of that, and the tests with coverage
 bench: $(INSTALLED) ## run the benchmarks (some minutes; leave the machine alone meanwhile)
 	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
 
-clean: ## remove the virtual environment and what the tools left
+clean: ## remove the virtual environment and the files of the tools
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(BIN)/python:
@@ -42,19 +43,27 @@ $(BIN)/python:
 	  echo "$(PYTHON) has no module for virtual environments. Install it (Debian, Ubuntu: apt install python3-venv), and try again." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made, and was removed." >&2; exit 1; }
 
-# A virtual environment without pip was left half made.
+# An interrupted set-up can leave a virtual environment without pip.
 REPAIRED = $(BIN)/python -m pip --version >/dev/null 2>&1 || \
 	{ rm -f $(BIN)/python; $(MAKE) --no-print-directory $(BIN)/python; }
+# Modules are compiled when they are first imported; compiling all of them takes longer than the rest of the set-up.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e
 
 $(INSTALLED): $(BIN)/python setup.cfg pyproject.toml
 	@$(REPAIRED)
-	@echo "Installing p2pshare and what it needs into $(VENV); the first time, this takes about 30 s." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@echo "Installing p2pshare and its dependencies into $(VENV); the first time, this takes about 30 s." >&2
+	@$(INSTALL) ".[test]"
 	@touch $@
 
-# What checks the code includes what the tests need, so one installation does for both.
-$(CHECKING): $(BIN)/python setup.cfg pyproject.toml
+# The linters check the tests too, so this includes what the tests need.
+$(LINTING): $(BIN)/python setup.cfg pyproject.toml
 	@$(REPAIRED)
-	@echo "Installing p2pshare and what checks it into $(VENV); the first time, this takes about 40 s." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@echo "Installing p2pshare and the linters into $(VENV); the first time, this takes about 30 s." >&2
+	@$(INSTALL) ".[lint]"
 	@touch $(INSTALLED) $@
+
+$(DEVELOPING): $(BIN)/python setup.cfg pyproject.toml
+	@$(REPAIRED)
+	@echo "Installing p2pshare and the tools of its developers into $(VENV); the first time, this takes about 40 s." >&2
+	@$(INSTALL) ".[dev]"
+	@touch $(INSTALLED) $(LINTING) $@

@@ -179,7 +179,7 @@ class PresenceTests(PageTestCase):
         await self.open()
         await self.see(lambda browser: browser.type("#search", "\ue004 "))  # Tab, Space
         await self.expect(SHOWN, [["online", "alice"], ["offline", "bob"]])
-        await self.expect("document.querySelector('#list time').textContent", "seen 1 minute ago")
+        await self.expect("document.querySelector('#list time')?.textContent", "seen 1 minute ago")
         await self.leave("alice")
         await self.expect(SHOWN, [["offline", "alice"], ["offline", "bob"]])
         await self.see(lambda browser: browser.press(" "))
@@ -217,7 +217,7 @@ class PresenceTests(PageTestCase):
         number = self.number
         await self.end()
         await self.expect(STATE, "Not connected")
-        await self.expect("document.querySelector('#list .when').textContent", "was here")
+        await self.expect("document.querySelector('#list .when')?.textContent", "was here")
         await self.expect("document.getElementById('summary').textContent", "1 was online")
         await self.expect("document.getElementById('list').className", "list stale")
         notice = "document.getElementById('lost').textContent.includes('Last updated')"
@@ -228,7 +228,7 @@ class PresenceTests(PageTestCase):
         await self.listen(number)
         await self.expect(STATE, "Live")
         await self.expect(NAMES, ["alice", "bob"])
-        await self.expect("document.querySelector('#list .when').textContent", "here now")
+        await self.expect("document.querySelector('#list .when')?.textContent", "here now")
         await self.expect("document.getElementById('lost').hidden", True)
 
     async def test_cut_off(self) -> None:
@@ -252,7 +252,7 @@ class PresenceTests(PageTestCase):
         for path in table:
             self.routes.table[path] = Route("test", {b"GET": hang})
         await self.expect(STATE, "Not connected")
-        await self.expect("document.querySelector('#list .when').textContent", "was here")
+        await self.expect("document.querySelector('#list .when')?.textContent", "was here")
         notice = "document.getElementById('lost').textContent.includes('Last updated')"
         await self.expect(notice, True)
         self.routes.table.update(table)
@@ -263,7 +263,7 @@ class PresenceTests(PageTestCase):
         await self.expect(STATE, "Live")
         await self.expect(NAMES, ["alice", "bob"])
         await self.expect("document.getElementById('lost').hidden", True)
-        await self.expect("document.querySelector('.key').textContent.slice(0, 4)", "efgh")
+        await self.expect("document.querySelector('.key')?.textContent.slice(0, 4)", "efgh")
 
     async def test_announcements(self) -> None:
         """A screen reader hears the count only when it has changed."""
@@ -320,7 +320,7 @@ class PresenceTests(PageTestCase):
         await self.see(lambda browser: browser.open(self.url))
         await self.expect(NAMES, ["alice"])
         await self.expect(STATE, "Every 30 s")
-        await self.expect("document.querySelector('#list .when').textContent", "here now")
+        await self.expect("document.querySelector('#list .when')?.textContent", "here now")
 
     async def test_joining(self) -> None:
         """The commands to join contain the registry's URL and the visitor's name, and can be copied."""
@@ -360,13 +360,13 @@ class PresenceTests(PageTestCase):
         await self.open()
         await self.see(lambda browser: browser.type("#list li:first-child .head", " "))
         await self.expect(
-            "document.querySelector('#list .key').textContent", " ".join(["abcd"] * 13)
+            "document.querySelector('#list .key')?.textContent", " ".join(["abcd"] * 13)
         )
-        fact = "[...document.querySelectorAll('#list dd')].pop().textContent"
+        fact = "[...document.querySelectorAll('#list dd')].pop()?.textContent"
         own = "reachable on its own network"
         await self.expect(fact, f"IPv4, {own}; IPv4, public; IPv6, {own}")
         command = f"~/.p2pshare/bin/p2pshare ls alice --name YOU --registry {self.url[:-1]}"
-        text = "document.querySelector('#list .command code').textContent"
+        text = "document.querySelector('#list .command code')?.textContent"
         await self.expect(text, command)
         await self.see(lambda browser: browser.click("#list .copy"))
         await self.expect("document.activeElement.id", "you")  # nothing to copy that does not work
@@ -376,12 +376,12 @@ class PresenceTests(PageTestCase):
         await self.see(lambda browser: browser.click("#list .copy"))
         await self.expect("document.querySelectorAll('.copy.done').length", 1)
         await self.see(lambda browser: browser.type("#list li:first-child .head", ""))
-        opened = "document.querySelector('#list .head').getAttribute('aria-expanded')"
+        opened = "document.querySelector('#list .head')?.getAttribute('aria-expanded')"
         await self.expect(opened, "true")
         await self.keep("details-light")
         await self.see(lambda browser: browser.press(" "))
         await self.expect(opened, "false")
-        await self.expect("document.querySelector('#list .details').hidden", True)
+        await self.expect("document.querySelector('#list .details')?.hidden", True)
         await self.see(lambda browser: browser.click("#list li:nth-child(2) .head"))
         await self.expect(fact, "IPv4, reachable on its own machine only")
         await self.expect("document.querySelectorAll('#list .key').length", 1)
@@ -397,7 +397,7 @@ class HostileTests(PageTestCase):
         self.put(b"v1/peers", {"peers": [{**peer, "presence": "online"}], "next": None})
         await self.open()
         await self.expect(NAMES, [EVIL])
-        await self.expect("document.querySelector('#list .tag').textContent", EVIL[:64])
+        await self.expect("document.querySelector('#list .tag')?.textContent", EVIL[:64])
         self.put(b"v1/peers", {"peers": [peer], "next": None})
         await self.see(lambda browser: browser.click(".switch"))
         await self.expect(SHOWN, [[EVIL, EVIL]])
