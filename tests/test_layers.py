@@ -42,6 +42,14 @@ PURE = {
 }
 """Packages and modules without clock, sockets, files, threads and randomness."""
 
+CLASSIC_SEAMS = {
+    "p2pshare.peer.service",
+    "p2pshare.registry.api.classic",
+    "p2pshare.registry.client",
+    "p2pshare.ui.verbs.classic",
+}
+"""The only modules outside `classic` that may import it; its docstring says what each of them does."""
+
 LINES_MAX = 600
 MODULES_MAX = 16  # at one level of the package
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
@@ -226,6 +234,13 @@ def redis_users(module: Module) -> list[str]:
     return [name for name in module.imports() if is_under(name, "txredisapi")]
 
 
+def classic_users(module: Module) -> list[str]:
+    """Return imports of the original protocol outside its seams."""
+    if module.part == "classic" or module.name in CLASSIC_SEAMS:
+        return []
+    return [name for name in module.imports() if is_under(name, "p2pshare.classic")]
+
+
 def reactor_users(module: Module) -> list[str]:
     """Return the imports of the global reactor outside the command lines."""
     if module.name in REACTOR_OWNERS:
@@ -392,6 +407,19 @@ class LayerTests(SynchronousTestCase):
     def test_redis(self) -> None:
         """Only the store's connection imports the Redis client."""
         self.check_all(redis_users, ("p2pshare.registry.x", "import txredisapi as redis"))
+
+    def test_classic(self) -> None:
+        """Only four modules know the original protocol, and each of them does."""
+        self.check_all(
+            classic_users,
+            (
+                "p2pshare.peer.registration",
+                "from p2pshare.classic.registration import Registration",
+            ),
+            ("p2pshare.ui.verbs.get", "def f():\n    import p2pshare.classic.datagrams"),
+        )
+        known = {module.name for module in modules() if classic_users(Module("x.x", module.source))}
+        self.assertEqual({name for name in known if part_of(name) != "classic"}, CLASSIC_SEAMS)
 
     def test_reactor(self) -> None:
         """Only command lines import the global reactor."""

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from twisted.logger import Logger
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.requester import (
     Failure,
     PictureAnnounced,
@@ -20,6 +19,7 @@ from p2pshare.classic.core.row_receiver import RowReceiver
 from p2pshare.classic.datagrams import Kind
 from p2pshare.classic.net.requests import request_picture, request_text
 from p2pshare.classic.net.text import TextReceiver
+from p2pshare.core.datagram_core import Address
 from p2pshare.errors import (
     NothingShared,
     P2pshareError,

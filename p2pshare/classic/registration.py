@@ -1,7 +1,4 @@
-"""Registrations and look-ups of the classic protocol.
-
-`docs/protocol-registry.md` shows the exact bytes.
-"""
+"""The bodies of registrations and look-ups in the classic protocol; `docs/protocol-registry.md` shows the bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from typing import Any
 from p2pshare.errors import IllegalName, RemoteProtocolError
 from p2pshare.names import check_name
 from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX
 from p2pshare.wire.strict_json import integer, parse_json, parse_object
 
-LEASE_MAX = 7 * 24 * 3600  # seconds
 TOKEN_MIN = 16  # characters: a shorter secret could be guessed
 TOKEN_MAX = 128  # characters
 
@@ -30,14 +27,12 @@ class Registration:
     name: str
     address: PeerAddress
     token: str | None = None
-    """The secret by which a peer of ours shows that a name is its own; an original sends none."""
+    """The secret by which a peer of ours proves that the name is its own; originals send none."""
     lease: int | None = None
-    """Seconds until the name is given up unless it is registered again; 0 gives it up now.
-
-    None is the registry's choice."""
+    """Seconds until the name is free unless it is registered again; 0 for now, None for the registry's default."""
 
     def to_json(self) -> bytes:
-        """The body of the request."""
+        """Return the body of the request."""
         body: dict[str, Any] = {
             "name": self.name,
             "ip": self.address.ip,
@@ -51,44 +46,45 @@ class Registration:
 
 
 def parse_registration(body: bytes) -> Registration:
-    """Read the body of `POST name`; keys that are not known are ignored.
+    """Parse the body of `POST name`; unknown keys are ignored.
 
     Raises:
-        RemoteProtocolError: it is anything but what `Registration.to_json` writes.
+        RemoteProtocolError: a value is missing or out of bounds.
     """
     fields = parse_object(body, "the body")
+    lease = fields.get("lease")
     return Registration(
         _name(fields.get("name")),
         _address(fields),
         _token(fields.get("token")),
-        integer(fields, "lease", 0, LEASE_MAX) if fields.get("lease") is not None else None,
+        None if lease is None else integer(fields, "lease", 0, CLASSIC_LEASE_MAX),
     )
 
 
 def parse_address(body: bytes) -> PeerAddress:
-    """Read the body of the reply to a look-up.
+    """Parse the reply to a look-up.
 
     Raises:
-        RemoteProtocolError: it is anything but what `PeerAddress.to_json` writes.
+        RemoteProtocolError: it is not an address.
     """
     return _address(parse_object(body, "the body"))
 
 
 def parse_names(body: bytes) -> list[str]:
-    """Read the body of the reply to `GET list`.
+    """Parse the reply to `GET list`.
 
     Raises:
-        RemoteProtocolError: it is no JSON array of legal names.
+        RemoteProtocolError: it is not an array of legal names.
     """
     names = parse_json(body, "the body")
     if not isinstance(names, list):
-        raise RemoteProtocolError(reason="the list of names is no JSON array")
+        raise RemoteProtocolError(reason="the list of names is not a JSON array")
     return [_name(each) for each in names]
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str):
-        raise RemoteProtocolError(reason="a name is no text")
+        raise RemoteProtocolError(reason="a name is not a string")
     try:
         return check_name(value)
     except IllegalName as error:
@@ -102,7 +98,7 @@ def _address(fields: dict[str, Any]) -> PeerAddress:
             raise ValueError
         ipaddress.IPv4Address(ip)
     except ValueError:
-        raise RemoteProtocolError(reason="the ip is no dotted IPv4 address") from None
+        raise RemoteProtocolError(reason="the ip is not a dotted IPv4 address") from None
     return PeerAddress(ip, integer(fields, "port", 1, 65535))
 
 

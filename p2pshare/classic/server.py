@@ -16,7 +16,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.row_sender import PictureSender, TransferEnd
 from p2pshare.classic.core.welcome import TransferRequested, Welcome, WelcomeEvent
 from p2pshare.classic.datagrams import ORIGINAL_ROW_PIXELS_MAX, ROW_PIXELS_MAX, Kind
@@ -25,6 +24,7 @@ from p2pshare.classic.net.datagram_driver import CoreDriver
 from p2pshare.classic.net.text import TextSender
 from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.core.back_off import BackOff
+from p2pshare.core.datagram_core import Address
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor, listen_udp, port_of
 from p2pshare.net.threads import run_in_thread

@@ -23,7 +23,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.classic.registration import Registration
 from p2pshare.core.back_off import BackOff
 from p2pshare.errors import (
     NameReleased,
@@ -253,9 +252,7 @@ class NameKeeper:
     async def _register(self, address: PeerAddress) -> None:
         """Register in the classic way; one that gives names for ever takes no renewal, but has the name already."""
         try:
-            await self._client.register(
-                Registration(self._name, address, self._token(), PRESENCE_LEASE)
-            )
+            await self._client.register(self._name, address, self._token(), PRESENCE_LEASE)
         except NameTaken:
             if address != self.registered or not await self._is_known_at(address):
                 raise
@@ -269,7 +266,7 @@ class NameKeeper:
 
     async def _claim(self, address: PeerAddress) -> None:
         if self._is_classic:  # the registry has learned of owners: let none be in our own way
-            await self._client.register(Registration(self._name, address, self._token(), 0))
+            await self._client.register(self._name, address, self._token(), 0)
             self._is_classic = False
         granted = await self._owner.claim([str(address)], self._caps, self._invitation)
         self._begin(granted)
@@ -335,8 +332,7 @@ class NameKeeper:
             await self._beat(self._session, online=False)
             self._session = None
         elif self._is_classic and self.registered is not None:
-            gone = Registration(self._name, self.registered, self._token(), lease=0)
-            await self._client.register(gone)
+            await self._client.register(self._name, self.registered, self._token(), lease=0)
 
     async def _release(self) -> None:
         if self._is_classic:

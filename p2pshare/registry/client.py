@@ -319,15 +319,24 @@ class RegistryClient:
         )
         await follower.run(self._refusal)
 
-    async def register(self, registration: Registration) -> None:
+    async def register(
+        self, name: str, address: PeerAddress, token: str | None = None, lease: int | None = None
+    ) -> None:
         """Claim a name in the classic protocol, renew the claim or, with a lease of 0, release it.
+
+        Args:
+            name: the name.
+            address: where the peer is.
+            token: the secret that proves the ownership of the name, to registries of ours.
+            lease: seconds; None for the registry's default.
 
         Raises:
             NameTaken: another peer has it.
         """
-        reply = await self._http.ask(b"POST", "name", registration.to_json())
+        body = Registration(name, address, token, lease).to_json()
+        reply = await self._http.ask(b"POST", "name", body)
         if reply.status == 400:
-            raise NameTaken(name=registration.name, registry=self.url)
+            raise NameTaken(name=name, registry=self.url)
         self._expect(reply, 200)
 
     async def look_up(self, name: str) -> PeerAddress:

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.classic.registration import Registration
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, from_base64url
@@ -43,15 +42,10 @@ class Claim:
     """The SHA-256 of the token, in hex: what leaks from a store takes over no name."""
 
     @classmethod
-    def of(cls, registration: Registration, default_lease: int) -> Claim:
-        """The claim that a registration makes, in a registry that grants `default_lease` seconds."""
-        token, lease = registration.token, registration.lease
-        return cls(
-            registration.name,
-            registration.address,
-            default_lease if lease is None else lease,
-            None if token is None else hashlib.sha256(token.encode()).hexdigest(),
-        )
+    def of(cls, name: str, address: PeerAddress, lease: int, token: str | None) -> Claim:
+        """Return a claim with the hash of the token as its proof."""
+        proof = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+        return cls(name, address, lease, proof)
 
 
 class Outcome(Enum):

@@ -16,7 +16,6 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from p2pshare.classic.registration import LEASE_MAX
 from p2pshare.errors import SettingsUnreadable, WrongUsage
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import DEBUG_OPTION, ServiceOptions, complaining, program
@@ -36,6 +35,7 @@ from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.addresses import registry_url
+from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX
 
 if TYPE_CHECKING:
     from p2pshare.registry.service import RegistryService
@@ -133,7 +133,7 @@ class Options(ServiceOptions):
         """Validate the options, and place twistd's pid file and a daemon's log in the data folder."""
         from p2pshare.registry.service import LOG_NAME, PID_NAME, remove_stale_pid_file, stop
 
-        self._number("classic-lease", 1, LEASE_MAX)
+        self._number("classic-lease", 1, CLASSIC_LEASE_MAX)
         self._number("workers", 1, WORKERS_MAX)
         self._number("replicas", 0, REPLICAS_MAX)
         self["listen"] = self["listen"] or [LISTEN]

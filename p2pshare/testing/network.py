@@ -22,7 +22,7 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from p2pshare.classic.core.interface import Address, DatagramCore
+from p2pshare.core.datagram_core import Address, DatagramCore
 
 STEPS_MAX = 1_000_000  # of one `run`: a machine that is busy for ever is a defect, not a slow test
 

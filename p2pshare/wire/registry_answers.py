@@ -27,6 +27,7 @@ from p2pshare.wire.statements import ADDRESSES_MAX, KEY, STATEMENT_MAX, Proof
 from p2pshare.wire.strict_json import parse_object, text, texts
 
 PRESENCE_LEASE = 90  # seconds from a sign of life until a peer counts as offline
+CLASSIC_LEASE_MAX = 7 * 24 * 3600  # seconds, of a name without a key
 OWNERSHIP_LEASE = 30 * 24 * 3600  # seconds from the last sign of life until a name is free
 HEARTBEAT_FROM, HEARTBEAT_TO = 30, 45  # seconds between two heartbeats, drawn at random each time
 CLOCK_SKEW_MAX = 120  # seconds by which `iat` may differ from the registry's clock

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.registration import (
-    LEASE_MAX,
     Registration,
     parse_address,
     parse_names,
@@ -19,6 +18,7 @@ from p2pshare.classic.registration import (
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import is_name
 from p2pshare.wire.addresses import PeerAddress, registry_url
+from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX
 
 ADDRESSES = st.builds(PeerAddress, st.ip_addresses(v=4).map(str), st.integers(1, 65535))
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
@@ -28,7 +28,7 @@ REGISTRATIONS = st.builds(
     NAMES,
     ADDRESSES,
     st.none() | TOKENS,
-    st.none() | st.integers(0, LEASE_MAX),
+    st.none() | st.integers(0, CLASSIC_LEASE_MAX),
 )
 GOOD = {"name": "bob", "ip": "10.0.0.5", "port": 50000}
 
@@ -77,7 +77,7 @@ class StrictnessTests(SynchronousTestCase):
             "ip": (None, 1, "", "::1", "1.2.3", "1.2.3.04", "1.2.3.4 ", "\u0661.2.3.4"),
             "port": (None, True, 0, -1, 65536, 80.0, "80", [80], 10**400),
             "token": (5, "", "short", "x" * 129, "a b" * 9, "\u00e9" * 20, "x" * 16 + "\n"),
-            "lease": (-1, True, 1.5, "90", LEASE_MAX + 1),
+            "lease": (-1, True, 1.5, "90", CLASSIC_LEASE_MAX + 1),
         }
         for key, values in wrong.items():
             for value in values:

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from p2pshare.classic.registration import Registration
 from p2pshare.errors import (
     ClockWrong,
     NameTaken,
@@ -270,8 +269,7 @@ class RotationTests(OwnershipTestCase):
 
     def test_classic_name(self) -> None:
         """Nor is there a key to rotate of a classic name."""
-        registration = Registration("bob", PeerAddress("10.6.6.6", 1))
-        self.result(self.client().register(registration))
+        self.result(self.client().register("bob", PeerAddress("10.6.6.6", 1)))
         self.failureResultOf(self.start(self.rotate()), NameTaken)
         self.assertIsNone(self.bob.next_key)
 

@@ -10,7 +10,6 @@ import numpy as np
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from p2pshare.classic.registration import Registration
 from p2pshare.core.back_off import JITTER
 from p2pshare.errors import (
     InvitationNeeded,
@@ -583,7 +582,7 @@ class OriginalRegistryTests(KeeperTestCase):
         """A classic registration does not get an owned name, and the owner keeps it."""
         self.registry.original = False
         self.take()
-        registration = Registration("bob", PeerAddress("10.6.6.6", 1), OTHER_TOKEN, PRESENCE_LEASE)
-        taking = self.start(self.client().register(registration))
+        address = PeerAddress("10.6.6.6", 1)
+        taking = self.start(self.client().register("bob", address, OTHER_TOKEN, PRESENCE_LEASE))
         self.failureResultOf(taking, NameTaken)
         self.assertEqual(self.registered(), HERE)

@@ -40,7 +40,8 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import Problem
 
 URL = "http://registry.example:8000"
-BOB = Registration("bob", PeerAddress("10.0.0.5", 50000), "s" * 16, 90)
+HERE, TOKEN = PeerAddress("10.0.0.5", 50000), "s" * 16
+BOB = ("bob", HERE, TOKEN, 90)
 
 
 class Canned(Resource):
@@ -110,19 +111,19 @@ class RegistryClientTests(ClientTestCase):
     def test_register(self) -> None:
         """The registration goes out as it is."""
         client, _ = self.ask(200, b"")
-        self.successResultOf(Deferred.fromCoroutine(client.register(BOB)))
-        self.assertEqual(self.canned.asked, [(b"POST", b"/name", BOB.to_json())])
+        self.successResultOf(Deferred.fromCoroutine(client.register(*BOB)))
+        self.assertEqual(self.canned.asked, [(b"POST", b"/name", Registration(*BOB).to_json())])
 
     def test_taken(self) -> None:
         """400 means that the name is taken."""
         client, _ = self.ask(400, b"")
-        self.assertIsInstance(self.error_of(client.register(BOB)), NameTaken)
+        self.assertIsInstance(self.error_of(client.register(*BOB)), NameTaken)
 
     def test_look_up(self) -> None:
         """An address, or nobody."""
-        client, _ = self.ask(200, BOB.address.to_json())
+        client, _ = self.ask(200, HERE.to_json())
         found = self.successResultOf(Deferred.fromCoroutine(client.look_up("bob")))
-        self.assertEqual(found, BOB.address)
+        self.assertEqual(found, HERE)
         self.assertEqual(self.canned.asked, [(b"GET", b"/user/bob", b"")])
         client, _ = self.ask(400, b"")
         self.assertIsInstance(self.error_of(client.look_up("bob")), NoSuchPeer)
@@ -141,20 +142,20 @@ class WrongAnswerTests(ClientTestCase):
     def test_unavailable(self) -> None:
         """503: try again."""
         client, _ = self.ask(503, b"")
-        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+        for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             self.assertIsInstance(self.error_of(running), RegistryUnavailable)
 
     def test_other_statuses(self) -> None:
         """What no registry says, is not from one."""
         client, _ = self.ask(404, b"<html>")
-        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+        for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             self.assertIn("HTTP 404", self.reason_of(running))
 
     @given(st.binary(), st.sampled_from([200, 204, 301, 400, 418, 500, 503]))
     def test_any_body(self, body: bytes, status: int) -> None:
         """Any answer is a value or an error with a sentence."""
         client, _ = self.ask(status, body)
-        for running in (client.register(BOB), client.look_up("bob"), client.list_names()):
+        for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             done: list[object] = []
             asked: Deferred[object] = Deferred.fromCoroutine(running)
             asked.addErrback(lambda failure: failure.trap(P2pshareError))
@@ -250,7 +251,7 @@ class WrongAnswerTests(ClientTestCase):
         self.error_of(RegistryClient(Unreachable(refused), URL, Clock()).look_up("bob"))
         problem = Problem(503, "x", "Not now", "Redis is away").to_json()
         client, agent = self.ask(503, problem)
-        looking = Deferred.fromCoroutine(client.register(BOB))
+        looking = Deferred.fromCoroutine(client.register(*BOB))
         agent.flush()
         self.failureResultOf(looking, RegistryUnavailable)
         first, second = [str(formatEvent(each)) for each in observer]
@@ -259,7 +260,7 @@ class WrongAnswerTests(ClientTestCase):
             second.partition(" bytes")[0], f"answered: request='POST {URL}/name' status=503 s=0.000"
         )
         self.assertIn("detail='Redis is away'", second)
-        self.assertNotIn(BOB.token, f"{first}{second}")
+        self.assertNotIn(TOKEN, f"{first}{second}")
 
     def test_unreachable(self) -> None:
         """Whatever keeps us from the registry is told."""

@@ -7,7 +7,6 @@ import hashlib
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from p2pshare.classic.registration import Registration
 from p2pshare.registry.store import Claim
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.addresses import PeerAddress
@@ -38,13 +37,12 @@ class ClaimTests(SynchronousTestCase):
     """A registration becomes a claim."""
 
     def test_defaults(self) -> None:
-        """The registry's lease is for those who ask for none; no token, no proof."""
-        registration = Registration("bob", PeerAddress("10.0.0.5", 1))
-        self.assertEqual(Claim.of(registration, 60), Claim("bob", registration.address, 60, None))
+        """A claim without a token has no proof."""
+        address = PeerAddress("10.0.0.5", 1)
+        self.assertEqual(Claim.of("bob", address, 60, None), Claim("bob", address, 60, None))
 
     def test_token(self) -> None:
         """The store gets a digest of the token only, and a lease of 0 is no missing one."""
-        registration = Registration("bob", PeerAddress("10.0.0.5", 1), "s" * 16, 0)
-        claim = Claim.of(registration, 60)
+        claim = Claim.of("bob", PeerAddress("10.0.0.5", 1), 0, "s" * 16)
         self.assertEqual(claim.proof, hashlib.sha256(b"s" * 16).hexdigest())
         self.assertEqual(claim.lease, 0)

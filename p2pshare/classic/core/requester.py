@@ -19,9 +19,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.core.row_receiver import RowReceiver
 from p2pshare.classic.datagrams import Kind, Size, Word, parse_size, parse_word
+from p2pshare.core.datagram_core import Address, Outgoing
 from p2pshare.errors import RemoteProtocolError
 
 REPEAT_EVERY = 0.2  # seconds between two words

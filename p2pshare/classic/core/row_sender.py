@@ -36,7 +36,6 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.core.pacing import Pace, RatePace, WindowPace
 from p2pshare.classic.core.round_trips import Answered, Question, Questions, RttEstimator
 from p2pshare.classic.datagrams import (
@@ -48,6 +47,7 @@ from p2pshare.classic.datagrams import (
     row_datagrams,
     size_datagram,
 )
+from p2pshare.core.datagram_core import Address, Outgoing
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.pictures.pixels import Pixels
 

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.datagrams import REQUEST_WORDS, Kind, Word, parse_word
+from p2pshare.core.datagram_core import Address, Outgoing
 
 PORT_MIN = (
     1024  # requesters have higher ports; a forged word could make a text go to a service below

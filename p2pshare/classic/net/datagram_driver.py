@@ -10,7 +10,7 @@ from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
-from p2pshare.classic.core.interface import Address, DatagramCore
+from p2pshare.core.datagram_core import Address, DatagramCore
 from p2pshare.net.lazy_timer import LazyTimer
 
 FULL_BUFFER_WAIT = 0.001  # seconds until a full socket buffer is tried again

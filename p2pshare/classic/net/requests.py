@@ -8,7 +8,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import ServerFactory
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.requester import (
     PictureAnnounced,
     PictureCompleted,
@@ -20,6 +19,7 @@ from p2pshare.classic.core.requester import (
 )
 from p2pshare.classic.net.datagram_driver import CoreDriver
 from p2pshare.classic.net.text import TextReceiver, WritableFile
+from p2pshare.core.datagram_core import Address
 from p2pshare.errors import PortUnusable
 from p2pshare.net.sockets import PORT_TRIES, IPeerReactor, listen_tcp, listen_udp, port_of
 

@@ -78,7 +78,9 @@ class ClassicRoutes:
             if self._settings.invite_only:
                 return REFUSED
             await self._limiter.admit("names", origin)
-        outcome = await self._store.claim(Claim.of(registration, self._settings.classic_lease))
+        lease = self._settings.classic_lease if registration.lease is None else registration.lease
+        claim = Claim.of(registration.name, registration.address, lease, registration.token)
+        outcome = await self._store.claim(claim)
         self._count(f"classic-{outcome.value}")
         if outcome in (Outcome.CLAIMED, Outcome.RELEASED):
             self._log.info(

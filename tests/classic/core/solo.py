@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.classic.core.interface import Address, DatagramCore
+from p2pshare.core.datagram_core import Address, DatagramCore
 
 IDLE_TURNS_MAX = 3  # in a row at one moment: more is a busy loop
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.core.requester import (
     PictureCompleted,
     PictureRequest,
@@ -19,6 +18,7 @@ from p2pshare.classic.core.requester import (
     RequestFailed,
 )
 from p2pshare.classic.core.row_sender import TransferEnd
+from p2pshare.core.datagram_core import Address, Outgoing
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate, Rule, VirtualNetwork
 from tests.classic.core.fetches import WELCOME, SharerSide

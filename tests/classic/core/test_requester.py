@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.requester import (
     EXPECT_FOR,
     LINGER_FOR,
@@ -33,6 +32,7 @@ from p2pshare.classic.datagrams import (
     row_wanted_datagram,
     size_datagram,
 )
+from p2pshare.core.datagram_core import Address
 from p2pshare.pictures.pixels import PIXELS_MAX
 from tests.classic.core.solo import Solo
 from tests.strategies import datagrams

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.requester import Failure
 from p2pshare.classic.core.row_sender import TransferEnd
+from p2pshare.core.datagram_core import Address
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.network import Conditions, Fate
 from tests.classic.core.fetches import WELCOME, PictureFetch

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.interface import Address
 from p2pshare.classic.core.welcome import (
     ANSWER_WITHIN,
     REMEMBER_FOR,
@@ -16,6 +15,7 @@ from p2pshare.classic.core.welcome import (
     WelcomeEvent,
 )
 from p2pshare.classic.datagrams import Kind
+from p2pshare.core.datagram_core import Address
 
 BOB = ("10.0.0.2", 7000)
 

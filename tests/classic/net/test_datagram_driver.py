@@ -10,8 +10,8 @@ from twisted.internet.error import MessageLengthError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.classic.core.interface import Address, Outgoing
 from p2pshare.classic.net.datagram_driver import CoreDriver
+from p2pshare.core.datagram_core import Address, Outgoing
 
 PEER = ("10.0.0.2", 7000)
 
