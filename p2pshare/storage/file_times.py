@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 
 from p2pshare.wire.transfer_messages import NANOSECONDS, TIME_MAX
 
 TICK = 100_000_000  # nanoseconds; a kernel marks files with a clock that ticks each 10 ms or faster
 COARSE_TICK = 2_000_000_000  # nanoseconds: FAT's
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = -(2**55), 2**57  # microseconds: the years 828 and 6536
+
+
+def utc_time(time_ns: int) -> datetime:
+    """Return a time (ns since 1970) as a date, or the first or last date if the calendar has none for it."""
+    return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(time_ns // 1000, _LATEST)))
 
 
 def wire_time(mtime_ns: int) -> int:

@@ -132,7 +132,6 @@ class SharersTestCase(TestCase):
         """A job of these paths, which go to `inbox`."""
         items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
         return FetchJob(
-            reactor,
             remote,
             items,
             on_saved=self.saved.append,

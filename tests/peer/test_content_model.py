@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.storage.file_times import COARSE_TICK
 from p2pshare.storage.incoming.folder import IncomingFolder
@@ -81,7 +80,6 @@ class World:
         """Fetch all; whether it came to its end."""
         self.saved, self.failed = [], []
         job = FetchJob(
-            cast(IPeerReactor, self.alice.reactor),
             self.remote,
             [JobItem(("s",), self.inbox, overwrite=self._overwrite)],
             on_saved=self.saved.append,

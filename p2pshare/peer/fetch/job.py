@@ -1,18 +1,36 @@
-"""Many files fetched from one peer, as one job.
+"""Many files fetched from one peer as one job.
 
-What is wanted is listed page by page (`job_plan`), as far ahead as memory allows (`listing_backlog`). The pages are
-looked up on the disk; what is not there waits in one of two bounded queues. Small files (`small_fetch`) and large ones
-(`large_fetch`) are then asked for, as many at once as the session takes (`core.in_flight`). All decisions are made in
-the reactor's thread; what touches the disk is in others.
+Theory of operation. A job is three loops that feed each other through bounded queues, all in the reactor's thread:
+
+::
+
+    JobPlan ──pages──► ListingBacklog ──pages──► look-up on the disk ──files──► queues ──► requests in flight
+      │ lists as fast as the sharer answers       │ one page at a time,         SmallFetches: many at once,
+      │ until the backlog is full                 │ while fewer than QUEUE_MAX  stored in batches
+      ▼                                           ▼ files are queued            LargeFetch: a few at once
+    the total is known early                    files that are here are reported and never requested
+
+* Rounds. `_decide` is the only place that starts requests. Whatever may allow another one (a file stored, a slot free,
+  a page looked up, a session up) calls `_soon`, so that all events of one turn of the reactor share one decision. It
+  stores small files first, since that frees memory for others. It asks for small files before large ones: a large file
+  fills the line for long, and small ones wait for round trips.
+* Ends. `_over` fires once: with None when everything listed is looked up, requested and reported, or with the error
+  that stops the job. A full disk and a destination that is gone stop it, because every other file would fail as well.
+  An error of one file or item is reported, and the others go on. An unexpected exception stops the job; none is lost.
+* Winding up happens in `run`, however the job ends, also when it is cancelled: nothing new starts, transfers are
+  cancelled, parts are suspended by their fetches, and only when no thread is at work the folders are closed.
+* A lost session costs the bytes of incomplete blocks, and small files that were on their way. Their fetches hear of the
+  loss by `interrupted` and ask again. `RemotePeer` reconnects when the first of them needs a session. The sharer of a
+  new session knows nothing of the job, so it is told again.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
@@ -21,23 +39,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, TooManyOpenFiles
-from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.fetch.block_writer import BlockWriter
-from p2pshare.peer.fetch.context import (
-    SHORT_DELAY,
-    SHORT_PATIENCE,
-    Folder,
-    JobContext,
-    Remote,
-    found_file,
-    sought,
-)
+from p2pshare.peer.fetch.context import SHORT_DELAY, SHORT_PATIENCE, JobContext, found_file, sought
+from p2pshare.peer.fetch.disk_work import DiskWork
 from p2pshare.peer.fetch.large_files import LargeFetch
 from p2pshare.peer.fetch.listing_backlog import ListingBacklog
 from p2pshare.peer.fetch.plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.small_files import SmallFetches
 from p2pshare.peer.fetch.tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
-from p2pshare.peer.fetch.thread_work import ThreadWork
+from p2pshare.storage.file_times import utc_time
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.present_files import Absent, Present, Sought
 from p2pshare.storage.open_files import share_of_files
@@ -45,32 +55,28 @@ from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.strict_json import INTEGER_MAX
-from p2pshare.wire.transfer_messages import NANOSECONDS, TITLE_MAX, Job
+from p2pshare.wire.transfer_messages import TITLE_MAX, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
-QUEUE_MAX = 4000  # files that were looked up and not yet asked for, upon which looking up waits
-RENAMED_MAX = 10_000  # changed names that are told once
-RUNNING_MAX = 8  # large files that are on their way or being finished
-FILES_PART = 12  # of the open files that the limit leaves: three parts for these
-TELL_AGAIN = (
-    60.0  # seconds after which the sharer is told the same of the job, lest it takes us for idle
-)
-TICK = 1.0  # seconds between two syncs of what came, and between two words on the job to the sharer
+QUEUE_MAX = 4000  # files that are looked up and not requested, at which looking up waits
+RENAMED_MAX = 10_000  # changed names that are reported only once
+RUNNING_MAX = 8  # large files that are arriving or being finished
+FILES_PART = 12  # part of the open files that the limit leaves: one in 12 for each large file, of three files
+TELL_AGAIN = 60.0  # seconds after which the sharer hears of the job again, so that it is not idle
+TICK = 1.0  # seconds between two checkpoints, and between two messages on the job to the sharer
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST, _LATEST = -(2**35), 2**37  # seconds: the years 881 and 6325
+_Found = Present | Absent | str | P2pshareError
 
 
 class FetchJob:
-    """One job; `run` it once. `progress` may be looked at meanwhile, at any time."""
+    """One job; `run` it once. `progress` may be read at any time."""
 
     _log = Logger()
 
     def __init__(
         self,
-        reactor: IPeerReactor,
-        remote: Remote,
+        remote: RemotePeer,
         items: Sequence[JobItem],
         *,
         on_saved: Callable[[SavedFile], object] = lambda _: None,
@@ -78,52 +84,47 @@ class FetchJob:
         on_remark: Callable[[RemotePath, str], object] = lambda *_: None,
         on_renamed: Callable[[RemotePath, str], object] = lambda *_: None,
         files_max: int | None = None,
-        open_folder: Callable[[Path], Folder] = IncomingFolder.open,
+        open_folder: Callable[[Path], IncomingFolder] = IncomingFolder.open,
     ) -> None:
         """Args:
-        reactor: for threads and timers.
-        remote: the `RemotePeer`, which is not closed in the end.
-        items: what is wanted.
-        on_saved: told of each file that is there under its name.
-        on_failed: told of each item, or file of one, that is not.
-        on_remark: told in a sentence what a user may want to know of a file, such as that it begins anew.
-        on_renamed: told the local name of a file or folder that cannot have its own here.
+        remote: the sharer; it is not closed in the end.
+        items: the wanted items.
+        on_saved: called with each file that is here under its name.
+        on_failed: called with each item, or file of one, that failed.
+        on_remark: called with a sentence on a file that a user should read, such as that it begins anew.
+        on_renamed: called with the local name of a file or folder that cannot have its own.
         files_max: files and folders that may be listed for an item, as in `JobPlan`.
         open_folder: opens the folders of the items.
         """
-        self._reactor = reactor
+        self._reactor = reactor = remote.reactor
         self._remote = remote
         self._on_saved = on_saved
         self._on_failed = on_failed
         self._on_remark = on_remark
         self._on_renamed = on_renamed
-        self._told_renamed: set[RemotePath] = set()
+        self._renamed: set[RemotePath] = set()
         self._open_folder = open_folder
         self._title = _title(items)
         self._tally = JobTally()
-        self._threads = ThreadWork(reactor)
+        self._disk = DiskWork(reactor, self._stop)
         self._plan = JobPlan(remote, items, self._item_failed, self._give_up, files_max)
         self._backlog = ListingBacklog()
-        self._folders: dict[Path, Folder] = {}
-        context = JobContext(
-            reactor,
+        self._folders: dict[Path, IncomingFolder] = {}
+        self._context = JobContext(
             remote,
-            self._threads,
-            BlockWriter(reactor, self._threads, self._stop),
+            self._disk,
             self._tally,
             on_saved,
             on_remark,
-            self._renamed,
+            self._was_renamed,
             self._file_failed,
             self._stop,
         )
-        self._context = context
-        self._small = SmallFetches(context, self._folders, self._queue_up, self._soon)
+        self._small = SmallFetches(self._context, self._folders, self._queue_up, self._soon)
         self._large: deque[WantedFile] = deque()
         self._running: dict[LargeFetch, Deferred[None]] = {}
         self._running_max = share_of_files(RUNNING_MAX, FILES_PART)
-        self._planning: Deferred[None] | None = None
-        self._looking_up: Deferred[None] | None = None
+        self._loops: list[Deferred[None]] = []
         self._all_looked_up = False
         self._room: Deferred[None] | None = None  # looking up waits for it
         self._reconnecting: Deferred[None] | None = None
@@ -138,41 +139,40 @@ class FetchJob:
 
     @property
     def files_total(self) -> int | None:
-        """All files of the job, as in `progress`, which takes much longer; None until all was listed."""
+        """All files of the job, as in `progress`, which costs more; None until all are listed."""
         return self._tally.files_total
 
     @property
     def progress(self) -> JobProgress:
-        """How far it has come."""
-        small = self._small
-        arriving = small.bytes_arriving + sum(each.bytes_here for each in self._running)
-        current = [each.wanted.path for each in self._running]
+        """A snapshot of the job."""
+        small, running = self._small, self._running
+        current = [each.wanted.path for each in running]
         if len(current) < CURRENT_SHOWN:
             current += [wanted.path for wanted in small.current[:CURRENT_SHOWN]]
-        coming = small.bytes_coming + sum(each.bytes_coming for each in self._running)
-        held = small.held_elsewhere + sum(each.is_held_elsewhere for each in self._running)
-        return self._tally.progress(arriving, tuple(current[:CURRENT_SHOWN]), coming, held)
+        return self._tally.progress(
+            small.bytes_arriving + sum(each.bytes_here for each in running),
+            tuple(current[:CURRENT_SHOWN]),
+            small.bytes_coming + sum(each.bytes_coming for each in running),
+            small.held_elsewhere + sum(each.is_held_elsewhere for each in running),
+        )
 
     async def run(self) -> JobProgress:
-        """Fetch all items; what fails is told to `on_failed`, and the others go on.
+        """Fetch all items. Failures are reported to `on_failed`, and the other items go on.
 
-        When it is cancelled, what has come so far is kept for another try, before it ends.
+        If it is cancelled, it keeps what has arrived for another try before it ends.
 
         Raises:
-            DiskFull, DestinationGone: nothing more can be written; what has come is kept.
-            P2pshareError: there is no session to be had, or the one that was there was lost for good.
+            DiskFull, DestinationGone: nothing more can be written; what has arrived is kept.
+            P2pshareError: no session can be opened, or it was lost for good.
         """
         self._remote.on_room.add(self._soon)
-        self._remote.on_up.add(self._linked)
-        self._log.debug(
-            "job begins: peer={peer} what={what!r}", peer=self._remote.name, what=self._title
-        )
+        self._remote.on_up.add(self._session_opened)
+        peer = self._remote.name
+        self._log.debug("job begins: peer={peer} items={items!r}", peer=peer, items=self._title)
         try:
             await self._remote.ready()
-            self._planning = Deferred.fromCoroutine(self._list())
-            self._planning.addErrback(self._broke)
-            self._looking_up = Deferred.fromCoroutine(self._look_up_all())
-            self._looking_up.addErrback(self._broke)
+            self._start(self._list())
+            self._start(self._look_up_all())
             self._ticks.start(TICK, now=False).addErrback(self._broke)
             await self._over
         finally:
@@ -180,17 +180,20 @@ class FetchJob:
             progress = self.progress
             self._log.debug(
                 "job ends: peer={peer} files={files} here_already={here} failed={failed} of={total} bytes={size}",
-                peer=self._remote.name,
+                peer=peer,
                 files=progress.files_done,
                 here=progress.files_already_there,
                 failed=progress.files_failed,
                 total=progress.files_total,
                 size=progress.bytes_fetched,
             )
-        return self.progress
+        return progress
+
+    def _start(self, loop: Coroutine[Any, Any, None]) -> None:
+        self._loops.append(Deferred.fromCoroutine(loop).addErrback(self._broke))
 
     async def _list(self) -> None:
-        """Go through the plan, ahead of all else."""
+        """Go through the plan, ahead of everything else."""
         async for page in self._plan.pages():
             self._tally.listed(page.files, page.size)
             await self._backlog.put(page)
@@ -198,29 +201,29 @@ class FetchJob:
         self._backlog.end()
 
     def _give_up(self, item: JobItem) -> None:
-        """Fetch no more of an item whose listing has no end."""
+        """Drop the waiting pages of an item whose listing has no end."""
         for page in self._backlog.drop(item):
-            self._tally.not_wanted(page.files, page.size)
+            self._tally.listed(-page.files, -page.size)
 
     async def _look_up_all(self) -> None:
-        """Look up on the disk what is listed, page by page."""
+        """Look up the listed files on the disk, page by page."""
         while (page := await self._backlog.take()) is not None:
             wanted = page.wanted()
             for root in {each.root for each in wanted} - self._folders.keys():
-                await self._threads.run(self._open, root)
+                await self._disk.run(self._open, root)
             until = self._reactor.seconds() + SHORT_PATIENCE
             while wanted:
-                look_up = self._threads.run(_look_up, self._remote.key, self._folders, wanted)
+                look_up = self._disk.run(_look_up, self._remote.key, self._folders, wanted)
                 outcomes, wanted = await look_up, []
-                for each, outcome in outcomes:
-                    if isinstance(outcome, TooManyOpenFiles) and self._reactor.seconds() < until:
+                for each, found in outcomes:
+                    if isinstance(found, TooManyOpenFiles) and self._reactor.seconds() < until:
                         wanted.append(each)
                     else:
-                        self._looked_up(each, outcome)
+                        self._looked_up(each, found)
                 self._log.debug(
                     "looked up on the disk: entries={entries} here_already={here} again={again}",
                     entries=len(outcomes),
-                    here=sum(isinstance(outcome, Present) for _, outcome in outcomes),
+                    here=sum(isinstance(found, Present) for _, found in outcomes),
                     again=len(wanted),
                 )
                 self._decide()
@@ -234,35 +237,33 @@ class FetchJob:
         self._soon()
 
     def _open(self, root: Path) -> None:
-        """Open a folder, to be closed in the end; runs in a thread."""
+        """Open a folder in a thread. It is kept even if the job is cancelled meanwhile, to be closed in the end."""
         self._folders[root] = self._open_folder(root)
 
     @property
     def _queued(self) -> int:
         return self._small.queued + len(self._large)
 
-    def _looked_up(self, wanted: Wanted, outcome: Present | Absent | str | P2pshareError) -> None:
+    def _looked_up(self, wanted: Wanted, found: _Found) -> None:
         if isinstance(wanted, WantedFolder):
-            if isinstance(outcome, P2pshareError):
-                self._item_failed(wanted.path, outcome)
-            elif isinstance(outcome, str) and outcome != wanted.folder[-1]:
-                self._renamed(wanted.path, outcome)
-            return
-        size = wanted.size
-        if isinstance(outcome, P2pshareError):
-            self._file_failed(wanted.path, size, outcome)
-        elif isinstance(outcome, Present):
-            self._tally.already_there(size or 0)
-            self._on_saved(found_file(wanted, outcome))
+            if isinstance(found, P2pshareError):
+                self._item_failed(wanted.path, found)
+            elif isinstance(found, str) and found != wanted.folder[-1]:
+                self._was_renamed(wanted.path, found)
+        elif isinstance(found, P2pshareError):
+            self._file_failed(wanted.path, wanted.size, found)
+        elif isinstance(found, Present):
+            self._tally.already_there(wanted.size or 0)
+            self._on_saved(found_file(wanted, found))
         else:
-            assert isinstance(outcome, Absent)
-            self._queue_up(self._context.placed(wanted, outcome))
+            assert isinstance(found, Absent)
+            self._queue_up(self._context.placed(wanted, found))
 
-    def _renamed(self, path: RemotePath, name: str) -> None:
-        """Tell of each changed name once, while they are few enough to know."""
-        if path not in self._told_renamed:
-            if len(self._told_renamed) < RENAMED_MAX:
-                self._told_renamed.add(path)
+    def _was_renamed(self, path: RemotePath, name: str) -> None:
+        """Report each changed name once, as long as there are few."""
+        if path not in self._renamed:
+            if len(self._renamed) < RENAMED_MAX:
+                self._renamed.add(path)
             self._on_renamed(path, name)
 
     def _queue_up(self, wanted: WantedFile) -> None:
@@ -272,82 +273,68 @@ class FetchJob:
             self._small.add(wanted)
 
     def _soon(self) -> None:
-        """Decide what to do next, once all that is here by now was taken."""
+        """Decide what to do next, after all events of this turn of the reactor."""
         if self._deciding is None and not self._is_stopped:
-            self._deciding = self._reactor.callLater(0, self._decide_now)
-
-    def _decide_now(self) -> None:
-        self._deciding = None
-        self._decide()
+            self._deciding = self._reactor.callLater(0, self._decide)
 
     def _decide(self) -> None:
+        """Start what may start now, and notice the end."""
+        deciding, self._deciding = self._deciding, None
+        if deciding is not None and deciding.active():
+            deciding.cancel()
         if self._is_stopped:
             return
         self._small.store()
+        in_flight = self._remote.in_flight
         if self._remote.is_up:
             self._small.ask()
-            while self._large and len(self._running) < self._running_max and self._admit_large():
+            while (
+                self._large and len(self._running) < self._running_max and in_flight.admit_large()
+            ):
                 self._run_large(self._large.popleft())
-        elif self._queued:
-            self._reconnect()
+        elif self._queued and self._reconnecting is None:
+            self._reconnecting = Deferred.fromCoroutine(self._remote.ready())
+            self._reconnecting.addErrback(self._broke).addCallback(self._reconnected)
         if self._room is not None and self._queued < QUEUE_MAX // 2:
             room, self._room = self._room, None
             room.callback(None)
-        if (
-            self._all_looked_up
-            and not (self._queued or self._running or self._small.busy)
-            and not self._over.called
-        ):
+        is_busy = self._queued or self._running or self._small.busy
+        if self._all_looked_up and not is_busy and not self._over.called:
             self._over.callback(None)
 
-    def _admit_large(self) -> bool:
-        return self._remote.in_flight.admit_large()
+    def _reconnected(self, _: None) -> None:
+        self._reconnecting = None
+        self._soon()
 
     def _run_large(self, wanted: WantedFile) -> None:
         fetch = LargeFetch(self._context, self._folders[wanted.root], wanted)
 
-        def over(_: object) -> None:
+        def over(_: None) -> None:
             self._running.pop(fetch, None)
             self._soon()
 
-        running = Deferred.fromCoroutine(fetch.run())
-        self._running[fetch] = running
+        self._running[fetch] = running = Deferred.fromCoroutine(fetch.run())
         running.addErrback(self._broke).addCallback(over)
-
-    def _reconnect(self) -> None:
-        if self._reconnecting is not None:
-            return
-
-        def back(_: object) -> None:
-            self._reconnecting = None
-            self._soon()
-
-        self._reconnecting = Deferred.fromCoroutine(self._remote.ready())
-        self._reconnecting.addErrback(self._broke).addCallback(back)
 
     def _tick(self) -> None:
         for fetch in tuple(self._running):
             fetch.tick()
-        self._check_folders()
-        self._tell()
-
-    def _check_folders(self) -> None:
-        """Notice soon that a destination was moved or removed."""
         if not self._is_checking and self._folders:
             self._is_checking = True
-            checking = self._threads.run(_check, tuple(self._folders.values()))
+            checking = self._disk.run(_check, tuple(self._folders.values()))
             checking.addErrback(self._stop).addCallback(self._checked)
+        self._tell()
 
-    def _checked(self, _: object) -> None:
+    def _checked(self, _: None) -> None:
         self._is_checking = False
 
-    def _linked(self) -> None:
-        """There is a session again, in which the sharer knows nothing of the job yet."""
+    def _session_opened(self) -> None:
+        """Tell the sharer of the job, which the new session knows nothing of."""
         self._told = None
         self._tell()
 
     def _tell(self) -> None:
-        """Tell the sharer how much is still to come, if that is news; and now and then that we are still here."""
+        """Tell the sharer how much is still to come, if that has changed, and now and then that the job goes on."""
         progress, now = self.progress, self._reactor.seconds()
         size = max(0, progress.bytes_listed - progress.bytes_done)
         job = Job(self._title, self._tally.files_left, min(size, INTEGER_MAX))
@@ -356,27 +343,25 @@ class FetchJob:
             self._told, self._told_at = job, now
             self._remote.tell_job(job)
 
-    def _tell_end(self) -> None:
-        """Tell the sharer that the job is over, if it has heard of it."""
-        if self._told is not None and self._remote.is_up:
-            self._remote.tell_job(Job(self._title, 0, 0))
-
     def _item_failed(self, path: RemotePath, error: P2pshareError) -> None:
-        if isinstance(error, DiskFull | DestinationGone):
-            self._stop(error)
-        else:
+        if not self._stops(error):
             self._tally.item_failed()
             self._on_failed(path, error)
 
     def _file_failed(self, path: RemotePath, size: int | None, error: P2pshareError) -> None:
-        if isinstance(error, DiskFull | DestinationGone):
-            self._stop(error)
-        else:
+        if not self._stops(error):
             self._tally.failed(size)
             self._on_failed(path, error)
 
+    def _stops(self, error: P2pshareError) -> bool:
+        """End the job if every other file would fail, too; whether that is so."""
+        is_fatal = isinstance(error, DiskFull | DestinationGone)
+        if is_fatal:
+            self._stop(error)
+        return is_fatal
+
     def _broke(self, failure: Failure) -> None:
-        """What nobody else takes ends the job."""
+        """End the job by an error that nobody else handles."""
         if failure.check(CancelledError) is None or not self._is_stopped:
             self._stop(failure)
 
@@ -384,89 +369,81 @@ class FetchJob:
         if not (self._is_stopped or self._over.called):
             self._over.errback(why)
 
-    def _remark_times(self, folders: Sequence[Folder]) -> None:
-        """Say once that times could not be kept."""
-        for wrong in [each.misdated for each in folders if each.misdated is not None][:1]:
-            self._on_remark(
-                wrong.path,
-                f"{format_path(wrong.path)!r} is dated {_date_text(wrong.said_ns)}, which the destination cannot hold;"
-                f" it is dated {_date_text(wrong.kept_ns)} there. Other files may be affected, too.",
-            )
-
     async def _wind_up(self) -> None:
-        """End everything, keep what has come."""
+        """End everything, and keep what has arrived."""
         self._is_stopped = True
         self._remote.on_room.discard(self._soon)
-        self._remote.on_up.discard(self._linked)
+        self._remote.on_up.discard(self._session_opened)
         if self._deciding is not None:
             self._deciding.cancel()
         if self._ticks.running:
             self._ticks.stop()
-        for waiting in (self._planning, self._looking_up, self._reconnecting):
-            if waiting is not None:
-                waiting.cancel()
+        for loop in (*self._loops, self._reconnecting):
+            if loop is not None:
+                loop.cancel()
         self._small.stop()
         running = dict(self._running)
         for fetch in running:
             fetch.stop()
-        self._tell_end()
-        if running:
-            await DeferredList(tuple(running.values()))
-        await self._threads.idle()
+        if self._told is not None and self._remote.is_up:
+            self._remote.tell_job(Job(self._title, 0, 0))
+        await DeferredList(tuple(running.values()))
+        await self._disk.idle()
         folders = tuple(self._folders.values())
         self._remark_times(folders)
         if folders:
-            await self._threads.run(_close, folders)
+            await self._disk.run(_close, folders)
+
+    def _remark_times(self, folders: Sequence[IncomingFolder]) -> None:
+        """Tell the user once that times could not be kept."""
+        for wrong in [each.misdated for each in folders if each.misdated is not None][:1]:
+            said, kept = utc_time(wrong.said_ns), utc_time(wrong.kept_ns)
+            self._on_remark(
+                wrong.path,
+                f"{format_path(wrong.path)!r} is dated {said:%Y-%m-%d %H:%M:%S} UTC, which the destination cannot"
+                f" store; it is dated {kept:%Y-%m-%d %H:%M:%S} UTC there. Other files may be affected, too.",
+            )
 
 
 def _look_up(
-    key: PublicKey, folders: dict[Path, Folder], page: Sequence[Wanted]
-) -> list[tuple[Wanted, Present | Absent | str | P2pshareError]]:
-    """Which of these files are there already; folders are made, for which their names are told. Runs in a thread."""
-    outcomes: list[Present | Absent | str | P2pshareError | None] = [None] * len(page)
+    key: PublicKey, folders: dict[Path, IncomingFolder], page: Sequence[Wanted]
+) -> list[tuple[Wanted, _Found]]:
+    """Look up files and make folders, whose names are returned; in a thread."""
+    found: list[_Found | None] = [None] * len(page)
     known: dict[Path, dict[int, Sought]] = {}
     for number, wanted in enumerate(page):
         folder = folders[wanted.root]
         try:
             if isinstance(wanted, WantedFolder):
-                outcomes[number] = folder.make_folder(wanted.folder)[-1]
+                found[number] = folder.make_folder(wanted.folder)[-1]
             elif wanted.size is None:
-                outcomes[number] = Absent(folder.local_place(wanted.place))
+                found[number] = Absent(folder.local_place(wanted.place))
             else:
                 each = sought(key, wanted, wanted.size, wanted.version)
                 known.setdefault(wanted.root, {})[number] = each
         except P2pshareError as error:
-            outcomes[number] = error
+            found[number] = error
     for root, rows in known.items():
-        found = folders[root].look_up_all(tuple(rows.values()))
-        for number, outcome in zip(rows, found, strict=True):
-            outcomes[number] = outcome
-    return [
-        (wanted, outcome)
-        for wanted, outcome in zip(page, outcomes, strict=True)
-        if outcome is not None
-    ]
+        looked_up = folders[root].look_up_all(tuple(rows.values()))
+        for number, each_found in zip(rows, looked_up, strict=True):
+            found[number] = each_found
+    return [(wanted, each) for wanted, each in zip(page, found, strict=True) if each is not None]
 
 
-def _date_text(time_ns: int) -> str:
-    """Return a date for people; one that no calendar has is shown as the first or last."""
-    seconds = max(_EARLIEST, min(_LATEST, time_ns // NANOSECONDS))
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _check(folders: Sequence[Folder]) -> None:
+def _check(folders: Sequence[IncomingFolder]) -> None:
+    """Notice a destination that was moved or removed; in a thread."""
     for folder in folders:
         folder.check()
 
 
-def _close(folders: Sequence[Folder]) -> None:
+def _close(folders: Sequence[IncomingFolder]) -> None:
     for folder in folders:
-        with contextlib.suppress(P2pshareError, OSError):
+        with suppress(P2pshareError, OSError):
             folder.close()
 
 
 def _title(items: Sequence[JobItem]) -> str:
-    """What the sharer's screen calls the job."""
+    """Return the name of the job on the sharer's screen."""
     if not items:
         return ""
     first = format_path(items[0].path)

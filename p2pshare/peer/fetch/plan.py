@@ -13,7 +13,6 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from p2pshare.errors import (
     P2pshareError,
@@ -22,6 +21,7 @@ from p2pshare.errors import (
     RemotePathTooLong,
     RemoteTooMany,
 )
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_error, omission_errors
 from p2pshare.storage.incoming.announcement import Place
 from p2pshare.wire.messages import parse_message
@@ -135,28 +135,12 @@ class PlannedPage:
         return [*self._ready, *wanted]
 
 
-class Lists(Protocol):
-    """What is needed of a `RemotePeer`."""
-
-    name: str
-
-    async def list(
-        self,
-        path: RemotePath,
-        after: RemotePath = (),
-        limit: int = PAGE_MAX,
-        *,
-        recursive: bool = False,
-    ) -> Listing:
-        """A page of a folder."""
-
-
 class JobPlan:
     """Goes through the items of a job."""
 
     def __init__(
         self,
-        remote: Lists,
+        remote: RemotePeer,
         items: Sequence[JobItem],
         on_failed: Callable[[RemotePath, P2pshareError], object],
         on_endless: Callable[[JobItem], object] = lambda _: None,

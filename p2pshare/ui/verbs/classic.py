@@ -72,7 +72,7 @@ async def fetch_classic(
         invocation,
         peer.name,
         results,
-        make_job=partial(ClassicJob, output=invocation.output),
+        make_job=partial(ClassicJob, reactor=invocation.reactor, output=invocation.output),
         draw=ClassicJob.draw,
     )
     watched.link(LinkChange(LinkState.UP, peer.name))  # there is no connection that could break
@@ -87,10 +87,10 @@ class ClassicJob:
 
     def __init__(
         self,
-        reactor: IPeerReactor,
         peer: FoundPeer,
         items: Sequence[JobItem],
         *,
+        reactor: IPeerReactor,
         output: Output,
         on_saved: Callable[[SavedFile], object],
         on_failed: Callable[[RemotePath, P2pshareError], object],

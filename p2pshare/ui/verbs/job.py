@@ -14,7 +14,6 @@ from twisted.internet.task import LoopingCall
 
 from p2pshare.errors import KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.fetch.context import Folder
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
@@ -58,7 +57,7 @@ MakeJob = Callable[..., Job]
 
 
 @asynccontextmanager
-async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path], Folder]]:
+async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path], IncomingFolder]]:
     """Return a function that opens destination folders, and knows what was saved before and by this command."""
     settings = invocation.settings
     saved = SavedFiles((settings.data or data_place()) / saved_files.FILE_NAME)
@@ -221,7 +220,6 @@ class WatchedJob:
             P2pshareError: nothing more can be fetched from this peer, or be written.
         """
         job = self._job = self._make_job(
-            self._clock,
             source,
             items,
             on_saved=self._saved,

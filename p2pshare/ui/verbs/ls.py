@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from rich.cells import cell_len, chop_cells
@@ -12,6 +11,7 @@ from p2pshare.errors import RemoteIsFile, RemoteProtocolError, WrongUsage
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote_faults import omission_errors
+from p2pshare.storage.file_times import utc_time
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.numbers import size_text
@@ -30,9 +30,6 @@ COLUMNS_FOR_SIZE = 24  # from here on there is room for a size
 YOURSELF = "That is you: `p2pshare status` shows what you share."
 NOTHING = "There is nothing in it."
 NOTHING_SHARED = "{name} shares nothing with you."
-
-_EARLIEST, _LATEST = -(2**55), 2**57  # microseconds: the years 828 and 6536
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Remote(Protocol):
@@ -177,7 +174,7 @@ class Rows:
 
     def _cells(self, entry: Entry) -> Sequence[str]:
         """An entry as a pipe gets it: path, type, bytes, UTC."""
-        time = f"{_time(entry):%Y-%m-%dT%H:%M:%SZ}"
+        time = f"{utc_time(entry.mtime_ns):%Y-%m-%dT%H:%M:%SZ}"
         return self._whole(entry), entry.kind.value, str(entry.size), time
 
 
@@ -188,18 +185,13 @@ def row(entry: Entry, columns: int, screen: Terminal) -> list[str]:
     if columns >= COLUMNS_FOR_SIZE:
         head += f"{'folder' if folder else size_text(entry.size):>{SIZE_WIDTH}}{GAP}"
     if columns >= COLUMNS_FOR_TIME:
-        head += f"{_time(entry).astimezone():%Y-%m-%d %H:%M}{GAP}"
+        head += f"{utc_time(entry.mtime_ns).astimezone():%Y-%m-%d %H:%M}{GAP}"
     name = screen.shown(format_path(entry.path)) + ("/" if folder else "")
     width = max(1, columns - len(head))
     if cell_len(name) <= width:
         return [head + name]
     first, *rest = chop_cells(name, width)
     return [head + first, *(" " * len(head) + each for each in rest)]
-
-
-def _time(entry: Entry) -> datetime:
-    """When it was changed; a sharer may say anything, but there is an end to dates."""
-    return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(entry.mtime_ns // 1000, _LATEST)))
 
 
 class Troubles:

@@ -48,12 +48,10 @@ from p2pshare.errors import (
     SourceChanged,
     TooManyOpenFiles,
 )
-from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch import job as fetch_job
 from p2pshare.peer.fetch import plan as job_plan
 from p2pshare.peer.fetch.context import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
-from p2pshare.peer.fetch.large_files import LargeFetch
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
@@ -122,7 +120,6 @@ class JobTestCase(SynchronousTestCase):
             self.failed["/".join(path)] = error
 
         return FetchJob(
-            cast("IPeerReactor", self.alice.reactor),
             self.remote,
             items,
             on_saved=self.saved.append,
@@ -849,24 +846,21 @@ class LargeTests(JobTestCase):
     def test_tick_while_it_is_finished(self) -> None:
         """What is getting its name is made durable by that, and nobody else touches it then."""
         self.alice.put("s/large", LARGE)
-        finish, begin = Incoming.finish, LargeFetch.offered
-        fetches: list[LargeFetch] = []
+        finish = Incoming.finish
         syncs: list[int] = []
 
         def ticking(incoming: Incoming, root: bytes) -> Path:
             self.assertGreater(incoming.unsynced, 0)
             with patch.object(Incoming, "sync", side_effect=lambda: syncs.append(1)):
-                fetches[0].tick()
+                (fetch,) = job._running
+                fetch.tick()
             return finish(incoming, root)
 
-        def offered(fetch: LargeFetch, offer: Offer) -> None:
-            fetches.append(fetch)
-            begin(fetch, offer)
-
-        self.patch(LargeFetch, "offered", offered)
         self.patch(Incoming, "finish", ticking)
-        self.fetch("s/large")
-        self.assertEqual((self.came(), syncs, len(fetches)), ({"large": LARGE}, [], 1))
+        job, running = self.begin("s/large")
+        self.alice.pass_time(5)
+        self.successResultOf(running)
+        self.assertEqual((self.came(), syncs), ({"large": LARGE}, []))
 
     def other_process(self, name: str = "large", data: bytes = LARGE) -> Incoming:
         """What another process that fetches the same has; all but the last block has come there."""

@@ -39,7 +39,6 @@ class FakeJob:
 
     def __call__(
         self,
-        clock: object,
         remote: object,
         items: object,
         *,

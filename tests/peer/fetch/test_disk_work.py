@@ -1,15 +1,15 @@
-"""Tests of `p2pshare.peer.fetch.block_writer`."""
+"""Tests of `p2pshare.peer.fetch.disk_work`."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.receiver import ArrivedBlock
-from p2pshare.peer.fetch.block_writer import BATCH, MOMENT, THREADS_MAX, BlockWriter
-from p2pshare.peer.fetch.thread_work import ThreadWork
+from p2pshare.peer.fetch.disk_work import BATCH, MOMENT, DiskWork
 from p2pshare.testing.network import ThreadlessReactor
 
 
@@ -40,20 +40,19 @@ class File:
         self.written.append(index)
 
 
-class BlockWriterTests(SynchronousTestCase):
+class DiskWorkTests(SynchronousTestCase):
     """Blocks on their way to the disk."""
 
     def setUp(self) -> None:
         self.reactor = ThreadlessReactor()
-        self.threads = ThreadWork(cast("Any", self.reactor))
-        self.writer = BlockWriter(self.reactor, self.threads, self.fail)
+        self.disk = DiskWork(cast("Any", self.reactor), self.fail)
         self.outcomes: list[tuple[int, Failure | None]] = []
         self.blocks: list[Block] = []
 
     def write(self, file: File, count: int) -> None:
         for index in range(count):
             self.blocks.append(Block(index))
-            self.writer.write(
+            self.disk.write_block(
                 file,
                 cast("ArrivedBlock", self.blocks[-1]),
                 lambda size, failure: self.outcomes.append((size, failure)),
@@ -81,21 +80,24 @@ class BlockWriterTests(SynchronousTestCase):
     def test_one_is_not_told(self) -> None:
         """Where one that is told fails, that ends the job, and the others are told and released all the same."""
         broke: list[Failure] = []
-        self.writer = BlockWriter(self.reactor, self.threads, broke.append)
+        self.disk = DiskWork(cast("Any", self.reactor), broke.append)
         bad = Block(0)
-        self.writer.write(File(), cast("ArrivedBlock", bad), lambda *_: 1 / 0)
+        self.disk.write_block(File(), cast("ArrivedBlock", bad), lambda *_: 1 / 0)
         self.write(File(), BATCH - 1)
         self.assertEqual(self.outcomes, [(10, None)] * (BATCH - 1))
         self.assertTrue(all(block.is_released for block in (bad, *self.blocks)))
         self.assertEqual([failure.type for failure in broke], [ZeroDivisionError])
 
     def test_bounded(self) -> None:
-        """A few threads write at once; what comes meanwhile waits, and whoever waits for all of it may."""
+        """One thread writes; blocks that arrive meanwhile wait, and `idle` returns when all are written."""
         let_go = self.reactor.hold_threads()
         file = File()
         self.write(file, 10 * BATCH)
-        self.assertEqual(len(self.reactor._held or ()), THREADS_MAX)
+        self.assertEqual(len(self.reactor._held or ()), 1)
+        idle = Deferred.fromCoroutine(self.disk.idle())
+        self.assertNoResult(idle)
         self.assertEqual(self.outcomes, [])
         let_go()
         self.reactor.advance(MOMENT)
+        self.successResultOf(idle)
         self.assertEqual(sorted(file.written), list(range(10 * BATCH)))
