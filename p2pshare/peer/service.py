@@ -55,7 +55,7 @@ from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
 from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
-from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.keys import PublicKey, SigningKey
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
@@ -282,6 +282,11 @@ class PeerService(Service):
         finally:
             if self._folder is not None:
                 self._folder.close()
+
+    @property
+    def key(self) -> SigningKey:
+        """The user's key, once the peer is ready."""
+        return self._own.key
 
     def left_out(self) -> dict[str, str]:
         """What of each share is not shared, in words, as far as that is counted."""

@@ -1,4 +1,4 @@
-"""What every verb works with."""
+"""The run of one command: settings, output, and the reactor."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Invocation:
     settings: Settings
     output: Output
     cwd: Path
-    """The folder that relative paths start from, and where fetched files go."""
+    """The current folder: relative paths start here, and fetched files go here."""
     wall: Callable[[], float]
     """The Unix time in s."""
     forgive_signal: Callable[[], object] = lambda: None
-    """Let the process go on after a signal that has ended only what was going on."""
+    """Tells `net.process_end` that a signal has stopped a transfer, and does not end the process."""
 
     @asynccontextmanager
     async def registry(self) -> AsyncIterator[RegistryClient]:
-        """The registry of the settings, for as long as the context lasts."""
+        """The client of the registry in the settings; its connections are closed with the context."""
         settings, known = self.settings, None
         if settings.name is not None or settings.data is not None:
             known = PeerPlace.of(settings, settings.name or "").key

@@ -1,4 +1,4 @@
-"""What a verb says: sentences and tables for people, or one JSON object a line for programs."""
+"""The output of a verb: sentences and tables for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -6,44 +6,27 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from colorama import Fore
 
 from p2pshare.errors import P2pshareError
 from p2pshare.ui.terminal.capabilities import Terminal
 
-FAILURES_SHOWN = 5  # of one kind that people see in full
+FAILURES_SHOWN = 5  # errors of one kind that are shown to people
 
-if TYPE_CHECKING:  # what takes its time to import, where there may be nothing to show
+if TYPE_CHECKING:  # slow to import, and often not needed
     from p2pshare.ui.terminal.job_view import JobView
 
 
-class LiveLine(Protocol):
-    """A line that is drawn again and again, on stderr."""
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether it is on the screen now."""
-        ...
-
-    def line_above(self, text: str, colour: str = "") -> None:
-        """Write a line above it."""
-        ...
-
-    def finish(self) -> None:
-        """Take it away."""
-        ...
-
-
 class Output:
-    """Where a verb writes to.
+    """The streams of a verb.
 
     Args:
-        stdout: results go here.
-        stderr: progress, and errors for people, go here.
-        json: write events instead of sentences and tables, errors too, all to stdout.
-        quiet: write no sentences and no progress; results and errors remain.
+        stdout: the stream of results.
+        stderr: the stream of progress, and of errors for people.
+        json: write events to stdout instead of sentences, tables and errors.
+        quiet: write only results and errors.
     """
 
     def __init__(
@@ -53,15 +36,15 @@ class Output:
         self._stderr = stderr
         self._json = json
         self._quiet = quiet
-        self._view: LiveLine | None = None
+        self._view: JobView | None = None
         self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
-        """Hears of each event, also where no program reads them."""
+        """Is called with each event, even if no program reads them."""
         self._complained = ""
         self._shown: Counter[str] = Counter()  # failures by kind
         self._not_shown: Counter[str] = Counter()
 
     def line(self, text: str, colour: str = "") -> None:
-        """Say something to people; `colour` is one of colorama's codes."""
+        """Write a sentence for people; `colour` is a code of colorama."""
         if self._json or self._quiet:
             return
         if self._stdout.is_tty:
@@ -70,28 +53,28 @@ class Output:
             self._stdout.write_line(text, colour)
 
     def remark(self, text: str) -> None:
-        """Say something to people that is no result, and so must not get into a pipe."""
+        """Write a sentence for people to stderr, since it is not a result and must not get into a pipe."""
         if not self._json and not self._quiet:
             self._write_above(self._stderr, text)
 
     def event(self, kind: str, /, **fields: object) -> None:
-        """Tell programs that something happened, as `{"event": kind, …}`; paths become text."""
+        """Write `{"event": kind, …}` for programs; paths become text."""
         self.on_event(kind, fields)
         if self._json:
             self._stdout.write_line(json.dumps({"event": kind, **fields}, default=str))
 
     def error(self, error: P2pshareError) -> None:
-        """Say what went wrong: to people on stderr, to programs as an event."""
-        self.event("error", **_told(error))
+        """Write an error: a sentence on stderr for people, an event for programs."""
+        self.event("error", **_fields_of(error))
         self._complain(error)
 
     def failed(self, origin: str, error: P2pshareError) -> None:
-        """Say that one of many things did not work, to programs as an event with what it was.
+        """Write the error of one of many items, which is `origin`.
 
-        People see the first `FAILURES_SHOWN` errors of each kind, and one that repeats itself once. `end_failures`
-        counts the others.
+        People see the first `FAILURES_SHOWN` errors of each kind, and the same sentence only once. `end_failures`
+        writes the number of the others.
         """
-        self.event("failed", **{"from": origin}, **_told(error))
+        self.event("failed", **{"from": origin}, **_fields_of(error))
         kind = kind_of(error)
         if str(error) == self._complained or self._shown[kind] >= FAILURES_SHOWN:
             self._not_shown[kind] += 1
@@ -100,22 +83,22 @@ class Output:
             self._complain(error)
 
     def end_failures(self) -> None:
-        """Say how many failures of each kind were not shown, and count from the beginning again."""
+        """Write how many errors of each kind were not shown, and reset the counts."""
         if not self._json:
             for kind, count in self._not_shown.items():
                 why = kind.removeprefix("remote_").replace("_", " ")
-                text = f"p2pshare: {count} more failed ({why}); --json names each."
+                text = f"p2pshare: {count} more failed ({why}); --json lists all."
                 self._write_above(self._stderr, text, Fore.RED)
         self._shown.clear()
         self._not_shown.clear()
 
     def result(self, text: str) -> None:
-        """Show a line that was asked for, which stays with `--quiet`, to people."""
+        """Write a result for people, also with `--quiet`."""
         if not self._json:
             self._stdout.write_line(text)
 
     def rows(self, rows: Iterable[Sequence[str]]) -> None:
-        """Show rows of cells as they are read in a pipe: one a line, with tabs between the cells."""
+        """Write rows for a pipe: one per line, with tabs between the cells."""
         if self._json:
             return
         for row in rows:
@@ -123,12 +106,12 @@ class Output:
         self._stdout.stream.flush()
 
     def screen(self) -> Terminal | None:
-        """The terminal that people read results on, if it is one."""
+        """Return the terminal on which people read results; None if there is none."""
         return self._stdout if self._stdout.is_tty and not self._json else None
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there is nothing but results and errors."""
+        """Whether only results and errors are written."""
         return self._quiet
 
     def job(self, peer: str, clock_seconds: Callable[[], float]) -> JobView:
@@ -140,7 +123,7 @@ class Output:
         return view
 
     def end_view(self) -> None:
-        """Take away what is drawn, where a verb had no time to do so itself."""
+        """Erase the progress line, after a verb that had no time to do so."""
         if self._view is not None:
             self._view.finish()
         self.end_failures()
@@ -151,17 +134,17 @@ class Output:
             self._write_above(self._stderr, f"p2pshare: {error}", Fore.RED)
 
     def _write_above(self, terminal: Terminal, text: str, colour: str = "") -> None:
-        """Write a line to where a live one may be drawn."""
+        """Write a line, above the progress line if that is drawn."""
         if self._view is not None and self._view.is_drawn:
             self._view.line_above(text, colour)
         else:
             terminal.write_line(text, colour)
 
 
-def _told(error: P2pshareError) -> dict[str, object]:
+def _fields_of(error: P2pshareError) -> dict[str, object]:
     return {"kind": kind_of(error), "message": str(error), "exit_code": error.exit_code}
 
 
 def kind_of(error: P2pshareError) -> str:
-    """The stable name of an error for programs, such as `name_taken`."""
+    """Return the stable name of an error for programs, such as `name_taken`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

@@ -66,7 +66,7 @@ class OwnerTests(CommandLineTestCase):
         for keys, code in (("perhaps\rno\r", 1), ("\x03", 130)):
             run = TerminalRun(self.near, 80, "release", "--name", "hal")
             self.addCleanup(run.close)
-            run.expect("Give the name hal up for good? (yes/no)")
+            run.expect("Give up the name hal for good? (yes/no)")
             run.type(keys)
             self.assertEqual(run.exit_code(), code)
         self.assertEqual(self.whoami("--name", "hal")["state"], "offline")
@@ -119,11 +119,11 @@ class OwnerTests(CommandLineTestCase):
         run = TerminalRun(self.near, 40, "key", "export", "--name", "kim", "kim.key")
         self.addCleanup(run.close)
         for question, answer in (
-            ("A new passphrase", "short"),
-            ("A new passphrase", "long enough"),
-            ("The same again:", "not the same"),
-            ("Those are not the same.", "long enough"),
-            ("The same again:", "long enough"),
+            ("New passphrase", "short"),
+            ("New passphrase", "long enough"),
+            ("Repeat the passphrase:", "not the same"),
+            ("passphrases differ", "long enough"),
+            ("Repeat the passphrase:", "long enough"),
         ):
             run.expect(question)
             time.sleep(0.2)  # what is typed before the echo is off would be shown, and dropped
@@ -149,7 +149,7 @@ class OwnerTests(CommandLineTestCase):
         ):
             run = TerminalRun(self.near, 40, "key", "export", "--name", "max", "max.key")
             self.addCleanup(run.close)
-            run.expect("A new passphrase")
+            run.expect("New passphrase")
             time.sleep(0.2)  # until the echo is off
             run.process.send_signal(number)
             self.assertEqual(run.exit_code(), code, run.shown)

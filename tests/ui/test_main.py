@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.main`, as far as it needs no reactor; the rest is tested as a process."""
+"""Tests for `p2pshare.ui.main`, without the reactor; process tests cover the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.ui.main import main
 
-# What --help must not wait for.
 _SLOW = ("twisted", "numpy", "PIL", "rich", "cryptography")
 
 
@@ -24,14 +23,14 @@ class WrongUsageTests(SynchronousTestCase):
         return code, stdout.getvalue(), stderr.getvalue()
 
     def test_people(self) -> None:
-        """People get one line on stderr."""
+        """For people, wrong usage is one line on stderr."""
         for words in (["uesrs"], ["get"], ["users", "bob\x1b[2J\n"]):
             code, stdout, stderr = self.run_main(*words)
             self.assertEqual((code, stdout), (2, ""))
             self.assertRegex(stderr, r"^p2pshare: [^\x1b\n]*--help[^\x1b\n]*\n$")
 
     def test_programs(self) -> None:
-        """Programs get an event on stdout, wherever `--json` stands."""
+        """For programs, wrong usage is an event on stdout, wherever `--json` stands."""
         for words in (["uesrs", "--json"], ["--json", "get"]):
             code, stdout, stderr = self.run_main(*words)
             self.assertEqual((code, stderr), (2, ""))
@@ -41,7 +40,7 @@ class WrongUsageTests(SynchronousTestCase):
 
 class ImportsTests(SynchronousTestCase):
     def test_help_is_fast(self) -> None:
-        """`--help` is there before anything slow is imported."""
+        """`--help` imports no slow package."""
         script = (
             "import sys, p2pshare.ui.main as main\n"
             "try: main.main(['--help'])\n"

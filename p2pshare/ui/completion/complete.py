@@ -33,7 +33,7 @@ from itertools import islice
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
 from p2pshare.storage.settings import Settings, default_config_path
-from p2pshare.ui.completion.command_words import Expected, Kind, expected_at
+from p2pshare.ui.completion.command_words import Expected, expected_at
 from p2pshare.ui.completion.shell_words import Typed, replacements, split_line
 from p2pshare.ui.completion.sources import Lookup
 from p2pshare.wire.display import display
@@ -77,9 +77,8 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
         line = Typed(tuple(behind[:-1]), behind[-1])
     else:
         return NOTHING
-    expected = expected_at(line.words, line.last)
-    lookup = partial(_lookup, expected, environ)
-    how, candidates = _candidates(expected, line.last, lookup)
+    expected, values = expected_at(line.words, line.last)
+    how, candidates = _candidates(expected, line.last, partial(_lookup, values, environ))
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
     if shell != "bash":
@@ -92,22 +91,22 @@ def _candidates(
     expected: Expected, last: str, lookup: Callable[[], Lookup]
 ) -> tuple[str, Sequence[str]]:
     """As `complete`, but whole words, some of which may not begin with `last`."""
-    match expected.kind:
-        case Kind.WORD:
-            return WORDS, expected.words
-        case Kind.FILE:
+    if expected.words is not None:
+        return WORDS, expected.words
+    match expected.value:
+        case "FILE" | "[NAME=]PATH":
             return FILES, []
-        case Kind.FOLDER:
+        case "DIR":
             return FOLDERS, []
-        case Kind.KNOWN:
+        case "NAME":
             return WORDS, lookup().known()
-        case Kind.REGISTRY:
-            return WORDS, list(lookup().registries())
-        case Kind.REMOTE if expected.may_be_local and _is_local_path(last):
-            return FOLDERS, []
-        case Kind.REMOTE if ":" in last:
-            return PATHS, _paths(lookup(), last)
-        case Kind.REMOTE:
+        case "URL":
+            return WORDS, lookup().registries()
+        case "PEER:PATH" | "PEER[:PATH]":
+            if expected.may_be_local and _is_local_path(last):
+                return FOLDERS, []
+            if ":" in last:
+                return PATHS, _paths(lookup(), last)
             names = [f"{name}:" for name in _names(lookup(), last)]
             if expected.may_be_local:
                 names += _local_folders(last)
@@ -149,8 +148,8 @@ def _paths(lookup: Lookup, last: str) -> list[str]:
     return [f"{peer}:{folder}{slash}{entry}" for entry in entries]
 
 
-def _lookup(expected: Expected, environ: Mapping[str, str]) -> Lookup:
-    flags = {setting: expected.values.get(setting) for setting in ("registry", "name", "data")}
+def _lookup(values: Mapping[str, str], environ: Mapping[str, str]) -> Lookup:
+    flags = {setting: values.get(setting) for setting in ("registry", "name", "data")}
     return Lookup.by_settings(Settings.load(flags, environ, default_config_path()))
 
 

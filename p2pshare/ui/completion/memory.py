@@ -1,4 +1,4 @@
-"""What a verb has seen of other peers, remembered in the user's data folder for completion."""
+"""Names and folders that a verb has seen, remembered in the user's data folder for completion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The scripts by which shells complete words of `p2pshare`; all they know is how to ask `p2pshare complete`.
+"""The scripts for the shells; they only run `p2pshare complete`.
 
-What is offered may be named by strangers. It comes one candidate a line, without any character that a terminal obeys;
-what a shell would obey is quoted as it goes into the line, and nothing of it is ever evaluated.
+Strangers choose the names that are offered. There is one candidate per line, without any character that a terminal
+obeys. The shell, or for bash `shell_words.py`, quotes a candidate when it is inserted, and no script evaluates one.
 """
 
 from __future__ import annotations

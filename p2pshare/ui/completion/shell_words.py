@@ -1,6 +1,6 @@
-"""The word that is being typed in a line of bash: what it says, and how another one is put in its place.
+"""The word at the cursor in a line of bash: how it is read, and how a candidate is quoted in its place.
 
-Bash would quote candidates itself, as names of files; but not all of them once a dollar sign or a backtick was typed.
+Bash can quote candidates itself, as file names, but not all of them after a dollar sign or a backtick was typed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ class Typed:
     """A line up to the cursor."""
 
     words: tuple[str, ...]
-    """Those before the last one, as the program would get them."""
+    """The words before the last one, as the program gets them."""
     last: str
-    """The one at the cursor, likewise; it may be empty."""
+    """The word at the cursor, which may be empty."""
     kept: int = 0
-    """Characters of `last` that the shell leaves as they are when it puts a completed word in."""
+    """The number of characters of `last` that bash does not replace."""
     quote: str = ""
-    """The quotation mark that is open."""
+    """The open quotation mark, if there is one."""
 
 
 def split_line(line: str, breaks: str) -> Typed:
     """Read a line as bash does.
 
     Args:
-        line: it, up to the cursor.
-        breaks: `COMP_WORDBREAKS`; bash replaces only what stands behind the last of these that is not quoted.
+        line: the line up to the cursor.
+        breaks: `COMP_WORDBREAKS`; bash replaces only the text after the last unquoted one of these.
     """
     words: list[str] = []
     word = quote = ""
@@ -66,14 +66,14 @@ def split_line(line: str, breaks: str) -> Typed:
 
 
 def replacements(typed: Typed, candidates: Sequence[str]) -> list[str]:
-    """What bash is to choose from to put in the place of the word, quoted.
+    """Return the quoted candidates for bash, which inserts their common beginning.
 
-    Several candidates become one if they go on alike: as far as they do. Where they do not, and what is alike in their
-    quotation would cut it, a blank is among them, so that bash puts nothing in.
+    If the candidates share more than was typed, this common beginning is the only result. If they do not, but their
+    quoted forms share a beginning that would be cut inside a quotation, a blank is added, so that bash inserts nothing.
 
     Args:
-        typed: what was typed.
-        candidates: whole words that begin with the last one.
+        typed: the line.
+        candidates: whole words that begin with the word at the cursor.
     """
     rests = [each[typed.kept :] for each in candidates]
     quoted = [_quoted(each, typed.quote) for each in rests]
@@ -88,16 +88,16 @@ def replacements(typed: Typed, candidates: Sequence[str]) -> list[str]:
 
 
 def _quoted(text: str, quote: str) -> str:
-    """Text so written, behind an open quotation mark if there is one, that it stands for itself."""
+    """Quote a text so that bash reads it as it is, after the open quotation mark if there is one."""
     if quote == "'":
         return text.replace("'", "'\\''")
     escaped = _TO_ESCAPE[quote].sub(r"\\\g<0>", text)
-    # In double quotes, a backslash keeps the shell from looking up its history, but stays.
+    # In double quotes, a backslash would prevent history expansion, but stay in the word.
     return escaped.replace("!", "\"'!'\"") if quote else escaped
 
 
 def _common(texts: Sequence[str]) -> str:
-    """What all of them begin with."""
+    """Return the common beginning."""
     first, last = min(texts), max(texts)
     alike = next((at for at, char in enumerate(first) if last[at] != char), len(first))
     return first[:alike]

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ from p2pshare.names import is_name
 from p2pshare.storage.identity.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.identity.data_folder import PeerPlace, is_place
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
+from p2pshare.storage.settings import Settings
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
 
@@ -29,26 +29,13 @@ FOLDERS_MAX = 32  # data folders that are looked at if the user is not known
 class Lookup:
     """Looks up words for the user of one of several data folders."""
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        monotonic: Callable[[], float] = time.monotonic,
-        *,
-        registry: str = DEFAULT_REGISTRY,
-        registries: Callable[[], Collection[str]] = tuple,
-    ) -> None:
-        """Ask the peer that runs on one of `folders`.
+    def __init__(self, folders: Sequence[Path], place: PeerPlace) -> None:
+        """Ask the peer that runs on one of `folders`; `place` has the registry.
 
-        Args:
-            folders: data folders. If peers run on several, none is asked, since the user may be any of them.
-            monotonic: any time in s.
-            registry: the registry of the peers.
-            registries: returns the URLs of registries whose keys are known.
+        If peers run on several of the folders, none is asked, since the user may be any of them.
         """
         self._folders = folders
-        self._monotonic = monotonic
-        self._registry = registry
-        self.registries = registries
+        self._place = place
 
     @classmethod
     def by_settings(cls, settings: Settings) -> Self:
@@ -62,7 +49,11 @@ class Lookup:
                 with suppress(OSError):
                     folders += [above / name for name in sorted(filter(is_name, os.listdir(above)))]
             folders = list(filter(is_place, folders))[:FOLDERS_MAX]
-        return cls(folders, registry=place.slot, registries=place.registries.all)
+        return cls(folders, place)
+
+    def registries(self) -> list[str]:
+        """Return the URLs of registries whose keys are known."""
+        return list(self._place.registries.all())
 
     def known(self) -> list[str]:
         """Return the names of peers whose keys are known."""
@@ -71,7 +62,7 @@ class Lookup:
         names: list[str] = []
         for folder in self._folders:
             with suppress(P2pshareError):
-                names += KnownPeers(folder, self._registry).all()
+                names += KnownPeers(folder, self._place.slot).all()
         return names
 
     def names(self, prefix: str) -> list[str]:
@@ -96,7 +87,7 @@ class Lookup:
 
     def _ask(self, question: Mapping[str, str]) -> list[str] | None:
         """Return the answer of the one running peer; None if there is none in time."""
-        deadline = self._monotonic() + ANSWER_TIMEOUT
+        deadline = time.monotonic() + ANSWER_TIMEOUT
         running = [each for folder in self._folders if (each := _connected(folder)) is not None]
         try:
             if len(running) != 1:
@@ -118,7 +109,7 @@ class Lookup:
         """
         reply = b""
         while not reply.endswith(b"\n"):
-            left = deadline - self._monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             connection.settimeout(left)

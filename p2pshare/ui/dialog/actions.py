@@ -15,14 +15,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError, WrongUsage
-from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.identity import key_file
-from p2pshare.storage.identity.data_folder import peer_folder
-from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
@@ -31,7 +27,6 @@ from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
 from p2pshare.ui.dialog.visit import Visit
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.connection import announce, finder_of
-from p2pshare.ui.verbs.key import no_key
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 
 SHARING_NOTHING = "You share nothing: start again with --share FOLDER, or where there is a my_file.txt or my_file.jpg."
@@ -151,10 +146,8 @@ class Actions:
         invocation = self._invocation
         finder = finder_of(invocation, self._registry, self._name)
         found = await finder.find(name)
-        folder = peer_folder(invocation.settings, self._name)
-        key = await run_in_thread(invocation.reactor, key_file.load, folder / KEY_NAME)
-        if key is None:
-            raise no_key(self._name, folder)
+        assert self._peer is not None, "the user has joined"
+        key = self._peer.key
         visit = Visit(invocation, self._name, key, finder, found, lambda: self._destination)
         if not visit.is_classic or not invocation.settings.classic:
             found.expect_sessions()

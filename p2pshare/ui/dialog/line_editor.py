@@ -16,6 +16,32 @@ ESCAPE_MAX = 16  # characters of an escape sequence; a longer one is dropped
 
 _KEY = re.compile(r"\x1b\[[0-9;]*[@-~]|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
 
+_RECALLS = {"\x10": -1, "\x1b[A": -1, "\x0e": 1, "\x1b[B": 1}
+"""Keys that show another line of the history: Ctrl+P and up, Ctrl+N and down."""
+
+Edit = Callable[[str, str], tuple[str, str]]
+_EDITS: dict[str, Edit] = {
+    "\x01": lambda before, behind: ("", before + behind),  # Ctrl+A
+    "\x02": lambda before, behind: (before[:-1], before[-1:] + behind),  # Ctrl+B
+    "\x04": lambda before, behind: (before, behind[1:]),  # Ctrl+D
+    "\x05": lambda before, behind: (before + behind, ""),  # Ctrl+E
+    "\x06": lambda before, behind: (before + behind[:1], behind[1:]),  # Ctrl+F
+    "\x08": lambda before, behind: (before[:-1], behind),  # Ctrl+H
+    "\x0b": lambda before, behind: (before, ""),  # Ctrl+K
+    "\x15": lambda before, behind: ("", behind),  # Ctrl+U
+    "\x17": lambda before, behind: (before[: before.rstrip().rfind(" ") + 1], behind),  # Ctrl+W
+}
+"""Keys that move the cursor or erase: the text before and behind the cursor becomes other text."""
+for _like, _keys in {
+    "\x01": ("\x1b[H", "\x1b[1~"),  # Home
+    "\x05": ("\x1b[F", "\x1b[4~"),  # End
+    "\x02": ("\x1b[D",),  # left
+    "\x06": ("\x1b[C",),  # right
+    "\x08": ("\x7f",),  # Backspace
+    "\x04": ("\x1b[3~",),  # Delete
+}.items():
+    _EDITS |= dict.fromkeys(_keys, _EDITS[_like])
+
 
 @dataclass(frozen=True, slots=True)
 class LineEntered:
@@ -41,31 +67,6 @@ class LineEditor:
         self._after_return = False
         self._history: list[str] = []
         self._place = 0  # index in the history
-        self._actions: dict[str, Callable[[], None]] = {
-            "\x01": self._home,
-            "\x02": self._left,
-            "\x05": self._end,
-            "\x06": self._right,
-            "\x08": self._backspace,
-            "\x0b": self._erase_to_end,
-            "\x0e": self._later,
-            "\x10": self._earlier,
-            "\x15": self._erase_to_start,
-            "\x17": self._erase_word,
-            "\x7f": self._backspace,
-            "\x1b[3~": self._delete,
-            "\x1b[1~": self._home,
-            "\x1b[4~": self._end,
-        }
-        for letter, action in {
-            "A": self._earlier,
-            "B": self._later,
-            "C": self._right,
-            "D": self._left,
-            "H": self._home,
-            "F": self._end,
-        }.items():
-            self._actions[f"\x1b[{letter}"] = self._actions[f"\x1bO{letter}"] = action
 
     def receive(self, keys: str) -> None:
         """Add keys; an escape sequence may come in parts."""
@@ -99,14 +100,17 @@ class LineEditor:
         self._after_return = key == "\r"
         if key in "\r\n":
             return None if is_rest else self._enter()
-        if key == "\x04":
-            if not self.text:
-                return InputEnded()
-            self._delete()
-        elif key in self._actions:
-            self._actions[key]()
+        if key == "\x04" and not self.text:
+            return InputEnded()
+        key = re.sub("^\x1bO", "\x1b[", key)  # a cursor key in application mode
+        before, behind = self.text[: self.cursor], self.text[self.cursor :]
+        if key in _RECALLS:
+            self._recall(_RECALLS[key])
+        elif key in _EDITS:
+            before, behind = _EDITS[key](before, behind)
+            self.text, self.cursor = before + behind, len(before)
         elif display(key) == key and len(self.text) < LINE_MAX:
-            self._replace(self.cursor, self.cursor, key)
+            self.text, self.cursor = before + key + behind, self.cursor + 1
         return None
 
     def _enter(self) -> LineEntered:
@@ -117,49 +121,12 @@ class LineEditor:
         self._place = len(self._history)
         return entered
 
-    def _replace(self, start: int, stop: int, text: str = "") -> None:
-        start = max(0, start)
-        self.text = self.text[:start] + text + self.text[stop:]
-        self.cursor = start + len(text)
-
     def _show(self, text: str) -> None:
         self.text = text
         self.cursor = len(text)
 
-    def _home(self) -> None:
-        self.cursor = 0
-
-    def _end(self) -> None:
-        self.cursor = len(self.text)
-
-    def _left(self) -> None:
-        self.cursor = max(0, self.cursor - 1)
-
-    def _right(self) -> None:
-        self.cursor = min(len(self.text), self.cursor + 1)
-
-    def _backspace(self) -> None:
-        self._replace(self.cursor - 1, self.cursor)
-
-    def _delete(self) -> None:
-        self._replace(self.cursor, self.cursor + 1)
-
-    def _erase_to_end(self) -> None:
-        self._replace(self.cursor, len(self.text))
-
-    def _erase_to_start(self) -> None:
-        self._replace(0, self.cursor)
-
-    def _erase_word(self) -> None:
-        kept = self.text[: self.cursor].rstrip()
-        self._replace(kept.rfind(" ") + 1, self.cursor)
-
-    def _earlier(self) -> None:
-        if self._place > 0:
-            self._place -= 1
-            self._show(self._history[self._place])
-
-    def _later(self) -> None:
-        if self._place < len(self._history):
-            self._place += 1
-            self._show("".join(self._history[self._place : self._place + 1]))
+    def _recall(self, step: int) -> None:
+        place = self._place + step
+        if 0 <= place <= len(self._history):
+            self._place = place
+            self._show("".join(self._history[place : place + 1]))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pshare.errors import RemoteProtocolError, WrongUsage
-from p2pshare.ui.numbers import size_text
 from p2pshare.wire.paths import RemotePath, format_path, parse_path
+from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import Entry, EntryKind
 
 ENTRIES_SHOWN = 40  # entries of a page

@@ -1,4 +1,4 @@
-"""What a terminal can do, and how text from outside is kept from making it do more."""
+"""The capabilities of a terminal, and the escaping of text from outside that is written to it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from colorama import Style
 
 from p2pshare.wire.display import display
 
-if TYPE_CHECKING:  # takes its time to import, and most verbs draw nothing
+if TYPE_CHECKING:  # slow to import, and most verbs draw nothing
     from rich.console import Console
 
-COLUMNS = 80  # where nobody knows
-LINES = 24  # where nobody knows
+COLUMNS, LINES = 80, 24  # if the size is unknown
 
 
 class Colours(enum.IntEnum):
-    """How many colours a terminal has."""
+    """The number of colours."""
 
     NONE = 0
     BASIC = 16
@@ -39,18 +38,18 @@ _COLOUR_SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """A stream that a user may be looking at."""
+    """A stream, which may be a terminal."""
 
     stream: TextIO
     is_tty: bool
     redraws: bool
-    """Whether the cursor can be moved, so that a line can be drawn again."""
+    """Whether the cursor can be moved, so that a line can be redrawn."""
     colours: Colours
     encoding: str
 
     @classmethod
     def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
-        """Look at a stream and at NO_COLOR, CLICOLOR_FORCE, COLORTERM and TERM."""
+        """Detect the capabilities from a stream and from NO_COLOR, CLICOLOR_FORCE, COLORTERM and TERM."""
         is_tty = stream.isatty()
         return cls(
             stream=stream,
@@ -72,31 +71,31 @@ class Terminal:
 
     @property
     def columns(self) -> int:
-        """How wide it is now; its user may change that at any time."""
+        """The current width, which the user may change at any time."""
         return self._size()[0]
 
     @property
     def lines(self) -> int:
-        """How high it is now."""
+        """The current height."""
         return self._size()[1]
 
     def shown(self, text: str) -> str:
-        """`text` on one line, in characters that the stream can write and that move nothing."""
+        """Return the text on one line, with escapes for control characters and for those that the stream lacks."""
         encoded = display(text).encode(self.encoding, "backslashreplace")
         return encoded.decode(self.encoding)
 
     def write_line(self, text: str, colour: str = "") -> None:
-        """Write one line, whatever `text` holds; on a terminal it is broken between words.
+        """Write a line; on a terminal it is broken between words.
 
         Args:
-            text: it may come from anywhere.
-            colour: one of colorama's `Fore` or `Style` codes; left out where there are no colours.
+            text: the text, which may come from outside.
+            colour: a `Fore` or `Style` code of colorama, which is ignored if there are no colours.
         """
         self.stream.write(f"{self.styled(text, colour)}\n")
         self.stream.flush()
 
     def styled(self, text: str, colour: str = "") -> str:
-        """What `write_line` writes."""
+        """Return the text as `write_line` writes it."""
         shown = self.shown(text)
         if self.is_tty and len(shown) > self.columns:
             shown = "\n".join(
@@ -105,7 +104,7 @@ class Terminal:
         return f"{colour}{shown}{Style.RESET_ALL}" if colour and self.colours else shown
 
     def console(self) -> Console:
-        """A console of rich that does here what we found can be done, and asks nothing of its own."""
+        """Return a console of rich with these capabilities, which detects nothing itself."""
         from rich.console import Console
 
         return Console(

@@ -1,4 +1,4 @@
-"""Output to a terminal that may be closed at any time, with no complaint about it."""
+"""Output to a terminal that may be closed at any time, which is no error."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable
 from typing import Any, TextIO
 
-_GONE = (errno.EIO, errno.EBADF, errno.ENXIO)  # what a terminal says that was closed
+_GONE = (errno.EIO, errno.EBADF, errno.ENXIO)  # errors of a closed terminal
 
 
 class HangUpStream:
-    """The stream of a terminal, which can be written to also when the terminal is gone: to no effect.
+    """The stream of a terminal. Once the terminal is closed, it discards all text.
 
     Args:
-        stream: it is left open, but leads nowhere once the terminal is gone.
-        on_hang_up: hears, once, that a write has found the terminal gone.
+        stream: the stream; it stays open, and its descriptor becomes /dev/null when the terminal is closed.
+        on_hang_up: is called once, when a write has found the terminal closed.
     """
 
     def __init__(self, stream: TextIO, on_hang_up: Callable[[], object]) -> None:
@@ -23,7 +23,7 @@ class HangUpStream:
         self._on_hang_up = on_hang_up
 
     def write(self, text: str) -> int:
-        """Write it, if anybody can see it."""
+        """Write text, unless the terminal is closed."""
         try:
             self._stream.write(text)
         except OSError as error:
@@ -31,20 +31,20 @@ class HangUpStream:
         return len(text)
 
     def flush(self) -> None:
-        """Write what is in the buffer, if anybody can see it."""
+        """Write the buffer, unless the terminal is closed."""
         try:
             self._stream.flush()
         except OSError as error:
             self._lose(error)
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the stream's own."""
+        """Forward everything else to the stream."""
         return getattr(self._stream, name)
 
     def _lose(self, error: OSError) -> None:
         if error.errno not in _GONE:
             raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())  # so does what is still in the buffer
+        os.dup2(nowhere, self._stream.fileno())  # the rest of the buffer goes there, too
         os.close(nowhere)
         self._on_hang_up()

@@ -29,10 +29,10 @@ from rich.text import Text
 
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
-from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.live_line import LiveLine
 from p2pshare.wire.paths import format_path
+from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 if TYPE_CHECKING:  # numpy takes its time to import, and sessions have no use for it
     import numpy as np

@@ -1,10 +1,9 @@
-"""One line of a terminal that is drawn again and again in its place.
+"""One line of a terminal that is redrawn in place.
 
 The cursor rests in the first column of the line, not behind it. When a terminal is made narrower, it either cuts the
-line off or breaks it into several rows; in both cases the cursor stays in the cell where it was. So what is left of the
-old line lies behind the cursor, and the next drawing erases it. With the cursor at the end of the line, the rows above
-would stay, and nobody could tell how many there are. A blank precedes each erasure: tmux takes the erasure of a whole
-screen for its end, and keeps a copy of it in the history.
+line off or breaks it into several rows; in both cases the cursor stays in its cell. The rest of the old line is then
+behind the cursor, and the next drawing erases it. With the cursor at the end of the line, the rows above would stay,
+since their number is unknown. A blank precedes each erasure: tmux copies a wholly erased screen into its history.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from p2pshare.ui.terminal.capabilities import Terminal
 
 _HIDE = "\x1b[?25l"
 _SHOW = "\x1b[?25h"
-_CUT = (
-    "\x1b[?7l"  # cut a line that is too long, as the terminal may have been made narrower just now
-)
-_BREAK = "\x1b[?7h"  # break it again
-_REST = " \x1b[J\r"  # erase this column and all behind it, also in the rows below
+_CUT = "\x1b[?7l"  # cut long lines, since the terminal may have become narrower just now
+_BREAK = "\x1b[?7h"  # break long lines again
+_REST = " \x1b[J\r"  # erase from this column to the end of the screen
 
 
 class LiveLine:
-    """Draws the line; `stop` it in any case, for until then the cursor is hidden."""
+    """Draws the line. Always call `stop`: the cursor is hidden until then."""
 
     def __init__(self, terminal: Terminal) -> None:
         """Draw on a terminal that can redraw."""
@@ -31,29 +28,29 @@ class LiveLine:
         self._console = terminal.console()
         self._line: RenderableType = ""
         self.is_drawn = False
-        """Whether the line is on the screen now."""
+        """Whether the line is on the screen."""
 
     @property
     def columns(self) -> int:
-        """How wide the line may be: in the last column of a terminal, some would begin another row."""
+        """The maximum width of the line. The last column is not used, since some terminals begin another row there."""
         return max(1, self._terminal.columns - 1)
 
     def start(self) -> None:
-        """Hide the cursor; nothing is drawn yet."""
+        """Hide the cursor, and draw nothing yet."""
         self.is_drawn = True
         self._write(_HIDE)
 
     def draw(self, line: RenderableType) -> None:
-        """Draw this in the place of what was drawn before."""
+        """Draw another line in place of the one before."""
         self._line = line
         self._write(f"\r{self._rendered()}")
 
     def above(self, text: str) -> None:
-        """Write lines above it; their escapes, if there are any, are obeyed."""
+        """Write lines above it; escape sequences in them are kept."""
         self._write(f"\r{_REST}{text}\n{self._rendered()}")
 
     def stop(self) -> None:
-        """Erase the line, and show the cursor again. May be called again."""
+        """Erase the line, and show the cursor. Later calls do nothing."""
         if self.is_drawn:
             self.is_drawn = False
             self._write(f"\r{_REST}{_SHOW}")

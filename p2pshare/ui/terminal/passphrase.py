@@ -1,4 +1,7 @@
-"""Passphrases and consent: asked for on the terminal, or read from a file; never from the command line."""
+"""Passphrases and confirmations, typed on the terminal or read from a file.
+
+The command line and the environment never hold a passphrase, since other users can see those.
+"""
 
 from __future__ import annotations
 
@@ -16,62 +19,62 @@ from p2pshare.storage.identity.key_export import PASSPHRASE_MIN
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 
-PASSPHRASE_MAX = 1024  # bytes of one in a file
-TRIES = 3  # for two answers that are the same, and long enough
+PASSPHRASE_MAX = 1024  # bytes in a file
+TRIES = 3  # attempts to type a new passphrase twice
 TERMINAL = "/dev/tty"
 STDIN = "-"
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a process at once, were they not postponed while a passphrase is typed."""
+"""Signals that are postponed while a passphrase is typed, since the terminal would stay without an echo."""
 
 
 def new_passphrase(file: str | None) -> str:
-    """A passphrase for something new: from the first line of `file`, else asked for twice.
+    """Return a new passphrase: the first line of `file`, or else typed twice.
 
     Raises:
-        WrongUsage: it is too short, the answers differ, or there is no terminal to ask on.
+        WrongUsage: it is too short, the answers differ, or there is no terminal.
         CannotRead: the file cannot be read.
     """
     if file is not None:
         return _long_enough(_read(file))
     for _ in range(TRIES):
-        passphrase = _ask(f"A new passphrase, of {PASSPHRASE_MIN} characters or more:")
+        passphrase = _ask(f"New passphrase, at least {PASSPHRASE_MIN} characters:")
         if len(passphrase) < PASSPHRASE_MIN:
-            sys.stderr.write("That is too short.\n")
-        elif passphrase == _ask("The same again:"):
+            sys.stderr.write("The passphrase is too short.\n")
+        elif passphrase == _ask("Repeat the passphrase:"):
             return passphrase
         else:
-            sys.stderr.write("Those are not the same.\n")
-    raise WrongUsage(reason="No passphrase was given, and nothing was written.")
+            sys.stderr.write("The passphrases differ.\n")
+    raise WrongUsage(reason="No passphrase was typed, so nothing was written.")
 
 
 def known_passphrase(file: str | None) -> str:
-    """The passphrase of something that is there: from the first line of `file`, else asked for.
+    """Return the passphrase of an existing file: the first line of `file`, or else typed.
 
     Raises:
-        WrongUsage: there is no terminal to ask on.
+        WrongUsage: there is no terminal.
         CannotRead: the file cannot be read.
     """
-    return _read(file) if file is not None else _ask("Its passphrase:")
+    return _read(file) if file is not None else _ask("Passphrase:")
 
 
 def consent(question: str, flag: str) -> bool:
-    """Whether the user says yes; asks again until it is yes or no, or there is no more to read, which is no.
+    """Ask until the user types yes or no, and return whether it was yes; the end of the input is no.
 
     Args:
-        question: what to ask.
-        flag: what says yes where nobody can be asked.
+        question: the question.
+        flag: the flag that replaces the question.
 
     Raises:
-        WrongUsage: stdin is no terminal.
+        WrongUsage: standard input is not a terminal.
     """
     if not os.isatty(0) or sys.stdin is None:
-        raise WrongUsage(reason=f"There is nobody to ask whether you mean it: say {flag}.")
+        raise WrongUsage(reason=f"There is no terminal for the confirmation: use {flag}.")
     while True:
         sys.stderr.write(f"{question} (yes/no) ")
         sys.stderr.flush()
         line = ""
-        with _line_ended(), suppress(OSError):  # the terminal is gone
+        with _line_ended(), suppress(OSError):  # the terminal is closed
             line = sys.stdin.readline()
         if not line.endswith("\n"):
             _end_line()
@@ -84,25 +87,22 @@ def _ask(question: str) -> str:
     try:
         os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError as error:
-        reason = "There is no terminal to ask for a passphrase on: say --passphrase-file FILE."
+        reason = "There is no terminal for the passphrase: use --passphrase-file FILE."
         raise WrongUsage(reason=reason) from error
     try:
         with _signals_postponed(), _line_ended():
             return getpass.getpass(f"{question} ")
-    except (
-        EOFError,
-        OSError,
-        termios.error,
-    ) as error:  # the input has ended, or the terminal is gone
+    # The input has ended, or the terminal is closed.
+    except (EOFError, OSError, termios.error) as error:
         if isinstance(error, EOFError):
             _end_line()
-        raise WrongUsage(reason="No passphrase was given, and nothing was written.") from error
+        raise WrongUsage(reason="No passphrase was typed, so nothing was written.") from error
     except UnicodeDecodeError as error:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
 
 
 class _Signalled(BaseException):
-    """A signal has come that would have ended the process."""
+    """A postponed signal has come."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -111,7 +111,7 @@ class _Signalled(BaseException):
 
 @contextmanager
 def _signals_postponed() -> Iterator[None]:
-    """Let a signal end the process only after the terminal shows again what is typed; Ctrl+C does so anyway."""
+    """Let a signal end the process only after the echo of the terminal is restored. Ctrl+C needs no help."""
 
     def raise_it(number: int, frame: object) -> None:
         raise _Signalled(number)
@@ -134,7 +134,7 @@ def _signals_postponed() -> Iterator[None]:
 
 @contextmanager
 def _line_ended() -> Iterator[None]:
-    """Leave what comes after Ctrl+C a line of its own."""
+    """End the line after Ctrl+C, so that the next output has its own."""
     try:
         yield
     except KeyboardInterrupt:
@@ -143,7 +143,7 @@ def _line_ended() -> Iterator[None]:
 
 
 def _end_line() -> None:
-    with suppress(OSError):  # the terminal is gone
+    with suppress(OSError):  # the terminal is closed
         sys.stderr.write("\n")
         sys.stderr.flush()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from p2pshare.ui.numbers import ago_text
+from p2pshare.wire.quantities import ago_text
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 WATCHED_MAX = 100_000  # names that are kept up to date

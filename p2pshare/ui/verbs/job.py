@@ -23,9 +23,9 @@ from p2pshare.storage.incoming.claimed_names import Claims
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 DRAW_EVERY = 0.1  # seconds
 PROGRESS_EVERY = 1.0  # seconds between two `progress` events

@@ -14,12 +14,12 @@ from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.storage.file_times import utc_time
 from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.numbers import size_text
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce, name_of
 from p2pshare.ui.verbs.items import parse_at, parse_where
 from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
 SIZE_WIDTH = len("1023.9 KiB")

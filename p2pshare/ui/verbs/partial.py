@@ -9,9 +9,9 @@ from colorama import Fore
 from p2pshare.errors import CannotSave, InUse, P2pshareError, WrongUsage
 from p2pshare.storage.incoming.leftovers import Leftover, leftovers, remove
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.numbers import ago_text, size_text
 from p2pshare.ui.verbs.job import shown_path
 from p2pshare.wire.paths import format_path
+from p2pshare.wire.quantities import ago_text, size_text
 
 
 def list_partial(invocation: Invocation, dest: str | None) -> int:

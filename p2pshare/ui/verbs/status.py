@@ -16,8 +16,8 @@ from p2pshare.peer.share.service import left_out_text
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 from p2pshare.storage.shares.arguments import EVERYONE
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.numbers import duration_text, rate_text, size_text
 from p2pshare.ui.verbs.whoami import data_folder, running
+from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names

@@ -22,7 +22,7 @@ from p2pshare.storage.identity.control_socket import SOCKET_NAME
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.storage.settings import DEFAULT_REGISTRY
+from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
 from p2pshare.ui.commands import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
 from p2pshare.ui.completion.scripts import SCRIPTS
@@ -222,6 +222,9 @@ class FakePeer:
 
 
 class LookupTests(CompletingTestCase):
+    def lookup(self) -> Lookup:
+        return Lookup.by_settings(Settings(data=self.folder))
+
     def peer(self, *replies: bytes | None) -> FakePeer:
         peer = FakePeer(self.folder, list(replies))
         self.addCleanup(peer.end)
@@ -232,7 +235,7 @@ class LookupTests(CompletingTestCase):
         reply = json.dumps({"ok": True, "entries": ["cat.jpg", "sub/", "../x", "a/b/"]}).encode()
         peer = self.peer(reply + b"\n", reply + b"\n")
         for _ in range(2):
-            entries = Lookup([self.folder]).entries("alice", ("p",), "")
+            entries = self.lookup().entries("alice", ("p",), "")
             self.assertEqual(entries, ["cat.jpg", "sub/"])
         question = {"do": "complete", "peer": "alice", "path": "p", "prefix": ""}
         self.assertEqual(peer.asked, [question, question])
@@ -244,7 +247,7 @@ class LookupTests(CompletingTestCase):
             b'{"ok": false}\n', b"nonsense\n", b'{"ok": true, "entries": 1}\n', too_long, None
         )
         for _ in range(5):
-            self.assertEqual(Lookup([self.folder]).names("bo"), ["bob"])
+            self.assertEqual(self.lookup().names("bo"), ["bob"])
 
 
 class ShellTests(CompletingTestCase):

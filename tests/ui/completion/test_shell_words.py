@@ -16,7 +16,7 @@ NAMES = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min
 
 class SplitTests(SynchronousTestCase):
     def test_lines(self) -> None:
-        """Words are read as bash reads them, and what it keeps of the last one is known."""
+        """Words are split as bash splits them, with the number of kept characters."""
         for line, typed in {
             "p get al": Typed(("p", "get"), "al", 0),
             "p get ": Typed(("p", "get"), "", 0),
@@ -33,7 +33,7 @@ class SplitTests(SynchronousTestCase):
 
     @given(st.lists(NAMES, min_size=1, unique=True), st.sampled_from(["", '"', "'"]))
     def test_quoted(self, names: list[str], quote: str) -> None:
-        """Whatever a file is called, what bash puts in is that and nothing else: threat 4, threat 40."""
+        """Bash reads any inserted name as exactly that name: threat 4, threat 40."""
         for name in names:
             (put_in,) = replacements(Typed((), "", 0, quote), [name])
             self.assertEqual(split_line(f"{quote}{put_in}{quote} ", "").words, (name,))
@@ -42,7 +42,7 @@ class SplitTests(SynchronousTestCase):
 
     @given(st.lists(NAMES, min_size=2, unique=True))
     def test_common(self, names: list[str]) -> None:
-        """Of several, what they have in common goes in whole; what would be cut does not go in."""
+        """Several candidates give their whole common beginning, or nothing if that would be cut."""
         typed = Typed((), "", 0)
         put_in = replacements(typed, names)
         if len(put_in) == 1:

@@ -17,12 +17,12 @@ from tests.ui.screens import COLOURFUL, FakeTty, real_terminal
 
 class DisplayTests(SynchronousTestCase):
     def test_harmless(self) -> None:
-        """Text of any language stays as it is."""
+        """Text of any language is unchanged."""
         for text in ("alice", "Zoë and 写真 🎈", "a\\x1bb", ""):
             self.assertEqual(display(text), text)
 
     def test_escaped(self) -> None:
-        """What a terminal obeys, hides or reverses becomes visible (threat 4)."""
+        """Characters that a terminal obeys, hides or reverses become visible (threat 4)."""
         for text, shown in {
             "a\x1b[2Jb": "a\\x1b[2Jb",
             "a\nb\r\t\0\x7f": "a\\x0ab\\x0d\\x09\\x00\\x7f",
@@ -35,14 +35,14 @@ class DisplayTests(SynchronousTestCase):
 
     @given(st.text(st.characters(codec=None, categories=None)))
     def test_anything(self, text: str) -> None:
-        """Nothing that moves the cursor or the eye is left in any text."""
+        """No text contains a character that moves the cursor or reverses the direction."""
         categories = {unicodedata.category(character) for character in display(text)}
         self.assertFalse(categories & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 class DetectTests(SynchronousTestCase):
     def test_colours(self) -> None:
-        """The conventions of terminals are followed, and NO_COLOR goes before all."""
+        """The usual variables are followed, and NO_COLOR wins."""
         for is_tty, environ, colours in (
             (True, COLOURFUL, Colours.TRUE),
             (True, {"TERM": "xterm-256color"}, Colours.INDEXED),
@@ -63,7 +63,7 @@ class DetectTests(SynchronousTestCase):
                 self.assertEqual(Terminal.detect(stream, environ).colours, colours)
 
     def test_what_it_can_do(self) -> None:
-        """Lines are redrawn on a terminal that can, pictures drawn where there are colours and blocks."""
+        """Lines are redrawn on capable terminals; pictures need colours and Unicode."""
         colourful = Terminal.detect(FakeTty(), COLOURFUL)
         self.assertTrue(colourful.is_tty and colourful.redraws and colourful.shows_pictures)
         dumb = Terminal.detect(FakeTty(), {"TERM": "dumb"})
@@ -73,7 +73,7 @@ class DetectTests(SynchronousTestCase):
         self.assertFalse(Terminal.detect(io.StringIO(), COLOURFUL).redraws)
 
     def test_size(self) -> None:
-        """The width is that of now; where nobody knows, it is 80 x 24."""
+        """The size is the current one, or 80 x 24 if it is unknown."""
         with real_terminal(40) as real:
             terminal = Terminal.detect(real.stream, COLOURFUL)
             self.assertEqual((terminal.columns, terminal.lines), (40, 24))
@@ -86,19 +86,19 @@ class DetectTests(SynchronousTestCase):
 
 class WriteLineTests(SynchronousTestCase):
     def test_one_line(self) -> None:
-        """Whatever is in the text, it is one line."""
+        """Any text becomes one line."""
         stream = io.StringIO()
         Terminal.detect(stream, {}).write_line("a\nb\x1b[2J", Fore.RED)
         self.assertEqual(stream.getvalue(), "a\\x0ab\\x1b[2J\n")
 
     def test_colour(self) -> None:
-        """Colours are used, and ended, where there are some."""
+        """Colours are set and reset if there are any."""
         stream = FakeTty()
         Terminal.detect(stream, COLOURFUL).write_line("a", Fore.RED)
         self.assertEqual(stream.getvalue(), "\x1b[31ma\x1b[0m\n")
 
     def test_other_encodings(self) -> None:
-        """What a stream cannot write is escaped, not an error."""
+        """Characters that a stream lacks are escaped, and no error."""
         buffer = io.BytesIO()
         stream = io.TextIOWrapper(buffer, encoding="ascii")
         terminal = Terminal.detect(stream, COLOURFUL)
@@ -107,7 +107,7 @@ class WriteLineTests(SynchronousTestCase):
         self.assertEqual(buffer.getvalue(), b"Zo\\xeb \\u2580\n")
 
     def test_between_words(self) -> None:
-        """A terminal gets long text broken between words, a pipe gets it whole."""
+        """Long text is broken between words on a terminal, but not in a pipe."""
         text = "word " * 20 + "x" * 90
         stream = FakeTty()
         Terminal.detect(stream, {"TERM": "dumb"}).write_line(text)

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.numbers`."""
+"""Tests for `p2pshare.wire.quantities`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.ui.numbers import count_text, duration_text, rate_text, size_text
-from p2pshare.wire.quantities import difference_text
+from p2pshare.wire.quantities import (
+    count_text,
+    difference_text,
+    duration_text,
+    rate_text,
+    size_text,
+)
 
 
 class NumbersTests(SynchronousTestCase):
     def test_sizes(self) -> None:
-        """Bytes are put in the unit that fits."""
+        """Bytes have the largest unit that fits."""
         for size, text in {
             0: "0 bytes",
             1: "1 byte",
@@ -26,7 +31,7 @@ class NumbersTests(SynchronousTestCase):
             self.assertEqual(size_text(size), text)
 
     def test_differences(self) -> None:
-        """The difference of two clocks is told in days if there are some."""
+        """The difference of two clocks has days if it is long."""
         for ahead, text in {
             121: "2 min 01 s ahead of",
             -5: "5 s behind",
@@ -36,14 +41,14 @@ class NumbersTests(SynchronousTestCase):
             self.assertEqual(difference_text(ahead), text)
 
     def test_counts_and_rates(self) -> None:
-        """What is not bytes is counted as it is."""
+        """Counts have no unit prefixes."""
         self.assertEqual(count_text(412, "rows"), "412 rows")
         self.assertEqual(count_text(2048, "bytes"), "2.0 KiB")
         self.assertEqual(rate_text(349.6, "rows"), "350 rows/s")
         self.assertEqual(rate_text(47_290_000), "45.1 MiB/s")
 
     def test_durations(self) -> None:
-        """A short time is exact, a long one is rough."""
+        """A short time is exact, a long one is rounded."""
         for seconds, text in {
             0: "0 s",
             3: "3 s",
@@ -59,6 +64,6 @@ class NumbersTests(SynchronousTestCase):
 
     @given(st.floats(0, 1e18))
     def test_short(self, number: float) -> None:
-        """No number takes much room before it is beyond all reason."""
+        """Texts of realistic numbers are short."""
         self.assertLessEqual(len(size_text(number)), 14)
         self.assertLessEqual(len(duration_text(number)), 26)
