@@ -1,27 +1,26 @@
-"""The start of a service in the background, watched by the command that the user typed.
+"""Starting a service in the background, while the command that the user typed waits for the result.
 
 Theory of operation
 -------------------
-`twistd` without `-n` forks a daemon and ends as soon as the services were told to start. Ours are ready only later: a
-peer when its name is registered, a registry when its store answers. twistd has a pipe from the daemon to its parent,
-but that pipe carries one message of 100 bytes, which the parent shows as `An error has occurred: b'...'` and turns into
-exit code 1. If the daemon ends without a message, the parent waits for ever, as it holds the writing end, too.
+Without `-n`, `twistd` forks a daemon and exits as soon as the services are started. Ours are ready later: a peer when
+its name is registered, a registry when its store answers. twistd has a pipe from the daemon to its parent, but that
+pipe carries one message of 100 bytes. The parent prints it as `An error has occurred: b'...'` and exits with 1. If the
+daemon dies without a message, the parent waits for ever, because it keeps the writing end open.
 
-So `makeService`, the last step that twistd leaves to us before it forks, calls `into_background` when the service is
-built. That forks instead of twistd, which then runs the service as with `-n`:
+So `makeService`, the last step before twistd would fork, calls `into_background` with a complete service. That function
+forks in place of twistd, which then runs the service as with `-n`:
 
-* The **daemon** has a session of its own and no terminal. It tells how the start goes, on a pipe, by a `Launch`.
-* The **parent** is the process that the user waits for. `_Watch` reads the pipe, prints what it says, and ends with
-  the exit code of the start.
+* The **daemon** has a session of its own and no terminal. A `Launch` reports on a pipe how the start goes.
+* The **parent** is the process that the user waits for. `_Watch` reads the pipe, prints the reports, and exits with the
+  exit code of the start.
 
-The pipe's writing end is the daemon's alone: programs that it starts do not inherit it. So the pipe ends when the
-daemon does, however it dies, and the parent never waits for a process that is gone. The wait has a bound besides,
-`START_WAIT_MAX`: a peer whose registry is away tries again for ever, which is what it is meant to do after a boot. The
-parent then says so and leaves the daemon running. A service logs a warning for each
-reason to wait. So until the service is ready, each kind of warning is also shown to the user, once.
+Only the daemon has the writing end: programs that it starts do not inherit it. So the pipe ends when the daemon dies,
+and the parent never waits for a dead process. The wait also has a bound, `START_WAIT_MAX`. A peer whose registry is
+away retries for ever, which is right after a boot; the parent then says so and leaves the daemon running. The reasons
+to wait are warnings of the log, so until the service is ready each kind of warning is shown to the user once.
 
-Ctrl+C and SIGTERM in the parent end the start: the daemon gets no signal from the terminal, so the parent passes it on.
-A parent that is killed tells nobody, and the daemon goes on.
+Ctrl+C and SIGTERM in the parent end the start. The daemon gets no signal from the terminal, so the parent passes it on.
+If the parent is killed, the daemon goes on.
 
 In the foreground there is no pipe. Then a `Launch` only repeats, as the last line on standard error, why the service
 ended.
@@ -52,26 +51,26 @@ from p2pshare.storage.reasons import plain_reason
 
 START_WAIT_MAX = 20.0  # seconds that the command waits for its service
 END_WAIT_MAX = 4.0  # seconds that it waits for a service that has failed, or was told to stop
-WARNINGS_MAX = 10  # of different kinds that are shown to the user
-TEXT_MAX = 1800  # bytes of a sentence, so that a report is one piece in the pipe: of up to PIPE_BUF, 4096 bytes
+WARNINGS_MAX = 10  # kinds of warnings that are shown to the user
+TEXT_MAX = 1800  # bytes of a sentence: a report must fit into PIPE_BUF, 4096 bytes, to be written in one piece
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Facts about a service in the background that its user needs."""
+    """What the user has to know about a service in the background."""
 
     command: str
-    """Which service, as twistd calls it."""
+    """The name of the service for twistd."""
     log: str
-    """Where its log is."""
+    """The path of its log."""
     stop: str
     """The command that ends it."""
 
 
 @implementer(ILogObserver)
 class Launch:
-    """Tells the command that has started a service how the start goes. In the foreground nobody waits."""
+    """Reports how the start of a service goes, to the command that waits for it; in the foreground none waits."""
 
     def __init__(self, command: str, pipe: int | None = None) -> None:
         self._command = command
@@ -83,28 +82,28 @@ class Launch:
             globalLogPublisher.addObserver(self)
 
     def __call__(self, event: LogEvent) -> None:
-        """Tell a warning of the log, one of each kind; not the lines of a traceback, which twistd logs as errors."""
+        """Report a warning of the log, one of each kind, without the lines of tracebacks that twistd logs as errors."""
         if event.get("log_level") in (LogLevel.warn, LogLevel.error) and "log_io" not in event:
             kind = event.get("log_format")
             if kind not in self._warned and len(self._warned) < WARNINGS_MAX:
                 self._warned.add(kind)
-                self._tell(warning=Line.of(event).message)
+                self._report(warning=Line.of(event).message)
 
     def ready(self, sentence: str) -> None:
-        """Tell that the service is ready; `sentence` says what runs, without a full stop."""
-        self._tell(ready=sentence)
+        """Report that the service is ready; `sentence` says what runs, without a full stop."""
+        self._report(ready=sentence)
+        globalLogPublisher.removeObserver(self)
         self._close()
 
     def failed(self, error: P2pshareError) -> None:
-        """Tell that the service ends because of an error; the end of the pipe tells that it has ended."""
+        """Report that the service ends because of an error; the end of the pipe shows that it has ended."""
         if not self._in_foreground:
-            self._tell(failed=str(error), code=error.exit_code)
+            self._report(failed=str(error), code=error.exit_code)
         elif error.exit_code:
-            # At the very end, so that no line of the log comes behind it. twistd has put the log in place of
-            # sys.stderr.
+            # At the very end, so that no line of the log follows. twistd has replaced sys.stderr by the log.
             atexit.register(_write, sys.__stderr__, f"{self._command}: {error}\n")
 
-    def _tell(self, **report: object) -> None:
+    def _report(self, **report: object) -> None:
         if self._pipe is None:
             return
         try:
@@ -113,36 +112,37 @@ class Launch:
             }
             os.write(self._pipe, json.dumps(short, ensure_ascii=False).encode() + b"\n")
         except BlockingIOError:
-            pass  # the parent is stopped: it misses a remark
+            pass  # the parent is suspended, and misses a remark
         except OSError:
-            self._close()  # the parent has left
+            # The parent is gone. This may be a call of the log's publisher, which would skip the next observer if this
+            # one were removed from its list now.
+            self._close()
 
     def _close(self) -> None:
         if self._pipe is not None:
-            globalLogPublisher.removeObserver(self)
             os.close(self._pipe)
             self._pipe = None
 
 
 def into_background(about: Background, reactor: object, wait_max: float = START_WAIT_MAX) -> Launch:
-    """Return in the daemon, which goes on to run the service; this process ends when the service is ready.
+    """Return in the daemon, which runs the service; this process exits when the service is ready.
 
     Args:
         about: the service.
-        reactor: runs in the daemon; one that does not survive a fork is told of it.
+        reactor: runs in the daemon; it is prepared for the fork if that is necessary.
         wait_max: seconds that this process waits.
 
     Raises:
-        CannotStart: no process can be forked.
+        CannotStart: the system cannot fork.
     """
     reading, writing = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
-            stream.flush()  # or both processes write what is left in it
+            stream.flush()  # or both processes would write the rest of the buffer
     hooks = IReactorDaemonize(reactor, None)
     if hooks is not None:
         hooks.beforeDaemonize()
-    # A signal waits until the daemon has its own session, and this process can pass it on.
+    # Signals are blocked until the daemon has its own session, and this process can pass them on.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     child = _fork()
     if child:
@@ -151,7 +151,7 @@ def into_background(about: Background, reactor: object, wait_max: float = START_
     os.close(reading)
     os.setsid()
     if _fork():
-        os._exit(0)  # the daemon leads no session, so it can never get a terminal
+        os._exit(0)  # a daemon that leads no session can never get a terminal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.write(writing, b"%d\n" % os.getpid())
     null = os.open(os.devnull, os.O_RDWR)
@@ -172,10 +172,10 @@ def _fork() -> int:
 
 
 def _watch_and_exit(about: Background, pipe: int, child: int, wait_max: float) -> NoReturn:
-    """Watch the start, and end this process without a trace of the service that it has prepared."""
+    """Watch the start, then exit without running the exit handlers of the service."""
     code = 1
     try:
-        os.waitpid(child, 0)  # it ends at once, when the daemon has begun
+        os.waitpid(child, 0)  # it exits at once, after it has forked the daemon
         code = _Watch(about, pipe, time.monotonic).run(wait_max)
     finally:
         os._exit(code)
@@ -190,15 +190,15 @@ class _Signalled(BaseException):
 
 
 class _Watch:
-    """What the waiting command does."""
+    """Reads the reports of a service that starts, for the command that waits."""
 
     def __init__(self, about: Background, pipe: int, clock: Callable[[], float]) -> None:
-        """Watch the start of a service.
+        """Prepare it.
 
         Args:
             about: the service.
-            pipe: on which it tells its number at once, and then how the start goes.
-            clock: seconds.
+            pipe: on which the service sends its pid, and then its reports.
+            clock: returns seconds.
         """
         self._about = about
         self._pipe = pipe
@@ -207,11 +207,11 @@ class _Watch:
         self._pid = 0
 
     def run(self, wait_max: float) -> int:
-        """Wait until the service is ready, has failed, or takes too long; returns the exit code."""
-        pid = self._next_line(self._clock() + END_WAIT_MAX)
-        if not pid:
+        """Wait until the service is ready, has failed, or takes too long; return the exit code."""
+        pid = self._next_report(self._clock() + END_WAIT_MAX)
+        if not isinstance(pid, int):
             return self._ended()
-        self._pid = int(pid)
+        self._pid = pid
         try:
             for number in _SIGNALS:
                 signal.signal(number, _raise)
@@ -234,7 +234,9 @@ class _Watch:
                 case {"failed": str(sentence), "code": int(code)}:
                     self._await_end()
                     self._remark(sentence)
-                    return code or 1  # it was stopped on purpose, but it is not ready
+                    return (
+                        code or 1
+                    )  # it was stopped on purpose: that is no error, but it is not ready
                 case {}:
                     return self._ended()
         late = StartNotFinished(
@@ -244,12 +246,11 @@ class _Watch:
         return late.exit_code
 
     def _announce(self, sentence: str) -> None:
-        about = self._about
-        told = f"{sentence}, in the background as process {self._pid}."
-        _write(sys.stdout, f"{told} Log: {about.log}. Stop it with: {about.stop}\n")
+        line = f"{sentence}, in the background as process {self._pid}."
+        _write(sys.stdout, f"{line} Log: {self._about.log}. Stop it with: {self._about.stop}\n")
 
     def _ended(self) -> int:
-        """The exit code of a service that has ended without a word."""
+        """Return the exit code of a service that has ended without a report."""
         self._remark(f"The service ended before it was ready: see its log, {self._about.log}.")
         return 1
 
@@ -260,31 +261,23 @@ class _Watch:
         self._remark("Stopped before it was ready.")
 
     def _await_end(self) -> None:
-        """Wait until the service has given everything free: then the same command can be tried again at once."""
+        """Wait until the service has released its folder and ports: then the same command can be repeated at once."""
         deadline = self._clock() + END_WAIT_MAX
         while self._next_report(deadline):
             pass
 
-    def _next_report(self, deadline: float) -> dict[str, Any] | None:
-        """The next report; an empty one is the end of the service, and None that of the time."""
-        line = self._next_line(deadline)
-        if not line:
-            return {} if line is not None else None
-        report: dict[str, Any] = json.loads(line)
-        return report
-
-    def _next_line(self, deadline: float) -> bytes | None:
-        """The next line of the pipe; an empty one is its end, and None that of the time."""
+    def _next_report(self, deadline: float) -> Any:
+        """Return the next report; {} if the service has ended, and None if the time is up."""
         while b"\n" not in self._rest:
             left = deadline - self._clock()
             if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
                 return None
             data = os.read(self._pipe, 4096)
             if not data:
-                return b""
+                return {}
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        return line
+        return json.loads(line)
 
     def _remark(self, text: str) -> None:
         _write(sys.stderr, f"{self._about.command}: {text}\n")
@@ -299,7 +292,7 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Write for people; a terminal that is gone changes nothing."""
+    """Write a line for people, if the terminal still exists."""
     with suppress(OSError, ValueError):
         if stream is not None:
             stream.write(text)

@@ -1,11 +1,11 @@
-"""The file of `--debug`: what a command did, enough to find the cause of a fault by mail.
+"""The file of `--debug`: what a command or a service did, in enough detail to find a fault from a distance.
 
-All events of the process go there, those of level `debug` too, one line each, with the time in UTC. The log of a
-service (`net/logs.py`) shows events in the same way and hides the same secrets. Events name facts: hosts, statuses,
-public keys, names of files. No event has a private key, a passphrase, a token, a message or the content of a file.
+It receives all events of the process, at every level, one line each, with the time in UTC. The lines have the form of
+the log of a service (`net/logs.py`), with the same secrets hidden. Events name facts: hosts, statuses, public keys,
+names of files. No event has a private key, a passphrase, a token, a message or the contents of a file.
 
-The file is its owner's alone. A file that is no debug log is left as it is. If it cannot be written any more, lines are
-lost and counted, and the command goes on. Several processes may write to one file.
+Only its owner can read the file. A file that is not a debug log is never overwritten. If the file cannot be written,
+lines are lost and counted, and the command goes on. Several processes may write to one file.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from p2pshare.net.logs import HIDDEN, Line, is_secret
 from p2pshare.storage.reasons import plain_reason
 from twisted import __version__ as twisted_version
 
-DEBUG_FILE_MAX = 8 * 1024 * 1024  # bytes; then the file becomes FILE.old, and a new one is begun
+DEBUG_FILE_MAX = 8 * 1024 * 1024  # bytes; then the file is renamed to FILE.old
 TITLE = "p2pshare debug log"
-"""With what every such file begins."""
+"""The beginning of every debug log."""
 PREFACE = (
     f"{TITLE}: it names people, addresses and files, and holds no keys, passphrases or tokens\n"
 )
 
 RESULTS = frozenset({"entry", "user"})
-"""Events that are not logged."""
+"""Events of `--json` that are not logged: the rows of a listing."""
 
-_told = Logger("p2pshare.ui.output")
+_shown = Logger("p2pshare.ui.output")
 _OPENING = (
     os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 )  # fmt: skip
@@ -52,7 +52,7 @@ _STATEMENT = re.compile(r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}")
 _LOCALE = re.compile(
     r"LANG|LC_[A-Z]+|TERM|NO_COLOR|PYTHONUTF8|SSL_CERT_(FILE|DIR)|P2PSHARE_[A-Z_]+"
 )
-"""Variables that change what a command does."""
+"""Variables that change the behaviour of a command."""
 
 
 @implementer(ILogObserver)
@@ -62,14 +62,14 @@ class DebugLog:
     _log = Logger()
 
     def __init__(self, path: Path, seconds: Callable[[], float]) -> None:
-        """Open the file, which is made if need be.
+        """Open the file, or create it.
 
         Args:
             path: its name.
-            seconds: measures how long the run takes.
+            seconds: returns the time in seconds, to measure the duration of the run.
 
         Raises:
-            CannotSave: it cannot be written, or it is something else than a debug log.
+            CannotSave: it cannot be written, or is not a debug log.
         """
         self._path = path.absolute()
         self._old = self._path.with_name(f"{self._path.name}.old")
@@ -84,7 +84,7 @@ class DebugLog:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
 
     def begin(self, words: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Write what the report of a fault has to say first; the log of the process has begun."""
+        """Write the versions, the command and the variables. Call it when the log of the process has begun."""
         self._log.debug(
             "run begins: p2pshare={version} python={python} platform={platform} openssl={openssl!r}"
             " openssl_of_python={other!r} twisted={twisted} cryptography={cryptography}",
@@ -112,7 +112,7 @@ class DebugLog:
             )
 
     def end(self, exit_code: int) -> None:
-        """Write how the command ended, and close the file."""
+        """Write the exit code, and close the file."""
         self._log.debug(
             "run ends: exit_code={exit_code} s={s:.3f}",
             exit_code=exit_code,
@@ -143,33 +143,33 @@ class DebugLog:
                 self._lost += 1
 
     def _make_room(self, size: int) -> None:
-        """Begin a new file if this one would grow too large; another process may have begun it already.
+        """Begin a new file if this one would become too large, or open that of another process.
 
         Raises:
-            OSError: there can be none.
+            OSError: it cannot be opened.
         """
         status = os.fstat(self._fd)
         if status.st_size + size <= DEBUG_FILE_MAX:
             return
         if _names(self._path, status):
             with suppress(FileNotFoundError):
-                _judge(self._old)
+                _expect_replaceable(self._old)
             os.replace(self._path, self._old)
         fd = _open(self._path)
         os.close(self._fd)
         self._fd = fd
 
 
-def log_told(kind: str, fields: Mapping[str, object]) -> None:
-    """Log an event that a command tells its user, but for the rows of a listing, and without the hash of content."""
+def log_output(kind: str, fields: Mapping[str, object]) -> None:
+    """Log an event that a command shows to its user, unless it is one of `RESULTS`."""
     if kind not in RESULTS:
         facts = {key: str(each) if isinstance(each, Path) else each for key, each in fields.items()}
-        facts.pop("root", None)  # by which the content of a small file can be guessed
-        _told.debug(f"{kind}: {' '.join(f'{key}={{{key}!r}}' for key in facts)}", **facts)
+        facts.pop("root", None)  # the contents of a small file can be guessed from its hash
+        _shown.debug(f"{kind}: {' '.join(f'{key}={{{key}!r}}' for key in facts)}", **facts)
 
 
 def shown_words(words: Sequence[str]) -> Iterator[str]:
-    """Return the words of a command line without what may be a secret: invitations, and where passphrases are."""
+    """Yield the words of a command line without secrets: invitations, and the paths of passphrases."""
     hides = False
     for word in words:
         flag, equals, _ = word.partition("=")
@@ -184,7 +184,7 @@ def shown_words(words: Sequence[str]) -> Iterator[str]:
 
 
 def _names(path: Path, status: os.stat_result) -> bool:
-    """Whether a path is the name of the file with this status."""
+    """Return whether a path leads to the file with this status."""
     try:
         return os.path.samestat(os.lstat(path), status)
     except FileNotFoundError:
@@ -195,7 +195,7 @@ def _open(path: Path) -> int:
     """Open a debug log, and create it if it does not exist.
 
     Raises:
-        OSError: the file is no debug log, or cannot be written.
+        OSError: the file is not a debug log, or cannot be written.
     """
     fd = os.open(path, _OPENING, 0o600)
     try:
@@ -208,11 +208,11 @@ def _open(path: Path) -> int:
     return fd
 
 
-def _judge(path: Path) -> None:
+def _expect_replaceable(path: Path) -> None:
     """Make sure that a file may be replaced.
 
     Raises:
-        OSError: it is no debug log of ours, or there is none.
+        OSError: it is not a debug log of this user, or does not exist.
     """
     fd = os.open(path, _READING)
     try:
@@ -222,14 +222,14 @@ def _judge(path: Path) -> None:
 
 
 def _expect_log(fd: int) -> None:
-    """Make sure that an open file is a debug log of ours, or empty, and let nobody else read it."""
+    """Make sure that an open file is a debug log of this user, or empty, and that only its owner can read it."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a plain file")
     if status.st_uid != os.geteuid():
         raise OSError("it belongs to another user")
     if status.st_size and os.pread(fd, len(TITLE), 0) != TITLE.encode():
-        raise OSError("it is there already, and is no debug log. Name another file")
+        raise OSError("it exists, and is not a debug log. Name another file")
     if status.st_mode & 0o077:
         with suppress(OSError):  # a file system without modes
             os.fchmod(fd, 0o600)

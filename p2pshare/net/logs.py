@@ -1,7 +1,9 @@
-"""The log of a service: one line an event, safe to be read, as text for people or as JSON for programs.
+"""The log of a service: one line for each event, as text for people or as JSON for programs.
 
-Text from outside can neither begin a line of its own nor command a terminal, and secrets do not get in: a field whose
-name says that it is one is hidden, and so is the password in a URL.
+Text from other machines can neither begin a line nor control a terminal. Secrets are hidden: the fields whose names say
+that they are secret, and the password in a URL.
+
+The message of an event is `event: key=value ...`: first what happened, then its facts.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ TEXT, JSON = FORMATS = ("text", "json")
 MESSAGE_MAX = 4096  # characters of a message, or of a field
 TRACEBACK_MAX = 16384  # characters
 FIELDS_MAX = 32
-LOGS_KEPT = 9  # full files beside the one that is written, where the user named no file
-KEYS_MAX = 1024  # names of fields of which is remembered what they are: each comes with thousands of events
+LOGS_KEPT = 9  # full files beside the current one, unless the user named a file
+KEYS_MAX = 1024  # names of fields whose classification is cached
 HIDDEN = "[hidden]"
 WORKER = "worker"
-"""The field that says which process has written a line."""
+"""The field with the number of the process that has written a line."""
 
 _SECRET = re.compile(
     r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation"
@@ -53,7 +55,7 @@ _LEGACY_KEYS = frozenset({"isError", "system", "format", "failure", "why"})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is written of an event."""
+    """The written form of an event."""
 
     time: float
     """Unix time, in seconds."""
@@ -63,11 +65,11 @@ class Line:
     fields: Mapping[str, str | int | float | bool | None]
     traceback: str = ""
     system: str = ""
-    """What an old part of Twisted says instead of a namespace."""
+    """Replaces the namespace in events of old parts of Twisted."""
 
     @classmethod
     def of(cls, event: LogEvent) -> Self:
-        """Read an event, and leave out what must not be written."""
+        """Convert an event, without its secrets."""
         shown = {key: HIDDEN if is_secret(key) else event[key] for key in event}
         failure = event.get("log_failure")
         traceback = failure.getTraceback() if failure else str(event.get("traceback", ""))
@@ -87,14 +89,14 @@ class Line:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` writes.
+        """Read the result of `to_json`.
 
         Raises:
-            ValueError: it is anything else.
+            ValueError: the text is anything else.
         """
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise ValueError("no object")
+            raise ValueError("not an object")
         try:
             return cls(
                 datetime.fromisoformat(values.pop("time")).timestamp(),
@@ -105,17 +107,17 @@ class Line:
                 fields={key: _plain(value) for key, value in values.items()},
             )
         except (KeyError, TypeError, InvalidLogLevelError) as error:
-            raise ValueError("no line of a log") from error
+            raise ValueError("not a line of a log") from error
 
     def to_json(self) -> str:
-        """One JSON object, without a line's end."""
+        """Return one JSON object, without a newline."""
         head = {"time": self._utc, "level": self.level}
         names = {"namespace": self.namespace, "message": self.message}
         traceback = {"traceback": self.traceback} if self.traceback else {}
         return json.dumps({**head, **names, **traceback, **self.fields})
 
     def to_text(self) -> str:
-        """As Twisted writes it, without the last line's end; the lines of a traceback are indented."""
+        """Return the format of Twisted, without the last newline; a traceback is indented."""
         system = self.system or f"{self.namespace or '-'}#{self.level}"
         if WORKER in self.fields:
             system += f", {WORKER} {self.fields[WORKER]}"
@@ -123,7 +125,7 @@ class Line:
         return "\n    ".join(lines + self.traceback.splitlines())
 
     def to_debug_text(self, pid: int) -> str:
-        """One line with the time in UTC, for the file of `--debug`; the lines of a traceback are indented."""
+        """Return a line with the time in UTC, for the file of `--debug`; a traceback is indented."""
         source = self.system or self.namespace.removeprefix("p2pshare.") or "-"
         level = "" if self.level == LogLevel.debug.name else f"{self.level}: "
         line = f"{self._utc} {pid} {display(source)} {level}{self.message}"
@@ -135,7 +137,7 @@ class Line:
         return time.replace("+00:00", "Z")
 
     def emit(self, worker: int) -> None:
-        """Pass on, to this process's log, what another one has written: the worker of this number."""
+        """Write the line to the log of this process; it comes from the worker with this number."""
         globalLogPublisher(
             {
                 "log_time": self.time,
@@ -152,7 +154,7 @@ class Line:
 
 @lru_cache(maxsize=KEYS_MAX)
 def is_secret(key: str) -> bool:
-    """Whether a field, flag or variable in lower case holds a secret, by its name."""
+    """Return whether a field, flag or variable holds a secret, by its name in lower case."""
     return _SECRET.search(key) is not None
 
 
@@ -176,46 +178,44 @@ def _plain(value: object) -> str | int | float | bool | None:
 
 
 def log_observer(file: TextIO, form: str) -> ILogObserver:
-    """What writes events to a file, as `TEXT` or `JSON`; not those for debugging, which strangers can cause at will."""
-    return FileLogObserver(file, _json_of if form == JSON else _text_of)
+    """Return an observer that writes events to a file, as `TEXT` or `JSON`.
 
+    Events at level `debug` are left out: strangers can cause any number of them.
+    """
 
-def _json_of(event: LogEvent) -> str | None:
-    if event.get("log_level") is LogLevel.debug:
-        return None
-    return f"{Line.of(event).to_json()}\n"
+    def line_of(event: LogEvent) -> str | None:
+        if event.get("log_level") is LogLevel.debug:
+            return None
+        line = Line.of(event)
+        if form == JSON:
+            return f"{line.to_json()}\n"
+        return f"{line.to_text()}\n" if line.message or line.traceback else None
 
-
-def _text_of(event: LogEvent) -> str | None:
-    if event.get("log_level") is LogLevel.debug:
-        return None
-    line = Line.of(event)
-    return f"{line.to_text()}\n" if line.message or line.traceback else None
+    return FileLogObserver(file, line_of)
 
 
 class _Chosen:
-    """What the command line of this process's service says: twistd calls `service_observer` without an argument."""
+    """The choice of `choose_log`, since twistd calls `service_observer` without arguments."""
 
     form = TEXT
     file: str | None = None
     """None is standard output."""
     kept_max: int | None = None
-    """How many full files are kept; None is all of them."""
+    """Number of full files that are kept; None is all."""
 
 
 def choose_log(twistd: MutableMapping[str, Any] | None, form: str, default: Path) -> str | None:
     """Have twistd write its log by `service_observer`, unless the user named another logger.
 
-    Args:
-        twistd: its options, before it has judged them; None where something else runs the service.
-        form: one of `FORMATS`.
-        default: the file of a daemon whose user named none. `LOGS_KEPT` files of it are kept, each of a megabyte.
+    Args: twistd: its options, before it evaluates them; None if another program runs the service. form: one of
+        `FORMATS`. default: the file for a daemon if the user named none. `LOGS_KEPT` full files of it are kept, of a
+        megabyte each.
 
     Returns:
         The file; None if the log goes elsewhere.
 
     Raises:
-        WrongUsage: the log goes where JSON cannot, or where a daemon's cannot.
+        WrongUsage: the options for the log contradict each other.
     """
     if form not in FORMATS:
         raise WrongUsage(reason=f"--log-format must be {TEXT} or {JSON}.")
@@ -243,7 +243,7 @@ def choose_log(twistd: MutableMapping[str, Any] | None, form: str, default: Path
 
 
 def service_observer() -> ILogObserver:
-    """The observer for twistd's `--logger`; it writes where `choose_log` said."""
+    """Return the observer for twistd's `--logger`, which writes to the place that `choose_log` has chosen."""
     if not _Chosen.file:
         return log_observer(sys.stdout, _Chosen.form)
     file = _RotatedFile.fromFullPath(_Chosen.file, maxRotatedFiles=_Chosen.kept_max)
@@ -253,12 +253,12 @@ def service_observer() -> ILogObserver:
 
 
 class _RotatedFile(LogFile):
-    """A file that is renamed, and begun anew, when it is long, or when somebody wants it."""
+    """A file that is renamed and replaced by a new one when it is long, or at a signal."""
 
     _is_due = False
 
     def rotate_soon(self, *_signal: object) -> None:
-        """Rotate before the next line is written: a signal can come amidst one."""
+        """Rotate before the next line: a signal can arrive while one is written."""
         self._is_due = True
 
     def write(self, data: str) -> None:

@@ -1,7 +1,7 @@
-"""The end of a service's process: in time, and with the exit status that says why.
+"""The end of the process of a service: in bounded time, and with the right exit code.
 
-To stop, the reactor waits for the threads of its pool. One that looks up a name at a dead DNS server, or writes to
-a disk that hangs, can take minutes. Nothing of ours needs it any more then: see `net/process_end.py`.
+To stop, the reactor waits for the threads of its pool. A thread that looks up a name at a dead DNS server, or writes to
+a hanging disk, can take minutes. No service needs its result any more: see `net/process_end.py`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.background import Launch
 from p2pshare.net.process_end import end_process, end_process_within
 
-SHUTDOWN_MAX = 1.8  # seconds from the order to stop to the end of the process: 2 are promised
-TERMINATED = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM has ended
+SHUTDOWN_MAX = (
+    1.8  # seconds from the begin of the shutdown to the end of the process: 2 are promised
+)
+TERMINATED = (
+    128 + signal.SIGTERM
+)  # the exit code of a process that SIGTERM has ended, as shells report it
 
 
 class BoundedShutdown(MultiService):
-    """The parent of a process's services: ends it soon after they were told to stop, whatever is still running."""
+    """The parent of all services of a process: ends it within `limit` of the begin of the shutdown."""
 
     _log = Logger()
 
     def __init__(
         self, reactor: IReactorCore, limit: float = SHUTDOWN_MAX, launch: Launch | None = None
     ) -> None:
-        """Be ready to end the process.
+        """Prepare it.
 
         Args:
-            reactor: what runs in it.
-            limit: seconds from the order to stop to the end of the process.
-            launch: hears why it fails; None where nobody waits for that.
+            reactor: the reactor of the process.
+            limit: seconds from the begin of the shutdown to the end of the process.
+            launch: is told why the service fails.
         """
         super().__init__()
         self._reactor = reactor
@@ -47,16 +51,15 @@ class BoundedShutdown(MultiService):
         self._stopping = False
 
     def stopService(self) -> Deferred[list[Any]]:
-        """Stop the services; this is the last thing that is asked of the process."""
+        """Stop the services; the process ends soon, whatever is still running."""
         self._stopping = True
         end_process_within(self._limit, lambda: self._status)
         return cast(Deferred[list[Any]], super().stopService())
 
     def fail(self, failure: Failure) -> None:
-        """Say what went wrong, stop the reactor as soon as it runs, and end the process with the exit code of it.
+        """Log an error, stop the reactor as soon as it runs, and end the process with the exit code of the error.
 
-        An errback for every `P2pshareError`. twistd ends with 0 unless a signal has stopped it, and offers no way to
-        say otherwise.
+        An errback for every `P2pshareError`. twistd itself exits with 0 unless a signal has stopped it.
         """
         failure.trap(P2pshareError)
         error = cast(P2pshareError, failure.value)

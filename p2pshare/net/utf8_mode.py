@@ -1,8 +1,8 @@
-"""File names and arguments as UTF-8, whatever the locale is.
+"""File names and arguments in UTF-8, whatever the locale is.
 
-Python decodes both with the encoding of the locale. In an ASCII or Latin-1 locale a shared name beyond that could
-neither be opened nor asked for. Python's UTF-8 mode (PEP 540) has to be chosen when the interpreter starts, so the
-process starts itself again, in the same process id. Only what is displayed keeps the encoding of the locale.
+Python decodes both with the encoding of the locale. In an ASCII or Latin-1 locale, a shared name with other characters
+could neither be opened nor be requested. Python's UTF-8 mode (PEP 540) has to be set when the interpreter starts, so
+the process executes itself again, with the same pid. Only the output keeps the encoding of the locale.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def require_utf8(
     execve: Callable[..., Any] = os.execve,
     encoding: str | None = None,
 ) -> None:
-    """Start this process again in UTF-8 mode, unless names are UTF-8 already. Call it before anything is begun.
+    """Execute this process again in UTF-8 mode, unless names are UTF-8 already. Call it before anything else.
 
     Args:
-        execve: starts it.
-        encoding: of file names in this process.
+        execve: replaces `os.execve`.
+        encoding: that of file names in this process.
     """
     if (encoding or sys.getfilesystemencoding()).lower() in ("utf-8", "utf8"):
         return
@@ -32,8 +32,8 @@ def require_utf8(
     environ = {
         IO_VARIABLE: f"{shown}:backslashreplace",
         **os.environ,
-        MODE_VARIABLE: "1",  # for children; the option counts even if Python ignores variables
+        MODE_VARIABLE: "1",  # for child processes; the option works even if Python ignores variables
     }
-    # What the locale could decode becomes the same text in UTF-8, and the rest the same bytes.
+    # Text that the locale could decode becomes the same text in UTF-8; the rest stays the same bytes.
     words = [word.encode("utf-8", "surrogateescape") for word in sys.orig_argv[1:]]
     execve(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *words], environ)

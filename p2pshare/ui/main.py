@@ -259,10 +259,10 @@ def _begin_logging(debug: str | None, words: Sequence[str], output: Output) -> l
 
     begun = []
     if debug:
-        from p2pshare.net.debug_log import DebugLog, log_told
+        from p2pshare.net.debug_log import DebugLog, log_output
 
         begun.append(DebugLog(Path(debug).expanduser(), time.monotonic))
-        output.on_event = log_told
+        output.on_event = log_output
     globalLogBeginner.beginLoggingTo(begun, discardBuffer=True, redirectStandardIO=False)
     for each in begun:
         each.begin(words, os.environ)

@@ -1,4 +1,4 @@
-"""A coroutine run to its end on a reactor, unless a signal ends it before."""
+"""Runs a coroutine on a reactor until it ends, or a signal ends it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from twisted.python.failure import Failure
 
 from p2pshare.net.process_end import END_MAX, SIGNALS
 
-GRACE = END_MAX - 0.1  # seconds from a signal to the end, in which things are put in order
+GRACE = END_MAX - 0.1  # seconds from a signal to the end, for cleaning up
 
 
 class IRunningReactor(IReactorCore, IReactorTime, IReactorFromThreads):
-    """All that is needed of a reactor to run on it."""
+    """The interfaces of a reactor that are used here."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal ended the work."""
+class Stopped(Exception):  # noqa: N818 - it is not an error
+    """A signal has ended the work."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
@@ -33,27 +33,25 @@ def run_to_end(
     work: Callable[[], Coroutine[Any, Any, int]],
     on_running: Callable[[], object] = lambda: None,
 ) -> int:
-    """Run the reactor until `work()` is over, and return its result or raise its exception.
+    """Run the reactor until `work()` has ended, and return its result or raise its exception.
 
-    A signal cancels the work, which has `GRACE` seconds for its `finally` clauses; a second one
-    waits no longer, unless it says that the terminal was closed: one closed terminal is told of by the
-    system, by the shell, and by who had it open.
+    A signal cancels the work, which then has `GRACE` seconds for its `finally` clauses. A second signal ends it at
+    once, except SIGHUP: a closed terminal is reported by the system, by the shell, and by the program that had it open.
 
-    The threads of the reactor's pool are left alone at the end, as one may wait for an answer that nobody needs any
-    more: the process must end by `end_process`.
+    The threads of the reactor's pool are not waited for, so the process must end by `end_process`.
 
     Args:
-        reactor: to run.
-        work: is begun when the reactor runs.
-        on_running: is called once the reactor has installed its handlers of signals.
+        reactor: is started.
+        work: starts when the reactor runs.
+        on_running: is called when the reactor has installed its signal handlers.
 
     Raises:
-        Stopped: there was a signal.
+        Stopped: a signal has ended the work.
     """
     run = _Run(reactor, work, on_running)
-    # Who started us with a signal ignored (nohup, a shell's background) wants it ignored.
+    # A signal that is ignored at the start (nohup, a background job) stays ignored.
     signals = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-    # The reactor installs its own handlers when it starts, so ours come after.
+    # The reactor installs its own handlers when it starts, so these have to follow.
     reactor.callWhenRunning(run.start, signals)
     reactor.run()
     return run.result()
@@ -106,4 +104,4 @@ class _Run:
 
     def _stop(self) -> None:
         if self._reactor.running:
-            self._reactor.crash()  # unlike `stop` it does not wait for threads
+            self._reactor.crash()  # unlike `stop`, it does not wait for threads

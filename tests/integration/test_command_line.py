@@ -310,7 +310,7 @@ class DebugTests(CommandLineTestCase):
         done = self.near.run("users", "--debug", str(picture))
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(
-            done.stderr, rf"^p2pshare: {picture} cannot be written: .*no debug log.*\n$"
+            done.stderr, rf"^p2pshare: {picture} cannot be written: .*not a debug log.*\n$"
         )
         limited = f"ulimit -f 1; exec {shlex.join([*P2PSHARE, 'users', '--quiet'])} --debug log"
         folder = self.near.folder()

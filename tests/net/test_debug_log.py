@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotSave
 from p2pshare.net import debug_log
-from p2pshare.net.debug_log import DEBUG_FILE_MAX, PREFACE, DebugLog, log_told, shown_words
+from p2pshare.net.debug_log import DEBUG_FILE_MAX, PREFACE, DebugLog, log_output, shown_words
 from p2pshare.net.logs import HIDDEN
 
 write = os.write
@@ -125,11 +125,11 @@ class LineTests(DebugLogTestCase):
     def test_told(self) -> None:
         """What a command tells is told, without an invitation, the hash of a file's content and long listings."""
         written: list[tuple[str, dict[str, object]]] = []
-        with mock.patch.object(debug_log, "_told") as logger:
+        with mock.patch.object(debug_log, "_shown") as logger:
             logger.debug = lambda text, **fields: written.append((text, fields))
-            log_told("saved", {"from": "alice:x", "path": Path("/x"), "root": "00ff"})
-            log_told("entry", {"path": "x"})
-            log_told("invitation", {"invitation": INVITATION})
+            log_output("saved", {"from": "alice:x", "path": Path("/x"), "root": "00ff"})
+            log_output("entry", {"path": "x"})
+            log_output("invitation", {"invitation": INVITATION})
         (saved, fields), (_, secret) = written
         self.assertEqual(saved, "saved: from={from!r} path={path!r}")
         self.assertEqual(fields, {"from": "alice:x", "path": "/x"})
@@ -163,7 +163,7 @@ class FileTests(DebugLogTestCase):
     def test_not_a_log(self) -> None:
         """A file with something else stays as it is; so does what a link leads to, and nothing waits for a FIFO."""
         self.path.write_bytes(b"a picture")
-        self.refused("no debug log. Name another file")
+        self.refused("not a debug log. Name another file")
         self.assertEqual(self.path.read_bytes(), b"a picture")
         self.path.rename(self.old)
         makers: tuple[tuple[Callable[[], object], str], ...] = (

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import ceil
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,7 +47,7 @@ from p2pshare.registry.redis.index_scripts import (
     SETTLE,
 )
 from p2pshare.registry.redis.keys import CLASSIC_KEY, INDEX_KEYS, REGISTRY_KEY, keys_of
-from p2pshare.registry.redis.link import RedisLink, in_time
+from p2pshare.registry.redis.link import RedisLink, in_time, together
 from p2pshare.registry.redis.marker import MarkerCopy, StoreMarker
 from p2pshare.registry.redis.scripts import LEFT
 from p2pshare.registry.store import Counts, EventPage, PresenceEvent
@@ -213,8 +213,7 @@ class IndexedStore:
         )
         lapsed, *due = reply.split("\n")
         if due:
-            asked = [Deferred.fromCoroutine(self._left(name)) for name in due]
-            left = await gatherResults(asked, True).addErrback(_unwrap)
+            left = await together(*[self._left(name) for name in due])
             await self._run(SETTLE, marker, leases.ownership, *chain(*left))
         return int(lapsed) == LAPSE_BATCH or bool(due)
 
@@ -255,10 +254,6 @@ class IndexedStore:
 
 def _summary(name: str, kind: str, presence: str, seen: str) -> PeerSummary:
     return PeerSummary(name, NameKind(kind), Presence(presence), int(seen) // 1000)
-
-
-def _unwrap(failure: Failure) -> Failure:
-    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
 
 
 def _trap_unavailable(failure: Failure) -> set[StoreMarker]:

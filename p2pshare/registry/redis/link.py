@@ -22,7 +22,7 @@ hides why an attempt failed, logs each retry, and has no notion of a connection 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
@@ -69,27 +69,18 @@ class RedisLink:
 
     _log = Logger()
 
-    def __init__(
-        self,
-        connector: RedisConnector,
-        clock: IReactorTime,
-        *,
-        timeout: float = CALL_TIMEOUT,
-        replicas: int = 0,
-    ) -> None:
+    def __init__(self, connector: RedisConnector, clock: IReactorTime, replicas: int = 0) -> None:
         """Prepare a link; nothing is connected yet.
 
         Args:
             connector: connects to the Redis.
             clock: for deadlines.
-            timeout: seconds for a whole call.
             replicas: how many have to confirm what `run_acknowledged` writes.
         """
         self.on_connected: Callable[[], Work[None]] = _nothing
         """Prepares each new connection. If it fails with `StoreUnavailable`, Redis counts as away."""
         self._connector = connector
         self._clock = clock
-        self._timeout = timeout
         self._replicas = replicas
         self._connection: RedisProtocol | None = None
         self._claims: RedisProtocol | None = None
@@ -146,7 +137,7 @@ class RedisLink:
     def in_time(self, work: Work[T]) -> Deferred[T]:
         """Run a call of several commands. It fails with `StoreUnavailable` if it takes too long as a whole."""
         started, connection = self._clock.seconds(), self._connection
-        whole = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
+        whole = Deferred.fromCoroutine(work).addTimeout(CALL_TIMEOUT, self._clock)
         return whole.addErrback(self._too_late, started, connection)
 
     def _usable(self) -> RedisProtocol:
@@ -251,15 +242,9 @@ class RedisLink:
         if claims is None:
             raise StoreUnavailable(reason=self._away)
         # WAIT counts from the last write of its own connection, so there must be one after all the others.
-        commands = (
-            ("SET", BARRIER, ""),
-            ("WAIT", self._replicas, round(REPLICAS_TIMEOUT * 1000)),
-        )
-        asked = [claims.execute_command(*command) for command in commands]
-        for succeeded, reply in await DeferredList(asked, consumeErrors=True):
-            if not succeeded:
-                reply.raiseException()
-        had = int(reply)
+        barrier = claims.execute_command("SET", BARRIER, "")
+        timeout = round(REPLICAS_TIMEOUT * 1000)
+        _, had = await together(barrier, claims.execute_command("WAIT", self._replicas, timeout))
         are_enough = had >= self._replicas
         if are_enough != self._are_confirming:
             self._are_confirming = are_enough
@@ -273,6 +258,20 @@ def _reason(error: StoreUnavailable | RedisError | TimeoutError) -> str:
     if isinstance(error, StoreUnavailable):
         return str(error.fields.get("reason", error))
     return SILENT if isinstance(error, TimeoutError) else str(error)
+
+
+async def together(*works: Awaitable[Any]) -> list[Any]:
+    """Run all of them and wait for all; return their results, or raise the first failure."""
+    running = [Deferred.fromCoroutine(_awaited(each)) for each in works]
+    results = await DeferredList(running, consumeErrors=True)
+    for succeeded, result in results:
+        if not succeeded:
+            result.raiseException()
+    return [result for _, result in results]
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
 
 
 class _Linked(Protocol):

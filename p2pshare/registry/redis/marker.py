@@ -1,6 +1,6 @@
-"""Which store a registry knew last: a copy, beside the store, of the mark that the store itself carries.
+"""The mark of a store, and a copy of it in the data folder of the registry.
 
-A store that has lost its names has lost its mark too. The copy tells that from a store that is new.
+A store that has lost its names has also lost its mark. The copy distinguishes it from a new store.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Self
 
 from twisted.logger import Logger
 
+from p2pshare.storage.identity.private_file import replace_private
 from p2pshare.storage.reasons import plain_reason
 
 FILE_NAME = "store"
@@ -23,49 +24,47 @@ _MARKER = re.compile(r"([A-Za-z0-9_-]{1,64}) ([0-9]{1,16}) (first|lost)")
 
 @dataclass(frozen=True, slots=True)
 class StoreMarker:
-    """What a store carries."""
+    """The mark of a store."""
 
     id: str
-    """At random, anew for each store and after each loss; nothing if there is no mark."""
+    """Random, and new for each store and after each loss."""
     born: int = 0
-    """Unix time in ms at which it was set, by the store's clock."""
+    """When it was set, in Unix time in ms, by the clock of the store."""
     lost: bool = False
-    """Whether there was a store before it whose names were lost."""
+    """Whether an earlier store lost its names."""
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what `str` writes; None if it is anything else."""
+        """Read the result of `str`; return None for any other text."""
         match = _MARKER.fullmatch(text)
         return cls(match[1], int(match[2]), match[3] == "lost") if match else None
 
     def __str__(self) -> str:
-        """As it stands in the store."""
+        """Return the text in the store."""
         return f"{self.id} {self.born} {'lost' if self.lost else 'first'}"
 
 
 class MarkerCopy:
-    """The copy, in a file of the registry's data folder that is replaced whole; or only in memory."""
+    """The copy, in a file of the data folder, or in memory only."""
 
     _log = Logger()
 
     def __init__(self, folder: Path | None = None) -> None:
         self._path = None if folder is None else folder / FILE_NAME
         self.marker = None if self._path is None else self._read(self._path)
-        """The last mark; None before there was one."""
+        """The last mark; None before the first."""
 
     def keep(self, marker: StoreMarker) -> None:
-        """Remember a mark. If the file cannot be written, a loss goes unnoticed after a restart only: it is logged."""
+        """Keep a mark. If the file cannot be written, that is logged: a loss is then not noticed after a restart."""
         if marker == self.marker:
             return
         self.marker = marker
         if self._path is None:
             return
         try:
-            _replace(self._path, f"{marker}\n")
+            replace_private(self._path, f"{marker}\n".encode())
         except OSError as error:
-            self._log.error(
-                "{path} cannot be written: {reason}", path=self._path, reason=plain_reason(error)
-            )
+            self._log_problem("cannot be written", plain_reason(error))
 
     def _read(self, path: Path) -> StoreMarker | None:
         try:
@@ -75,24 +74,16 @@ class MarkerCopy:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._log.error(
-                "{path} cannot be read: {reason}", path=path, reason=plain_reason(error)
-            )
+            self._log_problem("cannot be read", plain_reason(error))
             return None
         if marker is None:
-            self._log.error("{path} is damaged: it is made anew", path=path)
+            self._log_problem("is damaged", "it is written again")
         return marker
 
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file or none; other processes of the registry may do so at the same time."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
-    unfinished.unlink(missing_ok=True)
-    fd = os.open(
-        unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    def _log_problem(self, problem: str, reason: str) -> None:
+        self._log.error(
+            "store mark {problem}: path={path} reason={reason!r}",
+            problem=problem,
+            path=self._path,
+            reason=reason,
+        )

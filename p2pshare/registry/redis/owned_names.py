@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.batching import Gathering
 from p2pshare.registry.redis.index import GATHER_MAX, UNSTABLE, Entered, IndexedStore
 from p2pshare.registry.redis.keys import key_of, keys_of
-from p2pshare.registry.redis.link import in_time
+from p2pshare.registry.redis.link import in_time, together
 from p2pshare.registry.redis.scripts import (
     BEAT,
     CLAIM_OWNED,
@@ -40,8 +40,6 @@ from p2pshare.wire.registry_answers import (
     PeerView,
     Presence,
 )
-
-T = TypeVar("T")
 
 CLAIM_ATTEMPTS = 3  # while the store is being lost
 CLAIM_PAUSE = 0.1  # seconds between two attempts
@@ -127,7 +125,7 @@ class OwnedNames(IndexedStore):
         ]
         if claim.old_key and claim.old_key != claim.key:
             works.append(self._forget(claim.old_key, claim.name))
-        is_noted, *_ = await _together(*works)
+        is_noted, *_ = await together(*works)
         if is_noted:
             return True
         keys = keys_of(claim.name, "owner", "signed", "classic", "location")
@@ -148,7 +146,7 @@ class OwnedNames(IndexedStore):
             return OwnerOutcome(outcome, seq=int(numbers[0]))
         if outcome is Ownership.RELEASED:
             note = (name, "gone", numbers[1], "0")
-            await _together(self.note(entered, note), self._forget(key, name))
+            await together(self.note(entered, note), self._forget(key, name))
             return OwnerOutcome(outcome, int(numbers[0]))
         if outcome is Ownership.FREE and (state := await self.state()).recovery:
             raise StoreRecovering(seconds=state.seconds)
@@ -216,17 +214,3 @@ def _view_of(name: str, text: str, registered: int | None) -> PeerView:
     presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
     summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
     return view_of_owned(summary, key, record, tuple(rotations), location.removeprefix("-"))
-
-
-async def _together(*works: Awaitable[Any]) -> list[Any]:
-    """Wait for all of them; raise the first failure."""
-    running = [Deferred.fromCoroutine(_awaited(each)) for each in works]
-    results = await DeferredList(running, consumeErrors=True)
-    for succeeded, result in results:
-        if not succeeded:
-            result.raiseException()
-    return [result for _, result in results]
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work

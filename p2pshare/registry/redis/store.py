@@ -14,7 +14,7 @@ from p2pshare.registry.redis.classic_names import ClassicNames
 from p2pshare.registry.redis.connection import RedisConnector
 from p2pshare.registry.redis.index import GATHER_MAX, Leases
 from p2pshare.registry.redis.keys import REGISTRY_KEY, key_of
-from p2pshare.registry.redis.link import CALL_TIMEOUT, RedisLink, in_time
+from p2pshare.registry.redis.link import RedisLink, in_time
 from p2pshare.registry.redis.marker import MarkerCopy
 from p2pshare.registry.redis.owned_names import OwnedNames
 from p2pshare.registry.redis.scripts import TAKE, USE
@@ -36,7 +36,6 @@ class RedisNameStore(OwnedNames, ClassicNames):
         connector: RedisConnector,
         clock: IReactorTime,
         *,
-        timeout: float = CALL_TIMEOUT,
         replicas: int = 0,
         marker: MarkerCopy | None = None,
         entry_grace: float = ENTRY_GRACE,
@@ -48,14 +47,13 @@ class RedisNameStore(OwnedNames, ClassicNames):
         Args:
             connector: connects to the Redis.
             clock: for deadlines only; leases follow the clock of Redis.
-            timeout: seconds for a whole call.
             replicas: how many must have a claim before it is acknowledged.
             marker: the mark of the store that this registry knew last; by default none.
             entry_grace: seconds from a name's entry in the index to its first check.
             presence_lease: seconds from a sign of life until a peer counts as offline.
             ownership_lease: seconds from a sign of life until a name is free.
         """
-        link = RedisLink(connector, clock, timeout=timeout, replicas=replicas)
+        link = RedisLink(connector, clock, replicas)
         seconds = (presence_lease, ownership_lease, entry_grace)
         leases = Leases(*(round(1000 * each) for each in seconds))
         super().__init__(link, clock, leases, marker or MarkerCopy())

@@ -15,11 +15,6 @@ from p2pshare.errors import CannotStart, P2pshareError
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Listen
 
-READY = "ready"
-"""The worker listens, and has reached the store."""
-FAILED = "failed"
-"""The worker cannot start, and ends."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -52,17 +47,19 @@ class Order:
 class Report:
     """The result of the start of a worker."""
 
-    state: str
-    """`READY` or `FAILED`."""
     error: P2pshareError | None = None
+    """Why it cannot start; None if it listens and has reached the store."""
 
     def to_line(self) -> str:
         """Return the report as one line of JSON, without the newline."""
-        values: dict[str, object] = {"report": self.state}
-        if self.error is not None:
-            values["error"] = type(self.error).__name__
-            values["fields"] = {name: _plain(each) for name, each in self.error.fields.items()}
-        return json.dumps(values)
+        if self.error is None:
+            return json.dumps({"report": "ready"})
+        fields = {
+            name: each if isinstance(each, int | float) else str(each)
+            for name, each in self.error.fields.items()
+        }
+        error = type(self.error).__name__
+        return json.dumps({"report": "failed", "error": error, "fields": fields})
 
     @classmethod
     def from_line(cls, line: str) -> Self | None:
@@ -71,15 +68,12 @@ class Report:
             values = json.loads(line)
         except ValueError:
             return None
-        if not isinstance(values, dict) or values.get("report") not in (READY, FAILED):
-            return None
-        if values["report"] == READY:
-            return cls(READY)
-        return cls(FAILED, _error(values))
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, int | float) else str(value)
+        match values:
+            case {"report": "ready"}:
+                return cls()
+            case {"report": "failed"}:
+                return cls(_error(values))
+        return None
 
 
 def _error(values: dict[str, object]) -> P2pshareError:

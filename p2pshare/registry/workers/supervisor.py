@@ -13,13 +13,14 @@ from prometheus_client.multiprocess import mark_process_dead
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
-from p2pshare.errors import CannotStart, FolderUnusable
+from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError
 from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.listening import Listen, Ports
-from p2pshare.registry.workers.reports import READY, Order, Report
+from p2pshare.registry.workers.reports import Order, Report
 from p2pshare.storage.reasons import plain_reason
 
 STOP_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL: the registry's Redis has to end after them
@@ -120,7 +121,7 @@ class _Worker(SupervisedProcess):
         """Take a report, or pass a line of its log on to this process's log. Anything else is logged as it is."""
         report = Report.from_line(line)
         if report is not None:
-            self._reported(report)
+            self._reported(report.error)
             return
         try:
             Line.from_json(line).emit(worker=self._number)
@@ -139,17 +140,12 @@ class _Worker(SupervisedProcess):
         self.ready.errback(CannotStart(what="The registry", reason=why))
         return False
 
-    def _reported(self, report: Report) -> None:
+    def _reported(self, error: P2pshareError | None) -> None:
         if not self.ready.called:
-            if report.state == READY:
-                self.ready.callback(None)
-            else:
-                self.ready.errback(report.error)
-        elif report.state == READY:
+            self.ready.callback(None if error is None else Failure(error))
+        elif error is None:
             self._log.info("worker ready again: worker={worker}", worker=self._number)
         else:
             self._log.error(
-                "worker failed: worker={worker} reason={error!s}",
-                worker=self._number,
-                error=report.error,
+                "worker failed: worker={worker} reason={error!s}", worker=self._number, error=error
             )

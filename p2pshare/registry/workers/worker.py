@@ -11,22 +11,21 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from threading import Thread
 from typing import Any, TextIO
 
 from prometheus_client import values
 from twisted.application.service import MultiService
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.logs import JSON, log_observer
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.listening import Place, Ports, SharedPorts
-from p2pshare.registry.workers.reports import FAILED, READY, Order, Report
+from p2pshare.registry.workers.reports import Order, Report
 
 SHUTDOWN_MAX = 0.45  # seconds: its parent has to end, too
 ORDER_MAX = 1 << 20  # bytes
@@ -35,7 +34,10 @@ STDIN = 0
 
 def main() -> None:
     """Serve until SIGTERM, or until the parent is gone."""
-    order = Order.from_line(_read_line(STDIN))
+    line = sys.stdin.buffer.readline(ORDER_MAX)
+    if not line.endswith(b"\n"):
+        sys.exit(1)  # the parent is dead already
+    order = Order.from_line(line)
     # The next process of this number continues its counters, so that they never decrease.
     values.ValueClass = values.MultiProcessValue(lambda: order.number)
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -68,22 +70,22 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
             Place.of(SharedPorts(reactor, port), each, "--metrics") for each, port in order.metrics
         ]
     except P2pshareError as error:
-        report(Report(FAILED, error))
+        report(Report(error))
         return
     service = RegistryService(Ports(listen, metrics), registry, None)
     service.setServiceParent(shutdown)
 
     def failed(failure: Failure) -> None:
         if isinstance(failure.value, P2pshareError):
-            report(Report(FAILED, failure.value))
+            report(Report(failure.value))
         else:
             Logger().failure("a worker could not start", failure)
         reactor.callWhenRunning(stop, reactor)
 
-    service.ready.addCallback(lambda _urls: report(Report(READY)))
+    service.ready.addCallback(lambda _urls: report(Report()))
     service.lost.addErrback(failed)
     reactor.addSystemEventTrigger("before", "shutdown", shutdown.stopService)
-    reactor.addReader(_Parent(reactor))
+    Thread(target=_stop_with_parent, args=(reactor,), daemon=True).start()
     shutdown.startService()
     # Our own handler: that of the reactor logs an error if our parent has closed our input, so that it stops already.
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop, reactor))
@@ -96,36 +98,11 @@ def stop(reactor: Any) -> None:
         reactor.stop()
 
 
-@implementer(IReadDescriptor)
-class _Parent:
-    """Standard input. It is closed when the parent dies."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-
-    def fileno(self) -> int:
-        return STDIN
-
-    def doRead(self) -> None:  # noqa: N802 - IReadDescriptor
-        if not os.read(STDIN, 4096):
-            self._reactor.removeReader(self)
-            stop(self._reactor)
-
-    def connectionLost(self, reason: Failure) -> None:
+def _stop_with_parent(reactor: Any) -> None:
+    """Stop the reactor when standard input ends: then the parent is dead."""
+    while os.read(STDIN, 4096):
         pass
-
-    def logPrefix(self) -> str:  # noqa: N802 - ILoggingContext
-        return "parent"
-
-
-def _read_line(fd: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n") and len(line) < ORDER_MAX:
-        data = os.read(fd, 4096)
-        if not data:
-            sys.exit(1)  # the parent is dead already
-        line += data
-    return line
+    reactor.callFromThread(stop, reactor)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Ports
-from p2pshare.registry.workers.reports import FAILED, READY, Order, Report
+from p2pshare.registry.workers.reports import Order, Report
 from p2pshare.registry.workers.supervisor import STOP_TIMEOUT, Workers
 from tests.net.fake_processes import FakeProcess, ProcessReactor
 
@@ -43,7 +43,7 @@ class ReportTests(SynchronousTestCase):
             KeyUnusable(path=Path("/x"), reason="it is {odd}"),
             CannotStart(what="The registry", reason="no\nway"),
         ):
-            line = Report(FAILED, error).to_line()
+            line = Report(error).to_line()
             self.assertNotIn("\n", line)
             report = Report.from_line(line)
             assert report is not None and report.error is not None
@@ -56,7 +56,7 @@ class ReportTests(SynchronousTestCase):
         for line in ("", "x", "[]", "{}", '{"report": "well"}', "1"):
             self.assertIsNone(Report.from_line(line))
         for kind in ("Nothing", "inspect", None, "P2pshareError"):
-            report = Report.from_line(json.dumps({"report": FAILED, "error": kind}))
+            report = Report.from_line(json.dumps({"report": "failed", "error": kind}))
             assert report is not None
             self.assertIsInstance(report.error, CannotStart)
 
@@ -79,7 +79,7 @@ class WorkersTests(SynchronousTestCase):
 
     def start_ready(self) -> list[FakeProcess]:
         for worker in self.start():
-            worker.say(Report(READY).to_line())
+            worker.say(Report().to_line())
         return self.reactor.processes
 
     def logged(self, key: str) -> list[Any]:
@@ -99,9 +99,9 @@ class WorkersTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """The registry is ready when all of them are."""
         first, second = self.start()
-        first.say(Report(READY).to_line())
+        first.say(Report().to_line())
         self.assertNoResult(self.started)
-        second.say(Report(READY).to_line())
+        second.say(Report().to_line())
         self.assertIsNone(self.successResultOf(self.started))
 
     def test_cannot_start(self) -> None:
@@ -109,7 +109,7 @@ class WorkersTests(SynchronousTestCase):
         first, second = self.start()
         error = CannotStart(what="The registry", reason="the port is in use")
         for worker in (second, first):
-            worker.say(Report(FAILED, error).to_line())
+            worker.say(Report(error).to_line())
             worker.end()
         failure = self.failureResultOf(self.started, CannotStart)
         self.assertEqual(str(failure.value), str(error))
@@ -153,7 +153,7 @@ class WorkersTests(SynchronousTestCase):
         first.end(signal=11)
         self.reactor.advance(0.15)
         self.reactor.processes[-1].say(
-            Report(FAILED, CannotStart(what="The registry", reason="no port")).to_line()
+            Report(CannotStart(what="The registry", reason="no port")).to_line()
         )
         self.reactor.processes[-1].end()
         self.reactor.advance(0.25)
