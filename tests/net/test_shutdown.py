@@ -133,7 +133,7 @@ class BoundedShutdownTests(unittest.TestCase):
         """A command ends within 0.5 s of Ctrl+C, though its thread looks a name up: 2 s on a busy machine."""
         for words, last in (
             (["users"], "stopped\n"),
-            (["get", "alice:s", "."], "goes on from there\n"),
+            (["get", "alice:s", "."], "to resume\n"),
             (["whoami"], "stopped\n"),
         ):
             process = self.run_until_busy(
