@@ -1,8 +1,7 @@
-"""A store of names in memory, for tests: it passes the same tests as the real one."""
+"""A store of names in memory, for tests. It passes the contract tests of the real one, and answers as it does."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from math import ceil, floor
 
@@ -41,35 +40,40 @@ from p2pshare.wire.registry_answers import (
 
 
 @dataclass(slots=True)
-class _Classic:
-    """A classic name; times are in ms."""
+class _Name:
+    """A name that is taken; times are in ms."""
 
-    claim: Claim
-    seen: int
-    ends: int
-
-
-@dataclass(slots=True)
-class _Owner:
-    """An owned name."""
-
-    key: str
-    claim: int
+    classic: Claim | None = None
+    """The claim of a classic name; None if a key owns it."""
+    ends: int = 0
+    """The end of the lease of a classic name."""
+    seen: int = 0
+    address: PeerAddress | None = None
+    key: str = ""
+    claim: int = 0
     seq: int = 0
     session: str = ""
     beat: int = 0
-    seen: int = 0  # ms
     online: bool = False
     record: str = ""
     location: str = ""
-    address: PeerAddress | None = None
     rotations: list[str] = field(default_factory=list)
     rotated: int = 0
+
+    @property
+    def presence(self) -> Presence:
+        if self.classic is not None:
+            return Presence.UNKNOWN
+        return Presence.ONLINE if self.online else Presence.OFFLINE
+
+    def summary(self, name: str, presence: Presence | None = None) -> PeerSummary:
+        kind = NameKind.OWNED if self.classic is None else NameKind.CLASSIC
+        return PeerSummary(name, kind, presence or self.presence, self.seen // 1000)
 
 
 @dataclass(slots=True)
 class _Former:
-    """Who owned a name: keys with the greatest `seq` of each, the newest last."""
+    """The former owners of a name: their keys with the greatest `seq` of each, the newest last."""
 
     claim: int = 0
     ends: int = 0  # ms
@@ -77,7 +81,7 @@ class _Former:
 
 
 class MemoryNameStore:
-    """See `NameStore`."""
+    """A `NameStore`; see there for its methods."""
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class MemoryNameStore:
         self._clock = clock
         self._presence_lease = round(presence_lease * 1000)
         self._ownership_lease = round(ownership_lease * 1000)
-        self._born: int | None = None  # since the store was lost
+        self._born: int | None = None  # ms: when the store was lost
         self._recovers_until = 0
         self._buckets: dict[str, tuple[float, float]] = {}
         self._clear()
@@ -102,58 +106,53 @@ class MemoryNameStore:
 
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:
         """See `NameStore`."""
-        now = self._settled()
-        owner = self._owners.get(claim.name)
-        outcome, seq = self._right_to(owner, claim, now)
+        now = self._settle()
+        found = self._names.get(claim.name)
+        owner = None if found is None or found.classic else found
+        outcome, seq = self._right_to(claim, owner, now, is_classic=found is not owner)
         if outcome is Ownership.TAKEN:
             return OwnerOutcome(outcome)
         if claim.seq <= seq:
             return OwnerOutcome(Ownership.STALE, seq=seq)
         if owner is None:
-            outcome, number = self._new_claim(claim, now)
-            if outcome is not Ownership.CLAIMED:
-                return OwnerOutcome(outcome, seq=number)
-            self._classic.pop(claim.name, None)
-            owner = self._owners[claim.name] = _Owner(claim.key, number)
+            if now < self._recovers_until and not claim.receipt:
+                raise self._recovering(now)
+            if self._born is not None and claim.seq <= self._born:
+                return OwnerOutcome(Ownership.STALE, seq=self._born)
+            if not claim.may_be_new:
+                return OwnerOutcome(Ownership.FREE)
+            number = max(now, self._former_of(claim.name).claim + 1)
+            if now < self._recovers_until:
+                number = claim.receipt or 0
+            owner = self._names[claim.name] = _Name(key=claim.key, claim=number)
         self._own(owner, claim, outcome, now)
         self._keys[claim.key] = claim.name
         self._appear(claim.name, owner, now)
         return OwnerOutcome(outcome, owner.claim)
 
-    def _right_to(self, owner: _Owner | None, claim: OwnerClaim, now: int) -> tuple[Ownership, int]:
-        """What a claim that is new enough makes of a name, and which `seq` it has to exceed."""
-        former_seq = self._former.get(claim.name, _Former()).seqs.get(claim.key, 0)
+    def _right_to(
+        self, claim: OwnerClaim, owner: _Name | None, now: int, *, is_classic: bool
+    ) -> tuple[Ownership, int]:
+        """Return the outcome of a claim whose `seq` is great enough, and which `seq` it has to exceed."""
+        former_seq = self._former_of(claim.name).seqs.get(claim.key, 0)
+        is_recovering = now < self._recovers_until
         if owner is None:
-            is_back = claim.receipt and now < self._recovers_until
-            is_taken = claim.name in self._classic and not is_back
+            is_taken = is_classic and not (claim.receipt and is_recovering)
             return Ownership.TAKEN if is_taken else Ownership.CLAIMED, former_seq
         if owner.key == claim.key:
             return Ownership.RENEWED, owner.seq
         if owner.key == claim.old_key and claim.rotated > owner.rotated:
             return Ownership.RENEWED, max(owner.seq, former_seq)
-        is_older = now < self._recovers_until and (claim.receipt or 0) > owner.claim
+        is_older = is_recovering and (claim.receipt or 0) > owner.claim
         return Ownership.CLAIMED if is_older else Ownership.TAKEN, former_seq
 
-    def _new_claim(self, claim: OwnerClaim, now: int) -> tuple[Ownership, int]:
-        """What becomes of a claim of a name that nobody owns, and its number, or the `seq` that it has to exceed."""
-        recovering = now < self._recovers_until
-        if recovering and not claim.receipt:
-            raise self._recovering(now)
-        if self._born is not None and claim.seq <= self._born:
-            return Ownership.STALE, self._born
-        if not claim.may_be_new:
-            return Ownership.FREE, 0
-        if recovering:
-            return Ownership.CLAIMED, claim.receipt or 0
-        return Ownership.CLAIMED, max(now, self._former.get(claim.name, _Former()).claim + 1)
-
-    def _own(self, owner: _Owner, claim: OwnerClaim, outcome: Ownership, now: int) -> None:
-        former, recovering = (owner.key, owner.seq), now < self._recovers_until
+    def _own(self, owner: _Name, claim: OwnerClaim, outcome: Ownership, now: int) -> None:
+        former, is_recovering = (owner.key, owner.seq), now < self._recovers_until
         if outcome is Ownership.CLAIMED:
             owner.rotations, owner.rotated = [], 0
         elif owner.key != claim.key:
-            owner.claim = owner.claim + 1 if recovering else max(now, owner.claim + 1)
-        if recovering:
+            owner.claim = owner.claim + 1 if is_recovering else max(now, owner.claim + 1)
+        if is_recovering:
             owner.claim = max(owner.claim, claim.receipt or 0)
         if claim.rotation and (owner.key != claim.key or outcome is Ownership.CLAIMED):
             owner.rotations = [*owner.rotations, claim.rotation][-ROTATIONS_MAX:]
@@ -166,9 +165,9 @@ class MemoryNameStore:
 
     async def release_owned(self, name: str, key: str, seq: int) -> OwnerOutcome:
         """See `NameStore`."""
-        now = self._settled()
-        owner = self._owners.get(name)
-        if owner is None:
+        now = self._settle()
+        owner = self._names.get(name)
+        if owner is None or owner.classic:
             if now < self._recovers_until:
                 raise self._recovering(now)
             return OwnerOutcome(Ownership.FREE)
@@ -176,78 +175,74 @@ class MemoryNameStore:
             return OwnerOutcome(Ownership.TAKEN)
         if seq <= owner.seq:
             return OwnerOutcome(Ownership.STALE, seq=owner.seq)
-        del self._owners[name]
         self._remember(name, key, seq, owner.claim)
-        self._tell(name, NameKind.OWNED, Presence.GONE, now)
+        owner.seen = now
+        self._free(name)
         return OwnerOutcome(Ownership.RELEASED, owner.claim)
 
     async def beat(self, name: str, session: str, beat: int, *, online: bool) -> bool:
         """See `NameStore`."""
-        now = self._settled()
-        owner = self._owners.get(name)
+        now = self._settle()
+        owner = self._names.get(name)
         if owner is None or not session or owner.session != session or beat <= owner.beat:
             return False
         owner.beat = beat
         if online:
             self._appear(name, owner, now)
             return True
-        owner.session, owner.seen = "", now
-        owner.address, owner.location = None, ""
+        owner.session, owner.address, owner.location, owner.seen = "", None, "", now
         if owner.online:
             owner.online = False
-            self._tell(name, NameKind.OWNED, Presence.OFFLINE, now)
+            self._record(owner.summary(name))
         return True
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
         """See `NameStore`."""
-        self._settled()
-        owner, classic, summary = (
-            self._owners.get(name),
-            self._classic.get(name),
-            self._summary(name),
-        )
-        if owner is not None:
-            location = owner.location if owner.online else ""
-            rotations = tuple(owner.rotations)
-            return succeed(view_of_owned(summary, owner.key, owner.record, rotations, location))
-        if classic is not None:
-            return succeed(PeerView(summary, None, None, (), (str(classic.claim.address),)))
-        return succeed(None)
+        self._settle()
+        found = self._names.get(name)
+        if found is None:
+            return succeed(None)
+        summary = found.summary(name)
+        if found.classic:
+            return succeed(PeerView(summary, None, None, (), (str(found.address),)))
+        location = found.location if found.online else ""
+        rotations = tuple(found.rotations)
+        return succeed(view_of_owned(summary, found.key, found.record, rotations, location))
 
     async def look_up_key(self, key: str) -> str | None:
         """See `NameStore`."""
-        self._settled()
+        self._settle()
         name = self._keys.get(key, "")
-        owner = self._owners.get(name)
+        owner = self._names.get(name)
         return name if owner and owner.key == key else None
 
     async def peers(
         self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
     ) -> PeerPage:
         """See `NameStore`."""
-        self._settled()
-        names = [name for name in self._names() if name.startswith(prefix) and name > after]
-        summaries = [self._summary(name) for name in names]
-        if online:
-            summaries = [each for each in summaries if each.presence is not Presence.OFFLINE]
-        found = summaries[:limit]
-        return PeerPage(tuple(found), found[-1].name if len(summaries) > limit else None)
+        self._settle()
+        peers = [
+            each.summary(name)
+            for name, each in sorted(self._names.items())
+            if name.startswith(prefix)
+            and name > after
+            and not (online and each.presence is Presence.OFFLINE)
+        ]
+        return PeerPage(tuple(peers[:limit]), peers[limit - 1].name if peers[limit:] else None)
 
     async def events(self, after: str | None = None, limit: int = 500) -> EventPage:
         """See `NameStore`."""
-        self._settled()
+        self._settle()
         last = self._events[-1][0]
         if after is None:
             return EventPage((), _id(last))
         ms, _, number = after.partition("-")
         since = (int(ms), int(number))
-        ids = [each for each, _ in self._events]
         if since >= last:
             return EventPage((), _id(last), since == last)
-        start = bisect_right(ids, since)
-        some = self._events[start : start + limit]
-        events = tuple(PresenceEvent(_id(each), peer) for each, peer in some if peer)
-        return EventPage(events, _id(some[-1][0]), since >= ids[0])
+        page = [each for each in self._events if each[0] > since][:limit]
+        events = tuple(PresenceEvent(_id(id), peer) for id, peer in page if peer)
+        return EventPage(events, _id(page[-1][0]), since >= self._events[0][0])
 
     async def use_invitation(self, id: str, holder: str, life: int, issued: int) -> bool:
         """See `NameStore`."""
@@ -272,54 +267,52 @@ class MemoryNameStore:
 
     async def count(self) -> Counts:
         """See `NameStore`."""
-        self._settled()
-        online = sum(owner.online for owner in self._owners.values())
-        return Counts(len(self._owners) + len(self._classic), online, len(self._classic))
+        self._settle()
+        presences = [each.presence for each in self._names.values()]
+        return Counts(
+            len(presences), presences.count(Presence.ONLINE), presences.count(Presence.UNKNOWN)
+        )
 
     async def claim(self, claim: Claim) -> Outcome:
         """See `NameStore`."""
-        now = self._settled()
-        if claim.name in self._owners:
-            return Outcome.TAKEN
-        held = self._classic.get(claim.name)
+        now = self._settle()
         ends = now + claim.lease * 1000
+        held = self._names.get(claim.name)
         if held is not None:
-            if held.claim.proof != claim.proof:
+            if held.classic is None or held.classic.proof != claim.proof:
                 return Outcome.TAKEN
             if claim.proof is None:
-                if held.claim.address != claim.address or claim.lease == 0:
+                if held.address != claim.address or claim.lease == 0:
                     return Outcome.TAKEN
                 ends = max(ends, held.ends)
         if claim.lease == 0:
-            if self._classic.pop(claim.name, None):
-                self._tell(claim.name, NameKind.CLASSIC, Presence.GONE, now)
+            if held is not None:
+                held.seen = now
+                self._free(claim.name)
             return Outcome.RELEASED
         if held is None and now < self._recovers_until:
             raise self._recovering(now)
-        self._classic[claim.name] = _Classic(claim, now, ends)
+        name = self._names[claim.name] = _Name(claim, ends, now, claim.address)
         if held is None:
-            self._tell(claim.name, NameKind.CLASSIC, Presence.UNKNOWN, now)
+            self._record(name.summary(claim.name))
         return Outcome.RENEWED if held else Outcome.CLAIMED
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
         """See `NameStore`."""
-        self._settled()
-        return succeed(self._classic_address(name))
+        self._settle()
+        return succeed(self._address(name))
 
     async def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> NamePage:
         """See `NameStore`."""
-        self._settled()
-        names = [name for name in self._names() if self._classic_address(name)]
-        start = bisect_right(names, after)
-        found = names[start : start + limit]
-        return NamePage(found, found[-1] if start + limit < len(names) else None)
+        self._settle()
+        names = [name for name in sorted(self._names) if name > after and self._address(name)]
+        return NamePage(names[:limit], names[limit - 1] if names[limit:] else None)
 
     async def ping(self) -> None:
         """See `NameStore`."""
 
     def _clear(self) -> None:
-        self._classic: dict[str, _Classic] = {}
-        self._owners: dict[str, _Owner] = {}
+        self._names: dict[str, _Name] = {}
         self._former: dict[str, _Former] = {}
         self._keys: dict[str, str] = {}
         self._invitations: dict[str, tuple[str, int]] = {}
@@ -328,9 +321,12 @@ class MemoryNameStore:
     def _now(self) -> int:
         return floor(self._clock.seconds() * 1000)
 
+    def _former_of(self, name: str) -> _Former:
+        return self._former.get(name, _Former())
+
     def _remember(self, name: str, key: str, seq: int, claim: int) -> None:
         """Remember a former owner."""
-        seqs = self._former.get(name, _Former()).seqs
+        seqs = self._former_of(name).seqs
         seqs[key] = max(seq, seqs.pop(key, 0))
         newest = dict(list(seqs.items())[-FORMER_MAX:])
         self._former[name] = _Former(claim, self._now() + FORMER_MEMORY * 1000, newest)
@@ -338,52 +334,37 @@ class MemoryNameStore:
     def _recovering(self, now: int) -> StoreRecovering:
         return StoreRecovering(seconds=ceil((self._recovers_until - now) / 1000))
 
-    def _names(self) -> list[str]:
-        return sorted([*self._owners, *self._classic])
+    def _address(self, name: str) -> PeerAddress | None:
+        """Return the address of a name for original clients."""
+        found = self._names.get(name)
+        return found.address if found and (found.classic or found.online) else None
 
-    def _classic_address(self, name: str) -> PeerAddress | None:
-        owner, classic = self._owners.get(name), self._classic.get(name)
-        if owner is not None:
-            return owner.address if owner.online else None
-        return classic.claim.address if classic else None
-
-    def _summary(self, name: str) -> PeerSummary:
-        owner, classic = self._owners.get(name), self._classic.get(name)
-        if owner is not None:
-            presence = Presence.ONLINE if owner.online else Presence.OFFLINE
-            return PeerSummary(name, NameKind.OWNED, presence, owner.seen // 1000)
-        seen = classic.seen // 1000 if classic else None
-        return PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, seen)
-
-    def _appear(self, name: str, owner: _Owner, now: int) -> None:
+    def _appear(self, name: str, owner: _Name, now: int) -> None:
         owner.seen = now
         if not owner.online:
             owner.online = True
-            self._tell(name, NameKind.OWNED, Presence.ONLINE, now)
+            self._record(owner.summary(name))
 
-    def _settled(self) -> int:
-        """Let end what had to end by now; the time in ms."""
+    def _free(self, name: str) -> None:
+        self._record(self._names.pop(name).summary(name, Presence.GONE))
+
+    def _settle(self) -> int:
+        """End the leases that are over, and return the time in ms."""
         now = self._now()
-        for name, owner in sorted(self._owners.items()):
-            if owner.online and owner.seen + self._presence_lease <= now:
-                owner.online = False
-                self._tell(name, NameKind.OWNED, Presence.OFFLINE, owner.seen)
-            if owner.seen + self._ownership_lease <= now:
-                del self._owners[name]
-                self._tell(name, NameKind.OWNED, Presence.GONE, owner.seen)
-        for name, classic in sorted(self._classic.items()):
-            if classic.ends <= now:
-                del self._classic[name]
-                self._tell(name, NameKind.CLASSIC, Presence.GONE, classic.seen)
-        for name, former in list(self._former.items()):
-            if former.ends <= now:
-                del self._former[name]
+        for name, each in sorted(self._names.items()):
+            if each.online and each.seen + self._presence_lease <= now:
+                each.online = False
+                self._record(each.summary(name))
+            if (each.ends if each.classic else each.seen + self._ownership_lease) <= now:
+                self._free(name)
+        self._former = {name: each for name, each in self._former.items() if each.ends > now}
         return now
 
-    def _tell(self, name: str, kind: NameKind, presence: Presence, seen: int) -> None:
+    def _record(self, summary: PeerSummary) -> None:
+        """Add a change of presence to the events."""
         now, (last, number) = self._now(), self._events[-1][0]
         id = (now, 0) if now > last else (last, number + 1)
-        self._events.append((id, PeerSummary(name, kind, presence, seen // 1000)))
+        self._events.append((id, summary))
         del self._events[:-EVENTS_KEPT]
 
 
