@@ -151,7 +151,7 @@ class PresenceTests(PageTestCase):
                 "[...document.querySelectorAll('#list li')].map(e => e.innerText.split(/\\n+/).slice(1))"
             )
         )
-        self.assertEqual(rows[0], ["alice", "here now"])
+        self.assertEqual(rows[0], ["alice", "online now"])
         self.assertEqual(rows[1], ["bob", "classic", "registered just now"])
         await self.expect("document.getElementById('legend').hidden", False)
         await self.expect("document.getElementById('summary').textContent", "2 online, 1 classic")
@@ -185,7 +185,7 @@ class PresenceTests(PageTestCase):
         await self.see(lambda browser: browser.press(" "))
         await self.expect(NAMES, [])
         await self.expect(
-            "document.getElementById('empty-title').textContent", "Nobody is here just now"
+            "document.getElementById('empty-title').textContent", "Nobody is online at the moment"
         )
         await self.expect_no_complaint()
 
@@ -202,7 +202,7 @@ class PresenceTests(PageTestCase):
         await self.expect(NAMES, ["alan"])
         await self.see(lambda browser: browser.type("#search", "\ue003" * 2 + "al<b>"))
         await self.expect(NAMES, [])
-        title = "No name that is here contains “al<b>”"
+        title = "No online name contains “al<b>”"
         await self.expect("document.getElementById('empty-title').textContent", title)
         await self.expect("document.querySelectorAll('#empty b').length", 0)
         await self.see(lambda browser: browser.type("#search", "\ue003" * 5))
@@ -217,7 +217,7 @@ class PresenceTests(PageTestCase):
         number = self.number
         await self.end()
         await self.expect(STATE, "Not connected")
-        await self.expect("document.querySelector('#list .when')?.textContent", "was here")
+        await self.expect("document.querySelector('#list .when')?.textContent", "was online")
         await self.expect("document.getElementById('summary').textContent", "1 was online")
         await self.expect("document.getElementById('list').className", "list stale")
         notice = "document.getElementById('lost').textContent.includes('Last updated')"
@@ -228,7 +228,7 @@ class PresenceTests(PageTestCase):
         await self.listen(number)
         await self.expect(STATE, "Live")
         await self.expect(NAMES, ["alice", "bob"])
-        await self.expect("document.querySelector('#list .when')?.textContent", "here now")
+        await self.expect("document.querySelector('#list .when')?.textContent", "online now")
         await self.expect("document.getElementById('lost').hidden", True)
 
     async def test_cut_off(self) -> None:
@@ -252,7 +252,7 @@ class PresenceTests(PageTestCase):
         for path in table:
             self.routes.table[path] = Route("test", {b"GET": hang})
         await self.expect(STATE, "Not connected")
-        await self.expect("document.querySelector('#list .when')?.textContent", "was here")
+        await self.expect("document.querySelector('#list .when')?.textContent", "was online")
         notice = "document.getElementById('lost').textContent.includes('Last updated')"
         await self.expect(notice, True)
         self.routes.table.update(table)
@@ -320,7 +320,7 @@ class PresenceTests(PageTestCase):
         await self.see(lambda browser: browser.open(self.url))
         await self.expect(NAMES, ["alice"])
         await self.expect(STATE, "Every 30 s")
-        await self.expect("document.querySelector('#list .when')?.textContent", "here now")
+        await self.expect("document.querySelector('#list .when')?.textContent", "online now")
 
     async def test_joining(self) -> None:
         """The commands to join contain the registry's URL and the visitor's name, and can be copied."""

@@ -1,24 +1,29 @@
 "use strict";
 
-// Shows who is at this registry. What comes from the server is text: it gets into the page through textContent alone.
+// The list of the peers of this registry. Text from the server gets into the page by textContent alone.
+//
+// `loadList` reads the list, page by page, and `connect` opens a stream of changes. The list is read once more when the
+// stream opens, so no change is missed in between. While the stream is down, the list is read every `POLL_MS`; its
+// outcome tells whether the registry or only the stream is gone. A hidden page closes its stream, since a browser has
+// few connections to one server for all its tabs.
 
 const find = (id) => document.getElementById(id);
 
 const PAGE = 500; // names of one request
 const KNOWN_MAX = 2000; // names that are loaded, and searched here by any part
 const ROWS_STEP = 200; // rows that are shown at first, and with each "Show more"
-const SETTLE_MS = 150; // that changes are collected before they are shown
-const TYPING_MS = 180; // that the search waits for the next letter
-const CLOCK_MS = 15000; // between two looks at the relative times
-const POLL_MS = 30000; // between two lists, while nothing tells us of changes
-const AGAIN_MS = 5000; // until a request that failed is made again
-const REPLY_MS = 8000; // until a request without a whole reply has failed
+const SETTLE_MS = 150; // changes are collected for as long before they are shown
+const TYPING_MS = 180; // the search waits as long for the next letter
+const CLOCK_MS = 15000; // between two updates of the relative times
+const POLL_MS = 30000; // between two reads of the list while there is no stream
+const RETRY_MS = 5000; // until a request that failed is made again
+const REPLY_MS = 8000; // until a request without a complete reply has failed
 const SILENCE_MS = 20000; // until a silent stream counts as broken: the registry sends "alive" every 15 s
-const RETRY_MS = [2000, 5000, 15000, 30000]; // until the stream is asked for again
-const DOUBT_MS = 4000; // that a stream may be broken before we say so: each ends once in a while and goes on
+const RECONNECT_MS = [2000, 5000, 15000, 30000]; // until the stream is opened again
+const DOUBT_MS = 4000; // until a broken stream is reported: each ends once in a while, and the browser reopens it
 const ANNOUNCE_MS = 30000; // between two announcements of the count, which are made only if it has changed
-const DETAILS_MS = 30000; // until the details of an open row are asked for again
-const DETAILS_MAX = 8; // open rows that are asked for again at once
+const DETAILS_MS = 30000; // until the details of an open row are read again
+const DETAILS_MAX = 8; // open rows whose details are read at once
 const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$/;
 const BEGINNING = /^[a-z0-9][a-z0-9._-]{0,31}$/; // of a name
 const RESERVED = ["admin", "healthz", "list", "metrics", "name", "readyz", "registry", "user", "v1"];
@@ -31,23 +36,25 @@ const list = find("list"), empty = find("empty"), more = find("more"), legend = 
 const search = find("search"), offline = find("offline"), state = find("state");
 const base = new URL(".", location.href);
 
-const peers = new Map(); // the first names of the registry, up to `end`
-const beyond = new Map(); // names behind `end` that begin with what is searched
+const peers = new Map(); // the first names of the registry, up to `end`, and those behind it that match the search
 const rows = new Map(); // the rows that are shown
-let end = null; // the last name in `peers`; null if there are no others
-let most = ROWS_STEP; // rows that may be shown
-let loaded = false; // whether there was a list yet
-let asking = null; // aborts the request under way
-let skew = 0; // ms that the server's clock is ahead of ours
-let isLive = false;
+let end = null; // the last name of the list that was loaded; null if that is complete
+let rowsMax = ROWS_STEP; // rows that may be shown
+let loaded = false; // whether the list was loaded once
+let request = null; // aborts the request under way
+let skew = 0; // ms by which the server's clock is ahead of ours
+let isLive = false; // whether the stream is open
 let failed = false; // whether the last request failed
 let updated = 0; // when the list was last known to be true, in ms since 1970
+let retryTimer = 0;
 
-const wanted = () => search.value.normalize("NFKC").trim().toLowerCase();
-const isHere = (peer) => peer.presence === "online" || peer.presence === "unknown";
-const isShown = (peer) => (offline.checked || isHere(peer)) && peer.name.includes(wanted());
+const searchText = () => search.value.normalize("NFKC").trim().toLowerCase();
+const mayBeOnline = (peer) => peer.presence === "online" || peer.presence === "unknown";
+const matches = (peer) => (offline.checked || mayBeOnline(peer)) && peer.name.includes(searchText());
 const isStale = () => state.dataset.state === "lost";
-const plural = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+const number = (n) => n.toLocaleString("en");
+const plural = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
+const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
 function make(tag, className, text) {
   const element = document.createElement(tag);
@@ -58,71 +65,70 @@ function make(tag, className, text) {
 
 // The list
 
-// Load the first names, page by page, and what `loadBeyond` loads.
-function load() {
-  return fetching(load, async (request) => {
+// Load the first names, page by page, and those that match the search.
+function loadList() {
+  return run(async () => {
     const fresh = new Map();
     let next = null;
     do {
-      const page = await ask(request, next ? { after: next } : {});
+      const page = await readPage(next ? { after: next } : {});
       for (const peer of page.peers) fresh.set(String(peer.name), peer);
       next = page.next;
-      if (!loaded) take(fresh, next); // the first time, each page is shown as it comes
+      if (!loaded) replaceList(fresh, next); // the first time, each page is shown as it comes
     } while (next !== null && fresh.size < KNOWN_MAX);
-    take(fresh, next);
-    await askBeyond(request);
+    const matching = await readMatching(next);
+    replaceList(new Map([...fresh, ...matching]), next);
+    if (!loaded) lastCount = summary(); // a screen reader reads it with the rest of the page
+    loaded = true;
+    show();
   });
 }
 
-// Load the names behind those that begin with what is searched.
-function loadBeyond() {
-  return fetching(load, askBeyond);
+// Load the names behind the list that match the search.
+function loadMatching() {
+  return run(async () => {
+    const matching = await readMatching(end);
+    for (const name of peers.keys()) if (end !== null && name > end) peers.delete(name);
+    for (const [name, peer] of matching) peers.set(name, peer);
+    show();
+    if (searchText() && summary() !== lastCount) announceCount();
+  });
 }
 
-async function askBeyond(request) {
-  const part = wanted(), isWanted = end !== null && BEGINNING.test(part);
-  const page = isWanted ? await ask(request, { prefix: part }) : { peers: [] };
-  beyond.clear();
-  for (const peer of page.peers) if (peer.name > end) beyond.set(String(peer.name), peer);
-  show();
-  if (part && summary() !== lastCount) announceCount();
+async function readMatching(last) {
+  const prefix = searchText();
+  const page = last !== null && BEGINNING.test(prefix) ? await readPage({ prefix }) : { peers: [] };
+  return page.peers.filter((peer) => peer.name > last).map((peer) => [String(peer.name), peer]);
 }
 
-// Run one request at a time: a later one ends the one before. If it fails, `again` is called after a while.
-async function fetching(again, run) {
-  asking?.abort();
-  const request = (asking = new AbortController());
+// Run one request at a time: a later one aborts the one before. If it fails, the list is loaded after a while.
+async function run(read) {
+  request?.abort();
+  const own = (request = new AbortController());
   try {
-    await run(request);
+    await read();
     updated = Date.now();
-    if (failed && relisten) listen(); // the registry is back: do not wait any longer
+    if (failed && reconnectTimer) connect(); // the registry is back: do not wait any longer
     failed = false;
-    tellOpenRows();
+    updateOpenRows();
   } catch (error) {
-    if (request !== asking || error.name === "AbortError") return;
+    if (own !== request || error.name === "AbortError") return;
     failed = true;
-    clearTimeout(retry);
-    retry = setTimeout(again, AGAIN_MS);
+    clearTimeout(retryTimer);
+    retryTimer = setTimeout(loadList, RETRY_MS);
   }
-  asking = null;
-  tellState();
+  request = null;
+  updateState();
 }
 
-let retry = 0;
-
-function take(fresh, next) {
+function replaceList(fresh, next) {
   peers.clear();
   for (const [name, peer] of fresh) peers.set(name, peer);
   end = next;
   show();
-  if (!loaded && (next === null || peers.size >= KNOWN_MAX)) {
-    loaded = true;
-    lastCount = summary(); // it is read with the rest of the page
-  }
-  put(find("summary"), summary());
 }
 
-async function ask(request, words) {
+async function readPage(words) {
   const query = new URLSearchParams({ limit: PAGE, ...words, ...(!offline.checked && { online: 1 }) });
   const { reply, body: page } = await get(`v1/peers?${query}`, request);
   if (!reply.ok) throw new Error(`status ${reply.status}`);
@@ -131,13 +137,13 @@ async function ask(request, words) {
   return page;
 }
 
-// Make a request. It fails if there is no whole reply in time: a machine that is cut off closes no connection.
-async function get(path, request = new AbortController()) {
-  const late = setTimeout(() => request.abort(new DOMException("no reply in time", "TimeoutError")), REPLY_MS);
+// Make a request. It fails if there is no complete reply in time: a machine that is cut off closes no connection.
+async function get(path, own = new AbortController()) {
+  const late = setTimeout(() => own.abort(new DOMException("no reply in time", "TimeoutError")), REPLY_MS);
   try {
-    const reply = await fetch(new URL(path, base), { signal: request.signal, headers: { Accept: "application/json" }, cache: "no-store" });
+    const reply = await fetch(new URL(path, base), { signal: own.signal, headers: { Accept: "application/json" }, cache: "no-store" });
     const body = await reply.json();
-    request.signal.throwIfAborted();
+    own.signal.throwIfAborted();
     return { reply, body };
   } finally {
     clearTimeout(late);
@@ -145,12 +151,11 @@ async function get(path, request = new AbortController()) {
 }
 
 function matching() {
-  const known = [...peers.values(), ...beyond.values()].filter(isShown);
-  return known.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
+  return [...peers.values()].filter(matches).sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
 }
 
 function show() {
-  const found = matching(), shown = found.slice(0, most);
+  const found = matching(), shown = found.slice(0, rowsMax);
   const names = new Set(shown.map((peer) => peer.name));
   for (const [name, row] of rows) {
     if (!names.has(name)) {
@@ -161,18 +166,18 @@ function show() {
   let next = list.firstElementChild;
   for (const peer of shown) {
     let row = rows.get(peer.name);
-    if (!row) {
-      row = makeRow(peer);
-      rows.set(peer.name, row);
-    }
+    if (!row) rows.set(peer.name, (row = makeRow(peer)));
     fill(row, peer);
     if (row === next) next = next.nextElementSibling;
     else list.insertBefore(row, next);
   }
   legend.hidden = !shown.some((peer) => peer.kind === "classic");
-  showEnd(found.length);
-  put(find("summary"), loaded ? summary() : "\u00a0");
-  showEmpty(shown.length === 0);
+  more.hidden = rows.size >= found.length && (end === null || rows.size === 0);
+  find("more-button").hidden = rows.size >= found.length || rows.size >= KNOWN_MAX;
+  find("more-text").hidden = end === null;
+  put(find("more-text"), `This page lists the first ${number(KNOWN_MAX)} names. To find another one, type how it begins.`);
+  put(find("summary"), loaded || peers.size ? summary() : "\u00a0");
+  showEmpty(loaded && shown.length === 0);
 }
 
 function makeRow(peer) {
@@ -196,48 +201,36 @@ function fill(row, peer) {
   const tag = row.querySelector(".tag");
   tag.className = peer.kind === "classic" ? "tag classic" : "tag";
   put(tag, peer.kind === "owned" ? "" : String(peer.kind).slice(0, 64));
-  const isNews = row.peer !== peer;
   row.dataset.presence = String(peer.presence);
+  if (row.peer !== peer) row.asked = 0; // the details of an open row may be old
   row.peer = peer;
-  if (isNews) row.asked = 0; // what is shown of an open row may be old
-  tellTime(row);
-}
-
-const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-
-function showEnd(found) {
-  const isFull = rows.size >= KNOWN_MAX;
-  more.hidden = rows.size >= found && (end === null || rows.size === 0);
-  find("more-button").hidden = rows.size >= found || isFull;
-  find("more-text").hidden = end === null;
-  put(find("more-text"), `This page knows the first ${KNOWN_MAX.toLocaleString("en")} names. Of the others, it finds those that begin with what you type.`);
+  updateTime(row);
 }
 
 function showEmpty(isEmpty) {
-  empty.hidden = !(isEmpty && loaded);
-  if (empty.hidden) return;
-  const part = wanted();
-  put(find("empty-title"), part ? `No name ${offline.checked ? "" : "that is here "}contains “${part}”` : offline.checked ? "Nobody has a name yet" : "Nobody is here just now");
-  put(find("empty-text"), part ? (offline.checked ? "Names consist of a–z, 0–9, dots, dashes and underscores." : "Somebody of that name may be offline.") : "New people appear here without a reload.");
+  empty.hidden = !isEmpty;
+  if (!isEmpty) return;
+  const part = searchText();
+  put(find("empty-title"), part ? `No ${offline.checked ? "" : "online "}name contains “${part}”` : offline.checked ? "There are no names yet" : "Nobody is online at the moment");
+  put(find("empty-text"), part ? (offline.checked ? "Names consist of a–z, 0–9, dots, dashes and underscores." : "A peer with this name may be offline.") : "New people appear here without a reload.");
 }
 
-// How many there are, and how many of them are in sight: "3 online, 1 classic", "200 of 502 shown".
+// Count the names, and those that are shown: "3 online, 1 classic", "200 of 502 shown".
 function summary() {
-  const found = matching();
-  const online = found.filter((peer) => peer.presence === "online").length;
-  const unknown = found.filter((peer) => peer.presence === "unknown").length;
-  const parts = wanted() ? [plural(found.length, "name found", "names found")] : [isStale() ? plural(online, "was online", "were online") : `${online.toLocaleString("en")} online`];
-  if (unknown && !wanted()) parts.push(`${unknown.toLocaleString("en")} classic`);
-  if (offline.checked && !wanted()) parts.push(`${(found.length - online - unknown).toLocaleString("en")} offline`);
-  const all = found.length.toLocaleString("en");
-  if (end !== null && !wanted()) parts.push(`${rows.size.toLocaleString("en")} of more than ${all} shown`);
-  else if (rows.size < found.length) parts.push(`${rows.size.toLocaleString("en")} of ${all} shown`);
+  const found = matching(), part = searchText();
+  const count = (presence) => found.filter((peer) => peer.presence === presence).length;
+  const online = count("online"), unknown = count("unknown");
+  const parts = part ? [plural(found.length, "name found", "names found")] : [isStale() ? plural(online, "was online", "were online") : `${number(online)} online`];
+  if (unknown && !part) parts.push(`${number(unknown)} classic`);
+  if (offline.checked && !part) parts.push(`${number(found.length - online - unknown)} offline`);
+  if (end !== null && !part) parts.push(`${number(rows.size)} of more than ${number(found.length)} shown`);
+  else if (rows.size < found.length) parts.push(`${number(rows.size)} of ${number(found.length)} shown`);
   return parts.join(", ");
 }
 
-// What a row opens to
+// The details of a row
 
-let openedRows = 0; // for the ids of what is opened
+let detailsCount = 0; // for the ids of details
 
 const isOpen = (row) => row.querySelector(".head").getAttribute("aria-expanded") === "true";
 
@@ -246,15 +239,15 @@ function toggle(row, head) {
   let details = row.querySelector(".details");
   if (!details) {
     details = make("div", "details");
-    details.id = `details${openedRows++}`;
+    details.id = `details${detailsCount++}`;
     head.setAttribute("aria-controls", details.id);
     row.append(details);
   }
   details.hidden = !isOpen(row);
-  if (isOpen(row)) tellDetails(row);
+  if (isOpen(row)) updateDetails(row);
 }
 
-async function tellDetails(row) {
+async function updateDetails(row) {
   const { name } = row.peer, details = row.querySelector(".details");
   const asked = (row.asked = Date.now());
   let view;
@@ -273,19 +266,19 @@ async function tellDetails(row) {
   const facts = make("dl", "facts");
   if (view.key) {
     const key = make("code", "key", String(view.key).slice(0, 64).match(new RegExp(`.{1,${KEY_GROUP}}`, "g")).join(" "));
-    addFact(facts, "Key", key, make("p", "hint", `Is it ${name}? Compare this with what “p2pshare whoami” shows there.`));
-  } else addFact(facts, "Key", make("span", "", "none: anybody can take this name when it is free"));
-  addFact(facts, "Address", make("span", "", addressKinds(view.addresses)));
-  const parts = [facts];
-  if (NAME.test(name)) parts.push(makeCommand(`${program} ls ${name} --name YOU --registry URL`));
-  details.replaceChildren(...parts);
-  tellCommands();
+    addFact(facts, "Key", key, make("p", "hint", `To be sure that this is ${name}, compare it with the key that “p2pshare whoami” shows there.`));
+  } else addFact(facts, "Key", make("span", "", "none: anybody can register this name when it is free"));
+  const kinds = new Set((Array.isArray(view.addresses) ? view.addresses : []).map((each) => addressKind(String(each))));
+  addFact(facts, "Address", make("span", "", [...kinds].join("; ") || "none while it is offline"));
+  details.replaceChildren(facts);
+  if (NAME.test(name)) details.append(makeCommand(`${program} ls ${name} --name YOU --registry URL`));
+  updateCommands();
 }
 
-// Ask again for the details that are the oldest.
-function tellOpenRows() {
+// Read the details that are the oldest again.
+function updateOpenRows() {
   const old = [...rows.values()].filter((row) => isOpen(row) && Date.now() - row.asked >= DETAILS_MS);
-  old.sort((one, other) => one.asked - other.asked).slice(0, DETAILS_MAX).forEach(tellDetails);
+  old.sort((one, other) => one.asked - other.asked).slice(0, DETAILS_MAX).forEach(updateDetails);
 }
 
 function addFact(facts, term, ...values) {
@@ -294,12 +287,7 @@ function addFact(facts, term, ...values) {
   facts.append(make("dt", "", term), description);
 }
 
-// The kinds of a peer's addresses, not the addresses: these say where a peer can be reached from.
-function addressKinds(addresses) {
-  const kinds = new Set((Array.isArray(addresses) ? addresses : []).map((each) => addressKind(String(each))));
-  return [...kinds].join("; ") || "none while it is offline";
-}
-
+// The kind of an address, not the address: from where the peer can be reached.
 function addressKind(address) {
   const host = address.slice(0, address.lastIndexOf(":")).replace(/[[\]]/g, "");
   const family = host.includes(":") ? "IPv6" : "IPv4";
@@ -318,12 +306,12 @@ function ago(seconds) {
   return "just now";
 }
 
-function tellTime(row) {
+function updateTime(row) {
   const { presence, last_seen: seen } = row.peer;
   const when = row.querySelector(".when");
-  if (presence === "online") return put(when, isStale() ? "was here" : "here now");
+  if (presence === "online") return put(when, isStale() ? "was online" : "online now");
   const word = presence === "unknown" ? "registered" : "seen";
-  if (!Number.isSafeInteger(seen)) return put(when, presence === "unknown" ? "maybe here" : "offline");
+  if (!Number.isSafeInteger(seen)) return put(when, presence === "unknown" ? "maybe online" : "offline");
   const text = `${word} ${ago(Math.max(0, (Date.now() + skew) / 1000 - seen))}`;
   if (when.textContent === text) return;
   const time = make("time", "", text);
@@ -332,12 +320,12 @@ function tellTime(row) {
   when.replaceChildren(time);
 }
 
-// Changes, as they come
+// Changes
 
 const changes = new Map(); // by name, those that are not shown yet
-let settling = 0;
+let settleTimer = 0;
 
-function changed(event) {
+function receive(event) {
   let peer;
   try {
     peer = JSON.parse(event.data);
@@ -346,29 +334,29 @@ function changed(event) {
   }
   updated = Date.now();
   changes.set(peer.name, peer);
-  if (changes.size > 4 * KNOWN_MAX) return reload(); // it would take longer to follow than to ask
-  settling ||= setTimeout(settle, SETTLE_MS);
+  if (changes.size > 4 * KNOWN_MAX) return reload(); // to apply them would take longer than to load the list
+  settleTimer ||= setTimeout(settle, SETTLE_MS);
 }
 
 function settle() {
-  settling = 0;
-  if (!loaded || asking) {
-    settling = setTimeout(settle, SETTLE_MS); // what is being loaded may be older
+  settleTimer = 0;
+  if (!loaded || request) {
+    settleTimer = setTimeout(settle, SETTLE_MS); // the list under way may be older
     return;
   }
   const arrived = [];
   for (const peer of changes.values()) {
-    const before = peers.get(peer.name) ?? beyond.get(peer.name);
-    const known = end === null || peer.name <= end ? peers : beyond;
-    if (peer.presence === "gone" || (!offline.checked && !isHere(peer))) known.delete(peer.name);
-    else if (known === peers || beyond.has(peer.name) || (BEGINNING.test(wanted()) && peer.name.startsWith(wanted()))) {
-      known.set(peer.name, peer);
+    const before = peers.get(peer.name);
+    const isListed = end === null || peer.name <= end || before || (BEGINNING.test(searchText()) && peer.name.startsWith(searchText()));
+    if (peer.presence === "gone" || (!offline.checked && !mayBeOnline(peer))) peers.delete(peer.name);
+    else if (isListed) {
+      peers.set(peer.name, peer);
       if (peer.presence === "online" && before?.presence !== "online") arrived.push(peer.name);
     }
   }
   changes.clear();
   show();
-  tellOpenRows();
+  updateOpenRows();
   for (const name of arrived) {
     const row = rows.get(name);
     row?.classList.add("new");
@@ -379,97 +367,91 @@ function settle() {
 
 function reload() {
   changes.clear();
-  load();
+  loadList();
 }
 
-let source = null, relisten = 0, doubt = 0, silence = 0, tries = 0, opened = false;
-let isResting = true; // until the stream is there that we want
+// The stream of changes
 
-function listen() {
-  clearTimeout(relisten);
-  relisten = 0;
+let source = null, reconnectTimer = 0, doubtTimer = 0, silenceTimer = 0, tries = 0, opened = false;
+let isConnecting = true; // until a stream that was asked for opens or fails
+
+function connect() {
+  clearTimeout(reconnectTimer);
+  reconnectTimer = 0;
   source?.close();
   const own = (source = new EventSource(new URL("v1/events", base)));
-  heard();
+  restartSilenceTimer();
   own.addEventListener("open", () => {
-    clearTimeout(doubt);
-    tries = doubt = 0;
-    heard();
+    clearTimeout(doubtTimer);
+    tries = doubtTimer = 0;
     isLive = true;
-    isResting = false;
-    if (!opened) reload(); // all that happens after this list is told
+    isConnecting = false;
+    restartSilenceTimer();
+    if (!opened) reload(); // the stream has all changes after this list
     opened = true;
-    tellState();
+    updateState();
   });
-  own.addEventListener("presence", changed);
+  own.addEventListener("presence", receive);
   own.addEventListener("reset", reload);
-  for (const each of ["presence", "reset", "alive"]) own.addEventListener(each, heard);
+  for (const each of ["presence", "reset", "alive"]) own.addEventListener(each, restartSilenceTimer);
   own.addEventListener("error", () => {
     if (own !== source) return;
     if (isLive) updated = Date.now();
-    isLive = isResting = false;
-    doubt ||= setTimeout(load, DOUBT_MS); // its outcome tells whether the registry or only the stream is gone
-    if (own.readyState === EventSource.CLOSED) listenLater(); // refused: the browser does not try again by itself
-    if (!loaded && !asking) load();
+    isLive = isConnecting = false;
+    doubtTimer ||= setTimeout(loadList, DOUBT_MS);
+    if (own.readyState === EventSource.CLOSED) connectLater(); // refused: the browser does not retry
+    if (!loaded && !request) loadList();
   });
 }
 
-function listenLater() {
-  clearTimeout(silence);
+function connectLater() {
+  clearTimeout(silenceTimer);
   opened = false;
-  const delay = RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)];
-  relisten = setTimeout(listen, delay * (1 + Math.random() / 4));
+  const delay = RECONNECT_MS[Math.min(tries++, RECONNECT_MS.length - 1)];
+  reconnectTimer = setTimeout(connect, delay * (1 + Math.random() / 4));
 }
 
-// The stream is alive, or has just been asked for.
-function heard() {
+function restartSilenceTimer() {
   if (isLive) updated = Date.now();
-  clearTimeout(silence);
-  silence = setTimeout(() => {
-    source.close(); // a machine that is cut off does not do so
-    isLive = isResting = false;
-    listenLater();
-    load();
+  clearTimeout(silenceTimer);
+  silenceTimer = setTimeout(() => {
+    source.close(); // a machine that is cut off does not close it
+    isLive = isConnecting = false;
+    connectLater();
+    loadList();
   }, SILENCE_MS);
 }
 
-function rest() { // a browser has few connections for all its tabs
-  clearTimeout(relisten);
-  clearTimeout(doubt);
-  clearTimeout(silence);
+function disconnect() {
+  for (const timer of [reconnectTimer, doubtTimer, silenceTimer]) clearTimeout(timer);
   source?.close();
   source = null;
-  doubt = relisten = 0;
+  doubtTimer = reconnectTimer = 0;
   isLive = opened = false;
-  isResting = true;
-  tellState();
+  isConnecting = true;
+  updateState();
 }
 
-// What is said besides
+// The state of the connection, and announcements for screen readers
 
 const STATES = { live: "Live", slow: `Every ${POLL_MS / 1000} s`, lost: "Not connected", waiting: "Connecting" };
 
-function tellState() {
-  const now = isResting ? "waiting" : failed ? "lost" : isLive ? "live" : "slow";
-  if (state.dataset.state === now) return;
-  const was = state.dataset.state;
+function updateState() {
+  const was = state.dataset.state, now = isConnecting ? "waiting" : failed ? "lost" : isLive ? "live" : "slow";
+  if (was === now) return;
   state.dataset.state = now;
   put(find("state-text"), STATES[now]);
   list.classList.toggle("stale", now === "lost");
-  tellLost(now === "lost");
-  rows.forEach(tellTime);
+  find("lost").hidden = now !== "lost";
+  const when = updated ? `Last updated ${new Date(updated).toLocaleTimeString()}.` : "Nothing was loaded yet.";
+  put(find("lost"), `The registry does not answer. This page keeps trying. ${when}`);
+  rows.forEach(updateTime);
   put(find("summary"), loaded ? summary() : "\u00a0");
   if (now === "lost") announce(find("lost").textContent);
   else if (was === "lost") announce("Connected again.");
 }
 
-function tellLost(isLost) {
-  find("lost").hidden = !isLost;
-  const when = updated ? `Last updated ${new Date(updated).toLocaleTimeString()}.` : "Nothing was loaded yet.";
-  put(find("lost"), `The registry does not answer. This page keeps trying. ${when}`);
-}
-
-let announced = 0, announcing = 0, lastCount = "";
+let announced = 0, announceTimer = 0, lastCount = "";
 
 const announce = (text) => { find("news").textContent = text; };
 
@@ -481,20 +463,22 @@ function announceCount() {
 
 function announceLater() {
   if (summary() === lastCount) return;
-  announcing ||= setTimeout(() => {
-    announcing = 0;
+  announceTimer ||= setTimeout(() => {
+    announceTimer = 0;
     if (summary() !== lastCount) announceCount();
   }, Math.max(1000, announced + ANNOUNCE_MS - Date.now()));
 }
 
-// Your name, if it is a legal one.
+// How to join
+
+// Return the text of the field "Your name" if it is a valid name.
 function yourName() {
   const name = find("you").value.normalize("NFKC").trim().toLowerCase();
   return NAME.test(name) && !RESERVED.includes(name) ? name : "";
 }
 
-// Fill in every command: this registry's URL, and the name from the field "Your name".
-function tellCommands() {
+// Fill this registry's URL and the visitor's name into every command.
+function updateCommands() {
   const name = yourName(), values = { URL: base.href.replace(/\/$/, ""), YOU: name || "YOU" };
   for (const code of document.querySelectorAll("[data-command]")) {
     const isAsked = "asks" in code.dataset; // the program asks for the name by itself
@@ -506,15 +490,15 @@ function tellCommands() {
   }
 }
 
-function tellYourName(isWanted) {
-  const text = find("you").value.trim(), name = yourName();
+function updateNameHint(isNeeded) {
+  const text = find("you").value.trim(), name = yourName(), hint = find("you-text");
   const isTaken = peers.get(name)?.kind === "owned";
   const isWrong = Boolean(text) && !name;
   find("you").setAttribute("aria-invalid", String(isWrong));
-  find("you-text").classList.toggle("wrong", isWrong || isWanted || isTaken);
-  if (isWanted) put(find("you-text"), "Type your name here first: the command needs it.");
-  else if (isTaken) put(find("you-text"), `${name} has an owner here. Take it only if it is you.`);
-  else put(find("you-text"), isWrong ? `This is not a possible name. Use ${NAME_RULE}` : NAME_RULE);
+  hint.classList.toggle("wrong", isWrong || isNeeded || isTaken);
+  if (isNeeded) put(hint, "Type your name here first: the command needs it.");
+  else if (isTaken) put(hint, `${name} is taken. Use it only if you own it.`);
+  else put(hint, isWrong ? `This is not a valid name. Use ${NAME_RULE}` : NAME_RULE);
 }
 
 function makeCommand(words) {
@@ -525,18 +509,18 @@ function makeCommand(words) {
   return command;
 }
 
-async function tellHowToJoin() {
+async function showHowToJoin() {
   find("host").textContent = base.host;
-  tellCommands();
+  updateCommands();
   try {
     const { reply, body } = await get("v1/");
     find("invitation").hidden = !(reply.ok && body.invite_only === true);
-  } catch { /* the stream tells that the registry is away */ }
+  } catch { /* the list shows that the registry does not answer */ }
 }
 
 async function copy(button, code) {
   if (!code.isReady) {
-    tellYourName(true);
+    updateNameHint(true);
     find("you").focus();
     return;
   }
@@ -556,22 +540,22 @@ async function copy(button, code) {
   }, 2000);
 }
 
-// Begin
+// Start
 
-let typing = 0;
+let typingTimer = 0;
 search.addEventListener("input", () => {
-  most = ROWS_STEP;
-  show(); // at once, of what is here; then of what the registry has beyond
-  clearTimeout(typing);
-  typing = setTimeout(loadBeyond, TYPING_MS);
+  rowsMax = ROWS_STEP;
+  show(); // at once what is loaded, then what the registry has beyond
+  clearTimeout(typingTimer);
+  typingTimer = setTimeout(loadMatching, TYPING_MS);
 });
 offline.addEventListener("change", () => {
   show();
-  load();
+  loadList();
 });
 find("you").addEventListener("input", () => {
-  tellYourName(false);
-  tellCommands();
+  updateNameHint(false);
+  updateCommands();
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest(".copy");
@@ -579,23 +563,23 @@ document.addEventListener("click", (event) => {
 });
 find("tools").addEventListener("submit", (event) => {
   event.preventDefault();
-  load();
+  loadList();
 });
 find("more-button").addEventListener("click", () => {
   const last = list.lastElementChild;
-  most = Math.min(most + ROWS_STEP, KNOWN_MAX);
+  rowsMax = Math.min(rowsMax + ROWS_STEP, KNOWN_MAX);
   show();
   last?.nextElementSibling?.querySelector("button").focus({ preventScroll: true });
   announceCount();
 });
 setInterval(() => {
-  rows.forEach(tellTime);
-  if (!document.hidden) tellOpenRows();
+  rows.forEach(updateTime);
+  if (!document.hidden) updateOpenRows();
 }, CLOCK_MS);
-setInterval(() => { if (!isLive && !asking && !document.hidden) load(); }, POLL_MS);
+setInterval(() => { if (!isLive && !request && !document.hidden) loadList(); }, POLL_MS);
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) rest();
-  else if (!source) listen();
+  if (document.hidden) disconnect();
+  else if (!source) connect();
 });
-tellHowToJoin();
-if (!document.hidden) listen();
+showHowToJoin();
+if (!document.hidden) connect();
