@@ -1,9 +1,9 @@
-"""Drives one end of a session: the core, its protection and its timers, over any carrier.
+"""Drives one end of a session: the core, TLS and the timers, over any carrier.
 
 Theory of operation
 ===================
 
-*Receiving.* `received` gives the carrier's bytes to the protection, and `_read_all` takes plaintext out, as much as the
+*Receiving.* `received` gives the carrier's bytes to the pump, and `_read_all` takes plaintext out, as much as the
 intake allows, and goes through the core's events. Each event goes to the owner (greeting) or to the user (everything
 else). After each read `_flush` sends the core's answers.
 
@@ -46,13 +46,8 @@ from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.net.lazy_timer import LazyTimer
 from p2pshare.net.session.intake import Intake
-from p2pshare.net.session.interfaces import (
-    Carrier,
-    Protection,
-    ProtectionClosed,
-    ProtectionFailed,
-    SessionOwner,
-)
+from p2pshare.net.session.interfaces import Carrier, SessionOwner
+from p2pshare.net.session.tls import TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.frames import DataPiece, data_head
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.session_messages import Message, Refusal
@@ -72,14 +67,14 @@ class SessionDriver:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, protection: Protection, core: SessionCore, owner: SessionOwner
+        self, clock: IReactorTime, pump: TlsPump, core: SessionCore, owner: SessionOwner
     ) -> None:
         """Drive `core` over the carrier that calls `connected`."""
         self.name = core.name
         self.key = PublicKey(bytes(KEY_SIZE))
         """The other end's; zeros until the handshake has proved it."""
         self._clock = clock
-        self._protection = protection
+        self._pump = pump
         self._core = core
         self._owner = owner
         self._carrier: Carrier
@@ -97,12 +92,12 @@ class SessionDriver:
     @property
     def is_secure(self) -> bool:
         """See `OwnedSession`."""
-        return self._protection.is_ready
+        return self._pump.is_ready
 
     @property
     def shown_key(self) -> PublicKey | None:
         """See `OwnedSession`."""
-        return self._protection.shown_key
+        return self._pump.shown_key
 
     @property
     def is_waiting(self) -> bool:
@@ -199,7 +194,7 @@ class SessionDriver:
         """Take bytes from the carrier, and pass on what happened."""
         if self._is_ending:
             return
-        self._protection.receive_data(data)
+        self._pump.receive_data(data)
         if not self.is_secure:
             self._shake_hands()
         self._read_all()
@@ -232,12 +227,12 @@ class SessionDriver:
 
     def _shake_hands(self) -> None:
         try:
-            self._protection.shake_hands()
-        except ProtectionFailed as error:
-            self._send_out(self._protection.data_to_send())  # the alert
+            self._pump.shake_hands()
+        except TlsFailed as error:
+            self._send_out(self._pump.data_to_send())  # the alert
             self._lose(str(error))
             return
-        self._send_out(self._protection.data_to_send())
+        self._send_out(self._pump.data_to_send())
         if self.is_secure and (key := self.shown_key) is not None:
             self.key = key
             self._log.debug(
@@ -245,7 +240,7 @@ class SessionDriver:
                 peer=self.name,
                 key=key,
                 address=self._carrier.remote,
-                tls=self._protection.description,
+                tls=self._pump.description,
             )
             self._flush()
 
@@ -263,11 +258,11 @@ class SessionDriver:
     def _read(self, room: int) -> bool:
         """Read up to `room` bytes; False if nothing is left."""
         try:
-            size = self._protection.read_into(_plaintext[:room])
-        except ProtectionClosed:
+            size = self._pump.read_into(_plaintext[:room])
+        except TlsClosed:
             self._lose("it ended the connection")
             return False
-        except ProtectionFailed as error:
+        except TlsFailed as error:
             self._lose(str(error))
             return False
         if size:
@@ -277,7 +272,7 @@ class SessionDriver:
                 self._intake.was_read(size, self._core.take_cost())
             self._flush()
         else:
-            self._send_out(self._protection.data_to_send())  # such as answers to new keys
+            self._send_out(self._pump.data_to_send())  # such as answers to new keys
         return size > 0
 
     def _pass_events(self) -> None:
@@ -354,8 +349,8 @@ class SessionDriver:
         small, self._small = self._small, bytearray()
         try:
             if plaintext := [each for each in (small, data) if each]:
-                self._send_out(self._protection.write(*plaintext))
-        except ProtectionFailed as error:
+                self._send_out(self._pump.write(*plaintext))
+        except TlsFailed as error:
             self._lose(str(error))
 
     def _send_out(self, protected: bytes) -> None:
@@ -397,7 +392,7 @@ class SessionDriver:
         self._close_by = self._clock.seconds() + CLOSE_WAIT
         self._early.clear()
         self._is_held = False
-        self._send_out(self._protection.close())
+        self._send_out(self._pump.close())
         self._resume()
         if self._core.is_ended_here:
             self._carrier.half_close()

@@ -1,19 +1,18 @@
-"""The interfaces of a session driver: its carrier, its protection, and its owner.
+"""The interfaces around a session driver: what carries a session, and who owns it.
 
     SessionUser      asks or serves                          core.session_interface
     SessionOwner     opened or accepted the session          dialling, peer.share.acceptor
          |
     SessionDriver    core, timers, farewell                  driver
          |
-    Protection       bytes <-> protected bytes               tls
+    TlsPump          plaintext <-> protected bytes           tls
          |
     Carrier          protected bytes <-> the other end       tcp, p2pshare.testing.sessions
 
-A carrier moves bytes in order and knows nothing of TLS, messages or time. A protection has no I/O. The driver alone
-knows both. A carrier that protects its own packets fits in, too: it comes with a protection that passes bytes on
-unchanged and tells the key that the carrier's handshake has proved.
-
-The driver gives a carrier whole frames only. So a carrier over datagrams can send the bytes of files unordered.
+A carrier moves bytes in order and knows nothing of TLS, messages or time. A `TlsPump` has no I/O. The driver alone
+knows both, and gives a carrier whole frames only. A carrier over datagrams, which protects its own packets, replaces
+both: it comes with a pump that passes bytes on and tells the key that the carrier's handshake has proved, and it may
+send the bytes of files unordered.
 
 `tests/net/session/test_carriers.py` holds the contract: each carrier runs the same test class.
 """
@@ -78,52 +77,6 @@ class CarrierUser(Protocol):
 
     def closed(self) -> None:
         """The connection is closed, by whichever end or by a fault."""
-
-
-class ProtectionFailed(Exception):  # noqa: N818 - named after the event
-    """The handshake failed, or bytes came that the other end did not send; says why."""
-
-
-class ProtectionClosed(Exception):  # noqa: N818 - named after the event
-    """The other end closed the protected stream in order: no plaintext follows."""
-
-
-class Protection(Protocol):
-    """Authenticates the other end and encrypts."""
-
-    is_ready: bool
-    """Whether the handshake is done and the other end has proved an acceptable key."""
-
-    @property
-    def shown_key(self) -> PublicKey | None:
-        """The key that the other end showed, acceptable or not; None if it showed none."""
-
-    @property
-    def description(self) -> str:
-        """Version and cipher, for the debug log."""
-
-    def receive_data(self, protected: bytes) -> None:
-        """Take bytes that the carrier received."""
-
-    def shake_hands(self) -> None:
-        """Continue the handshake as far as the received bytes allow; raises `ProtectionFailed`."""
-
-    def read_into(self, buffer: memoryview) -> int:
-        """Put plaintext into a buffer and return its size, 0 if more bytes must come first.
-
-        Raises:
-            ProtectionFailed: the bytes are not what the other end sent.
-            ProtectionClosed: all was read.
-        """
-
-    def write(self, *plaintext: bytes | bytearray | memoryview) -> bytes:
-        """Return the protected form of all, after what the protection itself has to send; raises `ProtectionFailed`."""
-
-    def data_to_send(self) -> bytes:
-        """Return what the protection itself has to send, such as the handshake."""
-
-    def close(self) -> bytes:
-        """Return what tells the other end that nothing follows."""
 
 
 class OwnedSession(Session, Protocol):

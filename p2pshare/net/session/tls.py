@@ -28,7 +28,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 
-from p2pshare.net.session.interfaces import ProtectionClosed, ProtectionFailed
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import ALPN
 
@@ -53,6 +52,14 @@ TOLERATED = frozenset(
     }
 )
 """Faults of a certificate that do not matter, since it only carries a key."""
+
+
+class TlsFailed(Exception):  # noqa: N818 - named after the event
+    """The handshake failed, or bytes came that the other end did not send; says why."""
+
+
+class TlsClosed(Exception):  # noqa: N818 - named after the event
+    """The other end closed the TLS connection in order: no plaintext follows."""
 
 
 @dataclass(slots=True)
@@ -83,7 +90,7 @@ class KeyCheck:
 
 
 class TlsPump:
-    """One end of a TLS connection; a `net.session.interfaces.Protection`."""
+    """One end of a TLS connection."""
 
     def __init__(self, connection: SSL.Connection, check: KeyCheck) -> None:
         """Use a connection without a socket, in which `set_connect_state` or `set_accept_state` was called."""
@@ -91,38 +98,43 @@ class TlsPump:
         self._check = check
         self._is_closed = False
         self.is_ready = False
-        """See `Protection`."""
+        """Whether the handshake is done and the other end has proved an acceptable key."""
         connection.set_app_data(check)  # and not the pump: a cycle would keep closed connections
 
     @property
     def shown_key(self) -> PublicKey | None:
-        """See `Protection`."""
+        """The key that the other end showed, acceptable or not; None if it showed none."""
         return self._check.shown
 
     @property
     def description(self) -> str:
-        """See `Protection`."""
+        """Version and cipher, for the debug log."""
         connection = self._connection
         return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
 
     def receive_data(self, protected: bytes) -> None:
-        """See `Protection`."""
+        """Take bytes that the carrier received."""
         self._connection.bio_write(protected)
 
     def shake_hands(self) -> None:
-        """See `Protection`."""
+        """Continue the handshake as far as the received bytes allow; raises `TlsFailed`."""
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return
         except SSL.Error as error:
-            raise ProtectionFailed(_reason(error)) from error
+            raise TlsFailed(_reason(error)) from error
         if not self._check.confirms(self._connection):
-            raise ProtectionFailed("it speaks another protocol")
+            raise TlsFailed("it speaks another protocol")
         self.is_ready = True
 
     def read_into(self, buffer: memoryview) -> int:
-        """See `Protection`."""
+        """Put plaintext into a buffer and return its size, 0 if more bytes must come first.
+
+        Raises:
+            TlsFailed: the bytes are not what the other end sent.
+            TlsClosed: all was read.
+        """
         filled = 0
         try:
             while room := min(RECORD_MAX, len(buffer) - filled):
@@ -131,14 +143,14 @@ class TlsPump:
             pass
         except SSL.ZeroReturnError:
             if not filled:  # otherwise the next call gets it again
-                raise ProtectionClosed from None
+                raise TlsClosed from None
         except SSL.Error as error:
             if not filled:
-                raise ProtectionFailed(_reason(error)) from error
+                raise TlsFailed(_reason(error)) from error
         return filled
 
     def write(self, *plaintext: bytes | bytearray | memoryview) -> bytes:
-        """See `Protection`."""
+        """Return all of it encrypted, after what TLS itself has to send; raises `TlsFailed`."""
         size = 0
         try:
             for each in plaintext:
@@ -147,11 +159,11 @@ class TlsPump:
                     view = view[self._connection.send(view) :]
                 size += len(each) + (len(each) // RECORD_MAX + 1) * OVERHEAD
         except SSL.Error as error:
-            raise ProtectionFailed(_reason(error)) from error
+            raise TlsFailed(_reason(error)) from error
         return self.data_to_send(size or SMALL)
 
     def data_to_send(self, size: int = SMALL) -> bytes:
-        """See `Protection`; about `size` bytes are expected."""
+        """Return what TLS itself has to send, such as the handshake; about `size` bytes are expected."""
         pieces = []
         try:
             while True:
@@ -163,7 +175,7 @@ class TlsPump:
         return b"".join(pieces)
 
     def close(self) -> bytes:
-        """See `Protection`."""
+        """Return what tells the other end that nothing follows."""
         if not self._is_closed:
             self._is_closed = True
             with suppress(SSL.Error):  # during the handshake, or after a failure

@@ -33,9 +33,16 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.net.session.dialling import accept_session, open_session
-from p2pshare.net.session.interfaces import OwnedSession, ProtectionClosed, ProtectionFailed
+from p2pshare.net.session.interfaces import OwnedSession
 from p2pshare.net.session.tcp import MESSAGE_READ, TcpCarrier
-from p2pshare.net.session.tls import RECORD_MAX, SessionTls, TlsPump, certificate_of
+from p2pshare.net.session.tls import (
+    RECORD_MAX,
+    SessionTls,
+    TlsClosed,
+    TlsFailed,
+    TlsPump,
+    certificate_of,
+)
 from p2pshare.testing.sessions import RecordingOwner, RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -113,7 +120,7 @@ class ClientTests(TestCase):
                     pump.shake_hands()
                 while pump.is_ready and (size := pump.read_into(buffer)):
                     read.extend(buffer[:size])
-            except (ProtectionFailed, ProtectionClosed):
+            except (TlsFailed, TlsClosed):
                 self.connections[0].end()
             return pump.data_to_send()
 

@@ -241,9 +241,9 @@ class SendTests(StreamTestCase):
         pair = self.opened()
         sharer, carrier = pair.acceptor, pair.wire.carriers[1]
         with (
-            mock.patch.object(sharer._protection, "receive_data"),
-            mock.patch.object(sharer._protection, "read_into", return_value=0),
-            mock.patch.object(sharer._protection, "data_to_send", return_value=bytes(READ_SIZE)),
+            mock.patch.object(sharer._pump, "receive_data"),
+            mock.patch.object(sharer._pump, "read_into", return_value=0),
+            mock.patch.object(sharer._pump, "data_to_send", return_value=bytes(READ_SIZE)),
         ):
             for _ in range(2 + UNREAD_MAX // READ_SIZE):
                 self.assertFalse(carrier.is_paused)
@@ -336,7 +336,7 @@ class EndTests(StreamTestCase):
     def test_closed_without_bye(self) -> None:
         """A TLS connection that is closed in order, but without `Bye`, is lost, too: a file may be missing its end."""
         pair = self.opened()
-        pair.wire.carriers[1].send(pair.acceptor._protection.close())
+        pair.wire.carriers[1].send(pair.acceptor._pump.close())
         pair.carry()
         self.assert_lost(pair.opener_user, "ended the connection")
         self.assert_all_over()

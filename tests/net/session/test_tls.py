@@ -17,8 +17,15 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.session.interfaces import ProtectionClosed, ProtectionFailed
-from p2pshare.net.session.tls import RECORD_MAX, KeyCheck, SessionTls, TlsPump, certificate_of
+from p2pshare.net.session.tls import (
+    RECORD_MAX,
+    KeyCheck,
+    SessionTls,
+    TlsClosed,
+    TlsFailed,
+    TlsPump,
+    certificate_of,
+)
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import ALPN
 from tests.net.session_pairs import ALICE, BOB, EVE
@@ -102,7 +109,7 @@ def meet(client: TlsPump, server: TlsPump) -> tuple[bool, bool]:
                     pump.shake_hands()
                 else:
                     pump.read_into(memoryview(bytearray(RECORD_MAX)))
-            except (ProtectionFailed, ProtectionClosed):
+            except (TlsFailed, TlsClosed):
                 failed[number] = True
             if data := pump.data_to_send():
                 ends[1 - number].receive_data(data)
@@ -265,7 +272,7 @@ class ContextTests(SynchronousTestCase):
                 pumps[1].receive_data(pumps[0].data_to_send())
                 pumps[1].shake_hands()
                 pumps[0].receive_data(pumps[1].data_to_send())
-                self.assertRaises(ProtectionFailed, pumps[0].shake_hands)
+                self.assertRaises(TlsFailed, pumps[0].shake_hands)
                 self.assertFalse(pumps[0].is_ready)
 
     def test_no_judge(self) -> None:
@@ -312,7 +319,7 @@ class PumpTests(SynchronousTestCase):
         self.server.receive_data(self.client.write(b"last words") + self.client.close())
         self.assertEqual(self.server.read_into(self.buffer), 10)
         for _ in range(2):
-            self.assertRaises(ProtectionClosed, self.server.read_into, self.buffer)
+            self.assertRaises(TlsClosed, self.server.read_into, self.buffer)
         self.assertEqual(self.client.close(), b"")
 
     def test_changed(self) -> None:
@@ -323,7 +330,7 @@ class PumpTests(SynchronousTestCase):
         for wrong in (bytes(changed), records[1], b"GET / HTTP/1.1\r\n\r\n"):
             self.setUp()
             self.server.receive_data(wrong)
-            self.assertRaises(ProtectionFailed, self.server.read_into, self.buffer)
+            self.assertRaises(TlsFailed, self.server.read_into, self.buffer)
 
     def test_repeated(self) -> None:
         """Threat 35: a record counts once."""
@@ -331,7 +338,7 @@ class PumpTests(SynchronousTestCase):
         self.server.receive_data(record)
         self.assertEqual(self.read(), b"pay")
         self.server.receive_data(record)
-        self.assertRaises(ProtectionFailed, self.read)
+        self.assertRaises(TlsFailed, self.read)
 
     @given(st.binary(min_size=1, max_size=300))
     def test_anything(self, data: bytes) -> None:
@@ -340,6 +347,6 @@ class PumpTests(SynchronousTestCase):
             pump.receive_data(data)
             try:
                 pump.shake_hands()
-            except ProtectionFailed as error:
+            except TlsFailed as error:
                 self.assertNotEqual(str(error), "")
             self.assertFalse(pump.is_ready)

@@ -30,8 +30,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.net.session.dialling import open_session
-from p2pshare.net.session.interfaces import ProtectionFailed
-from p2pshare.net.session.tls import TlsPump, certificate_of
+from p2pshare.net.session.tls import TlsFailed, TlsPump, certificate_of
 from p2pshare.peer.share.acceptor import SessionAcceptor, SessionLimits
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.testing.sessions import RecordingUser
@@ -93,7 +92,7 @@ class RawTls(Raw):
         super().dataReceived(data)
         if data:
             self.pump.receive_data(data)
-        with contextlib.suppress(ProtectionFailed):
+        with contextlib.suppress(TlsFailed):
             self.pump.shake_hands()
         self.write(self.pump.data_to_send())
 
