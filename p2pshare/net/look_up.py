@@ -1,4 +1,4 @@
-"""Names of machines to addresses, within a bound, with the reason if there are none.
+"""Looks up the addresses of host names, within a bound, and says why there are none.
 
 `socket.getaddrinfo` blocks in C for 10 s and more where no DNS server answers, and a thread cannot be interrupted. The
 callers here stop waiting after `LOOK_UP_MAX`. The thread goes on, and later callers that ask for the same name share
@@ -34,25 +34,24 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.reasons import plain_reason
 
 LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
-FRESH_FOR = (
-    5.0  # seconds that an answer is used again, so that to look up and to connect is one question
-)
+FRESH_FOR = 5.0  # seconds that an answer is reused, so that look-up and connection ask once
 KNOWN_MAX = 64  # names whose answers are kept
 NO_DNS = "DNS does not answer"
 NO_SUCH_NAME = "there is no machine of this name"
 
-Answer = tuple[IPv4Address | IPv6Address, ...]
+Answer = tuple[str, ...]
+"""IP addresses, the best first."""
 
 
 class LookUpError(DNSLookupError):
-    """No address of a name; `reason` says why, as `plain_reason` does."""
+    """A name has no address; `reason` says why, as `plain_reason` does."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
     def __str__(self) -> str:
-        """The reason alone."""
+        """Return the reason alone."""
         return self.reason
 
 
@@ -69,22 +68,20 @@ class NameResolver:
         self._asking: dict[str, SharedAnswer[Answer]] = {}
 
     def look_up(self, host: str) -> Deferred[Answer]:
-        """Return all addresses of `host`, the best first; within `LOOK_UP_MAX`, it fails with `LookUpError`."""
-        literal = _literal(host)
-        if literal is not None:
-            return succeed((literal,))
-        since, known = self._known.get(host, (0.0, ()))
-        if known and self._reactor.seconds() - since < FRESH_FOR:
-            return succeed(known)
+        """Return all addresses of `host` within `LOOK_UP_MAX`; the Deferred fails with `LookUpError`."""
+        if isIPAddress(host) or isIPv6Address(host):
+            return succeed((host,))
         began = self._reactor.seconds()
+        since, known = self._known.get(host, (0.0, ()))
+        if known and began - since < FRESH_FOR:
+            return succeed(known)
         asking = self._asking.get(host)
         if asking is None:
             found = run_in_thread(
                 self._reactor, self._getaddrinfo, host, 0, socket.AF_UNSPEC, socket.SOCK_STREAM
             )
-            asking = self._asking[host] = SharedAnswer(
-                found.addCallback(self._keep, host).addErrback(_raise_reason, host)
-            )
+            found.addCallback(self._keep, host).addErrback(_raise_reason, host)
+            asking = self._asking[host] = SharedAnswer(found)
             asking.wait().addBoth(lambda _: self._asking.pop(host))
 
         def late(_result: Answer | Failure, seconds: float) -> Answer:
@@ -92,11 +89,8 @@ class NameResolver:
                 f"the name {host} could not be looked up within {seconds:.0f} s: {NO_DNS}"
             )
 
-        return (
-            asking.wait()
-            .addTimeout(LOOK_UP_MAX, self._reactor, late)
-            .addBoth(self._logged, host, began)
-        )
+        waiting = asking.wait().addTimeout(LOOK_UP_MAX, self._reactor, late)
+        return waiting.addBoth(self._logged, host, began)
 
     def resolveHostName(  # noqa: N802 - the interface has it
         self,
@@ -106,14 +100,15 @@ class NameResolver:
         addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
         transportSemantics: str = "TCP",  # noqa: N803
     ) -> IHostResolution:
-        """Do the same for Twisted's endpoints, which hear no reason; see `LookedUpEndpoint`."""
+        """Look a name up for Twisted's endpoints, which are not told a reason; see `LookedUpEndpoint`."""
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
 
         def found(answer: Answer) -> None:
-            for each in answer:
-                if addressTypes is None or isinstance(each, tuple(addressTypes)):
-                    address = type(each)(transportSemantics, each.host, portNumber)  # type: ignore[arg-type]
+            for ip in answer:
+                kind = IPv6Address if ":" in ip else IPv4Address
+                if addressTypes is None or kind in addressTypes:
+                    address = kind(transportSemantics, ip, portNumber)  # type: ignore[arg-type]
                     resolutionReceiver.addressResolved(address)
 
         looking_up = self.look_up(hostName).addCallback(found)
@@ -129,14 +124,15 @@ class NameResolver:
                 "look-up failed: host={host} s={s:.3f} why={why}", host=host, s=s, why=why
             )
         else:
-            found = ",".join(each.host for each in result)
+            found = ",".join(result)
             self._log.debug(
                 "looked up: host={host} s={s:.3f} found={found}", host=host, s=s, found=found
             )
         return result
 
-    def _keep(self, told: list[tuple[Any, ...]], host: str) -> Answer:
-        answer = tuple(address for each in told if (address := _address(*each)) is not None)
+    def _keep(self, found: list[tuple[Any, ...]], host: str) -> Answer:
+        families = (socket.AF_INET, socket.AF_INET6)
+        answer = tuple(str(address[0]) for family, *_, address in found if family in families)
         if not answer:
             raise LookUpError(NO_SUCH_NAME)
         self._known.pop(host, None)
@@ -147,7 +143,7 @@ class NameResolver:
 
 
 def resolver_of(reactor: Any) -> NameResolver:
-    """Return the resolver of a reactor, which every endpoint on it then uses, too."""
+    """Return the resolver of a reactor, and let every endpoint on that reactor use it."""
     resolver = reactor.nameResolver
     if not isinstance(resolver, NameResolver):
         resolver = NameResolver(reactor)
@@ -156,18 +152,18 @@ def resolver_of(reactor: Any) -> NameResolver:
 
 
 async def look_up_ipv4(reactor: Any, host: str) -> str | None:
-    """Return the first IPv4 address of a machine; None if it has others only.
+    """Return the first IPv4 address of a machine; None if it has IPv6 addresses only.
 
     Raises:
-        LookUpError: it has none at all, or DNS does not answer.
+        LookUpError: the machine has no address, or DNS does not answer.
     """
     answer = await resolver_of(reactor).look_up(host)
-    return next((each.host for each in answer if isinstance(each, IPv4Address)), None)
+    return next((ip for ip in answer if ":" not in ip), None)
 
 
 @implementer(IStreamClientEndpoint)
 class LookedUpEndpoint:
-    """A `HostnameEndpoint` that fails with `LookUpError`, which says why, and is bounded while it looks up, too."""
+    """A `HostnameEndpoint` whose look-up is bounded, and fails with `LookUpError`."""
 
     def __init__(self, reactor: Any, host: str, port: int, timeout: float) -> None:
         self._resolver = resolver_of(reactor)
@@ -194,35 +190,13 @@ class _Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        """There is nobody to tell: the bound ends it."""
-
-
-def _literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that is written as itself, for which nobody has to be asked."""
-    if isIPAddress(host):
-        return IPv4Address("TCP", host, 0)
-    return IPv6Address("TCP", host, 0) if isIPv6Address(host) else None
-
-
-def _address(
-    family: int, _type: int, _protocol: int, _name: str, address: tuple[Any, ...]
-) -> IPv4Address | IPv6Address | None:
-    if family == socket.AF_INET:
-        return IPv4Address("TCP", address[0], 0)
-    return IPv6Address("TCP", address[0], 0) if family == socket.AF_INET6 else None
+        """Do nothing: the look-up ends by its bound."""
 
 
 def _raise_reason(failure: Failure, host: str) -> NoReturn:
-    if failure.check(LookUpError):
-        failure.raiseException()
-    raise LookUpError(_reason(host, failure)) from failure.value
-
-
-def _reason(host: str, failure: Failure) -> str:
-    """Why the system has no address."""
     error = failure.value
-    if not isinstance(error, socket.gaierror):  # such as a name that is no name: UnicodeError
-        return NO_SUCH_NAME
-    if error.errno == socket.EAI_AGAIN:
-        return f"the name {host} could not be looked up: {NO_DNS}"
-    return NO_SUCH_NAME
+    if isinstance(error, LookUpError):
+        raise error
+    is_away = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+    reason = f"the name {host} could not be looked up: {NO_DNS}" if is_away else NO_SUCH_NAME
+    raise LookUpError(reason) from error

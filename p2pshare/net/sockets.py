@@ -1,4 +1,4 @@
-"""Sockets for a welcome port and its sessions, and the local address that leads to another machine."""
+"""Opens the ports of a peer, connects to others, and finds the addresses of this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import ipaddress
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable
+from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import (
@@ -36,11 +36,10 @@ from p2pshare.wire.udp import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
 SEND_BUFFER = 1024 * 1024  # bytes asked for
-READ_AT_ONCE = 32 * 1024  # bytes taken from a socket before timers and signals have their turn
+READ_AT_ONCE = 32 * 1024  # bytes read from a socket before timers and signals get their turn
 WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
 
-T = TypeVar("T")
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -52,7 +51,7 @@ class IPeerReactor(
     IReactorThreads,
     IReactorPluggableNameResolver,
 ):
-    """All that a peer needs of a reactor."""
+    """The parts of a reactor that a peer needs."""
 
 
 def listen_udp(
@@ -61,12 +60,11 @@ def listen_udp(
     """Bind a UDP socket that takes datagrams of any size, with room for many.
 
     Raises:
-        PortUnusable: the port is in use, or not ours to use.
+        PortUnusable: the port is in use, or reserved.
     """
     try:
         if port:  # Twisted leaves a socket that it cannot bind to the garbage collector
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind((interface, port))
+            _expect_bindable(socket.SOCK_DGRAM, port, interface)
         listening = reactor.listenUDP(port, protocol, interface, maxPacketSize=DATAGRAM_MAX + 1)
     except (OSError, CannotListenError) as error:
         failed = error.socketError if isinstance(error, CannotListenError) else error
@@ -85,7 +83,7 @@ async def listen_tcp(
     """Listen for connections.
 
     Raises:
-        PortUnusable: the port is in use, or not ours to use.
+        PortUnusable: the port is in use, or reserved.
     """
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     try:
@@ -104,31 +102,35 @@ def client_endpoint(
 
 
 def expect_free(port: int, interface: str) -> None:
-    """Try whether both the TCP and the UDP port of a number could be listened on just now.
+    """Check that both the TCP and the UDP port of a number can be listened on.
 
     Raises:
-        PortUnusable: one of them is in use, or not ours to use.
+        PortUnusable: one of them is in use, or reserved.
     """
     try:
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            with socket.socket(socket.AF_INET, kind) as probe:
-                if kind is socket.SOCK_STREAM:  # as Twisted does
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((interface, port))
+            _expect_bindable(kind, port, interface)
     except OSError as error:
         raise PortUnusable(port=port, reason=plain_reason(error)) from error
 
 
-async def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], Awaitable[T]]) -> T:
-    """Listen on the number of a welcome port: `port`, or one of the dynamic ports at random if it is 0.
+def _expect_bindable(kind: socket.SocketKind, port: int, interface: str) -> None:
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        if kind is socket.SOCK_STREAM:  # as Twisted does
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((interface, port))
+
+
+async def listen_welcome(
+    port: int, rng: random.Random, listen: Callable[[int], Awaitable[int]]
+) -> int:
+    """Listen on a welcome port: on `port`, or on a random one of the dynamic ports if that is 0.
 
     Args:
         port: from 0 on.
         rng: draws numbers.
-        listen: takes whatever is to be taken of a number, or nothing and raises `PortUnusable`.
-
-    Returns:
-        What `listen` returned.
+        listen: opens what belongs to a number and returns the number, or opens nothing and raises `PortUnusable`.
 
     Raises:
         PortUnusable: the port, or every port that was tried, is in use.
@@ -140,12 +142,12 @@ async def listen_welcome(port: int, rng: random.Random, listen: Callable[[int], 
 
 
 def port_of(listening: IListeningPort) -> int:
-    """The number of a port."""
+    """Return the number of a port."""
     return int(cast("IPv4Address", listening.getHost()).port)
 
 
 def local_address_towards(ip: str, port: int) -> str:
-    """The address of this machine from which `ip` is reached, by the routing table: nothing is sent.
+    """Return the address of this machine from which `ip` is reached, by the routing table; nothing is sent.
 
     Raises:
         OSError: there is no route.
@@ -157,52 +159,46 @@ def local_address_towards(ip: str, port: int) -> str:
 
 
 def addresses_of_this_machine() -> list[IPAddress]:
-    """The addresses at which others may reach this machine: of IPv4 and IPv6, without loopback and link-local ones.
+    """Return the addresses, IPv4 and IPv6, at which other machines may reach this one.
 
-    Linux lists them in /proc. Elsewhere they are those of the default routes, and those that the host name has.
+    Linux lists them in /proc. Elsewhere they are those of the default routes and of the host name.
     """
-    found: dict[IPAddress, None] = {}
     try:
-        texts = [*_linux_ipv4(), *_linux_ipv6()]
+        texts = _listed_by_linux()
     except OSError:
-        texts = [*_default_routes(), *_of_host_name()]
-    for each in texts:
-        address = ipaddress.ip_address(each.partition("%")[0])
-        if not (address.is_loopback or address.is_link_local or address.is_unspecified):
-            found[address] = None
-    return list(found)
+        texts = _of_routes_and_name()
+    addresses = [ipaddress.ip_address(each.partition("%")[0]) for each in texts]
+    return [
+        each
+        for each in dict.fromkeys(addresses)
+        if not (each.is_loopback or each.is_link_local or each.is_unspecified)
+    ]
 
 
-def _linux_ipv4() -> Iterator[str]:
-    """The leaves of the kernel's routes that are addresses of its own."""
-    leaf = ""
-    with open("/proc/net/fib_trie", encoding="ascii") as table:
+def _listed_by_linux() -> list[str]:
+    found, leaf = [], ""
+    with open("/proc/net/fib_trie", encoding="ascii") as table:  # routes of IPv4
         for line in table:
             if "|--" in line:
                 leaf = line.split()[-1]
             elif "/32 host LOCAL" in line:
-                yield leaf
+                found.append(leaf)
+    with (
+        contextlib.suppress(FileNotFoundError),  # a kernel without IPv6
+        open("/proc/net/if_inet6", encoding="ascii") as table,
+    ):
+        found += [str(ipaddress.IPv6Address(int(line.split()[0], 16))) for line in table]
+    return found
 
 
-def _linux_ipv6() -> Iterator[str]:
-    try:
-        with open("/proc/net/if_inet6", encoding="ascii") as table:
-            for line in table:
-                yield str(ipaddress.IPv6Address(int(line.split()[0], 16)))
-    except FileNotFoundError:  # a kernel without IPv6
-        return
-
-
-def _default_routes() -> Iterator[str]:
+def _of_routes_and_name() -> list[str]:
+    found = []
     for outside in ("192.0.2.1", "2001:db8::1"):  # addresses of documentation: nothing is sent
         with contextlib.suppress(OSError):
-            yield local_address_towards(outside, 9)
-
-
-def _of_host_name() -> Iterator[str]:
+            found.append(local_address_towards(outside, 9))
     with contextlib.suppress(OSError):
-        for *_, address in socket.getaddrinfo(socket.gethostname(), None):
-            yield str(address[0])
+        found += [str(each[-1][0]) for each in socket.getaddrinfo(socket.gethostname(), None)]
+    return found
 
 
 def interface_for(ip: str) -> str:

@@ -27,19 +27,19 @@ from typing import Self
 from urllib.parse import urlsplit
 
 URL_MAX = 256  # characters of a registry's URL
-CACHE_SIZE = 4096
-"""Addresses that are not judged again: peers come again and again with the same ones."""
+CACHE_SIZE = 4096  # addresses whose verdict is kept: peers send the same ones again and again
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
-def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+def _networks(*texts: str) -> _Networks:
     return tuple(map(ipaddress.ip_network, texts))
 
 
 _LOOPBACK = _networks("127.0.0.0/8", "::1/128")
 _UNICAST = _networks("2000::/3", "fc00::/7")
-"""Where IPv6 addresses of machines are: global and unique local ones. RFC 4291, section 2.4, and RFC 4193."""
+"""The IPv6 addresses of machines, global and unique local. RFC 4291, section 2.4, and RFC 4193."""
 REFUSED = {
     network: kind
     for kind, networks in {
@@ -61,18 +61,6 @@ REFUSED = {
     for network in networks
 }
 """The first network that contains an address gives the reason."""
-_NOT_PUBLIC = _networks(
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "172.16.0.0/12",
-    "192.0.2.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-)
-"""What a 6to4 address cannot carry, beside what is refused anyway. RFC 3056, section 2."""
 _ISATAP = 0x5EFE
 _ISATAP_UNIVERSAL_BIT = 0x0200_0000
 
@@ -128,13 +116,13 @@ def address_fault(ip: str) -> str | None:
     """Return why a peer cannot have this IP address, as words that follow it; None if it can.
 
     Raises:
-        ValueError: it is no IP address.
+        ValueError: it is not an IP address.
     """
     return _fault(ipaddress.ip_address(ip))
 
 
 def is_loopback(ip: str) -> bool:
-    """Whether an IP address leads to the machine itself that connects to it; raises `ValueError` if it is none."""
+    """Whether an IP address leads to the machine that connects to it; raises `ValueError` if it is not an address."""
     return _is_in(ipaddress.ip_address(ip), _LOOPBACK)
 
 
@@ -155,14 +143,12 @@ def _ipv6_fault(ip: ipaddress.IPv6Address) -> str | None:
     if (int(ip) >> 32) & 0xFFFF_FFFF & ~_ISATAP_UNIVERSAL_BIT == _ISATAP:
         return "carries an IPv4 address (ISATAP)"
     carried = ip.sixtofour
-    if carried is not None and (_fault(carried) or _is_in(carried, _NOT_PUBLIC)):
+    if carried is not None and (_fault(carried) or not carried.is_global):
         return "carries an IPv4 address that is not public (6to4)"
     return None
 
 
-def _is_in(
-    ip: _Address, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-) -> bool:
+def _is_in(ip: _Address, networks: _Networks) -> bool:
     return any(ip in network for network in networks)
 
 
@@ -171,13 +157,13 @@ DEFAULT_PORTS = {"http": 80, "https": 443}  # of the schemes that a registry may
 
 
 def registry_url(text: str) -> str:
-    """The canonical URL of the registry that a user means: `http://host[:port]`, or `https`.
+    """Return the canonical URL of a registry, `http://host[:port]` or `https`.
 
     Args:
         text: a URL, or just `host:port`.
 
     Raises:
-        ValueError: it is no such thing.
+        ValueError: it is not the URL of a registry.
     """
     parts = urlsplit(text.strip() if "://" in text else f"http://{text.strip()}")
     host, port = parts.hostname or "", parts.port

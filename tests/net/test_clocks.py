@@ -1,4 +1,4 @@
-"""The clock that a process's timers follow."""
+"""Tests of `p2pshare.net.clocks`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from unittest.mock import patch
 
 from twisted.internet.base import ReactorBase
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.clocks import make_monotonic
+from p2pshare.net.clocks import LazyTimer, make_monotonic
 
 YEAR = 365 * 24 * 3600.0  # seconds
 
@@ -82,3 +83,39 @@ class MonotonicTests(SynchronousTestCase):
         self.assertEqual(self.fired, [])
         self.pass_time(1.5)
         self.assertEqual(self.fired, ["timer"])
+
+
+class LazyTimerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.runs: list[float] = []
+        self.timer = LazyTimer(self.clock, lambda: self.runs.append(self.clock.seconds()))
+
+    def test_later(self) -> None:
+        """A deadline that moves away runs at the first time that was set, with one delayed call."""
+        self.timer.set(5.0)
+        for due in (6.0, 7.0, None, 100.0):
+            self.timer.set(due)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(5.0)
+        self.assertEqual((self.runs, self.clock.getDelayedCalls()), ([5.0], []))
+
+    def test_earlier(self) -> None:
+        """A nearer deadline runs in time, and one in the past at once."""
+        self.timer.set(5.0)
+        self.timer.set(3.0)
+        self.clock.pump([2.0, 1.0])
+        self.assertEqual(self.runs, [3.0])
+        self.timer.set(1.0)
+        self.clock.advance(0)
+        self.assertEqual(self.runs, [3.0, 3.0])
+
+    def test_cancel(self) -> None:
+        """A cancelled timer does not run, and can be set again."""
+        self.timer.set(5.0)
+        self.timer.cancel()
+        self.timer.cancel()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.timer.set(6.0)
+        self.clock.advance(6.0)
+        self.assertEqual(self.runs, [6.0])

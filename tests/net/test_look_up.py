@@ -70,7 +70,7 @@ class LookUpTests(SynchronousTestCase):
         )
 
     def look_up(self, host: str) -> Deferred[list[str]]:
-        return resolver_of(self.reactor).look_up(host).addCallback(lambda a: [x.host for x in a])
+        return resolver_of(self.reactor).look_up(host).addCallback(list)
 
     def reason(self, host: str) -> str:
         error = self.failureResultOf(self.look_up(host), LookUpError).value

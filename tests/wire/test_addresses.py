@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.wire.addresses`: the one table of addresses that nobody may have (threat 13)."""
+"""Tests of `p2pshare.wire.addresses`: the table of rejected addresses (threat 13)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.wire.addresses import address_fault, endpoint_fault, is_loopback
+from p2pshare.wire.addresses import PeerAddress, address_fault, endpoint_fault, is_loopback
 
 IPV4 = st.integers(0, 2**32 - 1)
 IPV6 = st.integers(0, 2**128 - 1)
@@ -23,7 +23,7 @@ def accepts(number: int) -> bool:
 
 class TableTests(SynchronousTestCase):
     def test_accepted(self) -> None:
-        """Public, private and loopback addresses of one machine, in the one form that each has."""
+        """Public, private and loopback addresses of one machine are accepted in their canonical form."""
         for good in (
             "10.0.0.5:1", "127.0.0.1:65535", "192.168.1.2:80", "100.64.0.1:1", "8.8.8.8:53", "198.18.0.1:1",
             "[2001:db8::5]:50000", "[::1]:80", "[fd00::1]:1", "[2600::1]:1", "[2002:808:808::1]:1",
@@ -31,7 +31,7 @@ class TableTests(SynchronousTestCase):
             self.assertIsNone(endpoint_fault(good), good)
 
     def test_spelling(self) -> None:
-        """Another form of an address, or of a port, is none."""
+        """Another form of an address or a port is rejected."""
         for bad in (
             "", ":", "10.0.0.5", "10.0.0.5:", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5:080",
             "10.0.0.5:8 0", "10.0.0.5:²", "10.0.0.5:٣", "10.0.0.005:1", "2001:db8::5:1", "[10.0.0.5]:1",
@@ -42,7 +42,7 @@ class TableTests(SynchronousTestCase):
             self.assertIn("IP:PORT", endpoint_fault(bad) or "", bad)
 
     def test_refused(self) -> None:
-        """What is not one machine's, is no use to others, or carries an IPv4 address; and the reason says which."""
+        """Each kind of rejected address has its reason."""
         for ip, reason in (
             ("0.0.0.0", "reader's own"), ("0.1.2.3", "reader's own"), ("169.254.169.254", "link-local"),
             ("192.0.0.2", "protocol"), ("192.88.99.1", "relays"), ("224.0.0.1", "multicast"),
@@ -64,7 +64,7 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(endpoint_fault(f"[{zone}]:80"), "names a zone", zone)
 
     def test_loopback(self) -> None:
-        """The address of the machine that connects is told apart: only 127.0.0.0/8 and ::1."""
+        """Loopback addresses, 127.0.0.0/8 and ::1, are recognized and not rejected."""
         for ip, expected in (
             ("127.0.0.1", True),
             ("127.255.255.255", True),
@@ -74,10 +74,24 @@ class TableTests(SynchronousTestCase):
             self.assertEqual((is_loopback(ip), address_fault(ip)), (expected, None))
 
 
+class PeerAddressTests(SynchronousTestCase):
+    @given(st.ip_addresses(), st.integers(1, 65535))
+    def test_both_families(
+        self, ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
+    ) -> None:
+        """An address of either family is read back from its text, and has no other text."""
+        address = PeerAddress(str(ip), port)
+        self.assertEqual(PeerAddress.parse(str(address)), address)
+        self.assertEqual(address.is_ipv6, ip.version == 6)
+        for other in (f"{ip.exploded}:{port}", f"[{ip}]:0{port}", f" {address}"):
+            if other != str(address):
+                self.assertRaises(ValueError, PeerAddress.parse, other)
+
+
 class AnyAddressTests(SynchronousTestCase):
     @given(IPV4, HALF, HALF)
     def test_carried(self, ipv4: int, high: int, low: int) -> None:
-        """No address inside another one gets past, whatever it is."""
+        """An IPv6 address that carries an IPv4 address is rejected."""
         for prefix in ("::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::", "fe80::5efe:0:0"):
             self.assertFalse(accepts(int(ipaddress.IPv6Address(prefix)) | ipv4), prefix)
         if ipv4 != 1:
@@ -94,7 +108,7 @@ class AnyAddressTests(SynchronousTestCase):
 
     @given(IPV6)
     def test_one_machine(self, number: int) -> None:
-        """An IPv6 address that is accepted is a unicast one by the standard library, too."""
+        """An accepted IPv6 address is unicast by the standard library, too."""
         ip = ipaddress.IPv6Address(number)
         if accepts(number) and number != 1:
             self.assertIn(number >> 121, {*range(0x10, 0x20), 0x7E}, "2000::/3 and fc00::/7")
@@ -105,7 +119,7 @@ class AnyAddressTests(SynchronousTestCase):
 
     @given(IPV4)
     def test_one_ipv4_machine(self, number: int) -> None:
-        """The same holds for an IPv4 address."""
+        """An accepted IPv4 address is unicast by the standard library, too."""
         ip = ipaddress.IPv4Address(number)
         if endpoint_fault(f"{ip}:1") is None:
             self.assertFalse(
@@ -118,7 +132,7 @@ class AnyAddressTests(SynchronousTestCase):
         )
     )
     def test_one_form(self, text: str) -> None:
-        """Any text is judged; of what is accepted there is no second form."""
+        """Any text gets a verdict, and an accepted text is canonical."""
         if endpoint_fault(text) is None:
             host, _, port = text.rpartition(":")
             ip = ipaddress.ip_address(host.strip("[]"))

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.core.datagram_core import Address, DatagramCore
-from p2pshare.net.lazy_timer import LazyTimer
+from p2pshare.net.clocks import LazyTimer
 
 FULL_BUFFER_WAIT = 0.001  # seconds until a full socket buffer is tried again
 

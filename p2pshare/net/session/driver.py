@@ -44,7 +44,7 @@ from p2pshare.core.session import (
 )
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
-from p2pshare.net.lazy_timer import LazyTimer
+from p2pshare.net.clocks import LazyTimer
 from p2pshare.net.session.intake import Intake
 from p2pshare.net.session.interfaces import Carrier, SessionOwner
 from p2pshare.net.session.tls import TlsClosed, TlsFailed, TlsPump
