@@ -1,14 +1,35 @@
-"""What the owner of a name does with it: claim it, let another key follow, give it up.
+"""Ownership of a name, as its owner sees it: claim it, rotate its key, release it.
 
-The running peer does it with an `Owner`, and so do verbs, by `claim_name`, `release_name` and `rotate_key`, while no
-peer runs.
+A running peer does this through `NameKeeper`; verbs use an `Owner` directly while no peer runs.
+
+How a name is owned:
+
+* The first key that claims a name owns it. A claim is a signed *record*: name, key, sequence number, time, and the key
+  of the registry for which it is meant (`aud`). A *location* with the addresses goes with it; the record has only its
+  digest, so that the registry can forget the addresses of a peer that leaves.
+* A claim begins a presence, a lease of 90 s that heartbeats renew. Ownership itself lasts 30 days from the last sign of
+  life. So a verb that claims a name without running a peer ends the presence again at once.
+* The registry answers a claim with a *receipt*, its signed statement of who owns the name since when. Each claim brings
+  the last receipt along. A registry that has lost its store gives names only to those who hold a receipt; without it,
+  the owner would have to wait and others could be faster. The receipt is on the disk before `claim` returns.
+* Each number is on the disk before a statement with it is sent (`Identity.next_seq`). A peer that is killed never signs
+  with a number twice, and a record with a greater number than the data folder ever gave proves that another folder
+  holds the key (`Owner.other_use`).
+
+A rotation has an order that survives a kill at any step: the new key is written as `key.next`; the claim goes out with
+a rotation statement signed by the old key; when the registry has agreed, `key.next` becomes `key` and the old key is
+kept. In between, the two sides may disagree. Therefore `Owner` treats "the name is taken" as a question: if the owner
+is our next key, the registry has agreed and the reply was lost; if it is our old key, the registry has lost the
+rotation. In both cases the next try continues from there.
+
+Errors that another try can overcome are retried at most `TRIES_MAX` times in a row. What a registry says about time and
+numbers is believed only within bounds, since a signed statement for the far future would remain valid.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from twisted.logger import Logger
@@ -34,7 +55,6 @@ from p2pshare.wire.registry_answers import (
     ClaimBody,
     Granted,
     PeerView,
-    Presence,
     ReleaseBody,
 )
 from p2pshare.wire.session_messages import CAP_SESSIONS
@@ -42,38 +62,19 @@ from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rot
 
 CAPS = (CAP_SESSIONS,)
 CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
-"""Of a peer that speaks the classic protocol, too: a registry shows only those to original clients."""
+"""Capabilities of a peer that speaks the classic protocol, too. Original clients see only such peers."""
 SALT_SIZE = 16  # random bytes that hide the addresses behind the digest in a record
-TRIES_MAX = 4  # statements in a row that a registry may find something wrong with
-FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: no clock that is right says less
-AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock is believed to be ahead of ours
+TRIES_MAX = 4  # statements in a row to which a registry may object
+FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: a clock that shows less is not set
+AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock may be ahead of ours
 AGE_MAX = 20 * 365 * 24 * 3600  # seconds after the first release, for a clock here that is not set
-NUMBER_AHEAD_MAX = 24 * 3600 * 1000  # ms by which a number that a registry saw may be ahead of time
+NUMBER_AHEAD_MAX = 24 * 3600 * 1000  # ms by which a number seen by a registry may be ahead of time
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class OtherUse:
-    """Another process that has claimed the name with the same key, from a copy of it."""
-
-    is_online: bool
-    """Whether its presence has not ended yet."""
-    address: str | None
-    """`IP:PORT` that it has told; None while it is offline, or if it has told none."""
-
-
 class Owner:
-    """Signs for an identity, and gets past what a registry may object to.
-
-    Each statement names the key that the registry has proven. If the registry rejects it as meant for another one, the
-    registry has to prove its key once more.
-
-    A clock that is wrong is not set: from then on its distance to the registry's is added to the times in statements,
-    if `is_believable`, but not to their numbers. A number that is too small is followed by a greater one. If the name
-    turns out to be that of the key that follows, or of the one before, after a rotation that was interrupted or that
-    the registry has lost, that is brought to its end.
-    """
+    """Signs statements for an identity, and retries what a registry rejects for a reason that can be overcome."""
 
     _log = Logger()
 
@@ -82,231 +83,275 @@ class Owner:
         client: RegistryClient,
         identity: Identity,
         wall: Callable[[], float],
-        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-    ) -> None:
-        self._client = client
-        self._identity = identity
-        self._wall = wall
-        self._random_bytes = random_bytes
-        self._offset = 0.0
-        self._predecessor: SigningKey | None = None
-        self._rotated = 0  # the iat of the last rotation that the registry has shown
-
-    async def claim(
-        self,
-        addresses: Sequence[str],
+        *,
         caps: Sequence[str] = CAPS,
         invitation: str | None = None,
-        successor: SigningKey | None = None,
-    ) -> Granted:
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        """Own the name of `identity`.
+
+        Args:
+            client: the registry.
+            identity: the name, its key and its receipts.
+            wall: the Unix time in s.
+            caps: the capabilities of the peer.
+            invitation: for a new name, in a registry that wants one.
+            random_bytes: draws salts.
+        """
+        self.client = client
+        self.identity = identity
+        self.wall = wall
+        self._caps = caps
+        self._invitation = invitation
+        self._random_bytes = random_bytes
+        self._offset = (
+            0.0  # seconds that are added to the times in statements, but not to their numbers
+        )
+        self._predecessor: SigningKey | None = None
+        self._rotated = 0  # `iat` of the last rotation that the registry has shown
+
+    async def claim(self, addresses: Sequence[str], successor: SigningKey | None = None) -> Granted:
         """Claim the name, or renew the claim; the receipt is kept.
 
         Args:
-            addresses: `IP:PORT`s, the best first; none of a user who runs no peer.
-            caps: what the peer can do.
-            invitation: for a new name.
-            successor: the key that is to follow, as `Identity.begin_rotation` gave it.
+            addresses: `IP:PORT`s of the peer, the best first; none if no peer runs.
+            successor: the key that is to follow, as `Identity.begin_rotation` returned it.
 
         Raises:
-            NameTaken: it is another key's.
+            NameTaken: the name belongs to another key.
             Refused: for another reason.
-            Unreachable: the registry cannot be asked.
+            Unreachable: the registry does not answer.
         """
-        identity = self._identity
+        identity = self.identity
 
         async def attempt() -> Granted:
-            registry = await self._registry()
+            registry = await self._prove_registry()
             key, predecessor = identity.key, self._predecessor
             if successor is not None and successor is identity.next_key:
                 key, predecessor = successor, identity.key
             body = ClaimBody(
-                *self._signed(registry, key, addresses, caps),
+                *self._signed(registry, key, addresses),
                 None if predecessor is None else self._rotation(registry, predecessor, key),
                 identity.receipt,
-                invitation,
+                self._invitation,
             )
-            granted = await self._client.claim(identity.name, body)
+            granted = await self.client.claim(identity.name, body)
             if key is identity.next_key:
                 identity.finish_rotation()
             return granted
 
-        granted = await self._persistently(attempt)
+        granted = await self._retried(attempt)
         self._predecessor = None
         identity.keep_receipt(granted.receipt)
         return granted
 
-    async def release(self) -> None:
-        """Give the name up.
+    async def claim_offline(self) -> None:
+        """Claim the name, or renew the claim, while no peer runs.
 
         Raises:
-            NotOwner: it is another key's.
-            NoSuchPeer: it is nobody's.
-            Refused: for another reason.
-            Unreachable: the registry cannot be asked; nothing has changed.
+            P2pshareError: as for `claim`.
         """
-        identity = self._identity
+        await self._leave(await self.claim(()))
+
+    async def release(self) -> None:
+        """Give the name up for good: anybody can claim it at once. A name that nobody owns is no error.
+
+        Raises:
+            NotOwner: the name belongs to another key.
+            Refused: for another reason.
+            Unreachable: the registry does not answer; nothing has changed.
+        """
+        identity = self.identity
 
         async def attempt() -> None:
-            registry = await self._registry()
-            release = Release(
-                identity.name,
-                identity.key.public,
-                self._number(),
-                int(self._now()),
-                registry,
-            )
+            registry = await self._prove_registry()
+            public, seq = identity.key.public, self._next_seq()
+            release = Release(identity.name, public, seq, int(self._now()), registry)
             body = ReleaseBody(release.sign(identity.key))
-            await self._client.release(identity.name, body)
+            try:
+                await self.client.release(identity.name, body)
+            except NoSuchPeer:
+                return
 
-        try:
-            await self._persistently(attempt)
-        except NoSuchPeer:
-            identity.forget_receipt()
-            raise
+        await self._retried(attempt)
         identity.forget_receipt()
 
-    async def other_use(self) -> OtherUse | None:
-        """Return who else claimed the name with this key since the last claim; None if nobody did, or nobody can tell.
+    async def rotate(self, addresses: Sequence[str] | None) -> Granted:
+        """Make a new key and let it follow the present one, which signs the rotation.
 
-        The proof is the record that the registry shows. It is signed by this key, and its number is greater than any
-        that this data folder has given: another folder holds the key. A peer that was killed and comes back finds no
-        such number, since the folder keeps its own.
+        `identity.key` is then the new one. A kill at any step leaves a state from which the next start continues.
+
+        Args:
+            addresses: `IP:PORT`s of the running peer. None if no peer runs: the new record then repeats the
+                capabilities of the old one, and the presence that the claim begins is ended at once.
+
+        Returns:
+            The session that has begun, with the receipt for the new key.
 
         Raises:
-            Unreachable: the registry cannot be asked.
+            NoSuchPeer: nobody owns the name, so there is nothing to rotate.
+            NameTaken: the name belongs to another key.
+            Refused: for another reason.
+            Unreachable: the registry does not answer; the present key stays.
         """
-        identity = self._identity
+        identity = self.identity
+        await self._prove_registry()
+        view = await self.client.look_up_peer(identity.name, by_registry_clock=True)
+        if view.key is None or view.record is None:
+            raise NameTaken(name=identity.name, registry=self.client.url)
+        if addresses is None:
+            self._caps = Record.read(view.record, view.key).caps
+        self.follow(view)
+        following = identity.begin_rotation()
+        if view.key == following.public:  # an earlier rotation was killed before its last step
+            identity.finish_rotation()
+        granted = await self.claim(addresses or (), following)
+        if addresses is None:
+            await self._leave(granted)
+        return granted
+
+    async def other_use(self) -> PeerView | None:
+        """Return the registry's answer if another data folder has claimed the name with this key; otherwise None.
+
+        The record that the registry shows is the proof: it is signed by this key, and its number is greater than any
+        that this data folder has given. A peer that restarts after a kill finds no such number, since each number is on
+        the disk before it is used.
+
+        Raises:
+            Unreachable: the registry does not answer.
+        """
         try:
-            view = await self._client.look_up_peer(identity.name)
+            view = await self.client.look_up_peer(self.identity.name)
         except Unreachable:
             raise
         except P2pshareError:
             return None
-        if view.record is None or view.key != identity.key.public:
+        if view.record is None or view.key != self.identity.key.public:
             return None
-        if Record.parse(view.record).statement.seq <= identity.seq:
-            return None
-        is_online = view.summary.presence is Presence.ONLINE
-        return OtherUse(is_online, view.addresses[0] if view.addresses else None)
+        is_newer = Record.parse(view.record).statement.seq > self.identity.seq
+        return view if is_newer else None
 
     def follow(self, view: PeerView) -> None:
-        """Let the next rotation be of a later second than the last one of this view, as a registry demands."""
+        """Date the next rotation at least one second after the last one of this view, as registries demand."""
         if view.rotations:
             self._rotated = Rotation.read(view.rotations[-1]).iat
 
-    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        tries = TRIES_MAX
-        while True:
-            tries -= 1
+    async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for remaining in reversed(range(TRIES_MAX)):
             try:
                 return await attempt()
             except (AudienceRefused, ClockWrong, StaleRecord, NameTaken, NotOwner) as error:
-                if tries == 0 or not await self._overcome(error):
+                if not remaining or not await self._overcome(error):
                     raise
+        raise AssertionError("the last try returns or raises")
 
     async def _overcome(self, error: P2pshareError) -> bool:
-        """Whether the next try can be better."""
+        """Whether another try may succeed."""
         match error:
             case AudienceRefused():
-                await self._client.info()
+                await self.client.info()
                 return True
             case ClockWrong():
                 time = int(str(error.fields["time"]))
-                if not is_believable(time, self._wall()):
+                if not is_believable(time, self.wall()):
                     return False
-                self._offset = time - self._wall()
+                self._offset = time - self.wall()
                 self._log.warn("clock wrong: {why}", why=error)
                 return True
             case StaleRecord():
                 self._follow_number(int(str(error.fields["seq"])))
                 return True
             case _:
-                return await self._rotation_is_to_be_finished()
+                return await self._resume_rotation()
 
-    async def _rotation_is_to_be_finished(self) -> bool:
-        """Whether the name is that of our next or old key; then the next try goes on from there."""
-        identity = self._identity
+    async def _resume_rotation(self) -> bool:
+        """Whether the name belongs to our next or our old key, so that the next try continues the rotation."""
+        identity = self.identity
         following, old = identity.next_key, identity.old_key
         if following is None and (old is None or self._predecessor is not None):
             return False
         try:
-            view = await self._client.look_up_peer(identity.name, by_registry_clock=True)
+            view = await self.client.look_up_peer(identity.name, by_registry_clock=True)
         except NoSuchPeer:
             return False
         self.follow(view)
-        owner = view.key
-        if following is not None and owner == following.public:
+        if following is not None and view.key == following.public:
             identity.finish_rotation()
-            self._log.info("{name} goes on with its new key", name=identity.name)
+            self._log.info("rotation finished: name={name}", name=identity.name)
             return True
-        if old is not None and owner == old.public:
+        if old is not None and view.key == old.public:
             self._predecessor = old
             return True
         return False
 
     def _follow_number(self, seen: int) -> None:
-        """Go on from a number that the registry has seen.
+        """Continue from a number that the registry has seen.
 
         Raises:
             RegistryRefused: there cannot be such a number yet.
         """
-        latest = int(1000 * max(self._wall(), self._now())) + NUMBER_AHEAD_MAX
-        if seen > max(latest, self._identity.seq):
+        latest = int(1000 * max(self.wall(), self._now())) + NUMBER_AHEAD_MAX
+        if seen > max(latest, self.identity.seq):
             reason = (
-                f"it says that it has seen the number {seen} of {self._identity.name!r}, which is far ahead of the"
+                f"it says that it has seen the number {seen} of {self.identity.name!r}, which is far ahead of the"
                 " time. If the key was in use where the clock was wrong, import a copy of it from there"
             )
-            raise RegistryRefused(registry=self._client.url, reason=reason)
-        self._identity.raise_seq(seen)
+            raise RegistryRefused(registry=self.client.url, reason=reason)
+        self.identity.raise_seq(seen)
 
     def _now(self) -> float:
-        """What the time in a statement is reckoned from."""
-        return self._wall() + self._offset
+        """Return the Unix time in s for statements."""
+        return self.wall() + self._offset
 
-    def _number(self) -> int:
-        return self._identity.next_seq(int(1000 * self._wall()))
+    def _next_seq(self) -> int:
+        return self.identity.next_seq(int(1000 * self.wall()))
 
-    async def _registry(self) -> PublicKey:
-        """The key that the registry has proven."""
-        proven = await self._client.prove()
-        self._identity.meet(proven)
+    async def _prove_registry(self) -> PublicKey:
+        """Return the key that the registry has proven; statements name it as their audience."""
+        proven = await self.client.prove()
+        self.identity.meet(proven)
         return proven
 
     def _signed(
-        self,
-        registry: PublicKey,
-        key: SigningKey,
-        addresses: Sequence[str],
-        caps: Sequence[str],
+        self, registry: PublicKey, key: SigningKey, addresses: Sequence[str]
     ) -> tuple[str, str | None]:
-        """The record, and the location that goes with it, if there are addresses."""
+        """Return the record, and the location that goes with it if there are addresses."""
         now, location = self._now(), None
         if addresses:
             salt = to_base64url(self._random_bytes(SALT_SIZE))
             location = Location(salt, tuple(addresses)).to_text()
         record = Record(
-            name=self._identity.name,
+            name=self.identity.name,
             key=key.public,
-            seq=self._number(),
+            seq=self._next_seq(),
             iat=int(now),
             exp=int(now) + RECORD_LIFE,
             aud=registry,
             location=digest_of(location) if location else "",
-            caps=tuple(caps),
+            caps=tuple(self._caps),
         )
         return record.sign(key), location
 
     def _rotation(self, registry: PublicKey, old: SigningKey, new: SigningKey) -> str:
         now = int(self._now())
         iat = self._rotated + 1 if now <= self._rotated < now + CLOCK_SKEW_MAX else now
-        return Rotation(self._identity.name, old.public, new.public, iat, registry).sign(old)
+        return Rotation(self.identity.name, old.public, new.public, iat, registry).sign(old)
+
+    async def _leave(self, granted: Granted) -> None:
+        """End the presence that a claim has begun. If that fails, the lease ends by itself."""
+        name = self.identity.name
+        try:
+            beat = Heartbeat(name, granted.session, 1, online=False)
+            await self.client.beat(beat, granted.mac_key)
+        except P2pshareError as error:
+            self._log.debug("presence not ended: name={name} why={why}", name=name, why=error)
 
 
 def is_believable(time: int, own: float) -> bool:
-    """Whether a registry's time may be signed, though the clock here says something else.
+    """Whether a registry's time may be signed although the clock here differs.
 
-    What is signed for the past is of no use to anybody. What is signed for the future could be kept until then, so
-    only a clock here that is plainly not set, as it stands before the first release, is led far ahead.
+    A statement for the past is of no use to anybody. One for the future could be kept until then. So only a clock that
+    is plainly not set, because it shows a time before the first release, is led far ahead.
 
     Args:
         time: the registry's Unix time in s.
@@ -314,113 +359,3 @@ def is_believable(time: int, own: float) -> bool:
     """
     latest = FIRST_RELEASE + AGE_MAX if own < FIRST_RELEASE else own + AHEAD_MAX
     return FIRST_RELEASE <= time <= latest
-
-
-async def release_name(
-    client: RegistryClient, identity: Identity, name: str, wall: Callable[[], float]
-) -> None:
-    """Give a name up for good: it is anybody's at once; a name that was nobody's is no error.
-
-    Args:
-        client: asks the registry.
-        identity: the owner's.
-        name: to give up.
-        wall: the Unix time in s.
-
-    Raises:
-        NotOwner: the name is another key's.
-        Refused: for another reason.
-        Unreachable: the registry cannot be asked; nothing has changed.
-    """
-    await _expect_owners(client)
-    assert identity.name == name
-    try:
-        await Owner(client, identity, wall).release()
-    except NoSuchPeer:
-        return
-
-
-async def rotate_key(
-    client: RegistryClient,
-    identity: Identity,
-    name: str,
-    addresses: Sequence[str] | None,
-    wall: Callable[[], float],
-    caps: Sequence[str] = CAPS,
-) -> Granted:
-    """Make a new key and let it follow the present one, which vouches for it; `identity.key` is then the new one.
-
-    Killed at any moment, the next start goes on from there.
-
-    Args:
-        client: asks the registry.
-        identity: the owner's.
-        name: whose key it is.
-        addresses: `IP:PORT`s of the running peer; None if none runs: then no address is told, and the presence that
-            the claim begins is ended at once.
-        wall: the Unix time in s.
-        caps: what the running peer can do; if none runs, what the old record says is said again.
-
-    Returns:
-        The session that has begun, with the receipt for the new key, which is kept already.
-
-    Raises:
-        NoSuchPeer: the name is nobody's, so there is nothing to rotate: run the peer first.
-        NameTaken: the name is another key's.
-        Refused: for another reason.
-        Unreachable: the registry cannot be asked; the present key stays.
-    """
-    await _expect_owners(client)
-    assert identity.name == name
-    alone = addresses is None
-    view = await client.look_up_peer(name, by_registry_clock=True)
-    if view.key is None or view.record is None:
-        raise NameTaken(name=name, registry=client.url)
-    if addresses is None:
-        addresses, caps = (), Record.read(view.record, view.key).caps
-    owner = Owner(client, identity, wall)
-    owner.follow(view)
-    following = identity.begin_rotation()
-    if view.key == following.public:  # it was interrupted when all but the last step was done
-        identity.finish_rotation()
-        granted = await owner.claim(addresses, caps)
-    else:
-        granted = await owner.claim(addresses, caps, successor=following)
-    if alone:
-        await _leave(client, name, granted)
-    return granted
-
-
-async def claim_name(
-    client: RegistryClient,
-    identity: Identity,
-    caps: Sequence[str],
-    wall: Callable[[], float],
-    invitation: str | None = None,
-) -> Granted:
-    """Claim a name, or renew the claim, while no peer runs, so that no address is told.
-
-    The presence that the claim begins is ended at once.
-
-    Raises:
-        NameTaken: it is another key's.
-        Refused: for another reason.
-        Unreachable: the registry cannot be asked.
-    """
-    granted = await Owner(client, identity, wall).claim((), caps, invitation)
-    await _leave(client, identity.name, granted)
-    return granted
-
-
-async def _expect_owners(client: RegistryClient) -> None:
-    if await client.info() is None:
-        reason = "it is an original one, which knows nothing of owners"
-        raise RegistryRefused(registry=client.url, reason=reason)
-
-
-async def _leave(client: RegistryClient, name: str, granted: Granted) -> None:
-    """End the presence that a claim has begun; if that fails, it ends by itself."""
-    try:
-        await client.beat(Heartbeat(name, granted.session, 1, online=False), granted.mac_key)
-    except P2pshareError as error:
-        Logger().debug("the presence of {name} was not ended: {error}", name=name, error=error)

@@ -1,4 +1,13 @@
-"""A running peer: it is registered, and serves what it shares."""
+"""A running peer: it keeps its name in the registry, and serves what it shares.
+
+`PeerService` opens the parts in the order in which they need each other, and closes them all:
+
+    data folder     locked, so that one peer runs on it; it goes by the key of the registry (`_move_in`)
+    control         the socket through which verbs ask the peer
+    sessions        what is shared, and the TCP port (`peer/share`)
+    welcome port    UDP, of the same number: the classic protocol if it is enabled, otherwise silent
+    keeper          the name (`registration`); it asks for the address, and so the ports are open before the claim
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,6 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -41,10 +49,11 @@ from p2pshare.net.sockets import (
     local_address_towards,
 )
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.control import ControlServer, Deed, Fields
+from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.lookup import PeerFinder
-from p2pshare.peer.registration import NameKeeper, patiently
+from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
+from p2pshare.peer.registration import UNREGISTERED, ClassicName, NameKeeper, patiently
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in
@@ -54,7 +63,7 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
+from p2pshare.wire.addresses import PeerAddress, address_fault
 from p2pshare.wire.keys import PublicKey, SigningKey
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
@@ -65,7 +74,7 @@ CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 class PeerService(Service):
     """One user's peer.
 
-    Nothing that keeps it from running is raised: look at `ready` and `lost`.
+    An error that keeps it from running is not raised; it fails `ready` or `lost`.
     """
 
     _log = Logger()
@@ -74,65 +83,45 @@ class PeerService(Service):
         self,
         reactor: IPeerReactor,
         rng: random.Random,
-        *,
-        user: str,
-        registry: str,
+        settings: Settings,
         shares: Sequence[SharedPath],
-        data: Path | None,
+        *,
         wall: Callable[[], float],
-        listen: int = 0,
-        address: str | None = None,
-        invitation: str | None = None,
-        limit: float | None = None,
-        classic: bool = False,
         patient: bool = True,
         on_served: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Make the peer of `user` in the registry at the URL `registry`.
+        """Make the peer of the name in `settings`.
 
         Args:
             reactor: what it runs on.
             rng: draws the port and the jitter of waits.
-            user: a legal name.
-            registry: as `registry_url` returns it.
-            shares: what it offers, and to whom.
-            data: its folder, which it makes if need be, and locks for as long as it runs; None for the one of this
-                registry and name, by the key of the registry.
+            settings: with a name. The data folder is made if need be, and locked as long as the peer runs.
+            shares: what it offers, and to whom, as `shares_of` returns it.
             wall: the Unix time in s.
-            listen: the number of its ports, UDP and TCP, or 0 for any.
-            address: the IPv4 address to register, or None for that from which the registry is reached.
-            invitation: for a new name, in a registry that wants one.
-            limit: bytes per second that go out in all sessions together; None is as fast as it goes.
-            classic: speak the classic protocol, too, which shows what is shared to anybody, in the clear.
-            patient: wait for a registry that is away at the start; otherwise that is an error.
+            patient: wait for a registry that does not answer at the start; otherwise that is an error.
             on_served: called with a sentence after each classic transfer.
         """
+        assert settings.name is not None, "a peer has a name"
         self._reactor = reactor
         self._rng = rng
-        self._user = user
-        self._registry = registry
-        self._place = PeerPlace(registry, user, data)
+        self._settings = settings
+        self._name = settings.name
+        self._place = PeerPlace.of(settings, settings.name)
         self._shares = shares
-        self._limit = limit
         self._wall = wall
-        self._listen = listen
-        self._address = address
-        self._invitation = invitation
         self._patient = patient
-        self._welcome_port: int | None = None
+        self._port: int | None = None
         self._running: Deferred[Any] | None = None
         self._is_over = False
-        self._trouble: P2pshareError | None = None  # why the registry has to be asked again
+        self._trouble: P2pshareError | None = None  # the last error after which there is a retry
         agent, self._pool = pooled_agent(reactor)
-        self.client = RegistryClient(agent, registry, reactor, wall=wall)
-        """The registry, for whoever works with this peer."""
-        self._sessions: SessionSharer | None = None
-        self._classic: ClassicServer | None = None
-        if classic:
-            self._classic = ClassicServer(
+        self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
+        self._welcome: ClassicServer | SilentPort = SilentPort(reactor)
+        if settings.classic:
+            self._welcome = ClassicServer(
                 reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
             )
-        self._silent_port: IListeningPort | None = None
+        self._sessions: SessionSharer | None = None
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
@@ -141,52 +130,38 @@ class PeerService(Service):
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
-        """Fails with the `P2pshareError` that ended a peer which was ready: `NameReleased` or `PeerStopped` if that was
-        wanted."""
+        """Fails with the `P2pshareError` that ended a peer which was ready: `NameReleased` or `PeerStopped` if its user
+        wanted that."""
 
     def startService(self) -> None:
-        """Take the data folder, and begin to listen and to register."""
+        """Open the data folder, listen and register."""
         super().startService()
         starting: Deferred[PeerAddress] = Deferred.fromCoroutine(self._start())
         self._running = starting
         starting.addCallbacks(self._started, self._ended)
 
     def stopService(self) -> Deferred[None]:
-        """End the presence, all transfers, the port and the hold on the data folder."""
+        """End the presence and all transfers, close the ports, and unlock the data folder."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self) -> PeerAddress:
+        reactor, client, url = self._reactor, self._client, self._settings.registry
         folder = await self._move_in()
-        identity = self._identity = Identity.open(folder, self._registry, self._user)
-        known = KnownPeers(folder.path, self._place.slot)
+        identity = self._identity = Identity.open(folder, url, self._name)
+
+        def key() -> SigningKey:  # a rotation changes it
+            return identity.key
+
+        known, limit = KnownPeers(folder.path, self._place.slot), self._settings.limit
         sessions = self._sessions = SessionSharer(
-            self._reactor,
-            self._shares,
-            self._limit,
-            folder.path,
-            self.client,
-            known,
-            lambda: identity.key,
+            reactor, self._shares, limit, folder.path, client, known, key
         )
-        finder = PeerFinder(
-            self._reactor, self.client, self._wall, self._place, pins_new_keys=False
-        )
+        finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
         browsing = self._browsing = Browsing.of_peer(
-            self._reactor, self._rng, lambda: identity.key, self.client, finder, folder.path
+            reactor, self._rng, key, client, finder, folder.path
         )
-        self._keeper = NameKeeper(
-            self._reactor,
-            self.client,
-            self._rng,
-            identity,
-            lambda: folder.token(self._registry, self._user),
-            self._find_address,
-            self._wall,
-            self._invitation,
-            classic=self._classic is not None,
-            on_trouble=self._keep_trouble,
-        )
+        self._keeper = self._keeper_of(folder, identity)
         self._listen_to_verbs(
             folder,
             {
@@ -200,16 +175,36 @@ class PeerService(Service):
         await sessions.open()
         return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
 
+    def _keeper_of(self, folder: DataFolder, identity: Identity) -> NameKeeper:
+        settings, classic = self._settings, None
+        caps = CAPS_WITH_CLASSIC if settings.classic else CAPS
+        if settings.classic:
+            classic = ClassicName(
+                self._client, self._name, lambda: folder.token(settings.registry, self._name)
+            )
+        owner = Owner(self._client, identity, self._wall, caps=caps, invitation=settings.invitation)
+        return NameKeeper(
+            self._reactor,
+            self._rng,
+            owner,
+            self._find_address,
+            classic,
+            on_trouble=self._keep_trouble,
+        )
+
     async def _move_in(self) -> DataFolder:
-        """Open the data folder. The registry must have proven its key first, since the folder goes by that."""
+        """Open the data folder, which goes by the key of the registry; at first contact the registry must prove one.
+
+        While the registry does not answer, the folder that goes by its URL is open, so that verbs find the peer there.
+        """
         place, key = self._place, self._place.key
         registry = None if key is None else PublicKey.parse(key)
         if registry is None:
-            waiting = self._folder = DataFolder.open(place.path, self._user)
+            waiting = self._folder = DataFolder.open(place.path, self._name)
             with suppress(Unreachable):  # first contact comes to that, and may try again
-                ip = self._address or await self._address_towards_registry()
-                if self._listen:  # so that a port in use is told even if the registry is away
-                    expect_free(self._listen, interface_for(ip))
+                ip = self._settings.address or await self._address_towards_registry()
+                if self._settings.listen:  # a port in use is an error even without a registry
+                    expect_free(self._settings.listen, interface_for(ip))
             self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
             registry = await self._first_contact()
             assert self._control is not None
@@ -218,15 +213,15 @@ class PeerService(Service):
         path = place.path
         if registry is not None:
             path = await run_in_thread(self._reactor, move_in, place, registry)
-        self.client.known = registry
-        self._folder = DataFolder.open(path, self._user)
+        self._client.known = registry
+        self._folder = DataFolder.open(path, self._name)
         return self._folder
 
     async def _first_contact(self) -> PublicKey | None:
-        """The key of the registry; None if it is an original one."""
+        """Return the key of the registry; None if it is an original one."""
 
         async def ask() -> PublicKey | None:
-            info = await self.client.info()
+            info = await self._client.info()
             return None if info is None else info.key
 
         if not self._patient:
@@ -238,12 +233,12 @@ class PeerService(Service):
     def _keep_trouble(self, trouble: P2pshareError | None) -> None:
         self._trouble = trouble
 
-    def _listen_to_verbs(self, folder: DataFolder, deeds: Mapping[str, Deed]) -> None:
-        self._control = ControlServer(self._reactor, folder.path, deeds)
+    def _listen_to_verbs(self, folder: DataFolder, actions: Mapping[str, Action]) -> None:
+        self._control = ControlServer(self._reactor, folder.path, actions)
         self._control.listen()
 
     def _started(self, address: PeerAddress) -> None:
-        """Keep the name, and then tell that it is taken: who hears of it may stop the peer at once."""
+        """Keep the name, and only then report that the peer is ready: a callback may stop it at once."""
         assert self._keeper is not None
         self._running = Deferred.fromCoroutine(self._keeper.keep())
         self._running.addErrback(self._ended)
@@ -253,11 +248,17 @@ class PeerService(Service):
         if failure.check(CancelledError):
             return
         if not failure.check(P2pshareError):
-            self._log.failure("the peer failed", failure)
+            self._log.failure("peer failed", failure)
             failure = Failure(LocalProtocolError(reason=failure.getErrorMessage()))
         if not self._is_over:
             self._is_over = True
             (self.lost if self.ready.called else self.ready).errback(failure)
+
+    def _end_soon(self, reason: P2pshareError) -> None:
+        """End the peer, once the reply to the verb that wanted it is sent."""
+        assert self._running is not None
+        self._running.cancel()
+        self._reactor.callLater(0, self._ended, Failure(reason))
 
     async def _stop(self) -> None:
         if self._running is not None:
@@ -265,18 +266,10 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
-            stopping = [
-                Deferred.fromCoroutine(each.stop())
-                for each in (self._sessions, self._browsing)
-                if each is not None
-            ]
-            if self._classic is not None:
-                stopping.append(Deferred.fromCoroutine(self._classic.stop()))
-            if self._keeper is not None:
-                stopping.append(Deferred.fromCoroutine(self._keeper.give_up()))
-            await gatherResults(stopping)
-            if self._silent_port is not None:
-                await cast(Any, self._silent_port.stopListening())
+            parts = (self._sessions, self._browsing, self._welcome, self._keeper)
+            await gatherResults(
+                [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
+            )
             closing: Deferred[None] = self._pool.closeCachedConnections()
             await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
         finally:
@@ -286,104 +279,89 @@ class PeerService(Service):
     @property
     def key(self) -> SigningKey:
         """The user's key, once the peer is ready."""
-        return self._own.key
+        assert self._identity is not None, "the peer is ready"
+        return self._identity.key
 
     def left_out(self) -> dict[str, str]:
-        """What of each share is not shared, in words, as far as that is counted."""
+        """Return for each share what of it is not shared, as far as that is counted."""
         return {} if self._sessions is None else self._sessions.left_out()
 
     async def _status(self, _request: Fields) -> Fields:
-        """What `p2pshare whoami` and the like tell of a running peer."""
-        keeper, identity, proven = self._keeper, self._identity, self.client.key
-        registered = None if keeper is None else keeper.registered
-        since = None if keeper is None else keeper.since
-        elsewhere = None if keeper is None else keeper.elsewhere
+        """Return what `p2pshare status` and `whoami` show of a running peer."""
+        identity, proven = self._identity, self._client.key
         return {
-            "name": self._user,
+            "name": self._name,
             "key": None if identity is None else str(identity.key.public),
-            "registry": self._registry,
+            "registry": self._settings.registry,
             "registry_key": None if proven is None else str(proven),
-            "address": None if registered is None else str(registered),
-            "registered": registered is not None,
-            "loopback": registered is not None and is_loopback(registered.ip),
-            "online": keeper is not None and keeper.in_touch,
-            "elsewhere": None if elsewhere is None else asdict(elsewhere),
+            **(UNREGISTERED if self._keeper is None else self._keeper.status()),
             "trouble": None if self._trouble is None else str(self._trouble),
-            "since": None if since is None else int(since),
             "pid": os.getpid(),
-            "classic": self._classic is not None,
+            "classic": self._settings.classic,
             **({} if self._sessions is None else await self._sessions.status()),
         }
 
     async def _stop_wanted(self, _request: Fields) -> Fields:
-        """End, as soon as that is answered; the name stays its own."""
-        assert self._running is not None
-        self._running.cancel()
-        self._reactor.callLater(0, self._ended, Failure(PeerStopped(name=self._user)))
-        return {"name": self._user, "pid": os.getpid()}
+        """End the peer; the name still belongs to its key."""
+        self._end_soon(PeerStopped(name=self._name))
+        return {"name": self._name, "pid": os.getpid()}
 
     async def _release(self, _request: Fields) -> Fields:
-        """Give the name up; a peer without a name ends, as soon as it has said so."""
-        assert self._keeper is not None and self._running is not None
+        """Give the name up, and end the peer, which has no name any more."""
+        assert self._keeper is not None
         await self._keeper.release()
-        self._running.cancel()
-        released = Failure(NameReleased(name=self._user))
-        self._reactor.callLater(0, self._ended, released)
-        return {"name": self._user}
+        self._end_soon(NameReleased(name=self._name))
+        return {"name": self._name}
 
     async def _rotate(self, _request: Fields) -> Fields:
-        """Let a new key follow."""
-        assert self._keeper is not None
-        old = self._own.key.public
+        """Let a new key follow the present one."""
+        assert self._keeper is not None and self._identity is not None
+        old = self._identity.key.public
         await self._keeper.rotate()
-        return {"name": self._user, "old": str(old), "key": str(self._own.key.public)}
-
-    @property
-    def _own(self) -> Identity:
-        assert self._identity is not None, "it was opened at the start"
-        return self._identity
+        return {"name": self._name, "old": str(old), "key": str(self._identity.key.public)}
 
     async def _find_address(self) -> PeerAddress:
-        """Where this peer is reached; the first time, its ports are opened for that."""
+        """Return the address at which this peer is reached; the first call opens the ports."""
         try:
-            ip = self._address or await self._address_towards_registry()
-        except OwnAddressNeeded:
+            ip = self._settings.address or await self._address_towards_registry()
+        except OwnAddressNeeded:  # the registry had an IPv4 address before, and may have one again
             if self._keeper is None or self._keeper.registered is None:
                 raise
-            return (
-                self._keeper.registered
-            )  # its name had an IPv4 address before, and may have one again
-        if self._welcome_port is None:
+            return self._keeper.registered
+        if self._port is None:
             interface = interface_for(ip)
-            self._welcome_port = await listen_welcome(
-                self._listen, self._rng, lambda port: self._open_ports(port, interface)
+            self._port = await listen_welcome(
+                self._settings.listen, self._rng, lambda port: self._open_ports(port, interface)
             )
-        return PeerAddress(ip, self._welcome_port)
+        return PeerAddress(ip, self._port)
 
     async def _open_ports(self, port: int, interface: str) -> int:
-        """Open the ports with a number: TCP for sessions, and UDP, which is silent without the classic protocol."""
+        """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
         assert self._sessions is not None
-        expect_free(port, interface)  # before one of them is open, and the other cannot be
+        expect_free(port, interface)
         await self._sessions.listen(port, interface)
         try:
-            if self._classic is not None:
-                return self._classic.listen(port, interface)
-            silent = DatagramProtocol()  # it ignores every datagram
-            silent.noisy = False
-            self._silent_port = listen_udp(self._reactor, port, silent, interface)
+            return self._welcome.listen(port, interface)
         except PortUnusable:
             self._sessions.stop_listening()
             raise
-        return port
 
     async def _address_towards_registry(self) -> str:
-        url = urlsplit(self._registry)
+        """Return the IPv4 address of this machine from which the registry is reached.
+
+        Raises:
+            RegistryNotLookedUp: the name of the registry cannot be looked up.
+            OwnAddressNeeded: the registry has no IPv4 address.
+            OwnAddressUnknown: there is no route, or no peer could be reached at the address.
+        """
+        registry = self._settings.registry
+        url = urlsplit(registry)
         try:
             host = await look_up_ipv4(self._reactor, url.hostname or "")
         except LookUpError as error:
-            raise RegistryNotLookedUp(registry=self._registry, reason=error.reason) from error
+            raise RegistryNotLookedUp(registry=registry, reason=error.reason) from error
         if host is None:
-            raise OwnAddressNeeded(registry=self._registry)
+            raise OwnAddressNeeded(registry=registry)
         try:
             ip = local_address_towards(host, url.port or 80)
         except OSError as error:
@@ -396,50 +374,40 @@ class PeerService(Service):
         return ip
 
 
-def shares_of(settings: Settings, name: str, cwd: Path) -> tuple[SharedPath, ...]:
-    """What the settings offer: by default the `my_file.*` in `cwd`, as they are now.
+class SilentPort(DatagramProtocol):
+    """The welcome port of a peer without the classic protocol: it ignores every datagram."""
+
+    noisy = False
+
+    def __init__(self, reactor: IPeerReactor) -> None:
+        self._reactor = reactor
+        self._port: IListeningPort | None = None
+
+    def listen(self, port: int, interface: str) -> int:
+        """Open the port.
+
+        Raises:
+            PortUnusable: the port is in use, or reserved.
+        """
+        self._port = listen_udp(self._reactor, port, self, interface)
+        return port
+
+    async def stop(self) -> None:
+        """Close the port, if it is open."""
+        if self._port is not None:
+            await cast(Any, self._port.stopListening())
+
+
+def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
+    """Return what the settings offer: by default the `my_file.*` in `cwd`, as they are now.
 
     Raises:
-        WrongUsage: what is to be shared is not there, or is nothing that can be.
+        WrongUsage: a share does not exist, or is neither a folder nor a file.
     """
-    private = private_folders(settings, name)
+    private = private_folders(settings, settings.name or "")
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 
 def classic_share(shares: Sequence[SharedPath]) -> ClassicShare:
     """Return what the classic protocol may carry: it proves nobody's name, so only what is shared with everyone."""
     return ClassicShare(each.path for each in shares if each.allow is None)
-
-
-def peer_of(
-    settings: Settings,
-    name: str,
-    reactor: IPeerReactor,
-    rng: random.Random,
-    cwd: Path,
-    *,
-    wall: Callable[[], float],
-    patient: bool = True,
-    on_served: Callable[[str], object] = lambda _: None,
-) -> PeerService:
-    """The peer of `name` as the settings say, with the `my_file.*` in `cwd` as its share by default.
-
-    Raises:
-        WrongUsage: what is to be shared is not there, or is nothing that can be.
-    """
-    return PeerService(
-        reactor,
-        rng,
-        user=name,
-        registry=settings.registry,
-        shares=shares_of(settings, name, cwd),
-        data=settings.data,
-        listen=settings.listen,
-        wall=wall,
-        address=settings.address,
-        invitation=settings.invitation,
-        limit=settings.limit,
-        classic=settings.classic,
-        patient=patient,
-        on_served=on_served,
-    )

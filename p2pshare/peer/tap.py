@@ -17,7 +17,7 @@ from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.command_line import DEBUG_OPTION, ServiceOptions, complaining, program
 from p2pshare.net.logs import TEXT
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, peer_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.storage.identity.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.storage.open_files import allow_open_files
@@ -116,14 +116,8 @@ def makeService(options: Options) -> IService:
     settings = options["settings"]
     with complaining(options.command):
         allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
-        peer = peer_of(
-            settings,
-            settings.name,
-            cast(Any, reactor),
-            random.SystemRandom(),
-            Path.cwd(),
-            wall=time.time,
-        )
+        shares, rng = shares_of(settings, Path.cwd()), random.SystemRandom()
+        peer = PeerService(cast(Any, reactor), rng, settings, shares, wall=time.time)
         launch = options.launch(reactor, options.stop_command())
     shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
     peer.ready.addCallbacks(

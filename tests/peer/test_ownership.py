@@ -11,6 +11,7 @@ from p2pshare.errors import (
     NameTaken,
     NoSuchPeer,
     NotOwner,
+    RegistryHasNoOwners,
     RegistryRefused,
     RegistryUnavailable,
     RegistryUnreachable,
@@ -26,8 +27,6 @@ from p2pshare.peer.ownership import (
     TRIES_MAX,
     Owner,
     is_believable,
-    release_name,
-    rotate_key,
 )
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.web.problems import problem
@@ -53,10 +52,10 @@ class OwnershipTestCase(RegistryTestCase):
         return granted
 
     def rotate(self, addresses: list[str] | None = None) -> Any:
-        return rotate_key(self.client(), self.bob, "bob", addresses, self.wall)
+        return self.owner_of(self.bob).rotate(addresses)
 
     def release(self, identity: Identity | None = None) -> Any:
-        return release_name(self.client(), identity or self.bob, "bob", self.wall)
+        return self.owner_of(identity or self.bob).release()
 
     def refuse(self, word: str, **extra: Any) -> None:
         """Let the registry answer every statement with a problem; `refused` has what it was told."""
@@ -261,7 +260,7 @@ class RotationTests(OwnershipTestCase):
         self.claim(self.identity("other"))
         self.failureResultOf(self.start(self.rotate()), NameTaken)
         self.registry.original = True
-        self.failureResultOf(self.start(self.rotate()), RegistryRefused)
+        self.failureResultOf(self.start(self.rotate()), RegistryHasNoOwners)
         self.registry.away = True
         self.failureResultOf(self.start(self.rotate()), RegistryUnavailable)
         self.restart()
@@ -415,5 +414,5 @@ class ReleaseTests(OwnershipTestCase):
     def test_registry_without_owners(self) -> None:
         """An original registry knows of nothing to release."""
         self.registry.original = True
-        self.failureResultOf(self.start(self.release()), RegistryRefused)
+        self.failureResultOf(self.start(self.release()), RegistryHasNoOwners)
         self.assertEqual(self.registry.count(b"DELETE"), 0)

@@ -20,12 +20,13 @@ from p2pshare.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from p2pshare.peer.ownership import claim_name
+from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.registration import (
     LOCAL_ONLY,
     RELEASE_TIMEOUT,
     RETRY_MAX,
     TAKE_BACKS_MAX,
+    ClassicName,
     NameKeeper,
     elsewhere_text,
 )
@@ -67,17 +68,15 @@ class KeeperTestCase(RegistryTestCase):
 
         client = self.client()
         client.known = known
-        return NameKeeper(
-            self.clock,
+        owner = Owner(
             client,
-            random.Random(1),
             self.identity(folder),
-            lambda: token,
-            find_address,
             self.wall,
-            invitation,
-            classic=classic,
+            caps=CAPS_WITH_CLASSIC if classic else CAPS,
+            invitation=invitation,
         )
+        name = ClassicName(client, "bob", lambda: token) if classic else None
+        return NameKeeper(self.clock, random.Random(1), owner, find_address, name)
 
     def registered(self) -> PeerAddress | None:
         """Where original clients believe that the peer is."""
@@ -137,7 +136,7 @@ class OwnerTests(KeeperTestCase):
         other = self.keeper_of("other")
         self.failureResultOf(self.start(other.take()), NameTaken)
         self.failureResultOf(self.start(other.take_patiently()), NameTaken)
-        self.result(other.give_up())
+        self.result(other.stop())
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_registry_away(self) -> None:
@@ -282,7 +281,7 @@ class OwnerTests(KeeperTestCase):
     def test_left(self) -> None:
         """Who leaves is gone at once, keeps the name, and comes back at once."""
         self.take()
-        self.result(self.keeper.give_up())
+        self.result(self.keeper.stop())
         self.assertEqual((self.presence(), self.registered()), (Presence.OFFLINE, None))
         self.failureResultOf(self.start(self.keeper_of("other").take()), NameTaken)
         self.keeper = self.keeper_of("bob")
@@ -293,10 +292,10 @@ class OwnerTests(KeeperTestCase):
         """Stopping waits no longer than a second for a registry, and is no error without it."""
         self.take()
         self.registry.away = True
-        self.result(self.keeper.give_up())
+        self.result(self.keeper.stop())
         self.registry.deaf = True
         self.keeper = self.keeper_of("bob")
-        leaving = self.start(self.keeper.give_up())
+        leaving = self.start(self.keeper.stop())
         self.wait(RELEASE_TIMEOUT)
         self.successResultOf(leaving)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -305,7 +304,7 @@ class OwnerTests(KeeperTestCase):
         """Who never had the name tells nobody anything, least of all that it is free."""
         self.take()
         asked = len(self.registry.asked)
-        self.result(self.keeper_of("other").give_up())
+        self.result(self.keeper_of("other").stop())
         self.assertEqual(len(self.registry.asked), asked)
         self.assertEqual(self.presence(), Presence.ONLINE)
 
@@ -435,7 +434,7 @@ class CopiedKeyTests(KeeperTestCase):
         self.wait(3 * self.TWO_BEATS)
         self.assertEqual(self.where(), (str(THERE),))
         self.stop(keeping)
-        self.result(self.copy.give_up())
+        self.result(self.copy.stop())
         self.wait(HEARTBEAT_TO + 1)
         self.assertEqual((self.where(), self.keeper.registered), ((str(HERE),), HERE))
         assert self.keeper.elsewhere is not None
@@ -467,7 +466,7 @@ class CopiedKeyTests(KeeperTestCase):
     def test_used_in_passing(self) -> None:
         """A claim from a copy without a running peer is noticed, too; the name is taken back each time."""
         for number in range(1, 4):
-            self.result(claim_name(self.client(), self.copy._identity, (), self.wall))
+            self.result(Owner(self.client(), self.copy._owner.identity, self.wall).claim_offline())
             self.wait(HEARTBEAT_TO + 1)
             self.assertEqual((len(self.warnings()), self.where()), (number, (str(HERE),)))
             self.assertNotIn(", at ", self.warnings()[-1])
@@ -513,7 +512,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.keep()
         self.wait(300)
         self.assertEqual(self.registered(), HERE)
-        self.result(self.keeper.give_up())
+        self.result(self.keeper.stop())
         self.assertIsNone(self.registered())
 
     def test_killed(self) -> None:
@@ -573,7 +572,7 @@ class OriginalRegistryTests(KeeperTestCase):
         keeping = self.keep()
         self.wait(300)
         self.assertNoResult(keeping)
-        self.result(self.keeper.give_up())
+        self.result(self.keeper.stop())
         self.assertEqual(list(self.registry.forever), ["bob"])
         self.address = PeerAddress("10.0.0.6", 50000)
         self.failureResultOf(self.start(self.keeper_of("other").take()), NameTaken)

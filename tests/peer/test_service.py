@@ -34,6 +34,7 @@ from p2pshare.peer.control import running_peer
 from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.storage.identity import key_file
+from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.site import Site
@@ -92,15 +93,16 @@ class PeerServiceTests(LoopbackTestCase):
         self, data: Path | None = None, user: str = "alice", rng: Any = None, **options: Any
     ) -> PeerService:
         """A peer that is started, and stopped with the test."""
+        shares = options.pop("shares", [SharedPath("stuff", self.shared)])
+        patient = options.pop("patient", True)
+        registry = options.pop("registry", f"http://{HOST}:{self.registry_port}")
         peer = PeerService(
             self.reactor,
             rng or random.Random(str(data or self.data)),  # another port for each
-            user=user,
-            registry=options.pop("registry", f"http://{HOST}:{self.registry_port}"),
-            shares=options.pop("shares", [SharedPath("stuff", self.shared)]),
-            data=data or self.data,
+            Settings(name=user, registry=registry, data=data or self.data, **options),
+            shares,
             wall=self.reactor.seconds,
-            **options,
+            patient=patient,
         )
         peer.startService()
         self.addCleanup(lambda: peer.stopService() if peer.running else None)
@@ -351,7 +353,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIs(status["loopback"], True)
         self.assertIsNone(status["elsewhere"])
         assert peer._keeper is not None
-        peer._keeper._elsewhere = Elsewhere("10.0.0.7:1", 1_800_000_000, waits=True)
+        peer._keeper.elsewhere = Elsewhere("10.0.0.7:1", 1_800_000_000, waits=True)
         told = (await self.ask("status"))["elsewhere"]
         self.assertEqual(told, {"address": "10.0.0.7:1", "noticed": 1_800_000_000, "waits": True})
         self.assertEqual(status["registry"], f"http://{HOST}:{self.registry_port}")

@@ -32,7 +32,7 @@ from p2pshare.errors import (
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.find.lookup import AWAY, FoundPeer, PeerFinder
-from p2pshare.peer.ownership import claim_name
+from p2pshare.peer.ownership import Owner
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.adoption import move_in
@@ -185,7 +185,10 @@ class OwnName:
         data = await self._in_thread(DataFolder.open, folder, name, abandoned=DataFolder.close)
         with closing(data):
             identity = await self._in_thread(Identity.open, data, url, name)
-            await claim_name(self._registry, identity, caps, self._wall, self._invitation)
+            owner = Owner(
+                self._registry, identity, self._wall, caps=caps, invitation=self._invitation
+            )
+            await owner.claim_offline()
             return identity.key
 
     async def _folder(self) -> Path:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, peer_of, shares_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder
@@ -90,16 +90,17 @@ class Actions:
 
     async def join(self, name: str, invitation: str | None) -> Sequence[Line]:
         """Start a peer with this name; return what the user should know of it."""
-        invocation, settings = self._invocation, self._invocation.settings
+        invocation = self._invocation
+        settings = replace(invocation.settings, name=name)
         if invitation is not None:
             settings = replace(settings, invitation=invitation)
+        shares = shares_of(settings, invocation.cwd)
         allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
-        peer = self._peer = peer_of(
-            settings,
-            name,
+        peer = self._peer = PeerService(
             invocation.reactor,
             invocation.rng,
-            invocation.cwd,
+            settings,
+            shares,
             wall=invocation.wall,
             patient=False,
             on_served=lambda sentence: self._console.line(sentence, HINT),
@@ -113,7 +114,6 @@ class Actions:
             raise
         peer.lost.addErrback(self._ended_by)
         self._name = name
-        shares = shares_of(settings, name, invocation.cwd)
         left_out = [
             (f"Not shared of {share}: {text}.", HINT) for share, text in peer.left_out().items()
         ]

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import ClockWrong, NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.peer.control import ControlClient, running_peer
-from p2pshare.peer.ownership import release_name, rotate_key
+from p2pshare.peer.ownership import Owner
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
@@ -126,8 +126,8 @@ async def release(invocation: Invocation) -> int:
         if peer is not None:
             await peer.ask("release")
         else:
-            async with _alone(invocation, name) as (registry, identity):
-                await release_name(registry, identity, name, invocation.wall)
+            async with _alone(invocation, name) as owner:
+                await owner.release()
     output = invocation.output
     output.event("released", name=name, registry=invocation.settings.registry)
     output.line(f"{name} is given up in {invocation.settings.registry}.", Fore.GREEN)
@@ -148,8 +148,8 @@ async def rotate(invocation: Invocation) -> int:
         if peer is not None:
             await peer.ask("rotate")
         else:
-            async with _alone(invocation, name) as (registry, identity):
-                await rotate_key(registry, identity, name, None, invocation.wall)
+            async with _alone(invocation, name) as owner:
+                await owner.rotate(None)
     after = key_file.load(folder / KEY_NAME)
     assert before is not None and after is not None, "who rotates has a key"
     output = invocation.output
@@ -186,10 +186,8 @@ async def running(invocation: Invocation, folder: Path) -> AsyncIterator[Control
 
 
 @asynccontextmanager
-async def _alone(
-    invocation: Invocation, name: str
-) -> AsyncIterator[tuple[RegistryClient, Identity]]:
-    """The registry and the user's identity, while no peer runs."""
+async def _alone(invocation: Invocation, name: str) -> AsyncIterator[Owner]:
+    """Open the data folder as its owner, while no peer runs."""
     folder = await data_folder(invocation, name)
     if key_file.load(folder / KEY_NAME) is None:
         raise no_key(name, folder)
@@ -201,7 +199,7 @@ async def _alone(
                     f"The registry {registry.url} knows nothing of owners: nothing was changed."
                 )
                 raise Refused(reason=reason)
-            yield registry, identity
+            yield Owner(registry, identity, invocation.wall)
 
 
 async def _state(

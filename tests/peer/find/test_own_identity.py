@@ -22,8 +22,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
     WrongUsage,
 )
-from p2pshare.peer.find import own_identity
 from p2pshare.peer.find.own_identity import PAUSE, RENEW_AFTER, TRIES_MAX, OwnIdentity, OwnName
+from p2pshare.peer.ownership import Owner
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
@@ -58,20 +58,13 @@ class IdentityTestCase(SynchronousTestCase):
         self.folder = self.fake.cwd / "data"
         self.claims: list[tuple[tuple[str, ...], str | None]] = []
         self.claim_error: P2pshareError | None = None
-        self.patch(own_identity, "claim_name", self.claim)
+        self.patch(Owner, "claim_offline", lambda owner: self.claim(owner))
 
-    async def claim(
-        self,
-        client: object,
-        identity: Identity,
-        caps: tuple[str, ...],
-        wall: object,
-        invitation: str | None,
-    ) -> None:
-        self.claims.append((tuple(caps), invitation))
+    async def claim(self, owner: Owner) -> None:
+        self.claims.append((tuple(owner._caps), owner._invitation))
         if self.claim_error is not None:
             raise self.claim_error
-        self.registry.views["bob"] = view_of("bob", identity.key.public)
+        self.registry.views["bob"] = view_of("bob", owner.identity.key.public)
 
     def make_key(self) -> SigningKey:
         with closing(DataFolder.open(self.folder, "bob")) as data:

@@ -9,7 +9,7 @@ from unittest import mock
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
-from p2pshare.peer.ownership import Owner, release_name, rotate_key
+from p2pshare.peer.ownership import Owner
 from p2pshare.peer.share.admission import (
     PATIENCE,
     REMEMBER,
@@ -105,7 +105,7 @@ class AdmitTests(AdmissionTestCase):
         """Who gave the name up is a stranger, known or not."""
         self.claim(self.bob)
         self.admit()
-        self.result(release_name(self.client(), self.bob, "bob", self.wall))
+        self.result(Owner(self.client(), self.bob, self.wall).release())
         self.later(REMEMBER)
         self.assertEqual(self.refusal(), (Refusal.STRANGER, 0))
 
@@ -138,7 +138,7 @@ class AdmitTests(AdmissionTestCase):
         """A key that the one before has signed takes its place; the old one is a stranger's."""
         self.claim(self.bob)
         self.admit()
-        self.result(rotate_key(self.client(), self.bob, "bob", [HERE], self.wall))
+        self.result(Owner(self.client(), self.bob, self.wall).rotate([HERE]))
         self.assertNotEqual(self.bob.key.public, self.key)
         self.assertEqual(self.admit(self.bob.key.public), "bob")
         self.assertEqual(self.known.key("bob"), self.bob.key.public)

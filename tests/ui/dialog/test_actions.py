@@ -58,11 +58,11 @@ class JoinTests(SynchronousTestCase):
         console: Any = None
         asked: list[tuple[int, ...]] = []
 
-        def peer_of(*_: object, **__: object) -> NoReturn:
+        def make_peer(*_: object, **__: object) -> NoReturn:
             self.assertEqual(asked, [(OPEN_FILES, OPEN_FILES_MIN)])
             raise WrongUsage(reason="enough")
 
-        self.patch(actions, "peer_of", peer_of)
+        self.patch(actions, "PeerService", make_peer)
         self.patch(actions, "allow_open_files", lambda *files: asked.append(files))
         joining = Deferred.fromCoroutine(Actions(invocation, console).join("bob", None))
         self.failureResultOf(joining, WrongUsage)

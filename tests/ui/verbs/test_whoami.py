@@ -22,8 +22,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
     WrongUsage,
 )
+from p2pshare.peer.ownership import Owner
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.settings import Settings
@@ -249,23 +249,19 @@ class ActTests(OwningTestCase):
         key = self.make_key()
         done: list[str] = []
 
-        async def release_name(
-            client: RegistryClient, identity: Identity, name: str, wall: object
-        ) -> None:
+        async def release(owner: Owner) -> None:
             self.assertRaises(AlreadyRunning, DataFolder.open, self.data, "bob")
-            self.assertEqual((identity.key.public, name), (key, "bob"))
+            self.assertEqual((owner.identity.key.public, owner.identity.name), (key, "bob"))
             done.append("release")
 
-        async def rotate_key(
-            client: RegistryClient, identity: Identity, name: str, addresses: object, wall: object
-        ) -> None:
+        async def rotate(owner: Owner, addresses: object) -> None:
             self.assertIsNone(addresses)
-            identity.begin_rotation()
-            identity.finish_rotation()
+            owner.identity.begin_rotation()
+            owner.identity.finish_rotation()
             done.append("rotate")
 
-        self.patch(owning, "release_name", release_name)
-        self.patch(owning, "rotate_key", rotate_key)
+        self.patch(Owner, "release", release)
+        self.patch(Owner, "rotate", rotate)
         for verb in (owning.release, owning.rotate):
             self.assertEqual(self.successResultOf(self.run_verb(verb)), 0)
         self.assertEqual(done, ["release", "rotate"])
