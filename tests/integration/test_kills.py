@@ -50,7 +50,7 @@ class KillTests(ProgramsTestCase):
         options = ("--share", "share", "--listen", str(self.port), "--limit", rate)
         sharer = self.start_peer("alice", self.registry.port, *options)
         self.programs.append(sharer)
-        sharer.wait_for(f"alice is registered at {HOST}:")
+        sharer.wait_for(f"registered: name=alice address={HOST}:")
         return sharer
 
     def start_requester(self) -> Program:

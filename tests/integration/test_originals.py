@@ -56,7 +56,7 @@ class OriginalsTests(ProgramsTestCase):
         """The original requester fetches our picture exactly, and our text; our log records both."""
         share = ["--share", str(self.shared)]
         alice = self.start_peer("alice", self.registry.port, *share, "--classic")
-        alice.wait_for("alice is registered")
+        alice.wait_for("registered: name=alice")
         for attempt in range(5):
             wishes = ["--get", "alice", "I", "--get", "alice", "T", "--png"]
             bob = self.original(f"bob{attempt}", *wishes)

@@ -37,7 +37,7 @@ class RunningTests(ProgramsTestCase):
     def peer(self, name: str, *options: str) -> Program:
         """A peer that is registered."""
         peer = self.start_peer(name, self.registry.port, *options)
-        peer.wait_for(f"{name} is registered at {HOST}:")
+        peer.wait_for(f"registered: name={name} address={HOST}:")
         return peer
 
     def presence(self, name: str) -> str:
@@ -68,7 +68,7 @@ class RunningTests(ProgramsTestCase):
         log = self.folder / "debug.log"
         (self.folder / "x").write_text("miau")
         peer = self.peer("bob", "--share", "x", "--debug", str(log))
-        [port] = re.findall(rf"bob is registered at {HOST}:(\d+)", peer.said())
+        [port] = re.findall(rf"registered: name=bob address={HOST}:(\d+)", peer.said())
         with socket.create_connection((HOST, int(port)), PATIENCE) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
             with suppress(ConnectionResetError):
@@ -260,7 +260,7 @@ class RegistryGoneTests(ProgramsTestCase):
         self.url = f"http://{HOST}:{registry.port}"
         (self.folder / "notes.txt").write_text("notes")
         alice = self.start_peer("alice", registry.port, "--share", "notes.txt")
-        alice.wait_for("alice is registered at")
+        alice.wait_for("registered: name=alice")
         self.assertEqual(self.bob("ls", "alice").process.returncode, 0)
         registry.end(signal.SIGKILL)
         for words in (("ls", "alice"), ("get", "alice:notes.txt", "got")):
@@ -268,7 +268,7 @@ class RegistryGoneTests(ProgramsTestCase):
             self.assertEqual(verb.process.returncode, 0, verb.said())
             self.assertEqual(verb.said().count("Trying alice at"), 1)
         self.assertEqual((self.folder / "got").read_text(), "notes")
-        address = re.findall(r"registered at (\S+:\d+)", alice.said())[0]
+        address = re.findall(r"registered: name=alice address=(\S+:\d+)", alice.said())[0]
         verb = self.bob("ls", "alice", "--json", "--at", address)
         self.assertEqual(verb.process.returncode, 0, verb.said())
         self.assertNotIn("remark", verb.said())
@@ -293,7 +293,7 @@ class ShortLeaseTests(ProgramsTestCase):
     def peer(self, name: str) -> Program:
         """A peer that is registered."""
         peer = self.start_peer(name, self.port)
-        peer.wait_for(f"{name} is registered at {HOST}:")
+        peer.wait_for(f"registered: name={name} address={HOST}:")
         return peer
 
     def view(self, name: str) -> dict[str, object]:
@@ -349,7 +349,7 @@ class StartingTests(ProgramsTestCase):
         listen = f"tcp:{registry_port}:interface={HOST}"
         options = ["--data", str(self.folder / "registry"), "--listen", listen]
         self.start(*TWISTD[1:], "p2pregistry", *options)
-        peer.wait_for("bob is registered")
+        peer.wait_for("registered: name=bob")
         self.assertNotIn("Traceback", peer.said())
 
     def test_stopped_without_a_registry(self) -> None:
