@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.index import UNSTABLE, IndexedStore, Note
 from p2pshare.registry.redis.keys import key_of, keys_of
 from p2pshare.registry.redis.link import in_time
@@ -24,7 +24,7 @@ class ClassicNames(IndexedStore):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._look_ups: Gathering[str, dict[str, PeerAddress]] = Gathering(
+        self._look_ups: Batcher[str, dict[str, PeerAddress]] = Batcher(
             self.clock, self._addresses, LOOK_UPS_MAX, waits=False
         )
 

@@ -34,7 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.index_scripts import (
     COUNT,
     ENTER,
@@ -107,8 +107,8 @@ class IndexedStore:
         self.clock = clock
         self.leases = leases
         self._copy = copy
-        self._entering: Gathering[str, Entered] = Gathering(clock, self._enter, GATHER_MAX)
-        self._noting: Gathering[tuple[StoreMarker, Note], set[StoreMarker]] = Gathering(
+        self._entering: Batcher[str, Entered] = Batcher(clock, self._enter, GATHER_MAX)
+        self._noting: Batcher[tuple[StoreMarker, Note], set[StoreMarker]] = Batcher(
             clock, self._note, GATHER_MAX
         )
         link.on_connected = self._open

@@ -36,7 +36,7 @@ from txredisapi import RedisError, ResponseError
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.connection import SILENT, RedisConnector, RedisProtocol
 
 P = ParamSpec("P")
@@ -85,7 +85,7 @@ class RedisLink:
         self._connection: RedisProtocol | None = None
         self._claims: RedisProtocol | None = None
         """The connection that waits for replicas, if any are wanted."""
-        self._confirmations: Gathering[None, None] = Gathering(
+        self._confirmations: Batcher[None, None] = Batcher(
             clock, lambda _: Deferred.fromCoroutine(self._confirm()), CONFIRMED_MAX
         )
         self._are_confirming = True

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.index import GATHER_MAX, UNSTABLE, Entered, IndexedStore
 from p2pshare.registry.redis.keys import key_of, keys_of
 from p2pshare.registry.redis.link import in_time, together
@@ -53,12 +53,10 @@ class OwnedNames(IndexedStore):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._views: Gathering[str, dict[str, PeerView]] = Gathering(
+        self._views: Batcher[str, dict[str, PeerView]] = Batcher(
             self.clock, self._view, VIEWS_MAX, waits=False
         )
-        self._hints: Gathering[tuple[str, str], None] = Gathering(
-            self.clock, self._hint, GATHER_MAX
-        )
+        self._hints: Batcher[tuple[str, str], None] = Batcher(self.clock, self._hint, GATHER_MAX)
 
     @in_time
     async def claim_owned(self, claim: OwnerClaim) -> OwnerOutcome:

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.classic_names import ClassicNames
 from p2pshare.registry.redis.connection import RedisConnector
 from p2pshare.registry.redis.index import GATHER_MAX, Leases
@@ -57,7 +57,7 @@ class RedisNameStore(OwnedNames, ClassicNames):
         seconds = (presence_lease, ownership_lease, entry_grace)
         leases = Leases(*(round(1000 * each) for each in seconds))
         super().__init__(link, clock, leases, marker or MarkerCopy())
-        self._wishes: Gathering[_Wish, dict[_Wish, Tokens]] = Gathering(
+        self._wishes: Batcher[_Wish, dict[_Wish, Tokens]] = Batcher(
             clock, self._take, GATHER_MAX, waits=False
         )
         self._sweeping: Deferred[None] | None = None

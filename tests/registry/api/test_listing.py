@@ -36,37 +36,40 @@ class NameListTests(SynchronousTestCase):
         self.store = SlowStore(self.clock)
         self.names = NameList(self.store, self.clock)
 
+    def ask(self) -> Deferred[tuple[bytes, ...]]:
+        return Deferred.fromCoroutine(self.names.json())
+
     def shown(self, asked: Deferred[tuple[bytes, ...]]) -> bytes:
         pieces: tuple[bytes, ...] = self.successResultOf(asked)
         return b"".join(pieces)
 
     def test_kept(self) -> None:
         """Within a second of its beginning a list is given to everybody; then another one is built."""
-        asked = [self.names.json() for _ in range(3)]
+        asked = [self.ask() for _ in range(3)]
         self.clock.advance(KEEP / 2)
         self.store.answer("bob")
-        asked += [self.names.json() for _ in range(3)]
+        asked += [self.ask() for _ in range(3)]
         self.assertEqual([self.shown(each) for each in asked], [b'["bob"]'] * 6)
         self.assertEqual(len(self.store.asked), 1)
         self.clock.advance(KEEP / 2)
-        self.assertNoResult(self.names.json())
+        self.assertNoResult(self.ask())
         self.assertEqual(len(self.store.asked), 2)
 
     def test_changed(self) -> None:
         """After a change, no list is given that was begun before it."""
-        self.names.json()
+        self.ask()
         self.store.answer("bob")
         self.names.changed()
-        asked = self.names.json()
+        asked = self.ask()
         self.assertNoResult(asked)
         self.store.answer("bob", "eve")
         self.assertEqual(self.shown(asked), b'["bob", "eve"]')
 
     def test_changed_meanwhile(self) -> None:
         """Who asks while one is built that may lack a name waits for the next; one is built at a time."""
-        first = self.names.json()
+        first = self.ask()
         self.names.changed()
-        second, third = self.names.json(), self.names.json()
+        second, third = self.ask(), self.ask()
         self.assertEqual(len(self.store.asked), 1)
         self.store.answer("bob")
         self.assertEqual(self.shown(first), b'["bob"]')
@@ -78,8 +81,8 @@ class NameListTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """A list that takes longer than a second is for those who asked before it was begun."""
-        self.names.json()
-        second = self.names.json()
+        self.ask()
+        second = self.ask()
         self.clock.advance(KEEP)
         self.store.answer("bob")
         self.assertNoResult(second)
@@ -88,16 +91,16 @@ class NameListTests(SynchronousTestCase):
 
     def test_failed(self) -> None:
         """A failure is told to those who asked, and not kept."""
-        first = self.names.json()
+        first = self.ask()
         self.store.asked[-1].errback(StoreUnavailable(reason="gone"))
         self.failureResultOf(first, StoreUnavailable)
-        second = self.names.json()
+        second = self.ask()
         self.store.answer("bob")
         self.assertEqual(self.shown(second), b'["bob"]')
 
     def test_nothing_is_kept_for_long(self) -> None:
         """A list that nobody asks for again is dropped."""
-        self.names.json()
+        self.ask()
         self.store.answer("bob")
         self.clock.advance(KEEP)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.api.batching import Gathering
 from p2pshare.registry.redis import index as redis_index
+from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.index import GATHER_MAX
 from p2pshare.registry.redis.index_scripts import NOTE
 from p2pshare.registry.redis.keys import key_of
@@ -284,7 +284,7 @@ class KeyTests(SynchronousTestCase):
             self.assertRaises(ValueError, key_of, tag, "owner")
 
 
-class GatheringTests(SynchronousTestCase):
+class BatcherTests(SynchronousTestCase):
     """Questions that are asked together."""
 
     def setUp(self) -> None:
@@ -299,7 +299,7 @@ class GatheringTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """What comes up in one turn, or while an answer is awaited, is one question of a bounded size."""
-        gathering: Gathering[int, str] = Gathering(self.clock, self.ask, 3)
+        gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3)
         first = [gathering.add(1), gathering.add(2)]
         self.clock.advance(0)
         rest = [gathering.add(number) for number in range(3, 8)]
@@ -322,7 +322,7 @@ class GatheringTests(SynchronousTestCase):
 
     def test_not_waiting(self) -> None:
         """Where no answer has to be awaited, each turn asks for itself, in questions of a bounded size."""
-        gathering: Gathering[int, str] = Gathering(self.clock, self.ask, 3, waits=False)
+        gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3, waits=False)
         first = [gathering.add(number) for number in range(4)]
         self.clock.pump([0, 0])
         second = gathering.add(4)
@@ -338,7 +338,7 @@ class GatheringTests(SynchronousTestCase):
 
     def test_given_up(self) -> None:
         """Who no longer waits does not keep the others from their answer."""
-        gathering: Gathering[int, str] = Gathering(self.clock, self.ask, 3)
+        gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3)
         one, other = gathering.add(1), gathering.add(2)
         self.clock.advance(0)
         one.addErrback(lambda _: None)
