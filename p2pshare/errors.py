@@ -6,12 +6,13 @@
     ├── NotFound                       exit code 4
     ├── Unreachable                    exit code 5
     ├── TransferFailed                 exit code 1
-    ├── LocalProtocolError             we broke the rules: a bug of ours
-    └── RemoteProtocolError            the other side broke them
+    ├── LocalProtocolError             a bug on this side
+    └── RemoteProtocolError            a violation by the other side
 
-The docstring of a class **is** the sentence that the user reads: its fields are filled in from the keyword
-arguments. A field with text from outside is written `{field!r}`, so that nothing in it reaches a terminal raw. The
-sentence ends with one full stop, or a question mark, whether or not its last field brings one.
+The docstring of a class **is** the sentence that the user reads: what failed, why, and what to do next. Its fields are
+filled in from the keyword arguments. A field with text from outside is written `{field!r}`, so that a terminal shows it
+and does not obey it. The sentence ends with one full stop or question mark, whether or not its last field brings one.
+The name of a class is the `kind` of the error with `--json`, so it stays.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class P2pshareError(Exception):
 
     @classmethod
     def retold(cls, sentence: str) -> Self:
-        """An error of another process of ours, in the words in which it told it; it has no fields."""
+        """Return an error with the sentence of an error in another process of this program; it has no fields."""
         error = cls.__new__(cls, sentence)
         error.fields = {}
         return error
@@ -46,7 +47,7 @@ class WrongUsage(P2pshareError):
 
 
 class IllegalName(WrongUsage):
-    """{name!r} cannot be a name: {reason}"""
+    """{name!r} is not a valid name: {reason}."""
 
 
 class BadSetting(WrongUsage):
@@ -54,7 +55,7 @@ class BadSetting(WrongUsage):
 
 
 class UnknownSetting(WrongUsage):
-    """{source}: there is no setting {setting!r}, only {known}."""
+    """{source}: there is no setting {setting!r}. Settings are {known}."""
 
 
 class SettingsUnreadable(WrongUsage):
@@ -68,17 +69,15 @@ class Refused(P2pshareError):
 
 
 class NameTaken(Refused):
-    """The name {name!r} is taken in the registry {registry}: choose another name."""
+    """The name {name!r} is taken in the registry {registry}. Choose another name."""
 
 
 class AlreadyRunning(Refused):
-    """{name!r} is already running on this machine (process {pid}), or another name on its data folder: stop it first,
-    or choose another name.
-    """
+    """A peer already runs on the data folder of {name!r} (process {pid}). Stop it, or choose another name or --data."""
 
 
 class FolderInUse(Refused):
-    """The folder {path} is in use by another process ({pid}): stop it first, or choose another folder."""
+    """The folder {path} is in use by another process ({pid}). Stop it, or choose another folder."""
 
 
 class SecretUnusable(Refused):
@@ -94,7 +93,7 @@ class SealedKeyUnusable(Refused):
 
 
 class IdentityUnusable(Refused):
-    """What {path} says of this peer cannot be used: {reason}"""
+    """The state of this peer's identity, {path}, cannot be used: {reason}"""
 
 
 class KnownPeersUnusable(Refused):
@@ -102,79 +101,81 @@ class KnownPeersUnusable(Refused):
 
 
 class KnownPeersFull(KnownPeersUnusable):
-    """The list of known keys, {path}, is full, with {most} names: forget some with `p2pshare peers forget NAME`."""
+    """The list of known keys, {path}, is full: it has {most} names. Remove some with `p2pshare peers forget NAME`."""
 
 
 class KeyChanged(Refused):
-    """The key of {name!r} is another one than before, and nothing that it signed explains that. Known: {known}. Now:
-    {now}. Somebody else may have taken the name or stand between: ask {name!r} for the key in another way, and if it is
-    right, say `p2pshare peers forget {name}`.
+    """The key of {name!r} has changed, and the new key is not signed by the old one. Known key: {known}. New key:
+    {now}. Somebody may have taken the name or intercept the connection. Ask {name!r} for the key by other means. If the
+    new key is right, run `p2pshare peers forget {name}`.
     """
 
 
 class KeyGone(Refused):
-    """The name {name!r} belonged to a key, {known}, and belongs to none now, so that anybody may stand behind it: ask
-    {name!r} in another way, and if that is right, say `p2pshare peers forget {name}`.
+    """The name {name!r} belonged to the key {known}, and now belongs to no key, so anybody may use it. Ask {name!r} by
+    other means. If that is right, run `p2pshare peers forget {name}`.
     """
 
 
 class ClassicOnly(Refused):
-    """{name!r} speaks the classic protocol only, which neither encrypts nor proves anything: add --classic if you
+    """{name!r} supports only the classic protocol, which is neither encrypted nor authenticated. Add --classic if you
     accept that, or ask its owner to update.
     """
 
 
 class NewerOnly(Refused):
-    """{name!r} speaks a newer protocol, which this program does not know: update p2pshare."""
+    """{name!r} supports only a newer protocol. Update p2pshare."""
 
 
 class NotClassic(Refused):
-    """{name!r} does not speak the classic protocol: leave --classic away, or ask its owner to switch it on."""
+    """{name!r} does not support the classic protocol. Omit --classic, or ask its owner to enable it."""
 
 
 class StaleRecord(Refused):
-    """The registry {registry} has seen a newer record of {name!r} (number {seq}): is the same key in use elsewhere?"""
+    """The registry {registry} has a newer record of {name!r} (number {seq}). Is the same key in use elsewhere?"""
 
 
 class ClockWrong(Refused):
-    """The clock of this machine is {difference} that of the registry {registry}: set it right, or tell the registry's
-    operator if it is.
+    """The clock of this machine is {difference} the clock of the registry {registry}. Correct it, or tell the
+    registry's operator if it is right.
     """
 
 
 class InvitationNeeded(Refused):
-    """The registry {registry} takes no new names without an invitation: ask its operator for one, and pass it with
+    """The registry {registry} accepts new names by invitation only. Ask its operator for one, and pass it with
     --invitation FILE.
     """
 
 
 class InvitationRefused(Refused):
-    """The registry {registry} does not take this invitation, used before or out of date: ask for another one."""
+    """The registry {registry} rejected the invitation, which was used before or has expired. Ask its operator for
+    another one.
+    """
 
 
 class NotOwner(Refused):
-    """The name {name!r} is not this key's in the registry {registry}: nothing was changed."""
+    """The name {name!r} does not belong to this key in the registry {registry}. Nothing was changed."""
 
 
 class RegistryRefused(Refused):
-    """The registry {registry} refused what was asked: {reason}"""
+    """The registry {registry} refused the request: {reason}"""
 
 
 class RegistryDowngraded(Refused):
-    """The registry {registry} has proven a key before, but now speaks of no owners: it is another one, or was set back.
-    Ask its operator.
+    """The registry {registry} proved a key before, but no longer supports owned names. It is another registry, or an
+    older version. Ask its operator.
     """
 
 
 class RegistryChanged(Refused):
-    """The registry {registry} has another key than before. Known: {known}. Now: {now}. Either it was set up anew, or
-    another machine answers in its place. Ask its operator for the key. If the new key is right, run
-    `p2pshare registries forget {registry}`, and try again.
+    """The key of the registry {registry} has changed. Known key: {known}. New key: {now}. It was set up again, or
+    another machine answers in its place. Ask its operator for the key. If the new key is right, run `p2pshare
+    registries forget {registry}`, and try again.
     """
 
 
 class AudienceRefused(Refused):
-    """The registry {registry} rejected a statement as meant for another registry: several registries seem to answer at
+    """The registry {registry} rejected a statement as meant for another registry. Several registries seem to answer at
     this address. Ask its operator.
     """
 
@@ -184,18 +185,18 @@ class KnownRegistriesUnusable(Refused):
 
 
 class RegistryHasNoOwners(Refused):
-    """The registry {registry} is an original one: it knows nothing of keys, and nobody there can prove who they are.
-    Use another one, or --classic, which lets anybody fetch what you share, in the clear.
+    """The registry {registry} is an original one, which knows no keys, so nobody there can prove who they are. Use
+    another registry, or --classic, which lets anybody fetch your shares without encryption.
     """
 
 
 class ControlRefused(Refused):
-    """The running peer cannot do that: {reason}"""
+    """The running peer refused the command: {reason}"""
 
 
 class StoreOfAnother(Refused):
-    """The names in {store} are those of a registry with another key ({owner}): copy its registry.key to {path}, or
-    choose another Redis.
+    """The names in {store} belong to a registry with another key ({owner}). Copy its registry.key to {path}, or choose
+    another Redis.
     """
 
 
@@ -206,18 +207,18 @@ class NotFound(P2pshareError):
 
 
 class NoSuchPeer(NotFound):
-    """Nobody is registered as {name!r}{hint}: `p2pshare users` shows who is there."""
+    """Nobody is registered as {name!r}{hint}. Run `p2pshare users` for the list of names."""
 
     def __init__(self, **fields: object) -> None:
         super().__init__(**{"hint": "", **fields})
 
 
 class RemoteNotFound(NotFound):
-    """{name!r} shares no {path!r}, or not with you: `p2pshare ls {name}` shows what it shares with you."""
+    """{name!r} shares no {path!r}, or not with you. Run `p2pshare ls {name}` for what it shares with you."""
 
 
 class NothingShared(NotFound):
-    """{name!r} answered, but sent no {what}: probably there is none to share, or too many are fetching it."""
+    """{name!r} answered, but sent no {what}. It may share none, or too many peers are fetching it."""
 
 
 class Unreachable(P2pshareError):
@@ -227,18 +228,18 @@ class Unreachable(P2pshareError):
 
 
 class RegistryUnreachable(Unreachable):
-    """The registry {registry} cannot be reached ({reason}): is it running, and is the address right?"""
+    """The registry {registry} is unreachable: {reason}. Check that it runs, and that the address is right."""
 
 
 class RegistryNotLookedUp(RegistryUnreachable):
-    """The registry {registry} cannot be reached ({reason}): check the network and its DNS server, or use the
-    registry's IP address in --registry.
+    """The registry {registry} is unreachable: {reason}. Check the network and its DNS server, or set --registry to the
+    registry's IP address.
     """
 
 
 class OwnAddressNeeded(WrongUsage):
-    """The registry {registry} has no IPv4 address, so this peer cannot find its own: peers connect over IPv4 only. Set
-    --address to an IPv4 address of this machine, or use an IPv4 address of the registry in --registry.
+    """The registry {registry} has no IPv4 address, so this peer cannot find its own, and peers connect over IPv4 only.
+    Set --address to an IPv4 address of this machine, or --registry to an IPv4 address of the registry.
     """
 
 
@@ -247,66 +248,66 @@ class OwnAddressUnknown(Unreachable):
 
 
 class RegistryNotBelieved(RegistryUnreachable):
-    """The registry {registry} gives an answer about {name!r} that is not valid: {reason}. Ask its operator."""
+    """The registry {registry} sent an invalid answer about {name!r}: {reason}. Ask its operator."""
 
 
 class RegistryUnavailable(Unreachable):
-    """The registry {registry} cannot do its work just now (HTTP {status}): try again in a minute."""
+    """The registry {registry} is temporarily unavailable (HTTP {status}). Try again in a minute."""
 
 
 class RegistryRecovering(RegistryUnavailable):
-    """The registry {registry} has lost its store and fills it again: until then only those who owned a name get it. Try
-    again in {retry_after} s.
+    """The registry {registry} has lost its store and is recovering: until then only previous owners get their names.
+    Try again in {retry_after} s.
     """
 
 
 class RegistryBusy(Unreachable):
-    """The registry {registry} was asked too often from here: try again in {retry_after} s."""
+    """The registry {registry} limits the rate of requests from here. Try again in {retry_after} s."""
 
 
 class PeerNotAnswering(Unreachable):
-    """The peer that runs on {path} does not answer ({reason}): end it, and try again."""
+    """The peer that runs on {path} does not answer: {reason}. Stop it, and try again."""
 
 
 class PeerNotRunning(Unreachable):
-    """No peer runs on {path}: `p2pshare --name NAME` or `twistd p2ppeer --name NAME` starts one; --data says where."""
+    """No peer runs on {path}. Start one with `p2pshare --name NAME` or `twistd p2ppeer --name NAME`, or set --data."""
 
 
 class RegistryNotRunning(Unreachable):
-    """No registry runs on the folder {path}: `--data DIR` names another folder."""
+    """No registry runs on the folder {path}. Set --data to its folder."""
 
 
 class ServiceDoesNotEnd(Unreachable):
-    """Process {pid} was told to stop, but still runs after {seconds} s: see its log, or end it with `kill -9 {pid}`."""
+    """Process {pid} was told to stop, but still runs after {seconds} s. See its log, or end it with `kill -9 {pid}`."""
 
 
 class StoreUnavailable(Unreachable):
-    """The store of names does not answer ({reason}): is Redis running?"""
+    """The store of names does not answer: {reason}. Check that Redis runs."""
 
 
 class StoreRecovering(StoreUnavailable):
-    """The store of names was lost: for {seconds} s only those who owned a name can claim it."""
+    """The store of names was lost: for {seconds} s only previous owners can claim this name."""
 
 
 class PeerUnreachable(Unreachable):
-    """{name!r} did not answer at {address}: the peer has left, or a firewall stands between."""
+    """{name!r} did not answer at {address}. It has left, or a firewall blocks the connection."""
 
 
 class NoSessionThere(Unreachable):
-    """What answers at {address} takes no sessions ({reason}): {name!r} has moved, or is an older version."""
+    """The program at {address} accepts no sessions: {reason}. {name!r} has moved, or is an older version."""
 
 
 class SessionLost(Unreachable):
-    """The session with {name!r} broke off: {reason}"""
+    """The session with {name!r} broke: {reason}"""
 
 
 class SessionPostponed(Unreachable):
-    """{name!r} takes no more sessions just now ({reason}): try again in {retry_after} s."""
+    """{name!r} accepts no session at the moment: {reason}. Try again in {retry_after} s."""
 
 
 class OtherKeyThere(Refused):
-    """Another key than that of {name!r} is in use at {address}. Expected: {known}. There: {there}. Nothing was sent to
-    it: {name!r} has moved, or somebody stands between.
+    """The peer at {address} has another key than {name!r}. Expected key: {known}. Its key: {there}. Nothing was sent to
+    it. {name!r} has moved, or somebody intercepts the connection.
     """
 
 
@@ -315,24 +316,24 @@ class SessionRefused(Refused):
 
 
 class VersionRefused(P2pshareError):
-    """{name!r} speaks no version of the session protocol that is spoken here: update p2pshare on both sides."""
+    """{name!r} and this program have no version of the session protocol in common. Update p2pshare on both sides."""
 
 
 class NameReleased(P2pshareError):
-    """The name {name!r} was given up, so its peer ends."""
+    """The name {name!r} was given up, so its peer stops."""
 
     exit_code = 0
 
 
 class PeerNotFound(Unreachable):
-    """{name!r} was not found at {address}, where it was last seen {seen}, and the registry {registry} cannot be asked
-    for its new address ({reason}). Try again when the registry is back, or name the address with --at IP:PORT.
+    """{name!r} is not at {address}, where it was last seen {seen}, and the registry {registry} cannot tell its new
+    address: {reason}. Try again when the registry is back, or set --at IP:PORT.
     """
 
 
 class KeyUnknown(Unreachable):
-    """The key of {name!r} is not known here, and the registry {registry} cannot be asked for it ({reason}), so the peer
-    at {address} cannot prove to be {name!r}. Try again when the registry is back.
+    """The key of {name!r} is unknown, and the registry {registry} cannot tell it: {reason}. So the peer at {address}
+    cannot prove that it is {name!r}. Try again when the registry is back.
     """
 
 
@@ -343,23 +344,23 @@ class PeerStopped(P2pshareError):
 
 
 class PeerOffline(Unreachable):
-    """{name!r} is offline, last seen {seen}{tried}: `p2pshare users` shows who is there."""
+    """{name!r} is offline, last seen {seen}{tried}. Run `p2pshare users` for the list of peers."""
 
 
 class PeerSharesNothing(Unreachable):
-    """{name!r} only fetches from others, and runs no peer that shares anything."""
+    """{name!r} only fetches from others, and runs no peer that shares files."""
 
 
 class PeerNotReachable(Unreachable):
-    """{name!r} has told the registry no IPv4 address, which is needed to fetch from it."""
+    """{name!r} has registered no IPv4 address, which is needed to fetch from it."""
 
 
 class PeerAddressRefused(PeerNotReachable):
-    """The address {address} of {name!r} {reason}: ask its owner to set another one with --address."""
+    """The address {address} of {name!r} {reason}. Ask its owner to set another one with --address."""
 
 
 class StartNotFinished(Unreachable):
-    """The service is not ready after {seconds} s, and goes on trying in the background as process {pid}. Its log is
+    """The service is not ready after {seconds} s. It keeps trying in the background as process {pid}, with the log
     {log}. Stop it with `{stop}`.
     """
 
@@ -369,13 +370,13 @@ class CannotStart(P2pshareError):
 
 
 class TooFewOpenFiles(P2pshareError):
-    """The system lets a process open {allowed} files here, and at least {least} are needed: raise the limit with
+    """The system allows this process {allowed} open files, but at least {least} are needed. Raise the limit with
     `ulimit -n {least}`.
     """
 
 
 class PortUnusable(P2pshareError):
-    """Port {port} cannot be listened on ({reason}): choose another one."""
+    """Port {port} cannot be used: {reason}. Choose another port."""
 
 
 class TransferFailed(P2pshareError):
@@ -383,101 +384,97 @@ class TransferFailed(P2pshareError):
 
 
 class PeerFellSilent(TransferFailed):
-    """{name!r} fell silent: {done} of {total} rows came, without {missing}. Nothing was saved, try again."""
+    """{name!r} stopped sending: {done} of {total} rows arrived, without {missing}. Nothing was saved. Try again."""
 
 
 class TextCutShort(TransferFailed):
-    """The text was cut short after {done} bytes ({reason}): nothing was saved, try again."""
+    """The text ended after {done} bytes: {reason}. Nothing was saved. Try again."""
 
 
 class RemoteTooMany(TransferFailed):
-    """{name!r} lists more than {most} {what} in {path!r}, and there may be no end: fetch a part of it, or add
-    --max-files N if you expect that many.
+    """{name!r} lists more than {most} {what} in {path!r}, perhaps without end. Fetch a part of it, or add --max-files N
+    if you expect that many.
     """
 
 
 class RemoteIsFile(TransferFailed):
-    """{path!r} of {name!r} is a file, and not a folder: fetch it with `p2pshare get`."""
+    """{path!r} of {name!r} is a file, not a folder. Fetch it with `p2pshare get`."""
 
 
 class RemoteIsFolder(TransferFailed):
-    """{path!r} of {name!r} has become a folder: try again."""
+    """{path!r} of {name!r} has become a folder. Try again."""
 
 
 class RemoteUnreadable(TransferFailed):
-    """{name!r} cannot read its own {path!r}: tell its owner."""
+    """{name!r} cannot read {path!r}. Tell its owner."""
 
 
 class RemoteGone(TransferFailed):
-    """{path!r} of {name!r} disappeared while it was listed: try again."""
+    """{path!r} of {name!r} disappeared while it was listed. Try again."""
 
 
 class RemoteLinkNotFollowed(TransferFailed):
-    """{path!r} of {name!r} is a link that is not followed, since its target does not exist or is not shared: ask its
-    owner to replace the link.
-    """
+    """{path!r} of {name!r} is a link whose target does not exist or is not shared. Ask its owner to replace it."""
 
 
 class RemoteLinkLoop(TransferFailed):
-    """{path!r} of {name!r} is a link to a folder that contains it, so it is not followed: fetch that folder instead."""
+    """{path!r} of {name!r} is a link to a folder that contains the link. Fetch that folder instead."""
 
 
 class RemoteNameUnusable(TransferFailed):
-    """{path!r} of {name!r} cannot be fetched, since its name is not UTF-8 or is too long: ask its owner to choose
-    another name.
-    """
+    """{path!r} of {name!r} cannot be fetched: its name is not UTF-8, or is too long. Ask its owner to rename it."""
 
 
 class RemoteTooDeep(TransferFailed):
-    """Something in {path!r} of {name!r} cannot be fetched, since it is deeper or longer than a path may be: ask its
-    owner to share a folder that is nearer to it.
+    """Something in {path!r} of {name!r} cannot be fetched: its path is too deep or too long. Ask its owner to share a
+    folder nearer to it.
     """
 
 
 class RemoteSpecial(TransferFailed):
-    """{path!r} of {name!r} is a device, a FIFO or a socket, which cannot be fetched: ask its owner to remove it."""
+    """{path!r} of {name!r} is a device, a FIFO or a socket, which cannot be fetched. Ask its owner to remove it."""
 
 
 class RemoteTooLarge(TransferFailed):
-    """{path!r} of {name!r} is too large to be fetched: ask its owner to split it."""
+    """{path!r} of {name!r} is too large to be fetched. Ask its owner to split it."""
 
 
 class RemoteLeftOut(TransferFailed):
-    """{name!r} left {count} more files or folders out of {path!r}, without their names: ask its owner about them."""
+    """{name!r} left {count} more files or folders out of {path!r}, without their names. Ask its owner about them."""
 
 
 class RemotePathTooLong(TransferFailed):
-    """{path!r} of {name!r} cannot be fetched, since it is deeper or longer than a path may be: ask its owner to share a
-    folder that is nearer to it.
+    """{path!r} of {name!r} cannot be fetched: the path is too deep or too long. Ask its owner to share a folder nearer
+    to it.
     """
 
 
 class RemoteBusy(TransferFailed):
-    """{name!r} has too much to do for {path!r} just now: try again later."""
+    """{name!r} is too busy to send {path!r}. Try again later."""
 
 
 class SourceChanged(TransferFailed):
-    """{path!r} of {name!r} was changed again and again while it was fetched: try again when nobody writes to it."""
+    """{path!r} of {name!r} kept changing while it was fetched. Try again when nobody writes to it."""
 
 
 class SharerLied(TransferFailed):
-    """{path!r} was given up: what {name!r} sent is not what it announced. Its disk, its memory or its owner cannot be
-    trusted.
+    """{path!r} was given up: the data from {name!r} does not match its checksums. Its disk, its memory or its owner
+    cannot be trusted.
     """
 
 
 class LinkGivenUp(Unreachable):
-    """The connection to {name!r} broke ({reason}) and did not come back within {patience} s. What has come is kept:
-    the same command goes on from there.
+    """The connection to {name!r} broke ({reason}), and could not be restored within {patience} s. Verified data is
+    kept: run the same command again to continue.
     """
 
 
 class LinkClosed(Unreachable):
-    """The connection to {name!r} was closed here."""
+    """The connection to {name!r} was closed on this side."""
 
 
 class PictureRefused(TransferFailed):
-    """{name!r} announced a picture of {width} x {height} pixels, which is refused: {fault}."""
+    """The picture of {name!r}, with {width} x {height} pixels, is refused: {fault}."""
 
 
 class PictureUnreadable(P2pshareError):
@@ -489,27 +486,27 @@ class CannotSave(TransferFailed):
 
 
 class DiskFull(CannotSave):
-    """{path} needs {needed}, but its disk has {free} left: make room, and do the same again, which goes on there.
+    """{path} needs {needed}, but its disk has {free} left. Make room, and run the same command again to continue.
     `p2pshare get --clean FOLDER` removes what stopped transfers left.
     """
 
 
 class DestinationGone(CannotSave):
-    """The folder {path} was removed, or its disk was unmounted, while files were fetched into it: choose a folder that
-    is there, and do the same again.
+    """The folder {path} was removed, or its disk was unmounted, during the transfer. Choose a folder that exists, and
+    run the command again.
     """
 
 
 class TooManyOpenFiles(CannotSave):
-    """{path} cannot be written: {reason}. Raise the limit with `ulimit -n 1024`, and do the same again."""
+    """{path} cannot be written: {reason}. Raise the limit with `ulimit -n 1024`, and run the command again."""
 
 
 class InUse(CannotSave):
-    """{path} is being fetched by another process already: wait until that is done, or end it."""
+    """{path} is being fetched by another process. Wait until that is done, or stop it."""
 
 
 class BlockCorrupt(TransferFailed):
-    """{path} did not come as it was announced ({reason}): try again."""
+    """{path} does not match its checksums: {reason}. Try again."""
 
 
 class CannotRead(P2pshareError):
@@ -521,8 +518,8 @@ class FolderUnusable(P2pshareError):
 
 
 class LocalProtocolError(P2pshareError):
-    """A defect of p2pshare, please report it: {reason}"""
+    """A bug in p2pshare, please report it: {reason}"""
 
 
 class RemoteProtocolError(P2pshareError):
-    """The other side sent something that it must not: {reason}"""
+    """The other side violated the protocol: {reason}"""

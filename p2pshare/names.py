@@ -14,14 +14,14 @@ RESERVED = frozenset(
 )
 
 FORM = '1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last'
-"""What a name is made of, for people."""
+"""The form of a name, for people."""
 
 _BEGINNING = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _LEGAL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
 
 
 def canonical(text: str) -> str:
-    """What `text` would have to be spelled like to be a name; it may still be none."""
+    """Return the canonical spelling of `text`, which need not be a valid name."""
     return unicodedata.normalize("NFKC", text).casefold().strip()
 
 
@@ -40,26 +40,26 @@ def check_name(text: str) -> str:
 
 
 def read_name(text: str) -> str:
-    """Return the name that a user means by `text`, which may be written in upper case.
+    """Return the name that a user means by `text`, which may be in upper case.
 
     Raises:
-        IllegalName: it is none.
+        IllegalName: it is no valid name.
     """
     return check_name(canonical(text))
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
-    """Return the one of the known words that is most like `text`; None if none is like it."""
+    """Return the known word that is most similar to `text`, or None if none is similar."""
     import difflib  # where a sentence needs it
 
     return next(iter(difflib.get_close_matches(text, list(known), 1)), None)
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` is a legal name in its canonical form."""
+    """Whether `text` is a valid name in its canonical form."""
     return bool(_LEGAL.fullmatch(text)) and text not in RESERVED
 
 
 def can_begin_name(text: str) -> bool:
-    """Whether a name can begin with `text`, which is in its canonical form."""
+    """Whether a name can begin with `text`, in its canonical form."""
     return bool(_BEGINNING.fullmatch(text))

@@ -1,12 +1,22 @@
-"""How much a sharer may send: what the receiver has memory for, and no more in a second than its user wants.
+"""Credit: how many bytes a sharer may send, by the receiver's memory and its user's rate limit.
 
-Credit counts the bytes of files from the beginning of a session on. What was granted and has not come yet may come at
-any moment, so memory is kept for it:
+**Why credit.** TCP has a window of its own, so a receiver could simply stop reading. But then pings, cancellations and
+listings would wait behind the data, and a slow receiver would look like a lost one. So the stream is always read, and
+memory is bounded by what may arrive. Credit counts the bytes of files since the beginning of the session. Bytes that
+were granted may arrive at any moment, so memory is reserved for them:
 
     granted <= released + window
 
-The user's limit is kept by granting later, not by reading later: so the words between the two go on, and a receiver
-that takes its time is never taken for one that fell silent.
+Bytes count as released when their block has left the memory, not when it has arrived. A slow disk therefore slows the
+sharer down by itself.
+
+**Steps.** Each grant costs a message, so credit is granted in steps of an eighth of the window. With smaller steps the
+messages cost more than they win. With larger ones the sharer would run out of credit on a long path before the next
+grant arrives.
+
+**Rate limits.** A limit delays grants, never reads. Credit ahead of the data is bounded to half a second of the rate,
+or a burst would follow each pause. All sessions of a user share one `RateLimit`, and each grant is spent from it at
+once.
 """
 
 from __future__ import annotations
@@ -27,12 +37,12 @@ class CreditControl:
         """Begin a session with `granted` bytes of credit.
 
         Args:
-            limit: of all sessions of this receiver.
+            limit: rate limit of all sessions of this receiver.
             now: in seconds.
             window: bytes that may be granted or in memory at once.
         """
         self.arrived = 0
-        """Bytes that have come."""
+        """Bytes that have arrived."""
         self._released = 0
         self._limit = limit
         self._window = window
@@ -46,26 +56,26 @@ class CreditControl:
                 2 * self._step, min(window, int(limit.bytes_per_second * LIMITED_AHEAD_TIME))
             )
         self.granted = 0
-        """Bytes that may come in all; first those that `Hello` speaks of."""
+        """Bytes that may arrive in all; at first those that `Hello` grants."""
         self.granted = self._grantable(now)
         limit.spend(self.granted, now)
 
     @property
     def limited(self) -> bool:
-        """Whether time alone makes more credit."""
+        """Whether a rate limit delays grants."""
         return self._limit.bytes_per_second is not None
 
     @property
     def outstanding(self) -> int:
-        """Bytes that may come and have not."""
+        """Return the bytes that were granted and have not arrived."""
         return self.granted - self.arrived
 
     def release(self, size: int) -> None:
-        """Say that `size` bytes that came have left the memory."""
+        """Count `size` bytes that arrived and have left the memory."""
         self._released += size
 
     def due(self, now: float) -> int | None:
-        """What is to be granted now, in all; None if a grant is not worth a message yet."""
+        """Return the new total to grant now, or None if a grant is not worth a message yet."""
         if self._released + self._window - self.granted < self._step:
             return None
         more = self._grantable(now)
@@ -76,13 +86,13 @@ class CreditControl:
         return self.granted
 
     def get_timer(self, now: float) -> float | None:
-        """When there will be more by time alone; None if it takes more than that."""
+        """Return the time at which the rate limit allows the next grant; None if a grant needs more than time."""
         if not self.limited or self._room() < self._step:
             return None
         return self._limit.when(self._step, now)
 
     def _room(self) -> int:
-        """Bytes that memory allows for, and what is on its way already."""
+        """Return the bytes that may be granted, by memory and by the data on its way."""
         return min(
             self._released + self._window - self.granted, self._ahead - self.granted + self.arrived
         )

@@ -1,15 +1,15 @@
-"""How many files are on their way at once: small ones by the dozen, large ones a few."""
+"""Bounds on the files that are on their way at once: dozens of small ones, a few large ones."""
 
 from __future__ import annotations
 
-LARGE_MAX = 4  # files of more than a block that are being sent at once
-SMALL_MAX = 64  # files of a block or less that were asked for and have not arrived
-SMALL_UNSAVED_MAX = 192  # those, and the ones that arrived and are not under their names yet
+LARGE_MAX = 4  # files of more than a block that are being fetched at once
+SMALL_MAX = 64  # files of at most a block that were requested and have not arrived
+SMALL_UNSAVED_MAX = 192  # those, and files that arrived and are not under their names yet
 SMALL_BYTES = 8 * 1024 * 1024  # bytes of all these
 
 
 class InFlight:
-    """Counts the files that are on their way over one session."""
+    """A count of the files that are on their way from one peer."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class InFlight:
         self._bytes = 0
 
     def admit_small(self, size: int) -> bool:
-        """Whether a file of `size` bytes may be asked for; then it counts."""
+        """Whether another file of `size` bytes may be requested; if so, it is counted."""
         if (
             self._small >= self._small_max
             or self._unsaved >= self._unsaved_max
@@ -41,21 +41,21 @@ class InFlight:
         return True
 
     def small_arrived(self) -> None:
-        """Nothing more comes of one."""
+        """Count a small file that has arrived or ended."""
         self._small -= 1
 
     def small_left(self, size: int) -> None:
-        """One has left the memory, or does not come."""
+        """Count a small file of `size` bytes that has left the memory or does not come."""
         self._unsaved -= 1
         self._bytes -= size
 
     def admit_large(self) -> bool:
-        """Whether a large file may be asked for; then it counts."""
+        """Whether another large file may be requested; if so, it is counted."""
         if self._large >= self._large_max:
             return False
         self._large += 1
         return True
 
     def large_left(self) -> None:
-        """Nothing more comes of one."""
+        """Count a large file that has ended."""
         self._large -= 1

@@ -1,26 +1,23 @@
-"""How many messages the openers with one key may send, so that they do not use up a sharer's processor time.
+"""A budget of messages for each opener's key, which bounds the sharer's processor time.
 
-A request that is answered costs nothing: honest openers send one `done` for dozens of files, and one `credit` for two
-blocks. Only messages beyond that are paid for, out of a bucket that fills with time. A key with an empty bucket is not
-read from until there is something in it again. If its sessions have more to say at every moment for `FLOOD_MAX`
-seconds, they are a flood.
+A request that is answered is free: honest openers send one `done` for dozens of files, and one `credit` for two blocks.
+Other messages are paid from a bucket that fills with time. While the bucket of a key is empty, its sessions are not
+read. If they have more to read at every moment of `FLOOD_MAX` seconds, they count as a flood and end.
 """
 
 from __future__ import annotations
 
 from p2pshare.core.rate import RateLimit
 
-MESSAGES_PER_S = 200.0  # messages without an answer, of one key: its sessions share them
+MESSAGES_PER_S = 200.0  # unanswered messages, of all sessions of a key together
 MESSAGES_BURST = 2000  # messages that may come at once after a pause
-BATCH = 100  # messages for which a key with an empty bucket waits
-FLOOD_MAX = (
-    10.0  # seconds with more to read than the budget allows, after which the sessions of a key end
-)
-BARRED = 30.0  # seconds after that in which the key gets no session
+BATCH = 100  # messages that an empty bucket gains before the key is read again
+FLOOD_MAX = 10.0  # seconds over the budget after which the sessions of a key end
+BARRED = 30.0  # seconds after a flood in which the key gets no session
 
 
 class MessageBudget:
-    """Of one key."""
+    """The budget of one key."""
 
     def __init__(self, now: float) -> None:
         self._bucket = RateLimit(
@@ -33,15 +30,15 @@ class MessageBudget:
         self._barred_until = now
 
     def spend(self, messages: int, now: float) -> None:
-        """So many messages have come."""
+        """Pay for messages that have arrived."""
         self._bucket.spend(messages, now)
 
     def earn(self, now: float) -> None:
-        """A request was answered."""
+        """Refund a request that was answered."""
         self._bucket.spend(-1, now)
 
     def wait(self, now: float) -> float:
-        """Seconds until more may be read; call it when there is more."""
+        """Return the seconds until more may be read; call it only when there is more to read."""
         if self._bucket.available(now) > 0:
             return 0.0
         if self._short_since is None:
@@ -49,7 +46,7 @@ class MessageBudget:
         return max(0.0, self._bucket.when(BATCH, now) - now)
 
     def all_read(self) -> None:
-        """There is nothing more to read."""
+        """Note that nothing more is there to be read."""
         self._short_since = None
 
     def is_flood(self, now: float) -> bool:
@@ -61,5 +58,5 @@ class MessageBudget:
         return True
 
     def is_barred(self, now: float) -> bool:
-        """Whether its sessions have ended as a flood a short time ago."""
+        """Whether the sessions of the key have just ended as a flood."""
         return now < self._barred_until

@@ -1,10 +1,27 @@
-"""In which order a sharer's answers, and the pieces of its files, go out: transfers take turns."""
+"""The order in which a sharer's answers and the pieces of its files go out.
+
+**Control never waits behind data.** A stream delivers in order, so whatever was handed to the carrier delays all that
+follows. Two rules keep that delay short. First, nothing is handed over while the carrier is full: the driver asks for
+the next message or piece each time there is room, and decides then. Second, data is handed over in pieces of at most
+`PIECE_MAX` bytes. An answer therefore waits for little more than one piece, even if a file of terabytes is under way
+and thousands of files are requested.
+
+**Turns.** Answers go first, since openers plan by them. Then the transfers take turns, one piece each, so ten files
+share the bandwidth and a small file passes a large one. `Block` goes out directly before the first piece of its block,
+and only if there is credit for it. Otherwise a block could be announced that must wait, while its transfer blocks the
+others. A transfer that needs no credit (`Offer`, `End`) goes out even when credit is exhausted; without that an empty
+file would wait for credit that never comes.
+
+**Memory.** A block counts as held from the moment it is read until its last byte is handed over. The counts of large
+and small files are separate, since `SharerLimits` bounds them separately: read-ahead of large files must not keep
+batches of small files from being read.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 
-from p2pshare.core.sharer_transfers import Piece, Transfer
+from p2pshare.core.sharer_transfers import Piece, ReadBlock, Transfer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Message
@@ -12,7 +29,7 @@ from p2pshare.wire.transfer_messages import Block, End
 
 
 class Outflow:
-    """What waits to go out, and what of files is held for that."""
+    """The answers and blocks that wait to go out."""
 
     def __init__(self) -> None:
         self._answers: deque[Message] = deque()
@@ -20,38 +37,39 @@ class Outflow:
         self._credit = 0
         self._sent = 0
         self.blocks_held = 0
-        """Blocks of files that were not read in one go."""
+        """Blocks in memory of files that are read block by block."""
         self.small_bytes_held = 0
-        """Bytes of the others."""
+        """Bytes in memory of files that were read at once."""
 
     def grant(self, credit: int) -> None:
-        """So many bytes of files may go out, counted from the beginning; it never becomes less."""
+        """Allow `credit` bytes of files since the beginning of the session; the number never decreases."""
         self._credit = max(self._credit, credit)
 
     @property
     def answers(self) -> int:
-        """How many wait to go out."""
+        """Return the number of answers that wait."""
         return len(self._answers)
 
     def answer(self, message: Message) -> None:
-        """Say this before anything of a file."""
+        """Queue a message that goes out before everything of a file."""
         self._answers.append(message)
 
     def take_turn(self, transfer: Transfer) -> None:
-        """Something of a transfer can go out."""
+        """Queue a transfer that has something to send."""
         if not transfer.has_turn:
             transfer.has_turn = True
             self._turns.append(transfer)
 
-    def hold(self, transfer: Transfer, size: int) -> None:
-        """A block of a transfer is in memory."""
+    def hold(self, transfer: Transfer, block: ReadBlock) -> None:
+        """Queue a block of a transfer, and count its memory."""
+        transfer.ready.append(block)
         if transfer.is_whole:
-            self.small_bytes_held += size
+            self.small_bytes_held += len(block.data)
         else:
             self.blocks_held += 1
 
     def drop(self, transfer: Transfer) -> None:
-        """Nothing more of a transfer goes out."""
+        """Send nothing more of a transfer."""
         if transfer.has_turn:
             transfer.has_turn = False
             self._turns.remove(transfer)
@@ -63,7 +81,7 @@ class Outflow:
             transfer.view = None
 
     def next_message(self) -> Message | None:
-        """What is to be said next; None if that is nothing, or a piece of a file comes first."""
+        """Return the message that goes out next; None if there is none, or a piece of a file comes first."""
         if self._answers:
             return self._answers.popleft()
         for _ in range(len(self._turns)):
@@ -76,18 +94,18 @@ class Outflow:
             elif self._sent < self._credit:
                 return None
             else:
-                self._turns.rotate(-1)  # others may have something that needs no credit
+                self._turns.rotate(-1)  # another transfer may need no credit
         return None
 
     def piece_size(self) -> int:
-        """Bytes of the piece that comes next, once `next_message` has said None; 0 if none does."""
+        """Return the bytes of the next piece, after `next_message` returned None; 0 if there is none."""
         view = self._turns[0].view if self._turns else None
         if view is None:
             return 0
         return min(PIECE_MAX, len(view) - self._turns[0].position, self._credit - self._sent)
 
     def take_piece(self, size: int) -> Piece:
-        """The first `size` bytes, at most `piece_size()`, of what comes next; they count as sent."""
+        """Return the first `size` bytes, at most `piece_size()`, of the next piece, and count them as sent."""
         transfer = self._turns[0]
         view, start = transfer.view, transfer.position
         assert view is not None
@@ -102,7 +120,7 @@ class Outflow:
         return Piece(transfer, transfer.index * BLOCK_SIZE + start, view[start:end])
 
     def _message_of(self, transfer: Transfer) -> Message | None:
-        """What is to be said of a transfer before anything else of it."""
+        """Return the message of a transfer that goes out before its next bytes."""
         if not transfer.is_offered:
             transfer.is_offered = True
             return transfer.offer

@@ -1,4 +1,4 @@
-"""Bytes per second: a limit, which is a bucket of tokens that fills with time, and a measure."""
+"""Rates in bytes per second: a limit, which is a token bucket, and a meter."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SLOTS = 8  # parts of it
 
 
 class RateLimit:
-    """How many bytes may go now, and when more may; for all who share it.
+    """A limit on the rate of all sessions that share it.
 
-    What is spent may be more than there is: who spends n bytes beforehand, and then waits until the time that `when(n)`
-    said before, has reserved its turn, and everybody who does so is served in the order of asking.
+    More may be spent than there is. A caller that spends n bytes first, and then waits until the time that `when(n)`
+    returned before, has reserved its turn. All callers that do so are served in the order of their calls.
     """
 
     def __init__(
@@ -28,34 +28,34 @@ class RateLimit:
 
         Args:
             bytes_per_second: more than 0.
-            now: the clock's time in s; one that goes back fills nothing.
-            burst_time: seconds of the rate that may go at once after a pause.
-            burst_min: bytes that may go at once, however low the rate is.
+            now: the clock's time in s; a clock that goes back fills nothing.
+            burst_time: seconds of the rate that may be sent at once after a pause.
+            burst_min: bytes that may be sent at once, however low the rate is.
         """
         assert bytes_per_second is None or bytes_per_second > 0
         self.bytes_per_second = bytes_per_second
         self.burst = UNLIMITED
-        """Bytes that may go at once after a pause."""
+        """Bytes that may be sent at once after a pause."""
         if bytes_per_second is not None:
             self.burst = max(burst_min, int(bytes_per_second * burst_time))
         self._tokens = float(self.burst)
         self._filled_at = now
 
     def available(self, now: float) -> int:
-        """Bytes that may go now."""
+        """Return the bytes that may be sent now."""
         if self.bytes_per_second is None:
             return UNLIMITED
         self._fill(self.bytes_per_second, now)
         return max(0, int(self._tokens))
 
     def spend(self, size: int, now: float) -> None:
-        """Say that `size` bytes go; fewer than 0 give back what was spent and did not go."""
+        """Spend `size` bytes; a negative number gives back bytes that were spent and not sent."""
         if self.bytes_per_second is not None:
             self._fill(self.bytes_per_second, now)
             self._tokens = min(self._tokens - size, float(self.burst))
 
     def when(self, size: int, now: float) -> float:
-        """The time in s from which on `size` bytes, or a burst if that is less, may go."""
+        """Return the time in s from which `size` bytes, or a burst if that is less, may be sent."""
         if self.bytes_per_second is None:
             return now
         self._fill(self.bytes_per_second, now)
@@ -69,22 +69,22 @@ class RateLimit:
 
 
 class RateMeter:
-    """How fast bytes have gone in the last seconds."""
+    """A meter of the rate in the last seconds."""
 
     def __init__(self, now: float, *, window: float = WINDOW, slots: int = SLOTS) -> None:
-        """Begin at `now`, in s; look back over `window` seconds, in so many parts."""
+        """Begin at `now`, in s; measure over `window` seconds, in `slots` parts."""
         self._slot = window / slots
         self._counts = [0.0] * slots
         self._at = int(now / self._slot)  # the slot that is being filled
         self._began = now
 
     def add(self, size: int, now: float) -> None:
-        """So many bytes went."""
+        """Count `size` bytes."""
         self._turn(now)
         self._counts[self._at % len(self._counts)] += size
 
     def rate(self, now: float) -> float:
-        """Bytes per second; 0 once nothing has gone for a whole window."""
+        """Return the bytes per second; 0 if there were none for a whole window."""
         self._turn(now)
         past = min(now - self._began, now - (self._at - len(self._counts) + 1) * self._slot)
         return sum(self._counts) / max(past, self._slot)

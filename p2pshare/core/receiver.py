@@ -1,12 +1,23 @@
-"""The requester's side of a session: what comes is checked, put together to blocks, and paid for with credit.
+"""The receiver's side of a session: it checks what arrives, assembles blocks, and returns credit.
 
-A transfer goes through these states; whatever else comes is the other side's fault, and ends the session:
+A transfer has these states. Anything else violates the protocol and ends the session::
 
-    ASKED  --Offer-->  BETWEEN  --Block-->  WITHIN  --its last byte-->  BETWEEN  --End, no block missing-->  over
-    any    --Failed->  over
+    REQUESTED  --Offer-->  BETWEEN  --Block-->  WITHIN  --its last byte-->  BETWEEN  --End, no block missing-->  over
+    any        --Failed->  over
 
-What is said about a transfer that is over is passed over, for it may have been on its way when that one was cancelled.
-Its bytes count as any others do, and are forgotten.
+**Blocks of a transfer come in order, and each once.** The sharer knows what the receiver has (`Get.have`), so the next
+missing block is always known. Any other index is an error, and no table of received blocks is needed.
+
+**A cancelled transfer is over here at once.** Its messages and bytes may still be on their way. They are ignored, but
+the number must have been given in this session, and the bytes count against credit as all bytes do. Otherwise a sharer
+could send any amount under an old number.
+
+**Verification is not done here.** Hashing a block takes milliseconds, so it belongs in a thread. An `ArrivedBlock` owns
+its buffer until `release`, which returns the buffer to the pool and its bytes to the credit. A receiver that forgets to
+release stalls the session: that is the backpressure of the disk.
+
+**`achieved` decides about retries.** After a break, a session that achieved something resets the back-off of the
+connection. A block of a file with one block achieves nothing by itself: it is requested again as a whole.
 """
 
 from __future__ import annotations
@@ -33,11 +44,11 @@ from p2pshare.wire.transfer_messages import (
 )
 
 Runs = Sequence[tuple[int, int]]
-"""Blocks: the first of each run, and the one behind its last; ascending."""
+"""Runs of blocks, ascending: the first block, and the one behind the last."""
 
 
 class ArrivedBlock:
-    """A block that came whole. Whether it is what its digest says is not known yet."""
+    """A block that is complete, but not verified."""
 
     __slots__ = ("_buffer", "_taking", "data", "digest", "index")
 
@@ -52,7 +63,7 @@ class ArrivedBlock:
         self.digest = digest
 
     def release(self) -> None:
-        """Give the memory back: nobody reads `data` any more, in whatever thread."""
+        """Return the memory; `data` may not be read any more, in any thread."""
         taking, self._taking = self._taking, None
         if taking is not None:
             length = len(self.data)
@@ -61,42 +72,42 @@ class ArrivedBlock:
 
 
 class Receiver(Protocol):
-    """Who asked for a file, and is told what comes of it. None of these may raise."""
+    """The requester of a file. Its methods must not raise."""
 
     def offered(self, offer: Offer) -> None:
-        """The file is about to come."""
+        """Handle that the file is about to come."""
 
     def outgrown(self, offer: Offer) -> None:
-        """It is larger than was expected. Nothing of it comes: this transfer is over."""
+        """Handle the end of the transfer: the file is larger than was expected, and nothing of it comes."""
 
     def block_arrived(self, block: ArrivedBlock) -> None:
-        """A block has come; release it in the end."""
+        """Handle a block, and release it in the end."""
 
     def ended(self, root: bytes) -> None:
-        """All blocks have come: this transfer is over."""
+        """Handle the end of the transfer: all blocks have arrived."""
 
     def failed(self, why: Fault) -> None:
-        """It does not come, or not all of it: this transfer is over."""
+        """Handle the end of the transfer: the file does not come, or not all of it."""
 
     def interrupted(self) -> None:
-        """The session is lost: this transfer is over."""
+        """Handle the end of the transfer: the session is lost."""
 
 
 class Lister(Protocol):
-    """Who asked for a page of a folder."""
+    """The requester of a page of a folder."""
 
     def listed(self, listing: Listing) -> None:
-        """Here it is."""
+        """Handle the page."""
 
     def failed(self, why: Fault) -> None:
-        """It does not come."""
+        """Handle that the page does not come."""
 
     def interrupted(self) -> None:
-        """The session is lost."""
+        """Handle that the session is lost."""
 
 
 class _Transfer:
-    """One file on its way."""
+    """A file on its way."""
 
     __slots__ = (
         "behind", "buffer", "digest", "expected", "filled", "have", "index", "length", "most",
@@ -109,19 +120,19 @@ class _Transfer:
         self.have = have
         self.most = most
         self.offer: Offer | None = None
-        self.expected = 0  # the index of the next block
-        self.behind = 0  # of the last block
-        self.skipped = 0  # bytes that do not come, but that the other side has to read
-        self.view: memoryview | None = None  # of the block that is coming
+        self.expected = 0  # index of the next block
+        self.behind = 0  # index behind the last block
+        self.skipped = 0  # bytes that are not sent, but may be hashed by the other side
+        self.view: memoryview | None = None  # of the current block
         self.buffer = bytearray()
         self.index = 0
         self.digest = b""
         self.length = 0
         self.filled = 0
-        self.position = 0  # in the file, of the next byte
+        self.position = 0  # of the next byte in the file
 
     def begin(self, offer: Offer) -> None:
-        """The file comes, without the blocks that are there of this very version."""
+        """Begin a file; blocks that are present count only if they are of its version."""
         self.offer = offer
         self.behind = block_count(offer.size)
         if offer.version != self.version:
@@ -132,7 +143,7 @@ class _Transfer:
         self.expected = self._missing_from(0)
 
     def next_expected(self) -> None:
-        """The block is complete."""
+        """End a block that is complete."""
         self.view = None
         self.expected = self._missing_from(self.index + 1)
 
@@ -145,27 +156,29 @@ class _Transfer:
 
 
 class ReceiverCore:
-    """All that was asked for over one session."""
+    """All requests over one session."""
 
     def __init__(
         self, crediting: CreditControl, buffers: BlockBuffers | None = None, first_id: int = 1
     ) -> None:
-        """Args:
-        crediting: the credit of this session.
-        buffers: memory that may be shared with the session before.
-        first_id: the number of the first question.
+        """Begin a session.
+
+        Args:
+            crediting: the credit of this session.
+            buffers: a pool that may be shared with the session before.
+            first_id: the number of the first request.
         """
         self.crediting = crediting
         self._buffers = buffers if buffers is not None else BlockBuffers()
         self._first_id = first_id
         self.next_id = first_id
-        """The number of the next question."""
+        """The number of the next request."""
         self._transfers: dict[int, _Transfer] = {}
         self._lists: dict[int, tuple[List, Lister]] = {}
         self.on_release: Callable[[], object] = lambda: None
-        """Called whenever there may be more credit to grant."""
+        """Called when there may be more credit to grant."""
         self.achieved = 0
-        """A number that grows with what need not be asked for again, should this session be lost."""
+        """A number that grows with results that need not be requested again after a break."""
         self._heard = 0
 
     def get(
@@ -176,13 +189,13 @@ class ReceiverCore:
         have: Runs = (),
         most: int | None = None,
     ) -> Get:
-        """Ask for a file.
+        """Request a file.
 
         Args:
             receiver: is told what comes.
             path: of the file.
-            version: what was offered earlier, of which `have` is there.
-            have: blocks that are there; only the first `RANGES_MAX` runs are told of.
+            version: the version, from an earlier offer, of the blocks in `have`.
+            have: blocks that are present; only the first `RANGES_MAX` runs are sent.
             most: bytes; a larger file is not wanted.
         """
         have = tuple(have[:RANGES_MAX]) if version else ()
@@ -193,13 +206,13 @@ class ReceiverCore:
     def list(
         self, lister: Lister, path: RemotePath, after: RemotePath, limit: int, recursive: bool
     ) -> List:
-        """Ask for a page of a folder."""
+        """Request a page of a folder."""
         message = List(self._new_id(), path, after, limit, recursive)
         self._lists[message.id] = message, lister
         return message
 
     def forget(self, number: int) -> bool:
-        """Pass over what still comes of this transfer; whether there was anything to come."""
+        """Ignore what still comes of this request; return whether it was open."""
         transfer = self._transfers.pop(number, None)
         if transfer is None:
             return self._lists.pop(number, None) is not None
@@ -213,13 +226,13 @@ class ReceiverCore:
         return self._first_id <= number < self.next_id
 
     def filled(self, number: int) -> int:
-        """Bytes that are there of the block that is coming."""
+        """Return the bytes that have arrived of the current block."""
         transfer = self._transfers.get(number)
         return transfer.filled if transfer is not None and transfer.view is not None else 0
 
     @property
     def progress(self) -> int:
-        """A number that grows with all that comes, whatever it is worth."""
+        """Return a number that grows with everything that arrives."""
         return self._heard + self.crediting.arrived
 
     @property
@@ -229,14 +242,14 @@ class ReceiverCore:
 
     @property
     def skipped(self) -> int:
-        """Bytes of files on their way that are here, and that the other side may read to know what they are."""
+        """Return the bytes of open transfers that are present here; the other side may have to hash them."""
         return sum(transfer.skipped for transfer in self._transfers.values())
 
     def message_received(self, message: Message) -> int | None:
-        """Take what the sharer says; the number of a transfer that is to be cancelled.
+        """Handle a message; return the number of a transfer that is to be cancelled, or None.
 
         Raises:
-            RemoteProtocolError: it must not say that now.
+            RemoteProtocolError: the message is illegal now.
         """
         self._heard += 1
         match message:
@@ -256,16 +269,16 @@ class ReceiverCore:
         return None
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Take bytes of a file; they are copied to where they belong.
+        """Copy bytes of a file to their place.
 
         Raises:
-            RemoteProtocolError: they must not come, not here or not now.
+            RemoteProtocolError: they are illegal here or now.
         """
         size = len(data)
         crediting = self.crediting
         crediting.arrived += size
         if crediting.arrived > crediting.granted:
-            raise RemoteProtocolError(reason="it sent more than there was credit for")
+            raise RemoteProtocolError(reason="it sent more than its credit")
         coming = self._transfers.get(transfer)
         if coming is None:
             self._check_asked(transfer)
@@ -274,11 +287,11 @@ class ReceiverCore:
             return
         view = coming.view
         if view is None or offset != coming.position:
-            raise RemoteProtocolError(reason="bytes of a file came that are not the next ones")
+            raise RemoteProtocolError(reason="bytes of a file are out of order")
         filled = coming.filled
         end = filled + size
         if end > coming.length:
-            raise RemoteProtocolError(reason="more bytes came than a block has")
+            raise RemoteProtocolError(reason="a block is too long")
         view[filled:end] = data
         coming.filled = end
         coming.position = offset + size
@@ -286,13 +299,13 @@ class ReceiverCore:
             self._end_block(coming, view)
 
     def released(self, buffer: bytearray, size: int) -> None:
-        """A buffer is free again, with `size` bytes that came in it."""
+        """Take back a buffer, with `size` bytes that arrived in it."""
         self._buffers.give_back(buffer)
         self.crediting.release(size)
         self.on_release()
 
     def interrupt(self) -> None:
-        """The session is lost: tell everybody who waits."""
+        """End all requests: the session is lost."""
         transfers, self._transfers = self._transfers, {}
         lists, self._lists = self._lists, {}
         for transfer in transfers.values():
@@ -318,7 +331,7 @@ class ReceiverCore:
 
     def _check_asked(self, number: int) -> None:
         if not self.is_own(number) or number in self._lists:
-            raise RemoteProtocolError(reason="it answered what was not asked")
+            raise RemoteProtocolError(reason="it answered a request that does not exist")
 
     def _offered(self, transfer: _Transfer, offer: Offer) -> int | None:
         if transfer.offer is not None:
@@ -333,9 +346,9 @@ class ReceiverCore:
 
     def _begin_block(self, transfer: _Transfer, block: Block) -> None:
         if transfer.offer is None or transfer.view is not None:
-            raise RemoteProtocolError(reason="a block came before it could")
+            raise RemoteProtocolError(reason="a block came at the wrong time")
         if block.index != transfer.expected or block.index >= transfer.behind:
-            raise RemoteProtocolError(reason="a block came that is not the next one missing")
+            raise RemoteProtocolError(reason="a block is not the next missing one")
         length = block_length(transfer.offer.size, block.index)
         transfer.buffer = self._buffers.take(length)
         transfer.view = memoryview(transfer.buffer)[:length]
@@ -348,15 +361,15 @@ class ReceiverCore:
     def _end_block(self, transfer: _Transfer, view: memoryview) -> None:
         block = ArrivedBlock(self, transfer.buffer, view, transfer.index, transfer.digest)
         transfer.next_expected()
-        if transfer.behind > 1:  # else it is worth nothing without its end
+        if transfer.behind > 1:  # a single block is worth nothing without its end
             self.achieved += 1
         transfer.receiver.block_arrived(block)
 
     def _end(self, transfer: _Transfer, end: End) -> None:
         if transfer.offer is None or transfer.view is not None:
-            raise RemoteProtocolError(reason="a file ended before it could")
+            raise RemoteProtocolError(reason="a file ended at the wrong time")
         if transfer.expected < transfer.behind:
-            raise RemoteProtocolError(reason="a file ended, and blocks of it are missing")
+            raise RemoteProtocolError(reason="a file ended with blocks missing")
         del self._transfers[end.id]
         self.achieved += 1
         transfer.receiver.ended(end.root)
@@ -375,7 +388,7 @@ class ReceiverCore:
         asked = self._lists.get(listing.id)
         if asked is None:
             if not self.is_own(listing.id) or listing.id in self._transfers:
-                raise RemoteProtocolError(reason="it listed what was not asked for")
+                raise RemoteProtocolError(reason="it answered a listing that does not exist")
             return
         question, lister = asked
         _check_listing(question, listing)
@@ -385,9 +398,9 @@ class ReceiverCore:
 
 
 def _check_listing(question: List, listing: Listing) -> None:
-    """Refuse a page that is not what was asked for, above all one by which there would be no last page."""
+    """Reject a page that does not fit its request, above all one after which there is no last page."""
     if len(listing.entries) > question.limit or (listing.more and not listing.entries):
-        raise RemoteProtocolError(reason="a listing has more or fewer entries than it may")
+        raise RemoteProtocolError(reason="a listing has too many or too few entries")
     before = question.after
     for entry in listing.entries:
         if entry.path <= before or (len(entry.path) > 1 and not question.recursive):

@@ -1,4 +1,4 @@
-"""The life of a session, whatever carries it: greeting, signs of life, and the end.
+"""The state machine of a session: greeting, signs of life, and the end, on any carrier.
 
 ::
 
@@ -8,9 +8,20 @@
     OPEN      <- what roles allow ----->     OPEN
     ENDED     <--------- Bye --------->      ENDED
 
-Nothing that was said before `Welcome` counts. Each side says something at least every third of the time after which it
-takes silence for a broken path: `Ping`, if it has nothing else to say or has heard nothing; so both hear from each
-other even while bytes of files go one way only.
+`LEGAL` is the whole state machine for messages: any message that it does not list for the role and state ends the
+session. Everything that changes the state is in this file.
+
+**Before `Welcome` nothing counts.** The sharer looks the opener's key up while it is in JUDGING, which may take
+seconds. An opener that sends requests at once would have them queued for a stranger. So a few messages before the
+session is open end it.
+
+**Signs of life.** A carrier may break without a signal: a peer loses its power, a NAT forgets the mapping. Each side
+says something at least every third of the silence that it tolerates itself. It pings if it has nothing to say, and also
+if it has heard nothing. So both sides hear from each other even while bytes of files go one way only, and two of three
+pings may be late. Pings that arrive together get one pong, or pongs would be a queue that a stranger fills.
+
+**Suspended machines.** After a suspension the timer fires late, while answers of the other side may wait in the socket.
+Then the silence does not count, and the other side gets one more third to be heard.
 """
 
 from __future__ import annotations
@@ -43,29 +54,29 @@ from p2pshare.wire.session_messages import (
 
 SILENCE = 60.0  # seconds without a byte after which a session counts as lost
 IDLE = 600.0  # seconds without anything but pings after which a sharer ends a session
-GREETING = 10.0  # seconds until the other side must have greeted
-PINGS_IN_SILENCE = 3  # chances to answer, in the time after which silence counts as the end
+GREETING = 10.0  # seconds until the greeting must be over
+PINGS_IN_SILENCE = 3  # pings in the time after which a session counts as lost
 BEFORE_OPEN_MAX = 16  # messages, of any kind, before a session is open
-WEIGHT = 1024  # bytes of a message that cost as much as a message
+WEIGHT = 1024  # bytes that cost as much as one message
 RETRY_AFTER = 30  # seconds, for an opener that was not told how long to wait
 
 
 class Role(enum.Enum):
-    """Which end of a session this is."""
+    """The two ends of a session."""
 
     OPENER = "opener"
     SHARER = "sharer"
 
 
 class State(enum.Enum):
-    """How far a session has come."""
+    """The states of a session."""
 
     GREETING = "greeting"
-    """The opener has not been welcomed."""
+    """The opener waits for `Welcome`."""
     WAITING = "waiting"
-    """The sharer has not been greeted."""
+    """The sharer waits for `Hello`."""
     JUDGING = "judging"
-    """The sharer does not know yet whether to welcome."""
+    """The sharer decides whether to welcome the opener."""
     OPEN = "open"
     ENDED = "ended"
 
@@ -80,36 +91,36 @@ LEGAL: dict[tuple[Role, State], tuple[type[Message], ...]] = {
     (Role.SHARER, State.JUDGING): _ANY_TIME,
     (Role.SHARER, State.OPEN): tuple(each for each in FROM_OPENER if each not in _GREETINGS),
 }
-"""What the other side may say."""
+"""The messages that the other side may send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """An opener has said `Hello`: call `welcome` or `refuse`."""
+    """An opener has sent `Hello`: call `welcome` or `refuse`."""
 
     hello: Hello
 
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """The sharer has said `Welcome`."""
+    """The sharer has sent `Welcome`."""
 
     welcome: Welcome
 
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """The other side has said something that is not the session's own business."""
+    """A message for the user of the session has arrived."""
 
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """The session is over; there is no event after this."""
+    """The session has ended; no event follows."""
 
     reason: P2pshareError | None
-    """None if one of the two wanted that."""
+    """None if one of the two sides wanted the end."""
 
 
 Event = Greeted | Welcomed | MessageReceived | DataPiece | SessionEnded
@@ -136,8 +147,8 @@ class SessionCore:
             role: which end this is.
             now: the time in s, of any clock that only goes forward.
             name: the other side's.
-            hello: what the opener says.
-            agent: name and version of the program, which the sharer says.
+            hello: the opener's first message.
+            agent: name and version of the sharer's program.
             silence: seconds without a byte after which the session is lost.
             idle: seconds without anything but pings after which a sharer ends it.
             greeting: seconds until the greeting must be over.
@@ -145,7 +156,7 @@ class SessionCore:
         self.name = name
         """The other side's, for errors."""
         self.is_ended_here = False
-        """Whether it was this side that wanted the end."""
+        """Whether this side wanted the end."""
         self.state = State.GREETING if role is Role.OPENER else State.WAITING
         self.role = role
         self._agent = agent
@@ -165,7 +176,7 @@ class SessionCore:
             self._say(hello)
 
     def welcome(self, name: str, now: float) -> None:
-        """Let the opener in, whose name in the registry is `name`."""
+        """Accept the opener, whose name in the registry is `name`."""
         if self.state is State.JUDGING:
             self.name = name
             self._say(Welcome(self._version, self._agent, name))
@@ -173,48 +184,48 @@ class SessionCore:
             self.state = State.OPEN
 
     def refuse(self, why: Refusal, retry_after: int = 0) -> None:
-        """Turn the opener away; `retry_after` is in seconds."""
+        """Refuse the opener; `retry_after` is in seconds."""
         if self.state is State.JUDGING:
             self._say(Refused(why, retry_after))
             self.is_ended_here = True
             self._end(None)
 
     def send(self, message: Message, now: float) -> None:
-        """Say something, of what our role allows."""
+        """Queue a message of the user."""
         if self.state is State.OPEN:
             self._said = self._used = now
             self._say(message)
 
     def data_sent(self, now: float) -> None:
-        """Bytes of a file have gone out."""
+        """Note that bytes of a file have gone out."""
         self._said = self._used = now
 
     def keep_alive(self, now: float) -> None:
-        """Something is done for the other side, of which it hears later."""
+        """Note that work for the other side goes on, so that the session is not idle."""
         self._used = now
 
     def unused_for(self, now: float) -> float:
-        """Seconds in which nothing was said but pings, and nothing done."""
+        """Return the seconds without anything but pings."""
         return now - self._used
 
     def close(self) -> None:
-        """Say that this side wants the end, which has come with that."""
+        """Send `Bye`, and end the session."""
         if self.state is not State.ENDED:
             self._say(Bye())
             self.is_ended_here = True
             self._end(None)
 
     def lose(self, reason: str) -> None:
-        """The carrier is gone."""
+        """End the session: the carrier is gone."""
         self._end(SessionLost(name=self.name, reason=reason))
 
     def receive_data(self, data: bytes | memoryview, now: float) -> None:
-        """Take what has come over the carrier; go through all events before the next call."""
+        """Take bytes from the carrier; go through all events before the next call."""
         self._heard = now
         self._frames = self._decoder.receive_data(data)
 
     def next_event(self) -> Event | None:
-        """What has happened, one after another; None if that is all."""
+        """Return the next event, or None."""
         while self.state is not State.ENDED:
             try:
                 frame = next(self._frames, None)
@@ -232,15 +243,13 @@ class SessionCore:
         return ended
 
     def take_cost(self) -> int:
-        """Messages that have come since the last call, unknown ones, too; a long one counts as several."""
+        """Return the number of messages since the last call, including unknown ones; a long one counts as several."""
         cost, self._cost = self._cost, 0
         return cost
 
     def data_to_send(self) -> bytes:
-        """The control messages that are to go out now."""
-        if (
-            self._owes_pong and self.state is not State.ENDED
-        ):  # one for all pings since the last time, or they would be a queue
+        """Return the control messages that are to go out now."""
+        if self._owes_pong and self.state is not State.ENDED:
             self._owes_pong = False
             self._say(Pong())
         data = bytes(self._control)
@@ -248,7 +257,9 @@ class SessionCore:
         return data
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` is to be called, if nothing happens before; it may be called earlier, too."""
+        """Return the time at which to call `handle_timer`, unless something happens before; an earlier call does no
+        harm.
+        """
         if self.state is State.ENDED:
             return None
         if self.state is not State.OPEN:
@@ -258,18 +269,20 @@ class SessionCore:
         return due if self.role is Role.OPENER else min(due, self._used + self._idle)
 
     def handle_timer(self, now: float) -> None:
-        """See what time it is; say `Ping`, or end the session, if it is time for that."""
+        """Send `Ping` or end the session, if it is time for that."""
         due = self.get_timer()
         if due is None or now < due:
             return
         if self.state is not State.OPEN:
-            self.lose("there was no greeting in time")
+            self.lose("the greeting timed out")
         elif self.role is Role.SHARER and now >= self._used + self._idle:
             self.close()
         elif now >= self._heard + self._silence and now < due + self._third:
-            self.lose(f"nothing came for {self._silence:g} s")
+            self.lose(f"nothing arrived for {self._silence:g} s")
         else:
-            if now >= self._heard + self._silence:  # we slept, and what came meanwhile waits
+            if (
+                now >= self._heard + self._silence
+            ):  # this machine was suspended, and answers may wait
                 self._heard = now - (self._silence - self._third)
             self._said = self._pinged = now
             self._say(Ping())
@@ -284,20 +297,18 @@ class SessionCore:
 
     def _legal_data(self, piece: DataPiece) -> DataPiece:
         if self.role is Role.SHARER or self.state is not State.OPEN:
-            raise RemoteProtocolError(reason="bytes of a file came where none may come")
+            raise RemoteProtocolError(reason="bytes of a file are not allowed in this state")
         return piece
 
     def _control_event(self, frame: ControlFrame) -> Event | None:
         self._cost += 1 + len(frame.body) // WEIGHT
         if self.state is not State.OPEN and self._cost > BEFORE_OPEN_MAX:
-            raise RemoteProtocolError(reason="it says too much before the session is open")
+            raise RemoteProtocolError(reason="too many messages before the session is open")
         message = parse_message(frame.body)
         if message is None:
             return None
         if not isinstance(message, LEGAL[self.role, self.state]):
-            raise RemoteProtocolError(
-                reason=f"{message.WORD!r} came from a peer whose turn it is not to say that"
-            )
+            raise RemoteProtocolError(reason=f"{message.WORD!r} is not allowed in this state")
         match message:
             case Ping():
                 self._owes_pong = True
@@ -321,26 +332,26 @@ class SessionCore:
 
     def _welcomed(self, message: Welcome) -> Welcomed:
         if message.version > VERSION:
-            raise RemoteProtocolError(reason="it speaks a version that it was not offered")
+            raise RemoteProtocolError(reason="its version was not offered")
         self._said = self._used = self._heard
         self.state = State.OPEN
         return Welcomed(message)
 
 
 def _refusal(name: str, refused: Refused) -> P2pshareError:
-    """What the opener tells its user."""
+    """Return the error of a refused session for the opener's user."""
     wait = refused.retry_after or RETRY_AFTER
     match refused.why:
         case Refusal.STRANGER:
             reason = "this machine's key owns no name in its registry"
         case Refusal.CHANGED:
-            reason = "it knows this machine's name by another key"
+            reason = "it knows this machine's name under another key"
         case Refusal.BUSY:
-            return SessionPostponed(name=name, reason="it has too many", retry_after=wait)
+            return SessionPostponed(name=name, reason="it has too many sessions", retry_after=wait)
         case Refusal.LATER:
             return SessionPostponed(
                 name=name,
-                reason="its registry is away, which would say who we are",
+                reason="its registry is unreachable, so it cannot verify this key",
                 retry_after=wait,
             )
         case Refusal.VERSION:

@@ -1,7 +1,7 @@
-"""What a session offers to those who fetch and those who serve, whatever carries it.
+"""The interface of a session for its users, which fetch or serve, on any carrier.
 
-A session that is there has been judged by both sides: it begins after `Welcome`. Its life (greeting, pings, silence) is
-`core.session`'s; everything else that is said goes to its user.
+A session exists after `Welcome`: both sides have verified each other. `core.session` handles its greeting, pings and
+timeouts. All other messages go to the user.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from p2pshare.wire.session_messages import Message
 
 
 class SessionUser(Protocol):
-    """Who fetches or serves over a session. What these raise ends the session; a `RemoteProtocolError` is the other
-    side's fault.
+    """A fetcher or server that uses a session. If one of these methods raises, the session ends; a
+    `RemoteProtocolError` blames the other side.
     """
 
     def message_received(self, message: Message) -> None:
-        """The other side says something that its role allows, of the kinds in `wire.transfer_messages` and `Credit`."""
+        """Handle a message that the other side's role allows: one of `wire.transfer_messages`, or `Credit`."""
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Bytes of a file have come: up to a whole piece. They are valid only during the call."""
+        """Handle bytes of a file, up to a whole piece. They are valid only during the call."""
 
     def room_again(self) -> None:
-        """There is room for data, after there was none."""
+        """Handle that data may be sent again."""
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """The session is over; None if one of the two wanted that. Called once, and nothing after it."""
+        """Handle the end of the session, once and last; `reason` is None if one of the two sides wanted it."""
 
 
 class Session(Protocol):
@@ -37,31 +37,31 @@ class Session(Protocol):
     key: PublicKey
     """The other side's."""
     name: str
-    """The other side's, as its key and the registry tell; never in its own words."""
+    """The other side's name by its key and the registry, never by its own claim."""
 
     def begin(self, user: SessionUser) -> None:
-        """Tell `user` of everything from now on, and of what has come already; of nothing within this call."""
+        """Pass to `user` everything from now on, and all that has arrived already; nothing within this call."""
 
     def send(self, message: Message) -> None:
-        """Say something; it is never refused. It keeps its place among the data that was sent before, of which little
-        waits: so a `Block` comes before its pieces, and an `End` after them.
+        """Send a message, which is never refused. It keeps its place among the data that was sent before, so a `Block`
+        arrives before its pieces and an `End` after them.
         """
 
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send up to `PIECE_MAX` bytes of a file, of one block, which may be changed as soon as this returns.
+        """Send up to `PIECE_MAX` bytes of one block of a file. The buffer may be changed as soon as this returns.
 
         Call it only while `has_room`.
         """
 
     @property
     def has_room(self) -> bool:
-        """Whether data may be sent: False while too much of it waits; `room_again` follows."""
+        """Whether data may be sent; if not, `room_again` follows."""
 
     def keep_alive(self) -> None:
-        """Something is being done for the other side: it is not idle, although nothing is said."""
+        """Keep the session from idling while work for the other side is done silently."""
 
     def close(self) -> None:
-        """End the session once all that was sent has gone out."""
+        """End the session after everything that was sent has gone out."""
 
     def abort(self) -> None:
-        """End it now."""
+        """End the session now."""

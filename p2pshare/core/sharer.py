@@ -1,15 +1,23 @@
-"""What a sharer does in one session: which work comes next, and what goes out.
+"""The sharer's side of a session: it decides which work comes next, and what goes out.
 
 ::
 
     Get -> waiting -> (opened in a batch) -> Offer -> Block, pieces, Block, pieces ... -> End -> Done
 
-Work that may block is handed out by `next_work`, and its results come in: `listed`, `opened`, `blocks_read` ... Files
-of one block or less are opened, read and finished in one go, many in a batch; of the larger ones a few are open at
-once, and a few blocks are read ahead. What goes out is asked for while there is room: transfers take turns piece by
-piece, so that a large one delays small ones by no more than that.
+**Work and results.** Everything that may block is work: the owner asks for it with `next_work`, does it in a thread,
+and reports with `listed`, `opened`, `blocks_read` and so on. So this core has no threads, and tests can finish work in
+any order. A transfer is *busy* while work with its file is under way. A transfer that ends meanwhile closes its file
+only when that work has ended: a closed descriptor may be reused by another file while a thread still reads from it.
 
-All memory that a session can cost is bounded by `SharerLimits`, whatever it asks for and however little it takes.
+**Small and large files.** Files of one block or less are opened, read and finished in one go, many in a batch; there is
+no timer, and requests during a batch form the next one. Of larger files a few are open at once, and a few blocks are
+read ahead. A batch does not know sizes before it opens a file, so a file that turns out large beyond the limit is
+closed and queued separately.
+
+**Confirmation.** A transfer whose `End` went out is kept as unconfirmed until `Done`, so that uploads can be reported
+truthfully. This table is bounded: the oldest is reported as unconfirmed when it is full.
+
+`SharerLimits` bounds all memory of a session, whatever it requests and however slowly it reads.
 """
 
 from __future__ import annotations
@@ -63,7 +71,7 @@ LIMITS = SharerLimits()
 
 
 class SharerCore:
-    """Decides for one session. After each call, go through work, events, and what goes out."""
+    """The decisions for one session. After each call, go through work, events, and messages."""
 
     def __init__(self, limits: SharerLimits = LIMITS) -> None:
         self._limits = limits
@@ -71,27 +79,27 @@ class SharerCore:
         self._files_max = limits.open_files
         self._events: deque[ServingEvent] = deque()
         self._outflow = Outflow()
-        self._lists: dict[int, List] = {}  # not answered yet
+        self._lists: dict[int, List] = {}  # not sent yet
         self._lists_waiting: deque[List] = deque()
         self._listing = 0  # listings that are being made
-        self._listings: deque[Listing] = deque()  # to go out
-        self._transfers: dict[int, Transfer] = {}  # until all of them went out
+        self._listings: deque[Listing] = deque()  # that wait to go out
+        self._transfers: dict[int, Transfer] = {}  # until their `End` went out
         self._unconfirmed: dict[int, Transfer] = {}
         self._waiting: deque[Transfer] = deque()  # to be opened
-        self._large: deque[Transfer] = deque()  # to be opened, and known to be large
+        self._large: deque[Transfer] = deque()  # to be opened, known to be large
         self._is_opening = False
         self._open_files = 0
-        self._readers: deque[Transfer] = deque()  # those that are open
-        self._reads = 0  # works with those
-        self._reading = 0  # blocks
+        self._readers: deque[Transfer] = deque()  # open files
+        self._reads = 0  # works under way with open files
+        self._reading = 0  # blocks being read
         self._closing: deque[Transfer] = deque()
         self._is_over = False
 
     def receive_message(self, message: Message) -> None:
-        """Take what the other side says; what it says of transfers that are unknown or over means nothing.
+        """Handle a message; one about a transfer that is unknown or over is ignored.
 
         Raises:
-            RemoteProtocolError: it must not say that.
+            RemoteProtocolError: the message is illegal.
         """
         match message:
             case Get():
@@ -109,10 +117,10 @@ class SharerCore:
             case Job():
                 self._events.append(JobTold(message))
             case _:
-                raise RemoteProtocolError(reason=f"it says {message.WORD!r} out of place")
+                raise RemoteProtocolError(reason=f"{message.WORD!r} is not allowed here")
 
     def close(self) -> None:
-        """The session is over: what is open is to be closed, and nothing goes out any more."""
+        """End the session: open files are closed, and nothing more goes out."""
         self._is_over = True
         for transfer in list(self._transfers.values()):
             self._stop(transfer, Outcome.INTERRUPTED)
@@ -121,26 +129,28 @@ class SharerCore:
         self._unconfirmed.clear()
 
     def restrict_memory(self, size: int) -> None:
-        """Hold at most so many bytes of large files from now on, and as many of small ones, but a block of either."""
+        """Bound the blocks of large files in memory to `size` bytes, and those of small files too; one block is always
+        allowed.
+        """
         self._memory = max(size, BLOCK_SIZE)
 
     def restrict_open_files(self, count: int) -> None:
-        """Have at most so many large files open from now on, but at least one."""
+        """Bound the open large files to `count`, but at least one."""
         self._files_max = max(1, min(count, self._limits.open_files))
 
     def next_event(self) -> ServingEvent | None:
-        """What has happened, in turn."""
+        """Return the next event, or None."""
         return self._events.popleft() if self._events else None
 
     def next_work(self) -> Work | None:
-        """Something to be done that may block; until its result comes in, more may be handed out."""
+        """Return work that may block, or None; more may be handed out before its result comes in."""
         if self._closing:
             return CloseWork(self._closing.popleft())
         if self._is_over:
             return None
         return self._list_work() or self._read_work() or self._open_work()
 
-    # What became of work
+    # Results of work
 
     def listed(
         self,
@@ -151,18 +161,18 @@ class SharerCore:
         omitted: Sequence[Omission] = (),
         unnamed: int = 0,
     ) -> None:
-        """A listing was made."""
+        """Take a listing."""
         self._listing -= 1
         self._listings.append(Listing(request.id, tuple(entries), more, tuple(omitted), unnamed))
 
     def list_failed(self, request: List, why: Fault) -> None:
-        """A listing was not made."""
+        """Take the failure of a listing."""
         self._listing -= 1
         del self._lists[request.id]
         self._answer(Failed(request.id, why))
 
     def opened(self, transfer: Transfer, offer: Offer) -> None:
-        """A file was opened, and stays open."""
+        """Take a file that was opened and stays open."""
         transfer.is_open = True
         self._open_files += 1
         if not self._is_free(transfer):
@@ -178,7 +188,7 @@ class SharerCore:
     def opened_whole(
         self, transfer: Transfer, offer: Offer, block: ReadBlock | None, root: bytes
     ) -> None:
-        """A file of one block or less was opened, read, finished and closed; an empty one has no block."""
+        """Take a file of at most one block that was opened, read, finished and closed; an empty one has no block."""
         if not self._is_free(transfer):
             return
         transfer.is_whole = True
@@ -186,17 +196,16 @@ class SharerCore:
         is_there = transfer.request.version == offer.version and transfer.request.have
         if block is not None and not is_there:
             transfer.to_send = offer.size
-            transfer.ready.append(block)
-            self._outflow.hold(transfer, len(block.data))
+            self._outflow.hold(transfer, block)
         self._offer(transfer, offer)
 
     def too_large(self, transfer: Transfer) -> None:
-        """A file was closed again, since there is no room for one more that is large."""
+        """Take a file that was closed again, since there is no room for another large one."""
         if self._is_free(transfer):
             self._large.append(transfer)
 
     def batch_done(self, work: OpenWork) -> None:
-        """All of a batch was told of; whatever was not waits for the next one."""
+        """Take the end of a batch; transfers without a result wait for the next one."""
         self._is_opening = False
         left = [each for each in work.transfers if each.is_busy and not each.is_open]
         for transfer in reversed(left):
@@ -204,35 +213,34 @@ class SharerCore:
                 self._waiting.appendleft(transfer)
 
     def blocks_read(self, transfer: Transfer, blocks: Sequence[ReadBlock]) -> None:
-        """Blocks of an open file were read."""
+        """Take blocks of an open file."""
         if self._work_ended(transfer):
             for block in blocks:
-                transfer.ready.append(block)
-                self._outflow.hold(transfer, len(block.data))
+                self._outflow.hold(transfer, block)
             self._outflow.take_turn(transfer)
 
     def digested(self, transfer: Transfer) -> None:
-        """Blocks that are not sent were hashed."""
+        """Take the end of hashing blocks that are not sent."""
         self._work_ended(transfer)
 
     def finished(self, transfer: Transfer, root: bytes) -> None:
-        """The root of an open file is known, and the file is unchanged."""
+        """Take the root of an open file that has not changed."""
         if self._work_ended(transfer):
             transfer.root = root
             self._close_file(transfer)
             self._outflow.take_turn(transfer)
 
     def failed(self, transfer: Transfer, why: Fault) -> None:
-        """What was to be done with a file could not be."""
+        """Take the failure of work with a file."""
         wanted = self._work_ended(transfer) if transfer.is_open else self._is_free(transfer)
         if wanted:
             self._stop(transfer, Outcome.FAILED, why)
             self._answer(Failed(transfer.id, why))
 
-    # What goes out
+    # Messages and pieces
 
     def next_message(self) -> Message | None:
-        """What is to be said next; None if that is nothing, or a piece of a file comes first.
+        """Return the message that goes out next; None if there is none, or a piece of a file comes first.
 
         Call it only while there is room.
         """
@@ -248,11 +256,11 @@ class SharerCore:
         return message
 
     def piece_size(self) -> int:
-        """Bytes of the piece that comes next, once `next_message` has said None; 0 if none does."""
+        """Return the bytes of the next piece, after `next_message` returned None; 0 if there is none."""
         return self._outflow.piece_size()
 
     def take_piece(self, size: int) -> Piece:
-        """The first `size` bytes, at most `piece_size()`, of what comes next; they count as sent."""
+        """Return the first `size` bytes, at most `piece_size()`, of the next piece, and count them as sent."""
         return self._outflow.take_piece(size)
 
     # Requests
@@ -285,7 +293,7 @@ class SharerCore:
 
     def _expect_answerable(self, number: int) -> None:
         if self._outflow.answers >= self._limits.answers:
-            raise RemoteProtocolError(reason="it asks and asks, and reads no answers")
+            raise RemoteProtocolError(reason="it sends requests without reading answers")
         if number in self._transfers or number in self._lists:
             raise RemoteProtocolError(reason=f"the number {number} is in use")
 
@@ -303,7 +311,7 @@ class SharerCore:
         return ListWork(self._lists_waiting.popleft())
 
     def _open_work(self) -> Work | None:
-        """One batch at a time; what is asked for meanwhile goes into the next one."""
+        """Return a batch, one at a time; later requests go into the next one."""
         small = min(self._limits.small_bytes, self._memory) - self._outflow.small_bytes_held
         large = self._files_max - self._open_files
         if self._is_opening or small < BLOCK_SIZE:
@@ -321,7 +329,7 @@ class SharerCore:
         return OpenWork(tuple(batch), small, large)
 
     def _read_work(self) -> Work | None:
-        """Work with the next open file, in turn, with which nobody works."""
+        """Return work with the next open file that is not busy, in turn."""
         if self._reads >= self._limits.reads_at_once:
             return None
         for _ in range(len(self._readers)):
@@ -361,14 +369,14 @@ class SharerCore:
         self._unconfirmed[transfer.id] = transfer
 
     def _work_ended(self, transfer: Transfer) -> bool:
-        """Somebody is done with an open file; whether it is still wanted."""
+        """Note that work with an open file has ended; return whether the file is still wanted."""
         self._reads -= 1
         self._reading -= transfer.reading
         transfer.reading = 0
         return self._is_free(transfer)
 
     def _is_free(self, transfer: Transfer) -> bool:
-        """Nobody works with a file any more; whether it is still wanted. If not, it is closed."""
+        """Note that a transfer is no longer busy; return whether it is still wanted, and close its file if not."""
         transfer.is_busy = False
         if transfer.outcome is None:
             return True
@@ -378,7 +386,7 @@ class SharerCore:
     def _stop(
         self, transfer: Transfer, outcome: Outcome, why: Fault | Cancelled | None = None
     ) -> None:
-        """End a transfer of which not all went out."""
+        """End a transfer before all of it went out."""
         del self._transfers[transfer.id]
         self._outflow.drop(transfer)
         if not transfer.is_busy:

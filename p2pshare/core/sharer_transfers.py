@@ -1,4 +1,4 @@
-"""What `core.sharer` speaks of: transfers, the work that they need, and what becomes of them."""
+"""The values of `core.sharer`: limits, transfers, work and events."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Get, Job, List, Offer
 
 Run = tuple[int, int]
-"""Blocks: the first, and the one behind the last."""
+"""A run of blocks: the first one, and the one behind the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharerLimits:
-    """What one session may cost."""
+    """Bounds on the cost of one session."""
 
     transfers: int = 256
-    """Files that are asked for and not sent yet."""
+    """Files that are requested and not sent yet."""
     unconfirmed: int = 4096
-    """Files that were sent, but not yet said to be done."""
+    """Files that were sent and not confirmed by `Done`."""
     lists: int = 16
-    """Listings that are asked for and not sent yet."""
+    """Listings that are requested and not sent yet."""
     lists_at_once: int = 2
-    """Of them, those that are being made, or are made and not sent yet."""
+    """Listings that are being made, or wait to be sent."""
     answers: int = 4096
-    """Short answers that wait to be sent, beyond which nothing more may be asked for."""
+    """Short answers that wait to be sent; with more, another request ends the session."""
     open_files: int = 8
     """Files of more than one block that are open."""
     batch: int = 64
@@ -35,33 +35,33 @@ class SharerLimits:
     read_ahead: int = 4
     """Blocks of large files that are read, or being read, and not sent yet."""
     reads_at_once: int = 2
-    """Files of which blocks are being read."""
+    """Files whose blocks are being read."""
     read_batch: int = 2
     """Blocks of a file that are read in one go."""
     small_bytes: int = 4 * BLOCK_SIZE
-    """Bytes of files of one block or less that are read and not sent yet."""
+    """Bytes of files of at most one block that are read and not sent yet."""
     digest_batch: int = 16
-    """Blocks that are not sent, but hashed, in one go."""
+    """Blocks that are hashed, but not sent, in one go."""
 
 
 class Outcome(enum.Enum):
-    """How a transfer ended."""
+    """Ends of a transfer."""
 
     CONFIRMED = enum.auto()
     """The receiver has the file under its name."""
     UNCONFIRMED = enum.auto()
-    """All of it was sent, but the receiver never said that it has it."""
+    """All of it was sent, but the receiver did not confirm it."""
     INTERRUPTED = enum.auto()
     """The session ended first."""
     CANCELLED = enum.auto()
-    """The receiver does not want it any more."""
+    """The receiver cancelled it."""
     FAILED = enum.auto()
     """This side could not send it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """A block, read and hashed."""
+    """A block that was read and hashed."""
 
     index: int
     data: bytes
@@ -70,63 +70,63 @@ class ReadBlock:
 
 @dataclass(eq=False, slots=True)
 class Transfer:
-    """One file on its way. What is below `why` is the core's own."""
+    """A file on its way. The fields below `why` belong to the core alone."""
 
     request: Get
     offer: Offer | None = None
-    """What it is, once it was opened."""
+    """The offer, after the file was opened."""
     sent: int = 0
-    """Bytes of it that went out."""
+    """Bytes that went out."""
     to_send: int = 0
-    """Bytes of it in all that are to go out."""
+    """Bytes that are to go out in all."""
     outcome: Outcome | None = None
     """How it ended; None until then."""
     why: Fault | Cancelled | None = None
-    """Why it failed, or was cancelled."""
+    """Why it failed or was cancelled."""
 
     is_open: bool = False
-    is_busy: bool = False  # somebody works with the file
-    is_whole: bool = False  # it was read in one go
+    is_busy: bool = False  # work with the file is under way
+    is_whole: bool = False  # was read in one go
     is_offered: bool = False
     has_turn: bool = False
     unread: deque[Run] = field(default_factory=deque)
-    unhashed: deque[Run] = field(default_factory=deque)  # of the blocks that are not sent
+    unhashed: deque[Run] = field(default_factory=deque)  # blocks that are hashed, not sent
     reading: int = 0  # blocks
     ready: deque[ReadBlock] = field(default_factory=deque)
-    view: memoryview | None = None  # the block that is going out
-    index: int = 0  # its
-    position: int = 0  # in it
+    view: memoryview | None = None  # rest of the block that goes out
+    index: int = 0  # of that block
+    position: int = 0  # of the next byte in that block
     root: bytes | None = None
 
     @property
     def id(self) -> int:
-        """The number by which the other side knows it."""
+        """Return the number that the other side chose."""
         return self.request.id
 
 
 @dataclass(frozen=True, slots=True)
 class ListWork:
-    """Make a listing; `listed` or `list_failed` follows."""
+    """Make a listing; report with `listed` or `list_failed`."""
 
     request: List
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWork:
-    """Open files, in turn: for each there follows one of `opened`, `opened_whole`, `too_large` and `failed`, or nothing
-    for those that do not fit, and then `batch_done`.
+    """Open files in order. Report each with `opened`, `opened_whole`, `too_large` or `failed`, or not at all if it does
+    not fit, and then report `batch_done`.
     """
 
     transfers: tuple[Transfer, ...]
     small_bytes: int
-    """Bytes of files of one block or less that may be read whole: at least a block."""
+    """Bytes of files of at most one block that may be read: at least a block."""
     large_files: int
-    """Other files that may be opened."""
+    """Number of larger files that may be opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadWork:
-    """Read blocks of an open file, in turn; `blocks_read` or `failed` follows."""
+    """Read blocks of an open file in order; report with `blocks_read` or `failed`."""
 
     transfer: Transfer
     indexes: range
@@ -134,7 +134,7 @@ class ReadWork:
 
 @dataclass(frozen=True, slots=True)
 class DigestWork:
-    """Hash blocks that are not sent; `digested` or `failed` follows."""
+    """Hash blocks that are not sent; report with `digested` or `failed`."""
 
     transfer: Transfer
     indexes: range
@@ -142,14 +142,14 @@ class DigestWork:
 
 @dataclass(frozen=True, slots=True)
 class FinishWork:
-    """Make the root; `finished` or `failed` follows."""
+    """Make the root; report with `finished` or `failed`."""
 
     transfer: Transfer
 
 
 @dataclass(frozen=True, slots=True)
 class CloseWork:
-    """Close the file; nothing follows."""
+    """Close the file; nothing is reported."""
 
     transfer: Transfer
 
@@ -168,7 +168,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """A file is offered."""
+    """A file was offered."""
 
     transfer: Transfer
 
@@ -182,7 +182,7 @@ class TransferEnded:
 
 @dataclass(frozen=True, slots=True)
 class JobTold:
-    """The receiver says how much it is about to fetch; nobody has to believe it."""
+    """The receiver has announced the size of its remaining job, which need not be true."""
 
     job: Job
 
@@ -191,7 +191,7 @@ ServingEvent = TransferStarted | TransferEnded | JobTold
 
 
 def runs_missing(have: Sequence[Run], blocks: int) -> Iterator[Run]:
-    """The runs among `blocks` blocks that are not in the ascending `have`."""
+    """Yield the runs among `blocks` blocks that are not in the ascending `have`."""
     at = 0
     for first, end in have:
         if at < min(first, blocks):
@@ -202,17 +202,17 @@ def runs_missing(have: Sequence[Run], blocks: int) -> Iterator[Run]:
 
 
 def runs_within(have: Sequence[Run], blocks: int) -> Iterator[Run]:
-    """What of the runs lies among `blocks` blocks."""
+    """Yield the parts of the runs that lie among `blocks` blocks."""
     return ((first, min(end, blocks)) for first, end in have if first < blocks)
 
 
 def bytes_of(size: int, run: Run) -> int:
-    """Bytes in a run of blocks of a file of `size` bytes."""
+    """Return the bytes in a run of blocks of a file of `size` bytes."""
     return min(size, run[1] * BLOCK_SIZE) - run[0] * BLOCK_SIZE
 
 
 def take_first(runs: deque[Run], count: int) -> range:
-    """The first blocks of the first run, at most `count`, which are taken from it."""
+    """Take at most `count` blocks from the beginning of the first run."""
     first, end = runs.popleft()
     taken = range(first, min(end, first + count))
     if taken.stop < end:

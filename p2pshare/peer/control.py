@@ -37,8 +37,8 @@ from p2pshare.errors import (
     PeerNotAnswering,
     RemoteProtocolError,
 )
-from p2pshare.storage.identity.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.socket_paths import CONTROL_NAME, socket_address
 from p2pshare.wire.strict_json import integer, parse_object, text
 
 LINE_MAX = 64 * 1024  # bytes of a request
@@ -62,7 +62,7 @@ class ControlServer(Factory):
         self.reactor = reactor
         self.connections: set[_ServerProtocol] = set()
         self.performing: set[Deferred[Any]] = set()
-        self._path = folder / SOCKET_NAME
+        self._path = folder / CONTROL_NAME
         self._actions = actions
         self._port: Any = None
         self._short_path = ExitStack()
@@ -75,7 +75,7 @@ class ControlServer(Factory):
         """
         try:
             self._path.unlink(missing_ok=True)
-            address = self._short_path.enter_context(reachable(self._path))
+            address = self._short_path.enter_context(socket_address(self._path))
             mask = os.umask(0o177)
             try:
                 self._port = self.reactor.listenUNIX(
@@ -266,7 +266,7 @@ async def running_peer(reactor: Any, folder: Path) -> ControlClient | None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)
         try:
-            with reachable(folder / SOCKET_NAME) as address:
+            with socket_address(folder / CONTROL_NAME) as address:
                 connection.connect(address)
             factory = Factory.forProtocol(lambda: client)
             factory.noisy = False

@@ -1,11 +1,11 @@
-"""The blocks in which files are verified, and the root that stands for a whole file.
+"""The blocks in which files are verified, and the root that identifies a whole file.
 
 ::
 
     digest = BLAKE3(block)
     root   = BLAKE3(size as 8 bytes, big-endian || digest of each block in turn)
 
-All blocks have `BLOCK_SIZE` bytes but the last, which has what is left; an empty file has none.
+Every block has `BLOCK_SIZE` bytes, except the last one of a file, which has the rest. An empty file has no block.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ FILE_SIZE_MAX = 2**50  # bytes
 
 
 def block_count(size: int) -> int:
-    """How many blocks a file of `size` bytes has."""
+    """Return the number of blocks of a file of `size` bytes."""
     return -(-size // BLOCK_SIZE)
 
 
 def block_length(size: int, index: int) -> int:
-    """Bytes of the block `index`, from 0 on, of a file of `size` bytes."""
+    """Return the bytes of the block `index`, from 0, of a file of `size` bytes."""
     return min(BLOCK_SIZE, size - index * BLOCK_SIZE)
 
 
 def digest_of(data: bytes | bytearray | memoryview) -> bytes:
-    """`DIGEST_SIZE` bytes. Of more than a few KiB it is calculated without holding the interpreter's lock."""
+    """Return the digest, `DIGEST_SIZE` bytes. Beyond a few KiB it is computed without the interpreter's lock."""
     return blake3(data).digest()
 
 
 def root_of(size: int, digests: Iterable[bytes]) -> bytes:
-    """The root of a file of `size` bytes, from the digests of its blocks; `DIGEST_SIZE` bytes."""
+    """Return the root, `DIGEST_SIZE` bytes, of a file of `size` bytes from the digests of its blocks."""
     return digest_of(size.to_bytes(8, "big") + b"".join(digests))

@@ -1,4 +1,4 @@
-"""Text from outside, so written that it can only be read."""
+"""Text from outside, escaped so that a terminal or a log only shows it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def display(text: str) -> str:
-    """Text for a terminal or a log: what one would obey or hide is shown as an escape such as `\\x1b` instead."""
+    """Return `text` with an escape such as `\\x1b` for each character that a terminal would obey or hide."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

@@ -1,12 +1,12 @@
-"""How a session's stream is cut into frames: control messages, and pieces of files.
+"""Frames of a session's stream: control messages, and pieces of files.
 
 ::
 
     control  0x00 | length (3 bytes) | JSON
     data     0x01 | length (3 bytes) | transfer (4 bytes) | offset (8 bytes) | bytes of the file
 
-All numbers are big-endian; `length` counts what follows it. A piece of a file never crosses from one block into the
-next, and the pieces of a block come in order.
+All numbers are big-endian; `length` counts the bytes after it. A piece of a file lies within one block, and the pieces
+of a block come in order.
 """
 
 from __future__ import annotations
@@ -31,51 +31,51 @@ _PLACE = struct.Struct(">IQ")
 
 @dataclass(frozen=True, slots=True)
 class ControlFrame:
-    """A control message has arrived."""
+    """A control message that has arrived."""
 
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class DataPiece:
-    """Bytes of a file have arrived: not always a whole frame of them."""
+    """Bytes of a file that have arrived; they may be a part of a frame."""
 
     transfer: int
     offset: int
-    """Of the first byte within the file."""
+    """Position of the first byte within the file."""
     data: memoryview
-    """It is valid only until the next call of the decoder."""
+    """Valid until the next call of the decoder."""
 
 
 Frame = ControlFrame | DataPiece
 
 
 def control_frame(body: bytes) -> bytes:
-    """A control message as it is sent."""
+    """Return the frame of a control message."""
     assert len(body) <= CONTROL_MAX
     return _HEAD.pack(CONTROL << 24 | len(body)) + body
 
 
 def data_head(transfer: int, offset: int, length: int) -> bytes:
-    """What goes before `length` bytes of a file."""
+    """Return the head of a frame with `length` bytes of a file."""
     assert 0 < length <= PIECE_MAX
     return _DATA_HEAD.pack(DATA << 24 | (length + _PLACE.size), transfer, offset)
 
 
 class FrameDecoder:
-    """Makes frames of the bytes of a stream, wherever these were cut."""
+    """A decoder of frames from a stream that was cut anywhere."""
 
     def __init__(self) -> None:
-        self._kept = bytearray()  # of a head or a control message that is not whole yet
+        self._kept = bytearray()  # of a head or control message that is incomplete
         self._transfer = 0
         self._offset = 0
         self._left = 0  # bytes of a file until the next head
 
     def receive_data(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """What has become whole; go through all of it before the next call.
+        """Yield the frames and pieces that have arrived; consume all of them before the next call.
 
         Raises:
-            RemoteProtocolError: this is no such stream; nothing after this means anything.
+            RemoteProtocolError: the stream is invalid, and so is the rest of it.
         """
         view = memoryview(data)
         while len(view):
@@ -101,7 +101,7 @@ class FrameDecoder:
                 self._begin_data(body, length - _PLACE.size)
 
     def _wanted(self) -> int:
-        """Bytes of head and body that are to be kept together."""
+        """Return the bytes of head and body that must be complete before they are decoded."""
         if len(self._kept) < _HEAD.size:
             return _HEAD.size
         kind, length = self._head()
@@ -114,11 +114,13 @@ class FrameDecoder:
             return kind, length
         if kind == DATA and _PLACE.size < length <= _PLACE.size + PIECE_MAX:
             return kind, length
-        raise RemoteProtocolError(reason="what came is no frame of a session")
+        raise RemoteProtocolError(reason="the stream has an invalid frame")
 
     def _begin_data(self, place: bytes, length: int) -> None:
         self._transfer, self._offset = _PLACE.unpack(place)
         in_block = self._offset % BLOCK_SIZE
         if self._offset + length > FILE_SIZE_MAX or in_block + length > BLOCK_SIZE:
-            raise RemoteProtocolError(reason="a piece of a file lies where none can be")
+            raise RemoteProtocolError(
+                reason="a piece of a file crosses the end of a block or of a file"
+            )
         self._left = length

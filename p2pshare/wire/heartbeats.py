@@ -1,7 +1,7 @@
-"""Heartbeats: how a peer says that it is still there, for no more than a MAC.
+"""Heartbeats, by which a peer stays online at the cost of one MAC.
 
-The registry answers a claim with a session and a key for it; a heartbeat is authenticated by that key (HMAC-SHA-256,
-RFC 2104) and numbered, so that none counts twice and none counts after the peer has left.
+The registry answers a claim with a session and a key for it. A heartbeat carries an HMAC-SHA-256 (RFC 2104) by that
+key, and a number. The registry rejects a number that it has seen, and every number after the peer has left.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Heartbeat:
     """The body of `POST /v1/peers/NAME/presence`."""
 
     name: str
-    """The peer's; it stands in the route, and is covered by the MAC."""
+    """The peer's; it is part of the route, and the MAC covers it."""
     session: str
-    """As the registry gave it."""
+    """The session that the registry granted."""
     beat: int
-    """Greater than in any heartbeat of the session before."""
+    """A number greater than in any earlier heartbeat of the session."""
     online: bool
-    """False says that the peer is leaving."""
+    """False if the peer is leaving."""
     mac: bytes = b""
 
     def to_json(self, mac_key: bytes) -> bytes:
-        """The body, authenticated by the session's key."""
+        """Return the body, with the MAC by the session's key."""
         return json.dumps(
             {
                 "session": self.session,
@@ -44,10 +44,10 @@ class Heartbeat:
 
     @classmethod
     def parse(cls, name: str, body: bytes) -> Self:
-        """Read the body; whether it is authentic is to be asked yet.
+        """Read the body; its MAC is not verified.
 
         Raises:
-            RemoteProtocolError: it is none.
+            RemoteProtocolError: it is not valid.
         """
         values = parse_object(body, "the body")
         return cls(
@@ -59,11 +59,11 @@ class Heartbeat:
         )
 
     def authenticate(self, mac_key: bytes) -> bytes:
-        """The MAC that it must have."""
+        """Return the MAC of this heartbeat."""
         state = "online" if self.online else "offline"
         message = f"p2pshare-presence-v1\0{self.name}\0{self.session}\0{self.beat}\0{state}"
         return hmac.digest(mac_key, message.encode(), "sha256")
 
     def is_authentic(self, mac_key: bytes) -> bool:
-        """Whether it comes from who has the session's key."""
+        """Whether the MAC is by the session's key."""
         return hmac.compare_digest(self.mac, self.authenticate(mac_key))

@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032): who a peer is, and how it signs."""
+"""Ed25519 keys (RFC 8032): the identity of a peer, and its signatures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SMALL_ORDER = (
     2707385501144840649318225287225658788936804267575313519463743609750303402022,
     55188659117513257062467267217118295137698188065244968500265048394206261417927,
 )
-"""With -1 the y of all points whose order divides 8: as keys, anybody can sign for them."""
+"""With -1 the y of all points whose order divides 8: anybody can make signatures that such a key verifies."""
 _TEXT = re.compile(rf"[a-z2-7]{{{TEXT_SIZE}}}")
 
 
@@ -43,14 +43,14 @@ class PublicKey:
 
     @classmethod
     def parse(cls, text: str, what: str = "the key") -> Self:
-        """Read what `str` writes.
+        """Read the text of a key.
 
         Args:
-            text: the key.
-            what: it is called in an error.
+            text: as `str` writes it.
+            what: name of the key in an error.
 
         Raises:
-            RemoteProtocolError: it is anything else, or a key of anybody: see `is_anybodys`.
+            RemoteProtocolError: it is no key, or one of `is_anybodys`.
         """
         raw = _raw_of(text)
         if raw is None:
@@ -63,18 +63,18 @@ class PublicKey:
         return key
 
     def __str__(self) -> str:
-        """`TEXT_SIZE` characters."""
+        """Return `TEXT_SIZE` characters."""
         return _text_of(self.raw)
 
     @property
     def is_anybodys(self) -> bool:
-        """Whether it is a point of small order, or not in canonical form: signatures prove nothing then."""
+        """Whether it is a point of small order, or not in canonical form. Signatures by such a key prove nothing."""
         y = int.from_bytes(self.raw, "little") % 2**255  # without the sign of x
         return y >= FIELD - 1 or y in _SMALL_ORDER
 
     @property
     def grouped(self) -> str:
-        """The text in groups, for people to compare."""
+        """Return the text in groups, for people to compare."""
         text = str(self)
         return " ".join(text[i : i + GROUP_SIZE] for i in range(0, TEXT_SIZE, GROUP_SIZE))
 
@@ -107,37 +107,37 @@ def _loaded(raw: bytes) -> Ed25519PublicKey:
 
 
 class SigningKey:
-    """The secret half of an identity."""
+    """A secret key."""
 
     def __init__(self, seed: bytes) -> None:
-        """Make the key that follows from `KEY_SIZE` random bytes."""
+        """Derive the key from `KEY_SIZE` random bytes."""
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = PublicKey(self._key.public_key().public_bytes_raw())
 
     @property
     def seed(self) -> bytes:
-        """The bytes that it follows from."""
+        """Return the bytes from which the key was derived."""
         return self._key.private_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """`SIGNATURE_SIZE` bytes."""
+        """Return the signature, `SIGNATURE_SIZE` bytes."""
         return self._key.sign(message)
 
 
 def to_base64url(data: bytes) -> str:
-    """RFC 4648, section 5, without padding."""
+    """Encode by RFC 4648, section 5, without padding."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def from_base64url(text: str, what: str = "it") -> bytes:
-    """Read what `to_base64url` writes.
+    """Decode what `to_base64url` writes.
 
     Args:
         text: the base64url.
-        what: it is called in an error.
+        what: name of the text in an error.
 
     Raises:
-        RemoteProtocolError: it is anything else.
+        RemoteProtocolError: it is not canonical base64url without padding.
     """
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

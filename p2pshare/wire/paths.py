@@ -1,7 +1,7 @@
-"""Paths within what a peer shares, as they are on the wire: `photos/2024/cat.jpg`.
+"""Paths within shares as they are on the wire: `photos/2024/cat.jpg`.
 
-A path names; it never climbs. Whatever a stranger sends passes through `parse_path` before anything looks at it.
-`storage.incoming.destination` decides which name a component gets on the disk of the receiver.
+A path never climbs. All paths from strangers pass through `parse_path` first. `storage.incoming.destination` decides
+which name a component gets on the receiver's disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ COMPONENT_MAX = 255  # bytes of UTF-8, of nearly every file system
 DEPTH_MAX = 64  # components
 
 RemotePath = tuple[str, ...]
-"""The components; nothing is the top, where the shares are."""
+"""The components of a path; the empty path is the top, which lists the shares."""
 
 
 def parse_path(text: str) -> RemotePath:
@@ -37,13 +37,13 @@ def parse_path(text: str) -> RemotePath:
 
 
 def is_within_bounds(path: RemotePath) -> bool:
-    """Whether legal components make a path that a message can name."""
+    """Whether valid components make a path that fits into a message."""
     size = sum(len(component.encode()) + 1 for component in path) - 1  # a slash between each two
     return len(path) <= DEPTH_MAX and size <= PATH_MAX
 
 
 def component_fault(component: str) -> str | None:
-    """What is wrong with a file name as a component of a path; None if nothing is."""
+    """Return the fault of a file name as a component of a path; None if it has none."""
     if not component:
         return "is empty"
     if component.startswith("."):
@@ -60,5 +60,5 @@ def component_fault(component: str) -> str | None:
 
 
 def format_path(path: RemotePath) -> str:
-    """What `parse_path` reads."""
+    """Return the text that `parse_path` reads."""
     return "/".join(path)

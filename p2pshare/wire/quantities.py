@@ -1,4 +1,4 @@
-"""Sizes, rates and durations as people read them."""
+"""Sizes, rates and durations as text for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _SIZE_UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def size_text(size: float) -> str:
-    """A number of bytes: `1 byte`, `512 bytes`, `1.5 KiB`, `3.0 GiB`."""
+    """Return a number of bytes as text: `1 byte`, `512 bytes`, `1.5 KiB`, `3.0 GiB`."""
     if size < 1024:
         return f"{size:.0f} byte{'' if round(size) == 1 else 's'}"
     power = 0
@@ -17,17 +17,17 @@ def size_text(size: float) -> str:
 
 
 def count_text(count: float, unit: str) -> str:
-    """A number of things; bytes are put in a unit that fits."""
+    """Return a number of things as text; bytes get a unit of a fitting size."""
     return size_text(count) if unit == "bytes" else f"{count:.0f} {unit}"
 
 
 def rate_text(per_second: float, unit: str = "bytes") -> str:
-    """How fast things arrive: `45.1 MiB/s`, `350 rows/s`."""
+    """Return a rate as text: `45.1 MiB/s`, `350 rows/s`."""
     return f"{count_text(per_second, unit)}/s"
 
 
 def duration_text(seconds: float) -> str:
-    """A time span, as exact as anybody wants it: `0.01 s`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 03 min`."""
+    """Return a duration as text, rounded for people: `0.01 s`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 03 min`."""
     if 0.005 <= seconds < 0.095:
         return f"{seconds:.2f} s"
     if seconds < 9.95:
@@ -41,14 +41,14 @@ def duration_text(seconds: float) -> str:
 
 
 def difference_text(ahead: float) -> str:
-    """By how many seconds one clock is ahead of another: `400 days ahead of`, `3 min 05 s behind`."""
+    """Return the difference of two clocks as text: `400 days ahead of`, `3 min 05 s behind`; `ahead` is in seconds."""
     span = abs(ahead)
     shown = f"{span / 86400:.0f} days" if span >= 48 * 3600 else duration_text(span)
     return f"{shown} {'ahead of' if ahead > 0 else 'behind'}"
 
 
 def ago_text(seconds: float) -> str:
-    """How long ago something was, roughly: `just now`, `40 s ago`, `2 min ago`, `3 h ago`, `29 days ago`."""
+    """Return the age of an event as text: `just now`, `40 s ago`, `2 min ago`, `3 h ago`, `29 days ago`."""
     if seconds < 10:
         return "just now"
     if seconds < 60:

@@ -1,12 +1,12 @@
-"""What peers and a registry sign: records, releases, rotations, receipts, invitations and proofs of a key.
+"""Signed statements of peers and registries: records, releases, rotations, receipts, invitations and proofs of a key.
 
-A statement is compact JSON, signed over a message that begins with its kind, so that none can pass for one of
-another kind::
+A statement is compact JSON, signed over a message that begins with its kind, so that a statement of one kind cannot be
+used as another kind::
 
     message   = "p2pshare-" kind "-v1" NUL payload
     statement = base64url(payload) "." base64url(Ed25519(message))
 
-What was signed is what is sent, and what is verified are the bytes that came, never a second serialisation of them.
+The signature is verified over the bytes that arrived, never over a second serialisation of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATEMENT_MAX = 4096  # characters of a statement
 ADDRESSES_MAX = 8
 CAPS_MAX = 16
 CAP_CLASSIC = "classic"
-"""The capability of a peer that speaks the classic protocol."""
+"""The capability of a peer that supports the classic protocol."""
 
 _CAP = re.compile(r"[a-z0-9][a-z0-9._/-]{0,31}")
 _DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{43})?")
@@ -50,7 +50,7 @@ class Statement(JsonObject):
     KIND: ClassVar[str]
 
     def sign(self, key: SigningKey) -> str:
-        """The statement as it is sent."""
+        """Return the statement as it is sent."""
         payload = _payload(self)
         return f"{to_base64url(payload)}.{to_base64url(key.sign(self._message(payload)))}"
 
@@ -59,11 +59,11 @@ class Statement(JsonObject):
         """Verify and read a statement.
 
         Args:
-            statement: as it came.
-            signer: who must have signed it; None for the key that it names.
+            statement: as it arrived.
+            signer: the key that must have signed it; None for the key that it names.
 
         Raises:
-            RemoteProtocolError: it is too long, is not signed by `signer`, or is no such statement.
+            RemoteProtocolError: it is too long, is not signed by `signer`, or is not a valid statement of this kind.
         """
         unverified = cls.parse(statement)
         if not unverified.is_signed_by(signer or unverified.statement.signer):
@@ -72,10 +72,11 @@ class Statement(JsonObject):
 
     @classmethod
     def parse(cls, statement: str) -> Unverified[Self]:
-        """Read a statement, and leave it to the caller when to verify it, which costs the most.
+        """Read a statement without its verification, which costs the most, so that the caller can do cheaper checks
+        first.
 
         Raises:
-            RemoteProtocolError: it is too long, or is no such statement.
+            RemoteProtocolError: it is too long, or is not a valid statement of this kind.
         """
         try:
             return cls._parse(statement)
@@ -99,7 +100,7 @@ class Statement(JsonObject):
 
     @property
     def signer(self) -> PublicKey:
-        """The key that has to have signed it: the one it names."""
+        """Return the key that must have signed it: the one that it names."""
         key = getattr(self, "key", None)
         assert isinstance(key, PublicKey)
         return key
@@ -114,12 +115,12 @@ S = TypeVar("S", bound=Statement)
 
 @dataclass(frozen=True, slots=True)
 class Unverified(Generic[S]):
-    """A statement of which it is still to be seen who has signed it."""
+    """A statement whose signature is not verified."""
 
     statement: S
     signature: bytes
     message: bytes
-    """What must have been signed."""
+    """The message that must have been signed."""
 
     def is_signed_by(self, signer: PublicKey) -> bool:
         """Whether this key has signed it."""
@@ -169,7 +170,7 @@ KEY = Codec(lambda fields, key: PublicKey.parse(text(fields, key, 64), f"the {ke
 _Key = Annotated[PublicKey, KEY]
 _Name = Annotated[str, NAME]
 _Drawn = Annotated[str, _matching(_ID, 64, "16 to 64 characters of base64url")]
-"""A text that was drawn at random."""
+"""A random text."""
 _Number = Annotated[int, whole(1)]
 _Time = Annotated[int, whole()]
 """Unix time in s."""
@@ -177,49 +178,52 @@ _Time = Annotated[int, whole()]
 
 @dataclass(frozen=True, slots=True)
 class Record(Statement):
-    """What a peer says of itself, for as long as it owns its name; of where it is, only the digest."""
+    """The record of a peer, valid while the peer owns its name. Its addresses are in a `Location`, of which it has the
+    digest.
+    """
 
     KIND = "record"
 
     name: _Name
     key: _Key
     seq: _Number
-    """Greater than in any record before: the Unix time in ms, or more."""
+    """A number greater than in any earlier record: the Unix time in ms, or more."""
     iat: _Time
-    """Unix time in s at which it was signed."""
+    """Unix time in s of the signature."""
     exp: _Time
-    """Unix time in s from which it means nothing."""
+    """Unix time in s at which it expires."""
     aud: _Key
     """The key of the registry that it is for; every other registry rejects it."""
     location: Annotated[str, _matching(_DIGEST, 43, "a SHA-256 in base64url, nor empty")]
     """The `digest_of` the `Location`; empty if there is none."""
     caps: Annotated[tuple[str, ...], Codec(_read_caps)]
-    """What it can do, such as `CAP_CLASSIC`."""
+    """Capabilities, such as `CAP_CLASSIC`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location(JsonObject):
-    """Where a peer is. A registry shows it only while the peer is online.
+    """The addresses of a peer. A registry shows them only while the peer is online.
 
-    It is sent beside the record, which has its digest: so the owner has signed both with one signature, and the record
-    can be verified without it. The salt keeps others from finding the addresses by trying all that there are.
+    The location is sent beside the record, which has its digest. So one signature covers both, and the record can be
+    verified without the location. The salt keeps others from finding the addresses by trying all that exist.
     """
 
     salt: _Drawn
     """16 to 64 characters of base64url, drawn for each record."""
     addresses: Annotated[tuple[str, ...], Codec(_read_addresses)]
-    """`IP:PORT` of its welcome port, the best first; an IPv6 address in brackets. `addresses` says which may stand."""
+    """`IP:PORT` of the welcome port, the best first; an IPv6 address in brackets. `addresses` says which are allowed.
+    """
 
     def to_text(self) -> str:
-        """The location as it is sent."""
+        """Return the location as it is sent."""
         return to_base64url(_payload(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a location; whether it is that of a record is to be asked yet.
+        """Read a location; whether it belongs to a record is not checked.
 
         Raises:
-            RemoteProtocolError: it is none.
+            RemoteProtocolError: it is not valid.
         """
         try:
             if len(text) > STATEMENT_MAX:
@@ -233,19 +237,19 @@ class Location(JsonObject):
 
     @property
     def ipv4_address(self) -> PeerAddress | None:
-        """Its first IPv4 address."""
+        """Return its first IPv4 address."""
         addresses = map(PeerAddress.parse, self.addresses)
         return next((each for each in addresses if not each.is_ipv6), None)
 
 
 def digest_of(location: str) -> str:
-    """What a record has of a location: the SHA-256 of its text, in base64url."""
+    """Return the digest of a location for a record: the SHA-256 of its text, in base64url."""
     return to_base64url(hashlib.sha256(b"p2pshare-location-v1\0" + location.encode()).digest())
 
 
 @dataclass(frozen=True, slots=True)
 class Release(Statement):
-    """A peer gives its name up."""
+    """The statement by which a peer gives up its name."""
 
     KIND = "release"
 
@@ -259,7 +263,7 @@ class Release(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Rotation(Statement):
-    """The owner of a name names the key that follows its own."""
+    """The statement by which the owner of a name replaces its key."""
 
     KIND = "rotation"
 
@@ -273,22 +277,24 @@ class Rotation(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Receipt(Statement):
-    """A registry says who owned a name: with it an owner comes back after the registry has lost its store."""
+    """The statement of a registry that a key owns a name. With it an owner gets the name back after the registry has
+    lost its store.
+    """
 
     KIND = "receipt"
 
     name: _Name
     key: _Key
-    """The owner's; what signs is the registry's."""
+    """The owner's; the registry's key signs."""
     claim: _Number
-    """Greater for each later owner of the name."""
+    """A number greater for each later owner of the name."""
     exp: _Time
     """Unix time in s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation(Statement):
-    """A registry's operator lets somebody claim one new name."""
+    """The permission of a registry's operator to claim one new name."""
 
     KIND = "invitation"
 
@@ -302,7 +308,7 @@ class Invitation(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Proof(Statement):
-    """A registry proves that it holds its key."""
+    """The proof that a registry holds its key."""
 
     KIND = "proof"
 

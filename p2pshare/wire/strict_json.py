@@ -1,4 +1,17 @@
-"""JSON from strangers: UTF-8, no member twice, no NaN, no number or text that not every language reads alike."""
+"""Strict JSON from strangers, read alike by every implementation, with bounds on numbers and depth.
+
+Two implementations that read one text differently are an attack: one of them verifies a member, and the other one uses
+its duplicate. So this reader accepts only the JSON on which all agree. It rejects duplicate members, `NaN` and
+infinities, integers beyond 53 bits and unpaired surrogates.
+
+The bounds come before the work. The caller bounds the length of the text. An integer is rejected by its number of
+digits before it is converted, since the time of that grows with the square of the length. Nesting is bounded after
+parsing, where `json` itself may raise `RecursionError`. A text with few brackets cannot be nested deeply, so it skips
+that check, which would cost more than the rest for a short message.
+
+The readers of members (`integer`, `boolean`, `text`, `texts`) check the exact type: `bool` is an `int` in Python, and
+1.0 equals 1. Each raises `RemoteProtocolError`, which names the member, if it is missing or invalid.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +31,10 @@ def parse_json(body: bytes, what: str = "it") -> Any:
 
     Args:
         body: the text.
-        what: it is called in an error.
+        what: name of the text in an error.
 
     Raises:
-        RemoteProtocolError: it is none, a member stands twice in an object, it has NaN, an infinity, an integer beyond
-            `INTEGER_MAX` or half a surrogate pair, or it is nested more than `DEPTH_MAX` deep.
+        RemoteProtocolError: it is not strict JSON in UTF-8, or is nested more than `DEPTH_MAX` deep.
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
@@ -41,11 +53,7 @@ def parse_json(body: bytes, what: str = "it") -> Any:
 
 
 def parse_object(body: bytes, what: str = "it") -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        RemoteProtocolError: as for `parse_json`, or it is no object.
-    """
+    """Read a JSON object, as `parse_json` does."""
     fields = parse_json(body, what)
     if not isinstance(fields, dict):
         raise RemoteProtocolError(reason=f"{what} is no JSON object")
@@ -53,11 +61,7 @@ def parse_object(body: bytes, what: str = "it") -> dict[str, Any]:
 
 
 def integer(fields: dict[str, Any], key: str, low: int = 0, high: int = INTEGER_MAX) -> int:
-    """The integer under `key`.
-
-    Raises:
-        RemoteProtocolError: there is none from `low` to `high`.
-    """
+    """Return the integer under `key`, from `low` to `high`."""
     value = member(fields, key)
     if type(value) is not int or not low <= value <= high:  # bool is an int, and 1.0 == 1
         raise RemoteProtocolError(reason=f"the {key} is no integer from {low} to {high}")
@@ -65,11 +69,7 @@ def integer(fields: dict[str, Any], key: str, low: int = 0, high: int = INTEGER_
 
 
 def boolean(fields: dict[str, Any], key: str) -> bool:
-    """The truth under `key`.
-
-    Raises:
-        RemoteProtocolError: there is none.
-    """
+    """Return the boolean under `key`."""
     value = member(fields, key)
     if not isinstance(value, bool):
         raise RemoteProtocolError(reason=f"the {key} is neither true nor false")
@@ -77,11 +77,7 @@ def boolean(fields: dict[str, Any], key: str) -> bool:
 
 
 def text(fields: dict[str, Any], key: str, longest: int) -> str:
-    """The text under `key`.
-
-    Raises:
-        RemoteProtocolError: there is none, or one of more than `longest` characters.
-    """
+    """Return the text under `key`, of at most `longest` characters."""
     value = member(fields, key)
     if not isinstance(value, str) or len(value) > longest:
         raise RemoteProtocolError(reason=f"the {key} is no text of at most {longest} characters")
@@ -89,11 +85,7 @@ def text(fields: dict[str, Any], key: str, longest: int) -> str:
 
 
 def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[str, ...]:
-    """The array of texts under `key`.
-
-    Raises:
-        RemoteProtocolError: there is none, or it has more than `most`, or one has more than `longest` characters.
-    """
+    """Return the array of at most `most` texts under `key`, of at most `longest` characters each."""
     values = member(fields, key)
     if (
         not isinstance(values, list)
@@ -107,18 +99,14 @@ def texts(fields: dict[str, Any], key: str, most: int, longest: int) -> tuple[st
 
 
 def member(fields: dict[str, Any], key: str) -> Any:
-    """Return the value under `key`.
-
-    Raises:
-        RemoteProtocolError: there is none.
-    """
+    """Return the value under `key`."""
     if key not in fields:
         raise RemoteProtocolError(reason=f"the {key} is missing")
     return fields[key]
 
 
 class _RefusedError(ValueError):
-    """JSON that others might read in another way; says what it has."""
+    """JSON that implementations may read differently; the text says what it contains."""
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:

@@ -1,3 +1,3 @@
-"""What UDP carries."""
+"""Bounds of UDP."""
 
 DATAGRAM_MAX = 65_507  # bytes over IPv4

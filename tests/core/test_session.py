@@ -318,7 +318,7 @@ class SignOfLifeTests(SynchronousTestCase):
         self.assertEqual((now, pings), (SILENCE, [5.0, 10.0]))
         (event,) = events(opener)
         assert isinstance(event, SessionEnded) and event.reason is not None
-        self.assertIn("nothing came for 15 s", str(event.reason))
+        self.assertIn("nothing arrived for 15 s", str(event.reason))
         self.assertEqual(event.reason.exit_code, 5)
 
     def test_one_way(self) -> None:
@@ -384,4 +384,5 @@ class SignOfLifeTests(SynchronousTestCase):
         core.lose("it broke again")
         (event,) = events(core)
         assert isinstance(event, SessionEnded)
-        self.assertEqual(str(event.reason), "The session with 'alice' broke off: it broke.")
+        assert isinstance(event.reason, SessionLost)
+        self.assertEqual(event.reason.fields, {"name": "alice", "reason": "it broke"})

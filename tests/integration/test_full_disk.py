@@ -21,8 +21,8 @@ class FullDiskTests(CommandLineTestCase):
         self.assertEqual((full.returncode, full.stdout), (1, ""))
         self.assertRegex(
             full.stderr,
-            r"\Ap2pshare: \S*my_file\.txt needs [\d.]+ KiB, but its disk has [\d.]+ \w+ left: make room, and do the"
-            r" same again, which goes on there\."
+            r"\Ap2pshare: \S*my_file\.txt needs [\d.]+ KiB, but its disk has [\d.]+ \w+ left\. Make room, and run the"
+            r" same command again to continue\."
             r" `p2pshare get --clean FOLDER` removes what stopped transfers left\.\n\Z",
         )
         self.assertEqual(os.listdir(disk), ["other"])

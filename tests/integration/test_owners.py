@@ -105,7 +105,7 @@ class OwnerTests(CommandLineTestCase):
         done = self.near.run("get", "alice:alice/my_file.txt", folder.name, *me)
         self.assertEqual((done.returncode, done.stdout), (3, ""))
         self.assertRegex(
-            done.stderr, r"p2pshare: The key of 'alice' is another one .*peers forget alice`\.\n$"
+            done.stderr, r"p2pshare: The key of 'alice' has changed.*peers forget alice`\.\n$"
         )
         self.assertEqual(os.listdir(folder), [])
         self.assertEqual(self.near.run("peers", "forget", "alice", *me).returncode, 0)

@@ -116,7 +116,7 @@ class RunningTests(ProgramsTestCase):
         second = self.start_peer("bob", self.registry.port)
         self.assertEqual(second.wait(), 3, second.said())
         (sentence,) = second.said().splitlines()
-        self.assertIn(f"already running on this machine (process {first.process.pid})", sentence)
+        self.assertIn(f"'bob' (process {first.process.pid})", sentence)
 
     def test_one_working_folder(self) -> None:
         """Two peers and a registry run in the same working folder and leave no pid file there."""
@@ -219,7 +219,7 @@ class RunningTests(ProgramsTestCase):
         reply = self.ask_peer("bob", "release")
         self.assertEqual(reply, {"ok": True, "name": "bob"})
         self.assertEqual(peer.wait(), 0, peer.said())
-        self.assertIn("The name 'bob' was given up, so its peer ends.", peer.said())
+        self.assertIn("The name 'bob' was given up, so its peer stops.", peer.said())
         self.assertEqual(self.registry.ask("GET", "/v1/peers/bob")[0], 404)
         self.peer("bob", "--data", str(self.folder / "another folder"))
 
@@ -366,7 +366,7 @@ class StartingTests(ProgramsTestCase):
             port = other.getsockname()[1]
             peer = self.start_peer("bob", free_port(), "--listen", str(port))
             self.assertEqual(peer.wait(), 1, peer.said())
-        self.assertIn(f"Port {port} cannot be listened on", peer.said())
+        self.assertIn(f"Port {port} cannot be used", peer.said())
         self.assertNotIn("Traceback", peer.said())
 
     def test_wrong_options(self) -> None:

@@ -202,7 +202,7 @@ class HopelessTests(BadLinkTestCase):
             return Trouble(rng, NEVER), Break(rng, BLOCK_SIZE // 2)
 
         link = self.link(choose)
-        with self.assertRaisesRegex(LinkGivenUp, "the same command goes on from there"):
+        with self.assertRaises(LinkGivenUp):
             await self.fetch(self.over(link, patience=0.5), "share")
         kept = len([name for name in self.came() if "deep" in name])
         self.assertEqual(kept, 31)

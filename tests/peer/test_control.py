@@ -32,7 +32,7 @@ from p2pshare.peer.control import (
     ControlServer,
     running_peer,
 )
-from p2pshare.storage.identity.control_socket import SOCKET_NAME
+from p2pshare.storage.socket_paths import CONTROL_NAME
 from tests.peer.loopback import HurriedReactor
 
 
@@ -127,13 +127,13 @@ class ControlTests(TestCase):
         self.assertIsNone(await running_peer(self.reactor, self.folder))
         self.assertIsNone(await running_peer(self.reactor, self.folder / "none"))
         with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(self.folder / SOCKET_NAME))
+            killed.bind(str(self.folder / CONTROL_NAME))
         self.assertIsNone(await running_peer(self.reactor, self.folder))
 
     async def test_after_a_kill(self) -> None:
         """The socket of a killed peer is replaced; that of a stopped one is gone."""
         with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(self.folder / SOCKET_NAME))
+            killed.bind(str(self.folder / CONTROL_NAME))
         await self.serve()
         self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
         for _ in range(2):
@@ -146,7 +146,7 @@ class ControlTests(TestCase):
         old = os.umask(0)
         self.addCleanup(os.umask, old)
         await self.serve()
-        mode = (self.folder / SOCKET_NAME).stat().st_mode
+        mode = (self.folder / CONTROL_NAME).stat().st_mode
         self.assertEqual((stat.S_IMODE(mode), stat.S_ISSOCK(mode)), (0o600, True))
         self.assertEqual(os.umask(0), 0)
 
@@ -157,12 +157,12 @@ class ControlTests(TestCase):
         await self.serve()
         self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
         await self.server.stop()
-        links = Path(tempfile.gettempdir()).glob("p2p-*/d")
+        links = Path(tempfile.gettempdir()).glob("p2pshare-*/data")
         self.assertEqual([each for each in links if each.resolve() == self.folder.resolve()], [])
 
     async def test_something_in_the_way(self) -> None:
         """A folder of this name is a sentence."""
-        (self.folder / SOCKET_NAME).mkdir()
+        (self.folder / CONTROL_NAME).mkdir()
         with self.assertRaisesRegex(FolderUnusable, "it takes no socket"):
             await self.serve()
 
@@ -177,7 +177,7 @@ class ControlTests(TestCase):
     async def test_silent_peer(self) -> None:
         """A peer that never replies is told of in time."""
         with socket.socket(socket.AF_UNIX) as deaf:
-            deaf.bind(str(self.folder / SOCKET_NAME))
+            deaf.bind(str(self.folder / CONTROL_NAME))
             deaf.listen(1)
             error = await self.failing(await self.client(), "status")
         self.assertIsInstance(error, PeerNotAnswering)
@@ -187,8 +187,8 @@ class ControlTests(TestCase):
         """So is one that says nonsense."""
         for nonsense in (b"{}\n", b"[]\n", b'{"ok": false}\n', b"x" * (LINE_MAX + 2)):
             with socket.socket(socket.AF_UNIX) as liar:
-                (self.folder / SOCKET_NAME).unlink(missing_ok=True)
-                liar.bind(str(self.folder / SOCKET_NAME))
+                (self.folder / CONTROL_NAME).unlink(missing_ok=True)
+                liar.bind(str(self.folder / CONTROL_NAME))
                 liar.listen(1)
                 client = await self.client()
                 connection, _ = liar.accept()
@@ -203,7 +203,7 @@ class ControlTests(TestCase):
     def connect(self) -> socket.socket:
         stranger = socket.socket(socket.AF_UNIX)
         self.addCleanup(stranger.close)
-        stranger.connect(str(self.folder / SOCKET_NAME))
+        stranger.connect(str(self.folder / CONTROL_NAME))
         stranger.setblocking(False)
         return stranger
 

@@ -276,8 +276,7 @@ class PeerServiceTests(LoopbackTestCase):
     async def test_data_folder_in_use(self) -> None:
         """One data folder, one running peer."""
         await self.peer().ready
-        error = await self.assertFailure(self.peer().ready, AlreadyRunning)
-        self.assertIn("'alice' is already running", str(error))
+        await self.assertFailure(self.peer().ready, AlreadyRunning)
 
     async def test_data_folder_damaged(self) -> None:
         """A damaged key is told, and never replaced."""
@@ -371,7 +370,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIs(status["loopback"], False)
         while (trouble := (await self.ask("status"))["trouble"]) is None:
             pass
-        self.assertIn("cannot be reached (nothing listens there)", trouble)
+        self.assertIn("nothing listens there", trouble)
         self.serve_registry(self.registry_port)
         await peer.ready
         self.assertIsNone((await self.ask("status"))["trouble"])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from importlib.util import find_spec
 from itertools import chain
@@ -26,9 +24,9 @@ from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.socket_paths import SocketPath
 
 SOCKET_NAME = "redis.sock"
-SOCKET_PATH_MAX = 103  # bytes in the address of a Unix socket: 107 on Linux, 103 on macOS
 STOP_TIMEOUT = 1.2  # seconds from SIGTERM to SIGKILL
 ORPHAN_TIMEOUT = 5.0  # seconds from SHUTDOWN to SIGKILL
 KILL_GRACE = 2.0  # seconds from SIGKILL until the orphan counts as one that cannot be ended
@@ -144,9 +142,8 @@ class RedisProcess(SupervisedProcess):
         options = chain.from_iterable((f"--{key}", value) for key, value in _OPTIONS.items())
         program = Program([binary, *options], folder)
         super().__init__(reactor, "redis", program, STOP_TIMEOUT)
-        self._folder = folder
-        self._link: Path | None = None
-        self.socket_path = self._short_socket_path()
+        self._socket = SocketPath(folder / SOCKET_NAME)
+        self.socket_path = self._socket.address
         self.lost: Deferred[None] = Deferred()
         """Fails with the `P2pshareError` that keeps the server from starting."""
 
@@ -157,7 +154,7 @@ class RedisProcess(SupervisedProcess):
 
     def stopService(self) -> Deferred[None]:
         """End the server; the Deferred fires when it is gone."""
-        return super().stopService().addCallback(self._remove_link)
+        return super().stopService().addCallback(lambda _: self._socket.remove())
 
     def line_received(self, line: str) -> None:
         """Log a line of the server."""
@@ -168,8 +165,10 @@ class RedisProcess(SupervisedProcess):
         log("redis: {line}", line=line)
 
     async def _start(self) -> None:
-        if self._link is not None:
-            self._make_link(self._link)
+        try:
+            self._socket.make()
+        except OSError as error:
+            raise FolderUnusable(path=self.socket_path, reason=plain_reason(error)) from error
         if await run_in_thread(self._reactor, end_orphan, self.socket_path):
             self._log.warn("redis orphan ended: socket={path}", path=self.socket_path)
         if self.running:
@@ -178,22 +177,3 @@ class RedisProcess(SupervisedProcess):
     def _failed(self, failure: Failure) -> None:
         if self.running:
             self.lost.errback(failure)
-
-    def _short_socket_path(self) -> str:
-        """Return a path to the socket that fits into an address: if need be, by a link that is made at the start."""
-        path = self._folder.absolute() / SOCKET_NAME
-        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
-            return str(path)
-        self._link = Path(tempfile.gettempdir(), f"p2pshare-{secrets.token_hex(8)}", "data")
-        return str(self._link / SOCKET_NAME)
-
-    def _make_link(self, link: Path) -> None:
-        try:
-            link.parent.mkdir(mode=0o700)
-            link.symlink_to(self._folder.absolute())
-        except OSError as error:
-            raise FolderUnusable(path=link.parent, reason=plain_reason(error)) from error
-
-    def _remove_link(self, _result: None) -> None:
-        if self._link is not None:
-            shutil.rmtree(self._link.parent, ignore_errors=True)

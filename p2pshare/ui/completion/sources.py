@@ -13,10 +13,10 @@ from typing import Self
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
-from p2pshare.storage.identity.control_socket import SOCKET_NAME, reachable
 from p2pshare.storage.identity.data_folder import PeerPlace, is_place
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
+from p2pshare.storage.socket_paths import CONTROL_NAME, socket_address
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
 
@@ -125,7 +125,7 @@ def _connected(folder: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.setblocking(False)
-        with reachable(folder / SOCKET_NAME) as address:
+        with socket_address(folder / CONTROL_NAME) as address:
             connection.connect(address)
     except OSError:
         connection.close()

@@ -242,7 +242,7 @@ class ClientTests(TestCase):
         self.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         address = self.plain()
         sentence = await self.failed(address, NoSessionThere)
-        self.assertIn(f"{address} takes no sessions (it does not speak TLS)", sentence)
+        self.assertIn(f"{address} accepts no sessions: it does not speak TLS", sentence)
         self.assertNotIn(b'hello"', self.received)
 
     async def test_no_alpn(self) -> None:

@@ -367,7 +367,7 @@ class EndTests(StreamTestCase):
         pair.wait(14)
         self.assertEqual(pair.opener_user.ends, [])
         pair.wait(1)
-        self.assert_lost(pair.opener_user, "nothing came for 15 s")
+        self.assert_lost(pair.opener_user, "nothing arrived for 15 s")
         self.assertTrue(pair.wire.carriers[0].is_aborted)
 
     def test_wrong_role(self) -> None:

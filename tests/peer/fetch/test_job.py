@@ -580,7 +580,7 @@ class SmallTests(JobTestCase):
         progress = self.fetch("s")
         self.assertEqual(self.came(), {"s/good": b"good"})
         for name in ("digest", "root"):
-            self.assertIn("not what it announced", self.error(f"s/{name}", SharerLied))
+            self.error(f"s/{name}", SharerLied)
         self.assertEqual(
             [each.why for each in self.alice.heard_of(Cancel)], [Cancelled.CORRUPT] * 2
         )
@@ -784,7 +784,7 @@ class LargeTests(JobTestCase):
 
         self.alice.answers[self.path] = changing
         self.fetch("s/large")
-        self.assertIn("changed again and again", self.error("s/large", SourceChanged))
+        self.error("s/large", SourceChanged)
         self.assertLess(tries, 5)
 
     def test_changed_once(self) -> None:
@@ -1333,7 +1333,7 @@ class EndTests(JobTestCase):
         shutil.rmtree(self.inbox)
         self.alice.pass_time(2)
         error = self.failureResultOf(running, DestinationGone).value
-        self.assertRegex(str(error), f"^The folder {self.inbox} was removed, .* choose a folder")
+        self.assertEqual(str(error.fields["path"]), str(self.inbox))
         self.assertEqual(self.failed, {})
         self.nothing_left()
 

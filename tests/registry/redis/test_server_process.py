@@ -19,11 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.registry.redis import server_process as redis_process
 from p2pshare.registry.redis.server_process import (
-    SOCKET_PATH_MAX,
     RedisProcess,
     end_orphan,
     find_binary,
 )
+from p2pshare.storage.socket_paths import SOCKET_PATH_MAX
 from tests.net.fake_processes import ProcessReactor
 
 

@@ -18,11 +18,11 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KnownRegistriesUnusable
-from p2pshare.storage.identity.control_socket import SOCKET_NAME
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
+from p2pshare.storage.socket_paths import CONTROL_NAME
 from p2pshare.ui.commands import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
 from p2pshare.ui.completion.scripts import SCRIPTS
@@ -200,7 +200,7 @@ class FakePeer:
         self.asked: list[Any] = []
         self._replies = replies
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(folder / SOCKET_NAME))
+        self._socket.bind(str(folder / CONTROL_NAME))
         self._socket.listen()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()

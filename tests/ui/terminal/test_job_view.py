@@ -17,7 +17,7 @@ from tests.ui.screens import COLOURFUL, FakeTty, RealTerminal, real_terminal
 MIB = 1 << 20
 LONG = ("photos", "a folder with a name that is rather long", "猫" * 30 + ".jpg")
 UP = LinkChange(LinkState.UP, "alice")
-BROKEN = LinkChange(LinkState.BROKEN, "alice", "nothing came for 15 s", 4.0, again=True)
+BROKEN = LinkChange(LinkState.BROKEN, "alice", "nothing arrived for 15 s", 4.0, again=True)
 
 
 def progress(

@@ -264,7 +264,7 @@ class GetClassicTests(VerbTestCase):
         self.registry.error = None
         self.registry.views["alice"] = view_of("alice", ALICE, caps=(CAP_SESSIONS,))
         self.assertEqual(self.successResultOf(self.get("alice:my_file.txt")), 3)
-        self.assertIn("leave --classic away", self.stderr.getvalue())
+        self.assertIn("Omit --classic", self.stderr.getvalue())
 
     def test_judged_first(self) -> None:
         """What cannot be meant is refused before the registry is asked for anything."""
