@@ -39,15 +39,34 @@ class CannotShareError(Exception):
     """Several processes cannot share an endpoint of this kind."""
 
 
-class CheckedPorts:
-    """A reactor that checks a certificate before it listens. Twisted checks it at the first connection only."""
+class ListeningReactor:
+    """A reactor for endpoints that checks a certificate before it listens; Twisted would do so at the first connection.
 
-    def __init__(self, reactor: Any) -> None:
+    Args:
+        reactor: the real one.
+        sharable: refuse endpoints that several processes could not share.
+        shared_port: share TCP ports with other processes of this user (`SO_REUSEPORT`): the kernel spreads the
+            connections over them. The number replaces port 0, for which each process would get another one.
+    """
+
+    def __init__(
+        self, reactor: Any, *, sharable: bool = False, shared_port: int | None = None
+    ) -> None:
         self._reactor = reactor
+        self._sharable = sharable
+        self._shared_port = shared_port
 
     def __getattr__(self, name: str) -> Any:
         """Return what the real reactor has."""
+        if self._sharable and name in ("listenUNIX", "adoptStreamPort"):
+            raise CannotShareError
         return getattr(self._reactor, name)
+
+    def listenTCP(  # noqa: N802 - IReactorTCP
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        """See `IReactorTCP`."""
+        return self._reactor.listenTCP(self._where(port, interface), factory, backlog, interface)
 
     def listenSSL(  # noqa: N802 - IReactorSSL
         self,
@@ -59,46 +78,13 @@ class CheckedPorts:
     ) -> Any:
         """See `IReactorSSL`."""
         contextFactory.getContext()
-        where = self._binding(port, interface)
+        where = self._where(port, interface)
         return self._reactor.listenSSL(where, factory, contextFactory, backlog, interface)
 
-    def _binding(self, port: int, interface: str) -> Any:
-        return port
-
-
-class SharablePorts(CheckedPorts):
-    """A reactor that shares its ports with nobody, and refuses those that `SharedPorts` could not share."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the real reactor has."""
-        if name in ("listenUNIX", "adoptStreamPort"):
-            raise CannotShareError
-        return super().__getattr__(name)
-
-
-class SharedPorts(CheckedPorts):
-    """A reactor that shares its TCP ports with other processes of this user (`SO_REUSEPORT`).
-
-    The kernel spreads the connections over the processes.
-
-    Args:
-        reactor: the real one.
-        port: replaces port 0, for which each process would get another number.
-    """
-
-    def __init__(self, reactor: Any, port: int) -> None:
-        super().__init__(reactor)
-        self._port = port
-
-    def listenTCP(  # noqa: N802 - IReactorTCP
-        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
-    ) -> Any:
-        """See `IReactorTCP`."""
-        where = self._binding(port, interface)
-        return self._reactor.listenTCP(where, factory, backlog, interface)
-
-    def _binding(self, port: int, interface: str) -> Any:
-        return makeBinding(interface, port or self._port, reuseAddress=True, reusePort=True)
+    def _where(self, port: int, interface: str) -> Any:
+        if self._shared_port is None:
+            return port
+        return makeBinding(interface, port or self._shared_port, reuseAddress=True, reusePort=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +99,7 @@ class Place:
         """Read an endpoint string.
 
         Args:
-            reactor: `CheckedPorts`, or a subclass.
+            reactor: a `ListeningReactor`.
             description: see `serverFromString`.
             source: the option with this string.
 

@@ -1,8 +1,8 @@
-"""Where the registry keeps the names: what any store can do.
+"""The interface of the store of names, which every store implements.
 
-A name is free or somebody's. It becomes somebody's by a claim, and free again the moment its lease
-ends. A claim of a name that is somebody's renews it if it comes from the same one: an owned name, with the same key; a
-classic one, with the same token, or, if neither side ever gave one, with the same address.
+A name is free or taken. A claim takes it, and it is free again as soon as its lease ends. Another claim by the same
+owner renews it: for an owned name, a claim with the same key; for a classic name, one with the same token, or, if no
+token was ever given, with the same address.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from p2pshare.wire.strict_json import parse_object, texts
 
 NAMES_PAGE_MAX = 1000  # names
 FORMER_MEMORY = (
-    300  # seconds for which former owners are remembered: longer than their records are believed
+    300  # seconds for which former owners are remembered: longer than their records are valid
 )
-FORMER_MAX = 16  # former owners of a name who are remembered
+FORMER_MAX = 16  # former owners of a name that are remembered
 EVENTS_KEPT = 10_000  # changes of presence, at least
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What somebody asks of the store for a name."""
+    """A claim of a classic name."""
 
     name: str
     address: PeerAddress
     lease: int
-    """Seconds; 0 gives the name up."""
+    """Seconds; 0 releases the name."""
     proof: str | None = None
-    """The SHA-256 of the token, in hex: what leaks from a store takes over no name."""
+    """The SHA-256 of the token, in hex: a leaked store gives nobody a name."""
 
     @classmethod
     def of(cls, name: str, address: PeerAddress, lease: int, token: str | None) -> Claim:
@@ -49,7 +49,7 @@ class Claim:
 
 
 class Outcome(Enum):
-    """What became of a claim."""
+    """The result of a claim."""
 
     CLAIMED = "claimed"
     RENEWED = "renewed"
@@ -63,12 +63,12 @@ class NamePage:
 
     names: list[str]
     after: str | None
-    """What to pass to get the next page; None after the last."""
+    """The argument for the next page; None after the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerClaim:
-    """What the holder of a key asks of the store for a name. All that can be verified without the store was."""
+    """A claim of an owned name. Everything that can be verified without the store has been verified."""
 
     name: str
     key: str
@@ -77,9 +77,9 @@ class OwnerClaim:
     record: str
     """The signed `Record`."""
     session: str
-    """What this peer's heartbeats will bring, from now on."""
+    """The session of the heartbeats that follow."""
     address: PeerAddress | None
-    """Where original clients reach it; None if they do not."""
+    """The address for original clients; None if it has none."""
     old_key: str | None = None
     """The key that `rotation` replaces."""
     rotation: str | None = None
@@ -88,23 +88,23 @@ class OwnerClaim:
     receipt: int | None = None
     """The claim number of a valid receipt for this name and key."""
     may_be_new: bool = True
-    """Whether it may take a name that nobody owns; else it only renews, or finds the name `FREE`."""
+    """Whether it may take a free name. If not, it only renews, or finds the name `FREE`."""
     location: str = ""
-    """The text of the `Location`, or nothing."""
+    """The text of the `Location`, or empty."""
 
 
 class Ownership(Enum):
-    """What became of an owner's claim or release."""
+    """The result of a claim or a release of an owned name."""
 
     CLAIMED = "claimed"
     RENEWED = "renewed"
     RELEASED = "released"
     TAKEN = "taken"
-    """It is another key's, which no rotation newer than its last one replaces; or a live classic name."""
+    """Another key owns it, and no newer rotation replaces that key; or it is a live classic name."""
     STALE = "stale"
-    """A record or release with this `seq` or a greater one was there before."""
+    """An earlier record or release had this `seq` or a greater one."""
     FREE = "free"
-    """Nobody owns it; a claim with `may_be_new` could take it. Of a release: there was nothing to give up."""
+    """It is free: a claim with `may_be_new` could take it, and a release has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,10 @@ class OwnerOutcome:
 
     ownership: Ownership
     claim: int = 0
-    """The claim number, for the receipt, if it was granted. It grows with each new owner or key of the name: the
-    store's time in ms, or more; while the store recovers, the receipt's, and one more with each new key."""
+    """The number of a claim that was granted, for the receipt. It grows with each new owner or key of the name: it is
+    the store's time in ms, or more. While the store recovers, it is that of the receipt, plus one for each new key."""
     seq: int = 0
-    """The greatest `seq` that was seen, if it is `STALE`."""
+    """The greatest known `seq`, if the claim is `STALE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,33 +124,33 @@ class PresenceEvent:
     """A change of a peer's presence."""
 
     id: str
-    """Orders the events; `<ms>-<n>`."""
+    """`<ms>-<n>`, in the order of the events."""
     peer: PeerSummary
 
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Some of the changes, in order."""
+    """Some changes of presence, in order."""
 
     events: tuple[PresenceEvent, ...]
     last: str
-    """What to pass to get the following ones."""
+    """The argument for the next page."""
     complete: bool = True
-    """False if some after the given one are no longer kept."""
+    """False if some that follow the given one are no longer kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a token bucket granted."""
+    """Tokens that a token bucket has granted."""
 
     granted: int
     wait: float
-    """Seconds until there is one more in the bucket; 0 if there is."""
+    """Seconds until the bucket has another one; 0 if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many names there are, for the metrics; a moment old."""
+    """The numbers of names, for the metrics."""
 
     names: int
     online: int
@@ -160,14 +160,14 @@ class Counts:
 def view_of_owned(
     summary: PeerSummary, key: str, record: str, rotations: tuple[str, ...], location: str
 ) -> PeerView:
-    """All about an owned name; what is signed was verified before it was stored.
+    """Return the view of an owned name. Its signatures were verified before it was stored.
 
     Args:
         summary: its line in the list.
-        key: of its owner.
+        key: that of the owner.
         record: that of the owner.
-        rotations: that led to the key.
-        location: nothing, unless the owner is online and has told where.
+        rotations: those that led to the key.
+        location: that of the owner; empty if it is offline or has none.
     """
     try:
         payload = parse_object(from_base64url(location))
@@ -178,52 +178,52 @@ def view_of_owned(
 
 
 class NameStore(Protocol):
-    """A place for the names. Every method can fail with `StoreUnavailable`, within 2 s.
+    """A store of names. Every method can fail with `StoreUnavailable`, within 2 s.
 
-    While a lost store fills again, claims fail with `StoreRecovering` unless they bring a receipt, or come from the
+    While a store recovers from a loss, claims fail with `StoreRecovering` unless they bring a receipt, or come from the
     key that owns the name already.
     """
 
     def claim_owned(self, claim: OwnerClaim) -> Awaitable[OwnerOutcome]:
         """Take or renew a name for a key, in one atomic step, and begin its presence.
 
-        A key that has owned the name within `FORMER_MEMORY` does not get it by a record from before it lost it.
+        A key that owned the name within `FORMER_MEMORY` cannot get it back by a record from before it lost the name.
         """
 
     def release_owned(self, name: str, key: str, seq: int) -> Awaitable[OwnerOutcome]:
-        """Give a name up; a record of this key with no greater `seq` cannot take it again.
+        """Release a name; a record of this key with the same or a smaller `seq` cannot take it again.
 
-        Fails with `StoreRecovering` if nobody owns it while a lost store fills again: its owner may come back.
+        Fails with `StoreRecovering` if the name is free while the store recovers: its owner may come back.
         """
 
     def beat(self, name: str, session: str, beat: int, *, online: bool) -> Awaitable[bool]:
-        """Take a sign of life; False if the session is not the name's, or the number not greater than the last.
+        """Store a heartbeat; return False for another session, or for a number that is not greater than the last.
 
-        With `online` false the presence ends, and no heartbeat of this session counts any more.
+        With `online` false the presence ends, and later heartbeats of this session are rejected.
         """
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
-        """All about a name that somebody owns, or that is a live classic one; the location only of one that is online.
+        """Return the view of an owned or a live classic name, with the location if it is online.
 
-        A location is kept for as long as the session can last, and forgotten when the peer leaves.
+        A location is kept as long as the session can last, and deleted when the peer leaves.
         """
 
     def look_up_key(self, key: str) -> Awaitable[str | None]:
-        """The name that a key owns: the one it claimed last."""
+        """Return the name that a key owns: the one it claimed last."""
 
     def peers(
         self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
     ) -> Awaitable[PeerPage]:
-        """The names with a prefix that follow `after`, in order; with `online`, those that are there or may be."""
+        """Return the names with a prefix that follow `after`, in order; with `online`, those that are or may be online."""
 
     def events(self, after: str | None = None, limit: int = 500) -> Awaitable[EventPage]:
-        """The changes of presence since `after`; with None only where to begin."""
+        """Return the changes of presence since `after`; with None, only where to begin."""
 
     def use_invitation(self, id: str, holder: str, life: int, issued: int) -> Awaitable[bool]:
-        """Use an invitation up that is valid for `life` more seconds.
+        """Use an invitation that is valid for `life` more seconds.
 
-        False if another holder did before, or if it was `issued` (Unix time in s) before the store was lost: nobody
-        knows then whether it was used.
+        Return False if another holder has used it, or if it was `issued` (Unix time in s) before the store was lost:
+        then nobody knows whether it was used.
         """
 
     def take_tokens(
@@ -232,20 +232,20 @@ class NameStore(Protocol):
         """Take up to `wanted` tokens from a bucket that all processes share."""
 
     def count(self) -> Awaitable[Counts]:
-        """How many names there are."""
+        """Return the numbers of names."""
 
     def claim(self, claim: Claim) -> Awaitable[Outcome]:
-        """Take, renew or give up a name, in one atomic step.
+        """Take, renew or release a classic name, in one atomic step.
 
-        A claim without a proof never shortens a lease nor gives a live name up: what it shows,
-        the address, is public.
+        A claim without a proof neither shortens a lease nor releases a live name, since the address that it shows is
+        public.
         """
 
     def look_up(self, name: str) -> Deferred[PeerAddress | None]:
-        """The address under which a live name was claimed last."""
+        """Return the last address of a live name."""
 
     def page(self, after: str = "", limit: int = NAMES_PAGE_MAX) -> Awaitable[NamePage]:
-        """The live names that follow `after`: up to `limit`, maybe fewer though more follow."""
+        """Return live names that follow `after`: up to `limit`, perhaps fewer even if more follow."""
 
     def ping(self) -> Awaitable[None]:
         """Return if the store answers."""

@@ -252,7 +252,7 @@ def makeService(options: Options) -> IService:
 def _make_service(reactor: Any, options: Options) -> RegistryService:
     # txredisapi imports the reactor, so these imports must wait until twistd has installed it.
     from p2pshare.registry.assembly import Registry, make_store, registry_key
-    from p2pshare.registry.listening import CheckedPorts, Listen, Place, Ports, SharablePorts
+    from p2pshare.registry.listening import Listen, ListeningReactor, Place, Ports
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
     from p2pshare.registry.redis.url import without_password
     from p2pshare.registry.service import Front, RegistryService
@@ -260,7 +260,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
     from p2pshare.registry.workers.supervisor import Workers
 
     count: int = options["workers"]
-    listening = CheckedPorts(reactor) if count == 1 else SharablePorts(reactor)
+    listening = ListeningReactor(reactor, sharable=count > 1)
     ports = Ports(
         [Place.of(listening, each) for each in options["listen"]],
         [Place.of(listening, each, "--metrics") for each in (options["metrics"],) if each],

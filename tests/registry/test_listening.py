@@ -21,10 +21,8 @@ from p2pshare.errors import BadSetting, CannotStart
 from p2pshare.net.sockets import addresses_of_this_machine
 from p2pshare.registry.listening import (
     URLS_MAX,
-    CheckedPorts,
+    ListeningReactor,
     Place,
-    SharablePorts,
-    SharedPorts,
     port_number,
     shown_urls,
 )
@@ -47,7 +45,7 @@ class ListeningTestCase(TestCase):
         self.flushWarnings()
 
     def listen(self, description: str, on: Any = None) -> IListeningPort:
-        port = Place.of(on or CheckedPorts(reactor), description).listen(Factory())
+        port = Place.of(on or ListeningReactor(reactor), description).listen(Factory())
         self.addCleanup(lambda: maybeDeferred(port.stopListening))
         return port
 
@@ -73,7 +71,7 @@ class EndpointTests(ListeningTestCase):
     def shown(self, *descriptions: str, addresses: Sequence[str] = ()) -> str:
         """What is shown of ports on a machine with these addresses."""
         ports = [
-            (Place.of(CheckedPorts(reactor), each), self.listen(each)) for each in descriptions
+            (Place.of(ListeningReactor(reactor), each), self.listen(each)) for each in descriptions
         ]
         return shown_urls(ports, lambda: [ip_address(each) for each in addresses])
 
@@ -123,7 +121,7 @@ class EndpointTests(ListeningTestCase):
             ("tls:/none:0", "no PEM"),
         ):
             with self.assertRaises(BadSetting, msg=description) as caught:
-                Place.of(CheckedPorts(reactor), description)
+                Place.of(ListeningReactor(reactor), description)
             self.assertIn(told, str(caught.exception))
 
     def test_wrong_key(self) -> None:
@@ -161,23 +159,27 @@ class SharedTests(ListeningTestCase):
         pem = write_certificate(self.folder / "both.pem")
         for kind, more in (("tcp", ""), ("ssl", f":privateKey={pem}"), ("haproxy:tcp", "")):
             description = f"{kind}:0:interface=127.0.0.1{more}"
-            number = port_number(self.listen(description, SharedPorts(reactor, 0)))
-            again = self.listen(description, SharedPorts(reactor, number))
+            number = port_number(self.listen(description, ListeningReactor(reactor, shared_port=0)))
+            again = self.listen(description, ListeningReactor(reactor, shared_port=number))
             self.assertEqual(port_number(again), number)
             alone = f"tcp:{number}:interface=127.0.0.1"
             with self.assertRaises(CannotStart):
-                self.listen(alone, SharablePorts(reactor))
+                self.listen(alone, ListeningReactor(reactor, sharable=True))
 
     def test_alone(self) -> None:
         """Who listens alone cannot be joined by one who would share."""
-        number = port_number(self.listen("tcp:0:interface=127.0.0.1", SharablePorts(reactor)))
+        number = port_number(
+            self.listen("tcp:0:interface=127.0.0.1", ListeningReactor(reactor, sharable=True))
+        )
         with self.assertRaises(CannotStart):
-            self.listen(f"tcp:{number}:interface=127.0.0.1", SharedPorts(reactor, number))
+            self.listen(
+                f"tcp:{number}:interface=127.0.0.1", ListeningReactor(reactor, shared_port=number)
+            )
 
     def test_unsharable(self) -> None:
         """A Unix socket cannot be shared: that is said before any process is started."""
         for kind in ("unix", "haproxy:unix"):
             with self.assertRaises(CannotStart) as caught:
-                self.listen(f"{kind}:{self.folder / 's'}", SharablePorts(reactor))
+                self.listen(f"{kind}:{self.folder / 's'}", ListeningReactor(reactor, sharable=True))
             self.assertIn("--workers 1", str(caught.exception))
         self.assertEqual(list(self.folder.iterdir()), [])

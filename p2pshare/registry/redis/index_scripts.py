@@ -1,26 +1,26 @@
-"""What the registry lets Redis do with the index of all names, in one atomic step. See `redis_index` for its keys.
+"""Lua scripts that read or change the index of all names, each in one atomic step; `index.py` explains the order.
 
-All of them get all the keys of the index, in the order of `redis_index.KEYS`.
+All of them get the keys of the index, in the order of `keys.INDEX_KEYS`.
 """
 
-from p2pshare.registry.redis.scripts import NOW
+from p2pshare.registry.redis.scripts import timed
 
-_INDEX = (
-    NOW
-    + """
+_INDEX = timed("""
 local MARKER, RECOVERING, NAMES, CHECKS, HERE, ORIGINALS, PRESENCE, CLASSIC, EVENTS = unpack(KEYS)
 
 local function event(name, kind, presence, seen)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', 10000, '*', 'e',
     name .. ' ' .. kind .. ' ' .. presence .. ' ' .. int(seen))
 end
-"""
-)
+""")
 
-# What is noted of a name: the present state wins by the time at which it came about.
-_NOTE = (
-    _INDEX
-    + """
+
+def _indexed(lua: str) -> str:
+    return _INDEX + lua
+
+
+# Changes of one name: the newest one wins, by its time.
+_NOTE = _indexed("""
 local function seen_before(name) return tonumber(redis.call('ZSCORE', PRESENCE, name) or 0) end
 
 local function show(name, to_originals)
@@ -73,13 +73,15 @@ local function forget_classic(name, seen)
     event(name, 'classic', 'gone', seen)
   end
 end
-"""
-)
+""")
 
-# ARGV: the id that is kept of the marker or nothing, an id for a new one, how long to recover in ms.
-OPEN = (
-    _INDEX
-    + """
+
+def _noting(lua: str) -> str:
+    return _NOTE + lua
+
+
+# ARGV: the id of the known mark or nothing, an id for a new mark, the duration of a recovery in ms. Replies the mark.
+OPEN = _indexed("""
 local kept = ARGV[1]
 local id, born, kind = string.match(redis.call('GET', MARKER) or '', '^(%S+) (%S+) (%S+)$')
 if not id then
@@ -93,26 +95,20 @@ elseif kept ~= '' and kept ~= id and kind == 'first' then
   redis.call('SET', RECOVERING, ARGV[3] .. ' ' .. int(now))
 end
 return id .. ' ' .. born .. ' ' .. kind
-"""
-)
+""")
 
-# ARGV: grace in ms, names. Replies the marker, and how many ms of recovery are left.
-ENTER = (
-    _INDEX
-    + """
+# ARGV: grace in ms, names. Replies the mark, and the rest of the recovery in ms.
+ENTER = _indexed("""
 for i = 2, #ARGV do
   redis.call('ZADD', NAMES, 0, ARGV[i])
   redis.call('ZADD', CHECKS, 'GT', now + ARGV[1], ARGV[i])
 end
 return (redis.call('GET', MARKER) or '') .. '\\n' .. (string.match(redis.call('GET', RECOVERING) or '0', '^%d+'))
-"""
-)
+""")
 
-# ARGV: the marker under which the names were changed, grace in ms, and of each name four: the name, what became of it,
-# when, and whether originals see it (or when the lease of a classic one ends). Replies the marker.
-NOTE = (
-    _NOTE
-    + """
+# ARGV: the mark under which the names were changed, grace in ms, and for each change: the name, the kind of change, its
+# time, and 1 if original clients see it (or when the lease of a classic name ends). Replies the mark.
+NOTE = _noting("""
 local marker = redis.call('GET', MARKER) or ''
 if marker ~= ARGV[1] then return marker end
 for i = 3, #ARGV, 4 do
@@ -131,15 +127,12 @@ for i = 3, #ARGV, 4 do
   end
 end
 return marker
-"""
-)
+""")
 
-# ARGV: the leases of presence and ownership in ms, how many presences and names at most, and how many ms of a recovery
-# go by at most: it goes on only while somebody sweeps, that is while a registry is there for owners to come back to.
-# Ends the presences that lapsed; replies how many those were, then the names at which to look.
-LAPSE = (
-    _NOTE
-    + """
+# ARGV: the leases of presence and ownership in ms, the maximum numbers of presences and names, and the maximum ms of a
+# recovery that may pass: it advances only while a registry sweeps, to which owners can come back. Ends the presences
+# that have expired; replies their number, then the names to check.
+LAPSE = _noting("""
 local left, counted = string.match(redis.call('GET', RECOVERING) or '', '^(%d+) (%d+)$')
 if left then
   left = left - math.max(0, math.min(now - counted, tonumber(ARGV[5])))
@@ -159,13 +152,10 @@ local due = redis.call('ZRANGEBYSCORE', CHECKS, '-inf', now, 'LIMIT', 0, ARGV[4]
 local expired = redis.call('ZRANGEBYSCORE', PRESENCE, ARGV[2] - now, '(0', 'LIMIT', 0, ARGV[4])
 for _, name in ipairs(expired) do due[#due + 1] = name end
 return table.concat({#lapsed / 2, unpack(due)}, '\\n')
-"""
-)
+""")
 
-# ARGV: the marker, the lease of ownership in ms, and of each name six: the name and what LEFT replied.
-SETTLE = (
-    _NOTE
-    + """
+# ARGV: the mark, the lease of ownership in ms, and for each name: the name and the reply of LEFT.
+SETTLE = _noting("""
 if redis.call('GET', MARKER) ~= ARGV[1] then return end
 for i = 3, #ARGV, 6 do
   local name, owner_left, classic_left = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
@@ -185,19 +175,16 @@ for i = 3, #ARGV, 6 do
     redis.call('ZREM', CHECKS, name)
   end
 end
-"""
-)
+""")
 
-PAGE = (
-    _INDEX
-    + "return table.concat(redis.call('ZRANGEBYLEX', ORIGINALS, ARGV[1], '+', 'LIMIT', 0, ARGV[2]), '\\n')"
-)
+# ARGV: lower bound, maximum number. Replies the names.
+PAGE = _indexed("""
+return table.concat(redis.call('ZRANGEBYLEX', ORIGINALS, ARGV[1], '+', 'LIMIT', 0, ARGV[2]), '\\n')
+""")
 
-# ARGV: lower and upper bound, how many, the leases of presence and ownership in ms, 1 for those only who are there.
-# Replies where to go on or nothing, then of each name: its name, kind, presence, and when it was seen.
-PEERS = (
-    _INDEX
-    + """
+# ARGV: lower and upper bound, maximum number, the leases of presence and ownership in ms, 1 for online names only.
+# Replies the name after which to continue or nothing, then for each name: the name, kind, presence, when it was seen.
+PEERS = _indexed("""
 local low, high, limit, lease, ownership = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local among = ARGV[6] == '1' and HERE or NAMES
 local found, following = {''}, ''
@@ -230,13 +217,11 @@ for _ = 1, 10 do
 end
 found[1] = following
 return table.concat(found, '\\n')
-"""
-)
+""")
 
-# ARGV: the id after which, or nothing; how many. Replies the last id, whether all since are there, and the events.
-EVENTS = (
-    _INDEX
-    + """
+# ARGV: the id after which to begin or nothing, the maximum number. Replies the last id, 1 if no event since is missing,
+# then the events.
+EVENTS = _indexed("""
 local after = ARGV[1]
 local newest = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)[1]
 local last = newest and newest[1] or '0-0'
@@ -255,14 +240,10 @@ for _, each in ipairs(some) do
   if each[2][1] == 'e' then lines[#lines + 1] = each[1] .. ' ' .. each[2][2] end
 end
 return table.concat(lines, '\\n')
-"""
-)
+""")
 
 # ARGV: the lease of presence in ms.
-COUNT = (
-    _INDEX
-    + """
+COUNT = _indexed("""
 return redis.call('ZCARD', PRESENCE) + redis.call('HLEN', CLASSIC) .. ' '
   .. redis.call('ZCOUNT', PRESENCE, '(' .. int(now - ARGV[1]), '+inf') .. ' ' .. redis.call('HLEN', CLASSIC)
-"""
-)
+""")

@@ -84,7 +84,7 @@ class OwnedNames(IndexedStore):
                 and attempt < CLAIM_ATTEMPTS - 1
             ):
                 return OwnerOutcome(outcome)
-            else:  # the other claim may have come just before the loss was noticed, and is then undone
+            else:  # the owner may have come just before the loss was noticed; then its claim is undone soon
                 await deferLater(self.clock, CLAIM_PAUSE)
         raise StoreUnavailable(reason=UNSTABLE)
 

@@ -1,20 +1,42 @@
-"""What the registry lets Redis do with one name, or another single thing, in one atomic step.
+"""Lua scripts that change or read one name, or one other thing, in one atomic step in Redis; `keys.py` has the keys.
 
-See `redis_store` for the keys. Numbers go out by `%.0f`: Lua would round those above 10^14. A reply is one bulk string,
-for of an array the library's parser takes one element in each turn of the reactor.
+Theory of operation
+-------------------
+Several processes, and several registries, may claim the same name at the same moment. Redis runs one script at a time,
+so each claim is one script: it reads the owner, decides, and writes. Nothing can happen in between, and no lock is
+needed.
+
+* *One slot.* All keys of a name have the same hash tag, so a cluster would keep them on one server. A script touches
+  one name only; whatever concerns all names is in the index (`index.py`).
+* *A lost reply.* If the connection breaks after a script was sent, the caller does not know whether it ran. So every
+  script may run twice: a claim by the owner's key renews, a heartbeat or a release with a number that was used before
+  is rejected. The client repeats its request, and the reply then says what is true.
+* *Leases.* All times are those of Redis, in ms, so the clocks of registries do not matter. Keys expire by themselves. A
+  name that is not renewed is free at the moment its lease ends, even if no registry runs.
+* *A claim's number* is the time of Redis, or more than the last one. Receipts bear it, so it grows even if the store
+  has forgotten the last one.
+* *Recovery after a loss.* An owner under an older mark of the store does not count: a claim from before the loss wrote
+  it after the loss. Under a newer mark, the script must not decide, and the claim enters the index again. While the
+  store recovers, a name without an owner is given only for a receipt. A receipt with a greater number replaces an owner
+  whose claim is older. A record that was signed before the loss is stale: nobody knows any more whether it was used.
+
+Conventions: numbers are formatted by `%.0f`, since Lua would round those above 10^14. A reply is one bulk string, since
+the library parses an array at one element per turn of the reactor.
 """
 
-NOW = """
+
+def timed(lua: str) -> str:
+    """Return a script that begins with the time of Redis, `now` in ms, and `int`, which formats a number."""
+    return f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function int(number) return string.format('%.0f', number) end
-"""
+{lua}"""
+
 
 # KEYS: classic, owner. ARGV: address, proof, lease in ms, 1 while recovering.
-# "=" marks the address of a name that is owned; no registration has that proof.
-CLAIM = (
-    NOW
-    + """
+# "=" as proof marks the address of an owned name; no registration has that proof.
+CLAIM = timed("""
 local address, proof, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'taken' end
 local held = redis.call('GET', KEYS[1])
@@ -34,13 +56,10 @@ end
 if not held and ARGV[4] == '1' then return 'recovering' end
 redis.call('SET', KEYS[1], address .. ' ' .. proof, 'PX', lease)
 return (held and 'renewed ' or 'claimed ') .. int(now) .. ' ' .. int(now + lease)
-"""
-)
+""")
 
-# What is known of the former owners of a name: "CLAIM SEEN" of the last one, then "KEY SEQ" of each, the newest first.
-_FORMER = (
-    NOW
-    + """
+# The former owners of a name: "CLAIM SEEN" of the last one, then "KEY SEQ" of each, the newest first.
+_FORMER = timed("""
 local former = redis.call('GET', KEYS[3]) or '0 0'
 local function former_seq(key) return tonumber(string.match(former, '\\n' .. key .. ' (%d+)') or 0) end
 local function remember(key, seq, claim, seen, most, life)
@@ -50,19 +69,19 @@ local function remember(key, seq, claim, seen, most, life)
   end
   redis.call('SET', KEYS[3], table.concat(lines, '\\n'), 'PX', life)
 end
-"""
-)
+""")
 
-# KEYS: owner, signed, former, classic, location. ARGV: key, seq, record, session, address or nothing, old key or
-# nothing, rotation or nothing, its iat or 0, the receipt's number or 0, 1 if it may be new, 1 while recovering, the
-# leases of presence and of ownership in ms, how many rotations are kept, how many former owners, and for how many ms;
-# of the store's mark under which this is done, when it was set, in ms, and the id; 1 if a store had been lost then; the
-# location or nothing, and for how many ms it is kept. An owner under an older mark is none: a claim from before the
-# loss has written it after the loss. Under a newer one it is not for this claim to judge, which has to enter again.
-# What was signed before a loss claims nothing after it: nobody knows any more whether it was used.
-CLAIM_OWNED = (
-    _FORMER
-    + """
+
+def _with_former(lua: str) -> str:
+    return _FORMER + lua
+
+
+# KEYS: owner, signed, former, classic, location. ARGV: 1 key, 2 seq, 3 record, 4 session, 5 address or nothing, 6 old
+# key or nothing, 7 rotation or nothing, 8 its iat or 0, 9 number of the receipt or 0, 10 1 if the name may be new, 11 1
+# while recovering, 12 and 13 leases of presence and ownership in ms, 14 number of rotations to keep, 15 number of
+# former owners to keep, 16 and for how many ms, 17 and 18 time in ms and id of the mark under which the name entered
+# the index, 19 1 if that mark followed a loss, 20 location or nothing, 21 and for how many ms to keep it.
+CLAIM_OWNED = _with_former("""
 local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local old_key, rotation, iat, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local recovering = ARGV[11] == '1'
@@ -127,13 +146,10 @@ else
   redis.call('DEL', KEYS[5])
 end
 return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen)
-"""
-)
+""")
 
-# KEYS: as for CLAIM_OWNED. ARGV: key, seq, how many former owners are kept, and for how many ms.
-RELEASE_OWNED = (
-    _FORMER
-    + """
+# KEYS: as for CLAIM_OWNED. ARGV: key, seq, number of former owners to keep, and for how many ms.
+RELEASE_OWNED = _with_former("""
 local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen')
 if not held[1] then return 'free' end
 if held[1] ~= ARGV[1] then return 'taken' end
@@ -143,20 +159,17 @@ redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
 if string.match(redis.call('GET', KEYS[4]) or '', ' =$') then redis.call('DEL', KEYS[4]) end
 remember(ARGV[1], tonumber(ARGV[2]), tonumber(held[3]), seen, ARGV[3], ARGV[4])
 return 'released ' .. held[3] .. ' ' .. int(seen)
-"""
-)
+""")
 
-# KEYS: owner, signed, classic, location. ARGV: the session, or the address and proof, that a claim has set.
+# KEYS: owner, signed, classic, location. ARGV: the session, or the address and proof, of the claim to undo.
 UNDO = """
 if redis.call('HGET', KEYS[1], 'session') == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 """
 
 # KEYS: owner, signed, classic, location. ARGV: session, number of the heartbeat, 1 if online, leases of presence and
-# ownership.
-BEAT = (
-    NOW
-    + """
+# ownership in ms.
+BEAT = timed("""
 local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'originals')
 if not held[1] or held[1] == '' or held[1] ~= ARGV[1] then return '' end
 if tonumber(ARGV[2]) <= tonumber(held[2]) then return '' end
@@ -177,15 +190,12 @@ elseif to_originals then
   if address then redis.call('SET', KEYS[3], address .. ' =', 'PX', ARGV[4]) end
 end
 return int(seen) .. (to_originals and ' 1' or ' 0')
-"""
-)
+""")
 
-# KEYS: of each name four: owner, signed, classic, location. It only reads, so like MGET it may be asked of many names,
-# which somebody who has a cluster would ask slot by slot. Replies, with an empty line between two names, "owned KEY
-# ONLINE SEEN", the location if it is online, or "-", and what was signed, a line each; or "classic IP PORT"; or "-".
-VIEW = (
-    NOW
-    + """
+# KEYS: for each name, owner, signed, classic, location. It only reads, so like MGET it takes many names; with a cluster
+# they would be grouped by slot. Replies, with an empty line between two names: "owned KEY ONLINE SEEN", the location of
+# an online name or "-", and the rotations and the record, a line each; or "classic IP PORT"; or "-".
+VIEW = timed("""
 local views = {}
 for i = 1, #KEYS, 4 do
   local view = '-'
@@ -202,24 +212,20 @@ for i = 1, #KEYS, 4 do
   views[#views + 1] = view
 end
 return table.concat(views, '\\n\\n')
-"""
-)
+""")
 
-# KEYS: owner, classic. Replies how many ms each has to live (negative: it does not), when the owner was seen and
-# whether it is there, and whether original clients see it.
-LEFT = (
-    NOW
-    + """
+# KEYS: owner, classic. Replies the ms that each has to live (negative if it has expired), when the owner was seen,
+# whether it is online, and whether original clients see it.
+LEFT = timed("""
 local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'originals')
 local classic = redis.call('PTTL', KEYS[2])
 if not held[1] then return '-2 ' .. classic .. ' 0 off 0' end
 local there = tonumber(held[2]) > now and 'on' or 'off'
 return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. ' ' .. there
   .. (held[3] == '1' and ' 1' or ' 0')
-"""
-)
+""")
 
-# KEYS: the names of keys. ARGV: for how many ms, and these names. A hint need not come about with the claim.
+# KEYS: the names of keys. ARGV: for how many ms, and these names. A hint may be written after the claim.
 HINT = """
 for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1]) end
 """
@@ -227,14 +233,14 @@ for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
 # KEYS: the name of a key. ARGV: the name that it no longer owns.
 FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-# KEYS: the holder of an invitation. ARGV: who wants to use it, how long it is valid in ms.
+# KEYS: the holder of an invitation. ARGV: the key that uses it, and for how many ms it is valid.
 USE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 """
 
-# KEYS: token buckets. ARGV, of each three: how many are wanted, how many come in a second, how many it holds. A bucket
-# vanishes when it is full. Replies, a line each, how many are granted, and in how many seconds there is one more.
+# KEYS: token buckets. ARGV, for each: tokens wanted, tokens added in a second, capacity. The key of a full bucket
+# expires. Replies a line for each: the tokens granted, and the seconds until there is another one.
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000

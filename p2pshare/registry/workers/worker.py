@@ -24,7 +24,7 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.logs import JSON, log_observer
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.registry.listening import Place, Ports, SharedPorts
+from p2pshare.registry.listening import ListeningReactor, Place, Ports
 from p2pshare.registry.workers.reports import Order, Report
 
 SHUTDOWN_MAX = 0.45  # seconds: its parent has to end, too
@@ -65,10 +65,13 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
         key = registry_key(order.settings.data)
         store = make_store(order.settings, reactor)
         registry = Registry(store, order.settings, key, reactor, time.time)
-        listen = [Place.of(SharedPorts(reactor, port), each) for each, port in order.listen]
-        metrics = [
-            Place.of(SharedPorts(reactor, port), each, "--metrics") for each, port in order.metrics
-        ]
+        listen, metrics = (
+            [
+                Place.of(ListeningReactor(reactor, shared_port=port), each, source)
+                for each, port in places
+            ]
+            for places, source in ((order.listen, "--listen"), (order.metrics, "--metrics"))
+        )
     except P2pshareError as error:
         report(Report(error))
         return
