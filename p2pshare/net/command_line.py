@@ -81,8 +81,14 @@ class ServiceOptions(usage.Options):
             return
         if twistd.get("pidfile") == TWISTD_DEFAULT:
             twistd["pidfile"] = str(path)
-        if twistd.get("pidfile") and not twistd.get("chroot"):
-            self._try_to_write(Path(twistd.get("rundir") or ".", twistd["pidfile"]))
+        if not twistd.get("pidfile") or twistd.get("chroot"):
+            return
+        pid_file = Path(twistd.get("rundir") or ".", twistd["pidfile"])
+        try:
+            _try_to_write(pid_file)
+        except OSError as error:
+            reason = f"its pid file {pid_file} cannot be written: {plain_reason(error)}"
+            raise CannotStart(what="twistd", reason=reason) from error
 
     def keep_log(self, form: str, path: Path) -> None:
         """Have twistd write its log by `net/logs.py`, and that of a daemon at `path` unless the user named a file.
@@ -138,24 +144,6 @@ class ServiceOptions(usage.Options):
             twistd["umask"] = 0o077  # as twistd sets it for daemons
         return into_background(Background(self.command, log, stop), reactor)
 
-    def _try_to_write(self, path: Path) -> None:
-        """Write `ROOM` bytes to a file, and remove it. An existing file is left to twistd."""
-        try:
-            fd = os.open(path, _PROBING, 0o600)
-        except FileExistsError:
-            return
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        try:
-            with open(fd, "wb") as file:
-                file.write(bytes(ROOM))
-                file.flush()
-                os.fsync(fd)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        finally:
-            path.unlink(missing_ok=True)
-
 
 def program(name: str) -> str:
     """Return how to call a program that is installed beside this one: its name, or its path if PATH lacks it."""
@@ -163,9 +151,23 @@ def program(name: str) -> str:
     return name if shutil.which(name) or not beside.exists() else str(beside)
 
 
-def _cannot_write(path: Path, error: OSError) -> CannotStart:
-    reason = f"its pid file {path} cannot be written: {plain_reason(error)}"
-    return CannotStart(what="twistd", reason=reason)
+def _try_to_write(path: Path) -> None:
+    """Write `ROOM` bytes to a new file, and remove it. A file that exists is left to twistd.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        fd = os.open(path, _PROBING, 0o600)
+    except FileExistsError:
+        return
+    try:
+        with open(fd, "wb") as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(fd)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

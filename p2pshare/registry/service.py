@@ -6,16 +6,15 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Protocol
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError, Refused, RegistryNotRunning, ServiceDoesNotEnd
-from p2pshare.registry.assembly import KEY_NAME
+from p2pshare.registry.assembly import KEY_NAME, Registry
 from p2pshare.registry.listening import Ports
+from p2pshare.registry.workers.supervisor import Workers
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
 
 PID_NAME = "registry.pid"
@@ -58,7 +57,10 @@ def stop(folder: Path) -> str:
         if stopped is not None and pid not in (stopped, UNKNOWN):
             break  # another one has started
         if time.monotonic() > until:
-            raise _not_stopped(folder, stopped)
+            if stopped is not None:
+                raise ServiceDoesNotEnd(pid=stopped, seconds=f"{STOP_MAX:g}")
+            where = "in a container or on another machine"
+            raise Refused(reason=f"The registry on {folder} runs {where}: stop it there.")
         time.sleep(0.02)
     if stopped is None:
         raise RegistryNotRunning(path=folder)
@@ -78,39 +80,20 @@ def _terminate(pid: int) -> None:
         raise Refused(reason=reason) from error
 
 
-def _not_stopped(folder: Path, pid: str | None) -> P2pshareError:
-    if pid is not None:
-        return ServiceDoesNotEnd(pid=pid, seconds=f"{STOP_MAX:g}")
-    where = "in a container or on another machine"
-    return Refused(reason=f"The registry on {folder} runs {where}: stop it there.")
-
-
-class Front(Protocol):
-    """Answers requests: a `Registry` in this process, or `Workers`."""
-
-    @property
-    def site(self) -> IProtocolFactory:
-        """For clients."""
-
-    @property
-    def metrics_site(self) -> IProtocolFactory:
-        """For endpoints with the metrics only."""
-
-    def start(self, ports: Ports) -> Deferred[None]:
-        """Begin to serve on ports that are open; fires when that succeeds, or fails with a `P2pshareError`."""
-
-    async def stop(self) -> None:
-        """Stop serving; return when that is done."""
-
-
 class RegistryService(MultiService):
     """A registry; the Redis of its store may be a child service.
 
     An error that keeps it from starting is not raised: see `ready` and `lost`.
     """
 
-    def __init__(self, ports: Ports, front: Front, folder: Path | None) -> None:
-        """Prepare it; a worker has no folder, as its parent holds it."""
+    def __init__(self, ports: Ports, front: Registry | Workers, folder: Path | None) -> None:
+        """Prepare it.
+
+        Args:
+            ports: where it listens.
+            front: answers requests.
+            folder: to lock; None for a worker, whose parent has locked it.
+        """
         super().__init__()
         self._ports = ports
         self._front = front

@@ -214,7 +214,7 @@ class NameStore(Protocol):
     def peers(
         self, prefix: str = "", after: str = "", limit: int = 500, *, online: bool = False
     ) -> Awaitable[PeerPage]:
-        """Return the names with a prefix that follow `after`, in order; with `online`, those that are or may be online."""
+        """Return the names with a prefix that follow `after`, in order; with `online`, those that may be online."""
 
     def events(self, after: str | None = None, limit: int = 500) -> Awaitable[EventPage]:
         """Return the changes of presence since `after`; with None, only where to begin."""

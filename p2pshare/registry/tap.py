@@ -255,7 +255,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
     from p2pshare.registry.listening import Listen, ListeningReactor, Place, Ports
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
     from p2pshare.registry.redis.url import without_password
-    from p2pshare.registry.service import Front, RegistryService
+    from p2pshare.registry.service import RegistryService
     from p2pshare.registry.workers.reports import Order
     from p2pshare.registry.workers.supervisor import Workers
 
@@ -290,7 +290,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
     def orders(listen: Listen, metrics: Listen) -> list[Order]:
         return [Order(each, settings, listen, metrics) for each in range(1, count + 1)]
 
-    front: Front = Workers(reactor, orders, folder)
+    front: Registry | Workers = Workers(reactor, orders, folder)
     if count == 1:
         front = Registry(store, settings, key, reactor, time.time)
     service = RegistryService(ports, front, folder)

@@ -48,60 +48,43 @@ def run_to_end(
     Raises:
         Stopped: a signal has ended the work.
     """
-    run = _Run(reactor, work, on_running)
+    running: Deferred[int] | None = None
+    stopped: Stopped | None = None
+    outcomes: list[int | Failure] = []
+
+    def stop() -> None:
+        if reactor.running:
+            reactor.crash()  # unlike `stop`, it does not wait for threads
+
+    def interrupt(number: int) -> None:
+        nonlocal stopped
+        if stopped is None and running is not None:
+            stopped = Stopped(number)
+            reactor.callLater(GRACE, stop)
+            running.cancel()
+        elif number != signal.SIGHUP:
+            stop()
+
+    def signalled(number: int, _frame: FrameType | None) -> None:
+        reactor.callFromThread(interrupt, number)
+
+    def start() -> None:
+        nonlocal running
+        for number in signals:
+            signal.signal(number, signalled)
+        on_running()
+        running = Deferred.fromCoroutine(work())
+        running.addBoth(outcomes.append).addCallback(lambda _: stop())
+
     # A signal that is ignored at the start (nohup, a background job) stays ignored.
     signals = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     # The reactor installs its own handlers when it starts, so these have to follow.
-    reactor.callWhenRunning(run.start, signals)
+    reactor.callWhenRunning(start)
     reactor.run()
-    return run.result()
-
-
-class _Run:
-    def __init__(
-        self,
-        reactor: IRunningReactor,
-        work: Callable[[], Coroutine[Any, Any, int]],
-        on_running: Callable[[], object],
-    ) -> None:
-        self._reactor = reactor
-        self._work = work
-        self._on_running = on_running
-        self._running: Deferred[int] | None = None
-        self._signal: int | None = None
-        self._outcome: int | Failure | None = None
-
-    def start(self, signals: list[signal.Signals]) -> None:
-        for number in signals:
-            signal.signal(number, self._signalled)
-        self._on_running()
-        self._running = Deferred.fromCoroutine(self._work())
-        self._running.addBoth(self._ended)
-
-    def result(self) -> int:
-        if self._signal is not None:
-            raise Stopped(self._signal)
-        if isinstance(self._outcome, Failure):
-            self._outcome.raiseException()
-        assert isinstance(self._outcome, int)
-        return self._outcome
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._interrupt, number)
-
-    def _interrupt(self, number: int) -> None:
-        if self._signal is not None or self._running is None:
-            if number != signal.SIGHUP:
-                self._stop()
-            return
-        self._signal = number
-        self._reactor.callLater(GRACE, self._stop)
-        self._running.cancel()
-
-    def _ended(self, outcome: int | Failure) -> None:
-        self._outcome = outcome
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._reactor.running:
-            self._reactor.crash()  # unlike `stop`, it does not wait for threads
+    if stopped is not None:
+        raise stopped
+    (outcome,) = outcomes
+    if isinstance(outcome, Failure):
+        outcome.raiseException()
+    assert isinstance(outcome, int)
+    return outcome

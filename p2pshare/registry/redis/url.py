@@ -30,8 +30,9 @@ FORMS = (
     " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
 )
 
-_SENTINEL_URL = re.compile(r"(rediss?)\+sentinel://(?:([^/?#@]*)@)?([^/?#@]+)/([^/?#]+)([/?#].*)?")
-_OPTIONS = {"unix": {"db"}, "redis": set[str](), "rediss": {"ca"}}
+_URL = re.compile(r"(rediss?)(\+sentinel)?://(?:([^/?#]*)@)?([^/?#@]+)(?:/([^?#]*))?(?:\?(.*))?")
+_UNIX_URL = re.compile(r"unix://(?:([^/?#]*)@)?(/[^?#]+)(?:\?(.*))?")
+_SENTINEL_OPTIONS = {"sentinel_user", "sentinel_password"}
 
 
 def without_password(url: str) -> str:
@@ -57,84 +58,75 @@ def redis_at(url: str, reactor: Any) -> RedisConnector:
     """
     shown = without_password(url)
     try:
-        endpoint, login = _sentinels(url, reactor) or _server(url, reactor)
+        endpoint, login = _unix(url, reactor) or _network(url, reactor)
     except ValueError:
         raise BadSetting(source="--redis", setting="the URL", value=shown, expected=FORMS) from None
     return RedisConnector(endpoint, login, shown)
 
 
-def _sentinels(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login] | None:
-    """Read a URL of Sentinels; None if it has another scheme.
-
-    Raises:
-        ValueError: it is malformed.
-    """
-    match = _SENTINEL_URL.fullmatch(url)
+def _unix(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login] | None:
+    """Read the URL of a Unix socket; None if it has another form."""
+    match = _UNIX_URL.fullmatch(url)
     if match is None:
         return None
-    scheme, user, hosts, name, rest = match.groups()
-    parts = urlsplit(f"{scheme}://{user + '@' if user else ''}sentinels{rest or ''}")
-    options = _options(parts.query, {*_OPTIONS[scheme], "sentinel_user", "sentinel_password"})
-    login = Login(_text(parts.username), _text(parts.password), _number(parts.path[1:]))
-    sentinels = [_address(each) for each in hosts.split(",")]
-    if len(sentinels) > SENTINELS_MAX:
-        raise ValueError(hosts)
-    sentinel_login = Login(options.get("sentinel_user"), options.get("sentinel_password"))
-    if sentinel_login.username and not sentinel_login.password:
-        raise ValueError(rest)
-    endpoint = _maker(scheme, options.get("ca"), reactor)
-    for host, port in sentinels:
-        endpoint(host, port)  # so that a host that no certificate can name is found now
-    return SentinelEndpoint(sentinels, unquote(name), endpoint, sentinel_login, reactor), login
+    user, path, query = match.groups()
+    database = _options(query, {"db"}).get("db", "")
+    endpoint = UNIXClientEndpoint(reactor, unquote(path), timeout=CONNECT_TIMEOUT)
+    return endpoint, _login(user, database)
 
 
-def _server(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login]:
-    """Read a URL of one server.
+def _network(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login]:
+    """Read the URL of a server or of Sentinels.
 
     Raises:
         ValueError: it is malformed.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _OPTIONS:
+    match = _URL.fullmatch(url)
+    if match is None:
         raise ValueError(url)
-    options = _options(parts.query, _OPTIONS[parts.scheme])
-    username, password = _text(parts.username), _text(parts.password)
-    if parts.scheme == "unix":
-        if not parts.path or parts.netloc.rpartition("@")[2]:
-            raise ValueError(url)
-        path = UNIXClientEndpoint(reactor, unquote(parts.path), timeout=CONNECT_TIMEOUT)
-        return path, Login(username, password, _number(options.get("db", "")))
-    if not parts.hostname:
+    scheme, sentinel, user, hosts, path, query = match.groups()
+    known = {"ca"} if scheme == "rediss" else set[str]()
+    options = _options(query, known | _SENTINEL_OPTIONS if sentinel else known)
+    make = _maker(scheme, options.get("ca"), reactor)
+    if not sentinel:
+        return make(*_address(hosts, PORT)), _login(user, path)
+    name, _, database = (path or "").partition("/")
+    sentinels = [_address(each, SENTINEL_PORT) for each in hosts.split(",")]
+    sentinel_login = Login(options.get("sentinel_user"), options.get("sentinel_password"))
+    if (
+        not name
+        or len(sentinels) > SENTINELS_MAX
+        or (sentinel_login.username and not sentinel_login.password)
+    ):
         raise ValueError(url)
-    endpoint = _maker(parts.scheme, options.get("ca"), reactor)
-    login = Login(username, password, _number(parts.path[1:]))
-    return endpoint(parts.hostname, parts.port or PORT), login
+    for each in sentinels:
+        make(*each)  # a host that no certificate can name is rejected here
+    endpoint = SentinelEndpoint(sentinels, unquote(name), make, sentinel_login, reactor)
+    return endpoint, _login(user, database)
 
 
-def _options(query: str, known: set[str]) -> dict[str, str]:
+def _options(query: str | None, known: set[str]) -> dict[str, str]:
     options = {
-        key: values[-1] for key, values in parse_qs(query, strict_parsing=bool(query)).items()
+        key: values[-1] for key, values in parse_qs(query or "", strict_parsing=bool(query)).items()
     }
     if not options.keys() <= known:
         raise ValueError(query)
     return options
 
 
-def _text(quoted: str | None) -> str | None:
-    return unquote(quoted or "") or None
+def _login(user: str | None, database: str | None) -> Login:
+    name, _, password = (user or "").partition(":")
+    number = database or "0"
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError(database)
+    return Login(unquote(name) or None, unquote(password) or None, int(number))
 
 
-def _number(digits: str) -> int:
-    if digits and not (digits.isascii() and digits.isdigit()):
-        raise ValueError(digits)
-    return int(digits or "0")
-
-
-def _address(text: str) -> Address:
+def _address(text: str, default_port: int) -> Address:
     parts = urlsplit(f"//{text}")
     if not parts.hostname or parts.path:
         raise ValueError(text)
-    return parts.hostname, parts.port or SENTINEL_PORT
+    return parts.hostname, parts.port or default_port
 
 
 def _maker(
