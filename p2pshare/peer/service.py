@@ -339,11 +339,11 @@ class PeerService(Service):
         """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
         assert self._sessions is not None
         expect_free(port, interface)
-        await self._sessions.listen(port, interface)
+        await self._sessions.acceptor.listen(port, interface)
         try:
             return self._welcome.listen(port, interface)
         except PortUnusable:
-            self._sessions.stop_listening()
+            self._sessions.acceptor.stop_listening()
             raise
 
     async def _address_towards_registry(self) -> str:

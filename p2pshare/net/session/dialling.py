@@ -7,7 +7,7 @@ import errno
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from p2pshare._version import __version__
@@ -25,7 +25,7 @@ from p2pshare.net.session.driver import SessionDriver
 from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
 from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
-from p2pshare.net.sockets import client_endpoint
+from p2pshare.net.sockets import IPeerReactor, client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello
@@ -38,12 +38,8 @@ NO_TLS_IN_OPENSSL = "wrong version number"
 NO_TLS = "it does not speak TLS"
 
 
-class ISessionReactor(IReactorTCP, IReactorTime):
-    """The parts of a reactor that opening a session needs."""
-
-
 async def open_session(
-    reactor: ISessionReactor,
+    reactor: IPeerReactor,
     key: SigningKey,
     name: str,
     address: PeerAddress,
@@ -107,14 +103,8 @@ def accept_session(
     greeting: float,
 ) -> SessionDriver:
     """Return the acceptor's end of a session, which waits for its carrier; times in s, as `SessionCore` has them."""
-    core = SessionCore(
-        Role.SHARER,
-        clock.seconds(),
-        agent=AGENT,
-        silence=silence,
-        idle=idle,
-        greeting=greeting,
-    )
+    now = clock.seconds()
+    core = SessionCore(Role.SHARER, now, agent=AGENT, silence=silence, idle=idle, greeting=greeting)
     return SessionDriver(clock, tls.accept(), core, owner)
 
 

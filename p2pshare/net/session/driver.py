@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from p2pshare.core.session import (
@@ -82,7 +82,7 @@ class SessionDriver:
         self._early: list[DataPiece | MessageReceived] = []  # events before `begin`
         self._intake: Intake | None = None
         self._small = bytearray()  # plaintext for the next record
-        self._sending_small: IDelayedCall | None = None
+        self._turn_end = LazyTimer(clock, self._flush)
         self._unread = 0  # bytes sent since the carrier was full
         self._timer = LazyTimer(clock, self._timer_due)
         self._close_by: float | None = None
@@ -213,10 +213,9 @@ class SessionDriver:
             self._close_by = self._clock.seconds()
         self._is_over = True
         self._timer.cancel()
+        self._turn_end.cancel()
         if self._intake is not None:
             self._intake.leave(self)
-        if self._sending_small is not None and self._sending_small.active():
-            self._sending_small.cancel()
         if self._user is not None:
             self._guard(self._user.session_ended, self._reason)
         self._owner.ended(self, self._reason)
@@ -229,7 +228,6 @@ class SessionDriver:
         try:
             self._pump.shake_hands()
         except TlsFailed as error:
-            self._send_out(self._pump.data_to_send())  # the alert
             self._lose(str(error))
             return
         self._send_out(self._pump.data_to_send())
@@ -330,14 +328,11 @@ class SessionDriver:
         self._small += small
         if len(self._small) > SMALL:
             self._write()
-        elif self._sending_small is None:
-            self._sending_small = self._clock.callLater(0, self._flush)
+        else:
+            self._turn_end.set(0.0)
 
     def _flush(self) -> None:
-        if self._sending_small is not None:
-            if self._sending_small.active():
-                self._sending_small.cancel()
-            self._sending_small = None
+        self._turn_end.cancel()
         if not self._is_ending:
             self._write()
 

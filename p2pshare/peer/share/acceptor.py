@@ -111,14 +111,10 @@ class SessionAcceptor:
         serve: Callable[[Session], SessionUser],
         limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
-        """Accept sessions, once `listen` was called.
+        """Accept sessions after `listen`.
 
-        Args:
-            reactor: listens, and runs the timers.
-            key: returns this peer's current key.
-            admit: returns the name of an opener with this key; raises `NotAdmitted`.
-            serve: makes the user of a session that was welcomed.
-            limits: bounds.
+        `key` returns this peer's current key. `admit` returns the name of an opener, or raises `NotAdmitted`. `serve`
+        makes the user of a session that was welcomed.
         """
         self._reactor = reactor
         self._key = key

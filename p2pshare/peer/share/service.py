@@ -65,16 +65,11 @@ class SessionSharer:
         known: KnownPeers,
         key: Callable[[], SigningKey],
     ) -> None:
-        """Share after `open` and `listen`.
+        """Share after `open`.
 
-        Args:
-            reactor: runs everything.
-            shares: what is shared, and with whom.
-            limit: bytes per second that are sent over all sessions together; None is no limit.
-            data: the peer's data folder, which exists by the time of `open`.
-            client: asks the registry whose key it is.
-            known: the keys of other peers.
-            key: returns the peer's current key.
+        Up to `limit` bytes per second are sent over all sessions together. `data` is the peer's data folder, which
+        exists by the time of `open`. The openers' names come from `client` and `known`; `key` returns the peer's
+        current key.
         """
         self._reactor = reactor
         self._shares = tuple(shares)
@@ -84,7 +79,8 @@ class SessionSharer:
         self._listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         self._admission = Admission(reactor, client, known)
         limits = DEFAULT_LIMITS.within_open_files()
-        self._acceptor = SessionAcceptor(reactor, key, self._admission.admit, self._serve, limits)
+        self.acceptor = SessionAcceptor(reactor, key, self._admission.admit, self._serve, limits)
+        """Accepts sessions after its own `listen`."""
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
         self._resolving: Deferred[None] | None = None
@@ -116,24 +112,12 @@ class SessionSharer:
             self._resolving.addErrback(self._not_resolved)
         self._begin_survey(self._tree)
 
-    async def listen(self, port: int, interface: str) -> None:
-        """Accept sessions from now on.
-
-        Raises:
-            PortUnusable: the port is in use, or reserved.
-        """
-        await self._acceptor.listen(port, interface)
-
-    def stop_listening(self) -> None:
-        """Close the port that `listen` has just opened."""
-        self._acceptor.stop_listening()
-
     async def stop(self) -> None:
         """Close all sessions and caches. May be called at any time."""
         self._has_stopped = True
         if self._resolving is not None:
             self._resolving.cancel()
-        stopping: Deferred[None] = Deferred.fromCoroutine(self._acceptor.stop())
+        stopping: Deferred[None] = Deferred.fromCoroutine(self.acceptor.stop())
         try:
             await stopping.addTimeout(STOP_TIMEOUT, self._reactor, lambda *_: None)
         finally:

@@ -68,17 +68,7 @@ class ServedSession:
         listing: FairLimit,
         limits: SharerLimits = LIMITS,
     ) -> None:
-        """Serve `tree`.
-
-        Args:
-            reactor: runs threads and timers.
-            session: the session.
-            tree: the shares.
-            limit: limits the bytes of all sessions together.
-            uploads: logs what is fetched.
-            listing: limits how many folders all sessions read at once.
-            limits: bound the cost of this session.
-        """
+        """Serve `tree`; all sessions share `limit` (bytes per second), `uploads` and `listing` (folders being read)."""
         self._reactor = reactor
         self._session = session
         self._tree = tree
@@ -185,7 +175,9 @@ class ServedSession:
                 self._in_thread(
                     lambda: _open(tree, viewer, work),
                     lambda opened: self._opened(work, opened),
-                    lambda why: self._batch_failed(work, why),
+                    lambda why: self._opened(
+                        work, [(each, Unavailable(why)) for each in work.transfers]
+                    ),
                 )
             case ReadWork(transfer, indexes):
                 file = self._files[transfer]
@@ -255,13 +247,14 @@ class ServedSession:
 
     def _opened(self, work: OpenWork, opened: Sequence[Opened]) -> None:
         core, large_files = self._core, work.large_files
-        is_short = False
+        is_short = has_failed = False
         for transfer, each in opened:
             match each:
                 case Unavailable(why=Fault.BUSY) if self._may_wait():
                     is_short = True  # it stays in the batch, which is taken up again
                 case Unavailable():
                     core.failed(transfer, each.why)
+                    has_failed |= each.why is Fault.BUSY
                 case WholeOutgoing():
                     block = None
                     if each.digest is not None:
@@ -274,19 +267,13 @@ class ServedSession:
                 case _:
                     self._close(each)
                     core.too_large(transfer)
-        if is_short:
-            self._wait_for_files(work)
+        if is_short:  # open no more files for a moment, until other sessions have closed some
+            again = self._reactor.callLater(SHORT_DELAY, self._open_again, work)
+            self._short = again, work
         else:
-            self._short_since = None
+            if not has_failed:
+                self._short_since = None
             core.batch_done(work)
-
-    def _batch_failed(self, work: OpenWork, why: Fault) -> None:
-        if why is Fault.BUSY and self._may_wait():
-            self._wait_for_files(work)
-            return
-        for transfer in work.transfers:
-            self._core.failed(transfer, why)
-        self._core.batch_done(work)
 
     def _may_wait(self) -> bool:
         """Whether files are tried again that could not be opened because too many are open."""
@@ -294,10 +281,6 @@ class ServedSession:
         if self._short_since is None:
             self._short_since = now
         return bool(now - self._short_since < SHORT_PATIENCE)
-
-    def _wait_for_files(self, work: OpenWork) -> None:
-        """Open no more files for a moment, until other sessions have closed some."""
-        self._short = self._reactor.callLater(SHORT_DELAY, self._open_again, work), work
 
     def _open_again(self, work: OpenWork) -> None:
         self._short = None
