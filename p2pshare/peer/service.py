@@ -158,9 +158,7 @@ class PeerService(Service):
             reactor, self._shares, limit, folder.path, client, known, key
         )
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
-        browsing = self._browsing = Browsing.of_peer(
-            reactor, self._rng, key, client, finder, folder.path
-        )
+        browsing = self._browsing = Browsing(reactor, self._rng, key, client, finder, folder.path)
         self._keeper = self._keeper_of(folder, identity)
         self._listen_to_verbs(
             folder,

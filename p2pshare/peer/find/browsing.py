@@ -1,17 +1,19 @@
-"""What the running peer looks up on behalf of who completes a word: names, and what is in the folders of others.
+"""Completion by the running peer: names of peers, and entries of their folders, for a shell that completes a word.
 
-Answers are kept for a few seconds, and a session that nobody needs is ended after a minute; both are few.
+A key press asks for the same or a longer prefix again and again. Therefore answers are kept for some seconds, callers
+with the same question share one answer, and the session with a peer stays open for a minute after its last use.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from p2pshare.errors import ControlRefused, P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX, can_begin_name, is_name
@@ -27,92 +29,70 @@ from p2pshare.storage.identity.last_seen import Names, Seen
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.strict_json import text
-from p2pshare.wire.transfer_messages import EntryKind, Listing
+from p2pshare.wire.transfer_messages import EntryKind
 
-KEPT_FOR = 5.0  # seconds that an answer is good
-ANSWERS_MAX = 64  # answers that are kept
-REMOTES_MAX = 8  # peers with whom there is a session
-IDLE_MAX = 60.0  # seconds until a session that nobody needs is ended
-NAMES_MAX = 300  # of an answer
-ENTRIES_MAX = 300  # of an answer
+KEPT_FOR = 5.0  # seconds that an answer is used again
+ANSWERS_MAX = 64  # answers that are kept or awaited
+REMOTES_MAX = 8  # peers with an open session
+IDLE_MAX = 60.0  # seconds after its last use until a session is closed
+NAMES_MAX = 300  # names in an answer
+ENTRIES_MAX = 300  # entries in an answer
 ANSWER_BYTES_MAX = 48 * 1024  # bytes of the names in an answer
-PATIENCE = 8.0  # seconds for a session to come up: who completes a word waits no longer
+PATIENCE = 8.0  # seconds for opening a session: a user who completes a word waits no longer
 
 Answer = dict[str, bool]
 """Names, and whether each is a folder."""
-T = TypeVar("T")
 
 
-class Remote(Protocol):
-    """What is needed of a `RemotePeer`."""
+@dataclass(slots=True)
+class _Session:
+    """A session with a peer, and how many questions use it."""
 
-    async def list(
-        self, path: RemotePath, after: RemotePath = (), limit: int = ..., *, recursive: bool = False
-    ) -> Listing:
-        """Ask for a page of a folder."""
-        ...
-
-    async def close(self) -> None:
-        """End the session."""
-        ...
+    remote: RemotePeer
+    users: int = 0
+    idle: IDelayedCall | None = None
+    """Closes the session when it has not been used for `IDLE_MAX`."""
 
 
 class Browsing:
-    """Looks names and folders up, and remembers them."""
+    """Looks up names and folders for completion, and remembers them for when nobody can be asked."""
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        names: Callable[[str], AsyncIterator[str]],
-        remote: Callable[[str], Remote],
-        seen: Seen,
-    ) -> None:
-        """Look up with what is given.
-
-        Args:
-            reactor: its clock, and its threads.
-            names: all names with a prefix, in their order.
-            remote: makes the end of a session with a peer, by its name.
-            seen: is told what was found.
-        """
-        self._reactor = reactor
-        self._names = names
-        self._remote = remote
-        self._seen = seen
-        self._answers: dict[tuple[str, ...], tuple[float, SharedAnswer[Answer]]] = {}
-        self._remotes: dict[str, _Open] = {}
-        self._has_stopped = False
-
-    @classmethod
-    def of_peer(
-        cls,
         reactor: IPeerReactor,
         rng: random.Random,
         key: Callable[[], SigningKey],
         registry: RegistryClient,
         finder: PeerFinder,
         data: Path,
-    ) -> Self:
-        """Look up as the peer with a key and a data folder."""
+    ) -> None:
+        """Look up as the user of a running peer.
 
-        async def names(prefix: str) -> AsyncIterator[str]:
-            async for each in registry.peers(prefix, online=True):
-                yield each.name
-
-        def remote(name: str) -> RemotePeer:
-            return RemotePeer(
-                reactor, rng, key(), name, finder.target(name), LinkLimits(patience=PATIENCE)
-            )
-
-        return cls(reactor, names, remote, Seen(data))
+        Args:
+            reactor: for sessions, timers and threads.
+            rng: source of jitter.
+            key: returns the user's present key.
+            registry: is asked for names.
+            finder: finds the peers.
+            data: the data folder, in which answers are remembered.
+        """
+        self._reactor = reactor
+        self._rng = rng
+        self._key = key
+        self._registry = registry
+        self._finder = finder
+        self._seen = Seen(data)
+        self._answers: dict[tuple[str, ...], tuple[float, SharedAnswer[Answer]]] = {}
+        self._sessions: dict[str, _Session] = {}  # the one that was used last at the end
+        self._has_stopped = False
 
     async def complete(self, request: Fields) -> Fields:
-        """The deed "complete": the names of peers that begin with `prefix`; or, if there is a `peer`, what begins so in
-        the folder `path` of it.
+        """Perform the action `complete`: return the names of peers that begin with `prefix`, or with a `peer`, the
+        entries of its folder `path` that do.
 
         Raises:
-            ControlRefused: it asks for what nobody can be called.
-            P2pshareError: the registry or the peer cannot be asked, or does not tell.
+            ControlRefused: no name can be meant by the request.
+            P2pshareError: the registry or the peer does not answer.
         """
         try:
             fields = {"peer": "", "path": "", **request}
@@ -121,27 +101,28 @@ class Browsing:
             legal = is_name(peer) if peer else can_begin_name(prefix) or not prefix
             legal = legal and (prefix.isprintable() or not prefix)
             if not legal or len(path) >= DEPTH_MAX or "/" in prefix or "\0" in prefix:
-                raise RemoteProtocolError(reason="nobody is called so")
+                raise RemoteProtocolError(reason="no peer and no file has such a name")
         except RemoteProtocolError as error:
-            raise ControlRefused(reason=f"nothing can be looked up by that: {error}") from error
+            raise ControlRefused(
+                reason=f"it is asked for nothing that can exist: {error}"
+            ) from error
         if self._has_stopped:
             raise ControlRefused(reason="the peer is ending")
         answer = await self._ask((peer, *path, prefix), peer, path, prefix)
         return {"entries": [f"{name}/" if folder else name for name, folder in answer.items()]}
 
     async def stop(self) -> None:
-        """End all sessions, and whatever is being asked. May be called again."""
+        """Cancel all questions, and close all sessions. May be called again."""
         self._has_stopped = True
         for _, answer in list(self._answers.values()):
             answer.cancel()
-        while self._remotes:
-            _, each = self._remotes.popitem()
-            await each.end()
+        for peer in list(self._sessions):
+            await self._close(peer)
 
     async def _ask(
         self, question: tuple[str, ...], peer: str, path: RemotePath, prefix: str
     ) -> Answer:
-        """The answer that is kept, or that is on its way, or a new one."""
+        """Return the answer that is kept, the one that is awaited, or a new one."""
         now = self._reactor.seconds()
         self._answers = {
             each: (since, answer)
@@ -152,90 +133,80 @@ class Browsing:
             if len(self._answers) >= ANSWERS_MAX:
                 _, oldest = self._answers.pop(next(iter(self._answers)))
                 oldest.cancel()
-            looking = self._entries_of(peer, path, prefix) if peer else self._names_of(prefix)
-            self._answers[question] = now, SharedAnswer(Deferred.fromCoroutine(looking))
+            asking = self._entries(peer, path, prefix) if peer else self._names(prefix)
+            self._answers[question] = now, SharedAnswer(Deferred.fromCoroutine(asking))
         return await self._answers[question][1].wait()
 
-    async def _names_of(self, prefix: str) -> Answer:
+    async def _names(self, prefix: str) -> Answer:
         found: Answer = {}
-        async for name in self._names(prefix):
-            found[name] = False
+        async for each in self._registry.peers(prefix, online=True):
+            found[each.name] = False
             if len(found) == NAMES_MAX:
                 break
-        await self._in_thread(self._seen.saw_names, tuple(found))
+        await run_in_thread(self._reactor, self._seen.saw_names, tuple(found))
         return found
 
-    async def _entries_of(self, peer: str, path: RemotePath, prefix: str) -> Answer:
-        remote = self._opened(peer)
-        remote.users += 1
-        try:
-            after = just_before(prefix) if prefix else ()
-            page = await remote.remote.list(path, after, ENTRIES_MAX)
-        finally:
-            remote.users -= 1
-            remote.rest(self._reactor, lambda: self._close(peer, remote))
-        all_of_it: Names = {
+    async def _entries(self, peer: str, path: RemotePath, prefix: str) -> Answer:
+        after = just_before(prefix) if prefix else ()
+        async with self._session(peer) as remote:
+            page = await remote.list(path, after, ENTRIES_MAX)
+        entries: Names = {
             each.path[-1]: each.kind is EntryKind.FOLDER
             for each in page.entries
             if len(each.path) == 1
         }
         whole = not after and not page.more
-        await self._in_thread(_saw, self._seen, peer, path, all_of_it, whole)
-        return _bounded({name: kind for name, kind in all_of_it.items() if name.startswith(prefix)})
+        await run_in_thread(
+            self._reactor, lambda: self._seen.saw_entries(peer, path, entries, whole=whole)
+        )
+        return _bounded({name: kind for name, kind in entries.items() if name.startswith(prefix)})
 
-    def _opened(self, peer: str) -> _Open:
-        """The session with a peer; for a new one, that which was used longest ago has to go if there are too many.
+    @asynccontextmanager
+    async def _session(self, peer: str) -> AsyncIterator[RemotePeer]:
+        """Use the session with a peer. A new one takes the place of the one that was unused longest.
 
         Raises:
-            ControlRefused: there are too many, and all are in use.
+            ControlRefused: there are `REMOTES_MAX` sessions, and all are in use.
         """
-        known = self._remotes.pop(peer, None)
-        if known is None:
-            if len(self._remotes) >= REMOTES_MAX:
-                idle = next((name for name, each in self._remotes.items() if not each.users), None)
-                if idle is None:
-                    raise ControlRefused(reason="it is looking at too many peers just now")
-                self._close(idle, self._remotes[idle])
-            known = _Open(self._remote(peer))
-        self._remotes[peer] = known
-        return known
+        session = self._sessions.pop(peer, None)
+        if session is None:
+            if len(self._sessions) >= REMOTES_MAX:
+                unused = next(
+                    (name for name, each in self._sessions.items() if not each.users), None
+                )
+                if unused is None:
+                    raise ControlRefused(reason="it looks at too many peers now")
+                self._close_soon(unused)
+            find, limits = self._finder.target(peer), LinkLimits(patience=PATIENCE)
+            remote = RemotePeer(self._reactor, self._rng, self._key(), peer, find, limits)
+            session = _Session(remote)
+        self._sessions[peer] = session
+        _cancel(session.idle)
+        session.users += 1
+        try:
+            yield session.remote
+        finally:
+            session.users -= 1
+            if not session.users and self._sessions.get(peer) is session:
+                session.idle = self._reactor.callLater(IDLE_MAX, self._close_soon, peer)
 
-    def _close(self, peer: str, remote: _Open) -> None:
-        if self._remotes.get(peer) is remote:
-            del self._remotes[peer]
-        Deferred.fromCoroutine(remote.end()).addErrback(lambda failure: failure.trap(P2pshareError))
+    def _close_soon(self, peer: str) -> None:
+        closing = Deferred.fromCoroutine(self._close(peer))
+        closing.addErrback(lambda failure: failure.trap(P2pshareError))
 
-    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await run_in_thread(self._reactor, work, *args)  # type: ignore[arg-type]
+    async def _close(self, peer: str) -> None:
+        session = self._sessions.pop(peer)
+        _cancel(session.idle)
+        await session.remote.close()
 
 
-class _Open:
-    """A session, and who uses it."""
-
-    def __init__(self, remote: Remote) -> None:
-        self.remote = remote
-        self.users = 0
-        self._resting: IDelayedCall | None = None
-
-    def rest(self, clock: IReactorTime, close: Callable[[], None]) -> None:
-        """End it in a while, unless somebody uses it."""
-        self._wake()
-        if not self.users:
-            self._resting = clock.callLater(IDLE_MAX, close)
-
-    async def end(self) -> None:
-        """End it now."""
-        self._wake()
-        await self.remote.close()
-
-    def _wake(self) -> None:
-        resting, self._resting = self._resting, None
-        if resting is not None and resting.active():
-            resting.cancel()
+def _cancel(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()
 
 
 def _bounded(answer: Answer) -> Answer:
-    """As much as goes into a reply."""
+    """Return the beginning of an answer that fits into `ANSWER_BYTES_MAX`."""
     left = ANSWER_BYTES_MAX
     kept: Answer = {}
     for name, folder in answer.items():
@@ -244,7 +215,3 @@ def _bounded(answer: Answer) -> Answer:
             break
         kept[name] = folder
     return kept
-
-
-def _saw(seen: Seen, peer: str, path: RemotePath, entries: Names, whole: bool) -> None:
-    seen.saw_entries(peer, path, entries, whole=whole)

@@ -1,16 +1,17 @@
-"""Who may open a session: those whose key owns a name in the registry.
+"""Admission: which name the opener of a session has, if any.
 
-The registry is asked both ways, which name the key has, and which key the name has. A name that is met first is known
-by its key from then on; another key counts only if the one before has signed it. So a registry that swaps keys gets
-nobody in who was met before. While it is away, those are let in that are known, and others asked to come later.
+TLS has proven the opener's key. The registry is asked both ways, which name belongs to the key and which key owns the
+name, so that one wrong entry admits nobody. Then comes the same pin check as for an opener (`peer/find/pins.py`): a
+registry that gives a known name to another key gets nobody in.
+
+While the registry does not answer, openers with a pinned key are admitted under the name for which it is pinned, and
+others are asked to come later. So a session between peers that have met needs no registry.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
@@ -33,19 +34,17 @@ from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal
 
-REMEMBER = 60.0  # seconds for which an answer of the registry holds
-REMEMBER_NO = 5.0  # seconds for which a refusal holds
-ANSWERS_MAX = 1024  # that are remembered
-PINS_MAX = PEERS_MAX // 2  # names in the file up to which strangers can have themselves put into it
+REMEMBER = 60.0  # seconds for which an answer of the registry is used again
+REMEMBER_NO = 5.0  # seconds for which a refusal is used again
+ANSWERS_MAX = 1024  # answers that are kept
+PINS_MAX = PEERS_MAX // 2  # pins from which on openers that the user has not named are not pinned
 PATIENCE = 4.0  # seconds until a registry counts as away: less than an opener waits
-RETRY_AFTER = 30  # seconds, where the registry does not say when it is back
-RESOLVE_PAUSE, RESOLVE_PAUSE_MAX = 5.0, 300.0  # seconds between two looks for names that nobody has
-
-T = TypeVar("T")
+RETRY_AFTER = 30  # seconds after which an opener may come again if the registry names no time
+RESOLVE_PAUSE, RESOLVE_PAUSE_MAX = 5.0, 300.0  # seconds between two look-ups of unclaimed names
 
 
 class NotAdmitted(Exception):  # noqa: N818 - it is named after what happened
-    """Somebody is turned away."""
+    """An opener is turned away."""
 
     def __init__(self, why: Refusal, retry_after: int = 0) -> None:
         super().__init__(why, retry_after)
@@ -56,15 +55,15 @@ class NotAdmitted(Exception):  # noqa: N818 - it is named after what happened
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is known of a key: a name, or why there is none."""
+    """The name of a key, or why there is none."""
 
     verdict: str | NotAdmitted
     until: float
-    """When it is to be asked again."""
+    """Seconds of the clock until which the answer is used."""
 
 
 class Admission:
-    """Finds the names of those who open sessions."""
+    """Finds the names of openers."""
 
     _log = Logger()
 
@@ -77,14 +76,14 @@ class Admission:
         answers_max: int = ANSWERS_MAX,
         pins_max: int = PINS_MAX,
     ) -> None:
-        """Ask `client`, and hold peers to the keys in `known`.
+        """Admit the owners of names.
 
         Args:
-            reactor: what it runs on.
+            reactor: for threads and timers.
             client: the registry.
-            known: the keys that were met.
-            answers_max: answers that are remembered.
-            pins_max: names in `known` from which on nobody is added who was not named by the user.
+            known: the pinned keys.
+            answers_max: answers that are kept.
+            pins_max: pins from which on openers that the user has not named are not pinned.
         """
         self._reactor = reactor
         self._client = client
@@ -92,27 +91,31 @@ class Admission:
         self._pins = Pins(reactor, known, client)
         self._answers_max = answers_max
         self._pins_max = pins_max
-        self._answers: OrderedDict[PublicKey, _Answer] = OrderedDict()  # the oldest first
-        self._asking: dict[PublicKey, SharedAnswer[_Answer]] = {}
+        self._answers: dict[PublicKey, SharedAnswer[_Answer]] = {}  # the oldest question first
 
     async def admit(self, key: PublicKey) -> str:
-        """The name of who has this key.
+        """Return the name that belongs to a key.
 
         Raises:
-            NotAdmitted: there is none, or it is known by another key, or nobody can tell just now.
+            NotAdmitted: there is none, another key is pinned for it, or nobody can tell now.
         """
-        answer = self._answers.get(key)
+        question = self._answers.get(key)
+        answer = None if question is None else await question.wait()
         if answer is None or answer.until <= self._reactor.seconds():
-            answer = await self._ask_once(key)
+            self._answers.pop(key, None)
+            while len(self._answers) >= self._answers_max:
+                del self._answers[next(iter(self._answers))]
+            question = SharedAnswer(Deferred.fromCoroutine(self._ask(key)))
+            self._answers[key] = question
+            answer = await question.wait()
         if isinstance(answer.verdict, NotAdmitted):
             raise NotAdmitted(answer.verdict.why, answer.verdict.retry_after)
         return answer.verdict
 
     async def resolve(self, names: Iterable[str]) -> None:
-        """Know names by their keys, each as soon as it has one: it returns once all are known. Cancel it to stop.
+        """Pin the keys of the names in `--allow`, each as soon as it has one. Return when all are pinned.
 
-        Args:
-            names: those that the user has named.
+        From then on the permission belongs to the key, whatever the registry says later.
         """
         back_off, waiting = BackOff(RESOLVE_PAUSE, RESOLVE_PAUSE_MAX), list(names)
         while True:
@@ -121,9 +124,9 @@ class Admission:
                 return
             pause = back_off.next_delay()
             if pause == RESOLVE_PAUSE:
-                said = ", ".join(waiting)
                 self._log.info(
-                    "not in the registry yet, and so allowed nothing: {names}", names=said
+                    "not in the registry yet: names={names}. They are allowed nothing until they are claimed.",
+                    names=", ".join(waiting),
                 )
             await deferLater(self._reactor, pause)
 
@@ -136,26 +139,11 @@ class Admission:
                 return False
             await self._pins.remember(name, view.key, None)
         except KnownPeersUnusable as error:
-            self._log.error("{why}", why=str(error))
+            self._log.error("not pinned: name={name} why={why}", name=name, why=error)
             return False
         except P2pshareError:
             return False
         return True
-
-    def _ask_once(self, key: PublicKey) -> Deferred[_Answer]:
-        """Ask, or wait for the answer to the same question."""
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = SharedAnswer(Deferred.fromCoroutine(self._ask(key)))
-            asking.wait().addCallback(self._answered, key)
-        return asking.wait()
-
-    def _answered(self, answer: _Answer, key: PublicKey) -> None:
-        del self._asking[key]
-        self._answers.pop(key, None)
-        self._answers[key] = answer
-        while len(self._answers) > self._answers_max:
-            self._answers.popitem(last=False)
 
     async def _ask(self, key: PublicKey) -> _Answer:
         try:
@@ -168,24 +156,23 @@ class Admission:
             self._log.warn("opener refused: {why}", why=error)
             verdict = NotAdmitted(Refusal.CHANGED)
         except KnownPeersUnusable as error:
-            self._log.error("nobody is let in: {why}", why=str(error))
+            self._log.error("nobody is admitted: {why}", why=error)
             verdict = NotAdmitted(Refusal.LATER, RETRY_AFTER)
         except (P2pshareError, TimeoutError) as error:  # the registry is away
             wait = error.fields.get("retry_after") if isinstance(error, P2pshareError) else None
             verdict = await self._without_registry(key, wait)
         except Exception:
-            self._log.failure("nobody can say who opens a session")
+            self._log.failure("admission failed")
             verdict = NotAdmitted(Refusal.LATER, RETRY_AFTER)
         return _Answer(verdict, self._reactor.seconds() + REMEMBER_NO)
 
     async def _without_registry(self, key: PublicKey, wait: object) -> str | NotAdmitted:
+        """Return the name for which a key is pinned; `wait` is the time that the registry has named."""
         try:
-            names = await self._in_thread(self._known.names, key)
-        except KnownPeersUnusable as damaged:
-            self._log.error("nobody is let in: {why}", why=str(damaged))
-            names = []
-        if names:
-            return names[0]
+            for name in await run_in_thread(self._reactor, self._known.names, key):
+                return name
+        except KnownPeersUnusable as error:
+            self._log.error("nobody is admitted: {why}", why=error)
         return NotAdmitted(Refusal.LATER, wait if isinstance(wait, int) and wait else RETRY_AFTER)
 
     async def _look_up(self, key: PublicKey) -> str:
@@ -198,9 +185,10 @@ class Admission:
             raise NotAdmitted(Refusal.STRANGER) from None
         if view.key != key:
             self._log.warn(
-                "the registry says that {key} owns {name}, and that another key does",
-                key=key.grouped,
+                "contradictory registry: name={name} key={key}. It says that the key owns the name and that another"
+                " one does.",
                 name=name,
+                key=key.grouped,
             )
             raise NotAdmitted(Refusal.STRANGER)
         pinned = await self._pins.check(name, view)
@@ -209,7 +197,7 @@ class Admission:
         return name
 
     async def _remember(self, name: str, key: PublicKey, pinned: PublicKey | None) -> None:
-        """Pin the key of an opener. One that is met first is admitted even if its key cannot be pinned."""
+        """Pin the key of an opener. At first contact the opener is admitted even if its key cannot be pinned."""
         most = self._pins_max if pinned is None else PEERS_MAX
         try:
             await self._pins.remember(name, key, pinned, most)
@@ -217,7 +205,6 @@ class Admission:
             if pinned is not None:
                 raise
             if not isinstance(error, KnownPeersFull):
-                self._log.error("{name} is let in, but not remembered: {why}", name=name, why=error)
-
-    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await run_in_thread(self._reactor, work, *args)
+                self._log.error(
+                    "admitted without a pin: name={name} why={why}", name=name, why=error
+                )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import ControlRefused, RemoteNotFound
+from p2pshare.peer.find import browsing
 from p2pshare.peer.find.browsing import (
     ANSWER_BYTES_MAX,
     ANSWERS_MAX,
@@ -23,6 +27,7 @@ from p2pshare.peer.find.browsing import (
 )
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 
 
@@ -86,15 +91,22 @@ class BrowsingTests(SynchronousTestCase):
         self.names = ["alice", "albert", "bob"]
         self.entries = entries("cat.jpg", "car", "dog/", "zoo")
         self.asked_names = 0
-        self.browsing = Browsing(self.clock, self.list_names, self.remote, self.seen)
+        self.patch(browsing, "RemotePeer", self.remote)
+        reactor: Any = self.clock
+        finder: Any = SimpleNamespace(target=lambda name: None)
+        registry: Any = SimpleNamespace(peers=self.list_names)
+        data = Path(folder.name)
+        self.browsing = Browsing(reactor, Random(1), Mock(), registry, finder, data)
 
-    async def list_names(self, prefix: str) -> AsyncIterator[str]:
+    async def list_names(self, prefix: str, online: bool) -> AsyncIterator[PeerSummary]:
         self.asked_names += 1
         for name in self.names:
             if name.startswith(prefix):
-                yield name
+                yield PeerSummary(name, NameKind.OWNED, Presence.ONLINE, None)
 
-    def remote(self, name: str) -> FakeRemote:
+    def remote(
+        self, reactor: object, rng: object, key: object, name: str, *_: object
+    ) -> FakeRemote:
         assert name not in self.remotes or self.remotes[name].closed
         self.remotes[name] = FakeRemote(self.entries)
         return self.remotes[name]

@@ -194,7 +194,7 @@ class AdmitTests(AdmissionTestCase):
         no_room = OSError(errno.ENOSPC, "")
         with mock.patch.object(known_file, "replace_private", side_effect=no_room):
             self.assertEqual(self.admit(), "bob")
-        self.assertRegex(self.warnings()[0], "bob is let in, but not remembered: .* disk is full")
+        self.assertRegex(self.warnings()[0], "admitted without a pin: name=bob why=.* disk is full")
         self.assertIsNone(self.known.key("bob"))
         self.later(REMEMBER)
         self.assertEqual(self.admit(), "bob")
