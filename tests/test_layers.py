@@ -51,6 +51,9 @@ CLASSIC_SEAMS = {
 """The only modules outside `classic` that may import it; its docstring says what each of them does."""
 
 LINES_MAX = 600
+PARAMETERS_MAX = 8  # of a constructor; settings that belong together are a frozen dataclass
+LONG_CONSTRUCTORS = {"p2pshare.storage.incoming.partial_file"}
+"""Modules with a constructor that still takes more."""
 MODULES_MAX = 16  # at one level of the package
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
 REDIS_USERS = {
@@ -312,6 +315,21 @@ def size_and_name(module: Module) -> list[str]:
     return found + sorted(EMPTY_NAMES.intersection(module.name.split(".")))
 
 
+def long_constructors(module: Module) -> list[str]:
+    """Return the classes whose constructor takes too many parameters besides `self`."""
+    if module.name in LONG_CONSTRUCTORS:
+        return []
+    found = []
+    for node in nodes_of(module.source):
+        for each in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+                arguments = each.args
+                taken = arguments.posonlyargs + arguments.args[1:] + arguments.kwonlyargs
+                if len(taken) > PARAMETERS_MAX:
+                    found.append(f"{node.name}: {len(taken)} parameters")  # type: ignore[attr-defined]
+    return found
+
+
 @cache
 def modules() -> list[Module]:
     """Return all modules of the package."""
@@ -493,6 +511,17 @@ class LayerTests(SynchronousTestCase):
         )
         full = {level: count for level, count in levels.items() if count > MODULES_MAX}
         self.assertEqual(full, {})
+
+    def test_constructors(self) -> None:
+        """No constructor takes more than eight parameters."""
+        names = ", ".join("abcdefghi")
+        source = "class X:\n    def __init__(self, {}): pass"
+        self.check_all(
+            long_constructors,
+            ("p2pshare.net.x", source.format(names)),
+            ("p2pshare.net.x", source.format(f"*, {names}")),
+        )
+        self.assertEqual(long_constructors(Module("p2pshare.net.x", source.format("*, a, b"))), [])
 
     def test_size_and_name(self) -> None:
         """No module is too long or has a name without meaning."""
