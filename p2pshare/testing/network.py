@@ -1,8 +1,8 @@
-"""Doubles for tests, of this project and of its users: a network in memory, in virtual time.
+"""A network in memory, in virtual time, for the tests of this project and of its users.
 
-`VirtualNetwork` carries datagrams between datagram cores and loses, repeats, delays and reorders them, by a
-seeded source of randomness or by a rule for single datagrams. Nothing waits: the clock jumps to the next thing that is
-due, so that minutes pass in milliseconds, and the same seed gives the same run.
+`VirtualNetwork` carries datagrams between datagram cores. It loses, repeats, delays and reorders them, by a seeded
+source of randomness or by a rule for single datagrams. The clock jumps to the next event that is due. So minutes pass
+in milliseconds, and the same seed gives the same run.
 
     network = VirtualNetwork(random.Random(7), Conditions(loss=0.1))
     network.attach(("10.0.0.1", 5000), sender, on_event=events.append)
@@ -24,32 +24,28 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.datagram_core import Address, DatagramCore
 
-STEPS_MAX = 1_000_000  # of one `run`: a machine that is busy for ever is a defect, not a slow test
+STEPS_MAX = 1_000_000  # of one `run`: more are an endless loop, not a slow test
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the network does to each datagram, independently of all others."""
+    """The quality of the network; each datagram meets it independently of all others."""
 
     loss: float = 0.0
-    """The probability that it is lost."""
+    """The probability that a datagram is lost."""
     repeat: float = 0.0
-    """The probability that it arrives twice."""
+    """The probability that a datagram arrives twice."""
     delay_min: float = 0.001
     """Seconds."""
     delay_max: float = 0.001
-    """Seconds; what is sent later may arrive earlier if this is more than `delay_min`."""
+    """Seconds; datagrams are reordered if this is more than `delay_min`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What happens to one datagram: one copy for each delay, in seconds."""
-
-    delays: tuple[float, ...]
-
+Fate = tuple[float, ...]
+"""The copies of a datagram that arrive: the delay of each, in seconds."""
 
 Rule = Callable[[int, bytes, Address, Address], Fate | None]
-"""Of the datagram's number, its bytes, its source and its destination; None: as the conditions say."""
+"""Decides by a datagram's number, bytes, source and destination; None leaves it to the conditions."""
 
 
 @dataclass(slots=True)
@@ -67,7 +63,7 @@ class _Due:
 
 
 class VirtualNetwork:
-    """Cores, the datagrams between them, and the time."""
+    """Datagram cores, the datagrams between them, and the time."""
 
     def __init__(
         self,
@@ -78,11 +74,11 @@ class VirtualNetwork:
         self.now = 0.0
         """Seconds since the network was made."""
         self.sent = 0
-        """Datagrams that were sent, lost ones included."""
+        """The number of datagrams sent, including lost ones."""
         self._rng = rng
         self._conditions = conditions or Conditions()
         self.rule = rule
-        """What happens to single datagrams; see `Rule`."""
+        """The rule for single datagrams."""
         self._nodes: dict[Address, _Node] = {}
         self._due: list[_Due] = []
         self._numbers = itertools.count()
@@ -90,27 +86,27 @@ class VirtualNetwork:
     def attach(
         self, addr: Address, core: DatagramCore, on_event: Callable[[Any], object] = lambda _: None
     ) -> None:
-        """Put `core` at `addr`; whatever was there before is gone."""
+        """Put `core` at `addr`, in place of any other core."""
         node = self._nodes[addr] = _Node(core, on_event)
         self._schedule(self.now, lambda: self._pump(addr, node))
 
     def detach(self, addr: Address) -> None:
-        """Close the port `addr`: datagrams to it are lost from now on."""
+        """Close `addr`: datagrams to it are lost from now on."""
         self._nodes.pop(addr, None)
 
     def send_at(self, when: float, data: bytes, source: Address, destination: Address) -> None:
-        """Let a datagram arrive at `when` (seconds) that no core sent, whatever the conditions."""
+        """Deliver a datagram that no core has sent at `when` (seconds), in any conditions."""
         self._schedule(when, lambda: self._deliver(data, source, destination))
 
     def call_at(self, when: float, action: Callable[[], None]) -> None:
-        """Do something of the test's own at `when` (seconds)."""
+        """Call `action` at `when` (seconds)."""
         self._schedule(when, action)
 
     def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass until nothing is due, `stop()` is true, or it is `until` (seconds).
+        """Advance the time until nothing is due, `stop()` is true, or `until` (seconds) is reached.
 
         Raises:
-            AssertionError: there was no end of it.
+            AssertionError: this took more than `STEPS_MAX` steps.
         """
         for _ in range(STEPS_MAX):
             if not self._due or self._due[0].when > until or stop():
@@ -126,17 +122,15 @@ class VirtualNetwork:
     def _send(self, data: bytes, source: Address, destination: Address) -> None:
         fate = self.rule(self.sent, data, source, destination) if self.rule else None
         self.sent += 1
-        for delay in (fate or self._draw_fate()).delays:
+        for delay in self._draw_fate() if fate is None else fate:
             self._schedule(self.now + delay, lambda: self._deliver(data, source, destination))
 
     def _draw_fate(self) -> Fate:
         rng, conditions = self._rng, self._conditions
         if rng.random() < conditions.loss:
-            return Fate(())
+            return ()
         copies = 2 if rng.random() < conditions.repeat else 1
-        return Fate(
-            tuple(rng.uniform(conditions.delay_min, conditions.delay_max) for _ in range(copies))
-        )
+        return tuple(rng.uniform(conditions.delay_min, conditions.delay_max) for _ in range(copies))
 
     def _deliver(self, data: bytes, source: Address, destination: Address) -> None:
         if (node := self._nodes.get(destination)) is not None:
@@ -144,7 +138,7 @@ class VirtualNetwork:
             self._pump(destination, node)
 
     def _pump(self, addr: Address, node: _Node) -> None:
-        """Let the core speak, hear its events, and wake it up when its timer says so."""
+        """Send the datagrams of a core, pass its events on, and schedule its timer."""
         if self._nodes.get(addr) is not node:
             return
         for data, destination in node.core.datagrams_to_send(self.now):
@@ -164,20 +158,20 @@ class VirtualNetwork:
 
 
 class ThreadlessReactor(MemoryReactorClock):
-    """A reactor in memory whose thread pool does its work at once, or when the test says."""
+    """A reactor in memory whose thread pool works at once, or when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
         self._held: list[Callable[[], object]] | None = None
 
     def getThreadPool(self) -> Any:
-        """The pool, which is the reactor itself."""
+        """Return the reactor, which is its own pool."""
         return self
 
     def callInThreadWithCallback(
         self, on_result: Any, work: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
-        """Do `work` at once, unless threads are held."""
+        """Call `work` at once, unless threads are held."""
 
         def run() -> None:
             try:
@@ -193,16 +187,16 @@ class ThreadlessReactor(MemoryReactorClock):
             self._held.append(run)
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call something at once, since every thread is the reactor's."""
+        """Call `callable` at once: there is only one thread."""
         callable(*args, **kwargs)
 
     def hold_threads(self) -> Callable[[], None]:
-        """Let work for threads wait until the function that is returned is called."""
+        """Hold the work for threads back, until the returned function is called."""
         held = self._held = []
 
-        def let_go() -> None:
+        def release() -> None:
             self._held = None
             for run in held:
                 run()
 
-        return let_go
+        return release

@@ -9,7 +9,8 @@ from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailab
 from p2pshare.web.exchange import Reply
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
 
-RETRY_AFTER = 2  # seconds
+RETRY_AFTER = 2  # seconds, while the store is unavailable
+RECOVERING_RETRY = 30  # seconds, at most
 
 PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
     "malformed": (HTTPStatus.BAD_REQUEST, "The request is malformed"),
@@ -90,15 +91,18 @@ class RequestError(Exception):
         self.reply = problem(word, detail, retry_after=retry_after, **extra)
 
 
-def word_of(error: RequestError | RemoteProtocolError | StoreUnavailable) -> str:
-    """Return the word of the problem for an error."""
-    if isinstance(error, RequestError):
-        return error.word
-    if isinstance(error, RemoteProtocolError):
-        return "malformed"
-    return "recovering" if isinstance(error, StoreRecovering) else "unavailable"
-
-
 AWAY = problem("unavailable", retry_after=RETRY_AFTER)
 BROKEN = problem("internal")
 NOT_FOUND = problem("not-found")
+
+
+def answer_to(error: RequestError | RemoteProtocolError | StoreUnavailable) -> tuple[str, Reply]:
+    """Return the word and the reply for an error of a request."""
+    if isinstance(error, RequestError):
+        return error.word, error.reply
+    if isinstance(error, RemoteProtocolError):
+        return "malformed", problem("malformed", str(error.fields["reason"]))
+    if isinstance(error, StoreRecovering):
+        seconds = min(RECOVERING_RETRY, int(str(error.fields["seconds"])))
+        return "recovering", problem("recovering", str(error), retry_after=max(1, seconds))
+    return "unavailable", AWAY

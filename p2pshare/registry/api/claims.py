@@ -40,7 +40,7 @@ from p2pshare.registry.api.verification import (
 from p2pshare.registry.store import NameStore, OwnerClaim, OwnerOutcome, Ownership
 from p2pshare.web.client_addresses import Origin
 from p2pshare.web.exchange import Query, Reply
-from p2pshare.web.problems import RequestError, word_of
+from p2pshare.web.problems import RequestError, answer_to
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import (
@@ -91,7 +91,7 @@ class Claims:
         try:
             reply = await self._claim(query, name)
         except (RequestError, RemoteProtocolError, StoreUnavailable) as error:
-            self._count(word_of(error))
+            self._count(answer_to(error)[0])
             raise
         is_new = reply.status == HTTPStatus.CREATED
         self._count((Ownership.CLAIMED if is_new else Ownership.RENEWED).value)
@@ -187,9 +187,7 @@ class Claims:
 
     async def _take_with_token(self, wanted: OwnerClaim, origin: Origin) -> OwnerOutcome:
         """Claim a name, also a new one if a token for it is at hand; give the token back if it was not needed."""
-        at_hand = (
-            self._limiter.at_hand("names", origin) and self._limiter.take("names", origin) == 0
-        )
+        at_hand = self._limiter.take_at_hand("names", origin)
         is_new = False
         try:
             outcome = await self._store.claim_owned(replace(wanted, may_be_new=at_hand))

@@ -60,34 +60,28 @@ class RegistryMetrics:
             ["route", "method", "status"],
             registry=registry,
         )
+        text = "Time from a complete request to its reply."
         self._latencies = Histogram(
-            "p2pshare_request_seconds",
-            "Time from a complete request to its reply.",
-            ["route"],
-            registry=registry,
-            buckets=LATENCIES,
+            "p2pshare_request_seconds", text, ["route"], registry=registry, buckets=LATENCIES
         )
-        self._claims = Counter(
-            "p2pshare_claims", "Claims, by outcome.", ["outcome"], registry=registry
-        )
-        self._limited = Counter(
-            "p2pshare_limited", "Requests rejected by a rate limit.", ["route"], registry=registry
-        )
-        self._store_errors = Counter(
-            "p2pshare_store_errors", "Requests that failed in the store.", registry=registry
-        )
-        self._connections, self._streams = (
-            Gauge(name, text, registry=registry, multiprocess_mode="livesum")
-            for name, text in (
-                ("p2pshare_open_connections", "Open connections of clients."),
-                ("p2pshare_open_streams", "Open event streams."),
+        self._claims, self._limited, self._store_errors = (
+            Counter(f"p2pshare_{name}", text, labels, registry=registry)
+            for name, text, labels in (
+                ("claims", "Claims, by outcome.", ["outcome"]),
+                ("limited", "Requests rejected by a rate limit.", ["route"]),
+                ("store_errors", "Requests that failed in the store.", []),
             )
         )
+        self._connections, self._streams = (
+            Gauge(f"p2pshare_open_{name}", text, registry=registry, multiprocess_mode="livesum")
+            for name, text in (
+                ("connections", "Open connections of clients."),
+                ("streams", "Open event streams."),
+            )
+        )
+        text = "Delay of a timer in the event loop."
         self._lag = Histogram(
-            "p2pshare_event_loop_lag_seconds",
-            "Delay of a timer in the event loop.",
-            registry=registry,
-            buckets=LAGS,
+            "p2pshare_event_loop_lag_seconds", text, registry=registry, buckets=LAGS
         )
         if not self._is_shared:
             ProcessCollector(registry=registry)

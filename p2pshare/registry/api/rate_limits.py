@@ -103,12 +103,15 @@ class Limiter:
             return self._refusal(each, now)
         return self._ask(each, now)
 
-    def at_hand(self, kind: str, origin: Origin, who: str = "") -> bool:
-        """Whether `take` would grant a use without asking the store."""
+    def take_at_hand(self, kind: str, origin: Origin, who: str = "") -> bool:
+        """Use one token if no question to the store is needed; return whether there was one."""
         if self.spares(kind, origin):
             return True
         each = self._slices.get(_bucket(kind, origin, who))
-        return each is not None and each.has_tokens(self._clock.seconds())
+        if each is None or not each.has_tokens(self._clock.seconds()):
+            return False
+        each.tokens -= 1
+        return True
 
     async def admit(self, kind: str, origin: Origin, who: str = "") -> None:
         """Use one token; raises `RequestError` if there is none."""

@@ -1,4 +1,4 @@
-"""The table of all routes: which path is answered by what, and every error as a reply."""
+"""The table of all routes, by path and method; every error becomes a reply."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import RemoteProtocolError, StoreRecovering, StoreUnavailable
+from p2pshare.errors import RemoteProtocolError, StoreUnavailable
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.claims import Claims
 from p2pshare.registry.api.classic import ClassicRoutes
@@ -22,10 +22,9 @@ from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.store import NameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply, Route
-from p2pshare.web.problems import AWAY, BROKEN, NOT_FOUND, RequestError, not_allowed, problem
+from p2pshare.web.problems import BROKEN, NOT_FOUND, RequestError, answer_to, not_allowed
 
 DONE = Reply(HTTPStatus.OK)
-RECOVERING_RETRY = 30  # seconds, at most
 
 
 class Routes:
@@ -131,15 +130,9 @@ class Routes:
     def _failed(self, failure: Failure) -> Reply:
         """Return the reply for an error."""
         error = failure.value
-        if isinstance(error, RequestError):
-            return error.reply
-        if isinstance(error, RemoteProtocolError):
-            return problem("malformed", str(error.fields["reason"]))
         if isinstance(error, StoreUnavailable):
             self._metrics.store_error()
-            if isinstance(error, StoreRecovering):
-                seconds = min(RECOVERING_RETRY, int(str(error.fields["seconds"])))
-                return problem("recovering", str(error), retry_after=max(1, seconds))
-            return AWAY
+        if isinstance(error, RequestError | RemoteProtocolError | StoreUnavailable):
+            return answer_to(error)[1]
         self._log.failure("request failed", failure)
         return BROKEN

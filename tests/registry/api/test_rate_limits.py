@@ -184,20 +184,19 @@ class LimiterTests(SynchronousTestCase):
             self.assertEqual(json.loads(b"".join(reply.body))["detail"], reason)
 
     def test_at_hand(self) -> None:
-        """Only what was taken out before is at hand, and but for a few it is until the bucket is full again."""
+        """Only tokens of a slice are at hand, and except for a few, only until the bucket is full again."""
         limiter = self.limiter()
-        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
-        self.assertTrue(limiter.at_hand("names", HERE, "x"))
+        self.assertFalse(limiter.take_at_hand("names", ELSEWHERE, "x"))
+        self.assertTrue(limiter.take_at_hand("names", HERE, "x"))
         self.granted(limiter, "names", 2)
-        self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
+        self.assertTrue(limiter.take_at_hand("names", ELSEWHERE, "x"))
         self.granted(limiter, "names", 4)
         limit = DEFAULT_LIMITS["names"]
         self.clock.advance(limit.burst / limit.per_second)
         asked = self.store.asked
         for _ in range(SLICE_FIRST):
-            self.assertTrue(limiter.at_hand("names", ELSEWHERE, "x"))
-            self.take(limiter, "names")
-        self.assertFalse(limiter.at_hand("names", ELSEWHERE, "x"))
+            self.assertTrue(limiter.take_at_hand("names", ELSEWHERE, "x"))
+        self.assertFalse(limiter.take_at_hand("names", ELSEWHERE, "x"))
         self.assertEqual(self.store.asked, asked)
 
     def test_given_back(self) -> None:
