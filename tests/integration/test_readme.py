@@ -30,7 +30,7 @@ def blocks() -> list[list[str]]:
     return [[re.sub(r"\s+#.*", "", line) for line in block.splitlines()] for block in found]
 
 
-class ReadmeTests(unittest.TestCase):
+class TwoPeopleTestCase(unittest.TestCase):
     """Alice and Bob, each with an empty home folder."""
 
     def setUp(self) -> None:
@@ -59,28 +59,37 @@ class ReadmeTests(unittest.TestCase):
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
 
-    def run_as(self, who: str, commands: list[str], cwd: Path) -> str:
-        """Run the commands in a shell with an empty home folder, assert that each succeeds, and return their output."""
-        home = self.folder / who
+    def start_as(self, who: str, commands: list[str], cwd: Path) -> subprocess.Popen[str]:
+        """Start a shell with an empty home folder that runs the commands until one fails."""
         listen = f"p2pregistry --listen tcp:{self.port}:interface=127.0.0.1"
         script = "\n".join(commands).replace(URL, f"http://127.0.0.1:{self.port}")
         script = re.sub(r"p2pregistry$", listen, script, flags=re.MULTILINE)
-        done = subprocess.run(
+        return subprocess.Popen(
             ["bash", "-euc", script],
             cwd=cwd,
             env={
-                "HOME": str(home),
+                "HOME": str(self.folder / who),
                 "PATH": f"{self.folder / 'tools'}:/usr/bin:/bin",
                 "PYTHONPATH": str(PROJECT),
                 "TMPDIR": str(self.folder),
             },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
+            start_new_session=True,
         )
-        self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}{done.stderr}")
-        return done.stdout
+
+    def run_as(self, who: str, commands: list[str], cwd: Path, answers: str = "") -> str:
+        """Run the commands as `start_as`, assert that each succeeds, and return their output."""
+        with self.start_as(who, commands, cwd) as shell:
+            output, errors = shell.communicate(answers, PATIENCE)
+        self.assertEqual(shell.returncode, 0, f"{commands}\n{output}{errors}")
+        return output
+
+
+class ReadmeTests(TwoPeopleTestCase):
+    """The README."""
 
     def test_commands(self) -> None:
         """The README's commands fetch a folder from one person to another, and stop every service they started."""
