@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.errors import NoSuchPeer, P2pshareError, WrongUsage
+from p2pshare.errors import NoSuchPeer, P2pshareError
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
@@ -15,21 +15,8 @@ from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.verbs.key import name_of
 from p2pshare.wire.addresses import PeerAddress
-
-
-def name_of(invocation: Invocation) -> str:
-    """Return the user's name.
-
-    Raises:
-        WrongUsage: the settings have none.
-    """
-    name = invocation.settings.name
-    if name is None:
-        raise WrongUsage(
-            reason="Say who you are with --name NAME, or set P2PSHARE_NAME: a sharer wants to know who asks."
-        )
-    return name
 
 
 def finder_of(
@@ -50,7 +37,7 @@ async def introduce(
 ) -> tuple[OwnIdentity, Deferred[FoundPeer]]:
     """Return the user's identity and the look-up of a peer, as `OwnName.introduce`; announce a name that is new."""
     settings, wall = invocation.settings, invocation.wall
-    place = PeerPlace.of(settings, name_of(invocation))
+    place = PeerPlace.of(settings, name_of(settings))
     own = OwnName(invocation.reactor, registry, place, wall, settings.invitation)
     me, looking_up = await own.introduce(finder, peer)
     if me.is_new:

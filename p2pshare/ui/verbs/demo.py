@@ -1,4 +1,4 @@
-"""`p2pshare demo`: all of it on this machine, in processes of its own, and nothing left behind."""
+"""The verb `demo`: a registry and two peers as processes on this machine, fetches between them, and a clean end."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from p2pshare.ui.verbs.users import users
 from p2pshare.ui.verbs.whoami import whoami
 from p2pshare.wire.registry_answers import Presence
 
-READY_TIMEOUT = 20.0  # seconds until a service that is not ready counts as failed
-READY_INTERVAL = 0.1  # seconds between two looks
+READY_TIMEOUT = 20.0  # seconds until a service must be ready
+READY_INTERVAL = 0.1  # seconds between two checks
 STOP_TIMEOUT = 3.0  # seconds from SIGTERM to SIGKILL
 LAST_LINES = 5  # lines of a service's output that are kept for the error message
-HURRY = 0.1  # seconds from SIGTERM to SIGKILL after a signal: then the registry has as long, and the folder goes
+HURRY = 0.1  # seconds from SIGTERM to SIGKILL after the demo got a signal
 
 PEERS = ("alice", "bob")
 SHARE, TEXT, PICTURE = "photos", "my_file.txt", "my_file.jpg"
 PEER_WORDS = (("--share", f"{SHARE}=alice", "--classic"), ())
-"""What the peers are told besides who they are."""
+"""The arguments of each peer, besides its name and folder."""
 REGISTRY_VARIABLE = f"{VARIABLE_PREFIX}REGISTRY"
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
-    """Show it all; returns the exit code.
+    """Run the demo; return the exit code.
 
     Args:
-        invocation: neither its settings nor its folder are used.
-        environ: the environment of the services; what it says to p2pshare is left out.
+        invocation: the run of the command line; its settings and its folder are not used.
+        environ: the environment of the services; variables of p2pshare are removed.
 
     Raises:
-        P2pshareError: something did not work, or a file that was fetched is not what was shared.
+        P2pshareError: a step failed, or a fetched file differs from the shared one.
     """
     folder = Path(tempfile.mkdtemp(prefix="p2pshare-demo-"))
     services = _Demo(invocation, folder, environ)
@@ -69,7 +69,8 @@ async def demo(invocation: Invocation, environ: Mapping[str, str]) -> int:
         await services.end(patience)
         shutil.rmtree(folder, ignore_errors=True)
     invocation.output.line(
-        "All of it came over exactly. All is stopped again, and nothing is left behind.", Fore.GREEN
+        "Every file arrived unchanged. All services are stopped, and all files are removed.",
+        Fore.GREEN,
     )
     return 0
 
@@ -83,7 +84,7 @@ class _Service(ChildProcess):
 
 
 class _Demo:
-    """The services of a demonstration, and what it does with them."""
+    """The services of the demo, and its steps."""
 
     def __init__(self, invocation: Invocation, folder: Path, environ: Mapping[str, str]) -> None:
         self._port = _free_port()
@@ -97,7 +98,7 @@ class _Demo:
         )
 
     async def run(self) -> None:
-        """All of it, but for the end."""
+        """Run all steps; `end` follows in any case."""
         self._invocation.output.line(
             "# A text and a picture to share, in the folder alice", Style.DIM
         )
@@ -120,13 +121,13 @@ class _Demo:
             PICTURE,
             "alice.png",
             _have_same_pixels,
-            "pixel for pixel, in the clear over UDP",
+            "pixel for pixel, unencrypted over UDP",
         )
         await self._stop(PEERS[1])
         await self._users()
 
     async def end(self, patience: float) -> None:
-        """End the peers, which give their names up, and then the registry; kill each after `patience` seconds."""
+        """Stop the peers and then the registry; kill each of them after `patience` seconds."""
         await gatherResults([Deferred.fromCoroutine(peer.end(patience)) for peer in self._peers])
         if self._registry is not None:
             await self._registry.end(patience)
@@ -153,7 +154,7 @@ class _Demo:
     async def _until_ready(
         self, client: RegistryClient, what: str, service: _Service, name: str | None = None
     ) -> None:
-        """Wait until the registry answers and, if there is a name, has it."""
+        """Wait until the registry answers and, if a name is given, shows it online."""
         reactor = self._invocation.reactor
         deadline = reactor.seconds() + READY_TIMEOUT
         while not service.ended.called and reactor.seconds() < deadline:
@@ -165,22 +166,22 @@ class _Demo:
                     return
             await deferLater(reactor, READY_INTERVAL, lambda: None)
         lines = "\n".join(service.lines)
-        raise CannotStart(what=what, reason=f"it said {lines!r}.")
+        raise CannotStart(what=what, reason=f"its last output was {lines!r}.")
 
     async def _get(self, *words: str) -> None:
-        """Get files, in the classic protocol if the first word says so.
+        """Fetch files, in the classic protocol if the first word is its flag.
 
         Raises:
-            P2pshareError: they were not got.
+            P2pshareError: a file was not fetched.
         """
         self._show_command("p2pshare", "get", *words)
         flags = [word for word in words if word.startswith("--")]
         way = get_classic if flags else get
         if await way(self._invocation, words[len(flags) :], overwrite=False):
-            raise P2pshareError(reason="what was to be got did not come.")
+            raise P2pshareError(reason="a file was not fetched.")
 
     def _be(self, name: str) -> None:
-        """Speak for a user from now on."""
+        """Act as a user from now on."""
         data = f"{name}/data"
         variables = {f"{VARIABLE_PREFIX}NAME": name, f"{VARIABLE_PREFIX}DATA": data}
         self._show_command("export", *(f"{key}={value}" for key, value in variables.items()))
@@ -202,7 +203,7 @@ class _Demo:
         await whoami(dataclasses.replace(self._invocation, settings=settings))
 
     async def _stop(self, name: str) -> None:
-        """Stop a peer, whose name stays its own."""
+        """Stop a peer; its key keeps the name."""
         self._show_command("kill", f"%{PEERS.index(name) + 2}", f" # {name}'s peer")
         await self._peers[PEERS.index(name)].end(STOP_TIMEOUT)
 
@@ -215,7 +216,7 @@ class _Demo:
         )
         self._invocation.output.event("compared", path=path, kind=kind, same=same)
         if not same:
-            raise P2pshareError(reason=f"the {kind} that came is not the one that was shared.")
+            raise P2pshareError(reason=f"the fetched {kind} differs from the shared one.")
         self._invocation.output.line(f"Compared {got}: the same {how}.", Fore.GREEN)
 
     def _show_command(self, *words: str) -> None:
@@ -225,14 +226,14 @@ class _Demo:
 
 
 def _free_port() -> int:
-    """A TCP port that nobody listens on just now."""
+    """Return a TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _service_environ(environ: Mapping[str, str], folder: Path, registry: str) -> dict[str, str]:
-    """An environment that says nothing to the services but this, and keeps them off the user's folders."""
+    """Return an environment that keeps the services away from the user's settings and folders."""
     kept = {key: value for key, value in environ.items() if not key.startswith(VARIABLE_PREFIX)}
     own = {
         "XDG_CONFIG_HOME": str(folder / "config"),

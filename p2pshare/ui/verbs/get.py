@@ -12,9 +12,10 @@ from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_files import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
-from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce, name_of
+from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
 from p2pshare.ui.verbs.items import parse_at, parse_items
 from p2pshare.ui.verbs.job import HARD_STOPS, Results, WatchedJob, destinations
+from p2pshare.ui.verbs.key import name_of
 
 OPEN_FILES = 4096  # with this many, all bounds on open files have their full values
 OPEN_FILES_MIN = 32  # open files; with fewer, nothing is fetched
@@ -48,7 +49,7 @@ async def get(
         P2pshareError: the identity of the user cannot be used, or not be proven.
     """
     allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
-    jobs = parse_items(words, name_of(invocation), invocation.cwd, overwrite=overwrite)
+    jobs = parse_items(words, name_of(invocation.settings), invocation.cwd, overwrite=overwrite)
     address = parse_at(at)
     if address is not None and len(jobs) > 1:
         raise WrongUsage(

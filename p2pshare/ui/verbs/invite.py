@@ -20,26 +20,26 @@ KEY_NAME = "registry.key"
 def invite(
     output: Output, data: str | None, life: int, count: int, wall: Callable[[], float]
 ) -> int:
-    """Make invitations, one a line; returns the exit code.
+    """Print invitations, one per line; return the exit code.
 
     Args:
-        output: gets them.
-        data: the registry's data folder; None for where it is by default.
-        life: seconds for which they are good.
-        count: how many.
-        wall: the Unix time.
+        output: where to print them.
+        data: the registry's data folder; None for the default folder.
+        life: seconds for which an invitation is valid.
+        count: the number of invitations.
+        wall: returns the Unix time in s.
 
     Raises:
-        NotFound: no registry has its key there.
-        KeyUnusable: the key cannot be read, or is none.
+        NotFound: no registry has its key in the folder.
+        KeyUnusable: the key cannot be read.
     """
     default = platformdirs.user_data_path("p2pshare") / "registry"
     folder = Path(data).expanduser().absolute() if data else default
     key = key_file.load(folder / KEY_NAME)
     if key is None:
         raise NotFound(
-            reason=f"No registry has its key in {folder}: say with --data which folder the registry runs on, "
-            "on its machine and as its user, once it has been started."
+            reason=f"No registry has its key in {folder}. Run this on the machine of a registry that was started, as"
+            " its user, and name its data folder with --data."
         )
     authority = Authority(key, wall, os.urandom)
     expires = int(wall()) + life
@@ -48,9 +48,8 @@ def invite(
         output.event("invitation", invitation=invitation, expires=expires)
         output.result(invitation)
     until = f"{datetime.fromtimestamp(expires).astimezone():%Y-%m-%d %H:%M %Z}"
-    each = "It lets one new name" if count == 1 else "Each lets one new name"
     output.remark(
-        f"{each} in, once, until {until}. Who gets it puts it into a file, and says"
+        f"Each invitation is for one new name, until {until}. To use it, save it to a file and run"
         " `p2pshare --name NAME --invitation FILE`."
     )
     return 0

@@ -1,4 +1,4 @@
-"""The verbs `key export` and `key import`, which need no network."""
+"""The verbs `key export` and `key import`. They need no network."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def export(settings: Settings, output: Output, file: str, passphrase_file: str | None) -> int:
-    """Write a copy of the key that a passphrase opens; returns the exit code.
+    """Write a copy of the key, sealed with a passphrase; return the exit code.
 
-    The peer may be running. Blocks for about a second, besides the questions. What is written was opened once before.
+    The peer may be running. The copy is opened once before it is written. This blocks for about a second, besides the
+    questions to the user.
 
     Raises:
-        P2pshareError: there is no key, no passphrase, or the file cannot be written, or would not open again; nothing
-            is left of it.
+        P2pshareError: there is no key or no passphrase, or the file cannot be written or opened again; no file is left.
     """
     name = name_of(settings)
     place = PeerPlace.of(settings, name)
@@ -45,7 +45,7 @@ def export(settings: Settings, output: Output, file: str, passphrase_file: str |
         identity.meet(PublicKey.parse(place.key))
     if identity.next_key is not None:
         raise Refused(
-            reason="A new key is on its way: say `p2pshare key rotate` again to finish that, and then export it."
+            reason="A rotation of the key is unfinished: run `p2pshare key rotate` again to finish it, then export."
         )
     path = Path(file).expanduser()
     if path.is_dir():
@@ -57,8 +57,8 @@ def export(settings: Settings, output: Output, file: str, passphrase_file: str |
     output.event(
         "exported", name=name, registry=settings.registry, key=str(key.public), path=path.absolute()
     )
-    output.line(f"{path} holds the key of {name} now, and its passphrase opens it.", Fore.GREEN)
-    output.line("Keep both where the disk of this machine is not. It is brought back with:")
+    output.line(f"{path} holds the key of {name} now, sealed with your passphrase.", Fore.GREEN)
+    output.line("Keep both off this machine. To restore the key, run:")
     output.line(f"  p2pshare key import {shlex.quote(str(path))}")
     return 0
 
@@ -72,15 +72,15 @@ def import_key(
     name: str | None,
     registry: bool,
 ) -> int:
-    """Make the key in a file that of a data folder which has none; returns the exit code.
+    """Put an exported key into a data folder that has none; return the exit code.
 
     Args:
-        settings: say which data folder, if not that of the name and registry.
-        output: says what became of it.
-        file: what `export` has written.
+        settings: the settings, which may name the data folder and the registry.
+        output: where to report the result.
+        file: a file that `export` wrote.
         passphrase_file: as for `known_passphrase`.
-        name: whose it shall be, instead of the name in the file.
-        registry: whether the registry of the settings counts, instead of the one in the file.
+        name: the user's name; None for the name in the file.
+        registry: use the registry of the settings instead of the one in the file.
 
     Raises:
         P2pshareError: the file cannot be opened, or the folder has a key or a running peer.
@@ -103,7 +103,7 @@ def import_key(
     )
     output.line(f"The key of {portable.name} is in {folder} now.", Fore.GREEN)
     output.line(f"  {public.grouped}")
-    output.line("Stop its peer wherever else it runs, and start it here:")
+    output.line("Stop the peer wherever else it runs, and start it here:")
     elsewhere = ""
     if settings.data is not None:
         elsewhere = f" --data {shlex.quote(str(settings.data))}"
@@ -112,26 +112,26 @@ def import_key(
 
 
 def name_of(settings: Settings) -> str:
-    """The user's own name.
+    """Return the user's name.
 
     Raises:
         WrongUsage: the settings have none.
     """
     if settings.name is None:
-        raise WrongUsage(reason="Say who you are with --name NAME, or set P2PSHARE_NAME.")
+        raise WrongUsage(reason="This needs your name: pass --name NAME, or set P2PSHARE_NAME.")
     return settings.name
 
 
 def no_key(name: str, folder: Path) -> NotFound:
-    """The error that there is no key yet."""
+    """Return the error that there is no key yet."""
     return NotFound(
-        reason=f"There is no key of {name!r} in {folder}. The first start of its peer makes one: "
+        reason=f"There is no key of {name!r} in {folder}. The first start of its peer creates one: "
         f"`p2pshare --name {name}`."
     )
 
 
 def _sealed(portable: Portable, passphrase: str) -> bytes:
-    """What `seal` makes, after a look whether `unseal` gives the same again."""
+    """Return the sealed key, after a check that the passphrase opens it."""
     sealed = seal(portable, passphrase)
     try:
         opened = unseal(sealed, passphrase)
@@ -139,17 +139,17 @@ def _sealed(portable: Portable, passphrase: str) -> bytes:
         opened = None
     if opened != portable:
         raise Refused(
-            reason="The copy would not open again, so none was written: please report this defect, and keep a copy of"
-            " the data folder instead."
+            reason="The sealed copy could not be opened again, so none was written. Please report this defect, and back"
+            " up the data folder instead."
         )
     return sealed
 
 
 def _expect_writable(path: Path) -> None:
-    """Find out before a passphrase is asked for whether a new file can be made."""
+    """Check that a new file can be created, before the user types a passphrase."""
     folder = path.parent
     if not folder.is_dir():
-        raise CannotSave(path=path, reason=f"there is no folder {folder}")
+        raise CannotSave(path=path, reason=f"the folder {folder} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CannotSave(path=path, reason=f"you may not write to the folder {folder}")
 
@@ -163,7 +163,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a new file in place, since a stick for copies may know no links; half of one does not stay."""
+    """Write a new file in place, as the file system of a USB stick may have no links; remove it after an error."""
     try:
         fd = os.open(path, _NEW_FILE, 0o600)
     except FileExistsError as error:
@@ -184,4 +184,4 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _exists(path: Path) -> CannotSave:
-    return CannotSave(path=path, reason="it is there already, and is not overwritten")
+    return CannotSave(path=path, reason="it exists already, and is not overwritten")

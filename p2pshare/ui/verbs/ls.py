@@ -1,4 +1,4 @@
-"""The verb `ls`: what somebody shares, page by page as it comes."""
+"""The verb `ls`: the shares and folders of a peer, shown page by page as they arrive."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce, name_of
+from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
 from p2pshare.ui.verbs.items import parse_at, parse_where
+from p2pshare.ui.verbs.key import name_of
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
 SIZE_WIDTH = len("1023.9 KiB")
 GAP = "  "
-COLUMNS_FOR_TIME = 48  # from here on there is room for a time
-COLUMNS_FOR_SIZE = 24  # from here on there is room for a size
+COLUMNS_FOR_TIME = 48  # columns from which on the time is shown
+COLUMNS_FOR_SIZE = 24  # columns from which on the size is shown
 
 YOURSELF = "That is you: `p2pshare status` shows what you share."
-NOTHING = "There is nothing in it."
+NOTHING = "The folder is empty."
 NOTHING_SHARED = "{name} shares nothing with you."
 
 
 class Remote(Protocol):
-    """What is needed of a `RemotePeer`."""
+    """The part of a `RemotePeer` that is used here."""
 
     async def list(
         self, path: RemotePath, after: RemotePath = (), limit: int = ..., *, recursive: bool = False
     ) -> Listing:
-        """Ask for a page of a folder."""
+        """Request a page of a folder."""
         ...
 
 
 async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | None = None) -> int:
-    """List what is in a folder of a peer, or its shares; returns the exit code, 1 if the peer left something out.
+    """List a folder or the shares of a peer; return the exit code, which is 1 if the peer left something out.
 
     Args:
         invocation: the run of the command line.
-        where: the folder.
-        recursive: list what is below, too.
-        at: the address of the peer, `IP:PORT`, if it is not to be looked up.
+        where: `PEER` or `PEER:PATH`.
+        recursive: list folders below it, too.
+        at: the address of the peer, `IP:PORT`; None to look it up.
 
     Raises:
-        WrongUsage: `where` is no place, or it is not said who asks.
-        RemoteNotFound: there is none, or none for who asks.
-        P2pshareError: it cannot be listed for another reason.
+        WrongUsage: `where` is invalid, or the settings have no name.
+        RemoteNotFound: the folder does not exist, or is not shared with the user.
+        P2pshareError: the folder cannot be listed for another reason.
     """
     peer, path = parse_where(where)
-    own, address = name_of(invocation), parse_at(at)
+    own, address = name_of(invocation.settings), parse_at(at)
     if peer == own:
         raise WrongUsage(reason=YOURSELF)
     rows = Rows(invocation.output, path, peer)
@@ -74,7 +75,7 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
                 first = await show_all(remote, path, rows, recursive=recursive)
         finally:
             invocation.output.end_failures()
-    if first is not None:  # for who completes words
+    if first is not None:  # for completion
         whole = not first.more and not recursive
         await remember_entries(invocation, own, peer, path, first.entries, whole=whole)
     if not rows.count and not rows.omitted:
@@ -85,11 +86,11 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
 async def show_all(
     remote: Remote, path: RemotePath, rows: Rows, *, recursive: bool
 ) -> Listing | None:
-    """Show each page as it comes, of however many there are; returns the first, if it is a folder.
+    """Show all pages of a folder, or a file; return the first page of a folder.
 
     Raises:
-        RemoteProtocolError: the pages do not go on.
-        P2pshareError: what `RemotePeer.list` raises.
+        RemoteProtocolError: a page does not continue the one before.
+        P2pshareError: as for `RemotePeer.list`.
     """
     after: RemotePath = ()
     first: Listing | None = None
@@ -106,16 +107,16 @@ async def show_all(
         if not page.more:
             return first
         if not page.entries or page.entries[-1].path <= after:
-            raise RemoteProtocolError(reason="its list does not go on")  # or there would be no end
+            raise RemoteProtocolError(reason="its list does not go on")  # or this would never end
         after = page.entries[-1].path
 
 
 async def _show_file(remote: Remote, path: RemotePath, rows: Rows) -> bool:
-    """Show a file, which is an entry of the folder that it is in."""
+    """Show a file as an entry of its folder; return whether the folder has it."""
     above = path[:-1]
     try:
         page = await remote.list(above, just_before(path[-1]))
-    except RemoteIsFile:  # it contradicts itself
+    except RemoteIsFile:  # the peer contradicts itself
         return False
     entries = [entry for entry in page.entries if entry.path == path[-1:]]
     rows.above = above
@@ -124,9 +125,9 @@ async def _show_file(remote: Remote, path: RemotePath, rows: Rows) -> bool:
 
 
 class Rows:
-    """Shows entries: as aligned columns on a terminal, as lines with tabs in a pipe, as events.
+    """Entries as aligned columns on a terminal, as cells in a pipe, or as events.
 
-    People see a path as it goes on from the folder that is listed; programs see all of it, as `get` takes it.
+    People see paths relative to the listed folder; programs see whole paths, as `get` takes them.
     """
 
     def __init__(self, output: Output, above: RemotePath, peer: str) -> None:
@@ -134,14 +135,14 @@ class Rows:
         self._output = output
         self._peer = peer
         self.above = above
-        """What is listed."""
+        """The folder that is listed."""
         self.count = 0
-        """Entries that were shown."""
+        """The number of entries."""
         self.omitted = 0
-        """Files and folders that the peer left out."""
+        """The number of files and folders that the peer left out."""
 
     def show(self, entries: Sequence[Entry]) -> None:
-        """Show some more."""
+        """Show more entries."""
         self.count += len(entries)
         for entry in entries:
             self._output.event(
@@ -164,7 +165,7 @@ class Rows:
             self._output.rows(self._cells(entry) for entry in entries)
 
     def show_omitted(self, page: Listing) -> None:
-        """Say what the peer left out of a page."""
+        """Show what the peer left out of a page, as errors."""
         self.omitted += len(page.omitted) + page.unnamed
         for path, error in omission_errors(self._peer, self.above, page):
             self._output.failed(f"{self._peer}:{format_path(path)}", error)
@@ -173,13 +174,13 @@ class Rows:
         return format_path(self.above + entry.path)
 
     def _cells(self, entry: Entry) -> Sequence[str]:
-        """An entry as a pipe gets it: path, type, bytes, UTC."""
+        """Return an entry for a pipe: path, type, bytes, UTC time."""
         time = f"{utc_time(entry.mtime_ns):%Y-%m-%dT%H:%M:%SZ}"
         return self._whole(entry), entry.kind.value, str(entry.size), time
 
 
 def row(entry: Entry, columns: int, screen: Terminal) -> list[str]:
-    """An entry in lines of so many columns: size, local time and name. Of few columns the time is left out first."""
+    """Return an entry as lines: size, local time and name. In few columns the time is left out first, then the size."""
     folder = entry.kind is EntryKind.FOLDER
     head = ""
     if columns >= COLUMNS_FOR_SIZE:
@@ -195,14 +196,14 @@ def row(entry: Entry, columns: int, screen: Terminal) -> list[str]:
 
 
 class Troubles:
-    """Says that it takes longer, and why: once, however often it is tried again for that reason."""
+    """Remarks about a broken connection, one for each reason."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._said: str | None = None
 
     def link(self, change: LinkChange) -> None:
-        """Know how it stands with the session."""
+        """Process a change of the connection."""
         if change.state is LinkState.BROKEN and change.reason != self._said:
             self._said = change.reason
             self._output.event("remark", **{"from": change.name}, text=f"{change}.")

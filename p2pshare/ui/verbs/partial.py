@@ -1,7 +1,8 @@
-"""`p2pshare get --list-partial` and `--clean`: what unfinished transfers left on this machine. They need no network."""
+"""`p2pshare get --list-partial` and `--clean`: the partial files of unfinished transfers. They need no network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from colorama import Fore
@@ -15,68 +16,67 @@ from p2pshare.wire.quantities import ago_text, size_text
 
 
 def list_partial(invocation: Invocation, dest: str | None) -> int:
-    """List the partial files below a folder; returns the exit code.
+    """List the partial files in a folder and below it; return the exit code.
 
     Raises:
-        WrongUsage: there is no such folder.
+        WrongUsage: the folder does not exist.
     """
-    output, complaints = invocation.output, _Complaints(invocation)
-    count = room = 0
-    for each in leftovers(_folder(invocation, dest), complaints.add):
+    output = invocation.output
+    errors, on_error = _errors(invocation)
+    count = on_disk = 0
+    for each in leftovers(_folder(invocation, dest), on_error):
         count += 1
-        room += each.on_disk
+        on_disk += each.on_disk
         output.event("partial", **_facts(each), mtime=each.mtime)
         output.result(_line(invocation, each))
     if not count:
         output.remark("There are no partial files.")
     elif not output.is_quiet:
         output.remark(
-            f"{_files(count)}, {size_text(room)} on the disk. `p2pshare get --clean` removes those not in use."
+            f"{_files(count)}, {size_text(on_disk)} on the disk. `p2pshare get --clean` removes those not in use."
         )
-    return complaints.exit_code
+    return 1 if errors else 0
 
 
 def clean(invocation: Invocation, dest: str | None) -> int:
-    """Remove the partial files below a folder that no process has; returns the exit code.
+    """Remove the partial files in a folder and below it that no process uses; return the exit code.
 
     Raises:
-        WrongUsage: there is no such folder.
+        WrongUsage: the folder does not exist.
     """
-    output, complaints = invocation.output, _Complaints(invocation)
+    output = invocation.output
+    errors, on_error = _errors(invocation)
     removed = freed = in_use = 0
-    for each in list(leftovers(_folder(invocation, dest), complaints.add)):
+    for each in list(leftovers(_folder(invocation, dest), on_error)):
         try:
             remove(each)
         except InUse:
             in_use += 1
-            output.remark(f"{shown_path(each.path, invocation.cwd)} is being fetched, and stays.")
+            output.remark(f"{shown_path(each.path, invocation.cwd)} is in use, and stays.")
         except CannotSave as error:
-            complaints.add(error)
+            on_error(error)
         else:
             removed += 1
             freed += each.on_disk
             output.event("removed", **_facts(each))
             output.line(f"Removed {_line(invocation, each)}")
-    output.event("cleaned", removed=removed, freed=freed, in_use=in_use, failed=complaints.count)
-    colour = Fore.YELLOW if complaints.count else Fore.GREEN
+    output.event("cleaned", removed=removed, freed=freed, in_use=in_use, failed=len(errors))
+    colour = Fore.YELLOW if errors else Fore.GREEN
     output.line(f"{_files(removed)} removed, {size_text(freed)} freed.", colour)
-    return complaints.exit_code
+    return 1 if errors else 0
 
 
-class _Complaints:
-    """Says what fails, and counts it."""
+def _errors(
+    invocation: Invocation,
+) -> tuple[list[P2pshareError], Callable[[P2pshareError], None]]:
+    """Return a list of errors, and a function that shows an error and adds it."""
+    errors: list[P2pshareError] = []
 
-    def __init__(self, invocation: Invocation) -> None:
-        self._output = invocation.output
-        self.count = 0
+    def on_error(error: P2pshareError) -> None:
+        errors.append(error)
+        invocation.output.error(error)
 
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.count else 0
-
-    def add(self, error: P2pshareError) -> None:
-        self.count += 1
-        self._output.error(error)
+    return errors, on_error
 
 
 def _folder(invocation: Invocation, dest: str | None) -> Path:
@@ -100,16 +100,15 @@ def _facts(each: Leftover) -> dict[str, object]:
 
 def _line(invocation: Invocation, each: Leftover) -> str:
     path, origin = shown_path(each.path, invocation.cwd), each.origin
-    if origin is None:
-        said = "nothing verified"
-    else:
-        said = (
+    progress = "nothing verified"
+    if origin is not None:
+        progress = (
             f"{size_text(origin.verified)} of {size_text(origin.size)}"
             f" of {origin.peer}:{format_path(origin.path)}"
         )
     age = ago_text(invocation.wall() - each.mtime)
     use = ", in use" if each.in_use else ""
-    return f"{path}: {said}, {size_text(each.on_disk)} on the disk, {age}{use}"
+    return f"{path}: {progress}, {size_text(each.on_disk)} on the disk, {age}{use}"
 
 
 def _files(count: int) -> str:

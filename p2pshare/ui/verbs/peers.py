@@ -1,6 +1,8 @@
-"""The verbs `peers` and `registries`: whom one has met, and by which keys. They need no network."""
+"""The verbs `peers` and `registries`: the pinned keys of peers and registries. They need no network."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from colorama import Fore
 from rich.cells import cell_len
@@ -17,41 +19,29 @@ from p2pshare.wire.keys import PublicKey
 
 GAP = "  "
 
-NOBODY = "You have met nobody yet in {registry}: `p2pshare users` shows who is there."
+NOBODY = "You know no peer of {registry} yet: `p2pshare users` lists its users."
 
 
 def peers(settings: Settings, output: Output) -> int:
-    """Show whom the user has met in the registry, with their keys, by name; returns the exit code.
+    """Show the known peers of the registry with their keys; return the exit code.
 
     Raises:
         WrongUsage: the settings have no name.
-        KnownPeersUnusable: the list cannot be used.
+        KnownPeersUnusable: the list cannot be read.
     """
     known = _known_peers(settings).all()
-    width = max(map(len, known), default=0)
-    screen = output.screen()
-    for name, key in sorted(known.items()):
-        output.event("peer", name=name, key=str(key))
-        if output.is_quiet:
-            output.rows([[name]])
-        elif screen is None:
-            output.rows([[name, str(key)]])
-        elif width + len(GAP) + cell_len(key.grouped) <= screen.columns:
-            output.result(f"{name:{width}}{GAP}{key.grouped}")
-        else:
-            output.result(name)
-            output.result(f"{GAP}{key.grouped}")
+    _show(output, "peer", "name", dict(sorted(known.items())))
     if not known:
         output.remark(NOBODY.format(registry=settings.registry))
     return 0
 
 
 def forget(settings: Settings, output: Output, peer: str) -> int:
-    """Take the next key of a peer as it comes; returns the exit code.
+    """Forget the key of a peer, so that its next key is accepted; return the exit code.
 
     Raises:
-        NotFound: nothing was known of it.
-        KnownPeersUnusable: the list cannot be used.
+        NotFound: no key of the peer is known.
+        KnownPeersUnusable: the list cannot be read or written.
     """
     peer = read_name(peer)
     known = _known_peers(settings)
@@ -61,51 +51,62 @@ def forget(settings: Settings, output: Output, peer: str) -> int:
         hint = f" Did you mean {meant!r}?" if meant else ""
         raise NotFound(reason=f"No key of {peer!r} is known in {settings.registry}.{hint}")
     output.event("forgotten", name=peer, key=str(key))
-    output.line(f"The key of {peer} is forgotten: the next one is taken as it comes.", Fore.GREEN)
-    output.line(f"It was {key.grouped}.")
-    return 0
+    return _forgotten(output, peer, key)
 
 
 def registries(settings: Settings, output: Output) -> int:
-    """Show which registries the user has met, with their keys; returns the exit code.
+    """Show the known registries with their keys; return the exit code.
 
     Raises:
-        KnownRegistriesUnusable: the list cannot be used.
+        KnownRegistriesUnusable: the list cannot be read.
     """
     known = _place(settings).registries.all()
-    for url, key in known.items():
-        output.event("registry", url=url, key=key)
-        if output.is_quiet or output.screen() is None:
-            output.rows([[url] if output.is_quiet else [url, key]])
-        else:
-            output.result(url)
-            output.result(f"{GAP}{PublicKey.parse(key).grouped}")
+    keys = {url: PublicKey.parse(key) for url, key in known.items()}
+    _show(output, "registry", "url", keys)
     if not known:
-        output.remark("You have met no registry yet.")
+        output.remark("You know no registry yet.")
     return 0
 
 
 def forget_registry(settings: Settings, output: Output, url: str) -> int:
-    """Accept the next key of a registry as it comes; returns the exit code.
+    """Forget the key of a registry, so that its next key is accepted; return the exit code.
 
     Raises:
-        WrongUsage: that is no URL of a registry.
-        NotFound: no key of it was known.
-        KnownRegistriesUnusable: the list cannot be used.
+        WrongUsage: `url` is not the URL of a registry.
+        NotFound: no key of the registry is known.
+        KnownRegistriesUnusable: the list cannot be read or written.
     """
     try:
         registry = registry_url(url)
     except ValueError:
-        raise WrongUsage(reason=f"{url!r} is no URL of a registry.") from None
+        raise WrongUsage(reason=f"{url!r} is not the URL of a registry.") from None
     key = _place(settings).registries.forget(registry)
     if key is None:
         raise NotFound(reason=f"No key of the registry {registry} is known.")
     output.event("forgotten", url=registry, key=key)
-    output.line(
-        f"The key of the registry {registry} is forgotten: the next one is accepted as it comes.",
-        Fore.GREEN,
-    )
-    output.line(f"It was {PublicKey.parse(key).grouped}.")
+    return _forgotten(output, f"the registry {registry}", PublicKey.parse(key))
+
+
+def _show(output: Output, kind: str, label: str, keys: Mapping[str, PublicKey]) -> None:
+    """Show owners and keys: as events, as cells, or for people with the key beside or below its owner."""
+    width = max(map(len, keys), default=0)
+    screen = output.screen()
+    for owner, key in keys.items():
+        output.event(kind, **{label: owner}, key=str(key))
+        if output.is_quiet:
+            output.rows([[owner]])
+        elif screen is None:
+            output.rows([[owner, str(key)]])
+        elif width + len(GAP) + cell_len(key.grouped) <= screen.columns:
+            output.result(f"{owner:{width}}{GAP}{key.grouped}")
+        else:
+            output.result(owner)
+            output.result(f"{GAP}{key.grouped}")
+
+
+def _forgotten(output: Output, owner: str, key: PublicKey) -> int:
+    output.line(f"The key of {owner} is forgotten: its next key will be accepted.", Fore.GREEN)
+    output.line(f"It was {key.grouped}.")
     return 0
 
 

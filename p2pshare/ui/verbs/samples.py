@@ -1,4 +1,4 @@
-"""A text and a picture to share where there are none: both are made here, and always the same."""
+"""A text and a picture for `p2pshare demo`, generated, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT_SHA256 = "0b63e58ae1649c3cc088b516a909568276393b0e0b1c0a3b224598690a2d80cd"
 
 WIDTH, HEIGHT = 1200, 900  # pixels
 JPEG_QUALITY = 90
-GRAIN = 3.0  # levels of 256, so that the picture is no easier to compress than a photograph
+GRAIN = 3.0  # levels of 256; with less noise the picture would compress better than a photo
 
 _HORIZON = 0.62  # of the height, from the top
 _SUN = (0.67, 0.5)  # of the width and of the height
@@ -31,7 +31,7 @@ Field = npt.NDArray[np.float64]
 
 
 def sample_text() -> bytes:
-    """A few thousand lines; `TEXT_SHA256` is their hash."""
+    """Return `TEXT_LINES` lines; `TEXT_SHA256` is their hash."""
     lines = (
         f"{left} lines on the wire, {left} lines. Take one down, pass it around:"
         f" {left - 1} lines on the wire.\n"
@@ -41,7 +41,7 @@ def sample_text() -> bytes:
 
 
 def write_sample_picture(file: BinaryIO) -> None:
-    """A sunset over a lake, as a JPEG."""
+    """Write a sunset over a lake as a JPEG."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH]).reshape(2, 1, 1)
     above = _landscape(x, y, rng)
@@ -52,7 +52,7 @@ def write_sample_picture(file: BinaryIO) -> None:
 
 
 def _landscape(x: Field, y: Field, rng: np.random.Generator) -> Field:
-    """The sky with its sun, and the ridges before it."""
+    """Return the sky with the sun, and the ridges in front of it."""
     scene = np.stack(
         [np.interp(y / _HORIZON, _SKY_STOPS, levels) for levels in zip(*_SKY_COLOURS, strict=True)],
         axis=-1,
@@ -71,7 +71,7 @@ def _landscape(x: Field, y: Field, rng: np.random.Generator) -> Field:
 
 
 def _reflected(scene: Field, x: Field, y: Field) -> Field:
-    """The lake: the scene upside down, darker, broken by ripples that grow towards us."""
+    """Return the lake: the scene mirrored and darker, with ripples that grow towards the viewer."""
     depth = (y - _HORIZON).clip(0)
     ripple = np.sin(260 * np.sqrt(depth + 0.002) + 5 * np.sin(14 * x)) * depth
     rows = ((_HORIZON - depth * 1.5 + 0.10 * ripple) * HEIGHT).clip(0, HEIGHT - 1).astype(int)
@@ -82,7 +82,7 @@ def _reflected(scene: Field, x: Field, y: Field) -> Field:
 
 
 def _waves(position: Field, rng: np.random.Generator, octaves: int) -> Field:
-    """A smooth random curve from -1 to 1."""
+    """Return a smooth random curve from -1 to 1."""
     total = np.zeros_like(position)
     for octave in range(octaves):
         phase = rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""The verbs `status` and `stop`: what the running peer shares with whom, who fetches what, and its end."""
+"""The verbs `status` and `stop`, for the running peer of the user."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
-STOP_MAX = 5.0  # seconds that `stop` waits: a peer promises to end within 2
-EXIT_MAX = 1.0  # seconds more for a process that has given its folder free
-STOP_INTERVAL = 0.05  # seconds between two looks at the lock of the data folder
+STOP_MAX = 5.0  # seconds that `stop` waits; a peer ends within 2
+EXIT_MAX = 1.0  # seconds more for a process that has released its folder
+STOP_INTERVAL = 0.05  # seconds between two checks of the lock of the data folder
 
 
 async def status(invocation: Invocation) -> int:
-    """Say what the user's running peer does; returns the exit code.
+    """Show what the running peer shares and who fetches from it; return the exit code.
 
     Raises:
         WrongUsage: the settings have no name.
-        PeerNotRunning: it does not run.
-        PeerNotAnswering: it runs, but does not answer.
+        PeerNotRunning: no peer runs.
+        PeerNotAnswering: the peer does not answer.
     """
     async with _the_running_peer(invocation) as (peer, _folder):
         told = await peer.ask("status")
@@ -43,13 +43,13 @@ async def status(invocation: Invocation) -> int:
 
 
 async def stop(invocation: Invocation) -> int:
-    """End the user's running peer, and return when it is gone; returns the exit code.
+    """Stop the running peer, and return when it is gone; return the exit code.
 
     Raises:
         WrongUsage: the settings have no name.
-        PeerNotRunning: it does not run.
-        PeerNotAnswering: it runs, but does not answer.
-        ServiceDoesNotEnd: it still runs after `STOP_MAX`.
+        PeerNotRunning: no peer runs.
+        PeerNotAnswering: the peer does not answer.
+        ServiceDoesNotEnd: the peer still runs after `STOP_MAX`.
     """
     async with _the_running_peer(invocation) as (peer, folder):
         told = await peer.ask("stop")
@@ -69,15 +69,17 @@ async def stop(invocation: Invocation) -> int:
 
 @asynccontextmanager
 async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[ControlClient, Path]]:
-    """The user's running peer, and its data folder.
+    """Connect to the running peer; return it and its data folder.
 
     Raises:
-        WrongUsage: the settings have no name.
-        PeerNotRunning: it does not run.
+        WrongUsage: the settings have no name and no data folder.
+        PeerNotRunning: no peer runs.
     """
     settings = invocation.settings
     if settings.name is None and settings.data is None:
-        raise WrongUsage(reason="Say whose peer you mean with --name NAME, or set P2PSHARE_NAME.")
+        raise WrongUsage(
+            reason="This needs the name of the peer: pass --name NAME, or set P2PSHARE_NAME."
+        )
     folder = await data_folder(invocation, settings.name or "")
     async with running(invocation, folder) as peer:
         if peer is None:
@@ -86,11 +88,11 @@ async def _the_running_peer(invocation: Invocation) -> AsyncIterator[tuple[Contr
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """What a peer tells, for people; the lines hold text from outside."""
+    """Return the status of a peer as lines for people; they contain text from outside."""
     name = told["name"]
     elsewhere = Elsewhere(**told["elsewhere"]) if told.get("elsewhere") else None
     if told["registered"]:
-        state = "online" if told["online"] else "out of touch with the registry"
+        state = "online" if told["online"] else "cut off from the registry"
         yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
     elif elsewhere is not None and elsewhere.waits:
         yield f"{name} is in use elsewhere (process {told['pid']})."
@@ -102,7 +104,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield told["trouble"]
     if told.get("loopback"):
         yield LOCAL_ONLY
-    if "shares" not in told:  # the registry was never reached, so nothing is open yet
+    if "shares" not in told:  # the registry has not answered yet, so nothing is served
         return
     shares = told["shares"]
     if not shares:
@@ -112,10 +114,10 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         if (left_out := share.get("left_out")) and (text := left_out_text(left_out)):
             yield f"Not shared of {share['name']}: {text}."
     if told.get("classic"):
-        yield "It speaks the classic protocol, too, in the clear."
+        yield "It also speaks the classic protocol, unencrypted."
     visits = told.get("uploads", [])
     if not visits:
-        yield "Nobody is here."
+        yield "Nobody is connected."
     for visit in visits:
         yield _visit(visit)
 
@@ -130,12 +132,12 @@ def _whom(allow: list[str] | None) -> str:
 
 
 def _visit(visit: Mapping[str, Any]) -> str:
-    """Who is there, and what they fetch."""
+    """Return a line about a connected peer, and what it fetches."""
     name, size, current = visit["name"], size_text(visit["bytes"]), visit["current"]
     if not current:
         if not visit["bytes"] and not visit["files"]:
-            return f"{name} is here."
-        return f"{name} is here, and last fetched {_files(visit['files'])}, {size}."
+            return f"{name} is connected."
+        return f"{name} is connected, and last fetched {_files(visit['files'])}, {size}."
     shown = ", ".join(current[:CURRENT_SHOWN])
     if len(current) > CURRENT_SHOWN:
         shown += ", …"
@@ -145,11 +147,11 @@ def _visit(visit: Mapping[str, Any]) -> str:
 
 
 def _left(visit: Mapping[str, Any]) -> str:
-    """What is still to come, as far as that is known."""
+    """Return what is left of a job, as far as it is known."""
     files, size, seconds = visit["files_left"], visit["bytes_left"], visit["left_s"]
     if not size:
         return ""
-    is_only = files == 1 and not visit["files"]  # its name has said it
+    is_only = files == 1 and not visit["files"]  # its name is in the line already
     told = size_text(size) if is_only or not files else f"{_files(files)}, {size_text(size)}"
     return f"; {told} left" if seconds is None else f"; {told} and {duration_text(seconds)} left"
 

@@ -1,4 +1,4 @@
-"""The verb `users`: who is there, once or for as long as one looks on."""
+"""The verb `users`: who is registered and online, once or continuously."""
 
 from __future__ import annotations
 
@@ -15,42 +15,41 @@ from p2pshare.names import NAME_MAX, can_begin_name, canonical
 from p2pshare.registry.client import RegistryClient
 from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.terminal.live_roster import LiveRoster
-from p2pshare.ui.terminal.roster import Roster, Rows, cells, classic_summary
+from p2pshare.ui.terminal.roster import LiveRoster, Roster, Rows, cells, classic_summary
 from p2pshare.wire.registry_answers import PAGE_MAX, PeerSummary
 
-LIST_AGAIN = 2.0  # seconds until a list that could not be had is asked for again
-REMEMBERED_MAX = 1000  # names, for who completes one later
-PENDING_MAX = 10_000  # changes that wait for the list to which they belong
+LIST_AGAIN = 2.0  # seconds until a list that failed is requested again
+REMEMBERED_MAX = 1000  # names, for completion
+PENDING_MAX = 10_000  # changes that wait for the list
 
 NOBODY = "Nobody is registered yet: `p2pshare --name NAME` makes you the first."
-NOBODY_SUCH = "Nobody is there of whom that is true. `p2pshare users` shows everybody."
-AWAY = "The registry is away: trying again."
-BACK = "The registry is back."
-CANNOT_TELL = "This registry cannot tell who is online: these are all names that it has."
+NO_MATCH = "No user matches. `p2pshare users` lists all of them."
+AWAY = "No answer from the registry, retrying."
+BACK = "The registry answers again."
+CANNOT_TELL = "This registry does not know who is online: these are all registered names."
 
 
 async def users(
     invocation: Invocation, *, prefix: str = "", online: bool = False, watch: bool = False
 ) -> int:
-    """List who there is; returns the exit code.
+    """List users; return the exit code.
 
     Args:
-        invocation: where to.
-        prefix: with which the names begin.
-        online: only who is there, or may be: of a classic one nobody knows.
-        watch: do not end, but show each change.
+        invocation: the run of the command line.
+        prefix: only names that begin with this.
+        online: only users that are online, or may be: the presence of a classic name is unknown.
+        watch: go on, and show each change.
 
     Raises:
-        WrongUsage: no name begins so; nobody was asked.
-        P2pshareError: the registry cannot be asked, or tells of no changes.
+        WrongUsage: no name can begin with the prefix; the registry was not asked.
+        P2pshareError: the registry does not answer, or reports no changes.
     """
     prefix = _prefix(prefix)
     async with invocation.registry() as registry:
         info = await registry.info()
         if info is None:
             if watch:
-                reason = f"The registry {registry.url} tells of no changes: leave --watch away."
+                reason = f"The registry {registry.url} does not report changes: omit --watch."
                 raise Refused(reason=reason)
             return await _list_classic(invocation, registry, prefix, online=online)
         ahead = info.time - invocation.wall()
@@ -69,7 +68,7 @@ async def users(
         listing.show(batch)
         await remember_names(invocation, None, names)
     if not listing.has_shown:
-        invocation.output.remark(NOBODY_SUCH if prefix or online else NOBODY)
+        invocation.output.remark(NO_MATCH if prefix or online else NOBODY)
     return 0
 
 
@@ -79,7 +78,7 @@ def _prefix(text: str) -> str:
     meant = canonical(text)
     hint = f" Did you mean --prefix {meant}?" if can_begin_name(meant) else ""
     raise WrongUsage(
-        reason=f"No name begins with {text[: 2 * NAME_MAX]!r}: names are made of a-z, 0-9 and, not at the beginning,"
+        reason=f"No name begins with {text[: 2 * NAME_MAX]!r}: names consist of a-z, 0-9 and, not at the beginning,"
         f" '.', '_' and '-'.{hint}"
     )
 
@@ -87,31 +86,31 @@ def _prefix(text: str) -> str:
 async def _list_classic(
     invocation: Invocation, registry: RegistryClient, prefix: str, *, online: bool
 ) -> int:
-    """The names of a registry of which there is nothing else to know."""
+    """List the names of an original registry, which knows nothing else."""
     names = sorted(name for name in await registry.list_names() if name.startswith(prefix))
     listing = Listing(invocation, invocation.wall)
     for start in range(0, len(names), PAGE_MAX):
         listing.show([classic_summary(name) for name in names[start : start + PAGE_MAX]])
     if not names:
-        invocation.output.remark(NOBODY_SUCH if prefix else NOBODY)
+        invocation.output.remark(NO_MATCH if prefix else NOBODY)
     elif online:
         invocation.output.remark(CANNOT_TELL)
     return 0
 
 
 class Listing:
-    """Shows peers, some after the others: as a table on a terminal, as lines in a pipe, as events."""
+    """Peers as a table on a terminal, as lines in a pipe, or as events."""
 
     def __init__(self, invocation: Invocation, registry_time: Callable[[], float]) -> None:
-        """Show them on the output of `invocation`; `registry_time` is the Unix time by the registry's clock."""
+        """Write to the output of `invocation`; `registry_time` returns the Unix time by the registry's clock."""
         self._output = invocation.output
         self._own = invocation.settings.name
         self._time = registry_time
         self.has_shown = False
-        """Whether there was anybody."""
+        """Whether there was a peer."""
 
     def show(self, peers: Sequence[PeerSummary]) -> None:
-        """Show some more."""
+        """Add peers to the list."""
         for peer in peers:
             self._output.event("user", **peer.to_fields())
         screen = self._output.screen()
@@ -127,19 +126,19 @@ class Listing:
         self.has_shown |= bool(peers)
 
     def live(self) -> LiveRoster | None:
-        """A table that is drawn again and again, where that can be done."""
+        """Return a live table, if the terminal can redraw."""
         screen = self._output.screen()
         if screen is None or not screen.redraws or self._output.is_quiet:
             return None
         return LiveRoster(screen, self._own, self._time)
 
-    def remark(self, text: str) -> None:
-        """Say something that is no result."""
-        self._output.remark(text)
-
 
 class _Watch:
-    """Keeps a list up to date, and shows it, or what changes in it."""
+    """A list that is kept up to date, and shown as a live table or change by change.
+
+    The registry streams changes, and says when changes may be missing. Then the whole list is requested again; changes
+    that arrive in the meantime are applied to the new list, as they may be newer than it.
+    """
 
     def __init__(
         self,
@@ -152,6 +151,7 @@ class _Watch:
     ) -> None:
         self._clock = invocation.reactor
         self._rng = invocation.rng
+        self._remark = invocation.output.remark
         self._registry = registry
         self._listing = listing
         self._prefix, self._online = prefix, online
@@ -191,11 +191,11 @@ class _Watch:
             self._live.is_away = not is_there
             self._live.is_due = True
         elif is_there != self._is_there:
-            self._listing.remark(BACK if is_there else AWAY)
+            self._remark(BACK if is_there else AWAY)
         self._is_there = is_there
 
     def _reset(self) -> None:
-        """Look everybody up afresh; what changes meanwhile is kept for then."""
+        """Request the whole list again."""
         if self._refreshing is not None:
             self._refreshing.cancel()
         self._is_listing, self._pending = True, []
@@ -230,6 +230,6 @@ class _Watch:
             self._live.has_list = self._live.is_due = True
 
     def _fail(self, failure: Failure) -> None:
-        """End it all with an error, such as that of a screen that nobody reads any more."""
+        """End the verb with an error, such as that of a terminal that is gone."""
         if not failure.check(CancelledError) and not self._failed.called:
             self._failed.errback(failure)

@@ -1,9 +1,9 @@
-"""The verbs `whoami`, `release` and `key rotate`: through the running peer, or alone while none runs."""
+"""The verbs `whoami`, `release` and `key rotate`: the running peer does them, or the verb itself if no peer runs."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,36 +23,37 @@ from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of, no_key
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.registry_answers import PRESENCE_LEASE, NameKind, PeerView
+from p2pshare.wire.registry_answers import PRESENCE_LEASE, NameKind
 
 LABEL_WIDTH = 10  # columns
-STATE_TIMEOUT = 2.0  # seconds for the registry to say how it stands with a name
+STATE_TIMEOUT = 2.0  # seconds for the answer of the registry
 
 _STATES = {
-    "online": "online: others see you, and reach your peer",
+    "online": "online: others see you and can reach your peer",
     "local": f"online: others see you. {LOCAL_ONLY}",
     "elsewhere": "online: others see you, but reach another peer with a copy of your key",
     "listed": f"listed as online for up to {PRESENCE_LEASE} s more, but no peer of yours runs here",
     "offline": "offline: the name is yours, but no peer of yours is there",
-    "taken": "taken: the name is another key's",
-    "classic": "taken: a classic peer has the name, which no key owns",
-    "unclaimed": "not claimed yet: starting your peer does that",
-    "claiming": "not claimed yet: your peer runs, and tries to",
-    "unowned": "unknown: this registry knows nothing of owners",
-    "unknown": "unknown: the registry is away",
+    "taken": "taken: another key owns the name",
+    "classic": "taken: a classic peer, without a key, has the name",
+    "unclaimed": "not claimed yet: start your peer to claim it",
+    "claiming": "not claimed yet: your peer is running and tries to",
+    "unowned": "unknown: this registry has no owned names",
+    "unknown": "unknown: the registry does not answer",
     "clock_wrong": "unknown: the clocks differ",
 }
 
 
 async def whoami(invocation: Invocation) -> int:
-    """Show who the user is; returns the exit code.
+    """Show the identity of the user; return the exit code.
 
-    What the data folder says is shown at once, and what the registry says if that comes within `STATE_TIMEOUT`.
+    The content of the data folder is shown at once, and the state of the name if the registry answers within
+    `STATE_TIMEOUT`.
 
     Raises:
-        WrongUsage: there is no name.
+        WrongUsage: the settings have no name.
         KeyUnusable: the key cannot be read.
-        PeerNotAnswering: a peer runs, but says nothing.
+        PeerNotAnswering: a peer runs, but does not answer.
     """
     settings = invocation.settings
     name = name_of(settings)
@@ -76,7 +77,7 @@ async def whoami(invocation: Invocation) -> int:
         invocation,
         {
             "name": name,
-            "key": "none yet: the first start of your peer makes it"
+            "key": "none yet: the first start of your peer creates it"
             if public is None
             else public.grouped,
             "registry": settings.registry,
@@ -116,55 +117,69 @@ async def whoami(invocation: Invocation) -> int:
 
 
 async def release(invocation: Invocation) -> int:
-    """Give the name up for good; the user has said yes already. Returns the exit code.
+    """Release the name for good, after the user has agreed; return the exit code.
 
     Raises:
-        P2pshareError: that was not possible.
+        P2pshareError: the name cannot be released.
     """
-    name = name_of(invocation.settings)
-    async with running(invocation, await data_folder(invocation, name)) as peer:
-        if peer is not None:
-            await peer.ask("release")
-        else:
-            async with _alone(invocation, name) as owner:
-                await owner.release()
-    output = invocation.output
-    output.event("released", name=name, registry=invocation.settings.registry)
-    output.line(f"{name} is given up in {invocation.settings.registry}.", Fore.GREEN)
-    output.line("Whoever asks first gets it now; the next start of your peer asks for it, too.")
+    settings, output, name = invocation.settings, invocation.output, name_of(invocation.settings)
+    await _act(invocation, name, "release", Owner.release)
+    output.event("released", name=name, registry=settings.registry)
+    output.line(f"{name} is released in {settings.registry}.", Fore.GREEN)
+    output.line(
+        "Anyone may claim it now. The next start of your peer claims it again if it is free."
+    )
     return 0
 
 
 async def rotate(invocation: Invocation) -> int:
-    """Let a new key follow the present one; returns the exit code.
+    """Replace the key by a new one, signed by the old one; return the exit code.
 
     Raises:
-        P2pshareError: that was not possible; the present key stays.
+        P2pshareError: the key cannot be replaced; it stays in use.
     """
     name = name_of(invocation.settings)
     folder = await data_folder(invocation, name)
     before = key_file.load(folder / KEY_NAME)
-    async with running(invocation, folder) as peer:
-        if peer is not None:
-            await peer.ask("rotate")
-        else:
-            async with _alone(invocation, name) as owner:
-                await owner.rotate(None)
+    await _act(invocation, name, "rotate", lambda owner: owner.rotate(None))
     after = key_file.load(folder / KEY_NAME)
-    assert before is not None and after is not None, "who rotates has a key"
+    assert before is not None and after is not None, "a peer that rotates its key has one"
     output = invocation.output
     output.event("rotated", name=name, old=str(before.public), key=str(after.public))
-    output.line(f"{name} has a new key, which the old one has signed:", Fore.GREEN)
+    output.line(f"{name} has a new key, signed by the old one:", Fore.GREEN)
     output.line(f"  {after.public.grouped}")
     output.line(
-        "Who knew the old one follows by itself. Copies of it open nothing now: make a new one with"
+        "Peers that know the old key accept the new one. Copies of the old key are useless now. Make a new copy:"
     )
     output.line("  p2pshare key export FILE")
     return 0
 
 
+async def _act(
+    invocation: Invocation,
+    name: str,
+    request: str,
+    act: Callable[[Owner], Awaitable[object]],
+) -> None:
+    """Send a request to the running peer; if no peer runs, call `act` with the data folder locked."""
+    folder = await data_folder(invocation, name)
+    async with running(invocation, folder) as peer:
+        if peer is not None:
+            await peer.ask(request)
+            return
+    if key_file.load(folder / KEY_NAME) is None:
+        raise no_key(name, folder)
+    with closing(DataFolder.open(folder, name)) as data:
+        identity = Identity.open(data, invocation.settings.registry, name)
+        async with invocation.registry() as registry:
+            if await registry.info() is None:
+                reason = f"The registry {registry.url} has no owned names, so nothing was changed."
+                raise Refused(reason=reason)
+            await act(Owner(registry, identity, invocation.wall))
+
+
 async def data_folder(invocation: Invocation, name: str) -> Path:
-    """The user's data folder; only if there is none, a registry that was never met is asked which one it is."""
+    """Return the data folder of the user; ask an unknown registry for its key if no folder goes by its URL."""
     place = PeerPlace.of(invocation.settings, name)
     if place.data is None and place.key is None and not place.path.is_dir():
         with suppress(Unreachable, RegistryHasNoOwners):
@@ -176,7 +191,7 @@ async def data_folder(invocation: Invocation, name: str) -> Path:
 
 @asynccontextmanager
 async def running(invocation: Invocation, folder: Path) -> AsyncIterator[ControlClient | None]:
-    """The peer that runs on a data folder, if one does."""
+    """Connect to the peer that runs on a data folder; None if no peer runs."""
     peer = await running_peer(invocation.reactor, folder)
     try:
         yield peer
@@ -185,32 +200,18 @@ async def running(invocation: Invocation, folder: Path) -> AsyncIterator[Control
             peer.close()
 
 
-@asynccontextmanager
-async def _alone(invocation: Invocation, name: str) -> AsyncIterator[Owner]:
-    """Open the data folder as its owner, while no peer runs."""
-    folder = await data_folder(invocation, name)
-    if key_file.load(folder / KEY_NAME) is None:
-        raise no_key(name, folder)
-    with closing(DataFolder.open(folder, name)) as data:
-        identity = Identity.open(data, invocation.settings.registry, name)
-        async with invocation.registry() as registry:
-            if await registry.info() is None:
-                reason = (
-                    f"The registry {registry.url} knows nothing of owners: nothing was changed."
-                )
-                raise Refused(reason=reason)
-            yield Owner(registry, identity, invocation.wall)
-
-
 async def _state(
     clock: IReactorTime, registry: RegistryClient, name: str, key: PublicKey | None
 ) -> tuple[str, str | None]:
-    """What the registry says of the name, as one of `_STATES`, and why it says nothing."""
+    """Return the state of the name at the registry, a key of `_STATES`, and why it is unknown."""
 
     async def ask() -> str:
         if await registry.info() is None:
             return "unowned"
-        return _judged(await registry.look_up_peer(name), key)
+        view = await registry.look_up_peer(name)
+        if view.summary.kind is NameKind.CLASSIC:
+            return "classic"
+        return view.summary.presence.value if view.key == key else "taken"
 
     try:
         return await Deferred.fromCoroutine(ask()).addTimeout(STATE_TIMEOUT, clock), None
@@ -221,17 +222,11 @@ async def _state(
     except ClockWrong as error:
         return "clock_wrong", str(error)
     except Unreachable as error:
-        return "unknown", str(error.fields.get("reason") or "it cannot work just now")
-
-
-def _judged(view: PeerView, key: PublicKey | None) -> str:
-    if view.summary.kind is NameKind.CLASSIC:
-        return "classic"
-    return view.summary.presence.value if view.key == key else "taken"
+        return "unknown", str(error.fields.get("reason") or "it is not available now")
 
 
 def _show(invocation: Invocation, facts: dict[str, str]) -> None:
-    """Show facts with their labels, the longer ones on lines of their own below each other."""
+    """Show facts with their labels; long facts are wrapped."""
     screen = invocation.output.screen()
     for label, fact in facts.items():
         lines = [fact]

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.terminal.roster` and `p2pshare.ui.terminal.live_roster`."""
+"""Tests of `p2pshare.ui.terminal.roster`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.ui.terminal import roster as roster_module
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.terminal.live_roster import LiveRoster
-from p2pshare.ui.terminal.roster import GAP, Roster, Rows, cells, classic_summary
+from p2pshare.ui.terminal.roster import GAP, LiveRoster, Roster, Rows, cells, classic_summary
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.ui.screens import COLOURFUL, real_terminal
 
@@ -39,7 +38,7 @@ class RowsTests(SynchronousTestCase):
         return [rows.header().plain, *(rows.row(peer, NOW).plain for peer in shown)]
 
     def test_wide(self) -> None:
-        """With room for all, all is there; who looks finds themselves."""
+        """On a wide terminal every column is shown, and the user's own name is marked."""
         shown = self.lines(
             80, owned("alice"), owned("bob", OFFLINE, 150), classic_summary("carol"), own="bob"
         )
@@ -54,7 +53,7 @@ class RowsTests(SynchronousTestCase):
         )
 
     def test_narrow(self) -> None:
-        """With 40 columns the kind goes first, then the time; a name is folded, never cut."""
+        """On a narrow terminal the kind is left out first, then the time; a name is folded, never cut."""
         self.assertEqual(self.lines(40, owned("a-name-of-18-chars"))[0].split()[-1], "presence")
         self.assertEqual(
             self.lines(40, owned("sixteen-letters-"))[0].split()[-2:], ["last", "seen"]
@@ -64,7 +63,7 @@ class RowsTests(SynchronousTestCase):
 
     @given(st.integers(15, 100), st.lists(peers, min_size=1, max_size=5))
     def test_any_width(self, columns: int, shown: list[PeerSummary]) -> None:
-        """Nothing sticks out of any terminal, and no name loses a character."""
+        """At any width no line is too long, and no name loses a character."""
         rows = Rows(columns, [peer.name for peer in shown], shown[0].name)
         for peer in shown:
             lines = rows.row(peer, NOW).plain.split("\n")
@@ -75,7 +74,7 @@ class RowsTests(SynchronousTestCase):
             self.assertEqual(whole, marked)
 
     def test_cells(self) -> None:
-        """A pipe gets the whole time."""
+        """The cells for a pipe have the full time."""
         self.assertEqual(
             cells(owned("bob", OFFLINE, 0)), ("bob", "offline", "2027-01-15T08:00:00Z", "owned")
         )
@@ -86,7 +85,7 @@ class RowsTests(SynchronousTestCase):
 
 class RosterTests(SynchronousTestCase):
     def test_changes(self) -> None:
-        """What changes is told once; a sign of life alone is no change."""
+        """A change is reported once; a new time alone is not a change."""
         roster = Roster()
         both = [owned("alice"), owned("bob")]
         self.assertEqual(roster.begin_again(both), both)
@@ -100,7 +99,7 @@ class RosterTests(SynchronousTestCase):
         self.assertEqual((gone.name, gone.presence), ("alice", GONE))
 
     def test_wanted(self) -> None:
-        """With a prefix, or only online, the others do not concern it, but leaving does."""
+        """Peers outside the prefix, or offline, are ignored; a listed peer that goes offline is reported."""
         roster = Roster(prefix="al", online=True)
         roster.begin_again([owned("alice"), owned("alan", OFFLINE), owned("bob")])
         self.assertEqual(roster.count, 1)
@@ -111,14 +110,14 @@ class RosterTests(SynchronousTestCase):
         self.assertEqual([peer.name for peer in roster.first(9)], ["alan"])
 
     def test_order(self) -> None:
-        """Who is there comes first."""
+        """Peers online come first."""
         roster = Roster()
         roster.begin_again([owned("alice", OFFLINE), classic_summary("bob"), owned("carol")])
         self.assertEqual([peer.name for peer in roster.first(2)], ["carol", "bob"])
         self.assertEqual(roster.online(), 1)
 
     def test_bound(self) -> None:
-        """Of more than can be kept, the others are counted."""
+        """Peers beyond the bound are only counted."""
         with mock.patch.object(roster_module, "WATCHED_MAX", 2):
             roster = Roster()
             roster.begin_again(owned(f"user{n}") for n in range(5))
@@ -129,7 +128,7 @@ class RosterTests(SynchronousTestCase):
 
 class LiveRosterTests(SynchronousTestCase):
     def test_screen(self) -> None:
-        """It is redrawn in place, as high and as wide as the terminal, and says how many do not fit."""
+        """The table is redrawn in place, fills the terminal, and says how many peers do not fit."""
         for columns in (80, 40):
             with real_terminal(columns) as real:
                 roster, clock = Roster(), Clock()
@@ -137,7 +136,7 @@ class LiveRosterTests(SynchronousTestCase):
                 terminal = Terminal.detect(real.stream, COLOURFUL)
                 live = LiveRoster(terminal, "user03", lambda: NOW)
                 live.start(clock, roster)
-                self.assertTrue(real.show()[-1].startswith("Looking who is there"))
+                self.assertTrue(real.show()[-1].startswith("Waiting for the list"))
                 live.has_list = live.is_due = True
                 clock.advance(0.25)
                 shown = real.show()
@@ -153,7 +152,7 @@ class LiveRosterTests(SynchronousTestCase):
                 self.assertTrue(again[1].startswith("user01"))
                 live.is_away = live.is_due = True
                 clock.advance(0.25)
-                self.assertEqual(real.show()[-1], "The registry is away: trying again.")
+                self.assertEqual(real.show()[-1], "No answer from the registry, retrying.")
                 live.stop()
                 live.stop()
                 self.assertEqual(len(real.show()), 23)

@@ -112,7 +112,7 @@ class ExportTests(KeysTestCase):
 
             self.patch(keys, "seal", sealed)
             error = self.assertRaises(Refused, self.export, self.home / "bob.key")
-            self.assertIn("would not open again", str(error))
+            self.assertIn("could not be opened again", str(error))
         self.assertFalse((self.home / "bob.key").exists())
         self.assertEqual(self.stdout.getvalue(), "")
 
@@ -279,7 +279,7 @@ class InviteTests(KeysTestCase):
     def test_no_key(self) -> None:
         """No registry there, or a key that is not for us, is a sentence that says where to be."""
         error = self.assertRaises(NotFound, self.invite)
-        self.assertIn("on its machine", str(error))
+        self.assertIn("--data", str(error))
         self.data.mkdir()
         key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
         (self.data / REGISTRY_KEY_NAME).chmod(0o644)

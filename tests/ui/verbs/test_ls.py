@@ -246,7 +246,7 @@ class LsTests(ListingTestCase):
         self.remote.folders = {"top": [], "empty": []}
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         self.assertEqual(self.successResultOf(self.ls("alice:empty")), 0)
-        said = "alice shares nothing with you.\nThere is nothing in it.\n"
+        said = "alice shares nothing with you.\nThe folder is empty.\n"
         self.assertEqual((self.stdout.getvalue(), self.stderr.getvalue()), ("", said))
 
     def test_omitted(self) -> None:

@@ -80,7 +80,7 @@ class PartialTests(SynchronousTestCase):
         self.assertEqual(cleaned, {"event": "cleaned", "removed": 1, "in_use": 1, "failed": 0})
         self.assertEqual(len(list((self.path / "sub").iterdir())), 2)
         clean(self.invocation(), None)
-        self.assertIn("sub/other is being fetched, and stays.", self.stderr.getvalue())
+        self.assertIn("sub/other is in use, and stays.", self.stderr.getvalue())
         self.assertIn("0 partial files removed, 0", self.stdout.getvalue())
 
     def test_failure(self) -> None:

@@ -73,7 +73,7 @@ class PeersTests(SynchronousTestCase):
     def test_nobody(self) -> None:
         """Who has met nobody is told how to, and that is no error."""
         self.assertEqual(peers.peers(self.settings, self.output()), 0)
-        self.assertIn("You have met nobody yet", self.stderr.getvalue())
+        self.assertEqual(self.stderr.getvalue(), f"{peers.NOBODY.format(registry=URL)}\n")
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_no_name(self) -> None:

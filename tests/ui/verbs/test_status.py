@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd
-from p2pshare.peer.registration import LOCAL_ONLY
+from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.storage.identity import data_folder
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.settings import Settings
@@ -48,11 +48,11 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(
             self.said(),
             "bob is online, reached at 192.0.2.7:50000 (process 7).\n"
-            "It shares nothing.\nNobody is here.",
+            "It shares nothing.\nNobody is connected.",
         )
-        self.assertIn("out of touch", self.said(online=False))
+        self.assertIn("cut off", self.said(online=False))
         self.assertIn("not registered yet", self.said(registered=False))
-        self.assertIn("in the clear", self.said(classic=True))
+        self.assertIn("unencrypted", self.said(classic=True))
 
     def test_trouble(self) -> None:
         """A peer that waits for its registry says why, and nothing of shares until it knows them."""
@@ -74,20 +74,19 @@ class StatusTests(SynchronousTestCase):
 
     def test_elsewhere(self) -> None:
         """A key that is in use elsewhere is named with the remedy, and so is which of the two peers has the name."""
-        use = {"address": "10.0.0.7:50001", "noticed": 1_800_000_000, "waits": False}
+        use: dict[str, Any] = {
+            "address": "10.0.0.7:50001",
+            "noticed": 1_800_000_000,
+            "waits": False,
+        }
         first, second, *_ = self.said(elsewhere=use).splitlines()
         self.assertEqual(first, "bob is online, reached at 192.0.2.7:50000 (process 7).")
-        self.assertEqual(
-            second,
-            "Another peer has claimed this name with a copy of your key, at 10.0.0.7:50001 (noticed 2027-01-15 08:00"
-            " UTC). Stop one of the two. If the other one is not yours, run `p2pshare key rotate` here: the copy is"
-            " worth nothing then.",
-        )
+        self.assertEqual(second, elsewhere_text(Elsewhere(**use)))
         waits = {**use, "waits": True}
         first, second, *_ = self.said(registered=False, elsewhere=waits).splitlines()
         self.assertEqual(first, "bob is in use elsewhere (process 7).")
-        self.assertIn("It has the name now, and this peer waits until it has left.", second)
-        self.assertNotIn("copy of your key", self.said(elsewhere=None))
+        self.assertEqual(second, elsewhere_text(Elsewhere(**waits)))
+        self.assertEqual(self.said(elsewhere=None), self.said())
 
     def test_shares(self) -> None:
         """What is shared is said with whom."""
@@ -121,9 +120,9 @@ class StatusTests(SynchronousTestCase):
     def test_visits(self) -> None:
         """Who fetches what, how fast, and how long it will take, as far as that is known."""
         self.assertIn(
-            "carol is here, and last fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
+            "carol is connected, and last fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
         )
-        self.assertIn("carol is here.", self.said(uploads=[{**VISIT, "files": 0, "bytes": 0}]))
+        self.assertIn("carol is connected.", self.said(uploads=[{**VISIT, "files": 0, "bytes": 0}]))
         busy = {
             **VISIT,
             "current": ["a", "b", "c", "d"],

@@ -16,7 +16,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import users as users_module
-from p2pshare.ui.verbs.users import LIST_AGAIN, users
+from p2pshare.ui.verbs.users import AWAY, BACK, CANNOT_TELL, LIST_AGAIN, NO_MATCH, NOBODY, users
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.ui.registries import NOW, MemoryInvocation, MemoryRegistry, view_of
@@ -111,11 +111,11 @@ class ListTests(UsersTestCase):
 
     def test_nobody(self) -> None:
         """That there is nobody is said to people, and is no name in a pipe."""
-        for prefix, hint in (("", "p2pshare --name NAME"), ("x", "shows everybody")):
+        for prefix, remark in (("", NOBODY), ("x", NO_MATCH)):
             self.make()
             self.registry.views = {}
             self.assertEqual(self.run_users(prefix), "")
-            self.assertIn(hint, self.stderr.getvalue())
+            self.assertEqual(self.stderr.getvalue(), f"{remark}\n")
 
     def test_original(self) -> None:
         """Of an original registry there are the names, sorted, and nothing else to know."""
@@ -126,7 +126,7 @@ class ListTests(UsersTestCase):
         )
         self.assertEqual(self.stderr.getvalue(), "")
         self.run_users(online=True)
-        self.assertIn("cannot tell who is online", self.stderr.getvalue())
+        self.assertEqual(self.stderr.getvalue(), f"{CANNOT_TELL}\n")
 
 
 class WatchTests(UsersTestCase):
@@ -167,7 +167,7 @@ class WatchTests(UsersTestCase):
         self.assertEqual(self.lines(), ["alice online", "carol unknown"])
         for _ in range(3):
             self.registry.on_link(False)
-        self.assertEqual(self.stderr.getvalue().count("is away"), 1)
+        self.assertEqual(self.stderr.getvalue(), f"{AWAY}\n")
         del self.registry.views["alice"]
         self.registry.views["bob"] = view_of("bob", KEY)
         self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
@@ -178,7 +178,7 @@ class WatchTests(UsersTestCase):
         self.registry.error = None
         self.fake.reactor.advance(LIST_AGAIN)
         self.assertEqual(self.lines(), ["bob online", "alice offline", "zoe online"])
-        self.assertIn("is back", self.stderr.getvalue())
+        self.assertIn(BACK, self.stderr.getvalue())
 
     def test_terminal(self) -> None:
         """A terminal has one table, which changes, and which stays at the end."""

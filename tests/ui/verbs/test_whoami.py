@@ -130,7 +130,7 @@ class WhoamiTests(OwningTestCase):
         self.fake.reactor.advance(owning.STATE_TIMEOUT)
         self.assertEqual(self.successResultOf(done), 0)
         self.assertIn(
-            "state     unknown: the registry is away (no answer within 2 s)\n",
+            "state     unknown: the registry does not answer (no answer within 2 s)\n",
             self.stdout.getvalue(),
         )
 
@@ -161,7 +161,7 @@ class WhoamiTests(OwningTestCase):
             self.stdout.getvalue().splitlines()[-3:],
             [
                 "peer      runs as process 4711, but is not registered yet",
-                "state     not claimed yet: your peer runs, and tries to",
+                "state     not claimed yet: your peer is running and tries to",
                 "problem   The registry is away.",
             ],
         )
@@ -185,7 +185,7 @@ class WhoamiTests(OwningTestCase):
                 None,
                 "state     listed as online for up to 90 s more, but no peer of yours runs here",
             ),
-            (RunningPeer(), "state     online: others see you, and reach your peer"),
+            (RunningPeer(), "state     online: others see you and can reach your peer"),
             (
                 displaced,
                 "state     online: others see you, but reach another peer with a copy of your key",
