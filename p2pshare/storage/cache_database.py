@@ -18,7 +18,7 @@ from p2pshare.storage.reasons import plain_reason
 
 T = TypeVar("T")
 
-TOLD_MAX = 16  # different kinds of trouble
+REASONS_MAX = 16  # different reasons that are reported
 
 _MAKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
@@ -28,6 +28,20 @@ PRAGMA synchronous = OFF;
 PRAGMA journal_size_limit = 1048576;
 PRAGMA cache_size = -1024;
 """
+
+
+class ReportOnce:
+    """Reports each reason once, and no more than `REASONS_MAX` of them, since a full disk fails at each write."""
+
+    def __init__(self, report: Callable[[str], object]) -> None:
+        self._report = report
+        self._reasons: set[str] = set()
+
+    def __call__(self, reason: str) -> None:
+        """Report a reason."""
+        if reason not in self._reasons and len(self._reasons) < REASONS_MAX:
+            self._reasons.add(reason)
+            self._report(reason)
 
 
 class CacheDatabase:
@@ -52,8 +66,7 @@ class CacheDatabase:
         self._path = path
         self._version = version
         self._tables = f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;"
-        self._on_trouble = on_trouble
-        self._told: set[str] = set()
+        self._report = ReportOnce(on_trouble)
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
 
@@ -69,12 +82,12 @@ class CacheDatabase:
                     self._disconnect()
                     if not _is_damage(error):
                         raise
-                    self._tell(f"it was damaged ({error}) and is made anew")
+                    self._report(f"it was damaged ({error}) and is made anew")
                     _remove(self._path)
                     return work(self._connected(self._path))
             except (sqlite3.Error, UnicodeError, OSError) as error:
                 self._disconnect()
-                self._tell(plain_reason(error) if isinstance(error, OSError) else str(error))
+                self._report(plain_reason(error) if isinstance(error, OSError) else str(error))
                 return None
 
     def close(self) -> None:
@@ -106,11 +119,6 @@ class CacheDatabase:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
-
-    def _tell(self, reason: str) -> None:
-        if reason not in self._told and len(self._told) < TOLD_MAX:
-            self._told.add(reason)
-            self._on_trouble(reason)
 
 
 @contextmanager

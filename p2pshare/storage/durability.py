@@ -36,6 +36,19 @@ def sync_folder(fd: int) -> None:
             raise
 
 
+def sync_path(path: Path) -> None:
+    """Make the file or folder at `path` durable, whose last component must not be a link.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_files(fds: Iterable[int], witness: int) -> dict[int, OSError]:
     """Make many open files durable, or folders.
 

@@ -12,7 +12,7 @@ from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire import blocks
 from p2pshare.wire.transfer_messages import Block, End, Failed, Get, List, Listing, Offer
 from tests.peer.memory_sharer import MemorySession, MemorySharer
-from tests.storage.share_case import a_bit_later
+from tests.storage.share_case import a_bit_later, opened
 
 
 class TreeSharer(MemorySharer):
@@ -39,7 +39,7 @@ class TreeSharer(MemorySharer):
 
     def _give(self, session: MemorySession, get: Get) -> None:
         try:
-            file = self.tree.open("bob", get.path)
+            file = opened(self.tree, "bob", get.path)
         except Unavailable as error:
             session.say(Failed(get.id, error.why))
             return

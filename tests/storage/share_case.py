@@ -26,6 +26,15 @@ def a_bit_later() -> int:
     return time.time_ns() + 2 * TICK
 
 
+def opened(tree: ShareTree, viewer: str, path: RemotePath) -> OutgoingFile:
+    """Open one file, however small, to be read block by block."""
+    (found,) = tree.open_many(viewer, [path], bytes_max=-1)
+    if isinstance(found, Unavailable):
+        raise found
+    assert isinstance(found, OutgoingFile)
+    return found
+
+
 class ShareTestCase(SynchronousTestCase):
     """A folder `shared` that everybody sees as `s`, and beside it what nobody may see."""
 
@@ -40,6 +49,10 @@ class ShareTestCase(SynchronousTestCase):
 
     def share(self, *shares: SharedPath) -> ShareTree:
         return ShareTree(shares, self.cache, self.index, a_bit_later)
+
+    def open(self, viewer: str, path: RemotePath) -> OutgoingFile:
+        """Open one file, however small, to be read block by block."""
+        return opened(self.tree, viewer, path)
 
     def write(self, path: str, data: bytes = b"public", mtime_ns: int = OLD) -> Path:
         """A file beneath the share's root, or beside it by `../`."""
@@ -88,7 +101,7 @@ class ShareTestCase(SynchronousTestCase):
 
     def content(self, *path: str, viewer: str = "bob") -> bytes:
         """What one gets of a path, which must be the same in all ways."""
-        opened = self.tree.open(viewer, path)
+        opened = self.open(viewer, path)
         self.addCleanup(opened.close)
         data = b"".join(opened.read_block(index)[0] for index in range(-(-opened.size // 2**20)))
         (whole,) = self.tree.open_many(viewer, [path])
@@ -109,8 +122,8 @@ class ShareTestCase(SynchronousTestCase):
         raise self.failureException(f"{arguments} is to be had")
 
     def open_fault(self, *path: str, viewer: str = "bob") -> Fault:
-        """Why a path cannot be opened, which must be the same in all ways."""
+        """Return why a path cannot be opened, which is the same for reading it at once or block by block."""
         (found,) = self.tree.open_many(viewer, [path])
         assert isinstance(found, Unavailable)
-        self.assertEqual(self.fault(self.tree.open, viewer, path), found.why)
+        self.assertEqual(self.fault(self.open, viewer, path), found.why)
         return found.why

@@ -1,4 +1,4 @@
-"""The file with a secret key: PEM, PKCS #8 (RFC 5208, RFC 8410), its owner's alone, and never overwritten."""
+"""The file with a secret key: PEM, PKCS #8 (RFC 5208, RFC 8410), private to its owner, and never overwritten."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ _RESTORE = "Restore it from a copy; nothing was changed."
 
 
 def new_seed() -> bytes:
-    """What a new key follows from."""
+    """Draw the seed of a new key."""
     return secrets.token_bytes(KEY_SIZE)
 
 
 def load_or_make(path: Path, make_seed: Callable[[], bytes] = new_seed) -> SigningKey:
-    """The key in the file, which is made if there is none; of several that make it at once, all get the same key.
+    """Return the key in the file, and make it if there is none; processes that make it at once get the same key.
 
-    The folder must be there, and be its owner's alone.
+    The folder must exist and be private to its owner.
 
     Raises:
-        KeyUnusable: others may read the file, it is cut short, it is no key or no plain file, or cannot be written;
-            what is there stays.
+        KeyUnusable: as for `load`, or the file cannot be written.
     """
     found = load(path)
     if found is not None:
@@ -47,15 +46,15 @@ def load_or_make(path: Path, make_seed: Callable[[], bytes] = new_seed) -> Signi
     try:
         make(path, made)
     except FileExistsError:
-        return load(path) or made  # another process was quicker
+        return load(path) or made  # another process was faster
     return made
 
 
 def load(path: Path) -> SigningKey | None:
-    """The key in the file; None if there is no file.
+    """Return the key in the file; None if there is no file.
 
     Raises:
-        KeyUnusable: as for `load_or_make`.
+        KeyUnusable: others may read the file, or it is cut short, no key or no plain file. It is left as it is.
     """
     try:
         content = read_private(path, SIZE_MAX)
@@ -75,11 +74,11 @@ def load(path: Path) -> SigningKey | None:
 
 
 def make(path: Path, key: SigningKey) -> None:
-    """Write a key into a new file; when this returns, it outlasts a loss of power.
+    """Write a key into a new, durable file.
 
     Raises:
-        FileExistsError: something has this name; it stays.
-        KeyUnusable: it cannot be written; nothing is left of it.
+        FileExistsError: something has this name; it is left as it is.
+        KeyUnusable: the file cannot be written, and does not exist.
     """
     private = Ed25519PrivateKey.from_private_bytes(key.seed)
     content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

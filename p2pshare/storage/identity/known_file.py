@@ -1,7 +1,8 @@
 """A JSON file of keys that a user has met, which several processes may use at once.
 
-`known_peers` and `known_registries` are of this kind. A file that is damaged, or that others may write, is an error. It
-is never replaced, since the keys in it are the reason to believe a peer.
+`known_peers` and `known_registries` are of this kind. The keys in such a file are the reason to believe a peer, so a
+file that is damaged, or that others may write, is an error and never replaced. Each change reads the file, changes it
+and writes it under a lock, since two verbs may run at the same time.
 """
 
 from __future__ import annotations
@@ -26,49 +27,43 @@ Content = TypeVar("Content")
 
 
 class KnownFile(Generic[Content]):
-    """The file. Calls may block for a while."""
+    """The file. Calls may block for a while: make them in a thread.
+
+    Every method raises `UNUSABLE` if the file is damaged, is not the user's alone, cannot be read or written, or stays
+    locked by another process.
+    """
 
     FIELD: ClassVar[str]
-    """The one field of the file beside its version: an object."""
+    """The one member of the file besides its version: an object."""
     LOCK_NAME: ClassVar[str]
     """The name of the lock, a file beside it."""
     UNUSABLE: ClassVar[type[P2pshareError]]
-    """The error that it cannot be used, with a path and a reason."""
+    """The error, with a path and a reason."""
     DAMAGED: ClassVar[str]
-    """The reason, with the remedy, if its content is not valid."""
+    """The reason, with the remedy, if the content is not valid."""
 
     def __init__(
         self, path: Path, bytes_max: int, sleep: Callable[[float], object] = time.sleep
     ) -> None:
-        """Use the file at a path; its folder is made if need be.
-
-        Args:
-            path: the file.
-            bytes_max: that it may have.
-            sleep: waits for a number of seconds while another process holds the lock.
-        """
+        """Use the file at `path`, of at most `bytes_max` bytes; `sleep` waits some seconds while it is locked."""
         self.path = path
         self._bytes_max = bytes_max
         self._sleep = sleep
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock, so that no other process reads in order to write.
-
-        Raises:
-            UNUSABLE: another process keeps it, or there can be none.
-        """
+        """Hold the lock, so that no other process reads in order to write."""
         lock = self.path.with_name(self.LOCK_NAME)
-        with self._complaining(), waiting_lock(lock, self._sleep):
+        with self._usable(), waiting_lock(lock, self._sleep):
             yield
 
     @abstractmethod
     def _parse(self, known: dict[str, Any]) -> Content:
-        """Return the content that `FIELD` has; raises `ValueError` or `RemoteProtocolError`."""
+        """Return the content of `FIELD`, or raise `ValueError` or `RemoteProtocolError`."""
 
     def _read(self) -> Content:
-        """Return the content of the file; if there is no file, it is that of an empty object."""
-        with self._complaining():
+        """Return the content of the file; a missing file is an empty object."""
+        with self._usable():
             try:
                 text = read_private(self.path, self._bytes_max + 1)
             except FileNotFoundError:
@@ -83,12 +78,12 @@ class KnownFile(Generic[Content]):
                 raise self.UNUSABLE(path=self.path, reason=self.DAMAGED) from None
 
     def _write(self, known: dict[str, Any]) -> None:
-        """Put a whole file in the place of the old one; the caller holds the lock."""
+        """Replace the file; the caller holds the lock."""
         text = json.dumps({"v": VERSION, self.FIELD: known}, indent=1, default=str)
         replace_private(self.path, f"{text}\n".encode())
 
     @contextmanager
-    def _complaining(self) -> Iterator[None]:
+    def _usable(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,7 +1,7 @@
-"""The keys of the peers that one has met: `known_peers.json` in the data folder.
+"""The keys of peers that the user has met: `known_peers.json` in the data folder.
 
-The first key that a name is met with stays its key here, until the peer itself says which one follows. The file has a
-line for each name, so that a person can read it. Several processes may use it at once.
+The first key that is met for a name stays its key, until the peer itself signs which key follows. A person can read the
+file: it has a line for each name.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from p2pshare.wire.keys import PublicKey
 FILE_NAME = "known_peers.json"
 LOCK_NAME = "known_peers.lock"
 PEERS_MAX = 10_000  # names in the file
-FILE_MAX = 4 * 1024 * 1024  # bytes of it
+FILE_MAX = 4 * 1024 * 1024  # bytes of the file
 
 Pins = dict[str, dict[str, PublicKey]]
 """The keys by registry and name."""
 
 
 class KnownPeers(KnownFile[Pins]):
-    """What one knows of the peers in a registry. Calls may block for a while: make them in a thread."""
+    """The known keys of the peers in one registry."""
 
     FIELD = "peers"
     LOCK_NAME = LOCK_NAME
     UNUSABLE = KnownPeersUnusable
-    DAMAGED = "it is damaged. Restore it, or delete it, and compare the keys of your peers anew"
+    DAMAGED = "it is damaged. Restore it, or delete it and compare the keys of your peers again"
 
     def __init__(
         self, folder: Path, registry: str, *, sleep: Callable[[float], object] = time.sleep
@@ -40,53 +40,40 @@ class KnownPeers(KnownFile[Pins]):
 
         Args:
             folder: the data folder.
-            registry: the key of the registry as text; of one without a key, its URL.
+            registry: the key of the registry as text; the URL of a registry without a key.
             sleep: waits for a number of seconds.
         """
         super().__init__(folder / FILE_NAME, FILE_MAX, sleep)
         self._registry = registry
 
     def key(self, name: str) -> PublicKey | None:
-        """The key that is known of a name.
-
-        Raises:
-            KnownPeersUnusable: the file is damaged, is not the user's alone, or cannot be read.
-        """
-        return self._read().get(self._registry, {}).get(name)
+        """Return the known key of a name."""
+        return self.all().get(name)
 
     def names(self, key: PublicKey) -> list[str]:
-        """The names that are known by a key.
-
-        Raises:
-            KnownPeersUnusable: as for `key`.
-        """
-        known = self._read().get(self._registry, {})
-        return sorted(name for name, each in known.items() if each == key)
+        """Return the names with this key."""
+        return sorted(name for name, each in self.all().items() if each == key)
 
     def all(self) -> dict[str, PublicKey]:
-        """All keys that are known, by name.
-
-        Raises:
-            KnownPeersUnusable: as for `key`.
-        """
+        """Return all known keys by name."""
         return self._read().get(self._registry, {})
 
     def pin(
         self, name: str, key: PublicKey, instead_of: PublicKey | None, most: int | None = None
     ) -> PublicKey:
-        """Know a name by a key from now on, unless something else is known than the caller believes.
+        """Remember the key of a name, unless another key is known than the caller believes.
 
         Args:
-            name: a legal name.
+            name: a valid name.
             key: its key.
-            instead_of: what `key` said; None if it knew none.
+            instead_of: the result of `key`; None if no key was known.
             most: names that the file may have with this one; `PEERS_MAX` if None.
 
         Returns:
-            The key that is known now: another than `key` if another process was faster.
+            The key that is known now; it differs from `key` if another process was faster.
 
         Raises:
-            KnownPeersUnusable: as for `key`; `KnownPeersFull` if there are `most` names in it.
+            KnownPeersFull: the file has `most` names.
         """
         with self.locked():
             pins = self._read()
@@ -101,11 +88,7 @@ class KnownPeers(KnownFile[Pins]):
             return key
 
     def forget(self, name: str) -> PublicKey | None:
-        """Know a name no more; returns the key that was known of it.
-
-        Raises:
-            KnownPeersUnusable: as for `key`.
-        """
+        """Remove a name; return its known key."""
         with self.locked():
             pins = self._read()
             known = pins.get(self._registry, {}).pop(name, None)
@@ -114,13 +97,10 @@ class KnownPeers(KnownFile[Pins]):
             return known
 
     def take_over(self, urls: Container[str] | None = None) -> None:
-        """Know in this registry what is known in the one of a URL, by which registries were known once.
+        """Move the keys that were remembered by a registry's URL to its key.
 
         Args:
-            urls: which of them are this registry's; None if all are.
-
-        Raises:
-            KnownPeersUnusable: as for `key`.
+            urls: the URLs of this registry; None for all URLs in the file.
         """
         with self.locked():
             pins = self._read()
@@ -131,7 +111,7 @@ class KnownPeers(KnownFile[Pins]):
                 self._keep(pins)
 
     def _keep(self, pins: Pins) -> None:
-        """Write the file, with registries and names in order, for people; the caller holds the lock."""
+        """Write the file with registries and names in order, for people."""
         self._write(
             {each: dict(sorted(known.items())) for each, known in sorted(pins.items()) if known}
         )

@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from p2pshare.storage.durability import sync_path
 from p2pshare.storage.text_files import plain_ascii
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -48,7 +49,7 @@ def create_private(path: Path, content: bytes) -> None:
         os.link(unfinished, path, follow_symlinks=False)
     finally:
         unfinished.unlink()
-    _sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -69,7 +70,7 @@ def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None
         unfinished.unlink()
         raise
     if durable:
-        _sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def rename_private(old: Path, new: Path) -> None:
@@ -79,7 +80,7 @@ def rename_private(old: Path, new: Path) -> None:
         OSError: it cannot be renamed.
     """
     os.replace(old, new)
-    _sync_folder(new.parent)
+    sync_path(new.parent)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -103,11 +104,3 @@ def _write_beside(path: Path, content: bytes, durable: bool = True) -> Path:
         unfinished.unlink()
         raise
     return unfinished
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

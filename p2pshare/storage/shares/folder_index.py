@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from p2pshare.storage.cache_database import ReportOnce
+from p2pshare.storage.durability import sync_path
 from p2pshare.storage.file_times import is_settled
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.paths import COMPONENT_MAX, component_fault
@@ -33,7 +35,6 @@ BYTES_MAX = 1024 * 1024 * 1024  # of all databases
 BATCH = 1000  # names that are written at once
 SETTLING = 0.1  # seconds to wait after a change, so that what is read then can be told from what comes later
 RETRY_AFTER = 60.0  # seconds, where nothing could be written
-TOLD_MAX = 16  # different kinds of trouble
 HIDDEN_MAX = 5  # hidden names of a folder that are kept; the others are counted
 
 _PAGE = 4096  # bytes of a database
@@ -140,8 +141,7 @@ class FolderIndex:
         self._wall_ns = wall_ns
         self._clock = clock
         self._sleep = sleep
-        self._on_trouble = on_trouble
-        self._told: set[str] = set()
+        self._report = ReportOnce(on_trouble)
         self._building = threading.Lock()
         self._retry = float("-inf")  # when to write again, after that has failed
         self._fresh: dict[str, float] = {}  # until when what was read is good, changes or not
@@ -200,7 +200,7 @@ class FolderIndex:
             try:
                 self._build(self._path, folder, name, status)
             except (sqlite3.Error, OSError) as error:
-                self._tell(plain_reason(error) if isinstance(error, OSError) else str(error))
+                self._report(plain_reason(error) if isinstance(error, OSError) else str(error))
                 self._retry = self._clock() + RETRY_AFTER
                 return None
             ended = self._clock()
@@ -225,7 +225,7 @@ class FolderIndex:
                 row = (*_times(status), settled, left_out.to_json())
                 database.execute("INSERT INTO folder VALUES (?, ?, ?, ?)", row)
                 database.execute(_SORT)
-            _sync(unfinished)
+            sync_path(unfinished)
             os.replace(unfinished, path / name)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -258,7 +258,7 @@ class FolderIndex:
         except (sqlite3.Error, ValueError, TypeError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
                 return None  # another thread has just made room
-            self._tell(f"an index was damaged ({error})")
+            self._report(f"an index was damaged ({error})")
             self._forget(name)
             return None
 
@@ -284,11 +284,6 @@ class FolderIndex:
         if self._path is not None:
             with suppress(OSError):
                 (self._path / name).unlink()
-
-    def _tell(self, reason: str) -> None:
-        if reason not in self._told and len(self._told) < TOLD_MAX:
-            self._told.add(reason)
-            self._on_trouble(reason)
 
 
 def _read(folder: int, left_out: LeftOut) -> Generator[str, None, None]:
@@ -325,11 +320,3 @@ def _times(status: os.stat_result) -> tuple[str, str]:
 def _open(path: Path) -> sqlite3.Connection:
     place = "".join(f"%{byte:02x}" for byte in os.fsencode(path))
     return sqlite3.connect(f"file:{place}?mode=ro&immutable=1", uri=True)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

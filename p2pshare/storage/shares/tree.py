@@ -107,16 +107,6 @@ class ShareTree:
         finally:
             os.close(opened.fd)
 
-    def open(self, viewer: str, path: RemotePath) -> OutgoingFile:
-        """Open a file, to be closed by the caller.
-
-        Raises:
-            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FOLDER; UNREADABLE; BUSY: too
-                many files are open.
-        """
-        shared, now_ns = self._shared(viewer, path), self._wall_ns()
-        return self._outgoing(shared, path, _file(open_beneath(shared, path[1:])), now_ns)
-
     def open_many(
         self, viewer: str, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
     ) -> tuple[WholeOutgoing | OutgoingFile | Unavailable, ...]:
@@ -178,17 +168,12 @@ class ShareTree:
         shared, now_ns = self._shared(viewer, path), self._wall_ns()
         opened = _file(folders.open(shared, path[1:]))
         if opened.status.st_size > min(BLOCK_SIZE, bytes_max):
-            return self._outgoing(shared, path, opened, now_ns)
+            return OutgoingFile(path, opened, self._cache, _local(shared, path), now_ns)
         try:
             with faults():
                 return read_whole(path, opened, now_ns)
         finally:
             os.close(opened.fd)
-
-    def _outgoing(
-        self, shared: SharedPath, path: RemotePath, opened: Opened, now_ns: int
-    ) -> OutgoingFile:
-        return OutgoingFile(path, opened, self._cache, _local(shared, path), now_ns)
 
     def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
         """The share in which a path is, if there is one for `viewer`."""

@@ -26,6 +26,7 @@ from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
 from p2pshare.storage.shares.listing import Survey
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import SigningKey
+from tests.storage.share_case import opened
 
 
 class LogTests(SynchronousTestCase):
@@ -52,8 +53,8 @@ class LogTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.successResultOf(Deferred.fromCoroutine(sharer.open()))
             assert sharer._tree is not None
-            sharer._tree._index._tell("the disk is full")
-            file: Any = sharer._tree.open("bob", ("stuff", "x"))
+            sharer._tree._index._report("the disk is full")
+            file = opened(sharer._tree, "bob", ("stuff", "x"))
             file.finish()
             file.close()
             reactor.advance(0)

@@ -414,7 +414,7 @@ class EndTests(ServingTestCase):
         for number in range(5):
             serving.message_received(Get(number, ("none",)))
         let_go()
-        with self.assertRaisesRegex(RemoteProtocolError, "reads no answers"):
+        with self.assertRaisesRegex(RemoteProtocolError, "without reading"):
             serving.message_received(Get(9, ("none",)))
         self.assertEqual(session.said, [])
 

@@ -24,6 +24,7 @@ from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
+from tests.storage.share_case import opened
 
 REGISTRY = "http://127.0.0.1:8000"
 
@@ -169,7 +170,7 @@ class PrivateFoldersTests(SynchronousTestCase):
         self.assertEqual(found, ["all", "all/data", "all/public", "all/public/key"])
         for folder in keys[:3]:
             path = ("all", *folder.relative_to(root).parts, "key")
-            self.assertRaises(Unavailable, tree.open, "eve", path)
+            self.assertRaises(Unavailable, opened, tree, "eve", path)
             self.assertRaises(WrongUsage, shared_paths, [str(folder)], [], root, private)
 
 

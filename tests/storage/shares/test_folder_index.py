@@ -170,7 +170,7 @@ class ChangeTests(FolderIndexTests):
     def test_changing_all_the_time(self) -> None:
         """Threat 7: a folder that takes 3 s to read and changes all the time is not read all the time."""
         path = self.make(NAMES)
-        with patch.object(folder_index, "_sync", lambda _: setattr(self, "now", self.now + 3)):
+        with patch.object(folder_index, "sync_path", lambda _: setattr(self, "now", self.now + 3)):
             self.names()
             os.mknod(path / "new")
             self.now += 2.9
@@ -322,7 +322,7 @@ class TroubleTests(FolderIndexTests):
     def test_full_disk(self) -> None:
         """A full disk leaves nothing half written, and costs time alone."""
         self.make(NAMES)
-        with patch.object(folder_index, "_sync", side_effect=OSError(28, "")):
+        with patch.object(folder_index, "sync_path", side_effect=OSError(28, "")):
             self.assertEqual(self.names(), (NAMES, False))
         self.assertEqual((self.trouble, self.indexed()), (["the disk is full"], 0))
 

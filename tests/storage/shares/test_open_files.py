@@ -36,7 +36,7 @@ class OutgoingCase(ShareTestCase):
         self.patch(outgoing_file, "digest_of", counting)
 
     def opened(self, name: str = "a") -> OutgoingFile:
-        opened = self.tree.open("bob", ("s", name))
+        opened = self.open("bob", ("s", name))
         self.addCleanup(opened.close)
         return opened
 

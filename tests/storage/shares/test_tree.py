@@ -95,11 +95,11 @@ class PathTests(ShareTestCase):
         """Size, time and the executable bit are the file's; the version changes when its content may have."""
         path = self.write("a", b"12345")
         path.chmod(0o755)
-        opened = self.tree.open("bob", ("s", "a"))
+        opened = self.open("bob", ("s", "a"))
         opened.close()
         self.assertEqual((opened.size, opened.mtime_ns, opened.executable), (5, OLD, True))
         path.chmod(0o644)
-        again = self.tree.open("bob", ("s", "a"))
+        again = self.open("bob", ("s", "a"))
         again.close()
         self.assertFalse(again.executable)
         os.utime(path, ns=(OLD, OLD + 1))
@@ -113,7 +113,7 @@ class PathTests(ShareTestCase):
         self.assertEqual(len(versions), 4)
 
     def version(self, *path: str, share: str = "s") -> str:
-        opened = self.tree.open("bob", (share, *path))
+        opened = self.open("bob", (share, *path))
         opened.close()
         return opened.version
 
@@ -121,7 +121,7 @@ class PathTests(ShareTestCase):
         """A file keeps its time to the nanosecond, also one of the year 2300, and is read and listed as any other."""
         for mtime_ns in (-1_500, 10_413_792_000_123_456_789):
             self.write("a", bytes(BLOCK_SIZE + 1), mtime_ns)
-            opened = self.tree.open("bob", ("s", "a"))
+            opened = self.open("bob", ("s", "a"))
             opened.finish()
             opened.close()
             self.assertEqual(opened.mtime_ns, mtime_ns)
@@ -305,7 +305,7 @@ class SwappedTests(ShareTestCase):
         self.write("../secret", b"secret")
         self.write("a")
         self.swap_before("open", "a", "../secret")
-        self.assertEqual(self.fault(self.tree.open, "bob", ("s", "a")), Fault.NOT_FOUND)
+        self.assertEqual(self.fault(self.open, "bob", ("s", "a")), Fault.NOT_FOUND)
         self.assertTrue((self.root / "a").is_symlink())
 
     def test_folder(self) -> None:
@@ -314,7 +314,7 @@ class SwappedTests(ShareTestCase):
         self.write("sub/secret")
         self.swap_before("open", "sub", "../outside")
         path = ("s", "sub", "secret")
-        self.assertEqual(self.fault(self.tree.open, "bob", path), Fault.NOT_FOUND)
+        self.assertEqual(self.fault(self.open, "bob", path), Fault.NOT_FOUND)
         self.assertEqual(self.names("s", recursive=True), [])
 
     def test_linked_folder(self) -> None:
@@ -337,7 +337,7 @@ class SwappedTests(ShareTestCase):
             return genuine(path, **keywords)
 
         with patch.object(os, "readlink", swapped):
-            self.assertEqual(self.fault(self.tree.open, "bob", ("s", "way")), Fault.NOT_FOUND)
+            self.assertEqual(self.fault(self.open, "bob", ("s", "way")), Fault.NOT_FOUND)
         self.assertEqual(self.open_fault("s", "way"), Fault.IS_FOLDER)
 
     def test_file_becomes_fifo(self) -> None:
@@ -353,7 +353,7 @@ class SwappedTests(ShareTestCase):
 
         before = len(os.listdir("/dev/fd"))
         self.patch(os, "open", swapped)
-        self.assertEqual(self.fault(self.tree.open, "bob", ("s", "a")), Fault.NOT_FOUND)
+        self.assertEqual(self.fault(self.open, "bob", ("s", "a")), Fault.NOT_FOUND)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_folder_of_a_batch(self) -> None:
@@ -519,7 +519,7 @@ class TroubleTests(ShareTestCase):
             ("s", "way", "x"),
         ):
             self.tree.open_many("bob", [path])
-        self.tree.open("bob", ("s", "way")).close()
+        self.open("bob", ("s", "way")).close()
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
 
