@@ -1,13 +1,12 @@
-"""The folder beneath which all files of a job go.
+"""The folder that all files of a job go to.
 
-Every folder beneath it is reached from the one above, by handles that follow no links, and a name is one component:
-whatever a stranger calls a file, it lands in here. How a file becomes one is in `incoming`, and for many small ones in
-`whole_files`.
+Every folder beneath it is reached from the one above, by handles that follow no links, and a name is one component. So
+a file stays in here, whatever a stranger calls it. How a file arrives is in `partial_file` (block by block) and
+`small_files` (many complete ones at once), whether it is here already in `present_files`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -19,24 +18,20 @@ from typing import Self
 from p2pshare.errors import CannotSave, DestinationGone, TransferFailed
 from p2pshare.storage.disk_space import cannot_save, saving_error
 from p2pshare.storage.file_times import COARSE_TICK
-from p2pshare.storage.incoming.announcement import Announced, Origin, Place, WholeFile, identity_of
+from p2pshare.storage.incoming.announcement import Announced, Origin, Place, WholeFile
 from p2pshare.storage.incoming.claimed_names import Claims
-from p2pshare.storage.incoming.folder_handles import Folder, FolderHandles, path_of
+from p2pshare.storage.incoming.folder_handles import OPEN_FOLDER, Folder, FolderHandles, path_of
 from p2pshare.storage.incoming.hidden_file import (
-    JOURNAL_SUFFIX,
     PART_SUFFIX,
     discard_hidden,
     held_since,
     hidden_name,
     open_hidden,
-    remove_hidden,
-    reopen_hidden,
 )
-from p2pshare.storage.incoming.journal import PartJournal
 from p2pshare.storage.incoming.local_names import LocalNames
-from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.incoming.partial_file import Incoming, Target
 from p2pshare.storage.incoming.present_files import Absent, Presence, Present, Sought
-from p2pshare.storage.incoming.publishing import current_umask, remove_name
+from p2pshare.storage.incoming.publishing import current_umask
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.incoming.small_files import BATCH_MAX, FILES_PART, WholeFiles
 from p2pshare.storage.open_files import is_none_left, share_of_files
@@ -44,15 +39,12 @@ from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.paths import RemotePath
 
-UNSYNCED_MAX = 4096  # folders in which folders were made, upon which those are made durable
-
-_OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NO_JOURNAL = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES}
+UNSYNCED_MAX = 4096  # folders with new folders that are not durable yet; more are synced at once
 
 
 @dataclass(frozen=True, slots=True)
 class Misdated:
-    """A file whose time is not what its sharer says; both are in nanoseconds since 1970."""
+    """A file whose time is not the one that its sharer announced; both in nanoseconds since 1970."""
 
     path: RemotePath
     said_ns: int
@@ -62,8 +54,8 @@ class Misdated:
 class IncomingFolder(AbstractContextManager["IncomingFolder"]):
     """An open folder. Every call may block, and may come from any thread.
 
-    Where a place is not one beneath this folder, as no component may be empty, `.`, `..`, or hold a slash, each call
-    raises `CannotSave`; so it does for a link or a file where a folder must be, which it names.
+    Each call raises `CannotSave` for a place that is not beneath this folder: a component is empty, `.`, `..`, or holds
+    a slash. It does the same for a link or a file in place of a folder, and names it.
     """
 
     def __init__(
@@ -89,8 +81,8 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             claims or self._own_claims or Claims(),
         )
         self.misdated: Misdated | None = None
-        """The first file whose time the file system could not hold."""
-        self._umask = current_umask()
+        """The first file whose time the file system could not store."""
+        self.umask = current_umask()
 
     @classmethod
     def open(
@@ -101,25 +93,25 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         claims: Claims | None = None,
         portable_names: bool = False,
     ) -> Self:
-        """Open a folder, which must exist; the way to it may have links.
+        """Open an existing folder; the path to it may contain links.
 
         Args:
             path: the folder.
-            saved: the records of what was saved before; None: there are none.
-            claims: the names that are taken by the same command; None: none are.
-            portable_names: whether all names are changed that some file system would not take.
+            saved: the records of files that were saved earlier; None for none.
+            claims: the names that other jobs of the same command have taken; None for none.
+            portable_names: whether to change all names that some file system would not accept.
 
         Raises:
-            CannotSave: it is not there, or none.
+            CannotSave: it does not exist, or is no folder.
         """
         try:
-            fd = os.open(path, _OPENING)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise CannotSave(path=path, reason=plain_reason(error)) from error
         return cls(path, fd, saved=saved, claims=claims, portable_names=portable_names)
 
     def check(self) -> None:
-        """Notice that somebody has moved the folder, or removed it.
+        """Notice that the folder was moved or removed.
 
         Raises:
             DestinationGone: no path leads to it any more.
@@ -128,7 +120,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             with self._handles.using((), make=False) as fd:
                 path = path_of(fd, self._path)
         except OSError as error:
-            if is_none_left(error):  # the next look tells
+            if is_none_left(error):  # the next check will tell
                 return
             raise
         if path is None:
@@ -138,10 +130,10 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             self._presence.moved(path)
 
     def look_up(self, sought: Sought) -> Present | Absent:
-        """Return the file if it is known to be there, and else where it goes; see `storage.incoming.present_files`.
+        """Return the file if it is known to be here, otherwise its place; see `present_files`.
 
         Raises:
-            CannotSave: the folder cannot be looked at, or there is no free name.
+            CannotSave: the folder cannot be read, or no name is free.
         """
         (found,) = self.look_up_all([sought])
         if isinstance(found, CannotSave):
@@ -149,7 +141,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         return found
 
     def look_up_all(self, sought: Sequence[Sought]) -> list[Present | Absent | CannotSave]:
-        """Do the same for many files, which is faster; with the error of each that cannot be looked up."""
+        """Look up many files, which is faster. The result has the error of each that cannot be looked up."""
         results: list[Present | Absent | CannotSave | None] = [None] * len(sought)
         local: dict[int, Sought] = {}
         for number, each in enumerate(sought):
@@ -175,56 +167,92 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         root: bytes,
         stop: Callable[[], bool] = lambda: False,
     ) -> Present | Absent:
-        """Return which of the candidates is the file that has this root, and else where it goes.
+        """Return the candidate that has this root, otherwise the place of the file.
 
         Args:
-            sought: as of `look_up`, with the place that it told.
-            candidates: of `look_up`.
-            root: what the sharer says.
-            stop: is asked before each block that is read.
+            sought: as for `look_up`, with the place that it returned.
+            candidates: from `look_up`.
+            root: from the sharer.
+            stop: called before each block is read.
 
         Raises:
-            Stopped: `stop` said so.
-            CannotSave: the folder cannot be looked at, or there is no free name.
+            Stopped: `stop` returned True.
+            CannotSave: the folder cannot be read, or no name is free.
         """
-        self._check(sought.place)
+        path = self._checked(sought.place)
         try:
             found = self._presence.settle(sought, candidates, root, stop)
         except OSError as error:
-            raise cannot_save(error, self._path_of(sought.place)) from error
-        if isinstance(found, Present):
-            with suppress(OSError), self._handles.using(sought.place.folder, make=False) as fd:
-                self._tidy(fd, sought.place, sought.origin, found.path)
+            raise cannot_save(error, path) from error
+        if isinstance(found, Present):  # an earlier try may have left a part that is of no use now
+            hidden = hidden_name(sought.place, sought.origin)
+            with (
+                suppress(OSError, CannotSave),
+                self._handles.using(sought.place.folder, make=False) as fd,
+            ):
+                discard_hidden(fd, hidden, found.path)
         return found
 
     def local_place(self, place: Place) -> Place:
-        """Return the place with the names that its file system takes.
+        """Return the place with names that its file system accepts.
 
         Raises:
-            CannotSave: a name is none.
+            CannotSave: a name is not a single component.
         """
-        self._check(place)
+        path = self._checked(place)
         try:
             return self._names.place(place)
         except OSError as error:
-            raise cannot_save(error, self._path_of(place)) from error
+            raise cannot_save(error, path) from error
 
     def make_folder(self, folder: Folder) -> Folder:
-        """Make a folder, and those above it, unless they are there; returns the names that they have.
+        """Make a folder and those above it, if they do not exist; return their local names.
 
         Raises:
             DiskFull, CannotSave: it cannot be made.
         """
         folder = self.local_place(Place(folder, "file")).folder
-        path = self._path.joinpath(*folder)
         try:
             with self._handles.using(folder, make=True):
                 pass
             if self._handles.unsynced > UNSYNCED_MAX:
-                self._sync_made()
+                self.sync_made()
             return folder
         except OSError as error:
-            raise cannot_save(error, path) from error
+            raise cannot_save(error, self._path.joinpath(*folder)) from error
+
+    def begin(
+        self, place: Place, origin: Origin, announced: Announced, *, overwrite: bool = False
+    ) -> Incoming:
+        """Begin a file. An earlier part of the same origin is discarded.
+
+        Args:
+            place: its place; folders on the way are made.
+            origin: its origin.
+            announced: its size, time and version.
+            overwrite: replace a regular file of that name in the end.
+
+        Raises:
+            InUse: another process has the part.
+            DiskFull: the disk has no room for it; nothing is left.
+            CannotSave: it cannot be made.
+        """
+        if not 0 <= announced.size <= FILE_SIZE_MAX:
+            raise ValueError(f"{announced.size} bytes are no size of a file")
+        target = Target(place, origin, self._checked(place), overwrite)
+        try:
+            with self._handles.using(place.folder, make=True) as folder_fd:
+                fd = open_hidden(folder_fd, target.hidden, target.path)
+                incoming = Incoming(self, folder_fd, fd, target, announced)
+        except OSError as error:
+            self.check()
+            raise saving_error(error, self._path, announced.size, target.path) from error
+        try:
+            incoming.reserve()
+        except BaseException:
+            incoming.discard()
+            raise
+        return incoming
 
     def resume(
         self,
@@ -235,43 +263,38 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         on_progress: Callable[[int, int], object] = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Incoming | None:
-        """Go on with a partial file of this origin, if there is one: its `announced` is that of the time when it was
-        begun. The blocks of which its journal tells are hashed again; without one that is still right, nothing is left.
+        """Resume the part of this origin, if there is one; its `announced` is from the time when it was begun.
+
+        Journalled blocks are hashed again. If none of them is valid, the part is discarded.
 
         Args:
-            place: where it goes.
-            origin: which file it is.
-            overwrite: as of `begin`.
-            on_progress: is told, in this thread, how many of how many blocks were hashed.
-            stop: is asked, in this thread, before each of them.
+            place: as for `begin`.
+            origin: as for `begin`.
+            overwrite: as for `begin`.
+            on_progress: called in this thread with the blocks that were hashed, and all of them.
+            stop: called in this thread before each block.
 
         Raises:
-            InUse: another process has it.
+            InUse: another process has the part.
             CannotSave: it cannot be read.
-            Stopped: `stop` said so; the partial file is kept.
+            Stopped: `stop` returned True; the part is kept.
         """
-        path = self._checked(place)
-        hidden = hidden_name(identity_of(place, origin))
+        target = Target(place, origin, self._checked(place), overwrite)
         try:
             with self._handles.using(place.folder, make=False) as folder_fd:
-                fd = reopen_hidden(folder_fd, hidden + PART_SUFFIX, path)
-                if fd is None:
-                    remove_name(folder_fd, hidden + JOURNAL_SUFFIX)
-                    return None
-                incoming = self._resumed(folder_fd, fd, hidden, path, place, origin, overwrite)
+                incoming = Incoming.reopen(self, folder_fd, target)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise cannot_save(error, path) from error
+            raise cannot_save(error, target.path) from error
         if incoming is None:
             return None
         try:
             incoming.reverify(on_progress, stop)
-        except OSError as error:
+        except BaseException as error:
             incoming.close()
-            raise cannot_save(error, path) from error
-        except BaseException:
-            incoming.close()
+            if isinstance(error, OSError):
+                raise cannot_save(error, target.path) from error
             raise
         if not incoming.have:
             incoming.discard()
@@ -279,65 +302,24 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         return incoming
 
     def held_since(self, place: Place, origin: Origin) -> int | None:
-        """Return when the process that fetches a file wrote to it last, in ns since 1970; None if no process has it."""
-        self._check(place)
-        hidden = hidden_name(identity_of(place, origin))
+        """Return when the process that fetches a file wrote it last (ns since 1970); None if no process does."""
+        self._checked(place)
         try:
             with self._handles.using(place.folder, make=False) as folder_fd:
-                return held_since(hidden + PART_SUFFIX, folder_fd)
+                return held_since(hidden_name(place, origin) + PART_SUFFIX, folder_fd)
         except OSError:
             return None
 
     def give_back(self, place: Place) -> None:
-        """Give back the name that `look_up` claimed for a file, which is then to be looked up again."""
+        """Give back the name that `look_up` claimed for a file. Look the file up again afterwards."""
         self._presence.give_back(place)
 
-    def begin(
-        self, place: Place, origin: Origin, announced: Announced, *, overwrite: bool = False
-    ) -> Incoming:
-        """Begin a file; what there is of an earlier one of this origin is discarded.
-
-        Args:
-            place: where it goes; folders on the way are made.
-            origin: which file it is.
-            announced: what is said of it.
-            overwrite: replace a plain file of that name, in the end.
-
-        Raises:
-            InUse: another process has it.
-            DiskFull: the disk has no room for it; nothing is left.
-            CannotSave: it cannot be made.
-        """
-        if not 0 <= announced.size <= FILE_SIZE_MAX:
-            raise ValueError(f"{announced.size} bytes are no size of a file")
-        path = self._checked(place)
-        hidden = hidden_name(identity_of(place, origin))
-        try:
-            with self._handles.using(place.folder, make=True) as folder_fd:
-                fd = open_hidden(folder_fd, hidden, path)
-                try:
-                    incoming = self._incoming(
-                        folder_fd, fd, hidden, path, place, origin, announced, overwrite
-                    )
-                except BaseException:
-                    os.close(fd)
-                    raise
-        except OSError as error:
-            self.check()
-            raise saving_error(error, self._path, announced.size, path) from error
-        try:
-            incoming.reserve()
-        except BaseException:
-            incoming.discard()
-            raise
-        return incoming
-
     def store_whole(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
-        """Verify small files, write them, make them durable all at once, and publish them.
+        """Verify small files, write them, make them durable together, and publish them.
 
         Returns:
-            For each its path; or a `BlockCorrupt`, `DiskFull`, `InUse` or other `CannotSave`, and then nothing is left
-            of it. An error of one file concerns no other.
+            For each its path; or a `BlockCorrupt`, `DiskFull`, `InUse` or other `CannotSave`, and nothing of it is
+            left. An error of one file does not affect the others.
         """
         results: list[Path | TransferFailed] = []
         at_once = share_of_files(BATCH_MAX, FILES_PART)
@@ -346,7 +328,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         return results
 
     def close(self) -> None:
-        """Make durable the folders that were made, and close. May be called again; what has begun goes on."""
+        """Make new folders durable, and close. May be called again; parts that are open may go on."""
         self._presence.flush()
         self._handles.close()
         if self._own_claims is not None:
@@ -361,6 +343,26 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         """Close the folder."""
         self.close()
 
+    def sync_made(self) -> None:
+        """Make durable the folders that were made.
+
+        Raises:
+            OSError: one of them cannot be made durable.
+        """
+        for error in self._handles.sync().values():
+            raise error
+
+    def published(self, saved: Sequence[tuple[WholeFile, str, os.stat_result]]) -> None:
+        """Record files that are saved, each with its final name and status, and whether their times were kept."""
+        rows = []
+        for file, name, status in saved:
+            said = file.announced
+            sought = Sought(file.place, file.origin, said.size, said.version)
+            rows.append((sought, name, status, file.root))
+            if self.misdated is None and abs(status.st_mtime_ns - said.mtime_ns) > COARSE_TICK:
+                self.misdated = Misdated(file.origin.path, said.mtime_ns, status.st_mtime_ns)
+        self._presence.record(rows)
+
     def _store_batch(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
         """Store files, or the first of them if no more can be open at once; at least one."""
         results: list[Path | TransferFailed | None] = [None] * len(files)
@@ -374,13 +376,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         self.check()
         try:
             with self._handles.using((), make=False) as root_fd:
-                witness = os.open(".", _OPENING, dir_fd=root_fd)
+                witness = os.open(".", OPEN_FOLDER, dir_fd=root_fd)
         except OSError as error:
             return [cannot_save(error, self._path_of(each.place)) for each in files]
         try:
-            batch = WholeFiles(self._path, self._handles, witness, self._umask)
+            batch = WholeFiles(self._path, self._handles, witness, self.umask)
             stored = batch.store([files[number] for number in numbers])
-            self._note(batch.saved)
+            self.published(batch.saved)
         finally:
             os.close(witness)
         for number, result in zip(numbers, stored, strict=False):
@@ -389,105 +391,21 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             del results[numbers[len(stored)] :]
         return [each for each in results if each is not None]
 
-    def _resumed(
-        self,
-        folder_fd: int,
-        fd: int,
-        hidden: str,
-        path: Path,
-        place: Place,
-        origin: Origin,
-        overwrite: bool,
-    ) -> Incoming | None:
-        """What its journal, if it has one that can be read, makes of a locked part."""
-        try:
-            try:
-                identity = identity_of(place, origin)
-                read = PartJournal.reopen(folder_fd, hidden + JOURNAL_SUFFIX, identity)
-            except OSError as error:
-                if error.errno not in _NO_JOURNAL:
-                    raise
-                read = None
-            if read is None:
-                remove_hidden(folder_fd, hidden)
-                os.close(fd)
-                return None
-        except BaseException:
-            os.close(fd)
-            raise
-        journal, announced = read
-        return self._incoming(
-            folder_fd, fd, hidden, path, place, origin, announced, overwrite, journal
-        )
-
-    def _incoming(
-        self,
-        folder_fd: int,
-        fd: int,
-        hidden: str,
-        path: Path,
-        place: Place,
-        origin: Origin,
-        announced: Announced,
-        overwrite: bool,
-        journal: PartJournal | None = None,
-    ) -> Incoming:
-        def on_published(name: str, status: os.stat_result, root: bytes) -> None:
-            said = incoming.announced
-            self._note([(WholeFile(place, origin, said, b"", (), root), name, status)])
-
-        incoming = Incoming(
-            os.dup(folder_fd),
-            fd,
-            hidden,
-            path,
-            place,
-            origin,
-            announced,
-            umask=self._umask,
-            overwrite=overwrite,
-            sync_folders=self._sync_made,
-            check_folder=self.check,
-            on_published=on_published,
-            journal=journal,
-        )
-        return incoming
-
-    def _note(self, saved: Sequence[tuple[WholeFile, str, os.stat_result]]) -> None:
-        """Remember what was saved, and whether its time is not what it was to be."""
-        rows = []
-        for file, name, status in saved:
-            said = file.announced
-            sought = Sought(file.place, file.origin, said.size, said.version)
-            rows.append((sought, name, status, file.root))
-            if self.misdated is None and abs(status.st_mtime_ns - said.mtime_ns) > COARSE_TICK:
-                self.misdated = Misdated(file.origin.path, said.mtime_ns, status.st_mtime_ns)
-        self._presence.record(rows)
-
-    def _tidy(self, folder_fd: int, place: Place, origin: Origin, path: Path) -> None:
-        """Remove the part and the journal of a file that is there, unless somebody is at them."""
-        hidden = hidden_name(identity_of(place, origin))
-        with suppress(OSError, CannotSave):
-            discard_hidden(folder_fd, hidden, path)
-
-    def _sync_made(self) -> None:
-        for error in self._handles.sync().values():
-            raise error
-
-    def _checked(self, place: Place) -> Path:
-        """The path of a place that is beneath this folder."""
-        self._check(place)
-        return self._path_of(place)
-
     def _path_of(self, place: Place) -> Path:
         return self._path.joinpath(*place.folder, place.name)
 
-    def _check(self, place: Place) -> None:
+    def _checked(self, place: Place) -> Path:
+        """Return the path of a place beneath this folder.
+
+        Raises:
+            CannotSave: it is not beneath this folder.
+        """
         for component in (*place.folder, place.name):
-            if component in ("", ".", "..") or "/" in component or "\0" in component:
-                raise CannotSave(path=self._path, reason=f"{component!r} is not the name of a file")
-            try:
-                os.fsencode(component)
-            except UnicodeEncodeError:
-                reason = f"{component!r} is not the name of a file"
-                raise CannotSave(path=self._path, reason=reason) from None
+            is_name = component not in ("", ".", "..") and not (
+                "/" in component or "\0" in component
+            )
+            with suppress(UnicodeEncodeError):
+                if is_name and os.fsencode(component):
+                    continue
+            raise CannotSave(path=self._path, reason=f"{component!r} is not the name of a file")
+        return self._path_of(place)

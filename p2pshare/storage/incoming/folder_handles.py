@@ -23,8 +23,7 @@ SYNCED_MAX = 256  # folders that are open to be synced at once
 FILES_PART = 8  # of the open files that the limit leaves: one part for each of the two
 
 Folder = tuple[str, ...]
-
-_OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 
 
@@ -193,7 +192,7 @@ class FolderHandles:
         try:
             if make:
                 self._make(name, handle.fd, tuple(above))
-            return os.open(name, _OPENING, dir_fd=handle.fd)
+            return os.open(name, OPEN_FOLDER, dir_fd=handle.fd)
         except OSError as error:
             if is_none_left(error):
                 raise

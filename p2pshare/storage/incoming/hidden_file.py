@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from p2pshare.errors import CannotSave, InUse
+from p2pshare.storage.incoming.announcement import Origin, Place, identity_of
 from p2pshare.storage.incoming.publishing import NEW_FILE, READ_FILE, is_still, remove_name
 
 PART_SUFFIX = ".part"
@@ -27,9 +28,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
 
 
-def hidden_name(identity: bytes) -> str:
+def hidden_name(place: Place, origin: Origin) -> str:
     """Return the name of the hidden files of a partial file, without their suffixes."""
-    return f"{_PREFIX}{blake3(identity).hexdigest(8)}"
+    return f"{_PREFIX}{blake3(identity_of(place, origin)).hexdigest(8)}"
 
 
 def create_hidden(folder_fd: int, name: str, path: Path) -> int:

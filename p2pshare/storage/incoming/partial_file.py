@@ -1,34 +1,46 @@
-"""A file that comes in blocks, and may be kept, half done, for another day.
+"""A file that arrives in blocks, and can be resumed later.
 
-It is two hidden files in the folder where it will be: the bytes (`part`), and a journal of the blocks that are known to
-be durable. Data is synced before its blocks are journalled, so a journal never says more than the disk has; and what it
-says is hashed again before it is believed. Publishing goes: times and mode, fsync, link to the final name, fsync of the
-folder, and only then are the part's name and the journal removed. So a kill between any two steps leaves something to
-go on with, or the file under its name with leftovers that are recognised: a part that has a second name, or a journal
-without a part.
+It is two hidden files in its final folder: the part with the bytes, and a `journal` of the blocks that are durable. The
+order of writing, syncing, journalling and publishing, and the cost of a kill at each step, are in `publishing`.
 
-`reserve` takes the room for the whole file before the first block comes, so that a full disk is noticed then. The part
-keeps that room only while it is open: what is kept for another day holds its verified blocks and nothing else, and a
-part without one is removed. After a kill, `reverify` gives back what the process could not.
-
-A sync that failed is not tried again: what it was to make durable is forgotten, and has to come again.
+* The journal never claims more than the disk has, and its claims are hashed again before they count.
+* `reserve` takes the room for the whole file before the first block, so a full disk is noticed then. The part keeps
+  that room only while it is open. A suspended part holds its verified blocks and nothing else; a part without any is
+  removed. After a kill, `reverify` gives back the room that the process could not.
+* After a failed sync, everything that was not journalled before is forgotten and has to arrive again: the kernel may
+  have dropped it. `_failures` counts these syncs, so that a block being written meanwhile is forgotten, too.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 from p2pshare.errors import BlockCorrupt, CannotSave
 from p2pshare.storage.disk_space import check_room, saving_error
 from p2pshare.storage.durability import sync_folder
-from p2pshare.storage.incoming.announcement import Announced, Origin, Place, identity_of
+from p2pshare.storage.incoming.announcement import (
+    Announced,
+    Origin,
+    Place,
+    WholeFile,
+    identity_of,
+)
 from p2pshare.storage.incoming.block_table import BlockState, BlockTable
 from p2pshare.storage.incoming.folder_handles import path_of
-from p2pshare.storage.incoming.hidden_file import JOURNAL_SUFFIX, PART_SUFFIX, remove_hidden
+from p2pshare.storage.incoming.hidden_file import (
+    JOURNAL_SUFFIX,
+    PART_SUFFIX,
+    hidden_name,
+    remove_hidden,
+    reopen_hidden,
+)
 from p2pshare.storage.incoming.journal import PartJournal, write_at
 from p2pshare.storage.incoming.present_files import Stopped
 from p2pshare.storage.incoming.publishing import (
@@ -40,61 +52,81 @@ from p2pshare.storage.incoming.publishing import (
 from p2pshare.storage.system_calls import preallocate, punch_hole
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length, digest_of, root_of
 
+_NO_JOURNAL = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES}
+
+
+class Destination(Protocol):
+    """The folder of the job: an `IncomingFolder`."""
+
+    umask: int
+
+    def check(self) -> None:
+        """Raise `DestinationGone` if the folder does not exist any more."""
+
+    def sync_made(self) -> None:
+        """Make new folders durable; raises `OSError`."""
+
+    def published(self, saved: Sequence[tuple[WholeFile, str, os.stat_result]]) -> None:
+        """Record saved files, each with its final name and status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The file that a part becomes."""
+
+    place: Place
+    origin: Origin
+    path: Path
+    """As the user calls it, without a number."""
+    overwrite: bool
+    """Replace a regular file of that name."""
+
+    @property
+    def hidden(self) -> str:
+        """The common start of the names of the part and its journal."""
+        return hidden_name(self.place, self.origin)
+
 
 class Incoming:
-    """A partial file, locked for as long as this object is open.
+    """A partial file, locked while this object is open.
 
-    Every call may block, and may come from any thread. A call that comes after `finish`, `suspend` or `discard` is a
-    `ValueError`; one that is under way then is waited for.
+    Every call may block, and may come from any thread. After `finish`, `suspend` or `discard`, other calls raise
+    `ValueError`; these three wait for calls that are under way.
     """
 
     def __init__(
         self,
+        destination: Destination,
         folder_fd: int,
         fd: int,
-        hidden: str,
-        path: Path,
-        place: Place,
-        origin: Origin,
+        target: Target,
         announced: Announced,
-        *,
-        umask: int,
-        overwrite: bool,
-        sync_folders: Callable[[], object],
-        check_folder: Callable[[], object],
-        on_published: Callable[[str, os.stat_result, bytes], object] = lambda *_: None,
         journal: PartJournal | None = None,
     ) -> None:
-        """Take over the descriptors, of the folder and the locked part; the journal is made when it is needed.
+        """Take over the locked part `fd`, which is closed if this fails.
 
         Args:
-            folder_fd: the folder of the file.
+            destination: the folder of the job.
+            folder_fd: the open folder of the file; it is duplicated.
             fd: the part.
-            hidden: what its name and that of the journal have in common.
-            path: the final one, as the user calls it.
-            place: where it goes.
-            origin: which file it is.
-            announced: what is said of it.
-            umask: the user's.
-            overwrite: replace a plain file of that name.
-            check_folder: raises `DestinationGone` if the folder of the job is not there any more.
-            sync_folders: makes durable the folders that were made on the way; raises `OSError`.
-            on_published: told the final name, what is known of the file, and its root.
-            journal: what was read of it, if it was.
+            target: the file that it becomes.
+            announced: what the sharer says of it.
+            journal: the journal, if there is one; otherwise it is made when it is needed.
+
+        Raises:
+            OSError: too many files are open.
         """
-        self.place = place
-        self.origin = origin
-        self.announced = announced
-        """What is said of it; whether it is executable may be said anew until it is finished."""
-        self._folder_fd = folder_fd
+        try:
+            self._folder_fd = os.dup(folder_fd)
+        except OSError:
+            os.close(fd)
+            raise
         self._fd = fd
-        self._hidden = hidden
-        self._path = path
-        self._umask = umask
-        self._overwrite = overwrite
-        self._sync_folders = sync_folders
-        self._check_folder = check_folder
-        self._on_published = on_published
+        self._destination = destination
+        self._target = target
+        self._hidden = target.hidden
+        self.announced = announced
+        """What the sharer says of it. `executable` may change until it is finished."""
         self._journal = journal
         self._table = BlockTable(block_count(announced.size))
         self._changed = threading.Condition()
@@ -102,56 +134,86 @@ class Incoming:
         self._working = 0  # calls that use the descriptors
         self._open = True
         self._writing: set[int] = set()
-        self._fresh: list[int] = []  # written, and not yet being synced
+        self._fresh: list[int] = []  # blocks that are written, and not being synced
         self._unsynced = 0
-        self._is_reserved = False  # room for all of it
-        self._journal_in_folder = True  # for good
-        self._failures = 0  # of syncs; what was written before one does not count
+        self._is_reserved = False
+        self._is_journal_in_folder = True  # durably
+        self._failures = 0  # of syncs
+
+    @classmethod
+    def reopen(cls, destination: Destination, folder_fd: int, target: Target) -> Self | None:
+        """Open the part of a target, and its journal; a part without a valid journal is removed.
+
+        Raises:
+            InUse: another process has it.
+            OSError: it cannot be read.
+        """
+        fd = reopen_hidden(folder_fd, target.hidden + PART_SUFFIX, target.path)
+        if fd is None:
+            remove_name(folder_fd, target.hidden + JOURNAL_SUFFIX)
+            return None
+        read = None
+        try:
+            try:
+                identity = identity_of(target.place, target.origin)
+                read = PartJournal.reopen(folder_fd, target.hidden + JOURNAL_SUFFIX, identity)
+            except OSError as error:
+                if error.errno not in _NO_JOURNAL:
+                    raise
+            if read is None:
+                remove_hidden(folder_fd, target.hidden)
+        finally:
+            if read is None:
+                os.close(fd)
+        if read is None:
+            return None
+        journal, announced = read
+        return cls(destination, folder_fd, fd, target, announced, journal)
 
     @property
     def have(self) -> tuple[tuple[int, int], ...]:
-        """Runs of the blocks that are there and verified: the first, and the one behind the last; ascending."""
+        """Runs of verified blocks, ascending: the first block, and the one after the last."""
         with self._changed:
             return self._table.runs()
 
     @property
     def complete(self) -> bool:
-        """Whether all blocks are there, so that it can be finished."""
+        """Whether all blocks are here, so that it can be finished."""
         with self._changed:
             return self._table.there == self._table.count
 
     @property
     def bytes_there(self) -> int:
-        """Bytes of the blocks that are there and verified."""
+        """Bytes of verified blocks."""
         return sum(
             (end - first - 1) * BLOCK_SIZE + self._length(end - 1) for first, end in self.have
         )
 
     @property
     def unsynced(self) -> int:
-        """Bytes that are written and not yet journalled: a kill costs so many."""
+        """Bytes that are written and not journalled: the cost of a kill."""
         with self._changed:
             return self._unsynced
 
     def reserve(self) -> None:
-        """Reserve room on the disk for what is missing, unless that was done; it is given back in the end.
+        """Reserve room on the disk for the missing blocks, once.
 
         Raises:
-            DiskFull: the disk has no such room; what is there is kept.
+            DiskFull: the disk has no such room; nothing is lost.
             CannotSave: the disk fails.
         """
         with self._using():
             if not self._is_reserved:
-                check_room(self._fd, self.announced.size - self.bytes_there, self._path)
+                check_room(self._fd, self.announced.size - self.bytes_there, self._target.path)
                 preallocate(self._fd, self.announced.size)
                 self._is_reserved = True
 
     def write_block(self, index: int, data: bytes | bytearray | memoryview, digest: bytes) -> None:
-        """Verify a block, and write it; of one that is there already, nothing is written.
+        """Verify a block and write it, unless it is here.
 
         Raises:
-            BlockCorrupt: it is not what was announced, or there is no such block; nothing was written.
-            DiskFull, CannotSave: it is not written; what is there is kept, and this may be tried again.
+            BlockCorrupt: it is not the announced one, or there is no such block; nothing is written.
+            DiskFull, CannotSave: it is not written; nothing else is lost, and the call may be repeated.
         """
         with memoryview(data).cast("B") as view:
             self._verify(index, view, digest)
@@ -169,7 +231,8 @@ class Incoming:
                     write_at(self._fd, view, index * BLOCK_SIZE)
                     with self._changed:
                         if failures != self._failures:
-                            raise self._distrusted()
+                            reason = "the disk reports an error"
+                            raise CannotSave(path=self._target.path, reason=reason)
                         self._table.put(index, BlockState.WRITTEN, digest)
                         self._fresh.append(index)
                         self._unsynced += len(view)
@@ -178,64 +241,59 @@ class Incoming:
                         self._writing.discard(index)
 
     def sync(self) -> None:
-        """Make durable what was written before this call, and journal it, if the part is still there.
-
-        Meanwhile other threads may write blocks, which are not covered.
+        """Make durable what was written before this call, and journal it. Other threads may write meanwhile.
 
         Raises:
-            DestinationGone: the folder of the job is not there any more.
-            DiskFull, CannotSave: it is not journalled. If it was a sync that failed, all that was not journalled before
-                is forgotten, so look at `have` again.
+            DestinationGone: the folder of the job does not exist any more.
+            DiskFull, CannotSave: it is not journalled, or the part was removed. After a failed sync, everything that
+                was not journalled before is forgotten; look at `have` again.
         """
         with self._sync_lock, self._using():
             self._check_there()
             self._sync()
 
     def finish(self, root: bytes) -> Path:
-        """Publish the file under its name, or the first numbered one that is free, with its times.
+        """Verify the root, and publish the file under its name or the first free numbered one; return its path.
 
         Raises:
-            BlockCorrupt: a block is missing, and all is kept; or the root is not `root`, and all is discarded.
-            DiskFull, CannotSave: it is not published, and what is there is kept.
+            BlockCorrupt: a block is missing, and nothing is lost; or the root differs, and all is discarded.
+            DiskFull, CannotSave: it is not published, and nothing is lost.
         """
         with self._sync_lock:
             with self._using():
                 if self._table.there != self._table.count:
                     raise self._corrupt("blocks are missing")
-                sound = root_of(self.announced.size, self._table.digests()) == root
-                if sound:
+                is_sound = root_of(self.announced.size, self._table.digests()) == root
+                if is_sound:
                     path = self._publish(root)
-            if sound:
+            if is_sound:
                 self._close()
                 return path
         self.discard()
         raise self._corrupt("the file as a whole is another one than its blocks")
 
     def suspend(self) -> None:
-        """Keep for later the verified blocks that the disk lets be synced, and close. May be called again.
-
-        Nothing is left if there is no such block.
-        """
+        """Keep the verified blocks that can be made durable, and close. May be called again."""
         with self._sync_lock:
             self._close(self._keep_verified)
 
     def discard(self) -> None:
-        """Remove what is there, and close. May be called again."""
+        """Remove everything, and close. May be called again."""
         self._close(self._remove)
 
     def close(self) -> None:
-        """Close, and leave all as it is. May be called again."""
+        """Close, and leave everything as it is. May be called again."""
         self._close()
 
     def reverify(self, on_progress: Callable[[int, int], object], stop: Callable[[], bool]) -> None:
-        """Hash again the blocks that the journal tells of, and keep those that are what it says.
+        """Hash the journalled blocks again, and keep those that match.
 
         Args:
-            on_progress: is told how many of how many blocks were hashed.
-            stop: is asked before each of them.
+            on_progress: called with the blocks that were hashed, and all of them.
+            stop: called before each block.
 
         Raises:
-            Stopped: `stop` said so.
+            Stopped: `stop` returned True.
             OSError: the part or the journal cannot be read.
         """
         assert self._journal is not None
@@ -274,12 +332,12 @@ class Incoming:
             os.fdatasync(self._fd)
         try:
             self._note(blocks)
-        except OSError:  # no sync has failed, so the data is there: it is noted the next time
+        except OSError:  # the data is durable all the same: it is journalled the next time
             with self._changed:
                 self._fresh[:0] = blocks
             raise
         with self._forgetting():
-            self._make_journal_durable()
+            self._sync_journal()
         with self._changed:
             for index in blocks:
                 self._table.move(index, BlockState.SYNCED)
@@ -287,27 +345,27 @@ class Incoming:
 
     def _note(self, blocks: list[int]) -> None:
         if self._journal is None:
-            name = self._hidden + JOURNAL_SUFFIX
-            identity = identity_of(self.place, self.origin)
+            name, origin = self._hidden + JOURNAL_SUFFIX, self._target.origin
+            identity = identity_of(self._target.place, origin)
             remove_name(self._folder_fd, name)
             self._journal = PartJournal.create(
-                self._folder_fd, name, identity, self.announced, self.origin.peer
+                self._folder_fd, name, identity, self.announced, origin.peer
             )
-            self._journal_in_folder = False
+            self._is_journal_in_folder = False
         self._journal.write([(index, self._table.digest(index)) for index in blocks])
 
-    def _make_journal_durable(self) -> None:
+    def _sync_journal(self) -> None:
         assert self._journal is not None
         self._journal.sync()
-        if not self._journal_in_folder:
+        if not self._is_journal_in_folder:
             sync_folder(self._folder_fd)
-            self._sync_folders()
-            self._journal_in_folder = True
+            self._destination.sync_made()
+            self._is_journal_in_folder = True
 
     def _keep_verified(self) -> None:
-        """Make durable what is there, and remove everything else; the part is not being written to any more."""
+        """Make durable what is here, and remove the rest; no other thread uses the part any more."""
         with suppress(OSError):
-            self._free_room()  # of which the journal may need some on a full disk
+            self._free_room()  # on a full disk, the journal may need some of it
             self._sync()
         with self._changed:
             self._forget_unsynced()
@@ -317,18 +375,17 @@ class Incoming:
             self._remove()
 
     def _free_room(self) -> None:
-        """Give back the room of the part that no verified block needs, reserved or written to."""
+        """Give back all room of the part that no verified block needs."""
         self._is_reserved = False
         behind = 0
-        runs = self.have
-        for first, end in runs:
+        for first, end in self.have:
             if first > behind:
                 punch_hole(self._fd, behind * BLOCK_SIZE, (first - behind) * BLOCK_SIZE)
             behind = end
         os.ftruncate(self._fd, min(behind * BLOCK_SIZE, self.announced.size))
 
     def _forget_unsynced(self) -> None:
-        """Count as missing the blocks that were not journalled; to be called with `_changed`."""
+        """Count blocks that are not journalled as missing; call it with `_changed`."""
         for index in list(self._table.indexes(BlockState.WRITTEN)):
             self._table.move(index, BlockState.MISSING)
         self._fresh.clear()
@@ -336,7 +393,7 @@ class Incoming:
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:
-        """After a sync that fails, forget all that was not journalled."""
+        """Forget everything that is not journalled if a sync in this block fails."""
         try:
             yield
         except OSError:
@@ -346,51 +403,47 @@ class Incoming:
             raise
 
     def _publish(self, root: bytes) -> Path:
-        part = self._hidden + PART_SUFFIX
-        os.ftruncate(self._fd, self.announced.size)  # also frees room reserved behind the end
-        set_attributes(
-            self._fd,
-            self._umask,
-            self.announced.mtime_ns,
-            executable=self.announced.executable,
-        )
+        said, target = self.announced, self._target
+        os.ftruncate(self._fd, said.size)  # also frees room reserved past the end
+        set_attributes(self._fd, self._destination.umask, said.mtime_ns, executable=said.executable)
         with self._forgetting():
             os.fsync(self._fd)
         self._check_there()
         name = publish_durably(
             self._folder_fd,
             self._fd,
-            part,
-            self._path,
-            overwrite=self._overwrite,
-            number=self.place.number,
-            sync_above=self._sync_folders,
+            self._hidden + PART_SUFFIX,
+            target.path,
+            overwrite=target.overwrite,
+            number=target.place.number,
+            sync_above=self._destination.sync_made,
         )
         with suppress(OSError):  # it is published, whatever becomes of the leftovers
             self._remove()
-            self._on_published(name, os.fstat(self._fd), root)
-        return (path_of(self._folder_fd, self._path.parent) or self._path.parent) / name
+            file = WholeFile(target.place, target.origin, said, b"", (), root)
+            self._destination.published([(file, name, os.fstat(self._fd))])
+        return (path_of(self._folder_fd, target.path.parent) or target.path.parent) / name
 
     def _check_there(self) -> None:
         if not is_still(self._fd, self._folder_fd, self._hidden + PART_SUFFIX):
-            self._check_folder()
-            raise CannotSave(path=self._path, reason="somebody has removed what was there of it")
+            self._destination.check()
+            raise CannotSave(path=self._target.path, reason="somebody has removed its part")
 
     def _remove(self) -> None:
         remove_hidden(self._folder_fd, self._hidden)
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Use the descriptors, which stay open meanwhile; and say what failed."""
+        """Keep the descriptors open during the block, and turn an `OSError` into a `CannotSave`."""
         with self._changed:
-            if not self._open:  # they may be another file's by now
+            if not self._open:  # they may belong to another file by now
                 raise ValueError("the partial file is closed already")
             self._working += 1
         try:
             yield
         except OSError as error:
-            needed = self._table.count - self._table.there
-            raise saving_error(error, self._fd, needed * BLOCK_SIZE, self._path) from error
+            needed = (self._table.count - self._table.there) * BLOCK_SIZE
+            raise saving_error(error, self._fd, needed, self._target.path) from error
         finally:
             with self._changed:
                 self._working -= 1
@@ -410,7 +463,4 @@ class Incoming:
         os.close(self._folder_fd)
 
     def _corrupt(self, reason: str) -> BlockCorrupt:
-        return BlockCorrupt(path=self._path, reason=reason)
-
-    def _distrusted(self) -> CannotSave:
-        return CannotSave(path=self._path, reason="the disk reports an error")
+        return BlockCorrupt(path=self._target.path, reason=reason)

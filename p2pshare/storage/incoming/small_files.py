@@ -15,7 +15,7 @@ from pathlib import Path
 from p2pshare.errors import BlockCorrupt, CannotSave, TooManyOpenFiles, TransferFailed
 from p2pshare.storage.disk_space import replaced_error, saving_error
 from p2pshare.storage.durability import sync_files
-from p2pshare.storage.incoming.announcement import WholeFile, identity_of
+from p2pshare.storage.incoming.announcement import WholeFile
 from p2pshare.storage.incoming.folder_handles import Folder, FolderHandles, path_of
 from p2pshare.storage.incoming.hidden_file import (
     PART_SUFFIX,
@@ -116,7 +116,7 @@ class WholeFiles:
         _verify(file, path)
         folder_fd = self._folder_fd(file.place.folder, path)
         path = self._paths[file.place.folder] / file.place.name
-        hidden = hidden_name(identity_of(file.place, file.origin))
+        hidden = hidden_name(file.place, file.origin)
         part = hidden + PART_SUFFIX
         try:
             fd = self._open_hidden(folder_fd, hidden, path)
@@ -158,7 +158,7 @@ class WholeFiles:
             if refused is not None:
                 raise refused
             if not is_still(each.fd, each.folder_fd, each.hidden):
-                reason = "somebody has removed what was there of it"
+                reason = "somebody has removed its part"
                 return CannotSave(path=each.path, reason=reason)
             overwrite = each.file.overwrite
             if not overwrite and self._is_there(each):

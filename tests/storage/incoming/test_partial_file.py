@@ -284,7 +284,9 @@ class ResumeTests(IncomingTestCase):
         assert part is not None
         self.assertEqual(part.have, ((0, 3),))
         self.assertEqual(part.announced, announced(CONTENT))
-        self.assertEqual((part.origin, part.place, part.unsynced), (ORIGIN, PLACE, 0))
+        self.assertEqual(
+            (part._target.origin, part._target.place, part.unsynced), (ORIGIN, PLACE, 0)
+        )
         self.write(part, CONTENT, range(3, 6))
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
         self.assertEqual(self.names(), ["cat.jpg"])
