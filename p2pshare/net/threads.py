@@ -43,7 +43,7 @@ class FairLimit:
     """Runs up to `total` pieces of work at a time, and up to `per_party` for each party.
 
     A party takes one of its own places before it queues for a common one. So the common queue, first in first out,
-    never holds more than `per_party` pieces of one party, and a party that asks for much does not delay the others.
+    never holds more than `per_party` pieces of one party. A party that asks for much does not delay the others.
     """
 
     def __init__(self, total: int, per_party: int) -> None:

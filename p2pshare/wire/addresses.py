@@ -4,8 +4,8 @@ One table serves registries, which accept addresses, and peers, which connect to
 
 A record can name any address, and every peer that looks the record up connects there. So the table rejects each
 address that is not one machine's, that another machine cannot use, or that carries an IPv4 address inside. The last
-kind matters most: a translator, a relay or the kernel of the reader turns such an address into the one inside, which
-no rule for IPv4 has judged.
+kind matters most. A translator, a relay or the reader's kernel turns such an address into the one inside, and no rule
+for IPv4 has checked that one.
 
 Loopback addresses are not in the table. They are right where the registry and all its peers are on one machine, also
 in containers and behind tunnels, which a registry cannot tell. The peer that connects decides: see

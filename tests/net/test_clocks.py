@@ -16,18 +16,18 @@ YEAR = 365 * 24 * 3600.0  # seconds
 
 
 class Reactor(ReactorBase):
-    """Timers, and nothing else."""
+    """A reactor with timers only."""
 
     def __init__(self) -> None:
         self._timers: Any
         super().__init__()
 
     def installWaker(self) -> None:  # noqa: N802 - the base class calls it
-        """There are no threads to be woken by."""
+        """Do nothing: there are no threads."""
 
 
 class MonotonicTests(SynchronousTestCase):
-    """Threat 38: whoever sets the machine's clock neither hurries nor stops a timer."""
+    """Threat 38: setting the machine's clock neither hurries nor stops a timer."""
 
     def setUp(self) -> None:
         self.monotonic = 1000.0
@@ -45,7 +45,7 @@ class MonotonicTests(SynchronousTestCase):
         self.reactor.runUntilCurrent()
 
     def test_wall_clock_jumps(self) -> None:
-        """A timer fires when its time has passed, though the wall clock is set by a year, or back (threat 38)."""
+        """A timer runs on time although the wall clock is set a year forward or back (threat 38)."""
         make_monotonic(self.reactor)
         for jump in (YEAR, -YEAR):
             self.fired.clear()
@@ -58,7 +58,7 @@ class MonotonicTests(SynchronousTestCase):
             self.assertEqual(self.fired, ["timer"])
 
     def test_timers_under_way(self) -> None:
-        """Timers that are running already keep what is left of them, in their order, and can be put off."""
+        """Running timers keep their remaining time and order, and can be reset."""
         self.reactor.callLater(10, self.fired.append, "second")
         self.reactor.callLater(5, self.fired.append, "first")
         third = self.reactor.callLater(5, self.fired.append, "third")
@@ -75,7 +75,7 @@ class MonotonicTests(SynchronousTestCase):
         self.assertEqual(self.fired, ["first", "second", "third"])
 
     def test_twice(self) -> None:
-        """To ask for it again changes nothing."""
+        """A second call changes nothing."""
         make_monotonic(self.reactor)
         self.reactor.callLater(10, self.fired.append, "timer")
         make_monotonic(self.reactor)

@@ -34,7 +34,7 @@ from p2pshare.testing.network import ThreadlessReactor
 
 
 class FakeDns:
-    """Stands for `socket.getaddrinfo`: knows names, and counts the questions."""
+    """A `getaddrinfo` that knows some names, and records the questions."""
 
     def __init__(self, **names: str | Exception) -> None:
         self.names = names
@@ -79,7 +79,7 @@ class LookUpTests(SynchronousTestCase):
         return error.reason
 
     def test_answers(self) -> None:
-        """All addresses come as the system orders them; an address stands for itself."""
+        """All addresses come in the system's order; an address stands for itself."""
         self.assertEqual(
             self.successResultOf(self.look_up("nas.lan")), ["2001:db8::7", "192.0.2.7", "192.0.2.8"]
         )
@@ -88,13 +88,13 @@ class LookUpTests(SynchronousTestCase):
         self.assertEqual(self.dns.asked, ["nas.lan"])
 
     def test_ipv4(self) -> None:
-        """The first IPv4 address can be asked for."""
+        """The first IPv4 address is found."""
         for host, ip in (("nas.lan", "192.0.2.7"), ("six.lan", None), ("10.0.0.1", "10.0.0.1")):
             looking_up = Deferred.fromCoroutine(look_up_ipv4(self.reactor, host))
             self.assertEqual(self.successResultOf(looking_up), ip)
 
     def test_reasons(self) -> None:
-        """A name that is unknown is told from a DNS server that gives no answer."""
+        """An unknown name and a silent DNS server have different reasons."""
         self.assertEqual(self.reason("other.lan"), "there is no machine of this name")
         self.assertEqual(self.reason("odd"), "there is no machine of this name")
         self.assertEqual(
@@ -103,7 +103,7 @@ class LookUpTests(SynchronousTestCase):
         )
 
     def test_logged(self) -> None:
-        """For debugging, each look-up is told, with its time and its outcome; an address needs none."""
+        """Each look-up is logged with its time and outcome, but an address is not."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         self.look_up("127.0.0.1")
         self.look_up("nas.lan")
@@ -117,7 +117,7 @@ class LookUpTests(SynchronousTestCase):
         )
 
     def test_bound(self) -> None:
-        """A look-up that hangs is given up after `LOOK_UP_MAX`; all that ask for the name share one thread."""
+        """A look-up that hangs fails after `LOOK_UP_MAX`; all callers of a name share one thread."""
         let_go = self.reactor.hold_threads()
         first = self.look_up("nas.lan")
         self.reactor.advance(LOOK_UP_MAX / 2)
@@ -133,7 +133,7 @@ class LookUpTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_fresh(self) -> None:
-        """An answer is good for a few seconds, a failure for none, and few answers are kept."""
+        """An answer is reused for some seconds, a failure is not, and few answers are kept."""
         for _ in range(2):
             self.successResultOf(self.look_up("nas.lan"))
             self.reason("other.lan")
@@ -148,7 +148,7 @@ class LookUpTests(SynchronousTestCase):
         self.assertEqual(len(self.dns.asked), 5 + KNOWN_MAX)
 
     def test_endpoints(self) -> None:
-        """Twisted's endpoints ask here, too, and ours tell why there is no address."""
+        """Twisted's endpoints use the resolver, and `LookedUpEndpoint` gives the reason."""
         factory = Factory.forProtocol(Protocol)
         for endpoint in (
             HostnameEndpoint(self.reactor, "nas.lan", 80),
@@ -171,10 +171,10 @@ class LookUpTests(SynchronousTestCase):
 
 
 class ConnectReasonTests(SynchronousTestCase):
-    """Twisted's errors become words."""
+    """Twisted's errors as words."""
 
     def test_reasons(self) -> None:
-        """With the errno that Twisted puts into them, or without any."""
+        """Errors have a reason with and without an errno."""
         for error, reason in (
             (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "nothing listens there"),
             (ConnectError(errno.ENOENT, "no such"), "there is no such file or folder"),

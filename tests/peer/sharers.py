@@ -1,4 +1,4 @@
-"""A sharer and a requester of one process, with real sessions on loopback and real folders."""
+"""A sharer and an opener in one process, with sessions over loopback and real folders."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ reactor = cast("IPeerReactor", the_reactor)
 
 
 class AliceShares:
-    """A peer that shares a folder, under the folder's name."""
+    """A peer that shares a folder under the folder's name."""
 
     def __init__(self, folder: Path, viewer: str = "bob", limit: float | None = None) -> None:
         self.uploads = Uploads(reactor)
@@ -67,14 +67,14 @@ class AliceShares:
         self.address = PeerAddress(HOST, self.server.port)
 
     async def stop(self) -> None:
-        """End it."""
+        """Close all sessions and caches."""
         await self.server.stop()
         self.uploads.stop()
         self._stores[0].close()
 
 
 class SharersTestCase(TestCase):
-    """Tests with a folder that alice shares, and another that bob fetches into."""
+    """Tests with a folder that alice shares, and another into which bob fetches."""
 
     timeout = 60
 
@@ -103,7 +103,7 @@ class SharersTestCase(TestCase):
     def remote(
         self, where: Callable[[], PeerAddress], key: PublicKey = ALICE.public, **limits: Any
     ) -> RemotePeer:
-        """Alice, as bob sees her."""
+        """Return alice as bob sees her."""
 
         async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
             return (where(),), key
@@ -129,7 +129,7 @@ class SharersTestCase(TestCase):
         return remote
 
     def job(self, remote: RemotePeer, *paths: str, **options: Any) -> FetchJob:
-        """A job of these paths, which go to `inbox`."""
+        """Return a job of these paths, which go to `inbox`."""
         items = [JobItem(parse_path(path), self.inbox, **options) for path in paths]
         return FetchJob(
             remote,
@@ -145,7 +145,7 @@ class SharersTestCase(TestCase):
         return await self.job(remote, *paths, **options).run()
 
     def write(self, name: str, data: bytes = b"", mtime: int | None = None) -> Path:
-        """A file that alice shares."""
+        """Write a file that alice shares."""
         path = self.share / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -154,7 +154,7 @@ class SharersTestCase(TestCase):
         return path
 
     def came(self) -> dict[str, bytes]:
-        """What is in `inbox`, hidden files too."""
+        """Return the files in `inbox`, hidden ones included."""
         return {
             str(path.relative_to(self.inbox)): path.read_bytes()
             for path in self.inbox.rglob("*")
@@ -162,12 +162,12 @@ class SharersTestCase(TestCase):
         }
 
     def sent(self, alice: AliceShares) -> tuple[int, ...]:
-        """What alice knows of the only one who is there: files and bytes that went out in the job, and those left."""
+        """Return the files and bytes that alice sent in the only session's job, and those remaining."""
         (visit,) = alice.uploads.status()
         return tuple(visit[each] for each in ("files", "bytes", "files_left", "bytes_left"))
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds."""
         for _ in range(int(PATIENCE / 0.01)):
             if holds():
                 return

@@ -3,28 +3,30 @@
 Theory of operation
 ===================
 
-*Receiving.* `received` gives the carrier's bytes to the pump, and `_read_all` takes plaintext out, as much as the
-intake allows, and goes through the core's events. Each event goes to the owner (greeting) or to the user (everything
-else). After each read `_flush` sends the core's answers.
+*Receiving.* `received` gives the carrier's bytes to the pump. `_read_all` takes plaintext out, as much as the intake
+allows, and passes the core's events on: those of the greeting to the owner, all others to the user. After each read
+`_flush` sends the core's answers.
 
-*Sending.* Bytes leave in the order in which `send` and `send_data` were called. A piece of a file is encrypted and
-given to the carrier at once, so its buffer is free again. Small things wait in `_small` until the end of the reactor's
-turn, or until a piece follows, and share a record. `has_room` is false while the carrier is full, so at most one piece
-is in front of a message here, and in the kernel what the carrier allows. Encrypting ahead would break both the order
-and the promise that control messages never wait behind data.
+*Sending.* Bytes leave in the order in which `send` and `send_data` are called. A piece of a file is encrypted and given
+to the carrier at once, so its buffer is free again. Small things wait in `_small` until the end of the reactor's turn,
+or until a piece follows, and share a record. `has_room` is false while the carrier is full. So a message waits behind
+at most one piece here, and behind the bytes that the kernel accepts. Encrypting ahead would break the order, and the
+promise that control messages never wait behind data.
 
-*Reading stops* for three reasons, and `_resume` resumes only if none is left: events came before `begin` (`_early`),
-the intake has no room (`_is_held`), or the other end reads nothing and more than `UNREAD_MAX` bytes wait for it.
-Without the last one, an opener that asks and never reads makes this process queue answers without a bound.
+*Reading stops* for three reasons, and `_resume` resumes when none is left. Events came before `begin` (`_early`). The
+intake has no room (`_is_held`). Or the other end reads nothing, and more than `UNREAD_MAX` bytes wait for it: an opener
+that asks and never reads could otherwise fill the memory with answers.
 
 *Ending.* `_close_by` is None until the end is wanted, and then the time at which the carrier is cut at the latest. The
-end that wants it sends `bye`, half-closes and waits for the other end to hang up: a full close would reset the
+end that wants it sends `bye`, half-closes, and waits for the other end to hang up. A full close would reset the
 connection if bytes still arrive, and a reset destroys what the other end has not read yet. The end that receives `bye`
 closes at once. A fault (`_break_off`) cuts without a farewell. In each case `closed` follows, and only `closed` tells
-the user and the owner, so they hear of the end once, and never within a call of their own.
+the user and the owner. So they hear of the end once, and never within a call of their own.
 
 *Time.* The core names the time of its next timer whenever it is asked. `LazyTimer` runs early rather than moving with
-every byte. What a user raises ends its own session: `_guard` is the only way to call a user.
+every byte.
+
+*Defects.* An exception of a user ends its own session, because `_guard` is the only way to call a user.
 """
 
 from __future__ import annotations
@@ -191,7 +193,7 @@ class SessionDriver:
         self._shake_hands()
 
     def received(self, data: bytes) -> None:
-        """Take bytes from the carrier, and pass on what happened."""
+        """Take bytes from the carrier, and pass events on."""
         if self._is_ending:
             return
         self._pump.receive_data(data)
@@ -324,7 +326,7 @@ class SessionDriver:
             self._break_off(LocalProtocolError(reason=f"{type(error).__name__} in a session"))
 
     def _gather(self, small: bytes | memoryview) -> None:
-        """Send something small at the end of this turn, with what else is sent in it."""
+        """Send something small at the end of this turn, together with everything else in it."""
         self._small += small
         if len(self._small) > SMALL:
             self._write()

@@ -1,7 +1,7 @@
-"""What is read of the sessions of one key: within its budget of messages, in turn, and little at once.
+"""Bounds what is read from the sessions of one key, so that no opener slows down the others.
 
-However many sessions a key has, and whatever they send, all of them together get one slice of each turn. So the others,
-and connections that are no sessions yet, wait for a slice of each flooding key and not for all that it has sent.
+All sessions of a key share one message budget and one slice of plaintext in each turn of the reactor. However many
+sessions a flooding key has, and whatever they send, others wait for one slice of it and not for everything it has sent.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.core.message_budget import MessageBudget
 
-SLICE = 4096  # bytes of messages that one key gets read in a turn of the reactor: up to some 5 ms
+SLICE = 4096  # bytes read from one key in a turn of the reactor: up to about 5 ms of work
 
 
 class Reader(Protocol):
     """A session that reads."""
 
     def read_on(self) -> None:
-        """Read: there is room again."""
+        """Read on: there is room again."""
 
 
 class Intake:
-    """Of one key; each of its sessions asks for `room` before it reads."""
+    """The reading of one key; each of its sessions asks for `room` before it reads."""
 
     def __init__(self, clock: IReactorTime, on_flood: Callable[[], object]) -> None:
-        """Begin with a full budget; `on_flood` hears that the sessions are to be ended."""
+        """Begin with a full budget; `on_flood` ends the sessions of the key."""
         self._clock = clock
         self._on_flood = on_flood
         self.budget = MessageBudget(clock.seconds())
@@ -37,7 +37,7 @@ class Intake:
         self._next: IDelayedCall | None = None
 
     def room(self, reader: Reader) -> int:
-        """Bytes that `reader` may read now; if there are none, it is told when that has changed."""
+        """Return the bytes that `reader` may read now; if 0, its `read_on` is called later."""
         now = self._clock.seconds()
         wait = self.budget.wait(now)
         if not wait and self._left:
@@ -51,17 +51,17 @@ class Intake:
         return 0
 
     def was_read(self, size: int, messages: int) -> None:
-        """So much was read."""
+        """Count what was read."""
         self._left = max(0, self._left - size)
         self.budget.spend(messages, self._clock.seconds())
         self._turn_after(0.0)
 
     def answered(self) -> None:
-        """A request was answered."""
+        """Count an answered request, which costs no budget."""
         self.budget.earn(self._clock.seconds())
 
     def leave(self, reader: Reader) -> None:
-        """Wait no more with `reader`, which has ended."""
+        """Forget `reader`, which has ended."""
         if reader in self._waiting:
             self._waiting.remove(reader)
         if not self._waiting and self._next is not None:
@@ -73,7 +73,7 @@ class Intake:
             self._next = self._clock.callLater(wait, self._turn)
 
     def _turn(self) -> None:
-        """Go on in the next turn, with those that have waited longest."""
+        """Begin a new slice, with the sessions that have waited longest."""
         self._next = None
         self._left = SLICE
         if not self._waiting:

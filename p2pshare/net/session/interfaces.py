@@ -10,9 +10,10 @@
     Carrier          protected bytes <-> the other end       tcp, p2pshare.testing.sessions
 
 A carrier moves bytes in order and knows nothing of TLS, messages or time. A `TlsPump` has no I/O. The driver alone
-knows both, and gives a carrier whole frames only. A carrier over datagrams, which protects its own packets, replaces
-both: it comes with a pump that passes bytes on and tells the key that the carrier's handshake has proved, and it may
-send the bytes of files unordered.
+knows both, and gives a carrier whole frames only.
+
+A carrier over datagrams protects its own packets. It comes with a pump that passes bytes on unchanged and tells the key
+that the carrier's handshake has proved. Because it gets whole frames, it can send the bytes of files unordered.
 
 `tests/net/session/test_carriers.py` holds the contract: each carrier runs the same test class.
 """
@@ -64,7 +65,7 @@ class Carrier(Protocol):
 
 
 class CarrierUser(Protocol):
-    """What hears the events of a carrier: `connected` first, `closed` last, each once."""
+    """Receives the events of a carrier: `connected` first, `closed` last, each once."""
 
     def connected(self, carrier: Carrier) -> None:
         """The carrier can send and receive."""
@@ -106,7 +107,7 @@ class OwnedSession(Session, Protocol):
 
 
 class SessionOwner(Protocol):
-    """Whoever opened or accepted a session, and decides about it."""
+    """The code that opened or accepted a session, and decides about it."""
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """The opener with `session.key` asks for a session: call `welcome` or `refuse`."""

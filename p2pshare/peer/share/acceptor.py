@@ -6,18 +6,18 @@ Theory of operation
 *Connections that are not sessions yet* cost a socket and a handshake, and anyone can open them. A new one is always
 accepted; if there are too many, another one gives way. Refusing the new one instead would lock honest openers out for
 as long as a stranger holds all places, which costs nothing. An honest opener needs a place for some round trips only.
-So the one with the least progress gives way (`_progress`), and of those the oldest:
+So the connection with the least progress gives way (`_progress`), and of those the oldest. From the first victim on:
 
-1. one that has shown a key and does not greet, although honest openers greet together with the end of the handshake, or
-   one that was refused and does not hang up;
-2. one whose handshake is not done;
-3. one that has greeted, and waits for the registry's answer about its key.
+1. It has shown a key and does not greet, although honest openers greet as they finish the handshake. Or it was refused
+   and does not hang up.
+2. Its handshake is not done.
+3. It has greeted, and waits for the registry's answer about its key.
 
 The limit for one host comes first, so a single host displaces only itself as long as the total is not reached.
 
-*Sessions* have passed the registry, so a key owns a name and names are what is shared fairly. If all places are taken,
-the session idle the longest gives way, of the key with the most sessions, and only if that key then still has at least
-as many as the new one. A displaced session does not count any more (`gives_way`) while it says its farewell.
+*Sessions* are known by their keys, each of which owns a name. If all places are taken, the key with the most sessions
+loses the one that is idle the longest. It does so only if it then still has at least as many as the new session's key.
+A displaced session does not count any more (`gives_way`) while it says its farewell.
 
 *Checked twice.* `_expect_place` runs when an opener greets, to spare the registry a question, and again after the
 answer, because many openers can wait for answers at the same time.

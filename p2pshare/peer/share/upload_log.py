@@ -90,7 +90,7 @@ class Uploads:
 
 @dataclass(slots=True)
 class _Sent:
-    """What was sent from some time on."""
+    """Counts of what was sent from some time on."""
 
     files: int = 0
     """Files that the other end has confirmed."""
@@ -119,7 +119,7 @@ class SessionUploads:
         _log.debug("session began: peer={peer}", peer=log.name)
 
     def job_told(self, job: Job) -> None:
-        """Take the other end's announcement of what it still wants; nothing at the end of a job."""
+        """Take the announcement of the files that the other end still wants: none at the end of a job."""
         is_over = not (job.files or job.bytes)
         if not is_over:
             self._continue_job()

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session.dialling`, against servers on the loopback interface that are not all honest."""
+"""Tests of `p2pshare.net.session.dialling`, against honest and other servers on the loopback interface."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from p2pshare.errors import (
     SessionPostponed,
     SessionRefused,
 )
-from p2pshare.net.session.dialling import accept_session, open_session
+from p2pshare.net.session.dialling import NO_TLS, accept_session, open_session
 from p2pshare.net.session.interfaces import OwnedSession
 from p2pshare.net.session.tcp import MESSAGE_READ, TcpCarrier
 from p2pshare.net.session.tls import (
@@ -55,7 +55,7 @@ reactor: Any = global_reactor
 
 
 class Collecting(Protocol):
-    """A server that keeps what it gets, and has its say."""
+    """A server that records what it receives, and sends what a test wants."""
 
     def __init__(self, test: ClientTests) -> None:
         self._test = test
@@ -92,7 +92,7 @@ class ClientTests(TestCase):
         self.owner = RecordingOwner()
 
     def listen(self, build: Callable[[], Protocol]) -> PeerAddress:
-        """A server on a port of its own."""
+        """Return the address of a new server."""
 
         class Building(ServerFactory):
             def buildProtocol(self, addr: object) -> Protocol:
@@ -103,11 +103,11 @@ class ClientTests(TestCase):
         return PeerAddress("127.0.0.1", port.getHost().port)
 
     def plain(self) -> PeerAddress:
-        """A server without TLS."""
+        """Return the address of a server without TLS."""
         return self.listen(lambda: Collecting(self))
 
     def tls_server(self, context: SSL.Context) -> tuple[PeerAddress, bytearray]:
-        """A server with a TLS of its own, and what it can read."""
+        """Return the address of a server with another TLS, and the plaintext that it reads."""
         connection = SSL.Connection(context, None)
         connection.set_accept_state()
         pump, read = TlsPump(connection, AnyPeer(None)), bytearray()
@@ -128,7 +128,7 @@ class ClientTests(TestCase):
         return self.plain(), read
 
     def sharer(self, key: SigningKey = ALICE) -> PeerAddress:
-        """An honest one."""
+        """Return the address of an honest acceptor."""
 
         def build() -> Protocol:
             driver = accept_session(
@@ -146,14 +146,15 @@ class ClientTests(TestCase):
         )
         return Deferred.fromCoroutine(opening)
 
-    async def fails(self, opening: Deferred[Session], kind: type[P2pshareError]) -> str:
-        """The sentence with which it fails."""
+    async def fails(self, opening: Deferred[Session], kind: type[P2pshareError]) -> P2pshareError:
+        """Wait for a failure, and return the error."""
         with self.assertRaises(kind) as caught:
             await opening
-        return str(caught.exception)
+        error: P2pshareError = caught.exception
+        return error
 
-    async def failed(self, address: PeerAddress, kind: type[P2pshareError]) -> str:
-        """The sentence with which opening a session fails."""
+    async def failed(self, address: PeerAddress, kind: type[P2pshareError]) -> P2pshareError:
+        """Open a session that fails, and return the error."""
         return await self.fails(self.open(address), kind)
 
     async def ended(self, session: Session) -> None:
@@ -167,7 +168,7 @@ class ClientTests(TestCase):
         self.assertEqual(listener.ends, [None])
 
     async def test_open(self) -> None:
-        """There is a session once the other side has said so."""
+        """A session is open once the other end has welcomed it."""
         session = await self.open(self.sharer())
         self.assertEqual((session.name, session.key), ("alice", ALICE.public))
         self.assertEqual([each.credit for each in self.owner.hellos], [1000])
@@ -175,7 +176,7 @@ class ClientTests(TestCase):
         await self.ended(session)
 
     async def test_impostor(self) -> None:
-        """Threats 15 and 16: somebody else at the address is a hard stop with both keys, and gets to read nothing."""
+        """Threats 15 and 16: another key at the address is an error with both keys, and reads nothing."""
         for context in (
             stranger(with_certificate(certificate_of(EVE), private(EVE))),
             SessionTls(EVE)._context,
@@ -183,19 +184,19 @@ class ClientTests(TestCase):
             self.connections.clear()
             address, read = self.tls_server(context)
             observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
-            sentence = await self.failed(address, OtherKeyThere)
+            error = await self.failed(address, OtherKeyThere)
             told = [str(formatEvent(each)) for each in observer if "peer" in each]
             self.assertRegex(told[0], rf"^connected: peer=alice address={address} s=")
             self.assertRegex(told[-1], rf"^session ended: .*key there: {EVE.public}")
-            self.assertIn(ALICE.public.grouped, sentence)
-            self.assertIn(EVE.public.grouped, sentence)
+            keys = ALICE.public.grouped, EVE.public.grouped
+            self.assertEqual((error.fields["known"], error.fields["there"]), keys)
             self.assertEqual(OtherKeyThere.exit_code, 3)
             self.assertEqual(read, b"")
             self.assertNotIn(BOB.public.raw, self.received)
             self.assertNotIn(b"hello", self.received)
 
     async def test_not_before_welcome(self) -> None:
-        """Threat 17: a handshake that succeeds is no session, nor is one after which the server says nothing."""
+        """Threat 17: a handshake without a welcome is not a session."""
         context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
         address, read = self.tls_server(context)
         answer, heard = self.answer, Deferred[None]()
@@ -214,7 +215,7 @@ class ClientTests(TestCase):
         await self.fails(opening, SessionLost)
 
     async def test_judged_late(self) -> None:
-        """Threat 17: one whose certificate is refused after its own handshake was over learns of a failure."""
+        """Threat 17: an opener whose certificate is refused after its own handshake learns of it."""
 
         def strict(context: SSL.Context) -> None:
             with_certificate(certificate_of(ALICE), private(ALICE))(context)
@@ -226,7 +227,7 @@ class ClientTests(TestCase):
         self.assertEqual(read, b"")
 
     async def test_refusals(self) -> None:
-        """Who is turned away is told why."""
+        """Each refusal has its error."""
         address = self.sharer()
         for why, kind in (
             (Refusal.STRANGER, SessionRefused),
@@ -238,15 +239,15 @@ class ClientTests(TestCase):
             await self.failed(address, kind)
 
     async def test_plaintext(self) -> None:
-        """Threat 36: a server without TLS gets nothing but a handshake, and is no session."""
+        """Threat 36: a server without TLS receives a handshake and nothing else."""
         self.greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         address = self.plain()
-        sentence = await self.failed(address, NoSessionThere)
-        self.assertIn(f"{address} accepts no sessions: it does not speak TLS", sentence)
+        error = await self.failed(address, NoSessionThere)
+        self.assertEqual(error.fields["reason"], NO_TLS)
         self.assertNotIn(b'hello"', self.received)
 
     async def test_no_alpn(self) -> None:
-        """A TLS server with the right key, but without our protocol, is no session."""
+        """A TLS server with the right key but another protocol accepts no sessions."""
         context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
         context.set_alpn_select_callback(lambda *_: SSL.NO_OVERLAPPING_PROTOCOLS)
         address, read = self.tls_server(context)
@@ -254,14 +255,14 @@ class ClientTests(TestCase):
         self.assertEqual(read, b"")
 
     async def test_old_tls(self) -> None:
-        """Threat 36: a server that speaks no TLS 1.3 is no session."""
+        """Threat 36: a server without TLS 1.3 accepts no sessions."""
         context = stranger(with_certificate(certificate_of(ALICE), private(ALICE)))
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         address, _ = self.tls_server(context)
         await self.failed(address, NoSessionThere)
 
     async def test_hangs_up(self) -> None:
-        """A server that hangs up at once is no session."""
+        """A server that hangs up at once accepts no sessions."""
         address = self.plain()
 
         def hang_up(_: bytes) -> bytes:
@@ -272,14 +273,14 @@ class ClientTests(TestCase):
         await self.failed(address, NoSessionThere)
 
     async def test_nobody(self) -> None:
-        """Where nobody listens, the peer is not there."""
+        """A port on which nothing listens is unreachable."""
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         address = PeerAddress("127.0.0.1", port.getHost().port)
         await port.stopListening()
         await self.failed(address, PeerUnreachable)
 
     async def test_reset_at_once(self) -> None:
-        """Threat 32: who resets a connection before it is known to be one, as in a crowd, is there all the same."""
+        """Threat 32: a reset during connection, as in a crowd, does not count as unreachable."""
 
         class Resetting:
             seconds = staticmethod(reactor.seconds)
@@ -301,7 +302,7 @@ class ClientTests(TestCase):
             )
 
     async def test_cancelled(self) -> None:
-        """Who does not want it any more leaves no connection behind."""
+        """Cancelling leaves no connection behind."""
         address = self.plain()
         arrived: Deferred[None] = Deferred()
 
@@ -321,7 +322,7 @@ class ClientTests(TestCase):
         self.assertFalse([each for each in reactor.getDelayedCalls() if "_timer_due" in str(each)])
 
     async def test_large(self) -> None:
-        """Megabytes come whole, through a kernel that takes them in parts."""
+        """Megabytes arrive complete through a kernel that takes them in parts."""
         block = memoryview(bytes(range(256)) * 4096)
         size, sent = 8 * len(block), [0]
         sharing: list[OwnedSession] = []

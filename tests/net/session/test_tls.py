@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.net.session.tls`: who may be at the other end."""
+"""Tests of `p2pshare.net.session.tls`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def certificate_for(
     hash_: Any = None,
     extension: tuple[x509.ExtensionType, bool] | None = None,
 ) -> x509.Certificate:
-    """A certificate such as anybody can make."""
+    """Return a certificate that anyone could make."""
     now = datetime(2020, 1, 1, tzinfo=UTC)
     names = [
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (subject, issuer)
@@ -57,7 +57,7 @@ def certificate_for(
 def stranger(
     change: Callable[[SSL.Context], object] = lambda _: None, *, alpn: list[bytes] | None = None
 ) -> SSL.Context:
-    """A context of somebody who plays by other rules, and takes anybody."""
+    """Return a context that accepts any peer, changed as a test wants."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     if alpn is None or alpn:
@@ -76,7 +76,7 @@ def with_certificate(certificate: x509.Certificate, key: Any) -> Callable[[SSL.C
 
 
 class AnyPeer(KeyCheck):
-    """The check of a stranger, who takes anybody and any protocol."""
+    """The check of a stranger, which accepts any key and any protocol."""
 
     def confirms(self, connection: SSL.Connection) -> bool:
         return True
@@ -99,7 +99,7 @@ def private(key: SigningKey) -> Ed25519PrivateKey:
 
 
 def meet(client: TlsPump, server: TlsPump) -> tuple[bool, bool]:
-    """Let two shake hands; whether either is content with the other, after all that both have to say."""
+    """Let two ends shake hands; return whether each accepts the other."""
     ends = client, server
     failed = [False, False]
     for _ in range(6):
@@ -118,14 +118,14 @@ def meet(client: TlsPump, server: TlsPump) -> tuple[bool, bool]:
 
 class KeyTests(SynchronousTestCase):
     def test_pair(self) -> None:
-        """Two that expect each other are content, and know each other's keys from TLS alone."""
+        """Two ends that expect each other are ready, and know each other's keys from TLS alone."""
         client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
         self.assertEqual(meet(client, server), (True, True))
         self.assertEqual((client.shown_key, server.shown_key), (ALICE.public, BOB.public))
         self.assertEqual(client.description.split()[0], "TLSv1.3")
 
     def test_impostor_server(self) -> None:
-        """Threats 15 and 16: another key than the expected one ends the handshake, whatever its certificate says."""
+        """Threats 15 and 16: any key but the expected one ends the handshake, whatever the certificate says."""
         for certificate in (certificate_of(EVE), certificate_for(private(EVE), private(ALICE))):
             context = stranger(with_certificate(certificate, private(EVE)))
             client = SessionTls(BOB).connect(ALICE.public)
@@ -133,24 +133,24 @@ class KeyTests(SynchronousTestCase):
             self.assertEqual(client.shown_key, EVE.public)
 
     def test_stolen_certificate(self) -> None:
-        """Threat 16: Alice's certificate is of no use without her key."""
+        """Threat 16: Alice's certificate cannot be used without her key."""
         context = stranger()
         context.use_certificate(certificate_of(ALICE))
         self.assertRaises(SSL.Error, context.use_privatekey, private(EVE))
 
     def test_client_without_certificate(self) -> None:
-        """Threat 16: who proves no key is nobody."""
+        """Threat 16: an opener without a certificate is rejected."""
         server = SessionTls(ALICE).accept()
         self.assertEqual(meet(as_client(stranger()), server)[1], False)
         self.assertIsNone(server.shown_key)
 
     def test_server_without_certificate(self) -> None:
-        """Threat 15: a server without a certificate cannot even begin."""
+        """Threat 15: an acceptor without a certificate is rejected."""
         client = SessionTls(BOB).connect(ALICE.public)
         self.assertEqual(meet(client, as_server(stranger()))[0], False)
 
     def test_other_kinds_of_keys(self) -> None:
-        """Threat 18: only Ed25519 keys are keys; there is no falling back to others."""
+        """Threat 18: only Ed25519 keys are accepted."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = certificate_for(key, hash_=hashes.SHA256())
         other = stranger(with_certificate(certificate, key))
@@ -160,7 +160,7 @@ class KeyTests(SynchronousTestCase):
         self.assertIsNone(client.shown_key)
 
     def test_extensions(self) -> None:
-        """Extensions mean nothing, but for a critical one that nobody knows, with which there is no session."""
+        """Extensions are ignored, but an unknown critical one is rejected."""
         alternative = x509.SubjectAlternativeName([x509.DNSName("alice.example")])
         unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
         for extension, is_taken in (
@@ -175,7 +175,7 @@ class KeyTests(SynchronousTestCase):
             self.assertEqual(meet(client, as_server(context))[0], is_taken)
 
     def test_issuer_comes_along(self) -> None:
-        """Threat 18: a chain that leads to its issuer is no way in: there is no session, whoever it is."""
+        """Threat 18: a certificate that comes with its issuer's is rejected."""
         issuer = certificate_for(private(EVE))
         leaf = certificate_for(private(BOB), private(EVE), subject="bob")
 
@@ -189,7 +189,7 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual(meet(client, as_server(context))[0], False)
 
     def test_chain(self) -> None:
-        """Threat 18: a certificate that another one vouches for is judged by its own key, and a chain not at all."""
+        """Threat 18: a certificate that another one has signed counts by its own key."""
         issuer = certificate_for(private(EVE), issuer="authority")
         leaf = certificate_for(private(BOB), private(EVE), issuer="authority")
 
@@ -202,7 +202,7 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual((content, server.shown_key), (True, BOB.public))
 
     def test_anybodys_key(self) -> None:
-        """Threat 16: a key of small order, with which anybody can sign, is nobody's."""
+        """Threat 16: a key of small order, with which anyone can sign, is rejected."""
         for raw in (bytes(32), b"\x01" + bytes(31)):
             self.assertTrue(PublicKey(raw).is_anybodys)
             key = mock.create_autospec(
@@ -213,7 +213,7 @@ class KeyTests(SynchronousTestCase):
                 self.assertFalse(KeyCheck(None).accepts(certificate))
 
     def test_wrong_clock(self) -> None:
-        """A certificate out of date is a carrier of a key like any other, and ours hold for centuries."""
+        """The dates of a certificate are ignored, and those of this program span centuries."""
         old = stranger(with_certificate(certificate_for(private(BOB)), private(BOB)))
         self.assertEqual(meet(as_client(old), SessionTls(ALICE).accept()), (True, True))
         ours = certificate_of(ALICE)
@@ -225,7 +225,7 @@ class KeyTests(SynchronousTestCase):
 
 class ContextTests(SynchronousTestCase):
     def test_alpn(self) -> None:
-        """Who speaks another protocol, or does not say which, is turned away."""
+        """Another protocol, or none, is rejected."""
         for alpn in ([], [b"h2"], [b"http/1.1", b"p2pshare/2"]):
             context = stranger(with_certificate(certificate_of(BOB), private(BOB)), alpn=alpn)
             self.assertEqual(meet(as_client(context), SessionTls(ALICE).accept())[1], False)
@@ -235,7 +235,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual(meet(client, as_server(silent))[0], False)
 
     def test_old_tls(self) -> None:
-        """Threat 36: nothing older than TLS 1.3 is spoken."""
+        """Threat 36: anything older than TLS 1.3 is rejected."""
 
         def old(context: SSL.Context) -> None:
             with_certificate(certificate_of(BOB), private(BOB))(context)
@@ -246,7 +246,7 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual(meet(client, as_server(stranger(old)))[0], False)
 
     def test_no_resumption(self) -> None:
-        """Threat 18: who brings the session of before proves the key anew: nothing goes around the verification."""
+        """Threat 18: an opener that offers an earlier session proves its key again."""
         tls, server_tls = SessionTls(BOB), SessionTls(ALICE)
         first = tls.connect(ALICE.public)
         self.assertEqual(meet(first, server_tls.accept()), (True, True))
@@ -264,7 +264,7 @@ class ContextTests(SynchronousTestCase):
             self.assertIn(again._check, checks)
 
     def test_callback_fails(self) -> None:
-        """Threat 18: a verification that raises is one that says no."""
+        """Threat 18: a verification that raises means no."""
         for broken in (ZeroDivisionError, MemoryError, AttributeError):
             with mock.patch.object(KeyCheck, "accepts", side_effect=broken):
                 pumps = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
@@ -276,7 +276,7 @@ class ContextTests(SynchronousTestCase):
                 self.assertFalse(pumps[0].is_ready)
 
     def test_no_judge(self) -> None:
-        """Threat 18: a connection without a judge is nobody's."""
+        """Threat 18: a connection without a check is rejected."""
         client = SessionTls(BOB).connect(ALICE.public)
         client._connection.set_app_data(None)
         self.assertEqual(meet(client, SessionTls(ALICE).accept())[0], False)
@@ -290,7 +290,7 @@ class PumpTests(SynchronousTestCase):
         self.buffer = memoryview(bytearray(64 * 1024))
 
     def read(self) -> bytes:
-        """All that the server can read now."""
+        """Return all that the acceptor can read now."""
         data = b""
         while size := self.server.read_into(self.buffer):
             data += self.buffer[:size]
@@ -298,7 +298,7 @@ class PumpTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 40_000), max_size=3), st.integers(500, 50_000))
     def test_cut_anywhere(self, sizes: list[int], cut: int) -> None:
-        """Records that come in parts are read when they are whole, and not before; nothing is lost."""
+        """Records that arrive in parts are read when they are complete, and nothing is lost."""
         sent = [bytes([n % 251]) * size for n, size in enumerate(sizes)]
         ciphertext, received = self.client.write(*sent), b""
         for start in range(0, len(ciphertext), cut):
@@ -308,14 +308,14 @@ class PumpTests(SynchronousTestCase):
         self.assertEqual(self.client.data_to_send(), b"")
 
     def test_kinds_of_buffers(self) -> None:
-        """What is sent may be any kind of bytes, and none at all is nothing."""
+        """Any kind of bytes can be sent, and no bytes make no record."""
         data = self.client.write(b"a", bytearray(b"b"), memoryview(b"xcx")[1:2])
         self.server.receive_data(data)
         self.assertEqual(self.read(), b"abc")
         self.assertEqual((self.client.write(), self.client.write(b"")), (b"", b""))
 
     def test_close(self) -> None:
-        """All that was sent is read before the end, which is told each time that one asks."""
+        """All bytes are read before the close, which each further call reports."""
         self.server.receive_data(self.client.write(b"last words") + self.client.close())
         self.assertEqual(self.server.read_into(self.buffer), 10)
         for _ in range(2):
@@ -323,7 +323,7 @@ class PumpTests(SynchronousTestCase):
         self.assertEqual(self.client.close(), b"")
 
     def test_changed(self) -> None:
-        """Threat 35: what was changed, repeated or left out on the way is not read."""
+        """Threat 35: changed, reordered or injected records are not read."""
         records = [self.client.write(bytes([n]) * 100) for n in range(3)]
         changed = bytearray(records[0])
         changed[50] ^= 1
@@ -333,7 +333,7 @@ class PumpTests(SynchronousTestCase):
             self.assertRaises(TlsFailed, self.server.read_into, self.buffer)
 
     def test_repeated(self) -> None:
-        """Threat 35: a record counts once."""
+        """Threat 35: a replayed record is rejected."""
         record = self.client.write(b"pay")
         self.server.receive_data(record)
         self.assertEqual(self.read(), b"pay")
@@ -342,7 +342,7 @@ class PumpTests(SynchronousTestCase):
 
     @given(st.binary(min_size=1, max_size=300))
     def test_anything(self, data: bytes) -> None:
-        """Threat 6: any bytes instead of a handshake are the beginning of one, or an error with a reason."""
+        """Threat 6: any bytes instead of a handshake are a beginning, or an error with a reason."""
         for pump in (SessionTls(ALICE).accept(), SessionTls(BOB).connect(ALICE.public)):
             pump.receive_data(data)
             try:

@@ -47,7 +47,7 @@ NAMES = {BOB.public: "bob", EVE.public: "eve"}
 
 class LimitsTests(SynchronousTestCase):
     def test_few_open_files(self) -> None:
-        """Under a low limit on open files there are fewer sessions, so that files are left for what they fetch."""
+        """A low limit on open files leaves fewer sessions, so that files can still be opened."""
         for limit, total, half_open in ((64, 10, 5), (30, 1, 1), (8192, 500, 64)):
             with mock.patch.object(resource, "getrlimit", return_value=(limit, limit)):
                 limits = SessionLimits().within_open_files()
@@ -55,7 +55,7 @@ class LimitsTests(SynchronousTestCase):
 
 
 class Raw(Protocol):
-    """Somebody who connects, and says what they like."""
+    """A client that sends any bytes."""
 
     def __init__(self, says: bytes = b"") -> None:
         self._says = says
@@ -77,7 +77,7 @@ class Raw(Protocol):
 
 
 class RawTls(Raw):
-    """Somebody who does it in a TLS of their own."""
+    """A client with a TLS context of its own."""
 
     def __init__(self, context: SSL.Context) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class ServerTests(TestCase):
             await self.open(key)
 
     async def connected(self, raw: Raw, host: str = "127.0.0.1") -> Raw:
-        """One that has connected from a host; it hangs up in the end."""
+        """Connect a client from an IP address; it is disconnected in the end."""
         made: Deferred[None] = Deferred()
 
         class Connecting(Factory):
@@ -177,12 +177,12 @@ class ServerTests(TestCase):
         return raw
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Let the reactor turn until something holds."""
+        """Let the reactor turn until a condition holds."""
         while not condition():
             await deferLater(reactor, 0)
 
     async def works(self, key: SigningKey = BOB) -> None:
-        """Somebody honest gets a session, and an answer."""
+        """An honest opener gets a session and an answer."""
         session, listener = await self.opened(key)
         session.send(Get(7, ("x",)))
         await self.until(lambda: bool(listener.messages))
@@ -190,7 +190,7 @@ class ServerTests(TestCase):
         await self.close(session, listener)
 
     async def test_session(self) -> None:
-        """Who is admitted is served, under the name that the registry has, and with the credit that it gives."""
+        """An admitted opener is served, under its name in the registry and with the credit that it gives."""
         server = self.server()
         session, _ = await self.opened()
         (user,) = self.users
@@ -202,7 +202,7 @@ class ServerTests(TestCase):
         await self.until(lambda: len(user.messages) == 2)
 
     async def test_not_admitted(self) -> None:
-        """Who is nobody, or cannot be judged, is told so, and is not served."""
+        """An opener that is not admitted is told so, and not served."""
         server = self.server()
         nobody = SigningKey(b"n" * 32)
         await self.refused(SessionRefused, nobody)
@@ -219,7 +219,7 @@ class ServerTests(TestCase):
         self.assertEqual((self.users, server.sessions), ([], 0))
 
     async def test_admission_fails(self) -> None:
-        """Threat 18: a defect of who judges lets nobody in."""
+        """Threat 18: a defect of the admission lets nobody in."""
         self.server()
 
         async def fail(_: PublicKey) -> str:
@@ -231,7 +231,7 @@ class ServerTests(TestCase):
         self.assertEqual(self.users, [])
 
     async def test_serving_fails(self) -> None:
-        """A defect of who serves ends that session, and no other is hurt."""
+        """A defect of `serve` ends that session alone."""
         server = self.server()
         with mock.patch.object(server, "_serve", side_effect=ZeroDivisionError):
             _, listener = await self.opened()
@@ -240,7 +240,7 @@ class ServerTests(TestCase):
         await self.works()
 
     async def test_user_fails_at_once(self) -> None:
-        """A user that fails at the first word hears that the session is over, once, and may close what it has open."""
+        """A user that fails at the first message is told of the end once."""
         server = self.server()
 
         def failing(session: Session) -> RecordingUser:
@@ -258,7 +258,7 @@ class ServerTests(TestCase):
         await self.works()
 
     async def test_impostors(self) -> None:
-        """Threats 16, 17 and 36: who has no key, an old TLS or another protocol is not even asked about."""
+        """Threats 16, 17 and 36: an opener without a key, or with another TLS or protocol, is not looked up."""
         server = self.server()
         asked: list[PublicKey] = []
 
@@ -283,7 +283,7 @@ class ServerTests(TestCase):
         self.assertEqual((asked, self.users), ([], []))
 
     async def test_other_server_key(self) -> None:
-        """Threat 15: who expects another key says nothing to this one."""
+        """Threat 15: an opener that expects another key sends nothing."""
         server = self.server()
         asked: list[PublicKey] = []
         self.admit = lambda key: asked.append(key) or succeed("bob")  # type: ignore[func-returns-value]
@@ -293,7 +293,7 @@ class ServerTests(TestCase):
         self.assertEqual(asked, [])
 
     async def test_noise(self) -> None:
-        """Threat 6: plaintext and noise are hung up on, and the port stays up."""
+        """Threat 6: noise is cut off, and the port stays open."""
         server = self.server()
         for noise in (
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -309,7 +309,7 @@ class ServerTests(TestCase):
         await self.works()
 
     async def test_wrong_word(self) -> None:
-        """Threat 6: an opener that breaks the rules is dropped, and nobody else."""
+        """Threat 6: an opener that violates the protocol is cut off, and nobody else."""
         self.server()
         session, listener = await self.opened()
         session.send(Failed(1, Fault.BUSY))
@@ -318,7 +318,7 @@ class ServerTests(TestCase):
         await self.works(EVE)
 
     async def test_half_open_flood(self) -> None:
-        """Threats 25 and 32: connections that come to nothing give way, the oldest first: who is honest gets in."""
+        """Threats 25 and 32: idle connections give way, the oldest first, so honest openers get in."""
         server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
         crowd = [
             await self.connected(Raw(), f"127.0.0.{host}") for host in range(2, 8) for _ in range(3)
@@ -332,7 +332,7 @@ class ServerTests(TestCase):
         self.assertLessEqual(server.half_open, 8)
 
     async def test_those_who_do_not_greet(self) -> None:
-        """Threats 25 and 32: who shows a key and then says nothing gives way before all others."""
+        """Threats 25 and 32: a connection that has shown a key and does not greet gives way first."""
         server = self.server(half_open=8, half_open_per_host=4, handshake=30.0)
         asked: list[Deferred[str]] = []
 
@@ -355,14 +355,14 @@ class ServerTests(TestCase):
         session.abort()
 
     async def shaken(self, server: SessionAcceptor, secure: int) -> Raw:
-        """Somebody who has shown a key, and says nothing; now so many have shown one."""
+        """Connect a client that shows a key and does not greet, as number `secure`."""
         raw = RawTls(stranger(with_certificate(certificate_of(EVE), private(EVE))))
         await self.connected(raw)
         await self.until(lambda: sum(each.is_secure for each in server._entries) == secure)
         return raw
 
     async def test_slow(self) -> None:
-        """Threat 25: who has not greeted in time is hung up on, whatever it does meanwhile."""
+        """Threat 25: a connection that does not greet in time is cut off."""
         server = self.server(handshake=0.1)
         quiet = await self.connected(Raw())
         shaking = await self.connected(
@@ -375,7 +375,7 @@ class ServerTests(TestCase):
         self.assertEqual(server.sessions, 0)
 
     async def test_too_many(self) -> None:
-        """Who comes when there are enough sessions, of all or of its key, is told to come back."""
+        """Beyond the limits, in total or of one key, an opener is told to come back."""
         server = self.server(total=3, per_key=2)
         for _ in range(2):
             await self.opened()
@@ -388,7 +388,7 @@ class ServerTests(TestCase):
         await self.opened(EVE)
 
     async def test_who_has_most_makes_room(self) -> None:
-        """When there are enough sessions, one that rests gives way, of the key that has most."""
+        """At the total, an idle session of the key with the most sessions gives way."""
         server = self.server(total=3, rest=0.0)
         listeners = [(await self.opened())[1] for _ in range(3)]
         _, eve = await self.opened(EVE)
@@ -398,7 +398,7 @@ class ServerTests(TestCase):
         await self.refused(SessionPostponed)
 
     async def test_too_many_at_once(self) -> None:
-        """The bound holds, too, for many who are judged at the same time."""
+        """The limits hold for openers that wait for admission at the same time."""
         server = self.server(per_key=2)
         judging: list[Deferred[str]] = []
 
@@ -416,7 +416,7 @@ class ServerTests(TestCase):
         self.assertEqual(server.sessions, 2)
 
     async def test_message_flood(self) -> None:
-        """Threat 33: the sessions of a key that floods are ended, with one line in the log, and others are served."""
+        """Threat 33: the sessions of a flooding key end, with one line in the log; others are served."""
         self.patch(message_budget, "FLOOD_MAX", 0.0)
         server = self.server()
         sessions = [(await self.opened(EVE)) for _ in range(3)]
@@ -432,7 +432,7 @@ class ServerTests(TestCase):
         await self.works()
 
     async def test_hangs_up_while_judged(self) -> None:
-        """Who leaves before it was judged is forgotten, and so is the judgement."""
+        """The admission of an opener that leaves is cancelled."""
         server = self.server()
         judging: list[Deferred[str]] = []
 
@@ -451,7 +451,7 @@ class ServerTests(TestCase):
         judging[0].addErrback(lambda _: None)
 
     async def test_new_key(self) -> None:
-        """When the peer's key is rotated, new sessions find the new key, and those that are there go on."""
+        """After a rotation new sessions get the new key, and open ones continue."""
         self.server()
         session, listener = await self.opened()
         self.key = EVE
@@ -463,7 +463,7 @@ class ServerTests(TestCase):
         self.assertEqual(listener.messages, [Failed(9, Fault.NOT_FOUND)])
 
     async def test_stop(self) -> None:
-        """A server that stops says `Bye` to all, drops those who were not in, and leaves the port."""
+        """Stopping sends `Bye` to all sessions, cuts other connections, and frees the port."""
         server = self.server()
         _, listener = await self.opened()
         raw = await self.connected(Raw())
@@ -477,7 +477,7 @@ class ServerTests(TestCase):
             again.bind(("127.0.0.1", self.address.port))
 
     async def test_port_in_use(self) -> None:
-        """A port that is somebody else's is an error that says so."""
+        """A port in use is an error with its number."""
         server = self.server()
         other = SessionAcceptor(reactor, lambda: ALICE, self.admit_by_name, self.serve)
         listening = Deferred.fromCoroutine(other.listen(server.port, "127.0.0.1"))
@@ -486,7 +486,7 @@ class ServerTests(TestCase):
 
 
 def _as_client(factory: Any) -> Any:
-    """A server's factory can serve a client, if it does not mind failures."""
+    """Let a server's factory serve a client."""
     for name in ("startedConnecting", "clientConnectionFailed", "clientConnectionLost"):
         setattr(factory, name, lambda *_: None)
     return factory
