@@ -220,7 +220,10 @@ class _Watch:
         except _Signalled as signalled:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            self._end_service()
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+            self._await_end()
+            self._remark("Stopped before it was ready.")
             return signalled.exit_code
 
     def _wait(self, deadline: float, wait_max: float) -> int:
@@ -229,7 +232,9 @@ class _Watch:
                 case {"warning": str(text)}:
                     self._remark(text)
                 case {"ready": str(sentence)}:
-                    self._announce(sentence)
+                    line = f"{sentence}, in the background as process {self._pid}."
+                    about = self._about
+                    _write(sys.stdout, f"{line} Log: {about.log}. Stop it with: {about.stop}\n")
                     return 0
                 case {"failed": str(sentence), "code": int(code)}:
                     self._await_end()
@@ -245,20 +250,10 @@ class _Watch:
         self._remark(str(late))
         return late.exit_code
 
-    def _announce(self, sentence: str) -> None:
-        line = f"{sentence}, in the background as process {self._pid}."
-        _write(sys.stdout, f"{line} Log: {self._about.log}. Stop it with: {self._about.stop}\n")
-
     def _ended(self) -> int:
         """Return the exit code of a service that has ended without a report."""
         self._remark(f"The service ended before it was ready: see its log, {self._about.log}.")
         return 1
-
-    def _end_service(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGTERM)
-        self._await_end()
-        self._remark("Stopped before it was ready.")
 
     def _await_end(self) -> None:
         """Wait until the service has released its folder and ports: then the same command can be repeated at once."""

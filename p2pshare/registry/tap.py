@@ -141,7 +141,8 @@ class Options(ServiceOptions):
         self["redis-in-argv"] = self["redis"]
         self["redis"] = self._redis(os.environ)
         if self["metrics-token-file"]:
-            self["metrics-token"] = _token("--metrics-token-file", self["metrics-token-file"])
+            path = self["metrics-token-file"]
+            self["metrics-token"] = _secret("--metrics-token-file", path, TOKEN_MIN)
         if self["download-url"] and not self["download-url"].startswith(("http://", "https://")):
             wrong = self["download-url"]
             raise usage.UsageError(
@@ -206,7 +207,7 @@ def _endpoint(text: str) -> str:
     return f"tcp:{text}" if text.isdecimal() else text
 
 
-def _secret(option: str, path: str) -> str:
+def _secret(option: str, path: str, least: int = 1) -> str:
     """Return the only line of a file.
 
     Raises:
@@ -219,18 +220,11 @@ def _secret(option: str, path: str) -> str:
         raise SettingsUnreadable(source=f"{option} {path}", reason=plain_reason(error)) from error
     except UnicodeDecodeError:
         text = ""
-    if not text.isprintable() or not 0 < len(text) <= SECRET_MAX or " " in text:
-        reason = f"it must contain one line of up to {SECRET_MAX} ASCII characters, without a space"
+    if not text.isprintable() or not least <= len(text) <= SECRET_MAX or " " in text:
+        length = f"{least} to {SECRET_MAX} ASCII characters"
+        reason = f"it must contain one line of {length}, without a space"
         raise SettingsUnreadable(source=f"{option} {path}", reason=reason)
     return text
-
-
-def _token(option: str, path: str) -> str:
-    token = _secret(option, path)
-    if len(token) < TOKEN_MIN:
-        reason = f"a token has {TOKEN_MIN} characters or more"
-        raise SettingsUnreadable(source=f"{option} {path}", reason=reason)
-    return token
 
 
 def makeService(options: Options) -> IService:
@@ -252,11 +246,10 @@ def makeService(options: Options) -> IService:
 def _make_service(reactor: Any, options: Options) -> RegistryService:
     # txredisapi imports the reactor, so these imports must wait until twistd has installed it.
     from p2pshare.registry.assembly import Registry, make_store, registry_key
-    from p2pshare.registry.listening import Listen, ListeningReactor, Place, Ports
+    from p2pshare.registry.listening import ListeningReactor, Place, Ports
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
     from p2pshare.registry.redis.url import without_password
     from p2pshare.registry.service import RegistryService
-    from p2pshare.registry.workers.reports import Order
     from p2pshare.registry.workers.supervisor import Workers
 
     count: int = options["workers"]
@@ -287,10 +280,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
         settings, reactor
     )  # with workers, too, so that this process rejects a wrong URL
 
-    def orders(listen: Listen, metrics: Listen) -> list[Order]:
-        return [Order(each, settings, listen, metrics) for each in range(1, count + 1)]
-
-    front: Registry | Workers = Workers(reactor, orders, folder)
+    front: Registry | Workers = Workers(reactor, settings, count)
     if count == 1:
         front = Registry(store, settings, key, reactor, time.time)
     service = RegistryService(ports, front, folder)

@@ -48,7 +48,7 @@ class LossTests(WithRedis):
         """A registry that starts on an empty store and remembers one has lost it; after that, it goes on."""
         await self.make_store(marker=self.copy())
         await self.ask("FLUSHALL")
-        store = await self.make_store(marker=self.copy(), presence_lease=0.4)
+        store = await self.make_store(marker=self.copy(), presence=0.4)
         assert isinstance(await outcome_of(store.claim_owned(owned())), StoreRecovering)
         await self.pass_time(0.5)
         assert (await store.claim_owned(owned())).ownership is Ownership.STALE
@@ -198,14 +198,14 @@ class LossTests(WithRedis):
 
     async def test_nobody_there_to_come_back_to(self) -> None:
         """A recovery waits while no registry is there: owners could not have come."""
-        store = await self.make_store(marker=self.copy(), presence_lease=1)
+        store = await self.make_store(marker=self.copy(), presence=1)
         owner = await store.claim_owned(owned())
         await self.ask("FLUSHALL")
         assert isinstance(await outcome_of(store.claim_owned(owned(key=EVE))), StoreRecovering)
         await store.stop()
         await self.store.stop()
         await self.pass_time(1.5)
-        store = await self.make_store(marker=self.copy(), presence_lease=1)
+        store = await self.make_store(marker=self.copy(), presence=1)
         stranger = await outcome_of(store.claim_owned(owned(key=EVE, seq=LATE)))
         assert isinstance(stranger, StoreRecovering)
         back = await store.claim_owned(owned(seq=LATE, receipt=owner.claim))

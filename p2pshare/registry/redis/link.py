@@ -25,7 +25,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -274,21 +274,12 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
-class _Linked(Protocol):
-    @property
-    def link(self) -> RedisLink: ...
-
-
-L = TypeVar("L", bound=_Linked)
-
-
-def in_time(
-    method: Callable[Concatenate[L, P], Work[T]],
-) -> Callable[Concatenate[L, P], Deferred[T]]:
+def in_time(method: Callable[P, Work[T]]) -> Callable[P, Deferred[T]]:
     """Give a method of an object with a `link` the deadline of a whole call."""
 
     @wraps(method)
-    def bounded(self: L, *arguments: P.args, **keywords: P.kwargs) -> Deferred[T]:
-        return self.link.in_time(method(self, *arguments, **keywords))
+    def bounded(*arguments: P.args, **keywords: P.kwargs) -> Deferred[T]:
+        link: RedisLink = arguments[0].link  # type: ignore[attr-defined]
+        return link.in_time(method(*arguments, **keywords))
 
-    return bounded  # type: ignore[return-value]
+    return bounded

@@ -21,8 +21,8 @@ from p2pshare.registry.redis.scripts import TAKE, USE
 from p2pshare.registry.store import Tokens
 from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, PRESENCE_LEASE
 
-ENTRY_GRACE = 60  # seconds from a name's entry in the index to its first check
 SWEEP_INTERVAL = 0.5  # seconds
+LEASES = Leases(PRESENCE_LEASE * 1000, OWNERSHIP_LEASE * 1000, entry_grace=60_000)
 
 _Wish = tuple[str, int, float, int]
 """A bucket, how many tokens of it are wanted, how many are added in a second, and how many it holds."""
@@ -38,9 +38,7 @@ class RedisNameStore(OwnedNames, ClassicNames):
         *,
         replicas: int = 0,
         marker: MarkerCopy | None = None,
-        entry_grace: float = ENTRY_GRACE,
-        presence_lease: float = PRESENCE_LEASE,
-        ownership_lease: float = OWNERSHIP_LEASE,
+        leases: Leases = LEASES,
     ) -> None:
         """Prepare a store that is not connected yet.
 
@@ -49,13 +47,9 @@ class RedisNameStore(OwnedNames, ClassicNames):
             clock: for deadlines only; leases follow the clock of Redis.
             replicas: how many must have a claim before it is acknowledged.
             marker: the mark of the store that this registry knew last; by default none.
-            entry_grace: seconds from a name's entry in the index to its first check.
-            presence_lease: seconds from a sign of life until a peer counts as offline.
-            ownership_lease: seconds from a sign of life until a name is free.
+            leases: durations of presence and ownership.
         """
         link = RedisLink(connector, clock, replicas)
-        seconds = (presence_lease, ownership_lease, entry_grace)
-        leases = Leases(*(round(1000 * each) for each in seconds))
         super().__init__(link, clock, leases, marker or MarkerCopy())
         self._wishes: Batcher[_Wish, dict[_Wish, Tokens]] = Batcher(
             clock, self._take, GATHER_MAX, waits=False

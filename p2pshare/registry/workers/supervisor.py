@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from p2pshare.errors import CannotStart, FolderUnusable, P2pshareError
 from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
-from p2pshare.registry.listening import Listen, Ports
+from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.registry.listening import Ports
 from p2pshare.registry.workers.reports import Order, Report
 from p2pshare.storage.reasons import plain_reason
 
 STOP_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL: the registry's Redis has to end after them
 METRICS_NAME = "metrics"
-"""The folder in which workers count."""
+"""The folder in which workers count for the metrics; it is emptied at the start."""
 MODULE = "p2pshare.registry.workers.worker"
 
 
@@ -36,20 +36,13 @@ class Workers:
     port by accident, is noticed, and so is everything that would keep every worker from starting.
     """
 
-    def __init__(
-        self, reactor: Any, orders: Callable[[Listen, Listen], Sequence[Order]], folder: Path
-    ) -> None:
-        """Prepare them.
-
-        Args:
-            reactor: starts processes.
-            orders: makes the workers' orders of the endpoints.
-            folder: the data folder.
-        """
+    def __init__(self, reactor: Any, settings: RegistrySettings, count: int) -> None:
+        """Prepare `count` workers; `reactor` starts processes."""
         self.site = self.metrics_site = _Nobody()
         self._reactor = reactor
-        self._orders = orders
-        self._folder = folder / METRICS_NAME
+        self._settings = settings
+        self._count = count
+        self._folder = settings.data / METRICS_NAME
         self._workers = MultiService()
         self._stopped = False
 
@@ -71,9 +64,10 @@ class Workers:
             raise FolderUnusable(path=self._folder, reason=plain_reason(error)) from error
         if self._stopped:
             return
-        workers = [
-            _Worker(self._reactor, order, self._folder) for order in self._orders(listen, metrics)
+        orders = [
+            Order(number, self._settings, listen, metrics) for number in range(1, self._count + 1)
         ]
+        workers = [_Worker(self._reactor, order, self._folder) for order in orders]
         ready = gatherResults([worker.ready for worker in workers], consumeErrors=True)
         for worker in workers:
             worker.setServiceParent(self._workers)

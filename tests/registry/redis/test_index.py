@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from p2pshare.registry.redis.batching import Batcher
 from p2pshare.registry.redis.index import GATHER_MAX
 from p2pshare.registry.redis.index_scripts import NOTE
 from p2pshare.registry.redis.keys import key_of
-from p2pshare.registry.redis.store import RedisNameStore
+from p2pshare.registry.redis.store import LEASES, RedisNameStore
 from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, Ownership
 from p2pshare.wire.registry_answers import Presence
@@ -138,7 +139,7 @@ class LapseTests(WithRedis):
     async def test_many_lapse(self) -> None:
         """More presences than one step ends are all ended, once, by several registries that sweep together."""
         await self.use_leases(0.3)
-        other = await self.make_store(presence_lease=0.3)
+        other = await self.make_store(presence=0.3)
         since = (await self.store.events()).last
         self.patch(redis_index, "LAPSE_BATCH", 7)
         claims = [owned(f"n{number:03}", key) for number, key in enumerate(KEYS[:100])]
@@ -235,7 +236,9 @@ class CostTests(WithRedis):
         await self.ask("ACL", "SETUSER", "registry", "on", ">secret", *rights.split())
         await self.ask("ACL", "LOG", "RESET")
         store = RedisNameStore(
-            redis_at(self.server.tcp_url("registry:secret@"), clock), clock, entry_grace=0
+            redis_at(self.server.tcp_url("registry:secret@"), clock),
+            clock,
+            leases=replace(LEASES, entry_grace=0),
         )
         self.addCleanup(store.stop)
         await store.start()

@@ -13,13 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.redis.connection import REPLY_TIMEOUT, RedisConnector
+from p2pshare.registry.redis.index import Leases
 from p2pshare.registry.redis.index_scripts import ENTER, LAPSE, NOTE, OPEN, PAGE
 from p2pshare.registry.redis.link import CALL_TIMEOUT, RETRY_MAX
 from p2pshare.registry.redis.scripts import CLAIM
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, Outcome
-from p2pshare.wire.registry_answers import PRESENCE_LEASE, SESSION_LIFE
+from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, PRESENCE_LEASE, SESSION_LIFE
 from tests.registry.owned_contract import OwnedNamesContract, owned
 from tests.registry.redis_server import RedisServer
 from tests.registry.store_contract import HERE, MINE, THERE, NameStoreContract
@@ -41,17 +42,22 @@ class WithRedis(TestCase):
 
     async def make_store(self, **options: Any) -> RedisNameStore:
         """One more on the same Redis."""
-        options.setdefault("entry_grace", self.entry_grace)
-        store = RedisNameStore(redis_at(self.server.url, clock), clock, **options)
+        seconds = {
+            "presence": PRESENCE_LEASE,
+            "ownership": OWNERSHIP_LEASE,
+            "entry_grace": self.entry_grace,
+        }
+        for name in seconds:
+            seconds[name] = options.pop(name, seconds[name])
+        leases = Leases(**{name: round(1000 * each) for name, each in seconds.items()})
+        store = RedisNameStore(redis_at(self.server.url, clock), clock, leases=leases, **options)
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         await store.start()
         return store
 
     async def use_leases(self, presence: float, ownership: float = 3600) -> None:
         await self.store.stop()
-        self.store = await self.make_store(
-            presence_lease=presence, ownership_lease=ownership, entry_grace=0
-        )
+        self.store = await self.make_store(presence=presence, ownership=ownership, entry_grace=0)
 
     async def lose(self) -> None:
         await self.ask("FLUSHALL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,8 +70,8 @@ class WorkersTests(SynchronousTestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "metrics")
         self.reactor = ProcessReactor()
-        orders = [Order(number, SETTINGS, (("tcp:0", 5),)) for number in (1, 2)]
-        self.service = Workers(self.reactor, lambda *_: orders, self.folder.parent)
+        self.settings = replace(SETTINGS, data=self.folder.parent)
+        self.service = Workers(self.reactor, self.settings, 2)
         self.observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
 
     def start(self) -> list[FakeProcess]:
@@ -90,7 +91,7 @@ class WorkersTests(SynchronousTestCase):
         first, second = self.start()
         for worker, number in ((first, 1), (second, 2)):
             self.assertEqual(Order.from_line(worker.told).number, number)
-            self.assertEqual(Order.from_line(worker.told).settings, SETTINGS)
+            self.assertEqual(Order.from_line(worker.told).settings, self.settings)
             self.assertIn(sys.executable, worker.command)
             assert worker.env is not None
             self.assertEqual(worker.env[FOLDER_VARIABLE], str(self.folder))
@@ -134,7 +135,7 @@ class WorkersTests(SynchronousTestCase):
         (self.folder / "counter_1.db").write_text("")
         self.start()
         self.assertEqual(list(self.folder.iterdir()), [])
-        nowhere = Workers(self.reactor, lambda *_: [], self.folder / "none")
+        nowhere = Workers(self.reactor, replace(SETTINGS, data=self.folder / "none"), 1)
         self.failureResultOf(nowhere.start(Ports([], [])), FolderUnusable)
         self.successResultOf(Deferred.fromCoroutine(nowhere.stop()))
 
