@@ -1,4 +1,4 @@
-"""`twistd p2ppeer`: options, and how they become a service."""
+"""`twistd p2ppeer`: its options, and the service that they describe."""
 
 from __future__ import annotations
 
@@ -32,37 +32,22 @@ class Options(ServiceOptions):
 
     command = "p2ppeer"
     synopsis = "--name NAME [options]"
-    longdesc = "Run a peer: it is registered under a name, and serves what it shares."
+    longdesc = "Run a peer, which registers a name and serves its shares."
     optParameters: ClassVar = [
         ["name", None, None, 'the name to register: a-z, 0-9, ".", "_" and "-"'],
         ["registry", None, None, "URL of the registry [default: http://127.0.0.1:8000]"],
         ["listen", None, None, "port for sessions, TCP and UDP [default: any]"],
-        [
-            "address",
-            None,
-            None,
-            "IPv4 address to register [default: where the registry is reached from]",
-        ],
-        [
-            "data",
-            None,
-            None,
-            "folder for the peer's key, lock, socket and pid file [default: one per name]",
-        ],
-        ["limit", None, None, "how much is sent at most, such as 5MB/s [default: no limit]"],
-        [
-            "invitation",
-            None,
-            None,
-            "file with an invitation, for a new name in a registry that wants one",
-        ],
+        ["address", None, None, "IPv4 address to register [default: the one towards the registry]"],
+        ["data", None, None, "folder for key, lock, socket and pid file [default: one per name]"],
+        ["limit", None, None, "maximum rate of sending, such as 5MB/s [default: no limit]"],
+        ["invitation", None, None, "file with an invitation, if the registry requires one"],
         DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
         [
             "classic",
             None,
-            "speak the classic protocol, too: it shows my_file.txt and my_file.jpg to anybody, in the clear",
+            "speak the classic protocol, too: anybody can read my_file.txt and my_file.jpg, unencrypted",
         ],
     ]
 
@@ -73,35 +58,35 @@ class Options(ServiceOptions):
         self["settings"] = Settings()
 
     def opt_share(self, share: str) -> None:
-        """[NAME=]PATH: a folder, whole, or a file; may be given several times.
+        """[NAME=]PATH: a folder with everything in it, or a file; may be repeated.
 
-        [default: those my_file.* that are in the current folder at the start]
+        [default: the my_file.* in the current folder at the start]
         """
         self["share"].append(share)
 
     def opt_allow(self, allow: str) -> None:
-        """NAME,NAME: who may see what is shared; SHARE=NAME,NAME: who may see that; may be given several times.
+        """NAME,NAME: the users who may see the shares; SHARE=NAME,NAME: who may see this share; may be repeated.
 
         [default: everyone whose key owns a name in the registry]
         """
         self["allow"].append(allow)
 
     def postOptions(self) -> None:
-        """Judge the options, and keep twistd's pid file and a daemon's log in the data folder."""
+        """Read the settings and check the key, and keep twistd's pid file and a daemon's log in the data folder."""
         settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
         if settings.name is None:
-            raise WrongUsage(reason="--name is missing: say who you are.")
+            raise WrongUsage(reason="--name is missing. It is the name to register.")
         self.refuse_other_user()
         folder = peer_folder(settings, settings.name)
         with closing(DataFolder.open(folder, settings.name)) as data:
-            data.remove(PID_NAME)  # of a peer that was killed
-            if (folder / KEY_NAME).exists():  # what is wrong with it a daemon could only log
+            data.remove(PID_NAME)  # left by a peer that was killed
+            if (folder / KEY_NAME).exists():  # a daemon could only log that it is damaged
                 Identity.open(data, settings.registry, settings.name)
         self.keep_pid_file(folder / PID_NAME)
         self.keep_log(TEXT, folder / LOG_NAME)
 
     def stop_command(self) -> str:
-        """The command that ends this peer, for a user with the same variables and `config.toml`."""
+        """Return the command that ends this peer, for a user with the same variables and `config.toml`."""
         words = [program("p2pshare"), "stop", "--name", self["settings"].name]
         words += ["--registry", self["registry"]] if self["registry"] else []
         words += ["--data", os.path.abspath(self["data"])] if self["data"] else []
@@ -109,7 +94,7 @@ class Options(ServiceOptions):
 
 
 def makeService(options: Options) -> IService:
-    """Build the peer; what is wrong ends the process with a sentence and the exit code of its kind."""
+    """Build the peer. An error ends the process with a sentence and its exit code."""
     from twisted.internet import reactor
 
     make_monotonic(reactor)

@@ -1,4 +1,4 @@
-"""Completion by the running peer: names of peers, and entries of their folders, for a shell that completes a word.
+"""Completion by the running peer: names of peers and entries of their folders, for a shell.
 
 A key press asks for the same or a longer prefix again and again. Therefore answers are kept for some seconds, callers
 with the same question share one answer, and the session with a peer stays open for a minute after its last use.

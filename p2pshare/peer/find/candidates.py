@@ -1,7 +1,7 @@
 """Candidates: the addresses at which a peer may be reached, and which of them may be connected to.
 
-Today a candidate is an IPv4 address from the signed location of a peer, or one at which it was seen before. Whatever
-the source, `expect_elsewhere` decides whether this machine connects there.
+Today a candidate is an IPv4 address from the signed location of a peer, or one at which it was seen before. For both,
+`expect_elsewhere` decides whether this machine connects there.
 """
 
 from __future__ import annotations

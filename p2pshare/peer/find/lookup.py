@@ -5,10 +5,9 @@ See the package docstring for the whole path.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -117,7 +116,7 @@ class FoundPeer:
         return PeerSharesNothing(name=self.name) if is_absent else error
 
     def explained(self, error: P2pshareError) -> P2pshareError:
-        """Return an error of a session with this peer, with what the look-up adds to it."""
+        """Return an error of a session with this peer, completed by the facts of the look-up."""
         if self.problem is not None and isinstance(error, PeerUnreachable | NoSessionThere):
             if isinstance(self.problem, NoSuchPeer):
                 return self.problem
@@ -240,11 +239,15 @@ class PeerFinder:
         registry = self._registry
         if registry.key is not None:
             return await registry.look_up_peer(name)
-        with alongside(registry.look_up_peer(name)) as looking_up:
+        looking_up = Deferred.fromCoroutine(registry.look_up_peer(name))
+        try:
             if await registry.info() is None:
                 return None
             await self._open_memory()
             view = await looking_up
+        finally:
+            looking_up.addErrback(lambda _: None)
+            looking_up.cancel()
         registry.check(name, view)
         return view
 
@@ -346,14 +349,3 @@ def caps_of(view: PeerView) -> frozenset[str]:
     if view.key is None or view.record is None:
         return frozenset()
     return frozenset(Record.parse(view.record).statement.caps)
-
-
-@contextmanager
-def alongside(work: Coroutine[Deferred[Any], Any, T]) -> Iterator[Deferred[T]]:
-    """Run a coroutine beside the body of the `with`; it ends with the body."""
-    running = Deferred.fromCoroutine(work)
-    try:
-        yield running
-    finally:
-        running.addErrback(lambda _: None)
-        running.cancel()

@@ -108,8 +108,8 @@ def follow(
 ) -> bool:
     """Whether a chain of rotations, each signed by the key before, leads from one key to another.
 
-    A rotation is skipped if its signature is invalid, if it is for another name or registry, or if it does not begin
-    at the key that the chain has reached. Skipping is safe: a chain only grows by valid signatures.
+    A rotation with an invalid signature, for another name or registry, or from another key than the one that the chain
+    has reached, is skipped. Skipping is safe: the chain grows by valid signatures only.
 
     Args:
         pinned: where the chain begins.
