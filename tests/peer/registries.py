@@ -1,4 +1,4 @@
-"""A registry in memory, for whoever keeps a name in it."""
+"""A registry in memory, for tests of owners and keepers of names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ START = 1_800_000_000  # Unix time in s at which the tests begin
 
 
 class InMemoryRegistry(Resource):
-    """The real routes over a store in memory; it can be away, deaf, or an original, and lose everything."""
+    """The real routes over a store in memory. It can be away, silent, busy or an original, and lose its store."""
 
     isLeaf = True
 
@@ -51,7 +51,7 @@ class InMemoryRegistry(Resource):
         self.lose_everything()
 
     def lose_everything(self, **settings: Any) -> None:
-        """Begin with an empty store, and do not notice."""
+        """Begin with an empty store without noticing it."""
         self.store = MemoryNameStore(self.clock)
         self.serve(**settings)
 
@@ -116,12 +116,12 @@ class InMemoryRegistry(Resource):
         return b"" if known is None else known.to_json()
 
     def count(self, method: bytes, path: bytes = b"") -> int:
-        """How often something was asked."""
+        """Return the number of requests with this method and end of the path."""
         return sum(how == method and what.endswith(path) for _, how, what in self.asked)
 
 
 class RegistryTestCase(SynchronousTestCase):
-    """Owners of names, a registry in memory, and a clock."""
+    """A registry in memory, a clock, and identities in folders."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -131,7 +131,7 @@ class RegistryTestCase(SynchronousTestCase):
         self.base = Path(self.mktemp())
 
     def wall(self) -> float:
-        """The owners' clock."""
+        """Return the Unix time of the owners' clock."""
         return START + self.clock.seconds()
 
     def client(self) -> RegistryClient:
@@ -140,7 +140,7 @@ class RegistryTestCase(SynchronousTestCase):
         return RegistryClient(agent, URL, self.clock, wall=self.wall)
 
     def identity(self, folder: str = "bob", name: str = "bob") -> Identity:
-        """The identity in a folder, as it is at a start."""
+        """Return the identity in a folder, as a start reads it."""
         if folder in self.folders:
             self.folders.pop(folder).close()
         opened = DataFolder.open(self.base / folder, name)
@@ -154,11 +154,11 @@ class RegistryTestCase(SynchronousTestCase):
         return Deferred.fromCoroutine(running)
 
     def result(self, running: Coroutine[Deferred[Any], Any, Any]) -> Any:
-        """What it gives, at once."""
+        """Return the result of a coroutine that finishes at once."""
         return self.successResultOf(self.start(running))
 
     def view(self, name: str = "bob") -> PeerView | None:
-        """What the registry's store says."""
+        """Return the store's view of a name."""
         return self.successResultOf(self.registry.store.look_up_peer(name))
 
     def owner(self, name: str = "bob") -> PublicKey | None:
@@ -176,6 +176,6 @@ class RegistryTestCase(SynchronousTestCase):
         self.settle()
 
     def settle(self) -> None:
-        """Let the connections in memory hear of what was aborted."""
+        """Let the connections in memory notice aborted requests."""
         for agent in self.agents:
             agent.flush()

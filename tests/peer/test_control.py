@@ -77,7 +77,7 @@ class ControlTests(TestCase):
         return client
 
     async def part(self, client: ControlClient) -> None:
-        """Close, and let both ends hear of it."""
+        """Close the connection, and let both ends notice it."""
         client.close()
         await self.pass_(0.01)
 
@@ -92,7 +92,7 @@ class ControlTests(TestCase):
         raise AssertionError(f"{do} did not fail")
 
     async def test_status(self) -> None:
-        """A verb gets what the peer says, several times over one connection."""
+        """A verb gets the peer's replies, several of them over one connection."""
         await self.serve()
         client = await self.client()
         for _ in range(2):
@@ -100,7 +100,9 @@ class ControlTests(TestCase):
             self.assertEqual(reply, {"name": "bob", "asked": {"do": "status", "more": 1}})
 
     async def test_errors(self) -> None:
-        """An error of the peer's is the same one for the verb; a defect is told as one; the connection stays."""
+        """An error of the peer has the same class and text at the verb. A defect is reported as one. The
+        connection stays open.
+        """
         await self.serve()
         client = await self.client()
         taken = await self.failing(client, "release")
@@ -112,7 +114,7 @@ class ControlTests(TestCase):
         self.assertEqual((await client.ask("status"))["name"], "bob")
 
     async def test_long_reply(self) -> None:
-        """A reply may be long; one that is longer than that is an error, and the connection stays (threat 31)."""
+        """A reply has a maximum length; a longer one is an error, and the connection stays open (threat 31)."""
         await self.serve()
         client = await self.client()
         self.assertEqual(
@@ -123,7 +125,7 @@ class ControlTests(TestCase):
         self.assertEqual((await client.ask("status"))["name"], "bob")
 
     async def test_nobody(self) -> None:
-        """No socket, no folder, or the socket of a killed peer is nobody."""
+        """No socket, no folder, or the socket of a killed peer: no peer runs."""
         self.assertIsNone(await running_peer(self.reactor, self.folder))
         self.assertIsNone(await running_peer(self.reactor, self.folder / "none"))
         with socket.socket(socket.AF_UNIX) as killed:
@@ -131,7 +133,7 @@ class ControlTests(TestCase):
         self.assertIsNone(await running_peer(self.reactor, self.folder))
 
     async def test_after_a_kill(self) -> None:
-        """The socket of a killed peer is replaced; that of a stopped one is gone."""
+        """The socket of a killed peer is replaced. A stopped peer removes its socket."""
         with socket.socket(socket.AF_UNIX) as killed:
             killed.bind(str(self.folder / CONTROL_NAME))
         await self.serve()
@@ -142,7 +144,7 @@ class ControlTests(TestCase):
         self.assertIsNone(await running_peer(self.reactor, self.folder))
 
     async def test_private(self) -> None:
-        """Nobody else can open it, whatever the umask; which is as before (threat 30)."""
+        """The socket has mode 0600 whatever the umask, which is restored (threat 30)."""
         old = os.umask(0)
         self.addCleanup(os.umask, old)
         await self.serve()
@@ -151,7 +153,7 @@ class ControlTests(TestCase):
         self.assertEqual(os.umask(0), 0)
 
     async def test_long_path(self) -> None:
-        """A folder whose path is too long for an address serves as well, and leaves no link behind."""
+        """A folder whose path is too long for a socket address works, and leaves no link behind."""
         self.folder = self.folder / ("x" * 100) / ("y" * 100)
         self.folder.mkdir(parents=True)
         await self.serve()
@@ -161,13 +163,13 @@ class ControlTests(TestCase):
         self.assertEqual([each for each in links if each.resolve() == self.folder.resolve()], [])
 
     async def test_something_in_the_way(self) -> None:
-        """A folder of this name is a sentence."""
+        """A folder with the name of the socket is an error."""
         (self.folder / CONTROL_NAME).mkdir()
         with self.assertRaisesRegex(FolderUnusable, "it takes no socket"):
             await self.serve()
 
     async def test_peer_ends(self) -> None:
-        """A peer that ends while it works for a verb is an error for that."""
+        """A peer that ends before its reply is an error for the verb."""
         await self.serve()
         asked = Deferred.fromCoroutine((await self.client()).ask("hang"))
         await self.pass_(0.05)
@@ -175,7 +177,7 @@ class ControlTests(TestCase):
         await self.assertFailure(asked, PeerNotAnswering, ControlRefused)
 
     async def test_silent_peer(self) -> None:
-        """A peer that never replies is told of in time."""
+        """A peer that never replies is an error after a timeout."""
         with socket.socket(socket.AF_UNIX) as deaf:
             deaf.bind(str(self.folder / CONTROL_NAME))
             deaf.listen(1)
@@ -184,7 +186,7 @@ class ControlTests(TestCase):
         self.assertIn("it takes too long", str(error))
 
     async def test_liar(self) -> None:
-        """So is one that says nonsense."""
+        """Invalid replies, also unexpected ones, are an error."""
         for nonsense in (b"{}\n", b"[]\n", b'{"ok": false}\n', b"x" * (LINE_MAX + 2)):
             with socket.socket(socket.AF_UNIX) as liar:
                 (self.folder / CONTROL_NAME).unlink(missing_ok=True)
@@ -208,7 +210,7 @@ class ControlTests(TestCase):
         return stranger
 
     async def hung_up(self, stranger: socket.socket) -> bytes:
-        """All that comes until the peer hangs up."""
+        """Return everything that arrives until the peer closes the connection."""
         said = b""
         while True:
             try:
@@ -223,14 +225,14 @@ class ControlTests(TestCase):
             said += data
 
     async def test_silent_verb(self) -> None:
-        """A connection without a request is ended."""
+        """A connection without a request is closed."""
         await self.serve()
         started = self.reactor.seconds()
         self.assertEqual(await self.hung_up(self.connect()), b"")
         self.assertGreater(self.reactor.seconds() - started, REQUEST_TIMEOUT - 1)
 
     async def test_bad_requests(self) -> None:
-        """What is no request is answered so; what is too long, or comes too early, ends the connection (threat 30)."""
+        """An invalid request is refused. A line that is too long or comes too early ends the connection (threat 30)."""
         await self.serve()
         for line in (b"\xff\n", b"{}\n", b"[1]\n", b'{"do": 1}\n', 1000 * b"\n"):
             stranger = self.connect()
@@ -244,7 +246,7 @@ class ControlTests(TestCase):
         self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
 
     async def test_too_many(self) -> None:
-        """More connections than it takes are refused, and the others work."""
+        """Connections beyond the maximum are refused, and the others work."""
         await self.serve()
         client = await self.client()
         await client.ask("status")

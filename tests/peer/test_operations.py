@@ -1,4 +1,4 @@
-"""docs/operations.md says what a peer's command line does, and what bounds its sessions have."""
+"""docs/operations.md describes the options of a peer, and the limits of its sessions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partit
 
 
 class PeerOperationsTests(SynchronousTestCase):
-    """The part about peers."""
+    """The section about peers."""
 
     def test_options(self) -> None:
-        """The table has each option, and no other."""
+        """The table lists exactly the options."""
         told = re.findall(r"^\| `--([a-z-]+)` \|", TEXT, re.M)
         known = {name.replace("_", "-") for name in Options().synonyms if len(name) > 1}
         self.assertEqual(sorted(told), sorted(known - {"help", "version"}))
         self.assertIn(f"up to {SHARES_MAX} names", TEXT)
 
     def test_bounds(self) -> None:
-        """The table has the bounds that hold."""
+        """The table lists the limits with their values."""
         for what, value in (
             ("connections that are not sessions yet", DEFAULT_LIMITS.half_open),
             ("those of one address", DEFAULT_LIMITS.half_open_per_host),

@@ -58,7 +58,7 @@ class OwnershipTestCase(RegistryTestCase):
         return self.owner_of(identity or self.bob).release()
 
     def refuse(self, word: str, **extra: Any) -> None:
-        """Let the registry answer every statement with a problem; `refused` has what it was told."""
+        """Let the registry answer every statement with a problem; `refused` has the bodies."""
         real = type(self.registry).render
         self.refused: list[bytes] = []
 
@@ -79,7 +79,7 @@ class OwnershipTestCase(RegistryTestCase):
 
 class ClaimTests(OwnershipTestCase):
     def test_record(self) -> None:
-        """What is signed is for this registry, numbered by the time, and the receipt is kept."""
+        """A record is for this registry, and numbered by the time; the receipt is kept."""
         granted = self.claim()
         view = self.view()
         assert view is not None and view.record is not None
@@ -97,7 +97,7 @@ class ClaimTests(OwnershipTestCase):
         self.assertEqual(self.identity().receipt, granted.receipt)
 
     def test_clock(self) -> None:
-        """A clock that is wrong is got past, and is not asked about again; the numbers stay those of the clock here."""
+        """A wrong clock costs one more request, once. The numbers still follow the clock here."""
         for ahead in (FIRST_RELEASE - START, -5000, 5000, AHEAD_MAX):
             self.registry.lose_everything()
             self.registry.ahead = float(ahead)
@@ -110,7 +110,7 @@ class ClaimTests(OwnershipTestCase):
             self.assertLess(identity.seq, 1000 * self.wall() + 10)
 
     def test_clock_that_was_never_set(self) -> None:
-        """A clock that stands decades back, as without a battery, is got past."""
+        """A clock that is decades behind, as without a battery, is corrected."""
         for now in (0, 946_684_800, FIRST_RELEASE - 1):
             self.registry.lose_everything()
             owner = Owner(self.client(), self.identity(f"at {now}"), lambda now=now: now)  # type: ignore[misc]
@@ -120,7 +120,7 @@ class ClaimTests(OwnershipTestCase):
             self.assertEqual(Record.read(view.record).iat, START)
 
     def test_time_that_cannot_be(self) -> None:
-        """What lies far ahead of the clock here, or before the first release, is not signed, and leaves no trace."""
+        """A time far ahead of the clock here, or before the first release, is not signed and changes nothing."""
         for time in (0, FIRST_RELEASE - 1, START + AHEAD_MAX + 1, 2**40, INTEGER_MAX):
             self.refuse("wrong-time", time=time)
             self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), ClockWrong)
@@ -138,7 +138,7 @@ class ClaimTests(OwnershipTestCase):
         self.assertFalse(is_believable(FIRST_RELEASE + AGE_MAX + 1, 0.0))
 
     def test_number_that_cannot_be(self) -> None:
-        """A number far ahead of the time is not followed, and leaves no trace; one that may be is."""
+        """A number far ahead of the time is rejected and changes nothing; a possible one is followed."""
         latest = 1000 * START + NUMBER_AHEAD_MAX
         for seq in (latest + 1, 2**52 - 2, INTEGER_MAX):
             self.refuse("stale", seq=seq)
@@ -152,14 +152,14 @@ class ClaimTests(OwnershipTestCase):
         self.assertEqual(self.identity().seq, latest + TRIES_MAX - 1)
 
     def test_clock_that_cannot_be_right(self) -> None:
-        """A registry that is never content with the time is an error in the end."""
+        """A registry that rejects every time is an error after `TRIES_MAX` tries."""
         self.patch(self.registry, "wall", lambda: self.wall() + 1000 * len(self.registry.asked))
         self.registry.serve()
         self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), ClockWrong)
         self.assertEqual(self.registry.count(b"PUT"), TRIES_MAX)
 
     def test_numbers_lost(self) -> None:
-        """Who has lost the count, in a copy of the folder or an old export, catches up."""
+        """An owner with too small a number, from a copy of the folder or an old export, catches up."""
         self.bob.raise_seq(int(1000 * self.wall()) + 1_000_000)
         self.claim()
         portable = self.bob.portable()
@@ -170,7 +170,7 @@ class ClaimTests(OwnershipTestCase):
         self.assertGreater(self.bob.seq, portable.seq)
 
     def test_numbers_that_stay_small(self) -> None:
-        """Who does not catch up is told in the end."""
+        """An owner that does not catch up fails after `TRIES_MAX` tries."""
         self.bob.raise_seq(int(1000 * self.wall()) + 1_000_000)
         self.claim()
         (self.base / "bob" / "identity").unlink()
@@ -181,7 +181,7 @@ class ClaimTests(OwnershipTestCase):
         self.assertEqual(self.registry.count(b"PUT"), TRIES_MAX)
 
     def test_taken(self) -> None:
-        """A name that is another's is asked for once."""
+        """A name of another owner is claimed once."""
         self.claim()
         self.registry.asked.clear()
         other = self.owner_of(self.identity("other"))
@@ -191,7 +191,7 @@ class ClaimTests(OwnershipTestCase):
 
 class RotationTests(OwnershipTestCase):
     def test_alone(self) -> None:
-        """Without a running peer the key changes, what it can do stays, and nobody appears to be there."""
+        """Without a running peer, a rotation keeps the capabilities, and the name is offline."""
         self.claim()
         old = self.bob.key.public
         self.result(self.rotate())
@@ -207,7 +207,7 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(self.owner(), self.bob.key.public)
 
     def test_of_a_running_peer(self) -> None:
-        """With one, it is there, where it is now."""
+        """With a running peer, a rotation keeps it online at its present address."""
         self.claim()
         self.result(self.rotate(["10.0.0.6:1"]))
         view = self.view()
@@ -216,7 +216,7 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(view.summary.presence, Presence.ONLINE)
 
     def test_chain(self) -> None:
-        """Each key vouches for the next, also within one second."""
+        """Each key signs the next, also within one second."""
         self.claim()
         keys = [self.bob.key.public]
         for _ in range(3):
@@ -246,14 +246,14 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(Rotation.read(view.rotations[-1]).iat, int(self.wall()))
 
     def test_wrong_clock(self) -> None:
-        """A clock that is wrong is got past, for the rotation too."""
+        """A rotation corrects a wrong clock, too."""
         self.claim()
         self.registry.ahead = -10_000_000.0
         self.result(self.rotate())
         self.assertEqual(self.owner(), self.bob.key.public)
 
     def test_nothing_to_rotate(self) -> None:
-        """A name that is nobody's, or another's, or a registry without owners, is a sentence; the key stays."""
+        """An unclaimed name, another's name and a registry without owners are errors; the key stays."""
         key = self.bob.key.public
         self.failureResultOf(self.start(self.rotate()), NoSuchPeer)
         self.claim(self.identity("other"))
@@ -266,13 +266,13 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(self.bob.key.public, key)
 
     def test_classic_name(self) -> None:
-        """Nor is there a key to rotate of a classic name."""
+        """A classic name has no key to rotate."""
         self.result(self.client().register("bob", PeerAddress("10.6.6.6", 1)))
         self.failureResultOf(self.start(self.rotate()), NameTaken)
         self.assertIsNone(self.bob.next_key)
 
     def test_registry_goes_away(self) -> None:
-        """A registry that leaves when the new key is in force does not make a failure of it."""
+        """A registry that goes away after it has accepted the new key is no failure."""
         self.claim()
         real = self.registry.render
 
@@ -286,7 +286,7 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE, "for the rest of the lease")
 
     def test_given_to_somebody_else(self) -> None:
-        """An owner that was interrupted, and whose name somebody else has got meanwhile, is told."""
+        """An owner whose name somebody else has claimed during an interrupted rotation gets an error."""
         self.claim()
         self.bob.begin_rotation()
         self.registry.lose_everything()
@@ -295,7 +295,7 @@ class RotationTests(OwnershipTestCase):
         self.assertIsNotNone(self.bob.next_key)
 
     def test_killed_before_the_registry_knew(self) -> None:
-        """Killed with the new key on the disk, the owner goes on with the old one, and can rotate again."""
+        """Killed with the new key on the disk, the owner continues with the old one, and can rotate again."""
         self.claim()
         key = self.bob.key.public
         following = self.bob.begin_rotation().public
@@ -306,7 +306,7 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(self.owner(), following)
 
     def lose_the_reply(self) -> None:
-        """Let the registry take the new key, and the owner be killed before it hears that."""
+        """Let the registry accept the new key, and kill the owner before the reply."""
         self.claim()
         self.registry.loses_replies = False
         real = self.registry.render
@@ -324,7 +324,7 @@ class RotationTests(OwnershipTestCase):
         self.assertNotEqual(self.owner(), self.bob.key.public)
 
     def test_killed_after_the_registry_knew(self) -> None:
-        """Killed when the registry had the new key already, the owner goes on with that."""
+        """Killed after the registry has accepted the new key, the owner continues with that."""
         self.lose_the_reply()
         self.restart()
         self.claim()
@@ -332,7 +332,7 @@ class RotationTests(OwnershipTestCase):
         self.assertIsNone(self.bob.next_key)
 
     def test_asked_again_after_the_registry_knew(self) -> None:
-        """To rotate once more is then to finish the rotation, and no second one."""
+        """To rotate again then finishes the rotation and begins no second one."""
         self.lose_the_reply()
         self.restart()
         self.result(self.rotate())
@@ -342,14 +342,14 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual(len(view.rotations), 1)
 
     def test_released_after_the_registry_knew(self) -> None:
-        """The name can be given up then, too."""
+        """The name can be released then, too."""
         self.lose_the_reply()
         self.restart()
         self.result(self.release())
         self.assertIsNone(self.view())
 
     def test_registry_set_back(self) -> None:
-        """A registry that has lost a rotation gets it again from the old key, which was kept."""
+        """A registry that has lost a rotation gets it again, signed by the old key."""
         self.claim()
         record = self.bob
         self.result(self.rotate())
@@ -368,7 +368,7 @@ class RotationTests(OwnershipTestCase):
         self.assertEqual((view.key, len(view.rotations)), (self.bob.key.public, 1))
 
     def test_empty_store(self) -> None:
-        """After a loss the receipt for the new key brings the name back."""
+        """After a loss of the store, the receipt for the new key brings the name back."""
         self.claim()
         self.result(self.rotate())
         self.registry.store.lose()
@@ -379,7 +379,7 @@ class RotationTests(OwnershipTestCase):
 
 class ReleaseTests(OwnershipTestCase):
     def test_released(self) -> None:
-        """The name is anybody's, and its record of before cannot take it again."""
+        """A released name is free, and its replayed record cannot claim it."""
         self.claim()
         view = self.view()
         assert view is not None and view.record is not None
@@ -390,28 +390,28 @@ class ReleaseTests(OwnershipTestCase):
         self.claim(self.identity("other"))
 
     def test_twice(self) -> None:
-        """To give up what is nobody's is no error."""
+        """To release an unclaimed name is no error."""
         self.claim()
         for _ in range(2):
             self.result(self.release())
         self.assertIsNone(self.view())
 
     def test_another_key(self) -> None:
-        """Nobody else can give it up."""
+        """Another key cannot release the name."""
         self.claim()
         other = self.identity("other")
         self.failureResultOf(self.start(self.release(other)), NotOwner)
         self.assertEqual(self.owner(), self.bob.key.public)
 
     def test_wrong_clock(self) -> None:
-        """A clock that is wrong is got past."""
+        """A release corrects a wrong clock."""
         self.claim()
         self.registry.ahead = 10_000.0
         self.result(self.release())
         self.assertIsNone(self.view())
 
     def test_registry_without_owners(self) -> None:
-        """An original registry knows of nothing to release."""
+        """An original registry has no owners, so nothing is released."""
         self.registry.original = True
         self.failureResultOf(self.start(self.release()), RegistryHasNoOwners)
         self.assertEqual(self.registry.count(b"DELETE"), 0)

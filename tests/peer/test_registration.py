@@ -61,7 +61,7 @@ class KeeperTestCase(RegistryTestCase):
         classic: bool = True,
         known: PublicKey | None = None,
     ) -> NameKeeper:
-        """The keeper of a peer that is just started on a folder."""
+        """Return the keeper of a peer that has just started on a folder."""
 
         async def find_address() -> PeerAddress:
             return self.address
@@ -79,7 +79,7 @@ class KeeperTestCase(RegistryTestCase):
         return NameKeeper(self.clock, random.Random(1), owner, find_address, name)
 
     def registered(self) -> PeerAddress | None:
-        """Where original clients believe that the peer is."""
+        """Return the address that original clients see."""
         return self.successResultOf(self.registry.store.look_up("bob"))
 
     def take(self) -> None:
@@ -97,21 +97,21 @@ class KeeperTestCase(RegistryTestCase):
         self.settle()
 
     def pauses(self) -> list[float]:
-        """Seconds between what the registry was asked."""
+        """Return the seconds between requests to the registry."""
         times = sorted({at for at, _, _ in self.registry.asked})
         return [float(each) for each in np.diff(times)]
 
 
 class OwnerTests(KeeperTestCase):
-    """In a registry that knows owners."""
+    """A registry that knows owners."""
 
     def take_name_away(self) -> None:
-        """Let the registry lose the name, and somebody else take it."""
+        """Let the registry lose the name, and somebody else claim it."""
         self.registry.lose_everything()
         self.result(self.keeper_of("thief").take())
 
     def test_take(self) -> None:
-        """The name is the key's, the peer is there for 90 s, and then is not, but the name stays its own."""
+        """The name belongs to the key. The peer is online for 90 s, then offline, and still owns the name."""
         self.take()
         self.assertEqual(self.owner(), self.identity().key.public)
         self.assertEqual((self.presence(), self.registered()), (Presence.ONLINE, HERE))
@@ -123,7 +123,7 @@ class OwnerTests(KeeperTestCase):
         self.failureResultOf(self.start(self.keeper_of("thief").take()), NameTaken)
 
     def test_killed(self) -> None:
-        """Who was killed takes the name back at once, however soon."""
+        """A killed peer gets its name back as soon as it restarts."""
         for _ in range(3):
             self.take()
             self.keeper = self.keeper_of("bob")
@@ -131,7 +131,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_taken(self) -> None:
-        """A name that somebody has is an error, however patient one is."""
+        """A name of somebody else is an error, also for a patient peer."""
         self.take()
         other = self.keeper_of("other")
         self.failureResultOf(self.start(other.take()), NameTaken)
@@ -140,7 +140,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_registry_away(self) -> None:
-        """Without patience, a registry that is away is an error, at once or after its time-out."""
+        """For an impatient peer, a registry that is away is an error, at once or after a timeout."""
         self.registry.away = True
         self.failureResultOf(self.start(self.keeper.take()), RegistryUnavailable)
         self.registry.deaf = True
@@ -150,7 +150,7 @@ class OwnerTests(KeeperTestCase):
         self.assertFalse(self.keeper.in_touch)
 
     def test_heartbeats(self) -> None:
-        """A sign of life comes every 30 to 45 s, drawn anew each time, and none costs a signature."""
+        """Heartbeats are 30 to 45 s apart, drawn each time, and need no signature."""
         self.take()
         self.registry.asked.clear()
         keeping = self.keep()
@@ -165,7 +165,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.registry.count(b"PUT"), 0)
 
     def test_session_ends(self) -> None:
-        """Before its session is over the peer claims again, and is never away."""
+        """Before its session ends the peer claims again, and is never offline."""
         self.take()
         self.keep()
         self.registry.asked.clear()
@@ -177,7 +177,7 @@ class OwnerTests(KeeperTestCase):
         self.assertGreater(len(posts), 1000)
 
     def test_patience(self) -> None:
-        """A registry that is away is asked again after waits that grow up to a bound, until it is back."""
+        """A registry that is away is retried with growing, bounded delays until it is back."""
         self.registry.away = True
         taking = self.start(self.keeper.take_patiently())
         self.wait(300)
@@ -192,7 +192,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.successResultOf(taking), HERE)
 
     def test_asked_too_often(self) -> None:
-        """A registry that wants us to wait is not asked before."""
+        """A registry that names a time is not asked before."""
         self.registry.busy = True
         taking = self.start(self.keeper.take_patiently())
         self.wait(39)
@@ -202,7 +202,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.successResultOf(taking), HERE)
 
     def test_registry_away_meanwhile(self) -> None:
-        """After the registry was away, or deaf, for longer than the lease, the peer is there again."""
+        """After a registry was away or silent for longer than the lease, the peer is online again."""
         self.take()
         keeping = self.keep()
         for trouble in ("away", "deaf"):
@@ -217,7 +217,7 @@ class OwnerTests(KeeperTestCase):
         self.assertNoResult(keeping)
 
     def test_registry_lost_everything(self) -> None:
-        """A registry that forgot the name hears it again at the next heartbeat."""
+        """A registry that has lost the name gets it again at the next heartbeat."""
         self.take()
         self.keep()
         self.registry.lose_everything()
@@ -225,7 +225,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_registry_lost_everything_and_knows(self) -> None:
-        """Then the name comes back to its owner, by the receipt, and to nobody else."""
+        """A registry that notices the loss gives the name back to its owner, by the receipt, and to nobody else."""
         self.take()
         self.registry.store.lose()
         thief = self.keeper_of("thief")
@@ -237,7 +237,7 @@ class OwnerTests(KeeperTestCase):
         self.failureResultOf(self.start(thief.take()), NameTaken)
 
     def test_lost_to_somebody(self) -> None:
-        """If somebody else has got the name meanwhile, it is lost, and nobody asks for it again."""
+        """If somebody else has claimed the name meanwhile, the keeper fails and claims no more."""
         self.take()
         keeping = self.keep()
         self.take_name_away()
@@ -254,7 +254,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual((self.registered(), self.keeper.registered), (self.address, self.address))
 
     def test_loopback(self) -> None:
-        """A loopback address is warned about when it is registered, and not at each heartbeat."""
+        """A loopback address causes a warning when it is registered, not at each heartbeat."""
         self.take()
         self.keep()
         with capturedLogs() as logs:
@@ -264,7 +264,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(warned, [f"loopback address: name=bob. {LOCAL_ONLY}"])
 
     def test_stopped(self) -> None:
-        """Cancelling leaves nothing that runs, whatever it was waiting for."""
+        """Cancelling leaves no timer, whatever the keeper was waiting for."""
         for trouble, seconds in ((None, 1), ("away", 60), ("deaf", 47)):
             self.take()
             keeping = self.start(self.keeper.keep())
@@ -279,7 +279,7 @@ class OwnerTests(KeeperTestCase):
                 setattr(self.registry, trouble, False)
 
     def test_left(self) -> None:
-        """Who leaves is gone at once, keeps the name, and comes back at once."""
+        """A peer that leaves is offline at once, still owns the name, and can come back at once."""
         self.take()
         self.result(self.keeper.stop())
         self.assertEqual((self.presence(), self.registered()), (Presence.OFFLINE, None))
@@ -289,7 +289,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_left_without_a_registry(self) -> None:
-        """Stopping waits no longer than a second for a registry, and is no error without it."""
+        """Stopping waits at most a second for the registry, and succeeds without it."""
         self.take()
         self.registry.away = True
         self.result(self.keeper.stop())
@@ -301,7 +301,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nothing_to_leave(self) -> None:
-        """Who never had the name tells nobody anything, least of all that it is free."""
+        """A peer that never had the name sends nothing when it stops."""
         self.take()
         asked = len(self.registry.asked)
         self.result(self.keeper_of("other").stop())
@@ -309,7 +309,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_released(self) -> None:
-        """Who gives the name up has it no more, and does not ask for it again; whoever comes next gets it."""
+        """A released name is not claimed again by its keeper; the next peer gets it."""
         self.take()
         keeping = self.keep()
         self.result(self.keeper.release())
@@ -320,7 +320,7 @@ class OwnerTests(KeeperTestCase):
         self.assertEqual(self.presence(), Presence.ONLINE)
 
     def test_rotated(self) -> None:
-        """The name goes over to the new key while the peer runs on, and its heartbeats count."""
+        """A rotation moves the name to the new key while the peer runs, and its heartbeats count."""
         self.take()
         keeping = self.keep()
         old = self.owner()
@@ -333,7 +333,7 @@ class OwnerTests(KeeperTestCase):
         self.assertNoResult(keeping)
 
     def test_invitation(self) -> None:
-        """A registry that wants an invitation gets it, once; a start without it is a sentence."""
+        """An invitation is needed for the first claim only; without it, that fails."""
         self.registry.serve(invite_only=True)
         self.failureResultOf(self.start(self.keeper.take()), InvitationNeeded)
         self.keeper = self.keeper_of("bob", invitation=self.registry.authority.invite(60))
@@ -391,7 +391,7 @@ class CopiedKeyTests(KeeperTestCase):
         return view.addresses
 
     def test_both_warn(self) -> None:
-        """Each notices the other within two heartbeats, warns in its log and its status, and names the remedy."""
+        """Each peer notices the other within two heartbeats, and warns in its log and status with the remedy."""
         self.start_copy()
         self.assertEqual((self.keeper.elsewhere, self.copy.elsewhere), (None, None))
         self.wait(self.TWO_BEATS)
@@ -412,7 +412,7 @@ class CopiedKeyTests(KeeperTestCase):
             self.assertLessEqual(self.wall() - keeper.elsewhere.noticed, self.TWO_BEATS)
 
     def test_bounded(self) -> None:
-        """They do not claim for ever: who started last has the name, and the other one waits and claims nothing."""
+        """They do not claim for ever: the peer that started last has the name, and the other one waits."""
         keepings = [self.keeping, self.start_copy()]
         self.wait(2 * self.TWO_BEATS)
         self.registry.asked.clear()
@@ -429,7 +429,7 @@ class CopiedKeyTests(KeeperTestCase):
             self.assertNoResult(each)
 
     def test_comes_back(self) -> None:
-        """The one that waits takes the name again when the other one leaves or vanishes, and is on guard again."""
+        """The waiting peer claims the name when the other one leaves or vanishes, and watches again."""
         keeping = self.start_copy()
         self.wait(3 * self.TWO_BEATS)
         self.assertEqual(self.where(), (str(THERE),))
@@ -451,7 +451,7 @@ class CopiedKeyTests(KeeperTestCase):
         self.assertEqual(self.where(), (str(HERE),))
 
     def test_rotated(self) -> None:
-        """A rotation on the side that waits ends it, and the warning: the copy loses the name."""
+        """A rotation by the waiting peer ends the conflict and the warning: the copy loses the name."""
         keeping = self.start_copy()
         self.wait(3 * self.TWO_BEATS)
         self.result(self.keeper.rotate())
@@ -464,7 +464,7 @@ class CopiedKeyTests(KeeperTestCase):
             self.assertEqual(self.where(), (str(HERE),))
 
     def test_used_in_passing(self) -> None:
-        """A claim from a copy without a running peer is noticed, too; the name is taken back each time."""
+        """A claim from a copy without a running peer is noticed, too; the name is claimed back each time."""
         for number in range(1, 4):
             self.result(Owner(self.client(), self.copy._owner.identity, self.wall).claim_offline())
             self.wait(HEARTBEAT_TO + 1)
@@ -472,7 +472,7 @@ class CopiedKeyTests(KeeperTestCase):
             self.assertNotIn(", at ", self.warnings()[-1])
 
     def test_own_restart(self) -> None:
-        """A peer that was killed and starts again, however soon and often, is no other one."""
+        """A killed peer that restarts, however soon and often, is not taken for another one."""
         for _ in range(3):
             self.stop(self.keeping)
             self.keeper = self.keeper_of("bob")
@@ -482,13 +482,13 @@ class CopiedKeyTests(KeeperTestCase):
         self.assertEqual((self.warnings(), self.keeper.elsewhere), ([], None))
 
     def test_lost_store(self) -> None:
-        """Nor is a registry that has lost all that it knew."""
+        """A registry that has lost its store is not taken for another use of the key."""
         self.registry.lose_everything()
         self.wait(self.TWO_BEATS)
         self.assertEqual((self.warnings(), self.where()), ([], (str(HERE),)))
 
     def test_registry_away(self) -> None:
-        """While the registry is away, the one that waits goes on waiting."""
+        """While the registry is away, the waiting peer continues to wait."""
         self.start_copy()
         self.wait(3 * self.TWO_BEATS)
         self.registry.away = True
@@ -500,7 +500,7 @@ class CopiedKeyTests(KeeperTestCase):
 
 
 class OriginalRegistryTests(KeeperTestCase):
-    """In one that gives a name to whoever asks first."""
+    """An original registry, which gives a name to the first peer that asks."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -516,7 +516,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertIsNone(self.registered())
 
     def test_killed(self) -> None:
-        """The token makes the name its own after a kill; others find it taken."""
+        """The token gives the name back after a kill; for others it is taken."""
         self.take()
         self.failureResultOf(self.start(self.keeper_of("other", OTHER_TOKEN).take()), NameTaken)
         self.keeper = self.keeper_of("bob")
@@ -525,7 +525,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertIsNone(self.registered())
 
     def test_released(self) -> None:
-        """To release is to give the name up; it is not taken again."""
+        """A released name is free and is not registered again."""
         self.take()
         keeping = self.keep()
         self.result(self.keeper.release())
@@ -534,7 +534,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.failureResultOf(keeping, NameReleased)
 
     def test_learns_of_owners(self) -> None:
-        """When the registry has learned of owners, the name becomes the key's at the next renewal."""
+        """When the registry begins to know owners, the next renewal claims the name by key."""
         self.take()
         self.keep()
         self.registry.original = False
@@ -543,7 +543,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertEqual((self.presence(), self.registered()), (Presence.ONLINE, HERE))
 
     def test_no_way_back(self) -> None:
-        """A registry that knew us as an owner cannot make us forget that; a running peer waits for it (threat 36)."""
+        """A registry that has known our key cannot downgrade us: a start fails, a running peer waits (threat 36)."""
         self.registry.original = False
         self.take()
         keeping = self.keep()
@@ -559,14 +559,14 @@ class OriginalRegistryTests(KeeperTestCase):
         self.assertNoResult(keeping)
 
     def test_no_owners_without_classic(self) -> None:
-        """A peer that does not speak the classic protocol has no place in an original registry (threat 36)."""
+        """A peer without the classic protocol does not register in an original registry (threat 36)."""
         self.registry.original = True
         keeper = self.keeper_of("carol", classic=False)
         self.failureResultOf(self.start(keeper.take()), RegistryHasNoOwners)
         self.assertIsNone(self.registered())
 
     def test_names_for_ever(self) -> None:
-        """A registry that keeps names for ever, and so takes no renewal, is content with what it has."""
+        """A registry that keeps names for ever rejects renewals, which is no error."""
         self.registry.forever = {}
         self.take()
         keeping = self.keep()
@@ -578,7 +578,7 @@ class OriginalRegistryTests(KeeperTestCase):
         self.failureResultOf(self.start(self.keeper_of("other").take()), NameTaken)
 
     def test_owned_name(self) -> None:
-        """A classic registration does not get an owned name, and the owner keeps it."""
+        """A classic registration cannot take an owned name."""
         self.registry.original = False
         self.take()
         address = PeerAddress("10.6.6.6", 1)

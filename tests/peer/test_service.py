@@ -49,7 +49,7 @@ from tests.registry.connections import make_routes
 
 
 class Visitor:
-    """Who fetches, over a session."""
+    """The user of a session that fetches."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -60,18 +60,18 @@ class Visitor:
         session.begin(self)
 
     def message_received(self, message: Message) -> None:
-        """Keep it."""
+        """Record it."""
         self.said.append(message)
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Keep it."""
+        """Record it."""
         self.data += data
 
     def room_again(self) -> None:
-        """Nothing waits."""
+        """Nothing waits to be sent."""
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """It is over."""
+        """Record the end."""
         self.is_over, self.reason = True, reason
 
 
@@ -83,7 +83,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.data = self.saved.parent / "data"
 
     def serve_registry(self, number: int) -> int:
-        """Let the registry be there."""
+        """Start the registry."""
         site = Site(make_routes(self.store, self.reactor), self.real_reactor)
         self.listening: Any = self.real_reactor.listenTCP(number, site, interface=HOST)
         self.addCleanup(self.listening.stopListening)
@@ -92,7 +92,7 @@ class PeerServiceTests(LoopbackTestCase):
     def peer(
         self, data: Path | None = None, user: str = "alice", rng: Any = None, **options: Any
     ) -> PeerService:
-        """A peer that is started, and stopped with the test."""
+        """Start a peer that stops with the test."""
         shares = options.pop("shares", [SharedPath("stuff", self.shared)])
         patient = options.pop("patient", True)
         registry = options.pop("registry", f"http://{HOST}:{self.registry_port}")
@@ -109,11 +109,11 @@ class PeerServiceTests(LoopbackTestCase):
         return peer
 
     def listed(self) -> Deferred[PeerAddress | None]:
-        """Where original clients find the peer."""
+        """Return the address that original clients see."""
         return self.store.look_up("alice")
 
     async def registered(self) -> PeerAddress | None:
-        """Where others find it that is there now."""
+        """Return the address of the peer if it is online."""
         view = await self.view()
         if view is None or view.summary.presence is not Presence.ONLINE:
             return None
@@ -122,9 +122,7 @@ class PeerServiceTests(LoopbackTestCase):
         return PeerAddress(ip, int(port))
 
     async def test_serves_classically(self) -> None:
-        """With --classic a peer is found by originals and serves them; once it stops it is gone, and comes back at
-        once.
-        """
+        """With --classic, originals find a peer and are served. It is gone when it stops, and can come back at once."""
         self.share_text(b"text")
         peer = self.peer(classic=True)
         address = await peer.ready
@@ -139,7 +137,7 @@ class PeerServiceTests(LoopbackTestCase):
         await again.ready
 
     async def key_of(self, user: str) -> SigningKey:
-        """The key of another peer, which is there."""
+        """Return the key of another peer, which is online."""
         data = self.saved.parent / f"data of {user}"
         peer = self.peer(data, user, shares=[])
         await peer.ready
@@ -158,7 +156,7 @@ class PeerServiceTests(LoopbackTestCase):
         return visitor
 
     async def test_serves_sessions(self) -> None:
-        """A peer takes sessions on the TCP port of its number from whoever owns a name, and says so in its record."""
+        """A peer accepts sessions from owners of names, and its record says so."""
         self.share_text(b"text")
         alice = self.peer(shares=[SharedPath("stuff", self.shared, frozenset(["bob", "dave"]))])
         address = await alice.ready
@@ -183,7 +181,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone(visitor.reason, "it was told")
 
     async def test_stops_beside_a_deaf_peer(self) -> None:
-        """An opener that does not even hear of the end keeps no peer from stopping."""
+        """An opener that reads nothing does not delay the stop of a peer."""
         (self.shared / "big").write_bytes(bytes(5_000_000))
         alice = self.peer()
         visitor = await self.visit(await self.key_of("bob"), await alice.ready)
@@ -197,15 +195,15 @@ class PeerServiceTests(LoopbackTestCase):
         stream._carrier.resume()
 
     async def test_stranger(self) -> None:
-        """Whose key owns no name is turned away."""
+        """An opener whose key owns no name is refused."""
         address = await self.peer().ready
         await self.assertFailure(
             Deferred.fromCoroutine(self.visit(SigningKey(b"x" * 32), address)), SessionRefused
         )
 
     async def test_no_classic(self) -> None:
-        """Without --classic nobody gets anything in the clear: the welcome port is silent, and originals are told of
-        no such peer (threat 36).
+        """Without --classic nothing is sent in the clear: the welcome port is silent, and originals do not see
+        the peer (threat 36).
         """
         self.share_text(b"text")
         heard: list[bytes] = []
@@ -228,7 +226,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIs((await self.ask("status"))["classic"], False)
 
     async def test_classic_knows_nobody(self) -> None:
-        """By the classic protocol only that can be had which is for everyone (threats 34 and 36)."""
+        """The classic protocol serves only what is shared with everyone (threats 34 and 36)."""
         self.share_text(b"text")
         for allow in (None, frozenset(["bob"])):
             share = classic_share([SharedPath("stuff", self.shared, allow)])
@@ -243,7 +241,7 @@ class PeerServiceTests(LoopbackTestCase):
             self.assertIsNone(share.open(kind, lambda *_: None))
 
     async def test_number_of_both_ports(self) -> None:
-        """A number of which the TCP port is taken is no number for a peer: another one is drawn, or it is told."""
+        """A port number whose TCP port is in use is not used: another one is drawn, or it is an error."""
         with socket.socket() as taken:
             taken.bind((HOST, 0))
             taken.listen()
@@ -256,7 +254,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(address.port, 50_123)
 
     async def test_rotated_sessions(self) -> None:
-        """After the key was changed, sessions are opened with the new one."""
+        """After a rotation, sessions are accepted with the new key."""
         address = await self.peer().ready
         bob = await self.key_of("bob")
         before = await self.visit(bob, address)
@@ -265,7 +263,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertNotEqual(before.session.key, after.session.key)
 
     async def test_same_name_elsewhere(self) -> None:
-        """A name that another peer has is refused, and stays the other's when the second one stops."""
+        """A name of another peer is refused, and remains registered when the second peer stops."""
         first = self.peer()
         address = await first.ready
         second = self.peer(self.saved.parent / "elsewhere")
@@ -274,12 +272,12 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(await self.registered(), address)
 
     async def test_data_folder_in_use(self) -> None:
-        """One data folder, one running peer."""
+        """Only one peer runs on a data folder."""
         await self.peer().ready
         await self.assertFailure(self.peer().ready, AlreadyRunning)
 
     async def test_data_folder_damaged(self) -> None:
-        """A damaged key is told, and never replaced."""
+        """A damaged key is an error, and is never replaced."""
         self.data.mkdir()
         (self.data / "key").write_bytes(b"damaged")
         (self.data / "key").chmod(0o600)
@@ -287,18 +285,18 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual((self.data / "key").read_bytes(), b"damaged")
 
     async def test_port_in_use(self) -> None:
-        """A port that somebody else has is told; the name is not taken."""
+        """A port in use is an error, and the name is not claimed."""
         port = self.socket(Datagrams())
         await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
         self.assertIsNone(await self.registered())
 
     async def test_chosen_address(self) -> None:
-        """The address that the user names is the one that is registered."""
+        """The address in the settings is registered."""
         address = await self.peer(address="127.0.0.7").ready
         self.assertEqual((await self.registered(), address.ip), (address, "127.0.0.7"))
 
     async def test_no_usable_address(self) -> None:
-        """An address that the registry would reject is named, with the remedy, before it is sent."""
+        """An address that the registry would reject is an error, with the remedy, and is not sent."""
         self.patch(service, "local_address_towards", lambda *_: "169.254.3.4")
         ready = self.peer(patient=False).ready
         error = await self.assertFailure(ready, OwnAddressUnknown)
@@ -306,7 +304,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIn("--address", str(error))
 
     async def test_registry_away(self) -> None:
-        """Without patience a registry that is away is an error; with it, it is waited for."""
+        """A patient peer waits for a registry that is away; for another one it is an error."""
         await self.listening.stopListening()
         hasty = self.peer(self.saved.parent / "hasty", patient=False)
         await self.assertFailure(hasty.ready, RegistryUnreachable)
@@ -315,7 +313,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(await patient.ready, await self.registered())
 
     async def test_name_lost(self) -> None:
-        """A peer whose name somebody else has got hears of it."""
+        """A peer that has lost its name to somebody else fails."""
         peer = self.peer()
         await peer.ready
         await self.listening.stopListening()
@@ -327,7 +325,7 @@ class PeerServiceTests(LoopbackTestCase):
     test_name_lost.timeout = 3 * PATIENCE  # type: ignore[attr-defined]  # up to two heartbeats pass
 
     async def ask(self, do: str) -> dict[str, Any]:
-        """Have the peer that runs do something."""
+        """Let the running peer perform an action."""
         client = await running_peer(self.reactor, self.data)
         assert client is not None
         try:
@@ -339,7 +337,7 @@ class PeerServiceTests(LoopbackTestCase):
         return self.store.look_up_peer("alice")
 
     async def test_status(self) -> None:
-        """A verb learns from the running peer who and where it is."""
+        """The status names the peer, its key and its address."""
         peer = self.peer()
         address = await peer.ready
         status = await self.ask("status")
@@ -361,7 +359,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone(await running_peer(self.reactor, self.data))
 
     async def test_status_without_a_registry(self) -> None:
-        """So it does while the peer waits for its registry, and says why it waits."""
+        """The status is there while the peer waits for its registry, and says why it waits."""
         await self.listening.stopListening()
         peer = self.peer()
         status = await self.ask("status")
@@ -376,7 +374,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone((await self.ask("status"))["trouble"])
 
     async def test_registry_without_ipv4(self) -> None:
-        """A peer cannot find its IPv4 address by a registry that has none, and does not wait for one."""
+        """A registry without an IPv4 address is an error at once, since the peer cannot find its own."""
         for patient in (True, False):
             peer = self.peer(registry="http://[::1]:8000", patient=patient)
             error = await self.assertFailure(peer.ready, OwnAddressNeeded)
@@ -384,7 +382,7 @@ class PeerServiceTests(LoopbackTestCase):
             await peer.stopService()
 
     async def test_ipv4_lost(self) -> None:
-        """A name that has no IPv4 address any more does not end a peer that is registered already."""
+        """A registry that loses its IPv4 address does not end a registered peer."""
         peer = self.peer()
         address = await peer.ready
 
@@ -396,7 +394,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(await self.registered(), address)
 
     async def test_no_dns_at_the_start(self) -> None:
-        """A patient peer with a fixed port waits for DNS, too."""
+        """A patient peer with a fixed port also waits for DNS."""
         with socket.socket() as free:
             free.bind((HOST, 0))
             port = free.getsockname()[1]
@@ -413,7 +411,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertGreater(len(asked), 1)
 
     async def test_release(self) -> None:
-        """A verb has the running peer give its name up; the peer ends, which is no failure."""
+        """The action `release` releases the name and ends the peer without a failure."""
         peer = self.peer()
         await peer.ready
         self.assertEqual(await self.ask("release"), {"name": "alice"})
@@ -423,7 +421,7 @@ class PeerServiceTests(LoopbackTestCase):
         await self.peer(self.saved.parent / "elsewhere").ready
 
     async def test_stop(self) -> None:
-        """A verb has the running peer end, which is no failure; the name stays its own."""
+        """The action `stop` ends the peer without a failure; the key still owns the name."""
         peer = self.peer()
         await peer.ready
         self.assertEqual(await self.ask("stop"), {"name": "alice", "pid": os.getpid()})
@@ -434,14 +432,14 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(view.summary.presence, Presence.OFFLINE)
 
     async def test_stop_before_it_is_ready(self) -> None:
-        """So it does while the peer waits for its registry."""
+        """The action `stop` also works while the peer waits for its registry."""
         await self.listening.stopListening()
         peer = self.peer()
         await self.ask("stop")
         await self.assertFailure(peer.ready, PeerStopped)
 
     async def test_rotate(self) -> None:
-        """A verb has the running peer change its key; the peer stays there, and so does a later start."""
+        """The action `rotate` changes the key of a running peer, which stays online; a later start uses the new key."""
         peer = self.peer()
         await peer.ready
         reply = await self.ask("rotate")
@@ -457,7 +455,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual((str(view.key), view.summary.presence), (reply["key"], Presence.ONLINE))
 
     async def test_stopped_while_waiting(self) -> None:
-        """A peer that is stopped while it waits for a registry is over, and never registers."""
+        """A peer that is stopped while it waits for its registry never registers."""
         await self.listening.stopListening()
         peer = self.peer()
         await peer.stopService()

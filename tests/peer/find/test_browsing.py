@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.peer.find.browsing`."""
+"""Tests of `p2pshare.peer.find.browsing`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 
 
 class Pool:
-    """A thread pool that has no threads."""
+    """A thread pool without threads."""
 
     def callInThreadWithCallback(self, done: Any, work: Any, *args: Any) -> None:
         done(True, work(*args))
 
 
 class ThreadClock(Clock):
-    """A clock whose reactor does at once what is to be done in a thread."""
+    """A clock that does the work of threads at once."""
 
     def getThreadPool(self) -> Pool:
         return Pool()
@@ -115,7 +115,7 @@ class BrowsingTests(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(self.browsing.complete(request)))
 
     def test_names(self) -> None:
-        """Names come from the registry, once in a while, and are remembered."""
+        """Names come from the registry, are used again for some seconds, and are remembered."""
         for _ in range(2):
             self.assertEqual(self.ask(prefix="al"), {"entries": ["alice", "albert"]})
         self.assertEqual((self.asked_names, self.seen.names()), (1, ("alice", "albert")))
@@ -124,7 +124,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual(self.asked_names, 2)
 
     def test_entries(self) -> None:
-        """What begins so comes from the peer, asked for nothing that is long before it, and is remembered."""
+        """Entries with the prefix come from the peer, which is asked from the prefix on; they are remembered."""
         self.assertEqual(
             self.ask(peer="bob", path="x", prefix="ca"), {"entries": ["car", "cat.jpg"]}
         )
@@ -136,7 +136,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual(self.seen.entries("bob", ())["dog"], True)
 
     def test_idle(self) -> None:
-        """One session serves many questions, and is ended when nobody has asked for a while."""
+        """One session serves several questions, and is closed when it has been idle for some time."""
         self.ask(peer="bob", prefix="c")
         self.clock.advance(IDLE_MAX - 1)
         self.ask(peer="bob", prefix="c")
@@ -147,7 +147,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual(self.remotes["bob"].closed, 1)
 
     def test_bounded(self) -> None:
-        """Sessions, answers and what is in an answer are bounded: threat 31."""
+        """Sessions, answers and the size of an answer are bounded: threat 31."""
         for number in range(REMOTES_MAX + 2):
             self.ask(peer=f"p{number}", prefix="c")
         self.assertEqual([self.remotes[f"p{n}"].closed for n in range(3)], [1, 1, 0])
@@ -161,7 +161,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual(len(self.browsing._answers), ANSWERS_MAX)
 
     def test_together(self) -> None:
-        """Who asks the same meanwhile waits for the same answer; an error is not kept."""
+        """Callers with the same question share one answer. An error is not kept."""
         self.ask(peer="bob", prefix="")
         remote = self.remotes["bob"]
         remote.waiting = Deferred()
@@ -176,7 +176,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual(len(self.ask(**request)["entries"]), 4)
 
     def test_refused(self) -> None:
-        """What nobody can be called is not looked up: threat 6."""
+        """A request that can mean no name is refused without a look-up: threat 6."""
         for request in (
             {},
             {"prefix": 1},
@@ -191,7 +191,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertEqual((self.remotes, self.asked_names), ({}, 0))
 
     def test_stop(self) -> None:
-        """In the end all sessions are ended, and nobody is asked any more."""
+        """Stopping closes all sessions and refuses further requests."""
         self.ask(peer="bob", prefix="")
         self.successResultOf(Deferred.fromCoroutine(self.browsing.stop()))
         self.assertEqual(self.remotes["bob"].closed, 1)

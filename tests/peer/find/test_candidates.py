@@ -21,7 +21,7 @@ REGISTRY = "http://registry.example:8000"
 
 
 class AddressTests(SynchronousTestCase):
-    """Threat 13: which of the addresses one connects to."""
+    """Threat 13: the addresses that may be connected to."""
 
     def setUp(self) -> None:
         self.reactor = ThreadlessReactor()
@@ -54,12 +54,12 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.dns.asked, [])
 
     def test_link_local(self) -> None:
-        """Threat 13: an address of a single link, where clouds tell their secrets, is not connected to."""
+        """Threat 13: link-local addresses, at which clouds serve secrets, are rejected."""
         for registry in (REGISTRY, "http://127.0.0.1:8000", "http://169.254.1.1:8000"):
             self.assert_refused("169.254.169.254:80", registry=registry)
 
     def test_table(self) -> None:
-        """Threat 13: nor is any other address of the table, wherever the registry is; the error says which and why."""
+        """Threat 13: every address of the table is rejected, wherever the registry is; the error says which and why."""
         for address, reason in (
             ("0.0.0.0:6379", "means the reader's own network"),
             ("224.0.0.1:1", "is multicast"),
@@ -72,7 +72,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.dns.asked, [])
 
     def test_loopback(self) -> None:
-        """Threat 13: a peer of a registry elsewhere cannot have us connect to programs of this machine."""
+        """Threat 13: with a registry elsewhere, no peer can make us connect to this machine."""
         for registry in (REGISTRY, "http://192.0.2.1:8000", "https://[2001:db8::1]"):
             self.assert_refused("127.0.0.1:6379", registry=registry)
             self.assert_refused("127.8.8.8:6379", registry=registry)
@@ -80,14 +80,14 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual([each.ip for each in self.successResultOf(found)], ["10.0.0.5"])
 
     def test_all_here(self) -> None:
-        """Where the registry is on this machine, the peers may be."""
+        """If the registry is on this machine, peers may be, too."""
         for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
             found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
             self.assertEqual(self.successResultOf(found)[0].ip, "127.0.0.1")
         self.assertEqual(self.dns.asked, [])
 
     def test_name_of_this_machine(self) -> None:
-        """That is so, too, where the registry goes by a name that leads here; one that leads nowhere is elsewhere."""
+        """The same applies if the name of the registry leads here; a name without an address counts as elsewhere."""
         install_dns(self.reactor, registry="127.0.1.1")
         self.successResultOf(self.found("127.0.0.1:50000"))
         install_dns(self.reactor, registry="192.0.2.1")

@@ -63,7 +63,7 @@ class LookUpTestCase(SynchronousTestCase):
         self.place: PeerPlace | None = PeerPlace(URL, "bob", self.data)
 
     def finder(self, at: PeerAddress | None = None, *, pins_new_keys: bool = True) -> PeerFinder:
-        """The finder of another run of the program."""
+        """Return the finder of another run of the program."""
         reactor: Any = ThreadlessClock()
         self.registry.key = None
         registry = cast(RegistryClient, self.registry)
@@ -89,14 +89,14 @@ class LookUpTestCase(SynchronousTestCase):
 
 class LookUpTests(LookUpTestCase):
     def test_first_contact(self) -> None:
-        """The first key is the one, from then on."""
+        """The first key is pinned."""
         found = self.find(view_of("alice", OLD.public, addresses=("[::1]:1", "192.0.2.7:50000")))
         self.assertEqual((found.address, found.seen), (PeerAddress("192.0.2.7", 50000), None))
         self.assertEqual(self.known.key("alice"), OLD.public)
         self.find(view_of("alice", OLD.public))
 
     def test_changed(self) -> None:
-        """Another key is refused, and both are named, in groups (threat 15)."""
+        """Another key than the pinned one is refused; the error has both (threat 15)."""
         self.find(view_of("alice", OLD.public))
         for rotations in ((), (rotation(signer=EVIL),)):
             error = self.refused(view_of("alice", NEW.public, rotations=rotations), KeyChanged)
@@ -106,7 +106,7 @@ class LookUpTests(LookUpTestCase):
         self.assertEqual(self.known.key("alice"), OLD.public)
 
     def test_follows(self) -> None:
-        """A key that the old one has signed is followed, said, and known from then on."""
+        """A key that the pinned one has signed is accepted, reported and pinned."""
         self.find(view_of("alice", OLD.public))
         self.assertFalse(self.find(view_of("alice", OLD.public)).has_new_key)
         self.assertTrue(
@@ -116,13 +116,13 @@ class LookUpTests(LookUpTestCase):
         self.refused(view_of("alice", OLD.public, rotations=(rotation(),)), KeyChanged)
 
     def test_elsewhere(self) -> None:
-        """A rotation for another registry is not followed."""
+        """A rotation for another registry is ignored."""
         self.find(view_of("alice", OLD.public))
         rotated = view_of("alice", NEW.public, rotations=(rotation(EVIL.public),))
         self.refused(rotated, KeyChanged)
 
     def test_gone(self) -> None:
-        """A name that had a key is not believed without one, nor from a registry that knows of none (threat 36)."""
+        """A name with a pinned key is refused without a key, also by an original registry (threat 36)."""
         self.find(view_of("alice", OLD.public))
         error = self.refused(view_of("alice", None), KeyGone)
         self.assertEqual(error.fields["known"], OLD.public.grouped)
@@ -130,14 +130,14 @@ class LookUpTests(LookUpTestCase):
         self.refused(view_of("alice", None), KeyGone)
 
     def test_classic(self) -> None:
-        """Of a classic peer there is nothing to remember, wherever it is registered."""
+        """Nothing is pinned for a classic peer, wherever it is registered."""
         self.find(view_of("alice", None))
         self.registry.infos = None
         self.find(view_of("alice", None))
         self.assertIsNone(self.known.key("alice"))
 
     def test_race(self) -> None:
-        """Of two verbs that meet different keys for the first time, one is refused."""
+        """Of two processes that meet different keys at first contact, one is refused."""
         with mock.patch.object(KnownPeers, "key", return_value=None):
             self.find(view_of("alice", OLD.public))
             self.refused(view_of("alice", NEW.public), KeyChanged)
@@ -160,7 +160,7 @@ class LookUpTests(LookUpTestCase):
         self.failureResultOf(Deferred.fromCoroutine(finder.find("alice")), KeyChanged)
 
     def test_misspelt(self) -> None:
-        """A name that nobody has is compared with those that were met or listed before."""
+        """The error about an unknown name suggests a similar name that was met or listed before."""
         self.assertEqual(self.refused(None, NoSuchPeer).fields["hint"], "")
         self.successResultOf(self.finding(view_of("alcie", OLD.public), peer="alcie"))
         Seen(self.data).saw_names(["zoe"])
@@ -169,12 +169,12 @@ class LookUpTests(LookUpTestCase):
             self.assertIn(repr(hint), error.fields["hint"])
 
     def test_nowhere(self) -> None:
-        """Nobody, and somebody without an IPv4 address, are told apart."""
+        """An unknown name and a peer without an IPv4 address are different errors."""
         self.refused(None, NoSuchPeer)
         self.refused(view_of("alice", OLD.public, addresses=("[::1]:1",)), PeerNotReachable)
 
     def test_leads_here(self) -> None:
-        """Threat 13: no registry elsewhere, nor an original one, has us connect to this machine's own programs."""
+        """Threat 13: no registry elsewhere, original or not, can make us connect to this machine."""
         view = view_of("alice", OLD.public, addresses=("127.0.0.1:6379",))
         self.assertEqual(self.refused(view, PeerAddressRefused).exit_code, 5)
         self.registry.infos = None
@@ -193,7 +193,7 @@ class LookUpTests(LookUpTestCase):
         self.assertIn(str(found.address), str(error.fields["tried"]))
 
     def test_offline_and_never_met(self) -> None:
-        """A peer that is offline and was never met online is nowhere: the registry tells no address."""
+        """A peer that is offline and was never met has no address: the registry tells none."""
         for place in (self.place, None):
             self.place = place
             error = self.refused(view_of("alice", OLD.public, Presence.OFFLINE, 300), PeerOffline)
@@ -208,7 +208,7 @@ class LookUpTests(LookUpTestCase):
         self.failureResultOf(Deferred.fromCoroutine(finder.find("alice")), PeerOffline)
 
     def test_offline_here(self) -> None:
-        """Threat 13: a remembered address of this machine is not tried where the registry is elsewhere."""
+        """Threat 13: a remembered address of this machine is not tried if the registry is elsewhere."""
         self.known.pin("alice", OLD.public, None)
         Seen(self.data).saw_address(str(OLD.public), PeerAddress("127.0.0.1", 6379), 300)
         self.refused(view_of("alice", OLD.public, Presence.OFFLINE), PeerOffline)
@@ -216,13 +216,13 @@ class LookUpTests(LookUpTestCase):
 
 class CapabilityTests(LookUpTestCase):
     def test_sessions(self) -> None:
-        """By default there is a session, with the key that was met."""
+        """A session expects the key that was found."""
         found = self.find(view_of("alice", OLD.public, caps=(CAP_SESSIONS,)))
         self.assertEqual(found.expect_sessions(), OLD.public)
         self.assertRaises(NotClassic, found.expect_classic)
 
     def test_never_in_the_clear(self) -> None:
-        """Who takes no sessions is not asked in the classic protocol instead, unless the user says so (threat 36)."""
+        """A peer without sessions is not asked in the classic protocol instead (threat 36)."""
         found = self.find(view_of("alice", OLD.public, caps=(CAP_CLASSIC,)))
         error = self.assertRaises(ClassicOnly, found.expect_sessions)
         self.assertEqual(error.exit_code, 3)
@@ -234,7 +234,7 @@ class CapabilityTests(LookUpTestCase):
             found.expect_classic()
 
     def test_newer(self) -> None:
-        """Of who speaks only what came up later it is said so, and not that it is the classic protocol."""
+        """A peer that speaks only a later version is reported as such, not as a classic one."""
         for caps in ("sessions/2",), ("sessions/2", CAP_CLASSIC), ("later",):
             found = self.find(view_of("alice", OLD.public, caps=caps))
             error = self.assertRaises(NewerOnly, found.expect_sessions)
@@ -242,12 +242,12 @@ class CapabilityTests(LookUpTestCase):
         self.assertRaises(NotClassic, found.expect_classic)
 
     def test_stripped(self) -> None:
-        """A registry that says of a name with a known key that it is a classic one is not believed (threat 36)."""
+        """A registry that presents a name with a pinned key as a classic one is refused (threat 36)."""
         self.find(view_of("alice", OLD.public))
         self.refused(view_of("alice", None), KeyGone)
 
     def test_shares_nothing(self) -> None:
-        """Who only fetches can be asked for nothing."""
+        """A user without a running peer can be asked for nothing."""
         for presence in (Presence.OFFLINE, Presence.ONLINE):
             view = view_of("alice", OLD.public, presence, caps=(), addresses=())
             self.refused(view, PeerSharesNothing)
@@ -256,9 +256,7 @@ class CapabilityTests(LookUpTestCase):
         self.assertRaises(PeerSharesNothing, found.expect_classic)
 
     def test_target(self) -> None:
-        """The first session goes where the peer was found; later the registry is asked again, or memory while it is
-        away.
-        """
+        """The first session uses the peer that was found; for later ones it is looked up again."""
         finder = self.finder()
         self.registry.views = {"alice": view_of("alice", OLD.public)}
         found = self.successResultOf(Deferred.fromCoroutine(finder.find("alice")))
@@ -282,7 +280,7 @@ class CapabilityTests(LookUpTestCase):
         self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="refused")
 
     def test_last_seen(self) -> None:
-        """While the registry is away, a peer that was met is where it was seen last, under the key that is pinned."""
+        """While the registry is away, the addresses seen last are used with the pinned key."""
         for address in ("192.0.2.7:50000", "192.0.2.8:50001"):
             self.find(view_of("alice", OLD.public, ago=300, addresses=(address,)))
         self.away()
@@ -298,7 +296,7 @@ class CapabilityTests(LookUpTestCase):
         self.assertRaises(RegistryUnreachable, found.expect_classic)
 
     def test_registry_recovers(self) -> None:
-        """A registry that lost its store does not know a name that is not back yet: its peer is tried where it was."""
+        """A registry that lost its store may not know a name yet: its peer is tried where it was seen."""
         self.find(view_of("alice", OLD.public))
         found = self.find(None)
         self.assertEqual(found.addresses, (PeerAddress("192.0.2.7", 50000),))
@@ -308,7 +306,7 @@ class CapabilityTests(LookUpTestCase):
         self.assertRaises(NoSuchPeer, found.expect_classic)
 
     def test_last_seen_where_nobody_is(self) -> None:
-        """An address that nobody may have is not tried, although a file remembers it (threat 13)."""
+        """A rejected address is not tried although a file remembers it (threat 13)."""
         self.find(view_of("alice", OLD.public, addresses=("192.0.2.7:50000",)))
         seen = Seen(self.data)
         seen.saw_address(str(OLD.public), PeerAddress("169.254.169.254", 80), 300)
@@ -317,7 +315,7 @@ class CapabilityTests(LookUpTestCase):
         self.assertEqual(found.addresses, (PeerAddress("192.0.2.7", 50000),))
 
     def test_not_met(self) -> None:
-        """Nobody else is believed to be anywhere: who was not met, was forgotten, or takes no sessions."""
+        """Peers that were never met, were forgotten or take no sessions are not found without the registry."""
         self.find(view_of("alice", OLD.public))
         fetches_only = view_of("carol", NEW.public, caps=())
         self.successResultOf(self.finding(fetches_only, peer="carol"))
@@ -328,7 +326,7 @@ class CapabilityTests(LookUpTestCase):
         self.failureResultOf(self.find_again(), RegistryUnreachable)
 
     def test_at(self) -> None:
-        """At an address that the user names, the known key counts; else the registry's word for the key."""
+        """With an address from the user, the pinned key is expected; without a pin, the key from the registry."""
         at = PeerAddress("127.0.0.1", 9000)
         self.away()
         error = self.failureResultOf(self.find_again(at), KeyUnknown).value
@@ -343,7 +341,7 @@ class CapabilityTests(LookUpTestCase):
             self.registry.error = AssertionError
 
     def test_registry_away(self) -> None:
-        """If both questions that are asked at once fail, one error is told."""
+        """If both parallel requests fail, one error is raised."""
         self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
         self.failureResultOf(self.finding(None), RegistryUnreachable)
 

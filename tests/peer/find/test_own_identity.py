@@ -80,7 +80,7 @@ class IdentityTestCase(SynchronousTestCase):
 
 class IdentityTests(IdentityTestCase):
     def test_known(self) -> None:
-        """If the registry has the name under our key, that is one request, and nothing is claimed."""
+        """If the registry has the name under our key, one request is enough, and nothing is claimed."""
         key = self.make_key()
         self.registry.views = {"bob": view_of("bob", key.public)}
         found = self.successResultOf(self.find())
@@ -89,7 +89,7 @@ class IdentityTests(IdentityTestCase):
         self.assertFalse(found.is_new)
 
     def test_registry_away(self) -> None:
-        """While the registry is away, or where it is not needed, a key will do; without one there is the error."""
+        """An existing key is enough while the registry is away or not needed; without a key it is an error."""
         away = RegistryUnreachable(registry=URL, reason="refused")
         self.registry.error = lambda _: away
         self.claim_error = away
@@ -101,7 +101,7 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual((found.name, found.key.public), ("bob", key.public))
 
     def test_first_use(self) -> None:
-        """At first use the key is made, and the name claimed."""
+        """At first use, the key is made and the name is claimed."""
         found = self.successResultOf(self.find())
         self.assertEqual(self.claims, [((), None)])
         self.assertTrue(found.is_new)
@@ -112,19 +112,19 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(len(self.claims), 1)
 
     def test_invitation(self) -> None:
-        """The invitation is a setting."""
+        """The claim uses the invitation of the settings."""
         self.fake.settings = Settings(registry=URL, name="bob", data=self.folder, invitation="a.b")
         self.successResultOf(self.find())
         self.assertEqual(self.claims, [((), "a.b")])
 
     def test_lost(self) -> None:
-        """A name that is nobody's any more is claimed again, with the same key."""
+        """An expired name is claimed again with the same key."""
         key = self.make_key()
         self.assertEqual(self.successResultOf(self.find()).key.public, key.public)
         self.assertEqual(len(self.claims), 1)
 
     def test_taken(self) -> None:
-        """A name of another key is not ours, and so nobody is asked for anything in its name."""
+        """A name that belongs to another key is an error."""
         self.make_key()
         self.registry.views = {"bob": view_of("bob", OTHER)}
         self.claim_error = NameTaken(name="bob", registry=URL)
@@ -132,12 +132,12 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(error.exit_code, 3)
 
     def test_invitation_needed(self) -> None:
-        """What the registry asks for is said."""
+        """A missing invitation is an error."""
         self.claim_error = InvitationNeeded(registry=URL)
         self.failureResultOf(self.find(), InvitationNeeded)
 
     def test_running(self) -> None:
-        """While the peer of the name runs, its key is read, and its folder stays its own."""
+        """While the user's peer runs, its key is read and nothing is claimed."""
         key = self.make_key()
         self.registry.views = {"bob": view_of("bob", key.public)}
         with closing(DataFolder.open(self.folder, "bob")):
@@ -145,7 +145,7 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(self.claims, [])
 
     def test_running_but_unknown(self) -> None:
-        """A peer that is about to claim the name is waited for, for some seconds."""
+        """A running peer that has not claimed the name yet gets some seconds to do so."""
         key = self.make_key()
         with closing(DataFolder.open(self.folder, "bob")):
             finding = self.find()
@@ -162,7 +162,7 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(self.claims, [])
 
     def test_renewed(self) -> None:
-        """A claim that is old is renewed with what the record says; who cannot do that now does it later."""
+        """An old claim is renewed with the capabilities of its record. If that fails, a later run does it."""
         key = self.make_key()
         old = view_of("bob", key.public, signed=NOW - RENEW_AFTER - 1)
         self.registry.views = {"bob": old}
@@ -184,24 +184,24 @@ class IntroduceTests(IdentityTestCase):
         return Deferred.fromCoroutine(introduce(invocation, registry, finder, "alice"))
 
     def test_both(self) -> None:
-        """Who asks and who is asked are known together."""
+        """The user's identity and the peer are looked up together."""
         self.registry.views = {"alice": view_of("alice", OTHER)}
         me, meeting = self.successResultOf(self.introduce())
         self.assertEqual((me.name, self.successResultOf(meeting).name), ("bob", "alice"))
 
     def test_peer_missing(self) -> None:
-        """A peer that is not there is told by the meeting, for there may be others."""
+        """A peer that does not exist fails its own look-up only, since there may be others."""
         _, meeting = self.successResultOf(self.introduce())
         self.failureResultOf(meeting, NoSuchPeer)
 
     def test_own_error(self) -> None:
-        """If the name is not ours, nothing else matters; nothing of the meeting is left behind."""
+        """If the name is not ours, that is the error, and the look-up of the peer leaves nothing behind."""
         self.registry.views = {"alice": view_of("alice", OTHER)}
         self.claim_error = NameTaken(name="bob", registry=URL)
         self.failureResultOf(self.introduce(), NameTaken)
 
     def test_other_reason(self) -> None:
-        """That the peer is to blame goes first: it takes no sessions, or has another key (threat 15)."""
+        """If the peer takes no sessions or has another key, that is the error (threat 15)."""
         self.claim_error = RegistryUnreachable(registry=URL, reason="it answered HTTP 404")
         self.registry.views = {"alice": view_of("alice", None)}
         self.failureResultOf(self.introduce(), ClassicOnly)
@@ -210,12 +210,12 @@ class IntroduceTests(IdentityTestCase):
         self.failureResultOf(self.introduce(), KeyChanged)
 
     def test_nameless(self) -> None:
-        """Without a name there is nobody who could ask."""
+        """Without a name, nobody can be asked."""
         self.fake.settings = Settings(registry=URL)
         self.failureResultOf(self.introduce(), WrongUsage)
 
     def test_already_running(self) -> None:
-        """An error that is no trouble of the peer's is the one that is told."""
+        """If the peer is not the reason, the error of the user's identity is raised."""
         with closing(DataFolder.open(self.folder, "bob")):
             introducing = self.introduce()
             self.fake.reactor.pump([PAUSE] * TRIES_MAX)

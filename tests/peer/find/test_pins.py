@@ -15,7 +15,7 @@ REGISTRY, ELSEWHERE = (SigningKey(each * 32).public for each in (b"r", b"e"))
 
 
 def step(old: int, new: int, name: str = "bob", aud: PublicKey = REGISTRY) -> str:
-    """The rotation from one of `KEYS` to another."""
+    """Return the rotation from one of `KEYS` to another."""
     return Rotation(name, KEYS[old].public, KEYS[new].public, 1, aud).sign(KEYS[old])
 
 
@@ -25,13 +25,13 @@ def leads(start: int, rotations: list[str], end: int) -> bool:
 
 class FollowTests(SynchronousTestCase):
     def test_same(self) -> None:
-        """A key follows from itself, whatever else was rotated."""
+        """A key follows from itself, whatever rotations there are."""
         self.assertTrue(leads(0, [], 0))
         self.assertTrue(leads(1, [step(0, 1)], 1))
         self.assertTrue(leads(0, [step(0, 1)], 0))
 
     def test_chain(self) -> None:
-        """From anywhere in a chain one gets to its end, and never back."""
+        """Every key of a chain leads to its end, and none leads back."""
         chain = [step(0, 1), step(1, 2), step(2, 3)]
         for start in range(4):
             self.assertTrue(leads(start, chain, 3))
@@ -39,25 +39,25 @@ class FollowTests(SynchronousTestCase):
         self.assertFalse(leads(0, [chain[0], chain[2]], 3))
 
     def test_old_key(self) -> None:
-        """An old key that was stolen names no successor once it has named one."""
+        """A stolen old key cannot name a second successor."""
         self.assertFalse(leads(0, [step(0, 1), step(0, 4)], 4))
         self.assertFalse(leads(1, [step(0, 1), step(0, 4)], 4))
 
     def test_not_meant(self) -> None:
-        """A rotation of another name, or for another registry, leads nowhere."""
+        """A rotation of another name or registry is ignored."""
         self.assertFalse(leads(0, [step(0, 1, name="eve")], 1))
         self.assertFalse(leads(0, [step(0, 1, aud=ELSEWHERE)], 1))
         self.assertTrue(leads(0, [step(0, 1)], 1))
 
     def test_not_signed(self) -> None:
-        """What the old key has not signed is followed by nobody."""
+        """A rotation that the old key has not signed is ignored."""
         forged = Rotation("bob", KEYS[0].public, KEYS[4].public, 1, REGISTRY).sign(KEYS[4])
         self.assertFalse(leads(0, [forged], 4))
         self.assertTrue(leads(0, [forged, step(0, 1)], 1))
 
     @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)) | st.text(), max_size=8))
     def test_anything(self, said: list[tuple[int, int] | str]) -> None:
-        """Whatever a registry sends, only the end of a walk over signed steps is believed."""
+        """Whatever a registry sends, only keys on a path of signed rotations are accepted."""
         rotations = [step(*each) if isinstance(each, tuple) else each for each in said]
         visited, reached = {0}, 0
         for each in said:

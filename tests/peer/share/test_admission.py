@@ -51,19 +51,19 @@ class AdmissionTestCase(RegistryTestCase):
         self.result(Owner(self.client(), identity, self.wall).claim([HERE]))
 
     def thief(self) -> Identity:
-        """Somebody else who has taken the name, in a registry that lets them."""
+        """Return another owner of the name, in a registry that lost its store."""
         self.registry.lose_everything()
         thief = self.identity("thief")
         self.claim(thief)
         return thief
 
     def admit(self, key: PublicKey | None = None) -> str:
-        """The name, at once."""
+        """Return the name of an opener."""
         name: str = self.result(self.admission.admit(key or self.key))
         return name
 
     def refusal(self, key: PublicKey | None = None) -> tuple[Refusal, int]:
-        """Why there is none."""
+        """Return why an opener is refused."""
         failure = self.failureResultOf(
             self.start(self.admission.admit(key or self.key)), NotAdmitted
         )
@@ -82,13 +82,13 @@ class AdmissionTestCase(RegistryTestCase):
 
 class AdmitTests(AdmissionTestCase):
     def test_known_from_now_on(self) -> None:
-        """Who owns a name gets in by it, and is known by its key from then on."""
+        """The owner of a name is admitted, and its key is pinned."""
         self.claim(self.bob)
         self.assertEqual(self.admit(), "bob")
         self.assertEqual(self.known.key("bob"), self.key)
 
     def test_stranger(self) -> None:
-        """A key that owns no name is a stranger's; for the shorter time, as it may just be about to claim one."""
+        """A key without a name is refused as a stranger, for a short time, since it may be about to claim one."""
         self.assertEqual(self.refusal(), (Refusal.STRANGER, 0))
         self.claim(self.bob)
         self.assertEqual(self.refusal(), (Refusal.STRANGER, 0))
@@ -96,13 +96,13 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.admit(), "bob")
 
     def test_wrong_clock(self) -> None:
-        """A peer with a clock far ahead lets others in all the same: the registry says which key owns a name now."""
+        """A peer whose clock is far ahead still admits: the registry says which key owns a name now."""
         self.registry.ahead = -300.0 * 86400
         self.claim(self.bob)
         self.assertEqual(self.admit(), "bob")
 
     def test_given_up(self) -> None:
-        """Who gave the name up is a stranger, known or not."""
+        """A former owner is a stranger, even if its key is pinned."""
         self.claim(self.bob)
         self.admit()
         self.result(Owner(self.client(), self.bob, self.wall).release())
@@ -110,7 +110,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.refusal(), (Refusal.STRANGER, 0))
 
     def test_swapped_key(self) -> None:
-        """Threat 15: a registry that gives a known name to another key gets nobody in; the log has both keys."""
+        """Threat 15: another key than the pinned one is refused; the log has both keys."""
         self.claim(self.bob)
         self.admit()
         thief = self.thief().key.public
@@ -121,7 +121,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.known.key("bob"), self.key)
 
     def test_two_answers(self) -> None:
-        """Threat 15: a registry that says one thing of the key, and another of the name, is not believed."""
+        """Threat 15: contradictory answers about the key and the name admit nobody."""
         self.claim(self.bob)
         other = self.identity("carol", "carol").key.public
         with mock.patch.object(self.admission._client, "look_up_key", side_effect=_answer("bob")):
@@ -135,7 +135,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertIn(other.grouped, self.warnings()[0])
 
     def test_rotation(self) -> None:
-        """A key that the one before has signed takes its place; the old one is a stranger's."""
+        """A key that the pinned one has signed replaces it; the old key is a stranger's."""
         self.claim(self.bob)
         self.admit()
         self.result(Owner(self.client(), self.bob, self.wall).rotate([HERE]))
@@ -147,7 +147,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.warnings(), [])
 
     def test_registry_away(self) -> None:
-        """While the registry is away, who is known gets in, and others are asked to come back."""
+        """While the registry is away, pinned keys are admitted, and others are asked to come later."""
         self.claim(self.bob)
         carol = self.identity("carol", "carol")
         self.claim(carol)
@@ -165,7 +165,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.admit(carol.key.public), "carol")
 
     def test_registry_deaf(self) -> None:
-        """A registry that does not answer is away after 4 s, before an opener gives up."""
+        """A registry that does not answer counts as away after 4 s, before an opener gives up."""
         self.known.pin("bob", self.key, None)
         self.registry.deaf = True
         other = self.identity("carol", "carol").key.public
@@ -177,7 +177,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual((refused.why, refused.retry_after), (Refusal.LATER, RETRY_AFTER))
 
     def test_list_unusable(self) -> None:
-        """Nobody gets in unjudged, if what is known cannot be read; the log says so."""
+        """If the pins cannot be read, nobody is admitted, and the log says so."""
         self.claim(self.bob)
         self.known.path.parent.mkdir(parents=True, exist_ok=True)
         self.known.path.write_bytes(b"{")
@@ -189,7 +189,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.refusal()[0], Refusal.LATER)
 
     def test_list_cannot_be_written(self) -> None:
-        """P5: on a full disk, who owns a name is let in, and not remembered, as the log says; a known one stays so."""
+        """On a full disk, the owner of a name is admitted without a pin, and the log says so."""
         self.claim(self.bob)
         no_room = OSError(errno.ENOSPC, "")
         with mock.patch.object(known_file, "replace_private", side_effect=no_room):
@@ -201,14 +201,14 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(self.known.key("bob"), self.key)
 
     def test_defect(self) -> None:
-        """Threat 18: a defect lets nobody in."""
+        """Threat 18: a defect admits nobody."""
         with mock.patch.object(self.known, "key", side_effect=ZeroDivisionError):
             self.claim(self.bob)
             self.assertEqual(self.refusal(), (Refusal.LATER, RETRY_AFTER))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_remembered(self) -> None:
-        """An answer holds for a minute, and of many the oldest are forgotten."""
+        """An answer is used for a minute; of too many, the oldest are forgotten."""
         self.admission = self.admission_of(answers_max=2)
         self.claim(self.bob)
         self.registry.asked.clear()
@@ -225,7 +225,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(len(self.registry.asked), 8)
 
     def test_asked_once(self) -> None:
-        """Many who ask at the same time are one question, even if the first of them does not wait."""
+        """Openers with one key share one question, even if the first of them gives up."""
         self.claim(self.bob)
         self.registry.asked.clear()
         let_go = self.reactor.hold_threads()
@@ -238,7 +238,7 @@ class AdmitTests(AdmissionTestCase):
         self.assertEqual(len(self.registry.asked), 2)
 
     def test_bound_of_pins(self) -> None:
-        """Strangers cannot fill the list: who comes when it is half full gets in, but is not put down."""
+        """Strangers cannot fill the list: when it is half full, they are admitted without a pin."""
         self.admission = self.admission_of(pins_max=1)
         self.known.pin("carol", self.key, None)
         self.claim(self.bob)
@@ -251,7 +251,7 @@ class ResolveTests(AdmissionTestCase):
         return self.start(self.admission.resolve(names))
 
     def test_resolve(self) -> None:
-        """Names that were allowed are known by the keys that they have, and stay so."""
+        """The names in `--allow` are pinned to their present keys."""
         self.claim(self.bob)
         self.successResultOf(self.resolve("bob"))
         self.assertEqual(self.known.key("bob"), self.key)
@@ -261,7 +261,7 @@ class ResolveTests(AdmissionTestCase):
         self.assertEqual(self.refusal(thief), (Refusal.CHANGED, 0))
 
     def test_not_yet(self) -> None:
-        """A name that nobody has is looked for, ever less often, until it has a key; the log says so once."""
+        """An unclaimed name is looked up, with growing delays, until it has a key; the log says so once."""
         resolving = self.resolve("bob", "carol")
         self.assertNoResult(resolving)
         self.claim(self.bob)
@@ -280,7 +280,7 @@ class ResolveTests(AdmissionTestCase):
         self.assertEqual(len(said), 1)
 
     def test_registry_away_then_back(self) -> None:
-        """A registry that is away is asked again."""
+        """A registry that is away is retried."""
         self.claim(self.bob)
         self.registry.away = True
         resolving = self.resolve("bob")
@@ -290,7 +290,7 @@ class ResolveTests(AdmissionTestCase):
         self.assertEqual(self.known.key("bob"), self.key)
 
     def test_cancelled(self) -> None:
-        """It can be stopped."""
+        """Resolving can be cancelled."""
         resolving = self.resolve("bob")
         resolving.cancel()
         self.failureResultOf(resolving, CancelledError)
