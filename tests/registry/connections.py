@@ -28,7 +28,7 @@ REGISTRY_KEY = SigningKey(bytes(range(32)))
 
 
 def make_authority(clock: IReactorTime) -> Authority:
-    """The one of a registry whose key and random bytes are always the same."""
+    """Return an authority with a fixed key and fixed random bytes."""
     return Authority(REGISTRY_KEY, clock.seconds, lambda size: b"r" * size)
 
 
@@ -39,7 +39,7 @@ def make_routes(
     metrics: RegistryMetrics | None = None,
     **settings: Any,
 ) -> Routes:
-    """Routes whose wall clock is `clock`, and whose key and random bytes are always the same; without limits."""
+    """Return routes with a fixed key and fixed random bytes, without limits; `clock` is also the wall clock."""
     settings.setdefault("limits", {})
     return Routes(
         store,
@@ -52,7 +52,7 @@ def make_routes(
 
 
 class SlowRoutes:
-    """Answers when the test says so."""
+    """Answers queries when the test says so."""
 
     def __init__(self) -> None:
         self.asked: list[Deferred[Reply]] = []
@@ -63,7 +63,7 @@ class SlowRoutes:
 
 
 class NarrowTransport(StringTransport):
-    """Has had enough after every write, until it is drained."""
+    """A transport that pauses its producer after every write, until it is drained."""
 
     producer: Any
 
@@ -102,7 +102,7 @@ class Client:
         return written
 
     def leave(self) -> None:
-        """Close, as the client."""
+        """Close the connection as the client."""
         assert self.channel is not None
         self.channel.connectionLost()
 
@@ -127,7 +127,7 @@ class SiteTestCase(SynchronousTestCase):
         return site
 
     def one(self, data: bytes) -> tuple[int, bytes, bool]:
-        """Status and body of the reply to one request, and whether the connection is over."""
+        """Return the status and body of the reply to one request, and whether the connection has ended."""
         client = Client(self.site)
         head, _, body = client.send(data).partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body, client.closed

@@ -1,4 +1,4 @@
-"""docs/openapi.json, and what it says of a reply."""
+"""docs/openapi.json, and the check of a reply against it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METHODS = {"get", "put", "post", "delete"}
 
 
 class OpenApiDocument:
-    """Judges replies; what is wrong is an `AssertionError`."""
+    """Checks replies; a deviation is an `AssertionError`."""
 
     def __init__(self, path: Path) -> None:
         self.content: dict[str, Any] = json.loads(path.read_text())
@@ -24,13 +24,13 @@ class OpenApiDocument:
         }
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Every method, template of a path, and operation."""
+        """Iterate over every method, path template, and operation."""
         for template, item in self.content["paths"].items():
             for method in METHODS & item.keys():
                 yield method, template, item[method]
 
     def resolve(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What a reference leads to."""
+        """Resolve a reference."""
         if "$ref" in value:
             found = self.content
             for step in value["$ref"].removeprefix("#/").split("/"):
@@ -39,7 +39,7 @@ class OpenApiDocument:
         return value
 
     def template_of(self, path: str) -> str | None:
-        """The template that a path has the shape of."""
+        """Return the template of a path."""
         if path in self.content["paths"]:
             return path
         return next((each for shape, each in self._shapes.items() if shape.fullmatch(path)), None)
@@ -47,7 +47,7 @@ class OpenApiDocument:
     def check(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        """Judge a reply to a request.
+        """Check a reply to a request.
 
         Args:
             method: in upper case.
@@ -86,7 +86,7 @@ class OpenApiDocument:
         self.validate(json.loads(body), content["schema"])
 
     def validate(self, value: object, schema: dict[str, Any]) -> None:
-        """Judge a value; raises what `jsonschema` does."""
+        """Check a value; raises the errors of `jsonschema`."""
         whole = {**schema, "components": self.content["components"]}
         Draft202012Validator(whole).validate(value)
 

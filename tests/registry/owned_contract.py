@@ -1,4 +1,4 @@
-"""What every store does with names that are owned: run against the one in memory and against Redis."""
+"""The contract of every store of names for owned names; run in memory and with Redis."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ LATE = 2**45
 
 
 def owned(name: str = "bob", key: str = BOB, seq: int = 1, **more: Any) -> OwnerClaim:
-    """A claim as the registry makes it of a record."""
+    """Return a claim as the registry makes it from a record."""
     claim = OwnerClaim(name, key, seq, f"record-{seq}", f"session-{KEYS.index(key)}-{seq}", None)
     return replace(claim, **more)
 
 
 def outcome_of(work: Awaitable[Any]) -> Deferred[Any]:
-    """Let a call run; what it returns, or that the store recovers."""
+    """Return the outcome of a call, or that the store is recovering."""
 
     async def run() -> Any:
         try:
@@ -50,14 +50,14 @@ def outcome_of(work: Awaitable[Any]) -> Deferred[Any]:
 
 
 class OwnedNamesContract:
-    """A mixin: a subclass provides `store`, and the methods that fail here."""
+    """A mixin. A subclass provides `store`, and the methods that fail here."""
 
     store: NameStore
     lapse_delay = 0.0
     """Seconds by which the end of a presence may be told late."""
 
     async def pass_time(self, seconds: float) -> None:
-        """Let that many seconds go by."""
+        """Advance the time."""
         raise AssertionError("a subclass says how")
 
     async def use_leases(self, presence: float, ownership: float = 3600) -> None:
@@ -65,7 +65,7 @@ class OwnedNamesContract:
         raise AssertionError("a subclass says how")
 
     async def lose(self) -> None:
-        """Let the store lose all it has."""
+        """Let the store lose everything."""
         raise AssertionError("a subclass says how")
 
     async def presence_of(self, name: str) -> Presence | None:
@@ -82,11 +82,11 @@ class OwnedNamesContract:
         return [(each.peer.name, each.peer.presence.value) for each in page.events]
 
     async def here(self) -> str:
-        """From where on events are new."""
+        """Return the id after which events are new."""
         return (await self.store.events()).last
 
     async def rotate(self, old: str, new: str, seq: int, iat: int = 1) -> OwnerOutcome:
-        """Claim with a new key that follows an old one."""
+        """Claim with a new key and a rotation."""
         rotation = f"to-{iat}"
         return await self.store.claim_owned(
             owned(key=new, seq=seq, old_key=old, rotation=rotation, rotated=iat)
@@ -103,7 +103,7 @@ class OwnedNamesContract:
         return names
 
     async def test_claim(self) -> None:
-        """A free name becomes the key's that asks, and all can see that."""
+        """A free name belongs to the key that claims it, and look-ups show that."""
         outcome = await self.store.claim_owned(owned(address=HERE))
         assert outcome.ownership is Ownership.CLAIMED
         assert outcome.claim > 0
@@ -119,7 +119,7 @@ class OwnedNamesContract:
         assert (await self.store.page()).names == ["bob"]
 
     async def test_renewed(self) -> None:
-        """The owner renews its name under the same claim number, with a record that is newer; else it is stale."""
+        """The owner renews its name with a newer record and keeps the claim number; an older record is stale."""
         first = await self.store.claim_owned(owned(seq=5))
         again = await self.store.claim_owned(owned(seq=6))
         assert again == OwnerOutcome(Ownership.RENEWED, first.claim)
@@ -130,7 +130,7 @@ class OwnedNamesContract:
         assert view is not None and view.record == "record-6"
 
     async def test_large_numbers(self) -> None:
-        """Numbers up to 2^53 are compared exactly."""
+        """`seq` is compared exactly up to 2^53."""
         most = 2**53 - 1
         await self.store.claim_owned(owned(seq=most - 1))
         assert (await self.store.claim_owned(owned(seq=most))).ownership is Ownership.RENEWED
@@ -141,7 +141,7 @@ class OwnedNamesContract:
         assert not await self.store.beat("bob", session, most, online=True)
 
     async def test_one_owner(self) -> None:
-        """Of 200 keys that ask for one name at once, one gets it (threat 20)."""
+        """Of 200 keys that claim one name at once, one gets it (threat 20)."""
         outcomes = await gatherResults(
             [outcome_of(self.store.claim_owned(owned(key=key))) for key in KEYS]
         )
@@ -158,7 +158,7 @@ class OwnedNamesContract:
         assert await self.store.look_up_key(next(k for k in KEYS if k != winners[0])) is None
 
     async def test_only_old_names(self) -> None:
-        """A claim that may not be new renews what it owns, and is told what is free."""
+        """A claim that may not be new renews an owned name, and finds a free one `FREE`."""
         assert (await self.store.claim_owned(owned(may_be_new=False))).ownership is Ownership.FREE
         assert await self.store.look_up_peer("bob") is None
         assert await self.listed() == []
@@ -167,7 +167,7 @@ class OwnedNamesContract:
         assert renewed.ownership is Ownership.RENEWED
 
     async def test_released(self) -> None:
-        """A name that was given up is free at once, but not for older records of the same key (threat 19)."""
+        """A released name is free at once, but not for older records of the same key (threat 19)."""
         claimed = await self.store.claim_owned(owned(seq=5, address=HERE))
         assert (await self.store.release_owned("bob", EVE, 9)).ownership is Ownership.TAKEN
         assert await self.store.release_owned("bob", BOB, 5) == OwnerOutcome(Ownership.STALE, seq=5)
@@ -186,7 +186,7 @@ class OwnedNamesContract:
         assert again.claim > claimed.claim
 
     async def test_rotation(self) -> None:
-        """The owner's key is replaced by one that it signed for, and by no other; the rotations are kept."""
+        """A rotation replaces the owner's key by the new one only; the rotations are kept."""
         first = await self.store.claim_owned(owned())
         rotation: dict[str, Any] = {"old_key": BOB, "rotation": "bob-to-ann", "rotated": 1}
         assert (
@@ -211,7 +211,7 @@ class OwnedNamesContract:
         assert view.record == "record-4"
 
     async def test_recorded_claims_of_former_owners(self) -> None:
-        """A free name is not for the records of any who had it, whoever had it last (threat 19)."""
+        """A free name cannot be claimed by old records of any former owner (threat 19)."""
         await self.store.claim_owned(owned(seq=1))
         await self.store.release_owned("bob", BOB, 2)
         await self.store.claim_owned(owned(key=EVE, seq=1))
@@ -229,7 +229,7 @@ class OwnedNamesContract:
         assert (await self.store.claim_owned(owned(seq=4))).ownership is Ownership.CLAIMED
 
     async def test_many_former_owners(self) -> None:
-        """The last ones are remembered, and claim numbers grow from each to the next."""
+        """The last former owners are remembered, and claim numbers grow from each to the next."""
         claims = []
         for key in KEYS[: FORMER_MAX + 1]:
             claims.append((await self.store.claim_owned(owned(key=key))).claim)
@@ -240,7 +240,7 @@ class OwnedNamesContract:
         assert (await self.store.claim_owned(owned(key=KEYS[0]))).claim > claims[-1]
 
     async def test_recorded_rotation(self) -> None:
-        """A rotation counts if it is newer than the last one: not once more, after the name went back (threat 19)."""
+        """A rotation counts only if it is newer than the last one, and not again after the name went back (threat 19)."""
         await self.store.claim_owned(owned())
         await self.rotate(BOB, ANN, 2, 10)
         assert (await self.rotate(ANN, BOB, 3, 10)).ownership is Ownership.TAKEN
@@ -250,7 +250,7 @@ class OwnedNamesContract:
         assert (await self.rotate(BOB, EVE, 4, 12)).ownership is Ownership.RENEWED
 
     async def test_many_rotations(self) -> None:
-        """Of many rotations the newest are kept, the oldest of them first."""
+        """The newest rotations are kept, in order."""
         for number, key in enumerate(KEYS[:12]):
             if number:
                 await self.rotate(KEYS[number - 1], key, number + 1, number)
@@ -261,7 +261,7 @@ class OwnedNamesContract:
         assert view.rotations == tuple(f"to-{number}" for number in range(12)[-ROTATIONS_MAX:])
 
     async def test_classic_never_takes_owned(self) -> None:
-        """No classic registration gets an owned name, whether its peer is there or not."""
+        """A classic registration never gets an owned name, whether its peer is online or not."""
         await self.store.claim_owned(owned(address=HERE))
         for claim in (Claim("bob", HERE, 60), Claim("bob", THERE, 60, MINE), Claim("bob", HERE, 0)):
             assert await self.store.claim(claim) is Outcome.TAKEN
@@ -272,7 +272,7 @@ class OwnedNamesContract:
         assert await self.presence_of("bob") is Presence.OFFLINE
 
     async def test_owned_never_takes_classic(self) -> None:
-        """A key does not get a live classic name; once that is given up, it does, and the other way round."""
+        """A key does not get a live classic name before it is released, and vice versa."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
         assert (await self.store.claim_owned(owned())).ownership is Ownership.TAKEN
         view = await self.store.look_up_peer("bob")
@@ -288,7 +288,7 @@ class OwnedNamesContract:
         assert [each.kind for each in (await self.store.peers()).peers] == [NameKind.CLASSIC]
 
     async def test_heartbeats(self) -> None:
-        """A heartbeat counts if it is the session's, and newer than the last one."""
+        """A heartbeat counts if it is of the session, and newer than the last one."""
         session = owned().session
         assert not await self.store.beat("bob", session, 1, online=True)
         await self.store.claim_owned(owned())
@@ -304,9 +304,9 @@ class OwnedNamesContract:
         assert await self.store.beat("bob", owned(seq=2).session, 1, online=True)
 
     async def test_leaves(self) -> None:
-        """Who says that it leaves is offline at once, and no later heartbeat of that session brings it back.
+        """A peer that exits is offline at once, and no later heartbeat of its session restores it.
 
-        Nobody is told any more where it was.
+        Its location is withdrawn.
         """
         await self.store.claim_owned(owned(address=HERE, location="location-1"))
         assert await self.location_of("bob") == "location-1"
@@ -326,7 +326,7 @@ class OwnedNamesContract:
         assert await self.location_of("bob") is None, "it has not told where it is"
 
     async def test_lapses(self) -> None:
-        """Who is silent for its lease is offline, nowhere, and still the owner; a heartbeat brings it back."""
+        """A peer silent for its lease is offline without an address, and still the owner; a heartbeat restores it."""
         await self.use_leases(0.6)
         await self.store.claim_owned(owned(address=HERE, location="location-1"))
         since = await self.here()
@@ -353,7 +353,7 @@ class OwnedNamesContract:
         assert await self.changes(since) == [("bob", "offline"), ("bob", "online")]
 
     async def test_ownership_ends(self) -> None:
-        """A name is free when nothing was heard of its owner for so long."""
+        """A name is free when its owner was silent for the ownership lease."""
         await self.use_leases(0.2, 0.6)
         await self.store.claim_owned(owned())
         await self.store.claim_owned(owned("eve", EVE))
@@ -371,7 +371,7 @@ class OwnedNamesContract:
         assert (await self.changes(since))[-1] == ("bob", "online")
 
     async def test_events(self) -> None:
-        """Every change of presence is told once, in order; what changes nothing is not told."""
+        """Every change of presence is an event, once and in order; other changes are not."""
         since = await self.here()
         assert await self.store.events(since) == await self.store.events(since)
         await self.store.claim_owned(owned())
@@ -401,7 +401,7 @@ class OwnedNamesContract:
         assert one_by_one[-1].id == since == await self.here()
 
     async def test_events_lost(self) -> None:
-        """Who asks for what is no longer kept, or never was, is told."""
+        """A page of events is incomplete if the id is unknown or not kept any longer."""
         await self.store.claim_owned(owned())
         for past in ("1-0", f"1-{2**64 - 1}"):
             assert not (await self.store.events(past)).complete, past
@@ -409,7 +409,7 @@ class OwnedNamesContract:
         assert (future.events, future.complete, future.last) == ((), False, await self.here())
 
     async def test_pages(self) -> None:
-        """The pages, of any size, give each name once, in order, with its kind and presence."""
+        """The pages, of any size, have each name once, in order, with its kind and presence."""
         names = sorted(f"{letter}{number}" for letter in "abz" for number in range(5))
         for number, name in enumerate(names):
             if number % 3:
@@ -438,7 +438,7 @@ class OwnedNamesContract:
         assert (await self.store.peers("b", "c", 2)).peers == ()
 
     async def test_pages_in_motion(self) -> None:
-        """Names that come and go between two pages take none of those that stay off the list."""
+        """Names that come and go between two pages do not hide names that stay."""
         for number in range(0, 20, 2):
             await self.store.claim_owned(owned(f"n{number:02}", KEYS[number]))
         first = await self.store.peers(limit=5)
@@ -451,7 +451,7 @@ class OwnedNamesContract:
         assert [each.name for each in second.peers] == ["n09", "n10", "n12", "n14", "n16", "n18"]
 
     async def test_originals_see_classic_addresses(self) -> None:
-        """Original clients see the owned names with an address, while these are there, and no others."""
+        """Original clients see the owned names that have an address and are online."""
         await self.store.claim_owned(owned("ann", ANN, address=HERE))
         await self.store.claim_owned(owned("bob", BOB))
         await self.store.claim(Claim("zoe", THERE, 60))
@@ -464,7 +464,7 @@ class OwnedNamesContract:
         assert await self.store.look_up("bob") == THERE
 
     async def test_counts(self) -> None:
-        """The numbers of names are known."""
+        """`count` returns the numbers of names."""
         for number in range(3):
             await self.store.claim_owned(owned(f"n{number}", KEYS[number]))
         await self.store.claim(Claim("zoe", THERE, 60))
@@ -473,7 +473,7 @@ class OwnedNamesContract:
         assert (counts.names, counts.online, counts.classic) == (4, 2, 1)
 
     async def test_last_seen(self) -> None:
-        """When somebody was seen does not go back, and is the same wherever it is shown."""
+        """`last_seen` never goes back, and is the same everywhere."""
         await self.store.claim_owned(owned())
         view = await self.store.look_up_peer("bob")
         assert view is not None
@@ -486,7 +486,7 @@ class OwnedNamesContract:
         )
 
     async def test_tokens(self) -> None:
-        """A bucket gives what it holds, and then what comes in by and by; others have their own."""
+        """A bucket grants its burst, and then its rate; other buckets are independent."""
         taken = await self.store.take_tokens("claims:10.0.0.1", 3, 5, 4)
         assert (taken.granted, taken.wait) == (3, 0)
         taken = await self.store.take_tokens("claims:10.0.0.1", 3, 5, 4)
@@ -500,7 +500,7 @@ class OwnedNamesContract:
         assert (await self.store.take_tokens("claims:10.0.0.1", 9, 5, 4)).granted == 4
 
     async def test_invitations(self) -> None:
-        """One holder uses an invitation, as often as it likes, and no other."""
+        """An invitation can be used repeatedly by one holder, and by no other."""
         assert await self.store.use_invitation("a" * 16, BOB, 60, 0)
         assert await self.store.use_invitation("a" * 16, BOB, 60, 0)
         assert not await self.store.use_invitation("a" * 16, EVE, 60, 0)
@@ -510,14 +510,14 @@ class OwnedNamesContract:
         assert await self.store.use_invitation("c" * 16, EVE, 60, 0)
 
     async def test_invitations_after_a_loss(self) -> None:
-        """An invitation from before a loss may have been used: it does not count any more."""
+        """An invitation from before a loss is rejected, as it may have been used."""
         await self.store.use_invitation("a" * 16, BOB, 60, 1)
         await self.lose()
         assert not await self.store.use_invitation("a" * 16, EVE, 60, 1)
         assert await self.store.use_invitation("b" * 16, EVE, 60, 2**40)
 
     async def test_loss(self) -> None:
-        """After a loss owners come back by their receipts, while strangers and former owners race them (threat 20)."""
+        """After a loss, owners return by their receipts, even if strangers and former owners race them (threat 20)."""
         await self.use_leases(2)
         former = await self.store.claim_owned(owned(key=EVE))
         await self.store.release_owned("bob", EVE, 2)
@@ -569,7 +569,7 @@ class OwnedNamesContract:
         assert fresh.ownership is Ownership.CLAIMED
 
     async def test_renewals_while_recovering(self) -> None:
-        """Who is back renews, rotates and leaves as ever while others cannot come yet."""
+        """During the recovery, an owner that has returned can renew, rotate and release."""
         await self.lose()
         for claim in (owned("a-1", ANN), owned("a-1", ANN, may_be_new=False)):
             assert isinstance(await outcome_of(self.store.claim_owned(claim)), StoreRecovering)
@@ -592,7 +592,7 @@ class OwnedNamesContract:
         assert isinstance(again, StoreRecovering), "its owner may come back yet"
 
     async def test_rotated_out_key_after_a_loss(self) -> None:
-        """Whoever comes back first with an old key, and rotates it, is outdone by the owner's receipt (threat 20)."""
+        """A former key that returns first and rotates is overridden by the owner's receipt (threat 20)."""
         await self.use_leases(2)
         before = await self.store.claim_owned(owned())
         await self.pass_time(0.01)
@@ -605,7 +605,7 @@ class OwnedNamesContract:
         assert (await self.rotate(EVE, BOB, LATE + 9, 3)).ownership is Ownership.TAKEN
 
     async def test_former_owner_after_a_loss(self) -> None:
-        """So is one who had given the name up, and whose record of before does not take it again (threat 20)."""
+        """So is an owner that had released the name; its old record does not claim it again (threat 20)."""
         await self.use_leases(2)
         former = await self.store.claim_owned(owned())
         await self.store.release_owned("bob", BOB, 2)

@@ -1,4 +1,4 @@
-"""What holders of keys send, and a registry that they send it to."""
+"""Owners with keys, their requests, and a registry to send them to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Owner:
         self.name = name
 
     def record(self, clock: Clock, **changes: Any) -> Record:
-        """A record of now."""
+        """Return a current record."""
         now = int(clock.seconds())
         record = Record(
             self.name,
@@ -54,42 +54,42 @@ class Owner:
     def put(
         self, record: Record, source: str = SOURCE, location: str | None = HERE, **more: str
     ) -> Query:
-        """The request that claims or renews a name."""
+        """Return the request that claims or renews a name."""
         body = ClaimBody(record.sign(self.key), location, **more).to_json()
         return send(b"PUT", record.name, body, source=source)
 
     def delete(self, clock: Clock, **changes: Any) -> Query:
-        """The request that gives the name up."""
+        """Return the request that releases the name."""
         now = int(clock.seconds())
         release = Release(self.name, self.key.public, now * 1000 + 1, now, AUD)
         release = replace(release, **changes)
         return send(b"DELETE", self.name, ReleaseBody(release.sign(self.key)).to_json())
 
     def rotate(self, clock: Clock, new: Owner, **changes: Any) -> str:
-        """The rotation to another's key."""
+        """Return the rotation to another owner's key."""
         now = int(clock.seconds())
         rotation = Rotation(self.name, self.key.public, new.key.public, now, AUD)
         return replace(rotation, **changes).sign(self.key)
 
     def beat(self, granted: Granted, beat: int, *, online: bool = True) -> Query:
-        """A heartbeat."""
+        """Return the request of a heartbeat."""
         body = Heartbeat(self.name, granted.session, beat, online).to_json(granted.mac_key)
         return send(b"POST", f"{self.name}/presence", body)
 
 
 def send(method: bytes, path: str, body: bytes = b"", source: str = SOURCE) -> Query:
-    """A request about a peer."""
+    """Return a request about a peer."""
     return Query(method, b"v1/peers/" + path.encode(), body, source, local=END)
 
 
 def get(path: bytes, source: str = SOURCE) -> Query:
-    """A look-up."""
+    """Return a look-up."""
     path, _, arguments = path.partition(b"?")
     return Query(b"GET", path, b"", source, arguments, local=END)
 
 
 class OwnersTestCase(SynchronousTestCase):
-    """A registry over the store in memory, at a time of today."""
+    """A registry over the store in memory, with a realistic time."""
 
     settings: ClassVar[dict[str, Any]] = {}
 
@@ -104,7 +104,7 @@ class OwnersTestCase(SynchronousTestCase):
         return make_routes(self.store, self.clock, **settings)
 
     def another_registry(self) -> Routes:
-        """A registry with another key, over a store of its own."""
+        """Return the routes of a registry with another key and store."""
         return Routes(
             MemoryNameStore(self.clock),
             self.clock,
@@ -127,7 +127,7 @@ class OwnersTestCase(SynchronousTestCase):
         return reply
 
     def body(self, query: Query) -> Any:
-        """The body of a reply that must be a success."""
+        """Return the body of a successful reply."""
         reply = self.ask(query)
         self.assertIn(reply.status, (200, 201), reply)
         return json.loads(b"".join(reply.body))
@@ -141,7 +141,7 @@ class OwnersTestCase(SynchronousTestCase):
     def assert_problem(
         self, reply: Reply, word: str, status: int, **extra: int | str
     ) -> dict[str, Any]:
-        """A reply is this problem."""
+        """Assert that a reply is this problem."""
         body: dict[str, Any] = json.loads(b"".join(reply.body))
         self.assertEqual(
             (reply.status, body["status"], body["type"]),

@@ -1,4 +1,4 @@
-"""What every store of names does: run against the one in memory and against Redis."""
+"""The contract of every store of names for the classic protocol; run in memory and with Redis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MINE, YOURS = "a" * 64, "b" * 64
 
 
 class NameStoreContract:
-    """A mixin: a subclass provides `store`, and `pass_time` which lets that many seconds go by."""
+    """A mixin. A subclass provides `store`, and `pass_time`, which advances the time by some seconds."""
 
     store: NameStore
 
@@ -28,13 +28,13 @@ class NameStoreContract:
         return names
 
     async def test_free(self) -> None:
-        """A free name is nobody's; whoever claims it first has it."""
+        """A free name belongs to nobody; the first claim gets it."""
         assert await self.store.look_up("bob") is None
         assert await self.store.claim(Claim("bob", HERE, 60)) is Outcome.CLAIMED
         assert await self.store.look_up("bob") == HERE
 
     async def test_taken(self) -> None:
-        """A live name is not given to another address or token, or to one without a token."""
+        """A live name is not given to another address or token, or to a claim without a token."""
         await self.store.claim(Claim("bob", HERE, 60))
         await self.store.claim(Claim("eve", HERE, 60, MINE))
         for claim in (
@@ -50,7 +50,7 @@ class NameStoreContract:
         assert await self.store.look_up("eve") == HERE
 
     async def test_renewed(self) -> None:
-        """The same token renews from anywhere, and no token from the same address."""
+        """The same token renews from any address; without a token, the same address renews."""
         await self.store.claim(Claim("bob", HERE, 60))
         await self.store.claim(Claim("eve", HERE, 60, MINE))
         assert await self.store.claim(Claim("bob", HERE, 60)) is Outcome.RENEWED
@@ -58,7 +58,7 @@ class NameStoreContract:
         assert await self.store.look_up("eve") == THERE
 
     async def test_released(self) -> None:
-        """A lease of 0 gives a name up at once, and a name that is nobody's can be given up too."""
+        """A lease of 0 releases a name at once; a free name can be released, too."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
         assert await self.store.claim(Claim("bob", HERE, 0, MINE)) is Outcome.RELEASED
         assert await self.store.look_up("bob") is None
@@ -67,7 +67,7 @@ class NameStoreContract:
         assert await self.store.claim(Claim("bob", THERE, 60, YOURS)) is Outcome.CLAIMED
 
     async def test_lease_ends(self) -> None:
-        """A name is free again, and off the list, when its lease ends unless it is renewed."""
+        """A name is free, and not in the list any more, when its lease ends without a renewal."""
         await self.store.claim(Claim("bob", HERE, 1, MINE))
         await self.store.claim(Claim("eve", HERE, 1, MINE))
         await self.store.claim(Claim("eve", HERE, 60, MINE))
@@ -78,7 +78,7 @@ class NameStoreContract:
         assert await self.store.claim(Claim("bob", THERE, 60, YOURS)) is Outcome.CLAIMED
 
     async def test_no_token_never_shortens(self) -> None:
-        """An address is no secret: with it alone nobody can end a claim early."""
+        """A claim without a token cannot be ended early by its address, which is public."""
         await self.store.claim(Claim("bob", HERE, 60))
         assert await self.store.claim(Claim("bob", HERE, 0)) is Outcome.TAKEN
         assert await self.store.claim(Claim("bob", HERE, 1)) is Outcome.RENEWED
@@ -86,7 +86,7 @@ class NameStoreContract:
         assert await self.store.look_up("bob") == HERE
 
     async def test_pages(self) -> None:
-        """The pages, of any size, give every name once, in order."""
+        """The pages, of any size, have every name once, in order."""
         names = sorted(f"{letter}{number}" for letter in "abz" for number in range(7))
         for name in reversed(names):
             await self.store.claim(Claim(name, HERE, 60))
@@ -96,6 +96,6 @@ class NameStoreContract:
         assert (await self.store.page("zz", 2)).after is None
 
     async def test_ping(self) -> None:
-        """A store that answers is one that can be asked."""
+        """`ping` succeeds."""
         await self.store.ping()
         assert await self.store.look_up("nobody") is None

@@ -1,4 +1,4 @@
-"""What a peer asks of a registry, and what it makes of any answer."""
+"""The client of a registry: classic requests, invalid answers, connections and TLS."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BOB = ("bob", HERE, TOKEN, 90)
 
 
 class Canned(Resource):
-    """Says the same to everybody, and remembers what it was asked."""
+    """A server that gives one reply, and records the requests."""
 
     isLeaf = True
 
@@ -62,7 +62,7 @@ class Canned(Resource):
 
 
 class Silent(Resource):
-    """Never answers."""
+    """A server that never answers."""
 
     isLeaf = True
 
@@ -72,7 +72,7 @@ class Silent(Resource):
 
 @implementer(IAgent)
 class Unreachable:
-    """Cannot connect."""
+    """An agent that cannot connect."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -88,7 +88,7 @@ class Unreachable:
 
 
 class ClientTestCase(SynchronousTestCase):
-    """A client of a canned registry."""
+    """A client of a registry with one reply."""
 
     def ask(self, status: int, body: bytes) -> tuple[RegistryClient, RequestTraversalAgent]:
         self.canned = Canned(status, body)
@@ -106,10 +106,10 @@ class ClientTestCase(SynchronousTestCase):
 
 
 class RegistryClientTests(ClientTestCase):
-    """Answers as they should be."""
+    """Valid answers."""
 
     def test_register(self) -> None:
-        """The registration goes out as it is."""
+        """The registration is sent unchanged."""
         client, _ = self.ask(200, b"")
         self.successResultOf(Deferred.fromCoroutine(client.register(*BOB)))
         self.assertEqual(self.canned.asked, [(b"POST", b"/name", Registration(*BOB).to_json())])
@@ -120,7 +120,7 @@ class RegistryClientTests(ClientTestCase):
         self.assertIsInstance(self.error_of(client.register(*BOB)), NameTaken)
 
     def test_look_up(self) -> None:
-        """An address, or nobody."""
+        """A look-up returns an address, or raises `NoSuchPeer`."""
         client, _ = self.ask(200, HERE.to_json())
         found = self.successResultOf(Deferred.fromCoroutine(client.look_up("bob")))
         self.assertEqual(found, HERE)
@@ -129,7 +129,7 @@ class RegistryClientTests(ClientTestCase):
         self.assertIsInstance(self.error_of(client.look_up("bob")), NoSuchPeer)
 
     def test_list(self) -> None:
-        """Every name."""
+        """The list has every name."""
         client, _ = self.ask(200, b'["alice", "bob"]')
         names = self.successResultOf(Deferred.fromCoroutine(client.list_names()))
         self.assertEqual(names, ["alice", "bob"])
@@ -137,23 +137,23 @@ class RegistryClientTests(ClientTestCase):
 
 
 class WrongAnswerTests(ClientTestCase):
-    """Everything else is one of two errors, with a sentence."""
+    """Any other answer is one of two errors."""
 
     def test_unavailable(self) -> None:
-        """503: try again."""
+        """503 is `RegistryUnavailable`."""
         client, _ = self.ask(503, b"")
         for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             self.assertIsInstance(self.error_of(running), RegistryUnavailable)
 
     def test_other_statuses(self) -> None:
-        """What no registry says, is not from one."""
+        """A status that no registry sends is `RegistryUnreachable`."""
         client, _ = self.ask(404, b"<html>")
         for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             self.assertIn("HTTP 404", self.reason_of(running))
 
     @given(st.binary(), st.sampled_from([200, 204, 301, 400, 418, 500, 503]))
     def test_any_body(self, body: bytes, status: int) -> None:
-        """Any answer is a value or an error with a sentence."""
+        """Any answer is a value or an error of ours."""
         client, _ = self.ask(status, body)
         for running in (client.register(*BOB), client.look_up("bob"), client.list_names()):
             done: list[object] = []
@@ -163,7 +163,7 @@ class WrongAnswerTests(ClientTestCase):
             self.assertFalse(isinstance(done[0], Failure), done)
 
     def test_too_long(self) -> None:
-        """A look-up's answer of a megabyte is not read to its end."""
+        """A reply of a megabyte to a look-up is not read to its end."""
         client, agent = self.ask(200, b" " * 1_000_000)
         looking = Deferred.fromCoroutine(client.look_up("bob"))
         agent.flush()
@@ -183,7 +183,7 @@ class WrongAnswerTests(ClientTestCase):
         self.assertEqual(cast(P2pshareError, failure.value).fields["reason"], LATE)
 
     def test_silent_about_the_list(self) -> None:
-        """The list has 30 s to arrive, but no more than the others to begin."""
+        """The list may take 30 s, but has to begin as soon as other replies."""
         clock = Clock()
         agent = RequestTraversalAgent(Silent())
         client = RegistryClient(agent, URL, clock, timeout=5)
@@ -195,7 +195,7 @@ class WrongAnswerTests(ClientTestCase):
         self.failureResultOf(listing, RegistryUnreachable)
 
     def test_slow_list(self) -> None:
-        """A list that has begun may take its time, but not for ever."""
+        """A list that has begun may take 30 s, and not more."""
         reactor = MemoryReactorClock()
         agent, _ = pooled_agent(reactor)
         client = RegistryClient(agent, "http://127.0.0.1:8000", reactor, timeout=5)
@@ -209,13 +209,13 @@ class WrongAnswerTests(ClientTestCase):
         self.failureResultOf(listing, RegistryUnreachable)
 
     def test_another_server(self) -> None:
-        """Pages for people are told from a registry's answers, in a sentence that holds no other."""
+        """A web page is recognized as no answer of a registry."""
         client, _ = self.ask(200, b"<html>")
         for running in (client.look_up("bob"), client.list_names()):
             self.assertEqual(self.reason_of(running), NOT_A_REGISTRY)
 
     def test_cancelled(self) -> None:
-        """To cancel a request that waits for its answer is to cancel it, and no error of the registry's."""
+        """A request that is cancelled fails with `CancelledError`, not with an error of the registry."""
         agent = RequestTraversalAgent(Silent())
         looking = Deferred.fromCoroutine(RegistryClient(agent, URL, Clock()).look_up("bob"))
         looking.cancel()
@@ -223,7 +223,7 @@ class WrongAnswerTests(ClientTestCase):
         agent.flush()
 
     def test_cancelled_while_looking_for_the_host(self) -> None:
-        """So it is while the registry's name is being resolved, which Twisted calls a failed look-up."""
+        """The same applies during the look-up of the host, which Twisted reports as failed."""
 
         class Resolving(Unreachable):
             def request(self, *_: object) -> Deferred[IResponse]:
@@ -235,7 +235,7 @@ class WrongAnswerTests(ClientTestCase):
         self.failureResultOf(looking, CancelledError)
 
     def test_refused(self) -> None:
-        """A refused connection is told as what it is."""
+        """A refused connection has its own reason, with the port if the URL has none."""
         refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         client = RegistryClient(Unreachable(refused), URL, Clock())
         reason = self.reason_of(client.look_up("bob"))
@@ -245,7 +245,7 @@ class WrongAnswerTests(ClientTestCase):
             self.assertEqual(self.reason_of(client.look_up("bob")), f"{reason}, at port {port}")
 
     def test_logged(self) -> None:
-        """For debugging, a request is told with its status, the problem and the cause, and without its body."""
+        """Requests are logged for `--debug` with status, problem and cause, and without their body."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         self.error_of(RegistryClient(Unreachable(refused), URL, Clock()).look_up("bob"))
@@ -263,7 +263,7 @@ class WrongAnswerTests(ClientTestCase):
         self.assertNotIn(TOKEN, f"{first}{second}")
 
     def test_unreachable(self) -> None:
-        """Whatever keeps us from the registry is told."""
+        """Every failure of a connection is `RegistryUnreachable`."""
         for error in (
             ConnectionRefusedError(),
             DNSLookupError(),
@@ -274,10 +274,10 @@ class WrongAnswerTests(ClientTestCase):
 
 
 class TlsTests(ClientTestCase):
-    """Failures of TLS, as pyOpenSSL and service_identity tell them."""
+    """Failures of TLS, as pyOpenSSL and service_identity raise them."""
 
     def test_told_as_such(self) -> None:
-        """Neither a certificate that is no good nor a server without TLS is taken for bad HTTP."""
+        """An untrusted certificate, one for another host, and a server without TLS have their own reasons."""
         untrusted = SSL.Error([("SSL routines", "", "certificate verify failed")])
         for error, told in (
             (
@@ -293,7 +293,7 @@ class TlsTests(ClientTestCase):
             self.assertIn(told, self.reason_of(client.look_up("bob")))
 
     def test_silent(self) -> None:
-        """A server that waits for the end of what it takes for a line never answers the hello of TLS."""
+        """A plain HTTP server may never answer the hello of TLS; the error mentions http://."""
         clock = Clock()
         agent = RequestTraversalAgent(Silent())
         client = RegistryClient(agent, "https://registry.example:8000", clock, timeout=5)
@@ -314,13 +314,13 @@ class ConnectionTests(SynchronousTestCase):
         self.looking = Deferred.fromCoroutine(client.look_up("bob"))
 
     def test_quiet(self) -> None:
-        """The log says nothing of each connection."""
+        """Twisted's factories do not log each connection."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         self.reactor.tcpClients[0][2].doStart()
         self.assertEqual([formatEvent(event) for event in observer], [])
 
     def connected(self) -> Protocol:
-        """Accept the connection that the client asks for, and give its protocol."""
+        """Accept the connection of the client, and return its protocol."""
         factory = self.reactor.tcpClients[0][2]
         protocol = cast(Protocol, factory.buildProtocol(None))
         protocol.makeConnection(StringTransport())
@@ -332,7 +332,7 @@ class ConnectionTests(SynchronousTestCase):
         return str(error.fields["reason"])
 
     def test_connections_logged(self) -> None:
-        """Only for debugging are they told, with their addresses and outcomes."""
+        """Connections are logged at debug level with address and outcome."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         self.connected()
         self.assertEqual([each["log_level"] for each in observer], [LogLevel.debug])
@@ -341,19 +341,19 @@ class ConnectionTests(SynchronousTestCase):
         )
 
     def test_never_connected(self) -> None:
-        """A machine that does not even take the connection is unreachable when the time is over."""
+        """A machine that does not accept the connection in time is unreachable."""
         self.reactor.advance(1.9)
         self.assertNoResult(self.looking)
         self.reactor.advance(0.2)
         self.assertEqual(self.reason(), LATE)
 
     def test_cancelled_while_connecting(self) -> None:
-        """To cancel a request then is to cancel it."""
+        """A request that is cancelled during the connection fails with `CancelledError`."""
         self.looking.cancel()
         self.failureResultOf(self.looking, CancelledError)
 
     def test_broken_off(self) -> None:
-        """A connection that ends too early is told in plain words, wherever and however it ends."""
+        """A connection that ends too early has one reason, wherever and however it ends."""
         for begun, ended in (
             (b"", CONNECTION_DONE),
             (b"", CONNECTION_LOST),
@@ -371,7 +371,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(self.reason(), BROKEN_OFF, begun)
 
     def test_no_http(self) -> None:
-        """A server of something else is told from a registry."""
+        """A server of another protocol is recognized."""
         for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 ok\r\n", b"220 mail ready\r\n"):
             self.setUp()
             protocol = self.connected()

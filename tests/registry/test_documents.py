@@ -1,4 +1,4 @@
-"""The examples of the documents are what really happens."""
+"""The examples of the documents are correct."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EXCHANGE = re.compile(r"```http-exchange\n(.*?)```", re.DOTALL)
 
 
 def side(exchange: str, mark: str) -> bytes:
-    """What one side sends: lines end in CRLF, except the last of a body."""
+    """Return the bytes of one side; lines end in CRLF, except the last of a body."""
     lines = [line[2:] for line in exchange.splitlines() if line.startswith(mark)]
     head, _, body = "\r\n".join(lines).partition("\r\n\r\n")
     return f"{head.rstrip()}\r\n\r\n{body}".encode()
@@ -48,7 +48,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
     """docs/protocol-registry.md"""
 
     def test_exchanges(self) -> None:
-        """One after the other, each request gets the reply that stands below it."""
+        """In order, each request gets the reply in the document."""
         clock = Clock()
         site = Site(make_routes(MemoryNameStore(clock), clock), clock)
         site.doStart()
@@ -59,7 +59,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
             self.assertEqual(Client(site).send(side(exchange, ">")), side(exchange, "<"))
 
     def test_addresses(self) -> None:
-        """The table of rejected addresses has every network that the code rejects, and no other."""
+        """The table of rejected addresses has exactly the networks that the code rejects."""
         text = (DOCS / "protocol-registry.md").read_text()
         _, _, table = text.partition("| rejected | why |")
         table, _, _ = table.partition("\n\n")
@@ -68,7 +68,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
         self.assertEqual(networks, {*map(str, REFUSED), *told})
 
     def vectors(self) -> list[dict[str, str]]:
-        """The vectors, field by field."""
+        """Return the fields of each vector."""
         text = (DOCS / "protocol-registry.md").read_text()
         return [
             dict(re.split(r": +", line, maxsplit=1) for line in block.splitlines())
@@ -76,7 +76,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
         ]
 
     def test_location(self) -> None:
-        """The location of the vectors is read as what it says, and the record has its digest."""
+        """The location of the vectors is parsed, and the record has its digest."""
         records, locations = (
             [each for each in self.vectors() if each["kind"] == kind]
             for kind in ("record", "location")
@@ -89,7 +89,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
         self.assertEqual(Record.read(record["statement"]).location, vector["digest"])
 
     def test_statements(self) -> None:
-        """Each payload, signed with the key of its seed, is the statement, and is read as what it says."""
+        """Each payload, signed with the key of its seed, is the statement, and is parsed."""
         kinds: dict[str, type[Statement]] = {
             each.KIND: each for each in (Record, Release, Rotation, Receipt, Invitation, Proof)
         }
@@ -106,7 +106,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
         self.assertEqual(kinds, {})
 
     def test_heartbeats(self) -> None:
-        """Each message, under the key, has the MAC of its body."""
+        """Each message has the MAC of its body."""
         heartbeats = [vector for vector in self.vectors() if vector["kind"] == "heartbeat"]
         self.assertEqual(len(heartbeats), 2)
         for vector in heartbeats:
@@ -117,7 +117,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
             self.assertEqual(beat.mac, hmac.digest(key, message, "sha256"))
 
     def test_tables(self) -> None:
-        """The problems and the limits are those of the code."""
+        """The tables of problems and limits are those of the code."""
         text = (DOCS / "protocol-registry.md").read_text()
         told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3})[,0-9 ]* \|", text, re.MULTILINE))
         self.assertEqual(told, {word: str(status.value) for word, (status, _) in PROBLEMS.items()})
@@ -129,7 +129,7 @@ class OperationsDocumentTests(SynchronousTestCase):
     """docs/operations.md"""
 
     def test_limits(self) -> None:
-        """The table names the limits that hold."""
+        """The table has the limits of the code."""
         text = (DOCS / "operations.md").read_text()
         limits = Limits()
         for what, value in (

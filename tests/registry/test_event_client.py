@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.registry.event_client`: a stream of changes, followed through every break."""
+"""The client of an event stream, through every break of its connection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 
 class ParserTests(SynchronousTestCase):
     def test_events(self) -> None:
-        """An event is its kind, its id and its lines of data; comments and unknown fields are none."""
+        """An event has a kind, an id and lines of data; comments and unknown fields are ignored."""
         stream = b": alive\n\nevent: presence\nid: 1-0\ndata: a\ndata: b\n\nretry: 3000\n\ndata:c\r\n\r\n"
         self.assertEqual(
             EventParser().receive(stream),
@@ -46,7 +46,7 @@ class ParserTests(SynchronousTestCase):
         )
 
     def test_id_alone(self) -> None:
-        """An id without data is where to go on from."""
+        """An id without data is remembered for resuming."""
         parser = EventParser()
         self.assertEqual(parser.receive(b"id: 5-1\n\n: alive\nid: 6-0\n"), [])
         self.assertEqual(parser.last_id, "5-1")
@@ -55,7 +55,7 @@ class ParserTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 200), max_size=5))
     def test_cut_anywhere(self, cuts: list[int]) -> None:
-        """It does not matter how the stream is cut."""
+        """The events are the same however the stream is cut."""
         stream = presence_text(BOB, "1-0") + b": alive\r\n\r\n" + event_text("reset", {}, "2-0")
         whole = EventParser().receive(stream)
         parser, found, at = EventParser(), [], 0
@@ -66,7 +66,7 @@ class ParserTests(SynchronousTestCase):
 
     @given(st.binary())
     def test_noise(self, data: bytes) -> None:
-        """Anything at all is events, or an error with a sentence."""
+        """Any bytes are events or an error of ours."""
         try:
             found = EventParser().receive(data)
         except RemoteProtocolError:
@@ -74,7 +74,7 @@ class ParserTests(SynchronousTestCase):
         self.assertLessEqual(len(found), len(data))
 
     def test_bounded(self) -> None:
-        """Neither a line nor an event is kept beyond a bound; comments may go on for ever."""
+        """Lines and events have a bound; comments are unlimited."""
         self.assertRaises(RemoteProtocolError, EventParser().receive, b"x" * (EVENT_MAX + 1))
         parser = EventParser()
         with self.assertRaises(RemoteProtocolError):
@@ -111,7 +111,7 @@ class FollowerTests(SynchronousTestCase):
             self.failureResultOf(self.watching, CancelledError)
 
     def accept(self) -> bytes:
-        """Accept the newest connection; what is asked."""
+        """Accept the newest connection, and return the request."""
         factory = self.reactor.tcpClients[-1][2]
         self.protocol = cast(Protocol, factory.buildProtocol(None))
         self.transport = StringTransport()
@@ -123,7 +123,7 @@ class FollowerTests(SynchronousTestCase):
         return asked
 
     def say(self, data: bytes) -> None:
-        """A piece of the body."""
+        """Send a piece of the body."""
         self.protocol.dataReceived(b"%x\r\n%b\r\n" % (len(data), data))
 
     def begin(self) -> bytes:
@@ -135,7 +135,7 @@ class FollowerTests(SynchronousTestCase):
         self.protocol.connectionLost(Failure(CONNECTION_LOST))
 
     def test_followed(self) -> None:
-        """The first stream begins afresh; then every change is heard."""
+        """The first stream begins with a reset; then every change is passed on."""
         asked = self.begin()
         self.assertIn(b"GET /v1/events?names=bob,alice HTTP/1.1", asked)
         self.assertNotIn(b"Last-Event-ID", asked.title())
@@ -144,7 +144,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(self.seen, [True, "reset", BOB])
 
     def test_broken_off(self) -> None:
-        """After a break it goes on where it was, and nothing is to be looked up again."""
+        """After a break the stream resumes with the last id, without a reset."""
         self.begin()
         self.say(presence_text(BOB, "5-1"))
         self.break_off()
@@ -155,7 +155,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(self.seen[4:], [True, GONE])
 
     def test_place_without_event(self) -> None:
-        """So it does if only its place was told."""
+        """It also resumes with an id that came without an event."""
         self.begin()
         self.say(b"id: 7-0\n\n")
         self.break_off()
@@ -163,13 +163,13 @@ class FollowerTests(SynchronousTestCase):
         self.assertIn(b"Last-Event-Id: 7-0", self.begin().title())
 
     def test_missed(self) -> None:
-        """A registry that no longer knows what was missed says so."""
+        """A reset of the registry is passed on."""
         self.begin()
         self.say(event_text("reset", {}, "9-0") + presence_text(GONE, "9-0"))
         self.assertEqual(self.seen, [True, "reset", "reset", GONE])
 
     def test_silence(self) -> None:
-        """A stream without any sign of life is given up, and asked for again."""
+        """A silent stream is closed, and opened again."""
         self.begin()
         for _ in range(10):
             self.reactor.advance(SILENCE_MAX - 1)
@@ -180,7 +180,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.tcpClients), 2)
 
     def test_away(self) -> None:
-        """A registry that is away is asked after pauses that grow up to a bound."""
+        """An unreachable registry is retried with growing, bounded delays."""
         asked_at = []
         for _ in range(10):
             asked_at.append(self.reactor.seconds())
@@ -197,7 +197,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertNoResult(self.watching)
 
     def test_too_many(self) -> None:
-        """One that has no room is asked again when it says."""
+        """A registry without room is retried after its `Retry-After`."""
         self.accept()
         self.protocol.dataReceived(
             b"HTTP/1.1 429 X\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"
@@ -209,7 +209,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertIn(b"GET /v1/events", self.transport.value())
 
     def test_nonsense(self) -> None:
-        """One that talks nonsense is asked again, later."""
+        """After a malformed stream, the client reconnects."""
         for nonsense in (
             b"data: " + b"x" * EVENT_MAX,
             presence_text(BOB, "1").replace(b"bob", b"!"),
@@ -224,7 +224,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(self.seen[-1], BOB)
 
     def test_no_such_thing(self) -> None:
-        """An original registry tells of no changes, and one may not want our names: both are errors."""
+        """An original registry, and one that rejects the names, end the watching with an error."""
         body = b"".join(problem("malformed", "no names").body)
         for answer, kind in (
             (b"HTTP/1.1 404 X\r\nContent-Length: 4\r\n\r\n<h1>", RegistryUnreachable),
@@ -239,7 +239,7 @@ class FollowerTests(SynchronousTestCase):
             self.failureResultOf(self.watching, kind)
 
     def test_cancelled(self) -> None:
-        """Cancelled, it leaves nothing that runs, whatever it was doing."""
+        """After a cancellation in any state, nothing is left running."""
         for prepare in (lambda: None, self.begin, self.accept):
             self.setUp()
             prepare()

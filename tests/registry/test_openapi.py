@@ -1,4 +1,4 @@
-"""docs/openapi.json and the code say the same."""
+"""docs/openapi.json describes what the code does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.registry.owners import NOW, Owner
 
 
 class Told(NamedTuple):
-    """A reply, read."""
+    """A parsed reply."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Told(NamedTuple):
 
 
 class Wire:
-    """A registry, asked over HTTP in memory; every reply is held to the document."""
+    """A registry over HTTP in memory; every reply is checked against the document."""
 
     def __init__(self, store: NameStore | None = None, **settings: Any) -> None:
         self.clock = Clock()
@@ -60,7 +60,7 @@ class Wire:
     def ask(
         self, method: str, path: str, body: bytes = b"", *, wait: float = 0, head: str = ""
     ) -> Told:
-        """The reply to a request; with `wait` what comes after that many seconds without more of it."""
+        """Return the reply to a request; with `wait`, to an incomplete one after as many seconds."""
         head = head or "Host: x\r\n"
         request = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n{head}"
         client = Client(self.site)
@@ -82,12 +82,12 @@ class Wire:
         return told
 
     def send(self, query: Query) -> Told:
-        """The reply to what an owner sends."""
+        """Return the reply to an owner's query."""
         return self.ask(query.method.decode(), f"/{query.path.decode()}", query.body)
 
 
 class Step(NamedTuple):
-    """What is asked, and the status it gets."""
+    """A request, and its expected status."""
 
     operation: str
     status: int
@@ -97,7 +97,7 @@ class Step(NamedTuple):
 
 
 def life(wire: Wire, bob: Owner, carol: Registration) -> Iterator[tuple[Step, Told]]:
-    """A name from its claim to its release: every success of every operation."""
+    """Go through the life of a name from claim to release, with every success of every operation."""
 
     def step(operation: str, status: int, method: str, path: str, body: bytes = b"") -> Any:
         return Step(operation, status, method, path, body), wire.ask(method, path, body)
@@ -141,13 +141,13 @@ class OpenApiTests(SynchronousTestCase):
         self.bob, self.eve = Owner(1), Owner(2)
 
     def steps(self) -> list[Step]:
-        """A good request for each operation."""
+        """Return a valid request for each operation."""
         steps = {step.operation: step for step, _ in life(self.wire(), self.bob, CAROL)}
         self.assertEqual(set(steps), {each["operationId"] for _, _, each in DOCUMENT.operations()})
         return list(steps.values())
 
     def test_everything_is_documented_and_everything_documented_happens(self) -> None:
-        """The statuses that can be provoked are those of the document."""
+        """The statuses that occur are those of the document."""
         self.provoke_successes()
         self.provoke_refusals()
         self.provoke_failures()
@@ -174,7 +174,7 @@ class OpenApiTests(SynchronousTestCase):
                 self.assertEqual((again.status, again.body), (304, b""))
 
     def provoke_refusals(self) -> None:
-        """Those that are about what was asked."""
+        """Provoke the refusals of single operations."""
         wire = self.wire()
         wire.send(self.bob.put(self.bob.record(wire.clock)))
         forged = self.eve.record(wire.clock, key=self.bob.key.public)
@@ -196,7 +196,7 @@ class OpenApiTests(SynchronousTestCase):
         self.assertEqual(invited.send(self.bob.put(self.bob.record(invited.clock))).status, 403)
 
     def provoke_failures(self) -> None:
-        """Those that each operation has."""
+        """Provoke the failures that every operation has."""
         steps = self.steps()
         wire = self.wire()
         for step in steps:
@@ -227,7 +227,7 @@ class OpenApiTests(SynchronousTestCase):
             self.assertEqual(limited.ask(step.method, step.path, step.body).status, expected)
 
     def test_other_methods(self) -> None:
-        """What is not documented is 405, with the methods that are."""
+        """A method that is not documented gets 405, with the documented ones in `Allow`."""
         wire = self.wire()
         for template, item in DOCUMENT.content["paths"].items():
             path = re.sub(r"\{\w+\}", "bob", template)
@@ -240,7 +240,7 @@ class OpenApiTests(SynchronousTestCase):
                 self.assertEqual("HEAD" in found, "GET" in allowed)
 
     def test_examples(self) -> None:
-        """The examples are what is sent and told from the first claim to the release."""
+        """The examples are the requests and replies from the first claim to the release."""
         found, shown_before = 0, set()
         for step, told in life(self.wire(), self.bob, CAROL):
             operation = next(
@@ -265,7 +265,7 @@ class OpenApiTests(SynchronousTestCase):
         self.assertEqual(listed, [PROBLEM_PREFIX + word for word in PROBLEMS])
 
     def test_schemas(self) -> None:
-        """They are schemas, and every part of the document is used."""
+        """The schemas are valid, and every component is used."""
         components = DOCUMENT.content["components"]
         text = json.dumps(DOCUMENT.content)
         for kind, parts in components.items():

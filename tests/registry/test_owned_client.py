@@ -1,4 +1,4 @@
-"""What a peer asks of a registry that knows owners, and what it makes of any answer."""
+"""The client of a registry: proofs, claims, look-ups, and invalid answers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ CHALLENGE = to_base64url(bytes(CHALLENGE_SIZE))
 
 
 def info_of(key: SigningKey = REGISTRY, **changes: Any) -> RegistryInfo:
-    """What a registry says of itself, with the proof that `CHALLENGE` asks for."""
+    """Return a registry's description with a proof for `CHALLENGE`."""
     proof = Proof(key.public, CHALLENGE, NOW).sign(key)
     return replace(RegistryInfo("1", NOW, key.public, (URL,), False, proof), **changes)
 
@@ -92,7 +92,7 @@ BEAT = Heartbeat("bob", "1.s", 1, online=True)
 
 
 class Scripted(Resource):
-    """Says one thing after the other, the last one for ever, and remembers what it was asked."""
+    """A server that gives its replies in turn, repeats the last one, and records the requests."""
 
     isLeaf = True
 
@@ -151,17 +151,17 @@ class OwnedClientTestCase(SynchronousTestCase):
 
 
 class ProofTests(OwnedClientTestCase):
-    """A registry proves its key before anything is signed for it."""
+    """A registry proves its key before the client signs anything."""
 
     def test_proven_once(self) -> None:
-        """The key is asked for once, and the answer holds for the life of the client."""
+        """The proof is requested once in the life of the client."""
         client = self.client((200, INFO.to_json()))
         for _ in range(3):
             self.assertEqual(self.result(client.prove()), REGISTRY.public)
         self.assertEqual(len(self.scripted.asked), 1)
 
     def test_not_proven(self) -> None:
-        """No proof, one of another challenge, one by another key, one of another kind: nothing is believed."""
+        """A missing proof, and one with another challenge, key or kind, are rejected."""
         other = to_base64url(b"x" * CHALLENGE_SIZE)
         for proof in (
             None,
@@ -178,7 +178,7 @@ class ProofTests(OwnedClientTestCase):
             self.assertIsNone(client.key)
 
     def test_another_key(self) -> None:
-        """Once a key is known for a URL, another one is an error that names both, and so is none (threat 15)."""
+        """Once the key of a URL is known, another key or none is an error (threat 15)."""
         client = self.client((200, info_of(IMPOSTOR).to_json()), (404, b""))
         client.known = REGISTRY.public
         error = self.error(RegistryChanged, client.info())
@@ -188,11 +188,11 @@ class ProofTests(OwnedClientTestCase):
         self.assertIsNone(client.key)
 
     def test_no_owners(self) -> None:
-        """A registry without a key proves none."""
+        """An original registry proves no key."""
         self.error(RegistryHasNoOwners, self.client((404, b"")).prove())
 
     def test_record_for_another_registry(self) -> None:
-        """A record is not believed that its owner has signed for another registry."""
+        """A record for another registry is rejected."""
         elsewhere = replace(RECORD, aud=IMPOSTOR.public)
         view = replace(VIEW, record=elsewhere.sign(BOB))
         client = self.client((200, INFO.to_json()), (200, view.to_json()))
@@ -202,10 +202,10 @@ class ProofTests(OwnedClientTestCase):
 
 
 class AnswerTests(OwnedClientTestCase):
-    """Answers as they should be."""
+    """Valid answers."""
 
     def test_info(self) -> None:
-        """A registry tells of itself; an original one, whatever it says instead, is none of those."""
+        """A registry describes itself; any reply of an original one is recognized."""
         client = self.client((200, INFO.to_json()))
         self.assertEqual(self.result(client.info()), INFO)
         path = f"/v1/?challenge={CHALLENGE}".encode()
@@ -214,7 +214,7 @@ class AnswerTests(OwnedClientTestCase):
             self.assertIsNone(self.result(self.client((status, b"<h1>")).info()))
 
     def test_claim(self) -> None:
-        """A claim goes out as it is, and what is granted comes back."""
+        """A claim is sent unchanged, and the grant is returned."""
         for status in (200, 201):
             client = self.client((status, GRANTED.to_json()))
             body = ClaimBody("re.cord", receipt="re.ceipt")
@@ -222,14 +222,14 @@ class AnswerTests(OwnedClientTestCase):
             self.assertEqual(self.scripted.asked, [(b"PUT", b"/v1/peers/bob", body.to_json())])
 
     def test_release(self) -> None:
-        """So does a release."""
+        """A release is sent unchanged."""
         client = self.client((204, b""))
         body = ReleaseBody("re.lease")
         self.assertIsNone(self.result(client.release("bob", body)))
         self.assertEqual(self.scripted.asked, [(b"DELETE", b"/v1/peers/bob", body.to_json())])
 
     def test_beat(self) -> None:
-        """A heartbeat counts, or the session is over."""
+        """A heartbeat counts, or the session has ended."""
         client = self.client((200, b'{"lease": 90}'), (401, b""))
         self.assertTrue(self.result(client.beat(BEAT, b"m" * 32)))
         self.assertFalse(self.result(client.beat(BEAT, b"m" * 32)))
@@ -238,14 +238,14 @@ class AnswerTests(OwnedClientTestCase):
         self.assertTrue(Heartbeat.parse("bob", body).is_authentic(b"m" * 32))
 
     def test_look_up_key(self) -> None:
-        """A key has a name, or none."""
+        """A key owns a name, or none."""
         client = self.client((200, b'{"name": "bob"}'), (404, b""))
         self.assertEqual(self.result(client.look_up_key(str(BOB.public))), "bob")
         self.assertIsNone(self.result(client.look_up_key(str(BOB.public))))
         self.assertEqual(self.scripted.asked[0][1], f"/v1/keys/{BOB.public}".encode())
 
     def test_peers(self) -> None:
-        """All pages are read, each where the one before ended."""
+        """All pages are read, each from the end of the one before."""
         names = [f"p{number}" for number in range(5)]
         all_ = [PeerSummary(name, NameKind.OWNED, Presence.ONLINE, NOW) for name in names]
         pages = [
@@ -261,7 +261,7 @@ class AnswerTests(OwnedClientTestCase):
         self.assertEqual([each.partition("after=")[2][:2] for each in asked], ["", "p1", "p3"])
 
     def test_full_page(self) -> None:
-        """The largest page fits."""
+        """The largest page is within the bound."""
         peer = PeerSummary("x" * 32, NameKind.CLASSIC, Presence.UNKNOWN, 2**53 - 1)
         page = PeerPage((peer,) * PAGE_MAX, None)
         self.assertLess(len(page.to_json()), PAGE_BYTES_MAX)
@@ -269,7 +269,7 @@ class AnswerTests(OwnedClientTestCase):
         self.assertEqual(len(found), PAGE_MAX)
 
     def test_pages_without_end(self) -> None:
-        """A registry whose pages go in a circle is none."""
+        """Pages that go back are an error."""
         page = PeerPage((SUMMARY,), "bob")
         error = self.error(
             RegistryUnreachable, gathered(self.client((200, page.to_json())).peers())
@@ -277,7 +277,7 @@ class AnswerTests(OwnedClientTestCase):
         self.assertEqual(error.fields["reason"], NOT_A_REGISTRY)
 
     def test_names_without_end(self) -> None:
-        """A registry whose list always goes on is told as such after so many names, or so many pages."""
+        """An endless list is an error after `NAMES_MAX` names or `PAGES_MAX` pages."""
         self.patch(client_module, "NAMES_MAX", 7)
         self.patch(client_module, "PAGES_MAX", 5)
         for peers, asked in (((SUMMARY,) * 2, 4), ((), 5)):
@@ -289,28 +289,28 @@ class AnswerTests(OwnedClientTestCase):
 
 
 class ViewTests(OwnedClientTestCase):
-    """What a registry says of a peer is believed as far as the peer has signed it."""
+    """Answers about a peer are verified by its signature."""
 
     def look_up(self, view: PeerView, name: str = "bob") -> Coroutine[Deferred[Any], Any, Any]:
         return self.client((200, view.to_json())).look_up_peer(name)
 
     def test_owned(self) -> None:
-        """A record that its owner has signed."""
+        """A record that its owner has signed is accepted."""
         self.assertEqual(self.result(self.look_up(VIEW)), VIEW)
         self.assertEqual(self.scripted.asked, [(b"GET", b"/v1/peers/bob", b"")])
 
     def test_classic(self) -> None:
-        """A classic name has nothing to verify."""
+        """A classic name needs no record."""
         classic = replace(SUMMARY, kind=NameKind.CLASSIC, presence=Presence.UNKNOWN)
         view = PeerView(classic, None, None, (), HERE)
         self.assertEqual(self.result(self.look_up(view)), view)
 
     def test_nobody(self) -> None:
-        """404 is nobody."""
+        """404 is `NoSuchPeer`."""
         self.error(NoSuchPeer, self.client((404, _problem("not-found"))).look_up_peer("bob"))
 
     def test_not_believed(self) -> None:
-        """Anything else is not believed, and told in a sentence (threat 15)."""
+        """Every invalid answer is rejected with its reason (threat 15)."""
         other = replace(RECORD, name="alice").sign(BOB)
         for view, fault in (
             (replace(VIEW, key=EVE.public), "signature"),
@@ -340,7 +340,7 @@ class ViewTests(OwnedClientTestCase):
             self.assertIn(fault, str(error.fields["reason"]))
 
     def test_expired(self) -> None:
-        """An expired record is not valid if the clocks agree; else the clock here is named as the reason."""
+        """An expired record is rejected if the clocks agree; otherwise the error is about the clock here."""
         for passed, ahead, kind, text in (
             (0, 0, RegistryNotBelieved, "the record has expired"),
             (0, CLOCK_SKEW_MAX, RegistryNotBelieved, "the record has expired"),
@@ -361,7 +361,7 @@ class ViewTests(OwnedClientTestCase):
             self.assertEqual(error.exit_code, 3 if kind is ClockWrong else 5)
 
     def test_expired_by_registry_clock(self) -> None:
-        """Only a clock here that is far from the registry's is left out of account, and never the registry's own."""
+        """By the registry's clock, a record is valid even if the clock here is wrong, but not if it has expired."""
         for ahead, end, is_valid in (
             (400 * 86400, NOW + 1, True),
             (400 * 86400, NOW, False),
@@ -379,7 +379,7 @@ class ViewTests(OwnedClientTestCase):
                 self.error(RegistryNotBelieved, asked)
 
     def test_not_yet(self) -> None:
-        """A record that is of the future by the clock here is believed: it says nothing of when it ends."""
+        """A record from the future by the clock here is accepted: it has not expired."""
         client = self.client((200, VIEW.to_json()))
         self.now = NOW - 400 * 86400
         self.assertEqual(self.result(client.look_up_peer("bob")), VIEW)
@@ -390,7 +390,7 @@ def _problem(word: str, **extra: int) -> bytes:
 
 
 class RefusalTests(OwnedClientTestCase):
-    """Every problem is an error of ours."""
+    """Every problem becomes an error."""
 
     def refused(
         self, kind: type[P2pshareError], word: str, headers: dict[str, str] | None = None, **extra: int
@@ -400,7 +400,7 @@ class RefusalTests(OwnedClientTestCase):
         return self.error(kind, client.claim("bob", ClaimBody("re.cord")))
 
     def test_kinds(self) -> None:
-        """Each has its class."""
+        """Each problem has its class of error."""
         for word, kind in {
             "taken": NameTaken,
             "invitation-needed": InvitationNeeded,
@@ -419,7 +419,7 @@ class RefusalTests(OwnedClientTestCase):
             self.error(kind, client.release("bob", ReleaseBody("re.lease")))
 
     def test_out_of_place(self) -> None:
-        """A problem that nobody can have with what was asked is no answer of a registry, and speaks of no name."""
+        """A problem that the route cannot have shows that the server is not a registry."""
         senseless = {
             "taken": {"claim"},
             "not-owner": {"release"},
@@ -439,7 +439,7 @@ class RefusalTests(OwnedClientTestCase):
                 self.assertEqual(error.fields["reason"], NOT_A_REGISTRY, word)
 
     def test_every_problem(self) -> None:
-        """None of those that a registry knows is left over, whatever was asked."""
+        """Every problem becomes an error on every route."""
         for word, (status, _) in PROBLEMS.items():
             for asked in self.everything(self.client((status, _problem(word)))):
                 done: list[object] = []
@@ -449,7 +449,7 @@ class RefusalTests(OwnedClientTestCase):
                 self.assertFalse(isinstance(done[0], Failure), (word, done))
 
     def test_numbers(self) -> None:
-        """What a problem says in numbers is in the error."""
+        """The numbers of a problem are in the error."""
         self.assertEqual(self.refused(StaleRecord, "stale", seq=99).fields["seq"], 99)
         for time, text in ((NOW - 7000, "1 h 56 min ahead of"), (NOW + 172800, "2 days behind")):
             error = self.refused(ClockWrong, "wrong-time", time=time)
@@ -462,7 +462,7 @@ class RefusalTests(OwnedClientTestCase):
             self.assertEqual(error.fields["difference"], "too far from")
 
     def test_retry_after(self) -> None:
-        """So is when to come again, within bounds; a default stands for what is not said."""
+        """`Retry-After` is in the error, within bounds; a default replaces a missing or malformed one."""
         for said, wait in (("7", 7), ("999999999", RETRY_AFTER_MAX)):
             headers = {"Retry_After": said}
             for kind, word in (
@@ -477,13 +477,13 @@ class RefusalTests(OwnedClientTestCase):
             self.assertEqual(error.fields["retry_after"], RETRY_AFTER_DEFAULT)
 
     def test_remote_text(self) -> None:
-        """What a registry writes reaches no terminal raw."""
+        """Text of a registry is escaped."""
         body = json.dumps({"type": "urn:p2pshare:problem:x", "title": "\x1b[2J\n"}).encode()
         error = self.error(RegistryRefused, self.client((400, body)).look_up_peer("bob"))
         self.assertIn(r"\x1b[2J\n", str(error))
 
     def test_no_registry(self) -> None:
-        """An error of something else is told by its number."""
+        """The error for another server has its status."""
         for status in (301, 400, 403, 404, 418, 500):
             client = self.client((status, b"<html>"))
             for asked in (
@@ -494,7 +494,7 @@ class RefusalTests(OwnedClientTestCase):
                 self.assertIn(f"HTTP {status}", str(error.fields["reason"]))
 
     def test_too_long(self) -> None:
-        """No answer is read beyond its bound."""
+        """No reply is read beyond its bound."""
         for asked in self.everything(self.client((200, b" " * (PAGE_BYTES_MAX + 1)))):
             running: Deferred[Any] = Deferred.fromCoroutine(asked)
             self.agent.flush()
@@ -509,7 +509,7 @@ class RefusalTests(OwnedClientTestCase):
         st.sampled_from([200, 201, 204, 400, 401, 404, 409, 429, 503]),
     )  # fmt: skip
     def test_any_body(self, body: bytes, status: int) -> None:
-        """Any answer is a value or an error with a sentence."""
+        """Any answer is a value or an error of ours."""
         for asked in self.everything(self.client((status, body))):
             done: list[object] = []
             running: Deferred[Any] = Deferred.fromCoroutine(asked)

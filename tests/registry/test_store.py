@@ -1,4 +1,4 @@
-"""The store in memory, and claims."""
+"""The store in memory, and classic claims."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.registry.store_contract import NameStoreContract
 
 
 class MemoryNameStoreTests(NameStoreContract, OwnedNamesContract, TestCase):
-    """The fake keeps the contract."""
+    """The store in memory keeps the contracts."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -42,7 +42,7 @@ class ClaimTests(SynchronousTestCase):
         self.assertEqual(Claim.of("bob", address, 60, None), Claim("bob", address, 60, None))
 
     def test_token(self) -> None:
-        """The store gets a digest of the token only, and a lease of 0 is no missing one."""
+        """The store gets only a digest of the token. A lease of 0 differs from a missing one."""
         claim = Claim.of("bob", PeerAddress("10.0.0.5", 1), 0, "s" * 16)
         self.assertEqual(claim.proof, hashlib.sha256(b"s" * 16).hexdigest())
         self.assertEqual(claim.lease, 0)

@@ -1,4 +1,4 @@
-"""Whatever is asked of them, in whatever order, the store in memory and the one in Redis answer the same."""
+"""The store in memory and the one in Redis answer any sequence of questions alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ addresses = st.sampled_from([HERE, THERE])
 
 @dataclass
 class Side:
-    """A store, and what it said before."""
+    """A store, and its earlier answers."""
 
     store: NameStore
     since: str = ""
@@ -72,7 +72,7 @@ def claim_owned(
 
 
 def judged(side: Side, name: str, key: str, outcome: OwnerOutcome) -> object:
-    """What both stores must agree on: of a claim number, whether it is the old one, or newer."""
+    """Return the comparable part of an outcome; of a claim number, whether it is new."""
     before = side.newest.get(name, 0)
     if outcome.claim:
         side.claims[name, key] = side.newest[name] = outcome.claim
@@ -102,7 +102,7 @@ def use_invitation(holder: str, issued: int) -> Step:
 
 
 async def lose(side: Side) -> None:
-    """Lose everything, and notice it."""
+    """Lose everything, and let the store notice that."""
     if isinstance(side.store, RedisNameStore):
         await deferLater(clock, 0.002)
         await side.store.link.call("FLUSHALL")
@@ -114,7 +114,7 @@ async def lose(side: Side) -> None:
 
 
 async def recover(side: Side) -> None:
-    """Let the recovery end."""
+    """End the recovery."""
     if isinstance(side.store, RedisNameStore):
         await side.store.link.call("DEL", "p2p:{index}:recovering")
     else:
@@ -123,7 +123,7 @@ async def recover(side: Side) -> None:
 
 
 async def everything(side: Side) -> object:
-    """All that can be seen of a store."""
+    """Return everything that can be read from a store."""
     if isinstance(side.store, RedisNameStore):  # let it note what it notes by and by
         await side.store.note(await side.store.state(), ("z", "free", "0", "0"))
     store = side.store
@@ -182,7 +182,7 @@ class AgreementTests(WithRedis):
         return found
 
     async def agree(self, sequence: list[Step]) -> None:
-        """Take the steps in both; the first difference fails."""
+        """Run the steps in both stores, and fail at the first difference."""
         await self.store.link.call("FLUSHALL")
         redis = RedisNameStore(redis_at(self.server.url, clock), clock)
         await redis.start()
@@ -202,7 +202,7 @@ class AgreementTests(WithRedis):
         return Deferred.fromCoroutine(self.agree(sequence))
 
     def test_agree(self) -> Deferred[None]:
-        """Random steps of three keys and some originals, over three names, with losses in between."""
+        """Random steps of three keys and some originals, with three names and losses in between, agree."""
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
 

@@ -1,4 +1,4 @@
-"""A store whose events a test makes up, for those who watch."""
+"""A store with events that a test makes up, for event streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def summary(name: str, presence: Presence = Presence.ONLINE) -> PeerSummary:
 
 
 class EventStore:
-    """As much of a `NameStore` as who watches needs."""
+    """The part of a `NameStore` that event streams use."""
 
     def __init__(self) -> None:
         self.kept: list[PresenceEvent] = []
@@ -34,7 +34,7 @@ class EventStore:
         return cast(NameStore, self)
 
     def happen(self, name: str, presence: Presence = Presence.ONLINE) -> str:
-        """A peer comes or goes; the id of the event."""
+        """Add an event, and return its id."""
         self.newest = (self.newest[0] + 1, 0)
         event = PresenceEvent(f"{self.newest[0]}-0", summary(name, presence))
         self.present[name] = event.peer
@@ -42,7 +42,7 @@ class EventStore:
         return event.id
 
     def forget(self) -> None:
-        """Keep none of the events that were."""
+        """Forget all events."""
         self.kept.clear()
         self.forgotten = self.newest[0]
 
@@ -68,13 +68,13 @@ class EventStore:
         return EventPage(shown, last, ms >= self.forgotten)
 
     def release(self) -> None:
-        """Let the replies go that were held back."""
+        """Release the replies that were held back."""
         held, self.held = self.held or [], None
         for waiting, page in held:
             waiting.callback(page)
 
     def fail(self) -> None:
-        """Fail what was held back, as by a defect."""
+        """Fail the replies that were held back, as by a defect."""
         held, self.held = self.held or [], None
         for waiting, _ in held:
             waiting.errback(ZeroDivisionError())
@@ -91,7 +91,7 @@ class EventStore:
 
 
 class Events(list[tuple[str, str, str]]):
-    """What a stream said: kind, id and data of each event; `alive` counts the events that only show that it lives."""
+    """The events of a stream: kind, id and data of each; `alive` counts the `alive` events."""
 
     def __init__(self, text: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""HTTP for strangers: framing, refusals, deadlines."""
+"""The HTTP server for strangers: framing, refusals, deadlines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FramingTests(SiteTestCase):
     """Requests of originals and of others."""
 
     def test_original(self) -> None:
-        """Without a slash: `Connection: close`, a length, the end of the connection."""
+        """Without a slash, the reply has `Connection: close` and a length, and the connection ends."""
         client = Client(self.site)
         post = b"POST name HTTP/1.1\r\nContent-Length: %d\r\n" % len(BODY)
         reply = client.send(post + HOST + BODY)
@@ -55,7 +55,7 @@ class FramingTests(SiteTestCase):
         self.assertFalse(client.closed)
 
     def test_split_anywhere(self) -> None:
-        """However a request is cut, its reply is the same."""
+        """A request may arrive in any pieces; the reply is the same."""
         request = b"POST /name HTTP/1.1\r\nContent-Length: %d\r\n" % len(BODY) + HOST + BODY
         whole = Client(self.site).send(request)
         for cut in range(1, len(request)):
@@ -63,28 +63,28 @@ class FramingTests(SiteTestCase):
             self.assertEqual(client.send(request[:cut]) + client.send(request[cut:]), whole, cut)
 
     def test_head(self) -> None:
-        """HEAD has GET's head and no body."""
+        """HEAD has the head of GET and no body."""
         self.assertEqual(self.one(b"HEAD /list HTTP/1.1\r\n" + HOST), (200, b"", False))
         self.assertIn(
             b"Content-Length: 2\r\n", Client(self.site).send(b"HEAD /list HTTP/1.1\r\n" + HOST)
         )
 
     def test_chunked(self) -> None:
-        """A chunked body is as good as another."""
+        """A chunked body is accepted."""
         head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
         chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
         self.assertEqual(self.one(head + chunks)[0], 200)
 
     def test_query_is_ignored(self) -> None:
-        """What follows a question mark means nothing."""
+        """Arguments after the question mark are ignored."""
         self.assertEqual(self.one(b"GET /list?x=%ff&&& HTTP/1.1\r\n" + HOST)[:2], (200, b"[]"))
 
     def test_http_1_0(self) -> None:
-        """An older client is served and let go."""
+        """An HTTP/1.0 client is served, and the connection ends."""
         self.assertEqual(self.one(b"GET /list HTTP/1.0\r\n\r\n"), (200, b"[]", True))
 
     def test_client_leaves_early(self) -> None:
-        """A reply for a client that has left goes nowhere."""
+        """A reply for a client that has left is discarded."""
         routes = SlowRoutes()
         client = Client(self.make_site(routes))
         client.send(b"GET /list HTTP/1.1\r\n" + HOST)
@@ -94,10 +94,10 @@ class FramingTests(SiteTestCase):
 
 
 class RefusalTests(SiteTestCase):
-    """What is wrong is a 4xx with a problem, and the end of the connection (threats 6, 27: request smuggling)."""
+    """A malformed request gets a 4xx with a problem, and the connection ends (threats 6, 27: request smuggling)."""
 
     def assert_refused(self, request: bytes, status: int) -> None:
-        """The reply is a problem, and the end of the connection; an original is sent no body."""
+        """Assert that the reply is a problem without further requests; an original gets no body."""
         answered, body, closed = self.one(request)
         self.assertEqual((answered, closed), (status, True), request[:60])
         self.assertEqual(json.loads(body)["status"], status)
@@ -107,7 +107,7 @@ class RefusalTests(SiteTestCase):
                 self.assertEqual(self.one(of_original), (status, b"", True), of_original[:60])
 
     def test_refused(self) -> None:
-        """Bad framing, bad targets, bad heads (threat 27)."""
+        """Malformed framing, targets and heads are rejected (threat 27)."""
         long = b"a" * 9000
         for request, status in (
             (b"nonsense\r\n", 400),
@@ -173,14 +173,14 @@ class RefusalTests(SiteTestCase):
             self.assertEqual(json.loads(self.one(request)[1])["detail"], detail, request[:60])
 
     def test_wrong_names(self) -> None:
-        """A name that is none is an ordinary 400; the connection goes on."""
+        """An invalid name gets an ordinary 400, and the connection stays open."""
         for name in (b"a%2Fb", b"..", b"%00", b"b%C3%B6b", b"a" * 33):
             self.assertEqual(
                 self.one(b"GET /user/" + name + b" HTTP/1.1\r\n" + HOST), (400, b"", False), name
             )
 
     def test_expectation_of_a_long_body(self) -> None:
-        """A client that asks first is told 413, and not to go on."""
+        """A client that expects `100 Continue` gets 413 for a body that is too long."""
         reply = Client(self.site).send(
             b"POST /name HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n" + HOST
         )
@@ -188,20 +188,20 @@ class RefusalTests(SiteTestCase):
         self.assertNotIn(b"100 Continue", reply)
 
     def test_long_chunked_body(self) -> None:
-        """A body of chunks is counted: 16 KiB are taken, one byte more is not (threat 26)."""
+        """Chunks are counted: 16 KiB are accepted, one byte more is not (threat 26)."""
         head = b"POST /name HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST
         full = head + b"4000\r\n" + b" " * 0x4000 + b"\r\n"
         self.assertEqual(self.one(full + b"0\r\n\r\n")[0], 400)  # it is no JSON
         self.assert_refused(full + b"1\r\n \r\n0\r\n\r\n", 413)
 
     def test_nothing_after_a_refusal(self) -> None:
-        """What follows what was refused is not taken for a request."""
+        """Bytes after a refused request are ignored."""
         client = Client(self.site)
         reply = client.send(b"nonsense\r\nGET /list HTTP/1.1\r\n" + HOST)
         self.assertEqual(reply.count(b"HTTP/1.1 "), 1)
 
     def test_nothing_after_an_original(self) -> None:
-        """Nor what follows a request that ends its connection."""
+        """Bytes after a request that ends its connection are ignored."""
         client = Client(self.site)
         reply = client.send((b"GET list HTTP/1.1\r\n" + HOST) * 2)
         self.assertEqual(reply.count(b"HTTP/1.1"), 1)
@@ -217,7 +217,7 @@ class RefusalTests(SiteTestCase):
         )
     )
     def test_any_bytes(self, parts: list[bytes]) -> None:
-        """Whatever comes, what goes back is HTTP of ours, and nothing is raised or logged."""
+        """Any bytes are answered with HTTP, and nothing is raised or logged."""
         client = Client(self.site)
         for part in parts:
             reply = client.send(part)
@@ -229,10 +229,10 @@ class RefusalTests(SiteTestCase):
 
 
 class DeadlineTests(SiteTestCase):
-    """No wait is for ever (threat 25: slowloris, idle connections)."""
+    """Every wait has an end (threat 25: slowloris, idle connections)."""
 
     def drip(self, client: Client, data: bytes, seconds: int) -> float:
-        """Send a byte a second; return after how many seconds the connection was given up."""
+        """Send a byte a second; return the seconds until the server closed the connection."""
         for second in range(seconds):
             client.send(data[second : second + 1])
             self.clock.advance(1)
@@ -241,19 +241,19 @@ class DeadlineTests(SiteTestCase):
         return float("inf")
 
     def test_dripping_headers(self) -> None:
-        """10 s for the headers, however busily they drip; 408 says so."""
+        """Headers have to arrive within 10 s; dripping bytes do not extend that, and the reply is 408."""
         client = Client(self.site)
         self.assertLessEqual(self.drip(client, b"GET /list HTTP/1.1\r\nX: " + b"y" * 99, 60), 11)
         self.assertTrue(client.transport.value().startswith(b"HTTP/1.1 408"))
 
     def test_dripping_body(self) -> None:
-        """20 s for all of it."""
+        """The whole request has to arrive within 20 s."""
         client = Client(self.site)
         client.send(b"POST /name HTTP/1.1\r\nContent-Length: 99\r\n" + HOST)
         self.assertLessEqual(self.drip(client, b" " * 99, 60), 21)
 
     def test_stalled_body(self) -> None:
-        """They count from the request's first byte, wherever it stalls, and not from its headers."""
+        """The 20 s count from the request's first byte, wherever it stalls."""
         for seconds in (0, 9):
             client = Client(self.site)
             client.send(b"POST /name HTTP/1.1\r\nContent-Length: 99\r\n")
@@ -265,12 +265,12 @@ class DeadlineTests(SiteTestCase):
             self.assertTrue(client.transport.value().startswith(b"HTTP/1.1 408"))
 
     def test_silence(self) -> None:
-        """A connection on which nothing was ever sent goes too."""
+        """A connection without any request is closed, too."""
         client = Client(self.site)
         self.assertLessEqual(self.drip(client, b"", 60), 11)
 
     def test_idle(self) -> None:
-        """Between requests there is a minute; each request starts anew."""
+        """A connection is closed after a minute without a request."""
         client = Client(self.site)
         for _ in range(3):
             client.send(b"GET /list HTTP/1.1\r\n" + HOST)
@@ -280,7 +280,7 @@ class DeadlineTests(SiteTestCase):
         self.assertTrue(client.closed)
 
     def test_not_taking_the_reply(self) -> None:
-        """Who does not read and does not close is cut off."""
+        """A client that neither reads nor closes is disconnected."""
         client = Client(self.site)
         client.send(b"GET list HTTP/1.1\r\n" + HOST)
         self.assertFalse(client.transport.disconnected)
@@ -288,7 +288,7 @@ class DeadlineTests(SiteTestCase):
         self.assertTrue(client.transport.disconnected)
 
     def test_reply_that_never_comes(self) -> None:
-        """Nor do we wait for ourselves for ever."""
+        """A request that is never answered ends, too."""
         client = Client(self.make_site(SlowRoutes()))
         client.send(b"GET /list HTTP/1.1\r\n" + HOST)
         self.clock.pump([1] * 61)

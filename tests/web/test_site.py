@@ -1,4 +1,4 @@
-"""The number of connections, and of long replies."""
+"""The bounds on connections and long replies."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ YEAR = 365 * 24 * 3600.0  # seconds
 
 
 class NumberTests(SiteTestCase):
-    """No number grows without a bound."""
+    """Every number has a bound."""
 
     limits = Limits(
         connections_max=5, connections_per_address_max=3, long_reply=10, long_replies_max=1
     )
 
     def test_connections(self) -> None:
-        """So many for one address, so many in all; one that ends makes room."""
+        """Connections are bounded for one address and in total; one that ends makes room."""
         ones = [Client(self.site, "10.0.0.1") for _ in range(4)]
         self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
         ones[0].leave()
@@ -36,7 +36,7 @@ class NumberTests(SiteTestCase):
         self.assertIsNotNone(Client(site, "10.0.1.1").channel)
 
     def test_flood(self) -> None:
-        """Threat: who connects again and again displaces itself, and nobody who has fewer connections that wait."""
+        """Threat: a client that connects repeatedly displaces itself, not a client with fewer waiting connections."""
         calm = Client(self.site, "10.0.0.9")
         flood = [Client(self.site, f"10.0.0.{n % 2}") for n in range(100)]
         self.assertEqual([client.channel is None for client in flood], [False] * 4 + [True] * 96)
@@ -48,7 +48,7 @@ class NumberTests(SiteTestCase):
             self.assertIn(b"200 OK", client.send(b"GET /healthz HTTP/1.1\r\n" + HOST))
 
     def test_flood_of_many(self) -> None:
-        """If all have one connection that waits, the one that has waited for the longest makes room."""
+        """If every client has one waiting connection, the one that has waited the longest makes room."""
         ones = [Client(self.site, f"10.0.0.{n}") for n in range(5)]
         ones[0].send(b"GET /healthz HTTP/1.1\r\n" + HOST)
         self.assertIsNotNone(Client(self.site, "10.0.1.1").channel)
@@ -57,7 +57,7 @@ class NumberTests(SiteTestCase):
         )
 
     def test_nothing_is_left(self) -> None:
-        """When connections have come and gone, displaced or not, nothing is left of them."""
+        """The table is empty after connections have come and gone, displaced or not."""
         for n in range(200):
             client = Client(self.site, f"10.0.{n % 3}.{n % 7}")
             if client.channel is not None and n % 2:
@@ -73,7 +73,7 @@ class NumberTests(SiteTestCase):
         )
 
     def test_who_waits_makes_room(self) -> None:
-        """Clients that drip or say nothing keep nobody out (threat 25), neither at their address nor elsewhere."""
+        """Silent and dripping clients keep nobody out (threat 25), neither at their address nor elsewhere."""
         slow = [Client(self.site, "10.0.0.1") for _ in range(3)]
         slow[1].send(b"G")
         slow[2].send(b"GET /healthz HTTP/1.1\r\n" + HOST)
@@ -87,7 +87,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual([each.transport.disconnected for each in slow], [True, True, False])
 
     def test_one_client(self) -> None:
-        """All addresses of a /64 are one client, and so is an IPv4 address that is written as one of IPv6."""
+        """All addresses of a /64 are one client. An IPv4 address in IPv6 notation is the same client."""
         ones = [Client(self.site, f"2001:db8::{n}") for n in range(4)]
         self.assertEqual([client.channel is None for client in ones], [False] * 3 + [True])
         for client in ones[:3]:
@@ -96,7 +96,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual([client.channel is None for client in same], [False] * 3 + [True])
 
     def test_who_is_served_stays(self) -> None:
-        """Requests that are being answered are never broken off for a new connection."""
+        """A connection whose request is being answered never makes room for a new one."""
         site = self.make_site(SlowRoutes())
         served = [Client(site, "10.0.0.1") for _ in range(3)]
         for client in served:
@@ -106,7 +106,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual([each.transport.disconnected for each in served], [False] * 3)
 
     def test_long_replies(self) -> None:
-        """A long reply waits for its client; while it does there is only one."""
+        """A long reply is written as fast as its client reads; others are rejected if there is no room."""
         routes = SlowRoutes()
         site = self.make_site(routes)
         slow, other = Client(site, transport=NarrowTransport), Client(site)
@@ -125,14 +125,14 @@ class NumberTests(SiteTestCase):
         self.assertTrue(other.transport.value().endswith(b"b" * 10))
 
     def long_reply(self, site: Site, routes: SlowRoutes, host: str) -> Client:
-        """A client that is sent a long reply, and takes nothing of it."""
+        """Return a client that requests a long reply, and reads nothing of it."""
         client = Client(site, host, NarrowTransport)
         client.send(b"GET /list HTTP/1.1\r\n" + HOST)
         routes.asked[-1].callback(Reply(200, (b"a" * 10,) * 9))
         return client
 
     def test_long_replies_of_one_client(self) -> None:
-        """One client has so many long replies; in IPv6 all of a /64 are one client."""
+        """The long replies of one client are bounded; all addresses of a /64 are one client."""
         self.limits = Limits(long_reply=10, long_replies_max=3, long_replies_per_address_max=2)
         routes = SlowRoutes()
         site = self.make_site(routes)
@@ -142,7 +142,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual(statuses, [b"200", b"200", b"503", b"200"])
 
     def test_stalled_long_replies_make_room(self) -> None:
-        """Threat: a long reply that nobody takes is cut as soon as another one needs its place, the longest first."""
+        """Threat: a stalled long reply is dropped when another one needs its place, the longest stalled first."""
         self.limits = Limits(long_reply=10, long_replies_max=3, long_replies_per_address_max=2)
         routes = SlowRoutes()
         site = self.make_site(routes)
@@ -155,7 +155,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual(cut, [False, True, False, False])
 
     def test_stalled_long_replies_end(self) -> None:
-        """A long reply of which nothing is taken for a while is cut; one that is taken slowly is not."""
+        """A stalled long reply is dropped after a while; one that is read slowly is not."""
         self.limits = Limits(long_reply=10)
         routes = SlowRoutes()
         site = self.make_site(routes)
@@ -166,7 +166,7 @@ class NumberTests(SiteTestCase):
         self.assertEqual((deaf.transport.disconnected, slow.transport.disconnected), (True, False))
 
     def test_leaving_during_a_long_reply(self) -> None:
-        """A client that leaves makes room for another."""
+        """A client that leaves makes room for another long reply."""
         routes = SlowRoutes()
         site = self.make_site(routes)
         slow, other = Client(site, transport=NarrowTransport), Client(site)
@@ -179,10 +179,10 @@ class NumberTests(SiteTestCase):
 
 
 class OpenFilesTests(SiteTestCase):
-    """Threat: a process that may have few files open."""
+    """Threat: a process with a low limit on open files."""
 
     def test_bound(self) -> None:
-        """There are fewer connections than files, so that those that wait make room before none can be accepted."""
+        """There are fewer connections than files, so that waiting ones make room before `accept` fails."""
         for files, most, own in (
             (None, 1024, 128),
             (4096, 1024, 128),
@@ -197,7 +197,7 @@ class OpenFilesTests(SiteTestCase):
             )
 
     def test_small(self) -> None:
-        """Clients that say nothing make room for others."""
+        """Silent clients make room for others."""
         self.limits = Limits().within(60)
         site = self.make_site(SlowRoutes())
         idle = [Client(site, f"10.0.0.{n % 2}") for n in range(100)]
@@ -209,7 +209,7 @@ class DateTests(SiteTestCase):
     """Two clocks: one for the date, one for deadlines."""
 
     def test_wall_clock_jumps(self) -> None:
-        """Threat 38: whoever sets the machine's clock moves the date that replies have, and no deadline."""
+        """Threat 38: a change of the machine's clock changes the `Date` header, and no deadline."""
         wall = [1_750_000_000.0]
         site = Site(SlowRoutes(), self.clock, Limits(headers_timeout=10), wall=lambda: wall[0])
         site.doStart()

@@ -24,7 +24,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -135,7 +135,7 @@ class EventHub:
             self._looking.start(self.limits.keep_alive, now=False)
         outlet.when_over(partial(self._forget, stream))
         stream.send(b"retry: %d\n\n" % RECONNECT_AFTER)
-        self._begin(stream, self._join(stream, newest))
+        self._join(stream, newest)
 
     def stop(self) -> Deferred[None]:
         """End all streams; fires when the ends have had time to be sent."""
@@ -171,26 +171,28 @@ class EventHub:
 
     # Joining
 
-    def _begin(self, stream: Stream, joining: Coroutine[Deferred[Any], Any, None]) -> None:
-        Deferred.fromCoroutine(joining).addErrback(lambda failure: self._fail(stream, failure))
+    def _join(self, stream: Stream, newest: str | None) -> None:
+        """Bring a stream up to date, then let it go live; without a `newest` id, it has missed changes."""
+        self._live.discard(stream)
+        Deferred.fromCoroutine(self._catch_up(stream, newest)).addErrback(self._fail, stream)
 
-    def _fail(self, stream: Stream, failure: Failure) -> None:
+    def _fail(self, failure: Failure, stream: Stream) -> None:
         self._log.failure("event stream failed: address={address}", failure, address=stream.address)
         stream.outlet.drop()
 
-    async def _join(self, stream: Stream, newest: str) -> None:
-        after = stream.wanted.after
-        if after is None or not await self._resume(stream, after, newest):
-            await self._send_all(stream, newest, is_reset=after is not None)
-        await self._catch_up(stream)
-
-    async def _join_again(self, stream: Stream) -> None:
-        """Reset a stream that has missed changes, and send it the present state."""
-        await self._wait(stream, deferLater(self._clock, POLL_INTERVAL))
-        newest = await self._ask(stream, self._store.events)
-        if newest is not None:
-            await self._send_all(stream, newest.last, is_reset=True)
-            await self._catch_up(stream)
+    async def _catch_up(self, stream: Stream, newest: str | None) -> None:
+        after, is_reset = stream.wanted.after, newest is None
+        if newest is None:
+            await self._wait(stream, deferLater(self._clock, POLL_INTERVAL))
+            page = await self._ask(stream, self._store.events)
+            if page is None:
+                return
+            newest = page.last
+        elif after is not None:
+            is_reset = not await self._resume(stream, after, newest)
+        if is_reset or after is None:
+            await self._send_all(stream, newest, is_reset=is_reset)
+        await self._send_changes(stream)
 
     async def _resume(self, stream: Stream, after: str, newest: str) -> bool:
         """Whether the store still has all changes since the id `after`."""
@@ -213,7 +215,7 @@ class EventHub:
             nobody = PeerSummary(name, NameKind.CLASSIC, Presence.GONE, None)
             stream.send(presence_text(nobody if view is None else view.summary, newest))
 
-    async def _catch_up(self, stream: Stream) -> None:
+    async def _send_changes(self, stream: Stream) -> None:
         """Send all changes that the store has, then go live."""
         while True:
             await stream.outlet.drained()
@@ -221,7 +223,7 @@ class EventHub:
             if page is None:
                 return
             if not page.complete:
-                self._start_again(stream)
+                self._join(stream, None)
                 return
             events = [EncodedEvent.of(event) for event in page.events]
             stream.follow(events, position_of(page.last))
@@ -234,10 +236,6 @@ class EventHub:
         if self._position is None:
             self._position = stream.position
             self._poll_later(POLL_INTERVAL)
-
-    def _start_again(self, stream: Stream) -> None:
-        self._live.discard(stream)
-        self._begin(stream, self._join_again(stream))
 
     async def _ask(self, stream: Stream, question: Callable[[], Awaitable[T]]) -> T | None:
         """Ask the store until it answers; None if the stream is over."""
@@ -316,7 +314,7 @@ class EventHub:
         if not page.complete or last < position:
             live, self._position = tuple(self._live), None
             for stream in live:
-                self._start_again(stream)
+                self._join(stream, None)
             return POLL_INTERVAL
         self._position = last
         events = [EncodedEvent.of(event) for event in page.events]

@@ -27,7 +27,7 @@ class AuthorityTests(SynchronousTestCase):
         return Authority(SigningKey(seed), self.clock.seconds, random.Random(1).randbytes)
 
     def test_receipts(self) -> None:
-        """They say which claim it was, to the registry that made them, for one name and key and 30 days."""
+        """A receipt has the number of the claim. It is valid at its registry, for one name and key, for 30 days."""
         receipt = self.authority.receipt("bob", BOB, 7)
         self.assertEqual(self.authority.read_receipt(receipt, "bob", BOB), 7)
         self.assertEqual(self.make(bytes(32)).read_receipt(receipt, "bob", BOB), 7)
@@ -39,7 +39,7 @@ class AuthorityTests(SynchronousTestCase):
         self.assertIsNone(self.authority.read_receipt(receipt, "bob", BOB))
 
     def test_invitations(self) -> None:
-        """No two are alike; they are good for their time, and with the registry that made them."""
+        """Invitations differ; each is valid for its time, at its registry."""
         one, two = self.authority.invite(60), self.authority.invite(60)
         ids = [self.authority.read_invitation(each).id for each in (one, two)]
         self.assertNotEqual(*ids)
@@ -49,7 +49,7 @@ class AuthorityTests(SynchronousTestCase):
         self.assertRaises(RemoteProtocolError, self.authority.read_invitation, one)
 
     def test_sessions(self) -> None:
-        """Any process with the key knows a session's MAC key; it differs by name, session and registry."""
+        """Any process with the key derives a session's MAC key; it differs by name, session and registry."""
         session, mac_key = self.authority.new_session("bob")
         self.assertLessEqual(len(session), 64)
         self.assertEqual(self.make(bytes(32)).mac_key("bob", session), mac_key)
@@ -64,7 +64,7 @@ class AuthorityTests(SynchronousTestCase):
         self.assertIsNone(self.authority.mac_key("bob", session))
 
     def test_no_sessions(self) -> None:
-        """What can be none has no key."""
+        """A malformed session has no key."""
         end = "." + "a" * 22
         for wrong in (
             "",

@@ -1,4 +1,4 @@
-"""Names that are owned: claims, releases, heartbeats, and what a recorded one is good for."""
+"""Owned names: claims, releases, heartbeats, and replays of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ClaimTests(OwnersTestCase):
         return self.body(get(b"v1/peers/bob"))["presence"]
 
     def test_claimed_and_renewed(self) -> None:
-        """The first claim is 201, later ones of the same key 200; the reply is not to be stored."""
+        """The first claim is 201, later ones of the same key are 200; the reply has `no-store`."""
         reply = self.ask(self.bob.put(self.bob.record(self.clock)))
         self.assertEqual((reply.status, dict(reply.headers)[b"Cache-Control"]), (201, b"no-store"))
         granted = Granted.parse(b"".join(reply.body))
@@ -44,7 +44,7 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual(self.claim(self.bob, 200).outcome, "renewed")
 
     def test_logged(self) -> None:
-        """The log tells who got a name, and that it was given up; no secret of a session."""
+        """Claims and releases are logged, without any secret of a session."""
         with capturedLogs() as events:
             granted = self.claim(self.bob)
             self.clock.advance(1)
@@ -58,21 +58,21 @@ class ClaimTests(OwnersTestCase):
         self.assertNotIn(granted.session, str(events))
 
     def test_taken(self) -> None:
-        """Another key does not get it, whether its owner is there or not (threat 20: stealing a name)."""
+        """Another key is rejected, whether the owner is online or not (threat 20: stealing a name)."""
         self.claim(self.bob)
         for _ in range(2):
             self.assert_problem(self.ask(self.eve.put(self.eve.record(self.clock))), "taken", 409)
             self.clock.advance(PRESENCE_LEASE + 1)
 
     def test_stale(self) -> None:
-        """A record with no greater number changes nothing, and is told the greatest."""
+        """A record whose `seq` is not greater changes nothing; the reply has the greatest `seq`."""
         self.claim(self.bob, seq=7)
         for seq in (6, 7):
             reply = self.ask(self.bob.put(self.bob.record(self.clock, seq=seq)))
             self.assert_problem(reply, "stale", 409, seq=7)
 
     def test_wrong_records(self) -> None:
-        """Each is told which part is wrong; none claims the name."""
+        """Each invalid record is rejected with its own problem, and does not claim the name."""
         now = int(self.clock.seconds())
         good = self.bob.record(self.clock)
         signed = good.sign(self.bob.key)
@@ -127,13 +127,13 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual(self.ask(get(b"v1/peers/bob")).status, 404)
 
     def test_limits_of_time(self) -> None:
-        """120 s of difference and 30 days of life are taken."""
+        """Clocks may differ by 120 s, and a record may live for 30 days."""
         now = int(self.clock.seconds())
         self.claim(self.bob, iat=now - 120, seq=1, exp=now - 120 + 30 * 86400)
         self.claim(self.bob, 200, iat=now + 120, seq=2)
 
     def test_heartbeats(self) -> None:
-        """They keep a peer online; without them its presence ends, and the next one brings it back."""
+        """Heartbeats keep a peer online. Without them its presence ends, and the next one renews it."""
         granted = self.claim(self.bob)
         for beat in range(1, 5):
             self.clock.advance(45)
@@ -145,7 +145,7 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual(self.presence(), "online")
 
     def test_last_heartbeat(self) -> None:
-        """One that says so ends the presence at once, and the session."""
+        """A heartbeat with `online` false ends the presence and the session at once."""
         granted = self.claim(self.bob)
         self.assertEqual(self.body(get(b"list")), ["bob"])
         self.assertEqual(self.ask(self.bob.beat(granted, 1, online=False)).status, 200)
@@ -154,7 +154,7 @@ class ClaimTests(OwnersTestCase):
         self.assert_problem(self.ask(self.bob.beat(granted, 2)), "unknown-session", 401)
 
     def test_wrong_heartbeats(self) -> None:
-        """A used number, a wrong MAC, another name, a session that is over or never was."""
+        """A used number, a wrong MAC, another name, and an ended or unknown session are rejected."""
         granted = self.claim(self.bob)
         self.ask(self.bob.beat(granted, 5))
         wrong_key = replace(granted, mac_key=bytes(32))
@@ -175,7 +175,7 @@ class ClaimTests(OwnersTestCase):
         self.assertIn("expired", problem["detail"])
 
     def test_released(self) -> None:
-        """The owner gives the name up; others cannot, and then it is free."""
+        """The owner can release the name, others cannot; then it is free."""
         self.claim(self.bob)
         self.assert_problem(self.ask(self.eve.delete(self.clock)), "not-owner", 403)
         stale = self.bob.delete(self.clock, seq=1)
@@ -186,7 +186,7 @@ class ClaimTests(OwnersTestCase):
         self.claim(self.eve)
 
     def test_wrong_releases(self) -> None:
-        """They are judged as records are (threat 22: deregistering others)."""
+        """Releases are checked like records (threat 22: deregistering others)."""
         self.claim(self.bob)
         self.clock.advance(1)
         now = int(self.clock.seconds())
@@ -202,7 +202,7 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual(self.presence(), "online")
 
     def test_rotation(self) -> None:
-        """The old key signs the new one, and then it is the new one's; without that it is taken."""
+        """A rotation that the old key signed gives the name to the new key; without it the name is taken."""
         new = Owner(3)
         self.claim(self.bob)
         rotation = self.bob.rotate(self.clock, new)
@@ -215,7 +215,7 @@ class ClaimTests(OwnersTestCase):
         self.assert_problem(self.ask(self.bob.put(late)), "taken", 409)
 
     def test_wrong_rotations(self) -> None:
-        """One for another name, registry, key or time, or signed by another."""
+        """A rotation for another name, registry, key or time, or signed by another key, is rejected."""
         new, now = Owner(3), int(self.clock.seconds())
         self.claim(self.bob)
         record = new.record(self.clock, seq=now * 1000 + 1)
@@ -236,7 +236,7 @@ class ClaimTests(OwnersTestCase):
         self.assertEqual(self.body(get(b"v1/peers/bob"))["key"], str(self.bob.key.public))
 
     def test_old_rotations_are_ignored(self) -> None:
-        """Of 30 days, it replaces no key; who sends it with every claim renews as ever (threat 19)."""
+        """A rotation older than 30 days replaces no key; a claim with it is an ordinary renewal (threat 19)."""
         new, now = Owner(3), int(self.clock.seconds())
         self.claim(self.bob)
         old = self.bob.rotate(self.clock, new, iat=now - 30 * 86400)
@@ -250,7 +250,7 @@ class ClaimTests(OwnersTestCase):
             self.assertEqual(reply.status, 200)
 
     def test_recorded_rotations(self) -> None:
-        """A rotation does not count once more when the key that it replaces is back (threat 19)."""
+        """A rotation does not count again after the key that it replaced has returned (threat 19)."""
         new = Owner(3)
         self.claim(self.bob)
         first = self.bob.rotate(self.clock, new)
@@ -266,7 +266,7 @@ class ClaimTests(OwnersTestCase):
         self.assert_problem(replayed, "taken", 409)
 
     def test_classic_never_takes_an_owned_name(self) -> None:
-        """Neither while its owner is there nor later."""
+        """A replayed rotation fails while the owner is online, and later."""
         self.claim(self.bob)
         body = Registration("bob", PeerAddress("10.0.0.6", 1)).to_json()
         for _ in range(2):
@@ -275,17 +275,17 @@ class ClaimTests(OwnersTestCase):
 
 
 class ReplayTests(OwnersTestCase):
-    """Threat 19: a recorded request does nothing, now, later or elsewhere."""
+    """Threat 19: replayed requests change nothing, now, later or at another registry."""
 
     def replay(self, recorded: list[Query]) -> None:
-        """Send all of it again; whatever is told, the name is as it was."""
+        """Replay all requests, and assert that the name is unchanged."""
         before = self.ask(get(b"v1/peers/bob"))
         for query in recorded:
             self.assertGreaterEqual(self.ask(query).status, 400, query)
             self.assertEqual(self.ask(get(b"v1/peers/bob")), before, query)
 
     def record_a_life(self) -> list[Query]:
-        """A claim, heartbeats, a rotation and a release, a second between them."""
+        """Return a claim, heartbeats, a rotation and a release, one second apart."""
         new = Owner(3)
         first = self.bob.put(self.bob.record(self.clock))
         granted = Granted.parse(b"".join(self.ask(first).body))
@@ -300,7 +300,7 @@ class ReplayTests(OwnersTestCase):
         return recorded
 
     def test_at_once(self) -> None:
-        """While it is the owner's: each request by itself, after the next one or right after itself."""
+        """Replays fail while the owner has the name: each request after the next one, or right after itself."""
         granted = self.claim(self.bob, seq=10)
         beat = self.bob.beat(granted, 1)
         self.ask(beat)
@@ -308,11 +308,11 @@ class ReplayTests(OwnersTestCase):
         self.replay([again, beat])
 
     def test_after_the_release(self) -> None:
-        """When nobody has the name, it stays nobody's."""
+        """Replays do not claim a free name."""
         self.replay(self.record_a_life())
 
     def test_after_somebody_else_has_it(self) -> None:
-        """Nor does it hurt the next owner, at once or when 121 s have gone by."""
+        """Replays do not affect the next owner, at once or after 121 s."""
         recorded = self.record_a_life()
         self.claim(self.eve)
         self.replay(recorded)
@@ -320,7 +320,7 @@ class ReplayTests(OwnersTestCase):
         self.replay(recorded)
 
     def test_later(self) -> None:
-        """After 121 s it is of another time, whether anybody has the name or not (threat 38)."""
+        """After 121 s a replayed request has the wrong time, whether the name is free or not (threat 38)."""
         recorded = self.record_a_life()
         self.clock.advance(121)
         self.replay(recorded)
@@ -329,7 +329,7 @@ class ReplayTests(OwnersTestCase):
                 self.assert_problem(self.ask(query), "wrong-time", 400)
 
     def test_elsewhere(self) -> None:
-        """At another registry it is meant for another; a heartbeat has no session there."""
+        """Another registry rejects the audience of a statement, and the session of a heartbeat."""
         recorded = self.record_a_life()
         elsewhere = self.another_registry()
         for query in recorded:
@@ -340,17 +340,17 @@ class ReplayTests(OwnersTestCase):
                 self.assert_problem(reply, "wrong-audience", 400)
 
     def test_sessions_of_another_key(self) -> None:
-        """Another registry's session means nothing, even over the same store."""
+        """A session of another registry is rejected, even with the same store."""
         granted = self.claim(self.bob)
         other = Authority(SigningKey(bytes(32)), self.clock.seconds, lambda size: bytes(size))
         self.assertNotEqual(other.mac_key("bob", granted.session), granted.mac_key)
 
 
 class AudienceTests(OwnersTestCase):
-    """For whom a statement may be meant."""
+    """The audience of a statement."""
 
     def test_any_way_in(self) -> None:
-        """The registry's key is the audience, at whatever address and name the registry is reached."""
+        """The registry's key is the audience, at any address and host name."""
         for end, host in (
             (("10.0.0.1", 8000), b"nas.lan:8000"),
             (("127.0.0.1", 8000), b"127.0.0.1:8000"),
@@ -363,14 +363,14 @@ class AudienceTests(OwnersTestCase):
             self.assertIn(self.ask(replace(query, local=end, headers=headers)).status, (200, 201))
 
     def test_host_is_not_believed(self) -> None:
-        """No `Host` makes a registry the one that a statement was signed for (threat 27)."""
+        """No `Host` header makes a registry accept a statement for another one (threat 27)."""
         query = self.bob.put(self.bob.record(self.clock, aud=ELSEWHERE))
         for host in (str(ELSEWHERE).encode(), b"10.0.0.2:8000"):
             reply = self.ask(replace(query, headers=Headers({b"Host": [host]})))
             self.assert_problem(reply, "wrong-audience", 400)
 
     def test_relayed_proof(self) -> None:
-        """An impostor that passes the real registry's proof on gets statements for the real one alone (threat 19)."""
+        """An impostor that forwards the real registry's proof gets statements for the real one only (threat 19)."""
         challenge = b"cNcNcNcNcNcNcNcNcNcNcw"
         about = self.body(get(b"v1/?challenge=" + challenge))
         proven = RegistryInfo.parse(json.dumps(about).encode())
@@ -381,10 +381,10 @@ class AudienceTests(OwnersTestCase):
 
 
 class RecoveryTests(OwnersTestCase):
-    """A store that was lost fills again with the right owners."""
+    """After a loss, the store fills again with the right owners."""
 
     def test_receipts(self) -> None:
-        """Strangers are told to wait, an owner with a receipt is not; after a lease all is as ever."""
+        """Strangers have to wait, an owner with a receipt does not; after a lease everybody can claim."""
         receipt = self.claim(self.bob).receipt
         self.store.lose()
         self.clock.advance(1)
@@ -400,7 +400,7 @@ class RecoveryTests(OwnersTestCase):
         self.assert_problem(self.ask(self.eve.put(self.eve.record(self.clock))), "taken", 409)
 
     def test_receipt_of_the_key_before(self) -> None:
-        """Who has rotated meanwhile brings the receipt of the old key and the rotation."""
+        """An owner that has rotated its key sends the receipt of the old key and the rotation."""
         receipt = self.claim(self.bob).receipt
         self.store.lose()
         self.clock.advance(1)
@@ -411,7 +411,7 @@ class RecoveryTests(OwnersTestCase):
         self.assertEqual(back.status, 201)
 
     def test_bad_receipts_are_ignored(self) -> None:
-        """Old ones, forged ones and those of another name do no harm, and no good."""
+        """Expired and forged receipts, and those of another name, are ignored."""
         receipt = self.claim(self.bob).receipt
         for wrong in ("x", "x.y", receipt[:-4], receipt):
             self.clock.advance(30 * 86400)
@@ -424,7 +424,7 @@ class RecoveryTests(OwnersTestCase):
 
 
 class InvitationTests(OwnersTestCase):
-    """A registry that takes new names only with an invitation."""
+    """A registry that accepts new names only with an invitation."""
 
     settings: ClassVar = {"invite_only": True}
 
@@ -433,7 +433,7 @@ class InvitationTests(OwnersTestCase):
         self.authority = make_authority(self.clock)
 
     def test_needed_and_used_once(self) -> None:
-        """One invitation is good for one name and key, and its holder may ask again."""
+        """An invitation is valid for one name and key, and its holder may repeat the claim."""
         invitation = self.authority.invite(60)
         self.assert_problem(
             self.ask(self.bob.put(self.bob.record(self.clock))), "invitation-needed", 403
@@ -449,7 +449,7 @@ class InvitationTests(OwnersTestCase):
         self.assert_problem(reply, "invitation-refused", 403)
 
     def test_refused(self) -> None:
-        """One that is none, of another registry, or too old."""
+        """A malformed or expired invitation, or one of another registry, is rejected."""
         invitation = self.authority.invite(60)
         self.clock.advance(60)
         for wrong in ("x", invitation, invitation[:-4]):
@@ -458,7 +458,7 @@ class InvitationTests(OwnersTestCase):
         self.assertEqual(self.ask(get(b"v1/peers/bob")).status, 404)
 
     def test_owners_come_back_without(self) -> None:
-        """After a loss of the store a receipt is enough; an invitation of before is not believed."""
+        """After a loss of the store, a receipt suffices; an older invitation is rejected."""
         invitation = self.authority.invite(60)
         reply = self.ask(self.bob.put(self.bob.record(self.clock), invitation=invitation))
         receipt = Granted.parse(b"".join(reply.body)).receipt
@@ -468,7 +468,7 @@ class InvitationTests(OwnersTestCase):
         self.assertEqual(back.status, 201)
 
     def test_classic(self) -> None:
-        """An original gets no new name, with an empty 400; one that it had is renewed."""
+        """An original gets no new name (400 without a body), and can renew one that it has."""
         body = Registration("carol", PeerAddress("10.0.0.6", 1)).to_json()
         query = Query(b"POST", b"name", body, SOURCE)
         self.assertEqual(self.ask(query).status, 400)
@@ -478,10 +478,10 @@ class InvitationTests(OwnersTestCase):
 
 
 class OutcomeTests(OwnersTestCase):
-    """What the metrics say of claims."""
+    """The outcomes of claims in the metrics."""
 
     def test_each_is_counted(self) -> None:
-        """Every claim is counted once, by what came of it, whether it was refused early, late or by the store."""
+        """Every claim is counted once by its outcome, whether it was rejected early, late or by the store."""
         counted: list[str] = []
         metrics = mock.Mock(spec=RegistryMetrics)
         metrics.claim = counted.append
@@ -521,7 +521,7 @@ class OutcomeTests(OwnersTestCase):
 
 
 class CostTests(OwnersTestCase):
-    """What is counted against whom."""
+    """Which client, network or key pays for a request."""
 
     settings: ClassVar = {
         "limits": {
@@ -537,7 +537,7 @@ class CostTests(OwnersTestCase):
         return self.ask(owner.put(owner.record(self.clock, seq=seq), source)).status
 
     def test_claims_of_an_address(self) -> None:
-        """Bad signatures use the address's claims up, and nobody else's."""
+        """Invalid signatures use up the limit of the address, and nobody else's."""
         forged = self.bob.record(self.clock)
         statuses = [
             self.ask(send(b"PUT", "bob", ClaimBody(forged.sign(self.eve.key)).to_json())).status
@@ -547,7 +547,7 @@ class CostTests(OwnersTestCase):
         self.assertEqual(self.status(self.bob, "10.9.8.8"), 201)
 
     def test_new_names_of_a_network(self) -> None:
-        """Two new names for a /24; renewals go on, and so does another network (threat 20)."""
+        """A /24 may claim two new names; renewals and other networks are not affected (threat 20)."""
         owners = [Owner(number, f"n{number}") for number in range(1, 5)]
         found = [self.status(owner, f"10.9.9.{owner.name[1]}") for owner in owners[:3]]
         self.assertEqual(found, [201, 201, 429])
@@ -555,7 +555,7 @@ class CostTests(OwnersTestCase):
         self.assertEqual(self.status(owners[3], "10.9.10.1"), 201)
 
     def test_new_names_at_once(self) -> None:
-        """Those who ask at the same time do not share what one of them may have (threat 20)."""
+        """Concurrent claims get no more new names than the limit permits (threat 20)."""
         owners = [Owner(number, f"n{number}") for number in range(1, 4)]
         self.assertEqual(self.status(owners[0]), 201)
         claim_owned = self.store.claim_owned
@@ -575,7 +575,7 @@ class CostTests(OwnersTestCase):
         self.assertEqual(sorted(found), [201, 429])
 
     def test_replays_of_a_key(self) -> None:
-        """Recorded claims, releases and heartbeats, sent again and again, leave a key all that it has (threat 20)."""
+        """Replayed claims, releases and heartbeats do not use up a key's limit (threat 20)."""
         record = self.bob.put(self.bob.record(self.clock))
         granted = Granted.parse(b"".join(self.ask(record).body))
         beat = self.bob.beat(granted, 1)
@@ -592,7 +592,7 @@ class CostTests(OwnersTestCase):
         self.assertEqual(self.status(self.bob, "10.2.0.1"), 200)
 
     def test_new_classic_names(self) -> None:
-        """Names of originals count, too; the reply to an original has no body."""
+        """Names of originals count, too; the 429 for an original has no body."""
         statuses = []
         for number in range(1, 4):
             body = Registration(f"n{number}", PeerAddress("10.0.0.6", 1)).to_json()
@@ -601,11 +601,11 @@ class CostTests(OwnersTestCase):
         self.assertEqual(statuses, [200, 200, 429])
 
     def test_key(self) -> None:
-        """A key that claims too often has to wait, from wherever it comes."""
+        """A key that claims too often has to wait, from any address."""
         found = [self.status(self.bob, f"10.{number}.1.1") for number in range(6)]
         self.assertEqual(found[:1], [201])
         self.assertEqual(found[-1], 429)
 
     def test_loopback(self) -> None:
-        """A client on this machine is spared."""
+        """A client on this machine is not limited."""
         self.assertEqual([self.status(self.bob, "127.0.0.1") for _ in range(9)], [201] + [200] * 8)

@@ -1,4 +1,4 @@
-"""Streams over HTTP: their head, their end, and who does not read them."""
+"""Event streams over HTTP: their head, their end, and slow readers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEAD = b" HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class EventsOnly:
-    """Answers who watches, and `GET /`."""
+    """Answers `GET /v1/events` and `GET /`."""
 
     def __init__(self, hub: EventHub) -> None:
         (self._route,) = hub.table(lambda query: origin_of(query.source)).values()
@@ -53,7 +53,7 @@ def refused(failure: Failure) -> Reply:
 
 
 class WideTransport(StringTransport):
-    """Has had enough when it is told so."""
+    """A transport that pauses its producer when the test says so."""
 
     aborted = False
 
@@ -71,7 +71,7 @@ class WideTransport(StringTransport):
 
 
 class SlowTransport(WideTransport):
-    """Has had enough after whatever is written, until it is drained."""
+    """A transport that pauses its producer after every write, until it is drained."""
 
     def write(self, data: bytes) -> None:
         super().write(data)
@@ -107,7 +107,7 @@ class StreamTestCase(SynchronousTestCase):
 
 
 def chunks(body: bytes) -> tuple[bytes, bytes]:
-    """The content of a chunked body so far, and what follows its end (RFC 9112, section 7.1)."""
+    """Return the content of a chunked body, and the bytes after its end (RFC 9112, section 7.1)."""
     content = b""
     while body:
         size, _, body = body.partition(b"\r\n")
@@ -121,7 +121,7 @@ class StreamTests(StreamTestCase):
     """A stream from its head to its end."""
 
     def test_head(self) -> None:
-        """It says what it is, that nobody is to keep it, and goes on in chunks."""
+        """The head has the content type and `no-store`, and the body is chunked."""
         head, _, body = self.watch().transport.value().partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"))
         lines = head.split(b"\r\n")
@@ -136,7 +136,7 @@ class StreamTests(StreamTestCase):
         self.assertTrue(chunks(body)[0].startswith(b"retry: "))
 
     def test_events(self) -> None:
-        """Events come as they happen, long after the deadline of other replies."""
+        """Events arrive as they happen, long after the deadline of other replies."""
         client = self.watch()
         self.pass_time(1000.0)
         id = self.store.happen("bob")
@@ -146,14 +146,14 @@ class StreamTests(StreamTestCase):
         self.assertFalse(client.closed)
 
     def test_end(self) -> None:
-        """After its life a stream ends properly, and the connection can be used again."""
+        """A stream ends regularly after its life, and the connection can be used again."""
         client = self.watch()
         self.pass_time(self.limits.life + self.limits.keep_alive)
         self.assertTrue(client.transport.value().endswith(b"\r\n0\r\n\r\n"))
         self.assertTrue(client.send(b"GET /" + HEAD).endswith(b"hello"))
 
     def test_old_http(self) -> None:
-        """HTTP/1.0 knows no chunks: the stream ends with its connection."""
+        """HTTP/1.0 has no chunks: the stream ends with its connection."""
         client = self.watch(head=b" HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         head, _, body = client.transport.value().partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head)
@@ -164,7 +164,7 @@ class StreamTests(StreamTestCase):
         self.clock.advance(1.0)
 
     def test_head_only(self) -> None:
-        """HEAD is told what GET would be, and no stream begins."""
+        """HEAD gets the head of GET, and no stream begins."""
         client = Client(self.site)
         answer = client.send(b"HEAD /v1/events" + HEAD)
         self.assertIn(b"Content-Type: text/event-stream", answer)
@@ -172,7 +172,7 @@ class StreamTests(StreamTestCase):
         self.assertEqual((len(self.hub), client.closed), (0, False))
 
     def test_going_on(self) -> None:
-        """The id of the last event comes in a header, or in the URL from those who cannot set one."""
+        """The id of the last event comes in a header, or in the URL from clients that cannot set one."""
         after = self.store.happen("a")
         missed = self.store.happen("b")
         header = b" HTTP/1.1\r\nHost: x\r\nLast-Event-ID: " + after.encode() + b"\r\n\r\n"
@@ -181,17 +181,17 @@ class StreamTests(StreamTestCase):
             self.assertEqual([id for _, id, _ in Events(content)], [missed])
 
     def test_store_away(self) -> None:
-        """While the store is away no stream begins: the client is told to come again."""
+        """While the store is unavailable, no stream begins, and the client gets 503."""
         self.store.away = True
         self.assertEqual(self.status(), 503)
         self.assertEqual(len(self.hub), 0)
 
 
 class RefusalTests(StreamTestCase):
-    """What is not served."""
+    """Requests that are rejected."""
 
     def test_malformed(self) -> None:
-        """What cannot be asked is refused, and why."""
+        """Malformed arguments are rejected."""
         for arguments in (
             "?names=",
             "?names=A",
@@ -213,7 +213,7 @@ class RefusalTests(StreamTestCase):
         self.assertEqual(len(self.hub), 0)
 
     def test_too_many(self) -> None:
-        """One stream too many is refused with a time to come again: 429 for an address, 503 for all."""
+        """One stream too many is rejected with `Retry-After`: 429 for an address, 503 for all."""
         first = self.watch()
         self.watch()
         self.assertEqual(self.status(), 429)
@@ -232,7 +232,7 @@ class RefusalTests(StreamTestCase):
         self.assertEqual(statuses, [200, 200, 429, 200, 200, 429])
 
     def test_many_while_the_store_thinks(self) -> None:
-        """Neither is the bound passed by those who come while the store has not answered yet."""
+        """The bound also holds for clients that connect while the store has not answered yet."""
         self.store.held = []
         clients = [self.watch() for _ in range(4)]
         self.store.release()
@@ -240,7 +240,7 @@ class RefusalTests(StreamTestCase):
         self.assertEqual(statuses, [b"200", b"200", b"429", b"429"])
 
     def test_arguments(self) -> None:
-        """Names, a prefix and an id are read as they are meant."""
+        """Names, a prefix and an id are parsed."""
         wanted = Wanted.parse(Query(b"GET", b"", b"", "", b"names=a,b.c&prefix=a&after=1-2"), 100)
         self.assertEqual(
             (wanted.names, wanted.prefix, wanted.after), (frozenset({"a", "b.c"}), "a", "1-2")
@@ -253,7 +253,7 @@ class SlowReaderTests(StreamTestCase):
     """Threat: clients that do not read what they ask for."""
 
     def test_dropped(self) -> None:
-        """One that lets too much come together is dropped, and nothing waits for it any more."""
+        """A client for which too many bytes wait is dropped."""
         client = self.watch()
         client.transport.stall()
         for n in range(100):
@@ -263,7 +263,7 @@ class SlowReaderTests(StreamTestCase):
         self.assertEqual(len(self.hub), 0)
 
     def test_reads_in_time(self) -> None:
-        """One that reads in time gets all that came together."""
+        """A client that reads in time gets all events that have accumulated."""
         client = self.watch()
         client.transport.stall()
         before = len(client.transport.value())
@@ -275,7 +275,7 @@ class SlowReaderTests(StreamTestCase):
         self.assertEqual([id for _, id, _ in Events(content)], ids)
 
     def test_missed_as_it_reads(self) -> None:
-        """What it has missed is fetched and written only as fast as it reads."""
+        """Missed events are read from the store and written only as fast as the client reads."""
         after = self.store.happen("a")
         ids = [self.store.happen(f"n{n}") for n in range(3 * self.limits.events_max)]
         client = Client(self.site, "10.0.0.1", SlowTransport)
@@ -289,7 +289,7 @@ class SlowReaderTests(StreamTestCase):
         self.assertGreater(len(counts), 2)
 
     def test_leaves_instead_of_reading(self) -> None:
-        """One that leaves while it should read what it has missed leaves nothing behind."""
+        """A client that leaves while it reads missed events leaves nothing behind."""
         after = self.store.happen("a")
         for n in range(3 * self.limits.events_max):
             self.store.happen(f"n{n}")
@@ -300,7 +300,7 @@ class SlowReaderTests(StreamTestCase):
         self.assertEqual((len(self.hub), self.store.asked), (0, asked))
 
     def test_end_while_it_does_not_read(self) -> None:
-        """When the process stops, what still waits for a client goes before the end of its stream."""
+        """When the process stops, the bytes that wait for a client are sent before the end of its stream."""
         client = self.watch()
         client.transport.stall()
         id = self.store.happen("bob")
@@ -312,14 +312,14 @@ class SlowReaderTests(StreamTestCase):
         self.clock.advance(1.0)
 
     def test_deaf(self) -> None:
-        """One that reads nothing is dropped though little waits for it."""
+        """A client that reads nothing is dropped, even if few bytes wait for it."""
         client = self.watch()
         client.transport.stall()
         self.pass_time(self.limits.stalled_max + 2 * self.limits.keep_alive)
         self.assertTrue(client.transport.aborted)
 
     def test_nothing_is_left(self) -> None:
-        """When 1000 streams have come and gone, none of their objects is left."""
+        """After 1000 streams have come and gone, none of their objects is left."""
         before = outlets()
         for n in range(1000):
             client = self.watch("?names=bob", f"10.1.{n // 200}.{n % 200}")
@@ -331,6 +331,6 @@ class SlowReaderTests(StreamTestCase):
 
 
 def outlets() -> int:
-    """How many streams this process remembers."""
+    """Return the number of outlets in memory."""
     gc.collect()
     return sum(isinstance(each, Outlet) for each in gc.get_objects())

@@ -1,4 +1,4 @@
-"""Who watches hears of every change, in order, once."""
+"""A stream has every change, in order, once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.registry.watching import Events, EventStore
 
 
 class Recorder:
-    """An outlet that keeps what it is told, and reads when the test says so."""
+    """An outlet that records what is written, and reads when the test says so."""
 
     def __init__(self) -> None:
         self.text = b""
@@ -61,7 +61,7 @@ class Recorder:
         self._then()
 
     def read(self) -> None:
-        """Be ready for more."""
+        """Read everything, and continue to read."""
         self.stalled_since = None
         waiting, self.waiting = self.waiting, []
         for each in waiting:
@@ -73,7 +73,7 @@ class Recorder:
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        """Who came and went."""
+        """The names and presences of the events."""
         peers = [json.loads(data) for kind, _, data in self.events if kind == "presence"]
         return [(peer["name"], peer["presence"]) for peer in peers]
 
@@ -99,7 +99,7 @@ class HubTestCase(SynchronousTestCase):
         return outlet
 
     def refusal(self, address: str) -> str:
-        """The problem of a client that can have no further stream."""
+        """Return the problem for a client that can have no further stream."""
         with self.assertRaises(RequestError) as refused:
             self.hub.check_room(address)
         word: str = refused.exception.word
@@ -122,10 +122,10 @@ class HubTestCase(SynchronousTestCase):
 
 
 class FollowingTests(HubTestCase):
-    """What is told."""
+    """The content of a stream."""
 
     def test_changes(self) -> None:
-        """A change is told within a second, with its id and the peer as JSON, to all who want it and to no one else."""
+        """A change is sent within a second, with its id and the peer as JSON, to those that asked for it only."""
         everybody, bob, with_prefix = self.watch(), self.watch("bob"), self.watch(prefix="al")
         before = len(bob.events)
         ids = [self.store.happen("bob"), self.store.happen("alice", Presence.OFFLINE)]
@@ -140,7 +140,7 @@ class FollowingTests(HubTestCase):
         self.assertEqual(with_prefix.told, [("alice", "offline")])
 
     def test_present_state(self) -> None:
-        """Who asks for names is first told how each is, with an id to go on from; one that nobody has is gone."""
+        """A stream of names begins with the state of each, and an id to resume from. A free name is `gone`."""
         id = self.store.happen("bob")
         stream = self.watch("bob", "nobody")
         self.assertEqual(stream.told, [("bob", "online"), ("nobody", "gone")])
@@ -148,13 +148,13 @@ class FollowingTests(HubTestCase):
         self.assertTrue(stream.text.startswith(b"retry: 3000\n\n"))
 
     def test_id_at_once(self) -> None:
-        """Who watches all names can go on from where it began, even if nothing has happened since."""
+        """A stream of all names begins with an id to resume from, even if nothing has happened since."""
         id = self.store.happen("bob")
         self.assertEqual(self.watch().events.last_id, id)
         self.assertEqual(self.watch().events, [])
 
     def test_going_on(self) -> None:
-        """A client that comes again is told exactly what it has missed, however much."""
+        """A client that reconnects gets exactly the changes that it has missed, however many."""
         seen = self.store.happen("a")
         missed = [self.store.happen(f"n{n}") for n in range(3 * self.limits.events_max)]
         stream = self.watch(after=seen)
@@ -164,7 +164,7 @@ class FollowingTests(HubTestCase):
         self.assertEqual([id for _, id, _ in stream.events], [*missed, last])
 
     def test_too_late(self) -> None:
-        """Who missed what is no longer kept, or brings an id of another store or none, is told to list again."""
+        """An id that is not kept any longer, of another store, or malformed leads to `reset`."""
         seen = self.store.happen("a")
         self.store.happen("b")
         self.store.forget()
@@ -176,7 +176,7 @@ class FollowingTests(HubTestCase):
         self.assertEqual(stream.told, [("b", "online"), ("b", "offline")])
 
     def test_ids_too_great(self) -> None:
-        """What is no id in Redis, as half of it has more than 64 bits, is never asked for."""
+        """An id with a half of more than 64 bits, which Redis does not accept, is never sent to the store."""
         great, greater = 2**64 - 1, 2**64
         self.store.newest = (great, great)
         for after, is_id in (
@@ -193,7 +193,7 @@ class FollowingTests(HubTestCase):
             self.assertEqual(after in asked, is_id, after)
 
     def test_missed_meanwhile(self) -> None:
-        """If the store loses events between two polls all are told to list again, and then go on."""
+        """If the store loses events between two polls, all streams are reset, and then continue."""
         streams = [self.watch(), self.watch("bob")]
         self.store.happen("bob")
         self.store.forget()
@@ -205,7 +205,7 @@ class FollowingTests(HubTestCase):
         self.assertEqual(bob, ["presence", "reset", "presence", "presence"])
 
     def test_nothing_twice_nothing_left_out(self) -> None:
-        """Whenever streams join, and however late the store replies, each hears all after its id, in order."""
+        """Each stream has all changes after its id in order, whenever it joins and however late the store answers."""
         rng = random.Random(5)
         for _ in range(60):
             self.setUp()
@@ -232,10 +232,10 @@ class FollowingTests(HubTestCase):
 
 
 class StoreTests(HubTestCase):
-    """What the store is asked, and what happens when it does not answer."""
+    """Questions to the store, and a store that does not answer."""
 
     def test_one_poll_for_all(self) -> None:
-        """However many watch, the store is asked once an interval; and never when nobody does."""
+        """The store is polled once an interval for any number of streams, and not at all without one."""
         streams = [self.watch() for _ in range(10)]
         asked = self.store.asked
         self.pass_time(3.0)
@@ -248,7 +248,7 @@ class StoreTests(HubTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_store_away(self) -> None:
-        """While the store is away streams stay open, the log says so once, and then all is told."""
+        """While the store is unavailable, streams stay open and one line is logged; afterwards all changes are sent."""
         stream = self.watch()
         self.store.away = True
         with capturedLogs() as logged:
@@ -260,7 +260,7 @@ class StoreTests(HubTestCase):
         self.assertEqual((stream.ended, len(logged)), ("", 1))
 
     def test_store_away_at_the_beginning(self) -> None:
-        """A stream that begins as the store goes away is told the state when it is back."""
+        """A stream that begins when the store becomes unavailable gets the state when the store is back."""
         self.store.happen("bob")
         outlet = Recorder()
         self.store.away = True
@@ -273,7 +273,7 @@ class StoreTests(HubTestCase):
         self.assertEqual(outlet.told, [("bob", "online")])
 
     def test_defect(self) -> None:
-        """A defect while a stream begins breaks that stream off, is logged, and leaves the others alone."""
+        """A defect while a stream begins is logged, and breaks off this stream only."""
         other = self.watch()
         self.store.present = None  # type: ignore[assignment]
         stream = self.watch("bob")
@@ -283,14 +283,14 @@ class StoreTests(HubTestCase):
 
 
 class BoundTests(HubTestCase):
-    """What who watches can cost."""
+    """The bounds on streams."""
 
     limits = StreamLimits(
         streams_max=5, streams_per_address_max=3, life=100.0, keep_alive=10.0, stalled_max=30.0
     )
 
     def test_numbers(self) -> None:
-        """So many streams for one address, so many in all; one that ends makes room."""
+        """Streams are bounded for one address and in total; one that ends makes room."""
         own = [self.watch(address="10.0.0.1") for _ in range(3)]
         self.assertEqual(self.refusal("10.0.0.1"), "too-many-requests")
         self.hub.check_room("10.0.0.2")
@@ -301,7 +301,7 @@ class BoundTests(HubTestCase):
         self.hub.check_room("10.0.0.1")
 
     def test_keep_alive(self) -> None:
-        """A quiet stream shows by events that it is alive, and passes on from where it could be resumed."""
+        """A quiet stream has `alive` events, with the id from which it can be resumed."""
         stream = self.watch("bob")
         id = self.store.happen("alice")
         self.pass_time(20.5)
@@ -310,7 +310,7 @@ class BoundTests(HubTestCase):
         self.assertEqual(len(stream.events), 1)
 
     def test_life(self) -> None:
-        """A stream ends properly after its life."""
+        """A stream ends regularly after its life."""
         stream = self.watch()
         self.pass_time(99.0)
         self.assertEqual(stream.ended, "")
@@ -328,7 +328,7 @@ class BoundTests(HubTestCase):
         self.assertEqual((deaf.ended, slow.ended), ("dropped", ""))
 
     def test_missed_as_fast_as_it_reads(self) -> None:
-        """What a client has missed is fetched only as fast as it reads."""
+        """Missed changes are read from the store only as fast as the client reads."""
         seen = self.store.happen("a")
         for n in range(3 * self.limits.events_max):
             self.store.happen(f"n{n}")
@@ -342,7 +342,7 @@ class BoundTests(HubTestCase):
         self.assertEqual(len(stream.events), 3 * self.limits.events_max)
 
     def test_stop(self) -> None:
-        """When the process stops all streams end properly, and no further one begins."""
+        """When the process stops, all streams end regularly, and no further one begins."""
         streams = [self.watch(), self.watch("bob")]
         stopping = self.hub.stop()
         self.assertEqual([stream.ended for stream in streams], ["finished"] * 2)
@@ -353,7 +353,7 @@ class BoundTests(HubTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nothing_is_left(self) -> None:
-        """When 1000 streams have come and gone nothing is left of them."""
+        """After 1000 streams have come and gone, nothing is left of them."""
         for n in range(1000):
             self.watch("bob", address=f"10.0.{n // 200}.{n % 200}").end("left")
         self.assert_nothing_is_left()
@@ -369,12 +369,12 @@ class BoundTests(HubTestCase):
 
 
 class CrowdTests(HubTestCase):
-    """Threat: crowds that come and go while the store thinks."""
+    """Threat: crowds that come and go while the store is slow."""
 
     limits = StreamLimits(streams_max=10_000, streams_per_address_max=10_000, joins_max=2)
 
     def crowd(self, number: int) -> list[Recorder]:
-        """Streams that wait for the store, as the test holds its replies back."""
+        """Open streams that wait for the store."""
         streams = []
         for _ in range(number):
             streams.append(Recorder())
@@ -383,7 +383,7 @@ class CrowdTests(HubTestCase):
         return streams
 
     def test_leaving_while_waiting(self) -> None:
-        """However many wait and leave, in whatever order, nothing is left of them, and the next is served."""
+        """Any number of clients may wait and leave, in any order: nothing is left of them, and the next is served."""
         for order in (1, -1):
             self.store.held = []
             crowd = self.crowd(4 * sys.getrecursionlimit())
@@ -397,7 +397,7 @@ class CrowdTests(HubTestCase):
         self.assertEqual(stream.told, [("bob", "gone")])
 
     def test_all_are_served(self) -> None:
-        """A long line is worked off, whether the store answers at once or later."""
+        """A long line is served, whether the store answers at once or later."""
         self.store.held = []
         crowd = self.crowd(4 * sys.getrecursionlimit())
         self.store.release()
@@ -412,7 +412,7 @@ class CrowdTests(HubTestCase):
     @settings(max_examples=60)
     @given(steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=60))
     def test_any_order(self, steps: list[tuple[int, int]]) -> None:
-        """The numbers are those of who is there, after whatever joins, failures, defects and ends, and 0 in the end."""
+        """The counts are right after any sequence of joins, failures, defects and ends, and 0 in the end."""
         HubTestCase.setUp(self)
         streams: list[Recorder] = []
         for step, which in steps:

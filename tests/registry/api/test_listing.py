@@ -1,4 +1,4 @@
-"""How often the list of all names is built."""
+"""The list of all names: when it is shared, and when it is built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pshare.testing.memory_store import MemoryNameStore
 
 
 class SlowStore(MemoryNameStore):
-    """Gives a page when the test says so."""
+    """A store that answers when the test says so."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -24,12 +24,12 @@ class SlowStore(MemoryNameStore):
         return self.asked[-1]
 
     def answer(self, *names: str) -> None:
-        """Answer what was asked last."""
+        """Answer the last question."""
         self.asked[-1].callback(NamePage(list(names), None))
 
 
 class NameListTests(SynchronousTestCase):
-    """Lists are shared by those who ask at about the same time."""
+    """Lists are shared by callers that ask at about the same time."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -44,7 +44,7 @@ class NameListTests(SynchronousTestCase):
         return b"".join(pieces)
 
     def test_kept(self) -> None:
-        """Within a second of its beginning a list is given to everybody; then another one is built."""
+        """A list is shared for one second from its beginning; then another one is built."""
         asked = [self.ask() for _ in range(3)]
         self.clock.advance(KEEP / 2)
         self.store.answer("bob")
@@ -56,7 +56,7 @@ class NameListTests(SynchronousTestCase):
         self.assertEqual(len(self.store.asked), 2)
 
     def test_changed(self) -> None:
-        """After a change, no list is given that was begun before it."""
+        """After a change, no list is returned that was begun before it."""
         self.ask()
         self.store.answer("bob")
         self.names.changed()
@@ -66,7 +66,7 @@ class NameListTests(SynchronousTestCase):
         self.assertEqual(self.shown(asked), b'["bob", "eve"]')
 
     def test_changed_meanwhile(self) -> None:
-        """Who asks while one is built that may lack a name waits for the next; one is built at a time."""
+        """A caller waits for the next list if the one being built may lack a name; one is built at a time."""
         first = self.ask()
         self.names.changed()
         second, third = self.ask(), self.ask()
@@ -80,7 +80,7 @@ class NameListTests(SynchronousTestCase):
         self.assertEqual(len(self.store.asked), 2)
 
     def test_slow(self) -> None:
-        """A list that takes longer than a second is for those who asked before it was begun."""
+        """A list that takes longer than a second is returned only to callers that asked before it was begun."""
         self.ask()
         second = self.ask()
         self.clock.advance(KEEP)
@@ -90,7 +90,7 @@ class NameListTests(SynchronousTestCase):
         self.assertEqual(self.shown(second), b'["bob", "eve"]')
 
     def test_failed(self) -> None:
-        """A failure is told to those who asked, and not kept."""
+        """A failure is returned to the waiting callers, and not kept."""
         first = self.ask()
         self.store.asked[-1].errback(StoreUnavailable(reason="gone"))
         self.failureResultOf(first, StoreUnavailable)

@@ -1,4 +1,4 @@
-"""What a registry measures of itself."""
+"""The metrics of a registry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ sys.stdout.write(metrics.text(None).decode() if sys.argv[1] == "tell" else "")
 
 
 def values(text: bytes) -> dict[str, float]:
-    """Every sample: its name and labels, and its value."""
+    """Return the value of every sample by its name and labels."""
     return {
         " ".join(
             [sample.name, *(f"{key}={each}" for key, each in sorted(sample.labels.items()))]
@@ -50,7 +50,7 @@ def values(text: bytes) -> dict[str, float]:
 
 
 class CountingStore:
-    """A store that can be counted."""
+    """A store with three fixed counts."""
 
     away = False
     broken = False
@@ -68,7 +68,7 @@ class CountingStore:
 
 
 class CountingTests(SynchronousTestCase):
-    """What is counted."""
+    """The counters."""
 
     def setUp(self) -> None:
         self.metrics = RegistryMetrics()
@@ -87,7 +87,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(found["p2pshare_request_seconds_bucket le=0.005 route=peer"], 1)
 
     def test_no_label_of_a_client(self) -> None:
-        """Threat: whatever methods clients invent, the number of series does not grow."""
+        """Threat: methods that clients invent do not increase the number of series."""
         for n in range(1000):
             self.metrics.request("none", f"M{n}".encode(), 404, 0.0)
         found = [key for key in self.values() if key.startswith("p2pshare_requests_total")]
@@ -95,7 +95,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(len(self.metrics._known), 1)
 
     def test_others(self) -> None:
-        """So are claims by outcome, limits, errors of the store, and what it says of the names."""
+        """Claims are counted by outcome; limits, errors of the store and the numbers of names are counted, too."""
         self.metrics.claim("taken")
         self.metrics.store_error()
         self.metrics.request("peers", b"GET", 429, 0.0)
@@ -112,12 +112,12 @@ class CountingTests(SynchronousTestCase):
             self.assertEqual(found[key], value, key)
 
     def test_two(self) -> None:
-        """Two registries in one process do not count together."""
+        """Two registries in one process count separately."""
         RegistryMetrics().claim("taken")
         self.assertNotIn("p2pshare_claims_total outcome=taken", self.values())
 
     def test_pulse(self) -> None:
-        """The lateness of the event loop is measured, with what is open, until that is stopped."""
+        """The lag of the event loop and the open connections and streams are measured until `stop`."""
         clock = Clock()
         pulse = Pulse(self.metrics, clock, lambda: 5, lambda: 4)
         pulse.start()
@@ -136,7 +136,7 @@ class WorkersTests(SynchronousTestCase):
     """Several processes."""
 
     def test_sum(self) -> None:
-        """Any of them tells the sum; what was open in one that has ended no longer is."""
+        """Any process returns the sum; the open connections of a process that has ended do not count."""
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": folder.name}
@@ -166,7 +166,7 @@ class WorkersTests(SynchronousTestCase):
 
 
 class RouteTests(SynchronousTestCase):
-    """Who is told."""
+    """The two routes of the metrics."""
 
     def setUp(self) -> None:
         self.store = CountingStore()
@@ -184,7 +184,7 @@ class RouteTests(SynchronousTestCase):
         return reply
 
     def test_token(self) -> None:
-        """On the public port only who has the token is told; without one nothing is there."""
+        """On the public port the metrics need the token; without a configured token the route does not exist."""
         for token, authorization, status in (
             (None, None, 404),
             (None, "Bearer ", 404),
@@ -202,7 +202,7 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(Problem.parse(reply.status, reply.body[0]).word, "unauthorized")
 
     def test_own_endpoint(self) -> None:
-        """On an endpoint of its own everybody is told, and nothing else is there."""
+        """On an endpoint of its own, the metrics are public, and there is no other route."""
         clock = Clock()
         site = metrics_site(self.metrics, self.store.as_store, clock, clock.seconds)
         site.doStart()
@@ -223,14 +223,14 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(values(body)["p2pshare_names"], 7)
 
     def test_store_away(self) -> None:
-        """While the store is away the rest is told, and that it is away."""
+        """While the store is unavailable, the other metrics are returned, and `p2pshare_store_up` is 0."""
         self.store.away = True
         found = values(self.ask("secret", "Bearer secret").body[0])
         self.assertEqual(found["p2pshare_store_up"], 0)
         self.assertNotIn("p2pshare_names", found)
 
     def test_defect(self) -> None:
-        """A defect is logged and answered as one."""
+        """A defect is logged and answered with 500."""
         self.store.broken = True
         routes = MetricsRoutes(self.metrics, self.store.as_store)
         reply = self.successResultOf(routes.answer(Query(b"GET", b"metrics", b"", "")))

@@ -1,4 +1,4 @@
-"""The files of the page, and what they are sent with."""
+"""The files of the page, and the headers of their replies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = files("p2pshare.registry").joinpath("page")
 
 
 class PageTests(SynchronousTestCase):
-    """What is sent."""
+    """The replies."""
 
     def setUp(self) -> None:
         self.table = PageRoutes().table()
@@ -40,7 +40,7 @@ class PageTests(SynchronousTestCase):
         return self.successResultOf(source.read(0, source.length))
 
     def test_files(self) -> None:
-        """Every file is there, with its type, and forbids what the page does not need."""
+        """Every file has its type, and headers that forbid what the page does not need."""
         self.assertEqual(set(self.table), set(FILES))
         for path in self.table:
             reply, headers = self.ask(path), dict(self.ask(path).headers)
@@ -60,7 +60,7 @@ class PageTests(SynchronousTestCase):
         self.assertTrue(self.content(b"").startswith(b"<!doctype html>"))
 
     def test_download(self) -> None:
-        """The page links to where the operator says that the program is, as text; else it says whom to ask."""
+        """The page links to the operator's download URL, escaped; without one it tells whom to ask."""
         self.assertIn(ASKING, self.content(b""))
         url = 'https://example.org/p2pshare?a=1&b="><script>'
         self.table = PageRoutes(url).table()
@@ -71,7 +71,7 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_policy(self) -> None:
-        """The policy allows nothing inline, nothing from elsewhere and no frame."""
+        """The policy allows nothing inline, no other origin and no frame."""
         directives = dict(each.split(" ", 1) for each in POLICY.decode().split("; "))
         self.assertEqual(directives["default-src"], "'none'")
         self.assertEqual(directives["frame-ancestors"], "'none'")
@@ -79,7 +79,7 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(directives[fetched], "'self'")
 
     def test_unchanged(self) -> None:
-        """Who has a file already is not sent it again; who has another one is."""
+        """A client with the current version of a file gets 304; a client with another one gets the file."""
         for path in FILES:
             tag = dict(self.ask(path).headers)[b"ETag"].decode()
             for known in (tag, f"W/{tag}", f'"old", {tag}', "*"):
@@ -90,14 +90,14 @@ class PageTests(SynchronousTestCase):
                 self.assertEqual(self.ask(path, other).status, 200, other)
 
     def test_no_markup_is_made(self) -> None:
-        """Threat: a name that is markup. The page's script makes none, of whatever."""
+        """Threat: a name that is markup. The page's script never creates markup from text."""
         script = FOLDER.joinpath("page.js").read_text()
         self.assertIn("textContent", script)
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             self.assertNotIn(word, script)
 
     def test_numbers(self) -> None:
-        """The script knows the rules for names, and how often a stream shows that it is alive."""
+        """The script has the rules for names and the interval of `alive` events of the registry."""
         script = FOLDER.joinpath("page.js").read_text()
         (silence,) = re.findall(r"const SILENCE_MS = (\d+);", script)
         self.assertGreater(int(silence), 1.2 * 1000 * StreamLimits().keep_alive)
@@ -108,7 +108,7 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(re.search(legal, name) is not None, is_name(name), name)
 
     def test_nothing_from_elsewhere(self) -> None:
-        """No file names another machine, and no style or script stands in the markup."""
+        """No file refers to another machine, and the markup has no inline style or script."""
         for name, _ in FILES.values():
             text = FOLDER.joinpath(name).read_text().replace("http://www.w3.org/2000/svg", "")
             self.assertNotRegex(text, r"(?i)(https?:)?//[a-z0-9-]+\.[a-z]{2,}")
@@ -118,10 +118,10 @@ class PageTests(SynchronousTestCase):
 
 
 class ContrastTests(SynchronousTestCase):
-    """Colours that people can tell apart."""
+    """The contrast of the colours."""
 
     def test_contrast(self) -> None:
-        """Text has a contrast of 4.5 and what it is framed in one of 3, light and dark (WCAG 2.2, AA)."""
+        """Text has a contrast of at least 4.5 and borders one of 3, light and dark (WCAG 2.2, AA)."""
         light, dark = schemes(FOLDER.joinpath("page.css").read_text())
         for colours in (light, dark):
             for ground in ("ground", "surface", "raised"):
@@ -133,7 +133,7 @@ class ContrastTests(SynchronousTestCase):
             self.assertGreaterEqual(contrast(colours["edge"], colours["surface"]), 3.0)
 
     def test_measure(self) -> None:
-        """The measure is that of the standard."""
+        """The contrast is calculated as in the standard."""
         self.assertAlmostEqual(contrast("#000000", "#ffffff"), 21.0)
         self.assertAlmostEqual(contrast("#767676", "#ffffff"), 4.54, 2)
 
@@ -169,7 +169,7 @@ class ServedTests(SiteTestCase):
         self.site = self.make_site(routes)
 
     def test_methods(self) -> None:
-        """A browser gets the page, HEAD its head alone, and nothing else is possible."""
+        """GET returns the page, HEAD its head, and other methods and paths are rejected."""
         for request, status in (
             (b"GET /", 200),
             (b"GET /?x", 200),
@@ -181,7 +181,7 @@ class ServedTests(SiteTestCase):
         self.assertTrue(answer.endswith(b"\r\n\r\n"))
 
     def test_unchanged(self) -> None:
-        """A reply without content has no length, and the connection goes on."""
+        """A 304 has no length, and the connection stays open."""
         client = Client(self.site)
         answer = client.send(b"GET /page.js HTTP/1.1\r\nIf-None-Match: *\r\n" + HOST)
         self.assertTrue(answer.startswith(b"HTTP/1.1 304 "))

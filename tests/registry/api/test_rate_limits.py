@@ -1,4 +1,4 @@
-"""How much a client may ask."""
+"""The rate limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HERE = origin_of("127.0.0.1")
 
 
 class CountingStore(MemoryNameStore):
-    """Counts how often it is asked for tokens."""
+    """A store that counts how often it is asked for tokens."""
 
     asked = 0
 
@@ -45,7 +45,7 @@ class CountingStore(MemoryNameStore):
 
 
 class SlowStore:
-    """Answers, or fails, when the test says so."""
+    """A store that answers or fails when the test says so."""
 
     def __init__(self) -> None:
         self.asked: list[Deferred[Tokens]] = []
@@ -75,7 +75,7 @@ class LimiterTests(SynchronousTestCase):
         return sum(self.take(limiter, kind, who) == 0 for _ in range(times))
 
     def test_burst_and_rate(self) -> None:
-        """The burst is there at once, then so much in a second; others have their own."""
+        """The burst is granted at once, then the rate; other clients have their own bucket."""
         limiter = self.limiter()
         self.assertEqual(self.granted(limiter, "few", 9), 4)
         self.assertEqual(self.granted(limiter, "few", 9, "y"), 4)
@@ -84,7 +84,7 @@ class LimiterTests(SynchronousTestCase):
             self.assertEqual(self.granted(limiter, "few", 9), 2)
 
     def test_wait(self) -> None:
-        """Who is refused is told how long to wait, and the store is not asked until then."""
+        """A refusal has the time to wait, and the store is not asked before it has passed."""
         limiter = self.limiter()
         self.granted(limiter, "few", 5)
         asked = self.store.asked
@@ -96,7 +96,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.take(limiter, "few"), 0)
 
     def test_logged(self) -> None:
-        """The log tells of a limit that is reached, and of further ones not at once."""
+        """A limit that is reached is logged, further ones only after a while."""
         limiter = self.limiter()
         with capturedLogs() as events:
             for who in ("10.0.0.1", "10.0.0.2"):
@@ -107,7 +107,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(told, [f"rate limit reached: bucket=few:10.0.0.{n}" for n in (1, 3)])
 
     def test_slices(self) -> None:
-        """A look-up hardly ever costs a question to the store, be it of a client that asks much or little."""
+        """A look-up hardly ever costs a question to the store, for busy and for quiet clients."""
         limiter = self.limiter()
         self.assertEqual(self.granted(limiter, "requests", 400), 400)
         self.assertLess(self.store.asked, 16)
@@ -118,7 +118,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.store.asked, 40 // (SLICE_FIRST + 1))
 
     def test_shared(self) -> None:
-        """Two processes together grant the burst, and each one on credit at most."""
+        """Two processes together grant the burst, and at most one use each on credit."""
         limiters = [self.limiter(), self.limiter()]
         granted = sum(self.granted(limiter, "requests", 3) for limiter in limiters * 300)
         limit = DEFAULT_LIMITS["requests"]
@@ -126,7 +126,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertGreaterEqual(granted, limit.burst - limit.burst // 10)
 
     def test_below_the_rate(self) -> None:
-        """Who always asks a little less than the rate allows is never refused: no token is lost (threat 20)."""
+        """A client slightly below the rate is never refused: no token is lost (threat 20)."""
         for rate, burst, asks in ((2, 10, 1.5), (2, 100, 1.95), (50, 500, 49.5), (0.1, 1, 0.09)):
             limits = {"some": RateLimit(rate, burst)}
             limiter = Limiter(self.store, self.clock, limits)
@@ -135,7 +135,7 @@ class LimiterTests(SynchronousTestCase):
                 self.clock.advance(1 / asks)
 
     def test_strict_limits(self) -> None:
-        """Small rates and bursts hold, too: what is over them is refused, second after second."""
+        """Small rates and bursts hold, too: every use beyond them is refused."""
         for rate, burst, asks, seconds in (
             (0.1, 5, 1, 20),
             (0.1, 5, 20, 15),
@@ -150,14 +150,14 @@ class LimiterTests(SynchronousTestCase):
             self.assertEqual(granted, burst + int(rate * seconds - 1e-6), (rate, burst, asks))
 
     def test_whole_rate(self) -> None:
-        """Who asks steadily at the rate, through any of the processes, is never refused."""
+        """A client that asks steadily at the rate, through any process, is never refused."""
         limiters = [self.limiter() for _ in range(3)]
         for number in range(3000):
             self.assertEqual(self.take(limiters[number % 3], "requests"), 0, number)
             self.clock.advance(1 / 50)
 
     def test_spared(self) -> None:
-        """Clients on this machine, unless the limit says otherwise; a kind without a limit."""
+        """Clients on this machine are spared unless the limit says otherwise, and so is a kind without a limit."""
         limiter = self.limiter()
         self.assertEqual([limiter.take("few", HERE, "x") for _ in range(9)], [0.0] * 9)
         self.assertEqual([limiter.take("none", ELSEWHERE, "x") for _ in range(9)], [0.0] * 9)
@@ -200,7 +200,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.store.asked, asked)
 
     def test_given_back(self) -> None:
-        """What was taken and not needed can be taken once more; nothing is given back that was never counted."""
+        """A token that is given back can be taken once more; one that was never counted cannot be given back."""
         limiter = self.limiter()
         self.granted(limiter, "few", 4)
         limiter.give_back("few", ELSEWHERE, "x")
@@ -210,14 +210,14 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.granted(limiter, "few", 9, "unknown"), 4)
 
     def test_table(self) -> None:
-        """So many clients are remembered, those that asked last."""
+        """The table keeps a bounded number of clients, those that asked last."""
         limiter = self.limiter(table_max=10)
         for number in range(25):
             self.take(limiter, "few", str(number))
         self.assertEqual(len(limiter), 10)
 
     def test_asked_at_once(self) -> None:
-        """Many uses at the same moment cost few questions, and get what there is."""
+        """Many uses at the same moment cost few questions, and get the tokens that there are."""
         store = SlowStore()
         limiter = self.limiter(store)
         on_credit, *waits = [limiter.take("few", ELSEWHERE, "x") for _ in range(6)]
@@ -230,7 +230,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(results, [0, 0, 0, 0.5, 0.5])
 
     def test_credit(self) -> None:
-        """The first use waits for nothing; if the bucket was empty, there is no other until that one is paid back."""
+        """The first use does not wait. If the bucket was empty, no other is granted before the credit is paid back."""
         store = SlowStore()
         limiter = self.limiter(store)
         self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0)
@@ -245,7 +245,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(len(store.asked), 3)
 
     def test_store_away(self) -> None:
-        """Without the store all is granted, and only the first asks it for a while."""
+        """Without the store every use is granted, and only the first one asks it for a while."""
         store = SlowStore()
         limiter = self.limiter(store)
         limiter.take("few", ELSEWHERE, "x")
@@ -257,7 +257,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_store_silent(self) -> None:
-        """Nor does a silent one keep anybody waiting; its answer counts when it comes."""
+        """A silent store keeps nobody waiting; its late answer counts."""
         store = SlowStore()
         limiter = self.limiter(store)
         limiter.take("few", ELSEWHERE, "x")
@@ -269,7 +269,7 @@ class LimiterTests(SynchronousTestCase):
         self.assertEqual(limiter.take("few", ELSEWHERE, "x"), 0.0)
 
     def test_defect(self) -> None:
-        """A defect of ours is logged, and limits nobody."""
+        """A defect is logged, and limits nobody."""
 
         class BrokenStore:
             def take_tokens(self, *args: object) -> Awaitable[Tokens]:
@@ -280,7 +280,7 @@ class LimiterTests(SynchronousTestCase):
 
 
 class FarStore(MemoryNameStore):
-    """Answers after some time."""
+    """A store that answers after some time."""
 
     delay = 0.0
 
@@ -292,7 +292,7 @@ class FarStore(MemoryNameStore):
 
 
 class ExactBucket:
-    """What a limiter without slices would grant."""
+    """An exact token bucket without slices."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate, self.burst, self.level = rate, burst, float(burst)
@@ -308,12 +308,12 @@ class ExactBucket:
 
 
 class ExactnessTests(SynchronousTestCase):
-    """Whoever comes when, against an exact bucket."""
+    """Random uses, compared with an exact bucket."""
 
     def run_pattern(
         self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
     ) -> Iterator[tuple[float, int, int]]:
-        """Let uses come; after each: how long it has been going on, how many were granted, and how many exactly."""
+        """Run random uses. Return for each the elapsed time, the uses granted so far, and those of the exact bucket."""
         clock = Clock()
         store = FarStore(clock)
         store.delay = delay
@@ -352,7 +352,7 @@ class ExactnessTests(SynchronousTestCase):
     def test_never_more(
         self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
     ) -> None:
-        """No more is granted than the burst, what came in since, and one for each process (threat 20)."""
+        """At most the burst, the tokens that came in, and one for each process are granted (threat 20)."""
         for seconds, granted, _ in self.run_pattern(limit, processes, delay, pattern):
             most = limit.burst + limit.per_second * seconds + processes
             self.assertLessEqual(granted, most + 1e-6)
@@ -360,20 +360,20 @@ class ExactnessTests(SynchronousTestCase):
     @settings(database=None, max_examples=200)
     @given(limits, patterns)
     def test_never_less(self, limit: RateLimit, pattern: list[tuple[float, int, int]]) -> None:
-        """One process grants what an exact bucket would: no token is lost (threat 20)."""
+        """One process grants as many uses as an exact bucket: no token is lost (threat 20)."""
         for _, granted, exactly in self.run_pattern(limit, 1, 0, pattern):
             self.assertGreaterEqual(granted, exactly)
 
 
 class OriginTests(SynchronousTestCase):
-    """Who asks."""
+    """The origin of a request."""
 
     def origin(self, source: str, forwarded: str, *trusted: str) -> str:
         headers = Headers({"X-Forwarded-For": [forwarded]} if forwarded else {})
         return Origins(trusted).of(Query(b"GET", b"", b"", source, headers=headers)).ip
 
     def test_networks(self) -> None:
-        """What is one client and one network, of both families."""
+        """One client and one network, for both address families."""
         for source, ip, host, network in (
             ("10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
             ("::ffff:10.1.2.3", "10.1.2.3", "10.1.2.3", "10.1.2.0/24"),
@@ -390,12 +390,12 @@ class OriginTests(SynchronousTestCase):
             self.assertEqual((origin.ip, origin.host, origin.network), (ip, host, network))
 
     def test_here(self) -> None:
-        """Loopback and Unix sockets are this machine's."""
+        """Loopback and Unix sockets belong to this machine."""
         for source, here in (("127.8.8.8", True), ("::1", True), ("", True), ("10.1.2.3", False)):
             self.assertEqual(origin_of(source).is_here, here, source)
 
     def test_own_address(self) -> None:
-        """So is whatever has the address at which it was answered, unless somebody else may stand behind it."""
+        """A client with the server's own address is on this machine, unless it may be a proxy."""
         forwarded = Headers({"X-Forwarded-For": ["192.0.2.9"]})
 
         def is_here(source: str, local: str, headers: Headers = forwarded, *trusted: str) -> bool:
@@ -413,7 +413,7 @@ class OriginTests(SynchronousTestCase):
         self.assertFalse(is_here("127.0.0.1", "127.0.0.1", forwarded))
 
     def test_forwarded(self) -> None:
-        """The rightmost address that is no trusted proxy's is the client's."""
+        """The rightmost address that is not a trusted proxy's is the client's."""
         proxy = "192.0.2.1"
         for forwarded, client in (
             ("10.1.1.1", "10.1.1.1"),
@@ -435,7 +435,7 @@ class OriginTests(SynchronousTestCase):
             self.assertEqual(self.origin(proxy, forwarded), proxy)
 
     def test_secure(self) -> None:
-        """A trusted proxy is believed that it was reached over TLS; nobody else is."""
+        """Only a trusted proxy can state that it was reached over TLS."""
         proxy = "192.0.2.1"
         for source, trusted, said, is_secure in (
             (proxy, [proxy], "https", True),
@@ -455,7 +455,7 @@ class OriginTests(SynchronousTestCase):
         self.assertTrue(Origins([proxy]).is_secure(direct))
 
     def test_no_proxy_lends_its_place(self) -> None:
-        """What comes through a proxy on this machine is not this machine's, whatever it says."""
+        """A request through a proxy on this machine never counts as this machine's."""
         headers = Headers({"X-Forwarded-For": ["127.0.0.1"]})
         for source in ("127.0.0.1", ""):
             query = Query(b"GET", b"", b"", source, headers=headers)

@@ -1,4 +1,4 @@
-"""What the registry answers."""
+"""The routes of the registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = "s" * 32
 
 
 class SlowStore:
-    """Looks up when the test says so."""
+    """A store that looks up when the test says so."""
 
     def __init__(self) -> None:
         self.asked: list[Deferred[None]] = []
@@ -58,7 +58,7 @@ class RoutesTests(SynchronousTestCase):
         return json.loads(b"".join(reply.body))
 
     def test_classic(self) -> None:
-        """A name is registered, looked up, listed, and taken for others."""
+        """A name is registered, looked up and listed, and others cannot take it."""
         bob = Registration("bob", PeerAddress("10.0.0.5", 50000))
         self.assertEqual(self.body(get(b"list")), [])
         self.assertEqual(self.ask(get(b"user/bob")), Reply(400))
@@ -69,7 +69,7 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.ask(post(other)), Reply(400))
 
     def test_leases(self) -> None:
-        """Who asks for no lease gets the registry's, others theirs."""
+        """Without a lease in the request, the registry's applies."""
         self.ask(post(Registration("bob", PeerAddress("10.0.0.5", 1))))
         self.ask(post(Registration("eve", PeerAddress("10.0.0.5", 1), TOKEN, 10)))
         self.clock.advance(11)
@@ -78,21 +78,21 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.body(get(b"list")), [])
 
     def test_claims_show_at_once(self) -> None:
-        """However often it is listed, a name is on the list once it is claimed, and off it once it is given up."""
+        """A name is in the list as soon as it is claimed, and not any more as soon as it is released."""
         for lease, names in ((90, ["bob"]), (0, []), (90, ["bob"]), (90, ["bob"])):
             self.ask(post(Registration("bob", PeerAddress("10.0.0.5", 1), TOKEN, lease)))
             for _ in range(2):
                 self.assertEqual(self.body(get(b"list")), names)
 
     def test_long_list(self) -> None:
-        """More names than a page are all listed."""
+        """A list of more than a page is complete."""
         names = [f"n{number:05}" for number in range(2500)]
         for name in names:
             self.ask(post(Registration(name, PeerAddress("10.0.0.5", 1))))
         self.assertEqual(self.body(get(b"list")), names)
 
     def test_address_of_the_request(self) -> None:
-        """The source's address stands in for one that means nothing elsewhere, for ours only."""
+        """The address of the request replaces a loopback or unspecified one, for peers of p2pshare only."""
         for ip, token, source, kept in (
             ("127.0.0.1", TOKEN, "10.9.9.9", "10.9.9.9"),
             ("0.0.0.0", TOKEN, "10.9.9.9", "10.9.9.9"),
@@ -110,7 +110,7 @@ class RoutesTests(SynchronousTestCase):
             self.assertEqual(json.loads(b"".join(reply.body))["ip"], kept, (ip, token, source))
 
     def test_refused_addresses(self) -> None:
-        """Threat 13: an address that no record may have is not registered, whether it was told or seen."""
+        """Threat 13: an address that no record may have is rejected, whether it was sent or seen."""
         for ip, token, source, status in (
             ("169.254.169.254", None, "10.9.9.9", 400),
             ("0.0.0.0", None, "10.9.9.9", 400),
@@ -124,13 +124,13 @@ class RoutesTests(SynchronousTestCase):
             self.assertEqual(reply, Reply(status), (ip, token, source))
 
     def test_bad_requests(self) -> None:
-        """A body that is none, an illegal name: 400 and nothing more."""
+        """A malformed body and an invalid name get 400 without a body."""
         self.assertEqual(self.ask(Query(b"POST", b"name", b"{", "10.9.9.9")), Reply(400))
         for name in (b"", b"Bob", b"a/b", b"a%2Fb", b"list", b"\xff", b"a" * 33):
             self.assertEqual(self.ask(get(b"user/" + name)), Reply(400), name)
 
     def test_unknown(self) -> None:
-        """There is nothing else, and no other method."""
+        """Other paths get 404, other methods 405."""
         for path in (b"users", b"list/", b"name/bob", b"//list"):
             self.assertEqual(self.ask(get(path)).status, 404, path)
         for path, method, allowed in (
@@ -143,7 +143,7 @@ class RoutesTests(SynchronousTestCase):
             self.assertEqual((reply.status, dict(reply.headers)), (405, {b"Allow": allowed}))
 
     def test_metrics(self) -> None:
-        """Each request is counted with its route, status and time, and so are claims and failures of the store."""
+        """Each request is counted with its route, status and time; claims and failures of the store are, too."""
         counted: list[tuple[object, ...]] = []
 
         class Counting(RegistryMetrics):
@@ -196,7 +196,7 @@ class BrokenStoreTests(SynchronousTestCase):
     )
 
     def test_away(self) -> None:
-        """503 says when to come back; the process itself is well."""
+        """503 has `Retry-After`; `/healthz` is not affected."""
         routes = make_routes(broken_store(StoreUnavailable(reason="gone")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))
@@ -205,7 +205,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(routes.answer(get(b"healthz"))).status, 200)
 
     def test_defect(self) -> None:
-        """A defect of ours is logged, and 500 tells nothing of it."""
+        """A defect is logged, and the 500 contains no details."""
         routes = make_routes(broken_store(ZeroDivisionError("secret")), Clock())
         for query in self.queries:
             reply = self.successResultOf(routes.answer(query))

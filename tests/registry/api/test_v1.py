@@ -1,4 +1,4 @@
-"""What `/v1` tells, and what it makes of nonsense."""
+"""Look-ups under `/v1`, and malformed requests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LookUpTests(OwnersTestCase):
     """The registry itself, peers, keys and pages."""
 
     def test_about(self) -> None:
-        """What it is, what time it has, and which key signs its receipts."""
+        """The registry returns its version, its time and its key."""
         for path in (b"v1/", b"v1"):
             info = RegistryInfo.parse(b"".join(self.ask(get(path)).body))
             self.assertEqual(
@@ -73,7 +73,7 @@ class LookUpTests(OwnersTestCase):
             )
 
     def test_peer(self) -> None:
-        """An owned name with its record, a classic one with its address, and neither (threat 21: names alike)."""
+        """An owned name has its record, a classic one its address; similar names are not found (threat 21)."""
         location = Location("s" * 22, ("[2001:db8::1]:5", "10.0.0.5:50000"))
         text = location.to_text()
         record = self.bob.record(self.clock, location=digest_of(text))
@@ -91,7 +91,7 @@ class LookUpTests(OwnersTestCase):
             self.assert_problem(self.ask(get(b"v1/peers/" + name)), "not-found", 404)
 
     def test_key(self) -> None:
-        """The name that a key owns."""
+        """A key is resolved to the name that it owns."""
         self.claim(self.bob)
         key = str(self.bob.key.public)
         self.assertEqual(self.body(get(f"v1/keys/{key}".encode())), {"name": "bob"})
@@ -109,7 +109,7 @@ class LookUpTests(OwnersTestCase):
         return [each.name for each in page.peers]
 
     def test_pages(self) -> None:
-        """Prefix, after and limit; the pages together are the list."""
+        """Prefix, after and limit select a page; the pages together are the list."""
         names = sorted(f"{letter}{number}" for letter in "abc" for number in range(5))
         for name in names:
             self.register(name)
@@ -126,7 +126,7 @@ class LookUpTests(OwnersTestCase):
         self.assertEqual(found, names)
 
     def test_online(self) -> None:
-        """Those that are there, and those of whom nobody knows."""
+        """`online` selects peers that are online or unknown."""
         self.claim(self.bob)
         self.register("carol")
         self.claim(Owner(2, "eve"))
@@ -138,7 +138,7 @@ class LookUpTests(OwnersTestCase):
             self.assertEqual(self.names(b"online=" + no), ["bob", "carol", "eve"])
 
     def test_wrong_arguments(self) -> None:
-        """Each is refused; an empty one is as good as none."""
+        """Invalid arguments are rejected; an empty one counts as absent."""
         for arguments in (
             b"limit=0", b"limit=501", b"limit=", b"limit=1.0", b"limit=-1", b"limit=+1", b"limit=1e2",
             b"limit=%D9%A1", b"limit=0001", b"limit=0000000010", b"limit=" + b"9" * 5000,
@@ -151,7 +151,7 @@ class LookUpTests(OwnersTestCase):
             self.assertEqual(self.ask(get(b"v1/peers?" + arguments)).status, 200, arguments)
 
     def test_etag(self) -> None:
-        """Who has it already is not told again, until it changes."""
+        """A client with the current body gets 304 until it changes."""
         self.claim(self.bob)
         for path in (b"v1/peers/bob", b"v1/peers", f"v1/keys/{self.bob.key.public}".encode()):
             tag = dict(self.ask(get(path)).headers)[b"ETag"].decode()
@@ -169,10 +169,10 @@ class LookUpTests(OwnersTestCase):
 
 
 class OfflineTests(OwnersTestCase):
-    """Where a peer is, is told only while it is online."""
+    """The location of a peer is shown only while it is online."""
 
     def view(self, known: str = "") -> tuple[PeerView, str]:
-        """What is told of bob, and its tag; never a 304."""
+        """Return the reply about bob and its tag; assert that it is not 304."""
         query = replace(get(b"v1/peers/bob"), headers=Headers({"If-None-Match": [known]}))
         reply = self.ask(query)
         self.assertEqual(reply.status, 200)
@@ -181,7 +181,7 @@ class OfflineTests(OwnersTestCase):
         return PeerView.parse(b"".join(reply.body)), headers[b"ETag"].decode()
 
     def assert_nowhere(self, tag: str) -> None:
-        """All that stays is what others need to know bob again."""
+        """While bob is offline, only his key, record and rotations are shown."""
         view, now = self.view(tag)
         self.assertEqual((view.addresses, view.location), ((), None))
         self.assertEqual((view.summary.presence, view.key), (Presence.OFFLINE, self.bob.key.public))
@@ -195,7 +195,7 @@ class OfflineTests(OwnersTestCase):
             self.assertNotIn(b"10.0.0.5", b"".join(self.ask(get(path)).body), path)
 
     def test_leaves(self) -> None:
-        """A peer that leaves is nowhere at once, also to a client that has seen where it was."""
+        """The location of a peer that exits is withdrawn at once, also for clients that have an older reply."""
         granted = self.claim(self.bob)
         view, tag = self.view()
         self.assertEqual(view.addresses, ("10.0.0.5:50000",))
@@ -203,7 +203,7 @@ class OfflineTests(OwnersTestCase):
         self.assert_nowhere(tag)
 
     def test_vanishes(self) -> None:
-        """One that vanishes is nowhere after its lease; its next heartbeat shows it again."""
+        """The location of a peer that disappears is withdrawn after its lease; the next heartbeat restores it."""
         granted = self.claim(self.bob)
         view, tag = self.view()
         self.clock.advance(PRESENCE_LEASE)
@@ -212,14 +212,14 @@ class OfflineTests(OwnersTestCase):
         self.assertEqual(self.view()[0].location, view.location)
 
     def test_expired(self) -> None:
-        """The same applies for as long as the name is its own."""
+        """The location stays withdrawn for as long as the peer owns the name."""
         self.claim(self.bob)
         _, tag = self.view()
         self.clock.advance(OWNERSHIP_LEASE - 1)
         self.assert_nowhere(tag)
 
     def test_told_nothing(self) -> None:
-        """Who runs no peer claims a name without an address."""
+        """A user without a peer claims a name without an address."""
         body = ClaimBody(self.bob.record(self.clock).sign(self.bob.key)).to_json()
         self.assertEqual(self.ask(send(b"PUT", "bob", body)).status, 201)
         view, _ = self.view()
@@ -229,7 +229,7 @@ class OfflineTests(OwnersTestCase):
 
 
 class NonsenseTests(OwnersTestCase):
-    """Threats 6, 28: no JSON is too strange."""
+    """Threats 6, 28: malformed JSON and targets."""
 
     def targets(self, body: bytes) -> list[Query]:
         return [
@@ -239,7 +239,7 @@ class NonsenseTests(OwnersTestCase):
         ]
 
     def test_corpus(self) -> None:
-        """All of it is malformed, to every route that reads a body (threat 28)."""
+        """Every route that reads a body rejects malformed JSON (threat 28)."""
         for body in NONSENSE:
             for query in self.targets(body):
                 self.assert_problem(self.ask(query), "malformed", 400)
@@ -261,7 +261,7 @@ class NonsenseTests(OwnersTestCase):
         )
     )
     def test_any_json(self, value: object) -> None:
-        """Whatever it says, it is refused, and nothing is logged."""
+        """Any body is rejected, and nothing is logged."""
         for query in self.targets(json.dumps(value).encode()):
             self.assertIn(self.ask(query).status, (400, 401))
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -271,7 +271,7 @@ class NonsenseTests(OwnersTestCase):
     @example(b"?", b"")
     @example(b"events", b"")
     def test_any_path(self, path: bytes, arguments: bytes) -> None:
-        """Nor does any target break anything."""
+        """Any target is answered, and nothing is logged."""
         no_stream = Route("events", {b"GET": lambda _query: problem("malformed")})
         self.routes.table[b"v1/events"] = no_stream  # which is over HTTP alone
         for start in (b"v1/", b"v1/peers/", b"v1/keys/", b"v1/peers/bob/", b""):
@@ -291,7 +291,7 @@ class HttpTests(OwnersTestCase):
         return Client(site)
 
     def test_no_body(self) -> None:
-        """204 and 304 have neither a body nor a length, and the connection goes on."""
+        """204 and 304 have neither a body nor a length, and the connection stays open."""
         client = self.client(urls=("http://10.0.0.1:8000",))
         for query, status in (
             (self.bob.put(self.bob.record(self.clock)), 201),
@@ -316,7 +316,7 @@ class HttpTests(OwnersTestCase):
         self.assertFalse(client.closed)
 
     def test_original_is_limited(self) -> None:
-        """To an original 429 is bare."""
+        """A 429 for an original has no body."""
         limits = {"requests": RateLimit(0.001, 1)}
         client = self.client(limits=limits)
         while b"429" not in (reply := client.send(b"GET /list HTTP/1.1\r\n" + HOST)):
@@ -330,7 +330,7 @@ class HttpTests(OwnersTestCase):
         self.assertIn(b"Content-Length: 0\r\n", reply)
 
     def test_chunked_bomb(self) -> None:
-        """Chunks without an end are refused after 16 KiB (threat 26)."""
+        """Endless chunks are rejected after 16 KiB (threat 26)."""
         client = self.client()
         client.send(b"PUT /v1/peers/bob HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST)
         sent = 0
