@@ -240,7 +240,7 @@ class OwnedNamesContract:
         assert (await self.store.claim_owned(owned(key=KEYS[0]))).claim > claims[-1]
 
     async def test_recorded_rotation(self) -> None:
-        """A rotation counts only if it is newer than the last one, and not again after the name went back (threat 19)."""
+        """A rotation counts only if it is newer than the last one; a replay does not count (threat 19)."""
         await self.store.claim_owned(owned())
         await self.rotate(BOB, ANN, 2, 10)
         assert (await self.rotate(ANN, BOB, 3, 10)).ownership is Ownership.TAKEN
