@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from p2pshare.core.block_buffers import BlockBuffers
 from p2pshare.core.credit import CreditControl
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length
@@ -43,8 +42,30 @@ from p2pshare.wire.transfer_messages import (
     Offer,
 )
 
+BUFFERS_KEPT_MAX = 20  # buffers of a block's size that wait for their next use
+SHORT = BLOCK_SIZE // 4  # bytes up to which a buffer is made for its block alone
+
 Runs = Sequence[tuple[int, int]]
 """Runs of blocks, ascending: the first block, and the one behind the last."""
+
+
+class BlockBuffers:
+    """A pool of buffers."""
+
+    def __init__(self, kept_max: int = BUFFERS_KEPT_MAX) -> None:
+        self._kept: list[bytearray] = []
+        self._kept_max = kept_max
+
+    def take(self, length: int) -> bytearray:
+        """Return a buffer of at least `length` bytes, up to `BLOCK_SIZE`, with any content."""
+        if length <= SHORT:
+            return bytearray(length)
+        return self._kept.pop() if self._kept else bytearray(BLOCK_SIZE)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Return `buffer` to the pool; nobody may read it any more."""
+        if len(buffer) == BLOCK_SIZE and len(self._kept) < self._kept_max:
+            self._kept.append(buffer)
 
 
 class ArrivedBlock:

@@ -20,7 +20,7 @@ from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.storage.identity.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
-from p2pshare.storage.open_files import allow_open_files
+from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.settings import Settings, default_config_path
 
 PID_NAME = "peer.pid"

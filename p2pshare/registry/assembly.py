@@ -23,7 +23,7 @@ from p2pshare.registry.redis.marker import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at, without_password
 from p2pshare.storage.identity.key_file import load_or_make
-from p2pshare.storage.open_files import open_files_allowed
+from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site

@@ -1,7 +1,7 @@
-"""A SQLite database of facts that can be found out again.
+"""A SQLite database of facts that can be computed again.
 
-Nothing in it is synced. Trouble is reported and never raised; a damaged database is replaced by an empty one. Several
-threads and processes may use it at once.
+Nothing in it is synced. Trouble is reported and never raised, and a damaged database is replaced by an empty one.
+Several threads and processes may use it at once.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class CacheDatabase:
         """Use the database at a path.
 
         Args:
-            path: the file; None: nothing is kept.
+            path: the file; None keeps nothing.
             version: of its tables; a database of another version is emptied.
-            tables: the statements that drop the tables and make them anew.
-            on_trouble: called, in any thread, with the reason when the database is made anew or cannot be used; once
-                for each reason. It must not use the database.
+            tables: the statements that drop the tables and create them.
+            on_trouble: called in any thread, once for each reason, when the database is replaced or cannot be used. It
+                must not use the database.
         """
         self._path = path
         self._version = version
@@ -71,7 +71,7 @@ class CacheDatabase:
         self._database: sqlite3.Connection | None = None
 
     def attempt(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do something with the database; if it is damaged, in a new one; if it cannot be used, nothing."""
+        """Run `work` on the database, or on a new one if it is damaged; return None if it cannot be used."""
         with self._lock:
             if self._path is None:
                 return None
@@ -82,7 +82,7 @@ class CacheDatabase:
                     self._disconnect()
                     if not _is_damage(error):
                         raise
-                    self._report(f"it was damaged ({error}) and is made anew")
+                    self._report(f"it was damaged ({error}) and was replaced")
                     _remove(self._path)
                     return work(self._connected(self._path))
             except (sqlite3.Error, UnicodeError, OSError) as error:
@@ -91,7 +91,7 @@ class CacheDatabase:
                 return None
 
     def close(self) -> None:
-        """Close the database; from now on nothing is found. May be called again."""
+        """Close the database, which is empty from now on. May be called again."""
         with self._lock:
             self._path = None
             self._disconnect()
@@ -102,7 +102,7 @@ class CacheDatabase:
         return self._database
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        os.close(os.open(path, _MAKING, 0o600))  # as SQLite would let others read it
+        os.close(os.open(path, _MAKING, 0o600))  # since SQLite would make it readable for others
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             database.executescript(_SETTINGS)
@@ -123,7 +123,7 @@ class CacheDatabase:
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Change the database as a whole, or not at all."""
+    """Apply all changes within the context, or none."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -135,7 +135,7 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    if isinstance(error, UnicodeError):  # of a name in it, or of what SQLite says of that
+    if isinstance(error, UnicodeError):  # a name in it, or in the message of SQLite
         return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _DAMAGED

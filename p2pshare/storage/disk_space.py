@@ -1,4 +1,4 @@
-"""Whether a disk has room, and what to say if it has none."""
+"""Free space on disks, and the errors for a full one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from p2pshare.errors import CannotSave, DiskFull, TooManyOpenFiles
-from p2pshare.storage.open_files import is_none_left
+from p2pshare.storage.open_file_limit import is_none_left
 from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.quantities import size_text
 
@@ -15,23 +15,23 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def check_room(fd: int, needed: int, path: Path) -> None:
-    """Check that the disk of an open file or folder takes `needed` bytes more.
+    """Check that the disk of an open file or folder has room for `needed` more bytes.
 
     Raises:
-        DiskFull: it does not.
+        DiskFull: it has not.
     """
     if needed > (free := _free(fd)):
         raise DiskFull(path=path, needed=size_text(needed), free=size_text(free))
 
 
 def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> CannotSave:
-    """What to say of a failure.
+    """Return the error for a failed write.
 
     Args:
         error: the failure.
-        fd: a file or folder on the disk in question, open, or its path.
+        fd: an open file or folder on the disk, or its path.
         needed: bytes that were still to be written.
-        path: what the user calls the file.
+        path: the file's name for the user.
     """
     if error.errno not in _FULL:
         return cannot_save(error, path)
@@ -43,19 +43,19 @@ def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> Can
 
 
 def cannot_save(error: OSError, path: Path) -> CannotSave:
-    """What to say of a failure that is not about room."""
+    """Return the error for a failed write that is not about room."""
     kind = TooManyOpenFiles if is_none_left(error) else CannotSave
     return kind(path=path, reason=plain_reason(error))
 
 
 def replaced_error(error: OSError, path: Path) -> CannotSave:
-    """What to say where a file has taken the place of another one, and that could not be made durable."""
-    reason = f"what had this name is replaced, but the disk may not keep the new one ({plain_reason(error)})"
+    """Return the error for a file that replaced another one and could not be made durable."""
+    reason = f"the old file was replaced, but the new one may not survive a loss of power ({plain_reason(error)})"
     return CannotSave(path=path, reason=reason)
 
 
 def _free(fd: int | Path) -> int:
-    """Bytes that the disk still takes from us."""
+    """Return the bytes that this user may still write to the disk."""
     try:
         status = os.statvfs(fd)
     except OSError:
@@ -64,7 +64,7 @@ def _free(fd: int | Path) -> int:
 
 
 def _takes_no_file(fd: int | Path) -> bool:
-    """Whether it is the number of files that is at its end, on a disk that bounds it."""
+    """Whether the disk bounds the number of files, and has no room for another."""
     try:
         status = os.statvfs(fd)
     except OSError:

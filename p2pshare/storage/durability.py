@@ -1,7 +1,18 @@
-"""Making what was written outlast a loss of power: of one file, of many at once, of folders.
+"""Durability: files and folders that survive a loss of power.
 
-A sync that failed is never tried again: the kernel may have forgotten what it could not write, and would then call it
-written.
+**The order.** Content first, then what refers to it. A block is written, synced, and only then recorded in the journal
+(`incoming.partial_file`), so the journal never claims a block that the disk lost. A complete file is synced before it
+is linked under its name, and the folder is synced after that. Only then does the sharer hear `done`. With the sync
+behind the link, a crash could leave a file of the right name and size without content. Private files
+(`identity.private_file`) follow the same order with a rename.
+
+**A sync that failed is never repeated.** After an error the kernel may mark pages as clean although they were not
+written, and a second sync would then succeed. So the file counts as lost, and is written again.
+
+**Many small files.** A sync of each of 10 000 files takes 5 to 7 s, one sync of the file system one second. So from 8
+files on the file system is synced (`syncfs`). It is used only where it reports errors (Linux 5.8), and only if other
+programs have little to write, since all of that is waited for. If it fails, each file is synced by itself, to know
+which of them failed.
 """
 
 from __future__ import annotations
@@ -24,7 +35,7 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
 
 
 def sync_folder(fd: int) -> None:
-    """Make the names in an open folder durable, on a disk that can do that.
+    """Make the names in an open folder durable, where the disk supports that.
 
     Raises:
         OSError: the disk fails.
@@ -37,7 +48,7 @@ def sync_folder(fd: int) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make the file or folder at `path` durable, whose last component must not be a link.
+    """Make the file or folder at `path` durable; its last component must not be a link.
 
     Raises:
         OSError: the disk fails.
@@ -50,18 +61,14 @@ def sync_path(path: Path) -> None:
 
 
 def sync_files(fds: Iterable[int], witness: int) -> dict[int, OSError]:
-    """Make many open files durable, or folders.
-
-    Of 8 or more on a local disk that has little else to write, the whole file system is synced: 10 000 small files
-    take a second then, and 5 to 7 if each is synced by itself. Not if others have much to write, as all would wait for
-    that. If it fails, each file is asked by itself, and tells whether it was one of those that could not be written.
+    """Make many open files or folders durable.
 
     Args:
-        fds: what is to be durable.
-        witness: a descriptor of our own, opened before any of this was written, on the file system of most of it.
+        fds: their descriptors.
+        witness: a descriptor that was opened before any of this was written, on the file system of most of it.
 
     Returns:
-        What could not be made durable, and why.
+        The error of each that could not be made durable.
     """
     device = os.fstat(witness).st_dev
     statuses = {fd: os.fstat(fd) for fd in fds}
@@ -84,7 +91,7 @@ def sync_files(fds: Iterable[int], witness: int) -> dict[int, OSError]:
 
 
 def _waiting() -> int:
-    """Bytes that the whole machine has not yet written to its disks; 0 where that is not known."""
+    """Return the bytes that the whole machine has not yet written to its disks; 0 if that is unknown."""
     try:
         return 1024 * sum(map(int, _WAITING.findall(_MEMORY.read_text())))
     except OSError:

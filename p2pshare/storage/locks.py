@@ -1,4 +1,4 @@
-"""Folders and files that one process at a time may use."""
+"""Locks on folders and files, for one process at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p2pshare.storage.reasons import plain_reason
 LOCK_NAME = "lock"
 PID_MAX = 20  # characters
 UNKNOWN = "unknown"
-TRIES_MAX = 100  # until another process that holds a lock counts as stuck
+TRIES_MAX = 100  # until a process that holds the lock counts as stuck
 PAUSE = 0.05  # seconds between two of them
 
 _OPENING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -25,10 +25,9 @@ _OPENING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class FolderLock:
     """An exclusive lock on a folder, held until `release` or the end of the process.
 
-    The kernel gives the lock up when its holder dies, however it dies, so it never gets stale; the
-    file `lock` stays, and the pid in it is only for people to read. A daemon takes its locks after
-    it has forked, since the pid would be its parent's. A child that is started by exec does not
-    inherit the lock.
+    The kernel releases the lock when its holder dies in any way, so it never gets stale. The file `lock` stays; the pid
+    in it is for people. A daemon takes its locks after its fork, or the pid would be its parent's. A child process that
+    is started by exec does not inherit the lock.
     """
 
     def __init__(self, folder: Path, fd: int) -> None:
@@ -37,11 +36,11 @@ class FolderLock:
 
     @classmethod
     def take(cls, folder: Path) -> Self:
-        """Lock a folder, which is made if need be, for its owner alone.
+        """Lock a folder, which is made if need be, private to its owner.
 
         Raises:
-            FolderInUse: another process holds the lock, or this one does already.
-            FolderUnusable: the folder cannot be made, or takes no lock.
+            FolderInUse: another process holds the lock, or this one already does.
+            FolderUnusable: the folder cannot be made or locked.
         """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,15 +62,15 @@ class FolderLock:
 
     @classmethod
     def holder(cls, folder: Path) -> str | None:
-        """The pid of the process that holds the lock of a folder, or `UNKNOWN`; None if the lock is free.
+        """Return the pid of the process that holds the lock of a folder, or `UNKNOWN`; None if the lock is free.
 
-        The pid is unknown if the holder has not written it yet, or runs in a container with numbers of its own. Then
-        the number in the file is that of an unrelated process here.
+        The pid is unknown if the holder has not written it yet. It is also unknown if the holder runs in a container
+        with its own numbers: then the number in the file belongs to an unrelated process here.
 
-        It takes a shared lock for some microseconds. A service that starts in this moment finds the folder in use.
+        This takes a shared lock for some microseconds; a service that starts in this moment finds the folder in use.
 
         Raises:
-            FolderUnusable: the lock cannot be looked at.
+            FolderUnusable: the lock cannot be examined.
         """
         try:
             fd = os.open(
@@ -93,7 +92,7 @@ class FolderLock:
         return None
 
     def remove(self, name: str) -> None:
-        """Remove a file that an earlier holder left in the folder, if it is there.
+        """Remove a file that an earlier holder left in the folder, if it exists.
 
         Raises:
             FolderUnusable: it cannot be removed.
@@ -105,10 +104,9 @@ class FolderLock:
             raise FolderUnusable(path=self._folder, reason=reason) from error
 
     def release(self) -> None:
-        """Let the next one in. May be called again.
+        """Release the lock. May be called again.
 
-        The file is not removed: another process could have it open already, and would then lock a
-        file that is gone.
+        The file is not removed: another process may have it open already, and would then lock a file that is gone.
         """
         if self._fd is not None:
             os.close(self._fd)
@@ -143,7 +141,7 @@ def waiting_lock(path: Path, sleep: Callable[[float], object] = time.sleep) -> I
 
 
 def is_process(pid: int) -> bool:
-    """Whether a process has this number. It may be one that has ended, if nobody has asked how."""
+    """Whether a process has this number; it may have ended, if its parent has not noticed."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -154,18 +152,18 @@ def is_process(pid: int) -> bool:
 
 
 def _read_pid(fd: int) -> str:
-    """Who holds the lock; its holder may not have written that yet."""
+    """Return the pid in a lock file, or `UNKNOWN` if its holder has not written it."""
     written = os.pread(fd, PID_MAX, 0).decode("ascii", "replace").strip()
     return written if written.isdecimal() else UNKNOWN
 
 
 def _may_hold(pid: str, fd: int) -> bool:
-    """Whether a process has a file open, as far as this system tells."""
+    """Whether a process may have a file open, as far as this system shows."""
     wanted = os.fstat(fd)
     try:
         opened = os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
-        return True  # another user's, which takes no signals from here
+        return True  # another user's process
     except OSError:
         return not os.path.exists("/proc/self/fd")
     for each in opened:

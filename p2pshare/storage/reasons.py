@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words that say something to a user."""
+"""Errors of the operating system in words for users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REASONS = {
 
 
 def plain_reason(error: OSError) -> str:
-    """Why `error` happened, without a number and without a capital letter."""
+    """Return why `error` happened, without a number or a capital letter."""
     if error.errno is None:
         return str(error) or type(error).__name__
     return _REASONS.get(error.errno) or os.strerror(error.errno)

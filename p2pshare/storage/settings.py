@@ -22,7 +22,7 @@ from p2pshare.wire.addresses import address_fault, registry_url
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
 DEBUG_VARIABLE = f"{VARIABLE_PREFIX}DEBUG"
-"""The variable that names the file of `--debug`, which is no setting: the log begins before they are read."""
+"""The variable with the file of `--debug`. It is no setting, since the log begins before settings are read."""
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
 SILENCE = 15.0  # seconds without a word after which a path counts as broken
 SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
@@ -40,48 +40,50 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a verb or a peer goes by."""
+    """The settings of a verb or a peer."""
 
     registry: str = DEFAULT_REGISTRY
     """The URL of the registry, without a slash at its end."""
     name: str | None = None
     """The user's own name."""
     data: Path | None = None
-    """The data folder; None is the one of this registry and name."""
+    """The data folder; None for the one of this registry and name."""
     share: tuple[str, ...] = ()
-    """What is offered, `[NAME=]PATH` each, as it was given; nothing is the `my_file.*` of the current folder."""
+    """The shares, each `[NAME=]PATH` as it was given; empty for the `my_file.*` of the current folder."""
     allow: tuple[str, ...] = ()
-    """Who may see it: `NAME,NAME`, or `SHARE=NAME,NAME` for one share; nothing is everybody with a name."""
+    """The names that may see shares: `NAME,NAME`, or `SHARE=NAME,NAME` for one share; empty for everybody with a name.
+    """
     limit: float | None = None
-    """Bytes per second that are sent or fetched at most, in all; None is as fast as it goes."""
+    """Maximum rate of sending or fetching, in bytes per second; None for no limit."""
     timeout: float = SILENCE
-    """Seconds without a word from the other side after which the path to it counts as broken."""
+    """Seconds without a word from the other side after which a connection counts as broken."""
     classic: bool = False
-    """Whether the classic protocol may be spoken, which neither encrypts nor proves anything."""
+    """Whether the classic protocol is enabled, which is neither encrypted nor authenticated."""
     portable_names: bool = False
-    """Whether fetched files get names that every file system takes, rather than their own."""
+    """Whether fetched files get names that every file system accepts."""
     listen: int = 0
     """The welcome port; 0 lets the system choose."""
     address: str | None = None
-    """The IPv4 address to register; None is the one from which the registry is reached."""
+    """The IPv4 address to register; None for the one from which the registry is reached."""
     invitation: str | None = None
-    """The invitation itself, with which a new name is claimed. The command line names the file that it is in, since a
-    command line can be seen by everybody on the machine."""
+    """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
+    machine can see a command line.
+    """
 
     @classmethod
     def load(
         cls, flags: Mapping[str, object], environ: Mapping[str, str], config_path: Path
     ) -> Self:
-        """Find each setting where it stands first.
+        """Take each setting from the first source that has it.
 
         Args:
-            flags: what the command line gave; None, or nothing, for what it did not.
+            flags: values of the command line; None, or an empty one, for a flag that is absent.
             environ: the environment.
-            config_path: `config.toml`; it need not exist.
+            config_path: `config.toml`, which need not exist.
 
         Raises:
-            BadSetting: a value is not what it must be.
-            UnknownSetting: the file has a key that there is not.
+            BadSetting: a value is not valid.
+            UnknownSetting: the file has an unknown key.
             SettingsUnreadable: the file is not TOML, or cannot be read.
         """
         written = _read_config(config_path)
@@ -103,12 +105,12 @@ class Settings:
 
 
 def _is_unset(setting: str, source: str, value: object) -> bool:
-    """Whether a flag without a value is not there."""
+    """Whether a flag without a value is absent."""
     return source == _COMMAND_LINE and setting in _SWITCHES and not value
 
 
 def default_config_path() -> Path:
-    """`config.toml` in the user's configuration folder."""
+    """Return `config.toml` in the user's configuration folder."""
     return platformdirs.user_config_path("p2pshare") / "config.toml"
 
 
@@ -118,7 +120,7 @@ def _read_config(path: Path) -> dict[str, object]:
         if len(text) > SETTINGS_SIZE_MAX:
             raise SettingsUnreadable(source=path, reason="it is too long.")
         written = tomllib.loads(text.decode())
-        str(written)  # dotted keys nest without end; a value that cannot be shown cannot be judged
+        str(written)  # raises RecursionError for keys that are nested too deeply
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -134,7 +136,7 @@ def _read_config(path: Path) -> dict[str, object]:
 
 
 def _read_invitation(path: Path) -> str:
-    """The text of the file with the invitation; whether it is one is judged with the other settings."""
+    """Return the text of the file with the invitation, which is validated with the other settings."""
     try:
         return read_text_file(path, INVITATION_MAX + 2).decode("ascii", "replace").strip()
     except OSError as error:
@@ -142,7 +144,7 @@ def _read_invitation(path: Path) -> str:
 
 
 def _parsed(setting: str, source: str, key: str, value: object) -> object:
-    """The value of a setting; `key` is how `source` calls it."""
+    """Return the value of a setting; `key` is its name in `source`."""
     parse, expected = _READERS[setting]
     try:
         return parse(value)
@@ -182,7 +184,7 @@ def _allow(value: object) -> tuple[str, ...]:
 
 
 def _several(value: object, separator: str) -> tuple[str, ...]:
-    """Texts; in a variable they are one text, with something between them."""
+    """Return texts; in a variable they are one text with separators."""
     if isinstance(value, str):
         value = value.split(separator)
     if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
@@ -202,7 +204,7 @@ def _limit(value: float | str) -> float | None:
 
 
 def _rate(text: str) -> float:
-    """Bytes per second."""
+    """Return the bytes per second."""
     if text.strip().lower() == "none":
         return 0.0
     match = _RATE.fullmatch(text.strip())
@@ -259,10 +261,9 @@ def _invitation(value: str) -> str:
     return value.strip()
 
 
-# The keys of config.toml, which are the flags and the variables too: how each is read, and what
-# it must be.
+# The keys of config.toml, which are also the flags and the variables: how each is read, and what it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "registry": (registry_url, "an address such as http://127.0.0.1:8000, and nothing behind it"),
+    "registry": (registry_url, "a URL such as http://127.0.0.1:8000, without a path"),
     "name": (read_name, f"a name: {FORM}"),
     "data": (_path, "a path"),
     "share": (
@@ -280,5 +281,5 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),
     "address": (_address, "an IPv4 address that others can reach, such as 192.0.2.7"),
-    "invitation": (_invitation, "an invitation, as a registry's operator hands them out"),
+    "invitation": (_invitation, "an invitation from a registry's operator"),
 }

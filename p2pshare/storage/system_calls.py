@@ -1,4 +1,4 @@
-"""What the operating system offers and Python does not reach. Where it is missing, the error or the answer says so."""
+"""System calls that Python does not offer. Where one is missing, its function raises or says so."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _RENAME_EXCL = 4  # sys/stdio.h of macOS
 _KEEP_SIZE = 1  # linux/falloc.h
 _PUNCH_HOLE = 2
 _F_GETPATH = 50  # sys/fcntl.h of macOS
-_PATH_SIZE = 1024  # bytes, which the system fills in there
+_PATH_SIZE = 1024  # bytes of the result
 _STATFS_SIZE = 512  # bytes, more than any struct statfs has
-_SYNCFS_TELLS = (5, 8)  # the Linux since which syncfs tells of what could not be written
+_SYNCFS_TELLS = (5, 8)  # the first Linux whose syncfs reports failed writes
 _LOCAL_DISKS = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010}  # ext4, XFS, Btrfs, F2FS: linux/magic.h
 _NO_PREALLOCATION = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 
 
 def rename_no_replace(folder_fd: int, old: str, new: str) -> None:
-    """Rename a file within a folder, unless the new name is taken; atomically.
+    """Rename a file within a folder atomically, unless the new name is taken.
 
     Raises:
         FileExistsError: it is taken.
-        OSError: it cannot be renamed, or, with `ENOSYS` or `EINVAL`, not in this way.
+        OSError: it cannot be renamed; `ENOSYS` or `EINVAL` if the system does not support this call.
     """
     if sys.platform == "darwin":
         call, flag = _function("renameatx_np"), _RENAME_EXCL
@@ -41,7 +41,7 @@ def rename_no_replace(folder_fd: int, old: str, new: str) -> None:
 
 
 def preallocate(fd: int, size: int) -> None:
-    """Reserve room on the disk for the first `size` bytes, where that is cheap; the file does not grow.
+    """Reserve room on the disk for the first `size` bytes, where that is cheap; the size of the file does not change.
 
     Raises:
         OSError: the disk is full, or a quota used up.
@@ -57,7 +57,7 @@ def preallocate(fd: int, size: int) -> None:
 
 
 def punch_hole(fd: int, start: int, size: int) -> None:
-    """Give the room of a part of a file back to the disk, where the disk can do that; the file keeps its size.
+    """Release the disk space of a part of a file, where the disk supports that; the size of the file does not change.
 
     Raises:
         OSError: the disk fails.
@@ -73,7 +73,7 @@ def punch_hole(fd: int, start: int, size: int) -> None:
 
 
 def system_path(fd: int) -> Path | None:
-    """Return what the system calls an open folder now; None where it does not tell. It may be no path any more.
+    """Return the current path of an open folder, which may be outdated; None where the system does not tell.
 
     Raises:
         OSError: the system refuses.
@@ -85,7 +85,7 @@ def system_path(fd: int) -> Path | None:
 
 
 def can_sync_file_system(fd: int) -> bool:
-    """Whether `sync_file_system` makes everything durable, and would tell of what it could not write."""
+    """Whether `sync_file_system` makes everything durable, and reports what it could not write."""
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
     if sys.platform != "linux" or _function("syncfs") is None or release is None:
         return False
@@ -93,10 +93,10 @@ def can_sync_file_system(fd: int) -> bool:
 
 
 def sync_file_system(fd: int) -> None:
-    """Make durable all that was written to the file system of an open file.
+    """Make everything durable that was written to the file system of an open file.
 
     Raises:
-        OSError: something that was written since `fd` was opened could not be, whoever wrote it.
+        OSError: something that was written since `fd` was opened is lost, whoever wrote it.
     """
     call = _function("syncfs")
     if call is None:
@@ -105,7 +105,7 @@ def sync_file_system(fd: int) -> None:
 
 
 def on_local_disk(fd: int) -> bool:
-    """Whether an open file is on a disk of this machine whose ways are known."""
+    """Whether an open file is on a local disk of a known file system."""
     call = _function("fstatfs")
     if sys.platform != "linux" or call is None:
         return False
@@ -118,7 +118,7 @@ def on_local_disk(fd: int) -> bool:
 
 @cache
 def _function(name: str) -> Any:
-    """A function of the C library, called without the interpreter's lock; None if there is none."""
+    """Return a function of the C library, called without the interpreter's lock; None if there is none."""
     return getattr(ctypes.CDLL(None, use_errno=True), name, None)
 
 

@@ -1,8 +1,8 @@
-"""Text files that a person may have written, saved again or handed over: their encoding and line ends.
+"""Text files that a person may have written or saved again: their encoding and line ends.
 
 Editors add a byte-order mark, end lines with CR LF, or save in an encoding other than UTF-8. The first two are accepted
-everywhere. Another encoding is an `OSError` without a number, so that each reader reports it as it reports a file that
-cannot be read; `plain_reason` gives its text.
+everywhere. Another encoding is an `OSError` without a number, which readers report as they report an unreadable file;
+`plain_reason` returns its text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import stat
 from pathlib import Path
 
-_MARKS = (  # the longer ones first, since a mark of UTF-32 may begin with one of UTF-16
+_MARKS = (  # longer ones first: a mark of UTF-32 may begin with one of UTF-16
     (codecs.BOM_UTF32_LE, "UTF-32 (little-endian)"),
     (codecs.BOM_UTF32_BE, "UTF-32 (big-endian)"),
     (codecs.BOM_UTF16_LE, "UTF-16 (little-endian)"),
@@ -27,7 +27,7 @@ def read_text_file(path: Path, most: int) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: it is not a plain file, it is in another encoding, or it cannot be read.
+        OSError: it is not a plain file, is in another encoding, or cannot be read.
     """
     with open(path, "rb", opener=_open_regular) as file:
         content = file.read(most)
@@ -35,10 +35,10 @@ def read_text_file(path: Path, most: int) -> bytes:
 
 
 def plain_utf8(content: bytes) -> bytes:
-    """Return a text as UTF-8, without a byte-order mark, and with a line feed at each line end.
+    """Return a text as UTF-8, without a byte-order mark, and with LF at line ends.
 
     Raises:
-        OSError: it is in another encoding; the text names it, and quotes nothing, since `content` may be secret.
+        OSError: it is in another encoding. The error names it, and quotes nothing, since `content` may be secret.
     """
     content = plain_ascii(content)
     if b"\0" in content:
@@ -55,7 +55,7 @@ def plain_utf8(content: bytes) -> bytes:
 
 
 def plain_ascii(content: bytes) -> bytes:
-    """Do the same for a text that has to be ASCII: other bytes stay, since they are damage and no encoding.
+    """Do the same for a text that has to be ASCII; other bytes stay, since they are damage and no encoding.
 
     Raises:
         OSError: it is in UTF-16 or UTF-32.
@@ -67,7 +67,7 @@ def plain_ascii(content: bytes) -> bytes:
 
 
 def _wide_encoding(content: bytes) -> str | None:
-    """Return the encoding of a text whose units have two or four bytes; None for any other."""
+    """Return the encoding of a text in units of two or four bytes; None for any other."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return encoding
@@ -78,7 +78,7 @@ def _wide_encoding(content: bytes) -> str | None:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """Open a plain file; anything else could keep us waiting, or have no end."""
+    """Open a plain file; anything else might block, or have no end."""
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.core.receiver`, `crediting`, `in_flight`, `block_buffers` and `back_off`."""
+"""Tests of `p2pshare.core.receiver`, `credit` and `in_flight`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.block_buffers import KEPT_MAX, SHORT, BlockBuffers
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
+from p2pshare.core.receiver import BUFFERS_KEPT_MAX, SHORT, ArrivedBlock, BlockBuffers, ReceiverCore
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.session_messages import Message
@@ -502,4 +501,4 @@ class BlockBuffersTests(SynchronousTestCase):
         self.assertIs(buffers.take(BLOCK_SIZE), first)
         self.assertIsNot(buffers.take(BLOCK_SIZE), second)
         self.assertEqual(len(buffers.take(4096)), 4096)
-        self.assertGreaterEqual(KEPT_MAX * BLOCK_SIZE, CREDIT_WINDOW)
+        self.assertGreaterEqual(BUFFERS_KEPT_MAX * BLOCK_SIZE, CREDIT_WINDOW)

@@ -13,7 +13,7 @@ from p2pshare.storage.file_times import TICK
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
-from p2pshare.storage.shares.open_files import OutgoingFile
+from p2pshare.storage.shares.outgoing_files import OutgoingFile
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, Fault, Omitted

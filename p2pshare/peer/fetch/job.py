@@ -50,7 +50,7 @@ from p2pshare.peer.fetch.tally import CURRENT_SHOWN, JobProgress, JobTally, Save
 from p2pshare.storage.file_times import utc_time
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.present_files import Absent, Present, Sought
-from p2pshare.storage.open_files import share_of_files
+from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path

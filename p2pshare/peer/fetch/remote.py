@@ -21,11 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import LimitedBackOff
-from p2pshare.core.block_buffers import BlockBuffers
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, CreditControl
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import Receiver, ReceiverCore, Runs
+from p2pshare.core.receiver import BlockBuffers, Receiver, ReceiverCore, Runs
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     KeyChanged,

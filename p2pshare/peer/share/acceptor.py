@@ -44,7 +44,7 @@ from p2pshare.net.session.tcp import TcpCarriers
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.share.admission import NotAdmitted
-from p2pshare.storage.open_files import share_of_files
+from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import Credit, Hello, Refusal
 

@@ -31,8 +31,8 @@ from p2pshare.core.sharer_transfers import (
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.upload_log import Uploads
-from p2pshare.storage.open_files import share_of_files
-from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing
+from p2pshare.storage.open_file_limit import share_of_files
+from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX

@@ -1,12 +1,12 @@
-"""Data folders move in where they belong once the key of their registry is known.
+"""The move of data folders to their place when the key of their registry is known.
 
-By default a data folder is `peers/KEY/NAME`, with the key of the registry. Folders of earlier versions, and those that
-were begun before the registry was reached, go by a URL: `peers/HOST_PORT/NAME`. Such a folder is renamed in one step,
-and a symbolic link is left in its place, so that paths into it, as that of a pid file, stay good.
+By default a data folder is `peers/KEY/NAME`, with the key of the registry. Folders of earlier versions, and those made
+before the registry was first reached, go by a URL: `peers/HOST_PORT/NAME`. Such a folder is renamed in one step. A
+symbolic link is left in its place, so that paths into it, such as that of a pid file, stay valid.
 
-A folder belongs to a registry if it holds a receipt which that registry has signed, whatever URL it goes by; or if it
-goes by the URL at which the registry was reached, and holds no receipt at all. A folder that another process has open
-stays where it is, and is used there. No folder is ever merged, replaced or removed.
+A folder belongs to a registry if it has a receipt that the registry has signed, whatever its URL. It also belongs to it
+if it goes by the URL at which the registry was reached, and has no receipt at all. A folder that another process has
+open is not moved, and used where it is. No folder is ever merged, replaced or removed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PLACES_MAX = 256  # folders of registries that are looked through
 
 
 def move_in(place: PeerPlace, registry: PublicKey) -> Path:
-    """The data folder of a peer in the registry that has proven this key; it need not be there yet.
+    """Return the data folder of a peer in the registry that has proven this key; it need not exist yet.
 
     The key is remembered for the registry's URL. Calls may block for a while.
 
     Raises:
-        RegistryChanged: another key is remembered for this URL.
-        KnownRegistriesUnusable: what is remembered cannot be used.
-        FolderUnusable: a folder cannot be moved; it is where it was.
+        RegistryChanged: another key is known for this URL.
+        KnownRegistriesUnusable: the file with known keys cannot be used.
+        FolderUnusable: a folder cannot be moved, and is where it was.
     """
     key = str(registry)
     remembered = place.key
@@ -69,7 +69,7 @@ def move_in(place: PeerPlace, registry: PublicKey) -> Path:
 
 
 def _folder_of(place: PeerPlace, registry: PublicKey) -> Path | None:
-    """The folder that goes by a URL and belongs to the registry."""
+    """Return the folder that goes by a URL and belongs to the registry."""
     by_url = place.by_url()
     found: dict[Path, int] = {}
     for folder in _folders(place):
@@ -84,12 +84,12 @@ def _folder_of(place: PeerPlace, registry: PublicKey) -> Path | None:
 
 
 def _folders(place: PeerPlace) -> Iterator[Path]:
-    """The data folders of a name that go by a URL."""
+    """Yield the data folders of a name that go by a URL."""
     yield from filter(is_place, [place.by_url()])
     try:
         with os.scandir(peers_place()) as places:
             for each in islice(places, PLACES_MAX):
-                if "_" in each.name:  # between host and port; there is none in a key
+                if "_" in each.name:  # between host and port; keys contain none
                     yield from filter(is_place, [Path(each.path, place.name).absolute()])
     except OSError:
         return
@@ -101,5 +101,5 @@ def _move(old: Path, target: Path) -> None:
         old.rename(target)
     except OSError as error:
         raise FolderUnusable(path=old, reason=plain_reason(error)) from error
-    with suppress(OSError):  # nobody needs the link but those who have the old path still
+    with suppress(OSError):  # only programs that still have the old path need the link
         old.symlink_to(os.path.relpath(target, old.parent))

@@ -1,4 +1,4 @@
-"""The folder in which a peer keeps what makes it itself: one folder, one name, one running peer."""
+"""The data folder of a peer: one folder, one name, one running peer."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SECRET = re.compile(rb"([A-Za-z0-9_-]{43})\n")
 
 
 class DataFolder:
-    """A peer's folder, locked for as long as this is open.
+    """A peer's folder, locked until `close`.
 
-    A folder made here is its owner's alone. One that was there keeps its mode, since it may be
-    there for more than this; every file in it is readable by its owner alone.
+    A folder made here is private to its owner. An existing one keeps its mode, since it may have other uses; every file
+    of a peer in it is private to its owner.
     """
 
     def __init__(self, path: Path, lock: FolderLock) -> None:
@@ -41,15 +41,15 @@ class DataFolder:
 
     @classmethod
     def open(cls, path: Path, owner: str) -> Self:
-        """Make the folder if need be and lock it; `close` it when the peer ends.
+        """Make the folder if need be, and lock it.
 
         Args:
             path: the folder.
-            owner: the name of the peer, for the sentence that says that it runs already.
+            owner: the name of the peer, for the error.
 
         Raises:
             AlreadyRunning: another process has it open.
-            FolderUnusable: it cannot be made, or not be locked.
+            FolderUnusable: it cannot be made or locked.
         """
         try:
             lock = FolderLock.take(path)
@@ -59,13 +59,13 @@ class DataFolder:
         return cls(path, lock)
 
     def token(self, registry_url: str, name: str) -> str:
-        """By what a registry without a key knows the peer of a name again; it tells nothing of that of another.
+        """Return the token by which a registry without keys recognises the peer of a name; it reveals no other token.
 
-        It follows from the folder's secret, which is made at the first call.
+        It is derived from the folder's secret, which is made at the first call.
 
         Raises:
-            SecretUnusable: others may read it, or it is damaged; it is never replaced.
-            FolderUnusable: it cannot be read or written.
+            SecretUnusable: the secret is damaged, or others may read it; it is never replaced.
+            FolderUnusable: the folder cannot be read or written.
         """
         message = f"p2pshare token\0{registry_url}\0{name}".encode()
         digest = hmac.digest(self._secret().encode(), message, "sha256")
@@ -86,7 +86,7 @@ class DataFolder:
             raise FolderUnusable(path=self.path, reason=plain_reason(error)) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there.
+        """Remove a file, if it exists.
 
         Raises:
             FolderUnusable: it cannot be removed.
@@ -94,11 +94,11 @@ class DataFolder:
         self._lock.remove(name)
 
     def close(self) -> None:
-        """Give the folder free. May be called again."""
+        """Release the folder. May be called again."""
         self._lock.release()
 
     def _make_secret(self) -> str:
-        """Write a whole secret or none; we hold the lock, so none has come up since we looked."""
+        """Write a secret; the lock ensures that none was made meanwhile."""
         secret = secrets.token_urlsafe(SECRET_SIZE)
         create_private(self.path / SECRET_NAME, secret.encode() + b"\n")
         return secret
@@ -109,55 +109,55 @@ def _read_secret(path: Path) -> str:
     if match is None:
         raise SecretUnusable(
             path=path,
-            reason="it is damaged. Restore it, or delete it and wait until the name is free again.",
+            reason="it is damaged. Restore it, or delete it and wait until the name is free.",
         )
     return match[1].decode()
 
 
 @dataclass(frozen=True, slots=True)
 class PeerPlace:
-    """Where the peer of a name in a registry keeps its data.
+    """The place of the data of a name's peer in a registry.
 
-    A registry is known by its key. Until that is known, the folder goes by the registry's URL; then `move_in` of
-    `storage/identity/adoption.py` moves it to where it belongs.
+    A registry is known by its key. Until the key is known, the folder goes by the registry's URL; then `move_in` of
+    `storage/identity/adoption.py` moves it.
     """
 
     registry: str
     """The URL."""
     name: str
     data: Path | None = None
-    """The folder that the user named; None for one of this registry and name."""
+    """The folder that the user named; None for the one of this registry and name."""
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> Self:
-        """The place of the peer of `name` by the settings."""
+        """Return the place of the peer of `name` by the settings."""
         return cls(settings.registry, name, settings.data)
 
     @property
     def registries(self) -> KnownRegistries:
-        """What tells the keys of registries here."""
+        """Return the known registries."""
         return KnownRegistries((self.data or data_place()).absolute())
 
     @property
     def key(self) -> str | None:
-        """The key that the registry has proven before; None if it was never met.
+        """Return the known key of the registry; None if it was never met.
 
         Raises:
-            KnownRegistriesUnusable: the file with the keys cannot be used.
+            KnownRegistriesUnusable: the file with known keys cannot be used.
         """
         return self.registries.key(self.registry)
 
     @property
     def slot(self) -> str:
-        """By what the registry is known in the files of the folder: its key, or its URL until that is known."""
+        """Return the registry's name in the files of the folder: its key, or its URL until the key is known."""
         return self.key or self.registry
 
     @property
     def path(self) -> Path:
-        """The folder, as far as it is known without asking the registry.
+        """Return the folder, as far as it is known without asking the registry.
 
         Raises:
-            KnownRegistriesUnusable: the file with the keys cannot be used.
+            KnownRegistriesUnusable: the file with known keys cannot be used.
         """
         if self.data is not None:
             return self.data.absolute()
@@ -169,42 +169,44 @@ class PeerPlace:
         return by_url if is_place(by_url) and not by_key.exists() else by_key
 
     def by_key(self, key: str) -> Path:
-        """Where the folder is, by default, in the registry with this key."""
+        """Return the default folder in the registry with this key."""
         return (peers_place() / key / self.name).absolute()
 
     def by_url(self) -> Path:
-        """Where the folder is, by default, until the key of the registry is known."""
+        """Return the default folder until the key of the registry is known."""
         return (peers_place() / _place_of(self.registry) / self.name).absolute()
 
     def neighbours(self) -> list[Path]:
-        """The folders that hold those of all names in this registry, by default."""
+        """Return the default folders that contain those of all names in this registry."""
         above = [peers_place() / _place_of(self.registry)]
         key = self.key
         return above if key is None else [peers_place() / key, *above]
 
 
 def is_place(folder: Path) -> bool:
-    """Whether a data folder is here, and not only a link to where it has moved."""
+    """Whether this is a data folder, and not only a link to its new place."""
     return folder.is_dir() and not folder.is_symlink()
 
 
 def data_place() -> Path:
-    """Where all that has keys keeps its data, unless told otherwise."""
+    """Return the default folder of all data with keys."""
     return platformdirs.user_data_path("p2pshare")
 
 
 def peers_place() -> Path:
-    """Where the data folders of peers are, unless told otherwise: `REGISTRY/NAME`."""
+    """Return the default folder of all peers' data folders: `REGISTRY/NAME`."""
     return data_place() / "peers"
 
 
 def private_folders(settings: Settings, name: str) -> tuple[Path, ...]:
-    """What a peer of `name` shares nothing of: its own data folder, and those of others of the same user."""
+    """Return the folders that a peer of `name` never shares: its data folder, and those of other peers of the same
+    user.
+    """
     return peer_folder(settings, name), data_place().absolute()
 
 
 def peer_folder(settings: Settings, name: str) -> Path:
-    """The data folder of the peer of `name`, as `PeerPlace.path`."""
+    """Return the data folder of the peer of `name`, as `PeerPlace.path`."""
     return PeerPlace.of(settings, name).path
 
 

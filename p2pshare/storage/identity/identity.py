@@ -1,15 +1,20 @@
-"""Who a peer is: its key, the numbers of what it signed, and what registries vouched for.
+"""The identity of a peer: its key, the number of its last statement, and receipts of registries.
 
-All of it is in the peer's data folder, in files of their own::
+All of it is in the peer's data folder::
 
     key         the secret key
-    key.next    the one that follows it, while a rotation is under way
-    key.old     the one before, from which a rotation can be signed again for a registry that was set back
+    key.next    the following key, while a rotation is under way
+    key.old     the key before, which signs a rotation again for a registry that was restored from an old copy
     identity    the greatest number so far, and the receipts, as JSON
 
-Each step of a rotation leaves a state from which the next start goes on: `key.next` is safe on the disk before
-anybody hears of it, and takes the place of `key` in one step after the registry has agreed. With both there, `key`
-counts until a registry says that the name is `key.next`'s.
+**A kill at any moment loses nothing.** Each step of a rotation leaves a state from which the next start continues.
+`key.next` is durable before it is sent to anybody. It replaces `key` by a rename after the registry has agreed. While
+both exist, `key` counts until a registry says that the name belongs to `key.next`.
+
+**Numbers only grow.** A registry rejects a statement whose number is not greater than the last one. A number is
+therefore durable before the statement is sent: after a crash a number may be skipped, but never used twice. Numbers
+start from the clock, so a data folder that was restored from a copy still signs greater ones. The clock of a registry
+never sets them, as a false time would stay for ever.
 """
 
 from __future__ import annotations
@@ -39,13 +44,13 @@ SEQ_MAX = INTEGER_MAX // 2  # the greatest number; the Unix time in ms is far be
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """All that makes a peer itself, as it is exported and imported."""
+    """An identity as it is exported and imported."""
 
     name: str
     registry: str
     """The URL."""
     seed: bytes = field(repr=False)
-    """From which the key follows."""
+    """The seed of the key."""
     seq: int
     """The greatest number so far."""
     receipt: str | None
@@ -54,15 +59,14 @@ class Portable:
 class Identity:
     """The identity of one peer in one registry. Receipts are kept by the key of the registry that signed them.
 
-    Methods that write return when the change outlasts a loss of power, and raise `IdentityUnusable` or `KeyUnusable`
-    if it cannot be written.
+    A method that writes returns when the change is durable, and raises `IdentityUnusable` or `KeyUnusable` otherwise.
     """
 
     def __init__(self, path: Path, registry_url: str, name: str, key: SigningKey) -> None:
         self.registry = registry_url
         self.name = name
         self.key = key
-        """What it signs with."""
+        """The key that signs."""
         self._path = path
         self._slot = f"{registry_url}/{name}"
         self._next = key_file.load(path / NEXT_NAME)
@@ -76,28 +80,28 @@ class Identity:
         name: str,
         make_seed: Callable[[], bytes] = key_file.new_seed,
     ) -> Self:
-        """The identity in a folder; its key is made if there is none.
+        """Return the identity in a folder; its key is made if there is none.
 
         Raises:
-            KeyUnusable: a key file is open to others, cut short, no key, or cannot be written; it stays.
-            IdentityUnusable: so is the file with the numbers and receipts.
+            KeyUnusable: as for `key_file.load_or_make`.
+            IdentityUnusable: the file with the numbers and receipts cannot be used.
         """
         key = key_file.load_or_make(folder.path / KEY_NAME, make_seed)
         return cls(folder.path, registry_url, name, key)
 
     @classmethod
     def restore(cls, folder: DataFolder, portable: Portable) -> Self:
-        """Put an exported identity into a folder; done again, it changes nothing.
+        """Put an exported identity into a folder; a second call changes nothing.
 
         Raises:
-            KeyUnusable: another key is there, which stays, or it cannot be written.
+            KeyUnusable: another key exists, which is kept, or the key cannot be written.
             IdentityUnusable: the numbers and receipts cannot be read or written.
         """
         path = folder.path / KEY_NAME
         imported = SigningKey(portable.seed)
         there = key_file.load(path)
         if there is not None and there.public != imported.public:
-            reason = "it is another one. Move it away first, or choose another folder with --data"
+            reason = "another key is there. Move it away, or choose another folder with --data"
             raise KeyUnusable(path=path, reason=reason)
         restored = cls(folder.path, portable.registry, portable.name, imported)
         restored._seq = max(restored._seq, portable.seq)
@@ -109,17 +113,17 @@ class Identity:
             try:
                 key_file.make(path, imported)
             except FileExistsError as error:
-                raise KeyUnusable(path=path, reason="it came up just now") from error
+                raise KeyUnusable(path=path, reason="another process has just made one") from error
         return restored
 
     @property
     def next_key(self) -> SigningKey | None:
-        """The key that follows, if a rotation was begun and is not known to be over."""
+        """Return the following key, if a rotation was begun and is not known to be finished."""
         return self._next
 
     @property
     def old_key(self) -> SigningKey | None:
-        """The key before this one, if there was a rotation.
+        """Return the key before this one, if there was a rotation.
 
         Raises:
             KeyUnusable: its file is damaged.
@@ -128,16 +132,16 @@ class Identity:
 
     @property
     def seq(self) -> int:
-        """The greatest number so far; 0 if nothing was signed yet."""
+        """Return the greatest number so far; 0 if nothing was signed."""
         return self._seq
 
     @property
     def receipt(self) -> str | None:
-        """What this registry said last of who owns this name."""
+        """Return the latest receipt of this registry for this name."""
         return self._receipts.get(self._slot)
 
     def meet(self, registry: PublicKey) -> None:
-        """Let the receipt be the one of the registry with this key, which it has proven."""
+        """Use the receipt of the registry with this key, which it has proven."""
         slot = f"{registry}/{self.name}"
         if slot == self._slot:
             return
@@ -145,23 +149,23 @@ class Identity:
         claims = claims_of(self._receipts, registry, self.name)
         if claims and slot not in claims:
             self._receipts[slot] = self._receipts[max(claims, key=claims.__getitem__)]
-            for each in claims:  # by the URLs that the registry had, as they were kept once
+            for each in claims:  # slots of earlier versions, with URLs
                 del self._receipts[each]
 
     def next_seq(self, now_ms: int) -> int:
-        """The number of the next statement, greater than all before.
+        """Return the number of the next statement, greater than all before.
 
         Args:
-            now_ms: the Unix time in ms by the clock here, never by a registry's: what it says must not stay.
+            now_ms: the Unix time in ms by this machine's clock, never by a registry's.
 
         Raises:
-            IdentityUnusable: it would be greater than `SEQ_MAX`; the file stays as it is.
+            IdentityUnusable: it would be greater than `SEQ_MAX`; the file is not changed.
         """
         self._raise_to(max(self._seq + 1, now_ms))
         return self._seq
 
     def raise_seq(self, seen: int) -> None:
-        """Let the following numbers be greater than one that a registry has seen.
+        """Make the following numbers greater than one that a registry has seen.
 
         Raises:
             IdentityUnusable: as for `next_seq`.
@@ -170,7 +174,7 @@ class Identity:
             self._raise_to(seen)
 
     def keep_receipt(self, text: str) -> None:
-        """Keep what this registry says of who owns this name, in place of what it said before."""
+        """Keep a receipt of this registry in place of the one before."""
         if text == self.receipt:
             return
         self._receipts.pop(self._slot, None)
@@ -180,18 +184,18 @@ class Identity:
         self._write_state()
 
     def forget_receipt(self) -> None:
-        """Forget the receipt: the name was given up."""
+        """Remove the receipt: the name was given up."""
         if self._receipts.pop(self._slot, None) is not None:
             self._write_state()
 
     def begin_rotation(self, make_seed: Callable[[], bytes] = key_file.new_seed) -> SigningKey:
-        """The key that is to follow; that of a rotation that was begun and not finished, if there is one."""
+        """Return the following key, which is made unless a rotation was begun before."""
         if self._next is None:
             self._next = key_file.load_or_make(self._path / NEXT_NAME, make_seed)
         return self._next
 
     def finish_rotation(self) -> None:
-        """Go on with the key that follows; the one until now becomes the old one."""
+        """Sign with the following key from now on; the key until now becomes the old one."""
         assert self._next is not None, "no rotation was begun"
         key, link = self._path / KEY_NAME, self._path / f".{OLD_NAME}.new"
         try:
@@ -210,7 +214,7 @@ class Identity:
 
     def _raise_to(self, seq: int) -> None:
         if seq > SEQ_MAX:
-            reason = f"the number {seq} is beyond all that can follow; look at the clock here"
+            reason = f"the number {seq} is too great for later ones to follow; check the clock of this machine"
             raise IdentityUnusable(path=self._path / STATE_NAME, reason=reason)
         self._seq = seq
         self._write_state()
@@ -225,7 +229,7 @@ class Identity:
 
 
 def claims_of(receipts: Mapping[str, str], registry: PublicKey, name: str) -> dict[str, int]:
-    """The claims of a name that a registry with this key has signed, by the slots of their receipts."""
+    """Return the claims of a name that a registry with this key has signed, by the slots of their receipts."""
     claims = {}
     for slot, text in receipts.items():
         with suppress(RemoteProtocolError):
@@ -236,7 +240,7 @@ def claims_of(receipts: Mapping[str, str], registry: PublicKey, name: str) -> di
 
 
 def read_receipts(folder: Path) -> dict[str, str]:
-    """The receipts in a data folder, by their slots.
+    """Return the receipts in a data folder, by their slots.
 
     Raises:
         IdentityUnusable: the file with them is damaged, open to others, or cannot be read.
@@ -249,7 +253,7 @@ def _read_state(path: Path) -> tuple[int, dict[str, str]]:
         fields = parse_object(read_private(path, STATE_MAX))
         receipts = fields.get("receipts")
         if not isinstance(receipts, dict) or not all(isinstance(v, str) for v in receipts.values()):
-            raise RemoteProtocolError(reason="the receipts are none")
+            raise RemoteProtocolError(reason="the receipts are not valid")
         return integer(fields, "seq", 0, SEQ_MAX), receipts
     except FileNotFoundError:
         return 0, {}

@@ -1,8 +1,8 @@
-"""An identity in a file that a passphrase opens: for a lost disk, or another machine.
+"""An identity in a file that a passphrase opens, for a lost disk or another machine.
 
-The file is a JSON object: what it is for, in the clear, and a `box` that is everything secret. The key of the box
-comes from the passphrase by scrypt (RFC 7914); the box is AES-256-GCM (NIST SP 800-38D), which also covers all the
-rest of the object, in its canonical form: keys sorted, no spaces, ASCII.
+The file is a JSON object: its name, registry and parameters in the clear, and a `box` with everything secret. The key
+of the box is derived from the passphrase by scrypt (RFC 7914). The box is AES-256-GCM (NIST SP 800-38D), which also
+authenticates the rest of the object in its canonical form: keys sorted, no spaces, ASCII.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ VERSION = 1
 SIZE_MAX = 16 * 1024  # bytes of the file
 PASSPHRASE_MIN = 8  # characters
 COST = 2**17  # scrypt's n: with r = 8, 128 MiB and about half a second
-COSTS = frozenset(2**n for n in range(14, 19))  # that are opened: up to 256 MiB
+COSTS = frozenset(2**n for n in range(14, 19))  # accepted when a file is opened: up to 256 MiB
 BLOCK_SIZE, PARALLEL = 8, 1  # scrypt's r and p
 SALT_SIZE, NONCE_SIZE = 16, 12  # bytes
 
-_NO_EXPORT = "it is cut short, or is no key that `p2pshare key export` has written"
+_NO_EXPORT = "it is cut short, or is not a key from `p2pshare key export`"
 
 
 def seal(
@@ -44,11 +44,11 @@ def seal(
     *,
     cost: int = COST,
 ) -> bytes:
-    """The file; takes about half a second, in which it blocks.
+    """Return the file; this blocks for about half a second.
 
     Args:
-        portable: what it is to hold.
-        passphrase: what opens it.
+        portable: the identity.
+        passphrase: opens the file.
         random_bytes: draws the salt and the nonce.
         cost: scrypt's n, one of `COSTS`.
 
@@ -83,10 +83,10 @@ def seal(
 
 
 def read_header(data: bytes) -> tuple[str, str]:
-    """Return the name and the registry that the file says it is of; only `unseal` proves them.
+    """Return the name and the registry in the file's header, which only `unseal` authenticates.
 
     Raises:
-        SealedKeyUnusable: it is no such file.
+        SealedKeyUnusable: it is no exported key.
     """
     try:
         header, _ = _parse(data)
@@ -96,10 +96,10 @@ def read_header(data: bytes) -> tuple[str, str]:
 
 
 def unseal(data: bytes, passphrase: str) -> Portable:
-    """What `seal` put into the file; blocks as that does.
+    """Return the identity in the file; this blocks as `seal` does.
 
     Raises:
-        SealedKeyUnusable: the passphrase is another one, or the file is cut short, changed, or no such file.
+        SealedKeyUnusable: the passphrase is wrong, or the file is cut short, changed, or no exported key.
     """
     try:
         return _unseal(data, passphrase)
@@ -111,7 +111,7 @@ def unseal(data: bytes, passphrase: str) -> Portable:
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and the box; raises `RemoteProtocolError` or `ValueError`."""
+    """Return the header and the box; raises `RemoteProtocolError` or `ValueError`."""
     if len(data) > SIZE_MAX:
         raise ValueError("too long")
     header = parse_object(data)
@@ -146,7 +146,7 @@ def _unseal(data: bytes, passphrase: str) -> Portable:
 
 
 def _cipher(passphrase: str, salt: bytes, cost: int) -> AESGCM:
-    """What opens and closes the box; a passphrase is the same however a keyboard composes its characters."""
+    """Return the cipher of the box; a passphrase is the same however a keyboard composes its characters."""
     kdf = Scrypt(salt=salt, length=32, n=cost, r=BLOCK_SIZE, p=PARALLEL)
     return AESGCM(
         kdf.derive(unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass"))

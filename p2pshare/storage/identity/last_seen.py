@@ -1,7 +1,8 @@
-"""What was seen of others last: names, folders and addresses, used while the peer or the registry cannot be asked.
+"""Names, folders and addresses of others that were seen last, for use while the peer or the registry is unreachable.
 
-It is a cache, in a file of the data folder that its user alone can read: bounded, written whole or not at all, and
-begun anew if it is damaged. Of two processes that write at once, one may be forgotten. Calls may block for a moment.
+It is a cache in a private file of the data folder. The file is bounded, written completely or not at all, and replaced
+if it is damaged. Of two processes that write at once, one may lose its change. Calls may block for a moment. What
+cannot be written is not remembered.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ SEEN_STEP = (
 _KEY = re.compile(r"[a-z2-7]{52}")
 
 Names = dict[str, bool]
-"""The names of entries; whether each is a folder."""
+"""Names of entries; whether each is a folder."""
 Addresses = dict[PeerAddress, int]
 """Addresses of a peer, the latest first, and the Unix time in s at which it was last seen there."""
 
 
 class Seen:
-    """What the user of a data folder has seen of others."""
+    """The names, folders and addresses that the user of a data folder has seen."""
 
     def __init__(self, folder: Path) -> None:
-        """Use the file in a data folder; where there is no such folder, nothing is remembered."""
+        """Use the file in a data folder; without such a folder, nothing is remembered."""
         self.path = folder / FILE_NAME
 
     def names(self) -> tuple[str, ...]:
-        """The names of peers, those that were seen last first; nothing if the file cannot be read."""
+        """Return the names of peers, the latest first; empty if the file cannot be read."""
         return tuple(self._read().names)
 
     def entries(self, peer: str, path: RemotePath) -> Names:
-        """What was in a folder of a peer, as far as it was seen; nothing if that is not known."""
+        """Return the known entries in a folder of a peer."""
         return dict(self._read().folders.get(_key(peer, path), {}))
 
     def addresses(self, key: str) -> Addresses:
@@ -60,7 +61,7 @@ class Seen:
         return dict(self._read().addresses.get(key, {}))
 
     def saw_address(self, key: str, address: PeerAddress, at: int) -> None:
-        """Remember an address. What cannot be written is not remembered.
+        """Remember an address.
 
         Args:
             key: the key of the peer, as text.
@@ -70,7 +71,7 @@ class Seen:
         self._change(lambda known: known.add_address(key, address, at))
 
     def saw_names(self, names: Iterable[str]) -> None:
-        """Remember names. What cannot be written is not remembered."""
+        """Remember names."""
         fresh = dict.fromkeys(names, True)
         if fresh:
             self._change(lambda known: known.add_names(fresh))
@@ -78,13 +79,13 @@ class Seen:
     def saw_entries(
         self, peer: str, path: RemotePath, entries: Mapping[str, bool], *, whole: bool = False
     ) -> None:
-        """Remember what is in a folder of a peer. What cannot be written is not remembered.
+        """Remember entries of a folder of a peer.
 
         Args:
-            peer: its name, which is remembered too.
+            peer: its name, which is remembered, too.
             path: the folder.
-            entries: names of what is in it, and whether each is a folder.
-            whole: this is all that is in it, and what was there before is gone.
+            entries: names, and whether each is a folder.
+            whole: these are all entries, and replace those before.
         """
         self._change(lambda known: known.add_entries(peer, path, entries, whole))
 
@@ -111,7 +112,7 @@ class Seen:
 
 
 class _Known:
-    """The content of the file; what was seen last comes first."""
+    """The content of the file, the latest first."""
 
     def __init__(self) -> None:
         self.names: Names = {}
@@ -151,7 +152,7 @@ class _Known:
         return known
 
     def text(self) -> bytes:
-        """What `of_fields` reads, as a line of JSON."""
+        """Return a line of JSON that `of_fields` reads."""
         folders = {
             key: [f"{name}/" if is_folder else name for name, is_folder in entries.items()]
             for key, entries in self.folders.items()
@@ -169,7 +170,7 @@ class _Known:
         return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
     def add_names(self, names: Names) -> None:
-        """Know these too; the order of those that are known already changes only if there are too many."""
+        """Add names; known ones keep their order unless there are too many."""
         if len(self.names | names) > NAMES_MAX:
             self.names = dict(list((names | self.names).items())[:NAMES_MAX])
         else:
@@ -178,7 +179,7 @@ class _Known:
     def add_entries(
         self, peer: str, path: RemotePath, entries: Mapping[str, bool], whole: bool
     ) -> None:
-        """Know these too, or these and no others."""
+        """Add these entries, or replace the known ones."""
         self.add_names({peer: True})
         key = _key(peer, path)
         before = {} if whole else self.folders.get(key, {})
@@ -190,7 +191,7 @@ class _Known:
         self.folders = dict(list({key: now, **self.folders}.items())[:FOLDERS_MAX])
 
     def add_address(self, key: str, address: PeerAddress, at: int) -> None:
-        """Know this address as the latest one of a key."""
+        """Make this address the latest one of a key."""
         before = self.addresses.get(key, {})
         if next(iter(before), None) == address and 0 <= at - before[address] < SEEN_STEP:
             return
@@ -200,7 +201,7 @@ class _Known:
         self.addresses = dict(list(latest.items())[:KEYS_MAX])
 
     def forget_oldest(self) -> None:
-        """Forget the half of the folders that was seen longest ago."""
+        """Remove the half of the folders that was seen longest ago."""
         self.folders = dict(list(self.folders.items())[: len(self.folders) // 2])
 
 

@@ -1,4 +1,10 @@
-"""Small files that nobody but their owner may read: read with care, and written whole or not at all."""
+"""Small files that are private to their owner, read with checks, and written completely or not at all.
+
+A file that others may read or write is an error, as ssh treats it: a secret in it may be known, and a list of known
+keys may be forged. A new content is written to a hidden file beside the old one, synced, and renamed; then the folder
+is synced. So a crash leaves either the old or the new content. A new file is linked instead of renamed, since a link
+fails if the name is taken, which two processes that make a key at once rely on.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +24,11 @@ _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_private(path: Path, most: int) -> bytes:
-    """Return the first `most` bytes of a text file that is ours alone, as `plain_ascii` does.
+    """Return the first `most` bytes of a private text file, as `plain_ascii` does.
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: others may read it, it is no plain file of ours, it is in another encoding, or it cannot be read;
+        OSError: others may read it, it is no plain file of this user, it is in another encoding, or it cannot be read;
             `plain_reason` says which.
     """
     fd = os.open(path, _READING)
@@ -38,11 +44,11 @@ def read_private(path: Path, most: int) -> bytes:
 
 
 def create_private(path: Path, content: bytes) -> None:
-    """Write a new file; when this returns, it outlasts a loss of power.
+    """Write a new, durable file.
 
     Raises:
         FileExistsError: something has this name; it is left as it is.
-        OSError: the file cannot be written; nothing is left of it.
+        OSError: the file cannot be written, and does not exist.
     """
     unfinished = _write_beside(path, content)
     try:
@@ -53,15 +59,15 @@ def create_private(path: Path, content: bytes) -> None:
 
 
 def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file in place of the one that may be there; one of the two is there at any moment, and whole.
+    """Replace a file in one step.
 
     Args:
         path: its name.
         content: all of it.
-        durable: when this returns, it outlasts a loss of power, which may take a while.
+        durable: sync it before this returns, which may take a while.
 
     Raises:
-        OSError: the file cannot be written; what was there is there.
+        OSError: the file cannot be written; the old one is unchanged.
     """
     unfinished = _write_beside(path, content, durable)
     try:
@@ -74,7 +80,7 @@ def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None
 
 
 def rename_private(old: Path, new: Path) -> None:
-    """Rename a file, in place of what may be there; when this returns, it outlasts a loss of power.
+    """Rename a file, in place of an existing one, and make that durable.
 
     Raises:
         OSError: it cannot be renamed.
@@ -84,7 +90,7 @@ def rename_private(old: Path, new: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left; nobody else may be writing there."""
+    """Remove files that a killed process left; no other process may be writing in the folder."""
     with suppress(OSError):
         for each in folder.iterdir():
             if _UNFINISHED.fullmatch(each.name):

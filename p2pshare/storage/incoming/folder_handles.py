@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pshare.errors import CannotSave
 from p2pshare.storage.disk_space import saving_error
 from p2pshare.storage.durability import sync_files
-from p2pshare.storage.open_files import is_none_left, share_of_files
+from p2pshare.storage.open_file_limit import is_none_left, share_of_files
 from p2pshare.storage.system_calls import system_path
 
 HANDLES_MAX = 128  # folders that are kept open while nobody uses them

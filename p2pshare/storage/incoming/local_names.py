@@ -22,7 +22,7 @@ from p2pshare.storage.incoming.destination import (
     storable_name,
 )
 from p2pshare.storage.incoming.folder_handles import FolderHandles
-from p2pshare.storage.open_files import is_none_left
+from p2pshare.storage.open_file_limit import is_none_left
 
 NAME_MIN = 32  # bytes that a name may have on any file system
 ANSWERS_MAX = 1000  # sets of characters of which it is remembered whether a name may have them

@@ -30,7 +30,7 @@ from p2pshare.storage.incoming.folder_handles import FolderHandles
 from p2pshare.storage.incoming.local_names import LocalNames
 from p2pshare.storage.incoming.publishing import COPIES_MAX, READ_FILE, numbered, status_of
 from p2pshare.storage.incoming.saved_files import SavedFiles, SavedRecord, fingerprint_of, key_of
-from p2pshare.storage.open_files import is_none_left
+from p2pshare.storage.open_file_limit import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 
 NEWS_MAX = 256  # records that are not written down yet

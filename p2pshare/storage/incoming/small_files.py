@@ -31,7 +31,7 @@ from p2pshare.storage.incoming.publishing import (
     remove_name,
     set_attributes,
 )
-from p2pshare.storage.open_files import is_none_left
+from p2pshare.storage.open_file_limit import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
 BATCH_MAX = 256  # files that are open at once, each perhaps with a folder of its own

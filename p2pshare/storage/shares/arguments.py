@@ -1,4 +1,4 @@
-"""What a user shares, and with whom, as said on the command line."""
+"""The options `--share` and `--allow`: what a user shares, and with whom."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHARES_MAX = 1000
 TEXT_SUFFIXES = (".txt",)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SHARED_STEM = "my_file"
-"""Files of this name are shared by default: a text and a picture, as the classic protocol has them."""
+"""The stem of the files that are shared by default: a text and a picture, as in the classic protocol."""
 EVERYONE = "everyone whose key owns a name in this registry"
-"""With whom a share is shared that was given to nobody in particular."""
+"""Viewers of a share without `--allow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class SharedPath:
     path: Path
     """Absolute."""
     allow: frozenset[str] | None = None
-    """The names of those who may see it; None: `EVERYONE`."""
+    """Names that may see it; None for `EVERYONE`."""
     private: tuple[Path, ...] = ()
-    """Folders of which nothing is shared, wherever they lie."""
+    """Folders that are never shared, wherever they lie."""
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
 
@@ -43,14 +43,14 @@ def shared_paths(
     """Read the options `--share` and `--allow`.
 
     Args:
-        share: "[NAME=]PATH" each; a path that looks like that is written "./A=B". None: the `my_file.*` that are in
+        share: "[NAME=]PATH" each; a path that looks like that is written "./A=B". Empty: the `my_file.*` that are in
             `cwd` now.
-        allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share; said again, they add up.
+        allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share; repeated options add up.
         cwd: the folder that relative paths start from; absolute.
-        private: folders of which nothing is shared: where keys are.
+        private: folders that are never shared, since keys are there.
 
     Raises:
-        WrongUsage: something of it cannot be; `IllegalName` among them.
+        WrongUsage: an option is not valid; `IllegalName` among them.
     """
     found = [_read(text, cwd) for text in share] if share else _snapshot(cwd)
     if len(found) > SHARES_MAX:
@@ -70,13 +70,13 @@ def _read(text: str, cwd: Path) -> SharedPath:
     if not equals or component_fault(name) is not None:
         name, path = "", text
     if not path or "\0" in path:
-        raise WrongUsage(reason=f"{text!r} is no path that could be shared.")
-    # A shell leaves the ~ in NAME=~/PATH to us.
+        raise WrongUsage(reason=f"{text!r} is not a path that can be shared.")
+    # A shell does not expand the ~ in NAME=~/PATH.
     expanded = os.path.expanduser(path) if path.startswith("~") else path
     absolute = cwd / expanded
     if name:
         if not os.path.lexists(absolute) and os.path.lexists(cwd / text):
-            reason = f"There is nothing to share at {str(absolute)!r}: for the path {text!r} say {f'./{text}'!r}."
+            reason = f"There is nothing to share at {str(absolute)!r}: write the path {text!r} as {f'./{text}'!r}."
             raise WrongUsage(reason=reason)
         return SharedPath(name, absolute)
     name = os.path.basename(os.path.abspath(absolute))
@@ -88,7 +88,7 @@ def _read(text: str, cwd: Path) -> SharedPath:
 
 
 def _snapshot(cwd: Path) -> list[SharedPath]:
-    """The default: nobody named these, so they are only shared if they are plain files, and stay it."""
+    """Return the default shares. Nobody named them, so only plain files are shared, and only while they are plain."""
     paths = (cwd / f"{SHARED_STEM}{suffix}" for suffix in TEXT_SUFFIXES + PICTURE_SUFFIXES)
     return [
         SharedPath(path.name, path, may_be_link=False)
@@ -112,7 +112,7 @@ def _check(shared: SharedPath, private: Sequence[Path]) -> None:
         raise WrongUsage(reason=f"{said!r} cannot be shared: {plain_reason(error)}.") from error
     real = Path(os.path.realpath(shared.path))
     if any(real.is_relative_to(os.path.realpath(each)) for each in private):
-        raise WrongUsage(reason=f"{said!r} cannot be shared: keys of p2pshare lie there.")
+        raise WrongUsage(reason=f"{said!r} cannot be shared: it contains keys of p2pshare.")
 
 
 def _check_names(found: Iterable[SharedPath]) -> None:
@@ -120,15 +120,15 @@ def _check_names(found: Iterable[SharedPath]) -> None:
     for shared in found:
         if (first := taken.setdefault(shared.name, shared.path)) is not shared.path:
             raise WrongUsage(
-                reason=f"Both {str(first)!r} and {str(shared.path)!r} would be shared as {shared.name!r}: "
-                f"give one another name, NAME={shared.path}"
+                reason=f"Both {str(first)!r} and {str(shared.path)!r} would be shared as {shared.name!r}. "
+                f"Give one of them another name: NAME={shared.path}"
             )
 
 
 def _read_allow(
     allow: Sequence[str], shares: set[str]
 ) -> tuple[frozenset[str] | None, dict[str, frozenset[str]]]:
-    """The default, and what holds for single shares."""
+    """Return the default, and the exceptions for single shares."""
     default: frozenset[str] | None = None
     of_share: dict[str, frozenset[str]] = {}
     for text in allow:
@@ -140,5 +140,7 @@ def _read_allow(
             of_share[share] = allowed | of_share.get(share, frozenset())
         else:
             known = ", ".join(map(repr, sorted(shares))) or "nothing"
-            raise WrongUsage(reason=f"There is no share {share!r} to allow, only {known}.")
+            raise WrongUsage(
+                reason=f"--allow names the share {share!r}, which does not exist. Shares are {known}."
+            )
     return default, of_share

@@ -1,6 +1,18 @@
 """The digests of files that were sent before: `hashes.sqlite` in the data folder.
 
-What is lost here is calculated again, so nothing is synced, and trouble is told of, never raised.
+**What makes a digest valid.** A digest is kept by path, size, inode, time of the last change, and the kernel's time of
+the last change (`ctime`). The last one matters most. A program can write into a file and set its time back, but nobody
+can set `ctime` back.
+
+**What must not be stored.** Times have ticks: two changes within one tick bear the same time. So a file that changed
+within the current tick is not stored (`may_store`), since its next change could not be seen. `file_times` knows the
+ticks.
+
+**What a wrong digest costs.** The receiver verifies each block, so a wrong digest can only make a transfer fail, never
+corrupt a file. When a receiver reports corrupt data, the digests of that file are dropped. Rows carry a checksum, since
+nothing here is synced and a crash may leave any content.
+
+Losing the database costs the time to hash again. So nothing is synced, and trouble is reported, never raised.
 """
 
 from __future__ import annotations
@@ -51,20 +63,20 @@ _DROP = "DELETE FROM files WHERE path = (SELECT path FROM files ORDER BY used LI
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """What a file must still be for its digests to hold."""
+    """The properties of a file that must not change for its digests to be valid."""
 
     path: bytes
-    """On this machine, as the operating system has it."""
+    """The path on this machine, as the operating system has it."""
     size: int
     """Bytes."""
     mtime_ns: int
     inode: int
     ctime_ns: int
-    """Of the last change of any kind: who writes into a file and sets `mtime_ns` back cannot set this back."""
+    """Time of the last change of any kind, which no program can set back."""
 
 
 class BlockCache:
-    """Which digests the blocks of a file have. Usable from any thread; it never fails."""
+    """The digests of blocks by file. Its methods never fail, and may be called in any thread."""
 
     def __init__(
         self,
@@ -76,16 +88,15 @@ class BlockCache:
         wall_ns: Callable[[], int] = time.time_ns,
         on_trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Use a database, which is opened when it is first needed, and made anew if it is damaged.
+        """Use a database, which is opened when it is first needed.
 
         Args:
-            path: the database; None: nothing is remembered.
-            rows_max: files of which it knows; those that were not asked for for the longest time go first.
-            bytes_max: of digests, in all.
-            file_max: bytes of digests of a file, beyond which they are not remembered.
+            path: the database; None keeps nothing.
+            rows_max: files; the one used longest ago is evicted.
+            bytes_max: of digests in all.
+            file_max: bytes of digests of a file, beyond which they are not kept.
             wall_ns: nanoseconds since 1970, as the times of files have them.
-            on_trouble: called, in whatever thread, with the reason when the cache is made anew or cannot be used; once
-                for each reason. It must not use the cache.
+            on_trouble: as for `CacheDatabase`.
         """
         self._database = CacheDatabase(path, _VERSION, _TABLES, on_trouble)
         self._rows_max = rows_max
@@ -94,30 +105,30 @@ class BlockCache:
         self._wall_ns = wall_ns
 
     def may_store(self, size: int, *changed_ns: int) -> bool:
-        """Whether digests of a file's blocks that are calculated from now on can be remembered.
+        """Whether digests of a file that are computed from now on can be stored.
 
         Args:
             size: bytes of digests.
-            changed_ns: when the file was last changed; its own time, and the one that nobody can set.
+            changed_ns: the file's own time of the last change, and the kernel's.
         """
         now = self._wall_ns()
         return size <= self._file_max and all(is_settled(each, now) for each in changed_ns)
 
     def find(self, file: CachedFile) -> bytes | None:
-        """The digests of all blocks of a file, one behind the other; None if they are not known."""
+        """Return the digests of all blocks of a file, one behind the other; None if they are not known."""
         return self._database.attempt(lambda database: _find(database, file))
 
     def store(self, file: CachedFile, digests: bytes) -> None:
-        """Remember the digests of all blocks of a file, in place of those that it had."""
+        """Store the digests of all blocks of a file."""
         if len(digests) <= self._file_max:
             self._database.attempt(lambda database: self._store(database, file, digests))
 
     def drop(self, path: bytes) -> None:
-        """Forget the digests of the file at a path."""
+        """Drop the digests of the file at a path."""
         self._database.attempt(lambda database: database.execute(_FORGET, (path,)))
 
     def close(self) -> None:
-        """Close the database; from now on nothing is found. May be called again."""
+        """Close the database, which is empty from now on. May be called again."""
         self._database.close()
 
     def _store(self, database: sqlite3.Connection, file: CachedFile, digests: bytes) -> None:
@@ -140,14 +151,18 @@ def _find(database: sqlite3.Connection, file: CachedFile) -> bytes | None:
     if not isinstance(found, bytes) or len(found) != DIGEST_SIZE * (1 + block_count(file.size)):
         return None
     digests = found[DIGEST_SIZE:]
-    if found[:DIGEST_SIZE] != digest_of(digests):  # nothing was synced, and disks forget
+    if found[:DIGEST_SIZE] != digest_of(digests):  # nothing was synced, so a crash leaves anything
         return None
-    # It is found, also where the disk is too full to note that it was used.
+    # A disk that is too full for this update still has the digests.
     with suppress(sqlite3.OperationalError):
         database.execute(_TOUCH, (file.path,))
     return digests
 
 
 def _row(file: CachedFile) -> tuple[object, ...]:
-    times_and_inode = file.mtime_ns, file.inode, file.ctime_ns  # which may have more than 63 bits
+    times_and_inode = (
+        file.mtime_ns,
+        file.inode,
+        file.ctime_ns,
+    )  # may exceed the 63 bits of an integer in SQLite
     return file.path, file.size, *map(str, times_and_inode)

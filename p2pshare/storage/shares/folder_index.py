@@ -1,8 +1,16 @@
-"""The names in large folders, in order: a database for each of them, in a folder of the data folder.
+"""The sorted names in large folders: a database for each of them, in a folder of the data folder.
 
-Such a database is written once, under another name, synced and renamed, and only read from then on; so it is whole or
-not there, needs no locks, and is thrown away if it is damaged. It is good for as long as the folder's times tell of no
-change. It holds names, and what was left out of them; what the names stand for is looked up when they are listed.
+**Why.** A listing goes out in pages, in order, and a folder is read in no order. For a folder of up to `SCAN_MAX`
+names, each page reads and sorts all of them. A folder of a million names is read once, and then its pages come from the
+database.
+
+**Written once.** A database is written under another name, synced and renamed, and only read from then on. So it is
+complete or absent, needs no locks, and is deleted if it is damaged. It contains only names, and names that were left
+out; the properties of files are looked up when they are listed.
+
+**Validity.** A database is valid while the folder's times are unchanged. Times have ticks, so a folder that has just
+changed is read after a pause (`SETTLING`). A folder that changes all the time would be read again for each page. So
+what was read is used for as long again as reading took, changes or not.
 """
 
 from __future__ import annotations
@@ -29,12 +37,12 @@ from p2pshare.wire.paths import COMPONENT_MAX, component_fault
 from p2pshare.wire.transfer_messages import OMITTED_MAX, Omitted
 
 FOLDER_NAME = "folders"
-SCAN_MAX = 5000  # names up to which a folder is read anew at each page
+SCAN_MAX = 5000  # names up to which a folder is read again for each page
 FOLDERS_MAX = 64
 BYTES_MAX = 1024 * 1024 * 1024  # of all databases
-BATCH = 1000  # names that are written at once
-SETTLING = 0.1  # seconds to wait after a change, so that what is read then can be told from what comes later
-RETRY_AFTER = 60.0  # seconds, where nothing could be written
+BATCH = 1000  # names written in one transaction
+SETTLING = 0.1  # seconds to wait after a change, until a later one gets another time
+RETRY_AFTER = 60.0  # seconds until the next try after a failed write
 HIDDEN_MAX = 5  # hidden names of a folder that are kept; the others are counted
 
 _PAGE = 4096  # bytes of a database
@@ -61,7 +69,7 @@ class LeftOut:
     hidden: int = 0
     """Number of hidden names, which viewers are not told of."""
     hidden_names: list[str] = field(default_factory=list)
-    """The first `HIDDEN_MAX` of them; text that may hold half surrogate pairs."""
+    """The first `HIDDEN_MAX` of them; they may contain half surrogate pairs."""
     omitted: list[tuple[str, Omitted]] = field(default_factory=list)
     """The first `OMITTED_MAX` names that viewers are told of, in Unicode text."""
     unnamed: int = 0
@@ -104,10 +112,7 @@ Names = tuple[list[str], bool, LeftOut]
 
 
 class FolderIndex:
-    """Any page of a folder of any size, at once if the folder was read before. Usable from any thread.
-
-    Without a place for what it learns, it does its work more slowly.
-    """
+    """Pages of folders of any size. Usable from any thread."""
 
     def __init__(
         self,
@@ -124,15 +129,14 @@ class FolderIndex:
         """Keep databases in a folder, which is made when it is first needed.
 
         Args:
-            path: the folder, for this alone; None: each page of a large folder reads all of it.
-            scan_max: names up to which a folder is read anew at each page.
-            folders_max: folders that are remembered; those that were not listed for the longest time go first.
+            path: the folder, for this index alone; None reads a large folder again for each page.
+            scan_max: names up to which a folder is read again for each page.
+            folders_max: folders that are kept; the one listed longest ago is evicted.
             bytes_max: of all databases.
             wall_ns: nanoseconds since 1970, as the times of folders have them.
             clock: seconds that never run backwards.
-            sleep: waits for a number of seconds, of which it is asked `SETTLING` at most once for each change.
-            on_trouble: called, in whatever thread, with the reason when something cannot be remembered or was damaged;
-                once for each reason. It must not use the index.
+            sleep: waits `SETTLING` seconds, at most once for each change.
+            on_trouble: as for `CacheDatabase`.
         """
         self._path = path
         self._scan_max = scan_max
@@ -143,20 +147,19 @@ class FolderIndex:
         self._sleep = sleep
         self._report = ReportOnce(on_trouble)
         self._building = threading.Lock()
-        self._retry = float("-inf")  # when to write again, after that has failed
-        self._fresh: dict[str, float] = {}  # until when what was read is good, changes or not
+        self._retry = float("-inf")  # time of the next try after a failed write
+        self._fresh: dict[str, float] = {}  # until when a database is used despite changes
 
     def names(self, folder: int, beyond: str, count: int) -> Names:
-        """The names that come after `beyond` in an open folder, by their code points, and whether there are more.
+        """Return the names after `beyond` in an open folder, whether there are more, and the names that are left out.
 
-        Left out, and told beside them, are hidden names, names that are not UTF-8 or too long, and what is neither
-        file, folder nor link. A folder that takes long to read and changes all the time is shown as it was that long
-        ago.
+        Left out are hidden names, names that are not UTF-8 or too long, and everything that is neither a file nor a
+        folder nor a link.
 
         Args:
-            folder: its descriptor, which no other thread uses at the time.
-            beyond: "" for the first ones; Unicode text.
-            count: names at least, if there are so many; of a small folder all are returned.
+            folder: its descriptor, which no other thread uses meanwhile.
+            beyond: "" for the first names; Unicode text.
+            count: number of names, if there are so many; of a small folder all are returned.
 
         Raises:
             OSError: the folder cannot be read.
@@ -184,14 +187,14 @@ class FolderIndex:
     def _build_and_look_up(
         self, folder: int, name: str, beyond: str, count: int
     ) -> tuple[list[str], LeftOut] | None:
-        """The same, after the folder was read once more; None if that cannot be written down."""
+        """Read the folder, and return the result of `_look_up`; None if the database cannot be written."""
         if self._path is None:
             return None
         with self._building:
             if not is_settled(os.fstat(folder).st_mtime_ns, self._wall_ns()):
                 self._sleep(SETTLING)
             status = os.fstat(folder)
-            found = self._look_up(name, status, beyond, count)  # another thread may have been here
+            found = self._look_up(name, status, beyond, count)  # another thread may have built it
             if found is not None:
                 return found
             began = self._clock()
@@ -234,14 +237,14 @@ class FolderIndex:
     def _look_up(
         self, name: str, status: os.stat_result, beyond: str, count: int
     ) -> tuple[list[str], LeftOut] | None:
-        """The first names after `beyond`, one more than `count`, and what was left out of all; None if they are not
-        known as they are now.
+        """Return up to `count` + 1 names after `beyond`, and the names left out; None if the database is absent or
+        outdated.
         """
         if self._path is None:
             return None
         path = self._path / name
         try:
-            os.utime(path)  # by which one sees when it was last used
+            os.utime(path)  # marks when it was last used
         except OSError:
             return None
         try:
@@ -257,13 +260,13 @@ class FolderIndex:
                 return [each for (each,) in rows], left_out
         except (sqlite3.Error, ValueError, TypeError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
-                return None  # another thread has just made room
+                return None  # another thread has just evicted it
             self._report(f"an index was damaged ({error})")
             self._forget(name)
             return None
 
     def _make_room(self, path: Path, kept: str) -> None:
-        """Remove what is too much, and what is not ours."""
+        """Evict databases beyond the bounds, and remove other files."""
         sizes: list[tuple[float, int, str]] = []
         with os.scandir(path) as entries:
             for entry in entries:
@@ -287,7 +290,7 @@ class FolderIndex:
 
 
 def _read(folder: int, left_out: LeftOut) -> Generator[str, None, None]:
-    """The names in a folder that can be listed, as they come; the others go to `left_out`."""
+    """Yield the names in a folder that can be listed; the others go to `left_out`."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -305,15 +308,13 @@ def _read(folder: int, left_out: LeftOut) -> Generator[str, None, None]:
 
 
 def _unicode(name: str) -> str:
-    """A name as a component of a path: bytes that are not UTF-8 are written out, and its end is cut off if it is too
-    long.
-    """
+    """Return a name as a component of a path: bytes that are not UTF-8 are written out, and a long end is cut off."""
     told = os.fsencode(name).decode("utf-8", "backslashreplace")
     return told.encode()[:COMPONENT_MAX].decode("utf-8", "ignore")
 
 
 def _times(status: os.stat_result) -> tuple[str, str]:
-    """Return the times of a folder as text, since they can have more than the 63 bits of an integer in SQLite."""
+    """Return the times of a folder as text, since SQLite has integers of 63 bits only."""
     return str(status.st_mtime_ns), str(status.st_ctime_ns)
 
 

@@ -1,16 +1,16 @@
-"""Pages of folders that are shared, in the order of the names' code points.
+"""Pages of shared folders, in the order of the names' code points.
 
-There is nothing to remember between two pages: the next one begins at the path that was the last of the one before,
-whether that is still there or not. In a recursive listing, a folder comes before what is in it.
+Nothing is remembered between two pages: the next one begins behind the path that ended the one before, whether that
+still exists or not. In a recursive listing, a folder comes before its content.
 
-What is left out is told with the page that it belongs to (`Omission`), but for hidden names and private folders, which
-only the owner may know of (`Survey`).
+Files and folders that are left out are named in the page that they belong to (`Omission`). Hidden names and private
+folders are counted for the owner alone (`Survey`).
 
 **Links.** A link is resolved within the share, and listed as the file or folder that it leads to. A recursive listing
-also walks into such a folder, under the name of the link. Two rules bound this. A folder that already is on the real
-way from the share's root to here is not entered again: links to `.`, to a folder above or to each other end there. On
-the way to an entry at most `LINKS_DEEP_MAX` links are followed: without that, n folders with links to each other would
-have n! paths.
+also enters such a folder, under the name of the link. Two rules bound this. A folder that is already on the real way
+from the share's root to here is not entered again: links to `.`, to a folder above or to each other end there. On the
+way to an entry at most `LINKS_DEEP_MAX` links are followed: without that, n folders with links to each other would have
+n! paths.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from p2pshare.storage.file_times import wire_time
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.folder_index import FolderIndex, LeftOut
-from p2pshare.storage.shares.open_files import version_of
+from p2pshare.storage.shares.outgoing_files import version_of
 from p2pshare.storage.shares.paths import (
     FileId,
     Opened,
@@ -53,7 +53,7 @@ SURVEY_MAX = 100_000  # files and folders of a share that a survey looks at
 EXAMPLES_MAX = 5  # paths that a survey names of each kind
 
 Listed = Entry | Omission | LeftOut
-"""What a walk finds. A `LeftOut` holds names of a folder that only a survey may tell."""
+"""Results of a walk. A `LeftOut` has names of a folder that only a survey may tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +70,20 @@ class Page:
 
 @dataclass(slots=True)
 class Survey:
-    """What is in a share but not listed, for its owner."""
+    """Files and folders of a share that are not listed, for its owner."""
 
     looked_at: int = 0
-    """Files and folders."""
+    """Number of files and folders."""
     complete: bool = True
-    """Whether all of the share was looked at."""
+    """Whether the whole share was examined."""
     hidden: int = 0
-    """Hidden and private names."""
+    """Number of hidden and private names."""
     hidden_examples: list[str] = field(default_factory=list)
     omitted: Counter[Omitted] = field(default_factory=Counter)
     omitted_examples: list[str] = field(default_factory=list)
 
     def add(self, found: Listed) -> None:
-        """Count one more."""
+        """Count a result of a walk."""
         match found:
             case Entry():
                 self.looked_at += 1
@@ -101,16 +101,16 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Trail:
-    """How a walk came to a folder."""
+    """The way of a walk to a folder."""
 
     ids: tuple[FileId, ...]
     """The real folders from the share's root down to this one."""
     links: int = 0
-    """Links to folders that were followed."""
+    """Number of links to folders that were followed."""
 
 
 class FolderWalk:
-    """What can be listed of one folder of a share."""
+    """A walk over the entries of one folder of a share."""
 
     def __init__(
         self,
@@ -127,8 +127,8 @@ class FolderWalk:
             shared: the share.
             beneath: the folder's path from the share's root on.
             index: reads large folders.
-            count: entries that will be wanted.
-            recursive: whether what is in folders follows them.
+            count: number of entries that will be needed.
+            recursive: whether the content of folders follows them.
             now_ns: nanoseconds since 1970.
         """
         self._shared = shared
@@ -139,11 +139,11 @@ class FolderWalk:
         self._now_ns = now_ns
 
     def entries(self, opened: Opened, after: RemotePath) -> Generator[Listed, None, None]:
-        """What comes after `after`, looked up as it is asked for.
+        """Yield what comes behind `after`, which is looked up as it is consumed.
 
         Args:
             opened: the folder; it stays open.
-            after: Unicode text in its components; nothing: from the first entry on.
+            after: components in Unicode text; empty for the first entry.
 
         Raises:
             OSError: the folder cannot be read.
@@ -155,7 +155,7 @@ class FolderWalk:
     def _entries(
         self, folder: int, after: RemotePath, within: RemotePath, trail: _Trail
     ) -> Generator[Listed, None, None]:
-        """The same of a folder on the way; `within` is its path from that on which is listed."""
+        """Walk a folder on the way; `within` is its path from the listed folder on."""
         beyond, more = "", True
         if after:
             beyond = after[0]
@@ -179,7 +179,7 @@ class FolderWalk:
     def _of_name(
         self, folder: int, path: RemotePath, trail: _Trail
     ) -> Generator[Listed, None, None]:
-        """A name in a folder, and in a recursive listing what is in the folder of that name."""
+        """Yield the entry of a name, and in a recursive listing the content of the folder of that name."""
         is_link = False
         try:
             status = public_status(folder, path[-1])
@@ -203,7 +203,7 @@ class FolderWalk:
     def _resume(
         self, folder: int, path: RemotePath, after: RemotePath, trail: _Trail
     ) -> Generator[Listed, None, None]:
-        """The rest of a folder that an earlier page had begun, if `path` is one."""
+        """Yield the rest of a folder that an earlier page began, if `path` is a folder."""
         is_link = False
         try:
             status = public_status(folder, path[-1])
@@ -228,7 +228,7 @@ class FolderWalk:
         is_link: bool,
         entry: Entry | None = None,
     ) -> Generator[Listed, None, None]:
-        """A folder in a folder, as `entry`, and what is in it; or why neither is listed."""
+        """Yield a folder, as `entry`, and its content; or why neither is listed."""
         try:
             if is_link:
                 opened = open_beneath(self._shared, (*self._beneath, *path))
@@ -246,7 +246,7 @@ class FolderWalk:
             else:
                 if entry is not None:
                     yield entry
-                above = opened.above if is_link else ()  # so that a link to one of those is a loop
+                above = opened.above if is_link else ()  # a link to one of these is a loop
                 below = _Trail((*trail.ids, *above, opened.id), links)
                 yield from self._entries(opened.fd, after, path, below)
         except OSError as error:
@@ -262,7 +262,7 @@ class FolderWalk:
             yield self._omission(path, why)
 
     def _omission(self, path: RemotePath, why: Omitted) -> Omission:
-        """An omission; of a path that no message can hold, it is something in the folder above."""
+        """Return an omission; a path that no message can hold becomes an omission in a folder above."""
         while path and not self._is_within_bounds(path):
             path, why = path[:-1], Omitted.TOO_DEEP
         return Omission(path, why)
@@ -281,9 +281,9 @@ def entry_of(path: RemotePath, whole: RemotePath, status: os.stat_result, now_ns
     """Return the entry of a file or folder.
 
     Args:
-        path: from the folder that is listed on.
+        path: from the listed folder on.
         whole: from the top on.
-        status: what is known of it.
+        status: of the file or folder.
         now_ns: as for `version_of`.
     """
     mtime_ns = wire_time(status.st_mtime_ns)
@@ -294,18 +294,18 @@ def entry_of(path: RemotePath, whole: RemotePath, status: os.stat_result, now_ns
 
 
 def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX) -> Page:
-    """The first entries, with the omissions among them.
+    """Return the first entries, with the omissions among them.
 
-    The next page begins behind the last entry of this one. So what was left out behind that entry is told there.
+    The next page begins behind the last entry of this one, and has the omissions behind that entry.
 
     Args:
-        found: one entry at least is taken.
+        found: results of a walk; at least one entry is taken.
         limit: entries in the page.
-        bytes_max: of their paths and versions, as they are written in a message.
+        bytes_max: of paths and versions, as they are written in a message.
     """
     page: list[Entry] = []
     omitted = _Omissions()
-    behind = _Omissions()  # the last entry
+    behind = _Omissions()  # found behind the last entry
     size = 0
     for each in found:
         if not isinstance(each, Entry):
@@ -322,7 +322,7 @@ def page_of(found: Iterable[Listed], limit: int, bytes_max: int = PAGE_BYTES_MAX
 
 
 class _Omissions:
-    """Some omissions: as many by name as a message holds."""
+    """Omissions, as many by name as a message holds."""
 
     def __init__(self) -> None:
         self.named: list[Omission] = []
@@ -330,12 +330,12 @@ class _Omissions:
         self._size = 0  # bytes
 
     def add(self, found: Omission | LeftOut) -> None:
-        """Add what a walk has found."""
+        """Add a result of a walk."""
         if isinstance(found, LeftOut):
             self.unnamed += found.unnamed
             return
         if self.named and self.named[-1] == found:
-            return  # something else in the same folder that is too deep
+            return  # another too deep path in the same folder
         size = self._size + _written_size(found.path)
         if len(self.named) < OMITTED_MAX and size <= OMITTED_BYTES_MAX:
             self.named.append(found)
@@ -351,7 +351,7 @@ class _Omissions:
 
 
 def prefixed(name: str, found: Iterable[Listed]) -> Generator[Listed, None, None]:
-    """The same, seen from one folder above."""
+    """Yield the same results, seen from one folder above."""
     for each in found:
         yield each if isinstance(each, LeftOut) else replace(each, path=(name, *each.path))
 

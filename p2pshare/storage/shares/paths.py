@@ -1,12 +1,18 @@
-"""How what is shared is opened: component by component beneath a share's root.
+"""Opening shared files: component by component beneath a share's root.
 
-Each component is opened by the handle of the folder before it, and none by following a link, so nobody who renames or
-links while we look can lead us out. A link is read and its target walked in the same way, from the link's folder or, if
-it is absolute and lies beneath the share, from the root; what it passes on the way must be public, too. The root itself
-was named by the user, may be a link, and is opened each time, so that a share may go and come back.
+**Handles, not paths.** Each component is opened relative to the handle of the folder before it, and never through a
+link. So nobody who renames or links folders meanwhile can lead the walk out of the share. Checking a path first and
+opening it by name afterwards would leave that gap.
 
-Private, that is not there for anybody: hidden names, names that are no Unicode text, links that lead out, what is
-neither file nor folder, files too large for the protocol, and the folders that the share says are private.
+**Links** are read, and their targets are walked in the same way: from the link's folder, or from the root if the target
+is absolute and lies beneath the share. Everything on the way must be public, too. `..` is walked again from the root,
+since the folder above an open one may have been moved out of the share.
+
+**The root** was named by the user and may be a link. It is opened each time, so that a share may disappear and come
+back.
+
+**Private**, and therefore not found by anybody: hidden names, names that are not Unicode, links that lead out,
+everything that is neither a file nor a folder, files too large for the protocol, and the private folders of the share.
 """
 
 from __future__ import annotations
@@ -30,10 +36,10 @@ T = TypeVar("T")
 FileId = tuple[int, int]
 """Device and inode."""
 
-STEPS_MAX = 512  # components walked for one path, with those of links
+STEPS_MAX = 512  # components walked for one path, including those of links
 LINKS_MAX = 16  # followed for one path
 
-# Without O_NONBLOCK, opening a FIFO would wait for somebody to write to it.
+# Without O_NONBLOCK, opening a FIFO would wait for a writer.
 _ROOT = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BENEATH = _ROOT | os.O_NOFOLLOW
 _FOLDER = _BENEATH | os.O_DIRECTORY
@@ -44,7 +50,7 @@ _FAULTS = {
     errno.ELOOP: Fault.NOT_FOUND,
     errno.ENAMETOOLONG: Fault.NOT_FOUND,
     errno.ENXIO: Fault.NOT_FOUND,
-    errno.EINVAL: Fault.NOT_FOUND,  # a link that has just become something else
+    errno.EINVAL: Fault.NOT_FOUND,  # a link that has just been replaced
     errno.EMFILE: Fault.BUSY,
     errno.ENFILE: Fault.BUSY,
     errno.ENOMEM: Fault.BUSY,
@@ -52,7 +58,7 @@ _FAULTS = {
 
 
 class Unavailable(Exception):  # noqa: N818 - it is named after what happened
-    """What was asked for is not to be had."""
+    """A file or folder cannot be opened."""
 
     def __init__(self, why: Fault) -> None:
         super().__init__(why.value)
@@ -70,7 +76,7 @@ class Opened:
 
     @property
     def id(self) -> FileId:
-        """What tells it from all other files and folders."""
+        """Return its identity among all files and folders."""
         return self.status.st_dev, self.status.st_ino
 
     @property
@@ -81,7 +87,7 @@ class Opened:
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Say what the operating system refuses as `Unavailable`."""
+    """Turn errors of the operating system into `Unavailable`."""
     try:
         yield
     except OSError as error:
@@ -92,7 +98,7 @@ def open_beneath(shared: SharedPath, components: Sequence[str]) -> Opened:
     """Open a file or folder of a share; the caller closes it.
 
     Raises:
-        Unavailable: NOT_FOUND if there is none or it is private; UNREADABLE; BUSY.
+        Unavailable: NOT_FOUND if it does not exist or is private; UNREADABLE; BUSY.
     """
     with faults():
         if components:
@@ -107,7 +113,7 @@ def open_beneath(shared: SharedPath, components: Sequence[str]) -> Opened:
 
 
 def status_beneath(shared: SharedPath, components: Sequence[str]) -> os.stat_result:
-    """What is known of a file or folder of a share without opening it.
+    """Return the status of a file or folder of a share without opening it.
 
     Raises:
         Unavailable: as for `open_beneath`.
@@ -119,7 +125,7 @@ def status_beneath(shared: SharedPath, components: Sequence[str]) -> os.stat_res
 
 
 def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) -> Opened:
-    """Open the file or folder in an open folder of which `public_status` told.
+    """Open the file or folder in an open folder whose `public_status` is `status`.
 
     Raises:
         Unavailable: it has become something else, or is private.
@@ -131,13 +137,11 @@ def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) 
 
 
 def public_status(folder: int, name: str) -> os.stat_result:
-    """What a name in an open folder stands for: a file, a folder or a link.
-
-    Whether a folder is a private one is left to `open_at`.
+    """Return the status of a file, folder or link in an open folder. `open_at` checks whether a folder is private.
 
     Raises:
-        Unavailable: the name is private, or what it stands for.
-        OSError: there is no such thing.
+        Unavailable: the name or the kind of file is private.
+        OSError: it does not exist.
     """
     if component_fault(name) is not None:
         raise Unavailable(Fault.NOT_FOUND)
@@ -148,7 +152,7 @@ def public_status(folder: int, name: str) -> os.stat_result:
 
 
 def is_private(shared: SharedPath, status: os.stat_result) -> bool:
-    """Whether that is a folder of which nothing is shared."""
+    """Whether this is a folder that is never shared."""
     if stat.S_ISDIR(status.st_mode):
         for private in shared.private:
             with suppress(OSError):
@@ -160,10 +164,10 @@ def is_private(shared: SharedPath, status: os.stat_result) -> bool:
 def why_omitted(
     folder: int, name: str, error: OSError | Unavailable, is_link: bool
 ) -> Omitted | None:
-    """Why a name in an open folder is left out of a listing, after `error`; None if there is no such name any more.
+    """Return why a name in an open folder is left out of a listing, after `error`; None if the name is gone.
 
     Raises:
-        OSError, Unavailable: `error`, if the same may be had later.
+        OSError, Unavailable: `error`, if it is temporary.
     """
     fault = _fault_of(error) if isinstance(error, OSError) else error.why
     if fault is Fault.BUSY:
@@ -179,7 +183,7 @@ def why_omitted(
     if stat.S_ISREG(status.st_mode) and status.st_size > FILE_SIZE_MAX:
         return Omitted.TOO_LARGE
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-        return Omitted.GONE  # it was replaced by another one just now
+        return Omitted.GONE  # it has just been replaced
     return Omitted.LINK if stat.S_ISLNK(status.st_mode) else Omitted.SPECIAL
 
 
@@ -188,7 +192,7 @@ def _beneath(
     components: Sequence[str],
     use: Callable[[int, str, os.stat_result, tuple[FileId, ...]], T],
 ) -> T:
-    if any(map(component_fault, components)):  # only links may climb
+    if any(map(component_fault, components)):  # only targets of links may climb
         raise Unavailable(Fault.NOT_FOUND)
     root = _open_root(shared)
     walk = _Walk(shared, root)
@@ -202,23 +206,23 @@ def _beneath(
 
 
 class _Walk:
-    """On the way from a root downwards. `leave` it in the end."""
+    """A walk from a root downwards; `leave` it in the end."""
 
     def __init__(self, shared: SharedPath, root: Opened) -> None:
         self._shared = shared
         self._root = root.fd
         self._folder = root.fd
         self._root_id = root.id
-        self._names: list[str] = []  # of the folders from the root to here; none is a link
+        self._names: list[str] = []  # folders from the root to here; none is a link
         self._ids: list[FileId] = []  # of the same folders
-        self._todo: list[str] = []  # what is still to be walked, the next one last
+        self._todo: list[str] = []  # components still to be walked, the next one last
         self._links = 0
 
     def find(
         self, components: Sequence[str]
     ) -> tuple[int, str, os.stat_result, tuple[FileId, ...]]:
-        """The open folder in which something is, its name there, which may be ".", its status, and the real folders
-        above it.
+        """Return the open folder that contains the target, the target's name there (perhaps "."), its status, and the
+        real folders above it.
         """
         self._todo = list(reversed(components))
         for _ in range(STEPS_MAX):
@@ -245,7 +249,7 @@ class _Walk:
         raise Unavailable(Fault.NOT_FOUND)
 
     def leave(self) -> None:
-        """Close what is open, but for the root."""
+        """Close the current folder, unless it is the root."""
         self._move(self._root)
 
     def _move(self, folder: int) -> None:
@@ -254,7 +258,7 @@ class _Walk:
         self._folder = folder
 
     def _climb(self) -> None:
-        """Go to the folder above by walking there anew: `..` of a folder that was moved may lie outside."""
+        """Go to the folder above by a new walk: `..` of a folder that was moved may lie outside."""
         if not self._names:
             raise Unavailable(Fault.NOT_FOUND)
         self._todo.extend(reversed(self._names[:-1]))
@@ -272,7 +276,7 @@ class _Walk:
         self._todo.extend(reversed(parts))
 
     def _from_share(self, parts: list[str]) -> list[str]:
-        """What follows the share's root in the absolute target of a link."""
+        """Return the components of an absolute link target that follow the share's root."""
         path = self._shared.path
         for root in (PurePath(path), PurePath(os.path.realpath(path))):
             above = list(root.parts[1:])
@@ -301,7 +305,7 @@ def _root_status(shared: SharedPath) -> os.stat_result:
 
 
 def _checked(shared: SharedPath, fd: int, is_folder: bool) -> Opened:
-    """What was just opened, which is closed if it is not what it was, or private."""
+    """Return a file or folder that was just opened; close it if it has changed or is private."""
     try:
         status = os.fstat(fd)
         _check_kind(status)

@@ -1,6 +1,7 @@
-"""All that a peer shares, as those who fetch see it.
+"""All shares of a peer, as viewers see them.
 
-A share that is not for somebody is not there for them: nothing is looked up before that is decided.
+A share is not found by viewers that it is not for: that is decided before anything is looked up, so neither the answer
+nor its time reveals what exists.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from p2pshare.storage.shares.listing import (
     page_of,
     prefixed,
 )
-from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing, read_whole
+from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing, read_whole
 from p2pshare.storage.shares.paths import (
     Opened,
     Unavailable,
@@ -40,8 +41,8 @@ from p2pshare.wire.transfer_messages import PAGE_MAX, EntryKind, Fault, Omission
 
 __all__ = ["BATCH_BYTES_MAX", "ShareTree", "Unavailable"]
 
-BATCH_BYTES_MAX = 4 * 1024 * 1024  # of small files that `open_many` reads
-FOLDERS_MAX = 8  # that `open_many` keeps open
+BATCH_BYTES_MAX = 4 * 1024 * 1024  # of small files that a batch reads
+FOLDERS_MAX = 8  # that a batch keeps open
 
 
 class ShareTree:
@@ -57,8 +58,8 @@ class ShareTree:
         """Offer some shares.
 
         Args:
-            shares: no two of them have the same name.
-            cache: knows the digests of what was sent before.
+            shares: with different names.
+            cache: the digests of files that were sent before.
             index: reads large folders.
             wall_ns: nanoseconds since 1970, as the times of files have them.
         """
@@ -77,17 +78,17 @@ class ShareTree:
         limit: int = PAGE_MAX,
         recursive: bool = False,
     ) -> Page:
-        """A page of a folder; the top lists the shares that `viewer` may see.
+        """Return a page of a folder; the top lists the shares that `viewer` may see.
 
         Args:
-            viewer: the name of who asks.
+            viewer: the name of the opener.
             path: the folder.
             after: the last entry of the page before, as `Entry.path`.
-            limit: entries at most; there are fewer if their paths are long.
-            recursive: whether what is in folders follows them.
+            limit: maximum number of entries; there are fewer if their paths are long.
+            recursive: whether the content of folders follows them.
 
         Raises:
-            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`; IS_FILE; UNREADABLE; BUSY.
+            Unavailable: NOT_FOUND if it does not exist or is not for `viewer`; IS_FILE; UNREADABLE; BUSY.
         """
         if any(map(component_fault, after)):
             raise Unavailable(Fault.NOT_FOUND)
@@ -110,12 +111,13 @@ class ShareTree:
     def open_many(
         self, viewer: str, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
     ) -> tuple[WholeOutgoing | OutgoingFile | Unavailable, ...]:
-        """Open files, in one go; those of one block or less are read and closed, until `bytes_max` bytes were read.
+        """Open files; read and close those of at most one block, until `bytes_max` bytes were read.
 
-        Folders are opened once for all files that follow each other, so this is faster than `open` for each.
+        A folder is opened once for all files of it in a row, so one call is faster than several.
 
         Returns:
-            For each path what came of it; each `OutgoingFile` is to be closed by the caller.
+            A result for each path. `Unavailable` has the reasons of `list`, and IS_FOLDER. The caller closes each
+                `OutgoingFile`.
         """
         found: list[WholeOutgoing | OutgoingFile | Unavailable] = []
         folders = _OpenFolders(FOLDERS_MAX)
@@ -124,7 +126,9 @@ class ShareTree:
                 try:
                     opened = self._open_one(viewer, path, folders, bytes_max)
                 except Unavailable as error:
-                    found.append(Unavailable(error.why))  # without the frames that it passed
+                    found.append(
+                        Unavailable(error.why)
+                    )  # without the traceback, which would keep frames alive
                     continue
                 if isinstance(opened, WholeOutgoing):
                     bytes_max -= opened.size
@@ -139,15 +143,15 @@ class ShareTree:
         return tuple(found)
 
     def distrust(self, viewer: str, path: RemotePath) -> None:
-        """Hash a file anew when it is sent the next time: to `viewer`, it was not what its digests say.
+        """Drop the digests of a file that did not match them at `viewer`, so that it is hashed the next time.
 
         Raises:
-            Unavailable: NOT_FOUND, whether there is none or it is not for `viewer`.
+            Unavailable: NOT_FOUND if it does not exist or is not for `viewer`.
         """
         self._cache.drop(_local(self._shared(viewer, path), path))
 
     def survey(self, name: str, stop: Callable[[], bool] = lambda: False) -> Survey:
-        """Look for what is in a share but not listed; `stop` is asked now and then whether to end early.
+        """Look for files and folders of a share that are not listed; `stop` is asked now and then whether to end early.
 
         Raises:
             Unavailable: BUSY: too many files are open.
@@ -176,7 +180,7 @@ class ShareTree:
             os.close(opened.fd)
 
     def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
-        """The share in which a path is, if there is one for `viewer`."""
+        """Return the share of a path, if `viewer` may see it."""
         if not path:
             raise Unavailable(Fault.IS_FOLDER)
         shared = self._shares.get(path[0])
@@ -195,7 +199,7 @@ class ShareTree:
             try:
                 entry = entry_of((name,), (name,), status_beneath(shared, ()), now_ns)
             except Unavailable as error:
-                yield Omission((name,), _why_away(error))  # it may come back
+                yield Omission((name,), _why_away(error))  # it may reappear
                 continue
             if name != first:
                 yield entry
@@ -207,7 +211,7 @@ class ShareTree:
 def _all_of(
     shared: SharedPath, index: FolderIndex, after: RemotePath, limit: int, now_ns: int
 ) -> Generator[Listed, None, None]:
-    """What is in a share; or why it cannot be listed, as an omission of the share itself."""
+    """Yield the content of a share, or the reason why it cannot be listed as an omission of the share."""
     try:
         with faults():
             opened = open_beneath(shared, ())
@@ -228,11 +232,11 @@ def _why_away(error: Unavailable) -> Omitted:
 
 
 class _OpenFolders:
-    """The folders of the files that were opened last, for as long as a batch takes."""
+    """The folders of the files that were opened last in a batch."""
 
     def __init__(self, folders_max: int) -> None:
         self._folders_max = folders_max
-        self._open: dict[tuple[str, ...], int] = {}  # the one used last comes last
+        self._open: dict[tuple[str, ...], int] = {}  # the latest last
 
     def open(self, shared: SharedPath, components: RemotePath) -> Opened:
         """Open a file or folder, as `open_beneath` does."""
@@ -276,7 +280,7 @@ def _local(shared: SharedPath, path: RemotePath) -> bytes:
 
 
 def _file(opened: Opened) -> Opened:
-    """What is open, which is closed if it is no file."""
+    """Return an open file; close a folder."""
     if opened.is_folder:
         os.close(opened.fd)
         raise Unavailable(Fault.IS_FOLDER)

@@ -20,7 +20,7 @@ from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, share
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder
-from p2pshare.storage.open_files import allow_open_files
+from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
 from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line

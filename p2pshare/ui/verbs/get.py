@@ -9,7 +9,7 @@ from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.storage.incoming.destination import make_folder
-from p2pshare.storage.open_files import allow_open_files
+from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce

@@ -92,10 +92,10 @@ class IdentityTests(IdentityTestCase):
         identity = self.open()
         identity.next_seq(100)
         for beyond in (identity.next_seq, identity.raise_seq):
-            self.assertRaisesRegex(IdentityUnusable, "beyond all", beyond, SEQ_MAX + 1)
+            self.assertRaisesRegex(IdentityUnusable, "too great", beyond, SEQ_MAX + 1)
             self.assertEqual((identity.seq, self.open().seq), (100, 100))
         self.assertEqual(identity.next_seq(SEQ_MAX), SEQ_MAX)
-        self.assertRaisesRegex(IdentityUnusable, "beyond all", identity.next_seq, 0)
+        self.assertRaisesRegex(IdentityUnusable, "too great", identity.next_seq, 0)
         self.assertEqual(self.open().seq, SEQ_MAX)
 
     def test_receipts(self) -> None:
@@ -264,7 +264,7 @@ class RestoreTests(IdentityTestCase):
         seed = here.key.seed
         portable = here.portable()
         other = module.Portable("bob", URL, bytes(32), 9, None)
-        self.assertRaisesRegex(KeyUnusable, "another one", Identity.restore, self.folder, other)
+        self.assertRaisesRegex(KeyUnusable, "another key", Identity.restore, self.folder, other)
         self.assertEqual(self.open().key.seed, seed)
         self.assertEqual(Identity.restore(self.folder, portable).key.seed, seed)
 

@@ -61,7 +61,7 @@ class KeyExportTests(SynchronousTestCase):
     def test_cut(self) -> None:
         """A file that is cut anywhere is one sentence."""
         for size in range(0, len(SEALED) - 2, 7):
-            self.refused(SEALED[:size], "it is cut short, or is no key")
+            self.refused(SEALED[:size], "it is cut short, or is not a key")
 
     def test_changed(self) -> None:
         """Whatever is changed, in the clear or in the box, is noticed."""
@@ -93,9 +93,9 @@ class KeyExportTests(SynchronousTestCase):
             {"box": 1},
             {"box": "A" * SIZE_MAX},
         ):
-            self.refused(self.changed(**changes), "it is cut short, or is no key")
+            self.refused(self.changed(**changes), "it is cut short, or is not a key")
 
     @given(st.binary())
     def test_noise(self, data: bytes) -> None:
         """Anything at all is that sentence."""
-        self.refused(data, "it is cut short, or is no key")
+        self.refused(data, "it is cut short, or is not a key")

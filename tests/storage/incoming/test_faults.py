@@ -198,7 +198,7 @@ class SyncTests(IncomingTestCase):
         part.sync()
         self.patch(publishing, "sync_folder", Failing(len, errno.EIO, 1))
         error = self.assertRaises(CannotSave, part.finish, root_for(CONTENT))
-        self.assertRegex(str(error), "cannot be written: what had this name is replaced, but")
+        self.assertRegex(str(error), "cannot be written: the old file was replaced, but")
         self.assertEqual((self.path / "cat.jpg").read_bytes(), CONTENT)
 
     def test_journal_full(self) -> None:

@@ -212,7 +212,7 @@ class FailureTests(IncomingTestCase):
         self.assertIsInstance(result, CannotSave)
         self.assertEqual(self.names(), ["a", "a/0"])
         (result,) = self.folder.store_whole([whole(b"x", Place(("a",), "0"), overwrite=True)])
-        self.assertRegex(str(result), "cannot be written: what had this name is replaced, but")
+        self.assertRegex(str(result), "cannot be written: the old file was replaced, but")
         self.assertEqual((self.path / "a/0").read_bytes(), b"x")
 
 

@@ -66,9 +66,11 @@ class ShareTests(ArgumentsTestCase):
 
     def test_same_name(self) -> None:
         """Two shares of one name are refused, with the way out."""
-        pattern = r"would be shared as 'photos': give one another name, NAME=.*/other/photos\.$"
+        pattern = (
+            r"would be shared as 'photos'. Give one of them another name: NAME=.*/other/photos\.$"
+        )
         self.assert_wrong(pattern, "photos", "other/photos")
-        self.assert_wrong("give one another name", "x=photos", "x=photos")
+        self.assert_wrong("Give one of them another name", "x=photos", "x=photos")
         self.assertEqual(len(self.read("photos", "others=other/photos")), 2)
 
     def test_no_name(self) -> None:
@@ -86,11 +88,11 @@ class ShareTests(ArgumentsTestCase):
         (self.cwd / "broken").symlink_to("gone")
         for pattern, text in (
             ("nothing to share at '.*/gone'", "gone"),
-            ("nothing to share at '.*/b': for the path 'a=b' say './a=b'", "a=b"),
+            ("nothing to share at '.*/b': write the path 'a=b' as './a=b'", "a=b"),
             ("nothing to share at '.*/b'.$", "c=b"),
             ("nothing to share", "broken"),
-            ("no path", ""),
-            ("no path", "photos\0"),
+            ("not a path", ""),
+            ("not a path", "photos\0"),
             ("neither a file nor a folder", "fifo"),
             ("part of the path is not a folder", "song.mp3/x"),
             ("name is too long", "x=" + "x" * 300),
@@ -103,7 +105,7 @@ class ShareTests(ArgumentsTestCase):
         """What lies where the key of the peer lies is not shared, whichever way leads there; what holds it may be."""
         (self.cwd / "way").symlink_to("data")
         for text in ("data", "data/keys", "way", "x=way/keys", "photos/../data"):
-            self.assert_wrong("keys of p2pshare lie there", text)
+            self.assert_wrong("contains keys of p2pshare", text)
         self.assertEqual(self.read(".")[0].private, (self.cwd / "data",))
 
     def test_links(self) -> None:
@@ -160,6 +162,8 @@ class AllowTests(ArgumentsTestCase):
         """Threat 34: what does not say who may see what allows nobody anything."""
         for allow in ("", "photos=", "list", "bob,,carol", "photos=bob;carol", "*", "photos=*"):
             self.assertRaises(IllegalName, self.read, "photos", allow=(allow,))
-        pattern = "no share 'videos' to allow, only 'photos'"
+        pattern = "'videos', which does not exist. Shares are 'photos'"
         self.assert_wrong(pattern, "photos", allow=("videos=bob",))
-        self.assert_wrong("no share 'videos' to allow, only nothing", allow=("videos=bob",))
+        self.assert_wrong(
+            "'videos', which does not exist. Shares are nothing", allow=("videos=bob",)
+        )

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SkipTest
 from p2pshare.storage.file_times import TICK
 from p2pshare.storage.shares import paths as share_paths
 from p2pshare.storage.shares.arguments import SharedPath
-from p2pshare.storage.shares.open_files import OutgoingFile, WholeOutgoing
+from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.paths import LINKS_MAX
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.storage.shares.open_files`."""
+"""Tests for `p2pshare.storage.shares.outgoing_files`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from unittest.mock import patch
 
-from p2pshare.storage.shares import open_files as outgoing_file
+from p2pshare.storage.shares import outgoing_files
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
-from p2pshare.storage.shares.open_files import OutgoingFile
+from p2pshare.storage.shares.outgoing_files import OutgoingFile
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 from p2pshare.wire.transfer_messages import VERSION_MAX, Fault
 from tests.storage.share_case import OLD, ShareTestCase
@@ -33,7 +33,7 @@ class OutgoingCase(ShareTestCase):
             self.hashed += len(data) if len(data) > BLOCK_SIZE // 2 else 0
             return genuine(data)
 
-        self.patch(outgoing_file, "digest_of", counting)
+        self.patch(outgoing_files, "digest_of", counting)
 
     def opened(self, name: str = "a") -> OutgoingFile:
         opened = self.open("bob", ("s", name))
@@ -274,7 +274,7 @@ class CacheTests(OutgoingCase):
 
     def test_more_than_a_chunk(self) -> None:
         """The digests of many blocks are all kept, each in its place."""
-        self.patch(outgoing_file, "_CHUNK", 2)
+        self.patch(outgoing_files, "_CHUNK", 2)
         self.write("a", DATA)
         for _ in range(2):
             self.assertEqual(self.send(), (list(zip(BLOCKS, DIGESTS, strict=True)), ROOT))

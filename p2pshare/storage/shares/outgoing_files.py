@@ -24,13 +24,13 @@ from p2pshare.wire.transfer_messages import Fault
 
 VERSION_SIZE = 32  # characters
 
-_CHUNK = 1024  # digests that are allocated at once
+_CHUNK = 1024  # digests of a chunk
 _UNKNOWN = bytes(DIGEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class WholeOutgoing:
-    """A file of at most one block, read at once; nothing of it is open any more."""
+    """A file of at most one block that was read and closed."""
 
     path: RemotePath
     size: int
@@ -41,12 +41,15 @@ class WholeOutgoing:
     version: str
     data: bytes
     digest: bytes | None
-    """Of its block; None if it is empty and has none."""
+    """Digest of its block; None if the file is empty."""
     root: bytes
 
 
 class OutgoingFile:
-    """A file of any size, read block by block. Calls block, and may come from several threads."""
+    """A file of any size that is read block by block. Calls block, and may come from several threads.
+
+    Every method raises `Unavailable` if the file was changed, cannot be read, or is closed.
+    """
 
     def __init__(
         self, path: RemotePath, opened: Opened, cache: BlockCache, local: bytes, now_ns: int
@@ -54,11 +57,11 @@ class OutgoingFile:
         """Own an open file.
 
         Args:
-            path: as it was asked for.
+            path: as it was requested.
             opened: the file.
-            cache: knows the digests of what was sent before.
-            local: the path on this machine, by which it knows them.
-            now_ns: nanoseconds since 1970, at most as late as `opened` was looked at.
+            cache: the digests of files that were sent before.
+            local: the path on this machine, for the cache.
+            now_ns: nanoseconds since 1970, at most as late as `opened` was examined.
         """
         status = opened.status
         self.path = path
@@ -68,7 +71,7 @@ class OutgoingFile:
         """Nanoseconds since 1970."""
         self.executable = is_executable(status)
         self.version = version_of(path, status, now_ns)
-        """Another one as soon as the file holds something else."""
+        """A text that differs as soon as the content differs."""
         self._fd = opened.fd
         self._status = status
         self._cache = cache
@@ -80,35 +83,23 @@ class OutgoingFile:
             count * DIGEST_SIZE, status.st_mtime_ns, status.st_ctime_ns
         )
         self._digests = _Digests()
-        self._looked_up = count <= 1  # to hash one block is cheaper than to look it up
+        self._looked_up = count <= 1  # hashing one block is cheaper than looking it up
         self._lock = threading.Lock()
-        self._users = 1  # the owner, and reads that are under way
+        self._users = 1  # the owner, and reads under way
         self._closed = False
 
     def read_block(self, index: int) -> tuple[bytes, bytes]:
-        """The bytes of a block and their digest; from the second time on that a file is sent it is not calculated.
-
-        Raises:
-            Unavailable: the file was changed, or cannot be read.
-        """
+        """Return the bytes of a block and their digest, which is not computed if the cache has it."""
         known = self._known(index)
         data = self._read(index)
         return data, known or self._digest(index, data)
 
     def digest(self, index: int) -> bytes:
-        """The digest of a block that need not be sent.
-
-        Raises:
-            Unavailable: as for `read_block`.
-        """
+        """Return the digest of a block that is not sent."""
         return self._known(index) or self._digest(index, self._read(index))
 
     def finish(self) -> bytes:
-        """The root; reads the blocks that were not, and remembers the digests of all for the next time.
-
-        Raises:
-            Unavailable: as for `read_block`.
-        """
+        """Return the root; this reads blocks that were not read, and stores the digests for the next time."""
         count = block_count(self.size)
         for index in range(count):
             self.digest(index)
@@ -121,7 +112,7 @@ class OutgoingFile:
         return root_of(self.size, (digests,))
 
     def close(self) -> None:
-        """Close the file, after the reads that are under way. May be called again; does not block."""
+        """Close the file after reads that are under way. May be called again; does not block."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -154,7 +145,7 @@ class OutgoingFile:
 
     @contextmanager
     def _reading(self) -> Iterator[int]:
-        """The descriptor, which nobody closes meanwhile: its number may be another file's next."""
+        """Return the descriptor, which stays open meanwhile: a closed number may become another file's."""
         with self._lock:
             if self._closed:
                 raise Unavailable(Fault.UNREADABLE)
@@ -173,7 +164,7 @@ class OutgoingFile:
 
 
 class _Digests:
-    """Digests by block; room for them is made as they come, for a file may be sparse and huge."""
+    """Digests by block, in chunks that are allocated when they are needed, since a file may be sparse and huge."""
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
@@ -205,7 +196,7 @@ def read_whole(path: RemotePath, opened: Opened, now_ns: int) -> WholeOutgoing:
     """Read a file of at most one block; it stays open.
 
     Args:
-        path: as it was asked for.
+        path: as it was requested.
         opened: the file.
         now_ns: as for `OutgoingFile`.
 
@@ -235,13 +226,13 @@ def is_executable(status: os.stat_result) -> bool:
 
 
 def version_of(path: RemotePath, status: os.stat_result, now_ns: int) -> str:
-    """Return a text that changes as soon as the file at a path holds something else, and tells nothing else.
+    """Return a text that differs as soon as the content of the file at a path differs, and reveals nothing else.
 
-    A file that was changed just now may change again without a trace in its times, so its version is good for once.
+    A file that has just changed may change again without a trace in its times, so its version is valid only once.
 
     Args:
         path: the remote path.
-        status: what is known of the file.
+        status: of the file.
         now_ns: nanoseconds since 1970, at most as late as `status` was read.
     """
     times = status.st_mtime_ns, status.st_ctime_ns
@@ -251,7 +242,7 @@ def version_of(path: RemotePath, status: os.stat_result, now_ns: int) -> str:
 
 
 def read_exactly(fd: int, size: int, offset: int) -> bytes:
-    """`size` bytes of a file.
+    """Return `size` bytes of a file.
 
     Raises:
         Unavailable: the file has fewer.
@@ -272,10 +263,10 @@ def read_exactly(fd: int, size: int, offset: int) -> bytes:
 
 
 def check_unchanged(before: os.stat_result, now: os.stat_result) -> None:
-    """Compare what was open before with what it is now.
+    """Compare an open file with its status before.
 
-    Its own time may have been set back after a change, which the kernel's then tells; but that one also changes when
-    the file is removed, linked or given away, which changes nothing in it.
+    A program may have set its own time back after a change, but then the kernel's time shows it. The kernel's time also
+    changes when the file is removed, linked or given away, which leaves its content.
 
     Raises:
         Unavailable: it was changed.
@@ -287,5 +278,5 @@ def check_unchanged(before: os.stat_result, now: os.stat_result) -> None:
 
 
 def _standing(status: os.stat_result) -> tuple[int, ...]:
-    """What changes of a file, and with it the kernel's time, while its bytes stay the same."""
+    """Return the properties whose change sets the kernel's time, but leaves the content."""
     return status.st_nlink, status.st_mode, status.st_uid, status.st_gid

@@ -1,4 +1,4 @@
-"""How many files a process may have open, sockets among them, and how they are shared out."""
+"""The limit on the open files of a process, sockets included, and how tasks share it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NONE_LEFT = {errno.EMFILE, errno.ENFILE}
 
 
 def allow_open_files(wanted: int, least: int = 0) -> int:
-    """Let this process have so many files open, or as many as the system lets it; returns how many.
+    """Raise the limit of this process to `wanted`, as far as the system allows; return the limit.
 
-    Shells grant 1024 by default, but let a process take more.
+    Shells grant 1024 by default, but allow a process to take more.
 
     Args:
         wanted: open files.
-        least: open files without which there is no use in going on.
+        least: open files below which the caller cannot work.
 
     Raises:
         TooFewOpenFiles: the system grants fewer than `least`.
@@ -39,13 +39,15 @@ def allow_open_files(wanted: int, least: int = 0) -> int:
 
 
 def open_files_allowed() -> int | None:
-    """How many files this process may have open; None if there is no bound."""
+    """Return the limit of this process; None if there is none."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def share_of_files(wanted: int, part: int) -> int:
-    """Return how many files one task may have open: `wanted`, or one of so many parts of what the limit leaves."""
+    """Return the files that one task may have open: `wanted`, or one of `part` equal parts of the limit if that is
+    less.
+    """
     allowed = open_files_allowed()
     if allowed is None:
         return wanted
@@ -53,5 +55,5 @@ def share_of_files(wanted: int, part: int) -> int:
 
 
 def is_none_left(error: OSError) -> bool:
-    """Whether a file could not be opened because too many are open, which passes."""
+    """Whether a file could not be opened because too many are open, which is temporary."""
     return error.errno in _NONE_LEFT

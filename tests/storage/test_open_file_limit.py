@@ -8,7 +8,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import TooFewOpenFiles
-from p2pshare.storage.open_files import (
+from p2pshare.storage.open_file_limit import (
     FILES_RESERVED,
     allow_open_files,
     open_files_allowed,
