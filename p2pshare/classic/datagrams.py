@@ -1,7 +1,7 @@
-"""The datagrams of the classic protocol (`docs/protocol.md`): the words of the welcome port, and a picture's rows.
+"""The datagrams of the classic protocol (`docs/protocol.md`): the words of the welcome port, and the rows of a picture.
 
-All integers are unsigned 32-bit big-endian. `sum8(b)` is the sum of the bytes of b, modulo 256. What a datagram is
-follows from its length and from who sent it, so there is a parser for each direction.
+Integers are unsigned 32-bit big-endian. `sum8(b)` is the sum of the bytes of b modulo 256. The length and the sender of
+a datagram determine its kind, so there is a parser for each direction.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from p2pshare.wire.udp import DATAGRAM_MAX
 
 ROW_OVERHEAD = 5  # bytes: row number and sum8
 ROW_PIXELS_MAX = (DATAGRAM_MAX - ROW_OVERHEAD) // 3  # 21 834
-ORIGINAL_ROW_PIXELS_MAX = (
-    4096 - ROW_OVERHEAD
-) // 3  # 1363: the original's receive call takes 4096 bytes
-ROWS_MAX = 65_535  # height; each row costs some memory beside its pixels
+ORIGINAL_ROW_PIXELS_MAX = (4096 - ROW_OVERHEAD) // 3  # 1363: an original receives 4096 bytes
+ROWS_MAX = 65_535  # height; each row takes some memory besides its pixels
 
 _SIZE = struct.Struct("!IIB")
 _ROW_WANTED = struct.Struct("!IB")
@@ -30,22 +28,22 @@ _ROW_NUMBER = struct.Struct("!I")
 
 
 class Word(bytes, enum.Enum):
-    """The datagrams that are plain ASCII words."""
+    """Datagrams that are ASCII words."""
 
     TXT = b"TXT"
     IMG = b"IMG"
     IMG2 = b"IMG2"
-    """A picture is wanted, by one of ours: rows as wide as UDP carries, and reports on the way."""
+    """A request for a picture by one of ours, which takes rows as wide as UDP carries, and answers probes."""
     ACK = b"ACK"
     ACK2 = b"ACK2"
-    """The answer of ours to IMG2."""
+    """The answer to IMG2, by a sharer of ours."""
     ACK_SIZE = b"ACK_SIZE"
     FIN = b"FIN"
     COMPLETE = b"COMPLETE"
 
 
 class Kind(enum.Enum):
-    """What is asked for."""
+    """The two files of a peer."""
 
     TEXT = "text"
     PICTURE = "picture"
@@ -57,56 +55,56 @@ _WORDS = {word.value: word for word in Word}
 
 
 def parse_word(data: bytes) -> Word | None:
-    """The word that `data` is, or None."""
+    """Return the word, or None if `data` is not one."""
     return _WORDS.get(data) if len(data) <= 8 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The dimensions of the picture that follows."""
+    """The dimensions of a picture."""
 
     width: int
     height: int
 
     @property
     def fault(self) -> str | None:
-        """Why a picture of this size is not taken, in words; None if it is."""
+        """Why a picture of this size is rejected, in words; None if it is accepted."""
         if not self.width or not self.height:
-            return "there is nothing in it"
+            return "it is empty"
         if self.width > ROW_PIXELS_MAX:
-            return f"no more than {ROW_PIXELS_MAX} pixels fit in a row"
+            return f"a row has at most {ROW_PIXELS_MAX} pixels"
         if self.height > ROWS_MAX:
-            return f"no more than {ROWS_MAX} rows are taken"
+            return f"at most {ROWS_MAX} rows are accepted"
         if self.width * self.height > PIXELS_MAX:
-            return f"no more than {PIXELS_MAX} pixels are taken"
+            return f"at most {PIXELS_MAX} pixels are accepted"
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class RowWanted:
-    """A row that the requester lacks."""
+    """A request for a missing row."""
 
     row: int
 
 
 def sum8(data: bytes | memoryview) -> int:
-    """The checksum of the protocol, of a few bytes; for rows numpy does it."""
+    """Return the checksum of a few bytes; for rows, numpy computes it."""
     return sum(data) & 0xFF
 
 
 def size_datagram(size: Size) -> bytes:
-    """SIZE: width, height, sum8 of those 8 bytes."""
+    """Return SIZE: width, height, sum8 of those 8 bytes."""
     numbers = _SIZE.pack(size.width, size.height, 0)[:-1]
     return numbers + bytes([sum8(numbers)])
 
 
 def row_wanted_datagram(row: int) -> bytes:
-    """ROW WANTED: row number, sum8 of those 4 bytes."""
+    """Return ROW WANTED: row number, sum8 of those 4 bytes."""
     return _ROW_WANTED.pack(row, sum8(_ROW_NUMBER.pack(row)))
 
 
 def row_datagrams(pixels: Pixels, rows: npt.NDArray[np.intp]) -> list[bytes]:
-    """ROW for each of `rows`: row number, the row's bytes, sum8 of all before it."""
+    """Return ROW for each of `rows`: row number, the bytes of the row, sum8 of all before it."""
     width = pixels.shape[1]
     packed = np.empty((len(rows), 3 * width + ROW_OVERHEAD), np.uint8)
     packed[:, :4] = rows.astype(">u4").view(np.uint8).reshape(-1, 4)
@@ -116,10 +114,10 @@ def row_datagrams(pixels: Pixels, rows: npt.NDArray[np.intp]) -> list[bytes]:
 
 
 def parse_from_requester(data: bytes) -> RowWanted | Word:
-    """Parse what a requester may send once it knows the size: ROW WANTED, ACK_SIZE, FIN or COMPLETE.
+    """Parse a datagram of a requester that knows the size: ROW WANTED, ACK_SIZE, FIN or COMPLETE.
 
     Raises:
-        RemoteProtocolError: it is none of these, or its checksum is wrong.
+        RemoteProtocolError: it is none of these, or has a wrong checksum.
     """
     if len(data) == _ROW_WANTED.size:
         row, checksum = _ROW_WANTED.unpack(data)
@@ -133,10 +131,10 @@ def parse_from_requester(data: bytes) -> RowWanted | Word:
 
 
 def parse_size(data: bytes) -> Size:
-    """Parse SIZE; whether the size can be taken is for the caller to ask.
+    """Parse SIZE; the caller checks `Size.fault`.
 
     Raises:
-        RemoteProtocolError: it is no SIZE, or its checksum is wrong.
+        RemoteProtocolError: it is not a SIZE, or has a wrong checksum.
     """
     if len(data) != _SIZE.size:
         raise RemoteProtocolError(reason=f"{len(data)} bytes where SIZE has {_SIZE.size}")
@@ -147,10 +145,10 @@ def parse_size(data: bytes) -> Size:
 
 
 def parse_row(data: bytes, size: Size) -> tuple[int, Pixels]:
-    """Parse a ROW of a picture of `size`: its number, and its bytes as an array of 3 x width.
+    """Parse a ROW of a picture of `size`; return its number, and its bytes as an array of 3 x width.
 
     Raises:
-        RemoteProtocolError: it is no row of this picture, or its checksum is wrong.
+        RemoteProtocolError: it is not a row of this picture, or has a wrong checksum.
     """
     if len(data) != 3 * size.width + ROW_OVERHEAD:
         raise RemoteProtocolError(reason=f"{len(data)} bytes where a row has another length")

@@ -170,7 +170,7 @@ class ClassicDownload:
         def began(receiver: TextReceiver) -> None:
             self._text = receiver
 
-        return request_text(self._reactor, self._peer, self._interface(), part, began)
+        return request_text(self._reactor, self._peer, self._interface(), part.write, began)
 
     @property
     def _peer(self) -> Address:

@@ -195,7 +195,7 @@ class ClassicServer:
         return end, f"{details}, {_ENDS[end]}"
 
     async def _send_text(self, transfer: _Transfer, opened: OpenedFile) -> tuple[TransferEnd, str]:
-        sender = TextSender(self._reactor, opened.file)
+        sender = TextSender(self._reactor, opened.file.read)
         if not await self._connect(sender, transfer.request.requester):
             return TransferEnd.FAILED, "the requester does not listen"
         transfer.answered = lambda: True

@@ -124,13 +124,13 @@ class HostileInputTests(SynchronousTestCase):
 
 class SizeTests(SynchronousTestCase):
     def test_fault(self) -> None:
-        """Empty, too wide, too high and too large pictures are not taken, and say why; the largest one is."""
-        rows, pixels = PIXELS_MAX // 10_000, "pixels are taken"
+        """Empty, too wide, too high and too large pictures are rejected with a reason; the largest one is accepted."""
+        rows, pixels = PIXELS_MAX // 10_000, "pixels are accepted"
         for width, height, fault in (
-            (0, 5, "nothing in it"), (5, 0, "nothing in it"), (0, 0, "nothing in it"), (1, 1, None),
-            (ROW_PIXELS_MAX, 1, None), (ROW_PIXELS_MAX + 1, 1, "fit in a row"),
-            (1, ROWS_MAX, None), (1, ROWS_MAX + 1, "rows are taken"),
-            (10_000, rows, None), (10_000, rows + 1, pixels), (2**32 - 1, 2**32 - 1, "fit in a row"),
+            (0, 5, "empty"), (5, 0, "empty"), (0, 0, "empty"), (1, 1, None),
+            (ROW_PIXELS_MAX, 1, None), (ROW_PIXELS_MAX + 1, 1, "a row has at most"),
+            (1, ROWS_MAX, None), (1, ROWS_MAX + 1, "rows are accepted"),
+            (10_000, rows, None), (10_000, rows + 1, pixels), (2**32 - 1, 2**32 - 1, "a row has at most"),
         ):  # fmt: skip
             found = Size(width, height).fault
             if fault is None:

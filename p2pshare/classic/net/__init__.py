@@ -1,1 +1,1 @@
-"""Sockets of the classic protocol."""
+"""The sockets of the classic protocol: UDP for words and pictures, TCP for texts."""

@@ -1,4 +1,4 @@
-"""The thin glue between a datagram core and a UDP socket: one socket, one core, one timer."""
+"""The glue between a datagram core and a UDP socket: one socket, one core, one timer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from twisted.internet.protocol import DatagramProtocol
 from p2pshare.core.datagram_core import Address, DatagramCore
 from p2pshare.net.clocks import LazyTimer
 
-FULL_BUFFER_WAIT = 0.001  # seconds until a full socket buffer is tried again
+FULL_BUFFER_WAIT = 0.001  # seconds until sending is retried after the socket buffer was full
 
 
 class CoreDriver(DatagramProtocol):
-    """Carries datagrams and the time into a core, and its datagrams and events out.
+    """Hands datagrams and the time to a core, sends its datagrams, and delivers its events.
 
-    After each step it lets the core send, delivers its events, and re-arms the one timer. What the
-    socket refuses counts as lost, as if the network had lost it, except when its buffer is full:
-    then the rest waits, and the core is not asked for more meanwhile.
+    After each step the core may send, its events are delivered, and the timer is set again. A datagram that the socket
+    refuses counts as lost in the network. If the buffer of the socket is full, the datagrams wait, and the core is not
+    asked for more.
     """
 
     noisy = False
@@ -33,7 +33,7 @@ class CoreDriver(DatagramProtocol):
         on_event: Callable[[Any], object],
         on_refused: Callable[[], object] = lambda: None,
     ) -> None:
-        """Drive `core`; `on_refused` is called when a connected socket's other end is closed."""
+        """Drive `core`; `on_refused` is called when the port at the other end of a connected socket is closed."""
         self._core = core
         self._clock = clock
         self._on_event = on_event
@@ -47,14 +47,14 @@ class CoreDriver(DatagramProtocol):
         """Datagrams that the socket refused."""
 
     def startProtocol(self) -> None:
-        """The socket is bound: let the core begin."""
+        """Start the core, as the socket is bound."""
         self.pump()
 
     def stopProtocol(self) -> None:
-        """The socket is closed: the core gets no more time.
+        """Stop the core, as the socket is closed.
 
-        On Linux the reactor closes a connected socket when it hears that the other end refuses, and
-        says no more about it than this. If it is we who close it, the core has ended by now.
+        On Linux the reactor closes a connected socket when the other end refuses datagrams, and reports nothing else.
+        If this program closed the socket, the core has ended before.
         """
         self._stopped = True
         self._held.clear()
@@ -64,7 +64,7 @@ class CoreDriver(DatagramProtocol):
             self._deliver_events()
 
     def connect(self, address: Address) -> None:
-        """Exchange datagrams with `address` only, and hear when it refuses them; call it once, when bound."""
+        """Exchange datagrams with `address` only, and notice when it refuses them; call it once, when bound."""
         assert self.transport is not None
         self.transport.connect(*address)
         self._connected = True
@@ -75,18 +75,15 @@ class CoreDriver(DatagramProtocol):
         self.pump()
 
     def connectionRefused(self) -> None:
-        """Nobody listens at the other end any more."""
+        """Report that the port at the other end is closed."""
         self._on_refused()
         self.pump()
 
     def pump(self) -> None:
-        """Let the core send, deliver its events, and wake it up when it wants.
-
-        Call it after a change of the core that no datagram brought.
-        """
+        """Let the core send, deliver its events, and set the timer; call it after changing the core directly."""
         if self._pumping or self._stopped or self.transport is None:
             return
-        self._pumping = True  # writing may tell us of a refusal, and an event may change the core
+        self._pumping = True  # writing may report a refusal, and an event may change the core
         try:
             if self._flush():
                 self._held.extend(self._core.datagrams_to_send(self._clock.seconds()))
@@ -101,7 +98,7 @@ class CoreDriver(DatagramProtocol):
             self._on_event(event)
 
     def _flush(self) -> bool:
-        """Send what is held; whether all of it went out."""
+        """Send the waiting datagrams; return whether all of them were sent."""
         assert self.transport is not None
         while self._held:
             data, addr = self._held[0]

@@ -1,4 +1,4 @@
-"""One request to a sharer, on sockets of its own: a picture over UDP, or a text over TCP."""
+"""One request to a sharer, on its own sockets: a picture over UDP, or a text over TCP."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from p2pshare.classic.core.requester import (
     TextRequest,
 )
 from p2pshare.classic.net.datagram_driver import CoreDriver
-from p2pshare.classic.net.text import TextReceiver, WritableFile
+from p2pshare.classic.net.text import TextReceiver
 from p2pshare.core.datagram_core import Address
 from p2pshare.errors import PortUnusable
 from p2pshare.net.sockets import PORT_TRIES, IPeerReactor, listen_tcp, listen_udp, port_of
 
-CALLERS_MAX = 4  # connections at once of which one may be the sharer's
+CALLERS_MAX = 4  # connections at once; one of them may be the sharer's
 
 
 async def request_picture(
@@ -32,10 +32,10 @@ async def request_picture(
     interface: str,
     on_announced: Callable[[PictureAnnounced], object],
 ) -> PictureCompleted | RequestFailed:
-    """Ask for a picture and receive it; the socket lingers on for a while after the last row.
+    """Request a picture and receive it; the socket stays open for a while after the last row.
 
     Raises:
-        PortUnusable: there is no port to be had.
+        PortUnusable: there is no free port.
     """
     outcome: Deferred[PictureCompleted | RequestFailed] = Deferred()
 
@@ -60,27 +60,27 @@ async def request_text(
     reactor: IPeerReactor,
     welcome: Address,
     interface: str,
-    file: WritableFile,
+    write: Callable[[bytes], object],
     on_began: Callable[[TextReceiver], object],
 ) -> int | RequestFailed:
-    """Ask for a text and write it to `file`: how many bytes came, or why none did.
+    """Request a text and pass it to `write`; return the number of bytes, or why the request failed.
 
     Raises:
-        PortUnusable: there is no port to be had.
-        TextCutShort: it did not come whole.
-        CannotSave: the file did not take it.
+        PortUnusable: there is no free port.
+        TextCutShort: the text is incomplete.
+        CannotSave: `write` failed.
     """
     began: Deferred[TextReceiver | RequestFailed] = Deferred()
     request = TextRequest(welcome, reactor.seconds())
 
     def text_began(receiver: TextReceiver) -> None:
-        """The first caller that says anything has the text; silence is a text only if one was asked for."""
+        """Choose the first connection with data; an empty one counts only after the sharer's ACK."""
         if not began.called and (receiver.moved or request.acknowledged):
             request.began()
             on_began(receiver)
             began.callback(receiver)
 
-    callers = _Callers(lambda: TextReceiver(reactor, file, text_began))
+    callers = _Callers(lambda: TextReceiver(reactor, write, text_began))
     tcp, udp = await _listen_twice(
         reactor, interface, callers, CoreDriver(request, reactor, began.callback)
     )
@@ -98,7 +98,7 @@ async def request_text(
 async def _listen_twice(
     reactor: IPeerReactor, interface: str, factory: ServerFactory, driver: CoreDriver
 ) -> tuple[IListeningPort, IListeningPort]:
-    """A TCP and a UDP port of the same number; the TCP port first, for the word starts it all."""
+    """Open a TCP and a UDP port of the same number; TCP first, as the sharer connects as soon as it has the word."""
     for tries_left in reversed(range(PORT_TRIES)):
         tcp = await listen_tcp(reactor, 0, factory, interface)
         try:
@@ -111,7 +111,7 @@ async def _listen_twice(
 
 
 class _Callers(ServerFactory):
-    """Those who connect, of whom one may be the sharer."""
+    """The connections to the TCP port, one of which may be the sharer's."""
 
     noisy = False
 
@@ -120,7 +120,7 @@ class _Callers(ServerFactory):
         self._receivers: list[TextReceiver] = []
 
     def buildProtocol(self, addr: IAddress | None) -> TextReceiver | None:
-        """The protocol for one connection, or None to close it."""
+        """Return the protocol of a connection, or None to close it."""
         self._receivers = [each for each in self._receivers if not each.done.called]
         if len(self._receivers) >= CALLERS_MAX:
             return None
@@ -129,7 +129,7 @@ class _Callers(ServerFactory):
         return receiver
 
     def hang_up(self, except_for: object) -> None:
-        """End all connections but one; nobody else hears of how they ended."""
+        """Abort all connections but one, and drop their errors."""
         for receiver in self._receivers:
             if receiver is not except_for:
                 receiver.done.addErrback(lambda _: None)

@@ -1,13 +1,12 @@
-"""A text on its way over TCP: the sharer's end sends a file and closes, the requester's reads to the end of the stream.
+"""The transfer of a text over TCP: the sharer sends a file and closes, the requester reads to the end of the stream.
 
-Files are read and written in the thread pool, a chunk at a time. Memory is bounded by a few chunks at either end,
-whatever the size of the text and however slow the other side or the disk.
+Files are read and written in threads, one chunk at a time. A few chunks at each end bound the memory, whatever the size
+of the text, and however slow the other end or the disk is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol as Interface
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -26,46 +25,32 @@ from p2pshare.net.threads import run_in_thread
 READ_SIZE = 1024 * 1024  # bytes read from the file at once
 WRITE_SIZE = 128 * 1024  # bytes given to the socket at once
 SAVE_SIZE = 1024 * 1024  # bytes received before they are written to the file
-UNSAVED_MAX = 4 * 1024 * 1024  # bytes received and not yet written before the sender has to wait
+UNSAVED_MAX = 4 * 1024 * 1024  # bytes received but not written, at which the sender must wait
 STALL_MAX = 30.0  # seconds without a byte moved
 
 
-class ReadableFile(Interface):
-    """What a text is sent from."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end. It may block."""
-
-
-class WritableFile(Interface):
-    """What a text is saved to."""
-
-    def write(self, data: bytes, /) -> object:
-        """Append all of `data`. It may block."""
-
-
 class _Transfer(Protocol, TimeoutMixin):
-    """What both ends share: one outcome, and a watch for silence."""
+    """One end of a transfer: its result, and its timeout."""
 
     def __init__(self, reactor: IPeerReactor, stall_max: float) -> None:
         self._reactor = reactor
         self._stall_max = stall_max
         self.moved = 0
-        """Bytes sent or received so far."""
+        """Bytes that were sent or received."""
         self.done: Deferred[int] = Deferred(lambda _: self._abort())
-        """Fires with the number of bytes when the connection was closed in order; cancel it to abort."""
+        """Fires with the number of bytes after an orderly close of the connection; cancel it to abort."""
 
     @property
     def _connection(self) -> Connection:
         return cast("Connection", self.transport)
 
     def callLater(self, delay: float, work: Callable[[], object]) -> IDelayedCall:
-        """Tell `TimeoutMixin` whose time it is."""
+        """Use the reactor of this transfer for the timeouts of `TimeoutMixin`."""
         return self._reactor.callLater(delay, work)
 
     def timeoutConnection(self) -> None:
-        """Nothing moved for too long."""
-        self._fail(Failure(TextCutShort(done=self.moved, reason="nothing moved for too long")))
+        """Fail, as no byte has moved for too long."""
+        self._fail(Failure(TextCutShort(done=self.moved, reason="it stalled")))
 
     def _abort(self) -> None:
         self.setTimeout(None)
@@ -83,36 +68,36 @@ class _Transfer(Protocol, TimeoutMixin):
 
 @implementer(IPullProducer)
 class TextSender(_Transfer):
-    """Sends a file to whoever is connected, then closes; `done` tells how much was sent."""
+    """The sharer's end: it sends a file and closes."""
 
     def __init__(
-        self, reactor: IPeerReactor, file: ReadableFile, *, stall_max: float = STALL_MAX
+        self, reactor: IPeerReactor, read: Callable[[int], bytes], *, stall_max: float = STALL_MAX
     ) -> None:
-        """Send all of `file`, which the caller closes once `done` has fired."""
+        """Send all that `read` returns, which is called in threads until it returns nothing."""
         super().__init__(reactor, stall_max)
-        self._file = file
+        self._read = read
         self._chunk = b""
         self._offset = 0
         self._reading = False
         self._hungry = False
 
     def connectionMade(self) -> None:
-        """Begin: the transport asks for the first bytes at once."""
+        """Start: the transport requests the first bytes at once."""
         self.setTimeout(self._stall_max)
         self._connection.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
-        """The transport has sent all that it got."""
+        """Continue, as the transport has sent everything so far."""
         self._hungry = True
         self.resetTimeout()
         self._feed()
 
     def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` says why."""
+        """Stop, as the connection is gone; `connectionLost` gets the reason."""
         self._hungry = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end: ours, or the requester closed, who may have all that it wants."""
+        """Finish; a requester that closes may have all that it wants."""
         if reason.check(ConnectionDone):
             self.setTimeout(None)
             if not self.done.called:
@@ -129,7 +114,7 @@ class TextSender(_Transfer):
             self._connection.write(piece)
         elif not self._reading:
             self._reading = True
-            reading = run_in_thread(self._reactor, self._file.read, READ_SIZE)
+            reading = run_in_thread(self._reactor, self._read, READ_SIZE)
             reading.addCallbacks(self._have_read, self._fail)
 
     def _have_read(self, chunk: bytes) -> None:
@@ -145,22 +130,19 @@ class TextSender(_Transfer):
 
 
 class TextReceiver(_Transfer):
-    """Writes all that comes to a file."""
+    """The requester's end: it writes the stream to a file."""
 
     def __init__(
         self,
         reactor: IPeerReactor,
-        file: WritableFile,
+        write: Callable[[bytes], object],
         on_began: Callable[[TextReceiver], object] = lambda _: None,
         *,
         stall_max: float = STALL_MAX,
     ) -> None:
-        """Write all that comes to `file`, which the caller closes once `done` has fired.
-
-        `on_began` is called with this at the first byte, or at the end of a text that has none.
-        """
+        """Pass the stream to `write`, in threads; call `on_began` at the first byte, or at the end of an empty text."""
         super().__init__(reactor, stall_max)
-        self._file = file
+        self._write = write
         self._on_began = on_began
         self._unsaved: list[bytes] = []
         self._unsaved_size = 0
@@ -169,11 +151,11 @@ class TextReceiver(_Transfer):
         self._at_end = False
 
     def connectionMade(self) -> None:
-        """Begin to wait for the first bytes."""
+        """Wait for the first bytes."""
         self.setTimeout(self._stall_max)
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what came, and write it once there is enough of it."""
+        """Keep the bytes, and write them when there are enough."""
         self.resetTimeout()
         self._unsaved.append(data)
         self._unsaved_size += len(data)
@@ -187,7 +169,7 @@ class TextReceiver(_Transfer):
             self._connection.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end of the text, if the other side closed in order."""
+        """Finish the text if the sharer closed the connection in order."""
         self.setTimeout(None)
         if reason.check(ConnectionDone):
             self._at_end = True
@@ -210,7 +192,7 @@ class TextReceiver(_Transfer):
 
     def _save(self, pieces: list[bytes]) -> None:
         for piece in pieces:
-            self._file.write(piece)
+            self._write(piece)
 
     def _saved(self, _: None) -> None:
         self._saving = False

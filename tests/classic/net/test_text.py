@@ -52,7 +52,10 @@ class BothEndsTests(SynchronousTestCase):
         text = random.Random(seed).randbytes(size)
         saved = io.BytesIO()
         reactor: Any = ThreadlessReactor()
-        sender, receiver = TextSender(reactor, io.BytesIO(text)), TextReceiver(reactor, saved)
+        sender, receiver = (
+            TextSender(reactor, io.BytesIO(text).read),
+            TextReceiver(reactor, saved.write),
+        )
         pump(sender, receiver)
         self.assertEqual(self.successResultOf(sender.done), size)
         self.assertEqual(self.successResultOf(receiver.done), size)
@@ -67,7 +70,7 @@ class TextSenderTests(SynchronousTestCase):
 
     def sender(self, file: Any) -> TextSender:
         """A connected sender that was asked for its first bytes, as a real transport does."""
-        sender = TextSender(self.reactor, file)
+        sender = TextSender(self.reactor, file.read)
         sender.makeConnection(self.transport)
         sender.resumeProducing()
         return sender
@@ -118,7 +121,7 @@ class TextReceiverTests(SynchronousTestCase):
         self.reactor = cast(Any, ThreadlessReactor())
         self.transport = StringTransport()
         self.saved = io.BytesIO()
-        self.receiver = TextReceiver(self.reactor, self.saved)
+        self.receiver = TextReceiver(self.reactor, self.saved.write)
         self.receiver.makeConnection(self.transport)
 
     def test_empty(self) -> None:
@@ -144,7 +147,7 @@ class TextReceiverTests(SynchronousTestCase):
 
     def test_full_disk(self) -> None:
         """A disk that is full is the error that the user reads, and ends the connection."""
-        receiver = TextReceiver(self.reactor, BrokenFile())
+        receiver = TextReceiver(self.reactor, BrokenFile().write)
         receiver.makeConnection(self.transport)
         receiver.dataReceived(bytes(SAVE_SIZE))
         failure = self.failureResultOf(receiver.done, CannotSave)
