@@ -107,8 +107,9 @@ class _Parser(argparse.ArgumentParser):
         usage = f"{self.prog} {command.usage or f'[options] {wanted}'}".rstrip()
         self.usage = textwrap.fill(usage, columns - len("usage: "), subsequent_indent="    ")
         self.description = _filled(f"{command.summary[0].upper()}{command.summary[1:]}.", columns)
-        examples = "\n".join(_example(*each, columns) for each in command.examples)
-        self.epilog = f"examples:\n{examples}\n\n{_filled(command.notes, columns)}".rstrip()
+        examples = [_example(*each, columns) for each in command.examples]
+        notes = _filled(command.notes, columns)
+        self.epilog = "\n".join([*(["examples:", *examples, ""] if examples else ()), notes])
         return super().format_help()
 
 
@@ -117,14 +118,12 @@ def _parser() -> _Parser:
     parsers: dict[str, _Parser] = {}
     below: dict[str, Any] = {}
     for command in COMMANDS:
-        above = " ".join(command.words[:-1])
+        above, _, word = command.name.rpartition(" ")
         if command is DIALOG:
             parser = _Parser(command)
             parser.add_argument("--version", action="version", version=f"p2pshare {__version__}")
         else:
-            parser = below[above].add_parser(
-                command.words[-1], help=command.summary, command=command
-            )
+            parser = below[above].add_parser(word, help=command.summary, command=command)
         parsers[command.name] = parser
         own: Any = parser
         common: Any = parser

@@ -1,7 +1,7 @@
 """All verbs and flags of `p2pshare`, in one table: the place to add a verb.
 
 The parser and its help (`ui/arguments.py`), the dispatch (`ui/main.py`) and completion
-(`ui/completion/command_words.py`) read this table only. It imports nothing slow, so `--help` and completion are fast.
+(`ui/completion/complete.py`) read this table only. It imports nothing slow, so `--help` and completion are fast.
 """
 
 from __future__ import annotations
@@ -79,16 +79,10 @@ class Command:
     """The usage line behind the name; empty for the usual one."""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The words of the name."""
-        return tuple(self.name.split())
-
-    @property
     def below(self) -> dict[str, Command]:
         """The commands with one word more, by that word."""
-        return {
-            each.words[-1]: each for each in COMMANDS if each.name and each.words[:-1] == self.words
-        }
+        split = [(each.name.rpartition(" "), each) for each in COMMANDS if each.name]
+        return {last: each for (above, _, last), each in split if above == self.name}
 
     @property
     def flags(self) -> dict[str, Argument]:
@@ -301,79 +295,68 @@ COMMANDS = (
         "peers",
         "list the peers that you have met, and their keys",
         "verbs.peers.peers",
-        (),
-        (
+        examples=(
             ("p2pshare peers", "names and keys"),
             ("p2pshare peers forget alice", "accept the next key of alice"),
         ),
-        "The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami` shows to"
-        " its owner.",
-        "[options] [forget NAME]",
+        notes="The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami`"
+        " shows to its owner.",
+        usage="[options] [forget NAME]",
     ),
     Command(
         "peers forget",
         "forget the key of a peer, and accept the next one",
         "verbs.peers.forget",
         (positional("peer", "NAME", "the peer whose key is forgotten"),),
-        (("p2pshare peers forget alice", ""),),
-        "Do this only after alice has confirmed her new key to you in another way.",
+        notes="Do this only after alice has confirmed her new key to you in another way.",
     ),
     Command(
         "registries",
         "list the registries that you have met, and their keys",
         "verbs.peers.registries",
-        (),
-        (
+        examples=(
             ("p2pshare registries", "URLs and keys"),
             ("p2pshare registries forget http://192.0.2.1:8000", "accept its next key"),
         ),
-        "The key of a registry is remembered at the first contact, for all its URLs. Its log and `GET /v1/` show it.",
-        "[options] [forget URL]",
+        notes="The key of a registry is remembered at the first contact. Its log and `GET /v1/` show the key.",
+        usage="[options] [forget URL]",
     ),
     Command(
         "registries forget",
         "forget the key of a registry, and accept the next one",
         "verbs.peers.forget_registry",
         (positional("url", "URL", "the URL of the registry"),),
-        (("p2pshare registries forget http://192.0.2.1:8000", ""),),
-        "Do this only after the operator of the registry has confirmed its new key.",
+        notes="Do this only after the operator of the registry has confirmed its new key.",
     ),
     Command(
         "status",
         "show your running peer: shares, transfers, rates",
         "verbs.status.status",
-        (),
-        (("p2pshare status", ""), ("p2pshare status --json", "")),
-        "It asks the peer of your name that runs on this machine.",
+        notes="It asks the peer of your name that runs on this machine.",
     ),
     Command(
         "stop",
         "stop your running peer, and keep your name",
         "verbs.status.stop",
-        (),
-        (("p2pshare stop --name bob", ""),),
-        "It stops the peer of your name that runs on this machine, in the background or in another terminal. Others see"
-        " you offline at once.",
+        notes="It stops the peer of your name that runs on this machine, in the background or in another terminal."
+        " Others see you offline at once.",
     ),
     Command(
         "whoami",
         "show your name, your key, and their state in the registry",
         "verbs.whoami.whoami",
-        (),
-        (("p2pshare whoami", ""), ("p2pshare whoami --name bob --json", "")),
     ),
     Command(
         "key",
         "export, import or rotate your key",
         None,
-        (),
-        (
+        examples=(
             ("p2pshare key export ~/usb/bob.key", "a copy, sealed with a passphrase"),
             ("p2pshare key import ~/usb/bob.key", "on a new disk or machine"),
             ("p2pshare key rotate", "a new key, signed by the old one"),
         ),
-        "The owner of your key owns your name. If you lose the key, you lose the name.",
-        "VERB ...",
+        notes="The owner of your key owns your name. If you lose the key, you lose the name.",
+        usage="VERB ...",
     ),
     Command(
         "key export",
@@ -402,9 +385,7 @@ COMMANDS = (
         "key rotate",
         "replace your key by a new one, signed by the old one",
         "verbs.whoami.rotate",
-        (),
-        (("p2pshare key rotate", ""), ("p2pshare key rotate --name bob", "")),
-        "Do this if somebody may have read the old key, and export the new key afterwards.",
+        notes="Do this if somebody may have read the old key, and export the new key afterwards.",
     ),
     Command(
         "release",
@@ -443,8 +424,6 @@ COMMANDS = (
         "demo",
         "try all of it on this machine: a registry and two peers",
         "verbs.demo.demo",
-        (),
-        (("p2pshare demo", ""),),
     ),
     Command(
         "completion",

@@ -15,7 +15,8 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in
-from p2pshare.storage.identity.data_folder import PeerPlace
+from p2pshare.storage.identity.data_folder import PeerPlace, peer_folder
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey
@@ -53,6 +54,17 @@ class Invocation:
             )
         finally:
             await cast("Deferred[None]", pool.closeCachedConnections())
+
+    async def remember(self, own_name: str | None, saw: Callable[[Seen], None]) -> None:
+        """Let `saw` add to the names and folders that this user has seen, which completion offers.
+
+        It is called in a thread, and not at all if the user has neither a name nor a data folder. `own_name` is the
+        name of the user if the settings have none.
+        """
+        name = own_name or self.settings.name
+        if name is not None or self.settings.data is not None:
+            seen = Seen(peer_folder(self.settings, name or ""))
+            await run_in_thread(self.reactor, saw, seen)
 
     async def folder(self, registry: RegistryClient, name: str) -> Path:
         """The data folder of a name of the user's. It goes by the registry's key, which is proven at first contact.

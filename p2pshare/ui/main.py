@@ -74,42 +74,33 @@ def _main(words: Sequence[str], watch: SignalWatch | None) -> int:
     sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     _survive_the_terminal()
-    begun: list[DebugLog] = []
-    code = _obey_to_the_end(words, watch, begun)
-    for each in begun:
-        each.end(code)
-    return code
-
-
-def _obey_to_the_end(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
-    """As `_obey`; errors of standard output become exit codes, too."""
+    logs: list[DebugLog] = []
     try:
         try:
-            return _obey(words, watch, begun)
+            code = _obey(words, watch, logs)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
         _abandon_stdout()
-        return SIGPIPE_EXIT
+        code = SIGPIPE_EXIT
     except OSError as error:  # errors of other files are P2pshareErrors
         _abandon_stdout()
         lost = CannotSave(path="Standard output", reason=plain_reason(error))
         sys.stderr.write(f"p2pshare: {lost}\n")
-        return lost.exit_code
+        code = lost.exit_code
     except KeyboardInterrupt:  # before the reactor runs
-        return SIGINT_EXIT
+        code = SIGINT_EXIT
+    for log in logs:
+        log.end(code)
+    return code
 
 
 def _survive_the_terminal() -> None:
     """Raise SIGHUP when a write finds the terminal closed: the signal itself may come later, or never."""
-
-    def hang_up() -> None:
-        signal.raise_signal(signal.SIGHUP)
-
-    if sys.stdout.isatty():
-        sys.stdout = cast(Any, HangUpStream(sys.stdout, hang_up))
-    if sys.stderr.isatty():
-        sys.stderr = cast(Any, HangUpStream(sys.stderr, hang_up))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream.isatty():
+            setattr(sys, name, HangUpStream(stream, lambda: signal.raise_signal(signal.SIGHUP)))
 
 
 def _abandon_stdout() -> None:
@@ -117,8 +108,8 @@ def _abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]) -> int:
-    """Run a command line; add the log of `--debug` to `begun`."""
+def _obey(words: Sequence[str], watch: SignalWatch | None, logs: list[DebugLog]) -> int:
+    """Run a command line; add the log of `--debug` to `logs`."""
     if list(words[:1]) == [COMPLETE]:
         from p2pshare.ui.completion import complete as completing
 
@@ -137,7 +128,7 @@ def _obey(words: Sequence[str], watch: SignalWatch | None, begun: list[DebugLog]
     output = _output(json=arguments.json, quiet=arguments.quiet)
     try:
         debug = arguments.debug or os.environ.get(DEBUG_VARIABLE)
-        begun += _begin_logging(debug, words, output)
+        logs += _begin_logging(debug, words, output)
         return _run(arguments, output, watch, debug)
     except P2pshareError as error:
         output.error(error)
@@ -228,8 +219,7 @@ def _invocation(
     else:
         settings = Settings.load(vars(arguments), os.environ, default_config_path())
     Logger().debug(
-        "settings: registry={registry} name={name} data={data} limit={limit} timeout={timeout} classic={classic}"
-        " listen={listen} address={address} share={share} allow={allow}",
+        "settings: " + " ".join(f"{each}={{{each}}}" for each in SETTINGS_LOGGED),
         **{each: getattr(settings, each) for each in SETTINGS_LOGGED},
     )
     try:
@@ -257,13 +247,13 @@ def _begin_logging(debug: str | None, words: Sequence[str], output: Output) -> l
     """
     from twisted.logger import globalLogBeginner
 
-    begun = []
+    logs = []
     if debug:
         from p2pshare.net.debug_log import DebugLog, log_output
 
-        begun.append(DebugLog(Path(debug).expanduser(), time.monotonic))
+        logs.append(DebugLog(Path(debug).expanduser(), time.monotonic))
         output.on_event = log_output
-    globalLogBeginner.beginLoggingTo(begun, discardBuffer=True, redirectStandardIO=False)
-    for each in begun:
-        each.begin(words, os.environ)
-    return begun
+    globalLogBeginner.beginLoggingTo(logs, discardBuffer=True, redirectStandardIO=False)
+    for log in logs:
+        log.begin(words, os.environ)
+    return logs

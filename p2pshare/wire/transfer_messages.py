@@ -253,6 +253,15 @@ class Listing(Message):
     unnamed: Annotated[int, whole()] = 0
     """Number of further ones that `omitted` has no room for."""
 
+    @property
+    def children(self) -> dict[str, bool]:
+        """The names of the entries in the folder itself, and whether each is a folder."""
+        return {
+            each.path[0]: each.kind is EntryKind.FOLDER
+            for each in self.entries
+            if len(each.path) == 1
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Get(Message):

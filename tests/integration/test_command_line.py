@@ -150,7 +150,7 @@ class VerbTests(CommandLineTestCase):
                 timeout=PATIENCE,
             )
             self.assertEqual((done.returncode, done.stdout), (1, ""))
-            self.assertRegex(done.stderr, r"^p2pshare: A defect .*TypeError: .*(log|--debug).*\n$")
+            self.assertRegex(done.stderr, r"^p2pshare: A bug .*TypeError: .*(log|--debug).*\n$")
             self.assertEqual(done.stderr.count("\n"), 1)
         self.assertIn("Traceback", log.read_text())
 

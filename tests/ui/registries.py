@@ -135,6 +135,7 @@ class MemoryInvocation:
         yield self._registry
 
     folder = Invocation.folder
+    remember = Invocation.remember
 
 
 def view_of(

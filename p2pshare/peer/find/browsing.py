@@ -25,11 +25,10 @@ from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.registry.client import RegistryClient
-from p2pshare.storage.identity.last_seen import Names, Seen
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.strict_json import text
-from p2pshare.wire.transfer_messages import EntryKind
 
 KEPT_FOR = 5.0  # seconds that an answer is used again
 ANSWERS_MAX = 64  # answers that are kept or awaited
@@ -150,11 +149,7 @@ class Browsing:
         after = just_before(prefix) if prefix else ()
         async with self._session(peer) as remote:
             page = await remote.list(path, after, ENTRIES_MAX)
-        entries: Names = {
-            each.path[-1]: each.kind is EntryKind.FOLDER
-            for each in page.entries
-            if len(each.path) == 1
-        }
+        entries = page.children
         whole = not after and not page.more
         await run_in_thread(
             self._reactor, lambda: self._seen.saw_entries(peer, path, entries, whole=whole)

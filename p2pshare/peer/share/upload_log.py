@@ -281,6 +281,7 @@ class _NameLog:
                 "files uploaded: peer={peer} {counts} bytes={bytes}",
                 peer=self.name,
                 counts=" ".join(counts),
+                files=self._counts[Outcome.CONFIRMED],
                 bytes=self._bytes,
             )
         self._timer, self._lines, self._counts, self._bytes = None, 0, Counter(), 0

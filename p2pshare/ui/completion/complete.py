@@ -25,7 +25,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import TextIOWrapper
 from itertools import islice
@@ -33,7 +33,7 @@ from itertools import islice
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
 from p2pshare.storage.settings import Settings, default_config_path
-from p2pshare.ui.completion.command_words import Expected, expected_at
+from p2pshare.ui.commands import DIALOG, Argument
 from p2pshare.ui.completion.shell_words import Typed, replacements, split_line
 from p2pshare.ui.completion.sources import Lookup
 from p2pshare.wire.display import display
@@ -77,7 +77,7 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
         line = Typed(tuple(behind[:-1]), behind[-1])
     else:
         return NOTHING
-    expected, values = expected_at(line.words, line.last)
+    expected, values = _expected_at(line.words, line.last)
     how, candidates = _candidates(expected, line.last, partial(_lookup, values, environ))
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
@@ -87,8 +87,65 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
     return PART if len(inserted) < len(safe) else how, inserted
 
 
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """The words that may stand at the cursor."""
+
+    words: tuple[str, ...] | None
+    """All of them, if they are known: verbs, flags or choices."""
+    value: str = ""
+    """Else the `metavar` of the argument, which tells its kind."""
+    may_be_local: bool = False
+    """Whether a remote path may also be a local folder or file, as DEST is."""
+
+
+def _expected_at(words: Sequence[str], last: str) -> tuple[_Expected, Mapping[str, str]]:
+    """Return what is expected in the place of `last`, after `words`, which follow the name of the program.
+
+    The second result has the values of the flags in `words`, by their settings.
+    """
+    command, positionals, flags_ended = DIALOG, 0, False
+    values: dict[str, str] = {}
+    awaiting: Argument | None = None
+    for word in words:
+        if awaiting is not None:
+            values[awaiting.dest] = word
+            awaiting = None
+        elif word == "--" and not flags_ended:
+            flags_ended = True
+        elif word.startswith("-") and word != "-" and not flags_ended:
+            flag, equals, value = word.partition("=")
+            argument = command.flags.get(flag)
+            if argument is not None and argument.metavar is not None:
+                if equals:
+                    values[argument.dest] = value
+                else:
+                    awaiting = argument
+        elif word in command.below:
+            command, positionals = command.below[word], 0
+        else:
+            positionals += 1
+    arguments = command.positionals
+    if awaiting is not None:
+        is_own_name = awaiting.dest == "name"  # which nobody else can tell
+        expected = _Expected((), "") if is_own_name else _Expected(None, awaiting.metavar or "")
+    elif last.startswith("-") and not flags_ended:
+        flags = [flag for flag in command.flags if flag.startswith("--")]
+        expected = _Expected(("--help", "--version", *flags))
+    elif command.below:
+        expected = _Expected(() if positionals else tuple(command.below))
+    elif positionals < len(arguments):
+        argument = arguments[positionals]
+        expected = _Expected(argument.choices, argument.metavar or "")
+    elif arguments and arguments[-1].repeated:
+        expected = _Expected(None, arguments[-1].metavar or "", may_be_local=True)
+    else:
+        expected = _Expected(())
+    return expected, values
+
+
 def _candidates(
-    expected: Expected, last: str, lookup: Callable[[], Lookup]
+    expected: _Expected, last: str, lookup: Callable[[], Lookup]
 ) -> tuple[str, Sequence[str]]:
     """As `complete`, but whole words, some of which may not begin with `last`."""
     if expected.words is not None:

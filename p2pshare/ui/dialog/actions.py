@@ -1,4 +1,4 @@
-"""The effects of the dialog: the user's own peer, the registry, and the order in which everything is stopped."""
+"""The effects of the dialog: the user's own peer, the registry, visits at other peers, and the order of stopping."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pshare.core.sharer_transfers import Outcome
 from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.peer.fetch.job import FetchJob
+from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.remote_faults import omission_errors
+from p2pshare.peer.find.lookup import FoundPeer
+from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.peer.share import upload_log as uploads
@@ -22,17 +31,21 @@ from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
-from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
-from p2pshare.ui.dialog.visit import Visit
+from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.connection import announce, finder_of
+from p2pshare.ui.verbs.connection import announce, connection, finder_of
+from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
 from p2pshare.wire.addresses import PeerAddress, is_loopback
+from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.quantities import size_text
+from p2pshare.wire.transfer_messages import Listing
 
 SHARING_NOTHING = "You share nothing: start again with --share FOLDER, or where there is a my_file.txt or my_file.jpg."
 IN_THE_CLEAR = "With --classic, anyone who asks in the classic protocol gets a text and a picture of that, unencrypted."
 SHARES_SHOWN = 10  # names
 USERS_COUNTED = 1000  # names; of more, nobody needs the number
+KEPT = "The verified part is kept. Get it here again to resume."
 HOW_TO_END = (
     'Ctrl+C or "quit" ends the dialog, "help" lists the commands, an empty line lists the users.'
 )
@@ -133,7 +146,7 @@ class Actions:
             names.append(peer.name)
             if len(names) > USERS_COUNTED:
                 break
-        await remember_names(self._invocation, self._name, names)
+        await self._invocation.remember(self._name, lambda seen: seen.saw_names(names))
         return names
 
     @asynccontextmanager
@@ -146,16 +159,19 @@ class Actions:
         invocation = self._invocation
         finder = finder_of(invocation, self._registry, self._name)
         found = await finder.find(name)
-        assert self._peer is not None, "the user has joined"
-        key = self._peer.key
-        visit = Visit(invocation, self._name, key, finder, found, lambda: self._destination)
+        visit = Visit(invocation, self._name, found, self._destination_now)
         if not visit.is_classic or not invocation.settings.classic:
             found.expect_sessions()
             announce(invocation, found)
-        try:
+        assert self._peer is not None, "the user has joined"
+        me, limit = OwnIdentity(self._name, self._peer.key), invocation.settings.limit
+        async with connection(
+            invocation, me, finder, found, visit.link, limit=limit
+        ) as visit.remote:
             yield visit
-        finally:
-            await visit.leave()
+
+    def _destination_now(self) -> Path:
+        return self._destination
 
     async def set_destination(self, folder: str) -> Path:
         """Save files in another folder from now on; one with a slash at its end is made.
@@ -178,6 +194,102 @@ class Actions:
         assert isinstance(failure.value, P2pshareError) and self._talking is not None
         self._lost = failure.value
         self._talking.cancel()
+
+
+class Visit:
+    """Lists folders of a peer, and fetches from it."""
+
+    remote: RemotePeer
+    """The connection, which is made at the first use."""
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        own_name: str,
+        found: FoundPeer,
+        destination: Callable[[], Path],
+    ) -> None:
+        """Visit a peer; `destination` is where files are saved."""
+        self.is_classic = not found.takes_sessions and found.speaks_classic
+        """Whether the peer speaks the classic protocol only."""
+        self._invocation = invocation
+        self._own_name = own_name
+        self._found = found
+        self._destination = destination
+        self._watched: WatchedJob | None = None
+        self._link: LinkChange | None = None
+        self._is_listing = False
+
+    async def page(self, path: RemotePath, after: RemotePath) -> Listing:
+        """Return the entries of a folder that follow `after`; what the peer leaves out is shown as errors.
+
+        Raises:
+            P2pshareError: the folder cannot be listed.
+        """
+        peer, output = self._found.name, self._invocation.output
+        self._is_listing = True
+        try:
+            listing = await self.remote.list(path, after, ENTRIES_SHOWN)
+        finally:
+            self._is_listing = False
+        whole = not after and not listing.more
+        await self._invocation.remember(
+            self._own_name,
+            lambda seen: seen.saw_entries(peer, path, listing.children, whole=whole),
+        )
+        for left_out, why in omission_errors(peer, path, listing):
+            output.failed(f"{peer}:{format_path(left_out)}", why)
+        output.end_failures()
+        return listing
+
+    async def fetch(self, path: RemotePath) -> int:
+        """Fetch a file, a folder or a glob, and show the progress; return the exit code.
+
+        A file that cannot be had is reported, and the others are fetched.
+
+        Raises:
+            P2pshareError: nothing more can be had.
+        """
+        results = Results(self._invocation)
+        try:
+            async with destinations(self._invocation) as open_folder:
+                make_job = partial(FetchJob, open_folder=open_folder)
+                watched = WatchedJob(self._invocation, self._found.name, results, make_job=make_job)
+                self._watched = watched
+                if self._link is not None:
+                    watched.link(self._link)
+                await watched.run(self.remote, [JobItem(path, self._destination())])
+        except CancelledError:
+            self._invocation.output.remark(KEPT)
+            raise
+        except P2pshareError as error:
+            results.failed(error)
+            raise
+        finally:
+            self._watched = None
+            results.summarize()
+        return results.exit_code
+
+    async def fetch_classic(self, path: RemotePath) -> int:
+        """Fetch a file in the classic protocol, and show the progress; return the exit code.
+
+        Raises:
+            P2pshareError: the peer does not answer, or nothing can be written.
+        """
+        from p2pshare.ui.verbs.classic import fetch_classic
+
+        results = Results(self._invocation)
+        items = [JobItem(path, self._destination())]
+        await fetch_classic(self._invocation, self._found, items, results)
+        return results.exit_code
+
+    def link(self, change: LinkChange) -> None:
+        """Show a change of the session while the user waits for it."""
+        self._link = change
+        if self._watched is not None:
+            self._watched.link(change)
+        elif self._is_listing and change.state is LinkState.BROKEN:
+            self._invocation.output.remark(f"{change}.")
 
 
 async def _to_its_end(stopping: Deferred[None]) -> None:
@@ -224,6 +336,19 @@ def _joined(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def _upload_text(event: LogEvent) -> str:
+    """Return an event of the upload log as a sentence."""
+    peer, size = event["peer"], size_text(event.get("bytes", 0))
+    if "path" in event:
+        is_done = event["outcome"] == Outcome.CONFIRMED.name.lower()
+        how = "fetched" if is_done else f"did not get ({event['outcome']})"
+        return f"{peer} {how} {event['path']}: {size}."
+    if "files" in event:
+        files = event["files"]
+        return f"{peer} fetched {files} file{'' if files == 1 else 's'}, {size}."
+    return f"{peer} begins to fetch."
+
+
 @contextmanager
 def uploads_shown(show: Callable[[str], object]) -> Iterator[None]:
     """Show the events of the upload log, as long as the context lasts."""
@@ -232,7 +357,7 @@ def uploads_shown(show: Callable[[str], object]) -> Iterator[None]:
     def observe(event: LogEvent) -> None:
         is_debug = event.get("log_level") is LogLevel.debug
         if event.get("log_namespace") == uploads.__name__ and not is_debug:
-            show(formatEvent(event))
+            show(_upload_text(event))
 
     globalLogPublisher.addObserver(observe)
     try:

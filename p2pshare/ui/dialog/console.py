@@ -64,6 +64,7 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
     """Ctrl+C has stopped a transfer, and nothing else."""
 
 
+@implementer(IReadDescriptor)
 class Console:
     """Asks on a terminal, and reads the answers from a descriptor. Always call `close`, which restores the terminal."""
 
@@ -91,7 +92,7 @@ class Console:
         self.is_terminal = os.isatty(fd)
         """Whether the answers come from a terminal."""
         self._mode = _Mode(fd) if self.is_terminal and terminal.redraws else None
-        self._input = _Input(fd, self._received, self._ended)
+        self._fd = fd
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._editor = LineEditor()
         self._question: str | None = None
@@ -129,7 +130,7 @@ class Console:
         self._question, self._where = question, where
         answer = self._answer = Deferred()
         self._draw()
-        self._reactor.addReader(self._input)
+        self._reactor.addReader(self)
         self._proceed()
         try:
             return await answer
@@ -137,7 +138,7 @@ class Console:
             self._complete(self._editor.text)
             raise
         finally:
-            self._reactor.removeReader(self._input)
+            self._reactor.removeReader(self)
             self._question = None
 
     async def interruptible(self, transfer: Coroutine[Any, Any, T]) -> T:
@@ -186,6 +187,29 @@ class Console:
         if self._mode is not None:
             signal.signal(signal.SIGCONT, signal.SIG_DFL)
             self._mode.restore()
+
+    def fileno(self) -> int:
+        """The descriptor of the answers."""
+        return self._fd
+
+    def doRead(self) -> None:  # noqa: N802
+        """Read once."""
+        try:
+            data = os.read(self._fd, READ_MAX)
+        except OSError:  # the terminal is gone
+            data = b""
+        if data:
+            self._received(data)
+        else:
+            self._ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has found the descriptor closed."""
+        self._ended()
+
+    def logPrefix(self) -> str:  # noqa: N802
+        """The name in Twisted's log."""
+        return "console"
 
     def _received(self, data: bytes) -> None:
         is_first, self._has_received = not self._has_received, True
@@ -287,38 +311,3 @@ class _Mode:
         if self._before is not None:
             with suppress(termios.error):
                 termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
-
-
-@implementer(IReadDescriptor)
-class _Input:
-    """Reads a descriptor that stays blocking."""
-
-    def __init__(
-        self, fd: int, received: Callable[[bytes], None], ended: Callable[[], None]
-    ) -> None:
-        self._fd = fd
-        self._received = received
-        self._ended = ended
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._fd
-
-    def doRead(self) -> None:  # noqa: N802
-        """Read once."""
-        try:
-            data = os.read(self._fd, READ_MAX)
-        except OSError:  # the terminal is gone
-            data = b""
-        if data:
-            self._received(data)
-        else:
-            self._ended()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor has found the descriptor closed."""
-        self._ended()
-
-    def logPrefix(self) -> str:  # noqa: N802
-        """The name in Twisted's log."""
-        return "console"

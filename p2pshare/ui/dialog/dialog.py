@@ -38,10 +38,9 @@ from p2pshare.errors import (
 )
 from p2pshare.names import read_name
 from p2pshare.storage.shares.arguments import SHARED_STEM
-from p2pshare.ui.dialog.actions import USERS_COUNTED, Actions
+from p2pshare.ui.dialog.actions import USERS_COUNTED, Actions, Visit
 from p2pshare.ui.dialog.console import BAD, GOOD, HINT, Console, Interrupted, Line
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
-from p2pshare.ui.dialog.visit import Visit
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_where
 

@@ -101,35 +101,25 @@ def _ask(question: str) -> str:
         raise WrongUsage(reason="A passphrase must be text in UTF-8.") from error
 
 
-class _Signalled(BaseException):
-    """A postponed signal has come."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 @contextmanager
 def _signals_postponed() -> Iterator[None]:
     """Let a signal end the process only after the echo of the terminal is restored. Ctrl+C needs no help."""
+    came: list[int] = []
 
-    def raise_it(number: int, frame: object) -> None:
-        raise _Signalled(number)
+    def interrupt(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
 
     ending = [each for each in ENDING if signal.getsignal(each) is signal.SIG_DFL]
-    came = None
     try:
         for each in ending:
-            signal.signal(each, raise_it)
+            signal.signal(each, interrupt)
         yield
-    except _Signalled as signalled:
-        came = signalled.number
     finally:
         for each in ending:
             signal.signal(each, signal.SIG_DFL)
-    if came is not None:
-        _end_line()
-        os.kill(os.getpid(), came)
+        if came:
+            os.kill(os.getpid(), came[0])
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote_faults import omission_errors
 from p2pshare.storage.file_times import utc_time
-from p2pshare.ui.completion.memory import remember_entries
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -75,9 +74,11 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
                 first = await show_all(remote, path, rows, recursive=recursive)
         finally:
             invocation.output.end_failures()
-    if first is not None:  # for completion
-        whole = not first.more and not recursive
-        await remember_entries(invocation, own, peer, path, first.entries, whole=whole)
+    if first is not None:
+        whole, children = not first.more and not recursive, first.children
+        await invocation.remember(
+            own, lambda seen: seen.saw_entries(peer, path, children, whole=whole)
+        )
     if not rows.count and not rows.omitted:
         invocation.output.remark(NOTHING if path else NOTHING_SHARED.format(name=peer))
     return 1 if rows.omitted else 0

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from p2pshare.errors import Refused, Unreachable, WrongUsage
 from p2pshare.names import NAME_MAX, can_begin_name, canonical
 from p2pshare.registry.client import RegistryClient
-from p2pshare.ui.completion.memory import remember_names
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.roster import LiveRoster, Roster, Rows, cells, classic_summary
 from p2pshare.wire.registry_answers import PAGE_MAX, PeerSummary
@@ -66,7 +65,7 @@ async def users(
                 listing.show(batch)
                 batch.clear()
         listing.show(batch)
-        await remember_names(invocation, None, names)
+        await invocation.remember(None, lambda seen: seen.saw_names(names))
     if not listing.has_shown:
         invocation.output.remark(NO_MATCH if prefix or online else NOBODY)
     return 0

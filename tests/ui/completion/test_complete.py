@@ -86,7 +86,7 @@ class CompleteTests(CompletingTestCase):
         ):
             self.assertEqual(complete(["zsh", *words], self.environ), (how, []))
         for command in COMMANDS:
-            self.assertIn("--name", self.candidates(*command.words, "--"))
+            self.assertIn("--name", self.candidates(*command.name.split(), "--"))
 
     def test_destination(self) -> None:
         """After the first item of `get`, local folders are offered beside peers; the shell completes paths."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import random
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -16,17 +18,22 @@ from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.ui.dialog import actions
 from p2pshare.ui.dialog.actions import (
     IN_THE_CLEAR,
+    KEPT,
     SHARES_SHOWN,
     SHARING_NOTHING,
     Actions,
+    Visit,
     _reached,
     _sharing,
     _to_its_end,
     uploads_shown,
 )
+from p2pshare.ui.output import Output
+from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.wire.addresses import PeerAddress
 
 
@@ -97,8 +104,45 @@ class LinesTests(SynchronousTestCase):
         """The info events of the upload log are shown as long as the context lasts, and no others."""
         shown: list[str] = []
         with uploads_shown(shown.append):
-            Logger(uploads.__name__).info("uploads began: peer={peer}", peer="bob")
-            Logger(uploads.__name__).debug("session began: peer={peer}", peer="bob")
+            log = Logger(uploads.__name__)
+            log.info("uploads began: peer={peer}", peer="bob")
+            log.debug("uploads ended: peer={peer} files={files}", peer="bob", files=0)
+            log.info("upload: {outcome} {path}", peer="bob", outcome="confirmed", path="a", bytes=9)
+            log.info("upload: {outcome} {path}", peer="bob", outcome="failed", path="b", bytes=9)
+            log.info("files uploaded: {files}", peer="bob", files=2, bytes=4096)
             Logger("elsewhere").info("noise")
-        Logger(uploads.__name__).info("too late")
-        self.assertEqual(shown, ["uploads began: peer=bob"])
+        Logger(uploads.__name__).info("too late", peer="bob")
+        expected = (("bob",), ("fetched", "a", "9"), ("failed", "b"), ("2 files", "4.0 KiB"))
+        for words, text in zip(expected, shown, strict=True):
+            for word in words:
+                self.assertIn(word, text)
+
+
+class StoppedTests(SynchronousTestCase):
+    def test_kept(self) -> None:
+        """A user who stops a fetch is told how to resume it."""
+        stderr = io.StringIO()
+        terminal = Terminal.detect(stderr, {})
+        invocation: Any = SimpleNamespace(
+            reactor=ThreadlessReactor(),
+            rng=random.Random(1),
+            settings=Settings(),
+            output=Output(Terminal.detect(io.StringIO(), {}), terminal),
+            cwd=Path("/home/bob"),
+        )
+        found: Any = SimpleNamespace(name="alice", takes_sessions=True, speaks_classic=False)
+
+        class EndlessJob:
+            def __init__(self, *_: object, **__: object) -> None: ...
+
+            async def run(self, *_: object) -> None:
+                await Deferred()
+
+        self.patch(actions, "WatchedJob", EndlessJob)
+        visit = Visit(invocation, "bob", found, lambda: invocation.cwd)
+        visit.remote = cast(Any, None)
+        fetching = Deferred.fromCoroutine(visit.fetch(("film.mp4",)))
+        self.assertNoResult(fetching)
+        fetching.cancel()
+        self.failureResultOf(fetching, CancelledError)
+        self.assertEqual(stderr.getvalue(), f"{KEPT}\n")
