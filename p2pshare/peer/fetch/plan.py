@@ -1,8 +1,8 @@
-"""What a job has to fetch: folders with all that is in them, globs, and where each file goes.
+"""The plan of a job: folders with everything in them, globs, and the place of each file.
 
-The folder that an item is in says whether the item is a file or a folder; so a file is never listed. Folders are listed
-page by page. A folder on this machine is made with its first file, and an empty one only when its item was listed to
-the end: of a sharer whose listing has no end, no folder is made.
+Whether an item is a file or a folder is what its parent folder lists, so a file itself is never listed. Folders are
+listed page by page. A local folder is made with its first file. Empty folders are made when their item is listed
+completely: a sharer whose listing has no end makes none.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from p2pshare.wire.messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
 
-FILES_MAX = 1_000_000  # files and folders that are listed for one item, unless the user allows more
+FILES_MAX = 1_000_000  # files and folders listed for one item, unless the user allows more
 FOLDERS_MAX = 100_000  # folders among them
-PACKING_LEVEL = 1  # of zlib: fast
-EMPTY_MAX = 100_000  # empty folders that are known and not made yet
-LOOK_UP_PAGE = 16  # entries among which a single one is looked for
+PACKING_LEVEL = 1  # of zlib: the fastest
+EMPTY_MAX = 100_000  # empty folders that are known and not made
+LOOK_UP_PAGE = 16  # entries of the page in which a single one is looked for
 _GLOB = re.compile(r"[*?[]")
-_LAST = "\U0010ffff"  # behind every other character
+_LAST = "\U0010ffff"  # sorts after every other character
 
 
 @dataclass(frozen=True, slots=True)
 class JobItem:
-    """What a user asked for: a file, a folder with all that is in it, or a glob of either."""
+    """What a user asked for: a file, a folder with everything in it, or a glob of either."""
 
     path: RemotePath
-    """Its components may hold `*`, `?` and `[…]`; if there is something of that very name, that is meant."""
+    """Its components may contain `*`, `?` and `[…]`. A file or folder with exactly this name has precedence."""
     folder: Path
-    """Where it goes: an existing folder on this machine."""
+    """An existing local folder for it."""
     name: str | None = None
-    """What a file is called there, or a folder around a folder; None for its own name alone. Not for globs."""
+    """The local name of a file, or of a new folder around a folder; None for the remote name. Not for globs."""
     overwrite: bool = False
-    """Replace a file of that name, rather than number the new one."""
+    """Replace a local file of that name instead of numbering the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,24 @@ class WantedFile:
 
     path: RemotePath
     root: Path
-    """The folder of its item, beneath which its place is."""
+    """The local folder of its item; `place` is beneath."""
     place: Place
-    """By its own name; once it was looked up, by the names that it has here."""
+    """With its own names; once it is looked up, with its local names."""
     size: int | None
-    """Bytes, as it was listed; None if that is not known before it is offered."""
+    """Bytes as listed; None if unknown before the offer."""
     version: str
-    """As it was listed; empty if that is not known."""
+    """As listed; empty if unknown."""
     overwrite: bool
     tries: int = 0
-    """Requests for it that came to nothing."""
+    """Requests that failed."""
     candidates: tuple[str, ...] = ()
-    """Local files that may be it, to be compared before it is fetched."""
+    """Local files that may have its content, to be compared before it is fetched."""
     content_root: bytes = b""
-    """Of the content that it has to have, if that is known."""
+    """The root that its content has to have, if known."""
     is_claimed: bool = False
-    """Whether no other file of this job can have the number of its place."""
+    """Whether the number of its place is reserved for it in this job."""
     is_renamed: bool = False
-    """Whether the names that it has here are not all its own."""
+    """Whether a local name differs from its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ Wanted = WantedFile | WantedFolder
 
 
 class PlannedPage:
-    """Some of what is wanted. `pack` it to keep it in little memory."""
+    """A part of the plan. `pack` it to keep it in little memory."""
 
     def __init__(
         self,
@@ -101,11 +101,11 @@ class PlannedPage:
         ready: Sequence[Wanted] = (),
     ) -> None:
         """Args:
-        item: to which it belongs.
-        above: the folder that was listed.
-        local: where that folder goes.
+        item: the item that it belongs to.
+        above: the listed folder.
+        local: the local place of that folder.
         entries: files of the folder.
-        ready: what else is wanted.
+        ready: other files and folders.
         """
         self.item = item
         self._above = above
@@ -118,25 +118,33 @@ class PlannedPage:
         """Bytes."""
 
     def pack(self) -> int:
-        """Keep the entries compressed from now on; returns how many bytes they take."""
+        """Compress the entries; return the bytes that they take."""
         if not isinstance(self._entries, bytes):
             listing = Listing(0, self._entries, False)
             self._entries = zlib.compress(listing.to_json(), PACKING_LEVEL)
         return len(self._entries)
 
     def wanted(self) -> list[Wanted]:
-        """All of it."""
+        """Return everything on the page."""
         entries = self._entries
         if isinstance(entries, bytes):
             listing = parse_message(zlib.decompress(entries))
             assert isinstance(listing, Listing)
             entries = listing.entries
-        wanted = [_wanted(self.item, self._above, self._local, entry) for entry in entries]
-        return [*self._ready, *wanted]
+        item, above, local = self.item, self._above, self._local
+        wanted = list(self._ready)
+        for entry in entries:
+            names = local + entry.path
+            place = Place(names[:-1], names[-1])
+            path = above + entry.path
+            wanted.append(
+                WantedFile(path, item.folder, place, entry.size, entry.version, item.overwrite)
+            )
+        return wanted
 
 
 class JobPlan:
-    """Goes through the items of a job."""
+    """Lists the items of a job."""
 
     def __init__(
         self,
@@ -147,12 +155,12 @@ class JobPlan:
         files_max: int | None = None,
     ) -> None:
         """Args:
-        remote: who is asked.
-        items: what is wanted; what stands there twice is taken once.
-        on_failed: told of an item that cannot be listed, or an entry that cannot be named; the others go on.
-        on_endless: told of an item of which more is listed than is allowed, before `on_failed`.
-        files_max: files and folders that may be listed for an item, and folders among them; None: `FILES_MAX` and
-            `FOLDERS_MAX`. So no sharer can list for ever what takes no room but fills the disk's table of files.
+        remote: the sharer.
+        items: the wanted items; duplicates are dropped.
+        on_failed: called with an item that cannot be listed, or an entry that cannot be named; the others go on.
+        on_endless: called before `on_failed` with an item of which more is listed than allowed.
+        files_max: files and folders that may be listed for an item; None for `FILES_MAX`, with `FOLDERS_MAX` folders.
+            So no sharer can fill the disk's table of files with entries that take no room.
         """
         self._files_max = FILES_MAX if files_max is None else files_max
         self._folders_max = FOLDERS_MAX if files_max is None else files_max
@@ -165,10 +173,10 @@ class JobPlan:
         self._on_failed = on_failed
 
     async def pages(self) -> AsyncIterator[PlannedPage]:
-        """All that is wanted, page by page.
+        """Yield everything that is wanted, page by page.
 
         Raises:
-            P2pshareError: there is no session to be had any more.
+            P2pshareError: no session can be opened any more.
         """
         for item in self._items:
             self._entries, self._folders, self._has_omitted = 0, 0, False
@@ -176,58 +184,63 @@ class JobPlan:
                 async for page in self._item(item):
                     yield page
             except P2pshareError as error:
-                if not is_of_item(error):
+                if not _is_of_item(error):
                     raise
                 if isinstance(error, RemoteTooMany):
                     self._on_endless(item)
                 self._on_failed(item.path, error)
 
-    async def _page(
+    async def _listings(
         self,
         path: RemotePath,
         after: RemotePath = (),
         limit: int = PAGE_MAX,
         *,
         recursive: bool = False,
-    ) -> Listing:
-        """A page of a folder, which counts; an empty one, too, for there may be many."""
-        if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
+    ) -> AsyncIterator[Listing]:
+        """Yield the pages of a folder, of which only the first is bounded by `limit`. Empty pages count, too."""
+        if not is_within_bounds(path):  # a match of a glob may be longer than the glob
             raise self._not_found(path)
-        listing = await self._remote.list(path, after, limit, recursive=recursive)
-        self._entries += max(1, len(listing.entries) + len(listing.omitted))
-        self._folders += sum(each.kind is EntryKind.FOLDER for each in listing.entries)
-        for count, most, what in (
-            (self._entries, self._files_max, "files and folders"),
-            (self._folders, self._folders_max, "folders"),
-        ):
-            if count > most:
-                shown = format_path(path)
-                raise RemoteTooMany(name=self._remote.name, path=shown, most=most, what=what)
-        return listing
+        more = True
+        while more:
+            listing = await self._remote.list(path, after, limit, recursive=recursive)
+            self._entries += max(1, len(listing.entries) + len(listing.omitted))
+            self._folders += sum(each.kind is EntryKind.FOLDER for each in listing.entries)
+            for count, most, what in (
+                (self._entries, self._files_max, "files and folders"),
+                (self._folders, self._folders_max, "folders"),
+            ):
+                if count > most:
+                    shown = format_path(path)
+                    raise RemoteTooMany(name=self._remote.name, path=shown, most=most, what=what)
+            yield listing
+            more, limit = listing.more, PAGE_MAX
+            after = listing.entries[-1].path if more else ()
 
-    def _nameable(self, above: RemotePath, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries of the folder `above` but for those whose path no message can name: these fail, each alone."""
-        nameable: list[Entry] = []
-        for entry in entries:
-            path = above + entry.path
-            if is_within_bounds(path):
-                nameable.append(entry)
-            else:
-                error = RemotePathTooLong(name=self._remote.name, path=format_path(path))
-                self._on_failed(path, error)
-        return nameable
-
-    def _report_omitted(
+    def _checked(
         self,
         above: RemotePath,
         listing: Listing,
         matches: Callable[[str], object] = lambda _: True,
-    ) -> None:
-        """Let what the sharer left out of a page of the folder `above` fail, if its name matches, or is not known."""
-        for path, error in omission_errors(self._remote.name, above, listing):
+    ) -> list[Entry]:
+        """Return the matching entries of a page of the folder `above`. What cannot be fetched of them is reported:
+        entries that the sharer left out, also without a name, and those whose path no message can name.
+        """
+        name = self._remote.name
+        for path, error in omission_errors(name, above, listing):
             if path == above or matches(path[len(above)]):
                 self._has_omitted = True
                 self._on_failed(path, error)
+        entries: list[Entry] = []
+        for entry in listing.entries:
+            path = above + entry.path
+            if not matches(entry.path[0]):
+                continue
+            if is_within_bounds(path):
+                entries.append(entry)
+            else:
+                self._on_failed(path, RemotePathTooLong(name=name, path=format_path(path)))
+        return entries
 
     async def _item(self, item: JobItem) -> AsyncIterator[PlannedPage]:
         try:
@@ -246,10 +259,10 @@ class JobPlan:
     async def _named(
         self, item: JobItem, path: RemotePath, name: str | None
     ) -> AsyncIterator[PlannedPage]:
-        """What is there by this very name: a file, or a folder with all that is in it."""
+        """Yield a file, or a folder with everything in it, of exactly this name."""
         entry = await self._look_up(path) if path else None
         if entry is not None and entry.kind is EntryKind.FILE:
-            yield self._file(item, path, name, entry)
+            yield _file_page(item, path, name, entry.size, entry.version)
             return
         try:
             async for page in self._folder(item, path, name):
@@ -257,13 +270,13 @@ class JobPlan:
         except RemoteIsFile:
             if not path:
                 raise
-            yield self._file(item, path, name, None)
+            yield _file_page(item, path, name, None, "")
 
     async def _folder(
         self, item: JobItem, path: RemotePath, name: str | None
     ) -> AsyncIterator[PlannedPage]:
-        """A folder with all that is in it. It keeps its own name within a folder `name`: when the same is wanted again,
-        that one is there, and means the same.
+        """Yield a folder with everything in it. It keeps its own name within a new folder `name`, so that a second
+        fetch, when `name` exists, goes to the same place.
 
         Raises:
             RemoteIsFile: it is a file.
@@ -271,66 +284,50 @@ class JobPlan:
         own = path[-1:]
         local = own if name is None else (name, *own)
         empty = _EmptyFolders()
-        after: RemotePath = ()
-        more = True
-        while more:
-            listing = await self._page(path, after, recursive=True)
-            self._report_omitted(path, listing)
-            nameable = self._nameable(path, listing.entries)
-            empty.take(nameable)
-            files = [each for each in nameable if each.kind is EntryKind.FILE]
+        async for listing in self._listings(path, recursive=True):
+            entries = self._checked(path, listing)
+            empty.take(entries)
+            files = [each for each in entries if each.kind is EntryKind.FILE]
             if files:
                 yield PlannedPage(item, path, local, files)
             if len(empty.paths) > EMPTY_MAX:
                 yield _folders_page(item, path, local, empty.paths)
                 empty.paths.clear()
-            more = listing.more
-            after = listing.entries[-1].path if more else ()
         empty.end()
-        paths = [each for each in empty.paths if each or local]  # the top is there
+        paths = [each for each in empty.paths if each or local]  # the top exists
         for first in range(0, len(paths), PAGE_MAX):
             yield _folders_page(item, path, local, paths[first : first + PAGE_MAX])
 
-    def _file(
-        self, item: JobItem, path: RemotePath, name: str | None, entry: Entry | None
-    ) -> PlannedPage:
-        """A file, which is called `name`; without an `entry`, only its path is known."""
-        size, version = (None, "") if entry is None else (entry.size, entry.version)
-        place = Place((), name or path[-1])
-        file = WantedFile(path, item.folder, place, size, version, item.overwrite)
-        return PlannedPage(item, ready=[file])
-
     async def _look_up(self, path: RemotePath) -> Entry | None:
-        """The entry of `path` in the folder around it; None if that folder does not tell, but `path` may be had.
+        """Return the entry of `path` in its parent folder; None if that is unknown, but `path` may exist.
 
         Raises:
-            RemoteNotFound: there is none.
-            P2pshareError: it was left out; or nothing more can be listed.
+            RemoteNotFound: it does not exist.
+            P2pshareError: it was left out, or nothing more can be listed.
         """
         above, name = path[:-1], path[-1:]
-        if not is_within_bounds(path):  # what a glob stands for may be longer than the glob
+        if not is_within_bounds(path):
             raise self._not_found(path)
-        after, limit = just_before(path[-1]), LOOK_UP_PAGE
-        while True:
-            try:
-                listing = await self._page(above, after, limit)
-            except (RemoteNotFound, RemoteIsFile):
-                raise self._not_found(path) from None
-            except P2pshareError as error:
-                if not is_of_item(error) or isinstance(error, RemoteTooMany):
-                    raise
-                return None
-            for entry in listing.entries:
-                if entry.path == name:
-                    return entry
-            for omission in listing.omitted:
-                if omission.path == name:
-                    raise omission_error(self._remote.name, above, omission)
-            if listing.unnamed:
-                return None
-            if not listing.more or listing.entries[-1].path > name:
-                raise self._not_found(path)
-            after, limit = listing.entries[-1].path, PAGE_MAX
+        left_out: P2pshareError | None = None
+        try:
+            async for listing in self._listings(above, just_before(path[-1]), LOOK_UP_PAGE):
+                for entry in listing.entries:
+                    if entry.path == name:
+                        return entry
+                for omission in listing.omitted:
+                    if omission.path == name:
+                        left_out = omission_error(self._remote.name, above, omission)
+                if listing.unnamed and left_out is None:
+                    return None
+                if left_out or (listing.entries and listing.entries[-1].path > name):
+                    break
+        except (RemoteNotFound, RemoteIsFile):
+            pass
+        except P2pshareError as error:
+            if not _is_of_item(error) or isinstance(error, RemoteTooMany):
+                raise
+            return None
+        raise left_out or self._not_found(path)
 
     def _not_found(self, path: RemotePath) -> RemoteNotFound:
         return RemoteNotFound(name=self._remote.name, path=format_path(path))
@@ -338,7 +335,7 @@ class JobPlan:
     async def _matching(
         self, item: JobItem, above: RemotePath, pattern: RemotePath
     ) -> AsyncIterator[PlannedPage]:
-        """What is in the folder `above` by names that match `pattern`."""
+        """Yield what matches `pattern` in the folder `above`."""
         literal = 0
         while literal < len(pattern) and not _GLOB.search(pattern[literal]):
             literal += 1
@@ -349,24 +346,17 @@ class JobPlan:
                     yield page
                 return
             matches = re.compile(fnmatch.translate(pattern[0])).match
-            after: RemotePath = ()
-            more = True
-            while more:
-                listing = await self._page(above, after)
-                self._report_omitted(above, listing, matches)
-                matching = [entry for entry in listing.entries if matches(entry.path[0])]
-                nameable = self._nameable(above, matching)
-                async for page in self._matched(item, above, pattern[1:], nameable):
+            async for listing in self._listings(above):
+                entries = self._checked(above, listing, matches)
+                async for page in self._matched(item, above, pattern[1:], entries):
                     yield page
-                more = listing.more
-                after = listing.entries[-1].path if more else ()
         except (RemoteNotFound, RemoteIsFile):
-            return  # so it does not match
+            return  # it does not match
 
     async def _matched(
         self, item: JobItem, above: RemotePath, rest: RemotePath, entries: Sequence[Entry]
     ) -> AsyncIterator[PlannedPage]:
-        """Entries of the folder `above`, of which `rest` is what is wanted, or they themselves."""
+        """Yield these entries of the folder `above`, or what matches `rest` in them."""
         files = [entry for entry in entries if entry.kind is EntryKind.FILE]
         if files and not rest:
             yield PlannedPage(item, above, (), files)
@@ -380,19 +370,43 @@ class JobPlan:
                 except (RemoteNotFound, RemoteIsFile):
                     continue
                 except P2pshareError as error:
-                    if not is_of_item(error) or isinstance(error, RemoteTooMany):
+                    if not _is_of_item(error) or isinstance(error, RemoteTooMany):
                         raise
                     self._has_omitted = True
                     self._on_failed(path, error)
 
 
-def is_of_item(error: P2pshareError) -> bool:
-    """Whether an error that a listing raised is this item's own, and others may still be listed."""
+class _EmptyFolders:
+    """Finds, in a recursive listing, the folders in which nothing is listed."""
+
+    def __init__(self) -> None:
+        self.paths: list[RemotePath] = []
+        """Empty folders, relative to the listed one; that itself is ()."""
+        self._last: RemotePath | None = ()  # a folder after which nothing was listed yet
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Go through the next entries. The contents of a folder follow it."""
+        last = self._last
+        for entry in entries:
+            if last is not None and entry.path[: len(last)] != last:
+                self.paths.append(last)
+            last = entry.path if entry.kind is EntryKind.FOLDER else None
+        self._last = last
+
+    def end(self) -> None:
+        """Take the end of the listing."""
+        if self._last is not None:
+            self.paths.append(self._last)
+            self._last = None
+
+
+def _is_of_item(error: P2pshareError) -> bool:
+    """Whether an error of a listing concerns this item alone, so that others may still be listed."""
     return "path" in error.fields
 
 
 def just_before(name: str) -> RemotePath:
-    """A path that is before `name` in the order of listings, with little or nothing between the two."""
+    """Return a path that sorts before `name` in listings, with little or nothing between the two."""
     code = ord(name[-1]) - 1
     while code >= 0 and (
         0xD800 <= code <= 0xDFFF or chr(code) in "/\0" or (len(name) == 1 and chr(code) == ".")
@@ -404,28 +418,13 @@ def just_before(name: str) -> RemotePath:
     return (before + _LAST if len((before + _LAST).encode()) <= COMPONENT_MAX else before,)
 
 
-class _EmptyFolders:
-    """Finds, in a recursive listing, the folders in which nothing is listed."""
-
-    def __init__(self) -> None:
-        self.paths: list[RemotePath] = []
-        """Those that were found, from the listed folder on; that itself is ()."""
-        self._last: RemotePath | None = ()  # a folder behind which nothing has come yet
-
-    def take(self, entries: Sequence[Entry]) -> None:
-        """Go through the next entries: what is in a folder comes next to it."""
-        last = self._last
-        for entry in entries:
-            if last is not None and entry.path[: len(last)] != last:
-                self.paths.append(last)
-            last = entry.path if entry.kind is EntryKind.FOLDER else None
-        self._last = last
-
-    def end(self) -> None:
-        """There is nothing more."""
-        if self._last is not None:
-            self.paths.append(self._last)
-            self._last = None
+def _file_page(
+    item: JobItem, path: RemotePath, name: str | None, size: int | None, version: str
+) -> PlannedPage:
+    """Return the page of a single file with the local name `name`."""
+    place = Place((), name or path[-1])
+    file = WantedFile(path, item.folder, place, size, version, item.overwrite)
+    return PlannedPage(item, ready=[file])
 
 
 def _folders_page(
@@ -433,11 +432,3 @@ def _folders_page(
 ) -> PlannedPage:
     folders = [WantedFolder(above + path, item.folder, local + path) for path in paths]
     return PlannedPage(item, ready=folders)
-
-
-def _wanted(item: JobItem, above: RemotePath, local: tuple[str, ...], entry: Entry) -> WantedFile:
-    """A file of the folder `above`, which goes to `local`."""
-    path = above + entry.path
-    names = local + entry.path
-    place = Place(names[:-1], names[-1])
-    return WantedFile(path, item.folder, place, entry.size, entry.version, item.overwrite)

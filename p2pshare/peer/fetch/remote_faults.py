@@ -1,4 +1,4 @@
-"""Why something does not come from a peer, as an error that a user reads."""
+"""Errors for files and folders that a peer does not send or list."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OMISSIONS: dict[Omitted, type[P2pshareError]] = {
 
 
 def error_of(why: Fault, name: str, path: RemotePath) -> P2pshareError:
-    """What to tell the user of `path` of the peer `name`."""
+    """Return the error for a fault at `path` of the peer `name`."""
     if why is Fault.IS_FILE and not path:
         reason = f"{name!r} says that the list of its shares is a file"
         return RemoteProtocolError(reason=reason, name=name, path="")
@@ -55,14 +55,14 @@ def error_of(why: Fault, name: str, path: RemotePath) -> P2pshareError:
 
 
 def omission_error(name: str, above: RemotePath, omission: Omission) -> P2pshareError:
-    """Return the error for something that the peer `name` left out of a listing of `above`."""
+    """Return the error for an entry that the peer `name` left out of a listing of `above`."""
     return _OMISSIONS[omission.why](name=name, path=format_path(above + omission.path))
 
 
 def omission_errors(
     name: str, above: RemotePath, listing: Listing
 ) -> Iterator[tuple[RemotePath, P2pshareError]]:
-    """Go through what the peer `name` left out of a page of the folder `above`: paths, and errors for them."""
+    """Yield the paths that the peer `name` left out of a page of the folder `above`, with their errors."""
     for each in listing.omitted:
         yield above + each.path, omission_error(name, above, each)
     if listing.unnamed:

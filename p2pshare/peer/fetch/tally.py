@@ -1,4 +1,4 @@
-"""What a job counts."""
+"""The counters of a job."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from pathlib import Path
 
 from p2pshare.wire.paths import RemotePath
 
-CURRENT_SHOWN = 4  # files that are on their way, in a snapshot
+CURRENT_SHOWN = 4  # arriving files in a snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file that is there, whole and verified, under its final name."""
+    """A file that is here, complete and verified, under its final name."""
 
     remote: RemotePath
     path: Path
     size: int
     """Bytes."""
     fetched: int
-    """Bytes of it that came now; the others were there from an earlier try."""
+    """Bytes that arrived now; the others were here from an earlier try."""
     seconds: float
-    """From its first request to its name."""
+    """From the first request to the final name."""
     already_there: bool = False
-    """Whether a file of this content was there before, so that nothing was fetched."""
+    """Whether a file of this content was here, so that nothing was fetched."""
     root: bytes = b""
-    """Of its content, if it is at hand."""
+    """The root of its content, if known."""
     is_renamed: bool = False
-    """Whether it has another name than its own, or lies in a folder that has."""
+    """Whether its name, or that of a folder above it, differs from the remote one."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far a job has come."""
+    """A snapshot of a job."""
 
     files_done: int
-    """Files that were fetched, without those that were there already."""
+    """Files that were fetched, without those that were here already."""
     files_total: int | None
-    """All files of the job; None until all was listed."""
+    """All files of the job; None until all are listed."""
     bytes_done: int
-    """Bytes that are on the disk or have arrived in memory, also those that were there already."""
+    """Bytes that are on the disk or in memory, also those that were here already."""
     bytes_total: int | None
-    """Without those of files that failed; None until all was listed."""
+    """Without those of failed files; None until all are listed."""
     files_failed: int
     """Items and files that failed."""
     files_already_there: int
     current: tuple[RemotePath, ...]
-    """What is on its way just now: the first few."""
+    """The first few arriving files."""
     files_listed: int = 0
-    """Files known of so far; `files_total` in the end."""
+    """Files that are listed so far; `files_total` in the end."""
     bytes_listed: int = 0
     bytes_fetched: int = 0
-    """Bytes that came over the session: the rate is made of this."""
+    """Bytes that arrived over the session: the basis of the rate."""
     held_elsewhere: int = 0
-    """Files that wait for another process, which fetches the same."""
+    """Files that wait for another process, which fetches the same ones."""
 
 
 @dataclass(slots=True)
@@ -66,76 +66,71 @@ class JobTally:
     files_listed: int = 0
     bytes_listed: int = 0
     files_lost: int = 0
-    """Of those listed, that failed."""
+    """Listed files that failed."""
     bytes_over: int = 0
-    """Of files that are there under their names."""
+    """Bytes of files that are under their names."""
     bytes_fetched: int = 0
     all_listed: bool = False
 
     def listed(self, files: int, size: int) -> None:
-        """There are so many more files, of `size` bytes together, as far as is known."""
+        """Count more files of `size` bytes together; fewer if negative."""
         self.files_listed += files
         self.bytes_listed += size
 
-    def not_wanted(self, files: int, size: int) -> None:
-        """So many files that were listed are not fetched after all."""
-        self.listed(-files, -size)
-
     def known_better(self, listed: int | None, size: int) -> None:
-        """A file was offered, and has `size` bytes."""
+        """Correct the listed size of a file to the offered one."""
         self.bytes_listed += size - (listed or 0)
 
     def saved(self, size: int) -> None:
-        """A file is there that was fetched."""
+        """Count a fetched file."""
         self.files_done += 1
         self.bytes_over += size
 
     def already_there(self, size: int) -> None:
-        """A file was there before."""
+        """Count a file that was here."""
         self.files_already_there += 1
         self.bytes_over += size
 
     def failed(self, size: int | None = None) -> None:
-        """A file that was listed with `size` bytes failed."""
+        """Count a failed file that was listed with `size` bytes."""
         self.files_failed += 1
         self.files_lost += 1
         self.bytes_listed -= size or 0
 
     def item_failed(self) -> None:
-        """What is no file that was listed failed."""
+        """Count a failed item or folder."""
         self.files_failed += 1
 
     @property
     def files_total(self) -> int | None:
-        """All files of the job; None until all was listed."""
+        """All files of the job; None until all are listed."""
         return self.files_listed if self.all_listed else None
 
     @property
     def files_left(self) -> int:
-        """Those listed that are still to come."""
+        """Listed files that are still to come."""
         return self.files_listed - self.files_done - self.files_already_there - self.files_lost
 
     def progress(
         self,
         bytes_arriving: int,
         current: tuple[RemotePath, ...],
-        bytes_coming: int = 0,
-        held_elsewhere: int = 0,
+        bytes_coming: int,
+        held_elsewhere: int,
     ) -> JobProgress:
-        """A snapshot.
+        """Return a snapshot.
 
         Args:
-            bytes_arriving: of files that are not under their names yet.
-            current: what is on its way.
-            bytes_coming: of those, the ones that came over the session and are not counted yet.
+            bytes_arriving: bytes that are here of files that are not under their names.
+            current: the arriving files.
+            bytes_coming: those of `bytes_arriving` that are not in `bytes_fetched` yet.
             held_elsewhere: files that wait for another process.
         """
-        listed = self.all_listed
         return JobProgress(
             self.files_done,
             self.files_total,
             self.bytes_over + bytes_arriving,
-            self.bytes_listed if listed else None,
+            self.bytes_listed if self.all_listed else None,
             self.files_failed,
             self.files_already_there,
             current,
