@@ -117,17 +117,17 @@ class NameResolver:
         return resolution
 
     def _logged(self, result: Answer | Failure, host: str, began: float) -> Answer | Failure:
-        s = self._reactor.seconds() - began
         if isinstance(result, Failure):
-            why = result.getErrorMessage()
-            self._log.debug(
-                "look-up failed: host={host} s={s:.3f} why={why}", host=host, s=s, why=why
-            )
+            event, outcome = "failed", f"why={result.getErrorMessage()}"
         else:
-            found = ",".join(result)
-            self._log.debug(
-                "looked up: host={host} s={s:.3f} found={found}", host=host, s=s, found=found
-            )
+            event, outcome = "done", f"found={','.join(result)}"
+        self._log.debug(
+            "look-up {event}: host={host} s={s:.3f} {outcome}",
+            event=event,
+            host=host,
+            s=self._reactor.seconds() - began,
+            outcome=outcome,
+        )
         return result
 
     def _keep(self, found: list[tuple[Any, ...]], host: str) -> Answer:

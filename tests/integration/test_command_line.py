@@ -294,7 +294,11 @@ class DebugTests(CommandLineTestCase):
         nowhere = {**environ, "P2PSHARE_REGISTRY": "http://localhost:1"}
         for code, about, events in (
             (4, environ, ["handshake done: ", "listing: ", "failed: from='alice:alice/none'"]),
-            (5, nowhere, ["looked up: host=localhost", "connection failed: to=http://localhost:1"]),
+            (
+                5,
+                nowhere,
+                ["look-up done: host=localhost", "connection failed: to=http://localhost:1"],
+            ),
         ):
             done = self.near.run("get", "alice:alice/none", "--name", "bert", environ=about)
             self.assertEqual(done.returncode, code)
@@ -509,7 +513,7 @@ class DialogTests(CommandLineTestCase):
         run.expect("Get files from: qu")
         words = ("--name", "dora", "get", "carol:carol/my_file.txt", "dora.txt")
         self.assertEqual(self.near.run(*words, cwd=run.folder).returncode, 0)
-        run.expect("dora fetched 1 file")
+        run.expect("peer=dora confirmed=1")
         run.expect("Get files from: qu")
         run.type("it\r")
         self.assertEqual(run.exit_code(), 0)

@@ -110,7 +110,7 @@ class LookUpTests(SynchronousTestCase):
         self.reason("silent.lan")
         told = [str(formatEvent(each)) for each in observer]
         self.assertEqual(
-            told[0], "looked up: host=nas.lan s=0.000 found=2001:db8::7,192.0.2.7,192.0.2.8"
+            told[0], "look-up done: host=nas.lan s=0.000 found=2001:db8::7,192.0.2.7,192.0.2.8"
         )
         self.assertRegex(
             told[1], r"^look-up failed: host=silent.lan s=0.000 why=.*DNS does not answer$"

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.core.message_budget import MessageBudget
+from p2pshare.net.clocks import LazyTimer
 
 SLICE = 4096  # bytes read from one key in a turn of the reactor: up to about 5 ms of work
 
@@ -34,7 +35,7 @@ class Intake:
         self.budget = MessageBudget(clock.seconds())
         self._left = SLICE
         self._waiting: deque[Reader] = deque()
-        self._next: IDelayedCall | None = None
+        self._next = LazyTimer(clock, self._turn)
 
     def room(self, reader: Reader) -> int:
         """Return the bytes that `reader` may read now; if 0, its `read_on` is called later."""
@@ -47,14 +48,15 @@ class Intake:
         else:
             if reader not in self._waiting:
                 self._waiting.append(reader)
-            self._turn_after(wait)
+            self._next.set(now + wait)
         return 0
 
     def was_read(self, size: int, messages: int) -> None:
         """Count what was read."""
         self._left = max(0, self._left - size)
-        self.budget.spend(messages, self._clock.seconds())
-        self._turn_after(0.0)
+        now = self._clock.seconds()
+        self.budget.spend(messages, now)
+        self._next.set(now)
 
     def answered(self) -> None:
         """Count an answered request, which costs no budget."""
@@ -64,17 +66,12 @@ class Intake:
         """Forget `reader`, which has ended."""
         if reader in self._waiting:
             self._waiting.remove(reader)
-        if not self._waiting and self._next is not None:
+        if not self._waiting:
             self._next.cancel()
             self._turn()
 
-    def _turn_after(self, wait: float) -> None:
-        if self._next is None:
-            self._next = self._clock.callLater(wait, self._turn)
-
     def _turn(self) -> None:
         """Begin a new slice, with the sessions that have waited longest."""
-        self._next = None
         self._left = SLICE
         if not self._waiting:
             self.budget.all_read()

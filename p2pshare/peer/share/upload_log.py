@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from p2pshare.core.rate import RateMeter
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
+from p2pshare.net.clocks import LazyTimer
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import format_path
@@ -113,17 +114,14 @@ class SessionUploads:
         self._job = _Sent()  # in the current job, or else the last one
         self._announced: Job | None = None  # what the other end still wants
         self._since = _Sent()  # since it was announced
-        self._is_between_jobs = False
         self._has_begun = self._is_logged = self._is_over = False
         log.sessions += 1
         _log.debug("session began: peer={peer}", peer=log.name)
 
     def job_told(self, job: Job) -> None:
         """Take the announcement of the files that the other end still wants: none at the end of a job."""
-        is_over = not (job.files or job.bytes)
-        if not is_over:
+        if job.files or job.bytes:
             self._continue_job()
-        self._is_between_jobs = is_over
         self._announced, self._since = job, _Sent()
 
     def started(self, transfer: Transfer) -> None:
@@ -209,8 +207,8 @@ class SessionUploads:
 
     def _continue_job(self) -> None:
         """Begin a new job if the last one is over."""
-        if self._is_between_jobs:
-            self._is_between_jobs = False
+        job = self._announced
+        if job is not None and not (job.files or job.bytes):
             self._job, self._announced = _Sent(), None
 
     def _remaining(self) -> tuple[int | None, int | None]:
@@ -233,7 +231,7 @@ class _NameLog:
         self._clock = clock
         self._logged = 0  # sessions
         self._logged_since = clock.seconds()
-        self._timer: IDelayedCall | None = None  # ends the period of the following three
+        self._timer = LazyTimer(clock, self._sum_up)  # ends the period of the following three
         self._lines = 0
         self._counts: Counter[Outcome] = Counter()
         self._bytes = 0
@@ -265,18 +263,20 @@ class _NameLog:
         else:
             self._counts[transfer.outcome] += 1
             self._bytes += size * (transfer.outcome is Outcome.CONFIRMED)
-        if self._timer is None:
-            self._timer = self._clock.callLater(SUMMARY_EVERY, self._sum_up)
+        self._timer.set(self._clock.seconds() + SUMMARY_EVERY)
 
     def flush(self) -> None:
         """Log what was only counted."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._sum_up()
+        self._timer.cancel()
+        self._sum_up()
 
     def _sum_up(self) -> None:
         if self._counts:
-            counts = (f"{each.name.lower()}={self._counts[each]}" for each in Outcome)
+            counts = (
+                f"{each.name.lower()}={self._counts[each]}"
+                for each in Outcome
+                if self._counts[each]
+            )
             _log.info(
                 "files uploaded: peer={peer} {counts} bytes={bytes}",
                 peer=self.name,
@@ -284,7 +284,7 @@ class _NameLog:
                 files=self._counts[Outcome.CONFIRMED],
                 bytes=self._bytes,
             )
-        self._timer, self._lines, self._counts, self._bytes = None, 0, Counter(), 0
+        self._lines, self._counts, self._bytes = 0, Counter(), 0
 
 
 def _shown(transfer: Transfer) -> str:
