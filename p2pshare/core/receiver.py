@@ -23,6 +23,7 @@ connection. A block of a file with one block achieves nothing by itself: it is r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pshare.core.credit import CreditControl
@@ -127,30 +128,25 @@ class Lister(Protocol):
         """Handle that the session is lost."""
 
 
+@dataclass(slots=True, eq=False)
 class _Transfer:
     """A file on its way."""
 
-    __slots__ = (
-        "behind", "buffer", "digest", "expected", "filled", "have", "index", "length", "most",
-        "offer", "position", "receiver", "skipped", "version", "view",
-    )  # fmt: skip
-
-    def __init__(self, receiver: Receiver, version: str, have: Runs, most: int | None) -> None:
-        self.receiver = receiver
-        self.version = version
-        self.have = have
-        self.most = most
-        self.offer: Offer | None = None
-        self.expected = 0  # index of the next block
-        self.behind = 0  # index behind the last block
-        self.skipped = 0  # bytes that are not sent, but may be hashed by the other side
-        self.view: memoryview | None = None  # of the current block
-        self.buffer = bytearray()
-        self.index = 0
-        self.digest = b""
-        self.length = 0
-        self.filled = 0
-        self.position = 0  # of the next byte in the file
+    receiver: Receiver
+    version: str
+    have: Runs
+    most: int | None
+    offer: Offer | None = None
+    expected: int = 0  # index of the next block
+    behind: int = 0  # index behind the last block
+    skipped: int = 0  # bytes that are not sent, but may be hashed by the other side
+    view: memoryview | None = None  # of the current block
+    buffer: bytearray = field(default_factory=bytearray)
+    index: int = 0
+    digest: bytes = b""
+    length: int = 0
+    filled: int = 0
+    position: int = 0  # of the next byte in the file
 
     def begin(self, offer: Offer) -> None:
         """Begin a file; blocks that are present count only if they are of its version."""

@@ -39,7 +39,6 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.wire.frames import ControlFrame, DataPiece, Frame, FrameDecoder, control_frame
-from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
 from p2pshare.wire.session_messages import (
     VERSION,
     Bye,
@@ -51,6 +50,7 @@ from p2pshare.wire.session_messages import (
     Refused,
     Welcome,
 )
+from p2pshare.wire.transfer_messages import FROM_OPENER, FROM_SHARER, parse_message
 
 SILENCE = 60.0  # seconds without a byte after which a session counts as lost
 IDLE = 600.0  # seconds without anything but pings after which a sharer ends a session
@@ -95,27 +95,6 @@ LEGAL: dict[tuple[Role, State], tuple[type[Message], ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Greeted:
-    """An opener has sent `Hello`: call `welcome` or `refuse`."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """The sharer has sent `Welcome`."""
-
-    welcome: Welcome
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """A message for the user of the session has arrived."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """The session has ended; no event follows."""
 
@@ -123,7 +102,8 @@ class SessionEnded:
     """None if one of the two sides wanted the end."""
 
 
-Event = Greeted | Welcomed | MessageReceived | DataPiece | SessionEnded
+Event = Message | DataPiece | SessionEnded
+"""What has happened. A sharer answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
 
 
 class SessionCore:
@@ -320,22 +300,19 @@ class SessionCore:
             case Hello():
                 self._version = min(VERSION, message.version)
                 self.state = State.JUDGING
-                return Greeted(message)
+                return message
             case Welcome():
-                return self._welcomed(message)
+                if message.version > VERSION:
+                    raise RemoteProtocolError(reason="its version was not offered")
+                self._said = self._used = self._heard
+                self.state = State.OPEN
+                return message
             case Refused():
                 self._end(_refusal(self.name, message))
             case _:
                 self._used = self._heard
-                return MessageReceived(message)
+                return message
         return None
-
-    def _welcomed(self, message: Welcome) -> Welcomed:
-        if message.version > VERSION:
-            raise RemoteProtocolError(reason="its version was not offered")
-        self._said = self._used = self._heard
-        self.state = State.OPEN
-        return Welcomed(message)
 
 
 def _refusal(name: str, refused: Refused) -> P2pshareError:

@@ -20,7 +20,8 @@ def check_room(fd: int, needed: int, path: Path) -> None:
     Raises:
         DiskFull: it has not.
     """
-    if needed > (free := _free(fd)):
+    free, _ = _free(fd)
+    if needed > free:
         raise DiskFull(path=path, needed=size_text(needed), free=size_text(free))
 
 
@@ -35,11 +36,11 @@ def saving_error(error: OSError, fd: int | Path, needed: int, path: Path) -> Can
     """
     if error.errno not in _FULL:
         return cannot_save(error, path)
+    free, takes_files = _free(fd)
+    shown = size_text(free) if takes_files else "no room for another file"
     if error.errno == errno.EDQUOT:
-        free = "nothing of your quota"
-    else:
-        free = "no room for another file" if _takes_no_file(fd) else size_text(_free(fd))
-    return DiskFull(path=path, needed=size_text(needed), free=free)
+        shown = "nothing of your quota"
+    return DiskFull(path=path, needed=size_text(needed), free=shown)
 
 
 def cannot_save(error: OSError, path: Path) -> CannotSave:
@@ -54,19 +55,10 @@ def replaced_error(error: OSError, path: Path) -> CannotSave:
     return CannotSave(path=path, reason=reason)
 
 
-def _free(fd: int | Path) -> int:
-    """Return the bytes that this user may still write to the disk."""
+def _free(fd: int | Path) -> tuple[int, bool]:
+    """Return the bytes that this user may still write to the disk, and whether it takes another file."""
     try:
         status = os.statvfs(fd)
     except OSError:
-        return 0
-    return status.f_bavail * status.f_frsize
-
-
-def _takes_no_file(fd: int | Path) -> bool:
-    """Whether the disk bounds the number of files, and has no room for another."""
-    try:
-        status = os.statvfs(fd)
-    except OSError:
-        return False
-    return bool(status.f_files) and not status.f_favail
+        return 0, True
+    return status.f_bavail * status.f_frsize, not status.f_files or bool(status.f_favail)

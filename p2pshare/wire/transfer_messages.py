@@ -1,4 +1,4 @@
-"""Control messages that list folders and fetch files.
+"""Control messages that list folders and fetch files; and all kinds of messages, by the side that may send them.
 
 The opener asks and the sharer answers. The same messages go over any carrier. The bytes of files travel beside them, in
 pieces (`frames`).
@@ -15,9 +15,19 @@ from p2pshare.wire.blocks import DIGEST_SIZE, FILE_SIZE_MAX, block_count
 from p2pshare.wire.frames import TRANSFER_MAX
 from p2pshare.wire.json_fields import Codec, Fields, array, one_of, parsed, whole, words
 from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
-from p2pshare.wire.session_messages import Message
-from p2pshare.wire.strict_json import INTEGER_MAX, boolean, text
+from p2pshare.wire.session_messages import (
+    Bye,
+    Credit,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    Welcome,
+)
+from p2pshare.wire.strict_json import INTEGER_MAX, boolean, parse_object, text
 
+WORD_MAX = 32  # characters
 VERSION_MAX = 64  # characters of the version of a file
 PAGE_MAX = 1000  # entries of a listing
 PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
@@ -364,3 +374,26 @@ class Job(Message):
     """Number of files that are listed, wanted and not yet complete."""
     bytes: Annotated[int, whole()]
     """Bytes of those files that are still missing."""
+
+
+FROM_OPENER = (Hello, List, Get, Credit, Done, Cancel, Job, Ping, Pong, Bye)
+"""Messages that an opener may send."""
+FROM_SHARER = (Welcome, Refused, Listing, Offer, Block, End, Failed, Ping, Pong, Bye)
+"""Messages that a sharer may send."""
+
+_KINDS: dict[str, type[Message]] = {each.WORD: each for each in (*FROM_OPENER, *FROM_SHARER)}
+
+
+def parse_message(body: bytes) -> Message | None:
+    """Read a control message; return None for a kind that only later versions know, which callers ignore.
+
+    Raises:
+        RemoteProtocolError: it is not a valid message.
+    """
+    fields = parse_object(body, "a message")
+    word = fields.get("m")
+    kind = _KINDS.get(word) if isinstance(word, str) else None
+    if kind is None:
+        text(fields, "m", WORD_MAX)
+        return None
+    return kind.from_fields(fields)

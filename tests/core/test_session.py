@@ -11,13 +11,10 @@ from p2pshare.core.session import (
     LEGAL,
     WEIGHT,
     Event,
-    Greeted,
-    MessageReceived,
     Role,
     SessionCore,
     SessionEnded,
     State,
-    Welcomed,
 )
 from p2pshare.errors import (
     P2pshareError,
@@ -28,7 +25,6 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
-from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
 from p2pshare.wire.session_messages import (
     VERSION,
     Bye,
@@ -41,7 +37,7 @@ from p2pshare.wire.session_messages import (
     Refused,
     Welcome,
 )
-from p2pshare.wire.transfer_messages import End, Get
+from p2pshare.wire.transfer_messages import FROM_OPENER, FROM_SHARER, End, Get, parse_message
 from tests.wire.sessions import MESSAGES
 
 HELLO = Hello(VERSION, "test/1", 1000)
@@ -99,18 +95,16 @@ class GreetingTests(SynchronousTestCase):
         """Two that greet have a session, in which each hears what the other says."""
         opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO)
         sharer = SessionCore(Role.SHARER, 0.0, agent="alice/1")
-        self.assertEqual(hear(sharer, opener.data_to_send()), [Greeted(HELLO)])
+        self.assertEqual(hear(sharer, opener.data_to_send()), [HELLO])
         self.assertEqual(sharer.data_to_send(), b"")
         sharer.welcome("bob", 0.0)
-        self.assertEqual(
-            hear(opener, sharer.data_to_send()), [Welcomed(Welcome(VERSION, "alice/1", "bob"))]
-        )
+        self.assertEqual(hear(opener, sharer.data_to_send()), [Welcome(VERSION, "alice/1", "bob")])
         opener.send(Get(1, ("x",)), 0.0)
-        self.assertEqual(hear(sharer, opener.data_to_send()), [MessageReceived(Get(1, ("x",)))])
+        self.assertEqual(hear(sharer, opener.data_to_send()), [Get(1, ("x",))])
         sharer.send(End(1, bytes(32)), 0.0)
         told = hear(opener, PIECE + sharer.data_to_send())
         self.assertIsInstance(told[0], DataPiece)
-        self.assertEqual(told[1:], [MessageReceived(End(1, bytes(32)))])
+        self.assertEqual(told[1:], [End(1, bytes(32))])
         self.assertEqual((sharer.name, opener.name), ("bob", "alice"))
 
     def test_nothing_before_welcome(self) -> None:
@@ -214,13 +208,13 @@ class RoleTests(SynchronousTestCase):
             case Pong():
                 self.assertEqual((happened, spoken(core)), ([], []))
             case Hello():
-                self.assertEqual((happened, core.state), ([Greeted(message)], State.JUDGING))
+                self.assertEqual((happened, core.state), ([message], State.JUDGING))
             case Welcome():
-                self.assertEqual((happened, core.state), ([Welcomed(message)], State.OPEN))
+                self.assertEqual((happened, core.state), ([message], State.OPEN))
             case Refused():
                 self.assertEqual(core.state, State.ENDED)
             case _:
-                self.assertEqual(happened, [MessageReceived(message)])
+                self.assertEqual(happened, [message])
 
     def test_table(self) -> None:
         """In an open session each hears all that the other's role says, but a second greeting."""

@@ -1,4 +1,4 @@
-"""Tests for the control messages of a session: `p2pshare.wire.messages`, `session_messages` and `transfer_messages`."""
+"""Tests for the control messages of a session: `session_messages` and `transfer_messages`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
-from p2pshare.wire.messages import FROM_OPENER, FROM_SHARER, parse_message
 from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import DONE_MAX, OMITTED_MAX, PAGE_MAX, RANGES_MAX
+from p2pshare.wire.transfer_messages import (
+    DONE_MAX,
+    FROM_OPENER,
+    FROM_SHARER,
+    OMITTED_MAX,
+    PAGE_MAX,
+    RANGES_MAX,
+    parse_message,
+)
 from tests.wire.sessions import MESSAGES
 
 VECTORS = json.loads((Path(__file__).parent / "session_vectors.json").read_text())

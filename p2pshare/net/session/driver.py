@@ -37,12 +37,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from p2pshare.core.session import (
-    Greeted,
-    MessageReceived,
     SessionCore,
     SessionEnded,
     State,
-    Welcomed,
 )
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
@@ -52,7 +49,7 @@ from p2pshare.net.session.interfaces import Carrier, SessionOwner
 from p2pshare.net.session.tls import TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.frames import DataPiece, data_head
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
-from p2pshare.wire.session_messages import Message, Refusal
+from p2pshare.wire.session_messages import Hello, Message, Refusal, Welcome
 from p2pshare.wire.transfer_messages import Failed, Fault
 
 READ_SIZE = 256 * 1024  # bytes decrypted at once, where no intake allows less
@@ -81,7 +78,7 @@ class SessionDriver:
         self._owner = owner
         self._carrier: Carrier
         self._user: SessionUser | None = None
-        self._early: list[DataPiece | MessageReceived] = []  # events before `begin`
+        self._early: list[DataPiece | Message] = []  # events before `begin`
         self._intake: Intake | None = None
         self._small = bytearray()  # plaintext for the next record
         self._turn_end = LazyTimer(clock, self._flush)
@@ -278,11 +275,9 @@ class SessionDriver:
     def _pass_events(self) -> None:
         while not self._is_ending and (event := self._core.next_event()) is not None:
             match event:
-                case DataPiece() | MessageReceived():
-                    self._pass_on(event)
-                case Greeted():
-                    self._owner.greeted(self, event.hello)
-                case Welcomed():
+                case Hello():
+                    self._owner.greeted(self, event)
+                case Welcome():
                     self._arm()
                     self._owner.welcomed(self)
                 case SessionEnded(reason):
@@ -291,8 +286,10 @@ class SessionDriver:
                     else:
                         self._reason = reason
                         self._say_farewell()
+                case _:
+                    self._pass_on(event)
 
-    def _pass_on(self, event: DataPiece | MessageReceived) -> None:
+    def _pass_on(self, event: DataPiece | Message) -> None:
         user = self._user
         if user is None:
             if isinstance(event, DataPiece):  # its bytes are valid during this call only
@@ -302,7 +299,7 @@ class SessionDriver:
         elif isinstance(event, DataPiece):
             self._guard(user.data_received, event.transfer, event.offset, event.data)
         else:
-            self._guard(user.message_received, event.message)
+            self._guard(user.message_received, event)
 
     def _begin(self, user: SessionUser) -> None:
         self._user = user

@@ -24,9 +24,8 @@ from p2pshare.errors import (
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_error, omission_errors
 from p2pshare.storage.incoming.announcement import Place
-from p2pshare.wire.messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
-from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing
+from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing, parse_message
 
 FILES_MAX = 1_000_000  # files and folders listed for one item, unless the user allows more
 FOLDERS_MAX = 100_000  # folders among them

@@ -160,7 +160,7 @@ class FolderWalk:
         if after:
             beyond = after[0]
             if self._recursive:
-                yield from self._resume(folder, (*within, beyond), after[1:], trail)
+                yield from self._of_name(folder, (*within, beyond), trail, after[1:])
         while more:
             names, more, left_out = self._index.names(folder, beyond, self._count)
             if not beyond:
@@ -177,9 +177,16 @@ class FolderWalk:
             yield replace(left_out, hidden_names=names)
 
     def _of_name(
-        self, folder: int, path: RemotePath, trail: _Trail
+        self,
+        folder: int,
+        path: RemotePath,
+        trail: _Trail,
+        after: RemotePath | None = None,
     ) -> Generator[Listed, None, None]:
-        """Yield the entry of a name, and in a recursive listing the content of the folder of that name."""
+        """Yield the entry of a name, and in a recursive listing the content of the folder of that name.
+
+        With `after`, an earlier page had the entry: only the content behind `after` is yielded.
+        """
         is_link = False
         try:
             status = public_status(folder, path[-1])
@@ -188,35 +195,25 @@ class FolderWalk:
                 status = status_beneath(self._shared, (*self._beneath, *path))
             is_hidden = is_private(self._shared, status)
         except (OSError, Unavailable) as error:
-            yield from self._failed(folder, path, error, is_link)
+            why = why_omitted(folder, path[-1], error, is_link)
+            if after:
+                yield self._omission(path, why or Omitted.GONE)
+            elif after is None and why is not None:
+                yield self._omission(path, why)
             return
-        if is_hidden:
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if after is not None:
+            if is_folder and not is_hidden:
+                yield from self._descend(folder, path, after, trail, status, is_link)
+        elif is_hidden:
             yield LeftOut(1, [format_path(path)])
         elif not self._is_within_bounds(path):
             yield self._omission(path, Omitted.TOO_DEEP)
-        elif self._recursive and stat.S_ISDIR(status.st_mode):
+        elif self._recursive and is_folder:
             entry = self._entry(path, status)
             yield from self._descend(folder, path, (), trail, status, is_link, entry)
         else:
             yield self._entry(path, status)
-
-    def _resume(
-        self, folder: int, path: RemotePath, after: RemotePath, trail: _Trail
-    ) -> Generator[Listed, None, None]:
-        """Yield the rest of a folder that an earlier page began, if `path` is a folder."""
-        is_link = False
-        try:
-            status = public_status(folder, path[-1])
-            is_link = stat.S_ISLNK(status.st_mode)
-            if is_link:
-                status = status_beneath(self._shared, (*self._beneath, *path))
-        except (OSError, Unavailable) as error:
-            why = why_omitted(folder, path[-1], error, is_link)
-            if after:
-                yield self._omission(path, why or Omitted.GONE)
-            return
-        if stat.S_ISDIR(status.st_mode) and not is_private(self._shared, status):
-            yield from self._descend(folder, path, after, trail, status, is_link)
 
     def _descend(
         self,
