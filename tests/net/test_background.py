@@ -23,7 +23,7 @@ PIPE_BUF = 4096  # bytes
 
 
 class LaunchTests(SynchronousTestCase):
-    """What the service tells."""
+    """Reports of the service."""
 
     def setUp(self) -> None:
         self.reading, writing = os.pipe()
@@ -40,14 +40,14 @@ class LaunchTests(SynchronousTestCase):
             self.is_open = False
 
     def told(self) -> list[dict[str, Any]]:
-        """The reports since the last look."""
+        """Return the reports since the last call."""
         try:
             return [json.loads(line) for line in os.read(self.reading, 1 << 16).splitlines()]
         except BlockingIOError:
             return []
 
     def test_ready(self) -> None:
-        """A start that goes well: what runs; the pipe is closed then, and the log is no longer heard."""
+        """When the service is ready, that is reported, the pipe is closed, and the log is no longer observed."""
         self.launch.ready("bob is online")
         self.assertEqual(self.told(), [{"ready": "bob is online"}])
         self.log.warn("later")
@@ -55,7 +55,7 @@ class LaunchTests(SynchronousTestCase):
         self.assertEqual(os.read(self.reading, 1), b"")
 
     def test_failed(self) -> None:
-        """The sentence and the exit code are told at once; the pipe ends with the process, which has ports to close."""
+        """A failure is reported at once; the pipe ends with the process, which has ports to close."""
         error = NameTaken(name="bob", registry="http://h")
         self.launch.failed(error)
         self.assertEqual(self.told(), [{"failed": str(error), "code": 3}])
@@ -63,7 +63,7 @@ class LaunchTests(SynchronousTestCase):
         self.launch.ready("for a cleanup")
 
     def test_warnings(self) -> None:
-        """The log's warnings are told, one of each kind and a bounded number; other lines and secrets are not."""
+        """Warnings are reported, one of each kind and a bounded number; other lines and secrets are not."""
         for wait in (1, 2):
             self.log.info("nothing of note")
             self.log.error("{log_io}", log_io="Traceback (most recent call last):")
@@ -75,7 +75,7 @@ class LaunchTests(SynchronousTestCase):
         self.launch.ready("x")
 
     def test_long_sentences(self) -> None:
-        """Each report is written in one piece, whatever it says."""
+        """Each report is written in one piece, however long its text is."""
         with patch("os.write", wraps=os.write) as write:
             self.log.warn("{text}", text="\U0001f600" * 9000)
             self.launch.failed(NameTaken(name="bob", registry="\udcff\\" * TEXT_MAX))
@@ -84,7 +84,7 @@ class LaunchTests(SynchronousTestCase):
             self.assertLessEqual(len(call.args[1]), PIPE_BUF)
 
     def test_nobody_listens(self) -> None:
-        """A command that was killed, or does not read, does not keep the service from starting."""
+        """A command that was killed, or does not read, does not stop the service."""
         with patch("os.write", side_effect=BlockingIOError):
             self.log.warn("missed")
         self.assertEqual(self.told(), [])
@@ -93,7 +93,7 @@ class LaunchTests(SynchronousTestCase):
         self.launch.ready("bob is online")
 
     def test_foreground(self) -> None:
-        """With nobody to tell, the last words on standard error are why it ended, if that is an error."""
+        """In the foreground, the last line on standard error is the reason of the end, if that is an error."""
         for error, said in (
             (NameTaken(name="bob", registry="http://h"), "p2px: The name 'bob' is taken"),
             (NameReleased(name="bob"), ""),
@@ -109,7 +109,7 @@ class LaunchTests(SynchronousTestCase):
 
 
 class WatchTests(SynchronousTestCase):
-    """What the waiting command makes of it."""
+    """Output and exit code of the waiting command."""
 
     def setUp(self) -> None:
         self.reading, self.writing = os.pipe()
@@ -121,12 +121,12 @@ class WatchTests(SynchronousTestCase):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
 
     def clock(self) -> float:
-        """Pass a second at each look."""
+        """Advance by a second at each call."""
         self.now += 1.0
         return self.now
 
     def run_watch(self, *reports: dict[str, Any], ends: bool = False) -> tuple[int, str, str]:
-        """The exit code and what is said after these reports, and the end of the service if it ends."""
+        """Return the exit code and the output after these reports, and after the end of the service if it ends."""
         os.write(self.writing, b"7\n")
         for report in reports:
             os.write(self.writing, json.dumps(report).encode() + b"\n")
@@ -141,7 +141,7 @@ class WatchTests(SynchronousTestCase):
         return code, stdout.getvalue(), stderr.getvalue()
 
     def test_ready(self) -> None:
-        """One line on standard output says what runs, where its log is, and how to stop it."""
+        """One line on standard output names the service, its log, and the command that stops it."""
         said = self.run_watch({"warning": "careful"}, {"ready": "bob is online"}, ends=True)
         line = (
             "bob is online, in the background as process 7. Log: /data/x.log."
@@ -150,33 +150,33 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(said, (0, line, "p2px: careful\n"))
 
     def test_failed(self) -> None:
-        """The sentence of the error, and its exit code, as soon as the service has ended."""
+        """The error and its exit code are passed on as soon as the service has ended."""
         code, stdout, stderr = self.run_watch(
             {"failed": "The name is taken.", "code": 3}, ends=True
         )
         self.assertEqual((code, stdout, stderr), (3, "", "p2px: The name is taken.\n"))
 
     def test_wanted_end(self) -> None:
-        """A service that was stopped on purpose is not ready, which only exit code 0 would mean."""
+        """A service that was stopped on purpose is not ready, so the exit code is not 0."""
         said = self.run_watch({"failed": "It was stopped.", "code": 0}, ends=True)
         self.assertEqual(said, (1, "", "p2px: It was stopped.\n"))
 
     def test_killed(self) -> None:
-        """A service that ends without a word is told of, with its log."""
+        """If a service ends without a report, its log is named."""
         code, _, stderr = self.run_watch(ends=True)
         self.assertEqual(code, 1)
-        self.assertIn("ended before it was ready: see its log, /data/x.log", stderr)
+        self.assertIn(ABOUT.log, stderr)
 
     def test_killed_at_once(self) -> None:
-        """So is one that has not even told its number."""
+        """The same applies to a service that has not even sent its pid."""
         os.close(self.writing)
         watch = background._Watch(ABOUT, self.reading, self.clock)
         with redirect_stderr(io.StringIO()) as stderr:
             self.assertEqual(watch.run(10.0), 1)
-        self.assertIn("ended before it was ready: see its log, /data/x.log", stderr.getvalue())
+        self.assertIn(ABOUT.log, stderr.getvalue())
 
     def test_takes_too_long(self) -> None:
-        """After a bounded time the service is left alone, which the user is told with an exit code that is not 0."""
+        """After a bounded time the command exits with an error, and the service continues."""
         self.now = -1.0
         code, stdout, stderr = self.run_watch({"warning": "the registry is away"})
         self.assertEqual((code, stdout, self.killed), (5, "", []))
@@ -187,7 +187,7 @@ class WatchTests(SynchronousTestCase):
             self.assertIn(told, stderr)
 
     def test_interrupted(self) -> None:
-        """Ctrl+C and SIGTERM end the service, too."""
+        """Ctrl+C and SIGTERM also end the service."""
         for number in background._SIGNALS:
             self.killed.clear()
             self.reading, self.writing = os.pipe()

@@ -87,7 +87,7 @@ class ChildProcessTests(SynchronousTestCase):
         self.assertEqual(self.lines[3:], ["x" * LINE_MAX, "rest"])
 
     def test_leash(self) -> None:
-        """What the program writes is its owner's alone, also in a folder that others may enter."""
+        """The files of the program are private, also in a folder that others may enter."""
         with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
             os.chmod(folder, 0o755)
             self.addCleanup(os.umask, os.umask(0o022))

@@ -32,7 +32,7 @@ class PidFileTests(SynchronousTestCase):
         return twistd
 
     def test_free_way(self) -> None:
-        """Nothing is left of the attempt, and twistd writes where it should."""
+        """No file is left, and twistd gets the path."""
         self.assertEqual(self.keep(pidfile=TWISTD_DEFAULT)["pidfile"], str(self.path))
         self.assertEqual(
             self.keep(pidfile="own.pid", rundir=str(self.folder))["pidfile"], "own.pid"
@@ -41,13 +41,13 @@ class PidFileTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_there_already(self) -> None:
-        """One that is there is left for twistd to judge."""
+        """An existing pid file is left to twistd."""
         self.path.write_text("1")
         self.keep(pidfile=TWISTD_DEFAULT)
         self.assertEqual(self.path.read_text(), "1")
 
     def test_no_room(self) -> None:
-        """A disk on which not one more byte fits is a sentence, and leaves no empty file."""
+        """A full disk is an error, and no empty file is left."""
         before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         self.addCleanup(signal.signal, signal.SIGXFSZ, before)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -62,7 +62,7 @@ class PidFileTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_full_disk(self) -> None:
-        """So is one that is full when the file is to reach it, or a folder that is not there."""
+        """A disk that is full at the sync, or a missing folder, is an error as well."""
 
         def fsync(fd: int) -> None:
             raise OSError(errno.ENOSPC, "")
@@ -79,7 +79,7 @@ class PidFileTests(SynchronousTestCase):
 
 class OtherUserTests(SynchronousTestCase):
     def test_refused(self) -> None:
-        """A service that would lose its data folder is refused; nobody is another user than before."""
+        """`--uid` is rejected for another user, and accepted for the current one."""
         options = ServiceOptions()
         options.command = "p2px"
         for parent in (None, {"uid": None}, {"uid": os.getuid()}):
@@ -92,7 +92,7 @@ class OtherUserTests(SynchronousTestCase):
 
 class ProgramTests(SynchronousTestCase):
     def test_path(self) -> None:
-        """A program that PATH does not lead to is shown with its path, as far as it is there."""
+        """A program outside PATH is shown with its path, if it exists."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         beside = folder / "p2px"

@@ -44,7 +44,7 @@ class DebugLogTestCase(SynchronousTestCase):
 
 
 class LineTests(DebugLogTestCase):
-    """What a line tells."""
+    """The contents of a line."""
 
     def test_event(self) -> None:
         """An event of any level is a line: the time in UTC, the process, the source, and the event."""
@@ -66,7 +66,7 @@ class LineTests(DebugLogTestCase):
         )
 
     def test_run(self) -> None:
-        """A run is framed by what a report has to say first, and the exit code."""
+        """A run begins with versions and settings, and ends with the exit code."""
         log = self.open()
         written: list[tuple[str, dict[str, object]]] = []
         with mock.patch.object(DebugLog, "_log") as logger:
@@ -91,7 +91,7 @@ class LineTests(DebugLogTestCase):
         self.assertEqual(written[-1][1], {"exit_code": 5, "s": 1.5})
 
     def test_traceback(self) -> None:
-        """An unexpected error brings its traceback, in indented lines."""
+        """An unexpected error has its traceback, in indented lines."""
         log = self.open()
         try:
             raise ValueError("odd")
@@ -102,7 +102,7 @@ class LineTests(DebugLogTestCase):
         )
 
     def test_secrets(self) -> None:
-        """Threat 24: a field named after a secret, a password in a URL and a made-up line do not get in."""
+        """Threat 24: secret fields, passwords in URLs and forged lines are not written."""
         log = self.open()
         url = "http://bob:hun/ter@2@h/x"
         self.say(log, "token={token} url={url} {name}", token="t0ps3cret", url=url, name="a\nb")
@@ -112,7 +112,7 @@ class LineTests(DebugLogTestCase):
         self.assertEqual(text.count("\n"), 2)
 
     def test_words(self) -> None:
-        """Threat 24: of the command line all is told but invitations and what follows a flag for a secret."""
+        """Threat 24: the command line is written without invitations and values of secret flags."""
         for words, expected in (
             (["get", "alice:x", "--name", "bob"], ["get", "alice:x", "--name", "bob"]),
             (["--passphrase-file", "hunter2", "x"], ["--passphrase-file", HIDDEN, "x"]),
@@ -123,7 +123,7 @@ class LineTests(DebugLogTestCase):
             self.assertEqual(list(shown_words(words)), expected)
 
     def test_told(self) -> None:
-        """What a command tells is told, without an invitation, the hash of a file's content and long listings."""
+        """The output of a command is logged, without invitations, hashes of contents and long listings."""
         written: list[tuple[str, dict[str, object]]] = []
         with mock.patch.object(debug_log, "_shown") as logger:
             logger.debug = lambda text, **fields: written.append((text, fields))
@@ -140,10 +140,10 @@ class LineTests(DebugLogTestCase):
 
 
 class FileTests(DebugLogTestCase):
-    """Where it is written, and where not."""
+    """The file, and files that are rejected."""
 
     def test_private(self) -> None:
-        """The file is its owner's alone, whatever it was, and a second run is appended."""
+        """The file becomes private, and a second run is appended."""
         mask = os.umask(0)
         self.addCleanup(os.umask, mask)
         for number in range(2):
@@ -161,7 +161,7 @@ class FileTests(DebugLogTestCase):
         self.assertIn(str(self.path), str(caught.exception))
 
     def test_not_a_log(self) -> None:
-        """A file with something else stays as it is; so does what a link leads to, and nothing waits for a FIFO."""
+        """A file with other contents and the target of a link stay unchanged; a FIFO does not block."""
         self.path.write_bytes(b"a picture")
         self.refused("not a debug log. Name another file")
         self.assertEqual(self.path.read_bytes(), b"a picture")
@@ -180,13 +180,13 @@ class FileTests(DebugLogTestCase):
         self.refused("no such file or folder")
 
     def test_of_another(self) -> None:
-        """A file of another user, who could read it, is refused."""
+        """A file of another user is rejected."""
         self.say(self.open(), "one")
         with mock.patch.object(os, "geteuid", return_value=os.geteuid() + 1):
             self.refused("another user")
 
     def test_full_disk(self) -> None:
-        """A full disk disturbs nobody, and the number of lost lines is told once there is room."""
+        """A full disk does not stop the command, and the number of lost lines is written later."""
         log = self.open()
         with mock.patch.object(os, "write", side_effect=OSError(errno.ENOSPC, "")):
             for _ in range(3):
@@ -200,7 +200,7 @@ class FileTests(DebugLogTestCase):
         self.assertTrue(lines[2].endswith(" whole"))
 
     def test_bound(self) -> None:
-        """A file has an end: then it is renamed, and only the last two are kept, also of several processes."""
+        """At its bound the file is renamed; two files are kept, also with several processes."""
         self.assertEqual(DEBUG_FILE_MAX, 8 * 1024 * 1024)
         self.patch(debug_log, "DEBUG_FILE_MAX", 2000)
         logs = [self.open(), self.open()]
@@ -214,7 +214,7 @@ class FileTests(DebugLogTestCase):
         self.assertEqual(sorted(os.listdir(self.path.parent)), ["debug.log", "debug.log.old"])
 
     def test_old_is_kept(self) -> None:
-        """A file that is no log is not replaced by the full one: there are no further lines."""
+        """A file that is not a log is not replaced by the full one; further lines are lost."""
         self.patch(debug_log, "DEBUG_FILE_MAX", 2000)
         self.old.write_bytes(b"a picture")
         log = self.open()
@@ -224,7 +224,7 @@ class FileTests(DebugLogTestCase):
         self.assertLessEqual(self.path.stat().st_size, 2000)
 
     def test_late(self) -> None:
-        """An event from a thread that comes after the end is written nowhere."""
+        """An event from a thread after the end is dropped."""
         log = self.open()
         log.end(0)
         before = self.path.read_bytes()

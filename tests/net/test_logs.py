@@ -40,12 +40,12 @@ HOSTILE = (
 
 
 def dangerous(text: str) -> list[str]:
-    """The characters that a terminal would obey, or hide."""
+    """Characters that control a terminal, or that it hides."""
     return [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
 class Written:
-    """A log in memory, and what writes to it."""
+    """A log in memory, and its observer."""
 
     def __init__(self, form: str) -> None:
         self._file = io.StringIO()
@@ -129,10 +129,10 @@ class JsonTests(SynchronousTestCase):
 
 
 class LevelTests(SynchronousTestCase):
-    """What is worth a line."""
+    """Events that are written."""
 
     def test_debug(self) -> None:
-        """What strangers can cause at will, and nobody asked to see, is not written, in either format."""
+        """Events at level debug are written in neither format."""
         for form in (TEXT, JSON):
             written = Written(form)
             written.log.debug("a receipt that is not valid here")
@@ -142,10 +142,10 @@ class LevelTests(SynchronousTestCase):
 
 
 class InjectionTests(SynchronousTestCase):
-    """Text from outside stays text (threat 4)."""
+    """Text from other machines stays text (threat 4)."""
 
     def written_of(self, text: str, form: str) -> Written:
-        """What is written of it as a field, in a message, raw in a format and in a failure."""
+        """Return the lines with this text as a field, in a message, in a format and in a failure."""
         written = Written(form)
         written.log.info("{text} came", text=text)
         written.log.info("{text!r} came", text=text)
@@ -166,17 +166,17 @@ class InjectionTests(SynchronousTestCase):
                         self.assertEqual(dangerous(str(value)), [])
 
     def test_corpus(self) -> None:
-        """Threat 4: neither a new line, nor an escape sequence, nor a bidirectional mark gets into a log."""
+        """Threat 4: newlines, escape sequences and bidirectional marks are escaped."""
         for text in HOSTILE:
             self.check(text)
 
     @given(st.text(alphabet=st.characters(), max_size=40))
     def test_any(self, text: str) -> None:
-        """Whatever it is."""
+        """The same applies to any text."""
         self.check(text)
 
     def test_failure(self) -> None:
-        """The text of an exception cannot pose as a line of the log: every line of a traceback is indented."""
+        """The text of an exception cannot look like a line of the log, since tracebacks are indented."""
         written = Written(TEXT)
         try:
             raise RuntimeError("x\n2026-01-01T00:00:00+0000 [x#info] forged\x1b[2J")
@@ -190,10 +190,10 @@ class InjectionTests(SynchronousTestCase):
 
 
 class SecretTests(SynchronousTestCase):
-    """Threat 24: what must stay secret is not written, whatever the format."""
+    """Threat 24: secrets are not written, in either format."""
 
     def test_fields(self) -> None:
-        """Fields that are secrets by their name, and passwords in URLs, wherever they stand."""
+        """Fields with secret names, and passwords in URLs, are hidden everywhere."""
         for form in FORMATS:
             written = Written(form)
             for name in ("token", "password", "mac_key", "seed", "registry_secret", "invitation"):
@@ -215,7 +215,7 @@ class PassedOnTests(SynchronousTestCase):
     """The lines of another process."""
 
     def test_passed_on(self) -> None:
-        """They are written as this one's are, with time, level, fields and traceback, and say where they come from."""
+        """They are written like those of this process, with the number of the worker."""
         there, here = Written(JSON), Written(JSON)
         try:
             raise RuntimeError("why")
@@ -227,7 +227,7 @@ class PassedOnTests(SynchronousTestCase):
         self.assertEqual(here.events, [{**there.events[0], "worker": 2}])
 
     def test_no_line(self) -> None:
-        """Anything else is told apart."""
+        """Other lines are rejected."""
         for text in ("", "x", "[]", "{}", '{"time": 1}', "1", '{"time": "x", "level": "info"}'):
             with self.assertRaises(ValueError):
                 Line.from_json(text)
@@ -244,7 +244,7 @@ class ChoiceTests(SynchronousTestCase):
     """twistd's log."""
 
     def test_chosen(self) -> None:
-        """Twistd is told by name which logger to use."""
+        """The logger is passed to twistd by name."""
         twistd = {"logger": None, "syslog": False, "nodaemon": True, "logfile": None}
         self.assertIsNone(choose_log(twistd, JSON, DEFAULT))
         self.assertEqual(twistd["logger"], "p2pshare.net.logs.service_observer")
@@ -254,7 +254,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(json.loads(stdout.getvalue())["message"], "hello")
 
     def test_file(self) -> None:
-        """With `--logfile` it goes to that file."""
+        """`--logfile` names its file."""
         path = self.mktemp()
         twistd = {"logger": None, "nodaemon": True, "logfile": path}
         self.assertEqual(choose_log(twistd, TEXT, DEFAULT), path)
@@ -267,7 +267,7 @@ class ChoiceTests(SynchronousTestCase):
             self.assertRegex(file.read(), r"^\d{4}-\S+ \[x#info\] hello\n$")
 
     def test_default(self) -> None:
-        """A daemon has a file in any case, of which a bounded number is kept; `--debug` makes it none."""
+        """A daemon always has a file, and a bounded number of old ones, unless twistd has `--debug`."""
         path = self.mktemp()
         twistd: dict[str, Any] = {"logger": None, "nodaemon": False, "logfile": None}
         self.assertEqual(choose_log(twistd, TEXT, Path(path)), path)
@@ -285,7 +285,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertIsNone(choose_log(debugged, TEXT, DEFAULT))
 
     def test_rotated(self) -> None:
-        """SIGUSR1 begins a new file; the old one keeps what it has, with a number."""
+        """SIGUSR1 begins a new file; the old one is renamed."""
         path = self.mktemp()
         choose_log({"logger": None, "nodaemon": False, "logfile": path}, TEXT, DEFAULT)
         with (
@@ -311,7 +311,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertRaises(WrongUsage, choose_log, daemon, TEXT, DEFAULT)
 
     def test_elsewhere(self) -> None:
-        """A log that the user sends elsewhere stays as it is, and cannot be JSON."""
+        """A log that goes elsewhere is left to twistd, and cannot be JSON."""
         for twistd in ({"logger": "mine"}, {"logger": None, "syslog": True}, {}, None):
             before = dict(twistd or {})
             self.assertIsNone(choose_log(twistd, TEXT, DEFAULT))

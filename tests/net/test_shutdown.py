@@ -1,4 +1,4 @@
-"""The end of a process that would rather not."""
+"""The end of a process with threads or computations that do not end."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ reactor.run()
 
 
 class BoundedShutdownTests(unittest.TestCase):
-    """Real processes of which a thread is busy for 10 s."""
+    """Real processes with a thread that is busy for 10 s."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -101,14 +101,14 @@ class BoundedShutdownTests(unittest.TestCase):
     def end(
         self, process: subprocess.Popen[str], number: int = signal.SIGTERM
     ) -> tuple[float, int, str]:
-        """Send a signal: seconds to its end, its exit status, and what it said."""
+        """Send a signal; return the seconds to the end, the exit status, and the output."""
         started = time.monotonic()
         process.send_signal(number)
         said, _ = process.communicate(timeout=PATIENCE)
         return time.monotonic() - started, process.returncode, said
 
     def test_registry(self) -> None:
-        """A registry whose Redis is at a name that nobody can look up ends within 2 s."""
+        """A registry that waits for the look-up of its Redis ends within 2 s."""
         process = self.run_until_busy(
             *TWISTD, "p2pregistry", "--data", str(self.folder / "data"),
             "--listen", "tcp:0:interface=127.0.0.1", "--redis", "redis://redis.example",
@@ -119,7 +119,7 @@ class BoundedShutdownTests(unittest.TestCase):
         self.assertNotIn("Traceback", said)
 
     def test_peer(self) -> None:
-        """So does a peer whose registry is."""
+        """A peer that waits for the look-up of its registry ends within 2 s."""
         process = self.run_until_busy(
             *TWISTD, "p2ppeer", "--name", "bob", "--data", str(self.folder / "data"),
             "--registry", "http://registry.example:8000",
@@ -130,7 +130,7 @@ class BoundedShutdownTests(unittest.TestCase):
         self.assertNotIn("Traceback", said)
 
     def test_commands(self) -> None:
-        """A command ends within 0.5 s of Ctrl+C, though its thread looks a name up: 2 s on a busy machine."""
+        """A command ends within 0.5 s of Ctrl+C (2 s on a busy machine), even if a thread looks a name up."""
         for words, last in (
             (["users"], "stopped\n"),
             (["get", "alice:s", "."], "to resume\n"),
@@ -147,14 +147,14 @@ class BoundedShutdownTests(unittest.TestCase):
             self.assertTrue(said.endswith(last), said)
 
     def test_main_thread_stuck(self) -> None:
-        """So it does while its main thread computes in C, where Python runs no handler of a signal."""
+        """The same applies while its main thread computes in C, where Python runs no signal handler."""
         process = self.run_until_busy(sys.executable, "-c", STUCK)
         seconds, status, said = self.end(process, signal.SIGINT)
         self.assertLess(seconds, 2.0)
         self.assertEqual((status, said), (130, ""))
 
     def test_forgiven(self) -> None:
-        """A signal that ended only what was going on ends no process, and the next one is the first again."""
+        """A forgiven signal does not end the process, and the next one counts as the first."""
         done = subprocess.run(
             [sys.executable, "-c", FORGIVING], capture_output=True, text=True, timeout=PATIENCE
         )
@@ -162,7 +162,7 @@ class BoundedShutdownTests(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (0, f"{ends}\n"), done.stderr)
 
     def test_end_prevented(self) -> None:
-        """An end that is prevented in time does not come."""
+        """An end can be prevented in time."""
         before = set(threading.enumerate())
         end_process_within(PATIENCE, lambda: 1)()
         for each in set(threading.enumerate()) - before:
@@ -170,7 +170,7 @@ class BoundedShutdownTests(unittest.TestCase):
             self.assertFalse(each.is_alive())
 
     def test_failed(self) -> None:
-        """Whoever stops because of an error says so, and ends with its exit code, busy or not."""
+        """A process that stops because of an error shows it, and ends with its exit code, busy or not."""
         for busy in ("", "reactor.callInThread(time.sleep, 10)"):
             started = time.monotonic()
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.net.utf8_mode`, and of what it is for: file names in a locale that has no letters for them."""
+"""Tests of `p2pshare.net.utf8_mode`, and of file names that the locale cannot encode."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COMMAND = [sys.executable, "-c", "from p2pshare.ui.main import main; main()"]
 
 class Utf8ModeTests(unittest.TestCase):
     def test_needless(self) -> None:
-        """Where names are UTF-8 the process goes on."""
+        """If names are UTF-8, nothing happens."""
         started: list[Any] = []
         for encoding in ("utf-8", "UTF-8", "utf8", None):
             require_utf8(lambda *words: started.append(words), encoding)
         self.assertEqual(started, [])
 
     def test_started_again(self) -> None:
-        """Else it starts again with the same words, and displays what the locale can."""
+        """Otherwise the process executes itself with the same words."""
         started: list[Any] = []
         require_utf8(lambda *words: started.append(words), "ascii")
         ((program, words, environ),) = started
@@ -49,14 +49,14 @@ class Utf8ModeTests(unittest.TestCase):
             )
 
     def test_command(self) -> None:
-        """A command asks for names beyond ASCII: what fails here is only that there is no registry."""
+        """A command accepts names beyond ASCII; only the missing registry is an error."""
         words = ("get", "alice:ñ日.txt", "ñ", "--name", "bob", "--registry", "http://127.0.0.1:9")
         done = self.run_in_ascii(*COMMAND, *words)
         self.assertEqual(done.returncode, 5, done.stderr)
         self.assertIn("nothing listens there", done.stderr)
 
     def test_service(self) -> None:
-        """A service finds them on the disk, and shows them as the locale can."""
+        """A service finds such files on the disk."""
         done = self.run_in_ascii(*TWISTD, "p2ppeer", "--name", "bob", "--share", "/nowhere/ñ日")
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertIn(r"/nowhere/\xf1\u65e5", done.stderr)

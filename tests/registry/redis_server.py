@@ -18,7 +18,7 @@ ATTEMPTS = 5
 
 
 class PortTakenError(Exception):
-    """The port that was free a moment ago is not any more."""
+    """Another process has taken the port since it was chosen."""
 
 
 class RedisServer:
@@ -43,7 +43,7 @@ class RedisServer:
         self.url = f"unix://{self.path}"
 
     def tcp_url(self, login: str = "") -> str:
-        """Its URL through its port."""
+        """Return its URL over TCP."""
         return f"redis://{login}{HOST}:{self.port}"
 
     def start(self) -> None:
@@ -86,34 +86,34 @@ class RedisServer:
         return [str(configuration), "--sentinel", *options, *self._options]
 
     def said(self) -> str:
-        """Its log."""
+        """Return its log."""
         return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
-        """Take it away."""
+        """Kill it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """Let it be there and say nothing, until `thaw`."""
+        """Suspend it until `thaw`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it and remove what it left."""
+        """Kill it and remove its folder."""
         self.kill()
         self._folder.cleanup()
 
 
 def free_port() -> int:
-    """A port that nobody uses, just now."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -22,7 +22,7 @@ SETTINGS = RegistrySettings("redis://u:hunter2@h", Path("/data"), urls=("http://
 
 
 class FakeStore:
-    """A store that is reached, and tells whose it is, when the test says so."""
+    """A store that is reached, and names its owner, when the test says so."""
 
     def __init__(self) -> None:
         self.reached: Deferred[None] = Deferred()
@@ -40,7 +40,7 @@ class FakeStore:
 
 
 class OwnerTests(SynchronousTestCase):
-    """Whose names a store has."""
+    """The owner of a store."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -56,7 +56,7 @@ class OwnerTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_ours(self) -> None:
-        """It has started when the store was reached and is ours."""
+        """The start succeeds when the store is reached and belongs to this registry."""
         self.store.owners = [succeed(str(OURS.public))]
         started = self.registry.start()
         self.assertNoResult(started)
@@ -65,7 +65,7 @@ class OwnerTests(SynchronousTestCase):
         self.stop()
 
     def test_theirs(self) -> None:
-        """The names of a registry with another key are not touched; the password in the URL is not told."""
+        """A store of another registry is an error, without the password in the URL."""
         self.store.owners = [succeed(str(THEIRS.public))]
         started = self.registry.start()
         self.store.reached.callback(None)
@@ -77,7 +77,7 @@ class OwnerTests(SynchronousTestCase):
         self.stop()
 
     def test_away(self) -> None:
-        """A store that goes away in between is asked again."""
+        """A store that is lost in between is asked again."""
         self.store.owners = [fail(StoreUnavailable(reason="x")), succeed(str(OURS.public))]
         started = self.registry.start()
         self.store.reached.callback(None)
@@ -87,7 +87,7 @@ class OwnerTests(SynchronousTestCase):
         self.stop()
 
     def test_stopped_early(self) -> None:
-        """One that is stopped before it was reached says nothing more."""
+        """If it is stopped before the store is reached, the start never succeeds."""
         started = self.registry.start()
         self.stop()
         self.assertNoResult(started)
@@ -97,7 +97,7 @@ class AssemblyTests(SynchronousTestCase):
     """All routes are there."""
 
     def test_routes(self) -> None:
-        """The classic ones, `/v1`, the events, the page, and the metrics for who has the token."""
+        """The classic ones, `/v1`, the events, the page, and the metrics with the token."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         clock = Clock()

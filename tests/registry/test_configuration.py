@@ -1,4 +1,4 @@
-"""How a registry is set up."""
+"""The settings of a registry."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from p2pshare.wire.registry_answers import Granted
 
 
 class SecretsTests(SynchronousTestCase):
-    """What a log or a traceback could show."""
+    """Text that a log or a traceback could show."""
 
     def test_not_shown(self) -> None:
-        """No secret stands in the text form of a value that holds one."""
+        """The representation of settings contains no secret."""
         settings = RegistrySettings(
             "redis://u:secret@h", Path("/data"), metrics_token="secret token"
         )
@@ -36,10 +36,10 @@ class SecretsTests(SynchronousTestCase):
 
 
 class SettingsTests(SynchronousTestCase):
-    """What all processes of a registry are told."""
+    """The settings that workers get."""
 
     def test_json(self) -> None:
-        """They arrive in another process as they were."""
+        """They survive the transfer to another process."""
         for settings in (
             RegistrySettings("redis://u:p@h", Path("/data")),
             RegistrySettings(
@@ -62,7 +62,7 @@ class LimitTests(SynchronousTestCase):
     """Limits on a command line."""
 
     def test_read(self) -> None:
-        """A rate, with or without a burst; such a limit holds for this machine's own addresses, too."""
+        """A rate, with or without a burst; such a limit applies to this machine as well."""
         self.assertEqual(read_limit("claims=5:50"), ("claims", RateLimit(5, 50, False)))
         self.assertEqual(read_limit("names=0.5:1"), ("names", RateLimit(0.5, 1, False)))
         burst = DEFAULT_LIMITS["requests"].burst
@@ -71,7 +71,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(read_limit("key=off"), ("key", None))
 
     def test_wrong(self) -> None:
-        """Anything else is told apart."""
+        """Everything else is rejected."""
         for wrong in (
             "", "claims", "claims=", "x=1", "claims=0", "claims=-1", "claims=1:0", "claims=1:", "claims=1:x",
             "claims=nan", "claims=inf", "claims=1e9", "claims=1:1:1", "claims=OFF", "=1", "claims=1:1e3",

@@ -1,4 +1,4 @@
-"""Where a registry listens."""
+"""Endpoints and ports of a registry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ reactor: Any = global_reactor
 
 
 class ListeningTestCase(TestCase):
-    """Ports that are closed in the end, and a folder."""
+    """Ports that are closed after the test, and a folder."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
@@ -40,7 +40,7 @@ class ListeningTestCase(TestCase):
         self.folder = Path(folder.name)
 
     def tearDown(self) -> None:
-        """Forget what Twisted uses of OpenSSL that is deprecated, and that it leaves a socket to be collected."""
+        """Discard warnings about deprecated functions of OpenSSL and an unclosed socket in Twisted."""
         gc.collect()
         self.flushWarnings()
 
@@ -54,7 +54,7 @@ class EndpointTests(ListeningTestCase):
     """Endpoint strings."""
 
     def test_kinds(self) -> None:
-        """TCP, TLS, Unix sockets and the PROXY protocol; each is shown as a URL, if it has one."""
+        """TCP, TLS, Unix sockets and the PROXY protocol, with their URLs."""
         pem = write_certificate(self.folder / "both.pem")
         for description, shown in (
             ("tcp:0:interface=127.0.0.1", r"http://127\.0\.0\.1:\d+"),
@@ -69,14 +69,14 @@ class EndpointTests(ListeningTestCase):
             self.assertRegex(self.shown(description), f"^{shown}$")
 
     def shown(self, *descriptions: str, addresses: Sequence[str] = ()) -> str:
-        """What is shown of ports on a machine with these addresses."""
+        """Return the URLs of ports on a machine with these addresses."""
         ports = [
             (Place.of(ListeningReactor(reactor), each), self.listen(each)) for each in descriptions
         ]
         return shown_urls(ports, lambda: [ip_address(each) for each in addresses])
 
     def test_every_address(self) -> None:
-        """A port on every address has a URL for each of them of its family; of many some are shown."""
+        """A port on every address has a URL for each address of its family, up to a bound."""
         here = ["192.0.2.7", "2001:db8::7", "10.0.0.7"]
         both = r"http://192\.0\.2\.7:(\d+), http://10\.0\.0\.7:\1"
         self.assertRegex(self.shown("tcp:0", addresses=here), f"^{both}$")
@@ -88,7 +88,7 @@ class EndpointTests(ListeningTestCase):
             self.assertIn("http://[2001:db8::7]:", self.shown("tcp6:0", addresses=here))
 
     def test_addresses_of_this_machine(self) -> None:
-        """They can be bound, and others could use them."""
+        """They can be bound, and are neither loopback nor link-local."""
         for address in addresses_of_this_machine():
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
             with socket.socket(family) as bound:
@@ -103,7 +103,7 @@ class EndpointTests(ListeningTestCase):
             self.assertTrue(ours.is_loopback or ours in addresses_of_this_machine())
 
     def test_meaningless(self) -> None:
-        """What is no endpoint is told with what would be one; so is a key that cannot be read, with the reason."""
+        """A malformed endpoint, or a key that cannot be read, is an error with the reason."""
         nonsense = self.folder / "x.pem"
         nonsense.write_text("x")
         for description, told in (
@@ -125,7 +125,7 @@ class EndpointTests(ListeningTestCase):
             self.assertIn(told, str(caught.exception))
 
     def test_wrong_key(self) -> None:
-        """A key of another certificate is told before anybody connects."""
+        """A key that does not match its certificate is reported at the start."""
         mine = write_certificate(self.folder / "mine.pem")
         other = write_certificate(self.folder / "other.pem")
         description = f"ssl:0:privateKey={mine}:certKey={other}"
@@ -135,7 +135,7 @@ class EndpointTests(ListeningTestCase):
         self.assertIn("do not match", str(caught.exception))
 
     def test_impossible(self) -> None:
-        """A port that cannot be had is told with the reason."""
+        """A port that cannot be opened is an error with the reason."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             taken = other.getsockname()[1]
             for description, told in (
@@ -155,7 +155,7 @@ class SharedTests(ListeningTestCase):
     """One port, many processes."""
 
     def test_shared(self) -> None:
-        """Those who share a port can all listen on it, with TLS too; who does not share cannot join them."""
+        """Processes that share a port can all listen on it, with TLS too; others cannot."""
         pem = write_certificate(self.folder / "both.pem")
         for kind, more in (("tcp", ""), ("ssl", f":privateKey={pem}"), ("haproxy:tcp", "")):
             description = f"{kind}:0:interface=127.0.0.1{more}"
@@ -167,7 +167,7 @@ class SharedTests(ListeningTestCase):
                 self.listen(alone, ListeningReactor(reactor, sharable=True))
 
     def test_alone(self) -> None:
-        """Who listens alone cannot be joined by one who would share."""
+        """A port that is not shared cannot be joined."""
         number = port_number(
             self.listen("tcp:0:interface=127.0.0.1", ListeningReactor(reactor, sharable=True))
         )
@@ -177,7 +177,7 @@ class SharedTests(ListeningTestCase):
             )
 
     def test_unsharable(self) -> None:
-        """A Unix socket cannot be shared: that is said before any process is started."""
+        """A Unix socket cannot be shared, which is an error before any process starts."""
         for kind in ("unix", "haproxy:unix"):
             with self.assertRaises(CannotStart) as caught:
                 self.listen(f"{kind}:{self.folder / 's'}", ListeningReactor(reactor, sharable=True))

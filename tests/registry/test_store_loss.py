@@ -1,4 +1,4 @@
-"""A store that was emptied: how a registry notices, and who gets which name."""
+"""A store that was emptied: how a registry notices it, and who gets which name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RECOVERING_KEY = "p2p:{index}:recovering"
 
 
 class LossTests(WithRedis):
-    """One registry after the other, and several, on one Redis that loses all it has."""
+    """One or more registries on a Redis that loses all data."""
 
     def copy(self) -> MarkerCopy:
-        """The copy in the registry's data folder, as a new process reads it."""
+        """Return the copy in the data folder, as a new process reads it."""
         self.folder = getattr(self, "folder", None) or Path(self.mktemp())
         self.folder.mkdir(exist_ok=True)
         return MarkerCopy(self.folder)
@@ -36,7 +36,7 @@ class LossTests(WithRedis):
         return bool(await self.ask("EXISTS", RECOVERING_KEY))
 
     async def test_new(self) -> None:
-        """A new registry on a new store has lost nothing; nor has one that meets a store it does not know."""
+        """Neither a new store, nor an unknown one, counts as lost."""
         await self.ask("FLUSHALL")
         store = await self.make_store(marker=self.copy())
         assert (await store.claim_owned(owned())).ownership is Ownership.CLAIMED
@@ -45,7 +45,7 @@ class LossTests(WithRedis):
         assert (await other.claim_owned(owned("eve", EVE))).ownership is Ownership.CLAIMED
 
     async def test_found_empty_at_the_start(self) -> None:
-        """A registry that starts on an empty store and remembers one has lost it; after that, it goes on."""
+        """A registry that knows another mark than an empty store has lost its store, once."""
         await self.make_store(marker=self.copy())
         await self.ask("FLUSHALL")
         store = await self.make_store(marker=self.copy(), presence=0.4)
@@ -57,7 +57,7 @@ class LossTests(WithRedis):
         assert (await again.claim_owned(owned("eve", EVE, LATE))).ownership is Ownership.CLAIMED
 
     async def test_another_came_first(self) -> None:
-        """A store that another registry found empty, and took for new, is still a lost one to those who knew it."""
+        """A store that another registry took for new still counts as lost for a registry that knew it."""
         known = await self.make_store(marker=self.copy())
         await known.stop()
         await self.ask("FLUSHALL")
@@ -72,7 +72,7 @@ class LossTests(WithRedis):
         ).ownership is Ownership.CLAIMED
 
     async def test_several_processes(self) -> None:
-        """One process notices for all; the others go on from there, and do not begin another recovery."""
+        """All processes notice a loss, and begin one recovery together."""
         stores = [await self.make_store(marker=self.copy()) for _ in range(3)]
         await self.ask("FLUSHALL")
         for store in stores:
@@ -87,7 +87,7 @@ class LossTests(WithRedis):
         assert str(self.copy().marker) == marker.decode()
 
     async def flush_at(self, store: RedisNameStore, *, after: bool) -> None:
-        """Lose everything just before, or just after, the next claim."""
+        """Delete all data just before, or just after, the next claim."""
         link: Any = store.link
         run = link.run_acknowledged
 
@@ -103,7 +103,7 @@ class LossTests(WithRedis):
         link.run_acknowledged = run_and_lose
 
     async def test_in_the_middle_of_a_claim(self) -> None:
-        """A loss in the middle of a claim does not give a stranger the name, and keeps none from its owner."""
+        """A loss during a claim gives no stranger the name, and does not keep it from its owner."""
         for after in (False, True):
             await self.flush_at(self.store, after=after)
             stranger = await outcome_of(
@@ -125,7 +125,7 @@ class LossTests(WithRedis):
             await self.ask("DEL", RECOVERING_KEY, "p2p:{bob}:former")
 
     async def test_in_the_middle_of_a_race(self) -> None:
-        """Of an owner and many strangers who ask while the store is lost, the owner has the name in the end."""
+        """An owner and many strangers claim during a loss: in the end the owner has the name."""
         owner = await self.store.claim_owned(owned(seq=10**12))
         other = await self.make_store()
         await other.ping()
@@ -148,7 +148,7 @@ class LossTests(WithRedis):
         assert view is not None and str(view.key) == BOB
 
     async def test_late_claim_after_the_owners_return(self) -> None:
-        """A claim that began before a loss and arrives after the owner is back takes nothing from it (threat 20)."""
+        """A claim from before a loss that arrives after the owner is back does not take the name (threat 20)."""
         owner = await self.store.claim_owned(owned(address=HERE))
         other = await self.make_store()
         await other.ping()
@@ -171,14 +171,14 @@ class LossTests(WithRedis):
         assert await self.store.beat("bob", owned(seq=LATE).session, 1, online=True)
 
     async def test_another_registry_after_a_loss(self) -> None:
-        """A store that was lost is marked anew as the names of the registry that noticed."""
+        """A lost store gets the key of the registry that noticed the loss."""
         await self.store.adopt("ours")
         await self.ask("FLUSHALL")
         await outcome_of(self.store.claim_owned(owned()))
         assert await (await self.make_store()).adopt("theirs") == "ours"
 
     async def test_renewed_in_the_middle_of_a_loss(self) -> None:
-        """Two claims of one stranger, the second of which renews the first, get no lost name either (threat 20)."""
+        """Two claims of one stranger, of which the second renews the first, do not take a lost name (threat 20)."""
         owner = await self.store.claim_owned(owned(address=HERE))
         other = await self.make_store()
         await other.ping()
@@ -197,7 +197,7 @@ class LossTests(WithRedis):
             assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
 
     async def test_nobody_there_to_come_back_to(self) -> None:
-        """A recovery waits while no registry is there: owners could not have come."""
+        """A recovery pauses while no registry runs, since owners could not come back."""
         store = await self.make_store(marker=self.copy(), presence=1)
         owner = await store.claim_owned(owned())
         await self.ask("FLUSHALL")
@@ -212,7 +212,7 @@ class LossTests(WithRedis):
         assert back == OwnerOutcome(Ownership.CLAIMED, owner.claim)
 
     async def test_heartbeats_after_a_loss(self) -> None:
-        """A heartbeat to a store that forgot its session is none, and what was not noted yet stays unknown."""
+        """A heartbeat is rejected by a store that has lost its session, and pending notes are dropped."""
         await self.store.claim_owned(owned())
         link: Any = self.store.link
         await self.ask("FLUSHALL")
@@ -236,7 +236,7 @@ class LossTests(WithRedis):
 
 
 class MarkerCopyTests(SynchronousTestCase):
-    """The file beside the store."""
+    """The copy of the mark."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -247,7 +247,7 @@ class MarkerCopyTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, self.seen)
 
     def test_kept(self) -> None:
-        """What is kept is there after a restart, and for its owner's eyes alone."""
+        """The copy survives a restart, and is private."""
         assert MarkerCopy(self.folder).marker is None
         for marker in (StoreMarker("one", 1), StoreMarker("two", 2, lost=True)):
             MarkerCopy(self.folder).keep(marker)
@@ -256,13 +256,13 @@ class MarkerCopyTests(SynchronousTestCase):
         assert [each.name for each in self.folder.iterdir()] == [FILE_NAME]
 
     def test_in_memory(self) -> None:
-        """Without a folder it is kept as long as the process lives."""
+        """Without a folder it lives as long as the process."""
         copy = MarkerCopy()
         copy.keep(StoreMarker("one", 1))
         assert copy.marker == StoreMarker("one", 1)
 
     def test_unreadable(self) -> None:
-        """A file that is damaged, or no file, counts as none, is told of, and does not stop the registry."""
+        """A damaged file, or a folder in its place, is logged and counts as no mark."""
         for text in ("", "one", "one 1 found", "a b c d", "x" * 500, "one 1 first\nmore"):
             self.path.write_text(text)
             assert MarkerCopy(self.folder).marker is None, text
@@ -276,7 +276,7 @@ class MarkerCopyTests(SynchronousTestCase):
         assert len(errors) == 9
 
     def test_link(self) -> None:
-        """It is not read through a link, and a link is replaced, not written through."""
+        """A link is not followed, and is replaced."""
         target = self.folder / "target"
         target.write_text("one 1 first\n")
         self.path.symlink_to(target)

@@ -62,7 +62,7 @@ class RunTests(SynchronousTestCase):
         await over
 
     def test_error(self) -> None:
-        """What the work raises, the run raises."""
+        """An exception of the work is an exception of the run."""
 
         async def work() -> int:
             raise NoSuchPeer(name="x")
@@ -70,7 +70,7 @@ class RunTests(SynchronousTestCase):
         self.assertRaises(NoSuchPeer, run_to_end, self.reactor, work)
 
     def test_signals(self) -> None:
-        """A signal ends the work, which has time to put things in order."""
+        """A signal ends the work, which has time to clean up."""
         for number in SIGNALS:
             tidied: list[int] = []
             self.reactor = _Reactor()
@@ -89,7 +89,7 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(tidied, [number])
 
     def test_again(self) -> None:
-        """A second signal waits no longer, but a closed terminal is told of more than once."""
+        """A second signal ends the run at once, unless it is another SIGHUP."""
         for number, is_tidied in ((signal.SIGINT, False), (signal.SIGHUP, True)):
             tidied: list[bool] = []
             self.reactor = _Reactor()
@@ -108,7 +108,7 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(bool(tidied), is_tidied)
 
     def test_no_longer_than_that(self) -> None:
-        """Work that does not come to its end is left alone when its time is over."""
+        """Work that does not end in time is abandoned."""
 
         async def work() -> int:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -122,7 +122,7 @@ class RunTests(SynchronousTestCase):
         self.assertLess(self.reactor.seconds(), GRACE + 0.3)
 
     def test_on_running(self) -> None:
-        """What else wants to hear of signals is told when the reactor has its handlers."""
+        """The callback runs when the reactor has installed its handlers."""
         handlers: list[object] = []
 
         async def work() -> int:
@@ -136,7 +136,7 @@ class RunTests(SynchronousTestCase):
         self.assertNotEqual(handlers, [before])
 
     def test_ignored(self) -> None:
-        """A signal that was ignored before is ignored still."""
+        """A signal that was ignored before stays ignored."""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
         async def work() -> int:

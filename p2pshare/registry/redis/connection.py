@@ -27,6 +27,10 @@ from p2pshare.net.look_up import connect_reason
 
 REPLY_TIMEOUT = 1.5  # seconds without a reply after which a connection is aborted
 SILENT = "no reply in time"
+NOT_REDIS = "it does not answer like a Redis"
+NO_TLS = "it does not speak TLS"
+UNTRUSTED = "its certificate is not trusted"
+OTHER_HOST = "its certificate is for another host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class RedisProtocol(txredisapi.RedisProtocol):
         try:
             super().dataReceived(data, unpause)
         except (ValueError, TypeError, AttributeError, txredisapi.RedisError):
-            self.why = "it does not answer like a Redis"
+            self.why = NOT_REDIS
             self.transport.abortConnection()
 
     def replyReceived(self, reply: object) -> None:  # noqa: N802 - the library calls it
@@ -184,10 +188,9 @@ def _loss(failure: Failure) -> str:
     if failure.check(ConnectionDone, ConnectionAborted):
         return ""
     if failure.check(VerificationError):
-        return "its certificate is for another host"
+        return OTHER_HOST
     if failure.check(SSL.Error):
-        untrusted = "certificate verify failed" in str(failure.value)
-        return "its certificate is not trusted" if untrusted else "it does not speak TLS"
+        return UNTRUSTED if "certificate verify failed" in str(failure.value) else NO_TLS
     return failure.getErrorMessage()
 
 

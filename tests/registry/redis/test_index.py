@@ -29,7 +29,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "redis.md"
 
 
 async def nothing(*_: Any, **__: Any) -> bool:
-    """What is not done, because the registry was killed before."""
+    """Do nothing, as if the registry had been killed before."""
     return True
 
 
@@ -39,7 +39,7 @@ class KilledTests(WithRedis):
     entry_grace = 0.1
 
     async def killed_before_noting(self) -> RedisNameStore:
-        """A registry that never comes to note what it has done."""
+        """A registry that is killed before it notes its changes."""
         store = await self.make_store()
         index: Any = store
         index.note = nothing
@@ -51,7 +51,7 @@ class KilledTests(WithRedis):
         return [(each.name, each.presence.value) for each in (await self.store.peers()).peers]
 
     async def test_claim(self) -> None:
-        """A claim that was granted is in the list soon, though nobody noted it."""
+        """A granted claim that was not noted is in the list soon."""
         dying = await self.killed_before_noting()
         await dying.claim_owned(owned(address=HERE))
         assert await self.names() == []
@@ -62,7 +62,7 @@ class KilledTests(WithRedis):
         assert await self.ask("ZCARD", "p2p:{index}:checks") == 0
 
     async def test_classic_claim(self) -> None:
-        """So is a classic one."""
+        """The same applies to a classic claim."""
         dying = await self.killed_before_noting()
         await dying.claim(Claim("bob", HERE, 60))
         await self.pass_time(0.2)
@@ -71,7 +71,7 @@ class KilledTests(WithRedis):
         assert (await self.store.page()).names == ["bob"]
 
     async def test_release(self) -> None:
-        """A name that was given up leaves the list soon, though nobody noted it."""
+        """A release that was not noted leaves the list soon."""
         dying = await self.killed_before_noting()
         await self.store.claim_owned(owned())
         assert (await dying.release_owned("bob", BOB, 2)).ownership is Ownership.RELEASED
@@ -81,7 +81,7 @@ class KilledTests(WithRedis):
         assert await self.ask("ZCARD", "p2p:{index}:names") == 0
 
     async def test_heartbeat(self) -> None:
-        """A heartbeat that was not noted is made up for by the next one."""
+        """The next heartbeat corrects one that was not noted."""
         dying = await self.killed_before_noting()
         await self.store.claim_owned(owned())
         await self.store.beat("bob", owned().session, 1, online=False)
@@ -96,7 +96,7 @@ class KilledTests(WithRedis):
         assert await self.names() == [("bob", "online")]
 
     async def test_swept_while_claimed(self) -> None:
-        """A sweep that comes between the steps of a claim does not take the name off the list."""
+        """A sweep between the steps of a claim does not remove the name from the list."""
         index: Any = self.store
         note = index.note
 
@@ -111,7 +111,7 @@ class KilledTests(WithRedis):
         assert await self.names() == [("bob", "online")]
 
     async def test_late_notes(self) -> None:
-        """A note that comes late does not undo what was noted after it."""
+        """A late note does not undo a newer one."""
         index: Any = self.store
         notes: list[tuple[Any, ...]] = []
         note = index.note
@@ -134,10 +134,10 @@ class KilledTests(WithRedis):
 
 
 class LapseTests(WithRedis):
-    """Many peers fall silent, or speak, at once."""
+    """Many peers become silent, or send heartbeats, at once."""
 
     async def test_many_lapse(self) -> None:
-        """More presences than one step ends are all ended, once, by several registries that sweep together."""
+        """If more presences expire than one step ends, several registries together end each of them once."""
         await self.use_leases(0.3)
         other = await self.make_store(presence=0.3)
         since = (await self.store.events()).last
@@ -153,7 +153,7 @@ class LapseTests(WithRedis):
         assert {each.presence for each in (await self.store.peers()).peers} == {Presence.OFFLINE}
 
     async def test_too_many_notes(self) -> None:
-        """Where too many heartbeats wait to be noted, the next ones wait for that."""
+        """If too many heartbeats are not noted yet, the next ones wait."""
         await self.store.claim_owned(owned())
         await self.store.beat("bob", owned().session, 1, online=False)
         await self.store.claim_owned(owned(seq=2))
@@ -164,7 +164,7 @@ class LapseTests(WithRedis):
         assert [each.name for each in (await self.store.peers()).peers] == ["bob"]
 
     async def test_note_fails(self) -> None:
-        """A heartbeat that counted is one, though it could not be noted."""
+        """A heartbeat that could not be noted still succeeds."""
         await self.store.claim_owned(owned())
         index: Any = self.store
         link: Any = self.store.link
@@ -186,7 +186,7 @@ class LapseTests(WithRedis):
 
 
 class CostTests(WithRedis):
-    """What is asked of Redis."""
+    """Commands that Redis gets."""
 
     async def do_everything(self, store: RedisNameStore) -> None:
         await store.ping()
@@ -221,7 +221,7 @@ class CostTests(WithRedis):
         await store.sweep()
 
     async def test_no_scans(self) -> None:
-        """No command looks at all keys, or at all of a long value (threat 29)."""
+        """No command reads all keys, or all of a long value (threat 29)."""
         store = await self.make_store(entry_grace=0)
         await self.do_everything(store)
         stats = (await self.ask("INFO", "commandstats")).decode()
@@ -231,7 +231,7 @@ class CostTests(WithRedis):
         assert not used & forbidden
 
     async def test_least_privilege(self) -> None:
-        """A user of Redis who may do what the document names, on our keys only, is enough (threat 29)."""
+        """A user of Redis with the documented commands, on the documented keys only, is sufficient (threat 29)."""
         (rights,) = re.findall(r"ACL SETUSER registry on >PASSWORD (.*)", DOCUMENT.read_text())
         await self.ask("ACL", "SETUSER", "registry", "on", ">secret", *rights.split())
         await self.ask("ACL", "LOG", "RESET")
@@ -248,7 +248,7 @@ class CostTests(WithRedis):
         assert await self.ask("ACL", "LOG") == []
 
     async def test_claims_share_commands(self) -> None:
-        """Claims that come together are entered and noted together."""
+        """Simultaneous claims enter the index, and are noted, by one command each."""
         await self.store.claim_owned(owned())
         await self.ask("CONFIG", "RESETSTAT")
         await gatherResults(
@@ -262,7 +262,7 @@ class CostTests(WithRedis):
         assert 100 < scripts < 115
 
     async def test_hashes_are_packed(self) -> None:
-        """An owner's hash takes its tightest form, with the longest values that there are."""
+        """The hash of an owner has the compact encoding, even with the longest values."""
         address = type(HERE)("255.255.255.255", 65535)
         claim = owned("n" * 32, address=address, seq=2**53 - 1, session="s" * 64)
         await self.store.claim_owned(claim)
@@ -270,7 +270,7 @@ class CostTests(WithRedis):
         assert encoding in (b"listpack", b"ziplist")
 
     async def test_all_expires(self) -> None:
-        """Outside the index there is no key that stays for ever."""
+        """Every key outside the index expires."""
         await self.do_everything(self.store)
         keys = await self.ask("KEYS", "*")
         lasting = [key for key in keys if await self.ask("TTL", key) < 0]
@@ -278,17 +278,17 @@ class CostTests(WithRedis):
 
 
 class KeyTests(SynchronousTestCase):
-    """Keys are made of what cannot make them others'."""
+    """Tags that could change the meaning of a key."""
 
     def test_hostile(self) -> None:
-        """What could leave its braces, or its line, becomes no key (threat 29)."""
+        """Text that could leave its braces or its line is rejected (threat 29)."""
         assert key_of("bob", "owner") == "p2p:{bob}:owner"
         for tag in ("", "a}b", "{a", "a b", "a\nb", "a\0b", "ä", "a" * 129, "*", "bob\r\n"):
             self.assertRaises(ValueError, key_of, tag, "owner")
 
 
 class BatcherTests(SynchronousTestCase):
-    """Questions that are asked together."""
+    """Questions that are batched."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -301,7 +301,7 @@ class BatcherTests(SynchronousTestCase):
         return self.answers[-1]
 
     def test_together(self) -> None:
-        """What comes up in one turn, or while an answer is awaited, is one question of a bounded size."""
+        """All questions of one turn, or of the time until an answer, are one batch of a bounded size."""
         gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3)
         first = [gathering.add(1), gathering.add(2)]
         self.clock.advance(0)
@@ -324,7 +324,7 @@ class BatcherTests(SynchronousTestCase):
         assert GATHER_MAX > 1
 
     def test_not_waiting(self) -> None:
-        """Where no answer has to be awaited, each turn asks for itself, in questions of a bounded size."""
+        """Without waiting for answers, each turn has its own batches of a bounded size."""
         gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3, waits=False)
         first = [gathering.add(number) for number in range(4)]
         self.clock.pump([0, 0])
@@ -340,7 +340,7 @@ class BatcherTests(SynchronousTestCase):
         assert [self.successResultOf(each) for each in first] == ["no"] * 4
 
     def test_given_up(self) -> None:
-        """Who no longer waits does not keep the others from their answer."""
+        """A question that is cancelled does not keep the others from their answers."""
         gathering: Batcher[int, str] = Batcher(self.clock, self.ask, 3)
         one, other = gathering.add(1), gathering.add(2)
         self.clock.advance(0)

@@ -1,4 +1,4 @@
-"""Sentinels that say where the primary is, and others that do not."""
+"""Sentinels that name the primary, and others that fail."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from txredisapi import RedisError
 
 from p2pshare.errors import StoreUnavailable
+from p2pshare.registry.redis.connection import NOT_REDIS
 from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.sentinel import SENTINEL_TIMEOUT, SENTINELS_MAX
 from p2pshare.registry.redis.url import redis_at
@@ -35,7 +36,7 @@ BAD = (
 
 
 def says(port: int) -> bytes:
-    """What a Sentinel says where the primary is."""
+    """Return the reply of a Sentinel."""
     return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(port)), port)
 
 
@@ -43,14 +44,14 @@ class _Answering(Protocol):
     factory: FakeSentinel
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer whatever is asked."""
+        """Reply to any command."""
         assert self.transport is not None
         self.factory.asked.append(data)
         self.transport.write(b"+OK\r\n" if b"AUTH" in data else self.factory.reply)
 
 
 class FakeSentinel(Factory):
-    """Gives one reply to every question."""
+    """Sends one reply to every command."""
 
     protocol = _Answering  # type: ignore[assignment]
     noisy = False
@@ -61,7 +62,7 @@ class FakeSentinel(Factory):
 
 
 class SentinelTests(TestCase):
-    """A real server, and Sentinels that are made up."""
+    """A real server, and fake Sentinels."""
 
     def setUp(self) -> None:
         self.server = RedisServer()
@@ -70,7 +71,7 @@ class SentinelTests(TestCase):
         self.observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
 
     def listen(self, sentinel: FakeSentinel) -> str:
-        """Its address."""
+        """Start a Sentinel; return its address."""
         port = clock.listenTCP(0, sentinel, interface=HOST)
         self.addCleanup(port.stopListening)
         return f"{HOST}:{port.getHost().port}"
@@ -82,7 +83,7 @@ class SentinelTests(TestCase):
         return link
 
     def lines(self) -> list[str]:
-        """What the log says of Sentinels."""
+        """Return the lines of the log about Sentinels."""
         said = [str(formatEvent(event)) for event in self.observer]
         return [line for line in said if line.startswith("sentinel failed:")]
 
@@ -96,7 +97,7 @@ class SentinelTests(TestCase):
                 return
 
     async def test_bad_ones(self) -> None:
-        """Those that are dead, silent or talk nonsense are passed over; the good one is asked first from then on."""
+        """Sentinels that are dead, silent or malfunctioning are skipped, and the good one is asked first afterwards."""
         good = FakeSentinel(says(self.server.port))
         bad = [FakeSentinel(reply) for reply in BAD[: SENTINELS_MAX - 2]]
         hosts = [self.listen(each) for each in (*bad, good)]
@@ -112,7 +113,7 @@ class SentinelTests(TestCase):
         self.assertEqual([len(each.asked) for each in bad], before)
 
     async def test_none_knows(self) -> None:
-        """While no Sentinel says anything the calls fail, and the log has each complaint once."""
+        """While no Sentinel answers, calls fail, and the log has each problem once."""
         sentinels = [FakeSentinel(reply) for reply in BAD[-3:]]
         link = self.link(*[self.listen(each) for each in sentinels])
         reached = link.start()
@@ -123,13 +124,13 @@ class SentinelTests(TestCase):
         self.assertEqual(len(self.lines()), 3, self.lines())
         with self.assertRaises(StoreUnavailable) as caught:
             await link.call("PING")
-        self.assertIn("no Sentinel says where 'names' is", str(caught.exception))
+        self.assertIn("'names'", str(caught.exception))
         sentinels[1].reply = says(self.server.port)
         await reached
         self.assertEqual(await link.call("PING"), "PONG")
 
     async def test_lies(self) -> None:
-        """One that names a server that is dead, or only a replica, is asked again after the others."""
+        """A Sentinel that names a dead server or a replica moves to the end."""
         replica = RedisServer("--replicaof", HOST, str(self.server.port))
         self.addCleanup(replica.stop)
         replica.start()
@@ -144,7 +145,7 @@ class SentinelTests(TestCase):
         self.assertIn(b"role:master", await link.call("INFO", "replication"))
 
     async def test_moves(self) -> None:
-        """When the Sentinels name another primary the link goes there, though the old one still answers."""
+        """When the Sentinels name another primary, the link moves there, even if the old one still answers."""
         other = RedisServer()
         self.addCleanup(other.stop)
         other.start()
@@ -163,7 +164,7 @@ class SentinelTests(TestCase):
         self.assertIn(b"tcp_port:%d" % other.port, await link.call("INFO", "server"))
 
     async def test_they_go(self) -> None:
-        """A link that is there does not need them."""
+        """An established link does not need Sentinels."""
         sentinel = FakeSentinel(says(self.server.port))
         link = self.link(self.listen(sentinel))
         await link.start()
@@ -181,14 +182,14 @@ class SentinelTests(TestCase):
         self.assertIn(b"s&cret", sentinel.asked[0])
 
     async def test_user(self) -> None:
-        """And, if need be, users of their own."""
+        """They can have users as well."""
         sentinel = FakeSentinel(says(self.server.port))
         options = "?sentinel_user=ann&sentinel_password=secret"
         await self.link(self.listen(sentinel), options=options).start()
         self.assertRegex(sentinel.asked[0], rb"(?s)AUTH\r\n\$3\r\nann\r\n\$6\r\nsecret\r\n")
 
     async def test_may_not_ask(self) -> None:
-        """A user who may not ask a server for its role takes it for what the Sentinels say."""
+        """Without permission for ROLE, the Sentinels are trusted."""
         told = await redis_at(self.server.url, clock).connect()
         await told.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~*", "+@all", "-role")
         await told.disconnect()
@@ -198,9 +199,9 @@ class SentinelTests(TestCase):
         self.assertEqual(await link.call("ACL", "WHOAMI"), b"ann")
 
     async def test_names_no_server(self) -> None:
-        """A primary that is no Redis at all is said to be none."""
+        """A primary that does not speak the protocol of Redis is reported."""
         stranger = self.listen(FakeSentinel(b"\xff\xff\r\n"))
         sentinel = FakeSentinel(says(int(stranger.partition(":")[2])))
         with self.assertRaises(RedisError) as caught:
             await redis_at(f"redis+sentinel://{self.listen(sentinel)}/names", clock).connect()
-        self.assertIn("does not answer like a Redis", str(caught.exception))
+        self.assertEqual(str(caught.exception), NOT_REDIS)

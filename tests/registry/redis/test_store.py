@@ -1,4 +1,4 @@
-"""The store in a real Redis, there and away."""
+"""The store in a real Redis, which is sometimes away."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ clock: Any = reactor
 
 
 class WithRedis(TestCase):
-    """A fresh store on a fresh Redis."""
+    """A new store on a new Redis."""
 
     entry_grace = 60.0
     lapse_delay = 1.2
@@ -41,7 +41,7 @@ class WithRedis(TestCase):
         self.store = await self.make_store()
 
     async def make_store(self, **options: Any) -> RedisNameStore:
-        """One more on the same Redis."""
+        """Return another store on the same Redis."""
         seconds = {
             "presence": PRESENCE_LEASE,
             "ownership": OWNERSHIP_LEASE,
@@ -63,7 +63,7 @@ class WithRedis(TestCase):
         await self.ask("FLUSHALL")
 
     async def ask(self, *command: object) -> Any:
-        """What Redis says."""
+        """Return the reply of Redis."""
         other = await redis_at(self.server.url, clock).connect()
         try:
             return await other.execute_command(*command)
@@ -82,10 +82,10 @@ class WithRedis(TestCase):
 
 
 class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # type: ignore[misc]
-    """The real store keeps the contract."""
+    """The real store fulfils the contract."""
 
     async def test_look_ups_of_one_turn(self) -> None:
-        """Look-ups that are asked together are each answered for themselves."""
+        """Simultaneous look-ups get their own answers."""
         await self.store.claim(Claim("bob", HERE, 60))
         await self.store.claim(Claim("eve", THERE, 60))
         found = await gatherResults(
@@ -94,7 +94,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
         self.assertEqual(found, [THERE, None, HERE, THERE])
 
     async def test_unknown_script(self) -> None:
-        """A Redis that forgot our scripts is told them again."""
+        """If Redis has forgotten the scripts, they are sent again."""
         await self.store.claim(Claim("bob", HERE, 60))
         other = await redis_at(self.server.url, clock).connect()
         await other.execute_command("SCRIPT", "FLUSH")
@@ -102,7 +102,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
         await other.disconnect()
 
     async def everything(self) -> bytes:
-        """All that Redis holds: the names of keys, and what is in them."""
+        """Return all keys of Redis and their contents."""
         reads: dict[str, tuple[object, ...]] = {
             "string": ("GET",), "hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+"),
         }  # fmt: skip
@@ -113,9 +113,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
         return repr(found).encode()
 
     async def test_addresses_are_forgotten(self) -> None:
-        """What Redis holds of a peer that has left, or released its name, has no address; one that vanished has its own
-        until its session has ended.
-        """
+        """Redis has no address of a peer that has left or released its name; that of a peer that vanished expires."""
         claim = owned(address=HERE, location="location-1")
         for leaves in (True, False):
             await self.store.claim_owned(replace(claim, seq=claim.seq + leaves))
@@ -134,7 +132,7 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
             claim = replace(claim, seq=101)
 
     async def test_token_is_not_kept(self) -> None:
-        """What Redis holds for a name is its address, the proof, and nothing else."""
+        """Redis stores the address and the proof of a name, not its token."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
         other = await redis_at(self.server.url, clock).connect()
         self.assertEqual(
@@ -146,12 +144,12 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
 
 
 class SweepTests(WithRedis):
-    """The index is kept small, and never loses the living."""
+    """The index stays small, and never loses live names."""
 
     entry_grace = 0.0
 
     async def test_dead_leave_the_index(self) -> None:
-        """A name that died leaves the index at the next sweep; a live one stays, and is seen again."""
+        """A sweep removes a released name and keeps a live one."""
         await self.store.claim(Claim("dead", HERE, 60, MINE))
         await self.store.claim(Claim("dead", HERE, 0, MINE))
         await self.store.claim(Claim("live", HERE, 60))
@@ -166,7 +164,7 @@ class SweepTests(WithRedis):
         self.assertEqual((await self.store.page()).names, ["live"])
 
     async def test_many(self) -> None:
-        """More dead than one step takes are all swept."""
+        """A sweep removes more names than fit into one step."""
         for number in range(250):
             await self.store.claim(Claim(f"n{number}", HERE, 60, MINE))
             await self.store.claim(Claim(f"n{number}", HERE, 0, MINE))
@@ -193,7 +191,7 @@ class AwayTests(WithRedis):
         return time.monotonic() - started
 
     async def test_killed_and_back(self) -> None:
-        """Calls fail soon, then at once; when Redis is back, so is the store."""
+        """Calls fail soon, then at once; when Redis is back, they succeed."""
         self.server.kill()
         self.assertLess(await self.expect_away(), 2.0)
         self.assertLess(await self.expect_away(), 0.1)
@@ -205,7 +203,7 @@ class AwayTests(WithRedis):
             await self.store.claim(Claim("bob", HERE, 60))
 
     async def test_frozen_and_thawed(self) -> None:
-        """A Redis that is there but silent is as good as away."""
+        """A silent Redis counts as away."""
         self.server.freeze()
         self.assertLess(await self.expect_away(), 2.0)
         self.server.thaw()
@@ -213,7 +211,7 @@ class AwayTests(WithRedis):
         self.assertIs(await self.store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
 
     async def test_frozen_for_long(self) -> None:
-        """Nor does it matter that a new connection could not even choose its database meanwhile."""
+        """The same applies if a new connection cannot even select its database."""
         store = RedisNameStore(redis_at(f"{self.server.url}?db=1", clock), clock)
         await store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
@@ -226,7 +224,7 @@ class AwayTests(WithRedis):
         self.assertIs(await store.claim(Claim("bob", HERE, 60)), Outcome.CLAIMED)
 
     async def test_away_from_the_start(self) -> None:
-        """A store whose Redis was never there says so, and can be stopped."""
+        """A store whose Redis was never reached fails each call, and can be stopped."""
         store = RedisNameStore(redis_at("unix:///nonexistent/redis.sock", clock), clock)
         store.start()
         with self.assertRaises(StoreUnavailable):
@@ -265,7 +263,7 @@ class SlowRedis:
 
 
 class SlowTests(SynchronousTestCase):
-    """A Redis that answers, but slowly; in virtual time."""
+    """A slow Redis, in virtual time."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -280,7 +278,7 @@ class SlowTests(SynchronousTestCase):
         self.successResultOf(started)
 
     def time_of(self, running: Any) -> float:
-        """Seconds until a call fails as unavailable."""
+        """Return the seconds until a call fails as unavailable."""
         started = self.clock.seconds()
         call = ensureDeferred(running)
         call.addErrback(lambda failure: failure.trap(StoreUnavailable))
@@ -290,12 +288,12 @@ class SlowTests(SynchronousTestCase):
         return self.clock.seconds() - started
 
     def test_page(self) -> None:
-        """A page of three commands has one deadline."""
+        """A page that needs three commands has one deadline."""
         self.redis.delay = 0.8
         self.assertLess(self.time_of(self.store.page()), 2)
 
     def test_slow_is_not_away(self) -> None:
-        """A claim of two commands that are answered, but too late, says nothing about the next call."""
+        """Slow replies to one call do not make the next call fail."""
         self.redis.delay = CALL_TIMEOUT * 0.6
         self.assertLess(self.time_of(self.store.claim(Claim("bob", HERE, 60))), 2)
         self.redis.delay = 0.1
@@ -304,7 +302,7 @@ class SlowTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(looking), HERE)
 
     def test_silent_is_away(self) -> None:
-        """A Redis that has not answered for the time of a whole call is asked nothing more."""
+        """A Redis that is silent for the time of a whole call gets no more commands."""
         self.redis.answers = 0
         self.redis.connected = Deferred()
         self.assertLess(self.time_of(self.store.look_up("bob")), 2)

@@ -1,4 +1,4 @@
-"""Where a URL of a Redis leads, whom it trusts there, and how patiently it is followed."""
+"""URLs of a Redis: their forms, TLS, logins and retries."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from txredisapi import RedisError
 
 from p2pshare.errors import BadSetting
+from p2pshare.registry.redis.connection import NO_TLS, NOT_REDIS, OTHER_HOST, UNTRUSTED
 from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.sentinel import SENTINELS_MAX
 from p2pshare.registry.redis.url import redis_at, without_password
@@ -49,26 +50,26 @@ class ConnectorTests(SynchronousTestCase):
     )  # fmt: skip
 
     def test_right(self) -> None:
-        """Each form is understood; nothing is connected to yet."""
+        """Each form is accepted, without a connection."""
         memory = MemoryReactorClock()
         for url in self.right:
             self.assertTrue(redis_at(url, memory).shown, url)
         self.assertEqual((memory.tcpClients, memory.unixClients), ([], []))
 
     def test_wrong(self) -> None:
-        """Everything else is refused, without showing a password."""
+        """Everything else is rejected, without showing a password."""
         for url in self.wrong:
             with self.assertRaises(BadSetting, msg=url) as caught:
                 redis_at(url, MemoryReactorClock())
             self.assertNotIn("secret", str(caught.exception))
 
     def test_shown_socket(self) -> None:
-        """Nor is that of a Unix socket."""
+        """The password for a Unix socket is not shown."""
         shown = without_password("unix://u:secret@/run/redis.sock?db=1")
         self.assertEqual(shown, "unix:///run/redis.sock?db=1")
 
     def test_shown(self) -> None:
-        """No password is shown, wherever it stands."""
+        """No password is shown."""
         url = "redis+sentinel://u:secret@h,h2/m?sentinel_password=secret&ca=/x"
         self.assertEqual(
             without_password(url), "redis+sentinel://h,h2/m?sentinel_password=...&ca=/x"
@@ -76,10 +77,10 @@ class ConnectorTests(SynchronousTestCase):
 
 
 class PatienceTests(SynchronousTestCase):
-    """A Redis that is not there."""
+    """A Redis that does not run."""
 
     def test_told_once(self) -> None:
-        """It is tried for ever, at short intervals, and the log has a single line about it."""
+        """It is retried without end, at short intervals, and the log has one line about it."""
         observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
         memory = MemoryReactorClock()
         link = RedisLink(redis_at("redis://user:secret@127.0.0.1", memory), memory)
@@ -106,10 +107,10 @@ def _set_back(before: str | None) -> None:
 
 
 class Banner(Protocol):
-    """A server of something else."""
+    """A server of another protocol."""
 
     def connectionMade(self) -> None:
-        """Greet."""
+        """Send a greeting."""
         assert self.transport is not None
         self.transport.write(b"*\xff\r\n" * 10)
 
@@ -125,7 +126,7 @@ class TlsTests(TestCase):
         self.other = write_certificate(Path(self.mktemp()))
 
     def listen(self, certificate: Path) -> int:
-        """The port of a proxy to it."""
+        """Return the port of a TLS proxy to the server."""
         context = DefaultOpenSSLContextFactory(str(certificate), str(certificate))
         proxy = ProxyFactory(HOST, self.server.port)
         proxy.noisy = False
@@ -144,20 +145,20 @@ class TlsTests(TestCase):
             await connection.disconnect()
 
     async def test_trusted(self) -> None:
-        """A certificate of a given authority is accepted, for a name and for an address."""
+        """A certificate of the given authority is accepted, for a name and for an address."""
         port = self.listen(self.file)
         for host in ("localhost", HOST):
             url = f"rediss://{host}:{port}/1?ca={self.file}"
             self.assertEqual(await self.ping(url), "PONG", url)
 
     async def test_not_trusted(self) -> None:
-        """One is refused that this machine does not trust, or of another authority than the given one."""
+        """An untrusted certificate is rejected."""
         url = f"rediss://{HOST}:{self.listen(self.file)}"
         for wrong in (url, f"{url}?ca={self.other}", f"{url}/1?ca={self.other}"):
-            self.assertIn("certificate is not trusted", await self.ping(wrong), wrong)
+            self.assertIn(UNTRUSTED, await self.ping(wrong), wrong)
 
     async def test_trusted_by_the_machine(self) -> None:
-        """Without a given authority those count that OpenSSL is told of."""
+        """Without a given authority, those of the machine are trusted."""
         url = f"rediss://{HOST}:{self.listen(self.file)}"
         before = os.environ.get("SSL_CERT_FILE")
         os.environ["SSL_CERT_FILE"] = str(self.file)
@@ -165,21 +166,21 @@ class TlsTests(TestCase):
         self.assertEqual(await self.ping(url), "PONG")
 
     async def test_another_host(self) -> None:
-        """Nor is one accepted that is for another host."""
+        """A certificate for another host is rejected."""
         file = write_certificate(Path(self.mktemp()), ("192.0.2.1", "example.org"))
         for host in ("localhost", HOST):
             url = f"rediss://{host}:{self.listen(file)}?ca={file}"
-            self.assertIn("certificate is for another host", await self.ping(url), host)
+            self.assertEqual(await self.ping(url), OTHER_HOST, host)
 
     async def test_no_tls(self) -> None:
-        """What does not speak TLS is told apart."""
+        """A server without TLS is reported."""
         port = real_reactor.listenTCP(0, Factory.forProtocol(Banner), interface=HOST)
         self.addCleanup(port.stopListening)
         url = f"rediss://{HOST}:{port.getHost().port}"
-        self.assertIn("does not speak TLS", await self.ping(url))
+        self.assertEqual(await self.ping(url), NO_TLS)
 
     def test_bad_file(self) -> None:
-        """A file without a certificate is refused at the start."""
+        """A file without a certificate is rejected at the start."""
         self.file.write_bytes(b"nonsense")
         with self.assertRaises(BadSetting) as caught:
             redis_at(f"rediss://h?ca={self.file}", real_reactor)
@@ -187,7 +188,7 @@ class TlsTests(TestCase):
 
 
 class LoginTests(TestCase):
-    """What the URL says besides the place."""
+    """Users, passwords and databases."""
 
     async def test_user_and_database(self) -> None:
         """User, password and database are used, over TCP and a Unix socket."""
@@ -206,9 +207,9 @@ class LoginTests(TestCase):
             await there.disconnect()
 
     async def test_something_else(self) -> None:
-        """What is no Redis is said to be none, without a traceback."""
+        """A server of another protocol is reported without a traceback."""
         port = real_reactor.listenTCP(0, Factory.forProtocol(Banner), interface=HOST)
         self.addCleanup(port.stopListening)
         with self.assertRaises(RedisError) as caught:
             await redis_at(f"redis://{HOST}:{port.getHost().port}", real_reactor).connect()
-        self.assertIn("does not answer like a Redis", str(caught.exception))
+        self.assertEqual(str(caught.exception), NOT_REDIS)

@@ -1,4 +1,4 @@
-"""The worker processes of a registry: what is said to them, and how they are supervised."""
+"""The worker processes of a registry: their messages and their supervision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import CannotStart, FolderUnusable, KeyUnusable, P2pshareError, StoreOfAnother
+from p2pshare.errors import CannotStart, FolderUnusable, KeyUnusable, StoreOfAnother
 from p2pshare.net.child_process import LINE_MAX, RESTART_FIRST
 from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
@@ -28,10 +28,10 @@ SETTINGS = RegistrySettings("redis://user:hunter2@host", Path("/data"), metrics_
 
 
 class ReportTests(SynchronousTestCase):
-    """What goes through the pipes."""
+    """Messages in the pipes."""
 
     def test_order(self) -> None:
-        """An order arrives as it was, in one line."""
+        """An order is one line, and survives the transfer."""
         order = Order(3, SETTINGS, (("tcp:8000", 8000), ("ssl:0", 8443)), (("tcp:1", 1),))
         line = order.to_line()
         self.assertEqual(line.count(b"\n"), 1)
@@ -53,7 +53,7 @@ class ReportTests(SynchronousTestCase):
             self.assertEqual(report.error.exit_code, error.exit_code)
 
     def test_no_report(self) -> None:
-        """Anything else is none; an error of no known kind is one that says so."""
+        """Other lines are not reports; an unknown error becomes `CannotStart`."""
         for line in ("", "x", "[]", "{}", '{"report": "well"}', "1"):
             self.assertIsNone(Report.from_line(line))
         for kind in ("Nothing", "inspect", None, "P2pshareError"):
@@ -87,7 +87,7 @@ class WorkersTests(SynchronousTestCase):
         return [event[key] for event in self.observer if key in event]
 
     def test_orders(self) -> None:
-        """Threat 24: what they are told has secrets, which are not on their command line, nor in their environment."""
+        """Threat 24: secrets in orders are neither on a command line nor in the environment."""
         first, second = self.start()
         for worker, number in ((first, 1), (second, 2)):
             self.assertEqual(Order.from_line(worker.told).number, number)
@@ -98,7 +98,7 @@ class WorkersTests(SynchronousTestCase):
             self.assertNotIn("hunter", " ".join([*worker.command, *worker.env.values()]))
 
     def test_ready(self) -> None:
-        """The registry is ready when all of them are."""
+        """The start succeeds when all workers are ready."""
         first, second = self.start()
         first.say(Report().to_line())
         self.assertNoResult(self.started)
@@ -106,7 +106,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.started))
 
     def test_cannot_start(self) -> None:
-        """What keeps one of them from starting keeps the registry from it, with the same sentence."""
+        """An error of one worker is the error of the start."""
         first, second = self.start()
         error = CannotStart(what="The registry", reason="the port is in use")
         for worker in (second, first):
@@ -116,7 +116,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(str(failure.value), str(error))
 
     def test_dead_at_once(self) -> None:
-        """One that dies before it is ready keeps the registry from starting, and its last words are told."""
+        """If a worker dies before it is ready, the start fails with its last line."""
         first, _ = self.start()
         first.protocol.childDataReceived(2, b"Traceback\nImportError: nothing there")
         first.end()
@@ -124,13 +124,13 @@ class WorkersTests(SynchronousTestCase):
         self.assertIn("ImportError: nothing there", str(failure.value))
 
     def test_cannot_be_spawned(self) -> None:
-        """The same if there can be no process at all."""
+        """The start fails if no process can be created."""
         self.reactor.spawn_error = OSError(11, "Resource temporarily unavailable")
         self.start()
         self.failureResultOf(self.started, CannotStart)
 
     def test_folder(self) -> None:
-        """What was counted by an earlier registry is forgotten; a folder that cannot be made is a sentence."""
+        """The folder of the metrics is emptied; a folder that cannot be made is an error."""
         self.folder.mkdir()
         (self.folder / "counter_1.db").write_text("")
         self.start()
@@ -149,7 +149,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(third.told, second.told)
 
     def test_restart_fails(self) -> None:
-        """One that cannot start again is tried again, and the reason is in the log."""
+        """A restart that fails is logged and repeated."""
         first, _ = self.start_ready()
         first.end(signal=11)
         self.reactor.advance(0.15)
@@ -163,7 +163,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertIn("no port", str(error))
 
     def test_log(self) -> None:
-        """Its log becomes part of ours, whole, however the pipe cuts it; what is none of it is quoted, in bounds."""
+        """Lines of its log join that of the registry, however the pipe splits them; other output is quoted."""
         first, second = self.start_ready()
         line = Line(12.5, "warn", "p2pshare.x", "it happened", {"name": "bob"}).to_json().encode()
         for byte in line:
@@ -182,7 +182,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertIn("odd", self.logged("line")[-1])
 
     def test_stopped(self) -> None:
-        """All of them get SIGTERM, and the deaf SIGKILL; it is over when they are gone, and none is started again."""
+        """All workers get SIGTERM, then SIGKILL; `stop` returns when they are gone."""
         first, second = self.start_ready()
         stopping = Deferred.fromCoroutine(self.service.stop())
         first.end()
@@ -197,7 +197,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_stopped_between_two(self) -> None:
-        """One that is to be started again later is not."""
+        """A pending restart is cancelled."""
         first, second = self.start_ready()
         first.end(signal=9)
         stopping = Deferred.fromCoroutine(self.service.stop())
@@ -207,8 +207,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.processes), 2)
 
     def test_errors_of_no_kind(self) -> None:
-        """A failure that does not say why has a sentence all the same."""
+        """A report without an error is an error as well."""
         first, _ = self.start()
         first.say('{"report": "failed"}')
-        failure = self.failureResultOf(self.started, P2pshareError)
-        self.assertIn("does not say why", str(failure.value))
+        self.failureResultOf(self.started, CannotStart)
