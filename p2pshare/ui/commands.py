@@ -132,20 +132,6 @@ def _get(arguments: Namespace, invocation: Invocation) -> Work:
     return get(invocation, words, overwrite=overwrite, files_max=files_max, at=at)
 
 
-def _import_key(arguments: Namespace, invocation: Invocation) -> Work:
-    from p2pshare.ui.verbs.key import import_key
-
-    settings = invocation.settings
-    return import_key(
-        settings,
-        invocation.output,
-        arguments.file,
-        arguments.passphrase_file,
-        name=settings.name if arguments.name else None,
-        registry=bool(arguments.registry),
-    )
-
-
 def _release(arguments: Namespace, invocation: Invocation) -> Work:
     from p2pshare.ui.terminal.passphrase import consent
     from p2pshare.ui.verbs import key, whoami
@@ -372,7 +358,7 @@ COMMANDS = (
     Command(
         "key import",
         "make the key of a file yours",
-        _import_key,
+        "verbs.key.import_key",
         (positional("file", "FILE", "a file that `p2pshare key export` has written"), PASSPHRASE),
         (
             ("p2pshare key import ~/usb/bob.key", ""),

@@ -25,7 +25,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
 from itertools import islice
@@ -77,8 +77,9 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
         line = Typed(tuple(behind[:-1]), behind[-1])
     else:
         return NOTHING
-    expected, values = _expected_at(line.words, line.last)
-    how, candidates = _candidates(expected, line.last, partial(_lookup, values, environ))
+    expected, may_be_local, values = _expected_at(line.words, line.last)
+    lookup = partial(_lookup, values, environ)
+    how, candidates = _candidates(expected, may_be_local, line.last, lookup)
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
     if shell != "bash":
@@ -87,22 +88,14 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
     return PART if len(inserted) < len(safe) else how, inserted
 
 
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """The words that may stand at the cursor."""
-
-    words: tuple[str, ...] | None
-    """All of them, if they are known: verbs, flags or choices."""
-    value: str = ""
-    """Else the `metavar` of the argument, which tells its kind."""
-    may_be_local: bool = False
-    """Whether a remote path may also be a local folder or file, as DEST is."""
-
-
-def _expected_at(words: Sequence[str], last: str) -> tuple[_Expected, Mapping[str, str]]:
+def _expected_at(
+    words: Sequence[str], last: str
+) -> tuple[Argument | Sequence[str], bool, Mapping[str, str]]:
     """Return what is expected in the place of `last`, after `words`, which follow the name of the program.
 
-    The second result has the values of the flags in `words`, by their settings.
+    Returns:
+        The argument, or the words of which it is one; whether it may also be a local folder or file, as DEST is; the
+        values of the flags in `words`, by their settings.
     """
     command, positionals, flags_ended = DIALOG, 0, False
     values: dict[str, str] = {}
@@ -127,30 +120,28 @@ def _expected_at(words: Sequence[str], last: str) -> tuple[_Expected, Mapping[st
             positionals += 1
     arguments = command.positionals
     if awaiting is not None:
-        is_own_name = awaiting.dest == "name"  # which nobody else can tell
-        expected = _Expected((), "") if is_own_name else _Expected(None, awaiting.metavar or "")
-    elif last.startswith("-") and not flags_ended:
+        return () if awaiting.dest == "name" else awaiting, False, values  # nobody knows a new name
+    if last.startswith("-") and not flags_ended:
         flags = [flag for flag in command.flags if flag.startswith("--")]
-        expected = _Expected(("--help", "--version", *flags))
-    elif command.below:
-        expected = _Expected(() if positionals else tuple(command.below))
-    elif positionals < len(arguments):
-        argument = arguments[positionals]
-        expected = _Expected(argument.choices, argument.metavar or "")
-    elif arguments and arguments[-1].repeated:
-        expected = _Expected(None, arguments[-1].metavar or "", may_be_local=True)
-    else:
-        expected = _Expected(())
-    return expected, values
+        return ("--help", "--version", *flags), False, values
+    if command.below:
+        return () if positionals else tuple(command.below), False, values
+    if positionals < len(arguments):
+        return arguments[positionals], False, values
+    if arguments and arguments[-1].repeated:
+        return arguments[-1], True, values
+    return (), False, values
 
 
 def _candidates(
-    expected: _Expected, last: str, lookup: Callable[[], Lookup]
+    expected: Argument | Sequence[str], may_be_local: bool, last: str, lookup: Callable[[], Lookup]
 ) -> tuple[str, Sequence[str]]:
     """As `complete`, but whole words, some of which may not begin with `last`."""
-    if expected.words is not None:
-        return WORDS, expected.words
-    match expected.value:
+    if not isinstance(expected, Argument):
+        return WORDS, expected
+    if expected.choices is not None:
+        return WORDS, expected.choices
+    match expected.metavar:
         case "FILE" | "[NAME=]PATH":
             return FILES, []
         case "DIR":
@@ -160,14 +151,14 @@ def _candidates(
         case "URL":
             return WORDS, lookup().registries()
         case "PEER:PATH" | "PEER[:PATH]":
-            if expected.may_be_local and _is_local_path(last):
+            if may_be_local and _is_local_path(last):
                 return FOLDERS, []
             if ":" in last:
                 return PATHS, _paths(lookup(), last)
             names = [f"{name}:" for name in _names(lookup(), last)]
-            if expected.may_be_local:
+            if may_be_local:
                 names += _local_folders(last)
-            return (WORDS, names) if names or not expected.may_be_local else (FILES, [])
+            return (WORDS, names) if names or not may_be_local else (FILES, [])
     return NOTHING
 
 
@@ -207,7 +198,7 @@ def _paths(lookup: Lookup, last: str) -> list[str]:
 
 def _lookup(values: Mapping[str, str], environ: Mapping[str, str]) -> Lookup:
     flags = {setting: values.get(setting) for setting in ("registry", "name", "data")}
-    return Lookup.by_settings(Settings.load(flags, environ, default_config_path()))
+    return Lookup(Settings.load(flags, environ, default_config_path()))
 
 
 def _is_safe(candidate: str) -> bool:

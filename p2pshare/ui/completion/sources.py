@@ -6,10 +6,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
@@ -27,29 +26,20 @@ FOLDERS_MAX = 32  # data folders that are looked at if the user is not known
 
 
 class Lookup:
-    """Looks up words for the user of one of several data folders."""
+    """Looks up words for the user of the settings, or else for all users with a data folder here.
 
-    def __init__(self, folders: Sequence[Path], place: PeerPlace) -> None:
-        """Ask the peer that runs on one of `folders`; `place` has the registry.
+    If peers run on several data folders, none is asked, since the user may be any of them.
+    """
 
-        If peers run on several of the folders, none is asked, since the user may be any of them.
-        """
-        self._folders = folders
-        self._place = place
-
-    @classmethod
-    def by_settings(cls, settings: Settings) -> Self:
-        """Look up for the user of the settings, or else for all users with a data folder here."""
-        place = PeerPlace.of(settings, settings.name or "name")
-        if settings.data is not None or settings.name is not None:
-            folders = [place.path]
-        else:
-            folders = []
+    def __init__(self, settings: Settings) -> None:
+        place = self._place = PeerPlace.of(settings, settings.name or "name")
+        self._folders = [place.path]
+        if settings.data is None and settings.name is None:
+            folders: list[Path] = []
             for above in place.neighbours():
                 with suppress(OSError):
                     folders += [above / name for name in sorted(filter(is_name, os.listdir(above)))]
-            folders = list(filter(is_place, folders))[:FOLDERS_MAX]
-        return cls(folders, place)
+            self._folders = list(filter(is_place, folders))[:FOLDERS_MAX]
 
     def registries(self) -> list[str]:
         """Return the URLs of registries whose keys are known."""

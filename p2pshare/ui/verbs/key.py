@@ -70,7 +70,7 @@ def import_key(
     passphrase_file: str | None,
     *,
     name: str | None,
-    registry: bool,
+    registry: str | None,
 ) -> int:
     """Put an exported key into a data folder that has none; return the exit code.
 
@@ -79,8 +79,8 @@ def import_key(
         output: where to report the result.
         file: a file that `export` wrote.
         passphrase_file: as for `known_passphrase`.
-        name: the user's name; None for the name in the file.
-        registry: use the registry of the settings instead of the one in the file.
+        name: whether the name of the settings replaces that in the file: the flag, or None.
+        registry: whether the registry of the settings replaces that in the file: the flag, or None.
 
     Raises:
         P2pshareError: the file cannot be opened, or the folder has a key or a running peer.
@@ -88,7 +88,8 @@ def import_key(
     path = Path(file).expanduser()
     sealed = _read(path)
     own_name, url = read_header(sealed)
-    own_name, url = name or own_name, settings.registry if registry else url
+    own_name = (name and settings.name) or own_name
+    url = settings.registry if registry else url
     folder = peer_folder(replace(settings, registry=url), own_name)
     if folder.is_dir():
         DataFolder.open(folder, own_name).close()  # before a passphrase is asked for

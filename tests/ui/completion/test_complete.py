@@ -223,7 +223,7 @@ class FakePeer:
 
 class LookupTests(CompletingTestCase):
     def lookup(self) -> Lookup:
-        return Lookup.by_settings(Settings(data=self.folder))
+        return Lookup(Settings(data=self.folder))
 
     def peer(self, *replies: bytes | None) -> FakePeer:
         peer = FakePeer(self.folder, list(replies))

@@ -65,7 +65,7 @@ class KeysTestCase(SynchronousTestCase):
         settings: Settings,
         name: str | None = None,
         *,
-        registry: bool = False,
+        registry: str | None = None,
     ) -> int:
         return keys.import_key(
             settings, self.output, str(file), self.passphrase, name=name, registry=registry
@@ -220,7 +220,8 @@ class ImportTests(KeysTestCase):
 
     def test_elsewhere(self) -> None:
         """It may be for another registry or name than it was."""
-        self.import_key(self.copy, self.other, "carol", registry=True)
+        other = replace(self.other, name="carol")
+        self.import_key(self.copy, other, "Carol", registry="http://other:8000/")
         self.assertIn("--name carol --registry http://other:8000", self.stdout.getvalue())
 
     def test_encodings(self) -> None:
