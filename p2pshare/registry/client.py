@@ -12,27 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 
+from p2pshare import errors
 from p2pshare.classic.registration import Registration, parse_address, parse_names
-from p2pshare.errors import (
-    AudienceRefused,
-    ClockWrong,
-    InvitationNeeded,
-    InvitationRefused,
-    NameTaken,
-    NoSuchPeer,
-    NotOwner,
-    P2pshareError,
-    RegistryBusy,
-    RegistryChanged,
-    RegistryDowngraded,
-    RegistryHasNoOwners,
-    RegistryNotBelieved,
-    RegistryRecovering,
-    RegistryRefused,
-    RegistryUnavailable,
-    RemoteProtocolError,
-    StaleRecord,
-)
+from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
@@ -135,7 +117,7 @@ class RegistryClient:
         reply = await self._http.ask(b"GET", f"v1/?challenge={challenge}")
         if reply.status in (400, 404, 405, 501):
             if self.known is not None:
-                raise RegistryDowngraded(registry=self.url)
+                raise errors.RegistryDowngraded(registry=self.url)
             return None
         self._expect(reply, 200)
         info = self._read(RegistryInfo.parse, reply)
@@ -143,7 +125,7 @@ class RegistryClient:
             raise self._http.unreachable(NO_PROOF)
         if self.known is not None and info.key != self.known:
             known, now = self.known.grouped, info.key.grouped
-            raise RegistryChanged(registry=self.url, known=known, now=now)
+            raise errors.RegistryChanged(registry=self.url, known=known, now=now)
         self.key = self.known = info.key
         if self._wall is not None:
             self.clock_ahead_s = self._wall() - info.time
@@ -163,7 +145,7 @@ class RegistryClient:
             RegistryChanged, RegistryDowngraded: see `info`.
         """
         if self.key is None and await self.info() is None:
-            raise RegistryHasNoOwners(registry=self.url)
+            raise errors.RegistryHasNoOwners(registry=self.url)
         assert self.key is not None
         return self.key
 
@@ -250,7 +232,7 @@ class RegistryClient:
             if not is_far or self._is_expired(view, ahead):
                 fault = "the record has expired"
         if fault:
-            raise RegistryNotBelieved(registry=self.url, name=name, reason=fault)
+            raise errors.RegistryNotBelieved(registry=self.url, name=name, reason=fault)
 
     async def look_up_key(self, key: str) -> str | None:
         """Return the name that a key owns, if any."""
@@ -336,7 +318,7 @@ class RegistryClient:
         body = Registration(name, address, token, lease).to_json()
         reply = await self._http.ask(b"POST", "name", body)
         if reply.status == 400:
-            raise NameTaken(name=name, registry=self.url)
+            raise errors.NameTaken(name=name, registry=self.url)
         self._expect(reply, 200)
 
     async def look_up(self, name: str) -> PeerAddress:
@@ -347,7 +329,7 @@ class RegistryClient:
         """
         reply = await self._http.ask(b"GET", f"user/{quote(name, safe='')}")
         if reply.status == 400:
-            raise NoSuchPeer(name=name)
+            raise errors.NoSuchPeer(name=name)
         self._expect(reply, 200)
         return self._read(parse_address, reply)
 
@@ -390,12 +372,12 @@ class RegistryClient:
         except RemoteProtocolError:
             return False
 
-    def _clock_wrong(self, time: int | None) -> ClockWrong:
+    def _clock_wrong(self, time: int | None) -> errors.ClockWrong:
         """Return the error for a clock here that is far from the registry's `time` (Unix time in s, if it is known)."""
         ahead = 0.0 if time is None or self._wall is None else self._wall() - time
         is_far = abs(ahead) > CLOCK_SKEW_MAX
         difference = difference_text(ahead) if is_far else "too far from"
-        return ClockWrong(registry=self.url, time=time or 0, difference=difference)
+        return errors.ClockWrong(registry=self.url, time=time or 0, difference=difference)
 
     def _read(self, parse: Callable[[bytes], T], reply: Reply) -> T:
         try:
@@ -426,33 +408,35 @@ class RegistryClient:
         match word:
             case "recovering":
                 wait = reply.retry_after or RECOVERING_DEFAULT
-                return RegistryRecovering(registry=registry, status=503, retry_after=wait)
+                return errors.RegistryRecovering(registry=registry, status=503, retry_after=wait)
             case "taken":
-                return NameTaken(name=name, registry=registry)
+                return errors.NameTaken(name=name, registry=registry)
             case "stale":
-                return StaleRecord(registry=registry, name=name, seq=problem.number("seq") or 0)
+                return errors.StaleRecord(
+                    registry=registry, name=name, seq=problem.number("seq") or 0
+                )
             case "wrong-audience":
-                return AudienceRefused(registry=registry)
+                return errors.AudienceRefused(registry=registry)
             case "wrong-time":
                 return self._clock_wrong(problem.number("time"))
             case "invitation-needed":
-                return InvitationNeeded(registry=registry)
+                return errors.InvitationNeeded(registry=registry)
             case "invitation-refused":
-                return InvitationRefused(registry=registry)
+                return errors.InvitationRefused(registry=registry)
             case "not-owner":
-                return NotOwner(registry=registry, name=name)
+                return errors.NotOwner(registry=registry, name=name)
             case "not-found" if word in problems:
-                return NoSuchPeer(name=name)
+                return errors.NoSuchPeer(name=name)
         if reply.status == 429:
             wait = reply.retry_after or RETRY_AFTER_DEFAULT
-            return RegistryBusy(registry=registry, retry_after=wait)
+            return errors.RegistryBusy(registry=registry, retry_after=wait)
         if reply.status == 503:
-            return RegistryUnavailable(
+            return errors.RegistryUnavailable(
                 registry=registry, status=reply.status, retry_after=reply.retry_after
             )
         if problem.type.startswith(PROBLEM_PREFIX) and reply.status < 500:
             reason = repr(problem.detail or problem.title)
-            return RegistryRefused(registry=registry, reason=reason)
+            return errors.RegistryRefused(registry=registry, reason=reason)
         return self._http.unreachable(f"it answered HTTP {reply.status}, as no registry would")
 
 
