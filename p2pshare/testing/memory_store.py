@@ -95,6 +95,7 @@ class MemoryNameStore:
         self._ownership_lease = round(ownership_lease * 1000)
         self._born: int | None = None  # ms: when the store was lost
         self._recovers_until = 0
+        self._settled_at = 0  # ms
         self._buckets: dict[str, tuple[float, float]] = {}
         self._clear()
 
@@ -351,6 +352,9 @@ class MemoryNameStore:
     def _settle(self) -> int:
         """End the leases that are over, and return the time in ms."""
         now = self._now()
+        if now == self._settled_at:  # a lease that was begun since lasts longer than this ms
+            return now
+        self._settled_at = now
         for name, each in sorted(self._names.items()):
             if each.online and each.seen + self._presence_lease <= now:
                 each.online = False

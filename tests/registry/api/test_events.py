@@ -386,8 +386,8 @@ class CrowdTests(HubTestCase):
         """Any number of clients may wait and leave, in any order: nothing is left of them, and the next is served."""
         for order in (1, -1):
             self.store.held = []
-            crowd = self.crowd(4 * sys.getrecursionlimit())
-            self.assertGreater(self.waiting, 3 * sys.getrecursionlimit())
+            crowd = self.crowd(2 * sys.getrecursionlimit())
+            self.assertGreater(self.waiting, sys.getrecursionlimit())
             for stream in crowd[::order]:
                 stream.end("left")
             self.assertEqual((len(self.hub), self.waiting), (0, 0))
@@ -399,7 +399,7 @@ class CrowdTests(HubTestCase):
     def test_all_are_served(self) -> None:
         """A long line is served, whether the store answers at once or later."""
         self.store.held = []
-        crowd = self.crowd(4 * sys.getrecursionlimit())
+        crowd = self.crowd(2 * sys.getrecursionlimit())
         self.store.release()
         for _ in range(len(crowd) * 2):
             self.clock.advance(0.0)

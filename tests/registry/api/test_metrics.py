@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
+from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -159,7 +160,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(found["p2pshare_requests_total method=GET route=peers status=2xx"], 2)
         self.assertEqual(found["p2pshare_request_seconds_sum route=peers"], 0.5)
         self.assertEqual(found["p2pshare_open_streams"], 4)
-        run(f"from prometheus_client.multiprocess import mark_process_dead as end; end({pid})")
+        mark_process_dead(int(pid), folder.name)
         found = values(run(WORKER, "tell").encode())
         self.assertEqual(found["p2pshare_requests_total method=GET route=peers status=2xx"], 3)
         self.assertEqual(found["p2pshare_open_streams"], 4)  # the second's and the third's
