@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import PeerPlace, peer_folder
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
@@ -65,16 +64,3 @@ class Invocation:
         if name is not None or self.settings.data is not None:
             seen = Seen(peer_folder(self.settings, name or ""))
             await run_in_thread(self.reactor, saw, seen)
-
-    async def folder(self, registry: RegistryClient, name: str) -> Path:
-        """The data folder of a name of the user's. It goes by the registry's key, which is proven at first contact.
-
-        Raises:
-            RegistryHasNoOwners: the registry has no key.
-            RegistryChanged: it has another key than before.
-            Unreachable: it was never met, and is away.
-        """
-        if registry.known is None:
-            registry.known = await registry.prove()
-        place = PeerPlace.of(self.settings, name)
-        return await run_in_thread(self.reactor, move_in, place, registry.known)

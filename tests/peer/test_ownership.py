@@ -142,10 +142,7 @@ class ClaimTests(OwnershipTestCase):
         latest = 1000 * START + NUMBER_AHEAD_MAX
         for seq in (latest + 1, 2**52 - 2, INTEGER_MAX):
             self.refuse("stale", seq=seq)
-            error = self.failureResultOf(
-                self.start(self.owner_of(self.bob).claim([HERE])), RegistryRefused
-            )
-            self.assertIn("far ahead of the time", error.getErrorMessage())
+            self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), RegistryRefused)
             self.assertLess(self.identity().seq, 1000 * START + 100)
         self.refuse("stale", seq=latest)
         self.failureResultOf(self.start(self.owner_of(self.bob).claim([HERE])), StaleRecord)

@@ -246,8 +246,8 @@ class PeerServiceTests(LoopbackTestCase):
             taken.bind((HOST, 0))
             taken.listen()
             port = taken.getsockname()[1]
-            error = await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
-            self.assertIn(f"Port {port} ", str(error))
+            error: Any = await self.assertFailure(self.peer(listen=port).ready, PortUnusable)
+            self.assertEqual(error.fields["port"], port)
             numbers = [port, port, 50_123]
             drawing = SimpleNamespace(choice=lambda _: numbers.pop(0), uniform=lambda a, _b: a)
             address = await self.peer(self.saved.parent / "other", rng=drawing).ready
@@ -299,9 +299,8 @@ class PeerServiceTests(LoopbackTestCase):
         """An address that the registry would reject is an error, with the remedy, and is not sent."""
         self.patch(service, "local_address_towards", lambda *_: "169.254.3.4")
         ready = self.peer(patient=False).ready
-        error = await self.assertFailure(ready, OwnAddressUnknown)
-        self.assertIn("169.254.3.4, which is link-local", str(error))
-        self.assertIn("--address", str(error))
+        error: Any = await self.assertFailure(ready, OwnAddressUnknown)
+        self.assertIn("169.254.3.4", error.fields["reason"])
 
     async def test_registry_away(self) -> None:
         """A patient peer waits for a registry that is away; for another one it is an error."""
@@ -368,7 +367,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIs(status["loopback"], False)
         while (trouble := (await self.ask("status"))["trouble"]) is None:
             pass
-        self.assertIn("nothing listens there", trouble)
+        self.assertIn(f"http://{HOST}:{self.registry_port}", trouble)
         self.serve_registry(self.registry_port)
         await peer.ready
         self.assertIsNone((await self.ask("status"))["trouble"])
@@ -377,8 +376,7 @@ class PeerServiceTests(LoopbackTestCase):
         """A registry without an IPv4 address is an error at once, since the peer cannot find its own."""
         for patient in (True, False):
             peer = self.peer(registry="http://[::1]:8000", patient=patient)
-            error = await self.assertFailure(peer.ready, OwnAddressNeeded)
-            self.assertIn("--address", str(error))
+            await self.assertFailure(peer.ready, OwnAddressNeeded)
             await peer.stopService()
 
     async def test_ipv4_lost(self) -> None:

@@ -134,7 +134,6 @@ class MemoryInvocation:
     async def registry(self) -> AsyncIterator[MemoryRegistry]:
         yield self._registry
 
-    folder = Invocation.folder
     remember = Invocation.remember
 
 

@@ -13,11 +13,13 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import ClockWrong, NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
+from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ControlClient, running_peer
 from p2pshare.peer.ownership import Owner
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
@@ -184,8 +186,9 @@ async def data_folder(invocation: Invocation, name: str) -> Path:
     if place.data is None and place.key is None and not place.path.is_dir():
         with suppress(Unreachable, RegistryHasNoOwners):
             async with invocation.registry() as registry:
-                if place.by_key(str(await registry.prove())).is_dir():
-                    return await invocation.folder(registry, name)
+                key = await registry.prove()
+                if place.by_key(str(key)).is_dir():
+                    return await run_in_thread(invocation.reactor, move_in, place, key)
     return place.path
 
 

@@ -35,7 +35,7 @@ class AddressTests(SynchronousTestCase):
 
     def assert_refused(self, address: str, **options: Any) -> PeerAddressRefused:
         error = self.failureResultOf(self.found(address, **options), PeerAddressRefused).value
-        self.assertIn(address, str(error))
+        self.assertEqual(str(error.fields["address"]), address)
         return cast("PeerAddressRefused", error)
 
     def test_first(self) -> None:
@@ -68,7 +68,7 @@ class AddressTests(SynchronousTestCase):
         ):
             for registry in (REGISTRY, "http://127.0.0.1:8000"):
                 error = self.assert_refused(address, registry=registry)
-                self.assertIn(reason, str(error))
+                self.assertIn(reason, error.fields["reason"])
         self.assertEqual(self.dns.asked, [])
 
     def test_loopback(self) -> None:
