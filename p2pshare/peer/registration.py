@@ -20,7 +20,7 @@ An original registry knows no keys. There a peer with `--classic` registers agai
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -65,19 +65,7 @@ TAKE_BACKS_MAX = 1  # times that the name is claimed back from another peer with
 QUIET_BEATS = 10  # heartbeats of one session after which these are counted from 0 again
 RELEASE_TIMEOUT = 1.0  # seconds that stopping waits for the registry
 
-UNREGISTERED: Mapping[str, Any] = {
-    "address": None,
-    "registered": False,
-    "loopback": False,
-    "online": False,
-    "elsewhere": None,
-    "since": None,
-}
-"""The members of `NameKeeper.status` before there is a keeper."""
-
 T = TypeVar("T")
-
-_log = Logger()
 
 
 @dataclass(slots=True)
@@ -113,6 +101,36 @@ def elsewhere_text(elsewhere: Elsewhere) -> str:
         f"{told} Stop one of the two. If the other one is not yours, run `p2pshare key rotate` here: the copy then"
         " becomes worthless."
     )
+
+
+class RetryLoop:
+    """Repeats what fails, with growing pauses, and knows the last error."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, rng: random.Random) -> None:
+        """Measure pauses with `clock`, and draw their jitter from `rng`."""
+        self._clock = clock
+        self._rng = rng
+        self.trouble: P2pshareError | None = None
+        """The last error after which there is another try; None after a success."""
+
+    async def run(
+        self, work: Callable[[], Coroutine[Deferred[Any], Any, T]], *retried: type[P2pshareError]
+    ) -> T:
+        """Return the result of `work`, which is repeated after the errors in `retried`; others are raised."""
+        back_off = BackOff(RETRY_FIRST, RETRY_MAX, self._rng)
+        while True:
+            try:
+                result = await work()
+                self.trouble = None
+                return result
+            except retried as error:
+                self.trouble = error
+                asked = error.fields.get("retry_after")
+                pause = back_off.next_delay(float(asked) if isinstance(asked, int) else 0.0)
+                self._log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
+            await deferLater(self._clock, pause)
 
 
 class ClassicName:
@@ -170,19 +188,18 @@ class NameKeeper:
         rng: random.Random,
         owner: Owner,
         find_address: Callable[[], Coroutine[Deferred[Any], Any, PeerAddress]],
+        retries: RetryLoop,
         classic: ClassicName | None = None,
-        *,
-        on_trouble: Callable[[P2pshareError | None], object] = lambda _: None,
     ) -> None:
         """Keep the name of `owner`.
 
         Args:
             clock: measures waits.
-            rng: draws the jitter of waits.
+            rng: draws the time between heartbeats.
             owner: signs the claims.
             find_address: returns the peer's address; it is asked before each claim and heartbeat.
+            retries: repeats renewals while the registry does not answer.
             classic: the name in an original registry; None if the peer does not speak the classic protocol.
-            on_trouble: as for `patiently`.
         """
         self._clock = clock
         self._rng = rng
@@ -190,8 +207,8 @@ class NameKeeper:
         self._client = owner.client
         self._name = owner.identity.name
         self._find_address = find_address
+        self._retries = retries
         self._classic = classic
-        self._on_trouble = on_trouble
         self._session: _Session | None = None
         self._is_released = False
         self._take_backs = 0
@@ -205,18 +222,6 @@ class NameKeeper:
         self.since: float | None = None
         """The Unix time in s of the first registration."""
 
-    def status(self) -> dict[str, Any]:
-        """Return the members of a peer's status that concern its name."""
-        told = dict(UNREGISTERED)
-        if self.registered is not None:
-            told |= {"address": str(self.registered), "registered": True}
-            told |= {"loopback": is_loopback(self.registered.ip)}
-        if self.elsewhere is not None:
-            told["elsewhere"] = asdict(self.elsewhere)
-        if self.since is not None:
-            told["since"] = int(self.since)
-        return {**told, "online": self.in_touch}
-
     async def take(self) -> PeerAddress:
         """Claim the name, and return the address that is registered.
 
@@ -228,16 +233,6 @@ class NameKeeper:
         async with self._lock:
             return await self._take()
 
-    async def take_patiently(self) -> PeerAddress:
-        """Claim the name as soon as the registry answers.
-
-        Raises:
-            Refused: as for `take`.
-        """
-        return await patiently(
-            self._clock, self._rng, self.take, Unreachable, on_trouble=self._on_trouble
-        )
-
     async def keep(self) -> None:
         """Renew the presence until cancelled.
 
@@ -246,10 +241,11 @@ class NameKeeper:
         """
         retried = Unreachable, RegistryChanged, RegistryDowngraded
         while True:
-            await self._pause_until_beat()
-            await patiently(
-                self._clock, self._rng, self._renew, *retried, on_trouble=self._on_trouble
-            )
+            lease = PRESENCE_LEASE if self._session is None else self._session.granted.lease
+            pause = self._rng.uniform(HEARTBEAT_FROM, HEARTBEAT_TO)
+            pause *= min(1.0, lease / PRESENCE_LEASE)  # a registry may have a shorter lease
+            await deferLater(self._clock, max(BEAT_MIN, pause))
+            await self._retries.run(self._renew, *retried)
 
     async def stop(self) -> None:
         """End the presence if the registry answers soon; otherwise the lease ends by itself.
@@ -388,40 +384,17 @@ class NameKeeper:
         elif self._classic is not None:
             await self._classic.withdraw()
 
-    async def _pause_until_beat(self) -> None:
-        """Wait for 30 to 45 s, drawn each time; for less if the registry's lease is shorter than usual."""
-        lease = PRESENCE_LEASE if self._session is None else self._session.granted.lease
-        seconds = self._rng.uniform(HEARTBEAT_FROM, HEARTBEAT_TO)
-        await deferLater(
-            self._clock, max(BEAT_MIN, seconds * min(1.0, lease / PRESENCE_LEASE)), lambda: None
-        )
 
-
-async def patiently(
-    clock: IReactorTime,
-    rng: random.Random,
-    work: Callable[[], Coroutine[Deferred[Any], Any, T]],
-    *retried: type[P2pshareError],
-    on_trouble: Callable[[P2pshareError | None], object] = lambda _: None,
-) -> T:
-    """Repeat something until it succeeds, with growing pauses.
-
-    Args:
-        clock: measures the pauses.
-        rng: draws their jitter.
-        work: what to do.
-        retried: the errors after which it is tried again; others are raised.
-        on_trouble: called with each error after which there is another try, and with None after success.
-    """
-    back_off = BackOff(RETRY_FIRST, RETRY_MAX, rng)
-    while True:
-        try:
-            result = await work()
-            on_trouble(None)
-            return result
-        except retried as error:
-            on_trouble(error)
-            asked = error.fields.get("retry_after")
-            pause = back_off.next_delay(float(asked) if isinstance(asked, int) else 0.0)
-            _log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
-        await deferLater(clock, pause, lambda: None)
+def status_of(keeper: NameKeeper | None) -> dict[str, Any]:
+    """Return the members of a peer's status that concern its name; there may be no keeper yet."""
+    address, elsewhere, since = None, None, None
+    if keeper is not None:
+        address, elsewhere, since = keeper.registered, keeper.elsewhere, keeper.since
+    return {
+        "address": None if address is None else str(address),
+        "registered": address is not None,
+        "loopback": address is not None and is_loopback(address.ip),
+        "online": keeper is not None and keeper.in_touch,
+        "elsewhere": None if elsewhere is None else asdict(elsewhere),
+        "since": None if since is None else int(since),
+    }

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
@@ -53,7 +53,7 @@ from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
-from p2pshare.peer.registration import UNREGISTERED, ClassicName, NameKeeper, patiently
+from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in
@@ -69,6 +69,8 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
 CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
+
+T = TypeVar("T")
 
 
 class PeerService(Service):
@@ -113,7 +115,7 @@ class PeerService(Service):
         self._port: int | None = None
         self._running: Deferred[Any] | None = None
         self._is_over = False
-        self._trouble: P2pshareError | None = None  # the last error after which there is a retry
+        self._retries = RetryLoop(reactor, rng)
         agent, self._pool = pooled_agent(reactor)
         self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
         self._welcome: ClassicServer | SilentPort = SilentPort(reactor)
@@ -171,7 +173,7 @@ class PeerService(Service):
             },
         )
         await sessions.open()
-        return await (self._keeper.take_patiently() if self._patient else self._keeper.take())
+        return await self._retried(self._keeper.take)
 
     def _keeper_of(self, folder: DataFolder, identity: Identity) -> NameKeeper:
         settings, classic = self._settings, None
@@ -182,12 +184,7 @@ class PeerService(Service):
             )
         owner = Owner(self._client, identity, self._wall, caps=caps, invitation=settings.invitation)
         return NameKeeper(
-            self._reactor,
-            self._rng,
-            owner,
-            self._find_address,
-            classic,
-            on_trouble=self._keep_trouble,
+            self._reactor, self._rng, owner, self._find_address, self._retries, classic
         )
 
     async def _move_in(self) -> DataFolder:
@@ -222,14 +219,11 @@ class PeerService(Service):
             info = await self._client.info()
             return None if info is None else info.key
 
-        if not self._patient:
-            return await ask()
-        return await patiently(
-            self._reactor, self._rng, ask, Unreachable, on_trouble=self._keep_trouble
-        )
+        return await self._retried(ask)
 
-    def _keep_trouble(self, trouble: P2pshareError | None) -> None:
-        self._trouble = trouble
+    async def _retried(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
+        """Do something as soon as the registry answers, or at once if the peer is not to be patient."""
+        return await (self._retries.run(work, Unreachable) if self._patient else work())
 
     def _listen_to_verbs(self, folder: DataFolder, actions: Mapping[str, Action]) -> None:
         self._control = ControlServer(self._reactor, folder.path, actions)
@@ -286,14 +280,14 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """Return what `p2pshare status` and `whoami` show of a running peer."""
-        identity, proven = self._identity, self._client.key
+        identity, proven, trouble = self._identity, self._client.key, self._retries.trouble
         return {
             "name": self._name,
             "key": None if identity is None else str(identity.key.public),
             "registry": self._settings.registry,
             "registry_key": None if proven is None else str(proven),
-            **(UNREGISTERED if self._keeper is None else self._keeper.status()),
-            "trouble": None if self._trouble is None else str(self._trouble),
+            **status_of(self._keeper),
+            "trouble": None if trouble is None else str(trouble),
             "pid": os.getpid(),
             "classic": self._settings.classic,
             **({} if self._sessions is None else await self._sessions.status()),

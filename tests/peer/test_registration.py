@@ -20,6 +20,7 @@ from p2pshare.errors import (
     RegistryHasNoOwners,
     RegistryUnavailable,
     RegistryUnreachable,
+    Unreachable,
 )
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.registration import (
@@ -29,6 +30,7 @@ from p2pshare.peer.registration import (
     TAKE_BACKS_MAX,
     ClassicName,
     NameKeeper,
+    RetryLoop,
     elsewhere_text,
 )
 from p2pshare.registry.client import TIMEOUT
@@ -45,6 +47,10 @@ from tests.peer.registries import REGISTRY_KEY, RegistryTestCase
 
 HERE, THERE = PeerAddress("10.0.0.5", 50000), PeerAddress("10.0.0.7", 50001)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
+
+
+async def patiently(keeper: NameKeeper) -> PeerAddress:
+    return await keeper._retries.run(keeper.take, Unreachable)
 
 
 class KeeperTestCase(RegistryTestCase):
@@ -77,7 +83,9 @@ class KeeperTestCase(RegistryTestCase):
             invitation=invitation,
         )
         name = ClassicName(client, "bob", lambda: token) if classic else None
-        return NameKeeper(self.clock, random.Random(1), owner, find_address, name)
+        rng = random.Random(1)
+        retries = RetryLoop(self.clock, rng)
+        return NameKeeper(self.clock, rng, owner, find_address, retries, name)
 
     def registered(self) -> PeerAddress | None:
         """Return the address that original clients see."""
@@ -136,7 +144,7 @@ class OwnerTests(KeeperTestCase):
         self.take()
         other = self.keeper_of("other")
         self.failureResultOf(self.start(other.take()), NameTaken)
-        self.failureResultOf(self.start(other.take_patiently()), NameTaken)
+        self.failureResultOf(self.start(patiently(other)), NameTaken)
         self.result(other.stop())
         self.assertEqual(self.presence(), Presence.ONLINE)
 
@@ -180,7 +188,7 @@ class OwnerTests(KeeperTestCase):
     def test_patience(self) -> None:
         """A registry that is away is retried with growing, bounded delays until it is back."""
         self.registry.away = True
-        taking = self.start(self.keeper.take_patiently())
+        taking = self.start(patiently(self.keeper))
         self.wait(300)
         self.assertNoResult(taking)
         pauses = self.pauses()
@@ -195,7 +203,7 @@ class OwnerTests(KeeperTestCase):
     def test_asked_too_often(self) -> None:
         """A registry that names a time is not asked before."""
         self.registry.busy = True
-        taking = self.start(self.keeper.take_patiently())
+        taking = self.start(patiently(self.keeper))
         self.wait(39)
         self.assertEqual(len(self.registry.asked), 1)
         self.registry.busy = False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -48,8 +47,6 @@ from p2pshare.wire.statements import CAP_CLASSIC, Record
 
 AWAY = (RegistryUnreachable, RegistryUnavailable, RegistryBusy)
 """Errors of the registry that say nothing about the peer."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +275,9 @@ class PeerFinder:
             addresses = await told_candidates(self._reactor, view, self._registry.url)
             if self._seen is not None and view.key is not None and CAP_SESSIONS in caps:
                 at = view.summary.last_seen or 0
-                await self._in_thread(self._seen.saw_address, str(view.key), addresses[0], at)
+                await run_in_thread(
+                    self._reactor, self._seen.saw_address, str(view.key), addresses[0], at
+                )
             return addresses, seen
         key, remembered = await self._remembered(name)
         if key != view.key or not remembered:
@@ -299,9 +298,10 @@ class PeerFinder:
             seen = self._ago(next(iter(remembered.values())))
             caps = frozenset({CAP_SESSIONS})
             return FoundPeer(name, tuple(remembered), key, caps, seen, error)
-        meant = await self._in_thread(self._similar, name)
-        if meant is not None and isinstance(error, NoSuchPeer):
-            raise NoSuchPeer(name=name, hint=f" (did you mean {meant!r}?)") from error
+        if isinstance(error, NoSuchPeer):
+            meant = await run_in_thread(self._reactor, self._similar, name)
+            if meant is not None:
+                raise NoSuchPeer(name=name, hint=f" (did you mean {meant!r}?)") from error
         raise error
 
     async def _remembered(self, name: str) -> tuple[PublicKey | None, Addresses]:
@@ -322,9 +322,9 @@ class PeerFinder:
         if place is None or (self._pins is not None and self._key == key):
             return
         if key is None:
-            folder, slot = await self._in_thread(lambda: (place.path, place.slot))
+            folder, slot = await run_in_thread(self._reactor, lambda: (place.path, place.slot))
         else:
-            folder, slot = await self._in_thread(move_in, place, key), str(key)
+            folder, slot = await run_in_thread(self._reactor, move_in, place, key), str(key)
         self._key = key
         self._pins = Pins(self._reactor, KnownPeers(folder, slot), self._registry)
         self._seen = Seen(folder)
@@ -339,9 +339,6 @@ class PeerFinder:
         if self._pins is None or self._seen is None:
             return None
         return did_you_mean(name, {*self._pins.known.all(), *self._seen.names()} - {name})
-
-    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await run_in_thread(self._reactor, work, *args)
 
 
 def caps_of(view: PeerView) -> frozenset[str]:
