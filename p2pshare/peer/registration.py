@@ -129,7 +129,7 @@ class RetryLoop:
                 self.trouble = error
                 asked = error.fields.get("retry_after")
                 pause = back_off.next_delay(float(asked) if isinstance(asked, int) else 0.0)
-                self._log.warn("{error} Trying again in {wait:.1f} s.", error=error, wait=pause)
+                self._log.warn("registry not ready: retry_s={s:.1f} why={why}", s=pause, why=error)
             await deferLater(self._clock, pause)
 
 

@@ -201,7 +201,8 @@ class PeerService(Service):
                 if self._settings.listen:  # a port in use is an error even without a registry
                     expect_free(self._settings.listen, interface_for(ip))
             self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
-            registry = await self._first_contact()
+            info = await self._retried(self._client.info)
+            registry = None if info is None else info.key  # an original registry has no key
             assert self._control is not None
             await self._control.stop()
             waiting.close()
@@ -211,15 +212,6 @@ class PeerService(Service):
         self._client.known = registry
         self._folder = DataFolder.open(path, self._name)
         return self._folder
-
-    async def _first_contact(self) -> PublicKey | None:
-        """Return the key of the registry; None if it is an original one."""
-
-        async def ask() -> PublicKey | None:
-            info = await self._client.info()
-            return None if info is None else info.key
-
-        return await self._retried(ask)
 
     async def _retried(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
         """Do something as soon as the registry answers, or at once if the peer is not to be patient."""
