@@ -68,22 +68,32 @@ class DataFolder:
             FolderUnusable: the folder cannot be read or written.
         """
         message = f"p2pshare token\0{registry_url}\0{name}".encode()
-        digest = hmac.digest(self._secret().encode(), message, "sha256")
+        digest = hmac.digest(self._secret(), message, "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
-    def _secret(self) -> str:
+    def _secret(self) -> bytes:
+        path = self.path / SECRET_NAME
         try:
-            return _read_secret(self.path / SECRET_NAME)
+            match = _SECRET.fullmatch(read_private(path, 1024))
         except FileNotFoundError:
-            pass
+            return self._make_secret(path)
         except OSError as error:
+            raise SecretUnusable(path=path, reason=plain_reason(error)) from error
+        if match is None:
             raise SecretUnusable(
-                path=self.path / SECRET_NAME, reason=plain_reason(error)
-            ) from error
+                path=path,
+                reason="it is damaged. Restore it, or delete it and wait until the name is free.",
+            )
+        return match[1]
+
+    def _make_secret(self, path: Path) -> bytes:
+        """Write a secret; the lock ensures that none was made meanwhile."""
+        secret = secrets.token_urlsafe(SECRET_SIZE).encode()
         try:
-            return self._make_secret()
+            create_private(path, secret + b"\n")
         except OSError as error:
             raise FolderUnusable(path=self.path, reason=plain_reason(error)) from error
+        return secret
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists.
@@ -96,22 +106,6 @@ class DataFolder:
     def close(self) -> None:
         """Release the folder. May be called again."""
         self._lock.release()
-
-    def _make_secret(self) -> str:
-        """Write a secret; the lock ensures that none was made meanwhile."""
-        secret = secrets.token_urlsafe(SECRET_SIZE)
-        create_private(self.path / SECRET_NAME, secret.encode() + b"\n")
-        return secret
-
-
-def _read_secret(path: Path) -> str:
-    match = _SECRET.fullmatch(read_private(path, 1024))
-    if match is None:
-        raise SecretUnusable(
-            path=path,
-            reason="it is damaged. Restore it, or delete it and wait until the name is free.",
-        )
-    return match[1].decode()
 
 
 @dataclass(frozen=True, slots=True)
