@@ -1,4 +1,4 @@
-"""What the tests of incoming files share: an open folder, small blocks, and a disk that fails when told to."""
+"""Shared parts of the tests of incoming files: an open folder, small blocks, and a disk that fails on demand."""
 
 from __future__ import annotations
 

@@ -2,23 +2,12 @@
 
 Theory of operation. A transfer stands between two sides that do not wait for each other. The session delivers an offer,
 blocks and an end, or breaks. The disk prepares the part, writes blocks and syncs them, in threads. `_TRANSITIONS` says
-what each event means in each state:
-
-::
-
-    state       OFFERED     PREPARED    ENDED       ABORTED     DRAINED
-    ASKED       PREPARING               DRAINING    ABORTING
-    PREPARING               WRITING     ENDING      ABORTING
-    WRITING                             DRAINING    ABORTING
-    ENDING                  DRAINING                ABORTING
-    DRAINING                                        ABORTING    OVER
-    ABORTING                                                    OVER
-    OVER
+what each event means in each state.
 
 A transfer that only compares, for the root of a file that is here, is never prepared: it stays `ASKED` until it ends.
 
-An empty field is ignored: the session may end after an abort, and a thread may fail after another one has. So the first
-reason to abort is the one that is reported.
+An event that the table does not list is ignored: the session may end after an abort, and a thread may fail after
+another one has. So the first reason to abort is the one that is reported.
 
 Blocks that arrive while the part is being prepared wait in memory; credit bounds them. `ENDED` covers every last word
 of the session: the root, a fault, or the loss of the session. Blocks that are here by then are still written, since the

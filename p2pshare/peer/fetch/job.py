@@ -91,7 +91,7 @@ class FetchJob:
         items: the wanted items.
         on_saved: called with each file that is here under its name.
         on_failed: called with each item, or file of one, that failed.
-        on_remark: called with a sentence on a file that a user should read, such as that it begins anew.
+        on_remark: called with a sentence on a file that a user should read, such as a restart.
         on_renamed: called with the local name of a file or folder that cannot have its own.
         files_max: files and folders that may be listed for an item, as in `JobPlan`.
         open_folder: opens the folders of the items.

@@ -239,7 +239,7 @@ class LargeFetch:
         self._transfer.prepare(self._open_part(offer))
 
     async def _open_part(self, offer: Offer) -> Incoming:
-        """Go on with the part that is open, or begin anew.
+        """Continue the part that is open, or begin a new one.
 
         Raises:
             _AlreadyHere: the offered version is here.
@@ -252,7 +252,9 @@ class LargeFetch:
                 part.announced = announced
                 await disk.run(part.reserve)
                 return part
-            sentence = "has changed since a part of it was fetched, so it begins anew."
+            sentence = (
+                "has changed since a part of it was fetched, so it is fetched from the start."
+            )
             self._context.remark(self.wanted, sentence)
             self._had = self._written = 0
             await self._close_part(Incoming.discard)

@@ -1,4 +1,4 @@
-"""What is said of a file before its bytes come: whose it is, what it holds, and where it goes."""
+"""What is known of a file before its bytes arrive: its origin, its size and version, and its local place."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from p2pshare.wire.paths import RemotePath
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which file it is, of all that there are: a partial file goes on with the same one only."""
+    """The identity of a remote file. A part is resumed for the same origin only."""
 
     key: PublicKey
-    """Of the peer that shares it."""
+    """The key of its sharer."""
     path: RemotePath
     peer: str = field(default="", compare=False)
-    """The name of that peer, for people to read."""
+    """The name of its sharer, for people to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What the peer that shares it says of it."""
+    """What the sharer says of a file."""
 
     size: int
     """Bytes."""
     mtime_ns: int
-    """When it was last changed, in nanoseconds since 1970."""
+    """Modification time, in nanoseconds since 1970."""
     executable: bool
     version: str
-    """Another one as soon as the file holds something else."""
+    """Changes with the content of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it goes, beneath the folder of a job: names that are good for this disk, each one component."""
+    """The place of a file beneath the folder of a job, in names that its file system accepts."""
 
     folder: tuple[str, ...]
     name: str
     number: int = 0
-    """Which copy it is: the first number that is tried, as in `name (1)`."""
+    """The first number to try for its name, as in `name (1)`; 0 for the name itself."""
     clashes: bool = False
-    """Whether it has a number because another file of the same job has the name."""
+    """Whether it has a number because another file of the job has the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholeFile:
-    """A small file, all of which has come."""
+    """A small file that has arrived completely."""
 
     place: Place
     origin: Origin
     announced: Announced
     data: bytes | bytearray | memoryview
     digests: tuple[bytes, ...]
-    """Of its blocks: one, or none of an empty file; more if need be."""
+    """The digests of its blocks: one, or none for an empty file."""
     root: bytes
     overwrite: bool = False
 
 
 def identity_of(place: Place, origin: Origin) -> bytes:
-    """Which file it is and where it goes, as bytes that no other file has."""
+    """Return the origin and the place of a file as bytes that no other file has."""
     rows = (origin.path, place.folder, (place.name,))
     encoded = [[each.encode("utf-8", "surrogatepass") for each in row] for row in rows]
     return origin.key.raw + b"".join(
@@ -69,10 +69,10 @@ def identity_of(place: Place, origin: Origin) -> bytes:
 
 
 def rows_of(identity: bytes) -> tuple[RemotePath, RemotePath, RemotePath]:
-    """Return the path at the sharer, and the folder and the name here, that an identity was made of.
+    """Return the remote path, the local folder and the local name of an identity.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an identity.
     """
     at = KEY_SIZE
     rows: list[RemotePath] = []
@@ -81,7 +81,7 @@ def rows_of(identity: bytes) -> tuple[RemotePath, RemotePath, RemotePath]:
         nonlocal at
         at += 4
         if at > len(identity):
-            raise ValueError("it is cut off")
+            raise ValueError("it is truncated")
         return int.from_bytes(identity[at - 4 : at], "big")
 
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Which blocks of a file are there, and their digests."""
+"""The states of the blocks of a file, and their digests."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ from enum import IntEnum
 
 from p2pshare.wire.blocks import DIGEST_SIZE
 
-CHUNK = 4096  # blocks that share a piece of memory
+CHUNK = 4096  # blocks that share an allocation
 
 
 class BlockState(IntEnum):
-    """How far a block is."""
+    """The state of a block."""
 
     MISSING = 0
     WRITTEN = 1
     SYNCED = 2
-    """And journalled."""
+    """Durable and journalled."""
 
 
 class BlockTable:
-    """33 bytes of memory for each block that is there, roughly; none for what a liar announces and never sends."""
+    """About 33 bytes of memory for each block that is here, and none for blocks that are announced and never sent."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.there = 0
-        """How many blocks are not missing."""
+        """Blocks that are not missing."""
         self._states: dict[int, bytearray] = {}
         self._digests: dict[int, bytearray] = {}
 
     def state(self, index: int) -> BlockState:
-        """How far a block is."""
+        """Return the state of a block."""
         states = self._states.get(index // CHUNK)
         return BlockState(states[index % CHUNK]) if states else BlockState.MISSING
 
     def digest(self, index: int) -> bytes:
-        """The digest of a block that is there."""
+        """Return the digest of a block that is here."""
         at = index % CHUNK * DIGEST_SIZE
         return bytes(self._digests[index // CHUNK][at : at + DIGEST_SIZE])
 
     def put(self, index: int, state: BlockState, digest: bytes) -> None:
-        """Say that a block is there."""
+        """Add a block."""
         chunk, within = divmod(index, CHUNK)
         self.move(index, state)
         digests = self._digests.setdefault(chunk, bytearray(CHUNK * DIGEST_SIZE))
         digests[within * DIGEST_SIZE : (within + 1) * DIGEST_SIZE] = digest
 
     def move(self, index: int, state: BlockState) -> None:
-        """Say how far a block is now."""
+        """Set the state of a block."""
         states = self._states.setdefault(index // CHUNK, bytearray(CHUNK))
         self.there += bool(state) - bool(states[index % CHUNK])
         states[index % CHUNK] = state
 
     def indexes(self, state: BlockState) -> Iterator[int]:
-        """The blocks that are so far, in order."""
+        """Yield the blocks in a state, ascending."""
         for chunk in sorted(self._states):
             for found in re.finditer(re.escape(bytes([state])), self._states[chunk]):
                 yield chunk * CHUNK + found.start()
 
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """The blocks that are there: of each run, the first, and the one behind the last; ascending."""
+        """Return the runs of blocks that are here, ascending: the first block, and the one after the last."""
         runs: list[tuple[int, int]] = []
         for chunk in sorted(self._states):
             for found in re.finditer(rb"[^\0]+", self._states[chunk]):
@@ -71,6 +71,6 @@ class BlockTable:
         return tuple(runs)
 
     def digests(self) -> Iterator[bytes]:
-        """The digests of all blocks, all of which are there."""
+        """Yield the digests of all blocks; none may be missing."""
         for chunk in range(-(-self.count // CHUNK)):
             yield bytes(self._digests[chunk][: (self.count - chunk * CHUNK) * DIGEST_SIZE])

@@ -1,4 +1,4 @@
-"""Which local names of a job are taken, so that no file stands for two remote ones."""
+"""The local names that a job has taken, so that no local file stands for two remote ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import threading
 
 from p2pshare.wire.blocks import digest_of
 
-RECENT_MAX = 100_000  # names in memory: some 8 MB
+RECENT_MAX = 100_000  # names in memory: about 8 MB
 
 
 class Claims:
-    """The names that the files of a job have, or will have. Thread-safe.
+    """The names that the files of a job have or will have, as hashes. Thread-safe.
 
-    Those of a large job are in a temporary database, to take less memory.
+    A large job keeps most of them in a temporary database, to bound the memory.
     """
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Start without names."""
         self._lock = threading.Lock()
         self._recent: set[int] = set()
         self._has_more = False  # in the database
@@ -26,7 +26,7 @@ class Claims:
         self._database.execute("CREATE TABLE claims (key INTEGER PRIMARY KEY)")
 
     def take(self, path: str) -> bool:
-        """Claim a path; whether nobody had it."""
+        """Claim a path; False if it is taken."""
         with self._lock:
             key = _key(path)
             if self._has(key):
@@ -40,19 +40,19 @@ class Claims:
             return True
 
     def give_back(self, path: str) -> None:
-        """Let others claim a path."""
+        """Free a path."""
         with self._lock:
             self._recent.discard(_key(path))
             if self._has_more:
                 self._database.execute("DELETE FROM claims WHERE key = ?", (_key(path),))
 
     def has(self, path: str) -> bool:
-        """Return whether somebody has a path."""
+        """Whether a path is taken."""
         with self._lock:
             return self._has(_key(path))
 
     def close(self) -> None:
-        """Forget all. May be called again."""
+        """Forget all names. May be called again."""
         with self._lock:
             self._database.close()
 

@@ -1,4 +1,4 @@
-"""Where a fetched file goes, and what it may be called."""
+"""The destination of a fetched file, and names that are safe for it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path, PurePath
 from p2pshare.errors import CannotSave, WrongUsage
 from p2pshare.storage.reasons import plain_reason
 
-SAFE_NAME_MAX = 255  # bytes of UTF-8, of nearly every file system
-SUFFIX_MAX = 16  # bytes of a suffix that survives shortening
+SAFE_NAME_MAX = 255  # bytes of UTF-8; the limit of nearly every file system
+SUFFIX_MAX = 16  # bytes; a longer suffix is not kept when a name is shortened
 
 _ILLEGAL = frozenset('/\\:<>"|?*')  # on one system or another
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_JOINERS = (
-    "\u200c\u200d"  # invisible, but Persian, the scripts of India and emoji are not right without
-)
+_JOINERS = "\u200c\u200d"  # invisible, but Persian, Indian scripts and emoji need them
 _LEADING = ".-~"  # hidden, taken for an option, expanded by a shell
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"}
@@ -31,11 +29,11 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
 
     Args:
         dest: a folder, a file name, or None for the current folder.
-        default_name: the name where `dest` gives none.
-        cwd: the folder that a relative `dest` starts from.
+        default_name: the name if `dest` has none.
+        cwd: the folder to which a relative `dest` refers.
 
     Raises:
-        WrongUsage: the folder does not exist, or what is there is no file.
+        WrongUsage: the folder does not exist, or `dest` is neither a folder nor a file.
     """
     if dest is None:
         return cwd, default_name
@@ -56,12 +54,10 @@ def resolve_destination(dest: str | None, default_name: str, cwd: Path) -> tuple
 
 
 def storable_name(text: str) -> str:
-    """Return the name under which a remote file is stored, if the file system takes it: as a rule the same.
+    """Return the local name of a remote file if the file system accepts it: usually the same.
 
-    Only characters that a terminal obeys, that end a line, or that show other characters in another order become `_`.
-
-    Args:
-        text: a component of a remote path, which is neither empty nor hidden, and has no slash.
+    Control characters, line ends and characters that reorder text become `_`. `text` is a component of a remote path,
+    neither empty nor hidden, and without a slash.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -69,7 +65,7 @@ def storable_name(text: str) -> str:
 
 
 def is_folder(dest: str, cwd: Path) -> bool:
-    """Whether DEST is a folder, or ends with a slash and can become one: `make_folder` makes it."""
+    """Whether DEST is a folder, or ends with a slash and can be made one by `make_folder`."""
     path = cwd / dest
     if os.path.isdir(path):
         return True
@@ -78,7 +74,7 @@ def is_folder(dest: str, cwd: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that `is_folder` has promised, unless it is there.
+    """Make the folder if it does not exist; its parent does, as `is_folder` says.
 
     Raises:
         CannotSave: it cannot be made.
@@ -92,12 +88,11 @@ def make_folder(folder: Path) -> None:
 
 
 def safe_name(text: str) -> str:
-    """Return a name that any file system takes and that is harmless anywhere, made of what a stranger sent.
+    """Return a portable, harmless name, made from a name of a stranger.
 
-    The result is one path component of 1 to `SAFE_NAME_MAX` bytes. It is never hidden, never looks
-    like an option, holds nothing that a terminal obeys or hides, and is no DOS device. A harmless
-    name stays as it is, in NFC. A joiner (U+200C, U+200D) stays between two characters of which one
-    at least is not ASCII, so that it makes no twins of ASCII names.
+    The result is one path component of 1 to `SAFE_NAME_MAX` bytes. It is not hidden, does not look like an option, has
+    no control or invisible characters, and is no DOS device. A harmless name is kept, in NFC. A joiner (U+200C, U+200D)
+    is kept between two characters if one of them is not ASCII, so that it makes no twins of ASCII names.
     """
     normal = unicodedata.normalize("NFC", text)
     name = "".join(
@@ -126,7 +121,7 @@ def _safe_character(character: str) -> str:
 
 
 def _joins(before: str, after: str) -> bool:
-    """Whether a joiner may stand between these characters, or ends."""
+    """Whether a joiner may stand between these characters; an empty one is an end of the name."""
     return (
         not (before + after).isascii()
         and len(before) == len(after) == 1
@@ -139,7 +134,7 @@ def _joins(before: str, after: str) -> bool:
 
 
 def fitting_name(name: str, size_max: int = SAFE_NAME_MAX) -> str:
-    """Return `name` cut to `size_max` bytes, with its suffix if it has one."""
+    """Return `name` shortened to `size_max` bytes; its suffix is kept."""
     if len(name.encode()) <= size_max:
         return name
     suffix = PurePath(name).suffix

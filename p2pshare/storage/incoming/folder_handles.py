@@ -1,4 +1,4 @@
-"""The folders beneath a folder, each reached from the one above it, so that no link leads elsewhere."""
+"""Open folders beneath a folder. Each is opened from the one above it, so no link leads elsewhere."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from p2pshare.storage.durability import sync_files
 from p2pshare.storage.open_file_limit import is_none_left, share_of_files
 from p2pshare.storage.system_calls import system_path
 
-HANDLES_MAX = 128  # folders that are kept open while nobody uses them
-FOLDER_SIZE = 4096  # bytes that an empty folder takes on most disks
-SYNCED_MAX = 256  # folders that are open to be synced at once
-FILES_PART = 8  # of the open files that the limit leaves: one part for each of the two
+HANDLES_MAX = 128  # folders that stay open while unused
+FOLDER_SIZE = 4096  # bytes of an empty folder on most disks
+SYNCED_MAX = 256  # folders that are synced at once
+FILES_PART = 8  # one in 8 of the open files that the limit leaves, for each of the two
 
 Folder = tuple[str, ...]
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,12 +28,7 @@ _NO_FOLDER = {errno.ENOTDIR, errno.ELOOP}
 
 
 def path_of(fd: int, path: Path) -> Path | None:
-    """Return a path that leads to an open folder now; None if none does.
-
-    Args:
-        fd: the folder.
-        path: the one that led to it, which is preferred.
-    """
+    """Return a path of an open folder, `path` if it is still one; None if there is none."""
     status = os.fstat(fd)
     for candidate in (lambda: path, lambda: system_path(fd)):
         with suppress(OSError):
@@ -50,15 +45,13 @@ class _Handle:
 
 
 class FolderHandles:
-    """Open folders beneath one, made if need be. Thread-safe."""
+    """Open folders beneath one, created if necessary. Thread-safe."""
 
     def __init__(self, path: Path, fd: int, *, handles_max: int | None = None) -> None:
-        """Take over `fd`, of the uppermost folder, which the user calls `path`.
-
-        Args:
-            path: the uppermost folder.
-            fd: the same.
-            handles_max: folders that are kept open; None: `HANDLES_MAX`, or fewer under a low limit on open files.
+        """Args:
+        path: the top folder, as the user calls it.
+        fd: the same, open; it is closed with this object.
+        handles_max: unused folders that stay open; None for `HANDLES_MAX`, or fewer under a low limit on open files.
         """
         if handles_max is None:
             handles_max = share_of_files(HANDLES_MAX, FILES_PART)
@@ -66,21 +59,21 @@ class FolderHandles:
         self._fd = fd
         self._handles_max = handles_max
         self._handles: OrderedDict[Folder, _Handle] = OrderedDict()
-        self._unsynced: set[Folder] = set()  # folders in which folders were made
+        self._unsynced: set[Folder] = set()  # folders with new folders
         self._lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._open = True
 
     @contextmanager
     def using(self, folder: Folder, *, make: bool) -> Iterator[int]:
-        """The descriptor of an open folder, good until the end of the block.
+        """Yield the descriptor of an open folder, valid until the end of the block.
 
         Raises:
-            FileNotFoundError: there is none, and it is not to be made.
-            NotADirectoryError: the same, and something else is in the way.
-            OSError: too many files are open, even without the folders that are kept open here.
-            DiskFull, CannotSave: it cannot be made; the error names what is in the way.
-            ValueError: all this was closed.
+            FileNotFoundError: it does not exist, and `make` is False.
+            NotADirectoryError: the same, and something else has its name.
+            OSError: too many files are open, even without unused folders.
+            DiskFull, CannotSave: it cannot be made; the error names what has its name.
+            ValueError: this object is closed.
         """
         handle = self._taken(folder, make)
         try:
@@ -92,21 +85,21 @@ class FolderHandles:
 
     @property
     def unsynced(self) -> int:
-        """Folders in which folders were made that are not durable yet."""
+        """The number of folders with new folders that are not durable."""
         with self._lock:
             return len(self._unsynced)
 
     def sync(
         self, folders: Iterable[Folder] = (), witness: int | None = None
     ) -> dict[Folder, OSError]:
-        """Make durable what folders hold, and the folders that were made since the last time.
+        """Make durable the names in folders, and all folders made since the last call.
 
         Args:
-            folders: those whose names are to be durable.
-            witness: see `sync_files`.
+            folders: the folders.
+            witness: as in `sync_files`.
 
         Returns:
-            The folders of which that failed, with all those beneath them.
+            The folders for which it failed, and those beneath them.
         """
         with self._sync_lock:
             with self._lock:
@@ -131,7 +124,7 @@ class FolderHandles:
     def _sync_some(
         self, folders: list[Folder], witness: int | None, failed: dict[Folder, OSError]
     ) -> int:
-        """Sync as many of the folders as can be open at once; returns how many, those that failed included."""
+        """Sync as many of the folders as can be open at once; return their number, failed ones included."""
         fds: dict[Folder, int] = {}
         count = len(folders)
         with ExitStack() as using:
@@ -139,16 +132,16 @@ class FolderHandles:
                 try:
                     fds[folder] = using.enter_context(self.using(folder, make=False))
                 except OSError as error:
-                    if is_none_left(error) and fds:  # the rest comes once these are closed
+                    if is_none_left(error) and fds:  # the others follow when these are closed
                         count = number
                         break
-                    failed[folder] = error  # as a rule, somebody has removed it
+                    failed[folder] = error  # usually somebody has removed it
             refused = sync_files(fds.values(), self._fd if witness is None else witness)
         failed |= {folder: refused[fd] for folder, fd in fds.items() if fd in refused}
         return count
 
     def free(self) -> bool:
-        """Close all folders that nobody uses, since too many files are open; whether there were any."""
+        """Close all unused folders, since too many files are open; whether there were any."""
         with self._lock:
             idle = [folder for folder, handle in self._handles.items() if not handle.users]
             for folder in idle:
@@ -156,7 +149,7 @@ class FolderHandles:
             return bool(idle)
 
     def close(self) -> None:
-        """Close those that nobody uses now, and the others when nobody does; may be called again."""
+        """Close all folders, those in use when their last user ends. May be called again."""
         self.sync()
         with self._lock:
             if self._open:
@@ -216,7 +209,7 @@ class FolderHandles:
         self._unsynced.add(above)
 
     def _shrink(self) -> None:
-        """Close what is kept for nothing, the least recently used first."""
+        """Close unused folders above the bound, the least recently used first."""
         kept_max = self._handles_max if self._open else 0
         if len(self._handles) > kept_max:
             for folder in [each for each, handle in self._handles.items() if not handle.users]:

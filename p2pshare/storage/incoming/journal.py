@@ -1,18 +1,31 @@
-"""What is known to be on the disk of a file that is not complete.
+"""The journal of a partial file: the blocks that are durable.
+
+Theory of operation. A journal lets a part survive a kill at the cost of the blocks written since the last checkpoint:
+half a second, or 32 MiB.
+
+* A block is journalled after its data is synced (`publishing`, step 2). So the journal never claims more than the disk
+  has, whatever the order in which the disk writes the two files.
+* Records are appended, 48 bytes each, and only `fdatasync` makes them durable. A kill in the middle of a write leaves a
+  truncated record. Reading stops there, and the next record overwrites it.
+* Each record is bound to its journal by a check that includes the header's check. A record of an older journal, which
+  the disk shows after a crash in a block that was reused, does not match.
+* The header names the file by its identity (sharer's key, remote path, local place), so a journal never counts for
+  another file. It keeps what the sharer announced: a changed version makes the blocks worthless.
+* A record is a claim, not a proof. The blocks are hashed again when the part is resumed, since anybody may have written
+  to it.
+* A journal that cannot be read is discarded with its part: without it, nobody can tell which blocks arrived.
 
 ::
 
     journal = header || record*
-    header  = "p2pshare part 2\\n" || length of the rest, but for the check, as 4 bytes
+    header  = "p2pshare part 2\\n" || length of the rest without the check (4)
               || size (8) || seconds of mtime (8, signed) || nanoseconds of mtime (4) || executable (1)
               || length of version (2) || length of peer (1) || version || peer || identity
               || check (32)
     record  = index of a block (8) || digest (32) || check (8)
 
-All numbers are big-endian. The check of the header is BLAKE3 of all that is before it; that of a record is the start
-of BLAKE3(check of the header || index || digest), so that no record is one of another journal. A block gets its record
-when it is durable. Reading ends at the first record that is cut off or damaged; what is read is a claim, and the blocks
-are hashed again before they count. The name of the peer is for people to read: the identity has its key.
+All numbers are big-endian; lengths are in bytes. The check of the header is BLAKE3 of everything before it. That of a
+record is the start of BLAKE3(check of the header || index || digest). The name of the peer is for people to read.
 """
 
 from __future__ import annotations
@@ -21,6 +34,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from blake3 import blake3
 
@@ -31,10 +45,10 @@ from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import NANOSECONDS, VERSION_MAX
 
 MAGIC = b"p2pshare part 2\n"
-HEADER_MAX = 64 * 1024  # bytes: two paths of 4 KiB are far less
+HEADER_MAX = 64 * 1024  # bytes; two paths take 8 KiB at most
 RECORD_SIZE = 8 + DIGEST_SIZE + 8  # bytes
-RECORDS_READ = 4096  # at once
-PEER_MAX = 255  # bytes of the name of a peer
+RECORDS_READ = 4096  # records per read
+PEER_MAX = 255  # bytes of a peer's name
 
 _LENGTH = struct.Struct(">I")
 _ANNOUNCED = struct.Struct(">QqIBHB")
@@ -45,18 +59,18 @@ _OPENING = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a journal says of a partial file."""
+    """The content of a journal, for people to read."""
 
     peer: str
-    """The name of the sharer, as it was called then."""
+    """The name of the sharer at that time."""
     path: RemotePath
-    """Of the file there."""
+    """The remote path."""
     name: str
-    """Of the file here."""
+    """The local name."""
     size: int
     """Bytes."""
     verified: int
-    """Bytes of the blocks that were verified and durable."""
+    """Bytes of durable, verified blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +94,17 @@ class PartJournal:
     def create(
         cls, folder_fd: int, name: str, identity: bytes, announced: Announced, peer: str = ""
     ) -> PartJournal:
-        """Make a journal without records; it is durable with the first `sync`, if its folder is synced.
+        """Create a journal without records. It is durable after the first `sync` and a sync of its folder.
 
         Args:
-            folder_fd: the folder, open.
-            name: of the journal.
-            identity: of the file; see `identity_of`.
-            announced: what is said of it.
-            peer: the name of its sharer.
+            folder_fd: the open folder.
+            name: the name of the journal.
+            identity: from `identity_of`.
+            announced: what the sharer says of the file.
+            peer: the name of the sharer.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         header = _header(identity, announced, peer)
         fd = os.open(name, NEW_FILE, 0o600, dir_fd=folder_fd)
@@ -106,10 +120,10 @@ class PartJournal:
     def reopen(
         cls, folder_fd: int, name: str, identity: bytes
     ) -> tuple[PartJournal, Announced] | None:
-        """Open a journal; None if it is damaged, or another file's.
+        """Open a journal; return None if it is damaged or belongs to another file.
 
         Raises:
-            OSError: there is none, or it cannot be read.
+            OSError: it does not exist, or cannot be read.
         """
         fd = os.open(name, _OPENING, dir_fd=folder_fd)
         try:
@@ -125,34 +139,36 @@ class PartJournal:
         return cls(fd, beginning[size - _CHECK_SIZE : size], size), announced
 
     def records(self, count: int) -> Iterator[tuple[int, bytes]]:
-        """The blocks, of `count`, that were durable, in the order in which they became so; once, after `reopen`.
+        """Yield the durable blocks below `count`, in the order of their records; once, after `reopen`.
 
         Raises:
             OSError: it cannot be read.
         """
-        while records := os.pread(self._fd, RECORDS_READ * RECORD_SIZE, self._size):
-            for at in range(0, len(records), RECORD_SIZE):
-                record = records[at : at + RECORD_SIZE]
-                if len(record) < RECORD_SIZE or record != self._record(record[: _BLOCK.size]):
-                    os.ftruncate(self._fd, self._size)
-                    return
-                self._size += RECORD_SIZE
-                index, digest = _BLOCK.unpack_from(record)
-                if index < count:
-                    yield index, digest
+
+        def chunks() -> Iterator[bytes]:
+            at = self._size
+            while chunk := os.pread(self._fd, RECORDS_READ * RECORD_SIZE, at):
+                at += len(chunk)
+                yield chunk
+
+        for index, digest in _valid_records(self._check, chunks()):
+            self._size += RECORD_SIZE
+            if index < count:
+                yield index, digest
+        os.ftruncate(self._fd, self._size)
 
     def write(self, blocks: Iterable[tuple[int, bytes]]) -> None:
-        """Note blocks, by index and digest, that are durable. After an error, the next `write` takes the same place.
+        """Append durable blocks by index and digest. After an error, the next `write` overwrites what this one left.
 
         Raises:
             OSError: it cannot be written.
         """
-        records = b"".join(self._record(_BLOCK.pack(*block)) for block in blocks)
+        records = b"".join(_record(self._check, _BLOCK.pack(*block)) for block in blocks)
         write_at(self._fd, records, self._size)
         self._size += len(records)
 
     def sync(self) -> None:
-        """Make durable what was noted.
+        """Make the records durable.
 
         Raises:
             OSError: the disk fails.
@@ -160,18 +176,15 @@ class PartJournal:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the journal."""
         os.close(self._fd)
-
-    def _record(self, block: bytes) -> bytes:
-        return _record(self._check, block)
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at a place in a file.
+    """Write all of `data` at an offset.
 
     Raises:
-        OSError: it cannot be; some may be there.
+        OSError: it failed; a part may be written.
     """
     with memoryview(data) as view:
         written = 0
@@ -180,11 +193,11 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def summary_of(beginning: bytes, rest: Iterable[bytes]) -> Summary | None:
-    """Return what a journal says, for people to read; None if it is none. Its blocks are not hashed again.
+    """Return the summary of a journal, without hashing its blocks; None if it is not a journal.
 
     Args:
         beginning: its first `HEADER_MAX` bytes.
-        rest: what follows.
+        rest: the bytes after them.
     """
     header = _read_header(beginning)
     if header is None:
@@ -193,22 +206,26 @@ def summary_of(beginning: bytes, rest: Iterable[bytes]) -> Summary | None:
         path, _, (name,) = rows_of(header.identity)
     except ValueError:
         return None
-    size, blocks = header.announced.size, set()
-    check, records = beginning[header.size - _CHECK_SIZE : header.size], beginning[header.size :]
-    count = block_count(size)
-    for more in (b"", *rest):
-        records += more
-        whole = len(records) // RECORD_SIZE * RECORD_SIZE
-        for at in range(0, whole, RECORD_SIZE):
-            index, _ = _BLOCK.unpack_from(records, at)
-            end = at + RECORD_SIZE
-            if records[at:end] != _record(check, records[at : at + _BLOCK.size]):
-                break
-            if index < count:
-                blocks.add(index)
-        records = records[whole:]
+    size = header.announced.size
+    check = beginning[header.size - _CHECK_SIZE : header.size]
+    records = _valid_records(check, chain((beginning[header.size :],), rest))
+    blocks = {index for index, _ in records if index < block_count(size)}
     verified = sum(block_length(size, index) for index in blocks)
     return Summary(header.peer, path, name, size, verified)
+
+
+def _valid_records(check: bytes, chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the index and digest of each record before the first truncated or damaged one."""
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        whole = len(rest) // RECORD_SIZE * RECORD_SIZE
+        for at in range(0, whole, RECORD_SIZE):
+            record = rest[at : at + RECORD_SIZE]
+            if record != _record(check, record[: _BLOCK.size]):
+                return
+            yield _BLOCK.unpack_from(record)
+        rest = rest[whole:]
 
 
 def _record(check: bytes, block: bytes) -> bytes:

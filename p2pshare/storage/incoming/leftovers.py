@@ -1,6 +1,6 @@
-"""Partial files that earlier transfers left below a folder: what they are of, and how to remove them.
+"""Partial files that earlier transfers left below a folder: their origins, and how to remove them.
 
-A part that a running process has is locked, so it is told from one that nobody has, and is never removed.
+A part that a running process uses is locked, and never removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p2pshare.storage.incoming.journal import HEADER_MAX, Summary, summary_of
 from p2pshare.storage.incoming.publishing import READ_FILE
 from p2pshare.storage.reasons import plain_reason
 
-BLOCK = 512  # bytes in which a file system counts the room of a file
+BLOCK = 512  # bytes; the unit of `st_blocks`
 
 _HIDDEN = re.compile(
     r"(?P<stem>\.p2pshare-[0-9a-f]{16}|\.(?P<name>.+)\.p2pshare-[0-9a-f]{8})\.(?:part|journal)",
@@ -38,25 +38,25 @@ class Leftover:
 
     folder: Path
     stem: str
-    """What its hidden names have in common."""
+    """The common start of its hidden names."""
     path: Path
-    """Where the file was to go, as far as that is known."""
+    """The path of the file that it was to become, if known."""
     origin: Summary | None
-    """What its journal says; None if nothing of it was verified."""
+    """The summary of its journal; None if nothing was verified."""
     on_disk: int
-    """Bytes of room that it takes."""
+    """Bytes that it takes on the disk."""
     mtime: float
-    """When it was written to last, in seconds since 1970."""
+    """Time of the last write, in seconds since 1970."""
     in_use: bool
-    """Whether a running process has it."""
+    """Whether a running process uses it."""
 
 
 def leftovers(folder: Path, on_error: Callable[[CannotSave], object]) -> Iterator[Leftover]:
-    """Find the partial files in a folder and below; links are not followed.
+    """Yield the partial files in a folder and below, without following links.
 
     Args:
-        folder: where to look.
-        on_error: told of each folder that cannot be read.
+        folder: the folder.
+        on_error: called with an error for each folder that cannot be read.
     """
 
     def unreadable(error: OSError) -> None:
@@ -77,7 +77,7 @@ def remove(leftover: Leftover) -> None:
     """Remove a partial file and its journal.
 
     Raises:
-        InUse: a running process has it.
+        InUse: a running process uses it.
         CannotSave: it cannot be removed.
     """
     path = leftover.folder / (leftover.stem + PART_SUFFIX)

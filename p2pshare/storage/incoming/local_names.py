@@ -1,7 +1,7 @@
-"""Which names the file system of a folder takes, and which of them are one there.
+"""The names that the file system of a folder accepts, and those that it treats as equal.
 
-A name is kept if it can be. The file system is asked by a hidden file that has the characters in question and is
-removed at once; what it said is remembered for the job.
+A name is kept if possible. The file system is probed with a hidden file that has the characters in question and is
+removed at once. Its answer is remembered for the job.
 """
 
 from __future__ import annotations
@@ -24,25 +24,23 @@ from p2pshare.storage.incoming.destination import (
 from p2pshare.storage.incoming.folder_handles import FolderHandles
 from p2pshare.storage.open_file_limit import is_none_left
 
-NAME_MIN = 32  # bytes that a name may have on any file system
-ANSWERS_MAX = 1000  # sets of characters of which it is remembered whether a name may have them
+NAME_MIN = 32  # bytes that every file system accepts in a name
+ANSWERS_MAX = 1000  # remembered answers, one for each set of characters
 
 _PROBE = ".p2pshare-probe"
-_PROBE_MAX = 64  # characters in question at once
+_PROBE_MAX = 64  # characters of one probe
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = re.compile(r'[^/\\:<>"|?*]*[^/\\:<>"|?*. ]')
 
 
 class LocalNames:
-    """The names in one folder, and those beneath. Calls block, and may come from several threads."""
+    """The names in a folder and beneath. Calls block, and may come from several threads."""
 
     def __init__(self, path: Path, handles: FolderHandles, *, portable: bool = False) -> None:
-        """Ask the file system of a folder.
-
-        Args:
-            path: the folder.
-            handles: it, and the folders beneath.
-            portable: whether all names are to be portable, whatever this file system takes.
+        """Args:
+        path: the folder.
+        handles: its open folders.
+        portable: whether to make all names portable, whatever this file system accepts.
         """
         self._path = path
         self._handles = handles
@@ -53,12 +51,12 @@ class LocalNames:
         self._folds: bool | None = None
 
     def place(self, place: Place) -> Place:
-        """Return the place with names that the file system takes, each as it is if that is one."""
+        """Return the place with names that the file system accepts."""
         folder, name = tuple(map(self.name, place.folder)), self.name(place.name)
         return place if (folder, name) == (place.folder, place.name) else Place(folder, name)
 
     def name(self, name: str) -> str:
-        """Return the name itself if the file system takes it, and else a portable one."""
+        """Return the name if the file system accepts it, otherwise a portable one."""
         if self._portable:
             return safe_name(name)
         is_plain = name.isprintable() and _PLAIN.fullmatch(name) is not None
@@ -73,12 +71,7 @@ class LocalNames:
             return fitting_name(name, self._name_max)
 
     def key(self, place: Place, name: str) -> str:
-        """Return a text that is the same for all names that are one file on this file system.
-
-        Args:
-            place: its folder is meant.
-            name: of the file.
-        """
+        """Return a text that is the same for all names of one file in the folder of `place`."""
         path = "/".join((*place.folder, name))
         if (folded := _folded(path)) == path:
             return path
@@ -88,7 +81,7 @@ class LocalNames:
         return folded if self._folds else path
 
     def _takes(self, name: str) -> bool:
-        """Whether the characters that are not portable may be in a name."""
+        """Whether the file system accepts the characters of a name that are not portable."""
         odd = "".join(sorted({each for each in name if safe_name(f"a{each}a") != f"a{each}a"}))
         end = name[-1] if name[-1] in ". " else ""
         if not odd and not end:
@@ -104,7 +97,9 @@ class LocalNames:
         with self._handles.using((), make=False) as folder_fd:
             try:
                 with _made(folder_fd, probe + end):
-                    return not end or not _is_there(folder_fd, probe)  # some cut off the end
+                    return not end or not _is_there(
+                        folder_fd, probe
+                    )  # some file systems cut off the end
             except OSError as error:
                 if is_none_left(error):
                     raise
@@ -112,7 +107,7 @@ class LocalNames:
                 with _made(folder_fd, _PROBE):
                     return False
             except OSError:
-                return True  # no file can be made at all, which tells nothing of the name
+                return True  # no file can be made at all, whatever its name
 
     def _ask_name_max(self) -> int:
         with self._handles.using((), make=False) as folder_fd, suppress(OSError):
@@ -120,7 +115,7 @@ class LocalNames:
         return SAFE_NAME_MAX
 
     def _ask_folds(self) -> bool:
-        """Whether upper and lower case are one: as a rule the folder's own name tells, and nothing is written."""
+        """Whether names that differ in case are equal. Usually the folder's own name tells, and nothing is written."""
         real = Path(os.path.realpath(self._path))
         other = real.with_name(real.name.swapcase()) if real.name else real
         with suppress(OSError):
@@ -143,10 +138,10 @@ def _folded(name: str) -> str:
 
 @contextmanager
 def _made(folder_fd: int, name: str) -> Iterator[None]:
-    """Have an empty file for a moment.
+    """Keep an empty file during the block.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     os.close(os.open(name, _MAKING, 0o600, dir_fd=folder_fd))
     try:

@@ -270,7 +270,7 @@ class Incoming:
                 self._close()
                 return path
         self.discard()
-        raise self._corrupt("the file as a whole is another one than its blocks")
+        raise self._corrupt("the digest of the whole file does not match its blocks")
 
     def suspend(self) -> None:
         """Keep the verified blocks that can be made durable, and close. May be called again."""

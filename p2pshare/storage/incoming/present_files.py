@@ -1,17 +1,17 @@
-"""Whether a file is there already, judged by content, and which name it gets if it is not.
+"""Whether a file is here already, by its content, and the local name of a file that is not.
 
-Theory of operation. A listing tells the size and the version of a remote file. Names, sizes and times prove nothing,
-so a local file counts as the remote one in these cases only:
+Theory of operation. A listing tells the size and the version of a remote file. Names, sizes and times prove nothing, so
+a local file counts as the remote one in two cases only:
 
-1. A record (`saved_files`) says that it was saved for this remote file in this version, and nothing has touched it.
-2. A record, or reading it, tells its root, and the sharer says that the remote file has the same root.
+1. A record (`saved_files`) says that it was saved for this remote file in this version, and it is unchanged.
+2. Its root, from a record or from reading it, is the root that the sharer tells.
 
-The record alone decides as a rule, at the cost of one `stat`. Otherwise `look_up` names candidates: files of this size
-by this name or a numbered one. The caller asks the sharer for the root, for which no content is sent, and has `settle`
-compare.
+As a rule the record alone decides, at the cost of one `stat`. Otherwise `look_up` names candidates: files of this size
+with this name or a numbered one. The caller asks the sharer for the root, for which no content is sent, and `settle`
+compares.
 
 Each file of a job claims its local name when it is looked up, in the order of the listing. So no local file stands for
-two remote ones, and names that become one here get the same numbers in each run, whatever is fetched first.
+two remote ones, and names that become equal here get the same numbers in each run, whatever arrives first.
 """
 
 from __future__ import annotations
@@ -33,52 +33,52 @@ from p2pshare.storage.incoming.saved_files import SavedFiles, SavedRecord, finge
 from p2pshare.storage.open_file_limit import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 
-NEWS_MAX = 256  # records that are not written down yet
+RECORDS_MAX = 256  # records in memory
 
 
 class Stopped(Exception):  # noqa: N818 - it is named after what happened
-    """`stop` said so while a file was read."""
+    """`stop` returned True while a file was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A remote file, as a listing or an offer tells of it."""
+    """A remote file, as listed or offered."""
 
     place: Place
-    """Where it is to go."""
+    """Its local place."""
     origin: Origin
     size: int
     """Bytes."""
     version: str
-    """Empty if it is not known."""
+    """Empty if unknown."""
     overwrite: bool = False
-    """Whether it is to have the very name of the place, even if that is the name of another file."""
+    """Whether it replaces a file that has the name of the place."""
     is_claimed: bool = False
-    """Whether no other file of this job can have the number of its place."""
+    """Whether the number of its place is reserved for it in this job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A file that is there."""
+    """A file that is here."""
 
     path: Path
     names: tuple[str, ...]
-    """Its own and those of the folders, beneath the folder of the job."""
+    """Its name and those of its folders, beneath the folder of the job."""
     root: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A file that is not there, as far as is known."""
+    """A file that is not here, as far as is known."""
 
     place: Place
-    """Where it goes."""
+    """Its place."""
     candidates: tuple[str, ...] = ()
-    """Names of files that may be it, to be compared by content."""
+    """Names of files to be compared by content."""
     root: bytes = b""
-    """What its content has to be, if that is known; then nobody has to be asked."""
+    """The root that its content must have, if known; then the sharer need not be asked."""
     is_claimed: bool = False
-    """As of `Sought`. A file that may overwrite others has a claim at once, others once there are no candidates."""
+    """As in `Sought`. A file that may overwrite others has a claim at once, others when there are no candidates."""
 
 
 class Presence:
@@ -92,14 +92,12 @@ class Presence:
         saved: SavedFiles,
         claims: Claims,
     ) -> None:
-        """Look beneath a folder.
-
-        Args:
-            path: the folder, as the user calls it.
-            handles: it, and the folders beneath.
-            names: what its file system makes of names.
-            saved: the records.
-            claims: the names that are taken by this job.
+        """Args:
+        path: the folder, as the user calls it.
+        handles: its open folders.
+        names: its local names.
+        saved: the records.
+        claims: the names that this job has taken.
         """
         self._path = path
         self._handles = handles
@@ -108,24 +106,24 @@ class Presence:
         self._claims = claims
         self._real = os.path.realpath(path)
         self._lock = threading.Lock()
-        self._news: list[tuple[bytes, SavedRecord]] = []
+        self._unwritten: list[tuple[bytes, SavedRecord]] = []
 
     def records(self, sought: Sequence[Sought]) -> list[SavedRecord | None]:
-        """Return what was recorded of files; whether it still holds is for `look_up` to say."""
+        """Return the records of files; `look_up` checks whether they are still valid."""
         keys = list(map(self._key, sought))
         found = self._saved.find(keys)
         return list(map(found.get, keys))
 
     def look_up(self, sought: Sought, record: SavedRecord | None) -> Present | Absent:
-        """Look for a file by its record and by names; at most a block of it is read.
+        """Look for a file by its record and by names; read one block at most.
 
         Args:
             sought: the file.
-            record: of `records`.
+            record: from `records`.
 
         Raises:
-            CannotSave: there is no free name for it.
-            OSError: the folder cannot be looked at.
+            CannotSave: no name is free.
+            OSError: the folder cannot be read.
         """
         try:
             with self._handles.using(sought.place.folder, make=False) as folder_fd:
@@ -140,23 +138,23 @@ class Presence:
         root: bytes,
         stop: Callable[[], bool] = lambda: False,
     ) -> Present | Absent:
-        """Compare candidates with the root of the remote file; if none of them is it, claim a name for it.
+        """Return the candidate that has the root of the remote file; if there is none, claim a name for the file.
 
         Args:
             sought: the file; its version is the one that has the root.
-            candidates: of `look_up`.
-            root: what the sharer says.
-            stop: is asked before each block that is read.
+            candidates: from `look_up`.
+            root: from the sharer.
+            stop: called before each block is read.
 
         Raises:
-            Stopped: `stop` said so.
-            CannotSave: there is no free name for it.
-            OSError: the folder cannot be looked at.
+            Stopped: `stop` returned True.
+            CannotSave: no name is free.
+            OSError: the folder cannot be read.
         """
         try:
             with self._handles.using(sought.place.folder, make=False) as folder_fd:
                 (record,) = self.records([sought])
-                record = self._holding(folder_fd, sought, record)
+                record = self._valid(folder_fd, sought, record)
                 for name in candidates:
                     found = self._compared(folder_fd, sought, name, root, record, stop)
                     if found is not None:
@@ -166,19 +164,15 @@ class Presence:
             return self._absent(None, sought)
 
     def moved(self, path: Path) -> None:
-        """Tell where files are by another path of the folder."""
+        """Report files by another path of the folder."""
         self._path = path
 
     def give_back(self, place: Place) -> None:
-        """Give back the name that was claimed for a file, which has to be looked up again."""
+        """Give back the claimed name of a file, which is then to be looked up again."""
         self._claims.give_back(self._claim(place, numbered(place.name, place.number)))
 
     def record(self, saved: Iterable[tuple[Sought, str, os.stat_result, bytes]]) -> None:
-        """Remember files that were saved just now.
-
-        Args:
-            saved: of each what it is, its local name, what is known of it, and its root.
-        """
+        """Record files that were saved just now: the file, its local name, its status and its root."""
         now_ns = self._saved.wall_ns()
         self._remember(
             [
@@ -190,18 +184,16 @@ class Presence:
         self.flush()
 
     def flush(self) -> None:
-        """Write down what is to be remembered."""
+        """Write the records that are in memory."""
         with self._lock:
-            news, self._news = self._news, []
-        self._saved.store(news)
+            unwritten, self._unwritten = self._unwritten, []
+        self._saved.store(unwritten)
 
     def _remember(self, records: Sequence[tuple[bytes, SavedRecord]]) -> None:
-        """Remember records of files that were compared: many at once are written much faster. A kill costs as many
-        comparisons.
-        """
+        """Keep records in memory until there are many, which are written faster. A kill costs as many comparisons."""
         with self._lock:
-            self._news += records
-            is_due = len(self._news) >= NEWS_MAX
+            self._unwritten += records
+            is_due = len(self._unwritten) >= RECORDS_MAX
         if is_due:
             self.flush()
 
@@ -213,12 +205,12 @@ class Presence:
             try:
                 claimed = replace(sought, place=place, is_claimed=True)
                 return self._look_up(folder_fd, claimed, record)
-            except OSError:  # it is looked up again
+            except OSError:  # it will be looked up again
                 self.give_back(place)
                 raise
         is_claimed = sought.is_claimed
         candidates: list[str] = []
-        record = self._holding(folder_fd, sought, record)
+        record = self._valid(folder_fd, sought, record)
         if record is not None:
             candidates.append(record.name)
             if sought.version and record.version == sought.version:
@@ -235,22 +227,19 @@ class Presence:
             return Absent(sought.place, names, is_claimed=is_claimed)
         return self._absent(folder_fd, sought)
 
-    def _holding(
+    def _valid(
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
     ) -> SavedRecord | None:
-        """The record of a file, if it still holds and has a name that the file may have."""
+        """Return the record if it is still valid, and its name is not that of another file."""
         if record is None or not self._may_be(sought, record.name):
             return None
         status = status_of(folder_fd, record.name)
-        holds = (
-            status is not None
-            and status.st_size == sought.size
-            and fingerprint_of(status) == record.fingerprint
-        )
-        return record if holds else None
+        if status is None or status.st_size != sought.size:
+            return None
+        return record if fingerprint_of(status) == record.fingerprint else None
 
     def _candidates(self, folder_fd: int, sought: Sought) -> Iterator[str]:
-        """The names of files of this size that no other file of this job has."""
+        """Yield the names of files of this size that no other file of this job has claimed."""
         own = sought.place.number
         for number in (own,) if sought.is_claimed else range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)
@@ -262,7 +251,7 @@ class Presence:
                 yield name
 
     def _may_be(self, sought: Sought, name: str) -> bool:
-        """Whether a file may have a name here: it is its own, or that of no other file of this job."""
+        """Whether a file may have a name: its own, or one that no other file of this job has claimed."""
         if sought.is_claimed:
             return name == numbered(sought.place.name, sought.place.number)
         return not self._claims.has(self._claim(sought.place, name))
@@ -276,29 +265,29 @@ class Presence:
         record: SavedRecord | None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Present | None:
-        """A candidate, if it has this root and may be the file; `record` is what still holds."""
+        """Return a candidate if it has this root and may be the file; `record` is the valid record."""
         if record is not None and record.name == name and record.is_sure:
             if record.root != root:
                 return None
-            is_news = record.version != sought.version
-            if is_news:
+            is_new = record.version != sought.version
+            if is_new:
                 record = replace(record, version=sought.version)
         else:
             known_ns = self._saved.wall_ns()
-            read = _read(folder_fd, name, sought.size, stop)
+            read = read_root(folder_fd, name, sought.size, stop)
             if read is None or read[0] != root:
                 return None
-            is_news = True
+            is_new = True
             record = SavedRecord.of(name, read[1], root, sought.version, known_ns)
         if not sought.is_claimed and not self._claims.take(self._claim(sought.place, name)):
             return None
-        if is_news and sought.version:
+        if is_new and sought.version:
             self._remember([(self._key(sought), record)])
         names = (*sought.place.folder, name)
         return Present(self._path.joinpath(*names), names, root)
 
     def _absent(self, folder_fd: int | None, sought: Sought) -> Absent:
-        """Claim the first name that nothing has, or that may be overwritten."""
+        """Claim the first name that is free or may be overwritten."""
         if sought.is_claimed:
             return Absent(sought.place, is_claimed=True)
         clashes = False
@@ -321,10 +310,15 @@ class Presence:
         return key_of(os.fsencode(place), sought.origin)
 
 
-def _read(
-    folder_fd: int, name: str, size: int, stop: Callable[[], bool]
+def read_root(
+    folder_fd: int, name: str, size: int, stop: Callable[[], bool] = lambda: False
 ) -> tuple[bytes, os.stat_result] | None:
-    """The root of a file of `size` bytes, and what is known of it; None if it is none, or changes."""
+    """Return the root and the status of a regular file of `size` bytes; None if it is none, or changes meanwhile.
+
+    Raises:
+        Stopped: `stop` returned True before a block.
+        OSError: too many files are open.
+    """
     try:
         fd = os.open(name, READ_FILE, dir_fd=folder_fd)
     except OSError as error:

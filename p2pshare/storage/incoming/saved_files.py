@@ -1,9 +1,9 @@
-"""What was saved where, and what it held: `saved.sqlite` in the user's data.
+"""Records of saved files: `saved.sqlite` in the user's data.
 
-A record tells, for a remote file and the place where it was to go, the local name, the content as a root, and the
-version of the remote file that had this content. It holds as long as the size, the times, and the inode of the local
-file are those of the record. `storage.incoming.present_files` judges by it whether a file is there already. A record
-that is lost costs a comparison by content, so nothing is synced, and trouble is reported and never raised.
+The key of a record is a remote file with its local place. The record has the local name, the root of the content, and
+the version of the remote file with this content. It is valid while the local file has the size, the times and the inode
+of the record. `present_files` decides by it whether a file is here. A lost record costs a comparison by content, so
+nothing is synced, and errors are reported but never raised.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from p2pshare.storage.incoming.announcement import Origin
 from p2pshare.wire.blocks import DIGEST_SIZE, digest_of
 
 FILE_NAME = "saved.sqlite"
-ROWS_MAX = 1_000_000  # files: some 200 MB
-KEYS_AT_ONCE = 500  # records that are looked up by one query
+ROWS_MAX = 1_000_000  # files: about 200 MB
+KEYS_AT_ONCE = 500  # keys of one query
 
 _VERSION = 1
 _TABLES = """
@@ -43,38 +43,30 @@ _FIXED = struct.Struct(f">{_PRINT_SIZE}s{DIGEST_SIZE}sBH")
 
 @dataclass(frozen=True, slots=True)
 class SavedRecord:
-    """What is known of a file that was saved."""
+    """What is known of a saved file."""
 
     name: str
-    """Its local name."""
+    """The local name."""
     fingerprint: bytes
-    """What `fingerprint_of` told of it."""
+    """From `fingerprint_of`."""
     is_sure: bool
-    """Whether any later change shows in the fingerprint. If not, the content has to be read again."""
+    """Whether every later change shows in the fingerprint. If not, the content must be read again."""
     root: bytes
-    """Of the content; `DIGEST_SIZE` bytes."""
+    """The root of the content; `DIGEST_SIZE` bytes."""
     version: str
-    """Of the remote file, when it had this content."""
+    """The version of the remote file with this content."""
 
     @classmethod
     def of(
         cls, name: str, status: os.stat_result, root: bytes, version: str, known_ns: int
     ) -> SavedRecord:
-        """Make a record.
-
-        Args:
-            name: of the local file.
-            status: of the local file.
-            root: of its content.
-            version: of the remote file.
-            known_ns: when the local file was known to have this content, in nanoseconds since 1970.
-        """
+        """Return the record of a file that had this content at `known_ns` (nanoseconds since 1970)."""
         is_sure = shows_changes(status, known_ns)
         return cls(name, fingerprint_of(status), is_sure, root, version)
 
 
 class SavedFiles:
-    """The records. Usable from any thread; it never fails."""
+    """The records. Thread-safe; no call raises an error."""
 
     def __init__(
         self,
@@ -84,31 +76,29 @@ class SavedFiles:
         wall_ns: Callable[[], int] = time.time_ns,
         on_trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Use a database.
-
-        Args:
-            path: the database; None: nothing is remembered.
-            rows_max: files of which it knows; the records that were written first go first.
-            wall_ns: nanoseconds since 1970, as the times of files have them.
-            on_trouble: as for `CacheDatabase`.
+        """Args:
+        path: the database; None to keep no records.
+        rows_max: records; the oldest are evicted.
+        wall_ns: returns nanoseconds since 1970, on the clock of file times.
+        on_trouble: as for `CacheDatabase`.
         """
         self.wall_ns = wall_ns
         self._rows_max = rows_max
         self._database = CacheDatabase(path, _VERSION, _TABLES, on_trouble)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, SavedRecord]:
-        """Return the records for keys of `key_of`, without those that there are not, or that are damaged."""
+        """Return the records of keys from `key_of`; missing and damaged ones are left out."""
         found = self._database.attempt(lambda database: _rows(database, keys)) or ()
         records = {key: _read(key, written) for key, written in found}
         return {key: record for key, record in records.items() if record is not None}
 
     def store(self, records: Sequence[tuple[bytes, SavedRecord]]) -> None:
-        """Remember records, each in place of the one that its key has."""
+        """Write records, each replacing the one with its key."""
         if records:
             self._database.attempt(lambda database: self._store(database, records))
 
     def close(self) -> None:
-        """Close the database; from now on nothing is found. May be called again."""
+        """Close the database; nothing is found afterwards. May be called again."""
         self._database.close()
 
     def _store(
@@ -134,13 +124,13 @@ def _rows(database: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[byt
 
 
 def key_of(place: bytes, origin: Origin) -> bytes:
-    """Return the key of a remote file that goes to a local place, which is a path without a number."""
+    """Return the key of a remote file and its local place, a path without a number."""
     path = "/".join(origin.path).encode()
     return digest_of(origin.key.raw + len(path).to_bytes(4, "big") + path + place)[:_PRINT_SIZE]
 
 
 def fingerprint_of(status: os.stat_result) -> bytes:
-    """Return a text that changes with the size, a time, or the inode of a file."""
+    """Return bytes that change with the size, a time, or the inode of a file."""
     known_by = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
     return digest_of(repr(known_by).encode())[:_PRINT_SIZE]
 

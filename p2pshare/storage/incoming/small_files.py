@@ -1,12 +1,12 @@
-"""Many small files at once: all are written, then all are made durable by one call, then all get their names.
+"""Many small files at once: all are written, then made durable by one call, then published.
 
-Each keeps the promises of a large one: verified, hidden until it is complete and durable, never in place of another.
+Each follows the steps in `publishing`, but a batch does each step for all of its files before the next step. Syncing
+the file system once for 8 files or more makes 10 000 files five times as fast as syncing each of them.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from p2pshare.storage.incoming.hidden_file import (
     open_hidden,
 )
 from p2pshare.storage.incoming.journal import write_at
+from p2pshare.storage.incoming.present_files import read_root
 from p2pshare.storage.incoming.publishing import (
-    READ_FILE,
     is_still,
     numbered,
     publish,
@@ -34,13 +34,13 @@ from p2pshare.storage.incoming.publishing import (
 from p2pshare.storage.open_file_limit import is_none_left
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 
-BATCH_MAX = 256  # files that are open at once, each perhaps with a folder of its own
-FILES_PART = 5  # of the open files that the limit leaves: twice one part
+BATCH_MAX = 256  # files that are open at once, each perhaps in a folder of its own
+FILES_PART = 5  # one in 5 of the open files that the limit leaves, and as many folders
 
 
 @dataclass(slots=True)
 class _Written:
-    """A file that is written, and hidden."""
+    """A file that is written and hidden."""
 
     number: int
     file: WholeFile
@@ -49,24 +49,22 @@ class _Written:
     hidden: str
     fd: int
     name: str = ""
-    """The final one, once it has it."""
+    """The final name, once it has one."""
     is_ours: bool = False
-    """Whether the file of that name was published here."""
+    """Whether it was published here, and not by another process."""
     status: os.stat_result | None = None
-    """What is known of the file of that name."""
+    """The status of the published file."""
 
 
 class WholeFiles:
-    """A batch of at most `BATCH_MAX` files on its way."""
+    """A batch of at most `BATCH_MAX` files."""
 
     def __init__(self, root: Path, handles: FolderHandles, witness: int, umask: int) -> None:
-        """Write beneath the folder that the user calls `root`.
-
-        Args:
-            root: the folder.
-            handles: it, and the folders beneath.
-            witness: see `sync_files`.
-            umask: the user's.
+        """Args:
+        root: the folder of the job, as the user calls it.
+        handles: its open folders.
+        witness: as in `sync_files`.
+        umask: of the process.
         """
         self._root = root
         self._handles = handles
@@ -74,16 +72,14 @@ class WholeFiles:
         self._umask = umask
         self._using = ExitStack()
         self._folders: dict[Folder, int] = {}
-        self._paths: dict[Folder, Path] = {}  # of these: somebody may have moved them
+        self._paths: dict[
+            Folder, Path
+        ] = {}  # of these folders now, since somebody may have moved them
         self.saved: list[tuple[WholeFile, str, os.stat_result]] = []
-        """The files that are there, with their final names and what is known of them."""
+        """The published files, with their final names and statuses."""
 
     def store(self, files: Sequence[WholeFile]) -> list[Path | TransferFailed]:
-        """Store files, or the first of them if no more can be open at once.
-
-        Returns:
-            For each of these its path, or why there is none.
-        """
+        """Store files, or the first of them if no more can be open; return the path or the error of each of these."""
         count = len(files)
         results: dict[int, Path | TransferFailed] = {}
         written: list[_Written] = []
@@ -93,7 +89,7 @@ class WholeFiles:
                     try:
                         written.append(self._write(number, file))
                     except TooManyOpenFiles as error:
-                        if written:  # the rest comes once these are closed
+                        if written:  # the caller stores the others when these are closed
                             count = number
                             break
                         results[number] = error
@@ -161,16 +157,19 @@ class WholeFiles:
                 reason = "somebody has removed its part"
                 return CannotSave(path=each.path, reason=reason)
             overwrite = each.file.overwrite
-            if not overwrite and self._is_there(each):
-                remove_name(each.folder_fd, each.hidden)
-                return each.path.with_name(each.name)
-            number = each.file.place.number
-            each.name = publish(
-                each.folder_fd, each.hidden, each.path, overwrite=overwrite, number=number
-            )
-            each.is_ours = True
+            number, size = each.file.place.number, each.file.announced.size
+            name = numbered(each.path.name, number)
+            found = None if overwrite else read_root(each.folder_fd, name, size)
+            if found is not None and found[0] == each.file.root:
+                each.name, each.status = name, found[1]  # another process has just published it
+            else:
+                each.name = publish(
+                    each.folder_fd, each.hidden, each.path, overwrite=overwrite, number=number
+                )
+                each.is_ours = True
             remove_name(each.folder_fd, each.hidden)
-            each.status = os.fstat(each.fd)
+            if each.is_ours:
+                each.status = os.fstat(each.fd)  # after the removal, which changes the file's ctime
         except OSError as error:
             failure: TransferFailed = saving_error(
                 error, each.folder_fd, each.file.announced.size, each.path
@@ -183,33 +182,10 @@ class WholeFiles:
             remove_name(each.folder_fd, each.hidden)
         return failure
 
-    def _is_there(self, each: _Written) -> bool:
-        """Whether another process has published just this file since it was looked up."""
-        name = numbered(each.path.name, each.file.place.number)
-        size = each.file.announced.size
-        try:
-            there = os.stat(name, dir_fd=each.folder_fd, follow_symlinks=False)
-            if not stat.S_ISREG(there.st_mode) or there.st_size != size:
-                return False
-            fd = os.open(name, READ_FILE, dir_fd=each.folder_fd)
-        except OSError as error:
-            if is_none_left(error):
-                raise
-            return False
-        try:
-            if os.pread(fd, size + 1, 0) != each.file.data:
-                return False
-            each.name, each.status = name, os.fstat(fd)
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-
     def _sync_folders(
         self, written: Sequence[_Written], results: dict[int, Path | TransferFailed]
     ) -> None:
-        """Make the final names durable; what cannot be is not there."""
+        """Make the final names durable, and take back those that cannot be."""
         failed = self._handles.sync(self._folders, self._witness)
         for each in written:
             error = failed.get(each.file.place.folder)
@@ -235,4 +211,6 @@ def _verify(file: WholeFile, path: Path) -> None:
     if digests != file.digests:
         raise BlockCorrupt(path=path, reason="a block has another hash")
     if root_of(size, digests) != file.root:
-        raise BlockCorrupt(path=path, reason="the file as a whole is another one than its blocks")
+        raise BlockCorrupt(
+            path=path, reason="the digest of the whole file does not match its blocks"
+        )

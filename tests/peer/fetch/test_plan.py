@@ -54,7 +54,7 @@ class PlanTests(SynchronousTestCase):
         return ["/".join(each.path) for each in wanted if isinstance(each, WantedFile)], failed
 
     def test_too_deep(self) -> None:
-        """What no message can name, with its folder in front of it, fails alone: to ask would end the session."""
+        """An entry whose path is too long for any message fails alone: requesting it would end the session."""
         deep, long = ("d",) * DEPTH_MAX, ("x" * 255,) * (PATH_MAX // 256)
         self.assertTrue(is_within_bounds(deep) and is_within_bounds(long))
         listed = [entry(*deep), entry("fine"), entry("late"), entry(*long)]

@@ -111,7 +111,7 @@ class SafeNameTests(SynchronousTestCase):
                 self.assert_safe(safe_name(name))
 
     def test_readable(self) -> None:
-        """What comes out is still recognisable."""
+        """The result is still recognizable."""
         for name, safe in {
             "../../etc/passwd": "__.._etc_passwd",
             ".bashrc": "_bashrc",
@@ -170,7 +170,7 @@ class ResolveDestinationTests(SynchronousTestCase):
                 self.resolve(dest)
 
     def test_new_folder(self) -> None:
-        """What ends with a slash is a folder to be made, unless something is there or a folder above is missing."""
+        """A path with a final slash is a folder to be made, unless something has its name or its parent is missing."""
         for dest in ("new/", "there/new/", "newer//"):
             place = self.resolve(dest)
             self.assertEqual(place, (self.cwd / dest, "alice.png"))

@@ -91,7 +91,7 @@ class EveryCallTests(IncomingTestCase):
         (self.path / "cat.jpg").unlink()
 
     def test_descriptors(self) -> None:
-        """Whatever fails, no descriptor stays open."""
+        """No failure leaves a descriptor open."""
         self.try_once().unlink()
         before = len(os.listdir("/dev/fd"))
         for call in CALLS:

@@ -16,7 +16,7 @@ CONTENT = content_of(5 * BLOCK + 7)
 
 
 class LeftoverTests(IncomingTestCase):
-    """What stopped transfers left below a folder."""
+    """Partial files that stopped transfers left below a folder."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -68,7 +68,7 @@ class LeftoverTests(IncomingTestCase):
         self.assertEqual(len(os.listdir(self.outside)), 1)
 
     def test_in_use(self) -> None:
-        """What a process has stays, of the classic protocol too."""
+        """A part that a process uses is kept, also one of the classic protocol."""
         part = self.begin(CONTENT)
         self.write(part, CONTENT, (0,))
         part.sync()
@@ -102,7 +102,7 @@ class LeftoverTests(IncomingTestCase):
             self.assertEqual(verified, blocks * BLOCK)
 
     def test_failures(self) -> None:
-        """What cannot be removed is an error that names it."""
+        """A part that cannot be removed is an error that names it."""
         name = self.path / ".p2pshare-0123456789abcdef.part"
         name.mkdir()
         (name / "x").touch()

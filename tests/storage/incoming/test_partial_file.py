@@ -135,7 +135,7 @@ class FinishTests(IncomingTestCase):
         """Blocks that make another file than the one announced are discarded."""
         part = self.begin(CONTENT)
         self.write(part, CONTENT)
-        with self.assertRaisesRegex(BlockCorrupt, "as a whole"):
+        with self.assertRaisesRegex(BlockCorrupt, "the whole file"):
             part.finish(root_for(CONTENT[:-1]))
         self.assertEqual(self.names(), [])
 
@@ -174,7 +174,7 @@ class FinishTests(IncomingTestCase):
 
 
 class BlockTests(IncomingTestCase):
-    """What is written is what was announced."""
+    """Only announced content is written."""
 
     def test_refused(self) -> None:
         """Threat 7: a block that is none, too long, too short, or another one, writes nothing."""
@@ -278,7 +278,7 @@ class ResumeTests(IncomingTestCase):
         part.close()
 
     def test_goes_on(self) -> None:
-        """What was journalled is there, what it was of is known, and the rest completes it."""
+        """A resumed part has the journalled blocks and the announced facts, and the missing blocks complete it."""
         self.kept()
         part = self.resume()
         assert part is not None
@@ -312,7 +312,7 @@ class ResumeTests(IncomingTestCase):
         self.assertIsNotNone(part)
 
     def test_begin_discards(self) -> None:
-        """Beginning anew uses nothing of an earlier try."""
+        """A new part uses nothing of an earlier try."""
         self.kept()
         part = self.begin(CONTENT[:BLOCK])
         self.assertEqual(part.have, ())
@@ -335,7 +335,7 @@ class ResumeTests(IncomingTestCase):
     @settings(max_examples=60)
     @given(st.data())
     def test_any_damage(self, data: st.DataObject) -> None:
-        """Whatever is cut off or changed in the journal and the part: what is believed is true, and it completes."""
+        """After any damage to journal and part, every block that counts is right, and the file can be completed."""
         self.kept(5, 6)
         for suffix in (".journal", ".part"):
             file = self.only_part(suffix)
@@ -410,7 +410,7 @@ class ResumeTests(IncomingTestCase):
         self.assertEqual(part.have, ((0, 3),))
 
     def test_published_and_killed(self) -> None:
-        """What a kill leaves of a file that has its name already is recognised: the file is not written to."""
+        """Leftovers of a file that was published before a kill are recognized, and the file is not written to."""
         for leftover in ("part and journal", "journal"):
             for call in ("resume", "begin", "find"):
                 with self.subTest(leftover=leftover, call=call):

@@ -54,7 +54,7 @@ class RecordTests(IncomingTestCase):
         return path
 
     def test_saved(self) -> None:
-        """What was saved in this version is here, and not even read."""
+        """A file that was saved in this version is here, and is not even read."""
         for save in (self.store, self.fetch):
             path = save(LARGE)
             with patch.object(os, "pread", side_effect=AssertionError("it is read")):
@@ -71,13 +71,13 @@ class RecordTests(IncomingTestCase):
             self.assertEqual(found, Absent(PLACE, (path.name,)))
             with (
                 IncomingFolder.open(self.path, saved=self.records) as folder,
-                patch.object(presence, "_read", side_effect=AssertionError("it is read")),
+                patch.object(presence, "read_root", side_effect=AssertionError("it is read")),
             ):
                 self.assertIsInstance(folder.settle(wanted, (path.name,), root_for(LARGE)), Present)
         self.assertIsInstance(self.look_up(sought(LARGE, version="v2")), Present)
 
     def test_touched(self) -> None:
-        """What was written to since does not count, whatever its size and time are now."""
+        """A file that was written to since does not count, whatever its size and time are."""
         path = self.fetch(LARGE)
         before = path.stat()
         changed = LARGE[::-1]
@@ -91,7 +91,7 @@ class RecordTests(IncomingTestCase):
         self.assertEqual(self.find(changed), path)
 
     def test_saved_just_now(self) -> None:
-        """What may have changed without a trace since it was saved is read once more, and nobody is asked."""
+        """A file that may have changed without a trace is read once more, and the sharer is not asked."""
         with patch.object(saved_files, "shows_changes", return_value=False):
             path = self.fetch(LARGE)
         self.assertEqual(self.look_up(sought(LARGE)), Absent(PLACE, (path.name,), root_for(LARGE)))
@@ -153,7 +153,7 @@ class RecordTests(IncomingTestCase):
             folder.settle(sought(LARGE), (PLACE.name,), root_for(LARGE), lambda: True)
 
     def test_published_meanwhile(self) -> None:
-        """What another process has published since it was looked up is not saved twice, whatever its time."""
+        """A file that another process has published since the look-up is not saved twice, whatever its time."""
         path = self.store(SMALL)
         os.utime(path)
         self.assertEqual(self.store(SMALL), path)
@@ -200,7 +200,7 @@ class ClaimTests(IncomingTestCase):
             self.assertEqual(names, ["cat.jpg", "cat (1).jpg"])
 
     def test_overwrite(self) -> None:
-        """Nothing that the same job has saved is replaced."""
+        """No file that the same job has saved is replaced."""
         (self.path / "cat.jpg").write_bytes(b"mine")
         for _ in range(3):
             self.assertEqual(self.placed(SMALL, ORIGIN, overwrite=True), "cat.jpg")

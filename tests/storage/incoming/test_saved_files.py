@@ -61,7 +61,7 @@ class SavedFilesTests(SynchronousTestCase):
         self.assertEqual(set(kept), {str(number).encode() for number in range(15, 25)})
 
     def test_damaged(self) -> None:
-        """A damaged record is none, and a damaged database is made anew."""
+        """A damaged record is ignored, and a damaged database is created again."""
         self.saved.store([(KEY, RECORD), (b"other", RECORD)])
         self.saved.close()
         with closing(sqlite3.connect(self.path)) as database:

@@ -46,7 +46,7 @@ class SequentialFileTestCase(SynchronousTestCase):
 
 class CommitTests(SequentialFileTestCase):
     def test_complete_under_its_name(self) -> None:
-        """What was written is under the final name, and the hidden file is gone."""
+        """The content is under the final name, and the hidden file is gone."""
         path = self.save(b"pixels")
         self.assertEqual(path, self.folder / "alice.png")
         self.assertEqual(path.read_bytes(), b"pixels")
@@ -216,7 +216,7 @@ class FailureTests(SequentialFileTestCase):
         self.assertEqual(self.names(), [])
 
     def test_disk_full(self) -> None:
-        """A full disk is said so, whenever it shows, and leaves nothing."""
+        """A full disk is reported whenever it shows, and leaves nothing."""
         for call in ("write", "fsync", "link"):
             with self.subTest(call=call):
                 patch = self.patch(os, call, failing_with(errno.ENOSPC))
@@ -224,7 +224,7 @@ class FailureTests(SequentialFileTestCase):
                 patch.restore()
 
     def test_reasons(self) -> None:
-        """What else a disk says comes out in plain words."""
+        """Other errors of a disk are reported in plain words."""
         for code, sentence in {
             errno.EDQUOT: "your disk quota is used up",
             errno.EIO: "the disk reports an error",
@@ -293,7 +293,7 @@ class FailureTests(SequentialFileTestCase):
                 SequentialFile.create(self.folder / name, "alice.png")
 
     def test_hidden_name_taken(self) -> None:
-        """A hidden file that is there already, for whatever reason, is not touched."""
+        """An existing hidden file is not touched."""
         with SequentialFile.create(self.folder, "a", random_part=lambda: "same"):
             with self.assertRaisesRegex(CannotSave, "something else has this name"):
                 SequentialFile.create(self.folder, "a", random_part=lambda: "same")

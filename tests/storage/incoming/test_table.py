@@ -63,7 +63,7 @@ class HiddenFileTests(IncomingTestCase):
     """The names of hidden files, and who has them."""
 
     def test_names_differ(self) -> None:
-        """Whatever tells two files from each other tells their hidden names from each other."""
+        """Files that differ in key, path or place have different hidden names."""
         keys = [PublicKey(bytes([n]) * 32) for n in (1, 2)]
         paths: list[tuple[str, ...]] = [("a",), ("a", "b"), ("ab",), ("a/b",), ("", "ab")]
         places = [Place((), "a"), Place(("a",), "a"), Place((), "aa"), Place(("a", "a"), "a")]
