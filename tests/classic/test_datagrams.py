@@ -35,7 +35,7 @@ numbers = st.integers(0, 2**32 - 1)
 
 
 def documented() -> dict[str, bytes]:
-    """The vectors of the protocol document."""
+    """Return the vectors of the protocol document."""
     text = PROTOCOL.read_text().split("## Vectors")[1]
     rows = re.findall(r"^\| (.+?) \| `([0-9a-f ]+)` \|$", text, re.MULTILINE)
     return {what: bytes.fromhex(hexadecimal) for what, hexadecimal in rows}
@@ -43,7 +43,7 @@ def documented() -> dict[str, bytes]:
 
 class VectorTests(SynchronousTestCase):
     def test_code_makes_what_the_document_says(self) -> None:
-        """Every vector of the document is what the code makes, and the document has all of them."""
+        """The code makes every vector of the document, and the document has all of them."""
         made: dict[str, bytes] = {word.name: word.value for word in Word}
         made["SIZE of 1200 x 900"] = size_datagram(Size(1200, 900))
         made["SIZE of 2 x 1"] = size_datagram(Size(2, 1))
@@ -60,17 +60,17 @@ class VectorTests(SynchronousTestCase):
 class RoundTripTests(SynchronousTestCase):
     @given(numbers, numbers)
     def test_size(self, width: int, height: int) -> None:
-        """What is parsed is what was said."""
+        """A SIZE is parsed to its values."""
         self.assertEqual(parse_size(size_datagram(Size(width, height))), Size(width, height))
 
     @given(numbers)
     def test_row_wanted(self, row: int) -> None:
-        """What is parsed is what was said."""
+        """A ROW WANTED is parsed to its row."""
         self.assertEqual(parse_from_requester(row_wanted_datagram(row)), RowWanted(row))
 
     @given(pictures())
     def test_rows(self, pixels: Pixels) -> None:
-        """Every row comes back under its number, byte for byte."""
+        """Every row is parsed to its number and its bytes."""
         height, width, _ = pixels.shape
         for number, data in enumerate(row_datagrams(pixels, np.arange(height))):
             row, content = parse_row(data, Size(width, height))
@@ -78,7 +78,7 @@ class RoundTripTests(SynchronousTestCase):
             self.assertEqual(content.tobytes(), pixels[number].tobytes())
 
     def test_widest_row(self) -> None:
-        """The widest row fills a datagram to the last byte or two."""
+        """The widest row fills a datagram but for a byte or two."""
         (data,) = row_datagrams(np.zeros((1, ROW_PIXELS_MAX, 3), np.uint8), np.array([0]))
         self.assertLessEqual(len(data), DATAGRAM_MAX)
         self.assertGreater(len(data) + 3, DATAGRAM_MAX)
@@ -87,7 +87,7 @@ class RoundTripTests(SynchronousTestCase):
 class HostileInputTests(SynchronousTestCase):
     @given(st.binary(max_size=40))
     def test_anything_is_a_value_or_a_typed_error(self, data: bytes) -> None:
-        """Random bytes never raise anything but RemoteProtocolError, and no value is lost on the way."""
+        """Random bytes raise only RemoteProtocolError, and every value survives a round trip."""
         self.assertIn(parse_word(data), [None, *Word])
         for parse in (parse_from_requester, parse_size, lambda d: parse_row(d, Size(2, 5))):
             try:
@@ -97,7 +97,7 @@ class HostileInputTests(SynchronousTestCase):
 
     @given(pictures(rows_max=4), st.data())
     def test_any_changed_byte_is_noticed(self, pixels: Pixels, data: st.DataObject) -> None:
-        """A datagram in which one byte was changed fails its checksum, or has another length."""
+        """A datagram with one changed byte fails its checksum, or has another length."""
         height, width, _ = pixels.shape
         size = Size(width, height)
         row = data.draw(st.sampled_from(row_datagrams(pixels, np.arange(height))))
@@ -112,12 +112,12 @@ class HostileInputTests(SynchronousTestCase):
             self.assertRaises(RemoteProtocolError, parse, bytes(damaged))
 
     def test_row_outside_the_picture(self) -> None:
-        """A row with a good checksum, but a number that the picture does not have, is refused."""
+        """A row with a number outside the picture is rejected."""
         (data,) = row_datagrams(np.zeros((8, 2, 3), np.uint8), np.array([7]))
         self.assertRaises(RemoteProtocolError, parse_row, data, Size(2, 7))
 
     def test_words_of_the_other_side(self) -> None:
-        """A requester does not say what a sharer says."""
+        """The words of a sharer are rejected from a requester."""
         for word in (Word.ACK, Word.ACK2, Word.IMG, Word.TXT):
             self.assertRaises(RemoteProtocolError, parse_from_requester, word.value)
 
@@ -142,5 +142,5 @@ class SizeTests(SynchronousTestCase):
 class ChecksumTests(SynchronousTestCase):
     @given(st.binary(max_size=2000))
     def test_sum8_is_the_sum(self, data: bytes) -> None:
-        """It is the sum of the bytes, modulo 256."""
+        """The checksum is the sum of the bytes, modulo 256."""
         self.assertEqual(sum8(data), sum(data) % 256)

@@ -39,7 +39,7 @@ class DecodedPicturesTests(SynchronousTestCase):
         return opened
 
     def use(self, done: Deferred[None], width_max: int = WIDE) -> Deferred[Pixels]:
-        """Use the picture until `done` fires; what was used."""
+        """Use the picture until `done` fires; return its pixels."""
         used: Deferred[Pixels] = Deferred()
 
         async def transfer() -> None:
@@ -53,7 +53,7 @@ class DecodedPicturesTests(SynchronousTestCase):
         return used
 
     def test_decoded_once(self) -> None:
-        """All who need a picture at the time are given the same pixels, be they decoded or not yet."""
+        """Concurrent transfers get the same pixels, during and after decoding."""
         finish = self.reactor.hold_threads()
         early = [self.use(Deferred()) for _ in range(2)]
         for used in early:
@@ -66,7 +66,7 @@ class DecodedPicturesTests(SynchronousTestCase):
         self.assertEqual(first.tobytes(), self.content.tobytes())
 
     def test_freed(self) -> None:
-        """Nothing is kept once nobody needs it any more, however the last one ends."""
+        """A picture is freed after its last transfer, however that ends."""
         ends: list[Deferred[None]] = [Deferred(), Deferred()]
         first = self.successResultOf(self.use(ends[0]))
         self.successResultOf(self.use(ends[1]))
@@ -76,19 +76,19 @@ class DecodedPicturesTests(SynchronousTestCase):
         self.assertIsNot(self.successResultOf(self.use(Deferred())), first)
 
     def test_widths(self) -> None:
-        """For those who take narrower rows there is a picture of its own."""
+        """A requester with narrower rows gets a scaled picture."""
         wide = self.successResultOf(self.use(Deferred()))
         narrow = self.successResultOf(self.use(Deferred(), 15))
         self.assertEqual((wide.shape, narrow.shape), ((20, 30, 3), (10, 15, 3)))
 
     def test_changed_file(self) -> None:
-        """A file that has changed is another picture."""
+        """A changed file is decoded again."""
         old = self.successResultOf(self.use(Deferred()))
         Image.new("RGB", (7, 5)).save(self.path)
         self.assertIsNot(self.successResultOf(self.use(Deferred())), old)
 
     def test_unreadable(self) -> None:
-        """That it is no picture reaches everybody who waits, and nothing else: no stray error is logged."""
+        """Every waiting transfer gets the error, and no stray error is logged."""
         self.path.write_bytes(b"no picture at all")
         finish = self.reactor.hold_threads()
         users = [self.use(Deferred()) for _ in range(2)]
@@ -100,7 +100,7 @@ class DecodedPicturesTests(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_cancelled(self) -> None:
-        """One who stops waiting does not keep the others from their pixels."""
+        """A transfer that is cancelled does not stop the decoding for the others."""
         finish = self.reactor.hold_threads()
 
         async def transfer() -> None:

@@ -32,10 +32,10 @@ LONG = 256 * 1024 * 1024  # bytes
 
 
 class FetchTests(LoopbackTestCase):
-    """What is there and comes."""
+    """Downloads that succeed."""
 
     async def test_both_at_once(self) -> None:
-        """A text and a picture that are fetched at the same time arrive as they are, and both sides know."""
+        """A text and a picture that are fetched at the same time arrive unchanged, and both ends know."""
         text = random.Random(5).randbytes(300_000)
         self.share_text(text)
         self.share_picture(Image.fromarray(CONTENT))
@@ -56,14 +56,14 @@ class FetchTests(LoopbackTestCase):
         )
 
     async def test_empty_text(self) -> None:
-        """A text of no bytes is a text."""
+        """An empty text is fetched as an empty file."""
         self.share_text(b"")
         _, alice = self.sharer()
         fetched = await self.fetch(alice, Kind.TEXT)
         self.assertEqual((fetched.path.read_bytes(), fetched.size), (b"", 0))
 
     async def test_names(self) -> None:
-        """A file that is there is left alone, and the new one numbered, unless it is to be replaced."""
+        """An existing file stays, and the new one is numbered, unless it is to be replaced."""
         self.share_text(b"new")
         (self.saved / "alice.txt").write_text("old")
         _, alice = self.sharer()
@@ -75,7 +75,7 @@ class FetchTests(LoopbackTestCase):
         self.assertEqual((self.saved / "alice.txt").read_text(), "new")
 
     async def test_progress(self) -> None:
-        """How far it has come can be seen at any time."""
+        """The progress can be read at any time."""
         self.share_picture(Image.new("RGB", LARGE))
         _, alice = self.sharer()
         fetch = self.begin(alice, Kind.PICTURE)
@@ -119,24 +119,24 @@ class FetchTests(LoopbackTestCase):
 
 
 class FailureTests(LoopbackTestCase):
-    """What does not come: one clear error, and no file."""
+    """Downloads that fail: one clear error, and no file."""
 
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(lambda: self.assertEqual(self.files(), []))
 
     async def fails(self, error: type[Exception], fetching: Deferred[Any]) -> str:
-        """The sentence that the user reads."""
+        """Return the sentence of the error."""
         return str(await self.assertFailure(fetching, error))
 
     async def both_fail(self, error: type[Exception], address: PeerAddress) -> list[str]:
-        """The sentences of a fetch of each kind."""
+        """Return the sentences of the errors of a text and a picture."""
         return await gatherResults(
             [Deferred.fromCoroutine(self.fails(error, self.fetch(address, kind))) for kind in Kind]
         )
 
     async def test_unreachable(self) -> None:
-        """Nobody is at that port any more."""
+        """A closed port is reported."""
         gone = self.real_reactor.listenUDP(0, Datagrams(), HOST)
         address = PeerAddress(HOST, gone.getHost().port)
         await gone.stopListening()
@@ -144,7 +144,7 @@ class FailureTests(LoopbackTestCase):
             self.assertIn(f"'alice' did not answer at {address}", sentence)
 
     async def test_nothing_shared(self) -> None:
-        """There is no picture, and the text is a FIFO, which must not stop the sharer."""
+        """A missing picture and a FIFO in place of the text are reported, and do not block the sharer."""
         os.mkfifo(self.shared / "my_file.txt")
         _, alice = self.sharer()
         text, picture = await self.both_fail(NothingShared, alice)
@@ -152,7 +152,7 @@ class FailureTests(LoopbackTestCase):
         self.assertIn("'alice' answered, but sent no picture", picture)
 
     async def test_cannot_save(self) -> None:
-        """Where nothing can be saved, nothing is asked for."""
+        """If the folder takes no file, the peer is not asked."""
         alice = Datagrams()
         address = PeerAddress(HOST, self.socket(alice))
         for kind in Kind:
@@ -162,7 +162,7 @@ class FailureTests(LoopbackTestCase):
         await self.until_heard(alice, address)
 
     async def until_heard(self, alice: Datagrams, address: PeerAddress) -> None:
-        """Prove that nothing came before a datagram of our own."""
+        """Prove that nothing arrived before a datagram of the test."""
         own = Datagrams()
         self.socket(own)
         own.send(b"last", (address.ip, address.port))
@@ -181,7 +181,7 @@ class FailureTests(LoopbackTestCase):
         self.assertRegex(sentence, r"\d+ of 3000 rows arrived, without [\d-]+(, .*)?\. Nothing")
 
     async def test_sharer_of_a_text_stops(self) -> None:
-        """A sharer that stops in the middle of a text does not make it look like its end."""
+        """A sharer that stops in the middle of a text leaves no file that looks complete."""
         self.share_text(b"")
         os.truncate(self.shared / "my_file.txt", LONG)
         sharer, alice = self.sharer()
@@ -194,7 +194,7 @@ class FailureTests(LoopbackTestCase):
         self.assertIs(self.served[0].end, TransferEnd.FAILED)
 
     async def test_cancelled(self) -> None:
-        """A fetch that is cancelled leaves no file; that it leaves no port nor timer, trial sees to."""
+        """A cancelled download leaves no file; trial checks for ports and timers."""
         self.share_picture(Image.new("RGB", LARGE))
         self.share_text(b"")
         os.truncate(self.shared / "my_file.txt", LONG)
@@ -209,7 +209,7 @@ class FailureTests(LoopbackTestCase):
         self.assertEqual(self.udp_ports(), [])
 
     async def test_cancelled_while_asking(self) -> None:
-        """So does one that nobody has answered yet."""
+        """The same holds before the first answer."""
         alice = Datagrams()
         address = PeerAddress(HOST, self.socket(alice))
         for kind in Kind:
@@ -221,7 +221,7 @@ class FailureTests(LoopbackTestCase):
         self.assertEqual(len(self.udp_ports()), 1)
 
     async def test_picture_too_large(self) -> None:
-        """What is announced too large is refused, with its size, and not asked for again."""
+        """A picture that is announced too large is rejected with its size, and not requested again."""
 
         def answer(data: bytes, addr: Any) -> None:
             alice.send(b"ACK2", addr)
@@ -235,7 +235,7 @@ class FailureTests(LoopbackTestCase):
 
 
 class Stranger(Protocol):
-    """Sends a text that was not asked of it."""
+    """Sends a text that was not requested."""
 
     def __init__(self) -> None:
         self.gone: Deferred[None] = Deferred()
@@ -251,10 +251,7 @@ class Stranger(Protocol):
 
 class StrangerTests(LoopbackTestCase):
     async def test_first_connection(self) -> None:
-        """The first connection is taken for the sharer's, since a sharer may come from any of its addresses.
-
-        So whoever knows of the port can give a wrong text: the classic protocol cannot do better.
-        """
+        """The first connection counts as the sharer's, since a sharer may use any of its addresses."""
         asked: list[int] = []
         alice = Datagrams(lambda _, addr: asked.append(addr[1]))
         address = PeerAddress(HOST, self.socket(alice))

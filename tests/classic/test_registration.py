@@ -1,4 +1,4 @@
-"""Registrations, addresses and lists of names as JSON."""
+"""Tests of `p2pshare.classic.registration`, and of the addresses of registries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def body(**changes: object) -> bytes:
 
 
 class RoundTripTests(SynchronousTestCase):
-    """What one side writes, the other reads."""
+    """Values survive serializing and parsing."""
 
     @given(REGISTRATIONS)
     def test_registration(self, registration: Registration) -> None:
@@ -56,22 +56,22 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(parse_names(json.dumps(names).encode()), names)
 
     def test_original(self) -> None:
-        """The very bytes of an original's request are read."""
+        """The exact bytes of an original's request are parsed."""
         self.assertEqual(
             parse_registration(b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'),
             Registration("bob", PeerAddress("10.0.0.5", 50000)),
         )
 
     def test_unknown_keys(self) -> None:
-        """A later version may say more."""
+        """Unknown keys are ignored."""
         self.assertEqual(parse_registration(body(colour="red")).name, "bob")
 
 
 class StrictnessTests(SynchronousTestCase):
-    """Anything else is a `RemoteProtocolError`."""
+    """Everything else is a `RemoteProtocolError`."""
 
     def test_wrong_values(self) -> None:
-        """Types are exact, and ranges are kept."""
+        """Types and ranges are checked."""
         wrong: dict[str, tuple[object, ...]] = {
             "name": (None, 5, "", "Bob", "list", "a" * 33, "b\u00f6b", "a\n", "\ud800"),
             "ip": (None, 1, "", "::1", "1.2.3", "1.2.3.04", "1.2.3.4 ", "\u0661.2.3.4"),
@@ -85,13 +85,13 @@ class StrictnessTests(SynchronousTestCase):
                     parse_registration(body(**{key: value}))
 
     def test_missing(self) -> None:
-        """Name, ip and port must be there."""
+        """Name, ip and port are required."""
         for key in GOOD:
             with self.assertRaises(RemoteProtocolError):
                 parse_registration(json.dumps({k: v for k, v in GOOD.items() if k != key}).encode())
 
     def test_wrong_json(self) -> None:
-        """Not JSON, not UTF-8, not an object, a key twice, NaN, far too deep, far too long."""
+        """Invalid, repeated, deep and long JSON is rejected."""
         for wrong in (
             b"",
             b"{",
@@ -113,7 +113,7 @@ class StrictnessTests(SynchronousTestCase):
                     parse(wrong)
 
     def test_wrong_names(self) -> None:
-        """A list holds legal names and nothing else."""
+        """A list holds legal names only."""
         for wrong in (b"", b"{}", b'["bob", 5]', b'["\\u001b[2J"]', b'["list"]', b"[" * 16_000):
             with self.assertRaises(RemoteProtocolError, msg=repr(wrong[:40])):
                 parse_names(wrong)
@@ -150,7 +150,7 @@ class StrictnessTests(SynchronousTestCase):
 
 
 class RegistryUrlTests(SynchronousTestCase):
-    """Addresses of registries as people write them."""
+    """URLs of registries as people type them."""
 
     right: ClassVar = {
         "http://127.0.0.1:8000": "http://127.0.0.1:8000",
@@ -169,13 +169,13 @@ class RegistryUrlTests(SynchronousTestCase):
     )  # fmt: skip
 
     def test_right(self) -> None:
-        """Each has one canonical form, which stays as it is."""
+        """Each URL has one canonical form, which stays unchanged."""
         for text, url in self.right.items():
             self.assertEqual(registry_url(text), url)
             self.assertEqual(registry_url(url), url)
 
     def test_wrong(self) -> None:
-        """Others are refused with a sentence."""
+        """Other URLs are rejected with a reason."""
         for text in self.wrong:
             with self.assertRaises(ValueError, msg=text):
                 registry_url(text)

@@ -20,7 +20,7 @@ from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 
 class ClassicServerTests(LoopbackTestCase):
     def occupy(self, alice: PeerAddress, number: int) -> list[Datagrams]:
-        """Ask for a picture from so many sockets, and say nothing more."""
+        """Request a picture from so many sockets, and send nothing more."""
         sockets = [Datagrams() for _ in range(number)]
         for each in sockets:
             self.socket(each)
@@ -28,7 +28,7 @@ class ClassicServerTests(LoopbackTestCase):
         return sockets
 
     async def test_six_at_once(self) -> None:
-        """More requesters than are served at once wait for their turn, since they repeat their words."""
+        """Requesters beyond the limit are served later, since they repeat their words."""
         self.share_text(b"for all")
         _, alice = self.sharer()
         fetching = [self.fetch(alice, Kind.TEXT) for _ in range(TRANSFERS_PER_HOST_MAX + 2)]
@@ -36,7 +36,7 @@ class ClassicServerTests(LoopbackTestCase):
             self.assertEqual(fetched.path.read_bytes(), b"for all")
 
     async def test_silent_ones_make_room(self) -> None:
-        """Requesters that take all places of a host and say no more do not keep an honest one out for long."""
+        """Silent requesters that take all places of a host do not keep an honest one out for long."""
         self.share_picture(Image.new("RGB", (9, 5)))
         _, alice = self.sharer()
         silent = self.occupy(alice, TRANSFERS_PER_HOST_MAX)
@@ -49,7 +49,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertIn("9 x 5 pixels in 0 rows, the requester stopped answering", details)
 
     async def test_nothing_to_share(self) -> None:
-        """A missing picture and a FIFO for a text cost an answer each, and no harm is done."""
+        """A missing picture and a FIFO in place of the text cost one answer each."""
         os.mkfifo(self.shared / "my_file.txt")
         _, alice = self.sharer()
         bob = Datagrams()
@@ -63,7 +63,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertEqual(sorted(bob.received), [b"ACK", b"ACK2"])
 
     async def test_unreadable_picture(self) -> None:
-        """What is no picture is told in a sentence, and logged without a traceback."""
+        """A file that is not a picture is reported in a sentence, and logged without a traceback."""
         (self.shared / "my_file.png").write_bytes(b"no picture")
         _, alice = self.sharer()
         self.occupy(alice, 2)
@@ -72,7 +72,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_requester_that_does_not_listen(self) -> None:
-        """A requester of a text that does not listen is given a second."""
+        """A requester of a text gets a second to listen."""
         self.share_text(b"text")
         _, alice = self.sharer()
         bob = Datagrams()
@@ -83,7 +83,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertGreaterEqual(self.served[0].seconds, 1.0)
 
     async def test_requester_that_closes_its_port(self) -> None:
-        """A requester whose machine says that its port is closed is not waited for."""
+        """A requester whose port is closed is not waited for."""
         self.share_picture(Image.new("RGB", (9, 5)))
         _, alice = self.sharer()
         bob = Datagrams()
@@ -95,7 +95,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertLess(self.served[0].seconds, 5.0)
 
     async def test_requesters_that_are_gone_at_once(self) -> None:
-        """Requesters that ask and close their ports free their places soon: there is room for others."""
+        """Requesters that close their ports at once free their places soon."""
         self.share_picture(Image.new("RGB", (9, 5)))
         _, alice = self.sharer()
         for _ in range(4):  # as many as one address may have at once
@@ -108,7 +108,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertEqual([served.end for served in self.served[:4]], [TransferEnd.FAILED] * 4)
 
     async def test_stopped(self) -> None:
-        """Stopping ends all transfers at once, says so of each, and closes every port."""
+        """Stopping ends all transfers at once, reports each of them, and closes every port."""
         self.share_picture(Image.new("RGB", (9, 5)))
         sharer, alice = self.sharer()
         silent = self.occupy(alice, 3)
@@ -131,7 +131,7 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertEqual(stranger.received, [])
 
     def test_port_in_use(self) -> None:
-        """A port that somebody else has is an error that says so."""
+        """A port that is in use is an error that names it."""
         port = self.socket(Datagrams())
         sharer = ClassicServer(self.reactor, ClassicShare(()))
         with self.assertRaises(PortUnusable) as raised:

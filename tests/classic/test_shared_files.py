@@ -40,7 +40,7 @@ class ShareTestCase(SynchronousTestCase):
 
 class SharedFolderTests(ShareTestCase):
     def test_looked_up_at_each_request(self) -> None:
-        """What appears in a shared folder is offered, what goes is not."""
+        """Files that appear in a shared folder are offered; files that are removed are not."""
         share = ClassicShare([self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
         self.write("my_file.txt")
@@ -60,7 +60,7 @@ class SharedFolderTests(ShareTestCase):
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
 
     def test_files_named(self) -> None:
-        """Single files are offered under whatever name they have, before what comes later."""
+        """Single files are offered under any name; earlier paths win."""
         text, picture = self.write("notes.TXT"), self.write("photo.JPEG")
         self.write("my_file.txt")
         share = ClassicShare([text, picture, self.folder])
@@ -74,7 +74,7 @@ class SharedFolderTests(ShareTestCase):
         self.assertEqual(self.refused, [])
 
     def test_identity(self) -> None:
-        """The identity stays while the bytes stay, and knows the size."""
+        """The identity stays while the content stays, and contains the size."""
         path = self.write("my_file.txt", b"12345")
         share = ClassicShare([self.folder])
 
@@ -102,7 +102,7 @@ class NotPlainFilesTests(ShareTestCase):
         self.assertIn("symbolic link", reason)
 
     def test_fifo_folder_and_socket(self) -> None:
-        """What is no plain file is refused, and none of it waits for anybody."""
+        """A path that is not a plain file is refused, without waiting for a writer."""
         os.mkfifo(self.folder / "my_file.jpg")
         (self.folder / "my_file.jpeg").mkdir()
         with socket.socket(socket.AF_UNIX) as listener:

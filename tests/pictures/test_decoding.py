@@ -22,7 +22,7 @@ from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
 
 
 def noise(height: int, width: int, channels: int = 3) -> Pixels:
-    """Pixels without a pattern, always the same."""
+    """Return pixels without a pattern, always the same."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
 
@@ -42,7 +42,7 @@ class ReadPictureTests(SynchronousTestCase):
         np.testing.assert_array_equal(pixels, np.asarray(expected))
 
     def test_rgb(self) -> None:
-        """Pixels of a lossless picture come out as they went in."""
+        """The pixels of a lossless picture are unchanged."""
         pixels = noise(30, 20)
         for format in ("PNG", "WEBP"):
             file = encoded(Image.fromarray(pixels), format, lossless=True)
@@ -50,12 +50,12 @@ class ReadPictureTests(SynchronousTestCase):
             self.assertFalse(file.closed)
 
     def test_jpeg(self) -> None:
-        """A JPEG comes out as Pillow decodes it."""
+        """A JPEG is decoded as Pillow decodes it."""
         file = encoded(Image.fromarray(noise(30, 20)), "JPEG")
         self.assert_reads(file, Image.open(io.BytesIO(file.getvalue())))
 
     def test_strips(self) -> None:
-        """A picture that is converted in several strips is whole."""
+        """A picture that is converted in several strips is complete."""
         self.patch(decoding, "STRIP_PIXELS", 100)
         pixels = noise(31, 20)
         self.assert_reads(encoded(Image.fromarray(pixels)), pixels)
@@ -68,7 +68,7 @@ class ReadPictureTests(SynchronousTestCase):
         self.assert_reads(encoded(Image.fromarray(grey)), np.dstack([grey] * 3))
 
     def test_one_bit(self) -> None:
-        """A picture of one bit is black and white, not black and nearly black."""
+        """A picture of one bit is black and white, not nearly so."""
         bits = noise(5, 9, 1) > 127
         expected = np.dstack([bits * np.uint8(255)] * 3)
         self.assert_reads(encoded(Image.fromarray(bits)), expected)
@@ -96,7 +96,7 @@ class ReadPictureTests(SynchronousTestCase):
         self.assert_reads(file, [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]])
 
     def test_alpha(self) -> None:
-        """What shines through is white."""
+        """White shows behind transparent pixels."""
         rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
         expected = [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
         for format in ("PNG", "WEBP"):
@@ -108,11 +108,11 @@ class ReadPictureTests(SynchronousTestCase):
         self.assert_reads(keyed, [[[255] * 3, [255] * 3, [0] * 3]])
 
     def test_cmyk(self) -> None:
-        """The four inks of a JPEG become colours: no ink is white."""
+        """The four inks of a JPEG become colours; no ink is white."""
         self.assert_reads(encoded(Image.new("CMYK", (8, 8)), "JPEG"), np.full((8, 8, 3), 255))
 
     def test_orientation(self) -> None:
-        """Each of the eight ways to hold a camera comes out upright."""
+        """Each of the eight EXIF orientations is turned upright."""
         for orientation in range(10):
             with self.subTest(orientation=orientation):
                 exif = Image.Exif()
@@ -122,7 +122,7 @@ class ReadPictureTests(SynchronousTestCase):
                 self.assert_reads(file, upright)
 
     def test_first_of_many(self) -> None:
-        """Of an animation, the first frame is the picture."""
+        """The first frame of an animation is the picture."""
         frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
         file = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
         self.assert_reads(file, frames[0])
@@ -134,7 +134,7 @@ class UnreadableTests(SynchronousTestCase):
             read_picture(io.BytesIO(data), pixel_limit=pixel_limit)
 
     def test_other_formats(self) -> None:
-        """A format that is not on the list is not even tried (threat 8)."""
+        """A format that is not on the list is not tried (threat 8)."""
         image = Image.new("RGB", (4, 4))
         for format in ("BMP", "GIF", "TIFF", "PPM", "ICO"):
             with self.subTest(format=format):
@@ -143,13 +143,13 @@ class UnreadableTests(SynchronousTestCase):
         self.assert_unreadable(b"%!PS-Adobe-3.0 EPSF-3.0\n", "no JPEG, PNG or WebP")
 
     def test_pixel_limit(self) -> None:
-        """One pixel more than the limit is refused."""
+        """One pixel above the limit is rejected."""
         data = encoded(Image.new("RGB", (10, 10))).getvalue()
         self.assertEqual(read_picture(io.BytesIO(data), pixel_limit=100).shape, (10, 10, 3))
         self.assert_unreadable(data, "more than 99 pixels", pixel_limit=99)
 
     def test_bomb(self) -> None:
-        """A small file that says it is huge is refused before memory is taken (threat 8)."""
+        """A small file that announces a huge picture is rejected before memory is taken (threat 8)."""
         small = encoded(Image.new("1", (1, 1))).getvalue()
         for side in (9_000, 12_000, 60_000, 2**31 - 1):
             header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x01\x00\x00\x00\x00"
@@ -159,7 +159,7 @@ class UnreadableTests(SynchronousTestCase):
         self.flushWarnings()  # trial hears Pillow's remark before our filter does
 
     def test_cut_short(self) -> None:
-        """A file that ends early is never half a picture."""
+        """A truncated file is unreadable, not half a picture."""
         for format in ("PNG", "JPEG", "WEBP"):
             data = encoded(Image.fromarray(noise(40, 40)), format).getvalue()
             for size in range(16, len(data) - 64, len(data) // 20):
@@ -169,7 +169,7 @@ class UnreadableTests(SynchronousTestCase):
     @settings(max_examples=200)
     @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.randoms(use_true_random=False))
     def test_damaged(self, format: str, rng: random.Random) -> None:
-        """A file with any bytes changed is a picture or unreadable, and nothing else."""
+        """A file with changed bytes is a picture or unreadable."""
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
         image = Image.fromarray(noise(12, 12)).convert(rng.choice(["RGB", "L"]))
@@ -188,12 +188,12 @@ class UnreadableTests(SynchronousTestCase):
         st.binary(max_size=200),
     )
     def test_any_bytes(self, magic: bytes, data: bytes) -> None:
-        """Any bytes at all are a picture or unreadable."""
+        """Any bytes are a picture or unreadable."""
         with self.assertRaises(PictureUnreadable):
             read_picture(io.BytesIO(magic + data))
 
     def test_disk_error(self) -> None:
-        """A disk that fails is not called a damaged picture."""
+        """A disk error is not reported as a damaged picture."""
 
         class BadDisk(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
@@ -203,19 +203,19 @@ class UnreadableTests(SynchronousTestCase):
             read_picture(BadDisk())
 
     def test_name(self) -> None:
-        """The sentence names the picture."""
+        """The error names the picture."""
         with self.assertRaisesRegex(PictureUnreadable, r"my_file\.png cannot be shared as a"):
             read_picture(io.BytesIO(), name="my_file.png")
 
 
 class FitWidthTests(SynchronousTestCase):
     def test_narrow_stays(self) -> None:
-        """A picture that fits is the same one, not a copy."""
+        """A picture that fits is not copied."""
         pixels = noise(4, 10)
         self.assertIs(fit_width(pixels, 10), pixels)
 
     def test_keeps_shape(self) -> None:
-        """A wide one keeps its shape, its colours and at least one row."""
+        """A wide picture keeps its aspect ratio, its colours and at least one row."""
         for height, width, width_max, expected in (
             (300, 400, 100, (75, 100, 3)),
             (3, 4000, 1363, (1, 1363, 3)),

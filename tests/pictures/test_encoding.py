@@ -35,14 +35,14 @@ class WritePictureTests(SynchronousTestCase):
         st.sampled_from([1, 2, 256]),
     )
     def test_exact(self, format: str, height: int, width: int, seed: int, levels: int) -> None:
-        """Every format gives back every pixel, of noise and of flat pictures alike."""
+        """Every format keeps every pixel, of noise and of flat pictures."""
         pixels = np.random.default_rng(seed).integers(0, levels, (height, width, 3), np.uint8)
         file = io.BytesIO()
         write_picture(pixels, file, format)
         np.testing.assert_array_equal(read_back(file), pixels)
 
     def test_read_only_view(self) -> None:
-        """Pixels that are a view of something larger, or read-only, are written as they look."""
+        """Views and read-only pixels are written correctly."""
         pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)[::2, ::2]
         pixels.flags.writeable = False
         file = io.BytesIO()
@@ -56,7 +56,7 @@ class WritePictureTests(SynchronousTestCase):
         self.assertLess(len(file.getvalue()), 1200 * 900 * 3 // 100)
 
     def test_too_large_for_webp(self) -> None:
-        """A format that has no room says so, and what to use."""
+        """A picture that is too large for a format gives an error that names another format."""
         pixels = np.zeros((1, WEBP_SIDE_MAX + 1, 3), np.uint8)
         with self.assertRaisesRegex(CannotSave, "16384 x 1 pixels cannot be written.*png"):
             write_picture(pixels, io.BytesIO(), "WEBP")
@@ -83,7 +83,7 @@ class PictureNameTests(SynchronousTestCase):
                 self.assertEqual(format_of(checked), format)
 
     def test_lossy(self) -> None:
-        """A lossy format is refused with the reason and what to type instead."""
+        """A lossy format is rejected with the reason and an alternative."""
         for name in ("a.jpg", "a.JPEG", "a.gif"):
             with self.assertRaisesRegex(
                 WrongUsage,
@@ -92,7 +92,7 @@ class PictureNameTests(SynchronousTestCase):
                 check_picture_name(name)
 
     def test_unknown(self) -> None:
-        """A suffix that means nothing here is refused, not guessed at."""
+        """An unknown suffix is rejected."""
         for name in ("a.txt", "v1.2", "a.png.part"):
             with self.assertRaisesRegex(
                 WrongUsage, "is not a lossless picture format.*with one of .bmp"

@@ -20,7 +20,7 @@ def cells(line: str) -> str:
 
 class PreviewTests(SynchronousTestCase):
     def test_two_pixels_to_a_cell(self) -> None:
-        """A small picture is shown pixel by pixel, in its colours, the upper ones as foreground."""
+        """A small picture is shown pixel by pixel; the upper pixels are the foreground."""
         pixels = np.array([[[1, 2, 3], [1, 2, 3]], [[4, 5, 6], [7, 8, 9]]], np.uint8)
         preview = Preview(2, 2, columns=80, lines=24)
         self.assertEqual((preview.columns, preview.lines), (2, 1))
@@ -30,20 +30,20 @@ class PreviewTests(SynchronousTestCase):
         )
 
     def test_indexed_colours(self) -> None:
-        """With 256 colours, the nearest of the cube is taken."""
+        """With 256 colours the nearest colour of the cube is used."""
         pixels = np.array([[[0, 0, 0]], [[250, 100, 94]]], np.uint8)
         line = Preview(1, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, true_colour=False)
         self.assertEqual(line, "\x1b[38;5;16m\x1b[48;5;203m▀\x1b[0m")
 
     def test_equal_neighbours(self) -> None:
-        """Cells of one colour cost one escape."""
+        """Neighbouring cells of one colour share one escape sequence."""
         pixels = np.zeros((2, 50, 3), np.uint8)
         line = Preview(50, 2, 80, 24).render_line(pixels, np.ones(2, bool), 0, true_colour=True)
         self.assertEqual(len(ESCAPE.findall(line)), 3)
         self.assertEqual(cells(line), "▀" * 50)
 
     def test_missing_rows(self) -> None:
-        """What has not arrived is blank, whatever the buffer holds there."""
+        """Missing rows are blank, whatever the buffer contains."""
         pixels = np.full((2, 3, 3), 99, np.uint8)
         preview = Preview(3, 2, 80, 24)
         for have, shown, colour in (
@@ -59,7 +59,7 @@ class PreviewTests(SynchronousTestCase):
         self.assertTrue(preview.is_ready(np.array([True, True]), 0))
 
     def test_missing_rows_do_not_count(self) -> None:
-        """The colour of a cell is the mean of the rows that are there."""
+        """The colour of a cell is the mean of the rows that have arrived."""
         pixels = np.zeros((8, 1, 3), np.uint8)
         pixels[0], pixels[1] = 100, 200
         have = np.zeros(8, bool)
@@ -68,7 +68,7 @@ class PreviewTests(SynchronousTestCase):
         self.assertIn("\x1b[38;2;150;150;150m", line)
 
     def test_shape(self) -> None:
-        """A large picture fits into its cells and keeps its shape; a small one is not enlarged."""
+        """A large picture is scaled to its cells with its aspect ratio; a small one is not enlarged."""
         for size, columns, lines in (
             ((1200, 900), 64, 24),
             ((4000, 3000), 64, 24),
@@ -91,7 +91,7 @@ class PreviewTests(SynchronousTestCase):
     def test_any_picture(
         self, width: int, height: int, columns: int, lines: int, true_colour: bool, seed: int
     ) -> None:
-        """Any picture, whatever has arrived of it, fills exactly its cells, within the bounds."""
+        """Any picture, in any state, fills exactly its cells."""
         rng = np.random.default_rng(seed)
         pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
         have = rng.random(height) < rng.random()

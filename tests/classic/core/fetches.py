@@ -22,7 +22,7 @@ ATTEMPTS = 3
 
 
 class SharerSide:
-    """A network with our sharer on it, which serves whoever asks."""
+    """A network with a sharer of ours."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class SharerSide:
 
 
 class PictureFetch(SharerSide):
-    """One fetch of one picture from it, with up to three requests, as `p2pshare.peer` does it."""
+    """One fetch of one picture, with up to three requests, as `classic.download` makes them."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class PictureFetch(SharerSide):
 
     @property
     def exact(self) -> bool:
-        """Whether the picture arrived, once, as it was sent."""
+        """Whether the picture arrived exactly once and unchanged."""
         return len(self.completed) == 1 and bool((self.completed[0].pixels == self.pixels).all())
 
     def _ask(self) -> None:

@@ -1,4 +1,4 @@
-"""One core alone, driven as `p2pshare.classic.net.datagram_driver` drives it, with the test in place of the network."""
+"""One core alone, driven as `p2pshare.classic.net.datagram_driver` drives it; the test replaces the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ IDLE_TURNS_MAX = 3  # in a row at one moment: more is a busy loop
 
 
 class Solo:
-    """Gives a core its datagrams and its time, and keeps all that comes out."""
+    """Hands a core its datagrams and the time, and keeps its output."""
 
     def __init__(self, core: DatagramCore) -> None:
         """Start at 0 s."""
@@ -23,7 +23,7 @@ class Solo:
         self.run(0.0)
 
     def hear(self, data: bytes, addr: Address) -> list[bytes]:
-        """Let a datagram arrive now; what the core sends at once."""
+        """Deliver a datagram now; return what the core sends at once."""
         before = len(self.sent)
         self.core.receive_datagram(data, addr, self.now)
         self._take()
@@ -46,7 +46,7 @@ class Solo:
         return [sent for _, sent, _ in self.sent[before:]]
 
     def times(self, data: bytes) -> list[float]:
-        """When this datagram was sent, in seconds."""
+        """Return when this datagram was sent, in seconds."""
         return [round(when, 3) for when, sent, _ in self.sent if sent == data]
 
     def _take(self) -> None:

@@ -9,7 +9,7 @@ from p2pshare.classic.datagrams import Kind, Word
 
 
 def asked(kind: Kind) -> list[tuple[float, bytes]]:
-    """All that is sent, with the times, until it gives up."""
+    """Return all words until the request gives up, with their times."""
     asking = Asking(kind, 100.0)
     sent, now = [], 100.0
     while now < asking.gives_up_at:
@@ -32,13 +32,13 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual([data for _, data in sent].count(b"IMG"), 25)
 
     def test_late(self) -> None:
-        """After a pause one word goes out, not all that were missed."""
+        """After a pause one word is sent, not all that were missed."""
         asking = Asking(Kind.PICTURE, 0.0)
         self.assertEqual(asking.due(3.0), [b"IMG"])
         self.assertEqual(asking.due(3.0), [])
 
     def test_only_ours_asked(self) -> None:
-        """It knows whether an original can have understood it already."""
+        """The request knows whether an original can have understood a word already."""
         asking = Asking(Kind.PICTURE, 0.0)
         asking.due(0.0)
         self.assertTrue(asking.only_ours_asked)
@@ -46,7 +46,7 @@ class AskingTests(SynchronousTestCase):
         self.assertFalse(asking.only_ours_asked)
 
     def test_answers(self) -> None:
-        """Only the two acknowledgements are answers."""
+        """Only the two acknowledgements count as answers."""
         self.assertEqual(parse_answer(b"ACK"), Word.ACK)
         self.assertEqual(parse_answer(b"ACK2"), Word.ACK2)
         for data in (b"", b"ack", b"ACK3", b"IMG", b"ACK_SIZE", b"\xff\xff\xff"):

@@ -62,7 +62,7 @@ class OriginalRequests(SharerSide):
 
 
 class OriginalWelcome:
-    """An original's welcome port: it answers each IMG with ACK, and starts a transfer for each."""
+    """The welcome port of an original: it answers each IMG with ACK, and starts a transfer for each."""
 
     def __init__(self) -> None:
         self._answers: Outgoing = []
@@ -81,7 +81,7 @@ class OriginalWelcome:
         return None
 
     def handle_timer(self, now: float) -> None:
-        """Nothing is ever due."""
+        """Do nothing, as nothing is ever due."""
 
     def next_event(self) -> Address | None:
         return self._requesters.pop(0) if self._requesters else None
@@ -133,7 +133,7 @@ class OurRequests:
 
 class OriginalRequesterTests(SynchronousTestCase):
     def test_large_picture(self) -> None:
-        """1200 x 900, which originals mostly fail to get from each other, arrives without a loss."""
+        """A large picture arrives completely in one request, at the speed of the original."""
         fetch = OriginalRequests(picture(900, 1200))
         fetch.run()
         self.assertTrue(fetch.exact, fetch.events)
@@ -141,7 +141,7 @@ class OriginalRequesterTests(SynchronousTestCase):
         self.assertLess(fetch.finished_at, 4.0)
 
     def test_slow_original(self) -> None:
-        """The pace follows an original that takes four times as long for a row."""
+        """The pace adapts to an original that takes four times as long per row."""
         fetch = OriginalRequests(picture(600, 1200), seconds_per_pixel=0.01 / 1200)
         fetch.run()
         self.assertTrue(fetch.exact, fetch.events)
@@ -149,7 +149,7 @@ class OriginalRequesterTests(SynchronousTestCase):
         self.assertLess(fetch.finished_at, 15.0)
 
     def test_each_kind_lost_once(self) -> None:
-        """The loss of the first SIZE, ACK_SIZE, FIN, row or wish is made good without a new IMG."""
+        """The loss of the first SIZE, ACK_SIZE, FIN, row or ROW WANTED needs no new IMG."""
         row = 3 * 40 + 5
         for length, from_sharer in ((9, True), (row, True), (3, True), (8, False), (5, False)):
             lost: list[int] = []
@@ -179,7 +179,7 @@ class OriginalRequesterTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(pictures(), st.floats(0, 0.1), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
-        """Losses are made good; only the words that an original sends just once or thrice can fail it."""
+        """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""
         fetch = OriginalRequests(pixels, Conditions(loss=loss, delay_max=0.01), seed=seed)
         fetch.run()
         self.assertTrue(fetch.exact or isinstance(fetch.events[0], GaveUp))
@@ -190,14 +190,14 @@ class OriginalRequesterTests(SynchronousTestCase):
 
 class OriginalSharerTests(SynchronousTestCase):
     def test_large_picture(self) -> None:
-        """Ours gets a picture from an original at the original's own speed."""
+        """A large picture arrives completely in one request, at the speed of the original."""
         fetch = OurRequests(picture(900, 1200))
         fetch.run()
         self.assertTrue(fetch.exact, fetch.events)
         self.assertEqual((fetch.attempts, fetch.sharers), (1, 1))
 
     def test_many_rows_lost(self) -> None:
-        """Rows are asked for no faster than an original can encode them, and no faster than it can store the wish."""
+        """Rows are requested no faster than an original can encode them, and never more than its buffer holds."""
 
         def rule(_: int, data: bytes, source: Address, destination: Address) -> Fate | None:
             early = fetch.network.now < 1.5
@@ -209,7 +209,7 @@ class OriginalSharerTests(SynchronousTestCase):
         self.assertEqual(fetch.attempts, 1)
 
     def test_fin_lost(self) -> None:
-        """An original's only FIN and some rows are lost: our timer asks for the rows."""
+        """If the only FIN of an original and some rows are lost, the requester's timer asks for the rows."""
 
         def rule(number: int, data: bytes, source: Address, destination: Address) -> Fate | None:
             return Fate(()) if source[0] == SHARER and (data == b"FIN" or number % 9 == 8) else None
@@ -222,7 +222,7 @@ class OriginalSharerTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(pictures(), st.floats(0, 0.2), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
-        """Losses are made good by asking again; what an original says only once costs a new request."""
+        """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""
         fetch = OurRequests(pixels, Conditions(loss=loss, delay_max=0.01), seed=seed)
         fetch.run()
         last = fetch.events[-1]

@@ -19,7 +19,7 @@ ROW = 1024  # bytes
 
 class WindowPaceTests(SynchronousTestCase):
     def round(self, pace: WindowPace, lost: float = 0.0, rtt: float | None = 0.1) -> int:
-        """Fill the window, ask, and be answered; how many rows went out."""
+        """Send a window of rows, ask, and get the answer; return how many rows were sent."""
         rows = pace.allowance(0.0)
         pace.rows_sent(rows, 0.0)
         pace.probe_sent(0.0)
@@ -27,7 +27,7 @@ class WindowPaceTests(SynchronousTestCase):
         return rows
 
     def test_start(self) -> None:
-        """The first window is 64 KiB; once it is sent, only a report opens it again."""
+        """The first window is 64 KiB; after that only a report allows more rows."""
         pace = WindowPace(ROW)
         self.assertEqual(pace.allowance(0.0), WINDOW_START // ROW)
         self.assertIsNotNone(pace.ready_at())
@@ -37,14 +37,14 @@ class WindowPaceTests(SynchronousTestCase):
         self.assertTrue(pace.wants_probe)
 
     def test_doubles_at_first(self) -> None:
-        """With prompt reports and nothing lost the window doubles with each, up to its limit."""
+        """With prompt reports and no loss, the window doubles with each report, up to its limit."""
         pace = WindowPace(ROW)
         rounds = [self.round(pace) for _ in range(8)]
         self.assertEqual(rounds[:3], [64, 128, 256])
         self.assertEqual(rounds[-1], WINDOW_MAX // ROW)
 
     def test_queue(self) -> None:
-        """A round trip that becomes longer than the queue may make it shrinks the window."""
+        """A round trip that is longer than the allowed queueing shrinks the window."""
         pace = WindowPace(ROW)
         self.round(pace, rtt=0.01)
         before = pace.window
@@ -54,14 +54,14 @@ class WindowPaceTests(SynchronousTestCase):
         self.assertLess(pace.window, before + before // 8)
 
     def test_loss_of_the_path(self) -> None:
-        """Ten per cent of loss do not keep the window from growing."""
+        """A loss of ten per cent does not stop the growth of the window."""
         pace = WindowPace(ROW)
         for _ in range(8):
             self.round(pace, lost=0.1)
         self.assertEqual(pace.window, WINDOW_MAX // ROW)
 
     def test_too_much_loss(self) -> None:
-        """Half of the rows lost again and again brings the window to its minimum, and no lower."""
+        """Repeated loss of half of the rows shrinks the window to its minimum."""
         pace = WindowPace(ROW)
         for _ in range(50):
             self.round(pace, lost=0.5)
@@ -69,13 +69,13 @@ class WindowPaceTests(SynchronousTestCase):
         self.assertGreaterEqual(pace.window, WINDOW_ROWS_MIN)
 
     def test_wide_rows(self) -> None:
-        """Rows that fill a datagram still get a window of a few."""
+        """The window holds a few rows even if each fills a datagram."""
         self.assertEqual(WindowPace(65_000).allowance(0.0), WINDOW_ROWS_MIN)
 
 
 class RatePaceTests(SynchronousTestCase):
     def sent_in(self, pace: RatePace, seconds: float, start: float = 0.0) -> int:
-        """Send whatever is allowed at each millisecond; how many rows that were."""
+        """Send the allowed rows at each millisecond; return how many were sent."""
         total = 0
         for millisecond in range(round(seconds * 1000)):
             now = start + millisecond / 1000
@@ -86,20 +86,20 @@ class RatePaceTests(SynchronousTestCase):
         return total
 
     def test_rate_of_an_original(self) -> None:
-        """Rows go out as an original can decode them, and a few at once at most."""
+        """Rows are sent at the rate at which an original decodes them, in small bursts."""
         pace = RatePace(1200)
         self.assertEqual(pace.allowance(0.0), BURST_MAX)
         expected = 1 / (1200 * ORIGINAL_SECONDS_PER_PIXEL)
         self.assertApproximates(self.sent_in(pace, 1.0), expected + BURST_MAX, 2)
 
     def test_late_timer(self) -> None:
-        """However late the timer is, no more than a few rows go out at once."""
+        """After a late timer only a few rows are sent at once."""
         pace = RatePace(1200)
         pace.allowance(0.0)
         self.assertEqual(pace.allowance(100.0), BURST_MAX)
 
     def test_ready_at(self) -> None:
-        """At the time that it names there is an allowance, and shortly before there is none."""
+        """There is an allowance at the announced time, and none shortly before."""
         pace = RatePace(1200)
         pace.rows_sent(pace.allowance(0.0), 0.0)
         ready = pace.ready_at()
@@ -108,7 +108,7 @@ class RatePaceTests(SynchronousTestCase):
         self.assertEqual(pace.allowance(ready), 1)
 
     def test_follows_what_was_taken(self) -> None:
-        """If half was lost, half the rate follows; if nothing was, a higher one."""
+        """If half of the rows are lost, the rate halves; if none is lost, it grows."""
         pace = RatePace(1200)
         first = pace.rate
         sent = self.sent_in(pace, 1.0)
@@ -123,7 +123,7 @@ class RatePaceTests(SynchronousTestCase):
         self.assertGreater(pace.rate, slower)
 
     def test_everything_lost(self) -> None:
-        """The rate never falls to nothing."""
+        """The rate has a lower bound."""
         pace = RatePace(1200)
         for second in range(100):
             sent = self.sent_in(pace, 1.0, start=float(second))

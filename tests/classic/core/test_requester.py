@@ -51,24 +51,24 @@ SIZE = size_datagram(Size(2, HEIGHT))
 
 
 class Fetch(Solo):
-    """A request for a picture alone, and the test in the sharer's place."""
+    """A request for a picture alone; the test replaces the sharer."""
 
     def __init__(self) -> None:
         self.request = PictureRequest(WELCOME, 0.0)
         super().__init__(self.request)
 
     def begin(self, answer: bytes = ACK2, sharer: Address = SHARER) -> list[bytes]:
-        """Answer the word and announce the picture; what is said to that."""
+        """Answer the word and announce the picture; return what is sent then."""
         self.hear(answer, WELCOME)
         return self.hear(SIZE, sharer)
 
     def say(self, *all_data: bytes) -> list[bytes]:
-        """Let the sharer say something; what comes back at once."""
+        """Deliver datagrams of the sharer; return what is sent at once."""
         return [answer for data in all_data for answer in self.hear(data, SHARER)]
 
     @property
     def failure(self) -> RequestFailed:
-        """How it failed, after which it must have closed."""
+        """Return the failure, after which the request must have closed."""
         failed, closed = self.events[-2:]
         assert isinstance(failed, RequestFailed) and closed == RequestClosed()
         return failed
@@ -78,7 +78,7 @@ class AskingTests(SynchronousTestCase):
     """From the word to the first SIZE."""
 
     def test_no_answer(self) -> None:
-        """Without an answer it gives up after 5.5 s, and is closed."""
+        """Without an answer the request gives up after the last word, and closes."""
         fetch = Fetch()
         fetch.run(60.0)
         self.assertEqual(fetch.events, [RequestFailed(Failure.NO_ANSWER), RequestClosed()])
@@ -87,7 +87,7 @@ class AskingTests(SynchronousTestCase):
         self.assertIsNone(fetch.request.get_timer())
 
     def test_answered(self) -> None:
-        """Once there is an answer the word is not repeated; 5 s without SIZE are an answer, too."""
+        """After an answer the word is not repeated; 5 s without SIZE end the request."""
         for answer in (ACK, ACK2):
             fetch = Fetch()
             fetch.run(0.7)
@@ -98,7 +98,7 @@ class AskingTests(SynchronousTestCase):
             self.assertEqual(fetch.failure, RequestFailed(Failure.NOTHING_CAME))
 
     def test_repeated_answer(self) -> None:
-        """A sharer that says ACK again and again, and nothing else, gains no time."""
+        """Repeated ACKs do not extend the deadline."""
         fetch = Fetch()
         for _ in range(8):
             fetch.hear(ACK, WELCOME)
@@ -106,7 +106,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(fetch.failure.failure, Failure.NOTHING_CAME)
 
     def test_answer_from_elsewhere(self) -> None:
-        """Only the welcome port's answer counts."""
+        """Only the answer of the welcome port counts."""
         fetch = Fetch()
         fetch.hear(ACK2, STRANGER)
         self.assertEqual(fetch.request.dropped, 1)
@@ -114,7 +114,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(fetch.failure.failure, Failure.NO_ANSWER)
 
     def test_answer_lost(self) -> None:
-        """SIZE is an answer by itself; the sharer is one of ours as long as only ours was asked."""
+        """SIZE is an answer by itself; the sharer counts as one of ours if only IMG2 was sent so far."""
         for asked_for, from_original in ((0.45, False), (0.7, True)):
             fetch = Fetch()
             fetch.run(asked_for)
@@ -124,7 +124,7 @@ class AskingTests(SynchronousTestCase):
             self.assertIs(completed.from_original, from_original)
 
     def test_welcome_port_hears_words_only(self) -> None:
-        """Whatever happens, the welcome port hears nothing but the words: anything else may kill an original."""
+        """Only words are sent to the welcome port, as anything else may crash an original."""
         fetch = Fetch()
         fetch.run(0.7)
         fetch.begin(ACK)
@@ -138,14 +138,14 @@ class AnnouncedTests(SynchronousTestCase):
     """The first SIZE."""
 
     def test_transfer_address(self) -> None:
-        """The source of the first valid SIZE is the transfer's address, be it another of that machine."""
+        """The source of the first valid SIZE is the address of the transfer, even another one of that machine."""
         fetch = Fetch()
         self.assertEqual(fetch.begin(sharer=OTHER_INTERFACE), [ACK_SIZE])
         self.assertEqual(fetch.sent[-1][2], OTHER_INTERFACE)
         self.assertEqual([type(event) for event in fetch.events], [PictureAnnounced])
 
     def test_others_later(self) -> None:
-        """What comes from elsewhere afterwards is dropped and counted, be it right."""
+        """Datagrams from other addresses are dropped and counted, even valid ones."""
         fetch = Fetch()
         fetch.begin(sharer=OTHER_INTERFACE)
         for data in (SIZE, FIN, ROWS[0], size_datagram(Size(9, 9))):
@@ -156,21 +156,21 @@ class AnnouncedTests(SynchronousTestCase):
         self.assertEqual(announced.rows.rows_received, 0)
 
     def test_damaged_size(self) -> None:
-        """A damaged SIZE binds nobody."""
+        """A damaged SIZE is ignored."""
         fetch = Fetch()
         fetch.hear(ACK2, WELCOME)
         self.assertEqual(fetch.hear(SIZE[:-1] + b"\xff", STRANGER), [])
         self.assertEqual(fetch.say(SIZE), [ACK_SIZE])
 
     def test_late_answer(self) -> None:
-        """An answer of the welcome port that comes late is nobody's fault."""
+        """A late answer of the welcome port is not counted as dropped."""
         fetch = Fetch()
         fetch.begin()
         self.assertEqual(fetch.hear(ACK2, WELCOME), [])
         self.assertEqual(fetch.request.dropped, 0)
 
     def test_too_large(self) -> None:
-        """A picture that is not taken is refused before memory is, and with no word to the sharer."""
+        """A picture that is too large is rejected before memory is taken, without an answer to the sharer."""
         for size in (
             Size(0, 5), Size(5, 0), Size(0, 0), Size(ROW_PIXELS_MAX + 1, 1), Size(1, ROWS_MAX + 1),
             Size(10_000, PIXELS_MAX // 10_000 + 1), Size(2**32 - 1, 2**32 - 1),
@@ -186,7 +186,7 @@ class AnnouncedTests(SynchronousTestCase):
             self.assertEqual(fetch.run(60.0), [])
 
     def test_another_size(self) -> None:
-        """The size of a picture does not change on the way."""
+        """A different SIZE during the transfer is dropped."""
         fetch = Fetch()
         fetch.begin()
         self.assertEqual(fetch.say(size_datagram(Size(2, HEIGHT + 1))), [])
@@ -197,7 +197,7 @@ class ReceivingTests(SynchronousTestCase):
     """From the first row to the last."""
 
     def test_whole(self) -> None:
-        """The last row brings COMPLETE at once, and the picture is exact."""
+        """The last row is answered with COMPLETE at once, and the picture is exact."""
         fetch = Fetch()
         fetch.begin()
         self.assertEqual(fetch.say(*ROWS[:-1]), [])
@@ -208,7 +208,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertFalse(completed.from_original)
 
     def test_questions(self) -> None:
-        """FIN is answered with what is missing and FIN, a probe with ACK_SIZE."""
+        """FIN is answered with the missing rows and FIN, a probe with ACK_SIZE."""
         fetch = Fetch()
         fetch.begin()
         fetch.say(ROWS[0], ROWS[2], ROWS[3])
@@ -217,7 +217,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(fetch.say(FIN), [*wanted, FIN])
 
     def test_original_is_asked_by_a_timer(self) -> None:
-        """An original whose only FIN got lost is asked after a second without a row."""
+        """Rows are requested after a second without a row, if the only FIN of an original is lost."""
         fetch = Fetch()
         fetch.run(0.6)
         fetch.begin(ACK)
@@ -228,7 +228,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertTrue(fetch.events[-1].from_original)
 
     def test_silence(self) -> None:
-        """10 s without a datagram of the transfer are a failure, which tells how far it came, and what is missing."""
+        """After 10 s without a datagram of the transfer it fails, and tells which rows are missing."""
         fetch = Fetch()
         fetch.begin()
         fetch.say(ROWS[0])
@@ -242,7 +242,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(fetch.run(60.0), [])
 
     def test_nonsense_is_silence(self) -> None:
-        """What is dropped does not count as a sign of life, be it from the sharer's address."""
+        """Dropped datagrams do not count as signs of life, not even from the sharer's address."""
         fetch = Fetch()
         fetch.begin()
         damaged = bytes([*ROWS[0][:-1], ROWS[0][-1] ^ 1])
@@ -254,7 +254,7 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(fetch.request.dropped, 40)
 
     def test_no_progress(self) -> None:
-        """30 s without a new row are a failure, though FIN, SIZE and known rows keep coming."""
+        """After 30 s without a new row the transfer fails, even if FIN, SIZE and known rows keep arriving."""
         fetch = Fetch()
         fetch.begin()
         fetch.say(ROWS[0])
@@ -276,7 +276,7 @@ class CompletedTests(SynchronousTestCase):
         return fetch
 
     def test_closes(self) -> None:
-        """Unless it is asked, it closes after 2 s."""
+        """Without a question the request closes after 2 s."""
         fetch = self.completed()
         fetch.run(LINGER_FOR - 0.001)
         self.assertIsInstance(fetch.events[-1], PictureCompleted)
@@ -285,7 +285,7 @@ class CompletedTests(SynchronousTestCase):
         self.assertEqual(len(fetch.events), 3)
 
     def test_asked_again(self) -> None:
-        """COMPLETE is said again for each question, until there was none for 2 s."""
+        """COMPLETE is repeated for each question, until none came for 2 s."""
         fetch = self.completed()
         for _ in range(5):
             fetch.run(fetch.now + LINGER_FOR - 0.1)
@@ -296,7 +296,7 @@ class CompletedTests(SynchronousTestCase):
         self.assertEqual(fetch.say(FIN), [])
 
     def test_asked_for_ever(self) -> None:
-        """A sharer that never stops to ask does not keep the socket open for ever."""
+        """A sharer that never stops asking cannot keep the socket open."""
         fetch = self.completed()
         while RequestClosed() not in fetch.events:
             self.assertLess(fetch.now, NO_PROGRESS_MAX)
@@ -305,7 +305,7 @@ class CompletedTests(SynchronousTestCase):
         self.assertEqual(fetch.now, NO_PROGRESS_MAX)
 
     def test_rows_are_no_questions(self) -> None:
-        """Rows that come once more are not answered, nor is a stranger."""
+        """Repeated rows and strangers get no answer."""
         fetch = self.completed()
         self.assertEqual(fetch.say(*ROWS), [])
         self.assertEqual(fetch.hear(FIN, STRANGER), [])
@@ -319,14 +319,14 @@ class TextRequestTests(SynchronousTestCase):
         self.fetch = Solo(self.request)
 
     def test_no_answer(self) -> None:
-        """Without an answer it gives up after 5 s."""
+        """Without an answer the request gives up after the last word, and closes."""
         self.fetch.run(60.0)
         self.assertEqual(self.fetch.events, [RequestFailed(Failure.NO_ANSWER)])
         self.assertEqual({(data, addr) for _, data, addr in self.fetch.sent}, {(b"TXT", WELCOME)})
         self.assertLess(self.fetch.sent[-1][0], 5.0)
 
     def test_nothing_came(self) -> None:
-        """An answer ends the asking; without a connection it gives up 5 s later."""
+        """After an answer without a connection the request gives up in 5 s."""
         for data, addr in ((ACK, STRANGER), (b"NAK", WELCOME)):
             self.fetch.hear(data, addr)
         self.assertNotEqual(self.fetch.run(1.0), [])
@@ -337,7 +337,7 @@ class TextRequestTests(SynchronousTestCase):
         self.assertEqual(self.fetch.events, [RequestFailed(Failure.NOTHING_CAME)])
 
     def test_connected(self) -> None:
-        """Once the text comes, nothing more is said, and nothing fails, answered or not."""
+        """Once the text arrives, nothing more is sent and nothing fails."""
         self.request.began()
         self.assertIsNone(self.request.get_timer())
         self.fetch.hear(ACK, WELCOME)
@@ -359,7 +359,7 @@ class AnythingTests(SynchronousTestCase):
         ),
     )
     def test_whatever_comes(self, text: bool, arrivals: list[tuple[float, bytes, Address]]) -> None:
-        """Whatever comes, and when: no exception, no busy loop, one outcome, and little said to each datagram."""
+        """Any input at any time causes no exception, no busy loop, one outcome, and few datagrams."""
         fetch = Solo(TextRequest(WELCOME, 0.0) if text else PictureRequest(WELCOME, 0.0))
         for pause, data, addr in arrivals:
             fetch.run(fetch.now + pause)

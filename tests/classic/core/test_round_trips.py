@@ -15,7 +15,7 @@ def estimator() -> RttEstimator:
 
 class RttEstimatorTests(SynchronousTestCase):
     def test_before_the_first_sample(self) -> None:
-        """The time-out is the initial one, and it stays doubled, since the path may be longer."""
+        """The timeout is the initial one, and it stays doubled, since the path may be longer."""
         rtt = estimator()
         self.assertEqual(rtt.rto, 0.5)
         rtt.back_off()
@@ -23,28 +23,28 @@ class RttEstimatorTests(SynchronousTestCase):
         self.assertEqual(rtt.rto, 1.0)
 
     def test_first_sample(self) -> None:
-        """After one sample the time-out is three times it (RFC 6298, 2.2)."""
+        """After one sample the timeout is three times the sample (RFC 6298, 2.2)."""
         rtt = estimator()
         rtt.add_sample(0.1)
         self.assertAlmostEqual(rtt.rto, 0.3)
         self.assertEqual(rtt.smallest, 0.1)
 
     def test_steady_path(self) -> None:
-        """Equal samples bring the time-out down to the round trip."""
+        """Equal samples bring the timeout down to the round trip."""
         rtt = estimator()
         for _ in range(100):
             rtt.add_sample(0.1)
         self.assertAlmostEqual(rtt.rto, 0.1, places=3)
 
     def test_first_sample_was_none(self) -> None:
-        """A first sample in which an answer got lost is forgotten as soon as there is a proper one."""
+        """A first sample that includes a lost answer is forgotten after the first proper one."""
         rtt = estimator()
         rtt.add_sample(1.0)
         rtt.add_sample(0.02)
         self.assertAlmostEqual(rtt.rto, 0.06)
 
     def test_back_off_is_bounded_and_taken_back(self) -> None:
-        """The time-out doubles up to a bound; whatever comes takes that back."""
+        """The timeout doubles up to a bound; any answer ends the back-off."""
         rtt = estimator()
         rtt.add_sample(0.1)
         for _ in range(10):
@@ -55,7 +55,7 @@ class RttEstimatorTests(SynchronousTestCase):
 
     @given(st.lists(st.floats(0, 100)))
     def test_bounds(self, samples: list[float]) -> None:
-        """Whatever is measured, the time-out stays within its bounds."""
+        """The timeout stays within its bounds for any samples."""
         rtt = estimator()
         for sample in samples:
             rtt.add_sample(sample)

@@ -19,7 +19,7 @@ ROWS = row_datagrams(PIXELS, np.arange(HEIGHT))
 
 
 def wanted(datagrams: list[bytes]) -> list[int]:
-    """The rows that are asked for."""
+    """Return the requested rows."""
     parsed = map(parse_from_requester, datagrams)
     return [each.row for each in parsed if isinstance(each, RowWanted)]
 
@@ -43,7 +43,7 @@ class RowReceiverTests(SynchronousTestCase):
         return rows
 
     def test_rows_in_any_order(self) -> None:
-        """Whatever the order, and however often a row comes, the picture is the one that was sent."""
+        """Rows in any order, some of them repeated, give the exact picture."""
         rows = self.receiver(reports=True)
         for number in [*range(HEIGHT - 1, -1, -1), 5, 5]:
             rows.receive_row(ROWS[number], 0.0)
@@ -61,7 +61,7 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(rows.missing(), [range(HEIGHT)])
 
     def test_report(self) -> None:
-        """A probe is answered with what was missing at the last one, so that reordering does no harm."""
+        """A probe is answered with the rows that were missing at the last probe, so reordering does no harm."""
         rows = self.receiver(reports=True)
         for number in (0, 1, 4, 5):
             rows.receive_row(ROWS[number], 0.1)
@@ -76,7 +76,7 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(wanted(rows.datagrams_to_send()), [], "asked a moment ago")
 
     def test_fin(self) -> None:
-        """FIN is answered with what is missing, up to a bound, and FIN."""
+        """FIN is answered with the missing rows, up to a bound, and FIN."""
         rows = self.receiver(reports=True)
         rows.receive_row(ROWS[10], 0.1)
         rows.receive_fin(0.2)
@@ -85,7 +85,7 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(answer[-1], Word.FIN.value)
 
     def test_flood_of_questions(self) -> None:
-        """A sharer that asks and asks gets one answer in 10 ms, however tall the picture."""
+        """Repeated questions get one answer per 10 ms, however high the picture is."""
         for question in ("receive_fin", "receive_size"):
             rows = self.receiver(reports=True)
             rows.receive_row(ROWS[10], 0.1)
@@ -99,7 +99,7 @@ class RowReceiverTests(SynchronousTestCase):
             self.assertLessEqual(len(rows.datagrams_to_send()), ASKED_MAX + 1)
 
     def test_original_is_not_flooded(self) -> None:
-        """Of an original no more rows are asked for than it can store; each that comes makes room for one."""
+        """No more rows are requested from an original than its buffer holds; each row makes room for another."""
         rows = self.receiver(reports=False)
         rows.receive_row(ROWS[0], 0.1)
         rows.receive_fin(0.2)
@@ -108,7 +108,7 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(wanted(rows.datagrams_to_send()), [ASKED_MAX_ORIGINAL + 1])
 
     def test_timer(self) -> None:
-        """If an original's FIN is lost, rows are asked for after a second, and again if they do not come."""
+        """If the FIN of an original is lost, rows are requested after a second, and again if they do not arrive."""
         rows = self.receiver(reports=False)
         rows.receive_row(ROWS[0], 0.1)
         self.assertAlmostEqual(rows.get_timer(), 1.1)
@@ -121,7 +121,7 @@ class RowReceiverTests(SynchronousTestCase):
         self.assertEqual(wanted(rows.datagrams_to_send()), first)
 
     def test_ack_size_again(self) -> None:
-        """As long as no row comes, ACK_SIZE is said again, less and less often."""
+        """Until a row arrives, ACK_SIZE is repeated less and less often."""
         rows = self.receiver(reports=True)
         times = []
         while (now := rows.get_timer()) < 8.0:

@@ -42,7 +42,7 @@ def picture(height: int, width: int = 4) -> Pixels:
 
 
 class Transfer(Solo):
-    """A sender alone, and the test in the requester's place."""
+    """A sender alone; the test replaces the requester."""
 
     def __init__(self, pixels: Pixels, *, reports: bool) -> None:
         self.pixels = pixels
@@ -52,11 +52,11 @@ class Transfer(Solo):
         super().__init__(self.sender)
 
     def say(self, *all_data: bytes) -> list[bytes]:
-        """Let the requester say something; what comes back at once."""
+        """Deliver datagrams of the requester; return what is sent at once."""
         return [answer for data in all_data for answer in self.hear(data, BOB)]
 
     def rows(self, sent: list[bytes]) -> list[int]:
-        """The numbers of those of the datagrams that are rows, each of which must be right."""
+        """Return the numbers of the rows among the datagrams, and check their content."""
         found = []
         for data in sent:
             if data not in (self.announcement, FIN):
@@ -66,15 +66,15 @@ class Transfer(Solo):
         return found
 
     def all_rows(self) -> list[int]:
-        """The numbers of all rows so far."""
+        """Return the numbers of all rows so far."""
         return self.rows([data for _, data, _ in self.sent])
 
 
 class UnheardTests(SynchronousTestCase):
-    """Nobody answers, be it that nobody asked."""
+    """The requester never answers, perhaps because it does not exist."""
 
     def test_requester_of_ours(self) -> None:
-        """SIZE goes out three times, and not one row; then it has failed: 27 bytes for a word that was forged."""
+        """SIZE is sent three times, and no row: a forged word draws 27 bytes."""
         transfer = Transfer(picture(100), reports=True)
         transfer.run(60.0)
         self.assertEqual(transfer.times(transfer.announcement), [0.0, 0.3, 1.0])
@@ -83,7 +83,7 @@ class UnheardTests(SynchronousTestCase):
         self.assertEqual(transfer.sender.rows_sent, 0)
 
     def test_ends_after_8_s(self) -> None:
-        """An original starts over after 10 s, and finds the place free."""
+        """The transfer ends before an original starts over, which it does after 10 s."""
         for reports in (False, True):
             transfer = Transfer(picture(100), reports=reports)
             transfer.run(UNHEARD_MAX - 0.001)
@@ -92,7 +92,7 @@ class UnheardTests(SynchronousTestCase):
             self.assertEqual(len(transfer.events), 1)
 
     def test_original(self) -> None:
-        """An original gets the first row and FIN all the same, and no more: what a forged IMG can draw."""
+        """An original is sent one row and FIN in any case: that is all that a forged IMG can draw."""
         transfer = Transfer(picture(100, 1000), reports=False)
         transfer.run(BLIND_AFTER - 0.001)
         self.assertEqual(transfer.times(transfer.announcement), [0.0, 0.3, 1.0])
@@ -106,7 +106,7 @@ class UnheardTests(SynchronousTestCase):
         self.assertLess(cost, BLIND_ROWS * 3005 + 100)
 
     def test_original_that_answers_late(self) -> None:
-        """An original whose ACK_SIZE got lost answers that FIN, and then gets the rest."""
+        """An original whose ACK_SIZE was lost answers that FIN, and is sent the rest."""
         transfer = Transfer(picture(100), reports=False)
         transfer.run(3.0)
         transfer.say(row_wanted_datagram(0), FIN)
@@ -118,7 +118,7 @@ class UnheardTests(SynchronousTestCase):
 
 
 class OriginalTests(SynchronousTestCase):
-    """What an original is sent."""
+    """Transfers to an original."""
 
     def answered(self, pixels: Pixels) -> Transfer:
         transfer = Transfer(pixels, reports=False)
@@ -127,7 +127,7 @@ class OriginalTests(SynchronousTestCase):
         return transfer
 
     def test_rows(self) -> None:
-        """After ACK_SIZE every row goes out once, top to bottom, then FIN; COMPLETE ends it."""
+        """After ACK_SIZE every row is sent once, top to bottom, then FIN; COMPLETE ends the transfer."""
         transfer = self.answered(picture(50))
         sent = transfer.run(0.5)
         self.assertEqual(transfer.all_rows(), list(range(50)))
@@ -138,13 +138,13 @@ class OriginalTests(SynchronousTestCase):
         self.assertEqual(transfer.run(60.0), [])
 
     def test_no_probes(self) -> None:
-        """SIZE is not said again among the rows, since an original may take it amiss."""
+        """SIZE is not repeated among the rows, as an original may take it amiss."""
         transfer = self.answered(picture(2000))
         transfer.run(30.0)
         self.assertEqual(transfer.times(transfer.announcement), [0.0])
 
     def test_pace(self) -> None:
-        """Rows go out no faster than an original decodes them, in bursts that its buffer holds."""
+        """Rows are sent no faster than an original decodes them, in bursts that fit its buffer."""
         transfer = self.answered(picture(300, 1200))
         transfer.run(2.0)
         self.assertEqual(len(transfer.all_rows()), 300)
@@ -155,7 +155,7 @@ class OriginalTests(SynchronousTestCase):
         self.assertLessEqual(max(times.count(when) for when in times), BURST_MAX)
 
     def test_wanted_rows(self) -> None:
-        """ROW WANTED and FIN are answered with those rows, and at once with FIN."""
+        """ROW WANTED and FIN are answered with the rows, and with FIN at once."""
         transfer = self.answered(picture(50))
         transfer.run(0.5)
         sent = transfer.say(row_wanted_datagram(7), row_wanted_datagram(3), FIN)
@@ -167,7 +167,7 @@ class OriginalTests(SynchronousTestCase):
         self.assertEqual(sent[-1], FIN)
 
     def test_list_without_its_end(self) -> None:
-        """A list of ROW WANTED whose FIN got lost ends 0.15 s after its last."""
+        """A list of ROW WANTED whose FIN was lost ends 0.15 s after its last datagram."""
         transfer = self.answered(picture(50))
         transfer.run(0.5)
         transfer.say(row_wanted_datagram(7))
@@ -181,7 +181,7 @@ class OriginalTests(SynchronousTestCase):
         self.assertEqual(transfer.all_rows()[-2:], [7, 8])
 
     def test_fin_again(self) -> None:
-        """FIN is said until it is answered; 10 s without an answer leave the transfer unconfirmed."""
+        """FIN is repeated until it is answered; after 10 s without an answer the transfer is unconfirmed."""
         transfer = self.answered(picture(5))
         (first,) = transfer.times(FIN)
         transfer.run(first + SILENCE_MAX - 0.001)
@@ -194,7 +194,7 @@ class OriginalTests(SynchronousTestCase):
         self.assertLessEqual(max(pauses), 2.001)
 
     def test_fin_that_is_not_a_list(self) -> None:
-        """A requester that says FIN and wants nothing lacks something still: it is asked again, not at once."""
+        """A requester that answers FIN without ROW WANTED is asked again, but not at once."""
         transfer = self.answered(picture(5))
         self.assertEqual(transfer.say(FIN), [])
         self.assertEqual(transfer.run(transfer.now + 1.0)[:1], [FIN])
@@ -202,7 +202,7 @@ class OriginalTests(SynchronousTestCase):
 
 
 class RequesterOfOursTests(SynchronousTestCase):
-    """What a requester of ours is sent."""
+    """Transfers to a requester of ours."""
 
     def answered(self, pixels: Pixels) -> Transfer:
         transfer = Transfer(pixels, reports=True)
@@ -211,14 +211,14 @@ class RequesterOfOursTests(SynchronousTestCase):
         return transfer
 
     def test_window(self) -> None:
-        """No more rows than 64 KiB go out before the first report, a probe among them."""
+        """At most 64 KiB of rows are sent before the first report, with a probe among them."""
         transfer = self.answered(picture(2000, 300))
         rows = transfer.all_rows()
         self.assertEqual(len(rows), WINDOW_START // 905)
         self.assertEqual(len(transfer.times(transfer.announcement)), 2)
 
     def test_widest_rows(self) -> None:
-        """Rows as wide as UDP carries go out, too: four of them before the first report."""
+        """Of rows as wide as UDP carries, four are sent before the first report."""
         pixels = picture(12, ROW_PIXELS_MAX)
         transfer = self.answered(pixels)
         self.assertEqual(transfer.all_rows(), [0, 1, 2, 3])
@@ -233,7 +233,7 @@ class RequesterOfOursTests(SynchronousTestCase):
         self.assertIn(transfer.announcement, sent, "the next probe")
 
     def test_all_of_it(self) -> None:
-        """Answering every probe brings every row, once each, and FIN."""
+        """If every probe is answered, every row is sent once, and then FIN."""
         transfer = self.answered(picture(2000, 300))
         sent = [data for _, data, _ in transfer.sent]
         while FIN not in sent:
@@ -243,7 +243,7 @@ class RequesterOfOursTests(SynchronousTestCase):
         self.assertLess(transfer.now, 1.0)
 
     def test_silent_on_a_probe(self) -> None:
-        """10 s of silence after a probe, when others were answered, are a failure."""
+        """After an answered probe, 10 s without an answer to the next one are a failure."""
         transfer = self.answered(picture(2000, 300))
         transfer.run(0.1)
         transfer.say(ACK_SIZE)
@@ -256,7 +256,7 @@ class RequesterOfOursTests(SynchronousTestCase):
         self.assertEqual(transfer.times(FIN), [])
 
     def test_no_probe_answered(self) -> None:
-        """A requester that answers four probes not at all is served as an original, to the end."""
+        """A requester that answers none of four probes is served like an original."""
         transfer = self.answered(picture(500, 300))
         transfer.run(60.0)
         probes = transfer.times(transfer.announcement)[1:]
@@ -266,18 +266,18 @@ class RequesterOfOursTests(SynchronousTestCase):
         self.assertEqual(transfer.events, [TransferEnd.UNCONFIRMED])
 
     def test_rows_wanted_before_any_probe(self) -> None:
-        """A requester whose ACK_SIZE got lost is heard by whatever it says."""
+        """Any datagram of the requester replaces a lost ACK_SIZE."""
         transfer = Transfer(picture(3), reports=True)
         sent = transfer.say(row_wanted_datagram(1)) + transfer.run(0.5)
         self.assertEqual(sorted(set(transfer.rows(sent))), [0, 1, 2])
 
 
 class AnyTimeTests(SynchronousTestCase):
-    """What may happen at any moment."""
+    """Events that may happen at any moment."""
 
     @given(st.booleans(), st.booleans(), st.floats(0, 9.9))
     def test_complete(self, reports: bool, answers: bool, when: float) -> None:
-        """COMPLETE ends the transfer whenever it comes, and nothing is sent after it."""
+        """COMPLETE ends the transfer at any time, and nothing is sent after it."""
         transfer = Transfer(picture(100), reports=reports)
         transfer.run(0.02)
         if answers:
@@ -290,7 +290,7 @@ class AnyTimeTests(SynchronousTestCase):
         self.assertEqual(len(transfer.events), 1)
 
     def test_strangers(self) -> None:
-        """What comes from another address or port is dropped and counted, be it COMPLETE."""
+        """Datagrams from another address or port are dropped and counted, even COMPLETE."""
         transfer = Transfer(picture(5), reports=False)
         for stranger in (STRANGER, (BOB[0], 7001)):
             for data in (ACK_SIZE, FIN, COMPLETE, row_wanted_datagram(0), b"", b"\xff"):
@@ -299,7 +299,7 @@ class AnyTimeTests(SynchronousTestCase):
         self.assertEqual(transfer.events, [])
 
     def test_nonsense(self) -> None:
-        """Rows outside the picture, wrong checksums and words of others are dropped, counted and no sign of life."""
+        """Rows outside the picture, wrong checksums and foreign words are dropped, and are no signs of life."""
         transfer = Transfer(picture(5), reports=False)
         wrong = (
             row_wanted_datagram(5), row_wanted_datagram(2**32 - 1), b"\0\0\0\1\2", b"IMG", b"ACK",
@@ -311,7 +311,7 @@ class AnyTimeTests(SynchronousTestCase):
         self.assertEqual(transfer.all_rows(), [])
 
     def test_requester_gone(self) -> None:
-        """If nobody listens any more, all is sent or it has failed, depending on what was asked last; once."""
+        """A closed port ends the transfer once: unconfirmed if FIN was open, else as failed."""
         unheard = Transfer(picture(5), reports=False)
         asked_the_end = Transfer(picture(5), reports=False)
         asked_the_end.say(ACK_SIZE)
@@ -329,10 +329,10 @@ class AnyTimeTests(SynchronousTestCase):
 
 
 class BoundsTests(SynchronousTestCase):
-    """No requester keeps a transfer for ever, whatever it says or does not say."""
+    """No requester can keep a transfer alive for ever."""
 
     def test_silent_after_the_last_row(self) -> None:
-        """A few rows that are wider than a batch, no probe answered, nothing left to send: there is an end."""
+        """A transfer of a few very wide rows without any answer comes to an end."""
         transfer = Transfer(picture(4, 12_000), reports=True)
         transfer.say(ACK_SIZE)
         transfer.run(60.0)
@@ -340,7 +340,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertIn(FIN, [data for _, data, _ in transfer.sent])
 
     def test_says_the_same_for_ever(self) -> None:
-        """A requester that has all rows and says neither so nor what it lacks is left after 30 s."""
+        """A requester that repeats one word for ever is given up after 30 s."""
         for reports in (False, True):
             for word in (ACK_SIZE, FIN):
                 transfer = Transfer(picture(5), reports=reports)
@@ -352,7 +352,7 @@ class BoundsTests(SynchronousTestCase):
                 self.assertLess(transfer.now, NO_PROGRESS_MAX + 2.0)
 
     def test_wants_the_same_for_ever(self) -> None:
-        """A requester that wants a row again and again gets it some times for each row of the picture."""
+        """A row that is requested for ever is sent a bounded number of times."""
         transfer = Transfer(picture(5), reports=False)
         transfer.say(ACK_SIZE)
         while not transfer.events and transfer.now < 1000:
@@ -375,7 +375,7 @@ class AnythingTests(SynchronousTestCase):
     def test_whatever_comes(
         self, pixels: Pixels, reports: bool, arrivals: list[tuple[float, bytes, tuple[str, int]]]
     ) -> None:
-        """Whatever comes, and when: no exception, no busy loop, one end, and no more rows than were asked for."""
+        """Any input at any time causes no exception, no busy loop, one end, and a bounded number of rows."""
         transfer = Transfer(pixels, reports=reports)
         wanted = 0
         for pause, data, addr in arrivals:
@@ -392,7 +392,7 @@ class AnythingTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 5), max_size=300), st.booleans())
     def test_flood_of_wishes(self, wishes: list[int], reports: bool) -> None:
-        """A row that is wanted many times at once goes out once."""
+        """A row that is requested many times at once is sent once."""
         transfer = Transfer(picture(6), reports=reports)
         transfer.say(ACK_SIZE)
         transfer.run(0.5)

@@ -24,7 +24,7 @@ def picture(height: int, width: int = 4) -> Pixels:
 
 class PerfectNetworkTests(SynchronousTestCase):
     def test_picture_arrives_exactly(self) -> None:
-        """Without any fault a picture arrives at once, and the sharer knows."""
+        """Without faults a picture arrives in one request, and the sharer has the confirmation."""
         fetch = PictureFetch(picture(300))
         fetch.run()
         self.assertTrue(fetch.exact)
@@ -43,7 +43,7 @@ class PerfectNetworkTests(SynchronousTestCase):
         self.assertLess(fetch.finished_at, 3.0)
 
     def test_nothing_is_left(self) -> None:
-        """After a transfer nothing is being served and no timer runs."""
+        """After a transfer no place is taken and no timer runs."""
         fetch = PictureFetch(picture(10))
         fetch.run()
         self.assertEqual(fetch.welcome.serving, 0)
@@ -51,7 +51,7 @@ class PerfectNetworkTests(SynchronousTestCase):
 
 
 class SingleFaultTests(SynchronousTestCase):
-    """Every single datagram of a transfer is lost, repeated or delayed, each in a run of its own."""
+    """Each datagram of a transfer is lost, repeated or delayed, each in its own run."""
 
     def check_all(self, fate: Fate) -> None:
         reference = PictureFetch(picture(30))
@@ -80,7 +80,7 @@ class SingleFaultTests(SynchronousTestCase):
         self.check_all(Fate((3.0,)))
 
     def test_each_first_of_its_kind_lost(self) -> None:
-        """The first datagrams of each length and direction are lost, twice."""
+        """The loss of the first two datagrams of each length and direction does no harm."""
         seen: dict[tuple[int, Address], int] = {}
 
         def rule(_: int, data: bytes, source: Address, destination: Address) -> Fate | None:
@@ -107,7 +107,7 @@ class BadNetworkTests(SynchronousTestCase):
     @settings(max_examples=1000)
     @given(pictures(rows_max=20), networks(loss_max=1.0), seeds)
     def test_terrible_networks_end(self, pixels: Pixels, conditions: Conditions, seed: int) -> None:
-        """Whatever the network does, there is one end: the exact picture, or a failure; and nothing goes on."""
+        """On any network there is one end: the exact picture, or a failure; nothing goes on after it."""
         fetch = PictureFetch(pixels, conditions, seed=seed)
         fetch.run(3600.0)
         self.assertNotEqual(fetch.exact, fetch.failures[-1:] != [] and not fetch.completed)
@@ -119,7 +119,7 @@ class BadNetworkTests(SynchronousTestCase):
     def test_silence_is_noticed(
         self, pixels: Pixels, when: float, seed: int, rows_only: bool
     ) -> None:
-        """From some moment on nothing arrives any more: within 30 s there is a clear end."""
+        """If nothing arrives from some moment on, both ends finish within 30 s."""
         cut = when * 0.1
 
         def rule(_: int, data: bytes, source: Address, destination: Address) -> Fate | None:
@@ -137,7 +137,7 @@ class BadNetworkTests(SynchronousTestCase):
             self.assertLessEqual(fetch.finished_at, cut + 30.0)
 
     def test_no_sharer(self) -> None:
-        """Nobody at the welcome port: one failure, after the words were repeated for five seconds."""
+        """Without a sharer there is one failure, after the words were repeated for five seconds."""
         fetch = PictureFetch(picture(5))
         fetch.network.detach(WELCOME)
         fetch.run()
@@ -151,7 +151,7 @@ class NoiseTests(SynchronousTestCase):
     def test_random_bytes_to_every_port(
         self, pixels: Pixels, noise: list[bytes], seed: int
     ) -> None:
-        """Random bytes from strangers, at every port and moment, change nothing."""
+        """Random bytes from strangers to every port change nothing."""
         fetch = PictureFetch(pixels, seed=seed)
         rng = random.Random(seed)
         for data in noise:
@@ -163,7 +163,7 @@ class NoiseTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(pictures(rows_max=20), seeds)
     def test_damaged_datagrams(self, pixels: Pixels, seed: int) -> None:
-        """Datagrams that arrive cut short as well as whole are dropped and counted, whoever gets them."""
+        """Truncated datagrams are dropped and counted at both ends."""
         fetch = PictureFetch(pixels, seed=seed)
         rng = random.Random(seed)
 

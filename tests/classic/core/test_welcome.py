@@ -32,7 +32,7 @@ class WelcomeTests(SynchronousTestCase):
     def say(
         self, welcome: Welcome, data: bytes, addr: Address = BOB, now: float = 0.0
     ) -> list[bytes]:
-        """Let a datagram arrive; the answers, which must all go back to where it came from."""
+        """Deliver a datagram; return the answers, which must all go back to its source."""
         welcome.receive_datagram(data, addr, now)
         answers = welcome.datagrams_to_send(now)
         self.assertTrue(all(to == addr for _, to in answers))
@@ -50,7 +50,7 @@ class WelcomeTests(SynchronousTestCase):
             self.assertEqual(requests_of(welcome), [TransferRequested(kind, BOB, reports)])
 
     def test_repeated_word(self) -> None:
-        """A repeated word is answered again and starts nothing new; IMG after IMG2 is one of ours still."""
+        """A repeated word is answered again and starts nothing new; IMG after IMG2 still comes from one of ours."""
         welcome = Welcome()
         self.say(welcome, b"IMG2")
         self.assertEqual(self.say(welcome, b"IMG2"), [b"ACK2"])
@@ -58,14 +58,14 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(len(requests_of(welcome)), 1)
 
     def test_text_and_picture_at_once(self) -> None:
-        """The same address may be sent both."""
+        """One address may get both files at once."""
         welcome = Welcome()
         self.say(welcome, b"IMG")
         self.say(welcome, b"TXT")
         self.assertEqual(len(requests_of(welcome)), 2)
 
     def test_after_success(self) -> None:
-        """A word that was late starts nothing after the transfer; a while later one is a new request."""
+        """A late word after a successful transfer starts nothing; after a while it is a new request."""
         welcome = Welcome()
         self.say(welcome, b"IMG")
         (request,) = requests_of(welcome)
@@ -75,7 +75,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(len(requests_of(welcome)), 1)
 
     def test_after_failure(self) -> None:
-        """After a transfer that failed, the same address may ask again at once."""
+        """After a failed transfer the same address may ask again at once."""
         welcome = Welcome()
         self.say(welcome, b"IMG")
         (request,) = requests_of(welcome)
@@ -83,7 +83,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(self.say(welcome, b"IMG", now=1.1), [b"ACK"])
 
     def test_cap_for_one_host(self) -> None:
-        """One host gets no more than its share, others go on being served, and an end makes room."""
+        """One host gets only its share of places; other hosts are served, and an end makes room."""
         welcome = Welcome(transfers_per_host_max=2)
         for port in (7001, 7002):
             self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", port)), [b"ACK"])
@@ -97,14 +97,14 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(self.say(welcome, b"IMG", ("10.0.0.2", 7005)), [])
 
     def test_cap_for_all(self) -> None:
-        """All hosts together get no more than the cap."""
+        """All hosts together get only the places that there are."""
         welcome = Welcome(transfers_max=3)
         answers = [self.say(welcome, b"TXT", (f"10.0.0.{n}", 7000)) for n in range(10)]
         self.assertEqual(answers.count([b"ACK"]), 3)
         self.assertEqual(welcome.serving, 3)
 
     def test_silent_ones_make_room(self) -> None:
-        """Without room, the oldest transfer that nobody answered makes some, and none that somebody did."""
+        """Without a free place, the oldest transfer that was never answered loses its place."""
         for limits in ({"transfers_max": 3}, {"transfers_per_host_max": 3}):
             answered: list[TransferRequested] = []
             welcome = Welcome(answered.__contains__, **limits)
@@ -135,7 +135,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(self.say(welcome, b"IMG", (BOB[0], 7001)), [b"ACK"])
 
     def test_others_do_not_make_room(self) -> None:
-        """One host that has all it may have displaces its own, nobody else's."""
+        """A host that has all its places displaces only its own transfers."""
         welcome = Welcome(lambda _: False, transfers_per_host_max=1)
         for host in ("10.0.0.3", "10.0.0.2"):
             self.say(welcome, b"IMG", (host, 7001))
@@ -146,7 +146,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(welcome.serving, 1)
 
     def test_ports_of_services(self) -> None:
-        """A word that seems to come from a service is dropped, lest a text be poured into it."""
+        """A word from the port of a service is dropped, so that no text is sent to a service."""
         welcome = Welcome()
         for port in (0, 25, 1023):
             self.assertEqual(self.say(welcome, b"TXT", ("10.0.0.2", port)), [])
@@ -154,7 +154,7 @@ class WelcomeTests(SynchronousTestCase):
 
     @given(st.binary(max_size=12))
     def test_anything_else_is_dropped(self, data: bytes) -> None:
-        """What is no word, UTF-8 or not, is counted, and neither answered nor served."""
+        """A datagram that is not a word is counted, and neither answered nor served."""
         welcome = Welcome()
         if data not in (b"TXT", b"IMG", b"IMG2"):
             self.assertEqual(self.say(welcome, data), [])

@@ -17,7 +17,7 @@ PEER = ("10.0.0.2", 7000)
 
 
 class EchoCore:
-    """Sends back what it gets, tells of it, and sends b"tick" each second."""
+    """Sends back what it receives, reports it, and sends b"tick" each second."""
 
     def __init__(self) -> None:
         self.next_tick: float | None = 1.0
@@ -45,7 +45,7 @@ class EchoCore:
 
 
 class FakeTransport:
-    """Keeps what is written, or raises what the test says."""
+    """Keeps the written datagrams, or raises what the test wants."""
 
     def __init__(self) -> None:
         self.written: list[tuple[bytes, Address | None]] = []
@@ -81,33 +81,33 @@ class CoreDriverTests(SynchronousTestCase):
         return [data for data, _ in self.transport.written]
 
     def test_datagram(self) -> None:
-        """A datagram goes in, and what the core answers and tells comes out at once."""
+        """A datagram is handed in; the answers and events of the core are delivered at once."""
         self.driver.datagramReceived(b"one", PEER)
         self.assertEqual(self.transport.written, [(b"one", PEER)])
         self.assertEqual(self.events, [b"one"])
 
     def test_timer(self) -> None:
-        """The core is woken up when it wants, with one timer, again and again."""
+        """The core is woken up at the times it wants, with one timer."""
         for _ in range(35):
             self.clock.advance(0.1)
             self.assertLessEqual(len(self.clock.getDelayedCalls()), 1)
         self.assertEqual(self.written(), [b"tick"] * 3)
 
     def test_earlier_timer(self) -> None:
-        """If the core wants its time earlier than before, it gets it."""
+        """An earlier time replaces the one that was set."""
         self.core.next_tick = 0.2
         self.driver.pump()
         self.clock.advance(0.21)
         self.assertEqual(self.written(), [b"tick"])
 
     def test_no_timer(self) -> None:
-        """If the core wants no more time, nothing is left to run after what was arranged."""
+        """If the core wants no more time, no timer is set again."""
         self.core.next_tick = None
         self.clock.advance(1.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_full_buffer(self) -> None:
-        """What a full socket buffer does not take waits, in order, and nothing is lost."""
+        """Datagrams that do not fit into the buffer of the socket wait, in order, and none is lost."""
         self.transport.errors.extend([BlockingIOError(errno.EAGAIN, "full")] * 3)
         for data in (b"one", b"two", b"three"):
             self.driver.datagramReceived(data, PEER)
@@ -117,7 +117,7 @@ class CoreDriverTests(SynchronousTestCase):
         self.assertEqual(self.driver.unsent, 0)
 
     def test_refused_by_the_socket(self) -> None:
-        """Any other error counts as loss, and does not keep the next datagram back."""
+        """Any other error counts as loss, and the next datagram is sent."""
         for error in (OSError(errno.ENETUNREACH, "unreachable"), MessageLengthError("too long")):
             self.transport.errors.extend([error, None])
             self.core.outbox = [(b"one", PEER), (b"two", PEER)]
@@ -126,14 +126,14 @@ class CoreDriverTests(SynchronousTestCase):
         self.assertEqual(self.driver.unsent, 2)
 
     def test_connected(self) -> None:
-        """Once connected, datagrams go out without an address."""
+        """A connected socket sends datagrams without an address."""
         self.driver.connect(PEER)
         self.driver.datagramReceived(b"one", PEER)
         self.assertEqual(self.transport.connected_to, PEER)
         self.assertEqual(self.transport.written, [(b"one", None)])
 
     def test_refused_by_the_other_side(self) -> None:
-        """A refusal is told, even if it is heard in the middle of writing; each datagram goes out once."""
+        """A refusal is reported, even during a write; each datagram is sent once."""
         self.transport.on_write = self.driver.connectionRefused
         self.core.outbox = [(b"one", PEER), (b"two", PEER)]
         self.driver.pump()
@@ -141,7 +141,7 @@ class CoreDriverTests(SynchronousTestCase):
         self.assertEqual(len(self.refusals), 2)
 
     def test_closed_by_a_refusal(self) -> None:
-        """The reactor closes a socket that is refused: that is told, with what the core makes of it."""
+        """If the reactor closes a refused socket, the refusal and its events are delivered."""
         self.driver.connect(PEER)
         self.core.events.append(b"the end")
         self.driver.stopProtocol()

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.classic.net.text`, each end by itself and both together."""
+"""Tests of `p2pshare.classic.net.text`, each end alone and both together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BrokenFile:
 
 
 def pump(sender: TextSender, receiver: TextReceiver) -> None:
-    """Carry everything from one to the other, and close."""
+    """Carry all bytes from one end to the other, and close."""
     there, here = StringTransport(), StringTransport()
     receiver.makeConnection(here)
     sender.makeConnection(there)
@@ -48,7 +48,7 @@ class BothEndsTests(SynchronousTestCase):
     @settings(max_examples=50)
     @given(st.integers(0, 3_000_000), seeds)
     def test_round_trip(self, size: int, seed: int) -> None:
-        """A text of any length arrives as it was sent, and both ends know how long it was."""
+        """A text of any length arrives unchanged, and both ends know its length."""
         text = random.Random(seed).randbytes(size)
         saved = io.BytesIO()
         reactor: Any = ThreadlessReactor()
@@ -69,19 +69,19 @@ class TextSenderTests(SynchronousTestCase):
         self.transport = StringTransport()
 
     def sender(self, file: Any) -> TextSender:
-        """A connected sender that was asked for its first bytes, as a real transport does."""
+        """Return a connected sender that was asked for its first bytes, as a real transport does."""
         sender = TextSender(self.reactor, file.read)
         sender.makeConnection(self.transport)
         sender.resumeProducing()
         return sender
 
     def test_memory_is_bounded(self) -> None:
-        """Nothing more is given to a transport that has not sent what it got."""
+        """A transport that has not sent its bytes gets no more."""
         self.sender(io.BytesIO(bytes(10_000_000)))
         self.assertLess(len(self.transport.value()), 300_000)
 
     def test_requester_that_does_not_read(self) -> None:
-        """A requester that takes nothing for long is given up."""
+        """The sender gives up a requester that reads nothing for too long."""
         sender = self.sender(io.BytesIO(bytes(10_000_000)))
         self.reactor.advance(STALL_MAX)
         self.failureResultOf(sender.done, TextCutShort)
@@ -89,19 +89,19 @@ class TextSenderTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_requester_that_closes(self) -> None:
-        """A requester that closes early is told apart by the number of bytes."""
+        """The number of bytes tells that a requester closed early."""
         sender = self.sender(io.BytesIO(bytes(10_000_000)))
         sender.connectionLost(Failure(ConnectionDone()))
         self.assertLess(self.successResultOf(sender.done), 10_000_000)
 
     def test_broken_connection(self) -> None:
-        """A connection that breaks off is a failure."""
+        """A broken connection is a failure."""
         sender = self.sender(io.BytesIO(b"text"))
         sender.connectionLost(Failure(ConnectionLost()))
         self.failureResultOf(sender.done, TextCutShort)
 
     def test_file_that_fails(self) -> None:
-        """A disk that fails ends the connection with an abort, not with what looks like an end."""
+        """A disk error aborts the connection, so that it does not look like the end of the text."""
         sender = self.sender(BrokenFile())
         self.failureResultOf(sender.done, OSError)
         self.assertTrue(self.transport.disconnecting)
@@ -130,14 +130,14 @@ class TextReceiverTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.receiver.done), 0)
 
     def test_broken_connection(self) -> None:
-        """A connection that breaks off is a failure that tells how far it came."""
+        """A broken connection is a failure."""
         self.receiver.dataReceived(b"half")
         self.receiver.connectionLost(Failure(ConnectionLost()))
         failure = self.failureResultOf(self.receiver.done, TextCutShort)
         self.assertIn("after 4 bytes", failure.getErrorMessage())
 
     def test_silence(self) -> None:
-        """A sharer that falls silent is given up; one that sends a byte now and then is not."""
+        """A silent sharer is given up; one that sends a byte now and then is not."""
         for _ in range(5):
             self.reactor.advance(STALL_MAX * 0.9)
             self.receiver.dataReceived(b".")
@@ -146,7 +146,7 @@ class TextReceiverTests(SynchronousTestCase):
         self.failureResultOf(self.receiver.done, TextCutShort)
 
     def test_full_disk(self) -> None:
-        """A disk that is full is the error that the user reads, and ends the connection."""
+        """A full disk is the error that the user reads, and ends the connection."""
         receiver = TextReceiver(self.reactor, BrokenFile().write)
         receiver.makeConnection(self.transport)
         receiver.dataReceived(bytes(SAVE_SIZE))
@@ -156,7 +156,7 @@ class TextReceiverTests(SynchronousTestCase):
         receiver.connectionLost(Failure(ConnectionLost()))
 
     def test_slow_disk(self) -> None:
-        """While the disk is busy, no more than a few megabytes are taken; then the sender goes on."""
+        """While the disk is busy, at most a few megabytes are accepted; then the transfer continues."""
         slow = self.reactor.hold_threads()
         pieces = 0
         while self.transport.producerState == "producing":

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.terminal.job_view`."""
+"""Tests of `p2pshare.ui.terminal.job_view`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LineTests(SynchronousTestCase):
         view.update(now)
 
     def test_fits(self) -> None:
-        """At any width, whatever the state, it is one line that is drawn in place, and nothing of it stays."""
+        """At any width and in any state there is one line, redrawn in place, and none of it stays."""
         for columns in (10, 20, 30, 40, 72, 80, 200):
             for current in (("cat.jpg",), LONG, ()):
                 for change in (UP, BROKEN, LinkChange(LinkState.CONNECTING, "alice")):
@@ -67,7 +67,7 @@ class LineTests(SynchronousTestCase):
                         self.assertFalse(real.screen.cursor_hidden)
 
     def test_wide(self) -> None:
-        """With 80 columns there is everything that one wants to know."""
+        """With 80 columns every part is shown."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, total=81))
             self.advance(view, 1, progress(20 * MIB, total=81))
@@ -83,7 +83,7 @@ class LineTests(SynchronousTestCase):
             )
 
     def test_many_files(self) -> None:
-        """Of many files it says how many come in a second, and how long that takes, beside a bar of 20 columns."""
+        """For many files the line shows files per second and the time left, beside a bar of 20 columns."""
         with self.viewed(80) as (real, view):
             for done in 8000, 9000:
                 now = progress(int(done / 20000 * 100 * MIB), done, 20000)
@@ -94,7 +94,7 @@ class LineTests(SynchronousTestCase):
             )
 
     def test_empty_files(self) -> None:
-        """Of files without a byte, their number tells the part, and the time."""
+        """For empty files, their number gives the percentage and the time left."""
         with self.viewed(80) as (real, view):
             for done in 100, 200:
                 now = JobProgress(done, 400, 0, 0, 0, 0, (("cat.jpg",),), 400)
@@ -103,7 +103,7 @@ class LineTests(SynchronousTestCase):
             self.assertIn("2 s left", real.show()[0])
 
     def test_narrow(self) -> None:
-        """With 40 columns there is the name, the part and the rate; with 20 the part alone."""
+        """With 40 columns there is the name, the percentage and the rate; with 20 the percentage."""
         for columns, pattern in (
             (40, r"^cat\.jpg [━╸╺]{6,} 20%, 12/812, 10\.0 MiB/s$"),
             (20, r"^(\S+ +)?20%, 12/812$"),
@@ -114,25 +114,25 @@ class LineTests(SynchronousTestCase):
                 self.assertRegex(real.show()[0], pattern)
 
     def test_long_name(self) -> None:
-        """A long name leaves room for a bar, and shows its end, which tells files apart."""
+        """A long name leaves room for a bar, and its end is shown, which tells files apart."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, current=LONG))
             self.assertRegex(real.show()[0], r"^~\S*猫\.jpg +[━╸╺]{20,} 10%, 12/812 files")
 
     def test_one_file(self) -> None:
-        """Of a single file nobody counts files."""
+        """A single file has no count."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, 0, 1))
             self.assertRegex(real.show()[0], r" 10%, 10\.0/100\.0 MiB$")
 
     def test_not_listed_yet(self) -> None:
-        """While a folder is still being listed, there is what has come."""
+        """While a folder is being listed, the line shows what has arrived."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(10 * MIB, total=None))
             self.assertRegex(real.show()[0], r" 12/30\+ files, 10\.0 MiB$")
 
     def test_silence(self) -> None:
-        """When nothing comes, it says for how long, and counts on: it is never a frozen bar."""
+        """While nothing arrives, the line counts the seconds: it is never a frozen bar."""
         for columns, pattern in (
             (80, r" 10% done; nothing from alice for {} s$"),
             (40, r"nothing for {} s$"),
@@ -147,7 +147,7 @@ class LineTests(SynchronousTestCase):
                 self.assertNotRegex(real.show()[0], "for")
 
     def test_broken(self) -> None:
-        """When the connection broke, it says so, and counts the seconds down to the next try."""
+        """After the connection broke, the line counts down to the next attempt."""
         for columns, pattern in (
             (80, r" 10% done; the connection broke, trying again in {} s$"),
             (40, r"broken, again in {} s$"),
@@ -166,7 +166,7 @@ class LineTests(SynchronousTestCase):
                 self.assertRegex(real.show()[0], r"12\S*( of |%)")
 
     def test_first_contact(self) -> None:
-        """Before there is a session, it says what it waits for."""
+        """Before there is a session, the line says what it waits for."""
         with self.viewed(80, up=False) as (real, view):
             self.advance(view, 1, progress(0))
             self.assertRegex(real.show()[0], "connecting to alice$")
@@ -175,7 +175,7 @@ class LineTests(SynchronousTestCase):
             self.assertRegex(real.show()[0], "alice is not ready, trying again in 3 s$")
 
     def test_resized(self) -> None:
-        """A terminal that is made narrower gets a line that fits, and nothing of the one before stays."""
+        """After the terminal was made narrower the line fits, and nothing of the old one stays."""
         with self.viewed(120) as (real, view):
             real.stream.write("before\n")
             self.advance(view, 1, progress(MIB, current=LONG))
@@ -195,7 +195,7 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(real.show(), ["before", "Saved."])
 
     def test_hostile_names(self) -> None:
-        """What others call their files and themselves moves nothing and marks nothing up (threat 30)."""
+        """Names of files and peers cannot move the cursor or add styles (threat 30)."""
         with self.viewed(80, peer="[red]\x1b[2J") as (real, view):
             self.advance(view, 1, progress(MIB, current=("[b]\x1b[2J\n\u202e",)))
             self.assertIn("[b]\\x1b[2J\\x0a\\u202e", real.show()[0])
@@ -203,7 +203,7 @@ class LineTests(SynchronousTestCase):
             self.assertIn("nothing from [red]\\x1b[2J for 9 s", real.show()[0])
 
     def test_line_above(self) -> None:
-        """A line that is said meanwhile stays above."""
+        """A line written above the view stays."""
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(MIB))
             view.line_above("Saved [red]cat.jpg\x1b[2J.")
@@ -213,7 +213,7 @@ class LineTests(SynchronousTestCase):
             self.assertIn(" 2%, ", second)
 
     def test_no_terminal(self) -> None:
-        """Where nothing can be drawn again, and where nobody wants to see it, there is nothing."""
+        """Nothing is drawn where nothing can be redrawn, and in a silent view."""
         for stream, environ, silent in ((FakeTty(), {}, False), (FakeTty(), COLOURFUL, True)):
             view = JobView(
                 Terminal.detect(stream, environ), "alice", self.clock.seconds, silent=silent
@@ -227,7 +227,7 @@ class LineTests(SynchronousTestCase):
 
 class PaceTests(SynchronousTestCase):
     def test_rate(self) -> None:
-        """The rate is that of the last seconds, and 0 where nothing is known."""
+        """The rate covers the last seconds, and is 0 without samples."""
         pace = Pace()
         self.assertEqual(pace.rate, 0)
         for second in range(20):
@@ -235,14 +235,14 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(pace.rate, 2)
 
     def test_failures(self) -> None:
-        """Files that fail one after another are no silence."""
+        """Files that fail one after another do not count as silence."""
         pace = Pace()
         for second in range(9):
             pace.note(second, 10, 1, second)
         self.assertEqual((pace.quiet(8), pace.rate, pace.files_rate), (0, 0, 0))
 
     def test_begin_again(self) -> None:
-        """Another connection has a rate of its own, and has not been quiet yet."""
+        """A new connection starts with a new rate, and is not quiet yet."""
         pace = Pace()
         for second in range(3):
             pace.note(second, second * 10)
@@ -253,7 +253,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(pace.rate, 100)
 
     def test_bounded(self) -> None:
-        """However often it is told, it keeps so many samples and no more."""
+        """The number of samples is bounded."""
         pace = Pace()
         for number in range(10 * SAMPLES_MAX):
             pace.note(number / 1000, number)

@@ -174,7 +174,7 @@ class FetchTests(SynchronousTestCase):
         return Deferred.fromCoroutine(classic.fetch_classic(invocation, found, items, self.results))
 
     def test_both(self) -> None:
-        """A text and a picture are fetched, with what is known of their integrity."""
+        """A text and a picture are fetched, and the output says whether each is verified."""
         self.successResultOf(self.fetch())
         self.assertEqual([each.name for each in FakeDownload.orders], ["alice.txt", "alice.png"])
         self.assertEqual({each.folder for each in FakeDownload.orders}, {self.cwd / "new"})

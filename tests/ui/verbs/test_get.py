@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.get`."""
+"""Tests of `p2pshare.ui.verbs.get`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PROGRESS = JobProgress(0, 0, 0, 0, 0, 0, ())
 
 
 class FakeRemote:
-    """The end of a session with somebody."""
+    """A connection to a peer that records its arguments."""
 
     made: list[FakeRemote]
 
@@ -67,7 +67,7 @@ class FakeRemote:
 
 
 class FakeJob:
-    """What would be fetched, and by whom."""
+    """A job that records what it fetches, and from which peer."""
 
     errors: dict[str, P2pshareError]
     ran: list[tuple[str, list[tuple[str, ...]]]]
@@ -122,7 +122,7 @@ class GetTests(VerbTestCase):
         )
 
     def test_files_max(self) -> None:
-        """What was said of the number of files is known to each job, and so is what the others have saved."""
+        """All jobs share the limit on files and the function that opens folders."""
         self.assertEqual(self.successResultOf(self.get("alice:a", "carol:b", files_max=7)), 0)
         alice, carol = FakeJob.made_with
         self.assertEqual((alice["files_max"], carol["files_max"]), (7, 7))
@@ -132,7 +132,7 @@ class GetTests(VerbTestCase):
         return self.successResultOf(self.get(*words, at=at))
 
     def test_session(self) -> None:
-        """A session is opened with the user's key, by the settings, to who was met, and ended."""
+        """The session uses the user's key, the settings and the address that was found, and is closed."""
         self.fake.settings = Settings(
             registry=URL, name="bob", data=self.cwd / "data", limit=5e6, timeout=20.0
         )
@@ -145,12 +145,12 @@ class GetTests(VerbTestCase):
         self.assertTrue(remote.is_closed)
 
     def test_several_peers(self) -> None:
-        """One peer comes after the other, with all that is wanted of it."""
+        """Peers are asked one after the other, each for all of its items."""
         self.assertEqual(self.code("alice:a", "carol:b", "alice:c"), 0)
         self.assertEqual(FakeJob.ran, [("alice", [("a",), ("c",)]), ("carol", [("b",)])])
 
     def test_one_fails(self) -> None:
-        """A peer that is not there does not keep the next from being asked."""
+        """A peer that fails does not stop the next one."""
         self.assertEqual(self.code("dave:x", "alice:a"), 1)
         self.assertEqual(FakeJob.ran, [("alice", [("a",)])])
         FakeJob.errors = {"alice": LinkGivenUp(name="alice", reason="x", patience=120)}
@@ -160,7 +160,7 @@ class GetTests(VerbTestCase):
         self.assertTrue(all(remote.is_closed for remote in FakeRemote.made))
 
     def test_offline(self) -> None:
-        """Who is offline is tried where it was last; the error says when they were seen."""
+        """A peer that is offline is tried at its last address; the error says when it was seen."""
         self.assertEqual(self.code("alice:a"), 0)
         self.registry.views["alice"] = view_of("alice", ALICE, Presence.OFFLINE, 300)
         FakeJob.errors = {"alice": PeerUnreachable(name="alice", address="x")}
@@ -169,7 +169,7 @@ class GetTests(VerbTestCase):
         self.assertIn("last seen 5 min ago, and did not answer", self.stderr.getvalue())
 
     def test_hard_stop(self) -> None:
-        """Another key than that which is known ends everything, with both named (threat 15)."""
+        """A changed key stops everything, and the error shows both keys (threat 15)."""
         KnownPeers(self.cwd / "data", str(REGISTRY_KEY)).pin("alice", EVIL, None)
         self.assertEqual(self.code("alice:a", "carol:b"), 3)
         self.assertEqual(FakeJob.ran, [])
@@ -182,14 +182,14 @@ class GetTests(VerbTestCase):
         self.assertEqual([peer for peer, _ in FakeJob.ran], ["carol"])
 
     def test_no_use(self) -> None:
-        """On a full disk there is no use in going on."""
+        """A full disk stops everything."""
         full = DiskFull(path="x", needed="1 GiB", free="1 MiB")
         FakeJob.errors = {"alice": full}
         self.assertEqual(self.code("alice:a", "carol:b"), 1)
         self.assertEqual([peer for peer, _ in FakeJob.ran], ["alice"])
 
     def test_registry_away(self) -> None:
-        """Without a registry a peer that was met before is tried where it was, and others are an error each."""
+        """Without a registry a known peer is tried at its last address; each unknown peer is an error."""
         self.assertEqual(self.code("carol:b"), 0)
         self.registry.error = lambda _: RegistryUnreachable(registry=URL, reason="x")
         self.assertEqual(self.code("alice:a"), 5)
@@ -198,14 +198,14 @@ class GetTests(VerbTestCase):
         self.assertIn("Trying carol at 192.0.2.7:50000, last seen", self.stderr.getvalue())
 
     def test_new_folder(self) -> None:
-        """A folder with a slash behind it is made when its first peer was met, and not for one that is not there."""
+        """A folder with a slash at its end is made after its first peer was found."""
         self.assertEqual(self.code("nobody:a", "new/"), 4)
         self.assertFalse((self.cwd / "new").exists())
         self.assertEqual(self.code("alice:a", "alice:b", "new/"), 0)
         self.assertTrue((self.cwd / "new").is_dir())
 
     def test_at(self) -> None:
-        """An address that the user names is that of one peer, and the registry is not asked for a known key."""
+        """The address of `--at` belongs to one peer, and needs no registry for a known key."""
         self.assertEqual(self.code("alice:a"), 0)
         self.registry.error = AssertionError
         self.assertEqual(self.code("alice:a", at="192.0.2.9:1"), 0)
@@ -220,7 +220,7 @@ class GetTests(VerbTestCase):
         self.failureResultOf(self.get("alice:a", "carol:b", at="192.0.2.9:1"), WrongUsage)
 
     def test_not_in_the_clear(self) -> None:
-        """Without the flag nobody is asked in the classic protocol, whatever registry and settings say (threat 36)."""
+        """Without the flag the classic protocol is never used, whatever registry and settings say (threat 36)."""
         self.fake.settings = Settings(
             registry=URL, name="bob", data=self.cwd / "data", classic=True
         )
@@ -230,7 +230,7 @@ class GetTests(VerbTestCase):
         self.assertEqual(FakeRemote.made, [])
 
     def test_judged_first(self) -> None:
-        """What cannot be meant is refused before the registry is asked for anything."""
+        """Invalid words are rejected before the registry is asked."""
         self.registry.error = AssertionError
         for words in (["alice:x", "bob:x"], ["alice"], ["alice:x", "no/such/folder"]):
             self.failureResultOf(self.get(*words), WrongUsage)
@@ -247,27 +247,27 @@ class GetClassicTests(VerbTestCase):
         return Deferred.fromCoroutine(get_classic(self.invocation, words, overwrite=False))
 
     def test_each_failure_is_said(self) -> None:
-        """One failure does not stop the next file; if all fail for one reason, it gives the exit code."""
+        """A failure does not stop the next file; if all fail for one reason, it gives the exit code."""
         done = self.get("alice:my_file.txt", "carol:my_file.jpg")
         self.assertEqual(self.successResultOf(done), 4)
         self.assertEqual(self.stderr.getvalue().count("Nobody is registered"), 2)
 
     def test_no_registry(self) -> None:
-        """Without a registry there is no use in going on."""
+        """Without a registry the first failure stops everything."""
         self.registry.error = lambda name: RegistryUnreachable(registry="x", reason=name)
         done = self.get("alice:my_file.txt", "carol:my_file.jpg")
         self.assertEqual(self.successResultOf(done), 5)
         self.assertEqual(self.stderr.getvalue().count("\n"), 1)
 
     def test_not_switched_on(self) -> None:
-        """A peer whose owner has not switched it on is not asked in it."""
+        """A peer whose owner has not enabled the protocol is not asked."""
         self.registry.error = None
         self.registry.views["alice"] = view_of("alice", ALICE, caps=(CAP_SESSIONS,))
         self.assertEqual(self.successResultOf(self.get("alice:my_file.txt")), 3)
         self.assertIn("Omit --classic", self.stderr.getvalue())
 
     def test_judged_first(self) -> None:
-        """What cannot be meant is refused before the registry is asked for anything."""
+        """Invalid words are rejected before the registry is asked."""
         self.registry.error = AssertionError
         for words in (["alice:my_file.txt", "bob:my_file.txt"], ["alice:my_file.jpg", "x.gif"]):
             self.failureResultOf(self.get(*words), WrongUsage)

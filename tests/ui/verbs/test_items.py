@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.items`."""
+"""Tests of `p2pshare.ui.verbs.items`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ItemsTests(SynchronousTestCase):
         return str(self.assertRaises(WrongUsage, self.parsed, *words))
 
     def test_paths(self) -> None:
-        """A path goes by its components, and may begin or end with a slash; a colon in it is a colon."""
+        """A path is split at slashes; it may begin or end with one, and may contain colons."""
         for word, path in (
             (CAT, ("photos", "cat.jpg")),
             ("alice:/photos/", ("photos",)),
@@ -39,7 +39,7 @@ class ItemsTests(SynchronousTestCase):
             self.assertEqual(self.parsed(word), {"alice": [JobItem(path, self.cwd)]})
 
     def test_peers(self) -> None:
-        """What is wanted of each peer is together, in the order of the words."""
+        """The items of each peer are together, in the order of the words."""
         jobs = self.parsed(CAT, "carol:x", DOG, overwrite=True)
         self.assertEqual(list(jobs), ["alice", "carol"])
         paths = [item.path for item in jobs["alice"]]
@@ -47,7 +47,7 @@ class ItemsTests(SynchronousTestCase):
         self.assertTrue(all(item.overwrite for items in jobs.values() for item in items))
 
     def test_destinations(self) -> None:
-        """DEST is a folder to go into, or, for one item, a name."""
+        """DEST is a folder, or the new name of a single item."""
         for words, folder, name in (
             ((CAT,), ".", None),
             ((CAT, "folder"), "folder", None),
@@ -67,7 +67,7 @@ class ItemsTests(SynchronousTestCase):
                     self.assertEqual((item.folder, item.name), (self.cwd / folder, name))
 
     def test_wrong(self) -> None:
-        """What cannot be done is a sentence that says what can."""
+        """The error about invalid words says which words are valid."""
         for words, pattern in (
             (
                 ("alice",),
@@ -99,7 +99,7 @@ class ItemsTests(SynchronousTestCase):
                 self.assertRegex(self.wrong(*words), pattern)
 
     def test_illegal_name(self) -> None:
-        """A peer's name must be one, and may be written in upper case."""
+        """A peer's name must be legal, and may be written in upper case."""
         self.assertEqual(list(self.parsed("Alice:x", "ALICE:y")), ["alice"])
         self.assertEqual(parse_where("Alice:x"), ("alice", ("x",)))
         self.assertEqual(self.wrong("BOB:x"), FROM_YOURSELF)
@@ -108,12 +108,12 @@ class ItemsTests(SynchronousTestCase):
             self.assertRaises(IllegalName, parse_where, word)
 
     def test_yourself(self) -> None:
-        """Nobody gets files from themselves."""
+        """Users cannot get files from themselves."""
         self.assertEqual(self.wrong("bob:x"), FROM_YOURSELF)
         self.assertEqual(self.wrong(CAT, "bob:x"), FROM_YOURSELF)
 
     def test_where(self) -> None:
-        """A place to list is a peer, or a folder of it."""
+        """`ls` takes a peer, or a folder of it."""
         for word, path in (
             ("alice", ()),
             ("alice:", ()),
@@ -123,7 +123,7 @@ class ItemsTests(SynchronousTestCase):
             self.assertEqual(parse_where(word), ("alice", path))
 
     def test_slash_for_colon(self) -> None:
-        """A path behind a slash is no peer, and the sentence has it with a colon."""
+        """A slash in place of the colon is rejected, with a suggestion."""
         for word, meant in (("alice/photos", "alice:photos"), ("alice/a:b", None)):
             error = self.assertRaises(WrongUsage, parse_where, word)
             self.assertEqual(f"Did you mean {meant!r}?" in str(error), meant is not None)
@@ -132,7 +132,7 @@ class ItemsTests(SynchronousTestCase):
 
     @given(st.lists(st.text(), min_size=1, max_size=4))
     def test_anything(self, words: list[str]) -> None:
-        """Any words are understood or are wrong usage."""
+        """Any words are valid or wrong usage."""
         try:
             parse_items(words, None, Path("/nonexistent"), overwrite=False)
         except WrongUsage as error:

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.job`."""
+"""Tests of `p2pshare.ui.verbs.job`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BROKEN = LinkChange(LinkState.BROKEN, "alice", "nothing came", 4.0, again=True)
 
 
 class FakeJob:
-    """A job of which a test says what becomes of it."""
+    """A job that is controlled by the test."""
 
     def __init__(self) -> None:
         self.progress = JobProgress(0, None, 0, None, 0, 0, (("cat.jpg",),))
@@ -104,7 +104,7 @@ class WatchedJobTestCase(SynchronousTestCase):
 
 class PeopleTests(WatchedJobTestCase):
     def test_one_file(self) -> None:
-        """A single file is one line, that says it all."""
+        """A single file gets one line."""
         self.begin()
         self.job.knows(1, MIB)
         self.saved("cat.jpg")
@@ -113,7 +113,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertEqual((self.stdout.getvalue(), self.stderr.getvalue()), (said, ""))
 
     def test_resumed(self) -> None:
-        """Of a file that was begun before, it says how much had to come."""
+        """The line of a resumed file says how much was fetched now."""
         self.begin()
         self.job.knows(1, 4 * MIB)
         self.saved("cat.jpg", 4 * MIB, MIB)
@@ -121,7 +121,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertIn("Saved cat.jpg: 4.0 MiB, 1.0 MiB of it fetched now", self.stdout.getvalue())
 
     def test_several(self) -> None:
-        """A few files have a line each, and a sum."""
+        """A few files get a line each, and a sum."""
         self.begin()
         self.job.knows(3, 2 * MIB)
         self.saved("cat.jpg")
@@ -139,7 +139,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertEqual(self.results.exit_code, 1)
 
     def test_many(self) -> None:
-        """Many files have no lines, only the sum, also if it was not known that there are many."""
+        """Many files get only the sum, also if their number was not known before."""
         for total in (None, LINES_MAX + 1):
             self.begin()
             if total:
@@ -151,7 +151,7 @@ class PeopleTests(WatchedJobTestCase):
             self.assertEqual(self.stdout.getvalue(), "21 files, 21.0 MiB, in 41 s, 524.5 KiB/s.\n")
 
     def test_few_after_all(self) -> None:
-        """If it is not known how many there are, the lines come when it is."""
+        """The lines wait until the number of files is known."""
         self.begin()
         self.saved("cat.jpg")
         self.assertEqual(self.stdout.getvalue(), "")
@@ -159,7 +159,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertIn("Saved cat.jpg", self.stdout.getvalue())
 
     def test_quiet(self) -> None:
-        """With `--quiet` there are errors, and nothing else."""
+        """With `--quiet` only errors are written."""
         self.begin(quiet=True)
         self.saved("cat.jpg")
         self.job.failed(("nope",), NOT_FOUND)
@@ -169,7 +169,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertEqual(self.stderr.getvalue().count("\n"), 1)
 
     def test_link(self) -> None:
-        """That the connection broke is said once, however often it is tried, and so is that it is back."""
+        """A broken connection is reported once, however often it is retried, and so is its return."""
         self.begin()
         self.watched.link(LinkChange(LinkState.UP, "alice"))
         for _ in range(3):
@@ -184,7 +184,7 @@ class PeopleTests(WatchedJobTestCase):
         self.end()
 
     def test_remark(self) -> None:
-        """What is worth knowing of a file is no result."""
+        """A remark goes to stderr."""
         self.begin()
         self.job.remark(("log",), "log has changed, and begins anew.")
         self.end()
@@ -192,7 +192,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_renamed(self) -> None:
-        """The first changed names are told, and how many there are beyond."""
+        """The first changed names are reported, and then their number."""
         self.begin()
         for number in range(RENAMED_SHOWN + 3):
             self.job.renamed((f"a:{number}",), f"a_{number}")
@@ -203,7 +203,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertIn("3 more names were changed", lines[-1])
 
     def test_hostile_names(self) -> None:
-        """What a sharer calls its files moves nothing on the screen (threat 30)."""
+        """Names of files cannot move the cursor (threat 30)."""
         self.begin()
         self.saved("\x1b[2J")
         self.job.failed(("\x1b[2J",), RemoteNotFound(name="alice", path="\x1b[2J"))
@@ -212,7 +212,7 @@ class PeopleTests(WatchedJobTestCase):
         self.assertNotIn("\x1b", self.stdout.getvalue() + self.stderr.getvalue())
 
     def test_terminal(self) -> None:
-        """On a terminal the line is drawn meanwhile, what is said stays above it, and in the end it is gone."""
+        """On a terminal the line is redrawn, other lines stay above it, and it is erased at the end."""
         for columns in (40, 80):
             with self.subTest(columns=columns), real_terminal(columns) as real:
                 terminal = Terminal.detect(real.stream, COLOURFUL)
@@ -235,7 +235,7 @@ class PeopleTests(WatchedJobTestCase):
                 self.assertFalse(real.screen.cursor_hidden)
 
     def test_cancelled(self) -> None:
-        """Stopped, the job is told to, and the line goes."""
+        """Cancelling cancels the job and erases the line."""
         with real_terminal(80) as real:
             terminal = Terminal.detect(real.stream, COLOURFUL)
             self.start(Output(terminal, terminal))
@@ -249,7 +249,7 @@ class PeopleTests(WatchedJobTestCase):
 
 class ProgramsTests(WatchedJobTestCase):
     def test_events(self) -> None:
-        """Programs get an event for each thing that happens."""
+        """Programs get an event for each step."""
         self.begin(json=True)
         self.job.knows(2, 2 * MIB)
         self.saved("cat.jpg")
@@ -293,7 +293,7 @@ class ProgramsTests(WatchedJobTestCase):
         self.assertEqual(self.stderr.getvalue(), "")
 
     def test_progress(self) -> None:
-        """How far it is is told at most once a second."""
+        """Progress is reported at most once a second."""
         self.begin(json=True)
         self.job.knows(2, 2 * MIB)
         self.clock.pump([DRAW_EVERY] * 35)
@@ -315,7 +315,7 @@ class ExitCodeTests(WatchedJobTestCase):
         return self.results.exit_code
 
     def test_codes(self) -> None:
-        """All is 0; nothing, for one reason, is the code of that; some is 1; a hard stop is 3 in any case."""
+        """The exit code is 0, the code of the only reason if nothing was fetched, 3 after a hard stop, or 1."""
         lost = LinkGivenUp(name="alice", reason="x", patience=120)
         changed = KeyChanged(name="alice", known="a", now="b")
         self.assertEqual(self.code(saved=2), 0)

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.key` and `p2pshare.ui.verbs.invite`."""
+"""Tests of `p2pshare.ui.verbs.key` and `p2pshare.ui.verbs.invite`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class KeysTestCase(SynchronousTestCase):
 
 class ExportTests(KeysTestCase):
     def test_there_and_back(self) -> None:
-        """What is exported on one machine is the same key on another; also while the peer runs."""
+        """An exported key is the same key on another machine; the peer may be running."""
         key = self.make_key()
         copy = self.home / "bob.key"
         with closing(DataFolder.open(self.data, "bob")):
@@ -92,7 +92,7 @@ class ExportTests(KeysTestCase):
         self.assertIn(key.public.grouped, said)
 
     def test_greatest_number(self) -> None:
-        """Whatever the numbers have come to, the copy opens again."""
+        """The copy opens again for any sequence numbers."""
         self.make_key()
         with closing(DataFolder.open(self.data, "bob")) as data:
             Identity.open(data, URL, "bob").raise_seq(SEQ_MAX)
@@ -103,7 +103,7 @@ class ExportTests(KeysTestCase):
             self.assertEqual(Identity.open(data, URL, "bob").seq, SEQ_MAX)
 
     def test_that_would_not_open(self) -> None:
-        """A copy that cannot be opened, or holds something else, is not written, and no success is told."""
+        """A copy that cannot be opened, or differs, is not written, and is an error."""
         self.make_key()
         for seq in (SEQ_MAX + 1, 7):
 
@@ -117,13 +117,13 @@ class ExportTests(KeysTestCase):
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_into_folder(self) -> None:
-        """Into a folder it goes under the user's name."""
+        """In a folder the copy is named after the user."""
         self.make_key()
         self.export(self.home)
         self.assertTrue((self.home / "bob.key").is_file())
 
     def test_never_overwrites(self) -> None:
-        """Whatever is there stays, a broken link too."""
+        """An existing file, or a broken link, is never overwritten."""
         self.make_key()
         taken, link = self.home / "taken", self.home / "link"
         taken.write_text("mine")
@@ -137,7 +137,7 @@ class ExportTests(KeysTestCase):
         self.assertFalse((self.home / "nowhere").exists())
 
     def test_full_disk(self) -> None:
-        """Half a copy does not stay."""
+        """An incomplete copy is removed."""
         self.make_key()
         with mock.patch.object(os, "fsync", side_effect=OSError(28, "")):
             error = self.assertRaises(CannotSave, self.export, self.home / "bob.key")
@@ -148,7 +148,7 @@ class ExportTests(KeysTestCase):
         self.assertFalse((self.home / "bob.key").exists())
 
     def test_judged_first(self) -> None:
-        """What is wrong with the path is said before a passphrase is asked for."""
+        """Errors of the path are reported before the user types a passphrase."""
         self.make_key()
         self.patch(keys, "new_passphrase", lambda _: self.fail("asked"))
         self.assertRaises(CannotSave, self.export, self.home / "none" / "bob.key")
@@ -156,7 +156,7 @@ class ExportTests(KeysTestCase):
             self.assertRaises(CannotSave, self.export, self.home / "bob.key")
 
     def test_passphrase(self) -> None:
-        """A short or empty passphrase, or one that cannot be read, exports nothing."""
+        """A short, empty or unreadable passphrase exports nothing."""
         self.make_key()
         for text, pattern in (
             (b"", "at least 8"),
@@ -172,7 +172,7 @@ class ExportTests(KeysTestCase):
         self.assertFalse((self.home / "bob.key").exists())
 
     def test_nothing_to_export(self) -> None:
-        """Without a name, or a key, there is a sentence; and none is made."""
+        """Without a name or a key there is an error, and no key is created."""
         error = self.assertRaises(NotFound, self.export, self.home / "bob.key")
         self.assertIn("`p2pshare --name bob`", str(error))
         self.settings = Settings(registry=URL)
@@ -180,7 +180,7 @@ class ExportTests(KeysTestCase):
         self.assertFalse(self.data.exists())
 
     def test_rotating(self) -> None:
-        """While a rotation is under way nobody knows which key is the one."""
+        """During a rotation the key is not exported."""
         self.make_key()
         key_file.make(self.data / "key.next", SigningKey(bytes(32)))
         error = self.assertRaises(Refused, self.export, self.home / "bob.key")
@@ -196,7 +196,7 @@ class ImportTests(KeysTestCase):
         self.other = Settings(registry="http://other:8000", data=self.home / "other")
 
     def test_never_replaces(self) -> None:
-        """Another key stays; the same one again is no harm."""
+        """Another key is never replaced; importing the same key again is allowed."""
         self.import_key(self.copy, self.other)
         self.import_key(self.copy, self.other)
         (self.home / "other" / KEY_NAME).unlink()
@@ -205,13 +205,13 @@ class ImportTests(KeysTestCase):
         self.assertRaises(KeyUnusable, self.import_key, self.copy, self.other)
 
     def test_default_folder(self) -> None:
-        """The folder where it is looked for anyway needs no flag."""
+        """The default data folder needs no flag."""
         with mock.patch.dict(os.environ, XDG_DATA_HOME=str(self.home)):
             self.import_key(self.copy, Settings())
         self.assertTrue(self.stdout.getvalue().endswith(f"--registry {URL}\n"))
 
     def test_running(self) -> None:
-        """Not under a running peer."""
+        """A key is not imported under a running peer."""
         self.patch(keys, "known_passphrase", lambda _: self.fail("asked"))
         with closing(DataFolder.open(self.home / "other", "bob")):
             self.assertRaises(AlreadyRunning, self.import_key, self.copy, self.other)
@@ -219,13 +219,13 @@ class ImportTests(KeysTestCase):
         self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
 
     def test_elsewhere(self) -> None:
-        """It may be for another registry or name than it was."""
+        """A key may be imported for another registry or name."""
         other = replace(self.other, name="carol")
         self.import_key(self.copy, other, "Carol", registry="http://other:8000/")
         self.assertIn("--name carol --registry http://other:8000", self.stdout.getvalue())
 
     def test_encodings(self) -> None:
-        """A copy that an editor has saved again is the same; one in UTF-16 is named."""
+        """A copy that an editor has saved again is accepted; UTF-16 is named in the error."""
         text = self.copy.read_text()
         self.copy.write_bytes(text.encode("utf-16"))
         error = self.assertRaises(CannotRead, self.import_key, self.copy, self.other)
@@ -234,7 +234,7 @@ class ImportTests(KeysTestCase):
         self.assertEqual(self.import_key(self.copy, self.other), 0)
 
     def test_damaged(self) -> None:
-        """What is no export, or the wrong passphrase, changes nothing."""
+        """A damaged copy and a wrong passphrase change nothing."""
         whole = self.copy.read_bytes()
         for content in (b"", whole[:-20], whole.replace(b'"bob"', b'"eve"'), bytes(20_000)):
             self.copy.write_bytes(content)
@@ -256,7 +256,7 @@ class InviteTests(KeysTestCase):
         return invite(output, str(self.data), 3600, count, lambda: NOW)
 
     def test_good(self) -> None:
-        """Each is the registry's, a line of its own, and another one; how to use it is no result."""
+        """Each invitation is valid, unique and on its own line; the hint goes to stderr."""
         key = SigningKey(bytes(32))
         self.data.mkdir(mode=0o700)
         key_file.make(self.data / REGISTRY_KEY_NAME, key)
@@ -269,7 +269,7 @@ class InviteTests(KeysTestCase):
         self.assertIn("--invitation FILE", self.stderr.getvalue())
 
     def test_events(self) -> None:
-        """Programs get when it expires, too."""
+        """The events contain the time of expiry."""
         self.data.mkdir()
         key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
         self.invite(json=True)
@@ -278,7 +278,7 @@ class InviteTests(KeysTestCase):
         self.assertEqual(self.stderr.getvalue(), "")
 
     def test_no_key(self) -> None:
-        """No registry there, or a key that is not for us, is a sentence that says where to be."""
+        """A missing or unreadable registry key is an error that says where to run the verb."""
         error = self.assertRaises(NotFound, self.invite)
         self.assertIn("--data", str(error))
         self.data.mkdir()

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.ls`."""
+"""Tests of `p2pshare.ui.verbs.ls`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def folder(*path: str) -> Entry:
 
 
 class FakeRemote:
-    """A peer with folders in memory, which tells a few entries at a time."""
+    """A peer with folders in memory and small pages."""
 
     page = 2
 
@@ -103,7 +103,7 @@ class ShowTests(ListingTestCase):
         return Deferred.fromCoroutine(show_all(remote, path, rows, recursive=recursive))
 
     def test_pipe(self) -> None:
-        """In a pipe there is a line for each entry: its whole path, type, bytes and time."""
+        """A pipe gets a line for each entry: its whole path, type, bytes and time."""
         remote = FakeRemote(photos=[file("cat.jpg"), folder("deep"), file("dog\t.jpg")])
         self.successResultOf(self.show(remote, "photos"))
         self.assertEqual(
@@ -114,7 +114,7 @@ class ShowTests(ListingTestCase):
         )
 
     def test_quiet(self) -> None:
-        """With `--quiet` there are the paths alone."""
+        """With `--quiet` only the paths are written."""
         remote = FakeRemote(top=[folder("photos")])
         self.successResultOf(self.show(remote, output=self.output(quiet=True)))
         self.assertEqual(self.stdout.getvalue(), "photos\n")
@@ -135,7 +135,7 @@ class ShowTests(ListingTestCase):
         )
 
     def test_pages(self) -> None:
-        """Each page is shown as it comes, and the next one asked for, until there are no more."""
+        """Each page is shown when it arrives, and the next one requested, until the last."""
         names = [f"{number:03}" for number in range(7)]
         remote = FakeRemote(many=[file(name) for name in names])
         shown = self.successResultOf(self.show(remote, "many", recursive=True))
@@ -146,7 +146,7 @@ class ShowTests(ListingTestCase):
         self.assertEqual(self.stdout.getvalue().count("\n"), 7)
 
     def test_no_end(self) -> None:
-        """A list that does not go on is no list (threat 16)."""
+        """A page that does not continue the one before is an error (threat 16)."""
         for entries in ((), (file("a"),)):
             endless = FakeRemote()
             page = Listing(1, entries, True)
@@ -158,7 +158,7 @@ class ShowTests(ListingTestCase):
             self.failureResultOf(self.show(endless), RemoteProtocolError)
 
     def test_file(self) -> None:
-        """A file is found in the folder that it is in."""
+        """A file is found in its folder."""
         is_file = RemoteIsFile(name="alice", path="photos/cat.jpg")
         remote = FakeRemote(
             photos_cat=is_file, photos=[file("a"), file("b"), file("cat"), file("d")]
@@ -169,7 +169,7 @@ class ShowTests(ListingTestCase):
         self.failureResultOf(self.show(remote, "photos", "cat"), RemoteIsFile)
 
     def test_file_everywhere(self) -> None:
-        """Threat 16: of a file in what is said to be a file, too, it is the one asked for of which the error tells."""
+        """A peer that calls every path a file causes an error about the requested path (threat 16)."""
         top = error_of(Fault.IS_FILE, "alice", ())
         remote = FakeRemote(
             photos_cat=RemoteIsFile(name="alice", path="photos/cat"),
@@ -183,7 +183,7 @@ class ShowTests(ListingTestCase):
             self.assertIn("'alice' says that the list of its shares is a file", str(failed.value))
 
     def test_terminal(self) -> None:
-        """People see aligned columns: size, time, and the name as it goes on from the folder."""
+        """People see aligned columns: size, time and the relative path."""
         remote = FakeRemote(photos=[file("cat.jpg"), folder("deep"), file("empty", size=0)])
         with real_terminal(80) as real:
             terminal = Terminal.detect(real.stream, {})
@@ -197,7 +197,7 @@ class ShowTests(ListingTestCase):
                 self.assertRegex(line, pattern)
 
     def test_fits(self) -> None:
-        """At any width nothing sticks out, whatever a name is made of, and it moves nothing (threat 30)."""
+        """At any width no line is too long, and no name can move the cursor (threat 30)."""
         for columns in (10, 24, 40, 48, 80):
             with self.subTest(columns=columns), real_terminal(columns) as real:
                 terminal = Terminal.detect(real.stream, {})
@@ -208,7 +208,7 @@ class ShowTests(ListingTestCase):
                 self.assertFalse(real.screen.wrapped)
 
     def test_any_time(self) -> None:
-        """A sharer may say any time; what no calendar has is shown as its first or last."""
+        """Times outside the calendar are limited to it."""
         for mtime in (-(2**80), 0, 2**80):
             Rows(self.output(), (), "alice").show([file("a", mtime=mtime)])
         self.assertEqual(self.stdout.getvalue().count("\n"), 3)
@@ -234,7 +234,7 @@ class LsTests(ListingTestCase):
         )
 
     def test_shares(self) -> None:
-        """A peer alone is its shares; what was seen is remembered for who completes words."""
+        """A peer without a path lists its shares, which are remembered for completion."""
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         self.assertEqual(self.stdout.getvalue().split("\t")[0], "photos")
         self.assertTrue(self.remote.is_closed)
@@ -242,7 +242,7 @@ class LsTests(ListingTestCase):
         self.assertIn("photos", Seen(self.fake.cwd / "data").entries("alice", ()))
 
     def test_nothing(self) -> None:
-        """Nothing is said as such, and is no error."""
+        """An empty folder is reported, and is not an error."""
         self.remote.folders = {"top": [], "empty": []}
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         self.assertEqual(self.successResultOf(self.ls("alice:empty")), 0)
@@ -250,7 +250,7 @@ class LsTests(ListingTestCase):
         self.assertEqual((self.stdout.getvalue(), self.stderr.getvalue()), ("", said))
 
     def test_omitted(self) -> None:
-        """What the peer left out is said beside what is listed, to programs as events, and makes the exit code 1."""
+        """What the peer left out is reported after the entries, as events for programs, and makes the exit code 1."""
         self.remote.omitted = (Omission(("old",), Omitted.LINK),)
         self.remote.unnamed = 3
         self.assertEqual(self.successResultOf(self.ls("alice")), 1)
@@ -272,14 +272,14 @@ class LsTests(ListingTestCase):
         )
 
     def test_not_found(self) -> None:
-        """What is not there, or not for who asks, has its exit code; the session is ended all the same."""
+        """A path that does not exist, or is not shared with the user, has its exit code; the session is closed."""
         self.remote.folders = {"nope": RemoteNotFound(name="alice", path="nope")}
         error = self.failureResultOf(self.ls("alice:nope"), RemoteNotFound).value
         self.assertEqual(error.exit_code, 4)
         self.assertTrue(self.remote.is_closed)
 
     def test_troubles(self) -> None:
-        """That it takes longer is said once for each reason, however often it is tried."""
+        """A broken connection is reported once for each reason."""
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         on_link = self.remote.made[1]["on_link"]
         for reason in ("busy", "busy", "nothing came"):
@@ -289,7 +289,7 @@ class LsTests(ListingTestCase):
         self.assertEqual((said.count("(busy)"), said.count("(nothing came)")), (1, 1))
 
     def test_judged_first(self) -> None:
-        """What cannot be meant is refused before anybody is asked."""
+        """Invalid words are rejected before anybody is asked."""
         self.registry.error = AssertionError
         for where in ("bob", "bob:x", "al ice", "alice:../x"):
             self.failureResultOf(self.ls(where), WrongUsage)

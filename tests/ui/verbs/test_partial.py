@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.partial`: partial files as `get --list-partial` and `get --clean` tell of them."""
+"""Tests of `p2pshare.ui.verbs.partial`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PartialTests(SynchronousTestCase):
         return Invocation(reactor, random.SystemRandom(), Settings(), output, self.path, wall)
 
     def part(self, name: str, blocks: int) -> Incoming:
-        """A partial file of three blocks."""
+        """Return a partial file of three blocks."""
         origin = Origin(PublicKey(b"k" * 32), ("films", name), "alice")
         said = Announced(3 * BLOCK_SIZE, 1, False, "v1")
         with IncomingFolder.open(self.path) as folder:
@@ -56,7 +56,7 @@ class PartialTests(SynchronousTestCase):
         return [json.loads(line) for line in self.stdout.getvalue().splitlines()]
 
     def test_listed(self) -> None:
-        """Each has a line with its origin, how much is verified, its room and its age."""
+        """Each partial file has a line with its origin, its verified part, its room and its age."""
         self.part("film", 2).close()
         self.assertEqual(list_partial(self.invocation(), None), 0)
         self.assertRegex(
@@ -66,7 +66,7 @@ class PartialTests(SynchronousTestCase):
         self.assertIn("`p2pshare get --clean` removes", self.stderr.getvalue())
 
     def test_cleaned(self) -> None:
-        """What nobody has is removed, and the room that it took is told; the rest stays."""
+        """Partial files that are not in use are removed, and the freed room is reported."""
         self.part("film", 2).close()
         self.part("other", 1)
         self.assertEqual(list_partial(self.invocation(json=True), "sub"), 0)
@@ -84,7 +84,7 @@ class PartialTests(SynchronousTestCase):
         self.assertIn("0 partial files removed, 0", self.stdout.getvalue())
 
     def test_failure(self) -> None:
-        """What cannot be removed is an error, and exit code 1; the others are removed."""
+        """A file that cannot be removed is an error with exit code 1; the others are removed."""
         self.part("film", 2).close()
         self.part("other", 1).close()
         self.patch(hidden_file, "remove_name", Failing(publishing.remove_name, 1, 1))
@@ -93,7 +93,7 @@ class PartialTests(SynchronousTestCase):
         self.assertIn("1 partial file removed", self.stdout.getvalue())
 
     def test_nothing(self) -> None:
-        """Nothing there is no error; no folder is one."""
+        """No partial files is not an error; a missing folder is."""
         self.assertEqual(list_partial(self.invocation(), "."), 0)
         self.assertEqual(self.stderr.getvalue(), "There are no partial files.\n")
         for call in (list_partial, clean):

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.peers`."""
+"""Tests of `p2pshare.ui.verbs.peers`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class PeersTests(SynchronousTestCase):
         return Output(*terminals, json=json, quiet=quiet)
 
     def test_forget_misspelt(self) -> None:
-        """A name that is not known is compared with those that are; upper case means the same name."""
+        """An unknown name is compared with the known ones, ignoring case."""
         self.known.pin("alice", ALICE, None)
         error = self.assertRaises(NotFound, peers.forget, self.settings, self.output(), "alcie")
         self.assertIn("Did you mean 'alice'?", str(error))
         self.assertEqual(peers.forget(self.settings, self.output(), "Alice"), 0)
 
     def test_pipe(self) -> None:
-        """In a pipe there is a line for each, by name, with its whole key; `--quiet` leaves the names."""
+        """A pipe gets a line for each peer with its whole key; with `--quiet` only the names."""
         self.known.pin("dave", DAVE, None)
         self.known.pin("alice", ALICE, None)
         self.assertEqual(peers.peers(self.settings, self.output()), 0)
@@ -49,7 +49,7 @@ class PeersTests(SynchronousTestCase):
         self.assertTrue(self.stdout.getvalue().endswith("\nalice\ndave\n"))
 
     def test_json(self) -> None:
-        """Programs get an event for each."""
+        """Programs get an event for each peer."""
         self.known.pin("alice", ALICE, None)
         peers.peers(self.settings, self.output(json=True))
         self.assertEqual(
@@ -58,7 +58,7 @@ class PeersTests(SynchronousTestCase):
         )
 
     def test_terminal(self) -> None:
-        """People get keys in groups, next to the names or below them, so that nothing sticks out."""
+        """People get grouped keys beside or below the names, so that no line is too long."""
         self.known.pin("alice", ALICE, None)
         for columns, lines in (
             (80, [f"alice  {ALICE.grouped}"]),
@@ -71,17 +71,17 @@ class PeersTests(SynchronousTestCase):
                 self.assertFalse(real.screen.wrapped)
 
     def test_nobody(self) -> None:
-        """Who has met nobody is told how to, and that is no error."""
+        """Without known peers a remark says how to find some."""
         self.assertEqual(peers.peers(self.settings, self.output()), 0)
         self.assertEqual(self.stderr.getvalue(), f"{peers.NOBODY.format(registry=URL)}\n")
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_no_name(self) -> None:
-        """Somebody must have met them."""
+        """The verb needs the name of the user."""
         self.assertRaises(WrongUsage, peers.peers, Settings(registry=URL), self.output())
 
     def test_forget(self) -> None:
-        """A key that was known is known no more; one that was not is an error."""
+        """A known key is forgotten; an unknown one is an error."""
         self.known.pin("alice", ALICE, None)
         self.assertEqual(peers.forget(self.settings, self.output(), "alice"), 0)
         self.assertIn(ALICE.grouped, self.stdout.getvalue())

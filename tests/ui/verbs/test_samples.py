@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.samples`."""
+"""Tests of `p2pshare.ui.verbs.samples`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from p2pshare.ui.verbs.samples import (
 
 class SamplesTests(SynchronousTestCase):
     def test_text(self) -> None:
-        """The text is the one with the known hash, and has its lines."""
+        """The text has the known hash and number of lines."""
         text = sample_text()
         self.assertEqual(hashlib.sha256(text).hexdigest(), TEXT_SHA256)
         self.assertEqual(text.count(b"\n"), TEXT_LINES)
 
     def test_picture(self) -> None:
-        """The picture is one that a peer can share, and has more in it than one colour."""
+        """The picture can be shared, and has more than one colour."""
         file = io.BytesIO()
         write_sample_picture(file)
         pixels = read_picture(file)

@@ -1,4 +1,4 @@
-"""Tests for what `p2pshare.ui.verbs.status` says."""
+"""Tests of `p2pshare.ui.verbs.status`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class StatusTests(SynchronousTestCase):
         return "\n".join(lines({**TOLD, **told}))
 
     def test_idle(self) -> None:
-        """Who is reached where, that nothing is shared, and that nobody is there."""
+        """The status of an idle peer shows its address, and that nothing is shared and nobody is connected."""
         self.assertEqual(
             self.said(),
             "bob is online, reached at 192.0.2.7:50000 (process 7).\n"
@@ -55,7 +55,7 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("unencrypted", self.said(classic=True))
 
     def test_trouble(self) -> None:
-        """A peer that waits for its registry says why, and nothing of shares until it knows them."""
+        """A peer that waits for its registry says why, and shows no shares."""
         waiting = {key: each for key, each in TOLD.items() if key not in ("shares", "uploads")}
         told = {**waiting, "registered": False, "trouble": "The registry is away."}
         self.assertEqual(
@@ -68,12 +68,12 @@ class StatusTests(SynchronousTestCase):
         )
 
     def test_loopback(self) -> None:
-        """A peer at a loopback address is said to be for this machine only."""
+        """A peer at a loopback address says that only this machine reaches it."""
         self.assertNotIn(LOCAL_ONLY, self.said(loopback=False))
         self.assertEqual(self.said(loopback=True).splitlines()[1], LOCAL_ONLY)
 
     def test_elsewhere(self) -> None:
-        """A key that is in use elsewhere is named with the remedy, and so is which of the two peers has the name."""
+        """The use of the key on another machine is reported with the remedy."""
         use: dict[str, Any] = {
             "address": "10.0.0.7:50001",
             "noticed": 1_800_000_000,
@@ -89,7 +89,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(self.said(elsewhere=None), self.said())
 
     def test_shares(self) -> None:
-        """What is shared is said with whom."""
+        """Each share is shown with the names that may see it."""
         share = {"name": "photos", "path": "/p", "allow": None}
         some = {"name": "notes", "path": "/n", "allow": ["alice", "carol"]}
         many = {"name": "many", "path": "/m", "allow": [f"n{n}" for n in range(50)]}
@@ -100,7 +100,7 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("with nobody.", said)
 
     def test_not_shared(self) -> None:
-        """What is in a share but not listed is said with it; nothing is said if that is nothing, or not known yet."""
+        """What is left out of a share is shown if there is something, and it is known."""
         left_out = {
             "hidden": 2,
             "hidden_examples": [".git", ".x"],
@@ -118,7 +118,7 @@ class StatusTests(SynchronousTestCase):
             self.assertNotIn("Not shared", self.said(shares=[{**share, "left_out": nothing}]))
 
     def test_visits(self) -> None:
-        """Who fetches what, how fast, and how long it will take, as far as that is known."""
+        """Connected peers are shown with files, rate and time left, as far as they are known."""
         self.assertIn(
             "carol is connected, and last fetched 3 files, 2.0 KiB.", self.said(uploads=[VISIT])
         )
@@ -148,7 +148,7 @@ class StatusTests(SynchronousTestCase):
 
 
 class StopTests(OwningTestCase):
-    """`p2pshare stop`, with a clock of its own."""
+    """`p2pshare stop`, with its own clock."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -165,7 +165,7 @@ class StopTests(OwningTestCase):
         return Deferred.fromCoroutine(status.stop(self.invocation))
 
     def test_stopped(self) -> None:
-        """It waits until the peer has given its folder free, to nobody or to another process."""
+        """The verb waits until the peer has released its folder."""
         for last in (None, "4712"):
             self.peer = RunningPeer()
             self.holders = ["4711", "unknown", "4711", last]
@@ -178,7 +178,7 @@ class StopTests(OwningTestCase):
             self.assertEqual(self.event(), {"event": "stopped", "name": "bob", "pid": 4711})
 
     def test_still_ending(self) -> None:
-        """It waits for the end of a process that has given its folder free, but not for one that nobody reaps."""
+        """The verb waits for the end of the process, but not for one that is never reaped."""
         self.peer, self.has_ended = RunningPeer(), False
         stopping = self.stop()
         self.clock.advance(status.STOP_INTERVAL)
@@ -187,7 +187,7 @@ class StopTests(OwningTestCase):
         self.assertEqual(self.successResultOf(stopping), 0)
 
     def test_registry_under_another_url(self) -> None:
-        """The peer is found by the key of its registry, whose URL was never seen before."""
+        """The peer is found by the key of its registry under a new URL."""
         home = self.fake.cwd
         self.patch(data_folder, "data_place", lambda: home)
         self.fake.settings = Settings(registry="http://192.0.2.77:8000", name="bob")
@@ -198,12 +198,12 @@ class StopTests(OwningTestCase):
         self.assertEqual(self.peer.asked, ["stop"])
 
     def test_not_running(self) -> None:
-        """With none running it is an error that says which folder was looked at."""
+        """If no peer runs, the error names the folder."""
         failure = self.failureResultOf(self.stop(), PeerNotRunning)
         self.assertIn(str(self.data), str(failure.value))
 
     def test_does_not_end(self) -> None:
-        """It does not wait for ever."""
+        """The wait is bounded."""
         self.peer = RunningPeer()
         self.holders = ["4711"] * 1000
         stopping = self.stop()

@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.users`."""
+"""Tests of `p2pshare.ui.verbs.users`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class UsersTestCase(SynchronousTestCase):
         self.invocation = cast(Invocation, self.fake)
 
     def run_users(self, prefix: str = "", *, online: bool = False) -> str:
-        """What is written to stdout."""
+        """Return the output on stdout."""
         done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix, online=online))
         self.assertEqual(self.successResultOf(done), 0)
         return self.stdout.getvalue()
@@ -48,7 +48,7 @@ class UsersTestCase(SynchronousTestCase):
 
 class ListTests(UsersTestCase):
     def test_pipe(self) -> None:
-        """A pipe gets everybody, by name, with tabs."""
+        """A pipe gets a line for each user, and with `--watch` one for each change."""
         self.make()
         self.assertEqual(
             self.run_users(),
@@ -58,7 +58,7 @@ class ListTests(UsersTestCase):
         )
 
     def test_some(self) -> None:
-        """Only names with a prefix are listed, and with --online only those who may be there."""
+        """Only names with the prefix are listed, and with `--online` only users that may be online."""
         for prefix, online, names in (
             ("al", False, ["alan", "alice"]),
             ("", True, ["alice", "carol"]),
@@ -67,7 +67,7 @@ class ListTests(UsersTestCase):
             self.assertEqual(self.run_users(prefix, online=online).split(), names)
 
     def test_no_prefix(self) -> None:
-        """With what no name begins, nobody is asked."""
+        """An impossible prefix is rejected before the registry is asked."""
         for prefix in ("Ä", ".a", "a b", "a" * 33, "A"):
             self.make()
             self.registry.error = lambda what: self.fail(f"asked: {what}")
@@ -77,7 +77,7 @@ class ListTests(UsersTestCase):
         self.assertIn("--prefix a?", error.getErrorMessage())
 
     def test_events(self) -> None:
-        """Programs get one object each."""
+        """Programs get one object for each user."""
         self.make(json=True)
         first, *_ = map(json.loads, self.run_users().splitlines())
         self.assertEqual(
@@ -92,7 +92,7 @@ class ListTests(UsersTestCase):
         )
 
     def test_terminal(self) -> None:
-        """A terminal gets a table, in which who is online is green."""
+        """A terminal gets a table, in which online users are green."""
         self.make(is_tty=True)
         screen = Screen(80)
         screen.feed(self.run_users())
@@ -100,7 +100,7 @@ class ListTests(UsersTestCase):
         self.assertIn("\x1b[32monline", self.stdout.getvalue())
 
     def test_pages(self) -> None:
-        """A page is shown as soon as it is there, and there is one header."""
+        """Each page is shown when it arrives, with one header for all."""
         self.make(is_tty=True)
         with mock.patch.object(users_module, "PAGE_MAX", 2):
             screen = Screen(80)
@@ -110,7 +110,7 @@ class ListTests(UsersTestCase):
         )
 
     def test_nobody(self) -> None:
-        """That there is nobody is said to people, and is no name in a pipe."""
+        """An empty list is a remark on stderr."""
         for prefix, remark in (("", NOBODY), ("x", NO_MATCH)):
             self.make()
             self.registry.views = {}
@@ -118,7 +118,7 @@ class ListTests(UsersTestCase):
             self.assertEqual(self.stderr.getvalue(), f"{remark}\n")
 
     def test_original(self) -> None:
-        """Of an original registry there are the names, sorted, and nothing else to know."""
+        """An original registry gives a sorted list of names."""
         self.make()
         self.registry.infos = None
         self.assertEqual(
@@ -138,7 +138,7 @@ class WatchTests(UsersTestCase):
         return watching
 
     def lines(self) -> list[str]:
-        """What was written since the last call: name and presence."""
+        """Return the output since the last call: name and presence."""
         written = self.stdout.getvalue().splitlines()
         self.stdout.seek(0)
         self.stdout.truncate()
@@ -148,7 +148,7 @@ class WatchTests(UsersTestCase):
         self.registry.on_event(PeerSummary(name, NameKind.OWNED, presence, NOW))
 
     def test_pipe(self) -> None:
-        """First everybody, then each change on a line of its own."""
+        """A pipe gets a line for each user, and with `--watch` one for each change."""
         self.make()
         watching = self.watch()
         self.assertEqual(self.lines(), ["alan offline", "alice online", "carol unknown"])
@@ -161,7 +161,7 @@ class WatchTests(UsersTestCase):
         self.assertFalse(self.fake.reactor.getDelayedCalls())
 
     def test_away(self) -> None:
-        """While the registry is away, that is said once; then what has changed meanwhile is."""
+        """A registry that does not answer is reported once; the changes follow later."""
         self.make()
         self.watch(online=True)
         self.assertEqual(self.lines(), ["alice online", "carol unknown"])
@@ -181,7 +181,7 @@ class WatchTests(UsersTestCase):
         self.assertIn(BACK, self.stderr.getvalue())
 
     def test_terminal(self) -> None:
-        """A terminal has one table, which changes, and which stays at the end."""
+        """A terminal gets one table, which is redrawn and stays at the end."""
         self.make(is_tty=True)
         watching = self.watch()
         clock = self.fake.reactor
@@ -199,7 +199,7 @@ class WatchTests(UsersTestCase):
         self.assertFalse(clock.getDelayedCalls())
 
     def test_many_changes(self) -> None:
-        """Of more changes than can wait for the list, none is kept: the list is asked for again."""
+        """If too many changes wait for the list, it is requested again."""
         self.make()
         self.watch()
         self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
@@ -215,7 +215,7 @@ class WatchTests(UsersTestCase):
         self.assertEqual(self.lines(), [])
 
     def test_refused(self) -> None:
-        """An original registry, or one that refuses, ends it with a sentence."""
+        """An original registry, or one that refuses, ends the verb with an error."""
         self.make()
         self.registry.infos = None
         done = Deferred.fromCoroutine(users(self.invocation, watch=True))
@@ -226,7 +226,7 @@ class WatchTests(UsersTestCase):
         self.failureResultOf(watching, NotFound)
 
     def test_screen_gone(self) -> None:
-        """Nothing goes on when nobody can read it any more."""
+        """The verb ends when the terminal is gone."""
         self.make(is_tty=True)
         watching = self.watch()
         self.stdout.close()

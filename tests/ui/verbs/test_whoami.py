@@ -1,4 +1,4 @@
-"""Tests for `p2pshare.ui.verbs.whoami`."""
+"""Tests of `p2pshare.ui.verbs.whoami`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHER = SigningKey(bytes(32)).public
 
 
 class RunningPeer:
-    """The other end of the socket."""
+    """A running peer at the other end of the control socket."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -82,7 +82,7 @@ class OwningTestCase(SynchronousTestCase):
             return Identity.open(data, URL, "bob").key.public
 
     def event(self) -> dict[str, Any]:
-        """The last one."""
+        """Return the last event."""
         event: dict[str, Any] = json.loads(self.stdout.getvalue().splitlines()[-1])
         return event
 
@@ -94,7 +94,7 @@ class WhoamiTests(OwningTestCase):
         return str(self.event()["state"])
 
     def test_states(self) -> None:
-        """What the registry says is never an error, not even that it says nothing."""
+        """Every answer of the registry, or none, is a state and not an error."""
         self.assertEqual(self.state(), "unclaimed")
         self.assertIsNone(self.event()["key"])
         self.registry.views = {"bob": view_of("bob", OTHER)}
@@ -119,7 +119,7 @@ class WhoamiTests(OwningTestCase):
         self.assertEqual(self.state(), "unowned")
 
     def test_registry_hangs(self) -> None:
-        """What the disk says is shown before the registry is asked, for which nobody waits long."""
+        """The data folder is shown before the registry is asked, and the wait for the registry is short."""
         self.begin(Terminal.detect(self.stdout, {}), json=False)
         self.data = self.fake.cwd / "data"
         self.patch(self.registry, "info", Deferred)
@@ -135,7 +135,7 @@ class WhoamiTests(OwningTestCase):
         )
 
     def test_running(self) -> None:
-        """A running peer is asked, and let go."""
+        """A running peer is asked, and the connection is closed."""
         self.assertFalse(self.state() and self.event()["running"])
         self.peer = RunningPeer()
         self.state()
@@ -150,7 +150,7 @@ class WhoamiTests(OwningTestCase):
         self.assertIs(self.event()["loopback"], True)
 
     def test_not_registered_yet(self) -> None:
-        """A peer that waits for its registry is not to be started; it says for what it waits."""
+        """A peer that waits for its registry is shown as running, with the problem."""
         self.begin(Terminal.detect(self.stdout, {}), json=False)
         self.data = self.fake.cwd / "data"
         self.peer = RunningPeer()
@@ -167,13 +167,13 @@ class WhoamiTests(OwningTestCase):
         )
 
     def test_nobody(self) -> None:
-        """Without a name there is nobody to tell of."""
+        """The verb needs a name."""
         self.fake.settings = Settings(registry=URL)
         done = Deferred.fromCoroutine(owning.whoami(self.invocation))
         self.assertIn("--name", str(self.failureResultOf(done, WrongUsage).value))
 
     def test_online(self) -> None:
-        """A peer that was lost is listed a little longer; one at a loopback address is for this machine only."""
+        """A killed peer is listed a little longer; a peer at a loopback address is for this machine only."""
         local = RunningPeer()
         local.told = {"pid": 4711, "address": "127.0.0.1:50000", "loopback": True}
         displaced = RunningPeer()
@@ -205,7 +205,7 @@ class WhoamiTests(OwningTestCase):
         )
 
     def test_narrow(self) -> None:
-        """On a narrow terminal the groups of the key stay whole, below each other."""
+        """On a narrow terminal the groups of the key are wrapped as a whole."""
         with real_terminal(40) as real:
             self.begin(Terminal.detect(real.stream, {}), json=False)
             self.data = self.fake.cwd / "data"
@@ -228,7 +228,7 @@ class ActTests(OwningTestCase):
         return Deferred.fromCoroutine(verb(self.invocation))
 
     def test_through_peer(self) -> None:
-        """The running peer does it."""
+        """The running peer does the work."""
         self.peer = RunningPeer()
         self.make_key()
         for verb, do in ((owning.release, "release"), (owning.rotate, "rotate")):
@@ -237,7 +237,7 @@ class ActTests(OwningTestCase):
             self.assertTrue(self.peer.is_closed)
 
     def test_peer_refuses(self) -> None:
-        """What keeps the running peer from it is the error, and nothing is tried behind its back."""
+        """An error of the running peer is reported, and nothing else is tried."""
         self.peer = RunningPeer()
         self.peer.error = NameTaken(name="bob", registry=URL)
         self.failureResultOf(self.run_verb(owning.release), NameTaken)
@@ -245,7 +245,7 @@ class ActTests(OwningTestCase):
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_alone(self) -> None:
-        """With none running the verb does it itself, with the folder locked meanwhile."""
+        """If no peer runs, the verb does the work and locks the folder meanwhile."""
         key = self.make_key()
         done: list[str] = []
 
@@ -271,7 +271,7 @@ class ActTests(OwningTestCase):
         DataFolder.open(self.data, "bob").close()
 
     def test_nothing_to_act_with(self) -> None:
-        """Without a key none is made; a registry without owners has nothing to give up."""
+        """Without a key none is created; a registry without owned names is an error."""
         for verb in (owning.release, owning.rotate):
             self.failureResultOf(self.run_verb(verb), NotFound)
             self.assertFalse(self.data.exists())
