@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
+from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import CannotStart, WrongUsage
 from p2pshare.net.command_line import TWISTD_DEFAULT, ServiceOptions, complaining, program
+from p2pshare.storage.settings import DEBUG_VARIABLE
 
 
 class PidFileTests(SynchronousTestCase):
@@ -102,3 +104,23 @@ class ProgramTests(SynchronousTestCase):
             self.assertEqual(program("p2px"), str(beside))
             with patch.dict(os.environ, {"PATH": str(folder)}):
                 self.assertEqual(program("p2px"), "p2px")
+
+
+class DebugTests(SynchronousTestCase):
+    def test_begun(self) -> None:
+        """`--debug` or its variable names the file, which receives every event; without them there is no file."""
+        for value, variable in ((None, None), ("x.log", None), (None, "x.log")):
+            options = ServiceOptions()
+            options.command, options["debug"] = "p2px", value
+            environ = {} if variable is None else {DEBUG_VARIABLE: variable}
+            with (
+                patch("p2pshare.net.command_line.DebugLog") as log,
+                patch.dict(os.environ, environ),
+            ):
+                options.launch(None, "stop it")
+                Logger("x").debug("event")
+            if log.called:
+                globalLogPublisher.removeObserver(log.return_value)
+            events = [call.args[0]["log_format"] for call in log.return_value.call_args_list]
+            self.assertEqual(events, ["event"] if environ or value else [])
+            self.assertEqual(log.return_value.begin.called, bool(environ or value))
