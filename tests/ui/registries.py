@@ -1,4 +1,4 @@
-"""A registry in memory, as verbs see one."""
+"""A registry in memory, for tests of verbs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REGISTRY_KEY = SigningKey(bytes(32)).public
 
 
 class MemoryRegistry:
-    """Says what a test wants; an original one if `info` is None."""
+    """A registry with given answers; an original one if `info` is None."""
 
     def __init__(self, *views: PeerView) -> None:
         self.url = URL
@@ -55,7 +55,7 @@ class MemoryRegistry:
         return info.key
 
     def check(self, name: str, view: PeerView) -> None:
-        """All that it says is true."""
+        """Accept every answer as verified."""
 
     async def list_names(self) -> list[str]:
         return list(self.views)
@@ -96,7 +96,7 @@ class MemoryRegistry:
 
 
 class ThreadlessClock(Clock):
-    """A clock that is reactor enough for `run_in_thread`: what is to be done in a thread is done at once."""
+    """A clock that works as a reactor for `run_in_thread`, and runs the work at once."""
 
     def getThreadPool(self) -> Any:
         return self
@@ -116,7 +116,7 @@ class ThreadlessClock(Clock):
 
 
 class MemoryInvocation:
-    """As much of an invocation as verbs need, with a registry in memory."""
+    """The parts of an invocation that verbs need, with a registry in memory."""
 
     rng = None
 
@@ -147,9 +147,9 @@ def view_of(
     caps: tuple[str, ...] = (CAP_SESSIONS, CAP_CLASSIC),
     signed: int = NOW,
 ) -> PeerView:
-    """What a registry says of a peer; who has no key is a classic one.
+    """Return the registry's answer about a peer, which is a classic one without a key.
 
-    What is signed is for the client to verify, so it may be signed by anybody. One that is offline is nowhere.
+    The client verifies signatures, so here anyone may have signed. A peer that is offline has no address.
     """
     if key is None:
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)

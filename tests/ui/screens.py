@@ -1,4 +1,4 @@
-"""Terminals for tests: one of paper that knows what a real one would show, and real ones of any width."""
+"""Terminals for tests: a simulated screen, and pseudo-terminals of any width."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(.)", re.DOTALL)
 
 
 class FakeTty(io.StringIO):
-    """A stream that says it is a terminal; nobody knows its size, so it is 80 x 24."""
+    """A stream that claims to be a terminal, of unknown size, which counts as 80 x 24."""
 
     def isatty(self) -> bool:
         return True
@@ -31,7 +31,7 @@ class FakeTty(io.StringIO):
 
 
 class Screen:
-    """What a terminal of a width shows after some text: the few escapes that are expected, no others."""
+    """A simulated screen of a given width. It knows the few expected escape sequences, and fails at others."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -55,7 +55,7 @@ class Screen:
                 self._put(match[3])
 
     def resize(self, columns: int) -> None:
-        """Break rows that no longer fit, as most terminals do; the cursor stays in its cell."""
+        """Break rows that are too long, as most terminals do; the cursor stays in its cell."""
         rows: list[str] = []
         cursor = self._row, self._column
         columns = columns or 80  # a terminal that does not know
@@ -68,7 +68,7 @@ class Screen:
         self.rows, self.columns = rows, columns
 
     def shown(self) -> list[str]:
-        """The lines, without what is blank at their ends, and without blank ones at the end."""
+        """Return the lines, without trailing blanks and without trailing empty lines."""
         return "\n".join(row.rstrip() for row in self.rows).rstrip().split("\n")
 
     def _put(self, character: str) -> None:
@@ -96,7 +96,7 @@ class Screen:
 
 
 class RealTerminal:
-    """One end of a pseudo-terminal as a stream, and what its screen shows."""
+    """One end of a pseudo-terminal as a stream, and its screen."""
 
     def __init__(self, master: int, stream: TextIO, columns: int) -> None:
         self._master = master
@@ -113,7 +113,7 @@ class RealTerminal:
         os.write(self._master, keys.encode())
 
     def show(self) -> list[str]:
-        """Read what was written since the last call; it must be less than a terminal buffers."""
+        """Read the output since the last call, which must fit into the buffer of a terminal; return the screen."""
         self.stream.write(_END)  # the kernel hands text over when it likes: wait for the end of it
         self.stream.flush()
         written = b""

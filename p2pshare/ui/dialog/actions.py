@@ -159,7 +159,7 @@ class Actions:
         invocation = self._invocation
         finder = finder_of(invocation, self._registry, self._name)
         found = await finder.find(name)
-        visit = Visit(invocation, self._name, found, self._destination_now)
+        visit = Visit(invocation, self._name, found, lambda: self._destination)
         if not visit.is_classic or not invocation.settings.classic:
             found.expect_sessions()
             announce(invocation, found)
@@ -169,9 +169,6 @@ class Actions:
             invocation, me, finder, found, visit.link, limit=limit
         ) as visit.remote:
             yield visit
-
-    def _destination_now(self) -> Path:
-        return self._destination
 
     async def set_destination(self, folder: str) -> Path:
         """Save files in another folder from now on; one with a slash at its end is made.

@@ -21,15 +21,16 @@ _RECALLS = {"\x10": -1, "\x1b[A": -1, "\x0e": 1, "\x1b[B": 1}
 
 Edit = Callable[[str, str], tuple[str, str]]
 _EDITS: dict[str, Edit] = {
-    "\x01": lambda before, behind: ("", before + behind),  # Ctrl+A
-    "\x02": lambda before, behind: (before[:-1], before[-1:] + behind),  # Ctrl+B
-    "\x04": lambda before, behind: (before, behind[1:]),  # Ctrl+D
-    "\x05": lambda before, behind: (before + behind, ""),  # Ctrl+E
-    "\x06": lambda before, behind: (before + behind[:1], behind[1:]),  # Ctrl+F
-    "\x08": lambda before, behind: (before[:-1], behind),  # Ctrl+H
-    "\x0b": lambda before, behind: (before, ""),  # Ctrl+K
-    "\x15": lambda before, behind: ("", behind),  # Ctrl+U
-    "\x17": lambda before, behind: (before[: before.rstrip().rfind(" ") + 1], behind),  # Ctrl+W
+    "\x01": lambda before, behind: ("", before + behind),  # Ctrl+A: to the start
+    "\x02": lambda before, behind: (before[:-1], before[-1:] + behind),  # Ctrl+B: to the left
+    "\x04": lambda before, behind: (before, behind[1:]),  # Ctrl+D: delete
+    "\x05": lambda before, behind: (before + behind, ""),  # Ctrl+E: to the end
+    "\x06": lambda before, behind: (before + behind[:1], behind[1:]),  # Ctrl+F: to the right
+    "\x08": lambda before, behind: (before[:-1], behind),  # Ctrl+H: erase
+    "\x0b": lambda before, behind: (before, ""),  # Ctrl+K: erase to the end
+    "\x15": lambda before, behind: ("", behind),  # Ctrl+U: erase to the start
+    # Ctrl+W: erase a word
+    "\x17": lambda before, behind: (before[: before.rstrip().rfind(" ") + 1], behind),
 }
 """Keys that move the cursor or erase: the text before and behind the cursor becomes other text."""
 for _like, _keys in {
