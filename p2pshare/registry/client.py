@@ -66,9 +66,9 @@ _OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | {"unknown-session"}) - {"not-found"}
 class RegistryClient:
     """Asks one registry.
 
-    Every method fails with `RegistryUnavailable` if the registry cannot work at the moment, with `RegistryBusy` if a
-    rate limit is reached, and with `RegistryUnreachable` if there is no reply in time, or one that no registry sends.
-    The first two may have a field `retry_after`, in seconds.
+    Every method fails with `RegistryUnavailable` if the registry cannot work at the moment, and with `RegistryBusy` if
+    a rate limit is reached. Both may have a field `retry_after`, in seconds. A method fails with `RegistryUnreachable`
+    if there is no reply in time, or one that no registry sends.
     """
 
     _log = Logger()
@@ -204,7 +204,7 @@ class RegistryClient:
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
-        if self._is_expired(view):  # by a clock that may be wrong
+        if self._is_expired(view):  # the clock here may be wrong: compare it
             await self.info()
         self.check(name, view, by_registry_clock=by_registry_clock)
         return view

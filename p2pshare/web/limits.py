@@ -1,4 +1,4 @@
-"""What a client can cost a server: sizes, numbers and times."""
+"""The bounds on the cost of a client: sizes, numbers and times."""
 
 # Where each bound is. A stranger can open connections, send bytes or stop sending, and read or stop reading; each costs
 # a bounded amount of memory, for a bounded time.
@@ -17,9 +17,9 @@
 #   through `outlets.Outlet`; their number is bounded, and they may stall for `long_reply_stalled_max`.
 # * An event stream goes through an `Outlet` as well; `registry.api.event_streams.StreamLimits` has its bounds.
 #
-# What is refused before it is understood is answered with a problem, and then the connection ends. The server closes
-# its half and reads on for `close_timeout`: if it closed both halves at once, its kernel would answer the bytes still
-# under way with a reset, which can overtake the reply.
+# A request that is refused before it is understood gets a problem, and then the connection ends. The server closes its
+# half and reads on for `close_timeout`. If it closed both halves at once, its kernel would answer the bytes still under
+# way with a reset, which can overtake the reply.
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ def apply_range(reply: Reply, headers: Headers | None) -> tuple[Reply, range]:
 
     `headers` are those of the request; None for a request that can have no part.
 
-    A `Range` of one part is answered with 206, or with 416 if the part is empty. It is ignored, as RFC 9110 permits,
-    if it is malformed, has several parts (each would cost a read), or comes with an `If-Range` that is not the
-    reply's strong entity tag: then the client holds a part of another version, and gets the whole body.
+    A `Range` of one part is answered with 206, or with 416 if the part is empty. As RFC 9110 permits, it is ignored if
+    it is malformed or has several parts, each of which would cost a read. It is also ignored if `If-Range` is not the
+    reply's strong entity tag: the client holds a part of another version, and gets the whole body.
     """
     source = reply.source
     assert source is not None

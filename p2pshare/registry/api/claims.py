@@ -5,9 +5,9 @@
 # The checks of `_claim` stand in the order of their cost for the registry, and each protects the ones below it:
 #
 #  1. The form of the body and of the record, its name, audience and times, and the digest of the location. This takes
-#     microseconds and touches no state, so it is not limited.
-#  2. The limit of the client's address. Ed25519 takes about 0.1 ms, on the reactor's thread: a thread pool would cost
-#     as much in hand-over, and a client can only cause as many verifications as its limit permits.
+#     microseconds and reads no state. There is no limit on it.
+#  2. The limit of the client's address. It bounds the verifications that a client can cause. Each takes 0.12 ms of CPU
+#     on the reactor's thread; in a thread it would be 0.27 ms, as the hand-over costs more than the signature.
 #  3. The signature of the record, and the rotation with its signature. From here the key has proven itself.
 #  4. The limit of the key. It must come after the signature: otherwise a stranger could use up the limit of another's
 #     key by forged claims. For the same reason the token is given back if the store answers `stale` or `taken`:
