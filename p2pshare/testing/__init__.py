@@ -1,1 +1,1 @@
-"""Doubles for the tests of this project and of others: a network, a reactor and a store of names, in memory."""
+"""Test doubles of this project, for its users as well: a network, a reactor, sessions and a store of names."""

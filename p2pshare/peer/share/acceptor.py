@@ -93,7 +93,7 @@ class _Entry:
 
     host: str
     over: Deferred[None]
-    judging: Deferred[None] | None = None
+    admission: Deferred[None] | None = None
     is_open: bool = False
     gives_way: bool = False
 
@@ -196,8 +196,8 @@ class SessionAcceptor:
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Ask who the opener is; see `SessionOwner`."""
-        judging = Deferred.fromCoroutine(self._judge(session, hello))
-        self._entries[session].judging = judging
+        admission = Deferred.fromCoroutine(self._decide(session, hello))
+        self._entries[session].admission = admission
 
     def welcomed(self, session: OwnedSession) -> None:
         """Count the session; see `SessionOwner`."""
@@ -207,8 +207,8 @@ class SessionAcceptor:
     def ended(self, session: OwnedSession, reason: P2pshareError | None) -> None:
         """Forget the connection; see `SessionOwner`."""
         entry = self._entries.pop(session)
-        if entry.judging is not None:
-            entry.judging.cancel()
+        if entry.admission is not None:
+            entry.admission.cancel()
         if entry.is_open:
             self._per_key[session.key] -= 1
             self._per_key += Counter()  # drops the keys without a session
@@ -220,7 +220,7 @@ class SessionAcceptor:
             self._log.debug("no session: host={host} why={why}", host=entry.host, why=str(reason))
         entry.over.callback(None)
 
-    async def _judge(self, session: OwnedSession, hello: Hello) -> None:
+    async def _decide(self, session: OwnedSession, hello: Hello) -> None:
         """Find out who the opener is, and welcome or refuse it."""
         key = session.key
         try:
@@ -326,6 +326,6 @@ class SessionAcceptor:
 
     def _progress(self, session: OwnedSession) -> int:
         """Rank a connection that is not a session; the lowest gives way."""
-        if self._entries[session].judging is not None:
+        if self._entries[session].admission is not None:
             return 2 if session.is_waiting else 0
         return 0 if session.is_secure else 1
