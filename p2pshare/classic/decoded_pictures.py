@@ -47,7 +47,9 @@ class DecodedPictures:
         identity, path = opened.identity, str(opened.path)
         if (identity, None) in self._work:
             opened.file.close()
-        async with self._shared((identity, None), lambda: self._decode(opened)) as whole:
+        async with self._shared(
+            (identity, None), lambda: run_in_thread(self._reactor, _read_and_close, opened)
+        ) as whole:
             if whole.shape[1] <= width_max:
                 yield whole
                 return
@@ -70,9 +72,6 @@ class DecodedPictures:
             work.users -= 1
             if not work.users:
                 del self._work[key]
-
-    def _decode(self, opened: OpenedFile) -> Deferred[Pixels]:
-        return run_in_thread(self._reactor, _read_and_close, opened)
 
     def _scale_down(self, whole: Pixels, width_max: int, path: str) -> Deferred[Pixels]:
         self._log.info(

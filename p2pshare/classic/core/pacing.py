@@ -11,8 +11,6 @@ which an original decodes rows. After each round the rate is corrected by the pa
 
 from __future__ import annotations
 
-from typing import Protocol
-
 LOSS_TOLERANCE = 0.2  # of the rows; up to this, loss is blamed on the path and not on the window
 LOSS_SAMPLE = 32  # rows; fewer say nothing about loss
 WINDOW_START = 64 * 1024  # bytes
@@ -22,32 +20,6 @@ QUEUE_MAX = 0.005  # seconds of queueing that the window may cause
 ORIGINAL_SECONDS_PER_PIXEL = 2.6e-6  # an original takes 2.5 ms for a row of 1200 pixels
 ROWS_PER_SECOND_MAX = 2_000.0  # rows/s, of an original
 BURST_MAX = 8  # rows sent at once after a late timer; the socket buffer of an original holds 48
-
-
-class Pace(Protocol):
-    """How many rows may be sent, and when."""
-
-    @property
-    def wants_probe(self) -> bool:
-        """Whether to send SIZE among the rows now, to get a report."""
-
-    def allowance(self, now: float) -> int:
-        """Return how many rows may be sent now."""
-
-    def ready_at(self) -> float | None:
-        """Return when `allowance` becomes positive by time alone; None if only a report can change it."""
-
-    def rows_sent(self, count: int, now: float) -> None:
-        """Note that `count` rows were sent."""
-
-    def probe_sent(self, now: float) -> None:
-        """Note that SIZE or FIN, which will be answered, was sent after the rows so far."""
-
-    def reported(self, lost: int, rtt: float | None, now: float) -> None:
-        """Process the answer: `lost` of the rows before the question are wanted again.
-
-        `rtt` is in seconds, or None if it could not be measured.
-        """
 
 
 class WindowPace:
@@ -72,15 +44,15 @@ class WindowPace:
         return int(self._window)
 
     def allowance(self, now: float) -> int:
-        """See `Pace`."""
+        """Return how many rows may be sent now."""
         return max(0, self.window - (self._sent - self._sent_at_report))
 
     def ready_at(self) -> float | None:
-        """See `Pace`."""
+        """Return when `allowance` becomes positive by time alone; None if only a report can change it."""
         return 0.0 if self.allowance(0.0) else None
 
     def rows_sent(self, count: int, now: float) -> None:
-        """See `Pace`."""
+        """Note that `count` rows were sent."""
         self._sent += count
 
     @property
@@ -89,11 +61,17 @@ class WindowPace:
         return self._sent - self._sent_at_probe >= self.window / 4
 
     def probe_sent(self, now: float) -> None:
-        """See `Pace`."""
+        """Note that SIZE or FIN, which will be answered, was sent after the rows so far."""
         self._sent_at_probe = self._sent
 
     def reported(self, lost: int, rtt: float | None, now: float) -> None:
-        """See `Pace`."""
+        """Process the answer to a probe.
+
+        Args:
+            lost: rows before the probe that are wanted again.
+            rtt: the round trip in seconds; None if it could not be measured.
+            now: the time.
+        """
         covered = self._sent_at_probe - self._sent_at_report
         self._sent_at_report = self._sent_at_probe
         self._sample_rows += covered
@@ -138,7 +116,7 @@ class RatePace:
         return self._rate
 
     def allowance(self, now: float) -> int:
-        """See `Pace`."""
+        """See `WindowPace`."""
         if self._filled_at is not None:
             self._tokens = min(
                 float(BURST_MAX), self._tokens + (now - self._filled_at) * self._rate
@@ -147,20 +125,20 @@ class RatePace:
         return int(self._tokens + 1e-9)
 
     def ready_at(self) -> float | None:
-        """See `Pace`."""
+        """See `WindowPace`."""
         return (self._filled_at or 0.0) + max(0.0, 1 - self._tokens) / self._rate
 
     def rows_sent(self, count: int, now: float) -> None:
-        """See `Pace`."""
+        """See `WindowPace`."""
         self._tokens -= count
         self._round_rows += count
 
     def probe_sent(self, now: float) -> None:
-        """See `Pace`."""
+        """See `WindowPace`."""
         self._asked_rows, self._round_rows = self._round_rows, 0
 
     def reported(self, lost: int, rtt: float | None, now: float) -> None:
-        """See `Pace`."""
+        """See `WindowPace`."""
         rows = self._asked_rows
         if rows < BURST_MAX:
             return
@@ -169,3 +147,6 @@ class RatePace:
             self._rate = max(self._rate_min, 0.9 * taken * self._rate)
         else:
             self._rate = min(self._rate_max, 1.25 * self._rate)
+
+
+Pace = WindowPace | RatePace
