@@ -9,9 +9,10 @@ How a name is owned:
   digest, so that the registry can forget the addresses of a peer that leaves.
 * A claim begins a presence, a lease of 90 s that heartbeats renew. Ownership itself lasts 30 days from the last sign of
   life. So a verb that claims a name without running a peer ends the presence again at once.
-* The registry answers a claim with a *receipt*, its signed statement of who owns the name since when. Each claim brings
-  the last receipt along. A registry that has lost its store gives names only to those who hold a receipt; without it,
-  the owner would have to wait and others could be faster. The receipt is on the disk before `claim` returns.
+* The registry answers a claim with a *receipt*: it signs that this key owns the name, and the number of the claim. Each
+  claim brings the last receipt along. A registry that has lost its store gives names only to those who hold a receipt.
+  Without it, the owner would have to wait, and others could be faster. The receipt is on the disk before `claim`
+  returns.
 * Each number is on the disk before a statement with it is sent (`Identity.next_seq`). A peer that is killed never signs
   with a number twice, and a record with a greater number than the data folder ever gave proves that another folder
   holds the key (`Owner.other_use`).

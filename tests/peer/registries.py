@@ -46,7 +46,7 @@ class InMemoryRegistry(Resource):
         """The names of an original registry that never forgets one."""
         self.ahead = 0.0
         self.asked: list[tuple[float, bytes, bytes]] = []
-        """When, how and for what."""
+        """The time, the method and the path of each request."""
         self._random = random.Random(1)
         self.lose_everything()
 

@@ -1,7 +1,7 @@
 """Completion by the running peer: names of peers and entries of their folders, for a shell.
 
-A key press asks for the same or a longer prefix again and again. Therefore answers are kept for some seconds, callers
-with the same question share one answer, and the session with a peer stays open for a minute after its last use.
+A user who presses Tab again asks for the same or a longer prefix. Therefore answers are kept for some seconds, and
+callers with the same question share one answer. A session stays open for a minute after its last use.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -45,8 +44,6 @@ from p2pshare.wire.statements import Record
 RENEW_AFTER = 7 * 24 * 3600  # seconds after which a claim is renewed, long before it expires
 TRIES_MAX = 10  # tries while another process holds the data folder
 PAUSE = 0.5  # seconds between two of them
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ class OwnName:
 
     async def _identity(self, needs_registry: bool) -> OwnIdentity:
         name = self._place.name
-        key = await self._in_thread(lambda: key_file.load(self._place.path / KEY_NAME))
+        key = await run_in_thread(self._reactor, lambda: key_file.load(self._place.path / KEY_NAME))
         if key is not None and not needs_registry:
             return OwnIdentity(name, key)
         try:
@@ -148,7 +145,7 @@ class OwnName:
 
     async def _look_up(self) -> tuple[SigningKey | None, PeerView | None]:
         """Return the key and the registry's answer about the name; None for each that does not exist."""
-        key = await self._in_thread(key_file.load, await self._folder() / KEY_NAME)
+        key = await run_in_thread(self._reactor, key_file.load, await self._folder() / KEY_NAME)
         if key is None:
             return None, None
         try:
@@ -182,9 +179,11 @@ class OwnName:
         """
         name, url = self._place.name, self._registry.url
         folder = await self._folder()
-        data = await self._in_thread(DataFolder.open, folder, name, abandoned=DataFolder.close)
+        data = await run_in_thread(
+            self._reactor, DataFolder.open, folder, name, abandoned=DataFolder.close
+        )
         with closing(data):
-            identity = await self._in_thread(Identity.open, data, url, name)
+            identity = await run_in_thread(self._reactor, Identity.open, data, url, name)
             owner = Owner(
                 self._registry, identity, self._wall, caps=caps, invitation=self._invitation
             )
@@ -194,9 +193,4 @@ class OwnName:
     async def _folder(self) -> Path:
         """Return the data folder that belongs to the registry, which proves its key at first contact."""
         key = self._registry.known or await self._registry.prove()
-        return await self._in_thread(move_in, self._place, key)
-
-    async def _in_thread(
-        self, work: Callable[..., T], *args: object, **options: Callable[[T], object]
-    ) -> T:
-        return await run_in_thread(self._reactor, work, *args, **options)
+        return await run_in_thread(self._reactor, move_in, self._place, key)

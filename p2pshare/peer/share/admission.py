@@ -1,7 +1,7 @@
 """Admission: which name the opener of a session has, if any.
 
-TLS has proven the opener's key. The registry is asked which name belongs to the key, and which key owns that name, so
-that one wrong entry admits nobody. Then comes the same pin check as for an opener (`peer/find/pins.py`): a
+TLS has proven the opener's key. The registry is asked which name belongs to the key, and then which key owns that name.
+So one wrong entry admits nobody. Then comes the same pin check as for an opener (`peer/find/pins.py`): a
 registry that gives a known name to another key gets nobody in.
 
 While the registry does not answer, openers with a pinned key are admitted under the name for which it is pinned, and

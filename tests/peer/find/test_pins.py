@@ -57,7 +57,7 @@ class FollowTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)) | st.text(), max_size=8))
     def test_anything(self, said: list[tuple[int, int] | str]) -> None:
-        """Whatever a registry sends, only keys on a path of signed rotations are accepted."""
+        """Only keys on a path of signed rotations are accepted, for any input."""
         rotations = [step(*each) if isinstance(each, tuple) else each for each in said]
         visited, reached = {0}, 0
         for each in said:
