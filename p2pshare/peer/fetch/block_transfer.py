@@ -41,28 +41,23 @@ CHECKPOINT_TIME = 0.5  # seconds from one checkpoint to the next while blocks ar
 class TransferState(enum.Enum):
     """The state of a transfer."""
 
-    ASKED = "asked"
-    """Nothing has arrived."""
-    PREPARING = "preparing"
-    """The file is offered, and the part is being opened or its room reserved."""
-    WRITING = "writing"
-    ENDING = "ending"
-    """The session has said its last word before the part was prepared."""
-    DRAINING = "draining"
-    """The session has said its last word; the last blocks are being written."""
-    ABORTING = "aborting"
-    """Nothing more is wanted; threads are still at work."""
-    OVER = "over"
+    ASKED = "nothing has arrived"
+    PREPARING = "the file is offered, and the part is being opened or its room reserved"
+    WRITING = "blocks are written as they arrive"
+    ENDING = "the session has said its last word before the part is prepared"
+    DRAINING = "the session has said its last word, and the last blocks are being written"
+    ABORTING = "nothing more is wanted, and threads are still at work"
+    OVER = "no thread works for the transfer"
 
 
 class TransferEvent(enum.Enum):
     """Something that may change the state."""
 
-    OFFERED = "offered"
-    PREPARED = "prepared"
-    ENDED = "ended"
-    ABORTED = "aborted"
-    DRAINED = "drained"
+    OFFERED = "the file is offered"
+    PREPARED = "the part is ready for blocks"
+    ENDED = "the session has said its last word"
+    ABORTED = "this side gives up"
+    DRAINED = "no thread works for the transfer"
 
 
 _S, _E = TransferState, TransferEvent

@@ -71,16 +71,12 @@ Open = Callable[..., Awaitable[Session]]
 class LinkEvent(enum.Enum):
     """Something that may change the state of the connection."""
 
-    TRY = "try"
-    """A session is going to be opened."""
-    PAUSE = "pause"
-    """A try has failed; another follows after a pause."""
-    OPENED = "opened"
-    GIVEN_UP = "given up"
-    """No session can be had now; the next caller may try again."""
-    LOST = "lost"
-    CLOSED = "closed"
-    """`close` was called, or the peer broke the protocol."""
+    TRY = "a session is being opened"
+    PAUSE = "a try has failed, and another follows after a pause"
+    OPENED = "a session is open"
+    GIVEN_UP = "no session can be opened now; the next caller may try again"
+    LOST = "the session is lost"
+    CLOSED = "close was called, or the peer broke the protocol"
 
 
 _TRANSITIONS: dict[LinkState, dict[LinkEvent, LinkState]] = {

@@ -63,14 +63,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         path: Path,
         fd: int,
         *,
-        handles_max: int | None = None,
         saved: SavedFiles | None = None,
         claims: Claims | None = None,
         portable_names: bool = False,
     ) -> None:
         """Take over the open folder `fd`, which the user calls `path`; see `open`."""
         self._path = path
-        self._handles = FolderHandles(path, fd, handles_max=handles_max)
+        self._handles = FolderHandles(path, fd)
         self._names = LocalNames(path, self._handles, portable=portable_names)
         self._own_claims = None if claims is not None else Claims()
         self._presence = Presence(

@@ -17,7 +17,7 @@ from p2pshare.storage.durability import sync_files
 from p2pshare.storage.open_file_limit import is_none_left, share_of_files
 from p2pshare.storage.system_calls import system_path
 
-HANDLES_MAX = 128  # folders that stay open while unused
+HANDLES_MAX = 128  # folders that stay open while unused; fewer under a low limit on open files
 FOLDER_SIZE = 4096  # bytes of an empty folder on most disks
 SYNCED_MAX = 256  # folders that are synced at once
 FILES_PART = 8  # one in 8 of the open files that the limit leaves, for each of the two
@@ -47,17 +47,14 @@ class _Handle:
 class FolderHandles:
     """Open folders beneath one, created if necessary. Thread-safe."""
 
-    def __init__(self, path: Path, fd: int, *, handles_max: int | None = None) -> None:
+    def __init__(self, path: Path, fd: int) -> None:
         """Args:
         path: the top folder, as the user calls it.
         fd: the same, open; it is closed with this object.
-        handles_max: unused folders that stay open; None for `HANDLES_MAX`, or fewer under a low limit on open files.
         """
-        if handles_max is None:
-            handles_max = share_of_files(HANDLES_MAX, FILES_PART)
         self._path = path
         self._fd = fd
-        self._handles_max = handles_max
+        self._handles_max = share_of_files(HANDLES_MAX, FILES_PART)
         self._handles: OrderedDict[Folder, _Handle] = OrderedDict()
         self._unsynced: set[Folder] = set()  # folders with new folders
         self._lock = threading.RLock()

@@ -177,12 +177,6 @@ class Incoming:
             return self._table.runs()
 
     @property
-    def complete(self) -> bool:
-        """Whether all blocks are here, so that it can be finished."""
-        with self._changed:
-            return self._table.there == self._table.count
-
-    @property
     def bytes_there(self) -> int:
         """Bytes of verified blocks."""
         return sum(
