@@ -65,7 +65,7 @@ class Options(ServiceOptions):
         ["classic-lease", None, CLASSIC_LEASE, "seconds that a classic name is kept by default"],
         ["metrics", None, None, "endpoint for /metrics only, in the form of --listen"],
         ["metrics-token-file", None, None, "file with the token that gives access to /metrics"],
-        ["download-url", None, "", "URL where visitors of the page get the program"],
+        ["download-url", None, None, "URL where visitors of the page get the program"],
         ["log-format", None, TEXT, "text, or json: one object a line"],
         DEBUG_OPTION,
     ]
@@ -180,7 +180,7 @@ class Options(ServiceOptions):
             trusted_proxies=tuple(dict.fromkeys(self["trusted-proxy"])),
             limits=self["limit"],
             metrics_token=self.get("metrics-token"),
-            download_url=self["download-url"],
+            download_url=self["download-url"] or "",
         )
 
     def _number(self, option: str, least: int, most: int) -> None:

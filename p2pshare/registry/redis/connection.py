@@ -11,7 +11,7 @@ from typing import Any, cast
 import txredisapi
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -78,10 +78,10 @@ async def open_connection(endpoint: IStreamClientEndpoint, login: Login) -> Redi
     """
     try:
         protocol = cast(RedisProtocol, await endpoint.connect(_Factory(login)))
-    except (ConnectError, DNSLookupError) as error:
-        raise txredisapi.ConnectionError(connect_reason(error)) from error
-    except ConnectingCancelledError as error:
-        raise txredisapi.ConnectionError(SILENT) from error
+    except (CancelledError, txredisapi.RedisError):
+        raise
+    except Exception as error:  # whatever it is, the link has to try again
+        raise txredisapi.ConnectionError(_failure(error)) from error
     try:
         if not await protocol.usable:
             raise txredisapi.ConnectionError(protocol.why or "it hangs up")
@@ -181,6 +181,14 @@ class RedisProtocol(txredisapi.RedisProtocol):
 def _digest(script: str) -> str:
     """Return the digest by which Redis knows a script; there are two dozen scripts."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _failure(error: Exception) -> str:
+    """Return why a connection could not be made."""
+    if isinstance(error, ConnectError | DNSLookupError):
+        return connect_reason(error)
+    silent = isinstance(error, ConnectingCancelledError)
+    return SILENT if silent else str(error) or type(error).__name__
 
 
 def _loss(failure: Failure) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from p2pshare.net.look_up import LookedUpEndpoint
 from p2pshare.registry.redis.connection import Login, RedisConnector
 from p2pshare.registry.redis.sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelEndpoint
 from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.socket_paths import SOCKET_PATH_MAX
 from p2pshare.storage.text_files import plain_ascii
 
 PORT = 6379
@@ -28,6 +30,7 @@ CA_MAX = 1 << 20  # bytes
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS,"
     " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
+    f" with a path of up to {SOCKET_PATH_MAX} bytes"
 )
 
 _URL = re.compile(r"(rediss?)(\+sentinel)?://(?:([^/?#]*)@)?([^/?#@]+)(?:/([^?#]*))?(?:\?(.*))?")
@@ -65,14 +68,19 @@ def redis_at(url: str, reactor: Any) -> RedisConnector:
 
 
 def _unix(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login] | None:
-    """Read the URL of a Unix socket; None if it has another form."""
+    """Read the URL of a Unix socket; None if it has another form.
+
+    Raises:
+        ValueError: it is malformed, or the path is too long.
+    """
     match = _UNIX_URL.fullmatch(url)
     if match is None:
         return None
     user, path, query = match.groups()
-    database = _options(query, {"db"}).get("db", "")
-    endpoint = UNIXClientEndpoint(reactor, unquote(path), timeout=CONNECT_TIMEOUT)
-    return endpoint, _login(user, database)
+    database, path = _options(query, {"db"}).get("db", ""), unquote(path)
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise ValueError(path)  # Twisted would log a traceback at each attempt to connect
+    return UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT), _login(user, database)
 
 
 def _network(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login]:

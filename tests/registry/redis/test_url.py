@@ -23,6 +23,7 @@ from p2pshare.registry.redis.connection import NO_TLS, NOT_REDIS, OTHER_HOST, UN
 from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.sentinel import SENTINELS_MAX
 from p2pshare.registry.redis.url import redis_at, without_password
+from p2pshare.storage.socket_paths import SOCKET_PATH_MAX
 from tests.registry.certificates import write_certificate
 from tests.registry.redis_server import HOST, RedisServer
 
@@ -41,7 +42,7 @@ class ConnectorTests(SynchronousTestCase):
     wrong: ClassVar = (
         "", "localhost", "http://localhost", "redis://", "redis://h:port", "redis://h/one",
         "unix://", "unix://host/path", "unix://u:secret@host/path", "unix://u:secret@:1/path", "unix://u:secret@",
-        "unix:///p?db=x", "redis://u:secret@h:99999", "redis://h?ca=/x",
+        "unix:///p?db=x", "unix:///" + "p" * SOCKET_PATH_MAX, "redis://u:secret@h:99999", "redis://h?ca=/x",
         "redis+sentinel://u:secret@h", "redis+sentinel://u:secret@h/", "redis+sentinel:///m",
         "redis+sentinel://h,/m", "redis+sentinel://h:x/m", "redis+sentinel://h:99999/m", "redis+sentinel://h/m/x",
         "redis+sentinel://h/m/-1", "redis+sentinel://h/m?sentinel_password=secret&x=1", "unix+sentinel://h/m",
