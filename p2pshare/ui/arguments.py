@@ -91,9 +91,7 @@ class _Parser(argparse.ArgumentParser):
     """The parser of one command. Its errors are `WrongUsage`, and its help fits into the terminal."""
 
     def __init__(self, command: Command, **_: object) -> None:
-        super().__init__(
-            prog=_program(command), allow_abbrev=False, formatter_class=_formatter, add_help=True
-        )
+        super().__init__(prog=_program(command), allow_abbrev=False, formatter_class=_formatter)
         self._command = command
         self.set_defaults(command=command)
 

@@ -200,7 +200,7 @@ DIALOG = Command(
     "Without a verb, a dialog asks for your name and for the files to get. Meanwhile it shares the files of --share, by"
     " default the my_file.* of the current folder.\n"
     "Settings come from flags, then P2PSHARE_... variables, then config.toml.\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 unreachable.",
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found, 5 unreachable.",
     "[options] [VERB ...]",
 )
 
