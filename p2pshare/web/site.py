@@ -182,10 +182,13 @@ class SiteRequest(Request):
         outlet = Outlet(self, site.reactor.seconds)
         if is_long:
             site.long_replies.add(outlet, channel.origin)
+            if (
+                reply.source is not None
+            ):  # a download may take long; from now on only a stall ends it
+                channel.lift_deadline()
         if reply.source is None:
             sending = send_pieces(outlet, (piece for piece in body))
         else:
-            channel.lift_deadline()
             sending = send_pieces(outlet, read_pieces(reply.source, part, site.reactor))
         Deferred.fromCoroutine(sending).addErrback(self._not_sent, outlet)
 

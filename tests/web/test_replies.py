@@ -186,6 +186,17 @@ class SendingTests(SourceTestCase):
         self.assertTrue(client.closed)
         self.assertEqual(self.source.closed, 1)
 
+    def test_short_body_that_is_not_read(self) -> None:
+        """A short body has the deadline of other replies."""
+        self.source.content, self.source.length = b"short", 5
+        client = self.client()
+        self.clock.pump([1.0] * 59)
+        self.assertFalse(client.closed)
+        self.clock.pump([1.0] * 3)
+        self.assertTrue(client.closed)
+        client.leave()
+        self.assertEqual(self.source.closed, 1)
+
     def test_leaving(self) -> None:
         """A client that leaves ends the reading, also if a read is under way."""
         client = self.client()
