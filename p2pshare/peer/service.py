@@ -327,7 +327,7 @@ class PeerService(Service):
         try:
             return self._welcome.listen(port, interface)
         except PortUnusable:
-            self._sessions.acceptor.stop_listening()
+            await self._sessions.acceptor.stop_listening()
             raise
 
     async def _address_towards_registry(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -29,6 +28,8 @@ SEND_SIZE = 512 * 1024  # bytes given to the kernel in one call: all that can wa
 class TcpCarrier(Protocol):
     """One end of a TCP connection, as a `Carrier`."""
 
+    transport: Connection  # set before any other call
+
     def __init__(self, user: CarrierUser, read_size: int) -> None:
         self._user = user
         self._read_size = read_size  # bytes
@@ -38,42 +39,42 @@ class TcpCarrier(Protocol):
     @property
     def local(self) -> PeerAddress:
         """See `Carrier`."""
-        return _address(self._transport.getHost())
+        return _address(self.transport.getHost())
 
     @property
     def remote(self) -> PeerAddress:
         """See `Carrier`."""
-        return _address(self._transport.getPeer())
+        return _address(self.transport.getPeer())
 
     def send(self, data: bytes) -> None:
         """See `Carrier`."""
-        self._transport.write(data)
+        self.transport.write(data)
 
     def pause(self) -> None:
         """See `Carrier`."""
-        self._transport.pauseProducing()
+        self.transport.pauseProducing()
 
     def resume(self) -> None:
         """See `Carrier`."""
-        self._transport.resumeProducing()
+        self.transport.resumeProducing()
 
     def half_close(self) -> None:
         """See `Carrier`."""
-        self._transport.unregisterProducer()  # Twisted closes only after its producer is done
-        self._transport.loseWriteConnection()
+        self.transport.unregisterProducer()  # Twisted closes only after its producer is done
+        self.transport.loseWriteConnection()
 
     def close(self) -> None:
         """See `Carrier`."""
-        self._transport.unregisterProducer()
-        self._transport.loseConnection()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def abort(self) -> None:
         """See `Carrier`."""
-        self._transport.abortConnection()
+        self.transport.abortConnection()
 
     def connectionMade(self) -> None:
         """Set the socket's options, and hand the carrier over."""
-        transport = self._transport
+        transport = self.transport
         with suppress(AttributeError, OSError):  # not a socket, or an option that this system lacks
             transport.setTcpNoDelay(True)
             handle = transport.getHandle()
@@ -102,10 +103,6 @@ class TcpCarrier(Protocol):
 
     def stopProducing(self) -> None:
         """Do nothing: `connectionLost` follows."""
-
-    @property
-    def _transport(self) -> Connection:
-        return cast("Connection", self.transport)
 
 
 class TcpCarriers(ServerFactory):

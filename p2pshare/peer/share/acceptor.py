@@ -29,7 +29,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -152,20 +152,16 @@ class SessionAcceptor:
         """
         self._port = await listen_tcp(self._reactor, port, TcpCarriers(self.accept), interface)
 
-    def stop_listening(self) -> None:
-        """Close the port that `listen` has just opened."""
-        if self._port is not None:
-            self._port.stopListening()
-            self._port = None
+    async def stop_listening(self) -> None:
+        """Close the port."""
+        port, self._port = self._port, None
+        if port is not None:
+            await maybeDeferred(port.stopListening)
 
     async def stop(self) -> None:
         """Close the port and all sessions, and wait for their farewells until that is cancelled."""
         self._is_stopping = True
-        if self._port is not None:
-            port, self._port = self._port, None
-            closing: Deferred[None] | None = port.stopListening()
-            if closing is not None:
-                await closing
+        await self.stop_listening()
         for session, entry in list(self._entries.items()):
             (session.close if entry.is_open else session.abort)()
         try:
