@@ -1,4 +1,4 @@
-"""Every error is one sentence."""
+"""The sentences of errors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from p2pshare.errors import P2pshareError
 
 
 def all_errors(of: type[P2pshareError] = P2pshareError) -> list[type[P2pshareError]]:
-    """Yield a class of errors and its subclasses."""
+    """Return a class of errors and its subclasses."""
     return [of, *(each for below in of.__subclasses__() for each in all_errors(below))]
 
 
 def said(kind: type[P2pshareError], value: str) -> str:
-    """The sentence of an error whose fields all have one value."""
+    """Return the sentence of an error whose fields all have one value."""
     fields = {field for _, field, _, _ in Formatter().parse(kind.__doc__ or "") if field}
     return str(kind(**dict.fromkeys(fields, value)))
 
 
 class SentenceTests(SynchronousTestCase):
     def test_one_line(self) -> None:
-        """Each class has its own sentence, on one line, whose fields can be filled in."""
+        """Each class has its own sentence, on one line, with the fields filled in."""
         for kind in all_errors():
             self.assertRegex(said(kind, "it is so"), r"^(\S.*)?it is so[^\n]*$", kind)
 

@@ -58,7 +58,7 @@ class Fetched:
 
 
 class Session:
-    """Both ends, and what is on its way between them."""
+    """Both ends, and the messages and pieces between them."""
 
     def __init__(self, rate: int | None) -> None:
         self.now = 0.0
@@ -147,7 +147,7 @@ class CreditTests(SynchronousTestCase):
         st.sampled_from([None, 40_000, 1_000_000]),
     )
     def test_given_back(self, steps: list[tuple[str, int]], rate: int | None) -> None:
-        """Whatever transfers begin, end, fail and are stopped, the next one has all of the credit."""
+        """After any transfers, completed, failed or cancelled, the next one has all of the credit."""
         session = Session(rate)
         for what, number in steps:
             match what:

@@ -27,7 +27,7 @@ class MessageBudgetTests(SynchronousTestCase):
         self.assertEqual(self.budget.wait(BATCH / MESSAGES_PER_S), 0.0)
 
     def test_honest(self) -> None:
-        """Requests that are answered cost nothing, however many there are: 100 000 small files in a second."""
+        """Requests that are answered are free: 100 000 small files in a second cost nothing."""
         for _ in range(100):
             self.budget.spend(1000 + 20, 0.0)  # `get` for each file; `done` and `credit` for many
             for _ in range(3 * 1000):  # `offer`, `block` and `end`
@@ -42,7 +42,7 @@ class MessageBudgetTests(SynchronousTestCase):
         self.assertGreater(self.budget.wait(0.0), 0.0)
 
     def test_flood(self) -> None:
-        """Who always has more to say is a flood after a while, and is barred for a while."""
+        """A key that always has more to read counts as a flood after a while, and is barred for a while."""
         self.budget.spend(MESSAGES_BURST, 0.0)
         self.budget.wait(0.0)
         self.assertFalse(self.budget.is_flood(FLOOD_MAX - 0.1))
@@ -53,7 +53,7 @@ class MessageBudgetTests(SynchronousTestCase):
         self.assertFalse(self.budget.is_flood(FLOOD_MAX + BARRED))
 
     def test_all_read(self) -> None:
-        """Who has said it all is no flood, however often that was too much."""
+        """A key whose messages were all read is no flood, however often it exceeded the budget."""
         for now in range(100):
             self.budget.spend(MESSAGES_BURST, float(now))
             self.budget.wait(float(now))

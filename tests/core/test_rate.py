@@ -31,7 +31,7 @@ class RateLimitTests(SynchronousTestCase):
         self.assertEqual(RateLimit(1_000, 0.0, burst_min=500).available(0.0), 500)
 
     def test_when(self) -> None:
-        """What is lacking comes at the rate; a piece larger than a burst may go when there is a whole burst."""
+        """Missing tokens arrive at the rate; a piece larger than a burst may be sent with a full burst."""
         limit = RateLimit(100_000, 5.0)
         limit.spend(25_000, 5.0)
         self.assertEqual(limit.available(5.0), 0)
@@ -40,7 +40,7 @@ class RateLimitTests(SynchronousTestCase):
         self.assertAlmostEqual(limit.available(5.1), 10_000, -1)
 
     def test_turns(self) -> None:
-        """Those who reserve are served in the order of asking, a piece each, so nobody is starved."""
+        """Callers that reserve are served in the order of their calls, a piece each, so none starves."""
         limit = RateLimit(100_000, 0.0)
         limit.spend(25_000, 0.0)
         turns = []
@@ -50,7 +50,7 @@ class RateLimitTests(SynchronousTestCase):
         self.assertEqual(turns, [0.1, 0.2, 0.3, 0.4, 0.5])
 
     def test_given_back(self) -> None:
-        """What was reserved and did not go is there for others, but never more than a burst."""
+        """Reserved bytes that were not sent are available again, up to a burst."""
         limit = RateLimit(100_000, 0.0)
         limit.spend(20_000, 0.0)
         limit.spend(-10_000, 0.0)
@@ -67,7 +67,7 @@ class RateLimitTests(SynchronousTestCase):
 
     @given(RATES, STEPS)
     def test_never_faster(self, rate: float, steps: list[tuple[float, int]]) -> None:
-        """Whoever spends only what is available stays within the rate and one burst, whatever the times."""
+        """Spending only what is available stays within the rate and one burst, at any times."""
         limit = RateLimit(rate, 0.0)
         now = 0.0
         spent = 0
@@ -80,7 +80,7 @@ class RateLimitTests(SynchronousTestCase):
 
     @given(RATES, STEPS)
     def test_when_is_right(self, rate: float, steps: list[tuple[float, int]]) -> None:
-        """At the time that `when` says as much as was asked for is available, or a burst."""
+        """At the time that `when` returns, the requested bytes are available, or a burst."""
         limit = RateLimit(rate, 0.0)
         now = 0.0
         for pause, wanted in steps:
@@ -91,7 +91,7 @@ class RateLimitTests(SynchronousTestCase):
 
 class RateMeterTests(SynchronousTestCase):
     def test_steady(self) -> None:
-        """A steady rate is what is measured, from soon after the beginning on."""
+        """A steady rate is measured correctly soon after the beginning."""
         meter = RateMeter(0.0)
         for step in range(1, 101):
             meter.add(1000, step * 0.1)
@@ -99,7 +99,7 @@ class RateMeterTests(SynchronousTestCase):
                 self.assertTrue(8_000 < meter.rate(step * 0.1) < 12_000)
 
     def test_silence(self) -> None:
-        """Two seconds after the last byte the rate is nothing."""
+        """Two seconds after the last byte the rate is 0."""
         meter = RateMeter(100.0)
         meter.add(10**6, 100.0)
         self.assertGreater(meter.rate(100.0), 0)
@@ -109,7 +109,7 @@ class RateMeterTests(SynchronousTestCase):
 
     @given(STEPS)
     def test_bounded(self, steps: list[tuple[float, int]]) -> None:
-        """A rate is never less than nothing, and never more than all bytes in a part of the window."""
+        """A rate is at least 0, and at most all bytes within one part of the window."""
         meter = RateMeter(0.0)
         now, total = 0.0, 0
         for pause, size in steps:

@@ -77,7 +77,7 @@ def entry(*path: str, kind: EntryKind = EntryKind.FILE) -> Entry:
 
 
 class TransferTests(SynchronousTestCase):
-    """What a sharer may and may not say of a file."""
+    """Legal and illegal messages about a file."""
 
     def setUp(self) -> None:
         self.receiver = make_receiver()
@@ -130,27 +130,27 @@ class TransferTests(SynchronousTestCase):
         self.say(Block(1, 2, DIGEST))
 
     def test_all_is_there(self) -> None:
-        """Nothing need come of a file that is there but for its end."""
+        """A file whose blocks are all present needs only its end."""
         message = self.receiver.get(self.told, ("a",), "v1", ((0, 3),))
         self.assertEqual((message.version, message.have), ("v1", ((0, 3),)))
         self.say(offer(), End(1, ROOT))
         self.assertEqual(self.told.events[-1], ROOT)
 
     def test_version_changed(self) -> None:
-        """Of another version nothing is there, so that all of it must come."""
+        """Blocks of another version do not count, so the whole file comes."""
         self.ask(version="v1", have=((0, 2),))
         self.say(offer(version="v2"))
         self.refused(Block(1, 2, DIGEST))
         self.say(Block(1, 0, DIGEST))
 
     def test_too_many_runs(self) -> None:
-        """Only the first `RANGES_MAX` runs are told of, and what lies behind them comes again."""
+        """Only the first `RANGES_MAX` runs are sent, and blocks behind them come again."""
         runs = tuple((2 * index, 2 * index + 1) for index in range(RANGES_MAX + 5))
         message = self.receiver.get(self.told, ("a",), "v1", runs)
         self.assertEqual(message.have, runs[:RANGES_MAX])
 
     def test_outgrown(self) -> None:
-        """A file that is larger than is expected is told of, to be cancelled, and what still comes of it is skipped."""
+        """A file that is larger than expected is reported, to be cancelled, and the rest of it is ignored."""
         self.ask(most=10)
         self.assertEqual(self.receiver.message_received(offer(11)), 1)
         self.say(Block(1, 0, DIGEST))
@@ -159,8 +159,8 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(self.told.events, [("outgrown", 11)])
 
     def test_out_of_turn(self) -> None:
-        """Threat 6: words that come in the wrong state are refused: nothing before the offer, one offer, no block
-        within another, no end while something is missing.
+        """Threat 6: messages in the wrong state are rejected: nothing before the offer, one offer, no block within
+        another, no end while blocks are missing.
         """
         self.ask()
         self.refused(Block(1, 0, DIGEST))
@@ -212,7 +212,7 @@ class TransferTests(SynchronousTestCase):
             self.send(1000, 1001)
 
     def test_cancelled(self) -> None:
-        """What still comes of a cancelled transfer is skipped, and its credit comes back."""
+        """The rest of a cancelled transfer is ignored, and its credit is returned."""
         self.ask()
         self.say(offer(), Block(1, 0, DIGEST))
         self.send(0, 10)
@@ -224,7 +224,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(self.told.events, [offer()])
 
     def test_never_asked(self) -> None:
-        """What was never asked for is not answered."""
+        """Answers to requests that do not exist are rejected."""
         self.ask()
         for message in (
             offer(number=2), Block(2, 0, DIGEST), End(0, ROOT), Failed(9, Fault.BUSY),
@@ -243,7 +243,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(self.told.events, [offer(), Fault.CHANGED])
 
     def test_interrupted(self) -> None:
-        """All who wait are told when the session is lost."""
+        """All requests end when the session is lost."""
         self.ask()
         self.receiver.list(self.told, (), (), 10, False)
         self.say(offer(), Block(1, 0, DIGEST))
@@ -258,7 +258,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual([number for number in range(9) if receiver.is_own(number)], [5])
 
     def test_achieved(self) -> None:
-        """What need not come again is told from what would: a block of several, an end, and an answer for good."""
+        """A block of a large file, an end and a final answer count as achieved; other messages do not."""
         self.ask()
         self.say(offer(), Block(1, 0, DIGEST))
         self.send(0, BLOCK_SIZE - 1)
@@ -294,7 +294,7 @@ class TransferTests(SynchronousTestCase):
 
 
 class ListingTests(SynchronousTestCase):
-    """What may be in a page of a folder."""
+    """Legal and illegal pages of a folder."""
 
     def setUp(self) -> None:
         self.receiver = make_receiver()
@@ -307,14 +307,14 @@ class ListingTests(SynchronousTestCase):
         self.receiver.list(self.told, (), ("b",), limit, recursive)
 
     def test_pages(self) -> None:
-        """A page is what was asked for, in order."""
+        """A page has the requested entries, in order."""
         self.ask(recursive=True)
         self.answer(entry("c", kind=EntryKind.FOLDER), entry("c", "z"), entry("c b"), more=True)
         self.assertEqual(len(self.told.events), 1)
 
     def test_lies(self) -> None:
-        """Threat 7: a page with too many entries, out of order, with what was there before, or with none and more to
-        come, is refused: so no listing goes on for ever.
+        """Threat 7: a page is rejected if it has too many entries, entries out of order or before `after`, or none and
+        more to come. So no listing goes on for ever.
         """
         self.ask()
         for entries, more in (
@@ -329,13 +329,13 @@ class ListingTests(SynchronousTestCase):
                 self.answer(*entries, more=more)
 
     def test_failed(self) -> None:
-        """There may be none."""
+        """A listing may fail."""
         self.ask()
         self.receiver.message_received(Failed(1, Fault.NOT_FOUND))
         self.assertEqual(self.told.events, [Fault.NOT_FOUND])
 
     def test_late(self) -> None:
-        """The answer to a question that nobody asks any more is passed over."""
+        """A late answer to a forgotten request is ignored."""
         self.ask()
         self.receiver.forget(1)
         self.answer(entry("c"))
@@ -364,12 +364,12 @@ WORDS = st.one_of(
 
 
 class LyingSharerTests(SynchronousTestCase):
-    """A sharer that says anything at all."""
+    """A sharer that sends anything."""
 
     @given(st.lists(WORDS, max_size=25))
     def test_anything(self, words: list[Any]) -> None:
-        """Threats 6 and 7: whatever a sharer says is taken or refused by `RemoteProtocolError`; no file ends without
-        all its blocks, and no more memory is held than the window and a block for each transfer.
+        """Threats 6 and 7: any message is accepted or raises `RemoteProtocolError`. No file ends without all its
+        blocks, and memory stays within the window and a block for each transfer.
         """
         receiver, told = make_receiver(window=MIB), [Told(), Told(), Told()]
         receiver.get(told[0], ("a",))
@@ -412,7 +412,7 @@ class CreditingTests(SynchronousTestCase):
     """How much may come."""
 
     def test_window(self) -> None:
-        """What is granted and what is in memory is never more than the window, and is granted in steps."""
+        """Granted bytes and bytes in memory together never exceed the window, and credit is granted in steps."""
         crediting = CreditControl(RateLimit(None, 0.0), 0.0, 8000)
         self.assertEqual(crediting.granted, 8000)
         crediting.arrived = 8000
@@ -450,7 +450,7 @@ class CreditingTests(SynchronousTestCase):
         self.assertGreater(now, 90)
 
     def test_limit_and_nobody_sends(self) -> None:
-        """While nothing comes there is a bound on what is granted, and no timer runs."""
+        """While nothing arrives, the granted bytes are bounded, and no timer runs."""
         crediting = CreditControl(RateLimit(50_000, 0.0, burst_min=LIMITED_STEP_MIN), 0.0)
         for second in range(100):
             crediting.due(float(second))
@@ -476,7 +476,7 @@ class InFlightTests(SynchronousTestCase):
         self.assertTrue(flight.admit_small(1))
 
     def test_alone(self) -> None:
-        """A file that is too large for the bound comes alone."""
+        """A file larger than the bound comes alone."""
         flight = InFlight(small_bytes=100)
         self.assertTrue(flight.admit_small(101))
         self.assertFalse(flight.admit_small(0))

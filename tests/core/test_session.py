@@ -46,7 +46,7 @@ SILENCE, IDLE, GREETING = 15.0, 600.0, 10.0
 
 
 def core_in(state: State, role: Role, *, now: float = 0.0, silence: float = SILENCE) -> SessionCore:
-    """One that has come so far, with nothing left to send."""
+    """Return a core in a state, with nothing left to send."""
     hello = HELLO if role is Role.OPENER else None
     core = SessionCore(
         role, now, name="alice", hello=hello, silence=silence, idle=IDLE, greeting=GREETING
@@ -71,19 +71,19 @@ def events(core: SessionCore) -> list[Event]:
 
 
 def hear(core: SessionCore, said: Message | bytes, now: float = 0.0) -> list[Event]:
-    """What happens when the other side says that."""
+    """Return the events of bytes or a message from the other side."""
     core.receive_data(said if isinstance(said, bytes) else control_frame(said.to_json()), now)
     return events(core)
 
 
 def spoken(core: SessionCore) -> list[Message | None]:
-    """What is sent."""
+    """Return the messages that are sent."""
     frames = FrameDecoder().receive_data(core.data_to_send())
     return [parse_message(each.body) for each in frames if isinstance(each, ControlFrame)]
 
 
 def end_of(core: SessionCore, said: Message | bytes) -> P2pshareError | None:
-    """Why the session ends when the other side says that."""
+    """Return the reason of the end after a message from the other side."""
     (event,) = hear(core, said)
     assert isinstance(event, SessionEnded), event
     assert core.state is State.ENDED
@@ -92,7 +92,7 @@ def end_of(core: SessionCore, said: Message | bytes) -> P2pshareError | None:
 
 class GreetingTests(SynchronousTestCase):
     def test_welcome(self) -> None:
-        """Two that greet have a session, in which each hears what the other says."""
+        """After the greeting each side receives the messages of the other."""
         opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO)
         sharer = SessionCore(Role.SHARER, 0.0, agent="alice/1")
         self.assertEqual(hear(sharer, opener.data_to_send()), [HELLO])
@@ -108,13 +108,13 @@ class GreetingTests(SynchronousTestCase):
         self.assertEqual((sharer.name, opener.name), ("bob", "alice"))
 
     def test_nothing_before_welcome(self) -> None:
-        """Threat 17: what an opener would say before it is welcomed is not said at all."""
+        """Threat 17: an opener sends nothing before it is welcomed."""
         opener = core_in(State.GREETING, Role.OPENER)
         opener.send(Get(1, ("x",)), 0.0)
         self.assertEqual(opener.data_to_send(), b"")
 
     def test_refusals(self) -> None:
-        """Each refusal ends the session, and tells the user what to do."""
+        """Each refusal ends the session with its own error."""
         for why, kind, code in (
             (Refusal.STRANGER, SessionRefused, 3),
             (Refusal.CHANGED, SessionRefused, 3),
@@ -134,7 +134,7 @@ class GreetingTests(SynchronousTestCase):
             self.assertEqual((sharer.state, sharer.data_to_send()), (State.ENDED, b""))
 
     def test_versions(self) -> None:
-        """A newer opener gets the version that the sharer speaks; nobody gets one that it did not offer."""
+        """A newer opener gets the sharer's version; a version that was not offered ends the session."""
         sharer = core_in(State.WAITING, Role.SHARER)
         hear(sharer, Hello(VERSION + 8, "later/9", 0))
         sharer.welcome("bob", 0.0)
@@ -143,7 +143,7 @@ class GreetingTests(SynchronousTestCase):
         self.assertIsInstance(reason, RemoteProtocolError)
 
     def test_too_slow(self) -> None:
-        """Threat 25: who does not greet in time is not waited for, in whatever state that is."""
+        """Threat 25: a greeting that does not finish in time ends the session, in any state."""
         for role, state in (
             (Role.OPENER, State.GREETING),
             (Role.SHARER, State.WAITING),
@@ -163,7 +163,7 @@ class CostTests(SynchronousTestCase):
     """Threat 33."""
 
     def test_before_open(self) -> None:
-        """Threat 33: nobody may say much, not even what means nothing, before the session is open."""
+        """Threat 33: only a few messages, of any kind, are accepted before the session is open."""
         for state, frame in ((State.WAITING, b'{"m":"later"}'), (State.JUDGING, Ping().to_json())):
             core = core_in(state, Role.SHARER)
             core.receive_data(control_frame(frame) * (BEFORE_OPEN_MAX + 1), 0.0)
@@ -217,14 +217,14 @@ class RoleTests(SynchronousTestCase):
                 self.assertEqual(happened, [message])
 
     def test_table(self) -> None:
-        """In an open session each hears all that the other's role says, but a second greeting."""
+        """An open session accepts all messages of the other role, except a second greeting."""
         greetings = {Hello, Welcome, Refused}
         self.assertEqual(set(LEGAL[Role.OPENER, State.OPEN]), set(FROM_SHARER) - greetings)
         self.assertEqual(set(LEGAL[Role.SHARER, State.OPEN]), set(FROM_OPENER) - greetings)
         self.assertEqual(set(LEGAL[Role.SHARER, State.WAITING]), {Hello, Bye})
 
     def test_data(self) -> None:
-        """Bytes of a file come from a sharer that has welcomed, and from nobody else."""
+        """Only a sharer that has welcomed may send bytes of files."""
         for role, state in LEGAL:
             core = core_in(state, role)
             if (role, state) == (Role.OPENER, State.OPEN):
@@ -235,7 +235,7 @@ class RoleTests(SynchronousTestCase):
                 self.assertIsInstance(end_of(core, PIECE), RemoteProtocolError)
 
     def test_unknown_kind(self) -> None:
-        """What came up later is passed over, in every state."""
+        """Unknown messages are ignored in every state."""
         for role, state in LEGAL:
             core = core_in(state, role)
             self.assertEqual(hear(core, control_frame(b'{"m":"later"}')), [])
@@ -251,7 +251,7 @@ class RoleTests(SynchronousTestCase):
         self.assertEqual(core.state is State.ENDED, bool(ends))
 
     def test_after_the_end(self) -> None:
-        """What is said after the end is neither heard nor sent."""
+        """After the end nothing is received or sent."""
         core = core_in(State.OPEN, Role.SHARER)
         self.assertIsNone(end_of(core, Bye()))
         self.assertEqual(hear(core, Get(1, ("x",))), [])
@@ -261,7 +261,7 @@ class RoleTests(SynchronousTestCase):
         self.assertFalse(core.is_ended_here)
 
     def test_close(self) -> None:
-        """Who wants the end says so, after all that was said before."""
+        """A side that ends the session sends `Bye` after everything before."""
         core = core_in(State.OPEN, Role.OPENER)
         core.send(Credit(5), 0.0)
         core.close()
@@ -272,7 +272,7 @@ class RoleTests(SynchronousTestCase):
 
 class SignOfLifeTests(SynchronousTestCase):
     def run_pair(self, until: float, *, opener_speaks: bool = True) -> dict[str, float | int]:
-        """An opener and a sharer with nothing to say: what they send, and when the opener gives up."""
+        """Run an opener and a sharer with nothing to say; return what they send, and when the opener gives up."""
         opener = core_in(State.OPEN, Role.OPENER)
         sharer = core_in(State.OPEN, Role.SHARER, silence=60.0)
         seen: dict[str, float | int] = {"sent": 0}
@@ -293,13 +293,13 @@ class SignOfLifeTests(SynchronousTestCase):
         return seen
 
     def test_idle(self) -> None:
-        """A session without use stays up by a ping and its answer every 5 s, until the sharer has had enough."""
+        """An unused session stays open by a ping every 5 s, until the sharer ends it."""
         seen = self.run_pair(10_000.0)
         self.assertEqual(seen["ended"], IDLE)
         self.assertLessEqual(seen["sent"], 2 * IDLE / 5 + 2)
 
     def test_silence(self) -> None:
-        """Where nothing arrives, the opener asks three times at most, and knows after 15 s that the path is broken."""
+        """An opener that receives nothing pings at most three times, and ends the session after 15 s."""
         opener = core_in(State.OPEN, Role.OPENER)
         pings, now = [], 0.0
         while opener.state is State.OPEN:
@@ -316,7 +316,7 @@ class SignOfLifeTests(SynchronousTestCase):
         self.assertEqual(event.reason.exit_code, 5)
 
     def test_one_way(self) -> None:
-        """Who only receives is heard from all the same: every third of its own patience it says something."""
+        """A side that only receives still sends something every third of its timeout."""
         opener = core_in(State.OPEN, Role.OPENER)
         said = []
         for second in range(1, 31):
@@ -337,7 +337,7 @@ class SignOfLifeTests(SynchronousTestCase):
         self.assertEqual(opener.state, State.ENDED)
 
     def test_idle_means_unused(self) -> None:
-        """Bytes and messages in either direction are use; pings are none."""
+        """Bytes and messages in either direction count as use; pings do not."""
         for use in (
             lambda core, now: core.send(End(1, bytes(32)), now),
             lambda core, now: core.data_sent(now),
@@ -366,7 +366,7 @@ class SignOfLifeTests(SynchronousTestCase):
         self.assertEqual(core.data_to_send(), b"")
 
     def test_early_timer(self) -> None:
-        """A timer that rings too early does nothing."""
+        """An early call of the timer does nothing."""
         core = core_in(State.OPEN, Role.OPENER)
         core.handle_timer(4.9)
         self.assertEqual((core.state, core.data_to_send()), (State.OPEN, b""))

@@ -61,7 +61,7 @@ def digest(index: int) -> bytes:
 
 @dataclass
 class Sharer:
-    """A core with files in memory, named by their sizes; what goes out is kept."""
+    """A core with files in memory, named by their sizes, that keeps its output."""
 
     limits: SharerLimits = field(default_factory=SharerLimits)
     broken: dict[tuple[str, ...], Fault] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Sharer:
             self.core.receive_message(message)
 
     def collect(self) -> None:
-        """Take over what is to be done, and see that it stays within bounds."""
+        """Take the work that is handed out, and check its bounds."""
         while (work := self.core.next_work()) is not None:
             if isinstance(work, CloseWork):
                 self.opened.remove(work.transfer)
@@ -100,7 +100,7 @@ class Sharer:
                     assert transfer.offer is not None
 
     def work(self, work: Work) -> None:
-        """Do what is to be done."""
+        """Do the work that was handed out."""
         match work:
             case OpenWork():
                 self.open(work)
@@ -163,7 +163,7 @@ class Sharer:
             self.out.append((piece.transfer.id, piece.offset, size))
 
     def run(self) -> None:
-        """Do everything, and send everything, until nothing more happens."""
+        """Do all work and send everything, until nothing more happens."""
         while True:
             before = len(self.out)
             self.collect()
@@ -176,7 +176,7 @@ class Sharer:
                 return
 
     def words(self) -> list[str]:
-        """What went out, in short."""
+        """Return the output in short."""
         return [
             f"{each[0]}+{each[2]}" if isinstance(each, tuple) else f"{each.WORD} {each.id}"  # type: ignore[attr-defined]
             for each in self.out
@@ -186,7 +186,7 @@ class Sharer:
         return {each.id: each.outcome for each in self.ended}
 
     def kept(self) -> tuple[int, ...]:
-        """What the core still holds; nothing once all is over."""
+        """Return everything that the core still holds; nothing when all is over."""
         core = self.core
         outflow = core._outflow
         return (
@@ -205,7 +205,7 @@ class TransferTests(SynchronousTestCase):
         self.sharer = Sharer()
 
     def test_small(self) -> None:
-        """A small file is an offer, a block, its bytes and an end; then the opener says that it has it."""
+        """A small file is an offer, a block, its bytes and an end; then the opener confirms it."""
         self.sharer.say(RICH, get(1, 5))
         self.sharer.run()
         self.assertEqual(self.sharer.words(), ["offer 1", "block 1", "1+5", "end 1"])
@@ -238,7 +238,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(len(self.sharer.opened), 0, "it is closed before it is confirmed")
 
     def test_resumed(self) -> None:
-        """Blocks that are there of this version are hashed, and not sent; what counts is what is sent."""
+        """Blocks that the opener has of this version are hashed and not sent; progress counts sent bytes."""
         have = ((0, 2), (3, 4), (9, 99))
         self.sharer.say(RICH, get(1, 5 * MIB, version="v1", have=have))
         self.sharer.run()
@@ -250,7 +250,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual((transfer.sent, transfer.to_send), (2 * MIB, 2 * MIB))
 
     def test_resumed_other_version(self) -> None:
-        """What is there of another version counts for nothing."""
+        """Blocks of another version do not count."""
         self.sharer.say(RICH, get(1, 2 * MIB, version="v0", have=((0, 1),)))
         self.sharer.say(get(2, 7, version="v0", have=((0, 1),)))
         self.sharer.say(get(3, 7, version="v1", have=((0, 1),)))
@@ -259,7 +259,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(sorted(blocks), [(1, 0), (1, 1), (2, 0)])
 
     def test_failed(self) -> None:
-        """A file that is not there, or changes on the way, is told; the others go on."""
+        """A missing file, or one that changes while it is read, fails; the other transfers continue."""
         self.sharer.broken = {
             ("gone",): Fault.NOT_FOUND,
             ("read", str(2 * MIB)): Fault.UNREADABLE,
@@ -281,13 +281,13 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(self.sharer.out, [Failed(1, Fault.IS_FOLDER)])
 
     def test_job(self) -> None:
-        """What the opener says of its job is handed on."""
+        """The opener's job is reported."""
         self.sharer.say(Job("all", 3, 5))
         self.sharer.run()
         self.assertEqual(self.sharer.jobs, [Job("all", 3, 5)])
 
     def test_out_of_place(self) -> None:
-        """What is not the opener's to say to those who serve ends the session (threat 6)."""
+        """A message that an opener may not send ends the session (threat 6)."""
         with self.assertRaises(RemoteProtocolError):
             self.sharer.say(Ping())
 
@@ -313,13 +313,13 @@ class CreditTests(SynchronousTestCase):
         self.assertTrue({"end 1", "end 2"} < set(self.sharer.words()))
 
     def test_never_less(self) -> None:
-        """Credit counts from the beginning, and what was granted is never taken back."""
+        """Credit counts from the beginning, and never decreases."""
         self.sharer.say(Credit(1000), Credit(10), get(1, 2000))
         self.sharer.run()
         self.assertEqual(self.sent(), 1000)
 
     def test_no_credit(self) -> None:
-        """A peer that asks for much and grants nothing costs a bounded amount of memory and files (threat 7)."""
+        """A peer that requests much and grants nothing costs a bounded amount of memory and files (threat 7)."""
         for number in range(200):
             self.sharer.say(get(number, 40 * MIB if number % 2 else 900_000))
         self.sharer.run()
@@ -335,7 +335,7 @@ class CreditTests(SynchronousTestCase):
         self.assertEqual(len(ends), 200, "nothing was lost by waiting")
 
     def test_pieces_of_credit(self) -> None:
-        """Credit that comes byte by byte is used byte by byte."""
+        """Credit of single bytes is used in single bytes."""
         self.sharer.say(get(1, 5))
         for credit in range(1, 6):
             self.sharer.say(Credit(credit))
@@ -349,7 +349,7 @@ class TurnTests(SynchronousTestCase):
         self.sharer = Sharer()
 
     def test_small_ones_are_not_starved(self) -> None:
-        """A small file that is asked for amidst a large one comes after a piece of it or two."""
+        """A small file that is requested during a large one comes after one or two of its pieces."""
         self.sharer.say(RICH, get(1, 100 * MIB))
         self.step()
         self.sharer.send(pieces=1)
@@ -359,7 +359,7 @@ class TurnTests(SynchronousTestCase):
         self.assertIn("end 2", self.sharer.words())
 
     def step(self) -> None:
-        """Do what is to be done now, and nothing that follows from it."""
+        """Do the current work, and nothing that follows from it."""
         for _ in range(2):
             self.sharer.collect()
             pending, self.sharer.pending = self.sharer.pending, []
@@ -411,7 +411,7 @@ class TurnTests(SynchronousTestCase):
             self.assertEqual(sorted(ends), [*range(12)])
 
     def test_batches(self) -> None:
-        """Small files are opened many at a time; what is asked for meanwhile goes into the next batch."""
+        """Small files are opened in batches; requests during a batch form the next one."""
         self.sharer.say(RICH, get(1, 10))
         self.sharer.collect()
         (first,) = self.sharer.pending
@@ -427,7 +427,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual([each.id for each in second.transfers], list(range(2, 50)))
 
     def test_reads_ahead(self) -> None:
-        """While nothing goes out, a few blocks are read ahead; each that has gone out makes room for one."""
+        """While nothing goes out, a few blocks are read ahead; each block that goes out makes room for one."""
         self.sharer.say(RICH, get(1, 50 * MIB))
         for _ in range(10):
             self.step()
@@ -444,7 +444,7 @@ class EndTests(SynchronousTestCase):
         self.sharer = Sharer()
 
     def test_unknown(self) -> None:
-        """Done and Cancel of what is unknown or over mean nothing, at any time."""
+        """Done and Cancel of an unknown or finished transfer are ignored."""
         self.sharer.say(Done((1, 2)), Cancel(3, Cancelled.BY_USER), RICH, get(1, 10), Done((1,)))
         self.sharer.run()
         self.sharer.say(Done((1,)), Done((1,)), Cancel(1, Cancelled.DISK))
@@ -452,7 +452,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.sharer.outcomes(), {1: Outcome.CONFIRMED})
 
     def test_cancelled(self) -> None:
-        """A transfer that is not wanted any more ends at whatever point it is, and its file is closed."""
+        """A cancelled transfer ends at any point, and its file is closed."""
         for steps in range(6):
             sharer = Sharer()
             sharer.say(Credit(MIB), get(1, 9 * MIB))
@@ -473,7 +473,7 @@ class EndTests(SynchronousTestCase):
             self.assertNotIn("end 1", sharer.words())
 
     def test_cancelled_after_the_end(self) -> None:
-        """What the opener does not want once it has come is cancelled, too."""
+        """A transfer whose end was sent can still be cancelled."""
         self.sharer.say(RICH, get(1, 10))
         self.sharer.run()
         self.sharer.say(Cancel(1, Cancelled.CORRUPT))
@@ -481,7 +481,9 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.sharer.outcomes(), {1: Outcome.CANCELLED})
 
     def test_closed(self) -> None:
-        """When the session ends, what is open is closed, also what comes later from a thread; all are told of."""
+        """At the end of the session all files are closed, also those that a thread opens later, and all transfers are
+        reported.
+        """
         self.sharer.say(RICH, get(1, 10), get(2, 2 * MIB))
         self.sharer.run()
         self.sharer.say(get(3, 9 * MIB), get(4, 10), List(5, ()), Done((1,)))
@@ -505,7 +507,7 @@ class EndTests(SynchronousTestCase):
         self.assertIsNone(self.sharer.core.next_message())
 
     def test_unconfirmed_bound(self) -> None:
-        """Of a peer that never says Done only so many files are remembered; the oldest count as unconfirmed."""
+        """The number of unconfirmed files is bounded; beyond it the oldest are reported as unconfirmed."""
         sharer = Sharer(SharerLimits(unconfirmed=3))
         for number in range(5):
             sharer.say(get(number, 0))
@@ -546,7 +548,7 @@ class BoundTests(SynchronousTestCase):
         self.assertIn("end 5", sharer.words())
 
     def test_too_many_lists(self) -> None:
-        """So it is with lists; few are made at a time, and not while those before are not sent."""
+        """Lists are bounded, too; few are made at a time, and no more while those before wait to be sent."""
         sharer = Sharer(SharerLimits(lists=5, lists_at_once=2))
         sharer.say(*[List(number, ()) for number in range(7)])
         sharer.collect()
@@ -561,7 +563,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(answers, {**dict.fromkeys(range(5), Listing), 5: Failed, 6: Failed})
 
     def test_list_failed(self) -> None:
-        """A folder that is not there is told."""
+        """A list of a missing folder fails."""
         sharer = Sharer(broken={("gone",): Fault.NOT_FOUND})
         sharer.say(List(1, ("gone",)))
         sharer.run()
@@ -569,7 +571,7 @@ class BoundTests(SynchronousTestCase):
         self.assertFalse(any(sharer.kept()))
 
     def test_reads_no_answers(self) -> None:
-        """Who asks and asks, and takes no answer, is no longer listened to (threat 7)."""
+        """An opener that sends requests without reading answers ends the session (threat 7)."""
         sharer = Sharer(SharerLimits(answers=10))
         with self.assertRaisesRegex(RemoteProtocolError, "without reading"):
             for number in range(12):
@@ -582,7 +584,7 @@ class RunTests(SynchronousTestCase):
         st.integers(0, 25),
     )
     def test_missing_and_within(self, drawn: list[list[int]], blocks: int) -> None:
-        """What is missing and what is there make up the whole file, without overlap, and in order."""
+        """Missing and present blocks together are the whole file, without overlap, and in order."""
         have, behind = [], 0
         for skip, length in drawn:
             first = behind + skip
@@ -616,7 +618,7 @@ class AnythingTests(SynchronousTestCase):
     @settings(max_examples=150)
     @given(st.lists(STEP, max_size=60), st.integers(0, 2**32), st.booleans())
     def test_any_order(self, steps: list[Message | str], seed: int, closes: bool) -> None:
-        """Whatever a peer says, in whatever order work gets done: bounds hold, no answer is lost, nothing leaks."""
+        """For any messages and any order of work, bounds hold, no answer is lost, and nothing leaks."""
         sharer = Sharer(LIMITS, {("gone",): Fault.NOT_FOUND})
         rng = random.Random(seed)
         asked = credit = 0

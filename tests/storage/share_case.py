@@ -1,4 +1,4 @@
-"""What the tests of what is shared have in common."""
+"""A folder with shared and private files, for the tests of shares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OLD = 1_600_000_000_123_456_789  # nanoseconds since 1970: nothing was changed j
 
 
 def a_bit_later() -> int:
-    """The time in nanoseconds, when nothing that was changed just now can change again without a trace."""
+    """Return a time in nanoseconds at which files that have just changed are settled."""
     return time.time_ns() + 2 * TICK
 
 
@@ -36,7 +36,7 @@ def opened(tree: ShareTree, viewer: str, path: RemotePath) -> OutgoingFile:
 
 
 class ShareTestCase(SynchronousTestCase):
-    """A folder `shared` that everybody sees as `s`, and beside it what nobody may see."""
+    """A folder `shared` that everybody sees as `s`, and private files beside it."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -70,20 +70,20 @@ class ShareTestCase(SynchronousTestCase):
         limit: int = PAGE_MAX,
         recursive: bool = False,
     ) -> tuple[tuple[Entry, ...], bool]:
-        """The entries of a page, and whether there is another one."""
+        """Return the entries of a page, and whether there is another one."""
         page = self.tree.list(viewer, path, after, limit, recursive)
         return page.entries, page.more
 
     def omitted(
         self, *path: str, viewer: str = "bob", recursive: bool = True
     ) -> dict[str, Omitted]:
-        """What a listing of one page leaves out, and why."""
+        """Return what a listing of one page leaves out, and why."""
         page = self.tree.list(viewer, path, recursive=recursive)
         self.assertEqual((page.more, page.unnamed), (False, 0))
         return {"/".join(each.path): each.why for each in page.omitted}
 
     def names(self, *path: str, viewer: str = "bob", recursive: bool = False) -> list[str]:
-        """What is listed beneath a path, as text."""
+        """Return the paths that are listed beneath a path."""
         entries, more = self.listed(viewer, path, recursive=recursive)
         self.assertFalse(more)
         return ["/".join(entry.path) for entry in entries]
@@ -100,7 +100,7 @@ class ShareTestCase(SynchronousTestCase):
         return found
 
     def content(self, *path: str, viewer: str = "bob") -> bytes:
-        """What one gets of a path, which must be the same in all ways."""
+        """Return the content of a path, which is the same for reading it at once or block by block."""
         opened = self.open(viewer, path)
         self.addCleanup(opened.close)
         data = b"".join(opened.read_block(index)[0] for index in range(-(-opened.size // 2**20)))
@@ -114,7 +114,7 @@ class ShareTestCase(SynchronousTestCase):
         return data
 
     def fault(self, work: Callable[..., object], *arguments: object) -> Fault:
-        """Why something is not to be had."""
+        """Return why something is unavailable."""
         try:
             work(*arguments)
         except Unavailable as error:

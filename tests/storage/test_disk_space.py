@@ -25,7 +25,7 @@ SLACK = 64 * 1024  # bytes that a disk needs for its own records
 
 
 class RoomTests(SynchronousTestCase):
-    """A file takes the room of its verified blocks, and no more once nobody fetches it."""
+    """A suspended file takes the room of its verified blocks only."""
 
     def setUp(self) -> None:
         self.disk = made_disk(self, DISK, "mkfs.ext4", "-q", "-F", "-O", "^has_journal")
@@ -67,7 +67,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_taken(0)
 
     def test_nothing_came(self) -> None:
-        """Without a verified block, nothing is left of a file that was suspended: its room is free at once."""
+        """A suspended file without a verified block is removed."""
         part = self.begin()
         with self.assertRaises(DiskFull):
             self.folder.begin(Place((), "other"), ORIGIN, part.announced)
@@ -75,7 +75,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_nothing_left()
 
     def test_suspended(self) -> None:
-        """What is suspended keeps the room of its blocks, wherever they are, and takes the rest when it goes on."""
+        """A suspended file keeps the room of its blocks, and reserves the rest when it continues."""
         part = self.begin()
         self.write(part, 2, 3, 7)
         part.suspend()
@@ -92,7 +92,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_taken(BLOCKS)
 
     def test_no_room_to_go_on(self) -> None:
-        """Where the disk has filled meanwhile, that is noticed before a block comes, and what is there is kept."""
+        """A disk that was filled meanwhile is noticed before a block comes, and verified blocks are kept."""
         part = self.begin()
         self.write(part, 0)
         part.suspend()
@@ -105,7 +105,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(self.resume().have, ((0, 1),))
 
     def test_killed(self) -> None:
-        """What a kill has left is given back by the next try, before anybody is asked for anything."""
+        """The room that a killed process reserved is released by the next try, before any request."""
         part = self.begin()
         self.write(part, 4)
         part.sync()
@@ -116,7 +116,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_taken(1)
 
     def test_killed_at_once(self) -> None:
-        """A kill before the first block was journalled leaves nothing after the next try."""
+        """A kill before the first journalled block leaves nothing after the next try."""
         for blocks in ((), (4,)):
             part = self.begin()
             self.write(part, *blocks)
@@ -125,7 +125,7 @@ class RoomTests(SynchronousTestCase):
             self.assert_nothing_left()
 
     def test_damaged(self) -> None:
-        """The room of a block that is no longer what it was is given back."""
+        """The room of a damaged block is released."""
         part = self.begin()
         self.write(part, 1, 2)
         part.suspend()
@@ -145,7 +145,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_taken(2)
 
     def test_small_file(self) -> None:
-        """Neither does one that comes at once."""
+        """Neither does a file that comes at once."""
         self.begin().close()
         said = Announced(6, 1, False, "v1")
         digests = (digest_of(b"cat\n.."),)
@@ -156,7 +156,7 @@ class RoomTests(SynchronousTestCase):
         self.assert_taken(0)
 
     def test_no_room_for_the_journal(self) -> None:
-        """On a disk that the reservation has filled, there is room for the journal all the same."""
+        """The journal has room even on a disk that the reservation has filled."""
         part = self.begin()
         self.write(part, 0)
         left = self.free()

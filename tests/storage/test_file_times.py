@@ -16,7 +16,7 @@ class WireTimeTests(SynchronousTestCase):
             self.assertEqual(wire_time(each), each)
 
     def test_bounds(self) -> None:
-        """Threat 7: a time that no message can say is said as the last one that can be."""
+        """Threat 7: a time outside the bounds of messages becomes the nearest bound."""
         for sign in (1, -1):
             self.assertEqual(wire_time(sign * 2**90), sign * TIME_MAX * NANOSECONDS)
 
@@ -28,7 +28,7 @@ class SettledTests(SynchronousTestCase):
             self.assertIs(is_settled(1, now), settled)
 
     def test_coarse(self) -> None:
-        """A time of whole seconds may be one of a file system that knows nothing finer."""
+        """A time of whole seconds may come from a file system with coarse times."""
         for now, settled in ((COARSE_TICK, False), (COARSE_TICK + 1, True)):
             self.assertIs(is_settled(0, now), settled)
 

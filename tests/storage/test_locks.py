@@ -31,7 +31,7 @@ class FolderLockTests(SynchronousTestCase):
         self.folder.mkdir()
 
     def test_one_at_a_time(self) -> None:
-        """Who comes second is told who is there; a release lets the next one in."""
+        """A second process gets the pid of the first; a release admits the next one."""
         lock = FolderLock.take(self.folder)
         with self.assertRaisesRegex(FolderInUse, rf"\({os.getpid()}\)"):
             FolderLock.take(self.folder)
@@ -52,7 +52,7 @@ class FolderLockTests(SynchronousTestCase):
         FolderLock.take(self.folder).release()
 
     def test_holder(self) -> None:
-        """Somebody else can see who holds it, without taking it; a folder that is not there has no holder."""
+        """Other processes can see the holder without taking the lock; a missing folder has none."""
         self.assertIsNone(FolderLock.holder(self.folder / "none"))
         self.assertIsNone(FolderLock.holder(self.folder))
         self.assertEqual(os.listdir(self.folder), [])
@@ -69,7 +69,7 @@ class FolderLockTests(SynchronousTestCase):
         self.assertRaises(FolderUnusable, FolderLock.holder, self.folder)
 
     def test_garbage_in_the_file(self) -> None:
-        """What stands in the lock file decides nothing and is not shown."""
+        """The content of the lock file decides nothing, and is not shown if it is no pid."""
         lock = FolderLock.take(self.folder)
         self.addCleanup(lock.release)
         (self.folder / LOCK_NAME).write_bytes(b"\x1b[2J\xff nonsense")

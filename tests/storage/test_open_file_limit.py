@@ -29,12 +29,12 @@ class OpenFilesTests(SynchronousTestCase):
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def test_raised(self) -> None:
-        """Up to what is wanted."""
+        """The limit is raised to the wanted number."""
         self.assertEqual(allow_open_files(600), 600)
         self.assertEqual(self.soft(), 600)
 
     def test_enough(self) -> None:
-        """What is enough stays."""
+        """A sufficient limit is not changed."""
         self.assertEqual(allow_open_files(100), 100)
         self.assertEqual(self.soft(), 512)
 
@@ -54,7 +54,7 @@ class OpenFilesTests(SynchronousTestCase):
             self.assertEqual(allow_open_files(600, 30), 30)
 
     def test_share(self) -> None:
-        """What is wanted is granted in full, or as a part of what the limit leaves, but never nothing."""
+        """The wanted number is granted, or a part of the limit, and never 0."""
         for limit, share in ((4096, 100), (FILES_RESERVED + 40, 10), (FILES_RESERVED, 1), (10, 1)):
             with patch.object(resource, "getrlimit", return_value=(limit, limit)):
                 self.assertEqual(share_of_files(100, 4), share)
@@ -63,7 +63,7 @@ class OpenFilesTests(SynchronousTestCase):
             self.assertEqual(share_of_files(100, 4), 100)
 
     def test_allowed(self) -> None:
-        """What is allowed is told, as it is now."""
+        """The current limit is returned."""
         self.assertEqual(open_files_allowed(), 512)
         allow_open_files(600)
         self.assertEqual(open_files_allowed(), 600)

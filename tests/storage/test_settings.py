@@ -34,7 +34,7 @@ class SettingsTests(SynchronousTestCase):
         return Settings.load(flags or {}, environ or {}, self.config)
 
     def test_defaults(self) -> None:
-        """With nothing said, there is a registry on this machine and nothing else."""
+        """The default registry is on this machine, and nothing else is set."""
         self.assertEqual(self.load(), Settings())
         self.assertEqual(self.load().registry, DEFAULT_REGISTRY)
 
@@ -74,7 +74,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(self.load({"share": ["x:y"]}).share, ("x:y",))
 
     def test_allow(self) -> None:
-        """Who may see a share can be said several times: for all of them, and for each."""
+        """`--allow` may be repeated, for all shares and for single ones."""
         expected = ("bob,carol", "pictures=dave")
         for found in (
             self.load({"allow": ["bob,carol", "pictures=dave"]}),
@@ -84,7 +84,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(found.allow, expected)
 
     def test_limit(self) -> None:
-        """A rate has a unit of 1000 or of 1024, or is plain bytes per second; 0 and none are no limit."""
+        """A rate has a unit of 1000 or of 1024, or is in bytes per second; 0 and none are no limit."""
         for text, expected in (
             ("5MB/s", 5e6),
             ("500kB/s", 5e5),
@@ -102,13 +102,13 @@ class SettingsTests(SynchronousTestCase):
         self.assertIsNone(self.load({"limit": "0"}, config="limit = 50000").limit)
 
     def test_timeout(self) -> None:
-        """How long a silence may last is 15 s, or as said, within bounds."""
+        """The timeout is 15 s by default, and can be set within bounds."""
         self.assertEqual(self.load().timeout, 15.0)
         self.assertEqual(self.load({"timeout": "2.5"}).timeout, 2.5)
         self.assertEqual(self.load(config="timeout = 600").timeout, 600.0)
 
     def test_classic(self) -> None:
-        """The classic protocol is off until it is asked for; a flag that is not there asks for nothing."""
+        """The classic protocol is disabled by default; an absent flag changes nothing."""
         self.assertFalse(self.load().classic)
         for absent in (None, False, 0):
             self.assertTrue(self.load({"classic": absent}, config="classic = true").classic)
@@ -130,7 +130,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertIsNone(self.load(config="").invitation)
 
     def test_no_invitation(self) -> None:
-        """What is none is a sentence that does not show it: it could be a file with a secret."""
+        """The error for an invalid invitation does not show it, since it could be a secret."""
         path = Path(self.mktemp())
         for content in (b"", b"secret", b"sec.ret\nsec.ret", b"s." + b"x" * 5000):
             path.write_bytes(content)
@@ -198,7 +198,7 @@ class SettingsTests(SynchronousTestCase):
             self.load({"listen": "x"})
 
     def test_names(self) -> None:
-        """A name may be written in upper case; a reserved one is told to be reserved."""
+        """A name may be in upper case; the error for a reserved one says so."""
         self.assertEqual(self.load({"name": " Bob"}).name, "bob")
         self.assertEqual(self.load({"allow": ["Bob,CAROL"]}).allow, ("Bob,CAROL",))
         for flags in ({"name": "List"}, {"allow": ["bob,admin"]}):
@@ -217,13 +217,13 @@ class SettingsTests(SynchronousTestCase):
             self.load()
 
     def test_file_is_a_folder(self) -> None:
-        """What cannot be read is said in plain words."""
+        """The error for an unreadable file says why in plain words."""
         self.config.mkdir()
         with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
             self.load()
 
     def test_file_is_no_file(self) -> None:
-        """What is no plain file is refused, and nobody waits for it."""
+        """A file that is not plain is rejected without blocking."""
         os.mkfifo(self.config)
         with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
             self.load()

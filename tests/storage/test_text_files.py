@@ -24,7 +24,7 @@ WIDE = {
 
 class TextFileTests(SynchronousTestCase):
     def test_accepted(self) -> None:
-        """A byte-order mark of UTF-8 and CR LF change nothing."""
+        """A byte-order mark of UTF-8 and CR LF are accepted."""
         for ends in ("\n", "\r\n"):
             for encoding in ("utf-8", "utf-8-sig"):
                 written = TEXT.replace("\n", ends).encode(encoding)
@@ -32,7 +32,7 @@ class TextFileTests(SynchronousTestCase):
                 self.assertEqual(plain_ascii(written).decode(), TEXT)
 
     def test_wide(self) -> None:
-        """The encoding that was found is named, with or without a mark, and so is the remedy."""
+        """The error names the encoding, found with or without a mark, and the remedy."""
         marked = codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")
         contents = [(TEXT.encode(encoding), name) for encoding, name in WIDE.items()]
         for content, name in [*contents, (marked, "UTF-16 (big-endian)")]:
@@ -58,13 +58,13 @@ class TextFileTests(SynchronousTestCase):
 
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\ufeff")))
     def test_any_text(self, text: str) -> None:
-        """Every text in UTF-8 comes back as it was written."""
+        """Every text in UTF-8 is returned unchanged."""
         self.assertEqual(plain_utf8(text.encode("utf-8-sig")).decode(), text)
         self.assertEqual(plain_utf8(text.encode()).decode(), text)
 
     @given(st.binary(max_size=64))
     def test_any_bytes(self, content: bytes) -> None:
-        """Whatever is in a file, it is a text in UTF-8 or an error of one line."""
+        """Any bytes are a text in UTF-8 or an error of one line."""
         try:
             plain_utf8(content).decode()
         except OSError as error:
@@ -72,7 +72,7 @@ class TextFileTests(SynchronousTestCase):
             self.assertNotIn("\n", str(error))
 
     def test_files(self) -> None:
-        """A long file is cut where the caller says, and a cut character is no other encoding."""
+        """A long file is cut where the caller wants, and a cut character is no other encoding."""
         path = Path(self.mktemp())
         path.write_text("aü", "utf-8-sig")
         self.assertEqual(read_text_file(path, 100).decode(), "aü")

@@ -1,4 +1,4 @@
-"""What Hypothesis draws of the messages and frames of a session."""
+"""Hypothesis strategies for the messages and frames of a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Hypothesis draws of keys and statements."""
+"""Hypothesis strategies for keys and statements."""
 
 from __future__ import annotations
 

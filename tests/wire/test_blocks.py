@@ -20,7 +20,7 @@ from p2pshare.wire.blocks import (
 class BlockTests(SynchronousTestCase):
     @given(st.integers(0, 2**50))
     def test_lengths(self, size: int) -> None:
-        """The blocks of a file are as long as the file; only the last may be short, and none is empty."""
+        """The lengths of the blocks add up to the size; only the last may be short, and none is empty."""
         count = block_count(size)
         if count:
             self.assertEqual(

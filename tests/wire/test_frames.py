@@ -28,7 +28,7 @@ CUTS = st.lists(st.integers(0, 2**21), max_size=12)
 
 
 def encoded(items: list[Item]) -> bytes:
-    """What is sent."""
+    """Return the bytes of frames."""
     frames = [
         control_frame(each)
         if isinstance(each, bytes)
@@ -39,7 +39,7 @@ def encoded(items: list[Item]) -> bytes:
 
 
 def decoded(chunks: list[bytes]) -> list[Item]:
-    """What arrives, with the parts of each frame put together."""
+    """Return the decoded frames, with the pieces of each frame joined."""
     decoder, items = FrameDecoder(), list[Item]()
     for chunk in chunks:
         for frame in decoder.receive_data(chunk):
@@ -75,7 +75,7 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(decoded([bytes([each]) for each in stream]), items)
 
     def test_no_copies(self) -> None:
-        """A piece lies in the bytes that came: nothing of a file is kept here."""
+        """A piece is a view of the bytes that arrived; the decoder keeps no bytes of a file."""
         data = encoded([(1, 0, b"x" * PIECE_MAX)])
         (piece,) = FrameDecoder().receive_data(data)
         assert isinstance(piece, DataPiece)

@@ -17,7 +17,7 @@ BEAT = Heartbeat("bob", "1790086400.AAAAAAAAAAAAAAAAAAAAAA", 7, True)
 
 
 class HeartbeatTests(SynchronousTestCase):
-    """What the registry reads of them."""
+    """Reading heartbeats in the registry."""
 
     @given(st.integers(1, 2**53 - 1), st.booleans(), st.binary(min_size=32, max_size=32))
     def test_round_trip(self, beat: int, online: bool, mac_key: bytes) -> None:

@@ -82,7 +82,7 @@ class KeyTests(SynchronousTestCase):
                 PublicKey.parse(other)
 
     def test_loose_bits(self) -> None:
-        """The four bits of the last character that mean nothing are 0."""
+        """The four unused bits of the last character must be 0."""
         text = str(SigningKey(bytes(32)).public)
         for last in set("abcdefghijklmnopqrstuvwxyz234567") - {text[-1]}:
             if last not in "aq":
@@ -118,7 +118,7 @@ class Base64UrlTests(SynchronousTestCase):
 
     @given(st.binary(max_size=100))
     def test_round_trip(self, data: bytes) -> None:
-        """What is written is read."""
+        """Reading is the inverse of writing."""
         self.assertEqual(from_base64url(to_base64url(data)), data)
 
     def test_other_spellings(self) -> None:

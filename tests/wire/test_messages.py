@@ -147,17 +147,17 @@ class MessageTests(SynchronousTestCase):
 
     @given(st.one_of(*MESSAGES.values()))
     def test_round_trip(self, message: Message) -> None:
-        """What is said is what is understood."""
+        """Parsing is the inverse of writing."""
         self.assertEqual(parse_message(message.to_json()), message)
 
     @given(st.one_of(*MESSAGES.values()))
     def test_more_members(self, message: Message) -> None:
-        """Members that came up later are passed over."""
+        """Unknown members are ignored."""
         fields = {**json.loads(message.to_json()), "later": [1]}
         self.assertEqual(parse_message(json.dumps(fields).encode()), message)
 
     def test_unknown_kind(self) -> None:
-        """A kind that came up later is None, which is no error."""
+        """A message of an unknown kind is None, and no error."""
         self.assertIsNone(parse_message(b'{"m":"later","id":"?"}'))
 
     def test_wrong(self) -> None:
@@ -168,7 +168,7 @@ class MessageTests(SynchronousTestCase):
 
     @given(st.one_of(*MESSAGES.values()), st.data())
     def test_mangled(self, message: Message, data: st.DataObject) -> None:
-        """Threat 6: with any member replaced or left out there is a message or an error, and nothing else."""
+        """Threat 6: any changed or missing member gives a message or a `RemoteProtocolError`."""
         fields = json.loads(message.to_json())
         key = data.draw(st.sampled_from(sorted(fields)))
         values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())

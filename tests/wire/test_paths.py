@@ -29,7 +29,7 @@ HOSTILE = (
 
 class PathTests(SynchronousTestCase):
     def test_hostile(self) -> None:
-        """Threats 1 and 6: a path that climbs, hides, is absolute, too long or no text, is none."""
+        """Threats 1 and 6: a path that climbs, hides, is absolute, too long or not Unicode is rejected."""
         for text in HOSTILE:
             with self.assertRaises(RemoteProtocolError, msg=repr(text[:40])):
                 parse_path(text)
@@ -48,7 +48,7 @@ class PathTests(SynchronousTestCase):
 
     @given(st.lists(COMPONENTS, max_size=10).map(tuple))
     def test_round_trip(self, path: tuple[str, ...]) -> None:
-        """What is formatted is read as the same path."""
+        """Parsing is the inverse of formatting."""
         self.assertEqual(parse_path(format_path(path)), path)
 
     @given(st.text(alphabet=st.sampled_from("a./\0\ud800ü"), max_size=12) | st.text())

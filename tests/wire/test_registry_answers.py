@@ -1,4 +1,4 @@
-"""What the registry tells as JSON."""
+"""The JSON of a registry's answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORDS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1,
 
 
 class RoundTripTests(SynchronousTestCase):
-    """What one side writes, the other reads."""
+    """Parsing is the inverse of writing."""
 
     @given(st.lists(SUMMARIES, max_size=5).map(tuple), st.none() | NAMES)
     def test_page(self, peers: tuple[PeerSummary, ...], following: str | None) -> None:
@@ -68,18 +68,18 @@ class RoundTripTests(SynchronousTestCase):
 
     @given(WORDS, st.binary(min_size=32, max_size=32))
     def test_granted(self, text: str, mac_key: bytes) -> None:
-        """What a claim is answered with."""
+        """The reply to a claim."""
         granted = Granted("claimed", text, mac_key, text, "10.0.0.5")
         self.assertEqual(Granted.parse(granted.to_json()), granted)
 
     @given(KEYS, st.integers(0, 2**40), st.booleans())
     def test_info(self, key: PublicKey, time: int, invite_only: bool) -> None:
-        """What a registry says of itself."""
+        """The description of a registry."""
         info = RegistryInfo("1.0", time, key, ("http://127.0.0.1:8000",), invite_only)
         self.assertEqual(RegistryInfo.parse(info.to_json()), info)
 
     def test_problem(self) -> None:
-        """An error, with what it adds."""
+        """An error with its further members."""
         problem = Problem(
             409, "urn:p2pshare:problem:stale", "Conflict", "it was there before", (("seq", 7),)
         )
@@ -98,7 +98,7 @@ class IllegalTests(SynchronousTestCase):
     }  # fmt: skip
 
     def test_view(self) -> None:
-        """Every field is judged."""
+        """Every member is checked."""
         self.assertEqual(PeerView.parse(json.dumps(self.GOOD).encode()).summary.name, "bob")
         for changes in (
             {"name": "<b>"}, {"name": None}, {"kind": "king"}, {"presence": "dead"}, {"key": "k"},
@@ -114,7 +114,7 @@ class IllegalTests(SynchronousTestCase):
                 PeerPage.parse(body)
 
     def test_which(self) -> None:
-        """The error says which part is wrong, and whether it is there at all."""
+        """The error names the part that is wrong or missing."""
         for body, reason in (
             (b"{", "the body is no valid JSON in UTF-8"),
             (b"[]", "the body is no JSON object"),
@@ -125,7 +125,7 @@ class IllegalTests(SynchronousTestCase):
                 ClaimBody.parse(body)
 
     def test_other_service(self) -> None:
-        """What calls itself something else is no registry."""
+        """Another service is not accepted as a registry."""
         info = json.loads(RegistryInfo("1", 1, SigningKey(bytes(32)).public, (), False).to_json())
         with self.assertRaisesRegex(RemoteProtocolError, "another service"):
             RegistryInfo.parse(json.dumps({**info, "service": "x"}).encode())

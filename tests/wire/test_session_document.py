@@ -48,7 +48,7 @@ WORDS = " ".join(PROSE.split())
 
 
 class SessionDocumentTests(SynchronousTestCase):
-    """What a stranger reads."""
+    """The vectors and numbers of the document."""
 
     def test_messages(self) -> None:
         """There is a row for each message of the vectors, and no other."""
@@ -69,7 +69,7 @@ class SessionDocumentTests(SynchronousTestCase):
             self.assertIn(line.replace("|  |", "| |"), TABLES)
 
     def test_words(self) -> None:
-        """All messages are told of, and all words for reasons."""
+        """The document names all messages, and all reasons in them."""
         told = set(re.findall(r"`([a-z_]+)`", PROSE))
         self.assertLessEqual({each.WORD for each in (*FROM_OPENER, *FROM_SHARER)}, told)
         for kind in (Refusal, Fault, Cancelled, Omitted):

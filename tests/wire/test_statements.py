@@ -1,4 +1,4 @@
-"""Signed statements: what was signed is read again, and nothing else."""
+"""Signed statements: reading returns what was signed, and rejects everything else."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ RECORD = Record(
 
 
 def resigned(**changes: object) -> str:
-    """Bob's record with other fields, signed by bob; a field that is None is left out."""
+    """Return Bob's record with other fields, signed by Bob; a field that is None is omitted."""
     payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
     values = {**json.loads(payload), **changes}
     return sign_payload(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
 
 
 def located(**changes: object) -> str:
-    """Bob's location with other fields; a field that is None is left out."""
+    """Return Bob's location with other fields; a field that is None is omitted."""
     values = {**json.loads(from_base64url(LOCATION.to_text())), **changes}
     return to_base64url(json.dumps({k: v for k, v in values.items() if v is not None}).encode())
 
@@ -94,7 +94,7 @@ class StatementTests(SynchronousTestCase):
 
     @given(signed())
     def test_kinds_are_apart(self, drawn: tuple[Statement, SigningKey]) -> None:
-        """A statement of one kind never passes for one of another, whoever signed it."""
+        """A statement of one kind is never accepted as another kind, whoever signed it."""
         statement, key = drawn
         for kind in KINDS:
             if kind is not type(statement):
@@ -108,7 +108,7 @@ class StatementTests(SynchronousTestCase):
             kind.read(text, BOB.public)
 
     def test_another_signer(self) -> None:
-        """Who names bob's key in a record has to have it."""
+        """A record that names Bob's key must be signed by it."""
         forged = replace(RECORD).sign(EVE)
         with self.assertRaisesRegex(RemoteProtocolError, "signature of the record"):
             Record.read(forged)
@@ -130,11 +130,11 @@ class RecordTests(SynchronousTestCase):
     """A record's fields."""
 
     def test_unknown_keys(self) -> None:
-        """What a later version adds does not disturb."""
+        """Unknown members are ignored."""
         self.assertEqual(Record.read(resigned(nat="hard")), RECORD)
 
     def test_illegal_fields(self) -> None:
-        """A signature makes nothing legal (threat 7)."""
+        """A valid signature does not make an invalid field valid (threat 7)."""
         illegal: tuple[dict[str, Any], ...] = (
             {"v": 2}, {"v": None}, {"v": True},
             {"name": "Bob"}, {"name": "bob "}, {"name": "list"}, {"name": 7}, {"name": None},
@@ -171,7 +171,7 @@ class RecordTests(SynchronousTestCase):
                 Location.parse(text)
 
     def test_which(self) -> None:
-        """The error says of which statement, and which part of it."""
+        """The error names the kind of statement and the wrong part."""
         payload, _, signature = RECORD.sign(BOB).partition(".")
         for text, reason in (
             ("x", "the record is wrong: it is not two base64url texts"),
@@ -188,7 +188,7 @@ class RecordTests(SynchronousTestCase):
             Invitation.read("x", BOB.public)
 
     def test_twice(self) -> None:
-        """A key that stands twice means nothing."""
+        """A duplicate member is rejected."""
         payload = from_base64url(RECORD.sign(BOB).partition(".")[0])
         twice = payload[:-1] + b',"name":"eve"}'
         with self.assertRaisesRegex(RemoteProtocolError, "JSON"):
@@ -210,7 +210,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(told.addresses, tuple(legal))
 
     def test_ipv4_address(self) -> None:
-        """Originals are told the first IPv4 address."""
+        """Original clients get the first IPv4 address."""
         self.assertEqual(LOCATION.ipv4_address, PeerAddress("10.0.0.5", 50000))
         self.assertIsNone(replace(LOCATION, addresses=LOCATION.addresses[:1]).ipv4_address)
 

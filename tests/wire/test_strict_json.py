@@ -19,7 +19,7 @@ from p2pshare.wire.strict_json import (
 
 
 class StrictJsonTests(SynchronousTestCase):
-    """What is read and what is not."""
+    """Accepted and rejected texts."""
 
     def test_abuse(self) -> None:
         """Each of these is refused with one sentence, and at once (threat 28)."""
@@ -34,7 +34,7 @@ class StrictJsonTests(SynchronousTestCase):
                 parse_json(body)
 
     def test_what_is_wrong(self) -> None:
-        """The error names the text, and what no two programs read alike."""
+        """The error names the text and the part that implementations may read differently."""
         for body, reason in (
             (b"x", "the body is no valid JSON in UTF-8"),
             (b'{"a":1,"a":2}', "a member that stands twice"),
@@ -47,7 +47,7 @@ class StrictJsonTests(SynchronousTestCase):
                 parse_json(body, "the body")
 
     def test_limits(self) -> None:
-        """What every language reads exactly is read, and whole surrogate pairs are."""
+        """Integers up to the bound and complete surrogate pairs are accepted."""
         body = b'[9007199254740991, -9007199254740991, 1e308, 0.1, "\\ud83d\\ude00", "\\u00e9"]'
         found = parse_json(body)
         self.assertEqual(found, [2**53 - 1, 1 - 2**53, 1e308, 0.1, "\U0001f600", "é"])

@@ -66,7 +66,7 @@ class MoveTests(MovingTestCase):
         self.assertFalse(path.exists())
 
     def test_adopted(self) -> None:
-        """An old folder is found by what the registry has signed, at whatever URL the registry is reached now."""
+        """An old folder is found by the registry's signature, whatever the current URL of the registry."""
         for number, url in enumerate(URLS):
             self.use(Path(self.mktemp()).absolute())
             key = self.old_folder(LOOPBACK)
@@ -139,7 +139,7 @@ class MoveTests(MovingTestCase):
         self.assertEqual(len(set(found)), 1)
 
     def test_killed_between(self) -> None:
-        """A process that was killed before it could leave the link loses nothing."""
+        """A kill between the rename and the link loses nothing."""
         key = self.old_folder(LOOPBACK)
         self.patch(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         path = self.move(LOOPBACK)
@@ -176,7 +176,7 @@ class MoveTests(MovingTestCase):
         self.assertTrue((path / "key").exists())
 
     def test_named_folder(self) -> None:
-        """A folder that the user named stays the one; what is known of others by a URL is taken over."""
+        """A folder that the user named is not moved; keys that were known by a URL are taken over."""
         data = Path(self.mktemp()).absolute()
         place = PeerPlace(LOOPBACK, "bob", data)
         data.mkdir()
@@ -208,7 +208,7 @@ class InvariantTests(MovingTestCase):
         folders: dict[str, tuple[SigningKey | None, int]],
         starts: list[tuple[str, bool]],
     ) -> None:
-        """Whatever folders there are, and in whatever order URLs are used, every key stays, and the folder too."""
+        """With any folders, and URLs in any order, every key and its folder are kept."""
         root = Path(self.mktemp()).absolute()
         self.use(root)
         keys = {self.old_folder(url, "bob", *each) for url, each in folders.items()}

@@ -60,7 +60,7 @@ class DataFolderTests(SynchronousTestCase):
             self.assertRegex(token, r"\A[A-Za-z0-9_-]{43}\Z")
 
     def test_private(self) -> None:
-        """A folder that is made is its owner's alone, and so is everything in it."""
+        """A new folder, and every file in it, is private to its owner."""
         self.open().token(REGISTRY, "bob")
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o700)
         for name in os.listdir(self.path):
@@ -153,7 +153,7 @@ class DataFolderTests(SynchronousTestCase):
 
 class PrivateFoldersTests(SynchronousTestCase):
     def test_keys_of_others(self) -> None:
-        """Threat 34: of a folder that holds the data of several peers and a registry, no key is there for anybody."""
+        """Threat 34: a share of a folder with the data of several peers and a registry reveals no key."""
         root = Path(self.mktemp()).absolute()
         self.patch(platformdirs, "user_data_path", lambda name: root / "data" / name)
         mine = Settings(registry=REGISTRY, data=root / "mine")
@@ -176,7 +176,7 @@ class PrivateFoldersTests(SynchronousTestCase):
 
 class DefaultPeerFolderTests(SynchronousTestCase):
     def test_one_for_each_registry_and_name(self) -> None:
-        """The folder tells registries and names apart, and nothing in a URL leads out of it."""
+        """Each registry and name has its own folder, and no URL leads out of it."""
         for url, registry in {
             "http://127.0.0.1:8000": "127.0.0.1_8000",
             "http://Registry.example": "registry.example_80",

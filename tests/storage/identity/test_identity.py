@@ -23,7 +23,7 @@ URL = "http://127.0.0.1:8000"
 
 
 class Killed(BaseException):
-    """What a kill -9 looks like from inside."""
+    """A `kill -9`, as the code inside sees it."""
 
 
 TOO_GREAT = b'{"seq": %d, "receipts": {}}' % (SEQ_MAX + 1)
@@ -79,7 +79,7 @@ class IdentityTests(IdentityTestCase):
         self.assertEqual(synced, [False, True])
 
     def test_raised(self) -> None:
-        """After a registry has told of a greater number, the next one is beyond it."""
+        """After a registry has reported a greater number, the next one is greater."""
         identity = self.open()
         identity.next_seq(100)
         identity.raise_seq(50)
@@ -153,7 +153,7 @@ class IdentityTests(IdentityTestCase):
 
 class RotationTests(IdentityTestCase):
     def test_rotation(self) -> None:
-        """The next key is there before it is used, takes the place of the present one, and that one is kept."""
+        """The next key exists before it is used, replaces the current one, and the current one is kept."""
         identity = self.open()
         old = identity.key.public
         following = identity.begin_rotation()
@@ -243,7 +243,7 @@ class RotationTests(IdentityTestCase):
 
 class RestoreTests(IdentityTestCase):
     def test_elsewhere(self) -> None:
-        """What is exported makes another folder the same peer, with its numbers and receipt."""
+        """An export makes another folder the same peer, with its numbers and receipt."""
         here = self.open()
         here.next_seq(500)
         here.keep_receipt("receipt")
@@ -259,7 +259,7 @@ class RestoreTests(IdentityTestCase):
             there.raise_seq(500)
 
     def test_another_key_is_there(self) -> None:
-        """A key that is there is never overwritten."""
+        """An existing key is never overwritten."""
         here = self.open()
         seed = here.key.seed
         portable = here.portable()
@@ -269,7 +269,7 @@ class RestoreTests(IdentityTestCase):
         self.assertEqual(Identity.restore(self.folder, portable).key.seed, seed)
 
     def test_newer_state_stays(self) -> None:
-        """An old export takes nothing back that came after it."""
+        """An old export does not undo newer numbers and receipts."""
         here = self.open()
         here.next_seq(10)
         portable = here.portable()

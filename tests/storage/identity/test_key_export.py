@@ -30,7 +30,7 @@ class KeyExportTests(SynchronousTestCase):
         return json.dumps({**json.loads(SEALED), **changes}).encode()
 
     def test_round_trip(self) -> None:
-        """What was sealed comes out, by the same passphrase however it is composed."""
+        """The same passphrase, however composed, opens the file."""
         self.assertEqual(unseal(SEALED, PASSPHRASE), BOB)
         bare = Portable("bob", BOB.registry, bytes(32), 0, None)
         sealed = seal(bare, "gru\N{COMBINING DIAERESIS}ne Wiese", cost=CHEAP)
@@ -42,7 +42,7 @@ class KeyExportTests(SynchronousTestCase):
         self.assertEqual((header["n"], header["r"], header["p"]), (COST, 8, 1))
 
     def test_tells_nothing(self) -> None:
-        """The file shows name and registry, nothing secret, and two of the same are different."""
+        """The file shows name and registry, and no secret; two exports differ."""
         other = seal(BOB, PASSPHRASE, cost=CHEAP)
         self.assertNotEqual(json.loads(other)["box"], json.loads(SEALED)["box"])
         self.assertNotIn(b"ceipt", SEALED)
@@ -64,7 +64,7 @@ class KeyExportTests(SynchronousTestCase):
             self.refused(SEALED[:size], "it is cut short, or is not a key")
 
     def test_changed(self) -> None:
-        """Whatever is changed, in the clear or in the box, is noticed."""
+        """Any change, in the clear or in the box, is noticed."""
         for changes in (
             {"name": "eve"},
             {"registry": "http://evil"},
@@ -77,7 +77,7 @@ class KeyExportTests(SynchronousTestCase):
             self.refused(self.changed(**changes), "the passphrase is wrong, or the file was change")
 
     def test_bounded(self) -> None:
-        """What would cost too much, or is another format, is refused without a try."""
+        """A file that costs too much, or has another format, is rejected at once."""
         for changes in (
             {"n": 2**30},
             {"n": CHEAP + 1},

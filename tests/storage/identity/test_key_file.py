@@ -42,7 +42,7 @@ class KeyFileTests(SynchronousTestCase):
         self.assertEqual(key.public, SigningKey(b"\1" * 32).public)
 
     def test_none(self) -> None:
-        """No file is no key, and none is made."""
+        """Without a file there is no key, and none is made."""
         self.assertIsNone(load(self.path))
         self.assertEqual(os.listdir(self.path.parent), [])
 
@@ -54,7 +54,7 @@ class KeyFileTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
 
     def test_saved_again(self) -> None:
-        """A byte-order mark and CR LF leave the key what it was, and UTF-16 is named."""
+        """A byte-order mark and CR LF do not change the key, and UTF-16 is named in the error."""
         key = load_or_make(self.path)
         text = self.path.read_text()
         self.path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
@@ -69,7 +69,7 @@ class KeyFileTests(SynchronousTestCase):
         self.assertEqual(load_or_make(self.path).seed, key.seed)
 
     def test_made_by_two(self) -> None:
-        """Who comes second, in the middle of it, takes the key of the first."""
+        """Of two processes that make a key at once, the slower one takes the key of the other."""
         first: list[SigningKey] = []
 
         def slow_seed() -> bytes:
@@ -86,7 +86,7 @@ class KeyFileTests(SynchronousTestCase):
             self.refused("others may read or write it. Run `chmod 600` on it")
 
     def test_cut_short(self) -> None:
-        """So is one that lacks its end."""
+        """A key without its end is rejected."""
         load_or_make(self.path)
         whole = self.path.read_bytes()
         for size in (0, 10, len(whole) // 2, len(whole) - 5):
@@ -94,7 +94,7 @@ class KeyFileTests(SynchronousTestCase):
             self.refused("it is cut short")
 
     def test_no_key(self) -> None:
-        """So is anything else."""
+        """Any other content is rejected."""
         other = generate_private_key(SECP256R1()).private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
@@ -117,7 +117,7 @@ class KeyFileTests(SynchronousTestCase):
         self.refused("folder|plain file")
 
     def test_disk_full(self) -> None:
-        """A full disk is a sentence, and leaves nothing."""
+        """A full disk is an error, and leaves no file."""
 
         def fsync(fd: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -21,7 +21,7 @@ ONE, OTHER = (SigningKey(bytes([n]) * 32).public for n in (1, 2))
 
 
 def pin_many(folder: Path, first: int) -> None:
-    """What a process of its own does."""
+    """Pin names in a process of its own."""
     for number in range(first, first + 20):
         KnownPeers(folder, URL).pin(f"peer{number}", ONE, None)
 
@@ -33,7 +33,7 @@ class KnownPeersTests(SynchronousTestCase):
         self.known = KnownPeers(self.folder, URL)
 
     def assert_unusable(self, pattern: str) -> None:
-        """Nothing can be done with it, and it stays as it is."""
+        """Check that every method fails, and that the file is unchanged."""
         before = self.path.read_bytes()
         for use in (
             lambda: self.known.key("bob"),
@@ -63,7 +63,7 @@ class KnownPeersTests(SynchronousTestCase):
         self.assertEqual(self.known.key("bob"), OTHER)
 
     def test_forget(self) -> None:
-        """What is forgotten is met for the first time again."""
+        """A forgotten name is pinned like a new one."""
         self.assertIsNone(self.known.forget("bob"))
         self.known.pin("bob", ONE, None)
         self.known.pin("carol", ONE, None)
@@ -81,7 +81,7 @@ class KnownPeersTests(SynchronousTestCase):
         self.assert_unusable("UTF-16")
 
     def test_damaged(self) -> None:
-        """A file that is cut short, or is none of ours, is never overwritten."""
+        """A file that is cut short, or has other content, is never overwritten."""
         self.known.pin("bob", ONE, None)
         whole = self.path.read_bytes()
         for text in (
@@ -99,7 +99,7 @@ class KnownPeersTests(SynchronousTestCase):
                 self.assert_unusable("it is damaged")
 
     def test_others(self) -> None:
-        """A file into which others may look or write says nothing."""
+        """A file that others may read or write is rejected."""
         self.known.pin("bob", ONE, None)
         for mode in (0o620, 0o604):
             self.path.chmod(mode)
@@ -113,7 +113,7 @@ class KnownPeersTests(SynchronousTestCase):
         self.assert_unusable("symbolic link")
 
     def test_full(self) -> None:
-        """The file has a bound, and what is in it stays."""
+        """The file is bounded, and its content is kept."""
         with mock.patch.object(known_peers, "PEERS_MAX", 2):
             for name in ("alice", "bob"):
                 self.known.pin(name, ONE, None)
@@ -133,14 +133,14 @@ class KnownPeersTests(SynchronousTestCase):
         self.assertEqual(self.known.names(SigningKey(bytes(32)).public), [])
 
     def test_bound_of_strangers(self) -> None:
-        """Who pins for strangers can leave room for those whom the user names."""
+        """A lower bound for strangers leaves room for names that the user chooses."""
         self.known.pin("alice", ONE, None)
         self.assertRaises(KnownPeersFull, self.known.pin, "bob", ONE, None, 1)
         self.assertEqual(self.known.pin("alice", OTHER, ONE, 1), OTHER)
         self.assertEqual(self.known.pin("bob", ONE, None), ONE)
 
     def test_disk_full(self) -> None:
-        """A disk that takes nothing costs nothing that was known."""
+        """A full disk loses no known key."""
         self.known.pin("bob", ONE, None)
         with mock.patch.object(os, "fsync", side_effect=OSError(28, "")):
             error = self.assertRaises(KnownPeersUnusable, self.known.pin, "carol", ONE, None)
@@ -160,7 +160,7 @@ class KnownPeersTests(SynchronousTestCase):
         self.assertAlmostEqual(sum(waits), 5)
 
     def test_at_once(self) -> None:
-        """Several processes lose nothing of each other."""
+        """Several processes at once lose no change."""
         context = multiprocessing.get_context("spawn")
         processes = [
             context.Process(target=pin_many, args=(self.folder, first)) for first in (0, 20, 40)

@@ -38,7 +38,7 @@ class KnownRegistriesTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE((self.folder / FILE_NAME).stat().st_mode), 0o600)
 
     def test_forgotten(self) -> None:
-        """The next key of a forgotten URL is accepted as it comes; the other URLs stay known."""
+        """The next key of a forgotten URL is accepted; other URLs keep theirs."""
         self.known().pin(URL, KEY)
         self.known().pin(OTHER_URL, KEY)
         self.assertEqual(self.known().forget(URL), KEY)

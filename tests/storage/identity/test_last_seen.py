@@ -36,7 +36,7 @@ class SeenTests(SynchronousTestCase):
         self.seen = Seen(self.folder)
 
     def test_remembered(self) -> None:
-        """Names and entries are there for the next process, and nobody else can read them."""
+        """The next process finds names and entries, and they are private."""
         self.seen.saw_names(["bob", "alice"])
         self.seen.saw_entries("carol", ("a",), {"x y": False, "sub": True})
         again = Seen(self.folder)
@@ -46,7 +46,7 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(self.seen.path.stat().st_mode), 0o600)
 
     def test_added(self) -> None:
-        """A part of a folder is added to what was seen of it; all of it takes its place."""
+        """A part of a folder is added to its known entries; all of it replaces them."""
         self.seen.saw_entries("bob", (), {"a": False})
         self.seen.saw_entries("bob", (), {"b": True})
         self.assertEqual(self.seen.entries("bob", ()), {"a": False, "b": True})
@@ -54,7 +54,7 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(self.seen.entries("bob", ()), {"c": False})
 
     def test_bounded(self) -> None:
-        """However much is seen, the file stays small, and what was seen last is in it: threat 31."""
+        """The file stays small, and has what was seen last: threat 31."""
         self.seen.saw_names(f"n{n}" for n in range(NAMES_MAX + 5))
         self.assertEqual(len(self.seen.names()), NAMES_MAX)
         self.seen.saw_entries("bob", (), {f"{n}": False for n in range(ENTRIES_MAX + 5)})
@@ -99,19 +99,19 @@ class SeenTests(SynchronousTestCase):
             self.assertEqual((self.seen.addresses(KEY), self.seen.names()), ({}, ()), place)
 
     def test_illegal(self) -> None:
-        """What no entry can be called is not remembered: threat 1."""
+        """Names that no entry can have are not remembered: threat 1."""
         self.seen.saw_entries("bob", (), {"..": True, "a/b": False, "": False, "ok": False})
         self.assertEqual(self.seen.entries("bob", ()), {"ok": False})
 
     def test_no_folder(self) -> None:
-        """Where there is no data folder, none is made."""
+        """A missing data folder is not made."""
         seen = Seen(self.folder / "none")
         seen.saw_names(["bob"])
         self.assertEqual((seen.names(), (self.folder / "none").exists()), ((), False))
 
     @given(st.binary(max_size=80) | st.sampled_from([b'{"v":1,"names":["..","a"],"folders":{}}']))
     def test_damaged(self, content: bytes) -> None:
-        """A file that is damaged is as good as none, and is written anew."""
+        """A damaged file counts as missing, and is replaced."""
         self.seen.path.write_bytes(content)
         self.seen.path.chmod(0o600)
         self.assertEqual(self.seen.names(), ())
@@ -119,7 +119,7 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(self.seen.names(), ("bob",))
 
     def test_open_to_others(self) -> None:
-        """What others may have written is not read: threat 39."""
+        """A file that others may have written is not read: threat 39."""
         self.seen.saw_names(["bob"])
         self.seen.path.chmod(0o644)
         self.assertEqual(self.seen.names(), ())

@@ -46,7 +46,7 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertIn("UTF-16", str(self.assertRaises(OSError, read_private, self.path, 100)))
 
     def test_not_overwritten(self) -> None:
-        """Whatever is there stays, a dangling link too, and nothing else is left."""
+        """An existing file or dangling link is kept, and no other file is left."""
         self.path.write_bytes(b"mine")
         self.assertRaises(FileExistsError, create_private, self.path, b"new")
         self.assertEqual(self.path.read_bytes(), b"mine")
@@ -65,7 +65,7 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), ["other"])
 
     def test_disk_full(self) -> None:
-        """On a full disk the old file stays, and nothing of a new one."""
+        """On a full disk the old file is kept, and nothing of a new one."""
         self.path.write_bytes(b"old")
         self.fill_disk()
         self.assertRaises(OSError, replace_private, self.path, b"new")
@@ -79,7 +79,7 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), ["file"])
 
     def test_not_read(self) -> None:
-        """What others may read, a link and a FIFO are told in words."""
+        """The errors for a file open to others, a link and a FIFO say so."""
         self.path.write_bytes(b"x")
         self.path.chmod(0o604)
         link, fifo = self.folder / "link", self.folder / "fifo"
@@ -96,7 +96,7 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertRaises(FileNotFoundError, read_private, self.folder / "none", 10)
 
     def test_unfinished(self) -> None:
-        """What a kill has left behind is removed, and nothing else."""
+        """Only files that a killed process left are removed."""
         for name in (".key.0123abcd.new", ".key.next.00000000.new"):
             (self.folder / name).write_bytes(b"half")
         kept = {".mine.new", "key.0123abcd.new", ".key.0123abcd.news", "key"}

@@ -52,7 +52,7 @@ class ShareTests(ArgumentsTestCase):
             self.assertEqual(self.names(text), [expected], text)
 
     def test_order_and_defaults(self) -> None:
-        """Shares stay in their order, absolute, for everyone, and without what is private."""
+        """Shares keep their order, are absolute, for everyone, and without private folders."""
         first, second = self.read("photos", "song.mp3")
         self.assertEqual((first.name, second.name), ("photos", "song.mp3"))
         self.assertEqual(
@@ -74,7 +74,7 @@ class ShareTests(ArgumentsTestCase):
         self.assertEqual(len(self.read("photos", "others=other/photos")), 2)
 
     def test_no_name(self) -> None:
-        """A path whose last name cannot be one of a share needs another."""
+        """A path whose last component is no valid name needs another name."""
         self.assert_wrong(r"'\.hidden' is hidden\): NAME=\.hidden\.$", ".hidden")
         self.assert_wrong("needs a name", "/")
         odd = os.fsdecode(b"\xff")
@@ -83,7 +83,7 @@ class ShareTests(ArgumentsTestCase):
         self.assertEqual(self.read(f"x={odd}")[0].name, "x")
 
     def test_cannot_be_shared(self) -> None:
-        """What is not there, or is neither file nor folder, is said at the start."""
+        """A share that does not exist, or is neither a file nor a folder, is an error at the start."""
         os.mkfifo(self.cwd / "fifo")
         (self.cwd / "broken").symlink_to("gone")
         for pattern, text in (
@@ -102,14 +102,14 @@ class ShareTests(ArgumentsTestCase):
             self.assert_wrong("do not have the permission", "photos")
 
     def test_where_the_key_is(self) -> None:
-        """What lies where the key of the peer lies is not shared, whichever way leads there; what holds it may be."""
+        """Files beside the peer's key are not shared, whichever path leads there; a folder above may be."""
         (self.cwd / "way").symlink_to("data")
         for text in ("data", "data/keys", "way", "x=way/keys", "photos/../data"):
             self.assert_wrong("contains keys of p2pshare", text)
         self.assertEqual(self.read(".")[0].private, (self.cwd / "data",))
 
     def test_links(self) -> None:
-        """A path that the user names may be a link, also to what comes later."""
+        """A path that the user names may be a link, also to a target that does not exist yet."""
         (self.cwd / "link").symlink_to("photos")
         (shared,) = self.read("link")
         self.assertEqual((shared.path, shared.may_be_link), (self.cwd / "link", True))
@@ -123,7 +123,7 @@ class ShareTests(ArgumentsTestCase):
 
 class DefaultTests(ArgumentsTestCase):
     def test_my_files(self) -> None:
-        """With nothing named, the `my_file.*` that are plain files now are shared, and none that come later."""
+        """Without names, the `my_file.*` that are plain files now are shared, and no later ones."""
         self.assertEqual(self.read(), ())
         for name in ("my_file.txt", "my_file.jpg", "my_file.exe", "my_file", "other.txt"):
             (self.cwd / name).write_bytes(b"")
@@ -136,12 +136,12 @@ class DefaultTests(ArgumentsTestCase):
 
 class AllowTests(ArgumentsTestCase):
     def allowed(self, *allow: str) -> list[list[str] | None]:
-        """Who may see `photos`, and who `song.mp3`."""
+        """Return the names that may see `photos`, and those that may see `song.mp3`."""
         shares = self.read("photos", "song.mp3", allow=allow)
         return [None if each.allow is None else sorted(each.allow) for each in shares]
 
     def test_default_and_single(self) -> None:
-        """A share follows what is said of it, else the default, else everyone may see it."""
+        """A share has its own names, else the default, else everyone may see it."""
         self.assertEqual(self.allowed(), [None, None])
         self.assertEqual(self.allowed("bob,carol"), [["bob", "carol"]] * 2)
         self.assertEqual(self.allowed("photos=bob"), [["bob"], None])
@@ -150,7 +150,7 @@ class AllowTests(ArgumentsTestCase):
         self.assertEqual(self.allowed("photos=bob", "photos=dave"), [["bob", "dave"], None])
 
     def test_name_with_an_equals_sign(self) -> None:
-        """What is before the last `=` is the share."""
+        """The text before the last `=` is the share."""
         (shared,) = self.read("./a=b", allow=("a=b=bob",))
         self.assertEqual(shared.allow, frozenset({"bob"}))
 
@@ -159,7 +159,7 @@ class AllowTests(ArgumentsTestCase):
         self.assertEqual(self.allowed("Bob, CAROL"), [["bob", "carol"]] * 2)
 
     def test_wrong(self) -> None:
-        """Threat 34: what does not say who may see what allows nobody anything."""
+        """Threat 34: an `--allow` that is not valid allows nobody anything."""
         for allow in ("", "photos=", "list", "bob,,carol", "photos=bob;carol", "*", "photos=*"):
             self.assertRaises(IllegalName, self.read, "photos", allow=(allow,))
         pattern = "'videos', which does not exist. Shares are 'photos'"

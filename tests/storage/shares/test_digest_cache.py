@@ -42,7 +42,7 @@ class BlockCacheTests(SynchronousTestCase):
 
 class RememberTests(BlockCacheTests):
     def test_kept(self) -> None:
-        """What is stored is found, also by the next process, and by nobody who asks for another file."""
+        """Stored digests are found, also by the next process, and for no other file."""
         self.assertIsNone(self.cache.find(FILE))
         self.cache.store(FILE, DIGESTS)
         self.assertEqual(self.cache.find(FILE), DIGESTS)
@@ -59,14 +59,14 @@ class RememberTests(BlockCacheTests):
             self.assertIsNone(self.cache.find(other))
 
     def test_one_row_for_a_path(self) -> None:
-        """A file that changes takes the place of what it was."""
+        """A file that changes replaces its old digests."""
         self.cache.store(FILE, DIGESTS)
         changed = replace(FILE, mtime_ns=2)
         self.cache.store(changed, DIGESTS[::-1])
         self.assertEqual((self.cache.find(FILE), self.cache.find(changed)), (None, DIGESTS[::-1]))
 
     def test_dropped(self) -> None:
-        """What turns out to be wrong is dropped, and nothing else."""
+        """Only the wrong digests are dropped."""
         self.cache.store(FILE, DIGESTS)
         self.cache.store(file(1), DIGESTS)
         self.cache.drop(FILE.path)
@@ -74,7 +74,7 @@ class RememberTests(BlockCacheTests):
         self.assertEqual(self.trouble, [])
 
     def test_older(self) -> None:
-        """A cache of an older version is made anew, without a word."""
+        """A cache of an older version is replaced without a report."""
         with sqlite3.connect(self.path) as database:
             database.executescript("CREATE TABLE files (path); CREATE TABLE total (files);")
         database.close()
@@ -88,7 +88,7 @@ class RememberTests(BlockCacheTests):
         self.assertEqual(self.cache.find(odd), DIGESTS)
 
     def test_closed(self) -> None:
-        """Once closed, it knows nothing and takes nothing."""
+        """A closed cache finds and stores nothing."""
         self.cache.store(FILE, DIGESTS)
         for _ in range(2):
             self.cache.close()
@@ -97,13 +97,13 @@ class RememberTests(BlockCacheTests):
         self.assertEqual(self.trouble, [])
 
     def test_private(self) -> None:
-        """Threat 39: nobody else can read which files there are."""
+        """Threat 39: the names of files are private."""
         self.cache.store(FILE, DIGESTS)
         modes = {path.stat().st_mode & 0o777 for path in self.folder.iterdir()}
         self.assertEqual(modes, {0o600})
 
     def test_may_store(self) -> None:
-        """Digests of what was changed just now, or of too much, are not to be remembered."""
+        """Digests of files that have just changed, or are too large, cannot be stored."""
         cache = BlockCache(self.path, file_max=64, wall_ns=lambda: 2 + TICK)
         self.assertTrue(cache.may_store(64, 1))
         self.assertFalse(cache.may_store(64, 2))
@@ -165,7 +165,7 @@ class TroubleTests(BlockCacheTests):
     @settings(max_examples=50)
     @given(st.integers(0, 20_000), st.binary(min_size=1, max_size=300))
     def test_damaged(self, at: int, noise: bytes) -> None:
-        """Bytes that changed on the disk cost what was remembered, or nothing; what is found is whole."""
+        """Damaged bytes on the disk cost digests at most; digests that are found are correct."""
         self.damage(b"")
         for number in range(20):
             self.cache.store(file(number), DIGESTS)
@@ -180,7 +180,7 @@ class TroubleTests(BlockCacheTests):
         self.assertIn(self.cache.find(FILE), (DIGESTS, None))
 
     def test_told(self) -> None:
-        """That it was damaged is told once, and the file is made anew."""
+        """Damage is reported once, and the file is replaced."""
         self.damage(b"no database" * 1000)
         self.cache.store(FILE, DIGESTS)
         self.cache.store(FILE, DIGESTS)
@@ -189,7 +189,7 @@ class TroubleTests(BlockCacheTests):
         self.assertEqual(self.cache.find(FILE), DIGESTS)
 
     def test_another_version(self) -> None:
-        """A database of another make is made anew."""
+        """A database with other tables is replaced."""
         self.path.unlink(missing_ok=True)
         with sqlite3.connect(self.path) as database:
             database.execute("CREATE TABLE files (something TEXT)")
@@ -209,7 +209,7 @@ class TroubleTests(BlockCacheTests):
         self.assertEqual((self.cache.find(FILE), self.trouble), (DIGESTS, []))
 
     def test_nowhere(self) -> None:
-        """Where nothing can be written, nothing is remembered, and that is told once."""
+        """If nothing can be written, nothing is stored, and that is reported once."""
         for path in (self.folder / "gone" / "x", self.folder, self.folder / "link"):
             if path.name == "link":
                 path.symlink_to("elsewhere")
@@ -226,7 +226,7 @@ class TroubleTests(BlockCacheTests):
         self.assertIsNone(nothing.find(FILE))
 
     def test_full_disk(self) -> None:
-        """A full disk costs what it cannot take; what was there is found."""
+        """A full disk costs new digests only; old ones are found."""
         self.cache.store(FILE, DIGESTS)
         full = sqlite3.OperationalError("database or disk is full")
         full.sqlite_errorcode = sqlite3.SQLITE_FULL
@@ -236,7 +236,7 @@ class TroubleTests(BlockCacheTests):
         self.assertEqual((self.cache.find(FILE), self.cache.find(file(1))), (DIGESTS, None))
 
     def test_pages_run_out(self) -> None:
-        """So does a database that may not grow, and it goes on with what it has."""
+        """So does a database that cannot grow."""
         self.cache.store(FILE, DIGESTS)
         genuine = sqlite3.connect
 
@@ -254,7 +254,7 @@ class TroubleTests(BlockCacheTests):
         self.assertEqual(self.cache.find(FILE), DIGESTS)
 
     def test_troubles_are_bounded(self) -> None:
-        """Threat 7: however many kinds of trouble there are, few are told."""
+        """Threat 7: the number of reported reasons is bounded."""
         for number in range(50):
             error = sqlite3.OperationalError(f"trouble {number}")
             with patch.object(BlockCache, "_store", side_effect=error):

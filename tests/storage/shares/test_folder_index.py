@@ -82,14 +82,14 @@ class FolderIndexTests(SynchronousTestCase):
 
 class PageTests(FolderIndexTests):
     def test_small(self) -> None:
-        """A small folder is read each time, and nothing is remembered of it."""
+        """A small folder is read each time, without a database."""
         self.make(["b", "a"])
         self.assertEqual(self.names(), (["a", "b"], False))
         self.assertEqual(self.names(beyond="a", count=1), (["b"], False))
         self.assertEqual(self.indexed(), 0)
 
     def test_large(self) -> None:
-        """A large folder is read once, and any page of it comes in order."""
+        """A large folder is read once, and all its pages come in order."""
         self.make(NAMES[::-1])
         self.assertEqual(self.names(count=2), (NAMES[:2], True))
         with self.counting() as reads:
@@ -103,13 +103,13 @@ class PageTests(FolderIndexTests):
         self.assertEqual(reads, [])
 
     def test_many_batches(self) -> None:
-        """Names are written down in batches, none of which is lost."""
+        """Names are written in batches, and none is lost."""
         names = sorted(f"{number:x}" for number in range(2 * BATCH + 1))
         self.make(names)
         self.assertEqual(self.names(count=5000), (names, False))
 
     def test_what_is_listed(self) -> None:
-        """Hidden names, names that are no Unicode text, and what is neither file, folder nor link are left out."""
+        """Hidden names, names that are not Unicode, and special files are left out."""
         path = self.make([".hidden", os.fsdecode(b"\xff"), *NAMES])
         (path / "folder").mkdir()
         (path / "link").symlink_to("nowhere")
@@ -141,7 +141,7 @@ class PageTests(FolderIndexTests):
             self.assertEqual(found, sorted(legal))
 
     def test_not_readable(self) -> None:
-        """A folder that cannot be read is an error for who asks, and no trouble of the index."""
+        """A folder that cannot be read is an error for the caller, and not reported as trouble."""
         self.make(NAMES)
         with patch.object(os, "scandir", side_effect=PermissionError):
             self.assertRaises(PermissionError, self.names)
@@ -150,7 +150,7 @@ class PageTests(FolderIndexTests):
 
 class ChangeTests(FolderIndexTests):
     def test_seen(self) -> None:
-        """What comes and goes is seen: at once if the folder is read in no time."""
+        """New and removed names are seen at once if the folder is read fast."""
         path = self.make(NAMES)
         self.names()
         os.mknod(path / "new")
@@ -181,7 +181,7 @@ class ChangeTests(FolderIndexTests):
             self.assertEqual(self.names(), (sorted([*NAMES, "new"]), False))
 
     def test_just_changed(self) -> None:
-        """What was read within the tick of a change is read again later: its time would not tell of the next one."""
+        """A folder that was read within the tick of a change is read again later, since its time may repeat."""
         path = self.make(NAMES)
         self.wall_ns = path.stat().st_mtime_ns
         self.names()
@@ -230,7 +230,7 @@ class BoundTests(FolderIndexTests):
             self.assertNotEqual(reads, [])
 
     def test_bytes(self) -> None:
-        """So of too many bytes; a folder that is too large by itself is read each time."""
+        """The bytes of databases are bounded; a folder beyond the bound is read each time."""
         self.index = self.reopened(bytes_max=40_000)
         for folder in "xyz":
             self.make(NAMES, folder)
@@ -244,7 +244,7 @@ class BoundTests(FolderIndexTests):
         self.assertTrue(any("full" in reason for reason in self.trouble), self.trouble)
 
     def test_leftovers(self) -> None:
-        """What a process that was killed left behind is removed, and a folder that is half read is not known."""
+        """Files that a killed process left are removed, and a folder that was partly read is unknown."""
         self.data.mkdir()
         for name in ("1-2.sqlite.new", "1-2.sqlite.new-journal", "what"):
             (self.data / name).write_bytes(b"")
@@ -253,7 +253,7 @@ class BoundTests(FolderIndexTests):
         self.assertEqual(self.indexed(), 1)
 
     def test_private(self) -> None:
-        """Threat 39: nobody else can read which names there are."""
+        """Threat 39: the names in folders are private."""
         self.make(NAMES)
         self.names()
         (path,) = self.data.iterdir()
@@ -265,7 +265,7 @@ class TroubleTests(FolderIndexTests):
     @settings(max_examples=50)
     @given(st.one_of(st.just(b""), st.binary(max_size=5000)))
     def test_any_content(self, content: bytes) -> None:
-        """A database of any content is thrown away and made anew."""
+        """A database with any content is deleted and replaced."""
         if not self.data.exists():
             self.make(NAMES)
             self.names()
@@ -275,7 +275,7 @@ class TroubleTests(FolderIndexTests):
         self.assertEqual(self.names(), (NAMES, False))
 
     def test_another_database(self) -> None:
-        """So is one with other tables, or none of the rows that it must have; that is told."""
+        """A database with other tables, or without its row, is replaced and reported."""
         self.make(NAMES)
         self.names()
         (path,) = self.data.iterdir()
@@ -305,7 +305,7 @@ class TroubleTests(FolderIndexTests):
         self.assertEqual((len(removed), self.trouble), (1, []))
 
     def test_nowhere(self) -> None:
-        """Where nothing can be written, folders are read each time, and writing is tried again only later."""
+        """If nothing can be written, folders are read each time, and writing is retried only later."""
         self.make(NAMES)
         self.data.write_bytes(b"")  # a file, where a folder should be
         for _ in range(3):
@@ -320,7 +320,7 @@ class TroubleTests(FolderIndexTests):
         self.assertEqual(self.indexed(), 1)
 
     def test_full_disk(self) -> None:
-        """A full disk leaves nothing half written, and costs time alone."""
+        """A full disk leaves no partial database, and costs time only."""
         self.make(NAMES)
         with patch.object(folder_index, "sync_path", side_effect=OSError(28, "")):
             self.assertEqual(self.names(), (NAMES, False))

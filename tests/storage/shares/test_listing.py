@@ -61,7 +61,7 @@ trees: st.SearchStrategy[Tree] = st.recursive(
 
 
 def paths_of(tree: Tree, *, recursive: bool) -> list[tuple[tuple[str, ...], EntryKind, int]]:
-    """What a listing must hold: a model that knows no cursors."""
+    """Return the paths that a listing must have: a model without cursors."""
     found: list[tuple[tuple[str, ...], EntryKind, int]] = []
     for name, content in tree.items():
         if isinstance(content, int):
@@ -87,7 +87,7 @@ class ModelTests(ShareTestCase):
     @settings(max_examples=50)
     @given(trees, st.integers(1, 7), st.booleans(), st.sampled_from([0, 1, 3, SCAN_MAX]))
     def test_pages(self, tree: Tree, limit: int, recursive: bool, scan_max: int) -> None:
-        """Pages of any size, whether names are scanned or selected, join to what is there in its order."""
+        """Pages of any size join to the whole listing in order, whether names are scanned or selected."""
         shutil.rmtree(self.root)
         self.plant(tree)
         self.index = FolderIndex(None, scan_max=scan_max)
@@ -113,7 +113,7 @@ class ModelTests(ShareTestCase):
 
 
 class OmissionTests(ShareTestCase):
-    """What is not listed is told, unless only the owner may know of it."""
+    """Files and folders that are not listed are named, unless only the owner may know of them."""
 
     def link(self, name: str, target: str) -> None:
         path = self.root / name
@@ -121,7 +121,7 @@ class OmissionTests(ShareTestCase):
         path.symlink_to(target)
 
     def test_names(self) -> None:
-        """Names that are not UTF-8, and special files, are told with their folder; hidden ones are not."""
+        """Names that are not UTF-8, and special files, are named with their folder; hidden ones are not."""
         self.write("sub/a")
         os.close(os.open(os.fsencode(self.root) + b"/sub/caf\xe9", os.O_CREAT, 0o600))
         os.mkfifo(self.root / "sub/pipe")
@@ -133,7 +133,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(self.omitted(), {f"s/{path}": why for path, why in expected.items()})
 
     def test_links(self) -> None:
-        """Links that lead nowhere, out, to what is hidden or in a circle are told, each alike in every way."""
+        """Links that lead nowhere, out, to hidden files or in a circle are named, alike in all listings."""
         self.write("../secret", b"secret")
         self.write(".hidden/x")
         self.write("sub/x")
@@ -186,7 +186,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(len(found), 6 + 6 * 5 + 6 * 5 * 4 + 6 * 5 * 4 * 3)
 
     def test_unreadable(self) -> None:
-        """A folder that cannot be opened, or of which nothing can be looked at, is not an empty one."""
+        """A folder that cannot be opened or examined is not listed as empty."""
         self.write("closed/a")
         self.write("listed/a")
         self.link("way", "closed")
@@ -209,7 +209,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(self.omitted("s"), expected)
 
     def test_gone_between_pages(self) -> None:
-        """Of a folder that disappears after a page of it, that is told."""
+        """A folder that disappears after a page of it is named."""
         self.write("sub/a")
         self.write("sub/b")
         page = self.tree.list("bob", ("s",), (), 2, True)
@@ -218,7 +218,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(rest, Page((), False, (Omission(("sub",), Omitted.GONE),)))
 
     def test_share_away(self) -> None:
-        """A share that is away is told to those who may see it."""
+        """A missing share is named to those who may see it."""
         self.tree = self.share(
             SharedPath("s", self.root / "gone"),
             SharedPath("t", self.root / "gone", frozenset({"carol"})),
@@ -227,7 +227,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(self.omitted(recursive=False), {"s": Omitted.GONE})
 
     def test_too_deep(self) -> None:
-        """Threat 7: of paths that no message can hold, the folder is told, once."""
+        """Threat 7: a folder with paths that no message can hold is named once."""
         deep = "/".join(["d"] * (DEPTH_MAX - 1))
         self.write(f"{deep}/a")
         self.write(f"{deep}/b")
@@ -244,7 +244,7 @@ class OmissionTests(ShareTestCase):
         self.assertEqual(parse_message(message.to_json()), message)
 
     def test_large_folder(self) -> None:
-        """A folder whose names are kept tells the same as one that is read, and once."""
+        """A folder with a database names the same omissions as one that is read, and each once."""
         for number in range(6):
             self.write(f"{number}")
         os.mkfifo(self.root / "pipe")
@@ -280,7 +280,7 @@ class OmissionTests(ShareTestCase):
         st.integers(1, 4),
     )
     def test_nothing_is_lost(self, plan: list[tuple[str, str, str]], limit: int) -> None:
-        """Whatever a share holds, each name is an entry or an omission, in pages of any size the same."""
+        """In any share each name is an entry or an omission, the same in pages of any size."""
         shutil.rmtree(self.root)
         for folder in "a/c", "b":
             (self.root / folder).mkdir(parents=True)
@@ -312,10 +312,10 @@ class OmissionTests(ShareTestCase):
 
 
 class SurveyTests(ShareTestCase):
-    """What the owner of a share gets to know."""
+    """Surveys for the owner of a share."""
 
     def test_survey(self) -> None:
-        """Hidden names, private folders and what viewers are told of are counted, and some are named."""
+        """Hidden names, private folders and omissions are counted, and some are named."""
         self.write("sub/.git/config")
         self.write(".x")
         self.write("keys/key")
@@ -329,7 +329,7 @@ class SurveyTests(ShareTestCase):
         self.assertEqual(self.omitted("s"), {"sub/pipe": Omitted.SPECIAL})
 
     def test_bounded(self) -> None:
-        """Threat 7: it ends at a bound, or when it is told to, and says that there may be more."""
+        """Threat 7: a survey ends at a bound, or when it is stopped, and says that it is incomplete."""
         for name in "abc":
             self.write(name)
         self.patch(share_tree, "SURVEY_MAX", 2)
@@ -337,7 +337,7 @@ class SurveyTests(ShareTestCase):
         self.assertFalse(self.tree.survey("s", stop=lambda: True).complete)
 
     def test_away(self) -> None:
-        """A share that is away is said to be."""
+        """A missing share is reported."""
         shutil.rmtree(self.root)
         self.assertEqual(self.tree.survey("s").omitted, {Omitted.GONE: 1})
 
@@ -366,7 +366,7 @@ class PageTests(ShareTestCase):
         self.assertTrue(list((self.folder / "folders").iterdir()))
 
     def test_changes_between_pages(self) -> None:
-        """What comes and goes between two pages moves nothing else."""
+        """Files that appear or disappear between two pages shift nothing else."""
         for name in "bdf":
             self.write(f"sub/{name}")
         (first, _) = self.listed("bob", ("s",), (), 3, True)
@@ -396,7 +396,7 @@ class PageTests(ShareTestCase):
         self.assertEqual(self.listed("bob", ("s",)), ((), False))
 
     def test_links_to_folders(self) -> None:
-        """Threat 2: what a folder holds is listed under the name of a link to it, too; loops end, and are told."""
+        """Threat 2: the content of a folder is listed under a link to it, too; loops end, and are named."""
         self.write("sub/a")
         (self.root / "sub/loop").symlink_to("..")
         (self.root / "other").symlink_to("sub")
@@ -413,7 +413,7 @@ class PageTests(ShareTestCase):
         self.assertEqual((entry.path, entry.kind, entry.size), (("file",), EntryKind.FILE, 6))
 
     def test_too_deep(self) -> None:
-        """Threat 7: what no message could ask for is left out; all that is listed can be asked for."""
+        """Threat 7: paths that no message can hold are left out; every listed path can be requested."""
         self.write("/".join(["d"] * (DEPTH_MAX - 2)) + "/a")
         self.write("/".join(["d"] * (DEPTH_MAX - 1)) + "/a")
         found = self.all_entries(("s",), 9, recursive=True)
@@ -470,7 +470,7 @@ class MessageTests(ShareTestCase):
             self.assertEqual(len(self.all_entries(("s",), PAGE_MAX, recursive=False)), 1200)
 
     def test_one_at_least(self) -> None:
-        """A page has an entry, however little fits, so that the next page is another one."""
+        """A page has at least one entry, however little fits, so that the next page differs."""
         entries = [Entry((name,), EntryKind.FILE, 0, 0) for name in "abc"]
         self.assertEqual(page_of(entries, 1, bytes_max=0), Page((entries[0],), True))
         self.assertEqual(page_of(entries, 3, bytes_max=2), Page(tuple(entries[:2]), True))

@@ -41,7 +41,7 @@ class OutgoingCase(ShareTestCase):
         return opened
 
     def remembered(self) -> bytes | None:
-        """What the cache knows of the file as it is now."""
+        """Return the cached digests of the current file."""
         path = self.root / "a"
         status = path.stat()
         return self.cache.find(
@@ -96,7 +96,9 @@ class ReadTests(OutgoingCase):
             self.assertRaises(IndexError, opened.digest, index)
 
     def test_large_and_sparse(self) -> None:
-        """Of a file of 10 GiB only what is asked for is read, and of one of 2**40 bytes no table is made."""
+        """Of a file of 10 GiB only the requested blocks are read, and a file of 2**40 bytes needs no table of that
+        size.
+        """
         path = self.write("a", b"")
         for size in (10 * 2**30, 2**40):
             os.truncate(path, size)
@@ -115,7 +117,7 @@ class ReadTests(OutgoingCase):
             self.assertEqual(self.send(), (list(zip(BLOCKS, DIGESTS, strict=True)), ROOT))
 
     def test_version(self) -> None:
-        """A version fits into its message, and tells nothing of the machine."""
+        """A version fits into its message, and reveals nothing of the machine."""
         path = self.write("a", DATA)
         version = self.opened().version
         self.assertLessEqual(len(version), VERSION_MAX)
@@ -139,7 +141,7 @@ class ChangedTests(OutgoingCase):
             self.assert_changed(opened)
 
     def test_time_set_back(self) -> None:
-        """A change whose time was set back is noticed all the same, amid a transfer and between two."""
+        """A change whose time was set back is noticed, during a transfer and between two."""
         path = self.write("a", DATA)
         opened = self.opened()
         opened.finish()
@@ -152,7 +154,7 @@ class ChangedTests(OutgoingCase):
         self.assertNotEqual(again.finish(), ROOT)
 
     def test_time_of_small(self) -> None:
-        """So is that of a small file."""
+        """The same holds for a small file."""
         path = self.write("a", b"12345")
         before = self.opened().version
         self.change_secretly(path, b"54321")
@@ -160,14 +162,14 @@ class ChangedTests(OutgoingCase):
         self.assertNotEqual(self.opened().version, before)
 
     def change_secretly(self, path: Path, data: bytes = BLOCKS[0] + DATA[:-BLOCK_SIZE]) -> None:
-        """Write into a file, and set its time back; what the kernel's clock says is another tick."""
+        """Write into a file, and set its time back, in another tick of the kernel's clock."""
         ticked = path.stat().st_ctime_ns
         while path.stat().st_ctime_ns == ticked:
             path.write_bytes(data)
             os.utime(path, ns=(OLD, OLD))
 
     def test_other_changes(self) -> None:
-        """Another name, or who may read it, is no change of what is being sent."""
+        """Another name or mode does not change a file that is being sent."""
         path = self.write("a", DATA)
         opened = self.opened()
         opened.read_block(0)
@@ -176,7 +178,7 @@ class ChangedTests(OutgoingCase):
         self.assertEqual(opened.finish(), ROOT)
 
     def test_at_the_end(self) -> None:
-        """A change after the last block was read is noticed before the root is told."""
+        """A change after the last block was read is noticed before the root is sent."""
         self.write("a", DATA)
         opened = self.opened()
         for index in range(4):
@@ -195,7 +197,7 @@ class ChangedTests(OutgoingCase):
         self.assertEqual(self.content("s", "a"), b"other")
 
     def test_disk_error(self) -> None:
-        """What the disk does not give is unreadable, and what it gives later is sent."""
+        """A block that the disk does not return is unreadable, and is sent if the disk returns it later."""
         self.write("a", DATA)
         opened = self.opened()
         error = OSError(errno.EIO, "")
@@ -207,7 +209,7 @@ class ChangedTests(OutgoingCase):
 
 class CacheTests(OutgoingCase):
     def test_second_time(self) -> None:
-        """The second time nothing is hashed, and blocks that are not sent are not even read."""
+        """The second time nothing is hashed, and blocks that are not sent are not read."""
         self.write("a", DATA)
         first = self.send()
         self.hashed = 0
@@ -219,7 +221,7 @@ class CacheTests(OutgoingCase):
         self.assertEqual(self.hashed, 0)
 
     def test_distrusted(self) -> None:
-        """Digests that are wrong, as who gets the file says, are calculated anew; only who may see it can say so."""
+        """Digests that a receiver rejects are computed again; only a viewer of the file can cause that."""
         self.tree = self.share(SharedPath("s", self.root, frozenset({"bob"})))
         path = self.write("a", DATA)
         status = path.stat()
@@ -249,7 +251,7 @@ class CacheTests(OutgoingCase):
             self.assertEqual(self.hashed, 3 * BLOCK_SIZE, change)
 
     def test_just_changed(self) -> None:
-        """What was changed just now is not remembered: it may change again, and its time would not tell."""
+        """A file that has just changed is not cached, since its next change may not show in its time."""
         self.cache = BlockCache(self.folder / "new.sqlite", wall_ns=lambda: OLD + 1000)
         self.addCleanup(self.cache.close)
         self.tree = self.share(SharedPath("s", self.root))
@@ -266,7 +268,7 @@ class CacheTests(OutgoingCase):
         self.assertFalse((self.folder / "hashes.sqlite").exists())
 
     def test_no_cache(self) -> None:
-        """Without a place for the cache, everything comes all the same."""
+        """Without a cache all files are sent."""
         (self.folder / "hashes.sqlite").mkdir()
         self.write("a", DATA)
         for _ in range(2):

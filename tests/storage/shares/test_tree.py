@@ -49,7 +49,7 @@ class PathTests(ShareTestCase):
         self.assertEqual(self.content("s", "sub", "deep", "b"), b"22")
 
     def test_every_script(self) -> None:
-        """Whatever a file system takes as a name in Unicode can be listed and fetched."""
+        """Every Unicode name that a file system accepts can be listed and fetched."""
         for name in SCRIPTS:
             self.write(name, name.encode())
         self.assertEqual(self.names("s"), sorted(SCRIPTS))
@@ -57,7 +57,7 @@ class PathTests(ShareTestCase):
             self.assertEqual(self.content("s", name), name.encode())
 
     def test_hostile_paths(self) -> None:
-        """Threat 1: a path that climbs, is absolute, odd or too long leads nowhere, and opens nothing."""
+        """Threat 1: a path that climbs, is absolute, odd or too long opens nothing."""
         self.write("../secret", b"secret")
         self.write("a")
         self.write("sub/a")
@@ -81,7 +81,7 @@ class PathTests(ShareTestCase):
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_kinds(self) -> None:
-        """A folder is not opened, a file not listed, and nothing is beneath a file."""
+        """A folder cannot be opened, a file cannot be listed, and nothing is beneath a file."""
         self.write("sub/a")
         folders: tuple[tuple[str, ...], ...] = ((), ("s",), ("s", "sub"))
         for path in folders:
@@ -129,7 +129,7 @@ class PathTests(ShareTestCase):
             self.assertEqual(entry.mtime_ns, mtime_ns)
 
     def test_version_listed(self) -> None:
-        """A listing tells the version with which the file is offered, also through a link and of a shared file."""
+        """A listing has the version of the later offer, also through a link and for a shared file."""
         self.write("d/a")
         (self.root / "d/link").symlink_to("a")
         self.tree = self.share(SharedPath("s", self.root), SharedPath("one", self.root / "d/a"))
@@ -163,7 +163,7 @@ class PrivateTests(ShareTestCase):
             self.assertEqual(self.open_fault("s", *name.split("/")), Fault.NOT_FOUND, name)
 
     def test_hidden(self) -> None:
-        """Hidden files and what is in hidden folders is private."""
+        """Hidden files, and files in hidden folders, are private."""
         self.write(".secret")
         self.write(".git/config")
         self.assert_private(".secret", ".git/config")
@@ -174,7 +174,7 @@ class PrivateTests(ShareTestCase):
         self.assert_private(os.fsdecode(b"\xff\xfe"))
 
     def test_special_files(self) -> None:
-        """FIFOs and sockets are private, and opening them waits for nobody."""
+        """FIFOs and sockets are private, and opening them does not block."""
         os.mkfifo(self.root / "fifo")
         with socket.socket(socket.AF_UNIX) as listener:
             self.addCleanup(os.chdir, os.getcwd())
@@ -200,7 +200,7 @@ class PrivateTests(ShareTestCase):
         self.assert_private("huge")
 
     def test_private_folder(self) -> None:
-        """Where the key is nobody looks, whichever way leads there."""
+        """The folder of the key is private, whichever path leads there."""
         self.write("data/key")
         self.write("sub/x")
         (self.root / "way").symlink_to("data")
@@ -223,7 +223,7 @@ class LinkTests(ShareTestCase):
         (self.root / name).symlink_to(target)
 
     def test_inside(self) -> None:
-        """Links to what is in the same share are followed: up and down, absolute, one after another."""
+        """Links within a share are followed: up and down, absolute, and in chains."""
         self.write("sub/deep/a", b"it")
         self.link("down", "sub/deep/a")
         self.link("sub/other/up", "../deep/a")
@@ -239,7 +239,7 @@ class LinkTests(ShareTestCase):
         self.assertEqual(kinds["chain"], EntryKind.FILE)
 
     def test_outside(self) -> None:
-        """Threat 2: links that lead out, in the end or on their way, are private; so are those to what is hidden."""
+        """Threat 2: links that lead out, finally or on their way, are private, and so are links to hidden files."""
         self.write("../secret", b"secret")
         self.write("../shared-too/secret", b"secret")
         self.write(".hidden/secret", b"secret")
@@ -327,7 +327,7 @@ class SwappedTests(ShareTestCase):
         self.assertEqual(self.names("s", recursive=True), [])
 
     def test_link_becomes_folder(self) -> None:
-        """A link that becomes a folder after it was looked at leads nowhere; it is not said to be unreadable."""
+        """A link that becomes a folder meanwhile is not found, rather than unreadable."""
         (self.root / "way").symlink_to("sub")
         genuine = os.readlink
 
@@ -341,7 +341,7 @@ class SwappedTests(ShareTestCase):
         self.assertEqual(self.open_fault("s", "way"), Fault.IS_FOLDER)
 
     def test_file_becomes_fifo(self) -> None:
-        """A file that becomes a FIFO after it was looked at is closed again, and waits for nobody."""
+        """A file that becomes a FIFO meanwhile is closed again without blocking."""
         self.write("a")
         genuine = os.open
 
@@ -357,7 +357,7 @@ class SwappedTests(ShareTestCase):
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_folder_of_a_batch(self) -> None:
-        """Of a folder that is moved away and replaced by a link, a batch that is under way reads what it had opened."""
+        """A batch keeps reading the folder that it opened, even if a link replaces that folder."""
         self.write("../outside/b", b"secret")
         self.write("sub/a", b"it")
         self.write("sub/b", b"it")
@@ -379,7 +379,7 @@ class SwappedTests(ShareTestCase):
 
 class ChangeTests(ShareTestCase):
     def test_seen_at_once(self) -> None:
-        """What comes into a share, changes in it and goes from it is seen without anything being done."""
+        """New, changed and removed files of a share are seen at once."""
         self.assertEqual(self.names("s"), [])
         self.write("a", b"1")
         self.assertEqual((self.names("s"), self.content("s", "a")), (["a"], b"1"))
@@ -417,7 +417,7 @@ class ChangeTests(ShareTestCase):
 
 
 class AllowTests(ShareTestCase):
-    """Threat 34: who may see what."""
+    """Threat 34: viewers see only shares that are for them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -432,7 +432,7 @@ class AllowTests(ShareTestCase):
         )
 
     def test_matrix(self) -> None:
-        """Each viewer sees what is theirs, and of the rest gets the answers for what does not exist."""
+        """Each viewer sees their shares; all others seem not to exist."""
         sees = {"bob": {"open", "bobs", "carols"}, "carol": {"open", "carols"}, "dave": {"open"}}
         for viewer, seen in sees.items():
             self.assertEqual(self.names(viewer=viewer), sorted(seen))
@@ -456,7 +456,7 @@ class AllowTests(ShareTestCase):
                     )
 
     def test_nothing_is_looked_up(self) -> None:
-        """For who may not see a share the disk is not asked, so nothing can be learned from how long it takes."""
+        """The disk is not accessed for viewers that may not see a share, so the time reveals nothing."""
         asked: list[object] = []
         for name in ("open", "stat"):
             self.patch(os, name, lambda *arguments, **_: asked.append(arguments))
@@ -478,7 +478,7 @@ class TroubleTests(ShareTestCase):
         self.patch(os, "open", failing)
 
     def test_unreadable(self) -> None:
-        """What we may not read is said to be unreadable, and is listed all the same."""
+        """A file that cannot be read is listed, and unreadable."""
         self.write("a")
         for code in (errno.EACCES, errno.EPERM, errno.EIO):
             self.fail_opening("a", code)
@@ -486,7 +486,7 @@ class TroubleTests(ShareTestCase):
             self.assertEqual(self.names("s"), ["a"])
 
     def test_too_many_files(self) -> None:
-        """That too many files are open passes: nothing is said to be unreadable, or left out of a listing."""
+        """Too many open files is a temporary fault: nothing is reported as unreadable or left out."""
         self.write("sub/a")
         self.fail_opening("sub", errno.EMFILE)
         self.assertEqual(self.open_fault("s", "sub", "a"), Fault.BUSY)
@@ -496,7 +496,7 @@ class TroubleTests(ShareTestCase):
         self.assertEqual(self.fault(self.listed, "bob", ("s",)), Fault.BUSY)
 
     def test_unreadable_folder(self) -> None:
-        """A folder that cannot be read is told as such, not listed as an empty one, and the rest goes on."""
+        """A folder that cannot be read is reported, not listed as empty, and the listing continues."""
         self.write("sub/a")
         self.write("z")
         self.fail_opening("sub", errno.EACCES)
@@ -505,7 +505,7 @@ class TroubleTests(ShareTestCase):
         self.assertEqual(self.fault(self.listed, "bob", ("s", "sub")), Fault.UNREADABLE)
 
     def test_descriptors(self) -> None:
-        """Whatever is asked for, nothing is left open."""
+        """No request leaves a descriptor open."""
         self.write("sub/a")
         (self.root / "way").symlink_to("sub/a")
         before = len(os.listdir("/dev/fd"))
@@ -525,7 +525,7 @@ class TroubleTests(ShareTestCase):
 
 class ManyTests(ShareTestCase):
     def test_one_by_one(self) -> None:
-        """Each path has its own outcome, in order, and one that fails stops none."""
+        """Each path has its own result, in order, and a failure stops no other."""
         self.write("a", b"1")
         self.write("empty", b"")
         self.write("sub/b", b"22")
@@ -544,7 +544,7 @@ class ManyTests(ShareTestCase):
         self.assertEqual((gone.why, sub.why), (Fault.NOT_FOUND, Fault.IS_FOLDER))
 
     def test_bytes(self) -> None:
-        """Threat 7: what does not fit into the memory that may be used is opened, but not read."""
+        """Threat 7: files beyond the allowed memory are opened, but not read."""
         for name in "abcd":
             self.write(name, name.encode() * 40)
         found = self.tree.open_many("bob", [("s", name) for name in "abcd"], bytes_max=100)
@@ -557,7 +557,7 @@ class ManyTests(ShareTestCase):
         )
 
     def test_many_folders(self) -> None:
-        """Few folders stay open at a time, and none in the end."""
+        """Few folders are open at a time, and none in the end."""
         paths = [("s", f"sub{number % 20}", "a") for number in range(60)]
         for _, folder, name in paths:
             self.write(f"{folder}/{name}", folder.encode())
@@ -570,7 +570,7 @@ class ManyTests(ShareTestCase):
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_defect(self) -> None:
-        """Should something go wrong that nobody thought of, what was opened before is closed."""
+        """After an unexpected error, files that were opened before are closed."""
         self.write("large", bytes(BLOCK_SIZE + 1))
         self.write("a")
         before = len(os.listdir("/dev/fd"))
@@ -607,7 +607,7 @@ class AnyPathTests(ShareTestCase):
         ).map(tuple)
     )
     def test_nothing_secret(self, path: tuple[str, ...]) -> None:
-        """Threats 1 and 2: any path gives something public, or is not to be had."""
+        """Threats 1 and 2: any path returns public content, or is unavailable."""
         if not (self.root / "sub").exists():
             self.write("../secret", b"secret")
             self.write(".h/secret", b"secret")
