@@ -152,15 +152,14 @@ class PeerService(Service):
         folder = await self._move_in()
         identity = self._identity = Identity.open(folder, url, self._name)
 
-        def key() -> SigningKey:  # a rotation changes it
-            return identity.key
-
         known, limit = KnownPeers(folder.path, self._place.slot), self._settings.limit
         sessions = self._sessions = SessionSharer(
-            reactor, self._shares, limit, folder.path, client, known, key
+            reactor, self._shares, limit, folder.path, client, known, lambda: self.key
         )
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
-        browsing = self._browsing = Browsing(reactor, self._rng, key, client, finder, folder.path)
+        browsing = self._browsing = Browsing(
+            reactor, self._rng, lambda: self.key, client, finder, folder.path
+        )
         self._keeper = self._keeper_of(folder, identity)
         self._listen_to_verbs(
             folder,
@@ -262,8 +261,8 @@ class PeerService(Service):
 
     @property
     def key(self) -> SigningKey:
-        """The user's key, once the peer is ready."""
-        assert self._identity is not None, "the peer is ready"
+        """The user's present key, which a rotation changes."""
+        assert self._identity is not None, "the data folder is open"
         return self._identity.key
 
     def left_out(self) -> dict[str, str]:
@@ -299,10 +298,10 @@ class PeerService(Service):
 
     async def _rotate(self, _request: Fields) -> Fields:
         """Let a new key follow the present one."""
-        assert self._keeper is not None and self._identity is not None
-        old = self._identity.key.public
+        assert self._keeper is not None
+        old = self.key.public
         await self._keeper.rotate()
-        return {"name": self._name, "old": str(old), "key": str(self._identity.key.public)}
+        return {"name": self._name, "old": str(old), "key": str(self.key.public)}
 
     async def _find_address(self) -> PeerAddress:
         """Return the address at which this peer is reached; the first call opens the ports."""
@@ -349,11 +348,11 @@ class PeerService(Service):
         try:
             ip = local_address_towards(host, url.port or 80)
         except OSError as error:
-            reason = f"there is no way to the registry's address {host} ({plain_reason(error)})"
+            reason = f"there is no route to the registry's address {host} ({plain_reason(error)})"
             raise OwnAddressUnknown(reason=reason) from error
         fault = address_fault(ip)
         if fault is not None:
-            reason = f"towards the registry it is {ip}, which {fault} and reaches nobody"
+            reason = f"the address towards the registry is {ip}, which {fault}"
             raise OwnAddressUnknown(reason=reason)
         return ip
 
