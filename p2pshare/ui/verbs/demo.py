@@ -185,10 +185,13 @@ class _Demo:
         data = f"{name}/data"
         variables = {f"{VARIABLE_PREFIX}NAME": name, f"{VARIABLE_PREFIX}DATA": data}
         self._show_command("export", *(f"{key}={value}" for key, value in variables.items()))
+        self._invocation = self._invocation_of(name, data)
+
+    def _invocation_of(self, name: str, data: str) -> Invocation:
         settings = dataclasses.replace(
             self._invocation.settings, name=name, data=self._folder / data
         )
-        self._invocation = dataclasses.replace(self._invocation, settings=settings)
+        return dataclasses.replace(self._invocation, settings=settings)
 
     async def _users(self) -> None:
         self._show_command("p2pshare", "users")
@@ -197,10 +200,7 @@ class _Demo:
     async def _whoami(self, name: str) -> None:
         data = f"{name}/data"
         self._show_command("p2pshare", "whoami", "--name", name, "--data", data)
-        settings = dataclasses.replace(
-            self._invocation.settings, name=name, data=self._folder / data
-        )
-        await whoami(dataclasses.replace(self._invocation, settings=settings))
+        await whoami(self._invocation_of(name, data))
 
     async def _stop(self, name: str) -> None:
         """Stop a peer; its key keeps the name."""
