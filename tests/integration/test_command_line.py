@@ -513,7 +513,7 @@ class DialogTests(CommandLineTestCase):
         run.expect("Get files from: qu")
         words = ("--name", "dora", "get", "carol:carol/my_file.txt", "dora.txt")
         self.assertEqual(self.near.run(*words, cwd=run.folder).returncode, 0)
-        run.expect("dora fetched 1 file")
+        run.expect("dora is done: 1 file")
         run.expect("Get files from: qu")
         run.type("it\r")
         self.assertEqual(run.exit_code(), 0)

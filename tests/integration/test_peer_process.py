@@ -93,7 +93,7 @@ class RunningTests(ProgramsTestCase):
         picture.write_bytes(b"\xff\xd8")
         refused = self.start_peer("eve", self.registry.port, "--debug", str(picture))
         self.assertEqual(refused.wait(), 1, refused.said())
-        self.assertIn("debug log", refused.said())
+        self.assertIn(str(picture), refused.said())
 
     def test_killed(self) -> None:
         """After kill -9, a restarted peer gets its name back immediately by the key in its data folder."""
@@ -206,7 +206,7 @@ class RunningTests(ProgramsTestCase):
         again = self.start(*TWISTD[1:], "p2pregistry", *options)
         again.wait_for("registry ready: urls=")
         thief = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "thief"))
-        thief.wait_for("registry not ready: retry_s=")
+        thief.wait_for("Trying again in")
         self.assertIn("has lost its store", thief.said())
         for name in ("alice", "bob"):
             self.peer(name)
@@ -345,7 +345,7 @@ class StartingTests(ProgramsTestCase):
         data = self.folder / "data"
         registry_port = free_port()
         peer = self.start_peer("bob", registry_port, "--data", str(data))
-        peer.wait_for("registry not ready: retry_s=")
+        peer.wait_for("Trying again in")
         listen = f"tcp:{registry_port}:interface={HOST}"
         options = ["--data", str(self.folder / "registry"), "--listen", listen]
         self.start(*TWISTD[1:], "p2pregistry", *options)
@@ -355,7 +355,7 @@ class StartingTests(ProgramsTestCase):
     def test_stopped_without_a_registry(self) -> None:
         """SIGTERM ends a peer that waits for a registry within 2 s."""
         peer = self.start_peer("bob", free_port())
-        peer.wait_for("registry not ready: retry_s=")
+        peer.wait_for("Trying again in")
         self.assertLess(peer.end(), 2.0)
         self.assertNotIn("Traceback", peer.said())
 
@@ -379,14 +379,14 @@ class StartingTests(ProgramsTestCase):
             (["--allow", "No such name!"], "No such name!"),
             (["--allow", "none=bob"], "none"),
             (["--limit", "fast"], "limit"),
-            (["--name", "No such name!"], "must be a name"),
-            (["--nonsense"], "--nonsense not recognized"),
-            (["nonsense"], "Wrong number of arguments"),
+            (["--name", "No such name!"], "--name"),
+            (["--nonsense"], "--nonsense"),
+            (["nonsense"], "twistd p2ppeer --help"),
         )
         peers = [self.start_peer("bob", free_port(), *options) for options, _ in wrong]
-        for peer, (_, sentence) in zip(peers, wrong, strict=True):
+        for peer, (_, named) in zip(peers, wrong, strict=True):
             self.assertEqual(peer.wait(), 2, peer.said())
-            self.assertIn(sentence, peer.said())
+            self.assertIn(named, peer.said())
             self.assertEqual(peer.said().count("\n"), 1, peer.said())
 
     def test_key_that_others_may_read(self) -> None:

@@ -342,7 +342,10 @@ def _upload_text(event: LogEvent) -> str:
         return f"{peer} {how} {event['path']}: {size}."
     if "files" in event:
         files = event["files"]
-        return f"{peer} fetched {files} file{'' if files == 1 else 's'}, {size}."
+        how = (
+            "is done:" if "s" in event else "fetched"
+        )  # at the end of a session, or of an interval
+        return f"{peer} {how} {files} file{'' if files == 1 else 's'}, {size}."
     return f"{peer} begins to fetch."
 
 
