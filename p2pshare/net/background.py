@@ -58,7 +58,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What the user has to know about a service in the background."""
+    """Facts about a service in the background, for its user."""
 
     command: str
     """The name of the service for twistd."""

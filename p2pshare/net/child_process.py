@@ -12,8 +12,8 @@ The registry runs a Redis and worker processes, and `p2pshare demo` runs a regis
 * *End.* `processEnded` comes after the pipes are closed. So the last line of the output is known before the end is.
 * *Stop.* SIGTERM, then SIGKILL after the given time. The Deferred fires when the process is gone, never earlier: the
   caller may then reuse its folder.
-* *Restart.* The delay doubles with each early end, up to `RESTART_MAX`. A run of more than `STEADY` seconds starts the
-  delays anew. A failing `fork` (too many processes or open files) counts as an early end, as it may pass.
+* *Restart.* The delay doubles with each early end, up to `RESTART_MAX`. A run of more than `STEADY` seconds resets the
+  delays. A failing `fork` (too many processes or open files) counts as an early end, as it may pass.
 
 `twisted.runner.procmon` does not do: it does not tell when a process is ready or gone, its `stopService` does not wait,
 it has no standard input for secrets, and it restarts a process that has run for a second without any delay.
@@ -42,7 +42,7 @@ from p2pshare.net import leash
 
 LINE_MAX = 32 * 1024  # bytes of a line of output; the rest of a longer line is dropped
 RESTART_FIRST, RESTART_MAX = 0.1, 5.0  # seconds from the end of a process to the next start
-STEADY = 10.0  # seconds of life after which the delays begin anew
+STEADY = 10.0  # seconds of life after which the next delay is the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class ChildProcess(ProcessProtocol):
                 self._received(line)
 
     def processEnded(self, reason: Failure) -> None:
-        """Pass on what is left of the output, and the reason of the end."""
+        """Pass on the rest of the output, and the reason of the end."""
         for stream in self._rest:
             self.childDataReceived(stream, b"\n")
         self.ended.callback(_reason(reason))

@@ -55,6 +55,17 @@ class OperationsTests(SynchronousTestCase):
         ):
             self.assertIn(f"| {what} | {value:g} |", self.text)
 
+    def test_events(self) -> None:
+        """Each event in the table of log lines is in the code."""
+        package = DOCS.parent / "p2pshare"
+        modules = [*(package / "registry").rglob("*.py"), package / "net" / "child_process.py"]
+        code = "".join(module.read_text() for module in modules)
+        rows = self.text.partition("| event of a registry |")[2].partition("\n\n")[0]
+        events = re.findall(r"`([a-z ]+)", "".join(re.findall(r"^\| (`.*?) \|", rows, re.M)))
+        self.assertGreater(len(events), 10)
+        for event in events:
+            self.assertIn(f'"{event.strip()}', code)
+
     def test_commands(self) -> None:
         """The command lines are understood."""
         for limit in re.findall(r"`--limit (\S+)`", self.text):

@@ -43,7 +43,7 @@ _INDEX = (
 )  # fmt: skip
 
 INDEX_KEYS = tuple(f"p2p:{{index}}:{word}" for word in _INDEX)
-"""What every script of the index gets, in this order."""
+"""The keys that every script of the index gets, in this order."""
 REGISTRY_KEY = "p2p:{index}:registry"
 CLASSIC_KEY = INDEX_KEYS[_INDEX.index("classic")]
 

@@ -49,7 +49,7 @@ RETRY_FIRST, RETRY_MAX = 0.05, 0.5  # seconds between attempts
 LOG_AFTER = (
     6  # failed attempts, which take some 2 s: the registry's own Redis needs a few at the start
 )
-STEADY = 5.0  # seconds of use after which the delays begin anew
+STEADY = 5.0  # seconds of use after which the next delay is the first one
 REPLICAS_TIMEOUT = 0.8  # seconds for the replicas to confirm; a claim may wait for two such times
 CONFIRMED_MAX = 10_000  # claims that one confirmation serves
 BARRIER = "p2p:{barrier}:replicas"
