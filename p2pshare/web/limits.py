@@ -13,8 +13,9 @@
 # * A request: one line has at most `line_max` bytes, twisted.web allows 500 headers and 16 KiB of them, and a body has
 #   at most `body_max`, announced or chunked. Requests of one connection are answered in turn: twisted.web stops
 #   reading while one is being answered.
-# * A reply up to `long_reply` bytes is written at once, and has to be read within `reply_timeout`. A longer one goes
-#   through `outlets.Outlet`; their number is bounded, and they may stall for `long_reply_stalled_max`.
+# * A reply in memory of up to `long_reply` bytes is written at once; the transport keeps it until the client reads, or
+#   the connection's next deadline passes. A longer one goes through `outlets.Outlet`. The number of long replies is
+#   bounded, they may stall for `long_reply_stalled_max`, and `reply_timeout` is for the whole of one in memory.
 # * An event stream goes through an `Outlet` as well; `registry.api.event_streams.StreamLimits` has its bounds.
 #
 # A request that is refused before it is understood gets a problem, and then the connection ends. The server closes its

@@ -8,9 +8,9 @@
 # * A producer that cannot wait (presence events) calls `write` at any time. The outlet keeps up to `unsent_max` bytes
 #   while it is paused, and drops a client that lets more accumulate.
 #
-# `stalled_since` is the one fact by which slow readers are judged. The outlet sets it, and its owner compares it with
-# the clock: `LongReplies` for replies with an end, the event hub for streams. There is no deadline for a whole body,
-# as that would cut long downloads; a client has to take the next 64 KiB within `long_reply_stalled_max` instead.
+# `stalled_since` tells a slow reader. The outlet sets it, and its owner compares it with the clock: `LongReplies` for
+# long replies, the event hub for streams. A long source has no deadline for the whole body, as that would cut large
+# downloads. Its client has to read the next 64 KiB within `long_reply_stalled_max` instead.
 #
 # Twisted's own pull producers are not used: `HTTPChannel` drives them by the cooperator of the global reactor.
 
