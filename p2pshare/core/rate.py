@@ -6,7 +6,8 @@ BURST_TIME = 0.25  # seconds of the rate that may go at once
 BURST_MIN = 16 * 1024  # bytes that may go at once, however low the rate is
 UNLIMITED = 2**62  # bytes
 WINDOW = 2.0  # seconds over which a rate is measured
-SLOTS = 8  # parts of it
+SLOTS = 8  # parts of the window
+_SLOT = WINDOW / SLOTS
 
 
 class RateLimit:
@@ -71,11 +72,10 @@ class RateLimit:
 class RateMeter:
     """A meter of the rate in the last seconds."""
 
-    def __init__(self, now: float, *, window: float = WINDOW, slots: int = SLOTS) -> None:
-        """Begin at `now`, in s; measure over `window` seconds, in `slots` parts."""
-        self._slot = window / slots
-        self._counts = [0.0] * slots
-        self._at = int(now / self._slot)  # the slot that is being filled
+    def __init__(self, now: float) -> None:
+        """Begin at `now`, in s."""
+        self._counts = [0.0] * SLOTS
+        self._at = int(now / _SLOT)  # the slot that is being filled
         self._began = now
 
     def add(self, size: int, now: float) -> None:
@@ -86,11 +86,11 @@ class RateMeter:
     def rate(self, now: float) -> float:
         """Return the bytes per second; 0 if there were none for a whole window."""
         self._turn(now)
-        past = min(now - self._began, now - (self._at - len(self._counts) + 1) * self._slot)
-        return sum(self._counts) / max(past, self._slot)
+        past = min(now - self._began, now - (self._at - len(self._counts) + 1) * _SLOT)
+        return sum(self._counts) / max(past, _SLOT)
 
     def _turn(self, now: float) -> None:
-        slot = int(now / self._slot)
+        slot = int(now / _SLOT)
         slots = len(self._counts)
         for passed in range(min(slot - self._at, slots)):
             self._counts[(slot - passed) % slots] = 0

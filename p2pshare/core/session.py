@@ -103,7 +103,7 @@ class SessionEnded:
 
 
 Event = Message | DataPiece | SessionEnded
-"""What has happened. A sharer answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
+"""Events of a session. A sharer answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
 
 
 class SessionCore:

@@ -42,7 +42,7 @@ def plain_utf8(content: bytes) -> bytes:
     """
     content = plain_ascii(content)
     if b"\0" in content:
-        raise OSError("it holds NUL bytes, so it is not a text. Save it as text in UTF-8")
+        raise OSError("it contains NUL bytes, so it is not text. Save it as text in UTF-8")
     try:
         content.decode()
     except UnicodeDecodeError as error:

@@ -18,9 +18,7 @@ KEY_SIZE = 32  # bytes
 SIGNATURE_SIZE = 64  # bytes
 TEXT_SIZE = 52  # characters of a key as text: base32 (RFC 4648) in lower case, without padding
 GROUP_SIZE = 4  # characters of a key as people read it
-CACHE_SIZE = (
-    4096  # keys that are kept in each of their forms, as the same ones come again and again
-)
+CACHE_SIZE = 4096  # keys whose other forms are cached, since the same ones recur
 
 FIELD = 2**255 - 19  # Ed25519 calculates modulo this (RFC 8032, section 5.1)
 
@@ -96,7 +94,7 @@ def _text_of(raw: bytes) -> str:
 def _raw_of(text: str) -> bytes | None:
     if _TEXT.fullmatch(text):
         raw = base64.b32decode(text.upper() + "====")
-        if _text_of(raw) == text:  # the last character has four bits that mean nothing
+        if _text_of(raw) == text:  # the last character has four unused bits
             return raw
     return None
 

@@ -39,7 +39,7 @@ SERVICE = "p2pshare registry"
 
 
 class NameKind(Enum):
-    """Kinds of names, by what vouches for them."""
+    """Kinds of names: owned by a key, or registered without one."""
 
     OWNED = "owned"
     """Owned by a key."""
@@ -229,7 +229,7 @@ class RegistryInfo(Body):
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
-        """Read a JSON object, which has to be that of a registry."""
+        """Read a JSON object of a registry."""
         if text(fields, "service", 64) != SERVICE:
             raise RemoteProtocolError(reason="it is another service")
         return super(RegistryInfo, cls).from_fields(fields)

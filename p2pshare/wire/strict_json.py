@@ -38,7 +38,7 @@ def parse_json(body: bytes, what: str = "it") -> Any:
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
-        # A text with few brackets needs no look at what is nested.
+        # A text with few brackets cannot be nested too deeply.
         if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth_exceeds(value, DEPTH_MAX):
             raise _RefusedError(f"brackets nested more than {DEPTH_MAX} deep")
         if b"\\u" in body:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,6 @@ class Identity:
         folder: DataFolder,
         registry_url: str,
         name: str,
-        make_seed: Callable[[], bytes] = key_file.new_seed,
     ) -> Self:
         """Return the identity in a folder; its key is made if there is none.
 
@@ -86,7 +85,7 @@ class Identity:
             KeyUnusable: as for `key_file.load_or_make`.
             IdentityUnusable: the file with the numbers and receipts cannot be used.
         """
-        key = key_file.load_or_make(folder.path / KEY_NAME, make_seed)
+        key = key_file.load_or_make(folder.path / KEY_NAME)
         return cls(folder.path, registry_url, name, key)
 
     @classmethod
@@ -188,10 +187,10 @@ class Identity:
         if self._receipts.pop(self._slot, None) is not None:
             self._write_state()
 
-    def begin_rotation(self, make_seed: Callable[[], bytes] = key_file.new_seed) -> SigningKey:
+    def begin_rotation(self) -> SigningKey:
         """Return the following key, which is made unless a rotation was begun before."""
         if self._next is None:
-            self._next = key_file.load_or_make(self._path / NEXT_NAME, make_seed)
+            self._next = key_file.load_or_make(self._path / NEXT_NAME)
         return self._next
 
     def finish_rotation(self) -> None:

@@ -29,9 +29,7 @@ ENTRIES_MAX = 500  # of one folder
 KEYS_MAX = 1000  # of which addresses are kept
 ADDRESSES_MAX = 3  # of one key
 BYTES_MAX = 512 * 1024  # of the file
-SEEN_STEP = (
-    60  # seconds by which an address must have been seen later for the file to be written again
-)
+SEEN_STEP = 60  # seconds after which a later sighting of an address is written
 
 _KEY = re.compile(r"[a-z2-7]{52}")
 
