@@ -49,7 +49,7 @@ class End:
 
 
 class CarrierContract:
-    """What each carrier does; a subclass connects `near` and `far`, and lets bytes move."""
+    """The contract: a subclass connects `near` and `far`, and lets bytes move."""
 
     near: End
     far: End
