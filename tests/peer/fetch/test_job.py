@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,8 +51,10 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.fetch import job as fetch_job
 from p2pshare.peer.fetch import plan as job_plan
+from p2pshare.peer.fetch import small_files
 from p2pshare.peer.fetch.context import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.fetch.listing_backlog import LOOSE_MAX
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
@@ -138,6 +141,14 @@ class JobTestCase(SynchronousTestCase):
         _, running = self.begin(*paths, **options)
         self.alice.pass_time(seconds)
         return self.successResultOf(running)
+
+    def short_pages(self, limit: int) -> None:
+        """Let alice list fewer entries on a page than she is asked for."""
+
+        def lists(session: MemorySession, question: Any) -> None:
+            give_listing(session, replace(question, limit=min(question.limit, limit)))
+
+        self.alice.list_answer = lists
 
     def came(self) -> dict[str, bytes]:
         """All files that are there under their names."""
@@ -273,11 +284,12 @@ class PlanTests(JobTestCase):
 
     def test_many_pages(self) -> None:
         """Folders of many pages are listed page by page, and no faster than they are fetched."""
-        for number in range(3000):
+        self.short_pages(100)
+        for number in range(600):
             self.alice.put(f"many/{number:04}", b"x")
-        with patch.object(fetch_job, "QUEUE_MAX", 500):
+        with patch.object(fetch_job, "QUEUE_MAX", 100):
             progress = self.fetch("many", seconds=20)
-        self.assertEqual((progress.files_done, len(self.came())), (3000, 3000))
+        self.assertEqual((progress.files_done, len(self.came())), (600, 600))
 
     def test_endless(self) -> None:
         """Threat 10: a folder whose listing has no end is given up at a limit, and other items are fetched."""
@@ -340,10 +352,7 @@ class PlanTests(JobTestCase):
         for number in range(40):
             self.alice.put(f"many/{number:03}", b"x")
 
-        def lists(session: MemorySession, question: Any) -> None:
-            give_listing(session, replace(question, limit=min(question.limit, 5)))
-
-        self.alice.list_answer = lists
+        self.short_pages(5)
         with patch.object(job_plan, "FILES_MAX", 22), patch.object(fetch_job, "QUEUE_MAX", 1):
             progress = self.fetch("many")
         self.error("many", RemoteTooMany)
@@ -357,26 +366,26 @@ class PlanTests(JobTestCase):
 
     def test_listed_ahead(self) -> None:
         """The total is known long before the files have come, in pages that are compressed meanwhile."""
-        for number in range(1500):
+        self.short_pages(5)
+        count = 5 * LOOSE_MAX + 250
+        for number in range(count):
             self.alice.put(f"many/{number:04}", b"x")
 
-        def lists(session: MemorySession, question: Any) -> None:
-            give_listing(session, replace(question, limit=min(question.limit, 50)))
-
         def slow(session: MemorySession, get: Get) -> None:
-            self.alice.reactor.callLater(0.2, give, session, get)
+            self.alice.reactor.callLater(1, give, session, get)
 
-        self.alice.list_answer = lists
         self.alice.answers = dict.fromkeys(self.alice.files, slow)
         with patch.object(fetch_job, "QUEUE_MAX", 100):
             job, running = self.begin("many")
-            self.alice.pass_time(1.5)
+            with patch.object(zlib, "compress", side_effect=zlib.compress) as compress:
+                self.alice.pass_time(2.5)
+            self.assertGreater(compress.call_count, 0)
             progress = job.progress
-            self.assertEqual((progress.files_total, progress.bytes_total), (1500, 1500))
-            self.assertLess(progress.files_done, 700)
-            self.alice.pass_time(8)
-        self.assertEqual(self.successResultOf(running).files_done, 1500)
-        self.assertEqual(len(self.came()), 1500)
+            self.assertEqual((progress.files_total, progress.bytes_total), (count, count))
+            self.assertLess(progress.files_done, count // 2)
+            self.alice.pass_time(12)
+        self.assertEqual(self.successResultOf(running).files_done, count)
+        self.assertEqual(len(self.came()), count)
 
     def test_hostile_names(self) -> None:
         """Threat 1: whatever a stranger calls a file, it lands in the folder; what a terminal obeys is not stored."""
@@ -446,9 +455,10 @@ class PlanTests(JobTestCase):
         self.folder_options["portable_names"] = True
         self.alice.put("s/a:1", b"one")
         self.alice.put("s/a_1", b"two")
-        for number in range(1500):
+        self.short_pages(20)
+        for number in range(60):
             self.alice.put(f"s/a={number:04}", b"x")
-        self.fetch("s", seconds=20)
+        self.fetch("s")
         self.assertEqual(self.came()["s/a_1"], b"one")
         self.assertEqual(self.came()["s/a_1 (1)"], b"two")
 
@@ -961,8 +971,11 @@ class LargeTests(JobTestCase):
         del self.alice.files[self.path]
         self.alice.put("s/small", b"small")
         self.other_process("small", b"small")
-        _, running = self.begin("s")
-        self.alice.pass_time(IN_USE_PATIENCE + 2, 0.2)
+        with patch.object(small_files, "IN_USE_PATIENCE", 20.0):
+            _, running = self.begin("s")
+            self.alice.pass_time(19)
+            self.assertNoResult(running)
+            self.alice.pass_time(3)
         self.successResultOf(running)
         self.error("s/small", InUse)
         _, running = self.begin("s")
