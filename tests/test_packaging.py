@@ -74,6 +74,19 @@ class MetadataTests(unittest.TestCase):
         self.assertEqual(p2pshare.__version__, p2pshare._version.__version__)
         self.assertRegex(p2pshare.__version__, r"^\d+\.\d+\.\d+$")
 
+    def test_modules_in_documents(self) -> None:
+        """Modules and packages that documents for developers name exist."""
+        for name in ("design.md", "development.md"):
+            text = (PROJECT / "docs" / name).read_text()
+            named = set(re.findall(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`", text))
+            self.assertGreater(len(named), 10, name)
+            missing = {
+                each
+                for each in named
+                if not (PROJECT / "p2pshare" / each).exists() and not (PROJECT / each).exists()
+            }
+            self.assertEqual(missing, set(), name)
+
     def test_no_paths_of_this_machine(self) -> None:
         """Documents name no folder of the machine on which they were written."""
         own = [
