@@ -114,10 +114,11 @@ class Neighbourhood:
         words = ("--listen", listen, "--data", "closed", "--invite-only")
         self._children.append(self._twistd("p2pregistry", *words))
         deadline = time.monotonic() + PATIENCE
+        url = f"http://127.0.0.1:{port}"
         while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                return f"http://127.0.0.1:{port}"
+            with contextlib.suppress(OSError):  # also HTTP 503, until its store is ready
+                urllib.request.urlopen(f"{url}/v1/peers").close()
+                return url
             assert time.monotonic() < deadline, "the registry did not start"
             time.sleep(0.05)
 
