@@ -206,7 +206,7 @@ class RunningTests(ProgramsTestCase):
         again = self.start(*TWISTD[1:], "p2pregistry", *options)
         again.wait_for("registry ready: urls=")
         thief = self.start_peer("bob", self.registry.port, "--data", str(self.folder / "thief"))
-        thief.wait_for("Trying again in")
+        thief.wait_for("registry not ready: retry_s=")
         self.assertIn("has lost its store", thief.said())
         for name in ("alice", "bob"):
             self.peer(name)
@@ -345,7 +345,7 @@ class StartingTests(ProgramsTestCase):
         data = self.folder / "data"
         registry_port = free_port()
         peer = self.start_peer("bob", registry_port, "--data", str(data))
-        peer.wait_for("Trying again in")
+        peer.wait_for("registry not ready: retry_s=")
         listen = f"tcp:{registry_port}:interface={HOST}"
         options = ["--data", str(self.folder / "registry"), "--listen", listen]
         self.start(*TWISTD[1:], "p2pregistry", *options)
@@ -355,7 +355,7 @@ class StartingTests(ProgramsTestCase):
     def test_stopped_without_a_registry(self) -> None:
         """SIGTERM ends a peer that waits for a registry within 2 s."""
         peer = self.start_peer("bob", free_port())
-        peer.wait_for("Trying again in")
+        peer.wait_for("registry not ready: retry_s=")
         self.assertLess(peer.end(), 2.0)
         self.assertNotIn("Traceback", peer.said())
 
