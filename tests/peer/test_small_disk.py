@@ -26,7 +26,7 @@ class SmallDiskTests(SharersTestCase):
         for name, data in files.items():
             self.write(name, data)
         alice = self.alice()
-        with self.assertRaisesRegex(DiskFull, r" needs .*, but its disk has .* left\."):
+        with self.assertRaises(DiskFull):
             await self.fetch(self.remote(lambda: alice.address), "share")
         came = {name for name in self.came() if not os.path.basename(name).startswith(".")}
         self.assertLess(len(came - {"other"}), len(files))

@@ -34,7 +34,8 @@ COSTS = frozenset(2**n for n in range(14, 19))  # accepted when a file is opened
 BLOCK_SIZE, PARALLEL = 8, 1  # scrypt's r and p
 SALT_SIZE, NONCE_SIZE = 16, 12  # bytes
 
-_NO_EXPORT = "it is cut short, or is not a key from `p2pshare key export`"
+NOT_OPENED = "the passphrase is wrong, or the file was changed"
+NO_EXPORT = "it is cut short, or is not a key from `p2pshare key export`"
 
 
 def seal(
@@ -92,7 +93,7 @@ def read_header(data: bytes) -> tuple[str, str]:
         header, _ = _parse(data)
         return check_name(text(header, "name", 64)), registry_url(text(header, "registry", URL_MAX))
     except (RemoteProtocolError, IllegalName, ValueError):
-        raise SealedKeyUnusable(reason=_NO_EXPORT) from None
+        raise SealedKeyUnusable(reason=NO_EXPORT) from None
 
 
 def unseal(data: bytes, passphrase: str) -> Portable:
@@ -104,10 +105,9 @@ def unseal(data: bytes, passphrase: str) -> Portable:
     try:
         return _unseal(data, passphrase)
     except InvalidTag:
-        reason = "the passphrase is wrong, or the file was changed"
-        raise SealedKeyUnusable(reason=reason) from None
+        raise SealedKeyUnusable(reason=NOT_OPENED) from None
     except (RemoteProtocolError, IllegalName, ValueError):
-        raise SealedKeyUnusable(reason=_NO_EXPORT) from None
+        raise SealedKeyUnusable(reason=NO_EXPORT) from None
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:

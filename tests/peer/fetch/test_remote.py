@@ -34,7 +34,7 @@ from p2pshare.errors import (
     SessionRefused,
 )
 from p2pshare.peer.fetch.link import SLOWEST_READ
-from p2pshare.peer.fetch.link_change import LinkState
+from p2pshare.peer.fetch.link_change import LinkState, reason_of
 from p2pshare.peer.fetch.remote import _TRANSITIONS, FAREWELL, FIRST_TRIES, LinkEvent, RemotePeer
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -166,7 +166,9 @@ class FirstTimeTests(RemoteTestCase):
         asked = self.ask(self.alice.remote(), "photos")
         self.alice.pass_time(5)
         self.successResultOf(asked)
-        self.assertIn("alice is not ready (the connection broke), trying again in 1 s", self.said())
+        broken = [each for each in self.alice.changes if each.state is LinkState.BROKEN]
+        self.assertEqual({each.reason for each in broken}, {"the connection broke"})
+        self.assertFalse(any(each.again for each in broken))
 
     def test_breaks_each_time(self) -> None:
         """The tries are few, and the error is that of the last one."""
@@ -183,7 +185,7 @@ class FirstTimeTests(RemoteTestCase):
         self.alice.refusals.append(cast("Any", ZeroDivisionError("oops")))
         asked = self.ask(remote, "photos")
         error = self.failureResultOf(asked, LocalProtocolError).value
-        self.assertIn("ZeroDivisionError: oops", str(error))
+        self.assertEqual(error.fields["reason"], "ZeroDivisionError: oops")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         again = self.ask(remote, "photos")
         self.alice.pass_time(0.1)
@@ -269,13 +271,11 @@ class AgainTests(RemoteTestCase):
         self.alice.list_answer = self.answer
         self.alice.pass_time(10)
         self.successResultOf(asked)
-        said = self.said()
-        self.assertEqual(
-            said[0], "the connection to alice broke (no word for 15 s), trying again in 1 s"
-        )
-        self.assertEqual(said[1], "connecting to alice again")
-        self.assertIn("did not answer", said[2])
-        self.assertEqual(said[-1], "the connection to alice is back")
+        first, second, third, *_, last = self.alice.changes
+        self.assertEqual((first.state, first.reason), (LinkState.BROKEN, "no word for 15 s"))
+        self.assertEqual((second.state, second.again), (LinkState.CONNECTING, True))
+        self.assertEqual((third.state, third.reason), (LinkState.BROKEN, reason_of(UNREACHABLE)))
+        self.assertEqual((last.state, last.again), (LinkState.UP, True))
         waits = [change.retry_in for change in self.alice.changes if change.retry_in]
         self.assertEqual(waits, sorted(waits))
         self.assertEqual(len(self.alice.opened), 5)

@@ -183,7 +183,7 @@ class AdmitTests(AdmissionTestCase):
         self.known.path.write_bytes(b"{")
         self.known.path.chmod(0o600)
         self.assertEqual(self.refusal(), (Refusal.LATER, RETRY_AFTER))
-        self.assertIn("damaged", self.warnings()[0])
+        self.assertIn(KnownPeers.DAMAGED, self.warnings()[0])
         self.registry.away = True
         self.later(REMEMBER_NO)
         self.assertEqual(self.refusal()[0], Refusal.LATER)

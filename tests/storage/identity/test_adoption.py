@@ -152,8 +152,8 @@ class MoveTests(MovingTestCase):
         key = self.old_folder(LOOPBACK)
         parent = PeerPlace(LOOPBACK, "bob").by_key(str(REGISTRY.public)).parent
         parent.write_bytes(b"")
-        with self.assertRaisesRegex(FolderUnusable, "127.0.0.1_8000/bob cannot be used"):
-            self.move(LOOPBACK)
+        error = self.assertRaises(FolderUnusable, self.move, LOOPBACK)
+        self.assertEqual(error.fields["path"], PeerPlace(LOOPBACK, "bob").by_url())
         self.assertEqual((PeerPlace(LOOPBACK, "bob").by_url() / "key").read_bytes(), key)
 
     def test_many_registries(self) -> None:
@@ -166,8 +166,8 @@ class MoveTests(MovingTestCase):
         """A registry that proves another key at a known URL is an error, until the user forgets the old one."""
         self.old_folder(LOOPBACK)
         path = self.move(LOOPBACK)
-        with self.assertRaisesRegex(RegistryChanged, "registries forget http://127.0.0.1:8000"):
-            self.move(LOOPBACK, registry=OTHER)
+        error = self.assertRaises(RegistryChanged, self.move, LOOPBACK, registry=OTHER)
+        self.assertEqual(error.fields["registry"], LOOPBACK)
         self.assertEqual(PeerPlace(LOOPBACK, "bob").path, path)
         PeerPlace(LOOPBACK, "bob").registries.forget(LOOPBACK)
         fresh = self.move(LOOPBACK, registry=OTHER)

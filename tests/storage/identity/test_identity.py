@@ -17,9 +17,11 @@ from p2pshare.storage.identity import identity as module
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import RECEIPTS_MAX, SEQ_MAX, Identity
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.wire.keys import SigningKey
 
 URL = "http://127.0.0.1:8000"
+FULL = plain_reason(OSError(errno.ENOSPC, ""))
 
 
 class Killed(BaseException):
@@ -92,10 +94,10 @@ class IdentityTests(IdentityTestCase):
         identity = self.open()
         identity.next_seq(100)
         for beyond in (identity.next_seq, identity.raise_seq):
-            self.assertRaisesRegex(IdentityUnusable, "too great", beyond, SEQ_MAX + 1)
+            self.assertRaisesRegex(IdentityUnusable, str(SEQ_MAX + 1), beyond, SEQ_MAX + 1)
             self.assertEqual((identity.seq, self.open().seq), (100, 100))
         self.assertEqual(identity.next_seq(SEQ_MAX), SEQ_MAX)
-        self.assertRaisesRegex(IdentityUnusable, "too great", identity.next_seq, 0)
+        self.assertRaisesRegex(IdentityUnusable, str(SEQ_MAX + 1), identity.next_seq, 0)
         self.assertEqual(self.open().seq, SEQ_MAX)
 
     def test_receipts(self) -> None:
@@ -144,8 +146,8 @@ class IdentityTests(IdentityTestCase):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         patch = self.patch(os, "fsync", fsync)
-        self.assertRaisesRegex(IdentityUnusable, "the disk is full", identity.next_seq, 8)
-        self.assertRaisesRegex(KeyUnusable, "the disk is full", identity.begin_rotation)
+        self.assertRaisesRegex(IdentityUnusable, FULL, identity.next_seq, 8)
+        self.assertRaisesRegex(KeyUnusable, FULL, identity.begin_rotation)
         patch.restore()
         self.assertEqual(self.open().seq, 7)
         self.assertEqual(sorted(os.listdir(self.path)), ["identity", "key", "lock"])

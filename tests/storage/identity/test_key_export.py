@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import SealedKeyUnusable, WrongUsage
 from p2pshare.storage.identity.identity import Portable
-from p2pshare.storage.identity.key_export import COST, SIZE_MAX, seal, unseal
+from p2pshare.storage.identity.key_export import COST, NO_EXPORT, NOT_OPENED, SIZE_MAX, seal, unseal
 
 BOB = Portable("bob", "http://127.0.0.1:8000", bytes(range(32)), 1_800_000_000_000, "re.ceipt")
 PASSPHRASE = "correct horse"
@@ -22,9 +22,8 @@ SEALED = seal(BOB, PASSPHRASE, random.Random(1).randbytes, cost=CHEAP)
 
 class KeyExportTests(SynchronousTestCase):
     def refused(self, data: bytes, reason: str, passphrase: str = PASSPHRASE) -> None:
-        with self.assertRaisesRegex(SealedKeyUnusable, reason) as caught:
-            unseal(data, passphrase)
-        self.assertNotIn("\n", str(caught.exception))
+        error = self.assertRaises(SealedKeyUnusable, unseal, data, passphrase)
+        self.assertEqual(error.fields, {"reason": reason})
 
     def changed(self, **changes: Any) -> bytes:
         return json.dumps({**json.loads(SEALED), **changes}).encode()
@@ -52,7 +51,7 @@ class KeyExportTests(SynchronousTestCase):
     def test_wrong_passphrase(self) -> None:
         """Another passphrase is one sentence."""
         for wrong in ("correct horsf", "", "Correct horse", "correct horse "):
-            self.refused(SEALED, "the passphrase is wrong, or the file was changed", wrong)
+            self.refused(SEALED, NOT_OPENED, wrong)
 
     def test_weak_passphrase(self) -> None:
         """One that is too short is refused when it is chosen."""
@@ -61,7 +60,7 @@ class KeyExportTests(SynchronousTestCase):
     def test_cut(self) -> None:
         """A file that is cut anywhere is one sentence."""
         for size in range(0, len(SEALED) - 2, 7):
-            self.refused(SEALED[:size], "it is cut short, or is not a key")
+            self.refused(SEALED[:size], NO_EXPORT)
 
     def test_changed(self) -> None:
         """Any change, in the clear or in the box, is noticed."""
@@ -74,7 +73,7 @@ class KeyExportTests(SynchronousTestCase):
             {"nonce": "A" * 16},
             {"box": "AAAA" + json.loads(SEALED)["box"][4:]},
         ):
-            self.refused(self.changed(**changes), "the passphrase is wrong, or the file was change")
+            self.refused(self.changed(**changes), NOT_OPENED)
 
     def test_bounded(self) -> None:
         """A file that costs too much, or has another format, is rejected at once."""
@@ -93,9 +92,9 @@ class KeyExportTests(SynchronousTestCase):
             {"box": 1},
             {"box": "A" * SIZE_MAX},
         ):
-            self.refused(self.changed(**changes), "it is cut short, or is not a key")
+            self.refused(self.changed(**changes), NO_EXPORT)
 
     @given(st.binary())
     def test_noise(self, data: bytes) -> None:
         """Anything at all is that sentence."""
-        self.refused(data, "it is cut short, or is not a key")
+        self.refused(data, NO_EXPORT)

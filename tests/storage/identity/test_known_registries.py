@@ -68,8 +68,8 @@ class KnownRegistriesTests(SynchronousTestCase):
         ):
             path.write_bytes(content)
             for ask in (self.known().all, lambda: self.known().pin(URL, KEY)):
-                with self.assertRaisesRegex(KnownRegistriesUnusable, "it is damaged"):
-                    ask()
+                error = self.assertRaises(KnownRegistriesUnusable, ask)
+                self.assertEqual(error.fields, {"path": path, "reason": KnownRegistries.DAMAGED})
             self.assertEqual(path.read_bytes(), content)
 
     def test_open_to_others(self) -> None:
@@ -84,8 +84,8 @@ class KnownRegistriesTests(SynchronousTestCase):
         self.folder.mkdir()
         with open(self.folder / LOCK_NAME, "w") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
-            with self.assertRaisesRegex(KnownRegistriesUnusable, "another process keeps it locked"):
-                self.known().pin(URL, KEY)
+            error = self.assertRaises(KnownRegistriesUnusable, self.known().pin, URL, KEY)
+            self.assertIsInstance(error.__cause__, TimeoutError)
             self.assertEqual(self.slept, [PAUSE] * TRIES_MAX)
         self.known().pin(URL, KEY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from p2pshare.registry.assembly import registry_key
 from p2pshare.storage.identity import key_export, key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -129,19 +131,19 @@ class ExportTests(KeysTestCase):
         taken.write_text("mine")
         link.symlink_to("nowhere")
         for path in (taken, link):
-            self.assertRaises(CannotSave, self.export, path)
+            early = self.assertRaises(CannotSave, self.export, path)
             with mock.patch.object(os.path, "lexists", return_value=False):
-                error = self.assertRaises(CannotSave, self.export, path)
-            self.assertIn("not overwritten", str(error))
+                late = self.assertRaises(CannotSave, self.export, path)
+            self.assertEqual((late.fields, late.fields["path"]), (early.fields, path))
         self.assertEqual(taken.read_text(), "mine")
         self.assertFalse((self.home / "nowhere").exists())
 
     def test_full_disk(self) -> None:
         """An incomplete copy is removed."""
         self.make_key()
-        with mock.patch.object(os, "fsync", side_effect=OSError(28, "")):
+        with mock.patch.object(os, "fsync", side_effect=OSError(errno.ENOSPC, "")):
             error = self.assertRaises(CannotSave, self.export, self.home / "bob.key")
-        self.assertIn("the disk is full", str(error))
+        self.assertEqual(error.fields["reason"], plain_reason(OSError(errno.ENOSPC, "")))
         self.assertFalse((self.home / "bob.key").exists())
         with mock.patch.object(os, "fsync", side_effect=KeyboardInterrupt):
             self.assertRaises(KeyboardInterrupt, self.export, self.home / "bob.key")
@@ -229,7 +231,8 @@ class ImportTests(KeysTestCase):
         text = self.copy.read_text()
         self.copy.write_bytes(text.encode("utf-16"))
         error = self.assertRaises(CannotRead, self.import_key, self.copy, self.other)
-        self.assertIn("it is in UTF-16 (little-endian). Save it as UTF-8.", str(error))
+        self.assertEqual(error.fields["path"], self.copy)
+        self.assertIn("UTF-16", str(error.fields["reason"]))
         self.copy.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
         self.assertEqual(self.import_key(self.copy, self.other), 0)
 
@@ -242,7 +245,7 @@ class ImportTests(KeysTestCase):
         self.copy.write_bytes(whole)
         Path(self.passphrase).write_text("another one")
         error = self.assertRaises(SealedKeyUnusable, self.import_key, self.copy, self.other)
-        self.assertIn("passphrase is wrong", str(error))
+        self.assertEqual(error.fields, {"reason": key_export.NOT_OPENED})
         self.assertFalse((self.home / "other").exists())
         for path in (self.home, self.home / "none"):
             self.assertRaises(CannotRead, self.import_key, path, self.other)

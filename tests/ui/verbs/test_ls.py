@@ -177,10 +177,10 @@ class ShowTests(ListingTestCase):
             top=top,
         )
         failed = self.failureResultOf(self.show(remote, "photos", "cat"), RemoteIsFile)
-        self.assertIn("'photos/cat' of 'alice' is a file", str(failed.value))
+        self.assertEqual(failed.value.fields, {"name": "alice", "path": "photos/cat"})
         for path in (), ("photos",):
             failed = self.failureResultOf(self.show(remote, *path), RemoteProtocolError)
-            self.assertIn("'alice' says that the list of its shares is a file", str(failed.value))
+            self.assertEqual(failed.value.fields, top.fields)
 
     def test_terminal(self) -> None:
         """People see aligned columns: size, time and the relative path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import random
@@ -16,6 +17,7 @@ from p2pshare.storage.incoming import hidden_file, publishing
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.reasons import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -89,7 +91,7 @@ class PartialTests(SynchronousTestCase):
         self.part("other", 1).close()
         self.patch(hidden_file, "remove_name", Failing(publishing.remove_name, 1, 1))
         self.assertEqual(clean(self.invocation(), None), 1)
-        self.assertIn("you do not have the permission", self.stderr.getvalue())
+        self.assertIn(plain_reason(OSError(errno.EPERM, "")), self.stderr.getvalue())
         self.assertIn("1 partial file removed", self.stdout.getvalue())
 
     def test_nothing(self) -> None:
@@ -97,5 +99,5 @@ class PartialTests(SynchronousTestCase):
         self.assertEqual(list_partial(self.invocation(), "."), 0)
         self.assertEqual(self.stderr.getvalue(), "There are no partial files.\n")
         for call in (list_partial, clean):
-            with self.assertRaisesRegex(WrongUsage, "There is no folder 'gone'"):
+            with self.assertRaisesRegex(WrongUsage, "'gone'"):
                 call(self.invocation(), "gone")

@@ -73,7 +73,7 @@ class ListTests(UsersTestCase):
             self.registry.error = lambda what: self.fail(f"asked: {what}")
             done = Deferred.fromCoroutine(users(self.invocation, prefix=prefix))
             error = self.failureResultOf(done, WrongUsage)
-            self.assertIn("No name begins with", error.getErrorMessage())
+            self.assertIn(repr(prefix), error.getErrorMessage())
         self.assertIn("--prefix a?", error.getErrorMessage())
 
     def test_events(self) -> None:
