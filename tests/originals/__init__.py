@@ -1,10 +1,10 @@
 """Models of the original programs, made after the facts in docs/protocol.md, faults included.
 
-They stand in for programs that p2pshare must get along with, and so share nothing with it: they
-are written with blocking sockets and threads, the standard library and Pillow (numpy in the
-machines), no Twisted, and nothing of p2pshare is imported. Do not mend them: where an original
-loses a row, dies of a datagram or leaves a reply unread, so does its model. What the facts leave
-open is decided by the simplest program that agrees with them; a comment "Open: …" says where.
+They stand for programs that p2pshare must work with, and share no code with it. They use blocking
+sockets and threads, the standard library and Pillow (numpy in the machines), but no Twisted. Do not
+fix their faults: if an original loses a row, crashes on a datagram or leaves a reply unread, so does
+its model. Where the facts leave a choice, the model does the simplest thing that agrees with them; a
+comment "Open: …" marks the place.
 
 - ``python -m tests.originals.registry PORT``: the registry (`registry`).
 - ``python -m tests.originals.client …``: the client (`client`); it serves (`sharing`) and fetches

@@ -2,8 +2,8 @@
 
 ``python -m tests.originals.client --registry HOST:PORT --name NAME --share DIR [--ip 127.0.0.1]
 [--get PEER I|T]… [--out DIR] [--png] [--serve-seconds S]``. Exit code 0 only if every ``--get``
-worked. What it gets it saves under the other's IP address, so what comes from two peers at one
-address is overwritten.
+worked. Fetched files are named after the IP address of their peer, so two peers at one address
+overwrite each other's files.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The original's two image sides as machines in virtual time, for networks in memory.
 
-They decide what the programs of `sharing` and `fetching` decide, but never wait or read a clock:
-time is an argument. What the programs spend on pixels is modelled as a cost per row. While a
-machine is busy with a row, datagrams wait in its queue, and what does not fit into the queue is
-dropped, as a socket's buffer does.
+They make the decisions of the programs `sharing` and `fetching`, but never wait or read a clock:
+time is an argument. The time that the programs spend on pixels is modelled as a cost per row. While
+a machine is busy with a row, datagrams wait in its queue. A full queue drops datagrams, as a
+socket's buffer does.
 
 A test drives them as it drives any such machine: after each `receive_datagram` or `handle_timer`
 it takes `datagrams_to_send`, asks `next_event` until None, and calls `handle_timer` when
@@ -64,7 +64,7 @@ Event = ImageCompleted | GaveUp
 
 
 class _Machine:
-    """What both sides share: the queues out, the way to the end, and one deadline at a time."""
+    """The queues out, the end and the one deadline that both sides have."""
 
     def __init__(self, wake_at: float) -> None:
         self._wake_at = wake_at

@@ -14,7 +14,7 @@ from tests.originals.datagrams import bind_somewhere
 from tests.originals.sharing import Sharer
 
 PROJECT = Path(__file__).parents[2]
-PATIENCE = 5.0  # seconds, for what takes milliseconds
+PATIENCE = 5.0  # seconds; the events take milliseconds
 
 
 class ProgramTests(SynchronousTestCase):

@@ -25,7 +25,7 @@ DELAYED = 5  # chunks
 
 
 class End(enum.Enum):
-    """What may become of a connection."""
+    """A fault of a whole connection."""
 
     BREAK = enum.auto()
     HANG_UP = enum.auto()
@@ -34,11 +34,11 @@ class End(enum.Enum):
 
 
 Step = tuple[float, bytes | End]
-"""What is done after so many seconds."""
+"""An action, and the seconds before it."""
 
 
 class Trouble:
-    """What happens to one direction of one connection, from its byte `at` on. This one: nothing."""
+    """A fault of one direction of a connection, from its byte `at` on. This base class changes nothing."""
 
     def __init__(self, rng: random.Random, at: int) -> None:
         self.rng = rng
@@ -47,7 +47,7 @@ class Trouble:
         """Chunks that it happened to."""
 
     def feed(self, data: bytes) -> Iterator[Step]:
-        """What becomes of a chunk."""
+        """Yield the steps that replace a chunk."""
         head, rest = data[: self._left], data[self._left :]
         self._left -= len(head)
         if head:
@@ -57,7 +57,7 @@ class Trouble:
             yield from self.strike(rest, self.struck)
 
     def strike(self, data: bytes, nth: int) -> Iterator[Step]:
-        """What becomes of the nth chunk after `at`."""
+        """Yield the steps that replace the nth chunk after `at`."""
         yield 0.0, data
 
 
@@ -153,7 +153,7 @@ class _Way(Protocol):
         self._is_silent = False
         self.other: _Way | None = None
         self.passed = bytearray()
-        """What has crossed from here to the other side."""
+        """Bytes that were passed on to the other side."""
         self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
@@ -206,7 +206,7 @@ class _Way(Protocol):
 
 
 Choose = Callable[[int], tuple[Trouble, Trouble]]
-"""The troubles of the nth connection: of what its opener says, and of what it hears."""
+"""Return the troubles of the nth connection: of the bytes that its opener sends, and that it receives."""
 
 
 class BadLink(ServerFactory):

@@ -42,7 +42,7 @@ class HurriedCall:
 
 
 class HurriedReactor:
-    """The real reactor, but for its clock: waits for what never comes are shorter."""
+    """The real reactor with a faster clock, so that timeouts are shorter."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -115,7 +115,7 @@ class LoopbackTestCase(TestCase):
         picture.save(self.shared / "my_file.png")
 
     def sharer(self) -> tuple[ClassicServer, PeerAddress]:
-        """A sharer of what is in the folder, and where it is."""
+        """Return a sharer of the folder, and its address."""
         share = ClassicShare([self.shared])
         sharer = ClassicServer(self.reactor, share, on_served=self.served.append)
         self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))

@@ -46,7 +46,7 @@ Answer = Callable[["MemorySession", Any], object]
 
 
 class MemorySession:
-    """A session as who opened it sees it."""
+    """A session as its opener sees it."""
 
     key = ALICE.public
     name = "alice"
@@ -150,14 +150,14 @@ class MemorySharer:
         self.versions: dict[RemotePath, str] = {}
         self.executable: set[RemotePath] = set()
         self.omitted: dict[RemotePath, Omitted] = {}
-        """What is left out of listings, and told with their last page."""
+        """Entries that are left out of listings, and reported with their last page."""
         self.answers: dict[RemotePath, Answer] = {}
         """How a `Get` of a path is answered, other than by `give`."""
         self.answer: Answer = give
         """How any other is."""
         self.list_answer: Answer = give_listing
         self.refusals: list[P2pshareError] = []
-        """What the next tries to open a session raise."""
+        """Errors that the next tries to open a session raise."""
         self.sessions: list[MemorySession] = []
         self.heard: list[Message] = []
         self.opened: list[tuple[PeerAddress, PublicKey, float]] = []
@@ -184,7 +184,7 @@ class MemorySharer:
         credit: int,
         silence: float,
     ) -> MemorySession:
-        """What stands for `open_session`."""
+        """Stand for `open_session`."""
         self.opened.append((address, expected, reactor.seconds()))
         if self.refusals:
             raise self.refusals.pop(0)
@@ -213,7 +213,7 @@ class MemorySharer:
         return parsed
 
     def version(self, path: RemotePath) -> str:
-        """What a file holds."""
+        """Return the version of a file."""
         return self.versions.get(path, "v1")
 
     def lose(self, reason: str = "no word for 15 s") -> None:
@@ -230,7 +230,7 @@ class MemorySharer:
 
 
 def offer_of(session: MemorySession, get: Get) -> Offer:
-    """What an honest sharer says of a file."""
+    """Return the offer of an honest sharer for a file."""
     sharer = session.sharer
     size = len(sharer.files[get.path])
     return Offer(get.id, size, MTIME, get.path in sharer.executable, sharer.version(get.path))

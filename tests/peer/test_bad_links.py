@@ -96,7 +96,7 @@ class BadLinkTestCase(SharersTestCase):
 
 
 def once(trouble: type[Trouble], seed: int, first: int = 1) -> Choose:
-    """Trouble in the first connection, somewhere in what their opener hears; every other seed, in what it says."""
+    """Return a fault in the bytes that the first opener receives, or sends, for every other seed."""
     rng = random.Random(f"{trouble.__name__}{seed}")
 
     def choose(nth: int) -> tuple[Trouble, Trouble]:
@@ -128,7 +128,7 @@ class TroubleTests(BadLinkTestCase):
         await self.check(Duplicate, 0, 1, 2)
 
     async def test_reordered(self) -> None:
-        """Threat 35: what comes in another order is not taken for what was sent."""
+        """Threat 35: reordered bytes are detected."""
         await self.check(Reorder, 0, 1, 2, first=GREETED)
 
     async def test_lost(self) -> None:
@@ -148,11 +148,11 @@ class TroubleTests(BadLinkTestCase):
         await self.check(HalfClose, 0, 1)
 
     async def test_delays(self) -> None:
-        """What comes late comes."""
+        """Delayed bytes do no harm."""
         await self.check(Delays, 0, 1)
 
     async def test_trickles(self) -> None:
-        """What comes byte by byte is put together."""
+        """Messages that arrive byte by byte are put together."""
         await self.check(Trickle, 0, 1)
 
     async def test_silence(self) -> None:
@@ -215,7 +215,7 @@ class HopelessTests(BadLinkTestCase):
 
 
 class EavesdropperTests(BadLinkTestCase):
-    """Who records what crosses."""
+    """An eavesdropper that records all bytes."""
 
     async def test_nothing_to_read(self) -> None:
         """Threat 15: neither names, nor contents, nor keys cross in the clear."""

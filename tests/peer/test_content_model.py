@@ -1,7 +1,7 @@
-"""What arrives is what was shared, whatever happens in between: real shares, real file systems, virtual time.
+"""Files arrive as they were shared, despite faults: a model with real shares, real file systems and virtual time.
 
-One invariant: after a fetch without a failure, each file that the viewer may see is here, alone under its name, with
-its exact bytes; else what is missing was named. `P2PSHARE_EXAMPLES` sets how many worlds are tried for each file
+Invariant: after a fetch without a failure, each file that the viewer may see is here, alone under its name, with its
+exact bytes. Otherwise, each missing file was named. `P2PSHARE_EXAMPLES` sets how many worlds are tried for each file
 system.
 """
 
@@ -66,7 +66,7 @@ def rewrite(path: Path, content: bytes) -> None:
 
 
 class World:
-    """What is shared, and what has come of it."""
+    """The shared files, and the files that arrived."""
 
     def __init__(self, share: Path, inbox: Path, page_max: int, overwrite: bool) -> None:
         self.share, self.inbox, self._overwrite = share, inbox, overwrite
@@ -97,7 +97,7 @@ class World:
         raise AssertionError("a job does not end")
 
     def visible(self) -> dict[RemotePath, bytes]:
-        """What bob may see, as he would read it at alice's."""
+        """Return the files of alice that bob may see."""
         found: dict[RemotePath, bytes] = {}
         self.is_whole = True
         after: RemotePath = ()
@@ -194,7 +194,7 @@ class ContentModelTests(SynchronousTestCase):
         if not world._overwrite:
             for path, content in before.items():
                 self.assertEqual(path.read_bytes(), content)
-        if world.failed:  # such as what is in a folder whose name here is that of a file
+        if world.failed:  # such as the content of a folder that has the name of a file here
             return
         names = {each.remote: each.path for each in world.saved}
         files, sent = world.here(), world.alice.sent

@@ -20,7 +20,7 @@ LARGE = random.Random(4).randbytes(5 * BLOCK_SIZE + 17)
 
 
 class FetchTests(SharersTestCase):
-    """What is shared arrives as it is."""
+    """Shared files arrive unchanged."""
 
     async def test_large_and_small(self) -> None:
         """Files of all sizes arrive bit for bit, with their times and the executable bit."""
@@ -79,7 +79,7 @@ class FetchTests(SharersTestCase):
         self.assertEqual([change.state for change in self.changes if change.reason], [])
 
     async def test_what_the_sharer_sees(self) -> None:
-        """The sharer hears of what each job in a session still needs, and is told of who fetches, not of who looks."""
+        """The sharer learns what each job still needs, and logs peers that fetch, not peers that only look."""
         for number in range(5):
             self.write(f"{number}", b"%d" % number)
         alice = self.alice()
@@ -97,7 +97,7 @@ class FetchTests(SharersTestCase):
         self.assertEqual(len(alice.sessions), 1)
 
     def told(self, events: Sequence[LogEvent]) -> list[str]:
-        """What the log says of who fetches."""
+        """Return the lines of the log about peers that fetch."""
         return [
             str(formatEvent(event))
             for event in events
@@ -106,7 +106,7 @@ class FetchTests(SharersTestCase):
 
 
 class BrokenTests(SharersTestCase):
-    """What breaks goes on."""
+    """Broken sessions are resumed."""
 
     async def test_connection_cut(self) -> None:
         """A connection that is cut is opened again, at the address of that time, and nothing verified comes again."""
@@ -132,7 +132,7 @@ class BrokenTests(SharersTestCase):
         self.assertLess(size, len(LARGE) - BLOCK_SIZE)
 
     async def test_cancelled(self) -> None:
-        """What came before a job was cancelled is kept; the same job goes on from there, over another session."""
+        """The part that a cancelled job has fetched is kept; the same job resumes it over another session."""
         self.write("large", LARGE)
         alice = self.alice(limit=4_000_000.0)
         job = self.job(self.remote(lambda: alice.address), "share/large")
@@ -177,7 +177,7 @@ class BrokenTests(SharersTestCase):
 
 
 class StrangerTests(SharersTestCase):
-    """Who is not who they should be."""
+    """Peers that claim to be another."""
 
     async def test_other_key(self) -> None:
         """Threat 15: where another key answers than the one that is known, nothing is fetched."""

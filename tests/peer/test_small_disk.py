@@ -49,7 +49,7 @@ class SmallDiskTests(SharersTestCase):
         self.assertLess(there, 90)
 
     async def test_both(self) -> None:
-        """Threat 10: so it is with files of all sizes."""
+        """Threat 10: the same applies to files of all sizes."""
         rng = random.Random(3)
         files = {f"{n}.txt": rng.randbytes(8_000) for n in range(40)}
         await self.check(files | {"large": rng.randbytes(BLOCK_SIZE + 1)})

@@ -555,7 +555,7 @@ class OwnedNamesContract:
         ).ownership is Ownership.TAKEN
 
     async def test_recorded_claims_after_a_loss(self) -> None:
-        """What was signed before a loss claims nothing after it, for nobody knows what became of it (threat 19)."""
+        """A statement signed before a loss claims nothing after it, as it may have been used (threat 19)."""
         await self.use_leases(1)
         owner = await self.store.claim_owned(owned())
         await self.lose()

@@ -346,9 +346,7 @@ class PlanTests(JobTestCase):
         self.assertEqual(list(self.inbox.iterdir()), [self.inbox / "a.txt"])
 
     def test_given_up(self) -> None:
-        """What is listed of an item without an end, and not looked up yet, is not fetched; with a bound of one's own,
-        all of it is.
-        """
+        """An item without an end is given up before its listed files are fetched; a user's own bound allows it."""
         for number in range(40):
             self.alice.put(f"many/{number:03}", b"x")
 
@@ -1504,7 +1502,7 @@ class EndTests(JobTestCase):
             self.assertEqual(crediting._released, crediting.arrived)
 
     def test_too_many_open_anywhere(self) -> None:
-        """Whichever file cannot be opened at first because too many are open, all files arrive once in the end."""
+        """If a file cannot be opened at first because too many are open, all files still arrive, once each."""
         wanted = {"s/large": LARGE, "s/a/b/1": b"1", "s/a/2": b"22", "s/c/3": b""}
         opening, last = os.open, 0
         for nth in itertools.count(1):

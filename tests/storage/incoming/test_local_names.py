@@ -33,7 +33,7 @@ ALTERED = {
 
 
 class RefusingDisk:
-    """What `os.open` does on a file system that refuses some characters and cuts off points and blanks at the end."""
+    """`os.open` of a file system that rejects some characters and removes dots and blanks at the end."""
 
     def __init__(self, refused: str, code: int = errno.EINVAL, *, cuts: bool = False) -> None:
         self._refused = refused

@@ -31,7 +31,7 @@ from p2pshare.wire.transfer_messages import (
 from tests.storage.share_case import OLD, ShareTestCase
 
 Tree = dict[str, "Tree | int"]
-"""What is in a folder: folders, and sizes of files."""
+"""The content of a folder: folders, and sizes of files."""
 
 # Names that sort otherwise as text with slashes, by UTF-16, or by case.
 NAMES = [

@@ -110,7 +110,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(KEYS, st.data())
     def test_any_parts(self, keys: str, data: st.DataObject) -> None:
-        """Keys give the same lines in whatever parts they come."""
+        """Keys give the same lines, however their bytes are split."""
         cut = data.draw(st.integers(0, len(keys)))
         whole, parts = LineEditor(), LineEditor()
         whole.receive(keys)

@@ -186,9 +186,9 @@ class PeopleTests(WatchedJobTestCase):
     def test_remark(self) -> None:
         """A remark goes to stderr."""
         self.begin()
-        self.job.remark(("log",), "log has changed, and begins anew.")
+        self.job.remark(("log",), "log has changed, and starts again.")
         self.end()
-        self.assertIn("begins anew", self.stderr.getvalue())
+        self.assertIn("log has changed, and starts again.", self.stderr.getvalue())
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_renamed(self) -> None:

@@ -250,7 +250,7 @@ class LsTests(ListingTestCase):
         self.assertEqual((self.stdout.getvalue(), self.stderr.getvalue()), ("", said))
 
     def test_omitted(self) -> None:
-        """What the peer left out is reported after the entries, as events for programs, and makes the exit code 1."""
+        """Omitted entries are reported after the others, as events for programs; the exit code is 1."""
         self.remote.omitted = (Omission(("old",), Omitted.LINK),)
         self.remote.unnamed = 3
         self.assertEqual(self.successResultOf(self.ls("alice")), 1)

@@ -100,7 +100,7 @@ class StatusTests(SynchronousTestCase):
         self.assertIn("with nobody.", said)
 
     def test_not_shared(self) -> None:
-        """What is left out of a share is shown if there is something, and it is known."""
+        """Files left out of a share are shown if there are any and their number is known."""
         left_out = {
             "hidden": 2,
             "hidden_examples": [".git", ".x"],
