@@ -93,7 +93,7 @@ HARMLESS = {"shutil.which", "shutil.get_terminal_size", "tempfile.gettempdir"}
 PROGRAM_STARTERS = {
     "p2pshare.net.background",  # forks, as the command that waits for its service
     "p2pshare.net.utf8_mode",  # itself, with the same words
-    "p2pshare.net.leash",  # becomes the program that it keeps on a leash
+    "p2pshare.net.end_with_parent",  # becomes the program that it was told to start
     "p2pshare.net.child_process",  # a Redis that was found at the start, workers, the services of the demonstration
 }
 """Modules that start a program."""

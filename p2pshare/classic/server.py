@@ -28,7 +28,7 @@ from p2pshare.core.datagram_core import Address
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor, listen_udp, port_of
 from p2pshare.net.threads import run_in_thread
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 CONNECT_FOR = 1.0  # seconds in which a requester of a text must begin to listen
 CONNECT_AGAIN = 0.05  # seconds between the first two attempts

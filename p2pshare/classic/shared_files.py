@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from p2pshare.classic.datagrams import Kind
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares.arguments import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
 
 # Without O_NONBLOCK, opening a FIFO would wait for a writer.

@@ -47,7 +47,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import CannotStart, P2pshareError, StartNotFinished
 from p2pshare.net.logs import Line
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 START_WAIT_MAX = 20.0  # seconds that the command waits for its service
 END_WAIT_MAX = 4.0  # seconds that it waits for a service that has failed, or was told to stop

@@ -1,12 +1,12 @@
-"""Child processes: started on a leash, read line by line, ended in bounded time, and restarted by a service.
+"""Child processes: they end with this process, are read line by line, and are restarted by a service.
 
 Theory of operation
 -------------------
 The registry runs a Redis and worker processes, and `p2pshare demo` runs a registry and peers. All are `ChildProcess`es.
 
-* *No orphans.* Every program is started by `net/leash.py`, so on Linux the kernel ends it when this process is killed.
-  On other systems a worker notices that its standard input is closed, and a Redis that is left behind is shut down by
-  the next registry.
+* *No orphans.* Every program is started by `net/end_with_parent.py`, so on Linux the kernel ends it when this process
+  is killed. On other systems a worker notices that its standard input is closed, and a Redis that is left behind is
+  shut down by the next registry.
 * *Output.* Both streams are cut into lines, each stream apart, so that a warning of Python never lands inside a report.
   A line without an end is passed on when the process ends: it may say why.
 * *End.* `processEnded` comes after the pipes are closed. So the last line of the output is known before the end is.
@@ -38,7 +38,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
-from p2pshare.net import leash
+from p2pshare.net import end_with_parent
 
 LINE_MAX = 32 * 1024  # bytes of a line of output; the rest of a longer line is dropped
 RESTART_FIRST, RESTART_MAX = 0.1, 5.0  # seconds from the end of a process to the next start
@@ -74,7 +74,7 @@ class ChildProcess(ProcessProtocol):
 
     def start(self, program: Program) -> None:
         """Start the program; if the system cannot, the run has ended at once."""
-        launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", end_with_parent.__file__, str(os.getpid())]
         try:
             self._reactor.spawnProcess(
                 self,

@@ -18,7 +18,7 @@ from p2pshare.net.background import Background, Launch, into_background
 from p2pshare.net.debug_log import DebugLog
 from p2pshare.net.logs import choose_log
 from p2pshare.net.utf8_mode import require_utf8
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import DEBUG_VARIABLE
 
 TWISTD_DEFAULT = "twistd.pid"  # twistd's default, which all services of a folder would share

@@ -30,7 +30,7 @@ from zope.interface import implementer
 from p2pshare._version import __version__
 from p2pshare.errors import CannotSave
 from p2pshare.net.logs import HIDDEN, Line, is_secret
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from twisted import __version__ as twisted_version
 
 DEBUG_FILE_MAX = 8 * 1024 * 1024  # bytes; then the file is renamed to FILE.old

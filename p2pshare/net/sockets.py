@@ -30,7 +30,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol, ServerFactory
 
 from p2pshare.errors import PortUnusable
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 from p2pshare.wire.udp import DATAGRAM_MAX
 

@@ -37,7 +37,7 @@ from p2pshare.errors import (
     PeerNotAnswering,
     RemoteProtocolError,
 )
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.socket_paths import CONTROL_NAME, socket_address
 from p2pshare.wire.strict_json import integer, parse_object, text
 

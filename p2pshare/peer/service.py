@@ -39,7 +39,7 @@ from p2pshare.errors import (
     RegistryNotLookedUp,
     Unreachable,
 )
-from p2pshare.net.look_up import LookUpError, look_up_ipv4
+from p2pshare.net.dns import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
@@ -60,7 +60,7 @@ from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
 from p2pshare.wire.addresses import PeerAddress, address_fault

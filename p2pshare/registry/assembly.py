@@ -19,7 +19,7 @@ from p2pshare.registry.api.page import PageRoutes
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Ports
-from p2pshare.registry.redis.marker import MarkerCopy
+from p2pshare.registry.redis.loss_mark import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at, without_password
 from p2pshare.storage.identity.key_file import load_or_make

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import BadSetting, CannotStart
 from p2pshare.net.sockets import IPAddress, addresses_of_this_machine
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 EXPECTED = "a port, or an endpoint such as tcp:8000:interface=127.0.0.1"
 CREDENTIALS = "an endpoint whose key and certificate can be read (%s)"

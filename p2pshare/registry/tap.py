@@ -32,7 +32,7 @@ from p2pshare.registry.configuration import (
     read_network,
 )
 from p2pshare.storage.open_file_limit import allow_open_files
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 from p2pshare.wire.addresses import registry_url
 from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from p2pshare.errors import CannotSave, DiskFull, TooManyOpenFiles
 from p2pshare.storage.open_file_limit import is_none_left
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.quantities import size_text
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from p2pshare.errors import FolderInUse, FolderUnusable
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 LOCK_NAME = "lock"
 PID_MAX = 20  # characters

@@ -15,7 +15,7 @@ import platformdirs
 
 from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, UnknownSetting
 from p2pshare.names import FORM, read_name
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import read_text_file
 from p2pshare.wire.addresses import address_fault, registry_url
 

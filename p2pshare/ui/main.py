@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, cast
 from p2pshare.errors import CannotSave, LocalProtocolError, P2pshareError, WrongUsage
 from p2pshare.net.process_end import SignalWatch, end_process
 from p2pshare.net.utf8_mode import require_utf8
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.ui.terminal.hang_up import HangUpStream
 
 if TYPE_CHECKING:

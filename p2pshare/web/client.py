@@ -38,7 +38,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
-from p2pshare.net.look_up import LookUpError, connect_reason, resolver_of
+from p2pshare.net.dns import LookUpError, connect_reason, resolver_of
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
-from p2pshare.web.outlets import Outlet, Source
+from p2pshare.web.reply_bodies import Outlet, Source
 
 _NO_HEADERS = Headers()
 

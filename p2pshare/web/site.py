@@ -22,9 +22,9 @@ from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.connections import Connections
 from p2pshare.web.exchange import Answers, Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.outlets import LongReplies, Outlet, read_pieces, send_pieces
 from p2pshare.web.problems import AWAY, framing_problem
 from p2pshare.web.ranges import apply_range
+from p2pshare.web.reply_bodies import LongReplies, Outlet, read_pieces, send_pieces
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 LENGTH_DIGITS_MAX = (

@@ -15,7 +15,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net import leash
+from p2pshare.net import end_with_parent
 from p2pshare.net.child_process import (
     LINE_MAX,
     RESTART_MAX,
@@ -47,9 +47,9 @@ class ChildProcessTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.child.end(STOP_TIMEOUT))
 
     def test_started(self) -> None:
-        """The program starts on a leash, in its folder and environment; secrets go to its standard input."""
+        """The program starts in its folder and environment, and ends with its parent. Secrets go to its standard input."""
         process = self.start()
-        self.assertIn(leash.__file__, process.command)
+        self.assertIn(end_with_parent.__file__, process.command)
         self.assertEqual(process.command[-3:], [str(os.getpid()), "/bin/program", "word"])
         self.assertEqual((process.env, process.folder), ({"A": "b"}, "/x"))
         self.assertEqual(process.told, b"secret\n")
@@ -86,12 +86,12 @@ class ChildProcessTests(SynchronousTestCase):
         self.reactor.processes[0].end()
         self.assertEqual(self.lines[3:], ["x" * LINE_MAX, "rest"])
 
-    def test_leash(self) -> None:
+    def test_end_with_parent(self) -> None:
         """The files of the program are private, also in a folder that others may enter."""
         with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
             os.chmod(folder, 0o755)
             self.addCleanup(os.umask, os.umask(0o022))
-            launcher = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+            launcher = [sys.executable, "-I", "-S", end_with_parent.__file__, str(os.getpid())]
             script = "mkdir appendonlydir && echo > appendonlydir/names"
             subprocess.run([*launcher, "/bin/sh", "-c", script], cwd=folder, check=True)
             made = Path(folder, "appendonlydir")

@@ -50,7 +50,7 @@ class LineTests(DebugLogTestCase):
         """An event of any level is a line: the time in UTC, the process, the source, and the event."""
         log = self.open()
         for level in ("debug", "info"):
-            event = {"log_time": 1750000000.25, "log_namespace": "p2pshare.net.look_up"}
+            event = {"log_time": 1750000000.25, "log_namespace": "p2pshare.net.dns"}
             log(
                 {
                     **event,

@@ -27,7 +27,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     SessionRefused,
 )
-from p2pshare.net.look_up import LookUpError
+from p2pshare.net.dns import LookUpError
 from p2pshare.net.session.dialling import open_session
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer

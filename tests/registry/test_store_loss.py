@@ -12,7 +12,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import StoreRecovering
-from p2pshare.registry.redis.marker import FILE_NAME, MarkerCopy, StoreMarker
+from p2pshare.registry.redis.loss_mark import FILE_NAME, MarkerCopy, StoreMarker
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.store import Claim, Outcome, OwnerOutcome, Ownership
 from tests.registry.owned_contract import ANN, BOB, EVE, KEYS, LATE, outcome_of, owned

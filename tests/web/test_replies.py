@@ -11,8 +11,8 @@ from twisted.web.http_headers import Headers
 
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.outlets import PIECE_MAX, READ_TIMEOUT, BytesSource
 from p2pshare.web.ranges import apply_range
+from p2pshare.web.reply_bodies import PIECE_MAX, READ_TIMEOUT, BytesSource
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase
 
 TAG = b'"v1"'

@@ -7,7 +7,7 @@ from typing import cast
 from p2pshare.web.connections import PATIENCE as CONNECTION_PATIENCE
 from p2pshare.web.exchange import Reply
 from p2pshare.web.limits import FILES_RESERVED, Limits
-from p2pshare.web.outlets import PATIENCE
+from p2pshare.web.reply_bodies import PATIENCE
 from p2pshare.web.site import Channel, Site
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase, SlowRoutes
 

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.receiver import ArrivedBlock, Runs
 from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
-from p2pshare.peer.fetch.context import JobContext
+from p2pshare.peer.fetch.job_parts import JobContext
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer

@@ -39,8 +39,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, TooManyOpenFiles
-from p2pshare.peer.fetch.context import SHORT_DELAY, SHORT_PATIENCE, JobContext, found_file, sought
 from p2pshare.peer.fetch.disk_work import DiskWork
+from p2pshare.peer.fetch.job_parts import (
+    SHORT_DELAY,
+    SHORT_PATIENCE,
+    JobContext,
+    found_file,
+    sought,
+)
 from p2pshare.peer.fetch.large_files import LargeFetch
 from p2pshare.peer.fetch.listing_backlog import ListingBacklog
 from p2pshare.peer.fetch.plan import JobItem, JobPlan, Wanted, WantedFile, WantedFolder

@@ -37,7 +37,7 @@ from twisted.logger import Logger
 from p2pshare.core.receiver import Runs
 from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied, TooManyOpenFiles
 from p2pshare.peer.fetch.block_transfer import BlockTransfer, cancel_reason
-from p2pshare.peer.fetch.context import (
+from p2pshare.peer.fetch.job_parts import (
     BUSY_DELAY,
     IN_USE_PATIENCE,
     IN_USE_REMARK,

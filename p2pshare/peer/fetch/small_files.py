@@ -34,7 +34,7 @@ from p2pshare.errors import (
     TooManyOpenFiles,
 )
 from p2pshare.peer.fetch.block_transfer import cancel_reason
-from p2pshare.peer.fetch.context import (
+from p2pshare.peer.fetch.job_parts import (
     BUSY_DELAY,
     IN_USE_PATIENCE,
     IN_USE_REMARK,

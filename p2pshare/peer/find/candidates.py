@@ -11,7 +11,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
-from p2pshare.net.look_up import LookUpError, look_up_ipv4
+from p2pshare.net.dns import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.identity.last_seen import Addresses, Seen

@@ -15,7 +15,7 @@ from p2pshare.names import NAME_MAX, is_name
 from p2pshare.registry.api.queries import arguments_of, part_of_name
 from p2pshare.registry.store import PresenceEvent
 from p2pshare.web.exchange import Query
-from p2pshare.web.outlets import Outlet
+from p2pshare.web.reply_bodies import Outlet
 from p2pshare.wire.registry_answers import PeerSummary
 
 Position = tuple[int, int]

@@ -50,8 +50,8 @@ from p2pshare.registry.api.event_streams import (
 from p2pshare.registry.store import EventPage, NameStore
 from p2pshare.web.client_addresses import Origin
 from p2pshare.web.exchange import Query, Reply, Route
-from p2pshare.web.outlets import Outlet
 from p2pshare.web.problems import RequestError
+from p2pshare.web.reply_bodies import Outlet
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 
 POLL_INTERVAL = 0.3  # seconds between two polls, while a stream is live

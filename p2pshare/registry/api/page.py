@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply, Route
-from p2pshare.web.outlets import BytesSource
+from p2pshare.web.reply_bodies import BytesSource
 
 FILES = {
     b"": ("page.html", b"text/html; charset=utf-8"),

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from p2pshare.net.look_up import connect_reason
+from p2pshare.net.dns import connect_reason
 
 REPLY_TIMEOUT = 1.5  # seconds without a reply after which a connection is aborted
 SILENT = "no reply in time"

@@ -48,7 +48,7 @@ from p2pshare.registry.redis.index_scripts import (
 )
 from p2pshare.registry.redis.keys import CLASSIC_KEY, INDEX_KEYS, REGISTRY_KEY, keys_of
 from p2pshare.registry.redis.link import RedisLink, in_time, together
-from p2pshare.registry.redis.marker import MarkerCopy, StoreMarker
+from p2pshare.registry.redis.loss_mark import MarkerCopy, StoreMarker
 from p2pshare.registry.redis.scripts import LEFT
 from p2pshare.registry.store import Counts, EventPage, PresenceEvent
 from p2pshare.wire.registry_answers import PAGE_MAX, NameKind, PeerPage, PeerSummary, Presence

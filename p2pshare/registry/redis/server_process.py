@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from p2pshare.errors import CannotStart, FolderUnusable
 from p2pshare.net.child_process import Program, SupervisedProcess
 from p2pshare.net.threads import run_in_thread
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.socket_paths import SocketPath
 
 SOCKET_NAME = "redis.sock"

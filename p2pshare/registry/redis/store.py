@@ -15,7 +15,7 @@ from p2pshare.registry.redis.connection import RedisConnector
 from p2pshare.registry.redis.index import GATHER_MAX, Leases
 from p2pshare.registry.redis.keys import REGISTRY_KEY, key_of
 from p2pshare.registry.redis.link import RedisLink, in_time
-from p2pshare.registry.redis.marker import MarkerCopy
+from p2pshare.registry.redis.loss_mark import MarkerCopy
 from p2pshare.registry.redis.owned_names import OwnedNames
 from p2pshare.registry.redis.scripts import TAKE, USE
 from p2pshare.registry.store import Tokens

@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from p2pshare.errors import BadSetting
-from p2pshare.net.look_up import LookedUpEndpoint
+from p2pshare.net.dns import LookedUpEndpoint
 from p2pshare.registry.redis.connection import Login, RedisConnector
 from p2pshare.registry.redis.sentinel import SENTINEL_PORT, SENTINELS_MAX, Address, SentinelEndpoint
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.socket_paths import SOCKET_PATH_MAX
 from p2pshare.storage.text_files import plain_ascii
 

@@ -21,7 +21,7 @@ from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Ports
 from p2pshare.registry.workers.reports import Order, Report
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 STOP_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL: the registry's Redis has to end after them
 METRICS_NAME = "metrics"

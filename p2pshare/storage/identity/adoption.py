@@ -22,7 +22,7 @@ from p2pshare.storage.identity.data_folder import PeerPlace, is_place, peers_pla
 from p2pshare.storage.identity.identity import claims_of, read_receipts
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.locks import FolderLock
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import PublicKey
 
 PLACES_MAX = 256  # folders of registries that are looked through

@@ -18,7 +18,7 @@ from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.private_file import create_private, read_private, remove_unfinished
 from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.locks import FolderLock
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.addresses import DEFAULT_PORTS
 

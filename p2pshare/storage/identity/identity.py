@@ -31,7 +31,7 @@ from p2pshare.errors import IdentityUnusable, KeyUnusable, RemoteProtocolError
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.private_file import read_private, rename_private, replace_private
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import STATEMENT_MAX, Receipt
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from p2pshare.errors import KeyUnusable
 from p2pshare.storage.identity.private_file import create_private, read_private
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import KEY_SIZE, SigningKey
 
 SIZE_MAX = 4096  # bytes of a key file

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.storage.identity.private_file import read_private, replace_private
 from p2pshare.storage.locks import waiting_lock
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.strict_json import parse_object
 
 VERSION = 1

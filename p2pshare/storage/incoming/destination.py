@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path, PurePath
 
 from p2pshare.errors import CannotSave, WrongUsage
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 SAFE_NAME_MAX = 255  # bytes of UTF-8; the limit of nearly every file system
 SUFFIX_MAX = 16  # bytes; a longer suffix is not kept when a name is shortened

@@ -35,7 +35,7 @@ from p2pshare.storage.incoming.publishing import current_umask
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.incoming.small_files import BATCH_MAX, FILES_PART, WholeFiles
 from p2pshare.storage.open_file_limit import is_none_left, share_of_files
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.paths import RemotePath
 

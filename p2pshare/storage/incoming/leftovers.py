@@ -21,7 +21,7 @@ from p2pshare.storage.incoming.hidden_file import (
 )
 from p2pshare.storage.incoming.journal import HEADER_MAX, Summary, summary_of
 from p2pshare.storage.incoming.publishing import READ_FILE
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 BLOCK = 512  # bytes; the unit of `st_blocks`
 

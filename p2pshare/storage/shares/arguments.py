@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2pshare.errors import WrongUsage
 from p2pshare.names import read_name
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.paths import component_fault
 
 SHARES_MAX = 1000

@@ -32,7 +32,7 @@ from pathlib import Path
 from p2pshare.storage.cache_database import ReportOnce
 from p2pshare.storage.durability import sync_path
 from p2pshare.storage.file_times import is_settled
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.paths import COMPONENT_MAX, component_fault
 from p2pshare.wire.transfer_messages import OMITTED_MAX, Omitted
 

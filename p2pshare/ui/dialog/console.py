@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.errors import WrongUsage
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.dialog.line_editor import LineEditor, LineEntered
 from p2pshare.ui.invocation import Invocation

@@ -42,7 +42,7 @@ from p2pshare.ui.dialog.actions import USERS_COUNTED, Actions, Visit
 from p2pshare.ui.dialog.console import BAD, GOOD, HINT, Console, Interrupted, Line
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_where
+from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_where
 
 USERS_SHOWN = 60  # names; the others are counted
 

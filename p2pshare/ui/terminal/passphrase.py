@@ -16,7 +16,7 @@ from pathlib import Path
 
 from p2pshare.errors import CannotRead, WrongUsage
 from p2pshare.storage.identity.key_export import PASSPHRASE_MIN
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import plain_utf8
 
 PASSPHRASE_MAX = 1024  # bytes in a file

@@ -22,8 +22,8 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, finder_of
 from p2pshare.ui.verbs.get import NO_USE, fetch_from_each
-from p2pshare.ui.verbs.items import parse_items
 from p2pshare.ui.verbs.job import Results, WatchedJob
+from p2pshare.ui.verbs.remote_arguments import parse_items
 from p2pshare.wire.paths import RemotePath, format_path
 
 WHICH_FILE = (

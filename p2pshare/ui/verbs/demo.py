@@ -26,9 +26,9 @@ from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.classic import get_classic
+from p2pshare.ui.verbs.demo_files import sample_text, write_sample_picture
 from p2pshare.ui.verbs.get import get
 from p2pshare.ui.verbs.ls import ls
-from p2pshare.ui.verbs.samples import sample_text, write_sample_picture
 from p2pshare.ui.verbs.users import users
 from p2pshare.ui.verbs.whoami import whoami
 from p2pshare.wire.registry_answers import Presence

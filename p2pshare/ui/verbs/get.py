@@ -13,9 +13,9 @@ from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
-from p2pshare.ui.verbs.items import parse_at, parse_items
 from p2pshare.ui.verbs.job import HARD_STOPS, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
+from p2pshare.ui.verbs.remote_arguments import parse_at, parse_items
 
 OPEN_FILES = 4096  # with this many, all bounds on open files have their full values
 OPEN_FILES_MIN = 32  # open files; with fewer, nothing is fetched

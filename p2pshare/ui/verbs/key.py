@@ -15,7 +15,7 @@ from p2pshare.storage.identity import key_export, key_file
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME, Identity, Portable
 from p2pshare.storage.identity.key_export import read_header, seal, unseal
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.output import Output

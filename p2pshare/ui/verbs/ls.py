@@ -16,8 +16,8 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
-from p2pshare.ui.verbs.items import parse_at, parse_where
 from p2pshare.ui.verbs.key import name_of
+from p2pshare.ui.verbs.remote_arguments import parse_at, parse_where
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing

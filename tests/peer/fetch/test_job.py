@@ -52,8 +52,8 @@ from p2pshare.errors import (
 from p2pshare.peer.fetch import job as fetch_job
 from p2pshare.peer.fetch import plan as job_plan
 from p2pshare.peer.fetch import small_files
-from p2pshare.peer.fetch.context import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
+from p2pshare.peer.fetch.job_parts import IN_USE_PATIENCE, SHORT_PATIENCE, TRIES_MAX
 from p2pshare.peer.fetch.listing_backlog import LOOSE_MAX
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place

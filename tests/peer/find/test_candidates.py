@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
-from p2pshare.net.look_up import LOOK_UP_MAX
+from p2pshare.net.dns import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.find.candidates import told_candidates
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence
-from tests.net.test_look_up import install_dns
+from tests.net.test_dns import install_dns
 
 REGISTRY = "http://registry.example:8000"
 

@@ -19,8 +19,8 @@ from p2pshare.registry.api.events import EventHub
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
-from p2pshare.web.outlets import Outlet
 from p2pshare.web.problems import AWAY, NOT_FOUND, RequestError, problem
+from p2pshare.web.reply_bodies import Outlet
 from p2pshare.web.site import Site
 from tests.registry.connections import Client
 from tests.registry.watching import Events, EventStore

@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.event_streams import StreamLimits, Wanted, is_event_id
 from p2pshare.registry.api.events import FLUSH_TIME, POLL_INTERVAL, RETRY_INTERVAL, EventHub
-from p2pshare.web.outlets import Outlet
 from p2pshare.web.problems import RequestError
+from p2pshare.web.reply_bodies import Outlet
 from p2pshare.wire.registry_answers import Presence
 from tests.registry.watching import Events, EventStore
 

@@ -16,7 +16,7 @@ from p2pshare.storage.identity.private_file import (
     rename_private,
     replace_private,
 )
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 
 class PrivateFileTests(SynchronousTestCase):

@@ -42,7 +42,7 @@ from p2pshare.ui.dialog.dialog import (
     YOUR_NAME,
     Dialog,
 )
-from p2pshare.ui.verbs.items import FROM_YOURSELF
+from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 
 PAGE = Listing(

@@ -31,8 +31,8 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import classic
-from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_items
 from p2pshare.ui.verbs.job import Results
+from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_items
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import CAP_SESSIONS

@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
 FRESH_FOR = 5.0  # seconds that an answer is reused, so that look-up and connection ask once

@@ -14,7 +14,7 @@ from typing import Self
 from twisted.logger import Logger
 
 from p2pshare.storage.identity.private_file import replace_private
-from p2pshare.storage.reasons import plain_reason
+from p2pshare.storage.os_errors import plain_reason
 
 FILE_NAME = "store"
 MARKER_MAX = 128  # characters

@@ -2,7 +2,7 @@
 
 Run as a script, by path, with nothing but the standard library::
 
-    python -I -S leash.py PARENT_PID PROGRAM [ARGUMENT]...
+    python -I -S end_with_parent.py PARENT_PID PROGRAM [ARGUMENT]...
 
 On Linux the kernel sends SIGTERM to the program when the parent dies, even by SIGKILL. The program has a session of
 its own, so Ctrl+C in the parent's terminal reaches the parent only. The umask makes its files private, also in a folder

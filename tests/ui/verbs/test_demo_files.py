@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.ui.verbs.samples`."""
+"""Tests of `p2pshare.ui.verbs.demo_files`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.pictures.decoding import read_picture
-from p2pshare.ui.verbs.samples import (
+from p2pshare.ui.verbs.demo_files import (
     HEIGHT,
     TEXT_LINES,
     TEXT_SHA256,

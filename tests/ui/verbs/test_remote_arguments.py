@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.ui.verbs.items`."""
+"""Tests of `p2pshare.ui.verbs.remote_arguments`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IllegalName, WrongUsage
 from p2pshare.peer.fetch.plan import JobItem
-from p2pshare.ui.verbs.items import FROM_YOURSELF, parse_items, parse_where
+from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_items, parse_where
 
 CAT, DOG = "alice:photos/cat.jpg", "alice:dog.jpg"
 

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.net.look_up`."""
+"""Tests of `p2pshare.net.dns`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.look_up import (
+from p2pshare.net.dns import (
     FRESH_FOR,
     KNOWN_MAX,
     LOOK_UP_MAX,
