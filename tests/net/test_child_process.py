@@ -47,7 +47,7 @@ class ChildProcessTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.child.end(STOP_TIMEOUT))
 
     def test_started(self) -> None:
-        """The program starts in its folder and environment, and ends with its parent. Secrets go to its standard input."""
+        """The program starts in its folder and environment, and ends with its parent; secrets go to standard input."""
         process = self.start()
         self.assertIn(end_with_parent.__file__, process.command)
         self.assertEqual(process.command[-3:], [str(os.getpid()), "/bin/program", "word"])

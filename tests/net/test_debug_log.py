@@ -60,7 +60,7 @@ class LineTests(DebugLogTestCase):
                 }
             )
         first, second = self.path.read_text().splitlines()[1:]
-        beginning = f"2025-06-15T15:06:40.250Z {os.getpid()} net.look_up"
+        beginning = f"2025-06-15T15:06:40.250Z {os.getpid()} net.dns"
         self.assertEqual(
             (first, second), (f"{beginning} found: n=3", f"{beginning} info: found: n=3")
         )
