@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 import platformdirs
-from p2pshare.storage.reasons import plain_reason
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import AlreadyRunning, FolderUnusable, SecretUnusable, WrongUsage
@@ -20,6 +19,7 @@ from p2pshare.storage.identity.data_folder import (
     peer_folder,
     private_folders,
 )
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache

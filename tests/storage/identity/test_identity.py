@@ -10,7 +10,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from p2pshare.storage.reasons import plain_reason
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import IdentityUnusable, KeyUnusable
@@ -18,6 +17,7 @@ from p2pshare.storage.identity import identity as module
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import RECEIPTS_MAX, SEQ_MAX, Identity
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import SigningKey
 
 URL = "http://127.0.0.1:8000"

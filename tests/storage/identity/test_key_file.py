@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from p2pshare.storage.reasons import plain_reason
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KeyUnusable
 from p2pshare.storage.identity.key_file import SIZE_MAX, load, load_or_make, make
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import SigningKey
 
 

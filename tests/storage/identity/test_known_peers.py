@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 from unittest import mock
 
-from p2pshare.storage.reasons import plain_reason
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
 from p2pshare.storage.identity import known_peers
 from p2pshare.storage.identity.known_peers import FILE_NAME, LOCK_NAME, KnownPeers
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import SigningKey
 
 URL = "http://192.0.2.1:8000"

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from p2pshare.storage.reasons import plain_reason
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
@@ -29,6 +28,7 @@ from p2pshare.registry.assembly import registry_key
 from p2pshare.storage.identity import key_export, key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal

@@ -9,7 +9,6 @@ import random
 from pathlib import Path
 from typing import Any, cast
 
-from p2pshare.storage.reasons import plain_reason
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +17,7 @@ from p2pshare.storage.incoming import hidden_file, publishing
 from p2pshare.storage.incoming.announcement import Announced, Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
