@@ -125,12 +125,12 @@ class FailureTests(LoopbackTestCase):
         super().setUp()
         self.addCleanup(lambda: self.assertEqual(self.files(), []))
 
-    async def fails(self, error: type[Exception], fetching: Deferred[Any]) -> str:
-        """Return the sentence of the error."""
-        return str(await self.assertFailure(fetching, error))
+    async def fails(self, error: type[Exception], fetching: Deferred[Any]) -> dict[str, object]:
+        """Return the fields of the error."""
+        return getattr(await self.assertFailure(fetching, error), "fields", {})
 
-    async def both_fail(self, error: type[Exception], address: PeerAddress) -> list[str]:
-        """Return the sentences of the errors of a text and a picture."""
+    async def both_fail(self, error: type[Exception], address: PeerAddress) -> list[Any]:
+        """Return the fields of the errors of a text and a picture."""
         return await gatherResults(
             [Deferred.fromCoroutine(self.fails(error, self.fetch(address, kind))) for kind in Kind]
         )
@@ -140,16 +140,15 @@ class FailureTests(LoopbackTestCase):
         gone = self.real_reactor.listenUDP(0, Datagrams(), HOST)
         address = PeerAddress(HOST, gone.getHost().port)
         await gone.stopListening()
-        for sentence in await self.both_fail(PeerUnreachable, address):
-            self.assertIn(f"'alice' did not answer at {address}", sentence)
+        fields = {"name": "alice", "address": address}
+        self.assertEqual(await self.both_fail(PeerUnreachable, address), [fields, fields])
 
     async def test_nothing_shared(self) -> None:
         """A missing picture and a FIFO in place of the text are reported, and do not block the sharer."""
         os.mkfifo(self.shared / "my_file.txt")
         _, alice = self.sharer()
-        text, picture = await self.both_fail(NothingShared, alice)
-        self.assertIn("'alice' answered, but sent no text", text)
-        self.assertIn("'alice' answered, but sent no picture", picture)
+        missing = [{"name": "alice", "what": what} for what in ("text", "picture")]
+        self.assertEqual(await self.both_fail(NothingShared, alice), missing)
 
     async def test_cannot_save(self) -> None:
         """If the folder takes no file, the peer is not asked."""
@@ -177,8 +176,9 @@ class FailureTests(LoopbackTestCase):
         done = Deferred.fromCoroutine(fetch.run())
         await self.until(lambda: fetch.rows is not None)
         await Deferred.fromCoroutine(sharer.stop())
-        sentence = await self.fails(PeerFellSilent, done)
-        self.assertRegex(sentence, r"\d+ of 3000 rows arrived, without [\d-]+(, .*)?\. Nothing")
+        fields = await self.fails(PeerFellSilent, done)
+        self.assertEqual(fields["total"], 3000)
+        self.assertRegex(str(fields["missing"]), r"^[\d-]+(, .*)?$")
 
     async def test_sharer_of_a_text_stops(self) -> None:
         """A sharer that stops in the middle of a text leaves no file that looks complete."""
@@ -229,8 +229,8 @@ class FailureTests(LoopbackTestCase):
 
         alice = Datagrams(answer)
         address = PeerAddress(HOST, self.socket(alice))
-        sentence = await self.fails(PictureRefused, self.fetch(address, Kind.PICTURE))
-        self.assertIn("20000 x 20000", sentence)
+        fields = await self.fails(PictureRefused, self.fetch(address, Kind.PICTURE))
+        self.assertEqual((fields["width"], fields["height"]), (20_000, 20_000))
         self.assertEqual(alice.received, [b"IMG2"])
 
 

@@ -68,7 +68,7 @@ class ClassicServerTests(LoopbackTestCase):
         _, alice = self.sharer()
         self.occupy(alice, 2)
         await self.until(lambda: len(self.served) == 2)
-        self.assertIn("cannot be shared as a picture", self.served[0].details)
+        self.assertIn("my_file.png", self.served[0].details)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_requester_that_does_not_listen(self) -> None:

@@ -53,7 +53,7 @@ class Utf8ModeTests(unittest.TestCase):
         words = ("get", "alice:ñ日.txt", "ñ", "--name", "bob", "--registry", "http://127.0.0.1:9")
         done = self.run_in_ascii(*COMMAND, *words)
         self.assertEqual(done.returncode, 5, done.stderr)
-        self.assertIn("nothing listens there", done.stderr)
+        self.assertIn("http://127.0.0.1:9", done.stderr)
 
     def test_service(self) -> None:
         """A service finds such files on the disk."""

@@ -284,7 +284,7 @@ class AnswerTests(OwnedClientTestCase):
             pages = [PeerPage(peers, f"p{number}") for number in range(10)]
             client = self.client(*((200, page.to_json()) for page in pages))
             error = self.error(RegistryUnreachable, gathered(client.peers()))
-            self.assertIn("no end", str(error.fields["reason"]))
+            self.assertIn(f" {asked * len(peers)} names", str(error.fields["reason"]))
             self.assertEqual(len(self.scripted.asked), asked)
 
 

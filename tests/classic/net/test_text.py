@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 from typing import Any, cast
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.classic.net.text import SAVE_SIZE, STALL_MAX, UNSAVED_MAX, TextReceiver, TextSender
 from p2pshare.errors import CannotSave, TextCutShort
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.testing.network import ThreadlessReactor
 from tests.strategies import seeds
 
@@ -134,7 +136,7 @@ class TextReceiverTests(SynchronousTestCase):
         self.receiver.dataReceived(b"half")
         self.receiver.connectionLost(Failure(ConnectionLost()))
         failure = self.failureResultOf(self.receiver.done, TextCutShort)
-        self.assertIn("after 4 bytes", failure.getErrorMessage())
+        self.assertEqual(failure.value.fields["done"], 4)
 
     def test_silence(self) -> None:
         """A silent sharer is given up; one that sends a byte now and then is not."""
@@ -151,7 +153,7 @@ class TextReceiverTests(SynchronousTestCase):
         receiver.makeConnection(self.transport)
         receiver.dataReceived(bytes(SAVE_SIZE))
         failure = self.failureResultOf(receiver.done, CannotSave)
-        self.assertIn("the disk is full", failure.getErrorMessage())
+        self.assertEqual(failure.value.fields["reason"], plain_reason(OSError(errno.ENOSPC, "")))
         self.assertTrue(self.transport.disconnecting)
         receiver.connectionLost(Failure(ConnectionLost()))
 

@@ -121,7 +121,7 @@ class WorkersTests(SynchronousTestCase):
         first.protocol.childDataReceived(2, b"Traceback\nImportError: nothing there")
         first.end()
         failure = self.failureResultOf(self.started, CannotStart)
-        self.assertIn("ImportError: nothing there", str(failure.value))
+        self.assertIn("ImportError: nothing there", str(failure.value.fields["reason"]))
 
     def test_cannot_be_spawned(self) -> None:
         """The start fails if no process can be created."""

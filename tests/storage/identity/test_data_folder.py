@@ -143,8 +143,7 @@ class DataFolderTests(SynchronousTestCase):
         """A link or a FIFO in place of the secret is refused without a wait."""
         folder = self.open()
         (self.path / SECRET_NAME).symlink_to("elsewhere")
-        with self.assertRaises(SecretUnusable):
-            folder.token(REGISTRY, "bob")
+        self.assertRaises(SecretUnusable, folder.token, REGISTRY, "bob")
         (self.path / SECRET_NAME).unlink()
         os.mkfifo(self.path / SECRET_NAME, 0o600)
         with self.assertRaises(SecretUnusable):

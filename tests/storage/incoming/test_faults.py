@@ -16,6 +16,7 @@ from p2pshare.storage.disk_space import check_room
 from p2pshare.storage.incoming import partial_file, publishing
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
+from p2pshare.storage.os_errors import plain_reason
 from tests.storage.incoming_case import (
     BLOCK,
     HIDDEN,
@@ -114,8 +115,7 @@ class SyncTests(IncomingTestCase):
     def assert_sync_fails(self, call: str, code: int = errno.EIO) -> None:
         patch = self.patch(os, call, Failing(getattr(os, call), code))
         part = self.part
-        with self.assertRaises(CannotSave):
-            part.sync()
+        self.assertRaises(CannotSave, part.sync)
         patch.restore()
 
     def setUp(self) -> None:
@@ -170,7 +170,7 @@ class SyncTests(IncomingTestCase):
         """The same at the end: it is not published, and the rest comes again."""
         self.write(self.part, CONTENT, (4, 5))
         patch = self.patch(os, "fsync", Failing(os.fsync, errno.EIO))
-        with self.assertRaisesRegex(CannotSave, "the disk reports an error"):
+        with self.assertRaisesRegex(CannotSave, plain_reason(OSError(errno.EIO, ""))):
             self.part.finish(root_for(CONTENT))
         patch.restore()
         self.assertEqual(self.part.have, ((0, 2),))
@@ -182,8 +182,7 @@ class SyncTests(IncomingTestCase):
         """A name that is not durable is taken back, and all blocks are kept."""
         self.write(self.part, CONTENT, (4, 5))
         patch = self.patch(os, "fsync", Failing(os.fsync, errno.EIO, 2))
-        with self.assertRaises(CannotSave):
-            self.part.finish(root_for(CONTENT))
+        self.assertRaises(CannotSave, self.part.finish, root_for(CONTENT))
         patch.restore()
         self.assertFalse((self.path / "cat.jpg").exists())
         self.assertEqual(self.part.have, ((0, 6),))
@@ -238,8 +237,9 @@ class FullDiskTests(IncomingTestCase):
         part = self.begin(CONTENT)
         self.write(part, CONTENT, (0, 1))
         patch = self.patch(os, "pwrite", Failing(os.pwrite, errno.ENOSPC, 1, lasting=True))
-        with self.assertRaisesRegex(DiskFull, r"cat\.jpg needs 256 bytes, but its disk has [\d.]+"):
-            self.write(part, CONTENT, (2,))
+        error = self.assertRaises(DiskFull, self.write, part, CONTENT, (2,))
+        self.assertEqual(error.fields["path"], self.path / "cat.jpg")
+        self.assertEqual(error.fields["needed"], "256 bytes")
         part.suspend()
         patch.restore()
         resumed = self.resume() or self.begin(CONTENT)
@@ -253,8 +253,7 @@ class FullDiskTests(IncomingTestCase):
             raise OSError(errno.ENOSPC, "")
 
         self.patch(partial_file, "preallocate", fail)
-        with self.assertRaises(DiskFull):
-            self.begin(CONTENT)
+        self.assertRaises(DiskFull, self.begin, CONTENT)
         self.assertEqual(self.names(), [])
 
     def test_small_disk(self) -> None:
@@ -262,12 +261,11 @@ class FullDiskTests(IncomingTestCase):
         disk = small_disk(self)
         with IncomingFolder.open(disk) as folder:
             large = content_of(3 * 2**20)
-            with self.assertRaisesRegex(DiskFull, r"needs 3\.0 MiB, but its disk has 2\.0 MiB"):
-                folder.begin(PLACE, ORIGIN, announced(large))
+            error = self.assertRaises(DiskFull, folder.begin, PLACE, ORIGIN, announced(large))
+            self.assertEqual((error.fields["needed"], error.fields["free"]), ("3.0 MiB", "2.0 MiB"))
             part = folder.begin(PLACE, ORIGIN, announced(large[: 2**20]))
             (disk / "other").write_bytes(bytes(2**21 - 2**16))
-            with self.assertRaises(DiskFull):
-                self.write(part, large[: 2**20])
+            self.assertRaises(DiskFull, self.write, part, large[: 2**20])
             (result,) = folder.store_whole([whole(large[: 2**18])])
             self.assertIsInstance(result, DiskFull)
             (disk / "other").unlink()

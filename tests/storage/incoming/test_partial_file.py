@@ -179,12 +179,12 @@ class BlockTests(IncomingTestCase):
         part = self.begin(CONTENT)
         good = pieces_of(CONTENT)[0]
         for index, data, said in (
-            (-1, good, "there is no block -1"),
-            (6, good, "there is no block 6"),
-            (2**60, good, "there is no block"),
-            (0, good + b"x", "has 65 bytes, not 64"),
-            (0, good[:-1], "has 63 bytes"),
-            (5, good, "has 64 bytes, not 7"),
+            (-1, good, "block -1"),
+            (6, good, "block 6"),
+            (2**60, good, f"block {2**60}"),
+            (0, good + b"x", "block 0 .* 65 .* 64"),
+            (0, good[:-1], "block 0 .* 63 .* 64"),
+            (5, good, "block 5 .* 64 .* 7$|block 5 .* 64 .* 7\\."),
         ):
             with self.assertRaisesRegex(BlockCorrupt, said):
                 part.write_block(index, data, digest_of(data))
@@ -196,8 +196,7 @@ class BlockTests(IncomingTestCase):
     def test_more_than_announced(self) -> None:
         """Threat 10: who sends more than was announced fills no disk."""
         part = self.begin(b"")
-        with self.assertRaises(BlockCorrupt):
-            part.write_block(0, bytes(BLOCK), digest_of(bytes(BLOCK)))
+        self.assertRaises(BlockCorrupt, part.write_block, 0, bytes(BLOCK), digest_of(bytes(BLOCK)))
         self.assertEqual(part.finish(root_for(b"")).stat().st_size, 0)
 
     def test_twice(self) -> None:
@@ -403,8 +402,7 @@ class ResumeTests(IncomingTestCase):
         part = self.resume()
         assert part is not None
         for call in (self.resume, lambda: self.begin(CONTENT)):
-            with self.assertRaisesRegex(InUse, r"cat\.jpg is being fetched by another process"):
-                call()
+            self.assertEqual(self.assertRaises(InUse, call).fields, {"path": self.path / "cat.jpg"})
         self.assertEqual(part.have, ((0, 3),))
 
     def test_published_and_killed(self) -> None:

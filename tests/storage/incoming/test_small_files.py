@@ -19,6 +19,7 @@ from p2pshare.storage.incoming import folder as incoming_folder
 from p2pshare.storage.incoming import folder_handles
 from p2pshare.storage.incoming.announcement import Place, WholeFile
 from p2pshare.storage.incoming.small_files import BATCH_MAX
+from p2pshare.storage.os_errors import plain_reason
 from tests.storage.incoming_case import (
     BLOCK,
     MTIME,
@@ -191,7 +192,7 @@ class FailureTests(IncomingTestCase):
                 results = self.folder.store_whole(files(count, folder))
                 patch.restore()
                 self.assertEqual([n for n in range(count) if not isinstance(results[n], Path)], [1])
-                self.assertRegex(str(results[1]), "the disk reports an error")
+                self.assertIn(plain_reason(OSError(errno.EIO, "")), str(results[1]))
                 self.assertNotIn("1", os.listdir(self.path / folder[0]))
                 self.assertEqual(len(os.listdir(self.path / folder[0])), count - 1)
 
