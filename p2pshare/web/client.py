@@ -56,8 +56,8 @@ BROKEN_OFF = "it broke off in the middle of its answer"
 LATE = "it did not answer in time"
 NO_HTTP = "it does not speak HTTP"
 TOO_LONG = "its answer is too long"
-_TRY_HTTP = "it does not speak TLS: try http://"
-_UNTRUSTED = (
+TRY_HTTP = "it does not speak TLS: try http://"
+UNTRUSTED = (
     "its certificate is not trusted: SSL_CERT_FILE can name an authority,"
     " and the clock of this machine must be right"
 )
@@ -266,7 +266,7 @@ def _reason(reasons: Sequence[Failure]) -> str:
         if reason.check(VerificationError):
             return "its certificate is for another host"
         if reason.check(SSL.Error):
-            return _UNTRUSTED if "certificate verify failed" in str(reason.value) else _TRY_HTTP
+            return UNTRUSTED if "certificate verify failed" in str(reason.value) else TRY_HTTP
     is_broken_off = any(reason.check(ConnectionClosed) for reason in reasons)
     return BROKEN_OFF if is_broken_off else NO_HTTP
 

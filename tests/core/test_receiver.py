@@ -182,15 +182,12 @@ class TransferTests(SynchronousTestCase):
     def test_pieces_out_of_place(self) -> None:
         """Threat 7: bytes lie where the last ones ended, within the block that was announced, or end the session."""
         self.ask()
-        with self.assertRaises(RemoteProtocolError):
-            self.send(0, 1)
+        self.assertRaises(RemoteProtocolError, self.send, 0, 1)
         self.say(offer())
-        with self.assertRaises(RemoteProtocolError):
-            self.send(0, 1)
+        self.assertRaises(RemoteProtocolError, self.send, 0, 1)
         self.say(Block(1, 0, DIGEST))
         for offset in (1, BLOCK_SIZE, 2**40):
-            with self.assertRaises(RemoteProtocolError):
-                self.send(offset, 1)
+            self.assertRaises(RemoteProtocolError, self.send, offset, 1)
         self.send(0, 10)
         with self.assertRaises(RemoteProtocolError):
             self.send(0, 10)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from p2pshare.storage.identity import key_file
+from p2pshare.web.client import UNTRUSTED
 from p2pshare.wire.keys import to_base64url
 from tests.integration.forked import Popen
 from tests.integration.neighbourhood import (
@@ -119,7 +120,7 @@ class VerbTests(CommandLineTestCase):
         """A registry without TLS and one with an untrusted certificate give different errors."""
         done = self.near.run("users", "--registry", self.near.url.replace("http:", "https:"))
         self.assertEqual(done.returncode, 5)
-        self.assertIn("it does not speak TLS", done.stderr)
+        self.assertIn(" http://", done.stderr)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(write_certificate(self.near.folder() / "both.pem"))
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -135,7 +136,7 @@ class VerbTests(CommandLineTestCase):
                 context.wrap_socket(connection, server_side=True)
             _, error = process.communicate(timeout=PATIENCE)
         self.assertEqual(process.returncode, 5)
-        self.assertIn("its certificate is not trusted", error)
+        self.assertIn(UNTRUSTED, error)
 
     def test_defect(self) -> None:
         """A defect is reported in one sentence; its traceback goes to the named file only."""
@@ -468,7 +469,7 @@ class SessionTests(CommandLineTestCase):
             self.addCleanup(self.near.register, "plain", port, lease=0)
             done = self.bert("get", "plain:my_file.txt")
             self.assertEqual((done.returncode, done.stdout), (3, ""))
-            self.assertIn("Add --classic if you accept that", done.stderr)
+            self.assertRegex(done.stderr, "'plain' .*--classic")
             welcome.setblocking(False)
             with self.assertRaises(BlockingIOError):
                 welcome.recvfrom(100)
@@ -527,7 +528,7 @@ class DialogTests(CommandLineTestCase):
         self.assertIn("You share nothing", run.shown)
         again = self.near.run("--name", "dave")
         self.assertEqual(again.returncode, 3)
-        self.assertIn("already runs on the data folder of 'dave'", again.stderr)
+        self.assertRegex(again.stderr, r"'dave' .*\d+.* --data")
         run.answer("Get files from:", "alice")
         run.answer("Open or get:", "alice/my_file.txt")
         run.expect("Saved my_file.txt")
@@ -635,7 +636,7 @@ class DialogTests(CommandLineTestCase):
         self.assertEqual((folder / "my_file.txt").read_bytes(), TEXT)
         self.assertIn("Your name: alice\nThe name 'alice' is taken", done.stdout)
         self.assertIn("Open or get: my_*.txt\nSaved my_file.txt", done.stdout)
-        self.assertIn("'alice' shares no 'alice/none', or not with you", done.stdout)
+        self.assertRegex(done.stdout, "'alice' .*'alice/none'")
         self.assertNotIn("\x1b", done.stdout)
         self.assertEqual(self.near.names(), ["alice"])
 

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from p2pshare.errors import NameReleased
 from p2pshare.storage.shares.arguments import EVERYONE
 from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
@@ -219,7 +220,7 @@ class RunningTests(ProgramsTestCase):
         reply = self.ask_peer("bob", "release")
         self.assertEqual(reply, {"ok": True, "name": "bob"})
         self.assertEqual(peer.wait(), 0, peer.said())
-        self.assertIn("The name 'bob' was given up, so its peer stops.", peer.said())
+        self.assertIn(str(NameReleased(name="bob")), peer.said())
         self.assertEqual(self.registry.ask("GET", "/v1/peers/bob")[0], 404)
         self.peer("bob", "--data", str(self.folder / "another folder"))
 

@@ -229,8 +229,7 @@ class PassedOnTests(SynchronousTestCase):
     def test_no_line(self) -> None:
         """Other lines are rejected."""
         for text in ("", "x", "[]", "{}", '{"time": 1}', "1", '{"time": "x", "level": "info"}'):
-            with self.assertRaises(ValueError):
-                Line.from_json(text)
+            self.assertRaises(ValueError, Line.from_json, text)
         good = json.loads(Line(0.0, "info", "n", "m", {}).to_json())
         for wrong in ({"level": "loud"}, {"time": "yesterday"}, {"level": 1}):
             with self.assertRaises(ValueError):

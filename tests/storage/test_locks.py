@@ -99,8 +99,7 @@ class FolderLockTests(SynchronousTestCase):
         """A file in place of the folder, or a symbolic link in place of the lock, is a clear error."""
         (self.folder / "file").write_text("")
         self.assertRaises(FolderUnusable, FolderLock.take, self.folder / "file")
-        with self.assertRaises(FolderUnusable):
-            FolderLock.take(self.folder / "file" / "below")
+        self.assertRaises(FolderUnusable, FolderLock.take, self.folder / "file" / "below")
         (self.folder / LOCK_NAME).symlink_to("elsewhere")
         with self.assertRaisesRegex(FolderUnusable, plain_reason(OSError(errno.ELOOP, ""))):
             FolderLock.take(self.folder)

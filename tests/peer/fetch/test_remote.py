@@ -398,7 +398,7 @@ class AgainTests(RemoteTestCase):
         self.alice.list_answer = self.answer
         self.alice.pass_time(20)
         self.assertTrue(session.is_over)
-        self.assertIn("has sent nothing for 30 s", self.said()[0])
+        self.assertIn("30 s", self.alice.changes[0].reason)
         self.successResultOf(asked)
         self.alice.pass_time(100)
         self.assertTrue(remote.is_up)

@@ -89,8 +89,7 @@ class HiddenFileTests(IncomingTestCase):
         self.patch(hidden_file, "is_still", is_still)
         (self.path / "x.part").write_bytes(b"")
         for call, name in ((open_hidden, "x"), (reopen_hidden, "x.part")):
-            with self.assertRaises(InUse):
-                call(fd, name, self.path)
+            self.assertRaises(InUse, call, fd, name, self.path)
             self.assertEqual(len(tries) % OPENINGS_MAX, 0)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
