@@ -210,8 +210,7 @@ class SettingsTests(SynchronousTestCase):
         with self.assertRaisesRegex(UnknownSetting, "no setting 'colour'.*registry, name"):
             self.load(config="colour = 1")
         for broken in ("name = ", "name", "[name", "#" * (SETTINGS_SIZE_MAX + 1)):
-            with self.assertRaisesRegex(SettingsUnreadable, str(self.config)):
-                self.load(config=broken)
+            self.assertRaisesRegex(SettingsUnreadable, str(self.config), self.load, config=broken)
         self.config.write_bytes(b"\xff")
         with self.assertRaises(SettingsUnreadable):
             self.load()
@@ -225,8 +224,7 @@ class SettingsTests(SynchronousTestCase):
     def test_file_is_no_file(self) -> None:
         """A file that is not plain is rejected without blocking."""
         os.mkfifo(self.config)
-        with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
-            self.load()
+        self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file", self.load)
         with self.assertRaisesRegex(SettingsUnreadable, "it is not a plain file"):
             Settings.load({}, {}, Path("/dev/zero"))
 

@@ -110,8 +110,7 @@ class StatementTests(SynchronousTestCase):
     def test_another_signer(self) -> None:
         """A record that names Bob's key must be signed by it."""
         forged = replace(RECORD).sign(EVE)
-        with self.assertRaisesRegex(RemoteProtocolError, "signature of the record"):
-            Record.read(forged)
+        self.assertRaisesRegex(RemoteProtocolError, "signature of the record", Record.read, forged)
         with self.assertRaisesRegex(RemoteProtocolError, "signature of the record"):
             Record.read(RECORD.sign(BOB), EVE.public)
 
@@ -182,8 +181,7 @@ class RecordTests(SynchronousTestCase):
             (resigned(key=str(BOB.public).upper()), "the key is not .* in lower case"),
             (resigned(key="ae" + "a" * 50), "the key is one that anybody can sign for"),
         ):
-            with self.assertRaisesRegex(RemoteProtocolError, reason):
-                Record.read(text)
+            self.assertRaisesRegex(RemoteProtocolError, reason, Record.read, text)
         with self.assertRaisesRegex(RemoteProtocolError, "the invitation is wrong: it is not two"):
             Invitation.read("x", BOB.public)
 

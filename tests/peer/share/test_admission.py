@@ -23,6 +23,7 @@ from p2pshare.peer.share.admission import (
 from p2pshare.storage.identity import known_file
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal
@@ -194,7 +195,7 @@ class AdmitTests(AdmissionTestCase):
         no_room = OSError(errno.ENOSPC, "")
         with mock.patch.object(known_file, "replace_private", side_effect=no_room):
             self.assertEqual(self.admit(), "bob")
-        self.assertRegex(self.warnings()[0], "admitted without a pin: name=bob why=.* disk is full")
+        self.assertRegex(self.warnings()[0], f": name=bob why=.*{plain_reason(no_room)}")
         self.assertIsNone(self.known.key("bob"))
         self.later(REMEMBER)
         self.assertEqual(self.admit(), "bob")

@@ -123,8 +123,7 @@ class DataFolderTests(SynchronousTestCase):
         folder = self.open()
         token = folder.token(REGISTRY, "bob")
         (self.path / SECRET_NAME).chmod(0o640)
-        with self.assertRaisesRegex(SecretUnusable, "chmod 600"):
-            folder.token(REGISTRY, "bob")
+        self.assertRaisesRegex(SecretUnusable, "chmod 600", folder.token, REGISTRY, "bob")
         (self.path / SECRET_NAME).chmod(0o600)
         self.assertEqual(folder.token(REGISTRY, "bob"), token)
 

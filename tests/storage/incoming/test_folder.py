@@ -132,8 +132,7 @@ class HostileTests(IncomingTestCase):
                         lambda place=place: self.folder.resume(place, ORIGIN),
                         lambda place=place: self.find(b"", place),
                     ):
-                        with self.assertRaisesRegex(CannotSave, "not the name of a file"):
-                            call()
+                        self.assertRaisesRegex(CannotSave, "not the name of a file", call)
             self.assertRaises(CannotSave, self.folder.make_folder, (name,))
         self.assertEqual(self.names(), [])
 
@@ -215,8 +214,7 @@ class LinkTests(IncomingTestCase):
         name = self.only_part()
         name.unlink()
         name.mkdir()
-        with self.assertRaisesRegex(CannotSave, f"{HIDDEN}.* is in the way"):
-            self.begin(CONTENT)
+        self.assertRaisesRegex(CannotSave, f"{HIDDEN}.* is in the way", self.begin, CONTENT)
         self.assertTrue(name.is_dir())
 
     def test_part_swapped(self) -> None:
@@ -226,8 +224,7 @@ class LinkTests(IncomingTestCase):
         name = self.only_part()
         name.unlink()
         name.symlink_to(self.outside / "x")
-        with self.assertRaisesRegex(CannotSave, "somebody has removed"):
-            part.finish(root_for(CONTENT))
+        self.assertRaisesRegex(CannotSave, "somebody has removed", part.finish, root_for(CONTENT))
         self.assertFalse((self.path / "cat.jpg").exists())
         self.assert_untouched()
 
@@ -428,5 +425,5 @@ class RoomTests(IncomingTestCase):
         self.patch(os, "statvfs", lambda _: os.statvfs_result(fields))
         self.patch(whole_files, "open_hidden", fail)
         (result,) = self.folder.store_whole([whole(b"x")])
-        self.assertIsInstance(result, DiskFull)
-        self.assertIn("but its disk has no room for another file left", str(result))
+        assert isinstance(result, DiskFull)
+        self.assertNotRegex(str(result.fields["free"]), r"\d|quota")

@@ -114,8 +114,7 @@ class FinishTests(IncomingTestCase):
         (self.path / "cat.jpg").symlink_to(self.outside / "victim")
         part = self.begin(CONTENT, overwrite=True)
         self.write(part, CONTENT)
-        with self.assertRaisesRegex(CannotSave, "not a plain file"):
-            part.finish(root_for(CONTENT))
+        self.assertRaisesRegex(CannotSave, "not a plain file", part.finish, root_for(CONTENT))
         self.assertEqual((self.outside / "victim").read_bytes(), b"precious")
         (self.path / "cat.jpg").unlink()
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
@@ -124,8 +123,7 @@ class FinishTests(IncomingTestCase):
         """An end that comes too early publishes nothing, and what came is kept."""
         part = self.begin(CONTENT)
         self.write(part, CONTENT, range(5))
-        with self.assertRaisesRegex(BlockCorrupt, "blocks are missing"):
-            part.finish(root_for(CONTENT))
+        self.assertRaisesRegex(BlockCorrupt, "blocks are missing", part.finish, root_for(CONTENT))
         self.write(part, CONTENT, (5,))
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
 
@@ -133,8 +131,7 @@ class FinishTests(IncomingTestCase):
         """Blocks that make another file than the one announced are discarded."""
         part = self.begin(CONTENT)
         self.write(part, CONTENT)
-        with self.assertRaisesRegex(BlockCorrupt, "the whole file"):
-            part.finish(root_for(CONTENT[:-1]))
+        self.assertRaisesRegex(BlockCorrupt, "the whole file", part.finish, root_for(CONTENT[:-1]))
         self.assertEqual(self.names(), [])
 
     def test_archives_stay_closed(self) -> None:

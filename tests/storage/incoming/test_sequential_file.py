@@ -95,8 +95,7 @@ class CommitTests(SequentialFileTestCase):
     def test_tries_are_bounded(self) -> None:
         """After `COPIES_MAX` copies it gives up, and leaves nothing of this one."""
         self.patch(os, "link", failing_with(errno.EEXIST))
-        with self.assertRaisesRegex(CannotSave, f"{COPIES_MAX} copies"):
-            self.save(b"x")
+        self.assertRaisesRegex(CannotSave, f"{COPIES_MAX} copies", self.save, b"x")
         self.assertEqual(self.names(), [])
 
     def test_mode_follows_umask(self) -> None:
@@ -183,16 +182,14 @@ class OverwriteTests(SequentialFileTestCase):
     def test_folder_stays(self) -> None:
         """A folder of that name is not touched."""
         (self.folder / "alice.png").mkdir()
-        with self.assertRaisesRegex(CannotSave, "not a plain file"):
-            self.save(b"x", overwrite=True)
+        self.assertRaisesRegex(CannotSave, "not a plain file", self.save, b"x", overwrite=True)
         self.assertEqual(self.names(), ["alice.png"])
 
     def test_link_stays(self) -> None:
         """Nothing is written through a symbolic link, and the link stays."""
         (self.folder / "victim").write_bytes(b"precious")
         (self.folder / "alice.png").symlink_to("victim")
-        with self.assertRaisesRegex(CannotSave, "not a plain file"):
-            self.save(b"x", overwrite=True)
+        self.assertRaisesRegex(CannotSave, "not a plain file", self.save, b"x", overwrite=True)
         self.assertEqual((self.folder / "victim").read_bytes(), b"precious")
         self.assertTrue((self.folder / "alice.png").is_symlink())
 
@@ -306,8 +303,7 @@ class FailureTests(SequentialFileTestCase):
 
     def test_name_too_long(self) -> None:
         """A name that the file system does not take is a clear error, at the commit."""
-        with self.assertRaisesRegex(CannotSave, said(errno.ENAMETOOLONG)):
-            self.save(b"x", "n" * 300)
+        self.assertRaisesRegex(CannotSave, said(errno.ENAMETOOLONG), self.save, b"x", "n" * 300)
         self.assertEqual(self.names(), [])
 
     def test_names_that_leave_the_folder(self) -> None:
