@@ -145,9 +145,7 @@ class LinkTests(IncomingTestCase):
             lambda: self.begin(CONTENT, place),
             lambda: self.folder.make_folder(place.folder),
         ):
-            error = self.assertRaises(CannotSave, call)
-            self.assertTrue(str(error.fields["path"]).endswith(named))
-            self.assertIn("in the way", str(error.fields["reason"]))
+            self.assertRaisesRegex(CannotSave, f"{named} .* in the way", call)
         (result,) = self.folder.store_whole([whole(CONTENT, place)])
         self.assertIsInstance(result, CannotSave)
         self.assertIsNone(self.resume(place))
