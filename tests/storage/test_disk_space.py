@@ -98,7 +98,8 @@ class RoomTests(SynchronousTestCase):
         (self.disk / "other").write_bytes(bytes(6 * BLOCK_SIZE))
         part = self.resume()
         error = self.assertRaises(DiskFull, part.reserve)
-        self.assertEqual(error.fields["needed"], "9.0 MiB")
+        path, needed = error.fields["path"], error.fields["needed"]
+        self.assertEqual((path, needed), (self.disk / "film", "9.0 MiB"))
         part.suspend()
         self.assert_taken(1 + 6)
         self.assertEqual(self.resume().have, ((0, 1),))
