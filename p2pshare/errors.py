@@ -55,7 +55,7 @@ class BadSetting(WrongUsage):
 
 
 class UnknownSetting(WrongUsage):
-    """{source}: there is no setting {setting!r}. Settings are {known}."""
+    """{source}: there is no setting {setting!r}. The settings are {known}."""
 
 
 class SettingsUnreadable(WrongUsage):
@@ -344,7 +344,7 @@ class PeerStopped(P2pshareError):
 
 
 class PeerOffline(Unreachable):
-    """{name!r} is offline, last seen {seen}{tried}. Run `p2pshare users` for the list of peers."""
+    """{name!r} is offline, last seen {seen}{tried}. Run `p2pshare users --online` to see who is online."""
 
 
 class PeerSharesNothing(Unreachable):

@@ -144,7 +144,7 @@ class ClassicDownload:
         for _ in range(ATTEMPTS):
             outcome = await request()
             self._log.debug(
-                "classic request ended: peer={peer} address={address} file={kind} result={result}",
+                "classic request ended: peer={peer} address={address} kind={kind} result={result}",
                 peer=self._order.peer,
                 address=self._order.address,
                 kind=self._order.kind.value,

@@ -47,13 +47,17 @@ def sync_folder(fd: int) -> None:
             raise
 
 
-def sync_path(path: Path) -> None:
-    """Make the file or folder at `path` durable; its last component must not be a link.
+def sync_path(path: Path, *, follow: bool = False) -> None:
+    """Make the file or folder at `path` durable.
+
+    Args:
+        path: its name.
+        follow: accept a link as the last component, such as a data folder that is kept on another disk.
 
     Raises:
-        OSError: the disk fails.
+        OSError: the disk fails, or `path` is a link that is not followed.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         os.fsync(fd)
     finally:

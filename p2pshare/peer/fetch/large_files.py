@@ -97,7 +97,9 @@ class LargeFetch:
         self._written = 0  # bytes written since
         self._size = wanted.size
         self._ticks_whole = 0
-        self._short: tuple[float, int] | None = None  # first shortage of files, bytes here then
+        self._short_since: float | None = (
+            None  # the first shortage of files since a block was written
+        )
         self.is_held_elsewhere = False
         """Whether it waits for another process that fetches the same file."""
 
@@ -272,6 +274,7 @@ class LargeFetch:
 
     def _block_written(self, size: int) -> None:
         self._written += size
+        self._short_since = None
         self._context.tally.bytes_fetched += size
 
     async def _finish(self, root: bytes) -> Path:
@@ -402,12 +405,12 @@ class LargeFetch:
         """Suspend the part, and wait for others to close files, too.
 
         Raises:
-            TooManyOpenFiles: nothing has become durable for too long.
+            TooManyOpenFiles: nothing could be written for too long.
         """
         now = self._context.reactor.seconds()
-        if self._short is None or self._had > self._short[1]:
-            self._short = now, self._had
-        elif now - self._short[0] >= SHORT_PATIENCE:
+        if self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since >= SHORT_PATIENCE:
             raise error
         await self._close_part(Incoming.suspend)
         self._had = self._written = 0

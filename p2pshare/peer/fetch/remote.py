@@ -358,7 +358,10 @@ class RemotePeer:
                     raise
                 error = failed
                 continue
-            self._move(LinkEvent.OPENED)
+            if not self._move(LinkEvent.OPENED):  # closed meanwhile
+                link.close()
+                assert self._closed_by is not None
+                raise self._closed_by
             self._link, self._lost_by = link, None
             link.begin()  # may deliver the end of the session at once
             if self.is_up:

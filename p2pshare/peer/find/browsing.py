@@ -115,8 +115,8 @@ class Browsing:
         self._has_stopped = True
         for _, answer in list(self._answers.values()):
             answer.cancel()
-        for peer in list(self._sessions):
-            await self._close(peer)
+        while self._sessions:  # an idle session may end meanwhile
+            await self._close(next(iter(self._sessions)))
 
     async def _ask(
         self, question: tuple[str, ...], peer: str, path: RemotePath, prefix: str

@@ -19,11 +19,15 @@ from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PeerView
 
+TOLD_MAX = (
+    2  # addresses of a record that are tried; each may take 20 s, and a stranger may have signed it
+)
+
 
 async def told_candidates(
     reactor: IPeerReactor, view: PeerView, registry: str
 ) -> tuple[PeerAddress, ...]:
-    """Return the addresses in an answer of the registry that may be connected to, the best first; at least one.
+    """Return the addresses in an answer of the registry that may be connected to, in order: 1 to `TOLD_MAX`.
 
     Args:
         reactor: looks up the registry's address if that matters.
@@ -48,7 +52,7 @@ async def told_candidates(
                 error = error or refused
     if not allowed:
         raise error or PeerNotReachable(name=view.summary.name)
-    return tuple(allowed)
+    return tuple(allowed[:TOLD_MAX])
 
 
 async def remembered_candidates(

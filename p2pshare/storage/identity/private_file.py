@@ -55,7 +55,7 @@ def create_private(path: Path, content: bytes) -> None:
         os.link(unfinished, path, follow_symlinks=False)
     finally:
         unfinished.unlink()
-    sync_path(path.parent)
+    sync_path(path.parent, follow=True)
 
 
 def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -76,7 +76,7 @@ def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None
         unfinished.unlink()
         raise
     if durable:
-        sync_path(path.parent)
+        sync_path(path.parent, follow=True)
 
 
 def rename_private(old: Path, new: Path) -> None:
@@ -86,7 +86,7 @@ def rename_private(old: Path, new: Path) -> None:
         OSError: it cannot be renamed.
     """
     os.replace(old, new)
-    sync_path(new.parent)
+    sync_path(new.parent, follow=True)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -103,7 +103,7 @@ class Incoming:
         announced: Announced,
         journal: PartJournal | None = None,
     ) -> None:
-        """Take over the locked part `fd`, which is closed if this fails.
+        """Take over the locked part `fd` and its journal, which are closed if this fails.
 
         Args:
             destination: the folder of the job.
@@ -120,6 +120,8 @@ class Incoming:
             self._folder_fd = os.dup(folder_fd)
         except OSError:
             os.close(fd)
+            if journal is not None:
+                journal.close()
             raise
         self._fd = fd
         self._destination = destination

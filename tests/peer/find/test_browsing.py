@@ -55,6 +55,7 @@ class FakeRemote:
         self.entries = entries
         self.asked: list[tuple[RemotePath, RemotePath]] = []
         self.closed = 0
+        self.closing: Deferred[None] | None = None
         self.waiting: Deferred[None] | None = None
         self.error: Exception | None = None
 
@@ -71,6 +72,8 @@ class FakeRemote:
 
     async def close(self) -> None:
         self.closed += 1
+        if self.closing is not None:
+            await self.closing
 
 
 def entries(*names: str) -> tuple[Entry, ...]:
@@ -189,6 +192,17 @@ class BrowsingTests(SynchronousTestCase):
             asked = Deferred.fromCoroutine(self.browsing.complete(request))
             self.failureResultOf(asked, ControlRefused)
         self.assertEqual((self.remotes, self.asked_names), ({}, 0))
+
+    def test_idle_while_stopping(self) -> None:
+        """A session may become idle while stopping waits for another one."""
+        for peer in ("bob", "carol"):
+            self.ask(peer=peer, prefix="")
+        farewell = self.remotes["bob"].closing = Deferred[None]()
+        stopping = Deferred.fromCoroutine(self.browsing.stop())
+        self.clock.advance(IDLE_MAX)
+        farewell.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual([each.closed for each in self.remotes.values()], [1, 1])
 
     def test_stop(self) -> None:
         """Stopping closes all sessions and refuses further requests."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
 from p2pshare.net.dns import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.find.candidates import told_candidates
+from p2pshare.peer.find.candidates import TOLD_MAX, told_candidates
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -39,7 +39,7 @@ class AddressTests(SynchronousTestCase):
         return cast("PeerAddressRefused", error)
 
     def test_first(self) -> None:
-        """Candidates are all IPv4 addresses that may be connected to, in order. None of them costs a DNS look-up."""
+        """Candidates are the first IPv4 addresses that may be connected to, without a DNS look-up (threat 13)."""
         for addresses in (
             ("10.0.0.5:50000", "10.0.0.6:50000"),
             ("[2001:db8::5]:50000", "10.0.0.5:50000"),
@@ -48,7 +48,9 @@ class AddressTests(SynchronousTestCase):
         ):
             found = self.successResultOf(self.found(*addresses))
             self.assertEqual(found[0], PeerAddress("10.0.0.5", 50000))
-        self.assertEqual(len(self.successResultOf(self.found("10.0.0.5:1", "x", "10.0.0.6:1"))), 2)
+        many = [f"10.0.0.{number}:1" for number in range(1, 9)]
+        told = self.successResultOf(self.found("x", *many))
+        self.assertEqual([str(each) for each in told], many[:TOLD_MAX])
         self.failureResultOf(self.found(), PeerNotReachable)
         self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
         self.assertEqual(self.dns.asked, [])

@@ -38,6 +38,15 @@ class PrivateFileTests(SynchronousTestCase):
         self.assertEqual(read_private(self.path, 100), b"content")
         self.assertEqual(read_private(self.path, 3), b"con")
 
+    def test_linked_folder(self) -> None:
+        """The folder may be a link, to another disk for example; all changes of files in it become durable."""
+        link = self.folder.with_name(f"{self.folder.name}-link")
+        link.symlink_to(self.folder.resolve())
+        create_private(link / "file", b"one")
+        replace_private(link / "file", b"two")
+        rename_private(link / "file", link / "other")
+        self.assertEqual(read_private(self.folder / "other", 100), b"two")
+
     def test_saved_again(self) -> None:
         """An editor may have added a byte-order mark and CR; UTF-16 is named."""
         create_private(self.path, "one\r\ntwo\r\n".encode("utf-8-sig"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pshare.errors import BlockCorrupt, CannotSave, InUse
+from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
 from p2pshare.storage.incoming import folder as incoming_folder
 from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
@@ -294,6 +296,19 @@ class ResumeTests(IncomingTestCase):
             part.suspend()
         part = self.resume() or self.begin(CONTENT)
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
+
+    def test_too_many_open_files(self) -> None:
+        """A resumption that fails for want of descriptors leaves none open."""
+        self.kept()
+
+        def fail(fd: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        before = len(os.listdir("/dev/fd"))
+        with mock.patch.object(os, "dup", fail):
+            self.assertRaises(TooManyOpenFiles, self.resume)
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+        self.assertIsNotNone(self.resume())
 
     def test_none(self) -> None:
         """Without a partial file of this origin for this place there is nothing to go on with."""
