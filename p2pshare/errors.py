@@ -46,6 +46,10 @@ class WrongUsage(P2pshareError):
     exit_code = 2
 
 
+class AnswersUnreadable(WrongUsage):
+    """The answers on standard input cannot be read: {reason}. Save them as UTF-8."""
+
+
 class IllegalName(WrongUsage):
     """{name!r} is not a valid name: {reason}."""
 

@@ -126,10 +126,12 @@ class RegistryService(MultiService):
 
     async def _stop(self) -> None:
         await self._ports.close()
-        await self._front.stop()
-        await super().stopService()
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            await self._front.stop()
+        finally:
+            await super().stopService()
+            if self._lock is not None:
+                self._lock.release()
 
     def _take_folder_and_ports(self) -> None:
         self._has_taken = True

@@ -43,7 +43,9 @@ def apply_range(reply: Reply, headers: Headers | None) -> tuple[Reply, range]:
 def _wanted(headers: Headers, tag: bytes | None, whole: range) -> range | None:
     """Return the part of `whole` that a request asks for, maybe empty; None if it gets the whole body."""
     wanted, condition = headers.getRawHeaders(b"Range", []), headers.getRawHeaders(b"If-Range")
-    if len(wanted) != 1 or (condition is not None and condition != [tag]):
+    if len(wanted) != 1:
+        return None
+    if condition is not None and (tag is None or condition != [tag] or tag.startswith(b"W/")):
         return None
     match = _RANGE.fullmatch(wanted[0])
     if match is None or match[1] + match[2] == b"":

@@ -271,6 +271,12 @@ class Channel(HTTPChannel):
         self._enter(Phase.HEADERS, self.limits.headers_timeout)
         super().connectionMade()
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Pause a new producer if the transport is full already: over TLS it tells that only once."""
+        super().registerProducer(producer, streaming)
+        if self._waitingForTransport:
+            producer.pauseProducing()
+
     def dataReceived(self, data: bytes) -> None:
         """Parse bytes, unless the connection is being closed."""
         if self._phase is Phase.IDLE:

@@ -44,9 +44,10 @@ class SourceRoutes:
 
     def __init__(self) -> None:
         self.source = RecordingSource()
+        self.tag = TAG
 
     def answer(self, query: Query) -> Deferred[Reply]:
-        reply = Reply(200, (), b"image/png", ((b"ETag", TAG),), source=self.source)
+        reply = Reply(200, (), b"image/png", ((b"ETag", self.tag),), source=self.source)
         return succeed(reply)
 
 
@@ -119,6 +120,12 @@ class RangeTests(SourceTestCase):
         ):
             self.assertEqual(self.get(b"Range: " + text + b"\r\n")[0], 200, text)
 
+    def test_weak_tag(self) -> None:
+        """With `If-Range` and a weak entity tag, the whole body is sent (RFC 9110, section 13.1.5)."""
+        weak = b'W/"v1"'
+        self.patch(self.routes, "tag", weak)
+        self.assertEqual(self.get(b"Range: bytes=0-1\r\nIf-Range: " + weak + b"\r\n")[0], 200)
+
     def test_only_if_unchanged(self) -> None:
         """With `If-Range`, a part is sent only if the entity tag is that of the body (strong comparison)."""
         for condition, status in (
@@ -174,6 +181,16 @@ class SendingTests(SourceTestCase):
         self.assertEqual((len(self.source.reads), self.source.closed), (pieces, 1))
         self.assertTrue(client.transport.value().endswith(CONTENT))
         self.assertTrue(client.send(b"GET /x HTTP/1.1\r\n" + HOST).startswith(b"HTTP/1.1 200"))
+
+    def test_full_before(self) -> None:
+        """A transport that is full at the start, and tells that only once as over TLS, is not filled further."""
+        client = Client(self.site)
+        assert client.channel is not None
+        client.channel.pauseProducing()
+        client.send(b"GET /x HTTP/1.1\r\n" + HOST)
+        self.assertLessEqual(len(self.source.reads), 1)
+        client.channel.resumeProducing()
+        self.assertTrue(client.transport.value().endswith(CONTENT))
 
     def test_long_download(self) -> None:
         """A body that is read slowly may take longer than other replies; each piece has to be read in time."""

@@ -171,7 +171,8 @@ class Pulse:
 
     def stop(self) -> None:
         """Stop measuring."""
-        self._next.cancel()
+        if self._next.active():
+            self._next.cancel()
 
     def _measure(self, due: float) -> None:
         lag = max(0.0, self._clock.seconds() - due)

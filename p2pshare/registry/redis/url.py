@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,13 +28,16 @@ from p2pshare.storage.text_files import plain_ascii
 PORT = 6379
 CONNECT_TIMEOUT = 1.5  # seconds
 CA_MAX = 1 << 20  # bytes
+_PATH_MAX = 107 if sys.platform == "linux" else SOCKET_PATH_MAX  # bytes
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS,"
     " redis+sentinel://[user:password@]host[:port],.../name[/db] or unix://[user:password@]/path[?db=1]"
-    f" with a path of up to {SOCKET_PATH_MAX} bytes"
+    f" with a path of up to {_PATH_MAX} bytes"
 )
 
-_URL = re.compile(r"(rediss?)(\+sentinel)?://(?:([^/?#]*)@)?([^/?#@]+)(?:/([^?#]*))?(?:\?(.*))?")
+_URL = re.compile(
+    r"(rediss?)(\+sentinel)?://(?:([^/?#]*)@)?([^/?#@]+)(?:/([^?#]*))?(?:\?(.*))?", re.IGNORECASE
+)
 _UNIX_URL = re.compile(r"unix://(?:([^/?#]*)@)?(/[^?#]+)(?:\?(.*))?")
 _SENTINEL_OPTIONS = {"sentinel_user", "sentinel_password"}
 
@@ -78,7 +82,7 @@ def _unix(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login] | None:
         return None
     user, path, query = match.groups()
     database, path = _options(query, {"db"}).get("db", ""), unquote(path)
-    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) > _PATH_MAX:
         raise ValueError(path)  # Twisted would log a traceback at each attempt to connect
     return UNIXClientEndpoint(reactor, path, timeout=CONNECT_TIMEOUT), _login(user, database)
 
@@ -93,6 +97,7 @@ def _network(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Login]:
     if match is None:
         raise ValueError(url)
     scheme, sentinel, user, hosts, path, query = match.groups()
+    scheme = scheme.lower()
     known = {"ca"} if scheme == "rediss" else set[str]()
     options = _options(query, known | _SENTINEL_OPTIONS if sentinel else known)
     make = _maker(scheme, options.get("ca"), reactor)

@@ -123,7 +123,7 @@ def _expected_at(
         return () if awaiting.dest == "name" else awaiting, False, values  # nobody knows a new name
     if last.startswith("-") and not flags_ended:
         flags = [flag for flag in command.flags if flag.startswith("--")]
-        return ("--help", "--version", *flags), False, values
+        return ("--help", *(("--version",) if command is DIALOG else ()), *flags), False, values
     if command.below:
         return () if positionals else tuple(command.below), False, values
     if positionals < len(arguments):

@@ -34,7 +34,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorFromThreads, IRea
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2pshare.errors import WrongUsage
+from p2pshare.errors import AnswersUnreadable, WrongUsage
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import plain_ascii
 from p2pshare.ui.dialog.line_editor import LineEditor, LineEntered
@@ -125,7 +125,7 @@ class Console:
             where: the place where the user is, shown before the question if there is room.
 
         Raises:
-            WrongUsage: the input is a text in UTF-16 or UTF-32.
+            AnswersUnreadable: the input is text in UTF-16 or UTF-32.
         """
         self._question, self._where = question, where
         answer = self._answer = Deferred()
@@ -218,8 +218,7 @@ class Console:
                 plain_ascii(data)
         except OSError as error:
             self._complete("")
-            reason = f"The answers on standard input cannot be read: {plain_reason(error)}."
-            self._answer.errback(WrongUsage(reason=reason))
+            self._answer.errback(AnswersUnreadable(reason=plain_reason(error)))
             return
         self._editor.receive(self._decoder.decode(data))
         self._proceed()

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 
 from p2pshare.errors import (
     AlreadyRunning,
+    AnswersUnreadable,
     IllegalName,
     InvitationNeeded,
     InvitationRefused,
@@ -39,7 +40,14 @@ from p2pshare.errors import (
 from p2pshare.names import read_name
 from p2pshare.storage.shares.arguments import SHARED_STEM
 from p2pshare.ui.dialog.actions import USERS_COUNTED, Actions, Visit
-from p2pshare.ui.dialog.console import BAD, GOOD, HINT, Console, Interrupted, Line
+from p2pshare.ui.dialog.console import (
+    BAD,
+    GOOD,
+    HINT,
+    Console,
+    Interrupted,
+    Line,
+)
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_where
@@ -182,6 +190,8 @@ class Dialog:
                 lists = True
             except Interrupted:
                 self._say(STOPPED, HINT)
+            except AnswersUnreadable:
+                raise
             except P2pshareError as error:
                 self._complain(error)
 

@@ -25,7 +25,6 @@ from p2pshare.registry.redis.link import RedisLink
 from p2pshare.registry.redis.sentinel import SENTINELS_MAX
 from p2pshare.registry.redis.url import redis_at, without_password
 from p2pshare.storage.os_errors import plain_reason
-from p2pshare.storage.socket_paths import SOCKET_PATH_MAX
 from tests.registry.certificates import write_certificate
 from tests.registry.redis_server import HOST, RedisServer
 
@@ -39,12 +38,12 @@ class ConnectorTests(SynchronousTestCase):
         "redis://h", "redis://u:p%40@h:1/2", "redis://h/", "rediss://h", "unix:///a/b?db=1", "unix:///a%20b",
         "redis+sentinel://h/m", "redis+sentinel://u:p@h:1,[::1]:2,h3/m/1", "rediss+sentinel://h/m",
         "redis+sentinel://h,h2/m?sentinel_password=x", "redis+sentinel://h/m?sentinel_user=u&sentinel_password=x",
-        "unix://u:p%40@/a?db=1", "unix://:p@/a", "redis://[::1]:6379",
+        "unix://u:p%40@/a?db=1", "unix://:p@/a", "redis://[::1]:6379", "REDISS://h",
     )  # fmt: skip
     wrong: ClassVar = (
         "", "localhost", "http://localhost", "redis://", "redis://h:port", "redis://h/one",
         "unix://", "unix://host/path", "unix://u:secret@host/path", "unix://u:secret@:1/path", "unix://u:secret@",
-        "unix:///p?db=x", "unix:///" + "p" * SOCKET_PATH_MAX, "redis://u:secret@h:99999", "redis://h?ca=/x",
+        "unix:///p?db=x", "unix:///" + "p" * 107, "redis://u:secret@h:99999", "redis://h?ca=/x",
         "redis+sentinel://u:secret@h", "redis+sentinel://u:secret@h/", "redis+sentinel:///m",
         "redis+sentinel://h,/m", "redis+sentinel://h:x/m", "redis+sentinel://h:99999/m", "redis+sentinel://h/m/x",
         "redis+sentinel://h/m/-1", "redis+sentinel://h/m?sentinel_password=secret&x=1", "unix+sentinel://h/m",

@@ -78,6 +78,8 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("completion", ""), ["bash", "fish", "zsh"])
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
+        self.assertIn("--version", self.candidates("--"))
+        self.assertNotIn("--version", self.candidates("ls", "--"))
         self.assertEqual(self.candidates("--name", ""), [])
         for words, how in (
             (["--data", ""], "folders"),

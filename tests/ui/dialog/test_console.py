@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import WrongUsage
+from p2pshare.errors import AnswersUnreadable
 from p2pshare.ui.dialog.console import Console, Interrupted
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -63,7 +63,7 @@ class PipeTests(ConsoleTestCase):
         os.write(self.pipe, "carol\r\n".encode("utf-16"))
         os.close(self.pipe)
         read_all(self.reactor)
-        error = self.failureResultOf(asked, WrongUsage).value
+        error = self.failureResultOf(asked, AnswersUnreadable).value
         self.assertIn("UTF-16", str(error))
         self.assertFalse(self.reactor.readers)
 

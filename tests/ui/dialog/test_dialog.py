@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import (
     AlreadyRunning,
+    AnswersUnreadable,
     InvitationNeeded,
     InvitationRefused,
     NameTaken,
@@ -456,6 +457,12 @@ class DialogTests(SynchronousTestCase):
         dialog.line_received("")
         ((text, _),) = dialog.succeeded([f"user{n:04}" for n in range(USERS_COUNTED)]).says
         self.assertTrue(text.endswith(", and many more"))
+
+    def test_answers_unreadable(self) -> None:
+        """Answers that cannot be read end the dialog at the menus, too."""
+        dialog = self.joined()
+        error = AnswersUnreadable(reason="it is in UTF-16")
+        self.assertEqual(dialog.failed(error).step, Leave(error))
 
     def test_input_ended(self) -> None:
         """The end of the input ends the dialog at every question."""
