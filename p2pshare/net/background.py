@@ -87,7 +87,8 @@ class Launch:
             kind = event.get("log_format")
             if kind not in self._warned and len(self._warned) < WARNINGS_MAX:
                 self._warned.add(kind)
-                self._report(warning=Line.of(event).message)
+                why = event.get("why")  # the sentence in the facts of the line
+                self._report(warning=Line.of(event).message if why is None else str(why))
 
     def ready(self, sentence: str) -> None:
         """Report that the service is ready; `sentence` says what runs, without a full stop."""

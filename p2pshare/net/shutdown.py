@@ -13,7 +13,7 @@ from typing import Any, cast
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from p2pshare.errors import P2pshareError
@@ -63,7 +63,8 @@ class BoundedShutdown(MultiService):
         """
         failure.trap(P2pshareError)
         error = cast(P2pshareError, failure.value)
-        self._log.critical("{error!s}", error=error)
+        level = LogLevel.critical if error.exit_code else LogLevel.info
+        self._log.emit(level, "{error!s}", error=error)
         self._status = error.exit_code
         atexit.register(lambda: end_process(self._status))
         if self._launch is not None:

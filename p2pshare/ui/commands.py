@@ -402,7 +402,7 @@ COMMANDS = (
         (
             ("p2pshare invite", "one, for 7 days"),
             ("p2pshare invite --count 20 --expires 12h", "twenty, one per line"),
-            ("p2pshare invite --data /var/lib/p2pregistry", "for the registry in this folder"),
+            ("p2pshare invite --data registry/", "for the registry in this folder"),
         ),
         "For the operator of a registry, on its machine. Each invitation is good for one new name.",
     ),

@@ -47,9 +47,8 @@ def component_fault(component: str) -> str | None:
     if not component:
         return "is empty"
     if component.startswith("."):
-        return {".": "is a full stop alone", "..": "climbs, which no path does"}.get(
-            component, "is hidden"
-        )
+        dots = {".": 'is "."', "..": 'is "..", which leads out of a folder'}
+        return dots.get(component, "is hidden")
     if "\0" in component or "/" in component:
         return "holds a slash or a NUL"
     try:

@@ -112,7 +112,9 @@ class RemoteFolder:
                 raise WrongUsage(reason=reason)
             entry = self._entries[number - 1]
             return _meant(self.path + entry.path, entry.kind, wants)
-        text = text.removeprefix(f"{self.peer}:") if ":" in text else text
+        own = f"{self.peer}:"
+        if text.startswith(own):  # as on the command line: the path from the top
+            text = "/" + text.removeprefix(own)
         try:
             path = self._resolve(text)
         except RemoteProtocolError as error:

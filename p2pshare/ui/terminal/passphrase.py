@@ -45,7 +45,8 @@ def new_passphrase(file: str | None) -> str:
             return passphrase
         else:
             sys.stderr.write("The passphrases differ.\n")
-    raise WrongUsage(reason="No passphrase was typed, so nothing was written.")
+    reason = f"No passphrase of at least {PASSPHRASE_MIN} characters was typed twice, so nothing was written."
+    raise WrongUsage(reason=reason)
 
 
 def known_passphrase(file: str | None) -> str:

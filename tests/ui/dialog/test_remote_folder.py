@@ -44,7 +44,7 @@ class RemoteFolderTests(SynchronousTestCase):
             "*.jpg": Fetch(("photos", "*.jpg")),
             "b/x": Open(("photos", "b", "x")),
             "/music": Open(("music",)),
-            "alice:music/a": Open(("photos", "music", "a")),
+            "alice:music/a": Open(("music", "a")),
             "get 2": Fetch(("photos", "b")),
             "GET .": Fetch(("photos",)),
             "get /": Fetch(("*",)),
