@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from p2pshare.errors import NameReleased
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.storage.shares.arguments import EVERYONE
 from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
@@ -135,7 +136,7 @@ class RunningTests(ProgramsTestCase):
         self.addCleanup(end_daemon, data / "peer.pid")
         self.assertEqual(first.wait(), 0, first.said())
         warning, line = first.said().splitlines()
-        self.assertRegex(warning, "^p2ppeer: loopback address: ")
+        self.assertEqual(warning, f"p2ppeer: {LOCAL_ONLY}")
         self.assertRegex(line, r"^bob is online at \S+, in the background as process \d+\. Log: ")
         self.assertIn(f" Log: {data / 'peer.log'}.", line)
         stop = line.partition("Stop it with: ")[2]
