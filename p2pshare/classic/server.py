@@ -159,7 +159,7 @@ class ClassicServer:
             self._reactor, self._share.open, kind, self._refused, abandoned=_close_if_any
         )
         if opened is None:
-            return TransferEnd.FAILED, "there is none to share"
+            return TransferEnd.FAILED, "no such file is shared"
         if kind is Kind.PICTURE:
             return await self._send_picture(transfer, opened)
         with opened.file:

@@ -57,7 +57,7 @@ class ClassicServerTests(LoopbackTestCase):
         for word in (b"TXT", b"IMG2"):
             bob.send(word, (alice.ip, alice.port))
         await self.until(lambda: len(self.served) == 2)
-        self.assertEqual({served.details for served in self.served}, {"there is none to share"})
+        self.assertEqual({served.details for served in self.served}, {"no such file is shared"})
         self.assertFalse(any(served.end is TransferEnd.COMPLETE for served in self.served))
         await self.until(lambda: len(bob.received) == 2)
         self.assertEqual(sorted(bob.received), [b"ACK", b"ACK2"])

@@ -420,7 +420,7 @@ class LargeFetch:
         """Wait before the next request.
 
         Raises:
-            P2pshareError: there is none.
+            P2pshareError: another request makes no sense.
         """
         context = self._context
         if why not in (Fault.CHANGED, Fault.BUSY) or tries >= TRIES_MAX:

@@ -97,7 +97,7 @@ class Admission:
         """Return the name that belongs to a key.
 
         Raises:
-            NotAdmitted: there is none, another key is pinned for it, or nobody can tell now.
+            NotAdmitted: the key has no name, another key is pinned for the name, or the registry does not answer.
         """
         question = self._answers.get(key)
         answer = None if question is None else await question.wait()

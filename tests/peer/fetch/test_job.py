@@ -1529,6 +1529,43 @@ class EndTests(JobTestCase):
             last = nth
         self.assertGreater(last, 10)
 
+    def test_too_many_open_twice(self) -> None:
+        """The bound on the wait counts since the last block that was written, and not since an earlier shortage."""
+        path = self.alice.put("s", LARGE)
+        blocks = [LARGE[at : at + BLOCK_SIZE] for at in range(0, len(LARGE), BLOCK_SIZE)]
+
+        def answer(session: MemorySession, get: Get) -> None:
+            def rest() -> None:
+                for index in range(3, len(blocks)):
+                    session.after_data(Block(get.id, index, digest_of(blocks[index])))
+                    session.data(get.id, index * BLOCK_SIZE, blocks[index])
+                session.after_data(End(get.id, root_of(len(LARGE), map(digest_of, blocks))))
+
+            give(session, get, 3)
+            self.alice.reactor.callLater(SHORT_PATIENCE + 5, rest)
+
+        opening, finishing, shortages = os.open, Incoming.finish, ["begin", "finish"]
+
+        def fail_open(name: Any, *args: Any, **options: Any) -> int:
+            if str(name).endswith(PART_SUFFIX) and "begin" in shortages:
+                shortages.remove("begin")
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return opening(name, *args, **options)
+
+        def fail_finish(part: Incoming, *args: Any) -> Path:
+            if "finish" in shortages:
+                shortages.remove("finish")
+                self.alice.answers.pop(path)
+                raise TooManyOpenFiles(path="s", reason="")
+            return finishing(part, *args)
+
+        self.alice.answers[path] = answer
+        with patch.object(os, "open", fail_open), patch.object(Incoming, "finish", fail_finish):
+            _, running = self.begin("s")
+            self.alice.pass_time(SHORT_PATIENCE + 10, 0.1)
+        self.successResultOf(running)
+        self.assertEqual((self.failed, self.came(), shortages), ({}, {"s": LARGE}, []))
+
     def test_too_many_open_for_long(self) -> None:
         """The wait for open files has a bound, upon which each file fails with a remedy."""
         self.alice.put("s/large", LARGE)
