@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +33,9 @@ def list_partial(invocation: Invocation, dest: str | None) -> int:
     if not count:
         output.remark("There are no partial files.")
     elif not output.is_quiet:
+        clean = shlex.join(["p2pshare", "get", "--clean", *([dest] if dest else [])])
         output.remark(
-            f"{_files(count)}, {size_text(on_disk)} on the disk. `p2pshare get --clean` removes those not in use."
+            f"{_files(count)}, {size_text(on_disk)} on the disk. `{clean}` removes those not in use."
         )
     return 1 if errors else 0
 

@@ -65,7 +65,9 @@ class PartialTests(SynchronousTestCase):
             self.stdout.getvalue(),
             r"\Asub/film: 2\.0 MiB of 3\.0 MiB of alice:films/film, [\d.]+ MiB on the disk, \d+ days ago\n\Z",
         )
-        self.assertIn("`p2pshare get --clean` removes", self.stderr.getvalue())
+        self.assertIn("`p2pshare get --clean` ", self.stderr.getvalue())
+        self.assertEqual(list_partial(self.invocation(), "sub"), 0)
+        self.assertIn("`p2pshare get --clean sub` ", self.stderr.getvalue())
 
     def test_cleaned(self) -> None:
         """Partial files that are not in use are removed, and the freed room is reported."""
