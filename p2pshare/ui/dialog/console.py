@@ -192,7 +192,7 @@ class Console:
         """The descriptor of the answers."""
         return self._fd
 
-    def doRead(self) -> None:  # noqa: N802
+    def doRead(self) -> None:
         """Read once."""
         try:
             data = os.read(self._fd, READ_MAX)

@@ -1,0 +1,1 @@
+"""UDP for sessions: a port that moves trains, and the welcome port, which tells its three protocols apart."""

@@ -1,0 +1,232 @@
+"""A UDP port that sends and receives trains: equal segments in one buffer, in one system call.
+
+A train costs the kernel one way through its layers instead of one for each datagram, and costs Python one call. On
+Linux, `UDP_SEGMENT` cuts a buffer into datagrams as it is sent (GSO), and `UDP_GRO` joins datagrams that arrive.
+Elsewhere a train of one segment takes the same way through this module.
+
+Theory of operation
+===================
+
+*Receiving.* The reactor calls `doRead` when the socket is readable. It hands trains to `train_received` until nothing
+is left, or until it has read `READ_MAX` bytes or for `READ_TIME`: then timers and other sockets get their turn, and the
+reactor calls again. The buffer has room for the longest train, because the kernel cuts off what does not fit and says
+so only in a flag. A train that was cut off is dropped, since its last segment is damaged.
+
+*Sending.* `send_train` gives a train to the kernel, or queues it if the buffer of the socket is full. The protocol
+makes no more trains while the port `is_full`. `doWrite` drains the queue when the socket is writable, and then calls
+`port_writable`.
+
+*Falling back.* Whether the kernel can cut trains depends on the route and its device, so it shows at the first train
+and may change later. `EIO`, `EINVAL` and `EMSGSIZE` for a train of several segments turn cutting off for good, and the
+segments are sent one by one. `EMSGSIZE` for a single segment means that it is larger than the MTU of the interface: the
+protocol hears it by `datagram_refused`. All other errors of a send count as loss in the network (`unsent`).
+
+Fragmentation is off (`IP_PMTUDISC_PROBE`): path MTU discovery must see what a path carries, and does not believe ICMP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet import udp
+
+from p2pshare.core.datagram_core import Address
+from p2pshare.net.sockets import IPeerReactor
+
+READ_MAX = 1024 * 1024  # bytes read until timers and other sockets get their turn
+READ_TIME = 0.004  # seconds likewise
+QUEUE_MAX = 64  # trains that wait for room in the socket's buffer; more count as lost
+RECEIVE_BUFFER = 8 * 1024 * 1024  # bytes asked for; the system may give less
+SEND_BUFFER = 4 * 1024 * 1024  # bytes asked for
+TRAIN_SEGMENTS_MAX = 64  # segments in a train that every kernel with UDP_SEGMENT takes
+TRAIN_BYTES_MAX = 65_507  # bytes in a train: a UDP payload over IPv4
+
+_BUFFER_SIZE = 128 * 1024  # bytes, twice the longest train
+_ANCILLARY_SIZE = 128  # bytes
+
+# Numbers of Linux that the module `socket` does not name (linux/udp.h, linux/in.h, linux/in6.h, asm-generic/socket.h).
+_UDP_SEGMENT, _UDP_GRO = 103, 104
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
+
+_CANNOT_CUT = {errno.EIO, errno.EINVAL, errno.EMSGSIZE}
+_CLOSED_PORT = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH}
+"""Errors of an earlier send that ICMP reported; anyone can forge it."""
+
+
+class TrainProtocol(Protocol):
+    """Receives what happens on a `TrainPort`, besides Twisted's own calls of an `IDatagramProtocol`."""
+
+    def train_received(self, data: memoryview, segment: int, address: Address) -> None:
+        """Take a train, valid during this call, whose segments but the last have `segment` bytes."""
+
+    def datagram_refused(self, address: Address) -> None:
+        """A datagram was larger than the interface towards `address` carries, and was not sent."""
+
+    def port_writable(self) -> None:
+        """The port was full, and is not any more."""
+
+
+class TrainPort(udp.Port):
+    """A UDP port for a `TrainProtocol`; an `IListeningPort` like its base class."""
+
+    def __init__(
+        self, port: int, protocol: TrainProtocol, interface: str, reactor: IPeerReactor
+    ) -> None:
+        """Make the port; `startListening` binds it."""
+        super().__init__(port, protocol, interface, _BUFFER_SIZE, reactor)
+        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
+        self._queue: deque[tuple[memoryview, int, Address]] = deque()
+        self._cuts_trains = False
+        self._seconds: Callable[[], float] = reactor.seconds
+        self.unsent = 0
+        """Trains and datagrams that could not be sent, and count as lost."""
+        self.cut_off = 0
+        """Trains that did not fit into the buffer, and were dropped."""
+
+    @property
+    def cuts_trains(self) -> bool:
+        """Whether the kernel cuts trains as they are sent."""
+        return self._cuts_trains
+
+    @property
+    def is_full(self) -> bool:
+        """Whether trains wait for room in the socket's buffer."""
+        return bool(self._queue)
+
+    def send_train(
+        self, data: bytes | bytearray | memoryview, segment: int, address: Address
+    ) -> None:
+        """Send a train whose segments but the last have `segment` bytes; the buffer may not change any more."""
+        view = memoryview(data)
+        if not self._queue and self._send(view, segment, address):
+            return
+        if len(self._queue) < QUEUE_MAX:
+            self._queue.append((view, segment, address))
+            self.startWriting()
+        else:
+            self.unsent += 1
+
+    def doRead(self) -> None:
+        """Read trains until nothing is left, or others must have their turn."""
+        seconds = self._seconds
+        until, read = seconds() + READ_TIME, 0
+        while self.connected and read < READ_MAX and seconds() <= until:
+            try:
+                size, ancillary, flags, address = self.socket.recvmsg_into(
+                    [self._buffer], _ANCILLARY_SIZE
+                )
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _CLOSED_PORT or error.errno == errno.EINTR:
+                    continue
+                raise
+            read += size
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                self.cut_off += 1
+            elif size:
+                segment = _segment_of(ancillary) or size
+                self.protocol.train_received(self._buffer[:size], segment, address[:2])
+
+    def doWrite(self) -> None:
+        """Send what waits, and tell the protocol when nothing does."""
+        while self._queue:
+            if not self._send(*self._queue[0]):
+                return
+            self._queue.popleft()
+        self.stopWriting()
+        self.protocol.port_writable()
+
+    def connectionLost(self, reason: object = None) -> None:
+        """Drop what waits, and close the socket."""
+        self._queue.clear()
+        super().connectionLost(reason)
+
+    def _bindSocket(self) -> None:
+        super()._bindSocket()
+        _set(self.socket, socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER, socket.SO_RCVBUF)
+        _set(self.socket, socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER, socket.SO_SNDBUF)
+        if self.addressFamily == socket.AF_INET6:
+            _set(self.socket, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        else:
+            _set(self.socket, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        _set(self.socket, socket.IPPROTO_UDP, _UDP_GRO, 1)
+        # 0 leaves datagrams as they are: it only asks whether the kernel knows the option.
+        self._cuts_trains = _set(self.socket, socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
+
+    def _send(self, data: memoryview, segment: int, address: Address) -> bool:
+        """Give a train to the kernel; False if there is no room, and then nothing of it was sent."""
+        if len(data) <= segment:
+            return self._send_one(data, address)
+        if self._cuts_trains:
+            cut = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", segment))]
+            try:
+                self.socket.sendmsg([data], cut, 0, address)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno not in _CANNOT_CUT:
+                    self.unsent += 1
+                    return True
+                self._cuts_trains = False
+        for start in range(0, len(data), segment):
+            if not self._send_one(data[start : start + segment], address):
+                self._queue.appendleft((data[start:], segment, address))
+                self.startWriting()
+                return True
+        return True
+
+    def _send_one(self, data: memoryview, address: Address) -> bool:
+        try:
+            self.socket.sendto(data, address)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                self.protocol.datagram_refused(address)
+            else:
+                self.unsent += 1
+        return True
+
+
+def listen_trains(
+    reactor: IPeerReactor, port: int, protocol: TrainProtocol, interface: str
+) -> TrainPort:
+    """Open a port.
+
+    Raises:
+        CannotListenError: the port is in use, or reserved.
+    """
+    listening = TrainPort(port, protocol, interface, reactor)
+    listening.startListening()
+    return listening
+
+
+def _segment_of(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Return the size of the segments that the kernel has joined; 0 if it has joined none."""
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.IPPROTO_UDP, _UDP_GRO) and len(value) == 4:
+            return int(struct.unpack("=i", value)[0])
+    return 0
+
+
+def _set(
+    bound: socket.socket, level: int, option: int, value: int, otherwise: int | None = None
+) -> bool:
+    """Set an option, or the one `otherwise`, that may be unknown here or not allowed; whether the first was set."""
+    try:
+        bound.setsockopt(level, option, value)
+        return True
+    except OSError:
+        if otherwise is not None:
+            with contextlib.suppress(OSError):
+                bound.setsockopt(level, otherwise, value)
+        return False
