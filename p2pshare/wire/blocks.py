@@ -29,6 +29,12 @@ def block_length(size: int, index: int) -> int:
     return min(BLOCK_SIZE, size - index * BLOCK_SIZE)
 
 
+def is_within_block(offset: int, length: int) -> bool:
+    """Whether `length` bytes of a file, at least one, lie within one block."""
+    end = offset + length
+    return length > 0 and end <= FILE_SIZE_MAX and offset // BLOCK_SIZE == (end - 1) // BLOCK_SIZE
+
+
 def digest_of(data: bytes | bytearray | memoryview) -> bytes:
     """Return the digest, `DIGEST_SIZE` bytes. Beyond a few KiB it is computed without the interpreter's lock."""
     return blake3(data).digest()
