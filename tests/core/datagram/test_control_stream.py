@@ -59,7 +59,7 @@ class SenderTests(SynchronousTestCase):
         self.assertIsNone(sender.next_frame(9))
 
     def test_credit(self) -> None:
-        """Nothing goes out beyond the credit; an older CREDIT that arrives later is ignored, a smaller one is an error."""
+        """Nothing goes out beyond the credit; an older CREDIT that comes later is ignored, a smaller one an error."""
         sender = ControlSender(limit=4)
         sender.write(bytes(10))
         self.assertEqual(sender.next_frame(9), Control(0, bytes(4)))

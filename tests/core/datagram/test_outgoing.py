@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram.outgoing import EARLY, FRAGMENTS_MAX, Cargo, CargoSizes, Outgoing
+from p2pshare.core.datagram.outgoing import (
+    EARLY,
+    FRAGMENTS_MAX,
+    Cargo,
+    CargoSizes,
+    Outgoing,
+    Shipment,
+)
 from p2pshare.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Fin, Size
 
@@ -198,9 +207,9 @@ class OutgoingTests(SynchronousTestCase):
         self.outgoing = Sender()
         self.outgoing.begin(1, size)
         arrived = bytearray(size)
-        for first, end in zip(edges[:-1], edges[1:], strict=True):
+        for first, end in pairwise(edges):
             self.outgoing.send_piece(1, first, memoryview(file)[first:end])
-        late = []
+        late = list[tuple[Shipment, int]]()
         while self.outgoing.unacked:
             cargo = self.outgoing.cargo(data.draw(st.integers(1, 8)))
             if cargo is None:
