@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from p2pshare.classic.datagrams import Size, Word, row_wanted_datagram, size_datagram, sum8
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing.network import Conditions
+from p2pshare.testing.links import Conditions
 
 seeds = st.integers(0, 2**32)
 
@@ -23,13 +23,12 @@ def pictures(draw: st.DrawFn, *, rows_max: int = 48, width_max: int = 6) -> Pixe
 @st.composite
 def networks(draw: st.DrawFn, *, loss_max: float) -> Conditions:
     """A network that loses, repeats, delays and reorders."""
-    delay_min = draw(st.sampled_from([0.0001, 0.005, 0.1, 0.3]))
-    jitter = draw(st.sampled_from([0.0, 0.01, 0.2, 0.8]))
     return Conditions(
         loss=draw(st.floats(0, loss_max)),
-        repeat=draw(st.sampled_from([0.0, 0.1, 0.5])),
-        delay_min=delay_min,
-        delay_max=delay_min + jitter,
+        duplication=draw(st.sampled_from([0.0, 0.1, 0.5])),
+        delay=draw(st.sampled_from([0.0001, 0.005, 0.1, 0.3])),
+        reordering=1.0,
+        reordering_delay=draw(st.sampled_from([0.0, 0.01, 0.2, 0.8])),
     )
 
 

@@ -15,7 +15,8 @@ from p2pshare.classic.core.row_receiver import RowReceiver
 from p2pshare.classic.core.row_sender import PictureSender, TransferEnd
 from p2pshare.classic.core.welcome import TransferRequested, Welcome
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing.network import Conditions, Rule, VirtualNetwork
+from p2pshare.testing.links import Conditions
+from p2pshare.testing.network import Rule, VirtualNetwork
 
 WELCOME = ("10.0.0.1", 5000)
 ATTEMPTS = 3

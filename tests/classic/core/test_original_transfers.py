@@ -20,7 +20,8 @@ from p2pshare.classic.core.requester import (
 from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.core.datagram_core import Address, Outgoing
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing.network import Conditions, Fate, Rule, VirtualNetwork
+from p2pshare.testing.links import Conditions
+from p2pshare.testing.network import Fate, Rule, VirtualNetwork
 from tests.classic.core.fetches import WELCOME, SharerSide
 from tests.originals.machines import GaveUp, ImageCompleted, OriginalRequester, OriginalSharer
 from tests.strategies import pictures, seeds
@@ -180,7 +181,9 @@ class OriginalRequesterTests(SynchronousTestCase):
     @given(pictures(), st.floats(0, 0.1), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""
-        fetch = OriginalRequests(pixels, Conditions(loss=loss, delay_max=0.01), seed=seed)
+        fetch = OriginalRequests(
+            pixels, Conditions(loss=loss, reordering=1.0, reordering_delay=0.01), seed=seed
+        )
         fetch.run()
         self.assertTrue(fetch.exact or isinstance(fetch.events[0], GaveUp))
         if isinstance(fetch.events[0], GaveUp):
@@ -223,7 +226,9 @@ class OriginalSharerTests(SynchronousTestCase):
     @given(pictures(), st.floats(0, 0.2), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""
-        fetch = OurRequests(pixels, Conditions(loss=loss, delay_max=0.01), seed=seed)
+        fetch = OurRequests(
+            pixels, Conditions(loss=loss, reordering=1.0, reordering_delay=0.01), seed=seed
+        )
         fetch.run()
         last = fetch.events[-1]
         self.assertIsInstance(last, (PictureCompleted, RequestFailed))

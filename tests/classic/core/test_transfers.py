@@ -13,7 +13,8 @@ from p2pshare.classic.core.requester import Failure
 from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.core.datagram_core import Address
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.testing.network import Conditions, Fate
+from p2pshare.testing.links import Conditions
+from p2pshare.testing.network import Fate
 from tests.classic.core.fetches import WELCOME, PictureFetch
 from tests.strategies import networks, pictures, seeds
 
@@ -35,7 +36,7 @@ class PerfectNetworkTests(SynchronousTestCase):
 
     def test_long_path(self) -> None:
         """The window opens: a large picture over a path of 100 ms takes few round trips."""
-        fetch = PictureFetch(picture(3000, 400), Conditions(delay_min=0.05, delay_max=0.05))
+        fetch = PictureFetch(picture(3000, 400), Conditions(delay=0.05))
         fetch.run()
         self.assertTrue(fetch.exact)
         self.assertEqual(fetch.senders[0].rows_sent, 3000)
@@ -128,7 +129,10 @@ class BadNetworkTests(SynchronousTestCase):
             )
 
         fetch = PictureFetch(
-            pixels, Conditions(delay_min=0.002, delay_max=0.004), seed=seed, rule=rule
+            pixels,
+            Conditions(delay=0.002, reordering=1.0, reordering_delay=0.002),
+            seed=seed,
+            rule=rule,
         )
         fetch.run()
         self.assertTrue(fetch.exact or fetch.failures)
