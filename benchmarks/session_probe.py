@@ -22,6 +22,7 @@ from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.dialling import open_session
@@ -46,6 +47,13 @@ class Listener:
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Ignore the data; an idle session receives none."""
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Ignore the size; an idle session receives no files."""
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Miss nothing."""
+        return ()
 
     def room_again(self) -> None:
         """Send nothing."""

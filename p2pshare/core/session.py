@@ -27,7 +27,7 @@ Then the silence does not count, and the other side gets one more third to be he
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 
 from p2pshare.errors import (
@@ -38,7 +38,7 @@ from p2pshare.errors import (
     SessionRefused,
     VersionRefused,
 )
-from p2pshare.wire.frames import ControlFrame, DataPiece, Frame, FrameDecoder, control_frame
+from p2pshare.wire.frames import control_frame
 from p2pshare.wire.session_messages import (
     VERSION,
     Bye,
@@ -102,7 +102,7 @@ class SessionEnded:
     """None if one of the two sides wanted the end."""
 
 
-Event = Message | DataPiece | SessionEnded
+Event = Message | SessionEnded
 """Events of a session. A sharer answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
 
 
@@ -146,12 +146,10 @@ class SessionCore:
         self._greet_by = now + greeting
         self._heard = self._said = self._used = self._pinged = now
         self._version = VERSION
-        self._decoder = FrameDecoder()
-        self._frames: Iterator[Frame] = iter(())
         self._control = bytearray()
         self._owes_pong = False
         self._cost = 0
-        self._ended: SessionEnded | None = None
+        self._events: deque[Event] = deque()
         if hello is not None:
             self._say(hello)
 
@@ -199,28 +197,32 @@ class SessionCore:
         """End the session: the carrier is gone."""
         self._end(SessionLost(name=self.name, reason=reason))
 
-    def receive_data(self, data: bytes | memoryview, now: float) -> None:
-        """Take bytes from the carrier; go through all events before the next call."""
+    def heard(self, now: float) -> None:
+        """Note that bytes came, whatever they are."""
         self._heard = now
-        self._frames = self._decoder.receive_data(data)
+
+    def receive_control(self, body: bytes, now: float) -> None:
+        """Take a control message; go through all events before the next call."""
+        if self.state is State.ENDED:
+            return
+        self._heard = now
+        try:
+            if (event := self._control_event(body)) is not None:
+                self._events.append(event)
+        except RemoteProtocolError as error:
+            self._end(error)
+
+    def receive_piece(self, now: float) -> bool:
+        """Note bytes of a file. False if they are not allowed in this state, which has ended the session."""
+        self._heard = self._used = now
+        if self.role is Role.OPENER and self.state is State.OPEN:
+            return True
+        self._end(RemoteProtocolError(reason="bytes of a file are not allowed in this state"))
+        return False
 
     def next_event(self) -> Event | None:
         """Return the next event, or None."""
-        while self.state is not State.ENDED:
-            try:
-                frame = next(self._frames, None)
-                if frame is None:
-                    return None
-                if isinstance(frame, DataPiece):
-                    self._used = self._heard
-                    return self._legal_data(frame)
-                event = self._control_event(frame)
-                if event is not None:
-                    return event
-            except RemoteProtocolError as error:
-                self._end(error)
-        ended, self._ended = self._ended, None
-        return ended
+        return self._events.popleft() if self._events else None
 
     def take_cost(self) -> int:
         """Return the number of messages since the last call, including unknown ones; a long one counts as several."""
@@ -273,18 +275,13 @@ class SessionCore:
     def _end(self, reason: P2pshareError | None) -> None:
         if self.state is not State.ENDED:
             self.state = State.ENDED
-            self._ended = SessionEnded(reason)
+            self._events.append(SessionEnded(reason))
 
-    def _legal_data(self, piece: DataPiece) -> DataPiece:
-        if self.role is Role.SHARER or self.state is not State.OPEN:
-            raise RemoteProtocolError(reason="bytes of a file are not allowed in this state")
-        return piece
-
-    def _control_event(self, frame: ControlFrame) -> Event | None:
-        self._cost += 1 + len(frame.body) // WEIGHT
+    def _control_event(self, body: bytes) -> Event | None:
+        self._cost += 1 + len(body) // WEIGHT
         if self.state is not State.OPEN and self._cost > BEFORE_OPEN_MAX:
             raise RemoteProtocolError(reason="too many messages before the session is open")
-        message = parse_message(frame.body)
+        message = parse_message(body)
         if message is None:
             return None
         if not isinstance(message, LEGAL[self.role, self.state]):

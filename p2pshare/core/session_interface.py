@@ -6,8 +6,10 @@ timeouts. All other messages go to the user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from p2pshare.core.ranges import Range
 from p2pshare.errors import P2pshareError
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Message
@@ -22,7 +24,21 @@ class SessionUser(Protocol):
         """Handle a message that the other side's role allows: one of `wire.transfer_messages`, or `Credit`."""
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Handle bytes of a file, up to a whole piece. They are valid only during the call."""
+        """Handle bytes of a file, up to a whole piece. They are valid only during the call.
+
+        Pieces may come in any order and more than once, and before or after the messages about their transfer. A stream
+        keeps all in order.
+        """
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Handle that bytes of a file of `size` bytes are about to come, perhaps before its `Offer`. Only carriers that
+        lose the order of what they carry tell that.
+        """
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Return the ascending ranges of bytes that are missing of a transfer whose last byte was sent; () if there are
+        none, or nothing of it is wanted. Only carriers that lose bytes ask.
+        """
 
     def room_again(self) -> None:
         """Handle that data may be sent again."""

@@ -1,4 +1,4 @@
-"""Sessions in memory: a wire with a carrier at each end, and a pair of connected sessions.
+"""Sessions in memory: a wire with a carrier at each end, channels over it, and a pair of connected sessions.
 
 Nothing moves by itself: `Wire.carry` moves bytes, and a `Clock` moves the time. So a test can stop anywhere, look at
 what is on its way, and change it.
@@ -12,15 +12,17 @@ what is on its way, and change it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.task import Clock
 
+from p2pshare.core.ranges import Range
 from p2pshare.core.session import Role, SessionCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.driver import SessionDriver
 from p2pshare.net.session.interfaces import CarrierUser, OwnedSession
+from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -32,6 +34,8 @@ ROUNDS_MAX = 1000  # rounds of carrying bytes to and fro until a test counts as 
 
 class MemoryCarrier:
     """One end of a `Wire`, as a `Carrier`."""
+
+    name = "memory"
 
     def __init__(self, user: CarrierUser, local: PeerAddress, remote: PeerAddress) -> None:
         self.local = local
@@ -145,6 +149,7 @@ class RecordingUser:
         self.session = session
         self.messages: list[Message] = []
         self.pieces: list[tuple[int, int, bytes]] = []
+        self.sizes: dict[int, int] = {}
         self.rooms = 0
         """Calls of `room_again`."""
         self.ends: list[P2pshareError | None] = []
@@ -162,6 +167,23 @@ class RecordingUser:
         """Record a piece of a file."""
         assert not self.ends
         self.pieces.append((transfer, offset, bytes(data)))
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Record the size of a file."""
+        assert not self.ends
+        self.sizes[transfer] = size
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Return what is missing between the pieces that came, and before and behind them."""
+        assert not self.ends
+        at = 0
+        missing = []
+        for _, offset, data in sorted(each for each in self.pieces if each[0] == transfer):
+            if at < offset:
+                missing.append((at, offset))
+            at = max(at, offset + len(data))
+        size = self.sizes.get(transfer, at)
+        return [*missing, (at, size)] if at < size else missing
 
     def room_again(self) -> None:
         """Count."""
@@ -231,17 +253,20 @@ class SessionPair:
         hello = hello or Hello(VERSION, "test/1", 2**20)
         self.opener = SessionDriver(
             self.clock,
-            SessionTls(opener_key).connect(acceptor_key.public),
             SessionCore(Role.OPENER, now, name="alice", hello=hello, silence=silence),
             self.owners[0],
         )
         self.acceptor = SessionDriver(
-            self.clock,
-            SessionTls(acceptor_key).accept(),
-            SessionCore(Role.SHARER, now, agent="test/2"),
-            self.owners[1],
+            self.clock, SessionCore(Role.SHARER, now, agent="test/2"), self.owners[1]
         )
-        self.wire = Wire(self.opener, self.acceptor)
+        self.channels = (
+            StreamChannel(
+                self.clock, SessionTls(opener_key).connect(acceptor_key.public), self.opener
+            ),
+            StreamChannel(self.clock, SessionTls(acceptor_key).accept(), self.acceptor),
+        )
+        """Bob's and alice's."""
+        self.wire = Wire(*self.channels)
         self.opener_user = RecordingUser(self.opener)
         self.acceptor_user = RecordingUser(self.acceptor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.classic.datagrams import Kind
+from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     AlreadyRunning,
@@ -66,6 +68,13 @@ class Visitor:
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Record it."""
         self.data += data
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Ignore it: the offer tells it, too."""
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Miss nothing."""
+        return ()
 
     def room_again(self) -> None:
         """Nothing waits to be sent."""
@@ -188,11 +197,11 @@ class PeerServiceTests(LoopbackTestCase):
         visitor.session.send(Get(1, ("stuff", "big")))
         await self.until(lambda: bool(visitor.data))
         stream: Any = visitor.session
-        stream._carrier.pause()
+        stream._channel.pause()
         began = self.real_reactor.seconds()
         await alice.stopService()
         self.assertLess(self.real_reactor.seconds() - began, 2.0)
-        stream._carrier.resume()
+        stream._channel.resume()
 
     async def test_stranger(self) -> None:
         """An opener whose key owns no name is refused."""

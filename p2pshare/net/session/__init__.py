@@ -1,1 +1,1 @@
-"""Sessions over TCP: TLS, the connection of one session, and how one is opened."""
+"""Sessions: their channels and carriers, the driver of one end, and how one is opened."""

@@ -23,6 +23,7 @@ from p2pshare.errors import (
 )
 from p2pshare.net.session.driver import SessionDriver
 from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
+from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, client_endpoint
@@ -72,10 +73,11 @@ async def open_session(
     hello = Hello(VERSION, AGENT, credit)
     now = reactor.seconds()
     core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
-    session = SessionDriver(reactor, SessionTls(key).connect(expected), core, opening)
+    session = SessionDriver(reactor, core, opening)
+    channel = StreamChannel(reactor, SessionTls(key).connect(expected), session)
     try:
         await connectProtocol(
-            client_endpoint(reactor, address, timeout), TcpCarrier(session, FILE_READ)
+            client_endpoint(reactor, address, timeout), TcpCarrier(channel, FILE_READ)
         )
     except ConnectingCancelledError:
         raise CancelledError from None
@@ -95,17 +97,16 @@ async def open_session(
 
 def accept_session(
     clock: IReactorTime,
-    tls: SessionTls,
     owner: SessionOwner,
     *,
     silence: float,
     idle: float,
     greeting: float,
 ) -> SessionDriver:
-    """Return the acceptor's end of a session, which waits for its carrier; times in s, as `SessionCore` has them."""
+    """Return the acceptor's end of a session, which waits for its channel; times in s, as `SessionCore` has them."""
     now = clock.seconds()
     core = SessionCore(Role.SHARER, now, agent=AGENT, silence=silence, idle=idle, greeting=greeting)
-    return SessionDriver(clock, tls.accept(), core, owner)
+    return SessionDriver(clock, core, owner)
 
 
 class _Opening:

@@ -28,6 +28,8 @@ SEND_SIZE = 512 * 1024  # bytes given to the kernel in one call: all that can wa
 class TcpCarrier(Protocol):
     """One end of a TCP connection, as a `Carrier`."""
 
+    name = "tcp"
+    """See `Carrier`."""
     transport: Connection  # set before any other call
 
     def __init__(self, user: CarrierUser, read_size: int) -> None:

@@ -8,11 +8,12 @@ compute the digest of the whole file, and sends nothing meanwhile.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from p2pshare.core.ranges import Range
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
@@ -113,6 +114,13 @@ class Link:
         self.core.data_received(transfer, offset, data)
         if self.core.crediting.limited:  # without a rate limit, only released memory makes credit
             self._grant()
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Nothing: the offer tells the size."""
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Miss nothing: on a stream all has arrived."""
+        return ()
 
     def room_again(self) -> None:
         """Nothing: a requester sends no data."""

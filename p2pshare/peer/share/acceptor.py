@@ -39,7 +39,8 @@ from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.session.dialling import accept_session
 from p2pshare.net.session.intake import Intake
-from p2pshare.net.session.interfaces import CarrierUser, OwnedSession
+from p2pshare.net.session.interfaces import CarrierUser, ChannelUser, OwnedSession
+from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import TcpCarriers
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
@@ -150,7 +151,8 @@ class SessionAcceptor:
         Raises:
             PortUnusable: the port is in use, or reserved.
         """
-        self._port = await listen_tcp(self._reactor, port, TcpCarriers(self.accept), interface)
+        carriers = TcpCarriers(self.accept_stream)
+        self._port = await listen_tcp(self._reactor, port, carriers, interface)
 
     async def stop_listening(self) -> None:
         """Close the port."""
@@ -171,17 +173,27 @@ class SessionAcceptor:
             for session in list(self._entries):
                 session.abort()
 
-    def accept(self, host: str) -> CarrierUser | None:
-        """Return what drives a connection from the IP address `host`; None to close it."""
+    @property
+    def tls(self) -> SessionTls:
+        """Makes the acceptor's end of a TLS connection with this peer's current key."""
+        key = self._key()
+        if self._tls is None or self._tls.key.public != key.public:
+            self._tls = SessionTls(key)
+        return self._tls
+
+    def accept_stream(self, host: str) -> CarrierUser | None:
+        """Return the user of a carrier of bytes from the IP address `host`; None to close it."""
+        user = self.accept(host)
+        return None if user is None else StreamChannel(self._reactor, self.tls.accept(), user)
+
+    def accept(self, host: str) -> ChannelUser | None:
+        """Return the user of a channel from the IP address `host`; None to close it."""
         if self._is_stopping:
             return None
         self._make_room(host)
-        key, limits = self._key(), self._limits
-        if self._tls is None or self._tls.key.public != key.public:
-            self._tls = SessionTls(key)
+        limits = self._limits
         session = accept_session(
             self._reactor,
-            self._tls,
             self,
             silence=limits.silence,
             idle=limits.idle,

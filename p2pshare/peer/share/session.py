@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.core.ranges import Range
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
 from p2pshare.core.sharer import LIMITS, SharerCore
@@ -91,6 +92,14 @@ class ServedSession:
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Refuse bytes of files, which only this end may send."""
         raise RemoteProtocolError(reason="it sends bytes of a file that nobody asked for")
+
+    def size_received(self, transfer: int, size: int) -> None:
+        """Refuse bytes of files, which only this end may send."""
+        raise RemoteProtocolError(reason="it sends bytes of a file that nobody asked for")
+
+    def fin_received(self, transfer: int) -> Sequence[Range]:
+        """Want nothing: only this end sends files."""
+        return ()
 
     def room_again(self) -> None:
         """Continue to send."""

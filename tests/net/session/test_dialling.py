@@ -34,6 +34,7 @@ from p2pshare.errors import (
 )
 from p2pshare.net.session.dialling import NO_TLS, accept_session, open_session
 from p2pshare.net.session.interfaces import OwnedSession
+from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import MESSAGE_READ, TcpCarrier
 from p2pshare.net.session.tls import (
     RECORD_MAX,
@@ -131,10 +132,10 @@ class ClientTests(TestCase):
         """Return the address of an honest acceptor."""
 
         def build() -> Protocol:
-            driver = accept_session(
-                reactor, SessionTls(key), self.owner, silence=60.0, idle=600.0, greeting=10.0
+            driver = accept_session(reactor, self.owner, silence=60.0, idle=600.0, greeting=10.0)
+            return TcpCarrier(
+                StreamChannel(reactor, SessionTls(key).accept(), driver), MESSAGE_READ
             )
-            return TcpCarrier(driver, MESSAGE_READ)
 
         return self.listen(build)
 

@@ -18,8 +18,9 @@ from p2pshare.errors import (
     SessionLost,
     SessionRefused,
 )
-from p2pshare.net.session.driver import CLOSE_WAIT, READ_SIZE, UNREAD_MAX
+from p2pshare.net.session.driver import CLOSE_WAIT, READ_SIZE
 from p2pshare.net.session.intake import SLICE, Intake
+from p2pshare.net.session.stream import UNREAD_MAX
 from p2pshare.testing.sessions import FULL, RecordingUser, SessionPair
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.session_messages import VERSION, Credit, Message, Ping, Refusal, Welcome
@@ -238,7 +239,7 @@ class SendTests(StreamTestCase):
     def test_answers_of_tls(self) -> None:
         """Threat 31: answers of TLS itself, as to new keys, are bounded, however many are asked for."""
         pair = self.opened()
-        sharer, carrier = pair.acceptor, pair.wire.carriers[1]
+        sharer, carrier = pair.channels[1], pair.wire.carriers[1]
         with (
             mock.patch.object(sharer._pump, "receive_data"),
             mock.patch.object(sharer._pump, "read_into", return_value=0),
@@ -256,7 +257,9 @@ class SendTests(StreamTestCase):
         before = len(pair.wire.carried[1])
         for _ in range(50):
             for _ in range(1000):
-                pair.opener._small += control_frame(Ping().to_json())  # what no opener of ours says
+                pair.channels[0]._small += control_frame(
+                    Ping().to_json()
+                )  # what no opener of ours says
             pair.opener.send(Credit(1))
             pair.carry()
         self.assertLess(len(pair.wire.carried[1]) - before, 50 * 100)
@@ -335,7 +338,7 @@ class EndTests(StreamTestCase):
     def test_closed_without_bye(self) -> None:
         """A TLS close without `Bye` is a loss, too: the end of a file may be missing."""
         pair = self.opened()
-        pair.wire.carriers[1].send(pair.acceptor._pump.close())
+        pair.wire.carriers[1].send(pair.channels[1]._pump.close())
         pair.carry()
         self.assert_lost(pair.opener_user)
         self.assert_all_over()
@@ -467,7 +470,7 @@ class FloodTests(StreamTestCase):
 
     def deliver(self) -> None:
         """Deliver all bytes of the opener at once."""
-        self.pair.acceptor.received(self.pair.wire.carriers[0].take())
+        self.pair.channels[1].received(self.pair.wire.carriers[0].take())
 
     def test_slices(self) -> None:
         """Threat 33: one turn of the reactor reads one slice, and the carrier is paused."""
@@ -495,7 +498,7 @@ class FloodTests(StreamTestCase):
                 each.opener.send(Credit(number))
         pair.clock.advance(0)
         for each in (pair, other):
-            each.acceptor.received(each.wire.carriers[0].take())
+            each.channels[1].received(each.wire.carriers[0].take())
         counts = [len(each.acceptor_user.messages) for each in (pair, other)]
         while any(each.wire.carriers[1].is_paused for each in (pair, other)):
             self.turn()
