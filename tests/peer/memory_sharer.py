@@ -228,6 +228,10 @@ class MemorySharer:
         """The messages of a kind that the requester sent."""
         return [message for message in self.heard if isinstance(message, kind)]
 
+    def gets(self) -> list[Get]:
+        """The requests for files: the first item of a job may be requested and turn out to be a folder."""
+        return [get for get in self.heard_of(Get) if get.path not in self.folders]
+
 
 def offer_of(session: MemorySession, get: Get) -> Offer:
     """Return the offer of an honest sharer for a file."""

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.receiver import ArrivedBlock, Runs
 from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
+from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import JobContext
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.wire.paths import RemotePath
@@ -112,6 +113,11 @@ class BlockTransfer:
     def begin(self, path: RemotePath, version: str, have: Runs) -> None:
         """Request the file without the blocks that are here of this version."""
         self.number = self._context.remote.get(self, path, version, have)
+
+    def take_over(self, first: FirstFile) -> None:
+        """Continue a request that is under way."""
+        self.number = first.number
+        first.take_over(self)
 
     def prepare(self, opening: Coroutine[Any, Any, Incoming]) -> None:
         """Open the part for the blocks of the offer."""

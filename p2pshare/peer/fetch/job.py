@@ -27,7 +27,7 @@ Theory of operation. A job is three loops that feed each other through bounded q
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, TooManyOpenFiles
 from p2pshare.peer.fetch.disk_work import DiskWork
+from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import (
     SHORT_DELAY,
     SHORT_PATIENCE,
@@ -54,14 +55,16 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.small_files import SmallFetches
 from p2pshare.peer.fetch.tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
 from p2pshare.storage.file_times import utc_time
+from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
+from p2pshare.storage.incoming.hidden_file import is_absent
 from p2pshare.storage.incoming.present_files import Absent, Present, Sought
 from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.strict_json import INTEGER_MAX
-from p2pshare.wire.transfer_messages import TITLE_MAX, Job
+from p2pshare.wire.transfer_messages import TITLE_MAX, Cancelled, Job
 
 __all__ = ["FetchJob", "JobItem", "JobProgress", "SavedFile"]
 
@@ -113,7 +116,10 @@ class FetchJob:
         self._title = _title(items)
         self._tally = JobTally()
         self._disk = DiskWork(reactor, self._stop)
-        self._plan = JobPlan(remote, items, self._item_failed, self._give_up, files_max)
+        self._first = self._first_file(items)
+        self._plan = JobPlan(
+            remote, items, self._item_failed, self._give_up, files_max, self._first
+        )
         self._backlog = ListingBacklog()
         self._folders: dict[Path, IncomingFolder] = {}
         self._context = JobContext(
@@ -195,6 +201,19 @@ class FetchJob:
             )
         return progress
 
+    def _first_file(self, items: Sequence[JobItem]) -> FirstFile | None:
+        """Return the request for the first item, if the next session may begin with it."""
+        if not items or not items[0].path or items[0].is_glob:
+            return None
+        item = items[0]
+
+        def is_new(key: PublicKey) -> Awaitable[bool]:
+            place = Place((), item.name or item.path[-1])
+            return self._disk.run(is_absent, item.folder, place, Origin(key, item.path))
+
+        first = FirstFile(item.path, is_new)
+        return first if self._remote.begin_with(first) else None
+
     def _start(self, loop: Coroutine[Any, Any, None]) -> None:
         self._loops.append(Deferred.fromCoroutine(loop).addErrback(self._broke))
 
@@ -257,12 +276,16 @@ class FetchJob:
             elif isinstance(found, str) and found != wanted.folder[-1]:
                 self._was_renamed(wanted.path, found)
         elif isinstance(found, P2pshareError):
+            self._context.without_first(wanted)
             self._file_failed(wanted.path, wanted.size, found)
         elif isinstance(found, Present):
+            self._context.without_first(wanted)
             self._tally.already_there(wanted.size or 0)
             self._on_saved(found_file(wanted, found))
         else:
             assert isinstance(found, Absent)
+            if found.candidates:
+                wanted = self._context.without_first(wanted)
             self._queue_up(self._context.placed(wanted, found))
 
     def _was_renamed(self, path: RemotePath, name: str) -> None:
@@ -387,6 +410,8 @@ class FetchJob:
         for loop in (*self._loops, self._reconnecting):
             if loop is not None:
                 loop.cancel()
+        if self._first is not None and (number := self._first.drop()) is not None:
+            self._remote.cancel(number, Cancelled.BY_USER)
         self._small.stop()
         running = dict(self._running)
         for fetch in running:

@@ -18,7 +18,7 @@ from p2pshare.storage.incoming.present_files import Absent, Present, Sought
 from p2pshare.storage.incoming.publishing import numbered
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.transfer_messages import Offer
+from p2pshare.wire.transfer_messages import Cancelled, Offer
 
 IN_USE_PATIENCE = 180.0  # seconds without progress in another process; a lost session costs it 120
 IN_USE_REMARK = 2.0  # seconds of waiting for another process after which the user is told
@@ -68,6 +68,15 @@ class JobContext:
             is_claimed=absent.is_claimed,
             is_renamed=wanted.is_renamed or is_renamed,
         )
+
+    def without_first(self, wanted: WantedFile) -> WantedFile:
+        """Return the file without a request that is under way, which is cancelled."""
+        if wanted.first is None:
+            return wanted
+        number = wanted.first.drop()
+        if number is not None:
+            self.remote.cancel(number, Cancelled.BY_USER)
+        return replace(wanted, first=None)
 
     def remark(self, wanted: WantedFile, sentence: str) -> None:
         """Tell the user something about a file; the sentence continues its path."""

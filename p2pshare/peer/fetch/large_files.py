@@ -128,8 +128,10 @@ class LargeFetch:
                     break
                 except InUse as error:
                     self._note("held by another process")
+                    self._drop_first()
                     await self._wait_for_other(error)
                 except TooManyOpenFiles as error:
+                    self._drop_first()
                     await self._wait_for_files(error)
         except Stopped:
             self._note("stopped")
@@ -146,6 +148,7 @@ class LargeFetch:
             self._note("failed", error)
             context.fail(wanted.path, self._size, error)
         finally:
+            self._drop_first()
             if self._transfer is not None:
                 self._transfer.cancel(Cancelled.BY_USER)
             self._free_slot()
@@ -186,6 +189,8 @@ class LargeFetch:
         if self.wanted.candidates:
             tries = await self._compare(tries)
         self._incoming = await context.disk.run(self._resume)
+        if self._incoming is not None:
+            self._drop_first()
         self._had = 0 if self._incoming is None else self._incoming.bytes_there
         self._note("resumed" if self._had else "begun")
         while True:
@@ -232,7 +237,11 @@ class LargeFetch:
                 context.stop(error)
                 raise Stopped from error
         self._transfer = BlockTransfer(context, on_offer, self._block_written, on_end)
-        self._transfer.begin(self.wanted.path, version, have)
+        first, self.wanted = self.wanted.first, replace(self.wanted, first=None)
+        if first is None:
+            self._transfer.begin(self.wanted.path, version, have)
+        else:
+            self._transfer.take_over(first)
         return await self._transfer.outcome
 
     def _offered(self, offer: Offer) -> None:
@@ -467,6 +476,10 @@ class LargeFetch:
         part, self._incoming = self._incoming, None
         if part is not None:
             await self._context.disk.run(close, part)
+
+    def _drop_first(self) -> None:
+        """Cancel the request that is under way, unless it was taken over. It would hold credit."""
+        self.wanted = self._context.without_first(self.wanted)
 
     def _free_slot(self) -> None:
         if self._has_slot:

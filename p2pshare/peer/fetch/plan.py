@@ -1,8 +1,9 @@
 """The plan of a job: folders with everything in them, globs, and the place of each file.
 
-Whether an item is a file or a folder is what its parent folder lists, so a file itself is never listed. Folders are
-listed page by page. A local folder is made with its first file. Empty folders are made when their item is listed
-completely: a sharer whose listing has no end makes none.
+Whether an item is a file or a folder is what its parent folder lists, so a file itself is never listed. The first item
+may be requested already (`FirstFile`), and then the answer tells. Folders are listed page by page. A local folder is
+made with its first file. Empty folders are made when their item is listed completely: a sharer whose listing has no end
+makes none.
 """
 
 from __future__ import annotations
@@ -21,11 +22,20 @@ from p2pshare.errors import (
     RemotePathTooLong,
     RemoteTooMany,
 )
+from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_error, omission_errors
 from p2pshare.storage.incoming.announcement import Place
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
-from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, EntryKind, Listing, parse_message
+from p2pshare.wire.transfer_messages import (
+    PAGE_MAX,
+    Entry,
+    EntryKind,
+    Fault,
+    Listing,
+    Offer,
+    parse_message,
+)
 
 FILES_MAX = 1_000_000  # files and folders listed for one item, unless the user allows more
 FOLDERS_MAX = 100_000  # folders among them
@@ -48,6 +58,11 @@ class JobItem:
     """The local name of a file, or of a new folder around a folder; None for the remote name. Not for globs."""
     overwrite: bool = False
     """Replace a local file of that name instead of numbering the new one."""
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the path has a character of a glob."""
+        return any(map(_GLOB.search, self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +89,8 @@ class WantedFile:
     """Whether the number of its place is reserved for it in this job."""
     is_renamed: bool = False
     """Whether a local name differs from its own."""
+    first: FirstFile | None = None
+    """The request that is under way already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +169,7 @@ class JobPlan:
         on_failed: Callable[[RemotePath, P2pshareError], object],
         on_endless: Callable[[JobItem], object] = lambda _: None,
         files_max: int | None = None,
+        first: FirstFile | None = None,
     ) -> None:
         """Args:
         remote: the sharer.
@@ -160,7 +178,9 @@ class JobPlan:
         on_endless: called before `on_failed` with an item of which more is listed than allowed.
         files_max: files and folders that may be listed for an item; None for `FILES_MAX`, with `FOLDERS_MAX` folders.
             So no sharer can fill the disk's table of files with entries that take no room.
+        first: the request for the first item, if it is requested before it is looked up.
         """
+        self._first = first
         self._files_max = FILES_MAX if files_max is None else files_max
         self._folders_max = FOLDERS_MAX if files_max is None else files_max
         self._on_endless = on_endless
@@ -246,7 +266,7 @@ class JobPlan:
             async for page in self._named(item, item.path, item.name):
                 yield page
         except RemoteNotFound:
-            if not any(map(_GLOB.search, item.path)):
+            if not item.is_glob:
                 raise
             found = False
             async for page in self._matching(item, (), item.path):
@@ -259,7 +279,13 @@ class JobPlan:
         self, item: JobItem, path: RemotePath, name: str | None
     ) -> AsyncIterator[PlannedPage]:
         """Yield a file, or a folder with everything in it, of exactly this name."""
-        entry = await self._look_up(path) if path else None
+        first, self._first = self._first, None
+        answer = None if first is None else await first.answer
+        if isinstance(answer, Offer):
+            yield _file_page(item, path, name, answer.size, answer.version, first)
+            return
+        is_folder = answer is Fault.IS_FOLDER
+        entry = await self._look_up(path) if path and not is_folder else None
         if entry is not None and entry.kind is EntryKind.FILE:
             yield _file_page(item, path, name, entry.size, entry.version)
             return
@@ -418,11 +444,16 @@ def just_before(name: str) -> RemotePath:
 
 
 def _file_page(
-    item: JobItem, path: RemotePath, name: str | None, size: int | None, version: str
+    item: JobItem,
+    path: RemotePath,
+    name: str | None,
+    size: int | None,
+    version: str,
+    first: FirstFile | None = None,
 ) -> PlannedPage:
-    """Return the page of a single file with the local name `name`."""
+    """Return the page of a single file with the local name `name`, which may be requested already."""
     place = Place((), name or path[-1])
-    file = WantedFile(path, item.folder, place, size, version, item.overwrite)
+    file = WantedFile(path, item.folder, place, size, version, item.overwrite, first=first)
     return PlannedPage(item, ready=[file])
 
 

@@ -42,12 +42,14 @@ from p2pshare.errors import (
 )
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.link import Link
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState, reason_of
 from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Job, Listing
 
 SILENCE = 15.0  # seconds without a message after which a session counts as broken
@@ -184,6 +186,7 @@ class RemotePeer:
         self._connecting: Deferred[None] | None = None
         self._waiting: set[Deferred[None]] = set()
         self._closed_by: P2pshareError | None = None  # once the state is `CLOSED`
+        self._first: FirstFile | None = None  # with which the next session begins
 
     @property
     def key(self) -> PublicKey:
@@ -195,6 +198,16 @@ class RemotePeer:
     def is_up(self) -> bool:
         """Whether there is a session now."""
         return self._link is not None
+
+    def begin_with(self, first: FirstFile) -> bool:
+        """Let the next session begin with a request; False if there is a session, or other files are waited for.
+
+        What it brings holds credit until it is taken over, so nothing else may be in flight.
+        """
+        if self._state is not LinkState.IDLE or self._first is not None or self.on_room:
+            return False
+        self._first = first
+        return True
 
     async def ready(self) -> None:
         """Return as soon as there is a session.
@@ -406,11 +419,26 @@ class RemotePeer:
             raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
         self._remote_key = key
         crediting = CreditControl(self._rate, self.reactor.seconds(), self._limits.window)
-        session = await self._open_at_any(key, crediting.granted)
         core = ReceiverCore(crediting, self._buffers, self._next_id)
+        early = await self._early_requests(core, key)
+        session = await self._open_at_any(key, crediting.granted, early)
+        self._first = None
         return Link(self.reactor, session, core, self._lost, self._limits.patience)
 
-    async def _open_at_any(self, key: PublicKey, credit: int) -> Session:
+    async def _early_requests(self, core: ReceiverCore, key: PublicKey) -> Sequence[Message]:
+        """Return the requests with which a session begins; none is lost if it is not welcomed."""
+        first = self._first
+        if first is None:
+            return ()
+        if not await first.is_wanted(key):
+            self._first = None
+            first.not_requested()
+            return ()
+        request = core.get(first, first.path)
+        first.number = request.id
+        return (request,)
+
+    async def _open_at_any(self, key: PublicKey, credit: int, early: Sequence[Message]) -> Session:
         """Open a session at the first address where the peer is. The error is that of the likeliest address."""
         first: P2pshareError | None = None
         self._log.debug(
@@ -421,7 +449,7 @@ class RemotePeer:
         )
         for address in self._addresses:
             try:
-                return await self._open_session(
+                session = await self._open_session(
                     self.reactor,
                     self._key,
                     self.name,
@@ -430,6 +458,9 @@ class RemotePeer:
                     credit=credit,
                     silence=self._limits.silence,
                 )
+                for message in early:
+                    session.send(message)
+                return session
             except NOT_AT_ADDRESS as error:
                 first = first or error
         assert first is not None, "there is an address"

@@ -208,7 +208,11 @@ class SmallFetches:
             fetch.started = fetch.started or now
             self._coming.add(fetch)
             wanted = fetch.wanted
-            if wanted.candidates:  # the content is not sent if the version is still this one
+            first, fetch.wanted = wanted.first, replace(wanted, first=None)
+            if first is not None:
+                fetch.number = first.number or 0
+                first.take_over(fetch)
+            elif wanted.candidates:  # the content is not sent if the version is still this one
                 version, have = wanted.version, ((0, 1),)
                 fetch.number = remote.get(fetch, wanted.path, version, have, most=fetch.size)
             else:

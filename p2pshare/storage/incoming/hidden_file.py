@@ -33,6 +33,13 @@ def hidden_name(place: Place, origin: Origin) -> str:
     return f"{_PREFIX}{blake3(identity_of(place, origin)).hexdigest(8)}"
 
 
+def is_absent(folder: Path, place: Place, origin: Origin) -> bool:
+    """Whether neither a file that goes to `place` nor a part of it is in a destination folder."""
+    target = folder.joinpath(*place.folder)
+    part = hidden_name(place, origin) + PART_SUFFIX
+    return not (os.path.lexists(target / place.name) or os.path.lexists(target / part))
+
+
 def create_hidden(folder_fd: int, name: str, path: Path) -> int:
     """Create and lock a hidden file; return its descriptor.
 

@@ -351,7 +351,7 @@ class PlanTests(JobTestCase):
             self.alice.put(f"many/{number:03}", b"x")
 
         self.short_pages(5)
-        with patch.object(job_plan, "FILES_MAX", 22), patch.object(fetch_job, "QUEUE_MAX", 1):
+        with patch.object(job_plan, "FILES_MAX", 19), patch.object(fetch_job, "QUEUE_MAX", 1):
             progress = self.fetch("many")
         self.error("many", RemoteTooMany)
         self.assertLess(len(self.came()), 20)
@@ -445,7 +445,7 @@ class PlanTests(JobTestCase):
             self.assertEqual(self.came(), came)
             if step:  # without records, only roots cross
                 self.records.close()
-        contents = [each for each in self.alice.heard_of(Get) if not each.have]
+        contents = [each for each in self.alice.gets() if not each.have]
         self.assertEqual(len(contents), len(twins))
 
     def test_names_that_become_one_on_two_pages(self) -> None:
@@ -523,7 +523,7 @@ class SmallTests(JobTestCase):
             self.alice.put(f"s/{number}", b"xyz")
         self.fetch("s")
         done = [number for message in self.alice.heard_of(Done) for number in message.ids]
-        self.assertEqual(sorted(done), [get.id for get in self.alice.heard_of(Get)])
+        self.assertEqual(sorted(done), [get.id for get in self.alice.gets()])
         self.assertLess(len(self.alice.heard_of(Done)), 10)
         self.assertEqual(self.alice.heard_of(Job), [Job("s", 40, 120), Job("s", 0, 0)])
 
@@ -563,7 +563,7 @@ class SmallTests(JobTestCase):
         self.alice.answers[path] = grow
         progress = self.fetch("s")
         self.error("s/log", SourceChanged)
-        self.assertEqual(len(self.alice.heard_of(Get)), TRIES_MAX)
+        self.assertEqual(len(self.alice.gets()), TRIES_MAX)
         self.assertEqual((progress.bytes_total, progress.files_failed), (0, 1))
         self.nothing_left()
 
@@ -638,7 +638,7 @@ class LargeTests(JobTestCase):
             self.alice.answers[path] = lambda session, get: None
         _, running = self.begin("many")
         self.alice.pass_time(1)
-        self.assertEqual(len(self.alice.heard_of(Get)), LARGE_MAX)
+        self.assertEqual(len(self.alice.gets()), LARGE_MAX)
         self.alice.answers.clear()
         self.alice.lose()
         self.alice.pass_time(5)
@@ -1093,7 +1093,7 @@ class ContentTests(JobTestCase):
 
     def contents(self) -> int:
         """How often the content of a file was asked for, since this was asked last."""
-        asked = [each for each in self.alice.heard_of(Get) if not each.have]
+        asked = [each for each in self.alice.gets() if not each.have]
         self.alice.heard.clear()
         return len(asked)
 

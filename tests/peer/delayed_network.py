@@ -1,0 +1,221 @@
+"""Machines with TCP between them, in memory and in virtual time, to count round trips.
+
+Bandwidth has no bound and computing takes no time, so the time between two events is a number of round trips. The
+delays are sums of powers of two: a count is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from p2pshare.testing.network import ThreadlessReactor
+
+STEPS_MAX = 100_000  # of one `run`: more are an endless loop
+
+
+class DelayedNetwork:
+    """Machines, the time from one to another, and the clock of all."""
+
+    def __init__(self, delay: float) -> None:
+        """Begin with `delay` seconds from each machine to each other one."""
+        self.clock = Clock()
+        self.ports: dict[tuple[str, int], Any] = {}
+        self.connections: list[tuple[str, str, int]] = []
+        """The machine, and the address and port, of each connection that was wanted."""
+        self._delay = delay
+        self._delays: dict[frozenset[str], float] = {}
+
+    def machine(self, ip: str) -> Machine:
+        """Return the machine at an address; a reactor."""
+        return Machine(self, ip)
+
+    def set_delay(self, one: str, other: str, delay: float) -> None:
+        """Let data take `delay` seconds from one machine to the other, and back."""
+        self._delays[frozenset((one, other))] = delay
+
+    def delay(self, one: str, other: str) -> float:
+        """Return the seconds from one machine to another."""
+        return self._delays.get(frozenset((one, other)), self._delay)
+
+    def run(self, stop: Callable[[], object], within: float = 60.0) -> None:
+        """Let time pass until `stop()` is true.
+
+        Raises:
+            AssertionError: it is not `within` so many seconds.
+        """
+        clock = self.clock
+        until = clock.seconds() + within
+        for _ in range(STEPS_MAX):
+            if stop():
+                return
+            due = min((call.getTime() for call in clock.getDelayedCalls()), default=None)
+            if due is None or due > until:
+                break
+            clock.rightNow = max(clock.rightNow, due)  # exact, unlike a sum of steps
+            clock.advance(0)
+        raise AssertionError(f"it has not come about by {clock.seconds():.3f} s")
+
+
+class Machine(ThreadlessReactor):
+    """The reactor of one machine, whose threads work at once."""
+
+    def __init__(self, network: DelayedNetwork, ip: str) -> None:
+        super().__init__()
+        self.network = network
+        self.ip = ip
+
+    def seconds(self) -> float:
+        return self.network.clock.seconds()
+
+    def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:
+        return self.network.clock.callLater(delay, callable, *args, **kw)
+
+    def listenTCP(  # noqa: N802 - reactors have it
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        factory.doStart()
+        self.network.ports[self.ip, port] = factory
+        return _Port(self.network, self.ip, port)
+
+    def connectTCP(  # noqa: N802 - reactors have it
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float = 30,
+        bindAddress: Any = None,  # noqa: N803
+    ) -> Any:
+        self.network.connections.append((self.ip, host, port))
+        connector = _Connector()
+        factory.doStart()
+        factory.startedConnecting(connector)
+        delay = self.network.delay(self.ip, host)
+
+        def answered() -> None:
+            server = self.network.ports.get((host, port))
+            if connector.is_stopped:
+                return
+            if server is None:
+                factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
+                return
+            here = IPv4Address("TCP", self.ip, 40000 + len(self.network.connections))
+            there = IPv4Address("TCP", host, port)
+            near, far = _End(self, here, there), _End(self, there, here)
+            near.other, far.other = far, near
+            self.callLater(delay, far.begin, server.buildProtocol(here))
+            near.begin(factory.buildProtocol(there))
+
+        self.callLater(2 * delay, answered)
+        return connector
+
+
+class _Connector:
+    def __init__(self) -> None:
+        self.is_stopped = False
+
+    def stopConnecting(self) -> None:  # noqa: N802 - connectors have it
+        self.is_stopped = True
+
+    disconnect = stopConnecting
+
+
+class _Port:
+    def __init__(self, network: DelayedNetwork, ip: str, port: int) -> None:
+        self._network, self._ip, self._port = network, ip, port
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", self._ip, self._port)
+
+    def stopListening(self) -> None:
+        self._network.ports.pop((self._ip, self._port), None)
+
+
+class _End:
+    """One end of a connection; the transport of its protocol."""
+
+    other: _End
+    disconnecting = False
+
+    def __init__(self, clock: Machine, host: IPv4Address, peer: IPv4Address) -> None:
+        self._clock, self._host, self._peer = clock, host, peer
+        self._protocol: Protocol | None = None
+        self._is_paused = self._is_over = self._sends_no_more = False
+        self._waiting: list[bytes | None] = []  # that arrived; None for the end
+
+    def begin(self, protocol: Protocol | None) -> None:
+        if protocol is None:
+            self.abortConnection()
+            return
+        self._protocol = protocol
+        protocol.makeConnection(self)
+        self._deliver()
+
+    def write(self, data: bytes) -> None:
+        if not self._sends_no_more:
+            self._send(bytes(data))
+
+    def writeSequence(self, parts: Any) -> None:  # noqa: N802 - transports have it
+        self.write(b"".join(parts))
+
+    def arrived(self, data: bytes | None) -> None:
+        self._waiting.append(data)
+        self._deliver()
+
+    def loseWriteConnection(self) -> None:  # noqa: N802 - transports have it
+        if not self._sends_no_more:
+            self._sends_no_more = True
+            self._send(None)
+
+    def loseConnection(self) -> None:
+        self.loseWriteConnection()
+        self.disconnecting = True
+        self._clock.callLater(0, self._end)
+
+    abortConnection = loseConnection
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        self._clock.callLater(0, self._deliver)
+
+    stopProducing = loseConnection
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Do nothing: there is always room."""
+
+    def unregisterProducer(self) -> None:
+        """Do nothing."""
+
+    def getPeer(self) -> IPv4Address:
+        return self._peer
+
+    def getHost(self) -> IPv4Address:
+        return self._host
+
+    def _send(self, data: bytes | None) -> None:
+        delay = self._clock.network.delay(self._host.host, self._peer.host)
+        self._clock.callLater(delay, self.other.arrived, data)
+
+    def _deliver(self) -> None:
+        protocol = self._protocol
+        while self._waiting and not (self._is_paused or self._is_over) and protocol is not None:
+            data = self._waiting.pop(0)
+            if data is None:
+                self.loseConnection()
+            else:
+                protocol.dataReceived(data)
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            if self._protocol is not None:
+                self._protocol.connectionLost(Failure(ConnectionDone()))
