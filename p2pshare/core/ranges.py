@@ -89,11 +89,12 @@ class RangeSet:
         return bisect_right(self._edges, number) % 2 == 1
 
     def __iter__(self) -> Iterator[Range]:
-        """Iterate over the ranges, ascending."""
-        return zip(self._edges[::2], self._edges[1::2], strict=True)
+        """Iterate over the ranges, ascending. The set must not change meanwhile."""
+        edges = iter(self._edges)
+        return zip(edges, edges, strict=True)
 
     def __reversed__(self) -> Iterator[Range]:
-        """Iterate over the ranges, descending."""
+        """Iterate over the ranges, descending. The set may change meanwhile."""
         return zip(self._edges[-2::-2], self._edges[::-2], strict=True)
 
     def __len__(self) -> int:
