@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import pairwise
 from typing import ClassVar, Self
 
@@ -266,6 +267,15 @@ class Response:
         return cls(bytes(reader.take(CHALLENGE_SIZE)))
 
 
+class CloseCode(IntEnum):
+    """The known codes of CLOSE. A receiver accepts others, too: each means that the connection is over."""
+
+    DONE = 0
+    PROTOCOL_VIOLATION = 1
+    HANDSHAKE_FAILED = 2
+    INTERNAL = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Close:
     """The end of the connection. Nothing more comes from its sender."""
@@ -273,6 +283,7 @@ class Close:
     TYPE: ClassVar[int] = 0x0D
 
     code: int
+    """A `CloseCode`, or a number that is unknown here."""
     reason: str = ""
     """For the log; at most `REASON_MAX` bytes of UTF-8. Bytes that are not UTF-8 arrive as U+FFFD."""
 
