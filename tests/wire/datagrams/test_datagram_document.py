@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.datagram import control_stream, outgoing, received_packets
 from p2pshare.core.datagram.protection.keys import (
     AES_128_GCM,
     CHACHA20_POLY1305,
@@ -59,11 +60,14 @@ LIMITS: dict[str, float] = {
     "COOKIE_MAX": packets.COOKIE_MAX,
     "PACKET_NUMBER_MAX": packets.PACKET_NUMBER_MAX,
     "CRYPTO_STREAM_MAX": frames.CRYPTO_STREAM_MAX,
+    "CONTROL_WINDOW": control_stream.WINDOW,
     "CONTROL_STREAM_MAX": frames.CONTROL_STREAM_MAX,
+    "EARLY": outgoing.EARLY,
     "FILE_SIZE_MAX": FILE_SIZE_MAX,
     "MISSING_RANGES_MAX": frames.MISSING_RANGES_MAX,
     "REASON_MAX": frames.REASON_MAX,
     "DATAGRAM_MAX": DATAGRAM_MAX,
+    "MAX_ACK_DELAY": received_packets.DELAY_MAX,
 }
 
 
