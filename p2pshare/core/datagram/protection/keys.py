@@ -33,7 +33,6 @@ LABEL_PREFIX = b"p2pshare datagrams 1 "
 EXPORTER_LABEL = b"EXPORTER-p2pshare-datagrams-1"
 SECRET_SIZE = 32  # bytes, of SHA-256
 IV_SIZE = 12  # bytes of a nonce (RFC 5116, section 5.1)
-TAG_SIZE = 16  # bytes that sealing adds (RFC 5116, section 5.1)
 
 Bytes = bytes | bytearray | memoryview
 

@@ -15,13 +15,13 @@ from p2pshare.core.datagram.protection.keys import (
     AES_128_GCM,
     CHACHA20_POLY1305,
     SALT,
-    TAG_SIZE,
     Aead,
     DirectionKeys,
     KeyPair,
     derive,
     extract,
 )
+from p2pshare.wire.datagrams.packets import TAG_SIZE
 
 VECTORS = json.loads((Path(__file__).parent / "key_vectors.json").read_text())
 AEADS = {"aes_128_gcm": AES_128_GCM, "chacha20_poly1305": CHACHA20_POLY1305}
