@@ -80,7 +80,7 @@ def main(seconds: str) -> None:
     ends = [_enter_new_namespace(ip) for ip in (NEAR, FAR)]
     folder = Path("/proc", str(os.getpid()), "fd")
     print(*(folder / str(namespace) for namespace, _ in ends), flush=True)
-    _carry(*(device for _, device in ends), float(seconds))
+    _carry(ends[0][1], ends[1][1], float(seconds))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from twisted.web.iweb import IAgent
 from p2pshare import errors
 from p2pshare.classic.registration import Registration, parse_address, parse_names
 from p2pshare.errors import P2pshareError, RemoteProtocolError
-from p2pshare.names import NAME_MAX
 from p2pshare.registry.event_client import EventFollower
 from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.addresses import PeerAddress
@@ -37,7 +36,6 @@ from p2pshare.wire.registry_answers import (
     ReleaseBody,
 )
 from p2pshare.wire.statements import Location, Record, digest_of
-from p2pshare.wire.strict_json import parse_object, text
 
 __all__ = ["TIMEOUT", "RegistryClient", "pooled_agent"]
 
@@ -204,10 +202,32 @@ class RegistryClient:
         reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
+        await self._check_with_clock(name, view, by_registry_clock)
+        return view
+
+    async def look_up_key(self, key: PublicKey) -> PeerView | None:
+        """Return everything about the name that a key owns, verified as by `look_up_peer`; None if it owns none.
+
+        The registry's clock decides whether the record has expired. The caller compares the key of the record: the
+        registry may contradict itself.
+
+        Raises:
+            RegistryNotBelieved, ClockWrong: see `check`.
+        """
+        path = f"v1/keys/{quote(str(key), safe='')}"
+        reply = await self._http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
+        if reply.status == 404:
+            return None
+        self._expect(reply, 200)
+        view = self._read(PeerView.parse, reply)
+        await self._check_with_clock(view.summary.name, view, True)
+        return view
+
+    async def _check_with_clock(self, name: str, view: PeerView, by_registry_clock: bool) -> None:
+        """Check an answer; if its record has expired, ask the registry for its time first."""
         if self._is_expired(view):  # the clock here may be wrong: compare it
             await self.info()
         self.check(name, view, by_registry_clock=by_registry_clock)
-        return view
 
     def check(self, name: str, view: PeerView, *, by_registry_clock: bool = False) -> None:
         """Check the registry's answer about a peer; that it is for this registry, once the key of that is proven.
@@ -233,14 +253,6 @@ class RegistryClient:
                 fault = "the record has expired"
         if fault:
             raise errors.RegistryNotBelieved(registry=self.url, name=name, reason=fault)
-
-    async def look_up_key(self, key: str) -> str | None:
-        """Return the name that a key owns, if any."""
-        reply = await self._http.ask(b"GET", f"v1/keys/{quote(key, safe='')}")
-        if reply.status == 404:
-            return None
-        self._expect(reply, 200)
-        return self._read(lambda body: text(parse_object(body), "name", NAME_MAX), reply)
 
     async def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]:
         """Iterate over all peers in the order of their names, page by page.

@@ -62,6 +62,12 @@ class DelayedNetwork:
             clock.advance(0)
         raise AssertionError(f"it has not come about by {clock.seconds():.3f} s")
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        until = self.clock.seconds() + seconds
+        self.clock.callLater(seconds, lambda: None)
+        self.run(lambda: self.clock.seconds() >= until, 2 * seconds)
+
 
 class Machine(ThreadlessReactor):
     """The reactor of one machine, whose threads work at once."""

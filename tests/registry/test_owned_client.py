@@ -145,7 +145,7 @@ class OwnedClientTestCase(SynchronousTestCase):
             client.release("bob", ReleaseBody("re.lease")),
             client.beat(BEAT, b"m" * 32),
             client.look_up_peer("bob"),
-            client.look_up_key("k"),
+            client.look_up_key(BOB.public),
             gathered(client.peers()),
         ]
 
@@ -201,6 +201,16 @@ class ProofTests(OwnedClientTestCase):
         self.assertIn("another registry", str(error.fields["reason"]))
 
 
+class KeyForgeryTests(OwnedClientTestCase):
+    """Threat 15: what a registry says of a key is verified as what it says of a name."""
+
+    def test_record_of_another_key(self) -> None:
+        """A record that the key of the answer has not signed is rejected."""
+        view = replace(VIEW, record=RECORD.sign(IMPOSTOR))
+        client = self.client((200, view.to_json()))
+        self.error(RegistryNotBelieved, client.look_up_key(BOB.public))
+
+
 class AnswerTests(OwnedClientTestCase):
     """Valid answers."""
 
@@ -238,10 +248,10 @@ class AnswerTests(OwnedClientTestCase):
         self.assertTrue(Heartbeat.parse("bob", body).is_authentic(b"m" * 32))
 
     def test_look_up_key(self) -> None:
-        """A key owns a name, or none."""
-        client = self.client((200, b'{"name": "bob"}'), (404, b""))
-        self.assertEqual(self.result(client.look_up_key(str(BOB.public))), "bob")
-        self.assertIsNone(self.result(client.look_up_key(str(BOB.public))))
+        """A key owns a name, whose record is verified, or none."""
+        client = self.client((200, VIEW.to_json()), (404, b""))
+        self.assertEqual(self.result(client.look_up_key(BOB.public)), VIEW)
+        self.assertIsNone(self.result(client.look_up_key(BOB.public)))
         self.assertEqual(self.scripted.asked[0][1], f"/v1/keys/{BOB.public}".encode())
 
     def test_peers(self) -> None:

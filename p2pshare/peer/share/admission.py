@@ -1,8 +1,8 @@
 """Admission: which name the opener of a session has, if any.
 
-TLS has proven the opener's key. The registry is asked which name belongs to the key, and then which key owns that name.
-So one wrong entry admits nobody. Then comes the same pin check as for an opener (`peer/find/pins.py`): a
-registry that gives a known name to another key gets nobody in.
+TLS has proven the opener's key. The registry is asked which name belongs to the key, and answers with the signed record
+of that name. Only a name whose record has this key is admitted: one wrong entry admits nobody. Then comes the same pin
+check as for an opener (`peer/find/pins.py`): a registry that gives a known name to another key gets nobody in.
 
 While the registry does not answer, openers with a pinned key are admitted under the name for which it is pinned, and
 others are asked to come later. So a session between peers that have met needs no registry.
@@ -22,7 +22,6 @@ from p2pshare.errors import (
     KeyChanged,
     KnownPeersFull,
     KnownPeersUnusable,
-    NoSuchPeer,
     P2pshareError,
 )
 from p2pshare.net.shared_answer import SharedAnswer
@@ -176,13 +175,10 @@ class Admission:
         return NotAdmitted(Refusal.LATER, wait if isinstance(wait, int) and wait else RETRY_AFTER)
 
     async def _look_up(self, key: PublicKey) -> str:
-        name = await self._client.look_up_key(str(key))
-        if name is None:
+        view = await self._client.look_up_key(key)
+        if view is None:
             raise NotAdmitted(Refusal.STRANGER)
-        try:
-            view = await self._client.look_up_peer(name, by_registry_clock=True)
-        except NoSuchPeer:
-            raise NotAdmitted(Refusal.STRANGER) from None
+        name = view.summary.name
         if view.key != key:
             self._log.warn(
                 "contradictory registry: name={name} key={key}. It says that the key owns the name and that another"

@@ -89,7 +89,7 @@ class V1Routes:
     async def _look_up_key(self, query: Query) -> Reply:
         key = PublicKey.parse(query.path.rpartition(b"/")[2].decode("latin-1"))
         name = await self._store.look_up_key(str(key))
-        return NOT_FOUND if name is None else fresh(b'{"name": "%b"}' % name.encode(), query)
+        return _peer(None if name is None else await self._store.look_up_peer(name), query)
 
     async def _page(self, query: Query) -> Reply:
         arguments = arguments_of(query, {"prefix", "after", "limit", "online"})

@@ -91,10 +91,12 @@ class LookUpTests(OwnersTestCase):
             self.assert_problem(self.ask(get(b"v1/peers/" + name)), "not-found", 404)
 
     def test_key(self) -> None:
-        """A key is resolved to the name that it owns."""
+        """A key is answered with everything about the name that it owns."""
         self.claim(self.bob)
         key = str(self.bob.key.public)
-        self.assertEqual(self.body(get(f"v1/keys/{key}".encode())), {"name": "bob"})
+        view = self.body(get(f"v1/keys/{key}".encode()))
+        self.assertEqual((view["name"], view["key"]), ("bob", key))
+        self.assertEqual(view, self.body(get(b"v1/peers/bob")))
         unknown = get(f"v1/keys/{self.eve.key.public}".encode())
         self.assert_problem(self.ask(unknown), "not-found", 404)
         for wrong in (b"x", b"", key.upper().encode(), b"\xff", key.encode() + b"%20"):
