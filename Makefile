@@ -30,7 +30,7 @@ check: $(DEVELOPING) lint ## run the linters, and the tests with coverage
 	@$(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
-	@$(BIN)/python -m tests.fuzz_http
+	@$(BIN)/python -m tests.fuzz.http
 
 bench: $(INSTALLED) ## run the benchmarks (some minutes; leave the machine alone meanwhile)
 	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done

@@ -285,11 +285,11 @@ class Close:
     code: int
     """A `CloseCode`, or a number that is unknown here."""
     reason: str = ""
-    """For the log; at most `REASON_MAX` bytes of UTF-8. Bytes that are not UTF-8 arrive as U+FFFD."""
+    """For the log. The frame has at most the first `REASON_MAX` bytes of it, in UTF-8."""
 
     def body(self) -> bytes:
         """Return the bytes behind the type."""
-        reason = self.reason.encode()
+        reason = self.reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
         return U16.pack(self.code) + U8.pack(len(reason)) + reason
 
     @classmethod
@@ -298,7 +298,10 @@ class Close:
         code, length = reader.number(U16), reader.number(U8)
         if length > REASON_MAX:
             raise RemoteProtocolError(reason="the reason of a CLOSE frame is too long")
-        return cls(code, bytes(reader.take(length)).decode(errors="replace"))
+        try:
+            return cls(code, bytes(reader.take(length)).decode())
+        except UnicodeDecodeError as error:
+            raise RemoteProtocolError(reason="the reason of a CLOSE frame is not UTF-8") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,12 +172,12 @@ class FrameTests(SynchronousTestCase):
         )
 
     def test_reason(self) -> None:
-        """The reason of a CLOSE has a bound; bytes that are not UTF-8 are replaced."""
-        self.assertEqual(
-            parsed(serialize(Close(1, "x" * REASON_MAX))), [Close(1, "x" * REASON_MAX)]
-        )
-        self.refuse(serialize(Close(1, "x" * (REASON_MAX + 1))))
-        self.assertEqual(parsed(b"\x0d\x00\x01\x01\xff"), [Close(1, "\ufffd")])
+        """The reason of a CLOSE is UTF-8. A longer one is cut off between characters; one that arrives is an error."""
+        longest = "x" * (REASON_MAX - 1)
+        self.assertEqual(parsed(serialize(Close(1, longest + "éx"))), [Close(1, longest)])
+        self.assertEqual(parsed(serialize(Close(1, longest + "xx"))), [Close(1, longest + "x")])
+        self.refuse(b"\x0d\x00\x01" + bytes([REASON_MAX + 1]) + b"x" * (REASON_MAX + 1))
+        self.refuse(b"\x0d\x00\x01\x01\xff")
 
     def test_sizes(self) -> None:
         """The sizes of heads are those of the frames, and the longest MISSING fits into the smallest packet."""
