@@ -23,6 +23,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pshare.core.datagram.rtt import ACK_DELAY_MAX, GRANULARITY
 from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.wire.datagrams.frames import Ack
 
@@ -32,8 +33,6 @@ REPORTED_RANGES_MAX = (
 )
 TRAINS_MAX = 2  # trains without an ACK (RFC 9000, section 13.2.2, with trains for packets)
 PACKETS_MAX = 256  # packets without an ACK
-DELAY_MIN = 0.001  # seconds; the granularity of timers
-DELAY_MAX = 0.025  # seconds (RFC 9000, section 18.2: the default of max_ack_delay)
 RTT_FRACTION = 8  # an ACK waits for at most this part of the round trip
 CE_MODULUS = 2**32  # the counter of marks has 32 bits
 
@@ -125,7 +124,7 @@ class ReceivedPackets:
         if urgent or self._trains >= TRAINS_MAX or self._packets >= PACKETS_MAX:
             self.ack_at = now
         elif self.ack_at is None:
-            self.ack_at = now + min(DELAY_MAX, max(DELAY_MIN, rtt / RTT_FRACTION))
+            self.ack_at = now + min(ACK_DELAY_MAX, max(GRANULARITY, rtt / RTT_FRACTION))
 
     def ack(self, now: float) -> Ack | None:
         """Return the ACK to send now, which settles what was due; None if no packet was received yet."""

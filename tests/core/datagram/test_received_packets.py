@@ -9,12 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.received_packets import (
     CE_MODULUS,
-    DELAY_MAX,
-    DELAY_MIN,
     PACKETS_MAX,
     ReceivedPackets,
     runs_of,
 )
+from p2pshare.core.datagram.rtt import ACK_DELAY_MAX, GRANULARITY
 from p2pshare.wire.datagrams.frames import Ack
 
 RTT = 0.08
@@ -99,7 +98,7 @@ class AckTests(SynchronousTestCase):
 
     def test_delay_bounds(self) -> None:
         """The wait has a lower and an upper bound."""
-        for rtt, delay in ((0.0001, DELAY_MIN), (3.0, DELAY_MAX)):
+        for rtt, delay in ((0.0001, GRANULARITY), (3.0, ACK_DELAY_MAX)):
             ledger = ReceivedPackets()
             ledger.received([(0, 1)], 1.0, rtt, ack_eliciting=True)
             self.assertEqual(ledger.ack_at, 1.0 + delay)
