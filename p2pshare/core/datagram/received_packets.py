@@ -6,8 +6,8 @@ packets that ACKs report. Both have a bound on their ranges. If `_seen` has too 
 raises the floor: the packets in that gap are treated as lost, and their content comes again under a new number. If
 `_reported` has too many, its oldest range is dropped. It was in many ACKs by then.
 
-A replayed packet is rejected before it is opened, so `is_new` and `new` only ask. A number is recorded by `received`
-once its packet has been authenticated. Otherwise a forged packet would block the genuine one.
+A replayed packet is rejected before it is opened, so `is_new` only asks. A number is recorded by `received` once its
+packet has been authenticated. Otherwise a forged packet would block the genuine one.
 
 **When an ACK is due.** Each ACK costs a packet and time at both ends, and a sender needs only a few per round trip to
 keep its window moving. So an ACK waits for the second train, or for an eighth of the round trip. It is sent at once
@@ -19,9 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-
-import numpy as np
-from numpy.typing import NDArray
 
 from p2pshare.core.datagram.rtt import ACK_DELAY_MAX, GRANULARITY
 from p2pshare.core.ranges import Range, RangeSet
@@ -72,19 +69,14 @@ class ReceivedPackets:
         """Return the number of ranges in the next ACK. They become fewer when an ACK is acknowledged."""
         return len(self._reported)
 
-    def is_new(self, number: int) -> bool:
-        """Return whether the packet `number` is neither below the replay window nor received already."""
-        return number not in self._seen
+    def is_new(self, first: int, end: int | None = None) -> bool:
+        """Return whether no packet from `first` to below `end` is below the replay window or was received already.
 
-    def new(self, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return which packets of a train are new. Of equal numbers only the first is."""
-        seen = self._seen
-        if len(numbers) and numbers[0] > self.largest and bool((numbers[1:] > numbers[:-1]).all()):
-            return np.ones(len(numbers), bool)
-        first_ones = {number: at for at, number in reversed(list(enumerate(numbers.tolist())))}
-        new = np.zeros(len(numbers), bool)
-        new[[at for number, at in first_ones.items() if number not in seen]] = True
-        return new
+        Without `end` it is about one packet.
+        """
+        if end is None:
+            return first not in self._seen
+        return next(self._seen.missing(first, end), None) == (first, end)
 
     def received(
         self,
@@ -150,14 +142,3 @@ class ReceivedPackets:
             self._seen.add(floor, end)
         while len(self._reported) > self._reported_max:
             self._reported.remove(*next(iter(self._reported)))
-
-
-def runs_of(numbers: NDArray[np.uint64]) -> list[Range]:
-    """Return the runs of consecutive packet numbers in a train, in the order of the train."""
-    if not len(numbers):
-        return []
-    wraps = numbers[1:] == 0
-    breaks = np.flatnonzero((numbers[1:] - numbers[:-1] != 1) | wraps)
-    firsts = [int(numbers[0]), *numbers[breaks + 1].tolist()]
-    lasts = [*numbers[breaks].tolist(), int(numbers[-1])]
-    return [(first, last + 1) for first, last in zip(firsts, lasts, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram import control_stream, outgoing, received_packets
+from p2pshare.core.datagram import control_stream, outgoing, rtt
 from p2pshare.core.datagram.protection.keys import (
     AES_128_GCM,
     CHACHA20_POLY1305,
@@ -67,7 +67,7 @@ LIMITS: dict[str, float] = {
     "MISSING_RANGES_MAX": frames.MISSING_RANGES_MAX,
     "REASON_MAX": frames.REASON_MAX,
     "DATAGRAM_MAX": DATAGRAM_MAX,
-    "MAX_ACK_DELAY": received_packets.DELAY_MAX,
+    "MAX_ACK_DELAY": rtt.ACK_DELAY_MAX,
 }
 
 
