@@ -25,9 +25,7 @@ from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.wire.datagrams.frames import Ack
 
 SEEN_RANGES_MAX = 1024  # ranges of the replay window
-REPORTED_RANGES_MAX = (
-    256  # ranges in an ACK; an ACK of 1000 bytes has about half of them, or all as a bitmap
-)
+REPORTED_RANGES_MAX = 256  # ranges that ACKs report; a frame drops the oldest that do not fit
 TRAINS_MAX = 2  # trains without an ACK (RFC 9000, section 13.2.2, with trains for packets)
 PACKETS_MAX = 256  # packets without an ACK
 RTT_FRACTION = 8  # an ACK waits for at most this part of the round trip
