@@ -112,7 +112,7 @@ class Requester:
         """Kill a fetch half-way and run it again. Return the bytes kept and the bytes fetched the second time."""
         command = self.command("get", "--quiet", "--limit", "200MB/s", item, str(target))
         with subprocess.Popen(command, env=self._environ) as process:
-            while _allocated(target) < size // 2 and process.poll() is None:
+            while allocated(target) < size // 2 and process.poll() is None:
                 time.sleep(0.05)
             time.sleep(1.5)
             process.kill()
@@ -175,11 +175,11 @@ def fetching_world(folder: Path, shares: Path) -> Iterator[tuple[Sharer, Request
         "XDG_DATA_HOME": str(folder / "data"),
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_running(registry(port, str(folder / "registry")), environ))
-        _until(lambda: answers(port), "The registry")
+        stack.enter_context(running(registry(port, str(folder / "registry")), environ))
+        until(lambda: answers(port), "The registry")
         alice = [sys.executable, "-c", TWISTD, "-n", "p2ppeer", "--name", "alice"]
         alice += ["--share", str(shares), "--data", str(folder / "alice")]
-        sharer = Sharer(stack.enter_context(_running(alice, environ)))
+        sharer = Sharer(stack.enter_context(running(alice, environ)))
         requester = Requester(folder, environ)
 
         def is_there() -> bool:
@@ -187,12 +187,13 @@ def fetching_world(folder: Path, shares: Path) -> Iterator[tuple[Sharer, Request
             done = subprocess.run(command, env=environ, check=False, capture_output=True)
             return done.returncode == 0
 
-        _until(is_there, "Alice's peer")
+        until(is_there, "Alice's peer")
         yield sharer, requester
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program without its output, until the block ends."""
     process = subprocess.Popen(
         command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -203,7 +204,8 @@ def _running(command: list[str], environ: dict[str, str]) -> Iterator[subprocess
         process.wait(10)
 
 
-def _until(is_so: object, what: str) -> None:
+def until(is_so: object, what: str) -> None:
+    """Wait until `is_so()` is true."""
     assert callable(is_so)
     deadline = time.monotonic() + START_TIMEOUT
     while not is_so():
@@ -221,7 +223,7 @@ def _peak(command: list[str], environ: dict[str, str]) -> int:
     return usage.ru_maxrss * 1024  # it is in KiB (getrusage(2))
 
 
-def _allocated(folder: Path) -> int:
+def allocated(folder: Path) -> int:
     """Return the bytes that the journals in a folder cover: a record per block."""
     journals = [each.stat().st_size for each in folder.glob(".p2pshare-*.journal")]
     return sum(journals) // RECORD_SIZE * MIB

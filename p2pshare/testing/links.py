@@ -2,7 +2,7 @@
 
 A `Link` is told when a packet of some size enters it, and answers at once with the fate of that packet. It moves no
 bytes and owns no clock, so the same model serves a network in memory (`p2pshare.testing.network`) and one between real
-kernels (`benchmarks.wide_area`). The stages of a link, in the order in which a packet meets them:
+kernels (`benchmarks/tun_link.py`). The stages of a link, in the order in which a packet meets them:
 
 1. The maximum transmission unit. A larger packet disappears, or is refused (`fits`).
 2. The queue, and behind it a line that sends `rate` bytes per second. The queue is a single number: the time at which
