@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 
+from p2pshare.core.datagram.protection.handshake import HandshakeFailed
+from p2pshare.net.session.cipher_suites import suites_of_this_machine
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import ALPN
 
@@ -54,7 +56,7 @@ TOLERATED = frozenset(
 """Faults of a certificate that do not matter, since it only carries a key."""
 
 
-class TlsFailed(Exception):  # noqa: N818 - named after the event
+class TlsFailed(HandshakeFailed):
     """The handshake failed, or bytes came that the other end did not send; says why."""
 
 
@@ -112,6 +114,11 @@ class TlsPump:
         connection = self._connection
         return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
 
+    @property
+    def cipher(self) -> str:
+        """The name of the cipher suite (RFC 8446, appendix B.4); empty before the handshake has chosen one."""
+        return self._connection.get_cipher_name() or ""
+
     def receive_data(self, protected: bytes) -> None:
         """Take bytes that the carrier received."""
         self._connection.bio_write(protected)
@@ -127,6 +134,21 @@ class TlsPump:
         if not self._check.confirms(self._connection):
             raise TlsFailed("it speaks another protocol")
         self.is_ready = True
+
+    def export(self, label: bytes, size: int, context: bytes) -> bytes:
+        """Return a secret that only both ends know (RFC 8446, section 7.5).
+
+        Args:
+            label: says what the secret is for.
+            size: of the secret in bytes.
+            context: other values give other secrets.
+
+        Raises:
+            TlsFailed: the handshake is not done, or the other end has not proved an acceptable key.
+        """
+        if not self.is_ready:
+            raise TlsFailed("a secret is exported before the handshake is done")
+        return self._connection.export_keying_material(label, size, context)
 
     def read_into(self, buffer: memoryview) -> int:
         """Put plaintext into a buffer and return its size, 0 if more bytes must come first.
@@ -189,9 +211,15 @@ class SessionTls:
     The context is complete before its first connection: OpenSSL copies parts of it into each connection.
     """
 
-    def __init__(self, key: SigningKey) -> None:
+    def __init__(self, key: SigningKey, suites: bytes | None = None) -> None:
+        """Prove this key.
+
+        Args:
+            key: the own key.
+            suites: the cipher suites for OpenSSL, the best one first; None: as this machine prefers them.
+        """
         self.key = key
-        self._context = _context(key)
+        self._context = _context(key, suites or suites_of_this_machine())
 
     def accept(self) -> TlsPump:
         """Return the acceptor's end of a connection with any sound key."""
@@ -227,10 +255,11 @@ def _certificate_of(seed: bytes) -> x509.Certificate:
     )
 
 
-def _context(key: SigningKey) -> SSL.Context:
+def _context(key: SigningKey, suites: bytes) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    context.set_tls13_ciphersuites(suites)
     context.use_certificate(certificate_of(key))
     context.use_privatekey(Ed25519PrivateKey.from_private_bytes(key.seed))
     context.check_privatekey()

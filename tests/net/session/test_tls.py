@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.net.session.cipher_suites import AES_FIRST, CHACHA20_FIRST
 from p2pshare.net.session.tls import (
     RECORD_MAX,
     KeyCheck,
@@ -280,6 +281,66 @@ class ContextTests(SynchronousTestCase):
         client = SessionTls(BOB).connect(ALICE.public)
         client._connection.set_app_data(None)
         self.assertEqual(meet(client, SessionTls(ALICE).accept())[0], False)
+
+
+class SuiteTests(SynchronousTestCase):
+    def test_opener_prefers(self) -> None:
+        """Both ends use the first cipher suite of the opener."""
+        for first, second in ((AES_FIRST, CHACHA20_FIRST), (CHACHA20_FIRST, AES_FIRST)):
+            client = SessionTls(BOB, first).connect(ALICE.public)
+            server = SessionTls(ALICE, second).accept()
+            self.assertEqual(client.cipher, "")
+            self.assertEqual(meet(client, server), (True, True))
+            self.assertEqual(client.cipher, first.decode().split(":")[0])
+            self.assertEqual(server.cipher, client.cipher)
+
+    def test_others(self) -> None:
+        """An opener that offers other cipher suites only is rejected."""
+
+        def other(context: SSL.Context) -> None:
+            with_certificate(certificate_of(BOB), private(BOB))(context)
+            context.set_tls13_ciphersuites(b"TLS_AES_256_GCM_SHA384")
+
+        self.assertEqual(meet(as_client(stranger(other)), SessionTls(ALICE).accept())[1], False)
+        client = SessionTls(BOB).connect(ALICE.public)
+        self.assertEqual(meet(client, as_server(stranger(other)))[0], False)
+
+
+class ExportTests(SynchronousTestCase):
+    LABEL = b"EXPORTER-p2pshare-test"
+
+    def test_export(self) -> None:
+        """Both ends export the same secret for the same label and context, and for no other."""
+        secrets = set()
+        for _ in range(2):
+            client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
+            meet(client, server)
+            for label in (self.LABEL, self.LABEL + b"2"):
+                for context in (b"", b"ids"):
+                    secret = client.export(label, 32, context)
+                    self.assertEqual(server.export(label, 32, context), secret)
+                    self.assertEqual(len(secret), 32)
+                    secrets.add(secret)
+        self.assertEqual(len(secrets), 8)
+
+    def test_too_early(self) -> None:
+        """Nothing is exported before the other end has proved an acceptable key."""
+        client, server = SessionTls(BOB).connect(ALICE.public), SessionTls(ALICE).accept()
+        client.shake_hands()
+        server.receive_data(client.data_to_send())
+        server.shake_hands()
+        for pump in (client, server):
+            self.assertRaises(TlsFailed, pump.export, self.LABEL, 32, b"")
+        client.receive_data(server.data_to_send())
+        client.shake_hands()
+        self.assertEqual(len(client.export(self.LABEL, 32, b"")), 32)
+        self.assertRaises(TlsFailed, server.export, self.LABEL, 32, b"")
+
+    def test_impostor(self) -> None:
+        """Nothing is exported from a handshake that the own check rejects."""
+        client = SessionTls(BOB).connect(ALICE.public)
+        meet(client, SessionTls(EVE).accept())
+        self.assertRaises(TlsFailed, client.export, self.LABEL, 32, b"")
 
 
 class PumpTests(SynchronousTestCase):
