@@ -291,17 +291,15 @@ class Outgoing:
             self._take_turn(transfer)
 
     def on_missing(self, number: int, ranges: Sequence[Range]) -> None:
-        """Take a MISSING frame.
+        """Take a MISSING frame. What it names behind the file is ignored: its sender may not know the size yet.
 
         Raises:
-            RemoteProtocolError: it names bytes that the file does not have, or answers no FIN.
+            RemoteProtocolError: it answers no FIN.
         """
         transfer = self._finished(number)
         if transfer is None:
             return
         for start, end in ranges:
-            if end > transfer.size:
-                raise RemoteProtocolError(reason="bytes are missing that the file does not have")
             if len(transfer.queued) < FRAGMENTS_MAX:
                 transfer.queue_unacked(start, end)
         self._take_turn(transfer)

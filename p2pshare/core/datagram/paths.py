@@ -78,6 +78,12 @@ class Paths:
         if (address, data) not in self.responses:
             self.responses.append((address, data))
 
+    def take_responses(self) -> list[tuple[Address, bytes]]:
+        """Return the challenges to answer now, with the addresses to answer to."""
+        taken = list(self.responses)
+        self.responses.clear()
+        return taken
+
     def on_response(self, data: bytes) -> bool:
         """Take the answer to a challenge; True if the connection moves to the candidate."""
         candidate = self.candidate
