@@ -42,10 +42,11 @@ class CreditControl:
             window: bytes that may be granted or in memory at once.
         """
         self.arrived = 0
-        """Bytes that have arrived."""
+        """Bytes that have arrived, or of which the sharer reports that it sent them in vain."""
+        self.window = window
+        """Bytes that may be granted or in memory at once."""
         self._released = 0
         self._limit = limit
-        self._window = window
         self._step = max(1, window // STEPS)
         self._ahead = window
         if limit.bytes_per_second is not None:
@@ -76,7 +77,7 @@ class CreditControl:
 
     def due(self, now: float) -> int | None:
         """Return the new total to grant now, or None if a grant is not worth a message yet."""
-        if self._released + self._window - self.granted < self._step:
+        if self._released + self.window - self.granted < self._step:
             return None
         more = self._grantable(now)
         if more < self._step:
@@ -94,7 +95,7 @@ class CreditControl:
     def _room(self) -> int:
         """Return the bytes that may be granted, by memory and by the data on its way."""
         return min(
-            self._released + self._window - self.granted, self._ahead - self.granted + self.arrived
+            self._released + self.window - self.granted, self._ahead - self.granted + self.arrived
         )
 
     def _grantable(self, now: float) -> int:

@@ -7,10 +7,11 @@ the next message or piece each time there is room, and decides then. Second, dat
 and thousands of files are requested.
 
 **Turns.** Answers go first, since openers plan by them. Then the transfers take turns, one piece each, so ten files
-share the bandwidth and a small file passes a large one. `Block` goes out directly before the first piece of its block,
-and only if there is credit for it. Otherwise a block could be announced that must wait, while its transfer blocks the
-others. A transfer that needs no credit (`Offer`, `End`) goes out even when credit is exhausted; without that an empty
-file would wait for credit that never comes.
+share the bandwidth and a small file passes a large one. Digests that the receiver asked for go out as soon as they are
+known. The digest of any other block goes out directly before its first piece, and only if there is credit for that.
+Otherwise a block could be announced that must wait, while its transfer blocks the others. A transfer that needs no
+credit (`Offer`, `End`) goes out even when credit is exhausted; without that an empty file would wait for credit that
+never comes.
 
 **Memory.** A block counts as held from the moment it is read until its last byte is handed over. The counts of large
 and small files are separate, since `SharerLimits` bounds them separately: read-ahead of large files must not keep
@@ -25,7 +26,7 @@ from p2pshare.core.sharer_transfers import Piece, ReadBlock, Transfer
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import Block, End
+from p2pshare.wire.transfer_messages import Digests, End
 
 
 class Outflow:
@@ -124,6 +125,9 @@ class Outflow:
         if not transfer.is_offered:
             transfer.is_offered = True
             return transfer.offer
+        if transfer.digests is not None:
+            digests, transfer.digests = transfer.digests, None
+            return digests
         if transfer.view is not None:
             return None
         if transfer.ready:
@@ -132,8 +136,10 @@ class Outflow:
             block = transfer.ready.popleft()
             transfer.view = memoryview(block.data)
             transfer.index, transfer.position = block.index, 0
-            return Block(transfer.id, block.index, block.digest)
-        return None if transfer.root is None else End(transfer.id, transfer.root)
+            if block.index in transfer.announced:
+                return None
+            return Digests(transfer.id, block.index, (block.digest,))
+        return None if transfer.root is None else End(transfer.id, transfer.root, transfer.sent)
 
     def _let_go(self, transfer: Transfer, size: int) -> None:
         if transfer.is_whole:

@@ -1,16 +1,26 @@
 """The receiver's side of a session: it checks what arrives, assembles blocks, and returns credit.
 
-A transfer has these states. Anything else violates the protocol and ends the session::
+A transfer has these states; `IncomingTransfer` has the table of its bytes. Anything else violates the protocol and ends
+the session::
 
-    REQUESTED  --Offer-->  BETWEEN  --Block-->  WITHIN  --its last byte-->  BETWEEN  --End, no block missing-->  over
-    any        --Failed->  over
+    ASKED      --Offer-->              OFFERED   Digests and pieces, in any order
+    OFFERED    --End-->                ENDING    pieces only, unless all are here
+    ENDING     --the last piece-->     over
+    any        --Failed-->             over
+    any        --cancelled here-->     UNSETTLED --End, Failed or Stopped--> over
 
-**Blocks of a transfer come in order, and each once.** The sharer knows what the receiver has (`Get.have`), so the next
-missing block is always known. Any other index is an error, and no table of received blocks is needed.
+Pieces may also come before `Offer`, if the carrier has told the size of the file.
 
-**A cancelled transfer is over here at once.** Its messages and bytes may still be on their way. They are ignored, but
-the number must have been given in this session, and the bytes count against credit as all bytes do. Otherwise a sharer
-could send any amount under an old number.
+**Credit is counted twice, and must agree.** The sharer counts bytes when it sends them, this side when they arrive, and
+repetitions not at all. On a carrier that loses and repeats, the two numbers may differ for good once a transfer ends
+early: its last bytes never come. So each transfer ends with the number of bytes that it has counted (`sent`), and this
+side counts the difference. Pieces of a transfer that is over are ignored and count nothing, since `sent` has them.
+
+**Memory.** Three bounds hold, whatever a sharer sends. Bytes that have arrived and were not released lie within the
+credit's window. A block takes its whole buffer with its first byte, so the buffers have a bound of their own. An honest
+sharer sends the blocks of a transfer in ascending order the first time. Then all blocks of a transfer that have begun,
+except the last one, were sent as a whole, and lie within the window. So the blocks that have begun never take more than
+the window and one block for each transfer. The third bound is `RUNS_OF_BYTES_MAX`, for the tables of what has arrived.
 
 **Verification is not done here.** Hashing a block takes milliseconds, so it belongs in a thread. An `ArrivedBlock` owns
 its buffer until `release`, which returns the buffer to the pool and its bytes to the credit. A receiver that forgets to
@@ -23,17 +33,26 @@ connection. A block of a file with one block achieves nothing by itself: it is r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
 
+from p2pshare.core.arrived_blocks import (
+    ArrivedBlock,
+    BlockBuffers,
+    BlockInMemory,
+    Lister,
+    OnDigests,
+    Receiver,
+)
 from p2pshare.core.credit import CreditControl
+from p2pshare.core.incoming_transfer import IncomingTransfer
+from p2pshare.core.ranges import Range
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.wire.blocks import BLOCK_SIZE, block_count, block_length
+from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.datagrams.frames import MISSING_RANGES_MAX
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import (
-    RANGES_MAX,
-    Block,
+    Digests,
     End,
     Failed,
     Fault,
@@ -41,135 +60,13 @@ from p2pshare.wire.transfer_messages import (
     List,
     Listing,
     Offer,
+    Runs,
+    Stopped,
 )
 
-BUFFERS_KEPT_MAX = 20  # buffers of a block's size that wait for their next use
-SHORT = BLOCK_SIZE // 4  # bytes up to which a buffer is made for its block alone
-
-Runs = Sequence[tuple[int, int]]
-"""Runs of blocks, ascending: the first block, and the one behind the last."""
-
-
-class BlockBuffers:
-    """A pool of buffers."""
-
-    def __init__(self, kept_max: int = BUFFERS_KEPT_MAX) -> None:
-        self._kept: list[bytearray] = []
-        self._kept_max = kept_max
-
-    def take(self, length: int) -> bytearray:
-        """Return a buffer of at least `length` bytes, up to `BLOCK_SIZE`, with any content."""
-        if length <= SHORT:
-            return bytearray(length)
-        return self._kept.pop() if self._kept else bytearray(BLOCK_SIZE)
-
-    def give_back(self, buffer: bytearray) -> None:
-        """Return `buffer` to the pool; nobody may read it any more."""
-        if len(buffer) == BLOCK_SIZE and len(self._kept) < self._kept_max:
-            self._kept.append(buffer)
-
-
-class ArrivedBlock:
-    """A block that is complete, but not verified."""
-
-    __slots__ = ("_buffer", "_taking", "data", "digest", "index")
-
-    def __init__(
-        self, taking: ReceiverCore, buffer: bytearray, data: memoryview, index: int, digest: bytes
-    ) -> None:
-        self._taking: ReceiverCore | None = taking
-        self._buffer = buffer
-        self.data = data
-        """Valid until `release`."""
-        self.index = index
-        self.digest = digest
-
-    def release(self) -> None:
-        """Return the memory; `data` may not be read any more, in any thread."""
-        taking, self._taking = self._taking, None
-        if taking is not None:
-            length = len(self.data)
-            self.data.release()
-            taking.released(self._buffer, length)
-
-
-class Receiver(Protocol):
-    """The requester of a file. Its methods must not raise."""
-
-    def offered(self, offer: Offer) -> None:
-        """Handle that the file is about to come."""
-
-    def outgrown(self, offer: Offer) -> None:
-        """Handle the end of the transfer: the file is larger than was expected, and nothing of it comes."""
-
-    def block_arrived(self, block: ArrivedBlock) -> None:
-        """Handle a block, and release it in the end."""
-
-    def ended(self, root: bytes) -> None:
-        """Handle the end of the transfer: all blocks have arrived."""
-
-    def failed(self, why: Fault) -> None:
-        """Handle the end of the transfer: the file does not come, or not all of it."""
-
-    def interrupted(self) -> None:
-        """Handle the end of the transfer: the session is lost."""
-
-
-class Lister(Protocol):
-    """The requester of a page of a folder."""
-
-    def listed(self, listing: Listing) -> None:
-        """Handle the page."""
-
-    def failed(self, why: Fault) -> None:
-        """Handle that the page does not come."""
-
-    def interrupted(self) -> None:
-        """Handle that the session is lost."""
-
-
-@dataclass(slots=True, eq=False)
-class _Transfer:
-    """A file on its way."""
-
-    receiver: Receiver
-    version: str
-    have: Runs
-    most: int | None
-    offer: Offer | None = None
-    expected: int = 0  # index of the next block
-    behind: int = 0  # index behind the last block
-    skipped: int = 0  # bytes that are not sent, but may be hashed by the other side
-    view: memoryview | None = None  # of the current block
-    buffer: bytearray = field(default_factory=bytearray)
-    index: int = 0
-    digest: bytes = b""
-    length: int = 0
-    filled: int = 0
-    position: int = 0  # of the next byte in the file
-
-    def begin(self, offer: Offer) -> None:
-        """Begin a file; blocks that are present count only if they are of its version."""
-        self.offer = offer
-        self.behind = block_count(offer.size)
-        if offer.version != self.version:
-            self.have = ()
-        self.skipped = BLOCK_SIZE * sum(
-            max(0, min(end, self.behind) - first) for first, end in self.have
-        )
-        self.expected = self._missing_from(0)
-
-    def next_expected(self) -> None:
-        """End a block that is complete."""
-        self.view = None
-        self.expected = self._missing_from(self.index + 1)
-
-    def _missing_from(self, index: int) -> int:
-        for first, end in self.have:
-            if index < first:
-                break
-            index = max(index, end)
-        return index
+RUNS_OF_BYTES_MAX = (
+    65536  # separate runs of bytes that have arrived, of all open transfers of a session
+)
 
 
 class ReceiverCore:
@@ -190,8 +87,11 @@ class ReceiverCore:
         self._first_id = first_id
         self.next_id = first_id
         """The number of the next request."""
-        self._transfers: dict[int, _Transfer] = {}
+        self._transfers: dict[int, IncomingTransfer] = {}
+        self._unsettled: dict[int, int] = {}  # bytes that were counted of cancelled transfers
         self._lists: dict[int, tuple[List, Lister]] = {}
+        self._begun = 0  # bytes of blocks that have begun and are not handed on, each as a whole
+        self._runs = 0  # in the tables of all open transfers
         self.on_release: Callable[[], object] = lambda: None
         """Called when there may be more credit to grant."""
         self.achieved = 0
@@ -203,7 +103,9 @@ class ReceiverCore:
         receiver: Receiver,
         path: RemotePath,
         version: str = "",
-        have: Runs = (),
+        want: Runs | None = None,
+        digests: Runs = (),
+        on_digests: OnDigests | None = None,
         most: int | None = None,
     ) -> Get:
         """Request a file.
@@ -211,14 +113,17 @@ class ReceiverCore:
         Args:
             receiver: is told what comes.
             path: of the file.
-            version: the version, from an earlier offer, of the blocks in `have`.
-            have: blocks that are present; only the first `RANGES_MAX` runs are sent.
+            version: the version, from an earlier offer, that `want` and `digests` are about; all blocks of another
+                version come.
+            want: at most `RUNS_MAX` runs of the blocks that are to come; None for all.
+            digests: as many runs of blocks whose digests are to come ahead, wanted or not.
+            on_digests: is told all digests that come of that version.
             most: bytes; a larger file is not wanted.
         """
-        have = tuple(have[:RANGES_MAX]) if version else ()
-        message = Get(self._new_id(), path, version, have)
-        self._transfers[message.id] = _Transfer(receiver, version, have, most)
-        return message
+        want = None if want is None else tuple(want)
+        request = Get(self._new_id(), path, version, want, tuple(digests))
+        self._transfers[request.id] = IncomingTransfer(request, receiver, on_digests, most)
+        return request
 
     def list(
         self, lister: Lister, path: RemotePath, after: RemotePath, limit: int, recursive: bool
@@ -229,13 +134,13 @@ class ReceiverCore:
         return message
 
     def forget(self, number: int) -> bool:
-        """Ignore what still comes of this request; return whether it was open."""
-        transfer = self._transfers.pop(number, None)
+        """Ignore what still comes of this request, except its last message; return whether it was open."""
+        transfer = self._transfers.get(number)
         if transfer is None:
             return self._lists.pop(number, None) is not None
-        if transfer.view is not None:
-            transfer.view.release()
-            self.released(transfer.buffer, transfer.filled)
+        self._drop(transfer)
+        if transfer.end is None:
+            self._unsettled[number] = transfer.counted
         return True
 
     def is_own(self, number: int) -> bool:
@@ -243,9 +148,17 @@ class ReceiverCore:
         return self._first_id <= number < self.next_id
 
     def filled(self, number: int) -> int:
-        """Return the bytes that have arrived of the current block."""
+        """Return the bytes of a transfer that have arrived in blocks that are not handed on."""
         transfer = self._transfers.get(number)
-        return transfer.filled if transfer is not None and transfer.view is not None else 0
+        return 0 if transfer is None else transfer.arrived.total - transfer.handed_on
+
+    def missing(self, number: int) -> Sequence[Range]:
+        """Return the first ranges of bytes that were wanted and have not arrived, at most `MISSING_RANGES_MAX`, ascending.
+
+        None are missing of a transfer that is complete, over or unknown.
+        """
+        transfer = self._transfers.get(number)
+        return () if transfer is None else tuple(islice(transfer.missing(), MISSING_RANGES_MAX))
 
     @property
     def progress(self) -> int:
@@ -270,65 +183,76 @@ class ReceiverCore:
         """
         self._heard += 1
         match message:
-            case Block():
+            case Digests():
                 if (transfer := self._transfer(message.id)) is not None:
-                    self._begin_block(transfer, message)
+                    self._digests_received(transfer, message)
             case Offer():
                 if (transfer := self._transfer(message.id)) is not None:
                     return self._offered(transfer, message)
             case End():
                 if (transfer := self._transfer(message.id)) is not None:
                     self._end(transfer, message)
+                else:
+                    self._settle_cancelled(message)
             case Failed():
                 self._failed(message)
+            case Stopped():
+                if self._transfer(message.id) is not None:
+                    raise RemoteProtocolError(reason="it stopped a file that was not cancelled")
+                self._settle_cancelled(message)
             case Listing():
                 self._listed(message)
         return None
 
-    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
+    def size_received(self, number: int, size: int) -> None:
+        """Take the size of a file, in bytes, from a carrier that tells it before the pieces.
+
+        Raises:
+            RemoteProtocolError: it contradicts the offer, or nobody asked for the file.
+        """
+        if (transfer := self._transfer(number)) is not None:
+            transfer.know_size(size)
+
+    def data_received(self, number: int, offset: int, data: memoryview) -> None:
         """Copy bytes of a file to their place.
 
         Raises:
             RemoteProtocolError: they are illegal here or now.
         """
-        size = len(data)
-        crediting = self.crediting
-        crediting.arrived += size
-        if crediting.arrived > crediting.granted:
-            raise RemoteProtocolError(reason="it sent more than its credit")
-        coming = self._transfers.get(transfer)
-        if coming is None:
-            self._check_asked(transfer)
-            crediting.release(size)
-            self.on_release()
+        transfer = self._transfers.get(number)
+        if transfer is None:
+            self._check_asked(number)
             return
-        view = coming.view
-        if view is None or offset != coming.position:
-            raise RemoteProtocolError(reason="bytes of a file are out of order")
-        filled = coming.filled
-        end = filled + size
-        if end > coming.length:
-            raise RemoteProtocolError(reason="a block is too long")
-        view[filled:end] = data
-        coming.filled = end
-        coming.position = offset + size
-        if end == coming.length:
-            self._end_block(coming, view)
-
-    def released(self, buffer: bytearray, size: int) -> None:
-        """Take back a buffer, with `size` bytes that arrived in it."""
-        self._buffers.give_back(buffer)
-        self.crediting.release(size)
-        self.on_release()
+        index, start = divmod(offset, BLOCK_SIZE)
+        block = transfer.blocks.get(index) or self._begin_block(transfer, index)
+        if block is None:
+            return
+        end = start + len(data)
+        if end > block.length:
+            raise RemoteProtocolError(reason="a piece crosses the end of its block")
+        arrived, runs = transfer.arrived, len(transfer.arrived)
+        new = arrived.add(offset, offset + len(data))
+        if not new:
+            return
+        self._runs += len(arrived) - runs
+        if transfer.end is None:
+            self._count(new)
+        else:  # `sent` has counted them
+            self._heard += 1
+        if self._runs > RUNS_OF_BYTES_MAX:
+            raise RemoteProtocolError(reason="the bytes of its files came in too many places")
+        block.view[start:end] = data
+        block.left -= new
+        if not block.left:
+            self._hand_on(transfer, index)
 
     def interrupt(self) -> None:
         """End all requests: the session is lost."""
         transfers, self._transfers = self._transfers, {}
         lists, self._lists = self._lists, {}
         for transfer in transfers.values():
-            if transfer.view is not None:
-                transfer.view.release()
-                self._buffers.give_back(transfer.buffer)
+            for block in transfer.blocks.values():
+                self._buffers.give_back(block)
             transfer.receiver.interrupted()
         for _, lister in lists.values():
             lister.interrupted()
@@ -340,7 +264,7 @@ class ReceiverCore:
         number, self.next_id = self.next_id, self.next_id + 1
         return number
 
-    def _transfer(self, number: int) -> _Transfer | None:
+    def _transfer(self, number: int) -> IncomingTransfer | None:
         transfer = self._transfers.get(number)
         if transfer is None:
             self._check_asked(number)
@@ -350,46 +274,62 @@ class ReceiverCore:
         if not self.is_own(number) or number in self._lists:
             raise RemoteProtocolError(reason="it answered a request that does not exist")
 
-    def _offered(self, transfer: _Transfer, offer: Offer) -> int | None:
-        if transfer.offer is not None:
-            raise RemoteProtocolError(reason="it offered a file twice")
+    def _offered(self, transfer: IncomingTransfer, offer: Offer) -> int | None:
         if transfer.most is not None and offer.size > transfer.most:
-            del self._transfers[offer.id]
+            self.forget(offer.id)
             transfer.receiver.outgrown(offer)
             return offer.id
         transfer.begin(offer)
         transfer.receiver.offered(offer)
         return None
 
-    def _begin_block(self, transfer: _Transfer, block: Block) -> None:
-        if transfer.offer is None or transfer.view is not None:
-            raise RemoteProtocolError(reason="a block came at the wrong time")
-        if block.index != transfer.expected or block.index >= transfer.behind:
-            raise RemoteProtocolError(reason="a block is not the next missing one")
-        length = block_length(transfer.offer.size, block.index)
-        transfer.buffer = self._buffers.take(length)
-        transfer.view = memoryview(transfer.buffer)[:length]
-        transfer.index = block.index
-        transfer.digest = block.digest
-        transfer.length = length
-        transfer.filled = 0
-        transfer.position = block.index * BLOCK_SIZE
+    def _digests_received(self, transfer: IncomingTransfer, message: Digests) -> None:
+        transfer.add_digests(message)
+        if transfer.on_digests is not None:
+            transfer.on_digests(message.first, message.digests)
+        for index in range(message.first, message.first + len(message.digests)):
+            self._hand_on(transfer, index)
 
-    def _end_block(self, transfer: _Transfer, view: memoryview) -> None:
-        block = ArrivedBlock(self, transfer.buffer, view, transfer.index, transfer.digest)
-        transfer.next_expected()
-        if transfer.behind > 1:  # a single block is worth nothing without its end
+    def _begin_block(self, transfer: IncomingTransfer, index: int) -> BlockInMemory | None:
+        """Take memory for a block; None if the block was handed on before."""
+        length = transfer.length_of_new(index)
+        if not length:
+            return None
+        self._begun += length
+        if self._begun > self.crediting.window + len(self._transfers) * BLOCK_SIZE:
+            raise RemoteProtocolError(reason="it began too many blocks without completing them")
+        block = transfer.blocks[index] = self._buffers.take(length)
+        return block
+
+    def _hand_on(self, transfer: IncomingTransfer, index: int) -> None:
+        """Give a block to the receiver if all of it is here, and then the end if that was the last block."""
+        complete = transfer.take_complete(index)
+        if complete is None:
+            return
+        block, digest = complete
+        self._begun -= block.length
+        if transfer.size != block.length:  # a single block is worth nothing without its end
             self.achieved += 1
-        transfer.receiver.block_arrived(block)
+        transfer.receiver.block_arrived(ArrivedBlock(self._released, block, index, digest))
+        self._end_if_complete(transfer)
 
-    def _end(self, transfer: _Transfer, end: End) -> None:
-        if transfer.offer is None or transfer.view is not None:
-            raise RemoteProtocolError(reason="a file ended at the wrong time")
-        if transfer.expected < transfer.behind:
-            raise RemoteProtocolError(reason="a file ended with blocks missing")
-        del self._transfers[end.id]
-        self.achieved += 1
-        transfer.receiver.ended(end.root)
+    def _released(self, block: BlockInMemory) -> None:
+        """Take back the memory of a block that was handed on."""
+        self._buffers.give_back(block)
+        self.crediting.release(block.length)
+        self.on_release()
+
+    def _end(self, transfer: IncomingTransfer, end: End) -> None:
+        self._count(transfer.finish(end))
+        self._end_if_complete(transfer)
+
+    def _end_if_complete(self, transfer: IncomingTransfer) -> None:
+        number, end = transfer.number, transfer.end
+        if end is not None and transfer.is_complete and number in self._transfers:
+            del self._transfers[number]
+            self._runs -= len(transfer.arrived)
+            self.achieved += 1
+            transfer.receiver.ended(end.root)
 
     def _failed(self, message: Failed) -> None:
         if message.why is not Fault.BUSY:
@@ -397,9 +337,48 @@ class ReceiverCore:
         asked = self._lists.pop(message.id, None)
         if asked is not None:
             asked[1].failed(message.why)
-        elif (transfer := self._transfer(message.id)) is not None:
-            self.forget(message.id)
+            return
+        transfer = self._transfer(message.id)
+        if transfer is not None:
+            if transfer.end is not None:
+                raise RemoteProtocolError(reason="a file failed after its end")
+            self._settle(message, transfer.counted)
+            self._drop(transfer)
             transfer.receiver.failed(message.why)
+        else:
+            self._settle_cancelled(message)
+
+    def _drop(self, transfer: IncomingTransfer) -> None:
+        """Free the memory of an open transfer, and ignore what still comes of it."""
+        del self._transfers[transfer.number]
+        for block in transfer.blocks.values():
+            self._begun -= block.length
+            self._buffers.give_back(block)
+        transfer.blocks.clear()
+        self._runs -= len(transfer.arrived)
+        self.crediting.release(transfer.counted - transfer.handed_on)
+        self.on_release()
+
+    def _settle_cancelled(self, message: End | Failed | Stopped) -> None:
+        """Settle a transfer that was cancelled here, unless it is settled already."""
+        if message.id in self._unsettled:
+            self._settle(message, self._unsettled.pop(message.id))
+
+    def _settle(self, message: End | Failed | Stopped, counted: int) -> None:
+        """Count the bytes of a transfer that were sent and will be ignored; `counted` ones are counted already."""
+        rest = message.sent - counted
+        if rest < 0:
+            raise RemoteProtocolError(reason="it sent more bytes of a file than it says")
+        self._count(rest)
+        self.crediting.release(rest)
+        self.on_release()
+
+    def _count(self, size: int) -> None:
+        """Count bytes that have arrived, or will not."""
+        crediting = self.crediting
+        crediting.arrived += size
+        if crediting.arrived > crediting.granted:
+            raise RemoteProtocolError(reason="it sent more than its credit")
 
     def _listed(self, listing: Listing) -> None:
         asked = self._lists.get(listing.id)

@@ -2,7 +2,7 @@
 
 ::
 
-    Get -> waiting -> (opened in a batch) -> Offer -> Block, pieces, Block, pieces ... -> End -> Done
+    Get -> waiting -> (opened in a batch) -> Offer -> Digests, pieces, Digests, pieces ... -> End -> Done
 
 **Work and results.** Everything that may block is work: the owner asks for it with `next_work`, does it in a thread,
 and reports with `listed`, `opened`, `blocks_read` and so on. So this core has no threads, and tests can finish work in
@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from p2pshare.core.outflow import Outflow
+from p2pshare.core.ranges import RangeSet
 from p2pshare.core.sharer_transfers import (
     CloseWork,
     DigestWork,
@@ -43,17 +44,16 @@ from p2pshare.core.sharer_transfers import (
     TransferEnded,
     TransferStarted,
     Work,
-    bytes_of,
-    runs_missing,
-    runs_within,
     take_first,
 )
+from p2pshare.core.wanted_blocks import byte_ranges, named_blocks
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Cancel,
     Cancelled,
+    Digests,
     Done,
     End,
     Entry,
@@ -65,6 +65,7 @@ from p2pshare.wire.transfer_messages import (
     Listing,
     Offer,
     Omission,
+    Stopped,
 )
 
 LIMITS = SharerLimits()
@@ -177,11 +178,12 @@ class SharerCore:
         self._open_files += 1
         if not self._is_free(transfer):
             return
-        have = transfer.request.have if transfer.request.version == offer.version else ()
-        blocks = block_count(offer.size)
-        transfer.unread.extend(runs_missing(have, blocks))
-        transfer.unhashed.extend(runs_within(have, blocks))
-        transfer.to_send = sum(bytes_of(offer.size, run) for run in transfer.unread)
+        wanted, transfer.announced = named_blocks(transfer.request, offer)
+        named = RangeSet([*wanted, *transfer.announced])
+        transfer.unread.extend(wanted)
+        transfer.ahead.extend(transfer.announced)
+        transfer.unhashed.extend(named.missing(0, block_count(offer.size)))
+        transfer.to_send = sum(end - first for first, end in byte_ranges(wanted, offer.size))
         self._readers.append(transfer)
         self._offer(transfer, offer)
 
@@ -193,8 +195,10 @@ class SharerCore:
             return
         transfer.is_whole = True
         transfer.root = root
-        is_there = transfer.request.version == offer.version and transfer.request.have
-        if block is not None and not is_there:
+        wanted, transfer.announced = named_blocks(transfer.request, offer)
+        if block is not None and transfer.announced:
+            transfer.digests = Digests(transfer.id, block.index, (block.digest,))
+        if block is not None and wanted:
             transfer.to_send = offer.size
             self._outflow.hold(transfer, block)
         self._offer(transfer, offer)
@@ -219,9 +223,12 @@ class SharerCore:
                 self._outflow.hold(transfer, block)
             self._outflow.take_turn(transfer)
 
-    def digested(self, transfer: Transfer) -> None:
-        """Take the end of hashing blocks that are not sent."""
-        self._work_ended(transfer)
+    def digested(self, work: DigestWork, digests: Sequence[bytes]) -> None:
+        """Take the digests of blocks."""
+        transfer, first = work.transfer, work.indexes.start
+        if self._work_ended(transfer) and first in transfer.announced:
+            transfer.digests = Digests(transfer.id, first, tuple(digests))
+            self._outflow.take_turn(transfer)
 
     def finished(self, transfer: Transfer, root: bytes) -> None:
         """Take the root of an open file that has not changed."""
@@ -235,7 +242,7 @@ class SharerCore:
         wanted = self._work_ended(transfer) if transfer.is_open else self._is_free(transfer)
         if wanted:
             self._stop(transfer, Outcome.FAILED, why)
-            self._answer(Failed(transfer.id, why))
+            self._answer(Failed(transfer.id, why, transfer.sent))
 
     # Messages and pieces
 
@@ -288,6 +295,7 @@ class SharerCore:
     def _cancel(self, message: Cancel) -> None:
         if (transfer := self._transfers.get(message.id)) is not None:
             self._stop(transfer, Outcome.CANCELLED, message.why)
+            self._answer(Stopped(transfer.id, transfer.sent))
         elif (sent := self._unconfirmed.pop(message.id, None)) is not None:
             self._end(sent, Outcome.CANCELLED, message.why)
 
@@ -342,6 +350,8 @@ class SharerCore:
         return None
 
     def _work_with(self, transfer: Transfer) -> Work | None:
+        if transfer.ahead and transfer.digests is None:
+            return DigestWork(transfer, take_first(transfer.ahead, self._limits.digest_batch))
         if transfer.unread:
             room = min(self._limits.read_ahead, self._memory // BLOCK_SIZE)
             room -= self._reading + self._outflow.blocks_held
@@ -353,7 +363,7 @@ class SharerCore:
             return ReadWork(transfer, indexes)
         if transfer.unhashed:
             return DigestWork(transfer, take_first(transfer.unhashed, self._limits.digest_batch))
-        return FinishWork(transfer)
+        return None if transfer.ahead else FinishWork(transfer)
 
     # Transfers
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from p2pshare.core.ranges import RangeSet
 from p2pshare.wire.blocks import BLOCK_SIZE
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Get, Job, List, Offer
-
-Run = tuple[int, int]
-"""A run of blocks: the first one, and the one behind the last."""
+from p2pshare.wire.transfer_messages import (
+    Cancelled,
+    Digests,
+    Fault,
+    Get,
+    Job,
+    List,
+    Offer,
+    Run,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class SharerLimits:
     small_bytes: int = 4 * BLOCK_SIZE
     """Bytes of files of at most one block that are read and not sent yet."""
     digest_batch: int = 16
-    """Blocks that are hashed, but not sent, in one go."""
+    """Blocks that are hashed, but not read to be sent, in one go."""
 
 
 class Outcome(enum.Enum):
@@ -90,8 +96,11 @@ class Transfer:
     is_offered: bool = False
     has_turn: bool = False
     unread: deque[Run] = field(default_factory=deque)
-    unhashed: deque[Run] = field(default_factory=deque)  # blocks that are hashed, not sent
+    ahead: deque[Run] = field(default_factory=deque)  # blocks to be hashed, and announced
+    unhashed: deque[Run] = field(default_factory=deque)  # blocks to be hashed for the root alone
     reading: int = 0  # blocks
+    announced: RangeSet = field(default_factory=RangeSet)  # blocks whose digests go ahead
+    digests: Digests | None = None  # go out next
     ready: deque[ReadBlock] = field(default_factory=deque)
     view: memoryview | None = None  # rest of the block that goes out
     index: int = 0  # of that block
@@ -134,7 +143,7 @@ class ReadWork:
 
 @dataclass(frozen=True, slots=True)
 class DigestWork:
-    """Hash blocks that are not sent; report with `digested` or `failed`."""
+    """Hash blocks; report with `digested` or `failed`."""
 
     transfer: Transfer
     indexes: range
@@ -188,27 +197,6 @@ class JobTold:
 
 
 ServingEvent = TransferStarted | TransferEnded | JobTold
-
-
-def runs_missing(have: Sequence[Run], blocks: int) -> Iterator[Run]:
-    """Yield the runs among `blocks` blocks that are not in the ascending `have`."""
-    at = 0
-    for first, end in have:
-        if at < min(first, blocks):
-            yield at, min(first, blocks)
-        at = max(at, end)
-    if at < blocks:
-        yield at, blocks
-
-
-def runs_within(have: Sequence[Run], blocks: int) -> Iterator[Run]:
-    """Yield the parts of the runs that lie among `blocks` blocks."""
-    return ((first, min(end, blocks)) for first, end in have if first < blocks)
-
-
-def bytes_of(size: int, run: Run) -> int:
-    """Return the bytes in a run of blocks of a file of `size` bytes."""
-    return min(size, run[1] * BLOCK_SIZE) - run[0] * BLOCK_SIZE
 
 
 def take_first(runs: deque[Run], count: int) -> range:

@@ -5,8 +5,7 @@
     control  0x00 | length (3 bytes) | JSON
     data     0x01 | length (3 bytes) | transfer (4 bytes) | offset (8 bytes) | bytes of the file
 
-All numbers are big-endian; `length` counts the bytes after it. A piece of a file lies within one block, and the pieces
-of a block come in order.
+All numbers are big-endian; `length` counts the bytes after it. A piece of a file lies within one block.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from p2pshare.wire.strict_json import INTEGER_MAX, integer, member, text
 
 Fields = dict[str, Any]
 """A JSON object."""
+_ALWAYS = object()  # the default of a member that is always written
 
 
 class Codec(NamedTuple):
@@ -41,10 +42,18 @@ class Codec(NamedTuple):
     """Return the value as JSON; without it the value is JSON as it is."""
     key: str = ""
     """The member's key, if it is not the field's name."""
+    default: object = _ALWAYS
+    """The value of a missing member; a field with this value is not written."""
 
 
-_Member = tuple[str, str, Callable[[Fields, str], Any], Callable[[Any], object] | None]
-"""Field, key, `read` and `write`."""
+class _Member(NamedTuple):
+    """A field with its codec."""
+
+    name: str
+    key: str
+    read: Callable[[Fields, str], Any]
+    write: Callable[[Any], object] | None
+    default: object
 
 
 class JsonObject:
@@ -52,36 +61,25 @@ class JsonObject:
 
     __slots__ = ()
 
-    OPTIONAL_FROM: ClassVar[str] = ""
-    """The first of the fields, at the end, whose members stand together or not at all.
-
-    They are written if one of them is not empty, and have their defaults if the first one is missing.
-    """
-
-    _required: ClassVar[tuple[_Member, ...]] = ()
-    _optional: ClassVar[tuple[_Member, ...]] = ()
+    _members: ClassVar[tuple[_Member, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         """Collect the codecs from the annotations."""
         hints = typing.get_type_hints(cls, include_extras=True)
-        members = tuple(
-            (name, codec.key or name, codec.read, codec.write)
+        cls._members = tuple(
+            _Member(name, codec.key or name, codec.read, codec.write, codec.default)
             for name in cls.__annotations__
             for codec in getattr(hints[name], "__metadata__", ())
         )
-        names = [name for name, *_ in members]
-        split = names.index(cls.OPTIONAL_FROM) if cls.OPTIONAL_FROM else len(names)
-        cls._required, cls._optional = members[:split], members[split:]
 
     def to_fields(self) -> Fields:
         """Return the JSON object."""
-        members = self._required
-        if self._optional and any(getattr(self, each[0]) for each in self._optional):
-            members += self._optional
-        return {
-            key: getattr(self, name) if write is None else write(getattr(self, name))
-            for name, key, _, write in members
-        }
+        fields: Fields = {}
+        for name, key, _, write, default in self._members:
+            value = getattr(self, name)
+            if default is _ALWAYS or value != default:
+                fields[key] = value if write is None else write(value)
+        return fields
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -90,10 +88,7 @@ class JsonObject:
         Raises:
             RemoteProtocolError: a member is missing, or is not what its codec allows.
         """
-        members = cls._required
-        if cls._optional and cls._optional[0][1] in fields:
-            members += cls._optional
-        return cls(*[read(fields, key) for _, key, read, _ in members])
+        return cls(*[read(fields, key) for _, key, read, _, _ in cls._members])
 
 
 # A codec reads a good member with as few calls as possible, since a page of peers has thousands of members. It leaves
@@ -164,6 +159,14 @@ def optional(codec: Codec) -> Codec:
     return codec._replace(
         read=lambda fields, key: None if fields.get(key) is None else read(fields, key),
         write=write and (lambda value: None if value is None else write(value)),
+    )
+
+
+def omittable(codec: Codec, default: object) -> Codec:
+    """Return the codec of a member that is left out of the object if it has the value `default`."""
+    read = codec.read
+    return codec._replace(
+        read=lambda fields, key: read(fields, key) if key in fields else default, default=default
     )
 
 

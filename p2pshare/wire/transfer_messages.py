@@ -7,13 +7,14 @@ pieces (`frames`).
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import DIGEST_SIZE, FILE_SIZE_MAX, block_count
 from p2pshare.wire.frames import TRANSFER_MAX
-from p2pshare.wire.json_fields import Codec, Fields, array, one_of, parsed, whole, words
+from p2pshare.wire.json_fields import Codec, Fields, array, omittable, one_of, parsed, whole, words
 from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
 from p2pshare.wire.session_messages import (
     Bye,
@@ -31,7 +32,8 @@ WORD_MAX = 32  # characters
 VERSION_MAX = 64  # characters of the version of a file
 PAGE_MAX = 1000  # entries of a listing
 PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
-RANGES_MAX = 1024  # runs of blocks in a `Get`; blocks beyond them are sent again
+RUNS_MAX = 1024  # runs of blocks in a member of a `Get`
+DIGESTS_MAX = 1000  # digests of blocks in one message
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
 TIME_MAX = INTEGER_MAX  # seconds before and after 1970
@@ -119,6 +121,12 @@ class Omission:
     why: Omitted
 
 
+Run = tuple[int, int]
+"""A run of blocks: the first one, and the one behind the last."""
+Runs = Sequence[Run]
+"""Runs of blocks, ascending; they do not overlap."""
+
+
 def _read_version(fields: Fields, key: str) -> str:
     version = text(fields, key, VERSION_MAX)
     if not version:
@@ -126,17 +134,29 @@ def _read_version(fields: Fields, key: str) -> str:
     return version
 
 
-def _read_digest(fields: Fields, key: str) -> bytes:
-    value = text(fields, key, 2 * DIGEST_SIZE)
+def _read_hex(fields: Fields, key: str, bytes_max: int) -> bytes:
+    value = text(fields, key, 2 * bytes_max)
     try:
-        digest = bytes.fromhex(value)
+        found = bytes.fromhex(value)
     except ValueError:
-        digest = b""
-    if len(digest) != DIGEST_SIZE or digest.hex() != value:
-        raise RemoteProtocolError(
-            reason=f"the {key} is not {2 * DIGEST_SIZE} digits of 0-9 and a-f"
-        )
+        found = b""
+    if found.hex() != value:  # `fromhex` allows blanks and capitals
+        raise RemoteProtocolError(reason=f"the {key} is not written in digits of 0-9 and a-f")
+    return found
+
+
+def _read_digest(fields: Fields, key: str) -> bytes:
+    digest = _read_hex(fields, key, DIGEST_SIZE)
+    if len(digest) != DIGEST_SIZE:
+        raise RemoteProtocolError(reason=f"the {key} is not {2 * DIGEST_SIZE} digits long")
     return digest
+
+
+def _read_digests(fields: Fields, key: str) -> tuple[bytes, ...]:
+    joined = _read_hex(fields, key, DIGESTS_MAX * DIGEST_SIZE)
+    if not joined or len(joined) % DIGEST_SIZE:
+        raise RemoteProtocolError(reason=f"the {key} are not 1 to {DIGESTS_MAX} whole digests")
+    return tuple(joined[at : at + DIGEST_SIZE] for at in range(0, len(joined), DIGEST_SIZE))
 
 
 def _time(value: object) -> int:
@@ -190,11 +210,11 @@ def _omission(value: object) -> Omission:
     raise RemoteProtocolError(reason="an omission is not a path and a known reason")
 
 
-def _read_runs(fields: Fields, key: str) -> tuple[tuple[int, int], ...]:
+def _read_runs(fields: Fields, key: str) -> tuple[Run, ...]:
     value = fields.get(key)
-    if not isinstance(value, list) or len(value) > RANGES_MAX:
-        raise RemoteProtocolError(reason=f"the {key} is no array of at most {RANGES_MAX} runs")
-    runs: list[tuple[int, int]] = []
+    if not isinstance(value, list) or len(value) > RUNS_MAX:
+        raise RemoteProtocolError(reason=f"the {key} is no array of at most {RUNS_MAX} runs")
+    runs: list[Run] = []
     behind = 0
     for each in value:
         match each:
@@ -224,13 +244,14 @@ _Id = Annotated[int, whole(0, TRANSFER_MAX)]
 _Path = Annotated[RemotePath, parsed(parse_path, format_path, PATH_MAX)]
 _Flag = Annotated[bool, Codec(boolean)]
 _Digest = Annotated[bytes, Codec(_read_digest, bytes.hex)]
+_Digests = Annotated[tuple[bytes, ...], Codec(_read_digests, lambda value: b"".join(value).hex())]
 _Version = Annotated[str, Codec(_read_version)]
+_RUNS = Codec(_read_runs)
+_Sent = Annotated[int, whole()]
+"""Bytes of files that this transfer has counted against the credit, each once."""
 _TIME = Codec(lambda fields, key: _time(fields.get(key)), _time_pair, key="mtime")
 _Entries = Annotated[tuple[Entry, ...], array(0, PAGE_MAX, _entry, _row)]
-_Omissions = Annotated[
-    tuple[Omission, ...],
-    array(0, OMITTED_MAX, _omission, lambda each: [format_path(each.path), each.why.value]),
-]
+_OMISSIONS = array(0, OMITTED_MAX, _omission, lambda each: [format_path(each.path), each.why.value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,15 +273,14 @@ class Listing(Message):
     """A page of a folder, in the order of the names' code points; a folder comes before its content."""
 
     WORD = "listing"
-    OPTIONAL_FROM = "omitted"
 
     id: _Id
     entries: _Entries
     more: _Flag
     """Whether there is another page."""
-    omitted: _Omissions = ()
+    omitted: Annotated[tuple[Omission, ...], omittable(_OMISSIONS, ())] = ()
     """Files and folders that belong to this page and are left out; at most `OMITTED_MAX`."""
-    unnamed: Annotated[int, whole()] = 0
+    unnamed: Annotated[int, omittable(whole(), 0)] = 0
     """Number of further ones that `omitted` has no room for."""
 
     @property
@@ -275,20 +295,24 @@ class Listing(Message):
 
 @dataclass(frozen=True, slots=True)
 class Get(Message):
-    """A request for a file.
+    """A request for blocks of a file.
 
-    The answer is `Offer`, then `Block`s with their pieces, then `End`. `Failed` may come instead at any moment.
+    The answer is `Offer`, then `Digests` and the pieces of the wanted blocks, and `End`. `Failed` may come instead at
+    any moment.
     """
 
     WORD = "get"
-    OPTIONAL_FROM = "version"
 
     id: _Id
     path: _Path
-    version: _Version = ""
-    """The version, from an earlier `Offer`, of the blocks that the opener has."""
-    have: Annotated[tuple[tuple[int, int], ...], Codec(_read_runs)] = ()
-    """Runs of those blocks, ascending: the first block, and the one behind the last."""
+    version: Annotated[str, omittable(Codec(_read_version), "")] = ""
+    """The version, from an earlier `Offer` or `Entry`, that `want` and `digests` are about. If the file has another
+    one, all blocks are wanted. Without it, they are about any version.
+    """
+    want: Annotated[tuple[Run, ...] | None, omittable(_RUNS, None)] = None
+    """The blocks that are to be sent; None for all."""
+    digests: Annotated[tuple[Run, ...], omittable(_RUNS, ())] = ()
+    """The blocks whose digests are to be sent ahead of the pieces, wanted or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,26 +332,28 @@ class Offer(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Block(Message):
-    """The announcement of a block: the next pieces of the transfer are its bytes."""
+class Digests(Message):
+    """The digests of consecutive blocks. Those of a transfer come in any order, each block's once."""
 
-    WORD = "block"
+    WORD = "digests"
 
     id: _Id
-    index: Annotated[int, whole(0, block_count(FILE_SIZE_MAX) - 1)]
-    digest: _Digest
-    """`DIGEST_SIZE` bytes."""
+    first: Annotated[int, whole(0, block_count(FILE_SIZE_MAX) - 1)]
+    """The number of the first block."""
+    digests: _Digests
+    """At most `DIGESTS_MAX` digests of `DIGEST_SIZE` bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class End(Message):
-    """The end of a file whose blocks were all sent."""
+    """The end of a file whose wanted blocks were all sent. Pieces of them may still be on their way."""
 
     WORD = "end"
 
     id: _Id
     root: _Digest
-    """Root of the whole file, including blocks that the opener had before; `DIGEST_SIZE` bytes."""
+    """Root of the whole file, including blocks that were not wanted; `DIGEST_SIZE` bytes."""
+    sent: _Sent = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +364,17 @@ class Failed(Message):
 
     id: _Id
     why: Annotated[Fault, one_of(Fault)]
+    sent: _Sent = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Message):
+    """The end of a transfer that was cancelled before its `End` or `Failed` was sent."""
+
+    WORD = "stopped"
+
+    id: _Id
+    sent: _Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +388,7 @@ class Done(Message):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Message):
-    """The end of a transfer that the opener no longer wants. Pieces of it may still arrive."""
+    """The end of a transfer that the opener no longer wants. If it is still open, the answer is `Stopped`."""
 
     WORD = "cancel"
 
@@ -378,7 +415,9 @@ class Job(Message):
 
 FROM_OPENER = (Hello, List, Get, Credit, Done, Cancel, Job, Ping, Pong, Bye)
 """Messages that an opener may send."""
-FROM_SHARER = (Welcome, Refused, Listing, Offer, Block, End, Failed, Ping, Pong, Bye)
+FROM_SHARER = (
+    Welcome, Refused, Listing, Offer, Digests, End, Failed, Stopped, Ping, Pong, Bye,
+)  # fmt: skip
 """Messages that a sharer may send."""
 
 _KINDS: dict[str, type[Message]] = {each.WORD: each for each in (*FROM_OPENER, *FROM_SHARER)}

@@ -1,7 +1,11 @@
-"""Tests of credit over a whole session: an opener's `ReceiverCore` and a sharer's `SharerCore`, in virtual time."""
+"""Tests of credit over a whole session: an opener's `ReceiverCore` and a sharer's `SharerCore`, in virtual time.
+
+Between them is a stream, or a carrier that repeats pieces and lets them arrive in any order, until they are dropped.
+"""
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from typing import Any
 
@@ -9,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.arrived_blocks import ArrivedBlock
 from p2pshare.core.credit import LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import ArrivedBlock, ReceiverCore
+from p2pshare.core.receiver import ReceiverCore
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Credit, Message
-from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Failed, Fault, Offer, Stopped
 from tests.core.test_sharer import Sharer
 
 MIB = BLOCK_SIZE
@@ -60,8 +65,9 @@ class Fetched:
 class Session:
     """Both ends, and the messages and pieces between them."""
 
-    def __init__(self, rate: int | None) -> None:
+    def __init__(self, rate: int | None, disorder: random.Random | None = None) -> None:
         self.now = 0.0
+        self.disorder = disorder
         limit = RateLimit(rate, self.now, burst_min=LIMITED_STEP_MIN)
         self.crediting = CreditControl(limit, self.now, WINDOW)
         self.receiver = ReceiverCore(self.crediting)
@@ -71,6 +77,8 @@ class Session:
         self.sharer.say(Credit(self.crediting.granted))
         self.up: deque[Message] = deque()
         self.down: deque[Any] = deque()
+        self.pieces: list[tuple[int, int, int]] = []  # on their way, if there is no order
+        self.sizes: dict[int, int] = {}
         self.files: list[Fetched] = []
 
     def grant(self) -> None:
@@ -81,6 +89,7 @@ class Session:
         file = Fetched(self.receiver.next_id)
         self.files.append(file)
         self.up.append(self.receiver.get(file, (str(size),)))
+        self.sizes[file.number] = size
         return file
 
     def stop(self, file: Fetched) -> None:
@@ -108,19 +117,40 @@ class Session:
             self.sharer.work(self.sharer.pending.pop(0))
             works -= 1
         self.sharer.send(pieces)
-        self.down.extend(self.sharer.out)
+        for each in self.sharer.out:
+            if self.disorder is None or isinstance(each, Message):
+                self.down.append(each)
+            else:
+                self.pieces.append(each)
+            if self.disorder and isinstance(each, Failed | Stopped):
+                self.pieces = [
+                    piece
+                    for piece in self.pieces
+                    if piece[0] != each.id or self.disorder.random() < 0.5
+                ]
         self.sharer.out.clear()
 
     def take(self, count: int = 10**9) -> None:
         """Let some messages and pieces arrive."""
-        while self.down and count:
+        while (self.down or self.pieces) and count:
             count -= 1
-            match self.down.popleft():
+            match self.next_down():
                 case (number, offset, size):
                     self.receiver.data_received(number, offset, ZEROS[:size])
                     self.grant()
                 case message:
                     self.receiver.message_received(message)
+
+    def next_down(self) -> Any:
+        """Return the message or piece that arrives next."""
+        rng = self.disorder
+        if rng is None or not self.pieces or (self.down and rng.random() < 0.5):
+            return self.down.popleft()
+        piece = rng.choice(self.pieces)
+        if rng.random() < 0.8:  # otherwise it comes again
+            self.pieces.remove(piece)
+        self.receiver.size_received(piece[0], self.sizes[piece[0]])
+        return piece
 
     def finish(self, file: Fetched, until: float) -> None:
         """Fetch one file to its end, as long as it is not `until`."""
@@ -145,10 +175,15 @@ class CreditTests(SynchronousTestCase):
     @given(
         st.lists(ACTIONS, max_size=40),
         st.sampled_from([None, 40_000, 1_000_000]),
+        st.none() | st.randoms(use_true_random=False),
     )
-    def test_given_back(self, steps: list[tuple[str, int]], rate: int | None) -> None:
-        """After any transfers, completed, failed or cancelled, the next one has all of the credit."""
-        session = Session(rate)
+    def test_given_back(
+        self, steps: list[tuple[str, int]], rate: int | None, disorder: random.Random | None
+    ) -> None:
+        """After any transfers, completed, failed or cancelled, both sides agree about the credit, and the next transfer
+        has all of it.
+        """
+        session = Session(rate, disorder)
         for what, number in steps:
             match what:
                 case "get":
@@ -166,13 +201,14 @@ class CreditTests(SynchronousTestCase):
         for file in session.files:
             session.stop(file)
         crediting = session.crediting
-        while session.down or session.up:
+        while session.down or session.up or session.pieces:
             session.serve()
             session.take()
         for _ in range(30):
             session.tick()
             session.serve()
         self.assertFalse(any(session.sharer.kept()), session.sharer.kept())
+        self.assertEqual(crediting.arrived, session.sharer.core._outflow._sent)
         whole = CreditControl(RateLimit(rate, 0.0, burst_min=LIMITED_STEP_MIN), 0.0, WINDOW)
         for second in range(1, 10):
             whole.due(float(second))

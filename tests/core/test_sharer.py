@@ -25,18 +25,15 @@ from p2pshare.core.sharer_transfers import (
     TransferEnded,
     TransferStarted,
     Work,
-    bytes_of,
-    runs_missing,
-    runs_within,
 )
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_length
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Credit, Message, Ping
 from p2pshare.wire.transfer_messages import (
-    Block,
     Cancel,
     Cancelled,
+    Digests,
     Done,
     End,
     Entry,
@@ -48,6 +45,7 @@ from p2pshare.wire.transfer_messages import (
     List,
     Listing,
     Offer,
+    Stopped,
 )
 
 MIB = BLOCK_SIZE
@@ -111,8 +109,8 @@ class Sharer:
                 size = transfer.offer.size if transfer.offer else 0
                 blocks = [ReadBlock(i, _ZEROS[: block_length(size, i)], digest(i)) for i in indexes]
                 self.core.blocks_read(transfer, blocks)
-            case DigestWork(transfer):
-                self.core.digested(transfer)
+            case DigestWork(_, indexes):
+                self.core.digested(work, [digest(index) for index in indexes])
             case FinishWork(transfer):
                 if fault := self.broken.get(("finish", *transfer.request.path)):
                     self.core.failed(transfer, fault)
@@ -162,6 +160,22 @@ class Sharer:
             assert len(piece.data) == size
             self.out.append((piece.transfer.id, piece.offset, size))
 
+    def digests(self, number: int) -> list[int]:
+        """Return the blocks of a transfer whose digests went out, in this order."""
+        said = [each for each in self.out if isinstance(each, Digests) and each.id == number]
+        for each in said:
+            expected = tuple(digest(each.first + at) for at in range(len(each.digests)))
+            assert each.digests == expected
+        return [each.first + at for each in said for at in range(len(each.digests))]
+
+    def counted(self) -> dict[int, int]:
+        """Return the bytes that went out, by transfer."""
+        counted: dict[int, int] = {}
+        for each in self.out:
+            if isinstance(each, tuple):
+                counted[each[0]] = counted.get(each[0], 0) + each[2]
+        return counted
+
     def run(self) -> None:
         """Do all work and send everything, until nothing more happens."""
         while True:
@@ -208,7 +222,7 @@ class TransferTests(SynchronousTestCase):
         """A small file is an offer, a block, its bytes and an end; then the opener confirms it."""
         self.sharer.say(RICH, get(1, 5))
         self.sharer.run()
-        self.assertEqual(self.sharer.words(), ["offer 1", "block 1", "1+5", "end 1"])
+        self.assertEqual(self.sharer.words(), ["offer 1", "digests 1", "1+5", "end 1"])
         self.assertEqual(self.sharer.outcomes(), {})
         self.sharer.say(Done((1,)))
         self.sharer.run()
@@ -225,8 +239,7 @@ class TransferTests(SynchronousTestCase):
         """A large file goes out block by block in ascending order, in pieces that lie in one block each."""
         self.sharer.say(RICH, get(1, 3 * MIB + 1))
         self.sharer.run()
-        blocks = [each.index for each in self.sharer.out if isinstance(each, Block)]
-        self.assertEqual(blocks, [0, 1, 2, 3])
+        self.assertEqual(self.sharer.digests(1), [0, 1, 2, 3])
         at = 0
         for each in self.sharer.out:
             if isinstance(each, tuple):
@@ -238,25 +251,66 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(len(self.sharer.opened), 0, "it is closed before it is confirmed")
 
     def test_resumed(self) -> None:
-        """Blocks that the opener has of this version are hashed and not sent; progress counts sent bytes."""
-        have = ((0, 2), (3, 4), (9, 99))
-        self.sharer.say(RICH, get(1, 5 * MIB, version="v1", have=have))
-        self.sharer.run()
-        blocks = [each.index for each in self.sharer.out if isinstance(each, Block)]
-        self.assertEqual(blocks, [2, 4])
+        """Blocks that the opener does not want are hashed and not sent; progress counts sent bytes."""
+        for number, version in ((1, "v1"), (2, "")):
+            want = ((2, 3), (4, 5), (9, 99))
+            self.sharer.say(RICH, get(number, 5 * MIB, version=version, want=want))
+            self.sharer.run()
+            self.assertEqual(self.sharer.digests(number), [2, 4])
+            self.assertEqual(self.sharer.out[-1], End(number, b"r" * 32, 2 * MIB))
         self.sharer.say(Done((1,)))
         self.sharer.run()
         (transfer,) = self.sharer.ended
         self.assertEqual((transfer.sent, transfer.to_send), (2 * MIB, 2 * MIB))
 
     def test_resumed_other_version(self) -> None:
-        """Blocks of another version do not count."""
-        self.sharer.say(RICH, get(1, 2 * MIB, version="v0", have=((0, 1),)))
-        self.sharer.say(get(2, 7, version="v0", have=((0, 1),)))
-        self.sharer.say(get(3, 7, version="v1", have=((0, 1),)))
+        """All blocks of another version are sent, and none of their digests ahead."""
+        named = {"version": "v0", "want": ((1, 2),), "digests": ((0, 2),)}
+        self.sharer.say(RICH, get(1, 2 * MIB, **named), get(2, 7, **named))
+        self.sharer.say(get(3, 7, version="v1", want=()))
         self.sharer.run()
-        blocks = [(each.id, each.index) for each in self.sharer.out if isinstance(each, Block)]
-        self.assertEqual(sorted(blocks), [(1, 0), (1, 1), (2, 0)])
+        self.assertEqual(self.sharer.counted(), {1: 2 * MIB, 2: 7})
+        self.assertEqual([self.sharer.digests(number) for number in (1, 2, 3)], [[0, 1], [0], []])
+        at = self.sharer.words().index("digests 1")
+        self.assertEqual(self.sharer.words()[at + 1], f"1+{PIECE_MAX}")
+
+    def test_digests_ahead(self) -> None:
+        """Digests that are asked for go out first, those of blocks that are not wanted too, each once."""
+        ahead = ((0, 3), (5, 40))
+        self.sharer.say(RICH, get(1, 30 * MIB, version="v1", want=((2, 4),), digests=ahead))
+        self.sharer.say(get(2, 7, version="v1", want=(), digests=((0, 9),)))
+        self.sharer.say(get(3, 7, version="v1", digests=((0, 9),)), get(4, 0, digests=((0, 1),)))
+        self.sharer.run()
+        self.assertEqual(self.sharer.digests(1), [0, 1, 2, *range(5, 30), 3])
+        self.assertEqual([self.sharer.digests(number) for number in (2, 3, 4)], [[0], [0], []])
+        self.assertEqual(self.sharer.counted(), {1: 2 * MIB, 3: 7})
+        self.assertFalse(any(self.sharer.kept()[1:]))
+
+    def test_digests_need_no_credit(self) -> None:
+        """Digests that are asked for go out without credit, as long as the opener reads; the file ends after them."""
+        self.sharer.say(get(1, 99 * MIB, want=(), digests=((0, 99),)))
+        self.sharer.collect()
+        self.sharer.work(self.sharer.pending.pop())
+        for _ in range(3):
+            self.sharer.collect()
+            self.sharer.pending, pending = [], self.sharer.pending
+            for work in pending:
+                self.sharer.work(work)
+        (transfer,) = self.sharer.core._transfers.values()
+        assert transfer.digests is not None
+        self.assertEqual(len(transfer.digests.digests), SharerLimits().digest_batch)
+        self.sharer.run()
+        self.assertEqual(self.sharer.digests(1), [*range(99)])
+        self.assertEqual(self.sharer.out[-1], End(1, b"r" * 32, 0))
+
+    def test_halves(self) -> None:
+        """The two halves of a file are all of it, whatever the blocks are of which they consist."""
+        want = (((0, 2), (4, 5)), ((2, 4), (5, 6)))
+        for number, each in enumerate(want):
+            self.sharer.say(RICH, get(number, 6 * MIB - 5, want=each))
+        self.sharer.run()
+        self.assertEqual(sorted(self.sharer.digests(0) + self.sharer.digests(1)), [*range(6)])
+        self.assertEqual(sum(self.sharer.counted().values()), 6 * MIB - 5)
 
     def test_failed(self) -> None:
         """A missing file, or one that changes while it is read, fails; the other transfers continue."""
@@ -471,6 +525,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(transfer.why, Cancelled.DISK)
             self.assertFalse(any(sharer.kept()), f"{steps}: {sharer.kept()}")
             self.assertNotIn("end 1", sharer.words())
+            self.assertEqual(sharer.out[-1], Stopped(1, sharer.counted().get(1, 0)))
 
     def test_cancelled_after_the_end(self) -> None:
         """A transfer whose end was sent can still be cancelled."""
@@ -479,6 +534,7 @@ class EndTests(SynchronousTestCase):
         self.sharer.say(Cancel(1, Cancelled.CORRUPT))
         self.sharer.run()
         self.assertEqual(self.sharer.outcomes(), {1: Outcome.CANCELLED})
+        self.assertEqual(self.sharer.words()[-1], "end 1", "it has answered already")
 
     def test_closed(self) -> None:
         """At the end of the session all files are closed, also those that a thread opens later, and all transfers are
@@ -578,33 +634,14 @@ class BoundTests(SynchronousTestCase):
                 sharer.say(Get(number, ()))
 
 
-class RunTests(SynchronousTestCase):
-    @given(
-        st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)).map(sorted), max_size=6),
-        st.integers(0, 25),
-    )
-    def test_missing_and_within(self, drawn: list[list[int]], blocks: int) -> None:
-        """Missing and present blocks together are the whole file, without overlap, and in order."""
-        have, behind = [], 0
-        for skip, length in drawn:
-            first = behind + skip
-            have.append((first, first + length))
-            behind = first + length
-        missing, within = list(runs_missing(have, blocks)), list(runs_within(have, blocks))
-        covered = sorted(i for first, end in missing + within for i in range(first, end))
-        self.assertEqual(covered, list(range(blocks)))
-        self.assertEqual(missing, sorted(missing))
-        size = max(0, blocks * MIB - 7)
-        self.assertEqual(sum(bytes_of(size, run) for run in missing + within), size)
-
-
 LIMITS = SharerLimits(transfers=6, lists=2, open_files=2, batch=3, unconfirmed=4, answers=10**6)
 SIZES = (0, 1, 4096, MIB, MIB + 1, 3 * MIB)
 NUMBERS = st.integers(0, 8)
 SAID = st.one_of(
     st.builds(get, NUMBERS, st.sampled_from(SIZES)),
-    st.builds(get, NUMBERS, st.sampled_from(SIZES), version=st.sampled_from(["v1", "v0"]),
-              have=st.sampled_from([((0, 1),), ((1, 3),)])),
+    st.builds(get, NUMBERS, st.sampled_from(SIZES), version=st.sampled_from(["v1", "v0", ""]),
+              want=st.sampled_from([None, (), ((0, 1),), ((1, 3),)]),
+              digests=st.sampled_from([(), ((0, 1),), ((2, 9),)])),
     st.builds(lambda n: Get(n, ("gone",)), NUMBERS),
     st.builds(lambda n: List(n, ()), NUMBERS),
     st.builds(Credit, st.integers(0, 12 * MIB)),
@@ -646,9 +683,12 @@ class AnythingTests(SynchronousTestCase):
         sharer.say(RICH)
         sharer.run()
         self.assertFalse(any(sharer.kept()), sharer.kept())
-        answered = sum(isinstance(each, End | Failed | Listing) for each in sharer.out)
-        cancelled = sum(each.outcome is Outcome.CANCELLED for each in sharer.ended)
-        self.assertTrue(answered <= asked <= answered + cancelled)
+        answers = [
+            each for each in sharer.out if isinstance(each, End | Failed | Listing | Stopped)
+        ]
+        self.assertEqual(len(answers), asked)
+        sent = sum(each.sent for each in answers if not isinstance(each, Listing))
+        self.assertEqual(sent, sum(sharer.counted().values()))
 
     def check(self, sharer: Sharer, credit: int) -> None:
         outflow = sharer.core._outflow

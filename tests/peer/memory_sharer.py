@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from p2pshare.core.session_interface import SessionUser
+from p2pshare.core.wanted_blocks import named_blocks
 from p2pshare.errors import P2pshareError, SessionLost
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.link_change import LinkChange
@@ -21,8 +22,8 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, parse_path
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
-    Block,
     Cancel,
+    Digests,
     End,
     Entry,
     EntryKind,
@@ -252,13 +253,15 @@ def give(session: MemorySession, get: Get, until: int | None = None) -> None:
     offer = offer_of(session, get)
     session.say(offer)
     blocks = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
-    have = get.have if get.version == offer.version else ()
+    wanted, _ = named_blocks(get, offer)
+    sent = 0
     for index, block in enumerate(blocks[:until]):
-        if not any(first <= index < end for first, end in have):
-            session.after_data(Block(get.id, index, digest_of(block)))
+        if index in wanted:
+            sent += len(block)
+            session.after_data(Digests(get.id, index, (digest_of(block),)))
             session.data(get.id, index * BLOCK_SIZE, block)
     if until is None or until >= block_count(len(data)):
-        session.after_data(End(get.id, root_of(len(data), map(digest_of, blocks))))
+        session.after_data(End(get.id, root_of(len(data), map(digest_of, blocks)), sent))
 
 
 def give_listing(session: MemorySession, question: List) -> None:

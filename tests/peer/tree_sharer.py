@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from p2pshare.core.wanted_blocks import named_blocks
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire import blocks
-from p2pshare.wire.transfer_messages import Block, End, Failed, Get, List, Listing, Offer
+from p2pshare.wire.transfer_messages import Digests, End, Failed, Get, List, Listing, Offer
 from tests.peer.memory_sharer import MemorySession, MemorySharer
 from tests.storage.share_case import a_bit_later, opened
 
@@ -51,12 +52,15 @@ class TreeSharer(MemorySharer):
             file.close()
 
     def _send(self, session: MemorySession, get: Get, file: Any) -> None:
-        session.say(Offer(get.id, file.size, file.mtime_ns, file.executable, file.version))
-        have = get.have if get.version == file.version else ()
-        for index in range(blocks.block_count(file.size)):
-            if not any(first <= index < end for first, end in have):
+        offer = Offer(get.id, file.size, file.mtime_ns, file.executable, file.version)
+        session.say(offer)
+        wanted, _ = named_blocks(get, offer)
+        sent = 0
+        for first, end in wanted:
+            for index in range(first, end):
                 data, digest = file.read_block(index)
-                self.sent += len(data)
-                session.after_data(Block(get.id, index, digest))
+                sent += len(data)
+                session.after_data(Digests(get.id, index, (digest,)))
                 session.data(get.id, index * blocks.BLOCK_SIZE, data)
-        session.after_data(End(get.id, file.finish()))
+        self.sent += sent
+        session.after_data(End(get.id, file.finish(), sent))

@@ -22,9 +22,9 @@ from p2pshare.wire.transfer_messages import (
     NANOSECONDS,
     TIME_MAX,
     VERSION_MAX,
-    Block,
     Cancel,
     Cancelled,
+    Digests,
     Done,
     End,
     Entry,
@@ -38,6 +38,7 @@ from p2pshare.wire.transfer_messages import (
     Offer,
     Omission,
     Omitted,
+    Stopped,
 )
 from tests.wire.statements import NAMES
 from tests.wire.test_paths import COMPONENTS
@@ -76,14 +77,17 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.lists(st.builds(Omission, PATHS, st.sampled_from(Omitted)), max_size=4).map(tuple),
         AMOUNTS,
     ),
-    Get: st.one_of(
-        st.builds(Get, IDS, PATHS),
-        st.builds(Get, IDS, PATHS, TEXTS.filter(bool), RUNS),
-    ),
+    Get: st.builds(Get, IDS, PATHS, TEXTS, st.none() | RUNS, RUNS),
     Offer: st.builds(Offer, IDS, SIZES, TIMES, st.booleans(), TEXTS.filter(bool)),
-    Block: st.builds(Block, IDS, st.integers(0, block_count(FILE_SIZE_MAX) - 1), DIGESTS),
-    End: st.builds(End, IDS, DIGESTS),
-    Failed: st.builds(Failed, IDS, st.sampled_from(Fault)),
+    Digests: st.builds(
+        Digests,
+        IDS,
+        st.integers(0, block_count(FILE_SIZE_MAX) - 1),
+        st.lists(DIGESTS, min_size=1, max_size=4).map(tuple),
+    ),
+    End: st.builds(End, IDS, DIGESTS, AMOUNTS),
+    Failed: st.builds(Failed, IDS, st.sampled_from(Fault), AMOUNTS),
+    Stopped: st.builds(Stopped, IDS, AMOUNTS),
     Done: st.builds(Done, st.lists(IDS, min_size=1, max_size=8).map(tuple)),
     Cancel: st.builds(Cancel, IDS, st.sampled_from(Cancelled)),
     Job: st.builds(Job, TEXTS, AMOUNTS, AMOUNTS),

@@ -9,6 +9,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.back_off import JITTER
+from p2pshare.core.credit import CREDIT_WINDOW
+from p2pshare.core.incoming_transfer import DIGESTS_AHEAD_MAX
+from p2pshare.core.receiver import RUNS_OF_BYTES_MAX
 from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
 from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.net.session import dialling as session_client
@@ -22,13 +25,14 @@ from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
 from p2pshare.wire.transfer_messages import (
+    DIGESTS_MAX,
     DONE_MAX,
     FROM_OPENER,
     FROM_SHARER,
     OMITTED_MAX,
     PAGE_BYTES_MAX,
     PAGE_MAX,
-    RANGES_MAX,
+    RUNS_MAX,
     TITLE_MAX,
     VERSION_MAX,
     Cancelled,
@@ -87,7 +91,11 @@ class SessionDocumentTests(SynchronousTestCase):
             f"in up to {AGENT_MAX} characters",
             f"`limit` (1 to {PAGE_MAX})",
             f"these files, 1 to {DONE_MAX},",
-            f"up to {RANGES_MAX} runs",
+            f"up to {RUNS_MAX} runs",
+            f"the digests of 1 to {DIGESTS_MAX} consecutive blocks",
+            f"At most {DIGESTS_AHEAD_MAX} digests that",
+            f"outstanding ({CREDIT_WINDOW // BLOCK_SIZE} MiB) and {BLOCK_SIZE // 2**20} MiB for each",
+            f"at most {RUNS_OF_BYTES_MAX:_} separate runs".replace("_", " "),
             f"`title` has up to {TITLE_MAX}",
             f"1 to {VERSION_MAX} characters that mean",
             f"not welcomed {GREETING:g} s after",

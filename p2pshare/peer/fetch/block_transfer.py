@@ -27,13 +27,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from p2pshare.core.receiver import ArrivedBlock, Runs
+from p2pshare.core.arrived_blocks import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import JobContext
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer, Runs
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024  # bytes written since the last checkpoint that start another
 CHECKPOINT_TIME = 0.5  # seconds from one checkpoint to the next while blocks arrive
@@ -110,9 +110,9 @@ class BlockTransfer:
         self.outcome: Deferred[bytes | Fault | None] = Deferred()
         """The root; or why the file does not arrive, None if the session was lost. Fails with the reason to abort."""
 
-    def begin(self, path: RemotePath, version: str, have: Runs) -> None:
-        """Request the file without the blocks that are here of this version."""
-        self.number = self._context.remote.get(self, path, version, have)
+    def begin(self, path: RemotePath, version: str, want: Runs | None) -> None:
+        """Request these blocks of a version of the file; None for all blocks."""
+        self.number = self._context.remote.get(self, path, version, want)
 
     def take_over(self, first: FirstFile) -> None:
         """Continue a request that is under way."""
@@ -169,7 +169,7 @@ class BlockTransfer:
         """Nothing: any size was asked for."""
 
     def block_arrived(self, block: ArrivedBlock) -> None:
-        """Write a block now, or once the part is prepared."""
+        """Write a block now, or once the part is prepared. Blocks come in any order."""
         if self.state is TransferState.WRITING:
             self.held += len(block.data)
             self._write(block)

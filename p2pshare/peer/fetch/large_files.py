@@ -34,7 +34,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.core.receiver import Runs
+from p2pshare.core.ranges import RangeSet
 from p2pshare.errors import BlockCorrupt, InUse, P2pshareError, SharerLied, TooManyOpenFiles
 from p2pshare.peer.fetch.block_transfer import BlockTransfer, cancel_reason
 from p2pshare.peer.fetch.job_parts import (
@@ -58,7 +58,7 @@ from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.incoming.present_files import Present, Sought, Stopped
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.paths import format_path
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import RUNS_MAX, Cancelled, Fault, Offer, Runs
 
 IN_USE_DELAY = 0.5  # seconds between two looks at a file that another process fetches
 READING_TICKS = 3  # ticks without an end, all blocks being here, after which the user is told
@@ -194,15 +194,18 @@ class LargeFetch:
         self._had = 0 if self._incoming is None else self._incoming.bytes_there
         self._note("resumed" if self._had else "begun")
         while True:
-            part = self._incoming
-            version, have = ("", ()) if part is None else (part.announced.version, part.have)
+            version, want, rest = _missing_of(self._incoming)
             try:
-                root = await self._request(version, have, self._offered, self._free_slot)
+                root = await self._request(version, want, self._offered, self._free_slot)
             except _Candidates:
                 tries = await self._compare(tries)
                 continue
             if isinstance(root, bytes):
-                break
+                if not rest:
+                    break
+                assert self._transfer is not None
+                self._transfer.cancel(Cancelled.BY_USER)  # the next request asks for the rest
+                continue
             self._note("interrupted" if root is None else f"not sent ({root.value})")
             if self._incoming is not None:  # the pause may be long, and end with a kill
                 await context.disk.run(self._incoming.sync)
@@ -223,7 +226,7 @@ class LargeFetch:
     async def _request(
         self,
         version: str,
-        have: Runs,
+        want: Runs | None,
         on_offer: Callable[[Offer], object],
         on_end: Callable[[], object] = lambda: None,
     ) -> bytes | Fault | None:
@@ -239,7 +242,7 @@ class LargeFetch:
         self._transfer = BlockTransfer(context, on_offer, self._block_written, on_end)
         first, self.wanted = self.wanted.first, replace(self.wanted, first=None)
         if first is None:
-            self._transfer.begin(self.wanted.path, version, have)
+            self._transfer.begin(self.wanted.path, version, want)
         else:
             self._transfer.take_over(first)
         return await self._transfer.outcome
@@ -312,8 +315,7 @@ class LargeFetch:
             wanted = self.wanted
             root: bytes | Fault | None = wanted.content_root or None
             if root is None:
-                have = ((0, block_count(wanted.size or 0)),)
-                root = await self._request(wanted.version, have, self._judge)
+                root = await self._request(wanted.version, (), self._judge)
             if root is None:
                 continue
             if root is Fault.CHANGED and self._transfer and (offer := self._transfer.offer):
@@ -497,3 +499,12 @@ class LargeFetch:
             fetched=self._written,
             why="" if error is None else f" why={str(error)!r}",
         )
+
+
+def _missing_of(part: Incoming | None) -> tuple[str, Runs | None, Runs]:
+    """Return the version of a part, the blocks to ask for, None for all, and those to ask for after them."""
+    if part is None:
+        return "", None, ()
+    here, count = RangeSet(part.have), block_count(part.announced.size)
+    missing = tuple(here.missing(0, count))
+    return part.announced.version, missing[:RUNS_MAX], missing[RUNS_MAX:]

@@ -116,11 +116,12 @@ class Link:
             self._grant()
 
     def size_received(self, transfer: int, size: int) -> None:
-        """Nothing: the offer tells the size."""
+        """Pass the size of a file to the core."""
+        self.core.size_received(transfer, size)
 
     def fin_received(self, transfer: int) -> Sequence[Range]:
-        """Miss nothing: on a stream all has arrived."""
-        return ()
+        """Name what is missing."""
+        return self.core.missing(transfer)
 
     def room_again(self) -> None:
         """Nothing: a requester sends no data."""

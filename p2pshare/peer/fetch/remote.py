@@ -20,11 +20,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pshare.core.arrived_blocks import BlockBuffers, Receiver
 from p2pshare.core.back_off import LimitedBackOff
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, CreditControl
 from p2pshare.core.in_flight import InFlight
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.receiver import BlockBuffers, Receiver, ReceiverCore, Runs
+from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     KeyChanged,
@@ -50,7 +51,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Job, Listing
+from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Job, Listing, Runs
 
 SILENCE = 15.0  # seconds without a message after which a session counts as broken
 PATIENCE = 120.0  # seconds without any progress after which the peer is given up
@@ -277,12 +278,12 @@ class RemotePeer:
         receiver: Receiver,
         path: RemotePath,
         version: str = "",
-        have: Runs = (),
+        want: Runs | None = None,
         most: int | None = None,
     ) -> int:
         """Request a file as `ReceiverCore.get` does, while the session `is_up`; return the number of the transfer."""
         assert self._link is not None
-        request = self._link.core.get(receiver, path, version, have, most)
+        request = self._link.core.get(receiver, path, version, want, most=most)
         self._link.send(request)
         return request.id
 
@@ -302,7 +303,7 @@ class RemotePeer:
             self._link.send(job)
 
     def arriving(self, number: int) -> int:
-        """Return the bytes that have arrived of the incomplete block of a transfer."""
+        """Return the bytes of a transfer that have arrived in incomplete blocks."""
         return 0 if self._link is None else self._link.core.filled(number)
 
     def room_freed(self) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from p2pshare.core.receiver import ArrivedBlock
+from p2pshare.core.arrived_blocks import ArrivedBlock
 from p2pshare.errors import (
     BlockCorrupt,
     InUse,
@@ -213,8 +213,7 @@ class SmallFetches:
                 fetch.number = first.number or 0
                 first.take_over(fetch)
             elif wanted.candidates:  # the content is not sent if the version is still this one
-                version, have = wanted.version, ((0, 1),)
-                fetch.number = remote.get(fetch, wanted.path, version, have, most=fetch.size)
+                fetch.number = remote.get(fetch, wanted.path, wanted.version, (), most=fetch.size)
             else:
                 fetch.number = remote.get(fetch, wanted.path, most=fetch.size)
 

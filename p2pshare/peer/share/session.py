@@ -199,7 +199,7 @@ class ServedSession:
                 file = self._files[transfer]
                 self._in_thread(
                     lambda: [file.digest(each) for each in indexes],
-                    lambda _: core.digested(transfer),
+                    lambda digests: core.digested(work, digests),
                     lambda why: core.failed(transfer, why),
                 )
             case FinishWork(transfer):

@@ -65,9 +65,9 @@ from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
-    Block,
     Cancel,
     Cancelled,
+    Digests,
     Done,
     End,
     Entry,
@@ -445,7 +445,7 @@ class PlanTests(JobTestCase):
             self.assertEqual(self.came(), came)
             if step:  # without records, only roots cross
                 self.records.close()
-        contents = [each for each in self.alice.gets() if not each.have]
+        contents = [each for each in self.alice.gets() if each.want != ()]
         self.assertEqual(len(contents), len(twins))
 
     def test_names_that_become_one_on_two_pages(self) -> None:
@@ -477,7 +477,7 @@ class PlanTests(JobTestCase):
         for _ in range(2):
             self.fetch("s/same", "t/same", overwrite=True)
             self.assertEqual(self.came(), {"same": b"one!", "same (1)": b"two!"})
-        self.assertEqual(len([each for each in self.alice.heard_of(Get) if not each.have]), 2)
+        self.assertEqual(len([each for each in self.alice.heard_of(Get) if each.want != ()]), 2)
 
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
     @settings(max_examples=60)
@@ -579,9 +579,9 @@ class SmallTests(JobTestCase):
             digest, root = digest_of(data), root_of(len(data), [digest_of(data)])
             wrong = bytes(32)
             is_root = get.path[-1] == "root"
-            session.say(offer_of(session, get), Block(get.id, 0, digest if is_root else wrong))
+            session.say(offer_of(session, get), Digests(get.id, 0, (digest if is_root else wrong,)))
             session.data(get.id, 0, data)
-            session.say(End(get.id, wrong if is_root else root))
+            session.say(End(get.id, wrong if is_root else root, len(data)))
 
         self.alice.answers = {("s", "digest"): lying, ("s", "root"): lying}
         progress = self.fetch("s")
@@ -655,7 +655,7 @@ class LargeTests(JobTestCase):
         self.alice.lose()
         self.alice.pass_time(3)
         self.assertEqual(self.successResultOf(running).files_done, 1)
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((3, 6),))
         self.assertEqual(self.came(), {"large": LARGE})
         self.assertEqual(self.hidden(), [])
 
@@ -675,7 +675,7 @@ class LargeTests(JobTestCase):
         self.alice.pass_time(0.1)
         self.assertEqual([each.why for each in self.alice.heard_of(Cancel)], [Cancelled.BY_USER])
         progress = self.fetch("s/large")
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((3, 6),))
         self.assertEqual(progress.bytes_fetched, len(LARGE) - 3 * BLOCK_SIZE)
         self.assertEqual(self.saved[-1].fetched, len(LARGE) - 3 * BLOCK_SIZE)
         self.assertEqual(self.came(), {"large": LARGE})
@@ -717,7 +717,7 @@ class LargeTests(JobTestCase):
         self.cancelled_midway()
         self.alice.executable.add(self.path)
         self.fetch("s/large")
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((3, 6),))
         self.assertEqual((self.failed, self.remarks), ({}, []))
         self.assertEqual(self.came(), {"large": LARGE})
         self.assertTrue(os.access(self.saved[-1].path, os.X_OK))
@@ -730,9 +730,10 @@ class LargeTests(JobTestCase):
         def slow(session: MemorySession, get: Get) -> None:
             give(session, get, len(blocks) - 1)
             last = len(blocks) - 1
-            session.after_data(Block(get.id, last, digest_of(blocks[last])))
+            session.after_data(Digests(get.id, last, (digest_of(blocks[last]),)))
             session.data(get.id, last * BLOCK_SIZE, blocks[last])
-            end = End(get.id, root_of(len(LARGE), map(digest_of, blocks)))
+            sent = len(LARGE) - 3 * BLOCK_SIZE
+            end = End(get.id, root_of(len(LARGE), map(digest_of, blocks)), sent)
             self.alice.reactor.callLater(30, session.say, end)
 
         blocks = [LARGE[at : at + BLOCK_SIZE] for at in range(0, len(LARGE), BLOCK_SIZE)]
@@ -753,11 +754,11 @@ class LargeTests(JobTestCase):
 
         def slow(session: MemorySession, get: Get) -> None:
             session.say(offer_of(session, get))
-            session.after_data(Block(get.id, 0, digest_of(LARGE[:BLOCK_SIZE])))
+            session.after_data(Digests(get.id, 0, (digest_of(LARGE[:BLOCK_SIZE]),)))
             session.data(get.id, 0, LARGE[:1000])
 
         def slow_small(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, b"sm")
 
         small = self.alice.put("s/small", b"small")
@@ -788,7 +789,7 @@ class LargeTests(JobTestCase):
             nonlocal tries
             tries += 1
             give(session, get, 2)
-            session.after_data(Failed(get.id, Fault.CHANGED))
+            session.after_data(Failed(get.id, Fault.CHANGED, 2 * BLOCK_SIZE))
             self.alice.versions[self.path] = f"v{tries + 1}"
 
         self.alice.answers[self.path] = changing
@@ -801,7 +802,7 @@ class LargeTests(JobTestCase):
 
         def changing(session: MemorySession, get: Get) -> None:
             give(session, get, 2)
-            session.after_data(Failed(get.id, Fault.CHANGED))
+            session.after_data(Failed(get.id, Fault.CHANGED, 2 * BLOCK_SIZE))
             self.alice.versions[self.path] = "v2"
             self.alice.answers.clear()
 
@@ -814,7 +815,7 @@ class LargeTests(JobTestCase):
         self.alice.put("s/other", LARGE)
 
         def corrupt(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, LARGE[:BLOCK_SIZE])
 
         self.alice.answers[self.path] = corrupt
@@ -830,9 +831,9 @@ class LargeTests(JobTestCase):
             session.say(offer_of(session, get))
             for at in range(0, len(LARGE), BLOCK_SIZE):
                 block = LARGE[at : at + BLOCK_SIZE]
-                session.say(Block(get.id, at // BLOCK_SIZE, digest_of(block)))
+                session.say(Digests(get.id, at // BLOCK_SIZE, (digest_of(block),)))
                 session.data(get.id, at, block)
-            session.after_data(End(get.id, bytes(32)))
+            session.after_data(End(get.id, bytes(32), len(LARGE)))
 
         self.alice.answers[self.path] = lying
         self.fetch("s")
@@ -927,7 +928,7 @@ class LargeTests(JobTestCase):
         incoming.suspend()
         self.alice.pass_time(3)
         self.assertEqual(self.successResultOf(running).files_done, 1)
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 1),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((1, 6),))
         self.assertEqual((self.came(), self.failed), ({"s/large": LARGE}, {}))
 
     def test_waiting_takes_no_slot(self) -> None:
@@ -993,7 +994,7 @@ class LargeTests(JobTestCase):
             session.say(offer_of(session, get))
             for index in range(40):
                 at = index * 0.1
-                self.alice.reactor.callLater(at, session.say, Block(get.id, index, digest))
+                self.alice.reactor.callLater(at, session.say, Digests(get.id, index, (digest,)))
                 block = data[:BLOCK_SIZE]
                 self.alice.reactor.callLater(at, session.data, get.id, index * BLOCK_SIZE, block)
 
@@ -1017,7 +1018,7 @@ class LargeTests(JobTestCase):
         """A file without a verified block leaves nothing, however it ends, and its reserved room is free again."""
 
         def false(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Block(get.id, 0, bytes(32)))
+            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, LARGE[:BLOCK_SIZE])
 
         def withdrawn(session: MemorySession, get: Get) -> None:
@@ -1067,7 +1068,7 @@ class LargeTests(JobTestCase):
             error = self.failureResultOf(running, DiskFull).value
             self.assertEqual(cast(DiskFull, error).fields["needed"], "2.0 MiB")
         self.fetch("s/large")
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 3),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((3, 6),))
 
     def test_unknown_size(self) -> None:
         """A file whose size no listing tells is fetched, and not again if it turns out to be there."""
@@ -1093,7 +1094,7 @@ class ContentTests(JobTestCase):
 
     def contents(self) -> int:
         """How often the content of a file was asked for, since this was asked last."""
-        asked = [each for each in self.alice.gets() if not each.have]
+        asked = [each for each in self.alice.gets() if each.want != ()]
         self.alice.heard.clear()
         return len(asked)
 
@@ -1275,10 +1276,10 @@ class ToldTests(JobTestCase):
             session.say(offer_of(session, get))
             for index, at in enumerate(offsets):
                 block = LARGE[at : at + BLOCK_SIZE]
-                head = Block(get.id, index, digests[index])
+                head = Digests(get.id, index, (digests[index],))
                 self.alice.reactor.callLater(2 * index + 0.5, session.after_data, head)
                 self.alice.reactor.callLater(2 * index + 0.6, session.data, get.id, at, block)
-            end = End(get.id, root_of(len(LARGE), digests))
+            end = End(get.id, root_of(len(LARGE), digests), len(LARGE))
             self.alice.reactor.callLater(2 * len(digests), session.after_data, end)
 
         self.alice.answers[self.path] = slow
@@ -1472,7 +1473,7 @@ class EndTests(JobTestCase):
         self.alice.refusals.clear()
         self.alice.answers.clear()
         self.fetch("s")
-        self.assertEqual(self.alice.heard_of(Get)[-1].have, ((0, 2),))
+        self.assertEqual(self.alice.heard_of(Get)[-1].want, ((2, 6),))
 
     def test_cancelled_anywhere(self) -> None:
         """Whenever a job is cancelled, it ends at once, with nothing left open, and the next one completes it.
@@ -1537,9 +1538,10 @@ class EndTests(JobTestCase):
         def answer(session: MemorySession, get: Get) -> None:
             def rest() -> None:
                 for index in range(3, len(blocks)):
-                    session.after_data(Block(get.id, index, digest_of(blocks[index])))
+                    session.after_data(Digests(get.id, index, (digest_of(blocks[index]),)))
                     session.data(get.id, index * BLOCK_SIZE, blocks[index])
-                session.after_data(End(get.id, root_of(len(LARGE), map(digest_of, blocks))))
+                root = root_of(len(LARGE), map(digest_of, blocks))
+                session.after_data(End(get.id, root, len(LARGE)))
 
             give(session, get, 3)
             self.alice.reactor.callLater(SHORT_PATIENCE + 5, rest)

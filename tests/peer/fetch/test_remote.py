@@ -40,7 +40,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
-    Block,
+    Digests,
     Entry,
     EntryKind,
     Failed,
@@ -374,7 +374,7 @@ class AgainTests(RemoteTestCase):
         path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
 
         def half_a_block(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Block(get.id, 0, DIGEST))
+            session.say(offer_of(session, get), Digests(get.id, 0, (DIGEST,)))
             session.data(get.id, 0, bytes(BLOCK_SIZE // 2))
 
         self.alice.answers[path] = half_a_block
@@ -425,13 +425,12 @@ class AgainTests(RemoteTestCase):
         remote, asked = self.begin(patience=30.0)
         asked.addErrback(lambda _: None)
         self.alice.pass_time(1)
-        have = ((0, 60 * SLOWEST_READ // BLOCK_SIZE),)
         path = ("large",)
         self.alice.answers[path] = lambda session, get: session.say(
-            Offer(get.id, have[0][1] * BLOCK_SIZE, MTIME, False, "v1")
+            Offer(get.id, 60 * SLOWEST_READ, MTIME, False, "v1")
         )
         told = Told()
-        remote.get(told, path, "v1", have)
+        remote.get(told, path, "v1", ())
         session = self.alice.sessions[0]
         self.alice.pass_time(85)
         self.assertFalse(session.is_over)

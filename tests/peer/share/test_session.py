@@ -35,9 +35,9 @@ from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
-    Block,
     Cancel,
     Cancelled,
+    Digests,
     Done,
     End,
     Failed,
@@ -77,8 +77,8 @@ class MemorySession:
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
         """Record bytes, which must continue the announced block."""
         assert self.has_room and 0 < len(data) <= PIECE_MAX
-        block = next(e for e in reversed(self.said) if isinstance(e, Block) and e.id == transfer)
-        assert offset // BLOCK_SIZE == (offset + len(data) - 1) // BLOCK_SIZE == block.index
+        said = (e for e in reversed(self.said) if isinstance(e, Digests) and e.id == transfer)
+        assert offset // BLOCK_SIZE == (offset + len(data) - 1) // BLOCK_SIZE == next(said).first
         self.data.setdefault(transfer, bytearray())
         self.data[transfer] += data
         self.pieces.append(len(data))
@@ -165,19 +165,20 @@ class FileTests(ServingTestCase):
             self.assertEqual((offer.size, offer.executable), (len(data), number > 0))
             self.assertEqual(offer.mtime_ns, 1_500_000_000_250_000_000)
             cut = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
-            expected = [Block(number, i, digest_of(each)) for i, each in enumerate(cut)]
+            expected = [Digests(number, i, (digest_of(each),)) for i, each in enumerate(cut)]
             self.assertEqual(blocks, expected)
             self.assertEqual(end.root, root_of(len(data), map(digest_of, cut)))
+            self.assertEqual(end.sent, len(data))
         self.assertEqual(self.open_files(), 0)
 
     def test_resumed(self) -> None:
-        """Blocks that the opener has are not sent; the root is that of the whole file."""
+        """Blocks that the opener does not want are not sent; the root is that of the whole file."""
         data = os.urandom(3 * BLOCK_SIZE)
         self.share("big", data)
         session, serving = self.serve(RICH, Get(1, ("stuff", "big")))
         (version,) = [e.version for e in session.said if isinstance(e, Offer)]
         session.data.clear()
-        serving.message_received(Get(2, ("stuff", "big"), version, ((0, 1), (2, 3))))
+        serving.message_received(Get(2, ("stuff", "big"), version, ((1, 2),)))
         self.assertEqual(session.data, {2: data[BLOCK_SIZE : 2 * BLOCK_SIZE]})
         roots = {e.root for e in session.said if isinstance(e, End)}
         self.assertEqual(len(roots), 1)
@@ -217,7 +218,8 @@ class FileTests(ServingTestCase):
         path.write_bytes(b"something else")
         session.room = 10**12
         serving.room_again()
-        self.assertEqual(session.said[-1], Failed(1, Fault.CHANGED))
+        sent = len(session.data[1])
+        self.assertEqual(session.said[-1], Failed(1, Fault.CHANGED, sent))
         self.assertFalse(any(isinstance(e, End) for e in session.said))
         self.assertEqual(self.open_files(), 0)
 
@@ -370,7 +372,7 @@ class EndTests(ServingTestCase):
         for number, why in enumerate((Cancelled.DISK, Cancelled.CORRUPT, Cancelled.BY_USER), 1):
             serving.message_received(Get(number, ("stuff", "big")))
             serving.message_received(Cancel(number, why))
-        digests = [e.digest for e in session.said if isinstance(e, Block) and e.index == 0]
+        digests = [e.digests[0] for e in session.said if isinstance(e, Digests) and e.first == 0]
         read = path.read_bytes()[:BLOCK_SIZE]
         self.assertEqual(digests, [wrong, wrong, digest_of(read)])
 
