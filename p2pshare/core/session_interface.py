@@ -59,8 +59,8 @@ class Session(Protocol):
         """Pass to `user` everything from now on, and all that has arrived already; nothing within this call."""
 
     def send(self, message: Message) -> None:
-        """Send a message, which is never refused. It keeps its place among the data that was sent before, so a `Block`
-        arrives before its pieces and an `End` after them.
+        """Send a message, which is never refused. Over a stream, it keeps its place among the data that was
+        sent before.
         """
 
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
