@@ -153,7 +153,7 @@ class ReceiverCore:
         return 0 if transfer is None else transfer.arrived.total - transfer.handed_on
 
     def missing(self, number: int) -> Sequence[Range]:
-        """Return the first ranges of bytes that were wanted and have not arrived, at most `MISSING_RANGES_MAX`, ascending.
+        """Return the ranges of bytes that were wanted and have not arrived, ascending: the first `MISSING_RANGES_MAX`.
 
         None are missing of a transfer that is complete, over or unknown.
         """

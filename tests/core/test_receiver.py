@@ -567,7 +567,8 @@ class MissingTests(ReceiverTestCase):
         self.say(offer())
         for at in range(2 * MISSING_RANGES_MAX):
             self.send(2 * at + 1, 1)
-        self.assertEqual(self.receiver.missing(1), tuple((2 * n, 2 * n + 1) for n in range(MISSING_RANGES_MAX)))  # fmt: skip
+        expected = tuple((2 * n, 2 * n + 1) for n in range(MISSING_RANGES_MAX))
+        self.assertEqual(self.receiver.missing(1), expected)
 
 
 class ListingTests(SynchronousTestCase):
