@@ -291,7 +291,13 @@ class TransferTests(ReceiverTestCase):
         for offset in (3 * BLOCK_SIZE, 2**40):
             self.refused_piece(offset, 1)
         self.refused_piece(BLOCK_SIZE - 5, 6)
-        self.refused_piece(SIZE - 5, 6)
+
+    def test_more_than_the_last_block(self) -> None:
+        """Threat 10: a sharer that sends more than it announced is refused."""
+        self.ask()
+        self.say(offer(100), digests(0))
+        self.refused_piece(0, 101)
+        self.refused_piece(95, 6)
 
     def test_too_many_blocks(self) -> None:
         """Threat 7: blocks of which only a byte came take no more memory than the window and a block for each file."""
