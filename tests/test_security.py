@@ -13,7 +13,34 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
 ROW = re.compile(r"^\| (\d+) \|.*\| (`tests\.[^|]*) \|$", re.MULTILINE)
 REGISTRY = {19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 38}
 """Threats that concern a registry."""
-SESSIONS = {1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 30, 31, 32, 33, 34, 35, 36, 39, 40}
+SESSIONS = {
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+    10,
+    13,
+    15,
+    16,
+    17,
+    18,
+    30,
+    31,
+    32,
+    33,
+    34,
+    35,
+    36,
+    39,
+    40,
+    41,
+    42,
+    43,
+}
 """Threats that concern sessions and received files."""
 
 

@@ -49,7 +49,7 @@ class CookieTests(SynchronousTestCase):
     def test_fields(
         self, made: tuple[tuple[str, int], bytes, bytes], used: tuple[tuple[str, int], bytes, bytes]
     ) -> None:
-        """A cookie counts for the address, the CID and the random bytes for which it was made."""
+        """Threat 43: a cookie counts for the address, the CID and the random bytes for which it was made."""
         cookie = self.jar.make(*made, 5.0)
         self.assertTrue(self.jar.is_valid(cookie, *made, 5.0))
         self.assertEqual(self.jar.is_valid(cookie, *used, 5.0), used == made)
@@ -61,14 +61,14 @@ class CookieTests(SynchronousTestCase):
 
     @given(st.floats(0, 2000), st.floats(-100, 100))
     def test_lifetime(self, made_at: float, age: float) -> None:
-        """A cookie counts for its lifetime, to the second, and not before it was made."""
+        """Threat 43: a cookie counts for its lifetime, to the second, and not before it was made."""
         jar, used_at = CookieJar(Secrets()), max(0.0, made_at + age)
         cookie = jar.make(ADDRESS, CID, RANDOM, made_at)
         is_valid = jar.is_valid(cookie, ADDRESS, CID, RANDOM, used_at)
         self.assertEqual(is_valid, 0 <= int(used_at) - int(made_at) <= LIFETIME)
 
     def test_forged(self) -> None:
-        """A cookie with any bit flipped, cut, extended, or made with another secret is invalid."""
+        """Threat 43: a cookie with any bit flipped, cut, extended, or made with another secret is invalid."""
         cookie = self.jar.make(ADDRESS, CID, RANDOM, 100.0)
         for bit in range(8 * COOKIE_SIZE):
             flipped = bytearray(cookie)

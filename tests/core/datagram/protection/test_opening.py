@@ -211,7 +211,7 @@ class TrainTests(SynchronousTestCase):
             self.assertEqual(opened.repeated, 64 * (len(order) - 3))
 
     def test_replay(self) -> None:
-        """A repeated train is not opened again; of a train that is partly new, the new packets are."""
+        """Threat 41: a repeated train is not opened again; of a train that is partly new, the new packets are."""
         train = SEALER.seal(key_phases(), CID, 0, 1, [(0, bytes(10 * WIDTH))], SEGMENT)
         end = receiver()
         self.assertEqual(end.open(train[: 5 * SEGMENT], SEGMENT).numbers, [(0, 5)])
@@ -221,7 +221,7 @@ class TrainTests(SynchronousTestCase):
         self.assertEqual((opened.numbers, opened.repeated, opened.contents), ([], 10, []))
 
     def test_forgery_blocks_nothing(self) -> None:
-        """A forged packet with the number of a good one that follows in the same train does not replace it."""
+        """Threat 41: a forged packet does not replace a good one with the same number later in the train."""
         packets = packets_of(
             SEALER.seal(key_phases(), CID, 0, 1, [(0, bytes(10 * WIDTH))], SEGMENT)
         )
@@ -231,7 +231,7 @@ class TrainTests(SynchronousTestCase):
         self.assertEqual((opened.rejected, opened.repeated), (1, 0))
 
     def test_every_bit(self) -> None:
-        """A packet with any single bit flipped is not opened, alone or in a train."""
+        """Threat 41: a packet with any single bit flipped is not opened, alone or in a train."""
         for aead in AEADS:
             packets = packets_of(
                 SEALER.seal(key_phases(aead=aead), CID, 0, 1, [(0, bytes(5 * WIDTH))], SEGMENT)

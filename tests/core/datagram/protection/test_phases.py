@@ -114,7 +114,7 @@ class UpdateTests(SynchronousTestCase):
             self.assertIsNotNone(self.other.receive(packet))
 
     def test_forged_bit(self) -> None:
-        """A packet with a forged phase bit is rejected, and changes no keys."""
+        """Threat 41: a packet with a forged phase bit is rejected, and changes no keys."""
         packets = self.send_phase()
         for packet in packets:
             self.assertIsNone(self.other.receive(flip_phase(packet)))
@@ -155,7 +155,7 @@ class UpdateTests(SynchronousTestCase):
 class NumberTests(SynchronousTestCase):
     @given(st.lists(st.tuples(st.integers(-3, 5), st.integers(1, 20)), max_size=20))
     def test_ascend(self, steps: list[tuple[int, int]]) -> None:
-        """No packet number is reserved twice: one that was used, or lies before one, is a bug."""
+        """Threat 42: no packet number is reserved twice: one that was used, or lies before one, is a bug."""
         phases, end = key_phases(update_after=10), 0
         for skip, count in steps:
             first = max(0, end + skip)
@@ -174,7 +174,7 @@ class NumberTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, phases.reserve, PACKET_NUMBER_MAX + 1, 1)
 
     def test_sealed_max(self) -> None:
-        """A key seals no more packets than its limit; an update makes room again."""
+        """Threat 42: a key seals no more packets than its limit; an update makes room again."""
         phases = key_phases(update_after=5, sealed_max=10)
         phases.reserve(0, 8)
         self.assertEqual(phases.room, 2)
@@ -186,7 +186,7 @@ class NumberTests(SynchronousTestCase):
         self.assertEqual((phases.sealing_bit, phases.room), (1, 0))
 
     def test_rejected_max(self) -> None:
-        """After too many forgeries nothing is opened any more."""
+        """Threat 41: after too many forgeries nothing is opened any more."""
         one = End(is_opener=True, aead=AES_128_GCM)
         other = End(is_opener=False, aead=AES_128_GCM)
         packets = [one.send(b"x") for _ in range(4)]

@@ -121,7 +121,7 @@ class TrainTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5), st.integers(0, 3)), max_size=25))
     def test_nonces(self, steps: list[tuple[bool, int, int]]) -> None:
-        """No nonce is used twice with one key, in trains, packets and key updates alike."""
+        """Threat 42: no nonce is used twice with one key, in trains, packets and key updates alike."""
         RecordingCipher.used.clear()
         aead = Aead(RecordingCipher, 16)  # type: ignore[arg-type]
         phases = key_phases(aead=aead, update_after=7)
