@@ -2,7 +2,8 @@
 
 A registry and a sharer are at the far end of a link, the user at the near end. The whole command is measured, for files
 of one byte and of 4 MB, and beside it a bare TCP connection that sends the same bytes after one round trip of
-question and answer. The start is the time of the same command over a link without a delay.
+question and answer. The same commands over a link without a delay show what the machine itself takes. Each figure is
+the least of some tries, as other load only adds to it.
 
 Run it as `python -m benchmarks.bench_start_up [SECONDS]` as root on Linux; SECONDS is the round trip (default: 0.1).
 """
@@ -10,24 +11,23 @@ Run it as `python -m benchmarks.bench_start_up [SECONDS]` as root on Linux; SECO
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.fetching import PROGRAM
-from benchmarks.long_link import FAR, Prefix, long_link
+from benchmarks.fetching import PROGRAM, running, until
+from benchmarks.namespaces import Namespace, joined_namespaces, why_not
 from benchmarks.reporting import print_table
 from benchmarks.servers import TWISTD
+from p2pshare.testing.links import Conditions
 
 SIZES = (1, 4_000_000)  # bytes
 TRIES = 5
 PORT = 8000
-START_TIMEOUT = 20.0  # seconds
 BARE_PORT = 8001
 BARE_SERVER = """
 import socket, sys
@@ -47,96 +47,82 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
 
 
 class World:
-    """A user at the near end of a link, and the environment of all commands."""
+    """A user at the near end of a link; a registry and alice, who shares files, at the far end."""
 
-    def __init__(self, near: Prefix, far: Prefix, folder: Path) -> None:
-        self.near, self.far, self.folder = near, far, folder
-        self.environ = {
+    def __init__(self, near: Namespace, far: Namespace, folder: Path) -> None:
+        self._near, self._far, self._folder = near, far, folder
+        self._environ = {
             **os.environ,
-            "P2PSHARE_REGISTRY": f"http://{FAR}:{PORT}",
+            "P2PSHARE_REGISTRY": f"http://{far.ip}:{PORT}",
             "XDG_CONFIG_HOME": str(folder / "config"),
             "XDG_DATA_HOME": str(folder / "data"),
         }
 
-    def user(self, verb: str, *words: str) -> bool:
-        """Run a command of bob; whether it has succeeded."""
-        command = [*self.near, *PROGRAM, verb, "--quiet", "--name", "bob", *words]
-        return not subprocess.run(
-            command, env=self.environ, check=False, capture_output=True
-        ).returncode
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run the registry, alice's peer and the bare server; bob meets alice."""
+        share, registry = self._folder / "share", self._folder / "registry"
+        share.mkdir()
+        for size in SIZES:
+            (share / f"{size}").write_bytes(os.urandom(size))
+        twistd = (sys.executable, "-c", TWISTD, "-n")
+        with ExitStack() as stack:
+            for command in (
+                (*twistd, "p2pregistry", "--listen", f"tcp:{PORT}", "--data", str(registry)),
+                (*twistd, "p2ppeer", "--name", "alice", "--share", str(share)),
+                (sys.executable, "-c", BARE_SERVER, f"{BARE_PORT}"),
+            ):
+                stack.enter_context(running(self._far.command(*command), self._environ))
+            until(lambda: self._run("ls", "alice"), "Alice's peer")
+            yield
 
     def get(self, size: int) -> float:
-        """Get a file; return the seconds."""
+        """Get a file; return the seconds of the command."""
         started = time.perf_counter()
-        if not self.user("get", f"alice:share/{size}", str(self.folder)):
+        if not self._run("get", f"alice:share/{size}", str(self._folder)):
             raise SystemExit("the file could not be fetched")
         seconds = time.perf_counter() - started
-        (self.folder / f"{size}").unlink()
+        (self._folder / f"{size}").unlink()
         return seconds
 
     def bare(self, size: int) -> float:
-        """Let a bare connection send as much; return the seconds."""
-        command = [*self.near, sys.executable, "-c", BARE_CLIENT, FAR, f"{BARE_PORT}", f"{size}"]
+        """Let a bare connection send as much; return the seconds of the command."""
+        words = (sys.executable, "-c", BARE_CLIENT, self._far.ip, f"{BARE_PORT}", f"{size}")
         started = time.perf_counter()
-        subprocess.run(command, check=True)
+        subprocess.run(self._near.command(*words), check=True)
         return time.perf_counter() - started
 
-    @contextmanager
-    def running(self, *command: str) -> Iterator[None]:
-        """Run a server at the far end."""
-        with subprocess.Popen(
-            [*self.far, *command],
-            env=self.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            try:
-                yield
-            finally:
-                process.terminate()
+    def _run(self, verb: str, *words: str) -> bool:
+        """Run a command of bob; whether it has succeeded."""
+        command = self._near.command(*PROGRAM, verb, "--quiet", "--name", "bob", *words)
+        done = subprocess.run(command, env=self._environ, check=False, capture_output=True)
+        return not done.returncode
 
 
-@contextmanager
-def world(round_trip: float) -> Iterator[World]:
-    """Yield a user far away from a registry and from alice, whom he has met."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        near, far = stack.enter_context(long_link(round_trip / 2))
-        made = World(near, far, folder)
-        (folder / "share").mkdir()
-        for size in SIZES:
-            (folder / "share" / f"{size}").write_bytes(os.urandom(size))
-        twistd = (sys.executable, "-c", TWISTD, "-n")
-        for command in (
-            (*twistd, "p2pregistry", "--listen", f"tcp:{PORT}", "--data", str(folder / "registry")),
-            (*twistd, "p2ppeer", "--name", "alice", "--share", str(folder / "share")),
-            (sys.executable, "-c", BARE_SERVER, f"{BARE_PORT}"),
-        ):
-            stack.enter_context(made.running(*command))
-        deadline = time.monotonic() + START_TIMEOUT
-        while not made.user("ls", "alice"):
-            if time.monotonic() > deadline:
-                raise SystemExit("alice's peer did not start")
-            time.sleep(0.5)
-        yield made
-
-
-def measure(round_trip: float) -> dict[int, tuple[float, float]]:
-    """Return the seconds of `get`, and those of a bare connection, for each size."""
-    with world(round_trip) as made:
-        return {
-            size: (
-                statistics.median(made.get(size) for _ in range(TRIES)),
-                statistics.median(made.bare(size) for _ in range(TRIES)),
-            )
-            for size in SIZES
-        }
+def measure(round_trips: Sequence[float]) -> list[dict[int, tuple[float, float]]]:
+    """Return, for each round trip in s, the least seconds of `get` and of a bare connection, by size."""
+    with joined_namespaces() as (near, far, link), TemporaryDirectory() as folder:
+        world = World(near, far, Path(folder))
+        with world.serving():
+            results = []
+            for each in round_trips:
+                link.change(Conditions(delay=each / 2))
+                results.append({
+                    size: (
+                        min(world.get(size) for _ in range(TRIES)),
+                        min(world.bare(size) for _ in range(TRIES)),
+                    )
+                    for size in SIZES
+                })  # fmt: skip
+            return results
 
 
 def main(seconds: str = "0.1") -> None:
     """Measure and print."""
+    if (reason := why_not()) is not None:
+        raise SystemExit(reason)
     round_trip = float(seconds)
-    near, far = measure(0.0), measure(round_trip)
+    near, far = measure((0.0, round_trip))
     rows = []
     for size in SIZES:
         start, bare_start = near[size]
