@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from p2pshare.storage.file_times import may_repeat, wire_time
 from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
@@ -110,6 +111,14 @@ class OutgoingFile:
             self._may_store = False
             self._cache.store(self._cached, digests)
         return root_of(self.size, (digests,))
+
+    @contextmanager
+    def stream(self) -> Iterator[BinaryIO]:
+        """Yield the file for code that reads as it likes. At the end of the block it is checked for changes."""
+        with self._reading() as fd, open(os.dup(fd), "rb") as file:
+            file.seek(0)
+            yield file
+            self._check(fd)
 
     def close(self) -> None:
         """Close the file after reads that are under way. May be called again; does not block."""
