@@ -22,12 +22,8 @@ from typing import NoReturn, Protocol
 
 from p2pshare.core.datagram.protection.keys import AEADS, EXPORTER_LABEL, SECRET_SIZE, KeyPair
 from p2pshare.core.ranges import RangeSet
-from p2pshare.wire.datagrams.frames import Crypto
+from p2pshare.wire.datagrams.frames import CRYPTO_STREAM_MAX, Crypto
 from p2pshare.wire.keys import PublicKey
-
-RECEIVED_MAX = (
-    32 * 1024
-)  # bytes of TLS from the other end; a handshake has about 2 KiB in each direction
 
 
 class HandshakeFailed(Exception):  # noqa: N818 - named after the event
@@ -131,13 +127,13 @@ class Handshake:
         if not TRANSITIONS[self.state]:
             return
         end = offset + len(data)
-        if end > RECEIVED_MAX:
+        if end > CRYPTO_STREAM_MAX:
             self._fail("the handshake is too long")
         self._received.extend(bytes(max(0, end - len(self._received))))
         for first, stop in list(self._arrived.missing(offset, end)):
             self._received[first:stop] = data[first - offset : stop - offset]
             self._arrived.add(first, stop)
-        ready = next(self._arrived.missing(0, RECEIVED_MAX), (RECEIVED_MAX,))[0]
+        ready = next(self._arrived.missing(0, CRYPTO_STREAM_MAX), (CRYPTO_STREAM_MAX,))[0]
         if ready > self._read:
             self._tls.receive_data(bytes(self._received[self._read : ready]))
             self._read = ready

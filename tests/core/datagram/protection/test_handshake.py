@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.protection.handshake import (
-    RECEIVED_MAX,
     TRANSITIONS,
     Handshake,
     HandshakeFailed,
@@ -21,7 +20,7 @@ from p2pshare.core.datagram.protection.handshake import (
 from p2pshare.core.datagram.protection.keys import AES_128_GCM, CHACHA20_POLY1305
 from p2pshare.net.session.cipher_suites import AES_FIRST, CHACHA20_FIRST
 from p2pshare.net.session.tls import SessionTls
-from p2pshare.wire.datagrams.frames import Crypto
+from p2pshare.wire.datagrams.frames import CRYPTO_STREAM_MAX, Crypto
 from p2pshare.wire.keys import PublicKey
 from tests.net.session_pairs import ALICE, BOB, EVE
 
@@ -197,9 +196,13 @@ class EndTests(SynchronousTestCase):
 
     def test_too_long(self) -> None:
         """More bytes than any handshake needs are rejected, wherever they lie."""
-        tls = ScriptedTls(RECEIVED_MAX, is_opener=False)
-        Handshake(tls, is_opener=False).receive(RECEIVED_MAX - 1, b"x")
-        for offset, data in ((RECEIVED_MAX, b"x"), (0, bytes(RECEIVED_MAX + 1)), (2**32 - 1, b"x")):
+        tls = ScriptedTls(CRYPTO_STREAM_MAX, is_opener=False)
+        Handshake(tls, is_opener=False).receive(CRYPTO_STREAM_MAX - 1, b"x")
+        for offset, data in (
+            (CRYPTO_STREAM_MAX, b"x"),
+            (0, bytes(CRYPTO_STREAM_MAX + 1)),
+            (2**32 - 1, b"x"),
+        ):
             acceptor = Handshake(tls, is_opener=False)
             self.assertRaises(HandshakeFailed, acceptor.receive, offset, data)
             self.assertEqual(acceptor.state, State.FAILED)
@@ -210,7 +213,7 @@ class EndTests(SynchronousTestCase):
         converse(opener, acceptor)
         for handshake in (opener, acceptor):
             handshake.receive(0, b"\xff" * 10)
-            handshake.receive(RECEIVED_MAX, b"x")
+            handshake.receive(CRYPTO_STREAM_MAX, b"x")
             self.assertTrue(handshake.is_done)
 
     def test_unknown_suite(self) -> None:
@@ -230,7 +233,7 @@ class EndTests(SynchronousTestCase):
         acceptor = Handshake(SessionTls(ALICE).accept(), is_opener=False)
         for offset, data in frames:
             try:
-                acceptor.receive(offset % (2 * RECEIVED_MAX), data)
+                acceptor.receive(offset % (2 * CRYPTO_STREAM_MAX), data)
             except HandshakeFailed as error:
                 self.assertNotEqual(str(error), "")
                 self.assertIs(acceptor.state, State.FAILED)
@@ -271,7 +274,7 @@ class RealTlsTests(SynchronousTestCase):
         opener, acceptor = self.ends(ALICE.public)
         converse(opener, acceptor)
         for handshake in (opener, acceptor):
-            self.assertLess(len(handshake._sent), RECEIVED_MAX // 8)
+            self.assertLess(len(handshake._sent), CRYPTO_STREAM_MAX // 8)
 
     def test_other_key(self) -> None:
         """An acceptor with another key fails at the opener, whose alert tells the acceptor why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 from unittest import mock
 
 from hypothesis import given
@@ -123,18 +124,18 @@ class UpdateTests(SynchronousTestCase):
             self.assertIsNotNone(self.other.receive(packet))
         self.assertEqual(self.other.phases.rejected, AFTER)
 
-    @given(
-        st.sampled_from(AEADS),
-        st.lists(st.tuples(st.booleans(), st.integers(-4, 3), st.booleans()), max_size=100),
-        st.integers(1, 6),
-    )
-    def test_any_network(
-        self, aead: Aead, steps: list[tuple[bool, int, bool]], update_after: int
-    ) -> None:
+    @given(st.sampled_from(AEADS), st.integers(0, 2**32), st.integers(1, 6))
+    def test_any_network(self, aead: Aead, seed: int, update_after: int) -> None:
         """Whatever is lost, repeated and late: a packet is opened once, if its phase is at most one old."""
+        random = Random(seed)
         ends = [End(is_opener=each, aead=aead, update_after=update_after) for each in (True, False)]
         flights: list[list[tuple[int, int, bytes]]] = [[], []]  # number, phase and packet
-        for side, choice, is_repeated in steps:
+        for _ in range(150):
+            side, choice, is_repeated = (
+                random.random() < 0.5,
+                random.randint(-4, 3),
+                random.random() < 0.3,
+            )
             sender, receiver, flight = ends[side], ends[not side], flights[side]
             if choice < 0 or choice >= len(flight):
                 packet = sender.send(b"payload")
