@@ -42,6 +42,15 @@ class RateLimit:
         self._tokens = float(self.burst)
         self._filled_at = now
 
+    def change(self, bytes_per_second: float, burst: int, now: float) -> None:
+        """Limit to another rate, more than 0, and to `burst` bytes at once after a pause."""
+        if self.bytes_per_second is not None:
+            self._fill(self.bytes_per_second, now)
+        self.bytes_per_second = bytes_per_second
+        self.burst = burst
+        self._tokens = min(self._tokens, float(burst))
+        self._filled_at = now
+
     def available(self, now: float) -> int:
         """Return the bytes that may be sent now."""
         if self.bytes_per_second is None:
