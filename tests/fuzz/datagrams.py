@@ -1,7 +1,8 @@
 """Fuzz what datagrams reach: `python -m tests.fuzz.datagrams TARGET [OPTION]...`.
 
-With Atheris the target is run with inputs that reach new code, until it fails; the options are those of libFuzzer, such
-as `-max_total_time=60`. Without Atheris it is run with `RUNS` changed copies of the vectors in the document.
+With Atheris the target is run with the vectors of the document, and with inputs made from them that reach new code,
+until it fails. The options are those of libFuzzer, such as `-max_total_time=60`. Without Atheris it is run with `RUNS`
+changed copies of the vectors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import random
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 try:
@@ -52,8 +55,11 @@ def main() -> None:
     if atheris is None:
         run_without_atheris(TARGETS[name], RUNS, random.Random())
         return
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[name])
-    atheris.Fuzz()
+    with TemporaryDirectory() as corpus:
+        for number, data in enumerate(seeds()):
+            Path(corpus, str(number)).write_bytes(data)
+        atheris.Setup([sys.argv[0], *sys.argv[2:], corpus], TARGETS[name])
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
