@@ -158,6 +158,16 @@ class StreamTests(SynchronousTestCase):
         self.assertIsNone(opener.next_frame(100))
         self.assertTrue(opener.is_acknowledged)
 
+    def test_not_lost_after_all(self) -> None:
+        """Bytes that were thought to be lost are not sent again when they are acknowledged."""
+        opener, _ = pair(1000, 10)
+        first, second, _ = frames_of(opener, 400)
+        opener.on_lost(first)
+        opener.on_lost(second)
+        opener.on_acked(first)
+        self.assertEqual(opener.next_frame(1000), second)
+        self.assertIsNone(opener.next_frame(1000))
+
     def test_no_room(self) -> None:
         """Without room there is no frame, and none is lost."""
         opener, _ = pair(10, 10)

@@ -6,14 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram.protection.keys import Aead
+from p2pshare.core.datagram.protection.keys import Aead, KeyPair
 from p2pshare.core.datagram.protection.opening import DataRun, OpenedTrain, Payload
 from p2pshare.core.datagram.protection.phases import KeyPhases
 from p2pshare.core.datagram.protection.sealing import TrainSealer, seal_packet
 from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.datagrams.packets import PACKET_NUMBER_MAX
 from tests.core.datagram.protection.ends import (
     AEADS,
     CID,
+    SECRET,
     Receiver,
     data_of,
     key_phases,
@@ -133,10 +135,11 @@ class TrainTests(SynchronousTestCase):
         packets = packets_of(train)
         for index in corrupt:
             packets[index] = packets[index][:-1] + bytes([packets[index][-1] ^ 0x80])
-        opened = receiver(aead=aead).open(b"".join(packets), SEGMENT)
+        end = receiver(aead=aead)
+        opened = end.open(b"".join(packets), SEGMENT)
         good = [index for index in range(30) if index not in corrupt]
         self.assertEqual(numbers_of(opened), [5 + index for index in good])
-        self.assertEqual(opened.rejected, len(corrupt))
+        self.assertEqual((opened.rejected, end.phases.rejected), (len(corrupt), len(corrupt)))
         found = b"".join(data for _, _, data in data_of(opened))
         self.assertEqual(found, b"".join(data[at * WIDTH : (at + 1) * WIDTH] for at in good))
 
@@ -243,6 +246,18 @@ class TrainTests(SynchronousTestCase):
                 self.assertEqual(end.open(bytes(wrong)).contents, [])
                 opened = end.open(b"".join([*packets[:2], wrong, *packets[3:]]), SEGMENT)
                 self.assertEqual(sorted(numbers_of(opened)), [0, 1, 3, 4])
+
+    def test_last_number(self) -> None:
+        """Packets with a number beyond the last one are rejected, whoever sealed them."""
+        keys = KeyPair.for_session(SECRET, AEADS[0], is_opener=True).sealing
+        packets = []
+        for number in range(PACKET_NUMBER_MAX - 3, PACKET_NUMBER_MAX + 3):
+            header = b"\xe0" + CID + number.to_bytes(8)
+            packets.append(header + keys.seal(number, bytes(SEGMENT - 32), header))
+        for arrived in (packets[:4], packets):
+            opened = receiver().open(b"".join(arrived), SEGMENT)
+            self.assertEqual(opened.numbers, [(PACKET_NUMBER_MAX - 3, PACKET_NUMBER_MAX + 1)])
+            self.assertEqual(opened.rejected, len(arrived) - 4)
 
     def test_keys_change_within(self) -> None:
         """A train in which the keys change is opened completely."""
