@@ -15,16 +15,15 @@ QUANTUM_TIME = 0.001  # seconds of the rate in a quantum
 QUANTUM_PACKETS_MIN = 2
 QUANTUM_MAX = 64 * 1024  # bytes; a train has no more
 BURST_TIME = 0.003  # seconds of the rate in the bucket: a timer, its rounding, and as much lateness
-BURST_PACKETS_MIN = (
-    10  # in the bucket, whatever the rate: the initial window (RFC 9002, section 7.7)
-)
+FIRST_PACKETS = 10  # that may leave at once at first: the initial window (RFC 9002, section 7.7)
+BURST_PACKETS_MIN = 4  # in the bucket, whatever the rate; more overflow short queues of slow links
 
 
 class Pacer:
     """The pacing of one path."""
 
     def __init__(self, rate: float, segment: int, now: float) -> None:
-        """Begin with a full bucket.
+        """Begin with a bucket that holds the initial window.
 
         Args:
             rate: bytes per second, more than 0.
@@ -32,15 +31,17 @@ class Pacer:
             now: in seconds.
         """
         self._bucket = RateLimit(rate, now)
+        self._packets_min = FIRST_PACKETS
         self.change(rate, segment, now)
         self._bucket.spend(-self._bucket.burst, now)
 
     def change(self, rate: float, segment: int, now: float) -> None:
         """Pace with another rate in bytes per second, or other packets."""
+        self._rate, self._segment = rate, segment
         self._quantum = int(
             max(QUANTUM_PACKETS_MIN * segment, min(rate * QUANTUM_TIME, QUANTUM_MAX))
         )
-        burst = int(max(BURST_PACKETS_MIN * segment, rate * BURST_TIME))
+        burst = int(max(self._packets_min * segment, rate * BURST_TIME))
         self._bucket.change(rate, burst, now)
 
     def budget(self, now: float) -> int:
@@ -51,7 +52,10 @@ class Pacer:
     def spend(self, size: int, now: float) -> None:
         """Note that `size` bytes leave. They may be more than the budget; later ones then wait for longer."""
         self._bucket.spend(size, now)
+        if self._packets_min != BURST_PACKETS_MIN:
+            self._packets_min = BURST_PACKETS_MIN
+            self.change(self._rate, self._segment, now)
 
     def next_at(self, now: float) -> float:
         """Return the time in seconds from which `budget` is not 0."""
-        return self._bucket.when(self._quantum, now)
+        return self._bucket.when(self._quantum + 1, now)  # a byte more than rounding costs

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.datagram.pacer import (
     BURST_PACKETS_MIN,
     BURST_TIME,
+    FIRST_PACKETS,
     QUANTUM_MAX,
     QUANTUM_PACKETS_MIN,
     Pacer,
@@ -56,27 +57,39 @@ class PacerTests(SynchronousTestCase):
         pacer.spend(pacer.budget(0.0), 0.0)
         self.assertEqual(pacer.budget(5.0), int(rate * BURST_TIME))
         slow = Pacer(50e3, SEGMENT, 0.0)
+        slow.spend(slow.budget(0.0), 0.0)
         self.assertEqual(slow.budget(5.0), BURST_PACKETS_MIN * SEGMENT)
 
     def test_start(self) -> None:
-        """The initial window may leave at once."""
-        self.assertEqual(Pacer(36e3, SEGMENT, 7.0).budget(7.0), 10 * SEGMENT)
+        """The initial window may leave at once; later windows may not."""
+        pacer = Pacer(36e3, SEGMENT, 7.0)
+        self.assertEqual(pacer.budget(7.0), FIRST_PACKETS * SEGMENT)
+        pacer.spend(FIRST_PACKETS * SEGMENT, 7.0)
+        self.assertEqual(pacer.budget(99.0), BURST_PACKETS_MIN * SEGMENT)
 
     def test_debt(self) -> None:
         """Bytes beyond the budget delay those after them."""
         pacer = Pacer(1e6, SEGMENT, 0.0)
         pacer.spend(pacer.budget(0.0) + 10_000, 0.0)
         self.assertEqual(pacer.budget(0.01), 0)
-        self.assertAlmostEqual(pacer.next_at(0.01), 0.01 + 2 * SEGMENT / 1e6)
+        self.assertApproximates(pacer.next_at(0.01), 0.01 + 2 * SEGMENT / 1e6, 2e-6)
 
     def test_change(self) -> None:
         """A new rate holds from now on; a smaller bucket keeps no more than it holds."""
         pacer = Pacer(100e6, SEGMENT, 0.0)
+        pacer.spend(SEGMENT, 0.0)
         pacer.change(1e6, SEGMENT, 1.0)
-        self.assertEqual(pacer.budget(1.0), 10 * SEGMENT)
-        pacer.spend(10 * SEGMENT, 1.0)
+        self.assertEqual(pacer.budget(1.0), BURST_PACKETS_MIN * SEGMENT)
+        pacer.spend(BURST_PACKETS_MIN * SEGMENT, 1.0)
         pacer.change(2e6, SEGMENT, 1.001)
-        self.assertAlmostEqual(pacer.next_at(1.001), 1.001 + (2 * SEGMENT - 1000) / 2e6)
+        self.assertApproximates(pacer.next_at(1.001), 1.001 + (2 * SEGMENT - 1000) / 2e6, 2e-6)
+
+    @given(st.floats(1e3, 1e9), st.floats(0, 1e6), st.integers(0, 10**6))
+    def test_next(self, rate: float, now: float, spent: int) -> None:
+        """When the time has come that `next_at` gives, there is a budget."""
+        pacer = Pacer(rate, SEGMENT, now)
+        pacer.spend(spent, now)
+        self.assertGreater(pacer.budget(pacer.next_at(now)), 0)
 
     @settings(max_examples=50)
     @given(st.floats(1e4, 1e9), st.floats(0, 0.05), st.integers(0, 99))
