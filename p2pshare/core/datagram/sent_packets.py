@@ -292,19 +292,23 @@ class _Rows(Generic[T]):
         found: list[tuple[SentTrain[T], int]] = []
         if not rows:
             return found
-        at, mask = 0, 0  # the row whose mask is being made
+        at, begin, end_of_row, mask = -1, 0, 0, 0  # the row whose mask is being made
         for first, end in ranges[max(0, bisect_right(ranges, (firsts[0],)) - 1) :]:
-            index = max(at, bisect_right(firsts, first) - 1)
-            while index < len(rows) and firsts[index] < end:
-                if index != at:
-                    if mask:
-                        found.append((rows[at], mask))
-                    at, mask = index, 0
-                row = rows[index]
-                low, high = max(0, first - row.first), min(row.count, end - row.first)
-                if low < high:
-                    mask |= (1 << high) - (1 << low)
-                index += 1
+            while True:
+                if first < end_of_row:
+                    low, high = max(first - begin, 0), min(end, end_of_row) - begin
+                    if low < high:
+                        mask |= (1 << high) - (1 << low)
+                if end <= end_of_row:
+                    break  # the next range may begin in the same row
+                if mask:
+                    found.append((rows[at], mask))
+                    mask = 0
+                at = max(at + 1, bisect_right(firsts, first, at + 1) - 1)
+                if at == len(rows):
+                    return found
+                begin = firsts[at]
+                end_of_row = begin + rows[at].count
         if mask:
             found.append((rows[at], mask))
         return found

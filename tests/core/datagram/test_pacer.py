@@ -31,6 +31,7 @@ def run(rate: float, lateness: float, seconds: float, seed: int = 1) -> list[tup
         due = pacer.next_at(now)
         now = max(now, due) - max(now, due) % -TICK + rng.uniform(0, lateness)
         size = pacer.budget(now)
+        assert size, "the time has come, but nothing may go"
         pacer.spend(size, now)
         sent.append((now, size))
     return sent
