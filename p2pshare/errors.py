@@ -413,6 +413,10 @@ class RemoteUnreadable(TransferFailed):
     """{name!r} cannot read {path!r}. Tell its owner."""
 
 
+class RemoteNoPreview(TransferFailed):
+    """{name!r} has no preview of {path!r}: it is no JPEG, PNG or WebP picture, or too large. Get the file itself."""
+
+
 class RemoteGone(TransferFailed):
     """{path!r} of {name!r} disappeared while it was listed. Try again."""
 

@@ -107,6 +107,7 @@ class ReceiverCore:
         digests: Runs = (),
         on_digests: OnDigests | None = None,
         most: int | None = None,
+        preview: int = 0,
     ) -> Get:
         """Request a file.
 
@@ -119,9 +120,10 @@ class ReceiverCore:
             digests: as many runs of blocks whose digests are to come ahead, wanted or not.
             on_digests: is told all digests that come of that version.
             most: bytes; a larger file is not wanted.
+            preview: the longest edge, in pixels, of a preview that is to come in place of the file; 0 for the file.
         """
         want = None if want is None else tuple(want)
-        request = Get(self._new_id(), path, version, want, tuple(digests))
+        request = Get(self._new_id(), path, version, want, tuple(digests), preview)
         self._transfers[request.id] = IncomingTransfer(request, receiver, on_digests, most)
         return request
 

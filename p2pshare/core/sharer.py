@@ -12,7 +12,7 @@ only when that work has ended: a closed descriptor may be reused by another file
 **Small and large files.** Files of one block or less are opened, read and finished in one go, many in a batch; there is
 no timer, and requests during a batch form the next one. Of larger files a few are open at once, and a few blocks are
 read ahead. A batch does not know sizes before it opens a file, so a file that turns out large beyond the limit is
-closed and queued separately.
+closed and queued separately. Previews of pictures are made one at a time, and are small files from then on.
 
 **Confirmation.** A transfer whose `End` went out is kept as unconfirmed until `Done`, so that uploads can be reported
 truthfully. This table is bounded: the oldest is reported as unconfirmed when it is full.
@@ -36,6 +36,7 @@ from p2pshare.core.sharer_transfers import (
     OpenWork,
     Outcome,
     Piece,
+    PreviewWork,
     ReadBlock,
     ReadWork,
     ServingEvent,
@@ -88,7 +89,9 @@ class SharerCore:
         self._unconfirmed: dict[int, Transfer] = {}
         self._waiting: deque[Transfer] = deque()  # to be opened
         self._large: deque[Transfer] = deque()  # to be opened, known to be large
+        self._previews: deque[Transfer] = deque()  # to be made
         self._is_opening = False
+        self._previewing: Transfer | None = None  # whose preview was made last
         self._open_files = 0
         self._readers: deque[Transfer] = deque()  # open files
         self._reads = 0  # works under way with open files
@@ -149,7 +152,7 @@ class SharerCore:
             return CloseWork(self._closing.popleft())
         if self._is_over:
             return None
-        return self._list_work() or self._read_work() or self._open_work()
+        return self._list_work() or self._read_work() or self._open_work() or self._preview_work()
 
     # Results of work
 
@@ -282,7 +285,7 @@ class SharerCore:
             if (before := self._unconfirmed.pop(request.id, None)) is not None:
                 self._end(before, Outcome.UNCONFIRMED)
             transfer = self._transfers[request.id] = Transfer(request)
-            self._waiting.append(transfer)
+            (self._previews if request.preview else self._waiting).append(transfer)
 
     def _list(self, request: List) -> None:
         self._expect_answerable(request.id)
@@ -320,7 +323,7 @@ class SharerCore:
 
     def _open_work(self) -> Work | None:
         """Return a batch, one at a time; later requests go into the next one."""
-        small = min(self._limits.small_bytes, self._memory) - self._outflow.small_bytes_held
+        small = self._small_bytes_free
         large = self._files_max - self._open_files
         if self._is_opening or small < BLOCK_SIZE:
             return None
@@ -335,6 +338,21 @@ class SharerCore:
             transfer.is_busy = True
         self._is_opening = True
         return OpenWork(tuple(batch), small, large)
+
+    def _preview_work(self) -> Work | None:
+        """Return work with one preview at a time."""
+        before = self._previewing
+        is_busy = before is not None and before.is_busy
+        if not self._previews or is_busy or self._small_bytes_free < BLOCK_SIZE:
+            return None
+        self._previewing = transfer = self._previews.popleft()
+        transfer.is_busy = True
+        return PreviewWork(transfer)
+
+    @property
+    def _small_bytes_free(self) -> int:
+        """The bytes of files of at most one block that may be read now."""
+        return min(self._limits.small_bytes, self._memory) - self._outflow.small_bytes_held
 
     def _read_work(self) -> Work | None:
         """Return work with the next open file that is not busy, in turn."""
@@ -400,7 +418,7 @@ class SharerCore:
         del self._transfers[transfer.id]
         self._outflow.drop(transfer)
         if not transfer.is_busy:
-            for queue in (self._waiting, self._large):
+            for queue in (self._waiting, self._large, self._previews):
                 if transfer in queue:
                     queue.remove(transfer)
             self._close_file(transfer)

@@ -134,6 +134,13 @@ class OpenWork:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewWork:
+    """Make the preview of a picture; report with `opened_whole` or `failed`."""
+
+    transfer: Transfer
+
+
+@dataclass(frozen=True, slots=True)
 class ReadWork:
     """Read blocks of an open file in order; report with `blocks_read` or `failed`."""
 
@@ -163,7 +170,7 @@ class CloseWork:
     transfer: Transfer
 
 
-Work = ListWork | OpenWork | ReadWork | DigestWork | FinishWork | CloseWork
+Work = ListWork | OpenWork | PreviewWork | ReadWork | DigestWork | FinishWork | CloseWork
 
 
 @dataclass(frozen=True, slots=True)

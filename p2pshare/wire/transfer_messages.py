@@ -34,6 +34,8 @@ PAGE_MAX = 1000  # entries of a listing
 PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
 RUNS_MAX = 1024  # runs of blocks in a member of a `Get`
 DIGESTS_MAX = 1000  # digests of blocks in one message
+PREVIEW_EDGES = (64, 512)  # pixels of the longest edge of a preview, ascending
+PREVIEW_EDGE_MAX = 65_535  # pixels, in a message
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
 TIME_MAX = INTEGER_MAX  # seconds before and after 1970
@@ -57,6 +59,8 @@ class Fault(enum.Enum):
     """The sharer cannot read it."""
     BUSY = "busy"
     """The opener asked for too much at once."""
+    NO_PREVIEW = "no_preview"
+    """The file is no picture, or there are no previews of this size."""
 
 
 class Omitted(enum.Enum):
@@ -313,6 +317,8 @@ class Get(Message):
     """The blocks that are to be sent; None for all."""
     digests: Annotated[tuple[Run, ...], omittable(_RUNS, ())] = ()
     """The blocks whose digests are to be sent ahead of the pieces, wanted or not."""
+    preview: Annotated[int, omittable(whole(1, PREVIEW_EDGE_MAX), 0)] = 0
+    """The longest edge, in pixels, of a preview that is to be sent in place of the file; 0 for the file."""
 
 
 @dataclass(frozen=True, slots=True)

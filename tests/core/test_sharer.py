@@ -18,6 +18,7 @@ from p2pshare.core.sharer_transfers import (
     ListWork,
     OpenWork,
     Outcome,
+    PreviewWork,
     ReadBlock,
     ReadWork,
     SharerLimits,
@@ -87,6 +88,7 @@ class Sharer:
         busy = [each.transfer for each in reads]
         assert len(set(busy)) == len(busy), "two work with one file"
         assert len(reads) <= self.limits.reads_at_once
+        assert sum(isinstance(each, PreviewWork) for each in self.pending) <= 1
         assert len(self.opened) <= self.limits.open_files
         while (event := self.core.next_event()) is not None:
             match event:
@@ -102,6 +104,13 @@ class Sharer:
         match work:
             case OpenWork():
                 self.open(work)
+            case PreviewWork(transfer):
+                if fault := self.broken.get(transfer.request.path):
+                    self.core.failed(transfer, fault)
+                    return
+                offer = Offer(transfer.id, transfer.request.preview, 0, False, "v1")
+                block = ReadBlock(0, _ZEROS[: offer.size], digest(0))
+                self.core.opened_whole(transfer, offer, block, b"r" * 32)
             case ReadWork(transfer, indexes):
                 if fault := self.broken.get(("read", *transfer.request.path)):
                     self.core.failed(transfer, fault)
@@ -207,6 +216,7 @@ class Sharer:
             len(core._transfers), len(core._lists), len(core._readers), core._reads, core._reading,
             core._open_files, core._listing, outflow.blocks_held, outflow.small_bytes_held,
             len(outflow._turns), len(self.opened), len(core._waiting), len(core._large),
+            len(core._previews),
         )  # fmt: skip
 
 
@@ -249,6 +259,30 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(at, 3 * MIB + 1)
         self.assertIsInstance(self.sharer.out[-1], End)
         self.assertEqual(len(self.sharer.opened), 0, "it is closed before it is confirmed")
+
+    def test_preview(self) -> None:
+        """A preview goes out like a small file; the file itself is not opened."""
+        self.sharer.say(RICH, get(1, 3 * MIB, preview=64), get(2, 5, preview=512))
+        self.sharer.collect()
+        self.assertEqual([type(each) for each in self.sharer.pending], [PreviewWork])
+        self.sharer.run()
+        self.assertEqual(
+            self.sharer.words(),
+            ["offer 1", "digests 1", "1+64", "end 1", "offer 2", "digests 2", "2+512", "end 2"],
+        )
+
+    def test_no_preview(self) -> None:
+        """A file without a preview fails, and one that is cancelled while its preview is made is forgotten."""
+        sharer = Sharer(broken={("gone",): Fault.NO_PREVIEW})
+        sharer.say(RICH, Get(1, ("gone",), preview=64), get(2, 1, preview=64))
+        sharer.run()
+        self.assertEqual(sharer.out[0], Failed(1, Fault.NO_PREVIEW))
+        sharer.say(get(3, 1, preview=64), get(4, 1, preview=64))
+        sharer.collect()
+        sharer.say(Cancel(3, Cancelled.BY_USER), Cancel(4, Cancelled.BY_USER))
+        sharer.say(Done((2,)))
+        sharer.run()
+        self.assertFalse(any(sharer.kept()))
 
     def test_resumed(self) -> None:
         """Blocks that the opener does not want are hashed and not sent; progress counts sent bytes."""
@@ -643,6 +677,8 @@ SAID = st.one_of(
               want=st.sampled_from([None, (), ((0, 1),), ((1, 3),)]),
               digests=st.sampled_from([(), ((0, 1),), ((2, 9),)])),
     st.builds(lambda n: Get(n, ("gone",)), NUMBERS),
+    st.builds(get, NUMBERS, st.sampled_from(SIZES), preview=st.sampled_from([64, 512])),
+    st.builds(lambda n: Get(n, ("gone",), preview=64), NUMBERS),
     st.builds(lambda n: List(n, ()), NUMBERS),
     st.builds(Credit, st.integers(0, 12 * MIB)),
     st.builds(lambda ids: Done(tuple(ids)), st.lists(NUMBERS, min_size=1, max_size=3)),

@@ -67,7 +67,7 @@ class ThumbnailTests(SynchronousTestCase):
             self.assertEqual(dict(opened.getexif()), {})
 
     def test_no_picture(self) -> None:
-        """Other files, other formats and pictures that are too large have none."""
+        """Threat 8: other files, other formats and pictures that are too large have none."""
         gif = encoded(Image.new("P", (10, 10)), "GIF")
         for file in (io.BytesIO(b"hello"), io.BytesIO(), gif):
             self.assertRaises(PictureUnreadable, make_thumbnail, file, 64)

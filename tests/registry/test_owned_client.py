@@ -202,10 +202,10 @@ class ProofTests(OwnedClientTestCase):
 
 
 class KeyForgeryTests(OwnedClientTestCase):
-    """Threat 15: what a registry says of a key is verified as what it says of a name."""
+    """What a registry says of a key is verified as what it says of a name."""
 
     def test_record_of_another_key(self) -> None:
-        """A record that the key of the answer has not signed is rejected."""
+        """Threat 15: a record that the key of the answer has not signed is rejected."""
         view = replace(VIEW, record=RECORD.sign(IMPOSTOR))
         client = self.client((200, view.to_json()))
         self.error(RegistryNotBelieved, client.look_up_key(BOB.public))

@@ -77,7 +77,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.lists(st.builds(Omission, PATHS, st.sampled_from(Omitted)), max_size=4).map(tuple),
         AMOUNTS,
     ),
-    Get: st.builds(Get, IDS, PATHS, TEXTS, st.none() | RUNS, RUNS),
+    Get: st.builds(Get, IDS, PATHS, TEXTS, st.none() | RUNS, RUNS, st.integers(0, 65535)),
     Offer: st.builds(Offer, IDS, SIZES, TIMES, st.booleans(), TEXTS.filter(bool)),
     Digests: st.builds(
         Digests,

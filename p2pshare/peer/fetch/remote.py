@@ -280,10 +280,11 @@ class RemotePeer:
         version: str = "",
         want: Runs | None = None,
         most: int | None = None,
+        preview: int = 0,
     ) -> int:
         """Request a file as `ReceiverCore.get` does, while the session `is_up`; return the number of the transfer."""
         assert self._link is not None
-        request = self._link.core.get(receiver, path, version, want, most=most)
+        request = self._link.core.get(receiver, path, version, want, most=most, preview=preview)
         self._link.send(request)
         return request.id
 

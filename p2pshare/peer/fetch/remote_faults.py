@@ -14,6 +14,7 @@ from p2pshare.errors import (
     RemoteLinkLoop,
     RemoteLinkNotFollowed,
     RemoteNameUnusable,
+    RemoteNoPreview,
     RemoteNotFound,
     RemoteProtocolError,
     RemoteSpecial,
@@ -32,6 +33,7 @@ _ERRORS: dict[Fault, type[P2pshareError]] = {
     Fault.CHANGED: SourceChanged,
     Fault.UNREADABLE: RemoteUnreadable,
     Fault.BUSY: RemoteBusy,
+    Fault.NO_PREVIEW: RemoteNoPreview,
 }
 
 _OMISSIONS: dict[Omitted, type[P2pshareError]] = {

@@ -18,6 +18,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
 from p2pshare.peer.share.admission import Admission
+from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.registry.client import RegistryClient
@@ -83,6 +84,7 @@ class SessionSharer:
         """Accepts sessions after its own `listen`."""
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
+        self._previews: Previews | None = None
         self._resolving: Deferred[None] | None = None
         self._left_out: dict[str, dict[str, Any]] = {}  # by share, as the status has it
         self._surveying: SharedAnswer[None] | None = None
@@ -96,6 +98,7 @@ class SessionSharer:
         )
         self._cache = cache
         self._tree = ShareTree(self._shares, cache, index)
+        self._previews = Previews(self._tree)
         for each in self._shares:
             allow = EVERYONE if each.allow is None else ",".join(sorted(each.allow)) or "nobody"
             self._log.info(
@@ -191,7 +194,13 @@ class SessionSharer:
     def _serve(self, session: Session) -> ServedSession:
         assert self._tree is not None, "nobody gets in before the shares are open"
         return ServedSession(
-            self._reactor, session, self._tree, self._limit, self._uploads, self._listing
+            self._reactor,
+            session,
+            self._tree,
+            self._limit,
+            self._uploads,
+            self._listing,
+            previews=self._previews,
         )
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:

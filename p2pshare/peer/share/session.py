@@ -21,6 +21,7 @@ from p2pshare.core.sharer_transfers import (
     JobTold,
     ListWork,
     OpenWork,
+    PreviewWork,
     ReadBlock,
     ReadWork,
     SharerLimits,
@@ -31,6 +32,7 @@ from p2pshare.core.sharer_transfers import (
 )
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.net.threads import FairLimit, run_in_thread
+from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
@@ -68,11 +70,15 @@ class ServedSession:
         uploads: Uploads,
         listing: FairLimit,
         limits: SharerLimits = LIMITS,
+        previews: Previews | None = None,
     ) -> None:
-        """Serve `tree`; all sessions share `limit` (bytes per second), `uploads` and `listing` (folders being read)."""
+        """Serve `tree`; all sessions share `limit` (bytes per second), `uploads`, `listing` (folders being read, and
+        previews being made) and `previews`.
+        """
         self._reactor = reactor
         self._session = session
         self._tree = tree
+        self._previews = previews or Previews(tree)
         self._core = SharerCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
@@ -136,6 +142,8 @@ class ServedSession:
     def _log_events(self) -> None:
         while (event := self._core.next_event()) is not None:
             match event:
+                case TransferStarted() | TransferEnded() if event.transfer.request.preview:
+                    pass  # nobody has fetched a file
                 case TransferStarted():
                     self._upload_log.started(event.transfer)
                 case TransferEnded():
@@ -187,6 +195,14 @@ class ServedSession:
                     lambda why: self._opened(
                         work, [(each, Unavailable(why)) for each in work.transfers]
                     ),
+                )
+            case PreviewWork(transfer):
+                request = transfer.request
+                self._in_thread(
+                    lambda: self._previews.open(viewer, request.path, request.preview),
+                    lambda made: self._opened_whole(transfer, made),
+                    lambda why: core.failed(transfer, why),
+                    self._listing,
                 )
             case ReadWork(transfer, indexes):
                 file = self._files[transfer]
@@ -265,10 +281,7 @@ class ServedSession:
                     core.failed(transfer, each.why)
                     has_failed |= each.why is Fault.BUSY
                 case WholeOutgoing():
-                    block = None
-                    if each.digest is not None:
-                        block = ReadBlock(0, each.data, each.digest)
-                    core.opened_whole(transfer, _offer(transfer, each), block, each.root)
+                    self._opened_whole(transfer, each)
                 case _ if large_files > 0:
                     large_files -= 1
                     self._files[transfer] = each
@@ -283,6 +296,10 @@ class ServedSession:
             if not has_failed:
                 self._short_since = None
             core.batch_done(work)
+
+    def _opened_whole(self, transfer: Transfer, file: WholeOutgoing) -> None:
+        block = None if file.digest is None else ReadBlock(0, file.data, file.digest)
+        self._core.opened_whole(transfer, _offer(transfer, file), block, file.root)
 
     def _may_wait(self) -> bool:
         """Whether files are tried again that could not be opened because too many are open."""

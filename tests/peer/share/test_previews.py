@@ -1,0 +1,138 @@
+"""Tests of `p2pshare.peer.share.previews`, with real shares."""
+
+from __future__ import annotations
+
+import io
+import os
+from unittest import mock
+
+from PIL import Image
+
+from p2pshare.net.threads import FairLimit
+from p2pshare.peer.share import previews as module
+from p2pshare.peer.share.previews import Previews
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.tree import Unavailable
+from p2pshare.wire.blocks import digest_of, root_of
+from p2pshare.wire.session_messages import Credit
+from p2pshare.wire.transfer_messages import Digests, End, Failed, Fault, Get, Offer
+from tests.peer.share.test_session import ServingTestCase
+from tests.storage.share_case import ShareTestCase
+
+RICH = Credit(2**50)
+
+
+def picture(width: int = 800, height: int = 600, colour: str = "teal") -> bytes:
+    """Return a JPEG of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+class PreviewsTests(ShareTestCase):
+    """Previews of the files in a share."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("cat.jpg", picture())
+        self.previews = Previews(self.tree)
+
+    def made(self) -> mock._patch[mock.MagicMock]:
+        """Count the previews that are made."""
+        return mock.patch.object(module, "_made", wraps=module._made)
+
+    def why_not(self, *path: str, edge: int = 64, viewer: str = "bob") -> Fault:
+        """Return why there is no preview."""
+        with self.assertRaises(Unavailable) as caught:
+            self.previews.open(viewer, path, edge)
+        why: Fault = caught.exception.why
+        return why
+
+    def test_preview(self) -> None:
+        """It has the size that was asked for, and the version and the time of its picture."""
+        file = self.open("bob", ("s", "cat.jpg"))
+        self.addCleanup(file.close)
+        for edge, size in ((64, (64, 48)), (512, (512, 384))):
+            preview = self.previews.open("bob", ("s", "cat.jpg"), edge)
+            with Image.open(io.BytesIO(preview.data)) as image:
+                self.assertEqual((image.format, image.size), ("JPEG", size))
+            self.assertEqual((preview.version, preview.mtime_ns), (file.version, file.mtime_ns))
+            self.assertEqual(
+                (preview.size, preview.digest), (len(preview.data), digest_of(preview.data))
+            )
+
+    def test_kept(self) -> None:
+        """A preview is made once for each version of its file."""
+        with self.made() as made:
+            for _ in range(3):
+                first = self.previews.open("bob", ("s", "cat.jpg"), 64)
+            self.assertEqual(made.call_count, 1)
+            self.write("cat.jpg", picture(colour="red"), mtime_ns=10**18)
+            second = self.previews.open("bob", ("s", "cat.jpg"), 64)
+            self.assertEqual(made.call_count, 2)
+        self.assertNotEqual(first.data, second.data)
+
+    def test_bounds(self) -> None:
+        """The cache drops what was used least recently, by bytes and by entries."""
+        size = len(self.previews.open("bob", ("s", "cat.jpg"), 64).data)
+        for bounds in ({"kept_bytes": 2 * size}, {"kept_max": 2}):
+            self.previews = Previews(self.tree, **bounds)
+            names = [f"{number}.jpg" for number in range(3)]
+            for name in names:
+                self.write(name, picture())
+            with self.made() as made:
+                for name in (*names, names[0], names[2]):
+                    self.previews.open("bob", ("s", name), 64)
+                self.assertEqual(made.call_count, 4)
+
+    def test_no_picture(self) -> None:
+        """Threat 8: other files, and sizes that are not offered, have none; that is remembered, too."""
+        self.write("note.jpg", b"no picture")
+        self.write("empty.jpg", b"")
+        with self.made() as made:
+            for _ in range(2):
+                self.assertEqual(self.why_not("s", "note.jpg"), Fault.NO_PREVIEW)
+            self.assertEqual(made.call_count, 1)
+        self.assertEqual(self.why_not("s", "empty.jpg"), Fault.NO_PREVIEW)
+        self.assertEqual(self.why_not("s", "cat.jpg", edge=100), Fault.NO_PREVIEW)
+        self.assertEqual(self.why_not("s"), Fault.IS_FOLDER)
+        self.assertEqual(self.why_not("s", "nothing.jpg"), Fault.NOT_FOUND)
+
+    def test_permission(self) -> None:
+        """Threat 34: a preview that somebody else has asked for is not found by a viewer who may not see its file."""
+        self.previews = Previews(self.share(SharedPath("s", self.root, frozenset({"bob"}))))
+        self.previews.open("bob", ("s", "cat.jpg"), 64)
+        self.assertEqual(self.why_not("s", "cat.jpg", viewer="eve"), Fault.NOT_FOUND)
+
+    def test_closed(self) -> None:
+        """No descriptor stays open."""
+        before = len(os.listdir("/proc/self/fd"))
+        self.write("note.jpg", b"no picture")
+        self.previews.open("bob", ("s", "cat.jpg"), 64)
+        self.why_not("s", "note.jpg")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+class ServedTests(ServingTestCase):
+    """Previews over a session."""
+
+    def test_served(self) -> None:
+        """A preview comes as a file of its own, and does not count as an upload of the file."""
+        path = self.share("cat.jpg", picture())
+        request = Get(1, ("stuff", "cat.jpg"), preview=64)
+        session, _ = self.serve(RICH, request, listing=FairLimit(1, 1))
+        data = bytes(session.data[1])
+        offer, digests, end = session.said
+        assert isinstance(offer, Offer) and isinstance(digests, Digests) and isinstance(end, End)
+        self.assertEqual(offer.size, len(data))
+        self.assertLess(len(data), path.stat().st_size)
+        self.assertEqual(digests.digests, (digest_of(data),))
+        self.assertEqual(end.root, root_of(len(data), digests.digests))
+        (upload,) = self.uploads.status()
+        self.assertEqual((upload["files"], upload["current"]), (0, []))
+
+    def test_refused(self) -> None:
+        """A file that is no picture has no preview."""
+        self.share("note.txt", b"hello")
+        session, _ = self.serve(RICH, Get(1, ("stuff", "note.txt"), preview=64))
+        self.assertEqual(session.said, [Failed(1, Fault.NO_PREVIEW)])
