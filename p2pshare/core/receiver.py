@@ -16,11 +16,12 @@ repetitions not at all. On a carrier that loses and repeats, the two numbers may
 early: its last bytes never come. So each transfer ends with the number of bytes that it has counted (`sent`), and this
 side counts the difference. Pieces of a transfer that is over are ignored and count nothing, since `sent` has them.
 
-**Memory.** Three bounds hold, whatever a sharer sends. Bytes that have arrived and were not released lie within the
+**Memory.** These bounds hold, whatever a sharer sends. Bytes that have arrived and were not released lie within the
 credit's window. A block takes its whole buffer with its first byte, so the buffers have a bound of their own. An honest
 sharer sends the blocks of a transfer in ascending order the first time. Then all blocks of a transfer that have begun,
 except the last one, were sent as a whole, and lie within the window. So the blocks that have begun never take more than
-the window and one block for each transfer. The third bound is `RUNS_OF_BYTES_MAX`, for the tables of what has arrived.
+the window and one block for each transfer. `RUNS_OF_BYTES_MAX` bounds the tables of what has arrived, and
+`DIGESTS_AHEAD_MAX` the digests that wait for their blocks.
 
 **Verification is not done here.** Hashing a block takes milliseconds, so it belongs in a thread. An `ArrivedBlock` owns
 its buffer until `release`, which returns the buffer to the pool and its bytes to the credit. A receiver that forgets to
@@ -35,16 +36,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from p2pshare.core.arrived_blocks import (
+from p2pshare.core.credit import CreditControl
+from p2pshare.core.incoming_transfer import (
     ArrivedBlock,
     BlockBuffers,
     BlockInMemory,
+    IncomingTransfer,
     Lister,
     OnDigests,
     Receiver,
 )
-from p2pshare.core.credit import CreditControl
-from p2pshare.core.incoming_transfer import IncomingTransfer
 from p2pshare.core.ranges import Range
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -253,8 +254,7 @@ class ReceiverCore:
         transfers, self._transfers = self._transfers, {}
         lists, self._lists = self._lists, {}
         for transfer in transfers.values():
-            for block in transfer.blocks.values():
-                self._buffers.give_back(block)
+            self._free(transfer)
             transfer.receiver.interrupted()
         for _, lister in lists.values():
             lister.interrupted()
@@ -353,13 +353,17 @@ class ReceiverCore:
     def _drop(self, transfer: IncomingTransfer) -> None:
         """Free the memory of an open transfer, and ignore what still comes of it."""
         del self._transfers[transfer.number]
+        self._free(transfer)
+        self.crediting.release(transfer.counted - transfer.handed_on)
+        self.on_release()
+
+    def _free(self, transfer: IncomingTransfer) -> None:
+        """Free the memory of blocks that are not handed on; none of them will be."""
         for block in transfer.blocks.values():
             self._begun -= block.length
             self._buffers.give_back(block)
         transfer.blocks.clear()
         self._runs -= len(transfer.arrived)
-        self.crediting.release(transfer.counted - transfer.handed_on)
-        self.on_release()
 
     def _settle_cancelled(self, message: End | Failed | Stopped) -> None:
         """Settle a transfer that was cancelled here, unless it is settled already."""

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.arrived_blocks import ArrivedBlock
 from p2pshare.core.credit import LIMITED_STEP_MIN, STEPS, CreditControl
+from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.wire.blocks import BLOCK_SIZE

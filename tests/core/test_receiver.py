@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core import receiver
-from p2pshare.core.arrived_blocks import BUFFERS_KEPT_MAX, SHORT, ArrivedBlock, BlockBuffers
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, STEPS, CreditControl
 from p2pshare.core.in_flight import InFlight
-from p2pshare.core.incoming_transfer import DIGESTS_AHEAD_MAX
+from p2pshare.core.incoming_transfer import (
+    BUFFERS_KEPT_MAX,
+    DIGESTS_AHEAD_MAX,
+    SHORT,
+    ArrivedBlock,
+    BlockBuffers,
+)
 from p2pshare.core.ranges import RangeSet
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
@@ -432,6 +437,24 @@ class TransferTests(ReceiverTestCase):
         self.receiver.interrupt()
         self.assertEqual(self.told.events[1:], ["interrupted", "interrupted"])
         self.assertFalse(self.receiver.busy)
+
+    def test_interrupted_by_its_receiver(self) -> None:
+        """The session may be lost while a receiver is told of a block; nothing more is handed on."""
+
+        class Loser(Told):
+            def block_arrived(loser, block: ArrivedBlock) -> None:  # noqa: N805
+                super().block_arrived(block)
+                self.receiver.interrupt()
+
+        told = Loser()
+        self.receiver.get(told, ("a",))
+        self.say(offer())
+        for index in range(2):
+            self.send(index * BLOCK_SIZE, BLOCK_SIZE)
+        self.say(digests(0, 1, 2))
+        self.assertEqual(told.events, [offer(), 0, "interrupted"])
+        self.assertEqual((self.receiver._begun, self.receiver._runs), (0, 0))
+        self.assertEqual(len(told.blocks[0].data), BLOCK_SIZE)
 
     def test_numbers(self) -> None:
         """The numbers of one session are not those of the one before."""

@@ -27,7 +27,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from p2pshare.core.arrived_blocks import ArrivedBlock
+from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import JobContext

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from p2pshare.core.arrived_blocks import ArrivedBlock
+from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.net.sockets import IPeerReactor
 
 BATCH = 4  # blocks that are written in one go

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.core.arrived_blocks import ArrivedBlock, Receiver
+from p2pshare.core.incoming_transfer import ArrivedBlock, Receiver
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Fault, Offer

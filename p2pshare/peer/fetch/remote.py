@@ -20,10 +20,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.core.arrived_blocks import BlockBuffers, Receiver
 from p2pshare.core.back_off import LimitedBackOff
 from p2pshare.core.credit import CREDIT_WINDOW, LIMITED_STEP_MIN, CreditControl
 from p2pshare.core.in_flight import InFlight
+from p2pshare.core.incoming_transfer import BlockBuffers, Receiver
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session

@@ -24,7 +24,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from p2pshare.core.arrived_blocks import ArrivedBlock
+from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.errors import (
     BlockCorrupt,
     InUse,

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.arrived_blocks import ArrivedBlock
+from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.peer.fetch.disk_work import BATCH, MOMENT, DiskWork
 from p2pshare.testing.network import ThreadlessReactor
 
