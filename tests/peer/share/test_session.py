@@ -77,12 +77,17 @@ class MemorySession:
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
         """Record bytes, which must continue the announced block."""
         assert self.has_room and 0 < len(data) <= PIECE_MAX
-        said = (e for e in reversed(self.said) if isinstance(e, Digests) and e.id == transfer)
-        assert offset // BLOCK_SIZE == (offset + len(data) - 1) // BLOCK_SIZE == next(said).first
+        assert offset // BLOCK_SIZE == (offset + len(data) - 1) // BLOCK_SIZE
+        assert offset // BLOCK_SIZE in self.digests(transfer)
         self.data.setdefault(transfer, bytearray())
         self.data[transfer] += data
         self.pieces.append(len(data))
         self.room -= len(data)
+
+    def digests(self, transfer: int) -> dict[int, bytes]:
+        """Return the digests of blocks that were sent."""
+        said = [e for e in self.said if isinstance(e, Digests) and e.id == transfer]
+        return {i: digest for each in said for i, digest in enumerate(each.digests, each.first)}
 
     @property
     def has_room(self) -> bool:
@@ -182,6 +187,22 @@ class FileTests(ServingTestCase):
         self.assertEqual(session.data, {2: data[BLOCK_SIZE : 2 * BLOCK_SIZE]})
         roots = {e.root for e in session.said if isinstance(e, End)}
         self.assertEqual(len(roots), 1)
+
+    def test_halves_of_two_sharers(self) -> None:
+        """Half of a file comes from one sharer and half from another, with all digests from the first."""
+        data = os.urandom(5 * BLOCK_SIZE - 9)
+        self.share("big", data)
+        first, second = (
+            self.serve(RICH, Get(1, ("stuff", "big"), want=want, digests=ahead))[0]
+            for want, ahead in ((((0, 2), (4, 9)), ((0, 9),)), (((2, 4),), ()))
+        )
+        known = first.digests(1)
+        self.assertEqual(known | second.digests(1), known)
+        sent, rest = bytes(first.data[1]), bytes(second.data[1])
+        self.assertEqual(sent[: 2 * BLOCK_SIZE] + rest + sent[2 * BLOCK_SIZE :], data)
+        roots = [each.said[-1] for each in (first, second)]
+        root = root_of(len(data), (known[index] for index in range(5)))
+        self.assertEqual(roots, [End(1, root, len(sent)), End(1, root, len(rest))])
 
     def test_not_for_you(self) -> None:
         """Missing files and files for others get the same answer, for `get` and `list` (threat 34)."""
