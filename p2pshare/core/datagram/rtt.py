@@ -29,6 +29,12 @@ class RttEstimator:
         """The time of the first sample in seconds; None before it."""
         self._back_off = 1
 
+    def restart(self) -> None:
+        """Begin again, because the path is another one."""
+        fresh = RttEstimator()
+        self.latest, self.smoothed, self.variation = fresh.latest, fresh.smoothed, fresh.variation
+        self.smallest, self.first_sample_at, self._back_off = inf, None, 1
+
     def add_sample(self, sent_at: float, ack_delay: float, now: float) -> None:
         """Add the round trip of the largest newly acknowledged packet.
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram import control_stream, outgoing, rtt
+from p2pshare.core.datagram import rtt
+from p2pshare.core.datagram.contents import control_stream, outgoing
 from p2pshare.core.datagram.protection.keys import (
     AES_128_GCM,
     CHACHA20_POLY1305,

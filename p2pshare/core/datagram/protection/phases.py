@@ -69,6 +69,11 @@ class KeyPhases:
         """Packets that could not be opened."""
 
     @property
+    def sealing_phase(self) -> int:
+        """How often the sealing keys have changed."""
+        return self._sealing_phase
+
+    @property
     def sealing_bit(self) -> int:
         """The key phase bit of the packets that are sealed now."""
         return self._sealing_phase & 1

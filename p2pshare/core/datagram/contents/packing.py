@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pshare.core.datagram.outgoing import Shipment
+from p2pshare.core.datagram.contents.outgoing import Shipment
 from p2pshare.wire.datagrams.frames import (
     ACK_SIZE_MAX,
     ACK_SIZE_MIN,

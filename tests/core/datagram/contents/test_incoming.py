@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram.incoming import Answer, Incoming
+from p2pshare.core.datagram.contents.incoming import Answer, Incoming
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.frames import MISSING_RANGES_MAX, AckSize, Complete, Missing
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram.outgoing import (
+from p2pshare.core.datagram.contents.outgoing import (
     EARLY,
     FRAGMENTS_MAX,
     Cargo,

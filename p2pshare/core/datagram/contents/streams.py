@@ -13,7 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from p2pshare.core.datagram.control_stream import ControlReceiver, ControlSender
+from p2pshare.core.datagram.contents.control_stream import ControlReceiver, ControlSender
+from p2pshare.core.datagram.contents.incoming import Incoming
+from p2pshare.core.datagram.contents.outgoing import Cargo, CargoSizes, Outgoing, Shipment
+from p2pshare.core.datagram.contents.packing import Carried, Payload
 from p2pshare.core.datagram.events import (
     ControlReceived,
     Event,
@@ -21,9 +24,6 @@ from p2pshare.core.datagram.events import (
     PieceReceived,
     SizeReceived,
 )
-from p2pshare.core.datagram.incoming import Incoming
-from p2pshare.core.datagram.outgoing import Cargo, CargoSizes, Outgoing, Shipment
-from p2pshare.core.datagram.packing import Carried, Payload
 from p2pshare.core.ranges import Range
 from p2pshare.wire.datagrams.frames import (
     CONTROL_HEAD_SIZE,
@@ -95,9 +95,14 @@ class Streams:
         self.incoming.answer_fin(transfer, tuple(missing))
 
     @property
-    def is_control_acknowledged(self) -> bool:
-        """Whether the other end has all bytes of the control stream."""
-        return not self._control_out.waiting
+    def control_waiting(self) -> int:
+        """The bytes of the control stream that are not acknowledged, sent or not."""
+        return self._control_out.waiting
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the other end has acknowledged everything that was handed over."""
+        return not self._control_out.waiting and not self.outgoing.unacked
 
     def is_full(self, bound: int) -> bool:
         """Whether more than `bound` bytes of files, or too many of the control stream, are not acknowledged."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram.control_stream import (
+from p2pshare.core.datagram.contents.control_stream import (
     CREDIT_STEP,
     FRAGMENTS_MAX,
     WINDOW,

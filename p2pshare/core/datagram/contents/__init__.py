@@ -1,0 +1,1 @@
+"""What a connection carries: the control stream, and transfers in both directions."""
