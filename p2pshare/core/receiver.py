@@ -174,6 +174,13 @@ class ReceiverCore:
         return bool(self._transfers or self._lists)
 
     @property
+    def is_awaiting(self) -> bool:
+        """Whether the other side owes something that it may send now: it has credit, or counted the bytes before."""
+        if self.crediting.outstanding > 0:
+            return self.busy
+        return any(transfer.end is not None for transfer in self._transfers.values())
+
+    @property
     def skipped(self) -> int:
         """Return the bytes of open transfers that are present here; the other side may have to hash them."""
         return sum(transfer.skipped for transfer in self._transfers.values())

@@ -166,8 +166,7 @@ class Link:
     def _check_progress(self) -> None:
         """End the session if nothing has arrived for too long although the peer had credit to send."""
         now, progress = self._reactor.seconds(), self.core.progress
-        is_awaited = self.core.busy and self.core.crediting.outstanding > 0
-        if progress != self._progress or not is_awaited:
+        if progress != self._progress or not self.core.is_awaiting:
             self._progress, self._progress_at = progress, now
         waited = now - self._progress_at
         if waited >= self._patience + self.core.skipped / SLOWEST_READ:

@@ -41,6 +41,7 @@ from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
     Digests,
+    End,
     Entry,
     EntryKind,
     Failed,
@@ -418,6 +419,23 @@ class AgainTests(RemoteTestCase):
         self.alice.pass_time(22)
         self.assertFalse(session.is_over)
         self.alice.pass_time(17)
+        self.assertTrue(session.is_over)
+
+    def test_end_without_content(self) -> None:
+        """Threat 7: a peer that ends a file and withholds its bytes is given up, though its credit is used up."""
+        remote, asked = self.begin(patience=30.0, window=2 * BLOCK_SIZE)
+        asked.addErrback(lambda _: None)
+        path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
+        self.alice.answers[path] = lambda session, get: session.say(
+            offer_of(session, get),
+            Digests(get.id, 0, (DIGEST, DIGEST)),
+            End(get.id, DIGEST, 2 * BLOCK_SIZE),
+        )
+        remote.get(Told(), path)
+        session = self.alice.sessions[0]
+        self.alice.pass_time(25)
+        self.assertFalse(session.is_over)
+        self.alice.pass_time(20)
         self.assertTrue(session.is_over)
 
     def test_no_answer_while_it_reads(self) -> None:
