@@ -73,7 +73,7 @@ class TrainCore(Protocol):
     def trains_to_send(self, now: float, budget: int) -> list[Any]:
         """Return the `OutgoingTrain`s that are due, at most about `budget` bytes."""
 
-    def datagram_refused(self, address: Address, reason: str) -> None:
+    def datagram_refused(self, address: Address) -> None:
         """Note that a datagram to `address` was too large for the link."""
 
     def get_timer(self) -> float | None:
@@ -222,7 +222,7 @@ class VirtualNetwork:
         size = min(train.segment, len(train.data)) + HEADERS
         link = self.link(node.address[0], train.address[0])
         if link.conditions.refuses_larger and not link.fits(size):
-            core.datagram_refused(train.address, "message too long")
+            core.datagram_refused(train.address)
             return
         data = bytes(train.data)
         for start in range(0, len(data), train.segment):

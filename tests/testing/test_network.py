@@ -76,7 +76,7 @@ class TrainEnd:
             budget -= len(trains[-1].data)
         return trains
 
-    def datagram_refused(self, address: Address, reason: str) -> None:
+    def datagram_refused(self, address: Address) -> None:
         self.refused.append(address)
 
     def get_timer(self) -> float | None:
