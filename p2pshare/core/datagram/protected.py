@@ -39,6 +39,7 @@ from p2pshare.core.datagram.protection.sealing import TrainSealer, seal_packet
 from p2pshare.core.datagram.received_packets import ReceivedPackets
 from p2pshare.core.datagram.rtt import RttEstimator
 from p2pshare.core.datagram.sent_packets import SentPackets, TrainPart
+from p2pshare.core.datagram.silence import SilenceTimer
 from p2pshare.core.datagram.trains import Address, Train
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.frames import (
@@ -95,6 +96,7 @@ class ProtectedPackets:
         self._sent = SentPackets[Carried]()
         self._received = ReceivedPackets()
         self._loss = LossDetector(self._sent, rtt)
+        self._silence = SilenceTimer(now)
         self._probes = 0
         self._paced_until: float | None = None  # when the pacer lets the next train go
         self._begin_path(now)
@@ -133,6 +135,8 @@ class ProtectedPackets:
                         return opened, frame
                     self._receive_frame(frame, content.number, address, now)
         finally:
+            if is_eliciting:
+                self._silence.heard(now)
             self._received.received(
                 opened.numbers, now, self.rtt.smoothed,
                 ack_eliciting=is_eliciting, at_once=at_once, ce=ce,
@@ -253,17 +257,24 @@ class ProtectedPackets:
         """Return when to call `handle_timer` and `trains_to_send`."""
         times = (
             *(self._received.ack_at, self._loss.get_timer(), self._paths.get_timer()),
-            self._paced_until,
+            *(self._paced_until, self._silent_at),
         )
         return min((each for each in times if each is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        """Declare losses, or send probes, if it is time."""
+        """Declare losses, send probes, or ask a silent end, if it is time."""
+        if self._silent_at is not None and now >= self._silent_at:
+            self._silence.pinged()
+            self.ping()
         outcome = self._loss.handle_timer(now)
         self._apply(outcome, now)
         if outcome.must_probe:
             self._probes = PROBES
             self._repeat_oldest()
+
+    @property
+    def _silent_at(self) -> float | None:
+        return self._silence.due if self._streams.incoming.is_incomplete else None
 
     def _repeat_oldest(self) -> None:
         """Queue what the oldest packets in flight carried, for the probes."""

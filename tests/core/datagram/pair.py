@@ -138,8 +138,9 @@ class Pair:
         rule: Rule | None = None,
         settings: EndpointSettings | None = None,
         expected: PublicKey | None = None,
+        merging: float = 0.0,
     ) -> None:
-        self.network = VirtualNetwork(random.Random(seed), conditions, rule)
+        self.network = VirtualNetwork(random.Random(seed), conditions, rule, merging=merging)
         settings = settings or EndpointSettings()
         self.users: dict[DatagramConnection, User] = {}
         self.opener, self.acceptor = User(self), User(self)

@@ -27,6 +27,7 @@ class Incoming:
     def __init__(self, transfers_max: int = TRANSFERS_MAX) -> None:
         self._transfers_max = transfers_max
         self._sizes: dict[int, int] = {}
+        self._incomplete: set[int] = set()
         self._answers: dict[int, Missing | Complete] = {}  # the newest for each transfer
         self._due: dict[Answer, None] = {}  # in order
 
@@ -34,6 +35,11 @@ class Incoming:
     def is_due(self) -> bool:
         """Whether answers are to go out."""
         return bool(self._due)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the other end should send more of a transfer, as far as its answers tell."""
+        return bool(self._incomplete)
 
     def knows(self, transfer: int) -> bool:
         """Whether a transfer has announced its size."""
@@ -53,6 +59,7 @@ class Incoming:
         if len(self._sizes) >= self._transfers_max:
             self._forget(next(iter(self._sizes)))
         self._sizes[transfer] = size
+        self._incomplete.add(transfer)
         self._due[AckSize(transfer)] = None
         return True
 
@@ -80,6 +87,8 @@ class Incoming:
         inside = [(first, min(end, size)) for first, end in missing if first < size]
         ranges = tuple(inside[:MISSING_RANGES_MAX])
         answer = Missing(transfer, ranges) if ranges else Complete(transfer)
+        if not ranges:
+            self._incomplete.discard(transfer)
         self._answers[transfer] = answer
         self._due[answer] = None
 
@@ -100,6 +109,7 @@ class Incoming:
 
     def _forget(self, transfer: int) -> None:
         del self._sizes[transfer]
+        self._incomplete.discard(transfer)
         self._due.pop(AckSize(transfer), None)
         if answer := self._answers.pop(transfer, None):
             self._due.pop(answer, None)
