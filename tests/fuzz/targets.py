@@ -10,6 +10,7 @@ from p2pshare.core.datagram.protection.phases import KeyPhases
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Ack, Frame, parse_frames, serialize, serialize_ack
 from p2pshare.wire.datagrams.packets import parse_packet
+from tests.fuzz.hostile_ends import anybody, hostile_peer
 
 Target = Callable[[bytes], None]
 
@@ -65,5 +66,6 @@ def _serialized(frame: Frame) -> bytes:
 
 
 TARGETS: Mapping[str, Target] = {
-    each.__name__: each for each in (packets, frames, handshake_frames, trains)
+    each.__name__: each
+    for each in (packets, frames, handshake_frames, trains, anybody, hostile_peer)
 }

@@ -11,7 +11,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram import rtt
-from p2pshare.core.datagram.contents import control_stream, outgoing
+from p2pshare.core.datagram.connection import LINGER, ConnectionSettings
+from p2pshare.core.datagram.contents import control_stream, incoming, outgoing
+from p2pshare.core.datagram.endpoint import EndpointSettings
+from p2pshare.core.datagram.protection import cookies, phases
 from p2pshare.core.datagram.protection.keys import (
     AES_128_GCM,
     CHACHA20_POLY1305,
@@ -68,7 +71,18 @@ LIMITS: dict[str, float] = {
     "MISSING_RANGES_MAX": frames.MISSING_RANGES_MAX,
     "REASON_MAX": frames.REASON_MAX,
     "DATAGRAM_MAX": DATAGRAM_MAX,
+    "COOKIE_LIFETIME": cookies.LIFETIME,
+    "SECRET_LIFETIME": cookies.ROTATION,
+    "HANDSHAKE_TIMEOUT": ConnectionSettings().handshake_timeout,
+    "LINGER": LINGER,
+    "HALF_OPEN_MAX": EndpointSettings().half_open_max,
+    "TRANSFERS_MAX": incoming.TRANSFERS_MAX,
     "MAX_ACK_DELAY": rtt.ACK_DELAY_MAX,
+    "INITIAL_RTT": rtt.INITIAL_RTT,
+    "UPDATE_AFTER": phases.UPDATE_AFTER,
+    "SEALED_MAX": phases.SEALED_MAX,
+    "RETAINED": phases.RETAINED,
+    "REJECTED_MAX": phases.REJECTED_MAX,
 }
 
 
@@ -183,6 +197,7 @@ class DatagramDocumentTests(SynchronousTestCase):
             re.findall(r"TLS_\w+|UDP_\w+", PROSE)
         )
         self.assertEqual(used, set(found))
+        self.assertEqual(set(found), set(LIMITS))
 
     def test_words(self) -> None:
         """The labels and the codes of CLOSE are those of the code."""
