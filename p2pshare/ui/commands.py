@@ -128,8 +128,14 @@ def _get(arguments: Namespace, invocation: Invocation) -> Work:
         return get_classic(invocation, words, overwrite=overwrite)
     from p2pshare.ui.verbs.get import get
 
-    files_max, at = arguments.max_files, arguments.at
-    return get(invocation, words, overwrite=overwrite, files_max=files_max, at=at)
+    return get(
+        invocation,
+        words,
+        overwrite=overwrite,
+        files_max=arguments.max_files,
+        at=arguments.at,
+        preview=arguments.preview,
+    )
 
 
 def _release(arguments: Namespace, invocation: Invocation) -> Work:
@@ -254,6 +260,7 @@ COMMANDS = (
                 repeated=True,
             ),
             flag("--force", None, "replace existing files"),
+            flag("--preview", None, "get small previews of pictures, not the files"),
             flag("--list-partial", None, "get nothing: list partial files in DEST"),
             flag("--clean", None, "get nothing: remove partial files in DEST"),
             flag("--max-files", "N", "fail beyond N entries (default: 1000000)", parse=_files_max),
@@ -269,6 +276,7 @@ COMMANDS = (
             ("p2pshare get alice:photos/cat.jpg tom.jpg", "saved as tom.jpg"),
             ("p2pshare get alice:photos ~/Pictures", "saved as ~/Pictures/photos"),
             ("p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads", ""),
+            ("p2pshare get --preview alice:photos/cat.jpg", "saved as cat.preview.jpg"),
             ("p2pshare get --classic bob:my_file.jpg", "the picture, as bob.png"),
             ("p2pshare get --list-partial ~/Pictures", "list partial files"),
             ("p2pshare get --clean ~/Pictures", "remove them"),

@@ -110,6 +110,11 @@ class Output:
         return self._stdout if self._stdout.is_tty and not self._json else None
 
     @property
+    def shows_pictures(self) -> bool:
+        """Whether the view of a job can show pictures."""
+        return self._stderr.shows_pictures and not self._json and not self._quiet
+
+    @property
     def is_quiet(self) -> bool:
         """Whether only results and errors are written."""
         return self._quiet

@@ -19,6 +19,12 @@ PREVIEW_COLUMNS = 64  # at most
 PREVIEW_LINES = 20  # at most
 
 
+def picture_rows(terminal: Terminal, pixels: Pixels) -> list[str]:
+    """Return the lines of a whole picture."""
+    have = np.ones(len(pixels), np.bool_)
+    return list(GrowingPicture(terminal, pixels, have).new_lines())
+
+
 class GrowingPicture:
     """The lines of a picture that were not returned yet."""
 

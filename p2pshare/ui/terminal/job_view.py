@@ -157,6 +157,14 @@ class JobView:
         for line in self._picture.new_lines():
             self._live.above(line)
 
+    def show_image(self, pixels: Pixels) -> None:
+        """Write a whole picture above the line, in place of the one before if nothing was written since."""
+        if not self.is_drawn or not self._terminal.shows_pictures:
+            return
+        from p2pshare.ui.terminal.growing_picture import picture_rows
+
+        self._live.picture(picture_rows(self._terminal, pixels))
+
     def line_above(self, text: str, colour: str = "") -> None:
         """Write a line of text, from any source, above the line that is drawn."""
         self._live.above(self._terminal.styled(text, colour))

@@ -8,6 +8,8 @@ since their number is unknown. A blank precedes each erasure: tmux copies a whol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import RenderableType
 
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -29,6 +31,8 @@ class LiveLine:
         self._line: RenderableType = ""
         self.is_drawn = False
         """Whether the line is on the screen."""
+        self._picture = 0  # rows directly above the line that `picture` wrote
+        self._size = (0, 0)  # of the terminal at that time
 
     @property
     def columns(self) -> int:
@@ -47,7 +51,19 @@ class LiveLine:
 
     def above(self, text: str) -> None:
         """Write lines above it; escape sequences in them are kept."""
+        self._picture = 0
         self._write(f"\r{_REST}{text}\n{self._rendered()}")
+
+    def picture(self, rows: Sequence[str]) -> None:
+        """Write the rows of a picture above the line, in place of the last picture if nothing was written since.
+
+        If the terminal has another size now, its rows may be elsewhere, and the picture is written once more.
+        """
+        size = self._terminal.columns, self._terminal.lines
+        up = f"\x1b[{self._picture}A" if self._picture and size == self._size else ""
+        self._picture, self._size = len(rows), size
+        text = "".join(f"{row}\n" for row in rows)
+        self._write(f"\r{_REST}{up}{_REST}{text}{self._rendered()}")
 
     def stop(self) -> None:
         """Erase the line, and show the cursor. Later calls do nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
@@ -12,9 +13,11 @@ from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
+from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
-from p2pshare.ui.verbs.job import HARD_STOPS, Results, WatchedJob, destinations
+from p2pshare.ui.verbs.job import HARD_STOPS, MakeJob, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
+from p2pshare.ui.verbs.preview import PictureJob, PreviewJob, is_picture
 from p2pshare.ui.verbs.remote_arguments import parse_at, parse_items
 
 OPEN_FILES = 4096  # with this many, all bounds on open files have their full values
@@ -31,6 +34,7 @@ async def get(
     overwrite: bool,
     files_max: int | None = None,
     at: str | None = None,
+    preview: bool = False,
 ) -> int:
     """Fetch all that `words` name; return the exit code.
 
@@ -42,6 +46,7 @@ async def get(
         overwrite: replace existing files.
         files_max: the most files and folders of an item; None for the limit of `JobPlan`.
         at: the address of the peer, `IP:PORT`; None to look it up.
+        preview: fetch small previews of pictures in place of the files.
 
     Raises:
         WrongUsage: the words are invalid, or the user has no name; no peer was asked.
@@ -57,7 +62,8 @@ async def get(
         )
     results = Results(invocation)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
-        make_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
+        fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
+        make_job, draw = _job_maker(invocation.output, jobs, fetch_job, preview=preview)
         finder = finder_of(invocation, registry, invocation.settings.name, address)
         first = next(iter(jobs))
         me, looking_up = await introduce(invocation, registry, finder, first)
@@ -68,7 +74,7 @@ async def get(
             for folder in {item.folder for item in items}:
                 make_folder(folder)
             announce(invocation, found)
-            watched = WatchedJob(invocation, peer, results, make_job=make_job)
+            watched = WatchedJob(invocation, peer, results, make_job=make_job, draw=draw)
             limit = invocation.settings.limit
             async with connection(
                 invocation, me, finder, found, watched.link, limit=limit
@@ -76,6 +82,29 @@ async def get(
                 await watched.run(remote, items)
 
         return await fetch_from_each(jobs, results, invocation.output, fetch)
+
+
+def _job_maker(
+    output: Output,
+    jobs: Mapping[str, Sequence[JobItem]],
+    fetch_job: MakeJob,
+    *,
+    preview: bool,
+) -> tuple[MakeJob, Callable[[Any, JobView], object]]:
+    """Return how to make a job of `get`, and how to draw it.
+
+    Raises:
+        WrongUsage: an item of `--preview` is a glob.
+    """
+    items = [item for each in jobs.values() for item in each]
+    if preview:
+        if any(item.is_glob for item in items):
+            raise WrongUsage(reason="--preview takes the paths of pictures, and no globs.")
+        return PreviewJob, PreviewJob.draw
+    is_one = len(items) == 1 and not items[0].is_glob and is_picture(items[0].path)
+    if is_one and output.shows_pictures:
+        return partial(PictureJob, make_job=fetch_job), PictureJob.draw
+    return fetch_job, lambda *_: None
 
 
 async def fetch_from_each(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +47,23 @@ class LineTests(SynchronousTestCase):
     def advance(self, view: JobView, seconds: float, now: JobProgress) -> None:
         self.clock.advance(seconds)
         view.update(now)
+
+    def test_images(self) -> None:
+        """A picture takes the place of the last one, unless something was written since or the size has changed."""
+        small, large = (np.full((rows, 40, 3), 9, np.uint8) for rows in (8, 12))
+        with self.viewed(80) as (real, view):
+            self.advance(view, 1, progress(0))
+            for pixels in (small, large, small):
+                view.show_image(pixels)
+                screen = real.show()
+                self.assertEqual(sum("▀" in row for row in screen), len(pixels) // 2)
+                self.assertEqual(len(screen), len(pixels) // 2 + 1)
+            view.line_above("a remark")
+            view.show_image(large)
+            self.assertEqual(sum("▀" in row for row in real.show()), 4 + 6)
+            real.resize(70)
+            view.show_image(large)
+            self.assertEqual(sum("▀" in row for row in real.show()), 4 + 6 + 6)
 
     def test_fits(self) -> None:
         """At any width and in any state there is one line, redrawn in place, and none of it stays."""

@@ -75,7 +75,13 @@ class FakeJob:
     made_with: list[dict[str, Any]]
 
     def __init__(
-        self, invocation: Invocation, peer: str, results: Any, *, make_job: partial[Any]
+        self,
+        invocation: Invocation,
+        peer: str,
+        results: Any,
+        *,
+        make_job: partial[Any],
+        draw: object,
     ) -> None:
         self.peer, self.results = peer, results
         self.made_with.append(make_job.keywords)
