@@ -9,8 +9,10 @@ Theory of operation
 
 *Receiving.* The reactor calls `doRead` when the socket is readable. It hands trains to `train_received` until nothing
 is left, or until it has read `READ_MAX` bytes or for `READ_TIME`: then timers and other sockets get their turn, and the
-reactor calls again. The buffer has room for the longest train, because the kernel cuts off what does not fit and says
-so only in a flag. A train that was cut off is dropped, since its last segment is damaged.
+reactor calls again. Where the kernel joins nothing, datagrams that wait are read behind each other into the buffer and
+become a train here, since a train of ten costs the core little more than a single datagram. The buffer has room for the
+longest train, because the kernel cuts off what does not fit and says so only in a flag. A train that was cut off is
+dropped, since its last segment is damaged.
 
 *Sending.* `send_train` gives a train to the kernel, or queues it if the buffer of the socket is full. The protocol
 makes no more trains while the port `is_full`. `doWrite` drains the queue when the socket is writable, and then calls
@@ -115,15 +117,15 @@ class TrainPort(udp.Port):
 
     def doRead(self) -> None:
         """Read trains until nothing is left, or others must have their turn."""
-        seconds = self._seconds
-        until, read = seconds() + READ_TIME, 0
-        while self.connected and read < READ_MAX and seconds() <= until:
+        until, read = self._seconds() + READ_TIME, 0
+        train = _Arriving(self._buffer)
+        while self.connected and read < READ_MAX and self._seconds() <= until:
             try:
                 size, ancillary, flags, address = self.socket.recvmsg_into(
-                    [self._buffer], _ANCILLARY_SIZE
+                    [train.room], _ANCILLARY_SIZE
                 )
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno in _CLOSED_PORT or error.errno == errno.EINTR:
                     continue
@@ -132,8 +134,23 @@ class TrainPort(udp.Port):
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 self.cut_off += 1
             elif size:
-                segment = _segment_of(ancillary) or size
-                self.protocol.train_received(self._buffer[:size], segment, address[:2])
+                self._arrived(train, size, _segment_of(ancillary) or size, address[:2])
+        self._hand_over(train)
+
+    def _arrived(self, train: _Arriving, size: int, segment: int, source: Address) -> None:
+        """Add what was read to a train, or hand that over and begin another one."""
+        if not train.continues(size, segment, source):
+            self._hand_over(train)
+            train.begin(segment, source)
+        train.end += size
+        if train.is_over:
+            self._hand_over(train)
+            train.rewind()
+
+    def _hand_over(self, train: _Arriving) -> None:
+        if self.connected and train.end > train.start:
+            self.protocol.train_received(train.data, train.segment, train.source)
+        train.start = train.end
 
     def doWrite(self) -> None:
         """Send what waits, and tell the protocol when nothing does."""
@@ -208,6 +225,46 @@ def listen_trains(
     listening = TrainPort(port, protocol, interface, reactor)
     listening.startListening()
     return listening
+
+
+class _Arriving:
+    """A train that is being read into a buffer: `data` has arrived, and `room` takes the next datagram."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self.start = self.end = 0
+        self.segment = 0
+        self.source: Address = "", 0
+
+    @property
+    def data(self) -> memoryview:
+        return self._buffer[self.start : self.end]
+
+    @property
+    def room(self) -> memoryview:
+        return self._buffer[self.end :]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow: a shorter segment was the last one, or there is no room."""
+        size = self.end - self.start
+        is_long = size >= min(TRAIN_SEGMENTS_MAX * self.segment, TRAIN_BYTES_MAX)
+        return size % self.segment > 0 or is_long or self.end > _BUFFER_SIZE // 2
+
+    def continues(self, size: int, segment: int, source: Address) -> bool:
+        """Whether datagrams from `source` belong to the train."""
+        is_equal = segment == self.segment or segment == size < self.segment
+        whole = self.end - self.start + size
+        fits = whole <= min(TRAIN_SEGMENTS_MAX * self.segment, TRAIN_BYTES_MAX)
+        return self.end > self.start and is_equal and fits and source == self.source
+
+    def begin(self, segment: int, source: Address) -> None:
+        """Begin a train with what was read last."""
+        self.segment, self.source = segment, source
+
+    def rewind(self) -> None:
+        """Use the buffer from its beginning, after all of it was handed over."""
+        self.start = self.end = 0
 
 
 def _segment_of(ancillary: list[tuple[int, int, bytes]]) -> int:

@@ -147,6 +147,41 @@ class ScriptedTests(SynchronousTestCase):
             self.protocol.trains, [(b"a" * 2500, 1000, THERE), (b"b" * 700, 700, THERE)]
         )
 
+    def test_joined_here(self) -> None:
+        """Datagrams that wait become trains of one source and size, of which the last may be shorter."""
+        single = [(b"%d" % number * 100, None, 0) for number in range(5)]
+        port = self.open(arrived=[*single, (b"x" * 40, None, 0), (b"y" * 100, None, 0)])
+        port.doRead()
+        first = b"".join(data for data, _, _ in single) + b"x" * 40
+        self.assertEqual(self.protocol.trains, [(first, 100, THERE), (b"y" * 100, 100, THERE)])
+
+    def test_joined_here_and_there(self) -> None:
+        """A train of the kernel continues one of equal segments, and larger segments begin another one."""
+        arrived = [(b"a" * 100, None, 0), (b"b" * 250, 100, 0), (b"c" * 200, None, 0)]
+        port = self.open(arrived=[*arrived, (b"d" * 400, 200, 0)])
+        port.doRead()
+        expected = [(b"a" * 100 + b"b" * 250, 100, THERE), (b"c" * 200 + b"d" * 400, 200, THERE)]
+        self.assertEqual(self.protocol.trains, expected)
+
+    def test_joined_trains_are_bounded(self) -> None:
+        """Trains that are joined here have at most 64 segments and 65 507 bytes; all bytes arrive in order."""
+        for size in (10, 1200, 9000, 65_507):
+            datagrams = [bytes([number]) * size for number in range(200)]
+            port = self.open(arrived=[(data, None, 0) for data in datagrams])
+            while self.socket.arrived:
+                port.doRead()
+            trains = self.protocol.trains
+            self.assertEqual(b"".join(data for data, _, _ in trains), b"".join(datagrams))
+            self.assertLessEqual(max(len(data) for data, _, _ in trains), 65_507)
+            self.assertLessEqual(max(len(data) // segment for data, segment, _ in trains), 64)
+
+    def test_closed_by_a_train(self) -> None:
+        """A port that is closed while a train is handed over hands nothing more over."""
+        port = self.open(arrived=[(b"a" * 100, None, 0), (b"b" * 200, None, 0)])
+        self.protocol.on_train = lambda: setattr(port, "connected", 0)
+        port.doRead()
+        self.assertEqual(len(self.protocol.trains), 1)
+
     def test_cut_off(self) -> None:
         """A train that did not fit into the buffer is dropped and counted."""
         port = self.open(arrived=[(b"a" * 2500, 1000, socket.MSG_TRUNC), (b"b", None, 0)])
