@@ -58,6 +58,8 @@ class EndpointSettings:
     connections_max: int = 1024
     make_controller: Callable[[int], CongestionController] = Cubic
     """Makes the congestion controller of a path, with packets of that many bytes."""
+    segment_max: int = 1472
+    """Bytes of the largest UDP payload that is tried: that of Ethernet with IPv4."""
 
 
 class ConnectionEvent(NamedTuple):
@@ -86,7 +88,9 @@ class DatagramEndpoint:
         self._settings = settings
         self._random = random
         self._accept = accept
-        self._shared = Shared(random, settings.make_controller, TrainSealer(), TrainOpener())
+        self._shared = Shared(
+            random, settings.make_controller, settings.segment_max, TrainSealer(), TrainOpener()
+        )
         self._cookies = CookieJar(random)
         self._by_cid: dict[bytes, DatagramConnection] = {}
         self._by_opening: dict[tuple[Address, bytes], DatagramConnection] = {}

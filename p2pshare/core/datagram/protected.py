@@ -6,7 +6,7 @@
 2. Frames: an ACK if there is something to acknowledge, then what `Streams.fill` gives. An ACK that is due goes alone if
    there is no frame or no room in the congestion window.
 3. Trains of DATA, one transfer after the other, as long as the congestion window and the pacer allow.
-4. Probes of the path MTU, which the congestion window does not count.
+4. A probe of the path MTU, while a file is sent. The congestion window does not count it.
 
 After a probe timeout up to `PROBES` packets go out whatever the window says. They carry what is due, else what the
 oldest packet in flight carried, else PING.
@@ -32,6 +32,7 @@ from p2pshare.core.datagram.contents.streams import Streams
 from p2pshare.core.datagram.handshake_stage import PROBES, ConnectionIds
 from p2pshare.core.datagram.loss import LossDetector, Outcome
 from p2pshare.core.datagram.pacer import Pacer
+from p2pshare.core.datagram.path_mtu import PathMtu
 from p2pshare.core.datagram.paths import Paths
 from p2pshare.core.datagram.protection.opening import DataRun, OpenedTrain, Opening, TrainOpener
 from p2pshare.core.datagram.protection.phases import KeyPhases
@@ -58,7 +59,6 @@ from p2pshare.wire.datagrams.frames import (
 )
 from p2pshare.wire.datagrams.packets import PROTECTED_OVERHEAD
 
-SEGMENT_MIN = 1200  # bytes of a UDP payload that every path carries (RFC 9000, section 14)
 AT_ONCE = (Fin, Ping, Challenge)  # frames whose sender waits for the ACK
 
 
@@ -70,6 +70,8 @@ class Shared:
     """Returns that many unpredictable bytes."""
     make_controller: Callable[[int], CongestionController]
     """Makes the congestion controller of a path, with packets of that many bytes."""
+    segment_max: int
+    """Bytes of the largest UDP payload that is tried."""
     sealer: TrainSealer
     opener: TrainOpener
 
@@ -89,6 +91,7 @@ class ProtectedPackets:
     ) -> None:
         self.rtt = rtt
         self._shared = shared
+        self._is_refused = False  # whether the system refused a packet as too large
         self._ids = ids
         self._phases = phases
         self._streams = streams
@@ -101,6 +104,11 @@ class ProtectedPackets:
         self._paced_until: float | None = None  # when the pacer lets the next train go
         self._begin_path(now)
         self._is_ping_due = False
+
+    @property
+    def path_mtu(self) -> int:
+        """Bytes of the UDP payloads that the path carries."""
+        return self._mtu.size
 
     @property
     def key_phase(self) -> int:
@@ -194,7 +202,9 @@ class ProtectedPackets:
             self._on_acked(part)
         for part in outcome.lost:
             self._on_lost(part)
-        report(self._of_this_path(outcome), self.controller, self.rtt, now)
+        outcome = self._of_this_path(outcome)
+        report(outcome, self.controller, self.rtt, now)
+        self._learn_mtu(outcome, now)
         self._pace(now)
 
     def _on_acked(self, part: TrainPart[Carried]) -> None:
@@ -219,14 +229,32 @@ class ProtectedPackets:
 
     def _begin_path(self, now: float) -> None:
         """Begin with the estimates of a path of which nothing is known."""
-        self.path_mtu = SEGMENT_MIN
+        self._mtu = PathMtu(self._shared.segment_max)
         self.controller = self._shared.make_controller(self.path_mtu)
         rate = self.controller.pacing_rate(self.rtt.smoothed)
         self._pacer = Pacer(rate, self.path_mtu, now)
         self._path_start = self._sent.next_number
 
+    def _learn_mtu(self, outcome: Outcome[Carried], now: float) -> None:
+        """Tell the path MTU discovery which packets and probes have arrived and were lost."""
+        acked, lost = (
+            [each for each in parts if each.train.in_flight]
+            for parts in (outcome.acked, outcome.lost)
+        )
+        if any(not each.train.in_flight for each in outcome.acked):
+            self._mtu.probe_acked(now)
+        if any(not each.train.in_flight for each in outcome.lost):
+            self._mtu.probe_lost(now)
+        if acked:
+            self._mtu.on_acked(acked)
+        if lost:
+            self._mtu.on_lost(lost, now)
+        if outcome.must_probe:
+            self._mtu.on_probe_timeout(now)
+
     def _pace(self, now: float) -> None:
-        """Follow the rate of the controller."""
+        """Follow the rate of the controller, and the size of packets."""
+        self.controller.segment = self.path_mtu
         self._pacer.change(self.controller.pacing_rate(self.rtt.smoothed), self.path_mtu, now)
 
     # Packets that leave
@@ -237,6 +265,9 @@ class ProtectedPackets:
 
     def trains_to_send(self, now: float, budget: int) -> list[Train]:
         """Return trains that are due, about `budget` bytes at most."""
+        if self._is_refused:
+            self._is_refused = False
+            self._mtu.probe_refused(now)
         trains = [self._respond(*each, now) for each in self._paths.take_responses()]
         if (challenge := self._challenge(now)) is not None:
             trains.append(challenge)
@@ -245,6 +276,8 @@ class ProtectedPackets:
             budget -= len(train.data)
             if budget < self.path_mtu:  # the rest would be a train of few packets
                 break
+        if trains and len(self._streams.outgoing) and (size := self._mtu.probe(now)) is not None:
+            trains.append(self._mtu_probe(size, now))
         return trains
 
     def close_packet(self, frame: Close, now: float) -> Train:
@@ -263,14 +296,14 @@ class ProtectedPackets:
 
     def handle_timer(self, now: float) -> None:
         """Declare losses, send probes, or ask a silent end, if it is time."""
-        if self._silent_at is not None and now >= self._silent_at:
-            self._silence.pinged()
-            self.ping()
         outcome = self._loss.handle_timer(now)
         self._apply(outcome, now)
         if outcome.must_probe:
             self._probes = PROBES
             self._repeat_oldest()
+        if self._silent_at is not None and now >= self._silent_at:
+            self._silence.pinged()
+            self.ping()
 
     @property
     def _silent_at(self) -> float | None:
@@ -289,6 +322,7 @@ class ProtectedPackets:
 
     def datagram_refused(self) -> None:
         """Take the hint that the newest packets were too large."""
+        self._is_refused = True
 
     def _respond(self, address: Address, data: bytes, now: float) -> Train:
         payload = Payload(PROTECTED_OVERHEAD)
@@ -303,6 +337,16 @@ class ProtectedPackets:
         payload = Payload(size)
         payload.add(Challenge(candidate.challenge))
         return self._send(payload, candidate.address, now)
+
+    def _mtu_probe(self, size: int, now: float) -> Train:
+        """Return a packet of `size` bytes whose loss is no sign of congestion."""
+        payload = Payload(size - PROTECTED_OVERHEAD)
+        payload.add(Ping())
+        payload.pad()
+        number = self._sent.add(1, size, size, now, (), in_flight=False).first
+        self._mtu.probe_sent(size)
+        data = seal_packet(self._phases, self._ids.other, number, payload.data)
+        return Train(data, size, self._paths.address)
 
     def _next_train(self, now: float, budget: int) -> Train | None:
         segment = self.path_mtu

@@ -468,3 +468,50 @@ class LiarTests(SynchronousTestCase):
         with self.assertRaises(LocalProtocolError):
             pair.opener.up.begin(1, 10)
         self.assertEqual(pair.opener.errors, [])
+
+
+class PathMtuTests(SynchronousTestCase):
+    def send(self, conditions: Conditions, settings: EndpointSettings | None = None) -> Pair:
+        pair = Pair(conditions, settings=settings).open()
+        pair.acceptor.send_file(1, FILE)
+        self.assertTrue(pair.run(60.0, lambda: 1 in pair.opener.done))
+        self.assertEqual(bytes(pair.opener.files[1].data), FILE)
+        return pair
+
+    def test_discovery(self) -> None:
+        """A sender of files finds the largest packets that pass, silently or refused by the kernel."""
+        for refuses in (False, True):
+            for mtu, least in ((1500, 1472), (1400, 1300), (1250, 1200)):
+                conditions = Conditions(
+                    rate=2 * MB, delay=0.005, queue=20_000, mtu=mtu, refuses_larger=refuses
+                )
+                found = self.send(conditions).acceptor.up.path_mtu
+                self.assertTrue(least <= found <= mtu - 28, (mtu, found))
+
+    def test_jumbo(self) -> None:
+        """The bound on packets is an argument."""
+        settings = EndpointSettings(segment_max=8972)
+        pair = self.send(Conditions(rate=50 * MB, delay=0.002, mtu=9000), settings)
+        self.assertEqual(pair.acceptor.up.path_mtu, 8972)
+
+    def test_black_hole(self) -> None:
+        """A path that carries only small packets from some moment on is noticed, and the file arrives."""
+        pair = Pair(SLOW).open()
+        pair.acceptor.send_file(1, FILE[:MB])
+        self.assertTrue(pair.run(10.0, lambda: pair.acceptor.up.path_mtu == 1472))
+        pair.network.change(Conditions(rate=MB, delay=0.02, queue=100_000, mtu=1300))
+        self.assertTrue(pair.run(60.0, lambda: 1 in pair.opener.done))
+        self.assertEqual(bytes(pair.opener.files[1].data), FILE[:MB])
+        self.assertLessEqual(pair.acceptor.up.path_mtu, 1272)
+
+
+class MarkTests(SynchronousTestCase):
+    def test_marks(self) -> None:
+        """Marks of congestion reduce the window before anything is lost."""
+        marking = Conditions(rate=MB, delay=0.02, queue=10 * MB, mark_above=40_000)
+        pair = Pair(marking).open()
+        pair.acceptor.send_file(1, FILE)
+        self.assertTrue(pair.run(60.0, lambda: 1 in pair.opener.done))
+        link = pair.network.link(THERE[0], HERE[0])
+        self.assertGreater(link.counts.marked, 0)
+        self.assertLess(pair.acceptor.up.rtt, 0.2)

@@ -31,5 +31,5 @@ class SilenceTests(SynchronousTestCase):
         pair.acceptor.up.send_piece(1, 0, memoryview(bytes(10)), pair.network.now)
         pair.run(300.0)
         self.assertIn(1, pair.opener.files)
-        self.assertLess(pair.network.sent - before, 2 * PINGS_MAX + 6)
+        self.assertLess(pair.network.sent - before, 2 * PINGS_MAX + 8)
         self.assertEqual([each.get_timer() for each in pair.endpoints.values()], [None, None])
