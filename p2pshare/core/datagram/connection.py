@@ -10,8 +10,8 @@
     CLOSING              CLOSING       CLOSE was sent, and answers whatever still arrives
     GONE                 GONE          nothing is known any more
 
-`PACKETS` and `CALLS` are the whole state machine: which packets count in which state, and which calls of the user.
-Everything else is dropped or ignored. Whoever changes `state` is in this file.
+`PACKETS` and `USABLE` are the whole state machine: which packets count in which state, and in which states the calls of
+the user do. Everything else is dropped or ignored. All that changes `state` is in this file.
 
 **The parts.** `HandshakeStage` has the packets before the keys, `ProtectedPackets` those after, and each of them its
 own packet numbers, ledgers, loss detection and timers. `Streams` has what the connection carries. This module decides
@@ -90,6 +90,10 @@ PACKETS: Mapping[State, frozenset[type]] = {
     State.GONE: frozenset(),
 }
 """The packets that count. An acceptor begins in SHAKING; it never gets COOKIE, which has the CID of an opener."""
+
+
+USABLE = frozenset({State.OPENING, State.SHAKING, State.OPEN})
+"""The states in which the user's calls count. What it sends before the handshake is done waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +401,7 @@ class DatagramConnection:
 
     @property
     def _is_usable(self) -> bool:
-        return self.state in (State.OPENING, State.SHAKING, State.OPEN)
+        return self.state in USABLE
 
     @property
     def _is_full(self) -> bool:

@@ -10,7 +10,8 @@ that are to go out now, new and lost ones alike, lowest offset first. Lost bytes
 
 **The end.** When a finished transfer has nothing queued, FIN goes out. The other end answers with COMPLETE, and the
 transfer is forgotten; or with MISSING, and the bytes it names are queued again if they are not acknowledged. Another
-FIN follows whenever anything was sent after the last one, or that one was lost.
+FIN follows whenever anything was sent after the last one, or that one was lost, or it had overtaken bytes that have
+arrived since. If the other end misses acknowledged bytes, it gets no more FIN: the two would go on without end.
 
 **Bounds.** `unacked` and `held` are for the user, who stops in time (`DatagramConnection.is_full`). Fragments that the
 other end can cause by MISSING are bounded by `FRAGMENTS_MAX`; those of lost packets by the packets in flight.
@@ -103,6 +104,7 @@ class _Transfer:
         self.is_finishing = False
         self.is_fin_due = False
         self.has_sent_fin = False
+        self.has_progress = False  # whether bytes were acknowledged after the last FIN
         self.has_turn = False
 
     @property
@@ -224,6 +226,7 @@ class Outgoing:
         else:
             transfer.is_fin_due = False
             transfer.has_sent_fin = True
+            transfer.has_progress = False
 
     def on_frame_lost(self, frame: Size | Fin) -> None:
         """Send a frame again, if it still matters."""
@@ -302,6 +305,9 @@ class Outgoing:
         for start, end in ranges:
             if len(transfer.queued) < FRAGMENTS_MAX:
                 transfer.queue_unacked(start, end)
+        if transfer.has_progress and not transfer.queued:  # FIN overtook bytes that have arrived
+            transfer.is_fin_due = True
+            self._speaking[number] = transfer
         self._take_turn(transfer)
 
     def on_complete(self, number: int) -> None:
@@ -331,6 +337,7 @@ class Outgoing:
         for piece in list(transfer.overlapping(start, stop)):
             new = piece.acked.add(max(start, piece.start), min(stop, piece.end))
             self.unacked -= new
+            transfer.has_progress |= new > 0
             if piece.acked.total == piece.end - piece.start:
                 transfer.pieces.remove(piece)
                 self.held -= piece.end - piece.start

@@ -139,6 +139,19 @@ class OutgoingTests(SynchronousTestCase):
         self.outgoing.on_frame_lost(Fin(1, 300))
         self.assertEqual((self.outgoing.frames(), self.outgoing.cargo()), ([], None))
 
+    def test_fin_overtakes(self) -> None:
+        """A FIN that overtook the last bytes is repeated once they are acknowledged, and then no more."""
+        self.outgoing.start(1, 300)
+        self.outgoing.finish(1)
+        cargo = self.outgoing.cargo()
+        assert cargo is not None
+        self.outgoing.frames()
+        self.outgoing.on_acked(cargo.shipment(), 0, 3)
+        self.outgoing.on_missing(1, [(200, 300)])
+        self.assertEqual(self.outgoing.frames(), [Fin(1, 300)])
+        self.outgoing.on_missing(1, [(200, 300)])
+        self.assertEqual(self.outgoing.frames(), [])
+
     def test_an_empty_file(self) -> None:
         """FIN of a file without bytes brings its SIZE along."""
         self.outgoing.begin(1, 0)
