@@ -1,8 +1,9 @@
 """A budget of messages for each opener's key, which bounds the sharer's processor time.
 
-A request that is answered is free: honest openers send one `done` for dozens of files, and one `credit` for two blocks.
-Other messages are paid from a bucket that fills with time. While the bucket of a key is empty, its sessions are not
-read. If they have more to read at every moment of `FLOOD_MAX` seconds, they count as a flood and end.
+A request that is answered is free, and so is an answer that was asked for. Honest openers send one `done` for dozens
+of files, and one `credit` for two blocks. Other messages are paid from a bucket that fills with time. While the bucket
+of a key is empty, its sessions are not read. If they have more to read at every moment of `FLOOD_MAX` seconds, they
+count as a flood and end.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class MessageBudget:
         """Pay for messages that have arrived."""
         self._bucket.spend(messages, now)
 
-    def earn(self, now: float) -> None:
-        """Refund a request that was answered."""
-        self._bucket.spend(-1, now)
+    def earn(self, messages: int, now: float) -> None:
+        """Refund messages that were asked for, or answered."""
+        self._bucket.spend(-messages, now)
 
     def wait(self, now: float) -> float:
         """Return the seconds until more may be read; call it only when there is more to read."""

@@ -2,18 +2,22 @@
 
 ::
 
-    opener                                   sharer
-    GREETING  -------- Hello --------->      WAITING
-              <--- Welcome | Refused ---     JUDGING
-    OPEN      <- what roles allow ----->     OPEN
-    ENDED     <--------- Bye --------->      ENDED
+    opener                                       acceptor
+    GREETING  --- Hello, early requests --->     WAITING
+              <---- Welcome | Refused ------     JUDGING
+    OPEN      <-- requests and answers ---->     OPEN
+    ENDED     <---------- Bye ------------->     ENDED
 
 `LEGAL` is the whole state machine for messages: any message that it does not list for the role and state ends the
 session. Everything that changes the state is in this file.
 
-**Before `Welcome` nothing counts.** The sharer looks the opener's key up while it is in JUDGING, which may take
-seconds. An opener that sends requests at once would have them queued for a stranger. So a few messages before the
-session is open end it.
+**The roles matter for the greeting only.** In an open session each end may request and answer. The two directions share
+nothing: each has its own numbers and its own credit.
+
+**Before `Welcome` nothing counts.** The acceptor looks the opener's key up while it is in JUDGING, which may take
+seconds. An opener saves a round trip if its first requests follow `Hello` at once. They are kept, unread by anybody,
+until the opener is welcomed or refused. What a stranger can have kept is bounded to `EARLY_MAX` requests of
+`EARLY_BYTES_MAX` bytes together; more ends the session, and so do more than a few other messages.
 
 **Signs of life.** A carrier may break without a signal: a peer loses its power, a NAT forgets the mapping. Each side
 says something at least every third of the silence that it tolerates itself. It pings if it has nothing to say, and also
@@ -28,9 +32,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pshare.errors import (
+    LocalProtocolError,
     P2pshareError,
     RemoteProtocolError,
     SessionLost,
@@ -50,13 +56,15 @@ from p2pshare.wire.session_messages import (
     Refused,
     Welcome,
 )
-from p2pshare.wire.transfer_messages import FROM_OPENER, FROM_SHARER, parse_message
+from p2pshare.wire.transfer_messages import ANSWERS, ANY_TIME, REQUESTS, parse_message
 
 SILENCE = 60.0  # seconds without a byte after which a session counts as lost
-IDLE = 600.0  # seconds without anything but pings after which a sharer ends a session
+IDLE = 600.0  # seconds without anything but pings after which an acceptor ends a session
 GREETING = 10.0  # seconds until the greeting must be over
 PINGS_IN_SILENCE = 3  # pings in the time after which a session counts as lost
-BEFORE_OPEN_MAX = 16  # messages, of any kind, before a session is open
+BEFORE_OPEN_MAX = 16  # messages, other than early requests, before a session is open
+EARLY_MAX = 16  # requests before a session is open
+EARLY_BYTES_MAX = 16 * 1024  # bytes of those requests
 WEIGHT = 1024  # bytes that cost as much as one message
 RETRY_AFTER = 30  # seconds, for an opener that was not told how long to wait
 
@@ -65,7 +73,7 @@ class Role(enum.Enum):
     """The two ends of a session."""
 
     OPENER = "opener"
-    SHARER = "sharer"
+    ACCEPTOR = "acceptor"
 
 
 class State(enum.Enum):
@@ -74,22 +82,19 @@ class State(enum.Enum):
     GREETING = "greeting"
     """The opener waits for `Welcome`."""
     WAITING = "waiting"
-    """The sharer waits for `Hello`."""
+    """The acceptor waits for `Hello`."""
     JUDGING = "judging"
-    """The sharer decides whether to welcome the opener."""
+    """The acceptor decides whether to welcome the opener."""
     OPEN = "open"
     ENDED = "ended"
 
 
-_ANY_TIME: tuple[type[Message], ...] = (Ping, Pong, Bye)
-_GREETINGS: tuple[type[Message], ...] = (Hello, Welcome, Refused)
-
 LEGAL: dict[tuple[Role, State], tuple[type[Message], ...]] = {
-    (Role.OPENER, State.GREETING): (Welcome, Refused, *_ANY_TIME),
-    (Role.OPENER, State.OPEN): tuple(each for each in FROM_SHARER if each not in _GREETINGS),
-    (Role.SHARER, State.WAITING): (Hello, Bye),
-    (Role.SHARER, State.JUDGING): _ANY_TIME,
-    (Role.SHARER, State.OPEN): tuple(each for each in FROM_OPENER if each not in _GREETINGS),
+    (Role.OPENER, State.GREETING): (Welcome, Refused, *ANY_TIME),
+    (Role.OPENER, State.OPEN): (*REQUESTS, *ANSWERS, *ANY_TIME),
+    (Role.ACCEPTOR, State.WAITING): (Hello, Bye),
+    (Role.ACCEPTOR, State.JUDGING): (*REQUESTS, *ANY_TIME),
+    (Role.ACCEPTOR, State.OPEN): (*REQUESTS, *ANSWERS, *ANY_TIME),
 }
 """The messages that the other side may send."""
 
@@ -103,7 +108,28 @@ class SessionEnded:
 
 
 Event = Message | SessionEnded
-"""Events of a session. A sharer answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
+"""Events of a session. An acceptor answers `Hello` by `welcome` or `refuse`; with `Welcome` a session is open."""
+
+
+class EarlyRequests:
+    """Requests before a session is open, and their bound."""
+
+    def __init__(self) -> None:
+        self._kept: list[Message] = []
+        self._size = 0  # bytes
+
+    def keep(self, request: Message, size: int) -> bool:
+        """Keep a request whose body has `size` bytes; False if that is too much."""
+        self._size += size
+        if len(self._kept) == EARLY_MAX or self._size > EARLY_BYTES_MAX:
+            return False
+        self._kept.append(request)
+        return True
+
+    def take(self) -> list[Message]:
+        """Return all of them, and keep none."""
+        kept, self._kept = self._kept, []
+        return kept
 
 
 class SessionCore:
@@ -116,6 +142,7 @@ class SessionCore:
         *,
         name: str = "somebody",
         hello: Hello | None = None,
+        early: Sequence[Message] = (),
         agent: str = "",
         silence: float = SILENCE,
         idle: float = IDLE,
@@ -128,10 +155,14 @@ class SessionCore:
             now: the time in s, of any clock that only goes forward.
             name: the other side's.
             hello: the opener's first message.
-            agent: name and version of the sharer's program.
+            early: requests that follow it at once; at most `EARLY_MAX`, of `EARLY_BYTES_MAX` bytes together.
+            agent: name and version of the acceptor's program.
             silence: seconds without a byte after which the session is lost.
-            idle: seconds without anything but pings after which a sharer ends it.
+            idle: seconds without anything but pings after which an acceptor ends it.
             greeting: seconds until the greeting must be over.
+
+        Raises:
+            LocalProtocolError: there are too many early requests.
         """
         self.name = name
         """The other side's, for errors."""
@@ -149,17 +180,30 @@ class SessionCore:
         self._control = bytearray()
         self._owes_pong = False
         self._cost = 0
+        self._strays = 0  # messages before the session is open, other than early requests
+        self._early = EarlyRequests()
         self._events: deque[Event] = deque()
         if hello is not None:
             self._say(hello)
+        for request in early:
+            if not self._early.keep(request, len(request.to_json())):
+                raise LocalProtocolError(reason="too many requests before the session is open")
+            self._say(request)
 
-    def welcome(self, name: str, now: float) -> None:
-        """Accept the opener, whose name in the registry is `name`."""
+    def welcome(self, name: str, credit: int, now: float) -> None:
+        """Accept the opener, and its early requests.
+
+        Args:
+            name: the opener's, in the registry.
+            credit: bytes of files that it may send before there is more credit.
+            now: in seconds.
+        """
         if self.state is State.JUDGING:
             self.name = name
-            self._say(Welcome(self._version, self._agent, name))
+            self._say(Welcome(self._version, self._agent, name, credit))
             self._said = self._heard = self._used = now
             self.state = State.OPEN
+            self._events.extend(self._early.take())
 
     def refuse(self, why: Refusal, retry_after: int = 0) -> None:
         """Refuse the opener; `retry_after` is in seconds."""
@@ -215,7 +259,7 @@ class SessionCore:
     def receive_piece(self, now: float) -> bool:
         """Note bytes of a file. False if they are not allowed in this state, which has ended the session."""
         self._heard = self._used = now
-        if self.role is Role.OPENER and self.state is State.OPEN:
+        if self.state is State.OPEN:
             return True
         self._end(RemoteProtocolError(reason="bytes of a file are not allowed in this state"))
         return False
@@ -225,7 +269,9 @@ class SessionCore:
         return self._events.popleft() if self._events else None
 
     def take_cost(self) -> int:
-        """Return the number of messages since the last call, including unknown ones; a long one counts as several."""
+        """Return the number of messages since the last call, including unknown ones. A long one counts as several,
+        unless it is an answer, which may be long.
+        """
         cost, self._cost = self._cost, 0
         return cost
 
@@ -257,7 +303,7 @@ class SessionCore:
             return
         if self.state is not State.OPEN:
             self.lose("the greeting timed out")
-        elif self.role is Role.SHARER and now >= self._used + self._idle:
+        elif self.role is Role.ACCEPTOR and now >= self._used + self._idle:
             self.close()
         elif now >= self._heard + self._silence and now < due + self._third:
             self.lose(f"nothing arrived for {self._silence:g} s")
@@ -278,14 +324,14 @@ class SessionCore:
             self._events.append(SessionEnded(reason))
 
     def _control_event(self, body: bytes) -> Event | None:
-        self._cost += 1 + len(body) // WEIGHT
-        if self.state is not State.OPEN and self._cost > BEFORE_OPEN_MAX:
-            raise RemoteProtocolError(reason="too many messages before the session is open")
+        if self.state is not State.OPEN and len(body) > EARLY_BYTES_MAX:
+            raise RemoteProtocolError(reason="a long message before the session is open")
         message = parse_message(body)
-        if message is None:
-            return None
-        if not isinstance(message, LEGAL[self.role, self.state]):
+        self._cost += 1 if isinstance(message, ANSWERS) else 1 + len(body) // WEIGHT
+        if message is not None and not isinstance(message, LEGAL[self.role, self.state]):
             raise RemoteProtocolError(reason=f"{message.WORD!r} is not allowed in this state")
+        if self.state is not State.OPEN and self._is_kept(message, len(body)):
+            return None
         match message:
             case Ping():
                 self._owes_pong = True
@@ -306,10 +352,21 @@ class SessionCore:
                 return message
             case Refused():
                 self._end(_refusal(self.name, message))
-            case _:
+            case Message():
                 self._used = self._heard
                 return message
         return None
+
+    def _is_kept(self, message: Message | None, size: int) -> bool:
+        """Keep an early request; count any other message before the session is open, which is not kept."""
+        if isinstance(message, REQUESTS):
+            if not self._early.keep(message, size):
+                raise RemoteProtocolError(reason="too many requests before the session is open")
+            return True
+        self._strays += 1
+        if self._strays > BEFORE_OPEN_MAX:
+            raise RemoteProtocolError(reason="too many messages before the session is open")
+        return False
 
 
 def _refusal(name: str, refused: Refused) -> P2pshareError:

@@ -21,7 +21,7 @@ class SessionUser(Protocol):
     """
 
     def message_received(self, message: Message) -> None:
-        """Handle a message that the other side's role allows: one of `wire.transfer_messages`, or `Credit`."""
+        """Handle a request or an answer: one of `wire.transfer_messages`, or `Credit`."""
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Handle bytes of a file, up to a whole piece. They are valid only during the call.
@@ -56,7 +56,9 @@ class Session(Protocol):
     """The other side's name by its key and the registry, never by its own claim."""
 
     def begin(self, user: SessionUser) -> None:
-        """Pass to `user` everything from now on, and all that has arrived already; nothing within this call."""
+        """Pass to `user` everything from now on, and all that has arrived already; nothing within this call. The first
+        message is the `Credit` that the other side gave as it greeted.
+        """
 
     def send(self, message: Message) -> None:
         """Send a message, which is never refused. Over a stream, it keeps its place among the data that was

@@ -26,8 +26,9 @@ from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.session_messages import VERSION, Hello, Message
+from p2pshare.wire.session_messages import VERSION, Credit, Hello, Message
 
+CREDIT = 2**20  # bytes of files that each end allows the other one at first
 FULL = 64 * 1024  # bytes that wait in a carrier until it is full
 ROUNDS_MAX = 1000  # rounds of carrying bytes to and fro until a test counts as stuck
 
@@ -147,6 +148,7 @@ class RecordingUser:
 
     def __init__(self, session: Session | None = None) -> None:
         self.session = session
+        self.credit: int | None = None
         self.messages: list[Message] = []
         self.pieces: list[tuple[int, int, bytes]] = []
         self.sizes: dict[int, int] = {}
@@ -158,8 +160,12 @@ class RecordingUser:
         self.on_end: Callable[[], object] = lambda: None
 
     def message_received(self, message: Message) -> None:
-        """Record a message."""
+        """Record a message; the first one is the credit that the other end gave as it greeted."""
         assert not self.ends
+        if self.credit is None:
+            assert isinstance(message, Credit)
+            self.credit = message.bytes
+            return
         self.messages.append(message)
         self.on_message(message)
 
@@ -209,7 +215,9 @@ class RecordingOwner:
         self.hellos: list[Hello] = []
         self.sessions = 0
         self.ends: list[P2pshareError | None] = []
-        self.on_greeted: Callable[[OwnedSession], object] = lambda session: session.welcome(name)
+        self.on_greeted: Callable[[OwnedSession], object] = lambda session: session.welcome(
+            name, CREDIT
+        )
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Record a greeting, and answer it."""
@@ -250,14 +258,14 @@ class SessionPair:
         self.owners = RecordingOwner(), RecordingOwner()
         """Bob's and alice's."""
         now = self.clock.seconds()
-        hello = hello or Hello(VERSION, "test/1", 2**20)
+        hello = hello or Hello(VERSION, "test/1", CREDIT)
         self.opener = SessionDriver(
             self.clock,
             SessionCore(Role.OPENER, now, name="alice", hello=hello, silence=silence),
             self.owners[0],
         )
         self.acceptor = SessionDriver(
-            self.clock, SessionCore(Role.SHARER, now, agent="test/2"), self.owners[1]
+            self.clock, SessionCore(Role.ACCEPTOR, now, agent="test/2"), self.owners[1]
         )
         self.channels = (
             StreamChannel(

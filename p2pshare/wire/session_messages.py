@@ -38,13 +38,13 @@ class Refusal(enum.Enum):
     """Reasons to refuse a session."""
 
     STRANGER = "stranger"
-    """The key owns no name in the sharer's registry."""
+    """The key owns no name in the acceptor's registry."""
     CHANGED = "changed"
-    """The sharer knows the name under another key."""
+    """The acceptor knows the name under another key."""
     BUSY = "busy"
     """There are too many sessions."""
     LATER = "later"
-    """The registry is unreachable, and the sharer does not know the key."""
+    """The registry is unreachable, and the acceptor does not know the key."""
     VERSION = "version"
     """The two sides have no version in common."""
 
@@ -60,7 +60,7 @@ class Hello(Message):
     agent: Annotated[str, words(AGENT_MAX)]
     """Name and version of the program."""
     credit: Annotated[int, whole()]
-    """Bytes of files that the sharer may send before the first `Credit`."""
+    """Bytes of files that the acceptor may send before the first `Credit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ class Welcome(Message):
     version: Annotated[int, whole(1, key="v")]
     agent: Annotated[str, words(AGENT_MAX)]
     name: Annotated[str, NAME]
-    """The name of the opener, as the sharer knows it."""
+    """The name of the opener, as the acceptor knows it."""
+    credit: Annotated[int, whole()]
+    """Bytes of files that the opener may send before the first `Credit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Refused(Message):
 
     why: Annotated[Refusal, one_of(Refusal)]
     retry_after: Annotated[int, whole(0, RETRY_AFTER_MAX)] = 0
-    """Seconds until another try makes sense; 0 if the sharer names no time."""
+    """Seconds until another try makes sense; 0 if the acceptor names no time."""
 
 
 @dataclass(frozen=True, slots=True)

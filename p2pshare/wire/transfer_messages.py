@@ -1,7 +1,8 @@
-"""Control messages that list folders and fetch files; and all kinds of messages, by the side that may send them.
+"""Control messages that list folders and fetch files; and all kinds of messages, by what they are for.
 
-The opener asks and the sharer answers. The same messages go over any carrier. The bytes of files travel beside them, in
-pieces (`frames`).
+In an open session each end may ask and answer, the opener and the acceptor. The end that asks for a listing or a file
+is its *requester*, and the other end its *sharer*. The same messages go over any carrier. The bytes of files travel
+beside them, in pieces (`frames`).
 """
 
 from __future__ import annotations
@@ -419,14 +420,16 @@ class Job(Message):
     """Bytes of those files that are still missing."""
 
 
-FROM_OPENER = (Hello, List, Get, Credit, Done, Cancel, Job, Ping, Pong, Bye)
-"""Messages that an opener may send."""
-FROM_SHARER = (
-    Welcome, Refused, Listing, Offer, Digests, End, Failed, Stopped, Ping, Pong, Bye,
-)  # fmt: skip
-"""Messages that a sharer may send."""
+GREETINGS: tuple[type[Message], ...] = (Hello, Welcome, Refused)
+"""Messages that begin a session, or refuse it."""
+ANY_TIME: tuple[type[Message], ...] = (Ping, Pong, Bye)
+"""Messages of both ends, before the session is open and after."""
+REQUESTS: tuple[type[Message], ...] = (List, Get, Credit, Done, Cancel, Job)
+"""Messages of a requester."""
+ANSWERS: tuple[type[Message], ...] = (Listing, Offer, Digests, End, Failed, Stopped)
+"""Messages of a sharer."""
 
-_KINDS: dict[str, type[Message]] = {each.WORD: each for each in (*FROM_OPENER, *FROM_SHARER)}
+_KINDS = {each.WORD: each for each in (*GREETINGS, *ANY_TIME, *REQUESTS, *ANSWERS)}
 
 
 def parse_message(body: bytes) -> Message | None:

@@ -31,13 +31,13 @@ class MessageBudgetTests(SynchronousTestCase):
         for _ in range(100):
             self.budget.spend(1000 + 20, 0.0)  # `get` for each file; `done` and `credit` for many
             for _ in range(3 * 1000):  # `offer`, `block` and `end`
-                self.budget.earn(0.0)
+                self.budget.earn(1, 0.0)
             self.assertEqual(self.budget.wait(0.0), 0.0)
 
     def test_nothing_is_hoarded(self) -> None:
         """Answers fill the bucket no higher than a pause does."""
         for _ in range(MESSAGES_BURST):
-            self.budget.earn(0.0)
+            self.budget.earn(1, 0.0)
         self.budget.spend(MESSAGES_BURST, 0.0)
         self.assertGreater(self.budget.wait(0.0), 0.0)
 

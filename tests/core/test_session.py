@@ -8,6 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.session import (
     BEFORE_OPEN_MAX,
+    EARLY_BYTES_MAX,
+    EARLY_MAX,
     LEGAL,
     WEIGHT,
     Event,
@@ -17,6 +19,7 @@ from p2pshare.core.session import (
     State,
 )
 from p2pshare.errors import (
+    LocalProtocolError,
     P2pshareError,
     RemoteProtocolError,
     SessionLost,
@@ -37,7 +40,19 @@ from p2pshare.wire.session_messages import (
     Refused,
     Welcome,
 )
-from p2pshare.wire.transfer_messages import FROM_OPENER, FROM_SHARER, End, Get, parse_message
+from p2pshare.wire.transfer_messages import (
+    ANSWERS,
+    ANY_TIME,
+    PAGE_MAX,
+    REQUESTS,
+    End,
+    Entry,
+    EntryKind,
+    Get,
+    List,
+    Listing,
+    parse_message,
+)
 from tests.wire.sessions import MESSAGES
 
 HELLO = Hello(VERSION, "test/1", 1000)
@@ -50,12 +65,12 @@ def core_in(state: State, role: Role, *, now: float = 0.0, silence: float = SILE
     core = SessionCore(
         role, now, name="alice", hello=hello, silence=silence, idle=IDLE, greeting=GREETING
     )
-    if state in (State.JUDGING, State.OPEN) and role is Role.SHARER:
+    if state in (State.JUDGING, State.OPEN) and role is Role.ACCEPTOR:
         hear(core, HELLO, now)
-    if state is State.OPEN and role is Role.SHARER:
-        core.welcome("alice", now)
+    if state is State.OPEN and role is Role.ACCEPTOR:
+        core.welcome("alice", 500, now)
     if state is State.OPEN and role is Role.OPENER:
-        hear(core, Welcome(VERSION, "test/1", "bob"), now)
+        hear(core, Welcome(VERSION, "test/1", "bob", 500), now)
     assert core.state is state
     core.data_to_send()
     return core
@@ -103,19 +118,19 @@ class GreetingTests(SynchronousTestCase):
     def test_welcome(self) -> None:
         """After the greeting each side receives the messages of the other."""
         opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO)
-        sharer = SessionCore(Role.SHARER, 0.0, agent="alice/1")
-        self.assertEqual(hear_all(sharer, opener.data_to_send()), [HELLO])
-        self.assertEqual(sharer.data_to_send(), b"")
-        sharer.welcome("bob", 0.0)
+        acceptor = SessionCore(Role.ACCEPTOR, 0.0, agent="alice/1")
+        self.assertEqual(hear_all(acceptor, opener.data_to_send()), [HELLO])
+        self.assertEqual(acceptor.data_to_send(), b"")
+        acceptor.welcome("bob", 500, 0.0)
         self.assertEqual(
-            hear_all(opener, sharer.data_to_send()), [Welcome(VERSION, "alice/1", "bob")]
+            hear_all(opener, acceptor.data_to_send()), [Welcome(VERSION, "alice/1", "bob", 500)]
         )
         opener.send(Get(1, ("x",)), 0.0)
-        self.assertEqual(hear_all(sharer, opener.data_to_send()), [Get(1, ("x",))])
-        sharer.send(End(1, bytes(32)), 0.0)
+        self.assertEqual(hear_all(acceptor, opener.data_to_send()), [Get(1, ("x",))])
+        acceptor.send(End(1, bytes(32)), 0.0)
         self.assertTrue(opener.receive_piece(0.0))
-        self.assertEqual(hear_all(opener, sharer.data_to_send()), [End(1, bytes(32))])
-        self.assertEqual((sharer.name, opener.name), ("bob", "alice"))
+        self.assertEqual(hear_all(opener, acceptor.data_to_send()), [End(1, bytes(32))])
+        self.assertEqual((acceptor.name, opener.name), ("bob", "alice"))
 
     def test_nothing_before_welcome(self) -> None:
         """Threat 17: an opener sends nothing before it is welcomed."""
@@ -132,33 +147,33 @@ class GreetingTests(SynchronousTestCase):
             (Refusal.LATER, SessionPostponed, 5),
             (Refusal.VERSION, VersionRefused, 1),
         ):
-            sharer = core_in(State.JUDGING, Role.SHARER)
-            sharer.refuse(why, 7)
-            (body,) = bodies(sharer.data_to_send())
+            acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
+            acceptor.refuse(why, 7)
+            (body,) = bodies(acceptor.data_to_send())
             reason = end_of(core_in(State.GREETING, Role.OPENER), body)
             assert isinstance(reason, kind)
             self.assertEqual(reason.exit_code, code)
             if isinstance(reason, SessionPostponed):
                 self.assertEqual(reason.fields["retry_after"], 7)
-            self.assertEqual(events(sharer), [SessionEnded(None)])
-            sharer.welcome("bob", 0.0)
-            self.assertEqual((sharer.state, sharer.data_to_send()), (State.ENDED, b""))
+            self.assertEqual(events(acceptor), [SessionEnded(None)])
+            acceptor.welcome("bob", 500, 0.0)
+            self.assertEqual((acceptor.state, acceptor.data_to_send()), (State.ENDED, b""))
 
     def test_versions(self) -> None:
-        """A newer opener gets the sharer's version; a version that was not offered ends the session."""
-        sharer = core_in(State.WAITING, Role.SHARER)
-        hear(sharer, Hello(VERSION + 8, "later/9", 0))
-        sharer.welcome("bob", 0.0)
-        self.assertEqual(spoken(sharer), [Welcome(VERSION, "", "bob")])
-        reason = end_of(core_in(State.GREETING, Role.OPENER), Welcome(VERSION + 1, "x", "bob"))
+        """A newer opener gets the acceptor's version; a version that was not offered ends the session."""
+        acceptor = core_in(State.WAITING, Role.ACCEPTOR)
+        hear(acceptor, Hello(VERSION + 8, "later/9", 0))
+        acceptor.welcome("bob", 500, 0.0)
+        self.assertEqual(spoken(acceptor), [Welcome(VERSION, "", "bob", 500)])
+        reason = end_of(core_in(State.GREETING, Role.OPENER), Welcome(VERSION + 1, "x", "bob", 500))
         self.assertIsInstance(reason, RemoteProtocolError)
 
     def test_too_slow(self) -> None:
         """Threat 25: a greeting that does not finish in time ends the session, in any state."""
         for role, state in (
             (Role.OPENER, State.GREETING),
-            (Role.SHARER, State.WAITING),
-            (Role.SHARER, State.JUDGING),
+            (Role.ACCEPTOR, State.WAITING),
+            (Role.ACCEPTOR, State.JUDGING),
         ):
             core = core_in(state, role)
             core.heard(9.0)  # a byte now and then does not help
@@ -170,20 +185,78 @@ class GreetingTests(SynchronousTestCase):
             self.assertIsNone(core.get_timer())
 
 
+class EarlyTests(SynchronousTestCase):
+    """Requests that follow the greeting at once."""
+
+    def early(self, count: int = 2) -> list[Message]:
+        return [Get(number, ("x",)) for number in range(count)]
+
+    def test_welcomed(self) -> None:
+        """Early requests leave with the greeting, and count once the opener is welcomed."""
+        requests = [List(1, ()), *self.early()]
+        opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO, early=requests)
+        acceptor = SessionCore(Role.ACCEPTOR, 0.0)
+        self.assertEqual(hear_all(acceptor, opener.data_to_send()), [HELLO])
+        acceptor.welcome("bob", 500, 1.0)
+        self.assertEqual(events(acceptor), requests)
+        self.assertEqual(acceptor.unused_for(1.0), 0.0)
+
+    def test_refused(self) -> None:
+        """Threat 17: early requests of an opener that is refused are dropped."""
+        acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
+        for each in self.early():
+            self.assertEqual(hear(acceptor, each), [])
+        acceptor.refuse(Refusal.STRANGER)
+        self.assertEqual(events(acceptor), [SessionEnded(None)])
+        acceptor.welcome("bob", 500, 0.0)
+        self.assertEqual(events(acceptor), [])
+
+    def test_bounds(self) -> None:
+        """Threat 33: as many early requests are kept as an opener may send, and one more ends the session."""
+        path = ("x" * 200,) * 5
+        fitting = EARLY_BYTES_MAX // len(Get(10, path).to_json())
+        self.assertLess(fitting, EARLY_MAX)
+        for legal, more in (
+            (self.early(EARLY_MAX), Get(99, ("x",))),
+            ([Get(10 + number, path) for number in range(fitting)], Get(99, path)),
+        ):
+            SessionCore(Role.OPENER, 0.0, hello=HELLO, early=legal)
+            with self.assertRaises(LocalProtocolError):
+                SessionCore(Role.OPENER, 0.0, hello=HELLO, early=[*legal, more])
+            acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
+            for each in legal:
+                self.assertEqual(hear(acceptor, each), [])
+            self.assertIsInstance(end_of(acceptor, more), RemoteProtocolError)
+
+    def test_long(self) -> None:
+        """Threat 33: a long message before the session is open ends it, whatever it is."""
+        for state in (State.WAITING, State.JUDGING):
+            acceptor = core_in(state, Role.ACCEPTOR)
+            body = b'{"m":"later","x":"%b"}' % (b"x" * EARLY_BYTES_MAX)
+            self.assertIsInstance(end_of(acceptor, body), RemoteProtocolError)
+
+    def test_beside_pings(self) -> None:
+        """Pings of an opener that waits do not take the place of its requests."""
+        acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
+        for each in (*self.early(EARLY_MAX), Ping(), Ping()):
+            self.assertEqual(hear(acceptor, each), [])
+        self.assertEqual(acceptor.state, State.JUDGING)
+
+
 class CostTests(SynchronousTestCase):
     """Threat 33."""
 
     def test_before_open(self) -> None:
         """Threat 33: only a few messages, of any kind, are accepted before the session is open."""
         for state, frame in ((State.WAITING, b'{"m":"later"}'), (State.JUDGING, Ping().to_json())):
-            core = core_in(state, Role.SHARER)
+            core = core_in(state, Role.ACCEPTOR)
             (ended,) = (event for _ in range(BEFORE_OPEN_MAX + 1) for event in hear(core, frame))
             assert isinstance(ended, SessionEnded)
             self.assertIsInstance(ended.reason, RemoteProtocolError)
 
     def test_cost(self) -> None:
         """Each message counts, an unknown one, too, and a long one as several."""
-        core = core_in(State.OPEN, Role.SHARER)
+        core = core_in(State.OPEN, Role.ACCEPTOR)
         core.take_cost()
         for body, cost in (
             (Ping().to_json(), 1),
@@ -192,6 +265,16 @@ class CostTests(SynchronousTestCase):
         ):
             self.assertEqual(hear(core, body), [])
             self.assertEqual((core.take_cost(), core.take_cost()), (cost, 0))
+
+    def test_cost_of_answers(self) -> None:
+        """An answer counts once, however long it is: this end has asked for it."""
+        core = core_in(State.OPEN, Role.ACCEPTOR)
+        core.take_cost()
+        entries = tuple(
+            Entry((f"{number:0200}",), EntryKind.FOLDER, 0, 0) for number in range(PAGE_MAX)
+        )
+        hear(core, Listing(1, entries, more=False))
+        self.assertEqual(core.take_cost(), 1)
 
 
 class RoleTests(SynchronousTestCase):
@@ -222,21 +305,24 @@ class RoleTests(SynchronousTestCase):
                 self.assertEqual((happened, core.state), ([message], State.OPEN))
             case Refused():
                 self.assertEqual(core.state, State.ENDED)
+            case _ if state is State.JUDGING:
+                self.assertEqual((happened, spoken(core)), ([], []))
             case _:
                 self.assertEqual(happened, [message])
 
     def test_table(self) -> None:
-        """An open session accepts all messages of the other role, except a second greeting."""
-        greetings = {Hello, Welcome, Refused}
-        self.assertEqual(set(LEGAL[Role.OPENER, State.OPEN]), set(FROM_SHARER) - greetings)
-        self.assertEqual(set(LEGAL[Role.SHARER, State.OPEN]), set(FROM_OPENER) - greetings)
-        self.assertEqual(set(LEGAL[Role.SHARER, State.WAITING]), {Hello, Bye})
+        """Both ends of an open session accept all messages except a second greeting; before that, few are legal."""
+        for role in Role:
+            self.assertEqual(set(LEGAL[role, State.OPEN]), {*REQUESTS, *ANSWERS, *ANY_TIME})
+        self.assertEqual(set(LEGAL[Role.ACCEPTOR, State.WAITING]), {Hello, Bye})
+        self.assertEqual(set(LEGAL[Role.ACCEPTOR, State.JUDGING]), {*REQUESTS, *ANY_TIME})
+        self.assertEqual(set(LEGAL[Role.OPENER, State.GREETING]), {Welcome, Refused, *ANY_TIME})
 
     def test_data(self) -> None:
-        """Only a sharer that has welcomed may send bytes of files."""
+        """Bytes of files are legal in an open session only."""
         for role, state in LEGAL:
             core = core_in(state, role)
-            if (role, state) == (Role.OPENER, State.OPEN):
+            if state is State.OPEN:
                 self.assertTrue(core.receive_piece(0.0))
                 self.assertEqual(events(core), [])
             else:
@@ -265,7 +351,7 @@ class RoleTests(SynchronousTestCase):
 
     def test_after_the_end(self) -> None:
         """After the end nothing is received or sent."""
-        core = core_in(State.OPEN, Role.SHARER)
+        core = core_in(State.OPEN, Role.ACCEPTOR)
         self.assertIsNone(end_of(core, Bye()))
         self.assertEqual(hear(core, Get(1, ("x",))), [])
         core.send(End(1, bytes(32)), 0.0)
@@ -285,18 +371,18 @@ class RoleTests(SynchronousTestCase):
 
 class SignOfLifeTests(SynchronousTestCase):
     def run_pair(self, until: float, *, opener_speaks: bool = True) -> dict[str, float | int]:
-        """Run an opener and a sharer with nothing to say; return what they send, and when the opener gives up."""
+        """Run an opener and a acceptor with nothing to say; return what they send, and when the opener gives up."""
         opener = core_in(State.OPEN, Role.OPENER)
-        sharer = core_in(State.OPEN, Role.SHARER, silence=60.0)
+        acceptor = core_in(State.OPEN, Role.ACCEPTOR, silence=60.0)
         seen: dict[str, float | int] = {"sent": 0}
         now = 0.0
         while now < until and opener.state is State.OPEN:
-            timers = [core.get_timer() for core in (opener, sharer)]
+            timers = [core.get_timer() for core in (opener, acceptor)]
             now = min(each for each in timers if each is not None)
-            for core in (opener, sharer):
+            for core in (opener, acceptor):
                 core.handle_timer(now)
             for _ in range(2):
-                for source, target in ((opener, sharer), (sharer, opener)):
+                for source, target in ((opener, acceptor), (acceptor, opener)):
                     data = source.data_to_send()
                     seen["sent"] += len(data) > 0
                     if data and opener_speaks:
@@ -306,7 +392,7 @@ class SignOfLifeTests(SynchronousTestCase):
         return seen
 
     def test_idle(self) -> None:
-        """An unused session stays open by a ping every 5 s, until the sharer ends it."""
+        """An unused session stays open by a ping every 5 s, until the acceptor ends it."""
         seen = self.run_pair(10_000.0)
         self.assertEqual(seen["ended"], IDLE)
         self.assertLessEqual(seen["sent"], 2 * IDLE / 5 + 2)
@@ -357,7 +443,7 @@ class SignOfLifeTests(SynchronousTestCase):
             lambda core, now: hear(core, Credit(1), now),
             lambda core, now: core.keep_alive(now),
         ):
-            core = core_in(State.OPEN, Role.SHARER, silence=60.0)
+            core = core_in(State.OPEN, Role.ACCEPTOR, silence=60.0)
             for second in range(0, 599, 10):
                 hear(core, Ping(), float(second))
             use(core, 599.0)
@@ -371,7 +457,7 @@ class SignOfLifeTests(SynchronousTestCase):
 
     def test_flood(self) -> None:
         """Threat 31: however many pings come before anything can be sent, one answer waits, not a queue of them."""
-        core = core_in(State.OPEN, Role.SHARER)
+        core = core_in(State.OPEN, Role.ACCEPTOR)
         for _ in range(10_000):
             self.assertEqual(hear(core, Ping()), [])
         self.assertEqual(spoken(core), [Pong()])

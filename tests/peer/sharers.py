@@ -15,7 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.rate import RateLimit
+from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit
@@ -23,6 +25,7 @@ from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.share.acceptor import SessionAcceptor
+from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.incoming.folder import IncomingFolder
@@ -58,9 +61,12 @@ class AliceShares:
         async def admit(key: PublicKey) -> str:
             return viewer
 
-        def serve(session: Any) -> ServedSession:
+        self.open_sessions = OpenSessions(reactor, CREDIT_WINDOW)
+
+        def serve(session: Any) -> SessionUser:
             self.sessions.append(session)
-            return ServedSession(reactor, session, tree, rate, self.uploads, listing)
+            serving = ServedSession(reactor, session, tree, rate, self.uploads, listing)
+            return self.open_sessions.add(session, serving)
 
         self.server = SessionAcceptor(reactor, lambda: ALICE, admit, serve)
         Deferred.fromCoroutine(self.server.listen(0, HOST))

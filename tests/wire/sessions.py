@@ -62,7 +62,7 @@ RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Hello: st.builds(Hello, st.integers(1, 99), TEXTS, AMOUNTS),
-    Welcome: st.builds(Welcome, st.just(1), TEXTS, NAMES),
+    Welcome: st.builds(Welcome, st.just(1), TEXTS, NAMES, AMOUNTS),
     Refused: st.builds(Refused, st.sampled_from(Refusal), st.integers(0, 86400)),
     Credit: st.builds(Credit, AMOUNTS),
     Ping: st.just(Ping()),

@@ -15,12 +15,14 @@ from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.frames import ControlFrame, DataPiece, FrameDecoder, control_frame, data_head
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import (
+    ANSWERS,
+    ANY_TIME,
     DIGESTS_MAX,
     DONE_MAX,
-    FROM_OPENER,
-    FROM_SHARER,
+    GREETINGS,
     OMITTED_MAX,
     PAGE_MAX,
+    REQUESTS,
     RUNS_MAX,
     parse_message,
 )
@@ -145,7 +147,7 @@ WRONG: tuple[dict[str, Any], ...] = (
 class MessageTests(SynchronousTestCase):
     def test_all_kinds(self) -> None:
         """There is a strategy, and so a test, for each kind that either side may say."""
-        self.assertEqual(set(MESSAGES), {*FROM_OPENER, *FROM_SHARER})
+        self.assertEqual(set(MESSAGES), {*GREETINGS, *ANY_TIME, *REQUESTS, *ANSWERS})
 
     @given(st.one_of(*MESSAGES.values()))
     def test_round_trip(self, message: Message) -> None:

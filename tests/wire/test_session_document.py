@@ -25,13 +25,15 @@ from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
 from p2pshare.wire.transfer_messages import (
+    ANSWERS,
+    ANY_TIME,
     DIGESTS_MAX,
     DONE_MAX,
-    FROM_OPENER,
-    FROM_SHARER,
+    GREETINGS,
     OMITTED_MAX,
     PAGE_BYTES_MAX,
     PAGE_MAX,
+    REQUESTS,
     RUNS_MAX,
     TITLE_MAX,
     VERSION_MAX,
@@ -75,7 +77,9 @@ class SessionDocumentTests(SynchronousTestCase):
     def test_words(self) -> None:
         """The document names all messages, and all reasons in them."""
         told = set(re.findall(r"`([a-z_]+)`", PROSE))
-        self.assertLessEqual({each.WORD for each in (*FROM_OPENER, *FROM_SHARER)}, told)
+        self.assertLessEqual(
+            {each.WORD for each in (*GREETINGS, *ANY_TIME, *REQUESTS, *ANSWERS)}, told
+        )
         for kind in (Refusal, Fault, Cancelled, Omitted):
             self.assertLessEqual({each.value for each in kind}, told)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
@@ -29,7 +30,7 @@ from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import VERSION, Hello
+from p2pshare.wire.session_messages import VERSION, Hello, Message
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
@@ -47,6 +48,7 @@ async def open_session(
     expected: PublicKey,
     *,
     credit: int,
+    early: Sequence[Message] = (),
     silence: float = SILENCE,
     timeout: float = GREETING,
 ) -> Session:
@@ -59,6 +61,8 @@ async def open_session(
         address: where the other peer accepts sessions.
         expected: the key that it must have.
         credit: bytes of files that it may send before there is more credit.
+        early: requests that reach it with the greeting, as in `SessionCore`. If the session cannot be opened, none of
+            them is answered.
         silence: seconds without a byte after which the session is lost.
         timeout: seconds until it must be connected, and until it must have welcomed this peer.
 
@@ -72,7 +76,9 @@ async def open_session(
     opening = _Opening(reactor, name, address, expected)
     hello = Hello(VERSION, AGENT, credit)
     now = reactor.seconds()
-    core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
+    core = SessionCore(
+        Role.OPENER, now, name=name, hello=hello, early=early, silence=silence, greeting=timeout
+    )
     session = SessionDriver(reactor, core, opening)
     channel = StreamChannel(reactor, SessionTls(key).connect(expected), session)
     try:
@@ -105,7 +111,9 @@ def accept_session(
 ) -> SessionDriver:
     """Return the acceptor's end of a session, which waits for its channel; times in s, as `SessionCore` has them."""
     now = clock.seconds()
-    core = SessionCore(Role.SHARER, now, agent=AGENT, silence=silence, idle=idle, greeting=greeting)
+    core = SessionCore(
+        Role.ACCEPTOR, now, agent=AGENT, silence=silence, idle=idle, greeting=greeting
+    )
     return SessionDriver(clock, core, owner)
 
 

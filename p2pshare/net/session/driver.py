@@ -45,11 +45,13 @@ from p2pshare.net.session.intake import Intake
 from p2pshare.net.session.interfaces import Channel, SessionOwner
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
-from p2pshare.wire.session_messages import Hello, Message, Refusal, Welcome
-from p2pshare.wire.transfer_messages import Cancel, End, Failed, Fault, Offer
+from p2pshare.wire.session_messages import Credit, Hello, Message, Refusal, Welcome
+from p2pshare.wire.transfer_messages import Cancel, End, Failed, Fault, Get, Offer
 
 READ_SIZE = 256 * 1024  # bytes read at once, where no intake allows less
 CLOSE_WAIT = 3.0  # seconds for the other end to take what was sent and to hang up
+ANSWERS_OF_GET = 4  # messages that answer a request for a file, besides those that its bytes earn
+EARNING_BYTES = 256 * 1024  # bytes of a file that earn its sender one message
 
 _Answer = TypeVar("_Answer")
 
@@ -70,7 +72,10 @@ class SessionDriver:
         self._channel: Channel
         self._user: SessionUser | None = None
         self._early: list[Callable[[SessionUser], object]] = []  # events before `begin`
+        self._credit = 0  # bytes of files, from the greeting of the other end
         self._intake: Intake | None = None
+        self._piece_bytes = 0  # of files, in this read
+        self._earned_bytes = 0  # of files, which have not earned a message yet
         self._timer = LazyTimer(clock, self._timer_due)
         self._close_by: float | None = None
         self._reason: P2pshareError | None = None
@@ -96,16 +101,17 @@ class SessionDriver:
         """See `OwnedSession`."""
         return self._core.unused_for(self._clock.seconds())
 
-    def welcome(self, name: str, intake: Intake | None = None) -> None:
+    def welcome(self, name: str, credit: int, intake: Intake | None = None) -> None:
         """See `OwnedSession`."""
         if self._is_ending or not self.is_waiting:
             return
         self.name = name
         self._intake = intake
-        self._core.welcome(name, self._clock.seconds())
+        self._core.welcome(name, credit, self._clock.seconds())
         self._say()
         self._arm()
         self._owner.welcomed(self)
+        self._pass_events()  # early requests
 
     def refuse(self, why: Refusal, retry_after: int = 0) -> None:
         """See `OwnedSession`."""
@@ -114,20 +120,17 @@ class SessionDriver:
             self._say_farewell()
 
     def begin(self, user: SessionUser) -> None:
-        """See `Session`; early events are passed on from the reactor, and not within this call."""
+        """See `Session`."""
         assert self._user is None
-        if self._early or self._is_over:
-            self._clock.callLater(0, self._begin, user)
-        else:
-            self._begin(user)
+        self._clock.callLater(0, self._begin, user)
 
     def send(self, message: Message) -> None:
         """See `Session`."""
         if self._is_ending:
             return
         self._core.send(message, self._clock.seconds())
-        if self._intake is not None and not _is_free(message):
-            self._intake.answered()
+        if self._intake is not None:
+            self._intake.earn(_earned(message))
         match message:
             case Offer():
                 self._channel.begin(message.id, message.size)
@@ -206,6 +209,7 @@ class SessionDriver:
         """See `ChannelUser`."""
         if self._is_ending:
             return
+        self._piece_bytes += len(data)
         if not self._core.receive_piece(self._clock.seconds()):
             self._pass_events()
         elif self._user is None:  # its bytes are valid during this call only
@@ -274,17 +278,28 @@ class SessionDriver:
             return False
         if size:
             self._core.heard(self._clock.seconds())
-            if self._intake is not None:
-                self._intake.was_read(size, self._core.take_cost())
+            self._account(size)
             self._say()
         return size > 0
+
+    def _account(self, size: int) -> None:
+        """Count what was read against the key's intake. Bytes of files are bounded by this end's credit instead."""
+        pieces, self._piece_bytes = self._piece_bytes, 0
+        if self._intake is not None:
+            self._intake.was_read(max(0, size - pieces), self._core.take_cost())
+            self._earned_bytes += pieces
+            if earned := self._earned_bytes // EARNING_BYTES:
+                self._earned_bytes -= earned * EARNING_BYTES
+                self._intake.earn(earned)
 
     def _pass_events(self) -> None:
         while not self._is_ending and (event := self._core.next_event()) is not None:
             match event:
                 case Hello():
+                    self._credit = event.credit
                     self._owner.greeted(self, event)
                 case Welcome():
+                    self._credit = event.credit
                     self._arm()
                     self._owner.welcomed(self)
                 case SessionEnded(reason):
@@ -312,7 +327,8 @@ class SessionDriver:
     def _begin(self, user: SessionUser) -> None:
         self._user = user
         early, self._early = self._early, []
-        for event in early:
+        credit = Credit(self._credit)
+        for event in (lambda user: user.message_received(credit), *early):
             if not self._is_ending:
                 self._guard(event, user)
         if self._is_over:
@@ -382,6 +398,12 @@ class SessionDriver:
         self._arm()
 
 
-def _is_free(message: Message) -> bool:
-    """Whether an answer earns the opener no budget: the request was not even tried."""
-    return isinstance(message, Failed) and message.why is Fault.BUSY
+def _earned(message: Message) -> int:
+    """Return the messages that the other end may send in return for this one, besides those of its budget."""
+    match message:
+        case Failed(why=Fault.BUSY):
+            return 0  # the request was not even tried
+        case Get():
+            return ANSWERS_OF_GET
+        case _:
+            return 1

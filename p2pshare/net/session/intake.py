@@ -15,7 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from p2pshare.core.message_budget import MessageBudget
 from p2pshare.net.clocks import LazyTimer
 
-SLICE = 4096  # bytes read from one key in a turn of the reactor: up to about 5 ms of work
+SLICE = (
+    4096  # bytes of messages read from one key in a turn of the reactor: up to about 5 ms of work
+)
 
 
 class Reader(Protocol):
@@ -52,15 +54,17 @@ class Intake:
         return 0
 
     def was_read(self, size: int, messages: int) -> None:
-        """Count what was read."""
+        """Count what was read, bytes of files left out."""
+        if not size and not messages:
+            return
         self._left = max(0, self._left - size)
         now = self._clock.seconds()
         self.budget.spend(messages, now)
         self._next.set(now)
 
-    def answered(self) -> None:
-        """Count an answered request, which costs no budget."""
-        self.budget.earn(self._clock.seconds())
+    def earn(self, messages: int) -> None:
+        """Refund messages: a request was answered, or answers are asked for."""
+        self.budget.earn(messages, self._clock.seconds())
 
     def leave(self, reader: Reader) -> None:
         """Forget `reader`, which has ended."""

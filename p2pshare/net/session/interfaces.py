@@ -223,8 +223,10 @@ class OwnedSession(Session, Protocol):
     def unused_for(self) -> float:
         """Seconds without work and without messages other than pings."""
 
-    def welcome(self, name: str, intake: Intake | None = None) -> None:
-        """Let the opener in under its name in the registry; `intake` bounds what is read of it in one turn."""
+    def welcome(self, name: str, credit: int, intake: Intake | None = None) -> None:
+        """Let the opener in under its name in the registry. It may send `credit` bytes of files at first, and `intake`
+        bounds what is read of it in one turn.
+        """
 
     def refuse(self, why: Refusal, retry_after: int = 0) -> None:
         """Tell the opener why it is refused, and close; `retry_after` is in seconds."""

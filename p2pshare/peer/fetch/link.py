@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from p2pshare.core.ranges import Range
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
+from p2pshare.core.session_parts import NothingShared, SessionParts
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.wire.session_messages import Credit, Message
@@ -43,7 +44,7 @@ _NEXT = {
 
 
 class Link:
-    """A welcomed session; a `SessionUser`."""
+    """The requesting part of a welcomed session."""
 
     def __init__(
         self,
@@ -77,9 +78,13 @@ class Link:
         core.on_release = self._grant
 
     def begin(self) -> None:
-        """Receive what has arrived already, and everything from now on."""
+        """Begin the session, over which nothing is shared. What has arrived already is received, too."""
+        self.join()
+        self._session.begin(SessionParts(NothingShared(self._session), self))
+
+    def join(self) -> None:
+        """Begin as the requesting part of a session that has begun."""
         self._check_progress()
-        self._session.begin(self)
         self._grant()
 
     def send(self, message: Message) -> None:
@@ -122,9 +127,6 @@ class Link:
     def fin_received(self, transfer: int) -> Sequence[Range]:
         """Name what is missing."""
         return self.core.missing(transfer)
-
-    def room_again(self) -> None:
-        """Nothing: a requester sends no data."""
 
     def session_ended(self, reason: P2pshareError | None) -> None:
         """Report the end once."""

@@ -33,6 +33,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
+from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.message_budget import BARRED, FLOOD_MAX
 from p2pshare.core.session import IDLE, SILENCE
 from p2pshare.core.session_interface import Session, SessionUser
@@ -47,7 +48,7 @@ from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import Credit, Hello, Refusal
+from p2pshare.wire.session_messages import Hello, Refusal
 
 INTAKES_MAX = 1024  # keys whose message budgets are kept: more than there are sessions
 TOTAL_PART = 4  # of the open files that the limit leaves: one part for sessions
@@ -75,6 +76,8 @@ class SessionLimits:
     """Seconds without a message other than pings, and without bytes of files."""
     silence: float = SILENCE
     """Seconds without a byte."""
+    credit: int = CREDIT_WINDOW
+    """Bytes of files that an opener may send at first, if it is asked for any."""
 
     def within_open_files(self) -> SessionLimits:
         """Return these limits, with fewer sessions and connections under a low limit on open files."""
@@ -253,13 +256,11 @@ class SessionAcceptor:
         if self._has_all_sessions() and (idle := self._idle_session(key)) is not None:
             self._entries[idle].gives_way = True
             idle.close()
-        session.welcome(name, self._intake_of(key, name))
+        session.welcome(name, self._limits.credit, self._intake_of(key, name))
         if not self._entries[session].is_open:
             return
         try:
-            user = self._serve(session)
-            session.begin(user)  # first, so that the user hears of an end that the next line causes
-            user.message_received(Credit(hello.credit))
+            session.begin(self._serve(session))
         except Exception:
             self._log.failure("session not served: peer={peer}", peer=name)
             session.close()

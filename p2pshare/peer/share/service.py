@@ -12,12 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.session_interface import Session
+from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
 from p2pshare.peer.share.admission import Admission
+from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
@@ -82,6 +83,8 @@ class SessionSharer:
         limits = DEFAULT_LIMITS.within_open_files()
         self.acceptor = SessionAcceptor(reactor, key, self._admission.admit, self._serve, limits)
         """Accepts sessions after its own `listen`."""
+        self.open_sessions = OpenSessions(reactor, limits.credit)
+        """The sessions that are open now, and what is requested over them."""
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
         self._previews: Previews | None = None
@@ -191,9 +194,9 @@ class SessionSharer:
             if text := left_out_text(self._left_out[name]):
                 self._log.info("not shared: share={share} {text}", share=display(name), text=text)
 
-    def _serve(self, session: Session) -> ServedSession:
+    def _serve(self, session: Session) -> SessionUser:
         assert self._tree is not None, "nobody gets in before the shares are open"
-        return ServedSession(
+        serving = ServedSession(
             self._reactor,
             session,
             self._tree,
@@ -202,6 +205,7 @@ class SessionSharer:
             self._listing,
             previews=self._previews,
         )
+        return self.open_sessions.add(session, serving)
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:
         def fault(path: Path, reason: str) -> None:  # called in any thread

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.core.ranges import Range
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
 from p2pshare.core.sharer import LIMITS, SharerCore
@@ -30,7 +29,7 @@ from p2pshare.core.sharer_transfers import (
     TransferStarted,
     Work,
 )
-from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.errors import P2pshareError
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.upload_log import Uploads
@@ -57,7 +56,7 @@ Opened = tuple[Transfer, WholeOutgoing | OutgoingFile | Unavailable]
 
 
 class ServedSession:
-    """Serves one session, as its `SessionUser`."""
+    """Serves one session, as its `ServingPart`."""
 
     _log = Logger()
 
@@ -94,18 +93,6 @@ class ServedSession:
         """Take a request."""
         self._core.receive_message(message)
         self._step()
-
-    def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Refuse bytes of files, which only this end may send."""
-        raise RemoteProtocolError(reason="it sends bytes of a file that nobody asked for")
-
-    def size_received(self, transfer: int, size: int) -> None:
-        """Refuse bytes of files, which only this end may send."""
-        raise RemoteProtocolError(reason="it sends bytes of a file that nobody asked for")
-
-    def fin_received(self, transfer: int) -> Sequence[Range]:
-        """Want nothing: only this end sends files."""
-        return ()
 
     def room_again(self) -> None:
         """Continue to send."""

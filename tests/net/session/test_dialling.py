@@ -337,7 +337,7 @@ class ClientTests(TestCase):
 
         def welcome(stream: OwnedSession) -> None:
             sharing.append(stream)
-            stream.welcome("bob")
+            stream.welcome("bob", 0)
             stream.begin(server)
 
         server.on_message, server.on_room = (lambda _: feed()), feed

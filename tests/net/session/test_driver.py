@@ -21,7 +21,7 @@ from p2pshare.errors import (
 from p2pshare.net.session.driver import CLOSE_WAIT, READ_SIZE
 from p2pshare.net.session.intake import SLICE, Intake
 from p2pshare.net.session.stream import UNREAD_MAX
-from p2pshare.testing.sessions import FULL, RecordingUser, SessionPair
+from p2pshare.testing.sessions import CREDIT, FULL, RecordingUser, SessionPair
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.session_messages import VERSION, Credit, Message, Ping, Refusal, Welcome
 from p2pshare.wire.transfer_messages import Done, End, Failed, Fault, Get, List
@@ -375,7 +375,7 @@ class EndTests(StreamTestCase):
     def test_wrong_role(self) -> None:
         """A message that the other end's role does not allow ends the session as its fault."""
         pair = self.opened()
-        pair.opener.send(Welcome(VERSION, "x", "bob"))
+        pair.opener.send(Welcome(VERSION, "x", "bob", 0))
         pair.carry()
         self.assertIsInstance(pair.acceptor_user.ends[0], RemoteProtocolError)
         self.assert_lost(pair.opener_user)
@@ -447,7 +447,7 @@ class FloodTests(StreamTestCase):
         super().setUp()
         self.floods = 0
         self.intake = Intake(self.pair.clock, self.flooded)
-        self.pair.owners[1].on_greeted = lambda stream: stream.welcome("bob", self.intake)
+        self.pair.owners[1].on_greeted = lambda stream: stream.welcome("bob", CREDIT, self.intake)
 
     def flooded(self) -> None:
         self.floods += 1

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from p2pshare.core import message_budget
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
+    LocalProtocolError,
     OtherKeyThere,
     P2pshareError,
     PortUnusable,
@@ -36,7 +37,7 @@ from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.testing.sessions import RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import Credit, Message, Refusal
+from p2pshare.wire.session_messages import Credit, Message, Refusal, Refused
 from p2pshare.wire.transfer_messages import Failed, Fault, Get
 from tests.net.session.test_tls import AnyPeer, private, stranger, with_certificate
 from tests.net.session_pairs import ALICE, BOB, EVE
@@ -196,10 +197,10 @@ class ServerTests(TestCase):
         (user,) = self.users
         assert user.session is not None
         self.assertEqual((user.session.name, user.session.key), ("bob", BOB.public))
-        self.assertEqual(user.messages, [Credit(1000)])
         self.assertEqual((server.sessions, server.half_open), (1, 0))
         session.send(Get(1, ("x",)))
-        await self.until(lambda: len(user.messages) == 2)
+        await self.until(lambda: user.messages == [Get(1, ("x",))])
+        self.assertEqual(user.credit, 1000)
 
     async def test_not_admitted(self) -> None:
         """An opener that is not admitted is told so, and not served."""
@@ -250,11 +251,12 @@ class ServerTests(TestCase):
             return user
 
         with mock.patch.object(server, "_serve", failing):
-            _, listener = await self.opened()
+            session, listener = await self.opened()
+            session.send(Get(1, ("x",)))
             await self.until(lambda: bool(listener.ends))
             await self.until(lambda: not server.sessions)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.users[0].ends, [None])
+        self.assertIsInstance(self.users[0].ends[0], LocalProtocolError)
         await self.works()
 
     async def test_impostors(self) -> None:
@@ -312,7 +314,7 @@ class ServerTests(TestCase):
         """Threat 6: an opener that violates the protocol is cut off, and nobody else."""
         self.server()
         session, listener = await self.opened()
-        session.send(Failed(1, Fault.BUSY))
+        session.send(Refused(Refusal.BUSY))
         await self.until(lambda: bool(listener.ends))
         self.assertIsInstance(listener.ends[0], SessionLost)
         await self.works(EVE)

@@ -422,12 +422,6 @@ class EndTests(ServingTestCase):
             serving.session_ended(None)
         self.assertEqual((self.uploads.sessions, self.uploads.busy), (0, 0))
 
-    def test_data_of_the_opener(self) -> None:
-        """An opener may not send bytes of files (threat 6)."""
-        _, serving = self.serve()
-        with self.assertRaises(RemoteProtocolError):
-            serving.data_received(1, 0, memoryview(b"x"))
-
     def test_reads_no_answers(self) -> None:
         """An opener whose answers pile up may ask for nothing more, also if a thread answers (threat 7)."""
         session, serving = self.serve(
