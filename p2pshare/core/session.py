@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from p2pshare.errors import (
@@ -142,7 +142,6 @@ class SessionCore:
         *,
         name: str = "somebody",
         hello: Hello | None = None,
-        early: Sequence[Message] = (),
         agent: str = "",
         silence: float = SILENCE,
         idle: float = IDLE,
@@ -155,14 +154,10 @@ class SessionCore:
             now: the time in s, of any clock that only goes forward.
             name: the other side's.
             hello: the opener's first message.
-            early: requests that follow it at once; at most `EARLY_MAX`, of `EARLY_BYTES_MAX` bytes together.
             agent: name and version of the acceptor's program.
             silence: seconds without a byte after which the session is lost.
             idle: seconds without anything but pings after which an acceptor ends it.
             greeting: seconds until the greeting must be over.
-
-        Raises:
-            LocalProtocolError: there are too many early requests.
         """
         self.name = name
         """The other side's, for errors."""
@@ -185,7 +180,14 @@ class SessionCore:
         self._events: deque[Event] = deque()
         if hello is not None:
             self._say(hello)
-        for request in early:
+
+    def send_early(self, requests: Iterable[Message]) -> None:
+        """Send requests of an opener directly behind `Hello`: at most `EARLY_MAX`, of `EARLY_BYTES_MAX` bytes together.
+
+        Raises:
+            LocalProtocolError: these are too many.
+        """
+        for request in requests:
             if not self._early.keep(request, len(request.to_json())):
                 raise LocalProtocolError(reason="too many requests before the session is open")
             self._say(request)

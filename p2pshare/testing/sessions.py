@@ -243,6 +243,7 @@ class SessionPair:
         *,
         clock: Clock | None = None,
         hello: Hello | None = None,
+        early: Sequence[Message] = (),
         silence: float = 15.0,
     ) -> None:
         """Make both ends.
@@ -252,6 +253,7 @@ class SessionPair:
             acceptor_key: alice's.
             clock: runs the timers; a new one by default.
             hello: bob's greeting.
+            early: bob's requests that follow it at once.
             silence: seconds without a byte after which the session is lost for bob.
         """
         self.clock = clock or Clock()
@@ -259,11 +261,9 @@ class SessionPair:
         """Bob's and alice's."""
         now = self.clock.seconds()
         hello = hello or Hello(VERSION, "test/1", CREDIT)
-        self.opener = SessionDriver(
-            self.clock,
-            SessionCore(Role.OPENER, now, name="alice", hello=hello, silence=silence),
-            self.owners[0],
-        )
+        core = SessionCore(Role.OPENER, now, name="alice", hello=hello, silence=silence)
+        core.send_early(early)
+        self.opener = SessionDriver(self.clock, core, self.owners[0])
         self.acceptor = SessionDriver(
             self.clock, SessionCore(Role.ACCEPTOR, now, agent="test/2"), self.owners[1]
         )

@@ -194,7 +194,8 @@ class EarlyTests(SynchronousTestCase):
     def test_welcomed(self) -> None:
         """Early requests leave with the greeting, and count once the opener is welcomed."""
         requests = [List(1, ()), *self.early()]
-        opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO, early=requests)
+        opener = SessionCore(Role.OPENER, 0.0, name="alice", hello=HELLO)
+        opener.send_early(requests)
         acceptor = SessionCore(Role.ACCEPTOR, 0.0)
         self.assertEqual(hear_all(acceptor, opener.data_to_send()), [HELLO])
         acceptor.welcome("bob", 500, 1.0)
@@ -220,9 +221,9 @@ class EarlyTests(SynchronousTestCase):
             (self.early(EARLY_MAX), Get(99, ("x",))),
             ([Get(10 + number, path) for number in range(fitting)], Get(99, path)),
         ):
-            SessionCore(Role.OPENER, 0.0, hello=HELLO, early=legal)
-            with self.assertRaises(LocalProtocolError):
-                SessionCore(Role.OPENER, 0.0, hello=HELLO, early=[*legal, more])
+            opener = SessionCore(Role.OPENER, 0.0, hello=HELLO)
+            opener.send_early(legal)
+            self.assertRaises(LocalProtocolError, opener.send_early, [more])
             acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
             for each in legal:
                 self.assertEqual(hear(acceptor, each), [])

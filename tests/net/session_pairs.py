@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
@@ -9,7 +10,7 @@ from twisted.internet.task import Clock
 
 from p2pshare.testing.sessions import SessionPair
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.session_messages import VERSION, Hello
+from p2pshare.wire.session_messages import VERSION, Hello, Message
 
 ALICE, BOB, EVE = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 HELLO = Hello(VERSION, "test/1", 2**20)
@@ -25,6 +26,6 @@ class CountingClock(Clock):
         return super().callLater(*args, **keywords)
 
 
-def session_pair(clock: CountingClock | None = None) -> SessionPair:
+def session_pair(clock: CountingClock | None = None, early: Sequence[Message] = ()) -> SessionPair:
     """Return a session that bob opens and alice accepts."""
-    return SessionPair(BOB, ALICE, clock=clock, hello=HELLO)
+    return SessionPair(BOB, ALICE, clock=clock, hello=HELLO, early=early)

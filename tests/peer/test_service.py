@@ -43,7 +43,7 @@ from p2pshare.web.site import Site
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PeerView, Presence
-from p2pshare.wire.session_messages import CAP_SESSIONS, Message
+from p2pshare.wire.session_messages import CAP_SESSIONS, Credit, Message
 from p2pshare.wire.statements import Location, Record
 from p2pshare.wire.transfer_messages import End, Failed, Fault, Get
 from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase
@@ -62,8 +62,9 @@ class Visitor:
         session.begin(self)
 
     def message_received(self, message: Message) -> None:
-        """Record it."""
-        self.said.append(message)
+        """Record it, unless it is the credit of the greeting."""
+        if not isinstance(message, Credit):
+            self.said.append(message)
 
     def data_received(self, transfer: int, offset: int, data: memoryview) -> None:
         """Record it."""

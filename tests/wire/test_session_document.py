@@ -11,10 +11,20 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.back_off import JITTER
 from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.incoming_transfer import DIGESTS_AHEAD_MAX
+from p2pshare.core.message_budget import MESSAGES_BURST, MESSAGES_PER_S
 from p2pshare.core.receiver import RUNS_OF_BYTES_MAX
-from p2pshare.core.session import GREETING, IDLE, RETRY_AFTER, SILENCE
+from p2pshare.core.session import (
+    BEFORE_OPEN_MAX,
+    EARLY_BYTES_MAX,
+    EARLY_MAX,
+    GREETING,
+    IDLE,
+    RETRY_AFTER,
+    SILENCE,
+)
 from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.net.session import dialling as session_client
+from p2pshare.net.session.driver import EARNING_BYTES
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.remote import PATIENCE, RETRY_MAX
 from p2pshare.peer.share.acceptor import SessionLimits
@@ -103,7 +113,12 @@ class SessionDocumentTests(SynchronousTestCase):
             f"`title` has up to {TITLE_MAX}",
             f"1 to {VERSION_MAX} characters that mean",
             f"not welcomed {GREETING:g} s after",
-            f"timeout is {session_client.SILENCE:g} s (`--timeout`), for a sharer {SILENCE:g} s",
+            f"timeout is {session_client.SILENCE:g} s (`--timeout`), for an acceptor {SILENCE:g} s",
+            f"an opener may send up to {EARLY_MAX} messages of a requester",
+            f"at most {EARLY_BYTES_MAX:_} bytes together".replace("_", " "),
+            f"at most {BEFORE_OPEN_MAX} messages, early requests not counted",
+            f"a budget of {MESSAGES_BURST} messages. It grows by {MESSAGES_PER_S:g} each second",
+            f"with each {EARNING_BYTES // 1024} KiB of files",
             f"`pong` for {IDLE / 60:g} minutes",
             f"{limits.half_open} connections that are not welcomed yet, {limits.half_open_per_host} of them",
             f"{limits.total} sessions, {limits.per_key} of one key",

@@ -61,8 +61,8 @@ async def open_session(
         address: where the other peer accepts sessions.
         expected: the key that it must have.
         credit: bytes of files that it may send before there is more credit.
-        early: requests that reach it with the greeting, as in `SessionCore`. If the session cannot be opened, none of
-            them is answered.
+        early: requests that reach it with the greeting, as in `SessionCore.send_early`. None of them is answered if the
+            session cannot be opened.
         silence: seconds without a byte after which the session is lost.
         timeout: seconds until it must be connected, and until it must have welcomed this peer.
 
@@ -76,9 +76,8 @@ async def open_session(
     opening = _Opening(reactor, name, address, expected)
     hello = Hello(VERSION, AGENT, credit)
     now = reactor.seconds()
-    core = SessionCore(
-        Role.OPENER, now, name=name, hello=hello, early=early, silence=silence, greeting=timeout
-    )
+    core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
+    core.send_early(early)
     session = SessionDriver(reactor, core, opening)
     channel = StreamChannel(reactor, SessionTls(key).connect(expected), session)
     try:

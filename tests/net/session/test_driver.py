@@ -20,11 +20,23 @@ from p2pshare.errors import (
 )
 from p2pshare.net.session.driver import CLOSE_WAIT, READ_SIZE
 from p2pshare.net.session.intake import SLICE, Intake
+from p2pshare.net.session.interfaces import OwnedSession
 from p2pshare.net.session.stream import UNREAD_MAX
 from p2pshare.testing.sessions import CREDIT, FULL, RecordingUser, SessionPair
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.session_messages import VERSION, Credit, Message, Ping, Refusal, Welcome
-from p2pshare.wire.transfer_messages import Done, End, Failed, Fault, Get, List
+from p2pshare.wire.transfer_messages import (
+    Done,
+    End,
+    Entry,
+    EntryKind,
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+    Offer,
+)
 from tests.net.session_pairs import ALICE, BOB, HELLO, CountingClock, session_pair
 
 GET = Get(1, ("film.mkv",))
@@ -133,6 +145,40 @@ class OpenTests(StreamTestCase):
         pair.acceptor.send_data(1, 20000, memoryview(b"later" * 4000))
         pair.carry()
         self.assertEqual(pair.opener_user.received, b"early" * 4000 + b"later" * 4000)
+
+    def test_early(self) -> None:
+        """Requests behind the greeting reach the acceptor's user, once and first, and are answered at once."""
+        pair = session_pair(early=[GET, List(2, ())])
+        pair.acceptor_user.on_message = lambda message: pair.acceptor.send(END)
+        pair.wire.connect()
+        pair.carry()
+        self.assertEqual(pair.acceptor_user.messages, [])
+        pair.acceptor.begin(pair.acceptor_user)
+        pair.opener.begin(pair.opener_user)
+        pair.opener.send(Done((1,)))
+        pair.carry()
+        self.assertEqual(pair.acceptor_user.messages, [GET, List(2, ()), Done((1,))])
+        self.assertEqual(pair.opener_user.messages, [END] * 3)
+
+    def test_early_refused(self) -> None:
+        """Threat 17: requests of an opener that is refused are dropped, even if they have arrived."""
+        pair = session_pair(early=[GET])
+        greeted: list[OwnedSession] = []
+        pair.owners[1].on_greeted = greeted.append
+        pair.connect()
+        greeted[0].refuse(Refusal.STRANGER)
+        pair.carry()
+        self.assertIsInstance(pair.owners[0].ends[0], SessionRefused)
+        pair.acceptor.begin(pair.acceptor_user)
+        pair.clock.advance(0)
+        self.assertEqual((pair.acceptor_user.messages, pair.acceptor_user.ends), ([], [None]))
+
+    def test_credit(self) -> None:
+        """The user of each end is told the credit that the other end gave with its greeting."""
+        pair = self.pair
+        pair.owners[1].on_greeted = lambda stream: stream.welcome("bob", 77)
+        pair.open()
+        self.assertEqual((pair.opener_user.credit, pair.acceptor_user.credit), (77, HELLO.credit))
 
     def test_over_before_begin(self) -> None:
         """A user that begins after the end is told of the end."""
@@ -535,6 +581,31 @@ class FloodTests(StreamTestCase):
             self.say(MESSAGES_BURST)
             pair.carry()
         self.assertEqual(len(pair.acceptor_user.messages), 3 * MESSAGES_BURST)
+        self.assertEqual(pair.clock.seconds(), 0.0)
+
+    def test_bytes_of_files(self) -> None:
+        """An acceptor reads the bytes of files that it asked for without a limit but its credit."""
+        pair, piece = self.opened(), memoryview(bytes(PIECE_MAX))
+        for number in range(64):
+            pair.opener.send_data(1, number * PIECE_MAX, piece)
+            self.pair.channels[1].received(self.pair.wire.carriers[0].take())
+            self.assertEqual(len(pair.acceptor_user.received), (number + 1) * PIECE_MAX)
+        self.assertEqual(self.floods, 0)
+
+    def test_answers(self) -> None:
+        """An acceptor reads all answers that it asked for without a limit, however long they are."""
+        pair = self.opened()
+        entries = tuple(Entry((f"{n:0200}",), EntryKind.FOLDER, 0, 0) for n in range(500))
+        listing, offer = Listing(1, entries, more=False), Offer(1, 2**40, 0, False, "v")
+        pair.opener_user.on_message = lambda message: pair.opener.send(
+            listing if isinstance(message, List) else offer
+        )
+        for _ in range(2 * MESSAGES_BURST // 100):
+            for _ in range(100):
+                pair.acceptor.send(GET)
+            pair.acceptor.send(List(1, ()))
+            pair.carry()
+        self.assertEqual(len(pair.acceptor_user.messages), 101 * 2 * MESSAGES_BURST // 100)
         self.assertEqual(pair.clock.seconds(), 0.0)
 
     def test_hangs_up(self) -> None:

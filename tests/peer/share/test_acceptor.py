@@ -202,6 +202,15 @@ class ServerTests(TestCase):
         await self.until(lambda: user.messages == [Get(1, ("x",))])
         self.assertEqual(user.credit, 1000)
 
+    async def test_early(self) -> None:
+        """Requests that come with the greeting are answered once the opener is admitted."""
+        self.server()
+        session = await self.open(early=[Get(5, ("x",))])
+        listener = RecordingUser(session)
+        session.begin(listener)
+        await self.until(lambda: listener.messages == [Failed(5, Fault.NOT_FOUND)])
+        await self.close(session, listener)
+
     async def test_not_admitted(self) -> None:
         """An opener that is not admitted is told so, and not served."""
         server = self.server()
