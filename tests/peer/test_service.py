@@ -31,6 +31,7 @@ from p2pshare.errors import (
 )
 from p2pshare.net.dns import LookUpError
 from p2pshare.net.session.dialling import open_session
+from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.registration import Elsewhere
@@ -181,6 +182,7 @@ class PeerServiceTests(LoopbackTestCase):
             share, {"name": "stuff", "path": str(self.shared), "allow": ["bob", "dave"]}
         )
         self.assertEqual(status["sessions"], 1)
+        self.assertEqual(status["congestion_control"], congestion_control())
         self.assertEqual([each["name"] for each in status["uploads"]], ["bob"])
         carol = await self.visit(await self.key_of("carol"), address)
         carol.session.send(Get(1, ("stuff", "my_file.txt")))

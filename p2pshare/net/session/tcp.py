@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.net.session.interfaces import CarrierUser
+from p2pshare.net.session.tcp_congestion import prefer_bbr
 from p2pshare.wire.addresses import PeerAddress
 
 FILE_READ = 256 * 1024  # bytes read from the socket at once by an opener, which receives files
@@ -81,6 +82,8 @@ class TcpCarrier(Protocol):
             transport.setTcpNoDelay(True)
             handle = transport.getHandle()
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
+        with suppress(AttributeError):  # not a socket
+            prefer_bbr(transport.getHandle())
         transport.bufferSize = self._read_size
         transport.SEND_LIMIT = SEND_SIZE
         transport.registerProducer(self, True)

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session, SessionUser
+from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
@@ -158,6 +159,7 @@ class SessionSharer:
             ],
             "uploads": self._uploads.status(),
             "sessions": self._uploads.sessions,
+            "congestion_control": congestion_control(),
         }
 
     def _begin_survey(self, tree: ShareTree) -> SharedAnswer[None]:
