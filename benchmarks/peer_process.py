@@ -9,6 +9,7 @@ python -m benchmarks.peer_process fetch KIND PORT FOLDER TRIES
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from p2pshare.classic.download import ClassicDownload, Order
 from p2pshare.classic.server import ClassicServer
 from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import P2pshareError
+from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.wire.addresses import PeerAddress
 
 HOST = "127.0.0.1"
@@ -32,7 +34,8 @@ reactor: Any = twisted_reactor
 def share(folder: str) -> None:
     """Serve a folder and print the welcome port."""
     sharer = ClassicServer(reactor, ClassicShare([Path(folder).absolute()]))
-    print(sharer.listen(0, HOST), flush=True)
+    datagrams = DatagramSessions(reactor, os.urandom, None, sharer.protocol)
+    print(datagrams.port.listen(0, HOST), flush=True)
 
 
 async def fetch(kind: str, port: str, folder: str, tries: str) -> None:

@@ -1,17 +1,15 @@
-"""The sharer: it answers on the welcome port, and serves a text over TCP and a picture over UDP to every requester."""
+"""The sharer: it answers words on the welcome port, and serves a text over TCP and a picture over UDP to anybody."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,7 +24,7 @@ from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.core.back_off import BackOff
 from p2pshare.core.datagram_core import Address
 from p2pshare.errors import P2pshareError
-from p2pshare.net.sockets import IPeerReactor, listen_udp, port_of
+from p2pshare.net.sockets import IPeerReactor, listen_udp
 from p2pshare.net.threads import run_in_thread
 from p2pshare.storage.os_errors import plain_reason
 
@@ -86,28 +84,18 @@ class ClassicServer:
         self._on_served = on_served
         self._pictures = DecodedPictures(reactor)
         self._driver = CoreDriver(self._welcome, reactor, self._happened)
-        self._port: IListeningPort | None = None
-        self._interface = ""
         self._transfers: dict[int, _Transfer] = {}  # by the identity of the request
 
-    def listen(self, port: int, interface: str) -> int:
-        """Open the welcome port, an unused one for 0, and return its number.
-
-        Raises:
-            PortUnusable: the port is in use, or reserved.
-        """
-        self._port = listen_udp(self._reactor, port, self._driver, interface)
-        self._interface = interface
-        return port_of(self._port)
+    @property
+    def protocol(self) -> DatagramProtocol:
+        """What the words of requesters, which arrive on the welcome port, are given to."""
+        return self._driver
 
     async def stop(self) -> None:
-        """Close the welcome port and end all transfers."""
+        """End all transfers."""
         ending = [each.serving for each in self._transfers.values() if each.serving is not None]
         for serving in ending:
             serving.cancel()
-        if self._port is not None:
-            ending.append(maybeDeferred(cast(Any, self._port.stopListening)))
-            self._port = None
         await gatherResults(ending)
 
     def _happened(self, event: WelcomeEvent) -> None:
@@ -182,7 +170,7 @@ class ClassicServer:
                     ended.callback(event)
 
             driver = CoreDriver(sender, self._reactor, happened, sender.requester_gone)
-            port = listen_udp(self._reactor, 0, driver, self._interface)
+            port = listen_udp(self._reactor, 0, driver, self._driver.interface)
             try:
                 driver.connect(request.requester)
                 end = await ended

@@ -7,12 +7,28 @@ timeouts. All other messages go to the user.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from p2pshare.core.ranges import Range
 from p2pshare.errors import P2pshareError
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPath:
+    """The way of a session to the other side."""
+
+    carrier: str
+    """The kind of the connection: "udp", "tcp", or "memory"."""
+    address: PeerAddress
+    """The other side's address, as this side sees it."""
+
+    def __str__(self) -> str:
+        """Return words for people, such as "via udp, 192.0.2.7:50000"."""
+        return f"via {self.carrier}, {self.address}"
 
 
 class SessionUser(Protocol):
@@ -52,6 +68,11 @@ class Session(Protocol):
 
     key: PublicKey
     """The other side's."""
+
+    @property
+    def path(self) -> SessionPath:
+        """The way that the session takes now; it may change."""
+
     name: str
     """The other side's name by its key and the registry, never by its own claim."""
 
@@ -66,7 +87,7 @@ class Session(Protocol):
         """
 
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send up to `PIECE_MAX` bytes of one block of a file. The buffer may be changed as soon as this returns.
+        """Send up to `PIECE_MAX` bytes of one block of a file, in a buffer that is never changed.
 
         Call it only while `has_room`.
         """

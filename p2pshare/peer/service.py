@@ -5,7 +5,7 @@
     data folder     locked, so that one peer runs on it; it goes by the key of the registry (`_move_in`)
     control         the socket through which verbs ask the peer
     sessions        what is shared, and the TCP port (`peer/share`)
-    welcome port    UDP, of the same number: the classic protocol if it is enabled, otherwise silent
+    welcome port    UDP, of the same number: sessions, and the classic protocol if it is enabled
     keeper          the name (`registration`); it asks for the address, and so the ports are open before the claim
 """
 
@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,11 +40,12 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.net.dns import LookUpError, look_up_ipv4
+from p2pshare.net.session.datagrams import DatagramSessions
+from p2pshare.net.session.dialling import Carriers, open_session
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
     interface_for,
-    listen_udp,
     listen_welcome,
     local_address_towards,
 )
@@ -118,9 +119,10 @@ class PeerService(Service):
         self._retries = RetryLoop(reactor, rng)
         agent, self._pool = pooled_agent(reactor)
         self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
-        self._welcome: ClassicServer | SilentPort = SilentPort(reactor)
+        self._datagrams: DatagramSessions | None = None
+        self._classic: ClassicServer | None = None
         if settings.classic:
-            self._welcome = ClassicServer(
+            self._classic = ClassicServer(
                 reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
             )
         self._sessions: SessionSharer | None = None
@@ -156,9 +158,18 @@ class PeerService(Service):
         sessions = self._sessions = SessionSharer(
             reactor, self._shares, limit, folder.path, client, known, lambda: self.key
         )
+        classic = None if self._classic is None else self._classic.protocol
+        self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
+        carriers = Carriers(reactor, self._settings.via, self._datagrams)
         browsing = self._browsing = Browsing(
-            reactor, self._rng, lambda: self.key, client, finder, folder.path
+            reactor,
+            self._rng,
+            lambda: self.key,
+            client,
+            finder,
+            folder.path,
+            partial(open_session, carriers=carriers),
         )
         self._keeper = self._keeper_of(folder, identity)
         self._listen_to_verbs(
@@ -249,10 +260,12 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
-            parts = (self._sessions, self._browsing, self._welcome, self._keeper)
+            parts = (self._sessions, self._browsing, self._classic, self._keeper)
             await gatherResults(
                 [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
             )
+            if self._datagrams is not None:  # last, since sessions say their farewell over it
+                await self._datagrams.stop()
             closing: Deferred[None] = self._pool.closeCachedConnections()
             await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
         finally:
@@ -320,11 +333,11 @@ class PeerService(Service):
 
     async def _open_ports(self, port: int, interface: str) -> int:
         """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
-        assert self._sessions is not None
+        assert self._sessions is not None and self._datagrams is not None
         expect_free(port, interface)
         await self._sessions.acceptor.listen(port, interface)
         try:
-            return self._welcome.listen(port, interface)
+            return self._datagrams.port.listen(port, interface)
         except PortUnusable:
             await self._sessions.acceptor.stop_listening()
             raise
@@ -355,30 +368,6 @@ class PeerService(Service):
             reason = f"the address towards the registry is {ip}, which {fault}"
             raise OwnAddressUnknown(reason=reason)
         return ip
-
-
-class SilentPort(DatagramProtocol):
-    """The welcome port of a peer without the classic protocol: it ignores every datagram."""
-
-    noisy = False
-
-    def __init__(self, reactor: IPeerReactor) -> None:
-        self._reactor = reactor
-        self._port: IListeningPort | None = None
-
-    def listen(self, port: int, interface: str) -> int:
-        """Open the port.
-
-        Raises:
-            PortUnusable: the port is in use, or reserved.
-        """
-        self._port = listen_udp(self._reactor, port, self, interface)
-        return port
-
-    async def stop(self) -> None:
-        """Close the port, if it is open."""
-        if self._port is not None:
-            await cast(Any, self._port.stopListening())
 
 
 def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:

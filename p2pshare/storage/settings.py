@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import os
 import re
@@ -38,6 +39,15 @@ _SWITCHES = ("classic", "portable_names")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
+class Via(enum.Enum):
+    """The carriers over which an opener tries to reach a peer."""
+
+    AUTO = "auto"
+    """All of them side by side; the first session that is welcomed is used."""
+    UDP = "udp"
+    TCP = "tcp"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a verb or a peer."""
@@ -57,6 +67,8 @@ class Settings:
     """Maximum rate of sending or fetching, in bytes per second; None for no limit."""
     timeout: float = SILENCE
     """Seconds without a word from the other side after which a connection counts as broken."""
+    via: Via = Via.AUTO
+    """The carriers over which peers are reached."""
     classic: bool = False
     """Whether the classic protocol is enabled, which is neither encrypted nor authenticated."""
     portable_names: bool = False
@@ -226,6 +238,10 @@ def _timeout(value: float | str) -> float:
     return float(value)
 
 
+def _via(value: str) -> Via:
+    return Via(value.strip().lower())
+
+
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(value)
@@ -277,6 +293,7 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "limit": (_limit, "a rate such as 5MB/s, 500kB/s or 1.5MiB/s, or 0 for none"),
     "timeout": (_timeout, "a time from 1 to 600 seconds"),
+    "via": (_via, "auto, udp or tcp"),
     "classic": (_switch, "a yes or no: true or false"),
     "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),

@@ -219,6 +219,10 @@ class RecordingOwner:
             name, CREDIT
         )
 
+    def secured(self, session: OwnedSession) -> None:
+        """Greet, as an opener does."""
+        session.greet()
+
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Record a greeting, and answer it."""
         self.hellos.append(hello)

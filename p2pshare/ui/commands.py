@@ -158,6 +158,7 @@ def _completion(shell: str) -> int:
 
 LIMIT = flag("--limit", "RATE", "total rate limit, such as 5MB/s (default: none)")
 TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 15)")
+VIA = flag("--via", "CARRIER", "udp, tcp or auto: the first to answer (default)")
 INVITATION = flag("--invitation", "FILE", "file with your invitation to the registry")
 CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")
 AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
@@ -189,6 +190,7 @@ DIALOG = Command(
         ),
         LIMIT,
         TIMEOUT,
+        VIA,
         CLASSIC,
         flag("--listen", "PORT", "port to listen on, TCP and UDP (default: any)"),
         flag("--address", "IP", "your IPv4 address for others (default: detected)"),
@@ -237,6 +239,7 @@ COMMANDS = (
             flag("-R --recursive", None, "list the folders below, too"),
             AT,
             TIMEOUT,
+            VIA,
             INVITATION,
         ),
         (
@@ -267,6 +270,7 @@ COMMANDS = (
             AT,
             LIMIT,
             TIMEOUT,
+            VIA,
             INVITATION,
             flag("--portable-names", None, "use file names that every system accepts"),
             CLASSIC,

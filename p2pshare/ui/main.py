@@ -48,7 +48,7 @@ COMPLETE = "complete"
 """The verb that the scripts of shells use. It is not for people, and so not in the table of commands."""
 
 SETTINGS_LOGGED = (
-    *("registry", "name", "data", "limit", "timeout", "classic", "listen", "address"),
+    *("registry", "name", "data", "limit", "timeout", "via", "classic", "listen", "address"),
     *("share", "allow"),
 )
 """The settings that the log of `--debug` shows: all but the invitation, which is secret."""

@@ -11,9 +11,6 @@ from twisted.internet.defer import Deferred, gatherResults
 from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.classic.core.welcome import TRANSFERS_PER_HOST_MAX
 from p2pshare.classic.datagrams import Kind
-from p2pshare.classic.server import ClassicServer
-from p2pshare.classic.shared_files import ClassicShare
-from p2pshare.errors import PortUnusable
 from p2pshare.wire.addresses import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 
@@ -129,12 +126,3 @@ class ClassicServerTests(LoopbackTestCase):
         stranger.send(b"", (alice.ip, alice.port))
         await self.fetch(alice, Kind.TEXT)
         self.assertEqual(stranger.received, [])
-
-    def test_port_in_use(self) -> None:
-        """A port that is in use is an error that names it."""
-        port = self.socket(Datagrams())
-        sharer = ClassicServer(self.reactor, ClassicShare(()))
-        with self.assertRaises(PortUnusable) as raised:
-            sharer.listen(port, HOST)
-        self.assertEqual(raised.exception.fields["port"], port)
-        del raised

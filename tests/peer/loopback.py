@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from p2pshare.classic.datagrams import Kind
 from p2pshare.classic.download import ClassicDownload, Fetched, Order
 from p2pshare.classic.server import ClassicServer, Served
 from p2pshare.classic.shared_files import ClassicShare
+from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.pictures.encoding import format_of
 from p2pshare.wire.addresses import PeerAddress
@@ -26,6 +28,21 @@ from p2pshare.wire.addresses import PeerAddress
 SPEED = 8.0  # seconds that pass in one of ours
 PATIENCE = 10.0  # seconds of ours
 HOST = "127.0.0.1"
+
+
+class ClassicSharer:
+    """A classic server on a welcome port of its own."""
+
+    def __init__(
+        self, reactor: IPeerReactor, share: ClassicShare, on_served: Callable[[Served], object]
+    ) -> None:
+        self._server = ClassicServer(reactor, share, on_served=on_served)
+        self.port = DatagramSessions(reactor, random.randbytes, None, self._server.protocol).port
+
+    async def stop(self) -> None:
+        """End all transfers, and close the port."""
+        await self._server.stop()
+        await self.port.stop()
 
 
 class HurriedCall:
@@ -114,12 +131,11 @@ class LoopbackTestCase(TestCase):
     def share_picture(self, picture: Image.Image) -> None:
         picture.save(self.shared / "my_file.png")
 
-    def sharer(self) -> tuple[ClassicServer, PeerAddress]:
+    def sharer(self) -> tuple[ClassicSharer, PeerAddress]:
         """Return a sharer of the folder, and its address."""
-        share = ClassicShare([self.shared])
-        sharer = ClassicServer(self.reactor, share, on_served=self.served.append)
+        sharer = ClassicSharer(self.reactor, ClassicShare([self.shared]), self.served.append)
         self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))
-        return sharer, PeerAddress(HOST, sharer.listen(0, HOST))
+        return sharer, PeerAddress(HOST, sharer.port.listen(0, HOST))
 
     def socket(self, protocol: Datagrams) -> int:
         """Open a UDP socket of the test's own, and return its port."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
-from p2pshare.core.session_interface import SessionUser
+from p2pshare.core.session_interface import SessionPath, SessionUser
 from p2pshare.core.wanted_blocks import named_blocks
 from p2pshare.errors import P2pshareError, SessionLost
 from p2pshare.net.sockets import IPeerReactor
@@ -51,6 +51,7 @@ class MemorySession:
 
     key = ALICE.public
     name = "alice"
+    path = SessionPath("memory", PeerAddress("192.0.2.1", 50001))
     has_room = True
 
     def __init__(self, sharer: MemorySharer, credit: int) -> None:

@@ -88,7 +88,7 @@ class FetchTests(SharersTestCase):
             await remote.list(("share",))
             self.assertEqual(self.told(events), [])
             await self.fetch(remote, "share")
-            self.assertEqual(self.told(events), ["uploads began: peer=bob"])
+            self.assertEqual(self.told(events), ["uploads began: peer=bob via=tcp"])
             await self.until(lambda: self.sent(alice) == (5, 5, 0, 0))
             self.write("large", LARGE)
             await self.fetch(remote, "share")

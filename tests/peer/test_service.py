@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.classic.datagrams import Kind
+from p2pshare.core.datagram_core import Address
 from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
@@ -29,6 +29,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     SessionRefused,
 )
+from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
@@ -219,11 +220,13 @@ class PeerServiceTests(LoopbackTestCase):
         """
         self.share_text(b"text")
         heard: list[bytes] = []
-        self.patch(
-            DatagramProtocol,
-            "datagramReceived",
-            lambda _self, datagram, _addr: heard.append(datagram),
-        )
+        take = WelcomePort.train_received
+
+        def hear(port: WelcomePort, data: memoryview, segment: int, address: Address) -> None:
+            heard.append(bytes(data))
+            take(port, data, segment, address)
+
+        self.patch(WelcomePort, "train_received", hear)
         address = await self.peer().ready
         self.assertIsNone(await self.listed())
         view = await self.view()
@@ -233,7 +236,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.socket(asking)
         for word in (b"TXT", b"IMG", bytes(1000)):
             asking.send(word, (address.ip, address.port))
-        await self.until(lambda: len(heard) == 3)
+        await self.until(lambda: len(b"".join(heard)) == 1006)
         self.assertEqual(asking.received, [])
         self.assertIs((await self.ask("status"))["classic"], False)
 

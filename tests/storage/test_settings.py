@@ -15,6 +15,7 @@ from p2pshare.storage.settings import (
     DEFAULT_REGISTRY,
     SETTINGS_SIZE_MAX,
     Settings,
+    Via,
     default_config_path,
 )
 
@@ -105,6 +106,12 @@ class SettingsTests(SynchronousTestCase):
         """The timeout is 15 s by default, and can be set within bounds."""
         self.assertEqual(self.load().timeout, 15.0)
         self.assertEqual(self.load({"timeout": "2.5"}).timeout, 2.5)
+
+    def test_via(self) -> None:
+        """The carriers of sessions."""
+        self.assertIs(self.load().via, Via.AUTO)
+        self.assertIs(self.load({"via": "UDP"}).via, Via.UDP)
+        self.assertIs(self.load(config='via = "tcp"').via, Via.TCP)
         self.assertEqual(self.load(config="timeout = 600").timeout, 600.0)
 
     def test_classic(self) -> None:
@@ -181,6 +188,7 @@ class SettingsTests(SynchronousTestCase):
             *('limit = "5MB/h"', 'limit = "fast"', 'limit = "1B/s"', "limit = -1", "limit = true"),
             *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
             *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
+            *('via = "quic"', "via = 1", 'via = ""'),
             *('address = "::1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
             *('address = "169.254.1.1"', 'address = "224.0.0.1"', 'address = "255.255.255.255"'),
         ):  # fmt: skip
@@ -244,7 +252,7 @@ class SettingsTests(SynchronousTestCase):
     @given(
         st.dictionaries(
             st.sampled_from(
-                ["name", "data", "share", "allow", "limit", "timeout", "classic", "listen"]
+                ["name", "data", "share", "allow", "limit", "timeout", "via", "classic", "listen"]
             ),
             st.none()
             | st.text()

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
@@ -45,6 +46,14 @@ class CoreDriver(DatagramProtocol):
         self._pumping = False
         self.unsent = 0
         """Datagrams that the socket refused."""
+
+    @property
+    def interface(self) -> str:
+        """The local address of the socket."""
+        assert self.transport is not None
+        host = self.transport.getHost()
+        assert isinstance(host, IPv4Address | IPv6Address)
+        return host.host
 
     def startProtocol(self) -> None:
         """Start the core, as the socket is bound."""

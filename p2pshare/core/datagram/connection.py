@@ -140,6 +140,8 @@ class DatagramConnection:
         """
         self.ids = ids
         self.state = State.OPENING if ids.is_opener else State.SHAKING
+        self.has_answer = not ids.is_opener
+        """Whether anything came from the other end."""
         self.events = deque[Event]()
         """What the user has not fetched yet, in order."""
         self._shared = shared
@@ -289,7 +291,7 @@ class DatagramConnection:
             return
         try:
             if self._stage.receive_cookie(packet, now):
-                self.state = State.SHAKING
+                self.state, self.has_answer = State.SHAKING, True
         except RemoteProtocolError as error:
             self._forget(error)
 

@@ -154,12 +154,15 @@ class TrainPort(udp.Port):
 
     def doWrite(self) -> None:
         """Send what waits, and tell the protocol when nothing does."""
-        while self._queue:
-            if not self._send(*self._queue[0]):
-                return
-            self._queue.popleft()
-        self.stopWriting()
-        self.protocol.port_writable()
+        waiting, self._queue = self._queue, deque()
+        while waiting and not self._queue:
+            if not self._send(*waiting[0]):
+                break
+            waiting.popleft()
+        self._queue += waiting  # behind the rest of a train that was sent in part
+        if not self._queue:
+            self.stopWriting()
+            self.protocol.port_writable()
 
     def connectionLost(self, reason: object = None) -> None:
         """Drop what waits, and close the socket."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare._version import __version__
@@ -20,14 +22,18 @@ from p2pshare.errors import (
     OtherKeyThere,
     P2pshareError,
     PeerUnreachable,
+    PortUnusable,
     SessionLost,
 )
+from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
 from p2pshare.net.session.driver import SessionDriver
 from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
+from p2pshare.net.session.race import Attempt, Race
 from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
-from p2pshare.net.sockets import IPeerReactor, client_endpoint
+from p2pshare.net.sockets import IPeerReactor, client_endpoint, interface_for
+from p2pshare.storage.settings import Via
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello, Message
@@ -35,9 +41,59 @@ from p2pshare.wire.session_messages import VERSION, Hello, Message
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
 """Name and version of this program, which each end tells the other."""
+TCP_HEAD_START = (
+    0.05  # seconds: on a fast network, where TCP is the faster carrier, UDP is not even tried
+)
 NO_TLS_IN_OPENSSL = "wrong version number"
 """OpenSSL's reason if the answer is not TLS at all."""
 NO_TLS = "it does not speak TLS"
+
+
+class Carriers:
+    """The carriers over which a user opens sessions."""
+
+    def __init__(
+        self, reactor: IPeerReactor, via: Via = Via.AUTO, datagrams: DatagramSessions | None = None
+    ) -> None:
+        """Use what `via` allows.
+
+        Args:
+            reactor: opens sockets.
+            via: the carriers that the user wants.
+            datagrams: the welcome port of the user's peer, if that runs in this process. Otherwise UDP goes over a
+                socket of its own, which is opened when it is needed.
+        """
+        self._reactor = reactor
+        self._via = via
+        self._given = datagrams
+        self._own: dict[str, DatagramSessions] = {}  # by the interface that they are bound to
+
+    @property
+    def has_tcp(self) -> bool:
+        """Whether TCP is used."""
+        return self._via is not Via.UDP
+
+    def udp_towards(self, address: PeerAddress) -> DatagramSessions | None:
+        """Return what opens channels to an address over UDP; None if UDP is not used, or there is no socket for it."""
+        if self._via is Via.TCP:
+            return None
+        if self._given is not None and self._given.port.reaches(address.ip):
+            return self._given
+        interface = interface_for(address.ip)
+        if interface not in self._own:
+            own = DatagramSessions(self._reactor, secrets.token_bytes)
+            try:
+                own.port.listen(0, interface)
+            except PortUnusable:
+                return None
+            self._own[interface] = own
+        return self._own[interface]
+
+    async def close(self) -> None:
+        """Close the sockets for UDP, and the sessions over them."""
+        own, self._own = self._own, {}
+        for each in own.values():
+            await each.stop()
 
 
 async def open_session(
@@ -51,8 +107,9 @@ async def open_session(
     early: Sequence[Message] = (),
     silence: float = SILENCE,
     timeout: float = GREETING,
+    carriers: Carriers | None = None,
 ) -> Session:
-    """Open a session with the peer `name`.
+    """Open a session with the peer `name`, over several carriers side by side.
 
     Args:
         reactor: connects and runs the timers.
@@ -65,39 +122,108 @@ async def open_session(
             session cannot be opened.
         silence: seconds without a byte after which the session is lost.
         timeout: seconds until it must be connected, and until it must have welcomed this peer.
+        carriers: what the user allows; None for TCP alone.
 
     Raises:
-        PeerUnreachable: nothing accepts connections there.
+        PeerUnreachable: nothing accepts sessions there.
         NoSessionThere: what is there does not speak this protocol.
         OtherKeyThere: a peer with another key is there; it was told nothing.
         SessionRefused, SessionPostponed, VersionRefused: the peer refuses the session.
         SessionLost: the connection broke or fell silent.
     """
-    opening = _Opening(reactor, name, address, expected)
     hello = Hello(VERSION, AGENT, credit)
-    now = reactor.seconds()
-    core = SessionCore(Role.OPENER, now, name=name, hello=hello, silence=silence, greeting=timeout)
-    core.send_early(early)
-    session = SessionDriver(reactor, core, opening)
-    channel = StreamChannel(reactor, SessionTls(key).connect(expected), session)
-    try:
-        await connectProtocol(
-            client_endpoint(reactor, address, timeout), TcpCarrier(channel, FILE_READ)
+    race = Race(reactor)
+
+    def attempt(carrier: str) -> tuple[_Opening, SessionDriver]:
+        opening = _Opening(reactor, name, address, expected, carrier, race)
+        core = SessionCore(
+            Role.OPENER,
+            reactor.seconds(),
+            name=name,
+            hello=hello,
+            silence=silence,
+            greeting=timeout,
         )
-    except ConnectingCancelledError:
-        raise CancelledError from None
-    except ConnectError as error:
-        opening.log("connection failed", str(error))
-        if error.osError == errno.ECONNRESET:
-            reason = "the connection was reset"
-            raise NoSessionThere(name=name, address=address, reason=reason) from error
-        raise PeerUnreachable(name=name, address=address) from error
-    opening.log("connected")
-    try:
-        return await opening.done
-    except CancelledError:
-        session.abort()
-        raise
+        core.send_early(early)
+        return opening, SessionDriver(reactor, core, opening)
+
+    tls = SessionTls(key)
+    datagrams = None if carriers is None else carriers.udp_towards(address)
+    delay = 0.0
+    if carriers is None or carriers.has_tcp or datagrams is None:
+        race.enter(_over_tcp(reactor, tls, *attempt("tcp"), timeout))
+        delay = TCP_HEAD_START
+    if datagrams is not None:
+        race.enter(_over_udp(reactor, datagrams, tls, *attempt("udp"), delay))
+    return await race.winner()
+
+
+def _over_udp(
+    reactor: IPeerReactor,
+    datagrams: DatagramSessions,
+    tls: SessionTls,
+    opening: _Opening,
+    session: SessionDriver,
+    delay: float,
+) -> Attempt:
+    """Open a session over UDP, beginning in `delay` seconds."""
+    channel: DatagramChannel | None = None
+
+    def has_answer() -> bool:
+        return channel is not None and channel.has_answer
+
+    async def welcomed() -> Session:
+        nonlocal channel
+        if delay:
+            await deferLater(reactor, delay)
+        channel = datagrams.open(opening.address, tls.connect(opening.expected), session)
+        try:
+            return await opening.done
+        except CancelledError:
+            session.abort()
+            raise
+        except NoSessionThere as error:
+            if has_answer():
+                raise
+            raise PeerUnreachable(name=opening.name, address=opening.address) from error
+
+    return Attempt(Deferred.fromCoroutine(welcomed()), has_answer)
+
+
+def _over_tcp(
+    reactor: IPeerReactor,
+    tls: SessionTls,
+    opening: _Opening,
+    session: SessionDriver,
+    timeout: float,
+) -> Attempt:
+    """Open a session over TCP, beginning now."""
+    name, address = opening.name, opening.address
+    channel = StreamChannel(reactor, tls.connect(opening.expected), session)
+    is_connected = False
+
+    async def welcomed() -> Session:
+        nonlocal is_connected
+        try:
+            carrier = TcpCarrier(channel, FILE_READ)
+            await connectProtocol(client_endpoint(reactor, address, timeout), carrier)
+        except ConnectingCancelledError:
+            raise CancelledError from None
+        except ConnectError as error:
+            opening.log("connection failed", str(error))
+            if error.osError == errno.ECONNRESET:
+                reason = "the connection was reset"
+                raise NoSessionThere(name=name, address=address, reason=reason) from error
+            raise PeerUnreachable(name=name, address=address) from error
+        is_connected = True
+        opening.log("connected")
+        try:
+            return await opening.done
+        except CancelledError:
+            session.abort()
+            raise
+
+    return Attempt(Deferred.fromCoroutine(welcomed()), lambda: is_connected)
 
 
 def accept_session(
@@ -122,14 +248,27 @@ class _Opening:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, name: str, address: PeerAddress, expected: PublicKey
+        self,
+        clock: IReactorTime,
+        name: str,
+        address: PeerAddress,
+        expected: PublicKey,
+        carrier: str,
+        race: Race,
     ) -> None:
+        self.name = name
+        self.address = address
+        self.expected = expected
         self._clock = clock
-        self._name = name
-        self._address = address
-        self._expected = expected
+        self._carrier = carrier
+        self._race = race
         self._began = clock.seconds()
         self.done: Deferred[Session] = Deferred()
+
+    def secured(self, session: OwnedSession) -> None:
+        """Greet, as soon as no other attempt waits for an answer to its greeting."""
+        self.log("handshake done")
+        self._race.turn().addCallback(lambda _: session.greet())
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Cannot happen: an opener is not greeted."""
@@ -151,19 +290,20 @@ class _Opening:
     def log(self, event: str, why: str = "") -> None:
         """Log a step with the time since the beginning."""
         self._log.debug(
-            "{event}: peer={peer} address={address} s={s:.3f}{why}",
+            "{event}: peer={peer} carrier={carrier} address={address} s={s:.3f}{why}",
             event=event,
-            peer=self._name,
-            address=self._address,
+            peer=self.name,
+            carrier=self._carrier,
+            address=self.address,
             s=self._clock.seconds() - self._began,
             why=f" why={why!r}" if why else "",
         )
 
     def _explained(self, session: OwnedSession, reason: P2pshareError | None) -> P2pshareError:
         """Return the error in the light of the key that was shown."""
-        shown, name, address = session.shown_key, self._name, self._address
-        if shown is not None and shown != self._expected:
-            known, there = self._expected.grouped, shown.grouped
+        shown, name, address = session.shown_key, self.name, self.address
+        if shown is not None and shown != self.expected:
+            known, there = self.expected.grouped, shown.grouped
             return OtherKeyThere(name=name, address=address, known=known, there=there)
         if reason is None:
             reason = SessionLost(name=name, reason="it ended the connection")

@@ -34,11 +34,12 @@ from twisted.logger import Logger
 
 from p2pshare.core.ranges import Range
 from p2pshare.core.session import (
+    Role,
     SessionCore,
     SessionEnded,
     State,
 )
-from p2pshare.core.session_interface import SessionUser
+from p2pshare.core.session_interface import SessionPath, SessionUser
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.net.clocks import LazyTimer
 from p2pshare.net.session.intake import Intake
@@ -72,6 +73,7 @@ class SessionDriver:
         self._channel: Channel
         self._user: SessionUser | None = None
         self._early: list[Callable[[SessionUser], object]] = []  # events before `begin`
+        self._has_greeted = core.role is Role.ACCEPTOR  # an opener waits for `greet`
         self._credit = 0  # bytes of files, from the greeting of the other end
         self._intake: Intake | None = None
         self._piece_bytes = 0  # of files, in this read
@@ -80,6 +82,11 @@ class SessionDriver:
         self._close_by: float | None = None
         self._reason: P2pshareError | None = None
         self._is_over = self._is_paused = self._is_held = False
+
+    @property
+    def path(self) -> SessionPath:
+        """See `Session`."""
+        return SessionPath(self._channel.carrier, self._channel.remote)
 
     @property
     def is_secure(self) -> bool:
@@ -100,6 +107,11 @@ class SessionDriver:
     def unused_for(self) -> float:
         """See `OwnedSession`."""
         return self._core.unused_for(self._clock.seconds())
+
+    def greet(self) -> None:
+        """See `OwnedSession`."""
+        self._has_greeted = True
+        self._say()
 
     def welcome(self, name: str, credit: int, intake: Intake | None = None) -> None:
         """See `OwnedSession`."""
@@ -183,7 +195,7 @@ class SessionDriver:
         self._arm()
 
     def secured(self, key: PublicKey) -> None:
-        """Greet, if this end opens the session."""
+        """Let the owner decide when to greet, if this end opens the session."""
         self.key = key
         self._log.debug(
             "handshake done: peer={peer!r} key={key} carrier={carrier} address={address} by={by}",
@@ -193,7 +205,7 @@ class SessionDriver:
             address=self._channel.remote,
             by=self._channel.description,
         )
-        self._say()
+        self._owner.secured(self)
 
     def readable(self) -> None:
         """Read, and pass events on."""
@@ -349,7 +361,9 @@ class SessionDriver:
 
     def _say(self) -> None:
         """Send what the core has to say."""
-        if not self._is_ending and (frames := self._core.data_to_send()):
+        if self._is_ending or not self._has_greeted:
+            return
+        if frames := self._core.data_to_send():
             self._channel.send_control(frames)
 
     def _pause(self) -> None:

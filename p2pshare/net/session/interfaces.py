@@ -135,7 +135,9 @@ class Channel(Protocol):
         """Announce the pieces of a transfer, whose file has `size` bytes. Call it before its first piece."""
 
     def send_piece(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send 1 to `PIECE_MAX` bytes of one block. The buffer may be changed as soon as this returns."""
+        """Send 1 to `PIECE_MAX` bytes of one block. The channel may keep them until they have arrived, so the buffer
+        may never be changed.
+        """
 
     def finish(self, transfer: int) -> None:
         """Note that all pieces of the transfer were sent. They still arrive."""
@@ -223,6 +225,9 @@ class OwnedSession(Session, Protocol):
     def unused_for(self) -> float:
         """Seconds without work and without messages other than pings."""
 
+    def greet(self) -> None:
+        """Say `Hello`, with the early requests behind it."""
+
     def welcome(self, name: str, credit: int, intake: Intake | None = None) -> None:
         """Let the opener in under its name in the registry. It may send `credit` bytes of files at first, and `intake`
         bounds what is read of it in one turn.
@@ -234,6 +239,9 @@ class OwnedSession(Session, Protocol):
 
 class SessionOwner(Protocol):
     """The code that opened or accepted a session, and decides about it."""
+
+    def secured(self, session: OwnedSession) -> None:
+        """The other end has proved `session.key`: an opener calls `greet`, now or later."""
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """The opener with `session.key` asks for a session: call `welcome` or `refuse`."""

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.core.ranges import Range
 from p2pshare.core.receiver import ReceiverCore
-from p2pshare.core.session_interface import Session
+from p2pshare.core.session_interface import Session, SessionPath
 from p2pshare.core.session_parts import NothingShared, SessionParts
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
@@ -76,6 +76,11 @@ class Link:
         self.over: Deferred[None] = Deferred()
         """Fires when it is over."""
         core.on_release = self._grant
+
+    @property
+    def path(self) -> SessionPath:
+        """The way that the session takes now."""
+        return self._session.path
 
     def begin(self) -> None:
         """Begin the session, over which nothing is shared. What has arrived already is received, too."""

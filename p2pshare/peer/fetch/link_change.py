@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.errors import P2pshareError
 from p2pshare.wire.display import display
 
@@ -37,6 +38,8 @@ class LinkChange:
     """Seconds until the next try, for `BROKEN`."""
     again: bool = False
     """Whether there was a session before."""
+    path: SessionPath | None = None
+    """The way of the session, for `UP`."""
 
     def __str__(self) -> str:
         """Return a sentence for a screen, without control characters and without a full stop."""
@@ -49,7 +52,8 @@ class LinkChange:
                 when = f"trying again in {max(1, round(self.retry_in))} s"
                 return f"{what} ({display(self.reason)}), {when}"
             case _:
-                return f"the connection to {name} is {'back' if self.again else 'there'}"
+                via = "" if self.path is None else f" ({self.path})"
+                return f"the connection to {name} is {'back' if self.again else 'there'}{via}"
 
 
 def reason_of(error: P2pshareError | None) -> str:

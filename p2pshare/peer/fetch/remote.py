@@ -518,7 +518,8 @@ class RemotePeer:
             retry_in=retry_in,
             why=reason,
         )
-        change = LinkChange(self._state, self.name, reason, retry_in, self._has_been_up)
+        path = None if self._link is None else self._link.path
+        change = LinkChange(self._state, self.name, reason, retry_in, self._has_been_up, path)
         self._on_link(change)
 
 

@@ -17,12 +17,13 @@ from twisted.internet.interfaces import IDelayedCall
 
 from p2pshare.errors import ControlRefused, P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX, can_begin_name, is_name
+from p2pshare.net.session.dialling import open_session
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
-from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, Open, RemotePeer
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.last_seen import Seen
@@ -64,6 +65,7 @@ class Browsing:
         registry: RegistryClient,
         finder: PeerFinder,
         data: Path,
+        open: Open = open_session,
     ) -> None:
         """Look up as the user of a running peer.
 
@@ -74,6 +76,7 @@ class Browsing:
             registry: is asked for names.
             finder: finds the peers.
             data: the data folder, in which answers are remembered.
+            open: opens sessions.
         """
         self._reactor = reactor
         self._rng = rng
@@ -81,6 +84,7 @@ class Browsing:
         self._registry = registry
         self._finder = finder
         self._seen = Seen(data)
+        self._open = open
         self._answers: dict[tuple[str, ...], tuple[float, SharedAnswer[Answer]]] = {}
         self._sessions: dict[str, _Session] = {}  # the one that was used last at the end
         self._has_stopped = False
@@ -173,7 +177,9 @@ class Browsing:
                     raise ControlRefused(reason="it looks at too many peers now")
                 self._close_soon(unused)
             find, limits = self._finder.target(peer), LinkLimits(patience=PATIENCE)
-            remote = RemotePeer(self._reactor, self._rng, self._key(), peer, find, limits)
+            remote = RemotePeer(
+                self._reactor, self._rng, self._key(), peer, find, limits, open=self._open
+            )
             session = _Session(remote)
         self._sessions[peer] = session
         _cancel(session.idle)

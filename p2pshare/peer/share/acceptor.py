@@ -205,6 +205,9 @@ class SessionAcceptor:
         self._entries[session] = _Entry(host, Deferred())
         return session
 
+    def secured(self, session: OwnedSession) -> None:
+        """Wait for the greeting; see `SessionOwner`."""
+
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Ask who the opener is; see `SessionOwner`."""
         admission = Deferred.fromCoroutine(self._decide(session, hello))

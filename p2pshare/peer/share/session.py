@@ -81,7 +81,7 @@ class ServedSession:
         self._core = SharerCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
-        self._upload_log = uploads.begin(session.name)
+        self._upload_log = uploads.begin(session.name, session.path)
         self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
         self._is_stepping = self._has_news = False

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from p2pshare.core.rate import RateMeter
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import LazyTimer
@@ -53,9 +54,9 @@ class Uploads:
         self.busy = 0
         """Sessions in which something is being fetched."""
 
-    def begin(self, name: str) -> SessionUploads:
-        """Add a session of `name`."""
-        session = SessionUploads(self, self._clock, self._log_of(name))
+    def begin(self, name: str, path: SessionPath) -> SessionUploads:
+        """Add a session of `name`, which takes this path."""
+        session = SessionUploads(self, self._clock, self._log_of(name), path)
         self._sessions[session] = None
         return session
 
@@ -103,7 +104,10 @@ class _Sent:
 class SessionUploads:
     """The uploads of one session."""
 
-    def __init__(self, uploads: Uploads, clock: IReactorTime, log: _NameLog) -> None:
+    def __init__(
+        self, uploads: Uploads, clock: IReactorTime, log: _NameLog, path: SessionPath
+    ) -> None:
+        self._path = path
         self._uploads = uploads
         self._clock = clock
         self._name_log = log
@@ -116,7 +120,12 @@ class SessionUploads:
         self._since = _Sent()  # since it was announced
         self._has_begun = self._is_logged = self._is_over = False
         log.sessions += 1
-        _log.debug("session began: peer={peer}", peer=log.name)
+        _log.debug(
+            "session began: peer={peer} via={via} address={address}",
+            peer=log.name,
+            via=path.carrier,
+            address=path.address,
+        )
 
     def job_told(self, job: Job) -> None:
         """Take the announcement of the files that the other end still wants: none at the end of a job."""
@@ -189,6 +198,8 @@ class SessionUploads:
             left = round(min(LEFT_MAX, size / rate), 1)
         return {
             "name": self._name_log.name,
+            "via": self._path.carrier,
+            "address": str(self._path.address),
             "files": self._job.files,
             "bytes": self._job.bytes,
             "rate": round(rate),
@@ -203,7 +214,11 @@ class SessionUploads:
             self._has_begun = True
             self._is_logged = self._name_log.may_log_session()
             if self._is_logged:
-                _log.info("uploads began: peer={peer}", peer=self._name_log.name)
+                _log.info(
+                    "uploads began: peer={peer} via={via}",
+                    peer=self._name_log.name,
+                    via=self._path.carrier,
+                )
 
     def _continue_job(self) -> None:
         """Begin a new job if the last one is over."""

@@ -242,7 +242,7 @@ class JobView:
         wide = columns >= COLUMNS_FOR_ALL
         files, known = _files(progress), progress.bytes_total is not None
         done = progress.files_done + progress.files_already_there
-        parts = dict.fromkeys(("part", "count", "size", "files_rate", "rate", "left"), "")
+        parts = dict.fromkeys(("part", "count", "size", "files_rate", "rate", "left", "via"), "")
         if known:
             parts["part"] = f"{_part(progress):.0%}"
         if files > 1 or progress.files_total is None:
@@ -259,11 +259,13 @@ class JobView:
             parts["files_rate"] = f"{self.pace.files_rate:.0f} files/s"
         if known and wide and (seconds := self._seconds_left(progress)) is not None:
             parts["left"] = f"{duration_text(seconds)} left"
+        if wide and self._link is not None and self._link.path is not None:
+            parts["via"] = f"via {self._link.path.carrier}"
         room = columns - bar - 1
         if files < MANY_FILES and progress.current:
             room -= TITLE_MIN + 1
         kept = set[str]()
-        for name in ("part", "count", "rate", "left", "files_rate", "size"):
+        for name in ("part", "count", "rate", "left", "files_rate", "size", "via"):
             if parts[name] and (not kept or cell_len(_joined(parts, kept | {name})) <= room):
                 kept.add(name)
         return _joined(parts, kept)

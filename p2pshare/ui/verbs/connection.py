@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import NoSuchPeer, P2pshareError
+from p2pshare.net.session.dialling import Carriers, open_session
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
@@ -83,6 +85,14 @@ async def connection(
         on_link: called for each change of the connection.
         limit: bytes per second.
     """
+
+    def changed(change: LinkChange) -> None:
+        if change.path is not None:
+            via, address = change.path.carrier, str(change.path.address)
+            invocation.output.event("connected", **{"from": change.name}, via=via, address=address)
+        on_link(change)
+
+    carriers = Carriers(invocation.reactor, invocation.settings.via)
     remote = RemotePeer(
         invocation.reactor,
         invocation.rng,
@@ -90,7 +100,8 @@ async def connection(
         found.name,
         finder.target(found.name, found),
         LinkLimits(silence=invocation.settings.timeout, rate=limit),
-        on_link=on_link,
+        on_link=changed,
+        open=partial(open_session, carriers=carriers),
     )
     try:
         yield remote
@@ -98,3 +109,4 @@ async def connection(
         raise found.explained(error) from error
     finally:
         await remote.close()
+        await carriers.close()

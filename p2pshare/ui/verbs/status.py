@@ -134,16 +134,17 @@ def _whom(allow: list[str] | None) -> str:
 def _visit(visit: Mapping[str, Any]) -> str:
     """Return a line about a connected peer, and what it fetches."""
     name, size, current = visit["name"], size_text(visit["bytes"]), visit["current"]
+    via = f" (via {visit['via']}, {visit['address']})" if "via" in visit else ""
     if not current:
         if not visit["bytes"] and not visit["files"]:
-            return f"{name} is connected."
-        return f"{name} is connected, and last fetched {_files(visit['files'])}, {size}."
+            return f"{name} is connected{via}."
+        return f"{name} is connected, and last fetched {_files(visit['files'])}, {size}{via}."
     shown = ", ".join(current[:CURRENT_SHOWN])
     if len(current) > CURRENT_SHOWN:
         shown += ", …"
     parts = [_files(visit["files"])] if visit["files"] else []
     parts += [f"{size} so far", rate_text(visit["rate"])]
-    return f"{name} fetches {shown}: {', '.join(parts)}{_left(visit)}."
+    return f"{name} fetches {shown}: {', '.join(parts)}{_left(visit)}{via}."
 
 
 def _left(visit: Mapping[str, Any]) -> str:

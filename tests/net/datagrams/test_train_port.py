@@ -281,6 +281,17 @@ class ScriptedTests(SynchronousTestCase):
         port.doWrite()
         self.assertEqual(b"".join(data for data, _, _ in self.socket.sent), b"abcd")
 
+    def test_full_again_within_a_train(self) -> None:
+        """The same holds for a train that waited: each of its segments is sent once, in order."""
+        port = self.open(knows_segments=False, room=0)
+        port.send_train(b"abcd", 1, THERE)
+        port.send_train(b"ef", 1, THERE)
+        for room in (3, 0, 2, 9):
+            self.socket.room = room
+            port.doWrite()
+        self.assertEqual(b"".join(data for data, _, _ in self.socket.sent), b"abcdef")
+        self.assertEqual(self.protocol.writable, 1)
+
     def test_queue_is_bounded(self) -> None:
         """A train beyond the queue counts as lost."""
         port = self.open(room=0)

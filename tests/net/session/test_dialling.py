@@ -187,7 +187,7 @@ class ClientTests(TestCase):
             observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
             error = await self.failed(address, OtherKeyThere)
             told = [str(formatEvent(each)) for each in observer if "peer" in each]
-            self.assertRegex(told[0], rf"^connected: peer=alice address={address} s=")
+            self.assertRegex(told[0], rf"^connected: peer=alice carrier=tcp address={address} s=")
             self.assertRegex(told[-1], rf"^session ended: .*key there: {EVE.public}")
             keys = ALICE.public.grouped, EVE.public.grouped
             self.assertEqual((error.fields["known"], error.fields["there"]), keys)

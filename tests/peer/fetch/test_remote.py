@@ -89,7 +89,13 @@ class ListTests(RemoteTestCase):
         self.alice.pass_time(0.1)
         listing = self.successResultOf(asked)
         self.assertEqual(listing.entries, (Entry(("cat.jpg",), EntryKind.FILE, 4, MTIME, "v1"),))
-        self.assertEqual(self.said(), ["connecting to alice", "the connection to alice is there"])
+        self.assertEqual(
+            self.said(),
+            [
+                "connecting to alice",
+                "the connection to alice is there (via memory, 192.0.2.1:50001)",
+            ],
+        )
 
     def test_one_session(self) -> None:
         """All questions go over one session, which is opened once."""

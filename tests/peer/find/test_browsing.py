@@ -108,7 +108,7 @@ class BrowsingTests(SynchronousTestCase):
                 yield PeerSummary(name, NameKind.OWNED, Presence.ONLINE, None)
 
     def remote(
-        self, reactor: object, rng: object, key: object, name: str, *_: object
+        self, reactor: object, rng: object, key: object, name: str, *_: object, open: object
     ) -> FakeRemote:
         assert name not in self.remotes or self.remotes[name].closed
         self.remotes[name] = FakeRemote(self.entries)

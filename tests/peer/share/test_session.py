@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.rate import RateLimit
-from p2pshare.core.session_interface import SessionUser
+from p2pshare.core.session_interface import SessionPath, SessionUser
 from p2pshare.core.sharer_transfers import SharerLimits
 from p2pshare.errors import RemoteProtocolError, SessionLost
 from p2pshare.net.threads import FairLimit
@@ -30,6 +30,7 @@ from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.testing.network import ThreadlessReactor
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE, DIGEST_SIZE, digest_of, root_of
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import SigningKey
@@ -56,6 +57,7 @@ class MemorySession:
     """A session whose other end is the test; `room` bytes may be sent at a time."""
 
     key = SigningKey(b"b" * 32).public
+    path = SessionPath("memory", PeerAddress("192.0.2.1", 50001))
 
     def __init__(self, name: str = "bob", room: int = 10**12) -> None:
         self.name = name

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import SessionLost
 from p2pshare.peer.share.upload_log import (
@@ -23,11 +24,13 @@ from p2pshare.peer.share.upload_log import (
     SUMMARY_EVERY,
     Uploads,
 )
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.strict_json import INTEGER_MAX
 from p2pshare.wire.transfer_messages import Fault, Get, Job, Offer
 
 MIB = 1024 * 1024
+PATH = SessionPath("udp", PeerAddress("192.0.2.7", 50000))
 
 
 def transfer(size: int, *path: str, to_send: int | None = None) -> Transfer:
@@ -50,7 +53,7 @@ class UploadsTestCase(SynchronousTestCase):
         logs = capturedLogs()
         self.events: Any = logs.__enter__()
         self.addCleanup(logs.__exit__, None, None, None)
-        self.session = self.uploads.begin("bob")
+        self.session = self.uploads.begin("bob", PATH)
 
     def send(self, *sent: Transfer, seconds: float = 0.0, outcome: Outcome | None = None) -> None:
         """Send files one after the other."""
@@ -80,7 +83,7 @@ class LogTests(UploadsTestCase):
         self.send(transfer(MIB), outcome=Outcome.UNCONFIRMED)
         self.session.over(SessionLost(name="bob", reason="the connection broke"))
         first, *_, last = self.lines(coming=True)
-        self.assertEqual(first, "uploads began: peer=bob")
+        self.assertEqual(first, "uploads began: peer=bob via=udp")
         why = str(SessionLost(name="bob", reason="the connection broke"))
         self.assertEqual(
             last,
@@ -135,33 +138,33 @@ class LogTests(UploadsTestCase):
         """A session in which nothing is fetched is not logged."""
         self.session.job_told(Job("x", 1, 1))
         self.session.over(None)
-        self.uploads.begin("carol").over(None)
+        self.uploads.begin("carol", PATH).over(None)
         self.assertEqual((self.lines(coming=True), self.clock.getDelayedCalls()), ([], []))
 
     def test_comes_and_goes(self) -> None:
         """However often a peer connects and fetches, its log lines are bounded (threat 7)."""
         self.session.over(None)
         for _ in range(600):
-            self.session = self.uploads.begin("bob")
+            self.session = self.uploads.begin("bob", PATH)
             self.send(transfer(2 * MIB), transfer(1), seconds=0.05)
             self.session.over(None)
         lines = self.lines(coming=True)
-        self.assertEqual(lines.count("uploads began: peer=bob"), SESSIONS_LOGGED)
+        self.assertEqual(lines.count("uploads began: peer=bob via=udp"), SESSIONS_LOGGED)
         self.assertEqual(sum(line.startswith("uploads ended") for line in lines), SESSIONS_LOGGED)
         rounds = 60 / SUMMARY_EVERY
         self.assertLess(len(lines), rounds * (LINES_MAX + 1) + 4 * SESSIONS_LOGGED)
         self.clock.advance(SESSIONS_EVERY)
         self.lines()
-        self.session = self.uploads.begin("bob")
+        self.session = self.uploads.begin("bob", PATH)
         self.send(transfer(1))
-        self.assertEqual(self.lines(coming=True), ["uploads began: peer=bob"])
+        self.assertEqual(self.lines(coming=True), ["uploads began: peer=bob via=udp"])
         self.uploads.stop()
         self.assertEqual((len(self.lines()), self.clock.getDelayedCalls()), (1, []))
 
     def test_many_names(self) -> None:
         """The number of names whose counts are kept is bounded (threat 7)."""
         for number in range(3 * NAMES_MAX):
-            self.session = self.uploads.begin(f"n{number}")
+            self.session = self.uploads.begin(f"n{number}", PATH)
             self.send(transfer(1))
             self.session.over(None)
         self.assertLessEqual(len(self.uploads._names), NAMES_MAX)
@@ -207,7 +210,8 @@ class StatusTests(UploadsTestCase):
             self.uploads.status(),
             [
                 {
-                    "name": "bob", "files": 0, "bytes": 0, "rate": 0, "current": [],
+                    "name": "bob", "via": "udp", "address": "192.0.2.7:50000", "files": 0, "bytes": 0,
+                    "rate": 0, "current": [],
                     "files_left": None, "bytes_left": None, "left_s": None,
                 }
             ],
@@ -278,7 +282,7 @@ class StatusTests(UploadsTestCase):
     def test_bounded(self) -> None:
         """The status is bounded for many sessions and long names; busy sessions come first (threat 7)."""
         for number in range(300):
-            session = self.uploads.begin(f"n{number}")
+            session = self.uploads.begin(f"n{number}", PATH)
             for _ in range(20 * (number == 299)):
                 session.started(transfer(5, *["\u202e\U000e0041" * 30] * 60))
         status = self.uploads.status()
