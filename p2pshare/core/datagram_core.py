@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Address = tuple[str, int]
 """An IP address in its text form, and a port."""
@@ -35,11 +35,14 @@ class DatagramCore(TimedCore, Protocol):
         """Return the datagrams that are due; the core does not return them again."""
 
 
+@runtime_checkable
 class TrainCore(TimedCore, Protocol):
     """A core that speaks in trains: equal segments in one buffer, of which the last may be shorter."""
 
-    def receive_train(self, data: memoryview, segment: int, address: Address, now: float) -> None:
-        """Process a train, valid during this call, with segments of `segment` bytes."""
+    def receive_train(
+        self, data: memoryview, segment: int, address: Address, now: float, ce: int = 0
+    ) -> None:
+        """Process a train, valid during this call, with segments of `segment` bytes, `ce` of them marked (ECN)."""
 
     def trains_to_send(self, now: float, budget: int) -> Sequence[OutgoingTrain]:
         """Return trains that are due, of about `budget` bytes at most; the core does not return them again."""

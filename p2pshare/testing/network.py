@@ -21,12 +21,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from p2pshare.core.datagram_core import Address, DatagramCore
+from p2pshare.core.datagram_core import Address, DatagramCore, OutgoingTrain, TrainCore
 from p2pshare.testing.links import Conditions, Link
 
 STEPS_MAX = 10_000_000  # of one `run`: more are an endless loop, not a slow test
@@ -43,47 +43,6 @@ Fate = tuple[float, ...]
 
 Rule = Callable[[int, bytes, Address, Address], Fate | None]
 """Decides by a datagram's number, bytes, source and destination; None leaves it to the link."""
-
-
-class OutgoingTrain(Protocol):
-    """Equal segments in one buffer; the last may be shorter."""
-
-    @property
-    def data(self) -> bytes | memoryview:
-        """All segments."""
-
-    @property
-    def segment(self) -> int:
-        """The size of all segments but the last, in bytes."""
-
-    @property
-    def address(self) -> Address:
-        """The destination."""
-
-
-@runtime_checkable
-class TrainCore(Protocol):
-    """A core that receives and sends trains of segments, with the timers and events of a `DatagramCore`."""
-
-    def receive_train(
-        self, data: memoryview, segment: int, address: Address, now: float, ce: int = 0
-    ) -> None:
-        """Process a train, of which `ce` segments are marked; `data` is valid during the call."""
-
-    def trains_to_send(self, now: float, budget: int) -> list[Any]:
-        """Return the `OutgoingTrain`s that are due, at most about `budget` bytes."""
-
-    def datagram_refused(self, address: Address) -> None:
-        """Note that a datagram to `address` was too large for the link."""
-
-    def get_timer(self) -> float | None:
-        """Return when to call `handle_timer` next."""
-
-    def handle_timer(self, now: float) -> None:
-        """Process the passing of time."""
-
-    def next_event(self) -> Any:
-        """Return the oldest event that was not returned yet, or None."""
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.datagram_core import Address, DatagramCore, Outgoing
+from p2pshare.core.datagram_core import Address, DatagramCore, Outgoing, TrainCore
 from p2pshare.testing.links import Conditions
-from p2pshare.testing.network import HEADERS, Fate, TrainCore, VirtualNetwork
+from p2pshare.testing.network import HEADERS, Fate, VirtualNetwork
 from tests.strategies import seeds
 
 ALICE = ("10.0.0.1", 5000)

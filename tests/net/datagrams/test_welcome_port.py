@@ -39,7 +39,9 @@ class ScriptedEndpoint:
         self.due: float | None = None
         self.ticks = 0
 
-    def receive_train(self, data: memoryview, segment: int, address: Address, now: float) -> None:
+    def receive_train(
+        self, data: memoryview, segment: int, address: Address, now: float, ce: int = 0
+    ) -> None:
         self.received.append((bytes(data), segment, address, now))
 
     def trains_to_send(self, now: float, budget: int) -> Sequence[Train]:
