@@ -12,12 +12,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor as twisted_reactor
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import DatagramProtocol
 
 from p2pshare.core.datagram.connection import DatagramConnection
 from p2pshare.core.datagram.endpoint import ConnectionEvent, DatagramEndpoint, EndpointSettings
@@ -29,9 +26,8 @@ from p2pshare.core.datagram.events import (
     SizeReceived,
     Writable,
 )
-from p2pshare.core.datagram.trains import Address
 from p2pshare.core.ranges import RangeSet
-from p2pshare.net.datagrams.train_port import TrainPort, listen_trains
+from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.keys import SigningKey
@@ -39,55 +35,7 @@ from p2pshare.wire.keys import SigningKey
 HOST = "127.0.0.1"
 SERVER, CLIENT = (SigningKey(bytes([number]) * 32) for number in (1, 2))
 TRANSFER = 1
-BUDGET = 512 * 1024  # bytes sent until others in the reactor get their turn
 reactor: Any = twisted_reactor
-
-
-class Driver(DatagramProtocol):
-    """Drives an endpoint on a port of its own, with one timer."""
-
-    noisy = False
-
-    def __init__(
-        self, endpoint: DatagramEndpoint, on_event: Callable[[ConnectionEvent], None]
-    ) -> None:
-        self._endpoint = endpoint
-        self._on_event = on_event
-        self._timer: IDelayedCall | None = None
-        self._port: TrainPort = listen_trains(reactor, 0, self, HOST)
-        self.number = int(self._port.getHost().port)
-
-    def train_received(self, data: memoryview, segment: int, address: Address) -> None:
-        """Take a train."""
-        self._endpoint.receive_train(data, segment, address, reactor.seconds())
-        self.pump()
-
-    def datagram_refused(self, address: Address) -> None:
-        """Tell the endpoint."""
-        self._endpoint.datagram_refused(address)
-
-    def port_writable(self) -> None:
-        """Send what had to wait."""
-        self.pump()
-
-    def pump(self) -> None:
-        """Pass events on, send what is due, and set the timer."""
-        while (event := self._endpoint.next_event()) is not None:
-            self._on_event(event)
-        trains = (
-            [] if self._port.is_full else self._endpoint.trains_to_send(reactor.seconds(), BUDGET)
-        )
-        for train in trains:
-            self._port.send_train(train.data, train.segment, train.address)
-        due = reactor.seconds() if trains else self._endpoint.get_timer()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if due is not None:
-            self._timer = reactor.callLater(max(0.0, due - reactor.seconds()), self._time_passed)
-
-    def _time_passed(self) -> None:
-        self._endpoint.handle_timer(reactor.seconds())
-        self.pump()
 
 
 class Server:
@@ -100,7 +48,11 @@ class Server:
         endpoint = DatagramEndpoint(
             EndpointSettings(), os.urandom, lambda _: SessionTls(SERVER).accept()
         )
-        self.port = Driver(endpoint, self._on_event).number
+        self._port = WelcomePort(reactor, endpoint, self._on_event)
+
+    def listen(self) -> int:
+        """Open a port, and return its number."""
+        return self._port.listen(0, HOST)
 
     def _on_event(self, happened: ConnectionEvent) -> None:
         connection = happened.connection
@@ -134,13 +86,14 @@ class Client:
         self._size = -1
         self._started = 0.0
         self._endpoint = DatagramEndpoint(EndpointSettings(), os.urandom, lambda _: None)
-        self._driver = Driver(self._endpoint, self._on_event)
+        self._port = WelcomePort(reactor, self._endpoint, self._on_event)
 
     def fetch(self, port: int) -> None:
         """Open a connection."""
+        self._port.listen(0, HOST)
         tls = SessionTls(CLIENT).connect(SERVER.public)
         self._endpoint.open((HOST, port), tls, reactor.seconds())
-        self._driver.pump()
+        self._port.pump()
 
     def _on_event(self, happened: ConnectionEvent) -> None:
         match happened.event:
@@ -157,19 +110,19 @@ class Client:
                 happened.connection.answer_fin(TRANSFER, missing)
                 if not missing:
                     happened.connection.close(0, "", reactor.seconds())
-                    self._report(happened.connection)
+                    self._report()
             case Closed():
                 reactor.callLater(0.1, reactor.stop)
 
-    def _report(self, connection: DatagramConnection) -> None:
+    def _report(self) -> None:
         seconds = time.perf_counter() - self._started
-        print(json.dumps({"seconds": seconds, "segment": connection.path_mtu}), flush=True)
+        print(json.dumps({"seconds": seconds}), flush=True)
 
 
 def main(what: str, word: str, *path: str) -> None:
     """Run the command line."""
     if what == "serve":
-        print(Server(int(word)).port, flush=True)
+        print(Server(int(word)).listen(), flush=True)
     else:
         Client(*path).fetch(int(word))
     reactor.run()
