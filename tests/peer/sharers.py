@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,8 @@ from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError
+from p2pshare.net.session.datagrams import DatagramSessions
+from p2pshare.net.session.dialling import Carriers, open_session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
@@ -30,6 +32,7 @@ from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSessi
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
+from p2pshare.storage.settings import Via
 from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
@@ -48,9 +51,15 @@ reactor = cast("IPeerReactor", the_reactor)
 
 
 class AliceShares:
-    """A peer that shares a folder under the folder's name."""
+    """A peer that shares a folder under the folder's name, over TCP and over UDP."""
 
-    def __init__(self, folder: Path, viewer: str = "bob", limit: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        viewer: str = "bob",
+        limit: float | None = None,
+        names: Mapping[PublicKey, str] | None = None,
+    ) -> None:
         self.uploads = Uploads(reactor)
         self._stores = BlockCache(None), FolderIndex(None)
         tree = ShareTree(shared_paths([str(folder)], [], folder.parent), *self._stores, a_bit_later)
@@ -59,7 +68,7 @@ class AliceShares:
         self.sessions: list[Any] = []
 
         async def admit(key: PublicKey) -> str:
-            return viewer
+            return viewer if names is None else names[key]
 
         self.open_sessions = OpenSessions(reactor, CREDIT_WINDOW)
 
@@ -69,12 +78,15 @@ class AliceShares:
             return self.open_sessions.add(session, serving)
 
         self.server = SessionAcceptor(reactor, lambda: ALICE, admit, serve)
+        self.datagrams = DatagramSessions(reactor, os.urandom, self.server)
         Deferred.fromCoroutine(self.server.listen(0, HOST))
+        self.datagrams.port.listen(self.server.port, HOST)
         self.address = PeerAddress(HOST, self.server.port)
 
     async def stop(self) -> None:
         """Close all sessions and caches."""
         await self.server.stop()
+        await self.datagrams.stop()
         self.uploads.stop()
         self._stores[0].close()
 
@@ -107,9 +119,15 @@ class SharersTestCase(TestCase):
         return alice
 
     def remote(
-        self, where: Callable[[], PeerAddress], key: PublicKey = ALICE.public, **limits: Any
+        self,
+        where: Callable[[], PeerAddress],
+        key: PublicKey = ALICE.public,
+        via: Via = Via.TCP,
+        own: SigningKey = BOB,
+        **limits: Any,
     ) -> RemotePeer:
-        """Return alice as bob sees her."""
+        """Return alice as bob sees her, or another peer with the key `own`."""
+        carriers = Carriers(reactor, via)
 
         async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
             return (where(),), key
@@ -117,11 +135,12 @@ class SharersTestCase(TestCase):
         remote = RemotePeer(
             reactor,
             random.Random(1),
-            BOB,
+            own,
             "alice",
             find,
             LinkLimits(**limits),
             on_link=self.changes.append,
+            open=partial(open_session, carriers=carriers),
         )
 
         self.remotes.append(remote)
@@ -129,6 +148,7 @@ class SharersTestCase(TestCase):
         async def close() -> None:
             for each in self.remotes:
                 await each.close()
+            await carriers.close()
             await self.until(lambda: not any(alice.server.sessions for alice in self.alices))
 
         self.addCleanup(lambda: Deferred.fromCoroutine(close()))

@@ -93,7 +93,7 @@ class FetchTests(SharersTestCase):
             self.write("large", LARGE)
             await self.fetch(remote, "share")
             await self.until(lambda: self.sent(alice) == (1, len(LARGE), 0, 0))
-            self.assertEqual(self.told(events)[0], "uploads began: peer=bob")
+            self.assertEqual(self.told(events)[0], "uploads began: peer=bob via=tcp")
         self.assertEqual(len(alice.sessions), 1)
 
     def told(self, events: Sequence[LogEvent]) -> list[str]:

@@ -31,7 +31,8 @@ what still arrives for it has an unknown connection ID, which nobody answers.
 can cause that. HANDSHAKE packets can be forged by those who saw OPEN, so a bad one is dropped.
 
 **Timers.** Each part names its next deadline; the smallest one counts. They are: the end of the handshake, the patience
-of a close, the end of a linger, a keep-alive or an idle timeout if the user asked for one, and those of the parts: a
+of a close, the end of a linger, a keep-alive, an idle timeout or an end for lack of answers if the user asked for one,
+and those of the parts: a
 probe timeout, a loss by time, an ACK that is delayed, a challenge, the pacer. While nothing is in flight and nothing
 is due, there is none.
 
@@ -142,6 +143,10 @@ class DatagramConnection:
         self.state = State.OPENING if ids.is_opener else State.SHAKING
         self.has_answer = not ids.is_opener
         """Whether anything came from the other end."""
+        self.unanswered_timeout: float | None = None
+        """Seconds without any answer to packets and probes after which the connection is given up; None: never. An
+        opener can set it: it may find another way to the other end. An acceptor had better wait for it to come back.
+        """
         self.events = deque[Event]()
         """What the user has not fetched yet, in order."""
         self._shared = shared
@@ -375,7 +380,7 @@ class DatagramConnection:
         times = [self._until]
         if self.state is not State.CLOSING:
             times += [each.get_timer() for each in (self._stage, self._packets) if each]
-            times += [self._keep_alive_at, self._idle_at]
+            times += [self._keep_alive_at, self._idle_at, self._unanswered_at]
         return min((each for each in times if each is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -389,6 +394,9 @@ class DatagramConnection:
             return
         if self._idle_at is not None and now >= self._idle_at:
             self._forget(Unreachable(reason="nothing arrived from the other end"))
+            return
+        if self._unanswered_at is not None and now >= self._unanswered_at:
+            self._forget(Unreachable(reason=f"no answer for {now - self._heard:.0f} s"))
             return
         for part in (self._stage, self._packets):
             if part is not None:
@@ -419,6 +427,13 @@ class DatagramConnection:
     def _idle_at(self) -> float | None:
         timeout = self._settings.idle_timeout
         return None if timeout is None else self._heard + timeout
+
+    @property
+    def _unanswered_at(self) -> float | None:
+        if self.unanswered_timeout is None or self._packets is None:
+            return None
+        since = self._packets.unanswered_since
+        return None if since is None else max(since, self._heard) + self.unanswered_timeout
 
     def _counts(self, packet: Cookie | HandshakeHeader, address: Address) -> bool:
         """Whether a packet that anybody may have sent counts at all."""

@@ -40,6 +40,7 @@ from p2pshare.core.datagram.sent_packets import SentPackets, SentTrain, TrainPar
 from p2pshare.wire.datagrams.frames import Ack
 
 PACKET_THRESHOLD = 3  # packets (RFC 9002, section 6.1.1)
+UNANSWERED_PROBES = 3  # timeouts, each twice the one before, until a path may count as dead
 PACKET_THRESHOLD_MAX = 256  # packets; four whole trains
 TIME_THRESHOLD = 9 / 8  # round trips (RFC 9002, section 6.1.2)
 TIME_THRESHOLD_MAX = 2.0  # round trips
@@ -120,6 +121,14 @@ class LossDetector(Generic[T]):
         if not self._sent.packets_in_flight:
             return None
         return max(self._sent.last_sent_at, self._expired_at) + self._rtt.backed_off_timeout
+
+    @property
+    def unanswered_since(self) -> float | None:
+        """When the oldest packet in flight was sent, if several probes have had no answer since; else None."""
+        if self._rtt.expirations < UNANSWERED_PROBES:
+            return None
+        oldest = next(self._sent.unresolved(), None)
+        return None if oldest is None else oldest.train.sent_at
 
     def handle_timer(self, now: float) -> Outcome[T]:
         """Declare losses, or ask for a probe, if the timer has expired at `now`, in seconds."""

@@ -115,6 +115,11 @@ class ProtectedPackets:
         """How often the keys have changed by which packets are sealed."""
         return self._phases.sealing_phase
 
+    @property
+    def unanswered_since(self) -> float | None:
+        """See `LossDetector`."""
+        return self._loss.unanswered_since
+
     # Packets that arrive
 
     def receive(

@@ -66,6 +66,11 @@ class RttEstimator:
         """Return the seconds until the next probe, with the back-off."""
         return self.probe_timeout * self._back_off
 
+    @property
+    def expirations(self) -> int:
+        """Return how often the timeout has expired since the last acknowledgement, as far as it is counted."""
+        return self._back_off.bit_length() - 1
+
     def back_off(self) -> None:
         """Double the timeout, because it has expired."""
         self._back_off = min(2 * self._back_off, BACK_OFF_MAX)

@@ -261,9 +261,16 @@ class DatagramSessions:
         self._endpoint = DatagramEndpoint(EndpointSettings(), random, self._tls_for)
         self.port = WelcomePort(reactor, self._endpoint, self._happened, classic)
 
-    def open(self, address: PeerAddress, tls: TlsEnd, user: ChannelUser) -> DatagramChannel:
-        """Open a channel to an address; `user` is told how that goes."""
+    def open(
+        self,
+        address: PeerAddress,
+        tls: TlsEnd,
+        user: ChannelUser,
+        unanswered_timeout: float | None = None,
+    ) -> DatagramChannel:
+        """Open a channel to an address; `user` is told how that goes. See `DatagramConnection` for the timeout."""
         connection = self._endpoint.open((address.ip, address.port), tls, self._reactor.seconds())
+        connection.unanswered_timeout = unanswered_timeout
         return self._make(connection, user)
 
     async def stop(self) -> None:

@@ -41,6 +41,8 @@ from p2pshare.wire.session_messages import VERSION, Hello, Message
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
 """Name and version of this program, which each end tells the other."""
+UNANSWERED_PART = 0.25
+"""The part of the silence after which a session over UDP is lost if its packets and probes have no answer either."""
 TCP_HEAD_START = (
     0.05  # seconds: on a fast network, where TCP is the faster carrier, UDP is not even tried
 )
@@ -154,7 +156,8 @@ async def open_session(
         race.enter(_over_tcp(reactor, tls, *attempt("tcp"), timeout))
         delay = TCP_HEAD_START
     if datagrams is not None:
-        race.enter(_over_udp(reactor, datagrams, tls, *attempt("udp"), delay))
+        unanswered = UNANSWERED_PART * silence
+        race.enter(_over_udp(reactor, datagrams, tls, *attempt("udp"), delay, unanswered))
     return await race.winner()
 
 
@@ -165,8 +168,9 @@ def _over_udp(
     opening: _Opening,
     session: SessionDriver,
     delay: float,
+    unanswered: float,
 ) -> Attempt:
-    """Open a session over UDP, beginning in `delay` seconds."""
+    """Open a session over UDP, beginning in `delay` seconds. See `DatagramConnection.unanswered_timeout`."""
     channel: DatagramChannel | None = None
 
     def has_answer() -> bool:
@@ -176,7 +180,8 @@ def _over_udp(
         nonlocal channel
         if delay:
             await deferLater(reactor, delay)
-        channel = datagrams.open(opening.address, tls.connect(opening.expected), session)
+        end = tls.connect(opening.expected)
+        channel = datagrams.open(opening.address, end, session, unanswered)
         try:
             return await opening.done
         except CancelledError:

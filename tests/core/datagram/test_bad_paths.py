@@ -14,6 +14,7 @@ from p2pshare.core.datagram.connection import ConnectionSettings
 from p2pshare.core.datagram.endpoint import ConnectionEvent, EndpointSettings
 from p2pshare.core.datagram.events import ConnectionMade
 from p2pshare.core.datagram.trains import Address
+from p2pshare.errors import Unreachable
 from p2pshare.testing.links import Conditions
 from p2pshare.testing.network import Fate
 from p2pshare.wire.datagrams.packets import PacketType
@@ -135,6 +136,53 @@ class BlackHoleTests(PathCase):
             for refuses in (False, True):
                 conditions = dataclasses.replace(PATH, mtu=mtu, refuses_larger=refuses)
                 self.finish(self.pair(conditions), FILE[:200_000])
+
+
+class DeadPathTests(PathCase):
+    """An opener that wants to know soon whether its path is dead."""
+
+    def begin(self, pair: Pair, *, sends: bool) -> None:
+        pair.opener.up.unanswered_timeout = 4.0
+        (pair.opener if sends else pair.acceptor).send_file(1, FILE)
+        pair.run(0.1)
+
+    def test_dead(self) -> None:
+        """A path that carries nothing any more is given up within seconds, whoever sends."""
+        for sends in (False, True):
+            pair = self.pair()
+            self.begin(pair, sends=sends)
+            pair.detach()
+            cut = pair.network.now
+            self.assertTrue(pair.run(60.0, lambda: bool(pair.opener.errors)))  # noqa: B023
+            self.assertIsInstance(pair.opener.errors[0], Unreachable)
+            self.assertLess(pair.network.now - cut, 6.0)
+            self.assertGreater(pair.network.now - cut, 3.5)
+
+    def test_alive(self) -> None:
+        """Heavy loss, long round trips, a rebinding and an outage of 2 s are not taken for a dead path."""
+        for seed in range(1, 6):
+            for loss, delay in ((0.2, 0.015), (0.1, 0.3)):
+                pair = self.pair(dataclasses.replace(PATH, loss=loss, delay=delay), seed)
+                self.begin(pair, sends=False)
+                self.finish(pair)
+        pair = self.pair()
+        self.begin(pair, sends=False)
+        pair.rebind((HERE[0], 7001))
+        pair.run(0.1)
+        pair.network.change(dataclasses.replace(PATH, loss=1.0))
+        pair.run(2.0)
+        pair.network.change(PATH)
+        self.finish(pair)
+
+    def test_idle(self) -> None:
+        """An idle connection stays."""
+        pair = self.pair()
+        self.begin(pair, sends=False)
+        self.finish(pair)
+        pair.run(600.0)
+        pair.opener.up.send_control(b"x", pair.network.now)
+        pair.run(10.0)
+        self.assertEqual(pair.opener.errors, [])
 
 
 class RebindingTests(PathCase):
