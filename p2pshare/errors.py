@@ -297,6 +297,10 @@ class PeerUnreachable(Unreachable):
     """{name!r} did not answer at {address}. It has left, or a firewall blocks the connection."""
 
 
+class NoAnswerOverUdp(PeerUnreachable):
+    """{name!r} did not answer over UDP at {address}. It has left, or a firewall blocks UDP. Try `--via auto`."""
+
+
 class NoSessionThere(Unreachable):
     """The program at {address} accepts no sessions: {reason}. {name!r} has moved, or is an older version."""
 

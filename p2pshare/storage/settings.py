@@ -39,7 +39,7 @@ _SWITCHES = ("classic", "portable_names")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-class Via(enum.Enum):
+class Via(enum.StrEnum):
     """The carriers over which an opener tries to reach a peer."""
 
     AUTO = "auto"

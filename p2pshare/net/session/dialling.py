@@ -18,6 +18,7 @@ from p2pshare.core.session import GREETING, Role, SessionCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     LocalProtocolError,
+    NoAnswerOverUdp,
     NoSessionThere,
     OtherKeyThere,
     P2pshareError,
@@ -190,7 +191,7 @@ def _over_udp(
         except NoSessionThere as error:
             if has_answer():
                 raise
-            raise PeerUnreachable(name=opening.name, address=opening.address) from error
+            raise NoAnswerOverUdp(name=opening.name, address=opening.address) from error
 
     return Attempt(Deferred.fromCoroutine(welcomed()), has_answer)
 

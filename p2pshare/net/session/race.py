@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
+    NoAnswerOverUdp,
     NoSessionThere,
     OtherKeyThere,
     P2pshareError,
@@ -41,6 +42,7 @@ _ANSWERS = (SessionRefused, SessionPostponed, VersionRefused)
 """Errors that the peer itself has sent: another way to it would lead to the same."""
 
 _RANKS: tuple[type[P2pshareError], ...] = (
+    NoAnswerOverUdp,
     PeerUnreachable,
     NoSessionThere,
     SessionLost,

@@ -50,6 +50,7 @@ TITLE_MIN = 8  # columns
 BAR_MIN = 6  # columns
 BAR_WIDE = 20  # columns of the bar if words are not abbreviated
 MANY_FILES = 100  # files from which on their rate says more than the name of one of them
+PATH_SHOWN = 3.0  # seconds after a session was opened, in which the line shows its path
 ELLIPSIS = "~"
 
 
@@ -180,7 +181,8 @@ class JobView:
         if trouble and columns >= COLUMNS_FOR_ALL and progress.bytes_total and progress.bytes_done:
             trouble = f"{_part(progress):.0%} done; {trouble}"
         bar = BAR_WIDE if columns >= COLUMNS_FOR_ALL else BAR_MIN
-        numbers = trouble or self._numbers(progress, columns, bar)
+        numbers = trouble or self._path(progress, now, columns)
+        numbers = numbers or self._numbers(progress, columns, bar)
         left = columns - cell_len(numbers) - 1
         grid = Table.grid(
             expand=True
@@ -236,6 +238,14 @@ class JobView:
         if held_elsewhere:
             return "waiting for another process that fetches the same" if wide else "waiting"
         return f"nothing from {peer} for {quiet:.0f} s" if wide else f"nothing for {quiet:.0f} s"
+
+    def _path(self, progress: JobProgress, now: float, columns: int) -> str:
+        """Return the path of a session that was just opened, and "" later or where it has no room."""
+        if self._link is None or self._link.path is None or now - self._linked >= PATH_SHOWN:
+            return ""
+        part = f"{_part(progress):.0%}, " if progress.bytes_total is not None else ""
+        text = f"{part}{self._link.path}"
+        return text if cell_len(text) + BAR_MIN < columns else ""
 
     def _numbers(self, progress: JobProgress, columns: int, bar: int) -> str:
         """Return as many numbers as fit beside a bar, and beside a name if names are shown."""

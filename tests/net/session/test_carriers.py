@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
+    NoAnswerOverUdp,
     OtherKeyThere,
     P2pshareError,
     PeerUnreachable,
@@ -166,7 +167,7 @@ class CarriersTests(TestCase):
         began = reactor.seconds()
         await self.failed(PeerUnreachable, address)
         self.assertLess(reactor.seconds() - began, 5.0)
-        await self.failed(PeerUnreachable, address, Via.UDP, timeout=0.3)
+        await self.failed(NoAnswerOverUdp, address, Via.UDP, timeout=0.3)
 
     async def test_other_key(self) -> None:
         """An impostor is found out on either carrier, and is told nothing."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.terminal.job_view import SAMPLES_MAX, JobView, Pace
+from p2pshare.wire.addresses import PeerAddress
 from tests.ui.screens import COLOURFUL, FakeTty, RealTerminal, real_terminal
 
 MIB = 1 << 20
@@ -99,6 +102,25 @@ class LineTests(SynchronousTestCase):
             self.assertRegex(
                 line, r"^cat\.jpg [━╸╺]{20,} 20%, 20\.0/100\.0 MiB, \S+ MiB/s, \d+ s left$"
             )
+
+    def test_path(self) -> None:
+        """For the first seconds of a session the line shows its path; later the numbers take its room."""
+        path = SessionPath("udp", PeerAddress("192.0.2.7", 50000))
+        for columns, pattern in (
+            (80, r"^cat\.jpg [━╸╺]{20,} 10%, via udp, 192\.0\.2\.7:50000$"),
+            (40, r"^[━╸╺]{6,} 10%, via udp, 192\.0\.2\.7:50000$"),
+            (30, r" 10%, 12/812$"),
+        ):
+            with self.subTest(columns=columns), self.viewed(columns, up=False) as (real, view):
+                view.link(replace(UP, path=path))
+                self.advance(view, 1, progress(10 * MIB))
+                self.assertRegex(real.show()[0], pattern)
+                self.advance(view, 2, progress(20 * MIB))
+                self.assertNotIn("192", real.show()[0])
+        with self.viewed(120, up=False) as (real, view):
+            view.link(replace(UP, path=path))
+            self.advance(view, 3, progress(20 * MIB))
+            self.assertRegex(real.show()[0], r", via udp$")
 
     def test_many_files(self) -> None:
         """For many files the line shows files per second and the time left, beside a bar of 20 columns."""
