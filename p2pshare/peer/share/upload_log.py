@@ -25,7 +25,7 @@ from p2pshare.net.clocks import LazyTimer
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import format_path
-from p2pshare.wire.transfer_messages import Job
+from p2pshare.wire.transfer_messages import Fault, Job
 
 LARGE = 1024 * 1024  # bytes of a file that has its own line
 SUMMARY_EVERY = 5.0  # seconds
@@ -149,8 +149,11 @@ class SessionUploads:
         self._meter.add(size, self._clock.seconds())
 
     def ended(self, transfer: Transfer) -> None:
-        """Remove a transfer, and log or count it."""
-        if self._is_over:
+        """Remove a transfer, and log or count it.
+
+        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first.
+        """
+        if self._is_over or transfer.why is Fault.IS_FOLDER:
             return
         self._log_beginning()
         now = self._clock.seconds()

@@ -134,6 +134,12 @@ class LogTests(UploadsTestCase):
         self.session.over(None)
         self.assertEqual(self.lines()[0], summed_up(unconfirmed=1, interrupted=2, failed=1))
 
+    def test_folder(self) -> None:
+        """A `get` of a folder, with which an opener finds out what a path is, is not counted."""
+        self.end(Transfer(Get(1, ("photos",)), why=Fault.IS_FOLDER), Outcome.FAILED)
+        self.session.over(None)
+        self.assertEqual(self.lines(coming=True), [])
+
     def test_looks_only(self) -> None:
         """A session in which nothing is fetched is not logged."""
         self.session.job_told(Job("x", 1, 1))
