@@ -362,7 +362,7 @@ class SessionTests(CommandLineTestCase):
             listed.splitlines(), ["alice/my_file.png", "alice/my_file.txt", "alice/tree"]
         )
         listed = self.bert("ls", "-R", "--json", "alice:alice/tree").stdout
-        events = self.assert_events(listed)
+        _connected, *events = self.assert_events(listed)
         paths = [(event["path"], event["type"], event["size"]) for event in events]
         self.assertIn(("alice/tree/deep", "folder", 0), paths)
         self.assertIn(("alice/tree/deep/猫.txt", "file", 4), paths)
@@ -386,7 +386,9 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual((folder / "tree" / "deep" / "猫.txt").read_text(), "miau")
         again = self.bert(*words, "--json", cwd=folder)
         *saved, summary = (
-            event for event in self.assert_events(again.stdout) if event["event"] != "progress"
+            event
+            for event in self.assert_events(again.stdout)
+            if event["event"] not in ("connected", "progress")
         )
         self.assertTrue(all(event["already_there"] for event in saved))
         self.assertEqual((summary["files"], summary["already_there"]), (0, 4))
