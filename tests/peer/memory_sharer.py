@@ -184,6 +184,7 @@ class MemorySharer:
         expected: PublicKey,
         *,
         credit: int,
+        early: Sequence[Message],
         silence: float,
     ) -> MemorySession:
         """Stand for `open_session`."""
@@ -192,6 +193,8 @@ class MemorySharer:
             raise self.refusals.pop(0)
         session = MemorySession(self, credit)
         self.sessions.append(session)
+        for message in early:
+            session.send(message)
         return session
 
     def remote(self, **limits: Any) -> RemotePeer:

@@ -451,18 +451,16 @@ class RemotePeer:
         )
         for address in self._addresses:
             try:
-                session = await self._open_session(
+                return await self._open_session(
                     self.reactor,
                     self._key,
                     self.name,
                     address,
                     key,
                     credit=credit,
+                    early=early,
                     silence=self._limits.silence,
                 )
-                for message in early:
-                    session.send(message)
-                return session
             except NOT_AT_ADDRESS as error:
                 first = first or error
         assert first is not None, "there is an address"
