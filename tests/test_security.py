@@ -40,6 +40,9 @@ SESSIONS = {
     41,
     42,
     43,
+    44,
+    45,
+    46,
 }
 """Threats that concern sessions and received files."""
 

@@ -221,7 +221,7 @@ class RebindingTests(PathCase):
             self.finish(pair, FILE[:200_000])
 
     def test_amplification(self) -> None:
-        """A new address gets at most three times the bytes that came from it, until it has answered."""
+        """Threat 45: a new address gets at most three times the bytes that came from it, until it has answered."""
         new = (HERE[0], 7001)
         pair = self.pair()
         came, went = 0, 0
@@ -325,7 +325,7 @@ class EcnTests(PathCase):
 
 class HostileTests(PathCase):
     def test_copies(self) -> None:
-        """Datagrams that a stranger repeats, cuts and changes have no effect, whatever source they claim."""
+        """Threat 45: datagrams that a stranger repeats, cuts and changes have no effect, whatever source they claim."""
         rng = random.Random(9)
 
         def rule(_: int, data: bytes, source: Address, to: Address) -> Fate | None:

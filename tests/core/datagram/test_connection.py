@@ -277,7 +277,7 @@ class PathTests(SynchronousTestCase):
         self.assertTrue(pair.run(2.0, lambda: bytes(pair.opener.control) == b"so am I"))
 
     def test_a_copied_packet(self) -> None:
-        """A packet that an attacker copies to another address moves nothing, and gets at most 3 times its bytes."""
+        """Threat 45: a packet that is copied to another address moves nothing, and gets at most 3 times its bytes."""
         sent = list[tuple[bytes, Address, Address]]()
 
         def rule(
@@ -420,7 +420,7 @@ class LiarTests(SynchronousTestCase):
         self.assertEqual(pair.connections, 0)
 
     def test_acknowledged_too_much(self) -> None:
-        """Packets that were never sent."""
+        """Threat 44: packets that were never sent."""
         self.assert_closed_by(Ack(10**6, 0, 0, ((10**6, 10**6 + 1),)))
 
     def test_credit(self) -> None:
@@ -428,15 +428,15 @@ class LiarTests(SynchronousTestCase):
         self.assert_closed_by(Credit(1))
 
     def test_control(self) -> None:
-        """A control stream beyond its credit."""
+        """Threat 44: a control stream beyond its credit."""
         self.assert_closed_by(Control(2**40, b"x"))
 
     def test_size(self) -> None:
-        """A size that changes."""
+        """Threat 44: a size that changes."""
         self.assert_closed_by(Size(4, 10), Size(4, 11))
 
     def test_data(self) -> None:
-        """Bytes beyond the size of a file."""
+        """Threat 44: bytes beyond the size of a file."""
         self.assert_closed_by(Size(4, 10), Data(4, 5, b"123456"))
 
     def test_fin(self) -> None:

@@ -38,7 +38,7 @@ class PathsTests(SynchronousTestCase):
         self.assertFalse(self.paths.on_response(CHALLENGE))
 
     def test_limit(self) -> None:
-        """At most three times the bytes that came from an unproved address go to it."""
+        """Threat 45: at most three times the bytes that came from an unproved address go to it."""
         self.propose(received=SIZE)
         sent = 0
         for second in range(100):
@@ -63,7 +63,7 @@ class PathsTests(SynchronousTestCase):
         self.assertEqual(self.paths.address, OLD)
 
     def test_answers_are_bounded(self) -> None:
-        """Challenges that wait for an answer are bounded, and a repeated one counts once."""
+        """Threat 45: challenges that wait for an answer are bounded, and a repeated one counts once."""
         for number in range(20):
             self.paths.on_challenge(NEW, bytes([number // 2]) * 8)
         self.assertEqual(len(self.paths.responses), RESPONSES_MAX)

@@ -137,19 +137,19 @@ class CarriersTests(TestCase):
         self.assertEqual(len(self.drivers), 1)
 
     async def test_tcp_blocked(self) -> None:
-        """If nothing accepts TCP, UDP is used."""
+        """Threat 46: if nothing accepts TCP, UDP is used."""
         session = await self.open(await self.listen(tcp=False))
         self.assertEqual(session.path.carrier, "udp")
         await self.ended(session)
 
     async def test_udp_blocked(self) -> None:
-        """If nothing answers on UDP, TCP is used."""
+        """Threat 46: if nothing answers on UDP, TCP is used."""
         session = await self.open(await self.listen(udp=False))
         self.assertEqual(session.path.carrier, "tcp")
         await self.ended(session)
 
     async def test_silent_tcp(self) -> None:
-        """If TCP is accepted and then silent, UDP is used; only one attempt is greeted and serves early requests."""
+        """Threat 46: if TCP is accepted and then silent, UDP is used; only one attempt brings early requests."""
         address = await self.listen(tcp=False)
         silent = reactor.listenTCP(address.port, ServerFactory.forProtocol(Silent), interface=HOST)
         self.addCleanup(silent.stopListening)
@@ -172,14 +172,14 @@ class CarriersTests(TestCase):
         await self.failed(NoAnswerOverUdp, address, Via.UDP, timeout=0.3)
 
     async def test_other_key(self) -> None:
-        """An impostor is found out on either carrier, and is told nothing."""
+        """Threat 46: an impostor is found out on either carrier, and is told nothing."""
         address = await self.listen()
         for via in Via:
             await self.failed(OtherKeyThere, address, via, expected=EVE.public)
         self.assertEqual(self.owner.hellos, [])
 
     async def test_refused(self) -> None:
-        """A refusal on one carrier is final."""
+        """Threat 46: a refusal on one carrier is final."""
 
         def refuse(session: OwnedSession) -> None:
             session.refuse(Refusal.STRANGER)

@@ -73,7 +73,7 @@ class SenderTests(SynchronousTestCase):
 
 class ReceiverTests(SynchronousTestCase):
     def test_beyond_the_credit(self) -> None:
-        """Bytes beyond the credit are an error, up to the last byte of it they are not."""
+        """Threat 44: bytes beyond the credit are an error, up to the last byte of it they are not."""
         receiver = ControlReceiver(window=8)
         receiver.receive(4, bytes(4))
         with self.assertRaises(RemoteProtocolError):
@@ -92,7 +92,7 @@ class ReceiverTests(SynchronousTestCase):
         self.assertFalse(receiver.is_credit_due)
 
     def test_gaps_are_bounded(self) -> None:
-        """A sender that leaves out every second byte ends the connection before it costs memory."""
+        """Threat 44: a sender that leaves out every second byte ends the connection before it costs memory."""
         receiver = ControlReceiver()
         with self.assertRaises(RemoteProtocolError):
             for offset in range(1, 2 * FRAGMENTS_MAX + 4, 2):

@@ -71,7 +71,7 @@ class IncomingTests(SynchronousTestCase):
         self.assertEqual(self.sent(), [Missing(1, ((3, 10),))])
 
     def test_the_oldest_is_forgotten(self) -> None:
-        """The number of remembered transfers is bounded."""
+        """Threat 44: the number of remembered transfers is bounded."""
         for transfer in range(4):
             self.incoming.on_size(transfer, 10)
         self.assertFalse(self.incoming.knows(0))

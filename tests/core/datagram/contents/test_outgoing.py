@@ -175,7 +175,7 @@ class OutgoingTests(SynchronousTestCase):
         self.assertEqual((self.outgoing.cargo(), self.outgoing.frames()), (None, []))
 
     def test_lies(self) -> None:
-        """Judgements before FIN are errors; bytes beyond the file, and unknown transfers, are ignored."""
+        """Threat 44: judgements before FIN are errors; bytes beyond the file, and unknown transfers, are ignored."""
         self.outgoing.start(1, 300)
         for judge in (
             lambda: self.outgoing.on_missing(1, [(0, 1)]),
@@ -191,7 +191,7 @@ class OutgoingTests(SynchronousTestCase):
         self.outgoing.on_complete(7)
 
     def test_fragments_are_bounded(self) -> None:
-        """A receiver that misses every second byte causes a bounded number of ranges."""
+        """Threat 44: a receiver that misses every second byte causes a bounded number of ranges."""
         size = 4 * FRAGMENTS_MAX
         self.outgoing.start(1, size)
         self.outgoing.finish(1)
