@@ -515,7 +515,7 @@ class DatagramConnection:
             self._stage.close(self._close_frame)
             trains = self._handshake_trains(self._stage, now)
         if self._packets is not None:
-            trains.append(self._packets.close_packet(self._close_frame, now))
+            trains.append(self._packets.close_packet(self._close_frame))
         return trains
 
     def _handshake_trains(self, stage: HandshakeStage, now: float) -> list[Train]:

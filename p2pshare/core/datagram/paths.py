@@ -3,9 +3,9 @@
 An address changes when a NAT forgets a mapping or a machine changes its network. The sign of it is an authentic packet
 with the highest number so far from another address. But the source of a datagram proves nothing: an attacker between
 the ends can repeat a packet from any address. So the new address is a candidate first: it gets a CHALLENGE, and nothing
-else. The RESPONSE proves that the other end receives there; then the connection moves. Until then at most
-`AMPLIFICATION` times the bytes that came from the address go to it (RFC 9000, sections 8 and 9). Data still goes to the
-old address: if that is dead, loss recovery sends it again.
+else but answers to its own challenges. The RESPONSE proves that the other end receives there; then the connection
+moves. Until then at most `AMPLIFICATION` times the bytes that came from the address go to it (RFC 9000, sections 8
+and 9). Data still goes to the old address: if that is dead, loss recovery sends it again.
 
 There is one candidate at a time, the newest. A candidate that does not answer `TRIES` challenges is forgotten.
 """
@@ -43,6 +43,8 @@ class Candidate:
     def on_received(self, size: int) -> None:
         """Count bytes from it."""
         self._received += size
+        if self.due is None:
+            self.due = 0.0
 
     def on_sent(self, size: int) -> None:
         """Count bytes to it."""
@@ -78,9 +80,13 @@ class Paths:
         if (address, data) not in self.responses:
             self.responses.append((address, data))
 
-    def take_responses(self) -> list[tuple[Address, bytes]]:
-        """Return the challenges to answer now, with the addresses to answer to."""
-        taken = list(self.responses)
+    def take_responses(self, size: int) -> list[tuple[Address, bytes]]:
+        """Return the challenges to answer now, with the addresses to answer to, and count the answers.
+
+        Args:
+            size: bytes of a packet with an answer.
+        """
+        taken = [each for each in self.responses if self._may_send(each[0], size)]
         self.responses.clear()
         return taken
 
@@ -107,13 +113,23 @@ class Paths:
         if candidate.tries >= TRIES:
             self.candidate = None
             return None
-        if candidate.room < size:
+        if not self._may_send(candidate.address, size):
+            candidate.due = None
             return None
         candidate.due = now + timeout * 2**candidate.tries
         candidate.tries += 1
-        candidate.on_sent(size)
         return candidate
 
     def get_timer(self) -> float | None:
         """Return when to call `next_challenge`."""
         return self.candidate.due if self.candidate else None
+
+    def _may_send(self, address: Address, size: int) -> bool:
+        """Whether a packet may go to an address; if it may, it counts for the limit of the candidate."""
+        candidate = self.candidate
+        if candidate is None or address != candidate.address:
+            return True
+        if candidate.room < size:
+            return False
+        candidate.on_sent(size)
+        return True

@@ -59,6 +59,8 @@ from p2pshare.wire.datagrams.frames import (
 )
 from p2pshare.wire.datagrams.packets import PROTECTED_OVERHEAD
 
+PATH_PACKET_SIZE = PROTECTED_OVERHEAD + len(serialize(Challenge(bytes(CHALLENGE_SIZE))))
+"""Bytes of a packet with CHALLENGE or RESPONSE."""
 AT_ONCE = (Fin, Ping, Challenge)  # frames whose sender waits for the ACK
 
 
@@ -273,7 +275,10 @@ class ProtectedPackets:
         if self._is_refused:
             self._is_refused = False
             self._mtu.probe_refused(now)
-        trains = [self._respond(*each, now) for each in self._paths.take_responses()]
+        trains = [
+            self._send_once(Response(data), address)
+            for address, data in self._paths.take_responses(PATH_PACKET_SIZE)
+        ]
         if (challenge := self._challenge(now)) is not None:
             trains.append(challenge)
         while (train := self._next_train(now, budget)) is not None:
@@ -285,11 +290,9 @@ class ProtectedPackets:
             trains.append(self._mtu_probe(size, now))
         return trains
 
-    def close_packet(self, frame: Close, now: float) -> Train:
+    def close_packet(self, frame: Close) -> Train:
         """Return a packet with CLOSE."""
-        payload = Payload(len(serialize(frame)))
-        payload.add(frame)
-        return self._send(payload, self._paths.address, now)
+        return self._send_once(frame, self._paths.address)
 
     def get_timer(self) -> float | None:
         """Return when to call `handle_timer` and `trains_to_send`."""
@@ -329,19 +332,22 @@ class ProtectedPackets:
         """Take the hint that the newest packets were too large."""
         self._is_refused = True
 
-    def _respond(self, address: Address, data: bytes, now: float) -> Train:
-        payload = Payload(PROTECTED_OVERHEAD)
-        payload.add(Response(data))
-        return self._send(payload, address, now)
-
     def _challenge(self, now: float) -> Train | None:
-        size = PROTECTED_OVERHEAD + len(serialize(Challenge(bytes(CHALLENGE_SIZE))))
-        candidate = self._paths.next_challenge(size, now, self.rtt.probe_timeout)
+        candidate = self._paths.next_challenge(PATH_PACKET_SIZE, now, self.rtt.probe_timeout)
         if candidate is None:
             return None
-        payload = Payload(size)
-        payload.add(Challenge(candidate.challenge))
-        return self._send(payload, candidate.address, now)
+        return self._send_once(Challenge(candidate.challenge), candidate.address)
+
+    def _send_once(self, frame: Frame, address: Address) -> Train:
+        """Seal a packet with a frame that loss recovery does not repeat, so the ledger does not keep it.
+
+        CHALLENGE and RESPONSE travel over other paths than the rest, so their fate means nothing for the round trip
+        and the congestion window. And the other end causes RESPONSE: rows for it would grow without bound if that end
+        acknowledged nothing.
+        """
+        payload = serialize(frame)
+        data = seal_packet(self._phases, self._ids.other, self._sent.take_number(), payload)
+        return Train(data, len(data), address)
 
     def _mtu_probe(self, size: int, now: float) -> Train:
         """Return a packet of `size` bytes whose loss is no sign of congestion."""

@@ -15,7 +15,7 @@ its packets are resolved and some are lost, it moves to a second table, where la
 That table has a bound. The loss detection goes through the open rows only, so it does not pay for old losses.
 
 All packets in rows are ack-eliciting. A packet that only has ACKs gets a number and no row: the peer has no reason to
-acknowledge it, so its row would stay forever.
+acknowledge it, so its row would stay forever. The same applies to packets whose loss does not matter.
 
 Packet numbers are assigned here and nowhere else, in sequence, because they are also the nonces of packet protection.
 """
