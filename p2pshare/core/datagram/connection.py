@@ -60,7 +60,7 @@ from p2pshare.core.datagram.protection.phases import KeyPhases
 from p2pshare.core.datagram.rtt import RttEstimator
 from p2pshare.core.datagram.trains import Address, Train
 from p2pshare.core.ranges import Range
-from p2pshare.errors import P2pshareError, RemoteProtocolError, Unreachable
+from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, Unreachable
 from p2pshare.wire.datagrams.frames import REASON_MAX, Close, CloseCode
 from p2pshare.wire.datagrams.packets import Cookie, HandshakeHeader, ProtectedHeader
 from p2pshare.wire.keys import PublicKey
@@ -140,6 +140,8 @@ class DatagramConnection:
             wake: called when there may be something to send, an event or another deadline.
         """
         self.ids = ids
+        self.first_address = address
+        """Where the other end was when the connection began."""
         self.state = State.OPENING if ids.is_opener else State.SHAKING
         self.has_answer = not ids.is_opener
         """Whether anything came from the other end."""
@@ -211,8 +213,8 @@ class DatagramConnection:
 
     @property
     def is_half_open(self) -> bool:
-        """Whether the handshake is not done."""
-        return self.state in (State.OPENING, State.SHAKING)
+        """Whether the connection holds something, and the handshake is not done, or has failed."""
+        return self._packets is None and self.state is not State.GONE
 
     @property
     def is_gone(self) -> bool:
@@ -262,6 +264,8 @@ class DatagramConnection:
     def drop(self, transfer: int) -> None:
         """Forget a transfer; the other end learns of it by other means."""
         self._streams.outgoing.drop(transfer)
+        if self.state not in (State.CLOSING, State.GONE):
+            self._look()
         self._wake(self)
 
     def answer_fin(self, transfer: int, missing: Sequence[Range]) -> None:
@@ -280,6 +284,11 @@ class DatagramConnection:
         else:
             self.state = State.FINISHING
             self._until = now + self._settings.close_patience
+        self._wake(self)
+
+    def give_way(self) -> None:
+        """End a handshake without a further packet: its place is needed."""
+        self._forget(Unreachable(reason="too many handshakes are going on"))
         self._wake(self)
 
     def abort(self) -> None:
@@ -307,32 +316,32 @@ class DatagramConnection:
         stage = self._stage
         if not self._counts(header, address) or stage is None:
             return
+        if self.state is State.CLOSING:
+            frames = stage.receive_after_close(header, segment, now)
+            self._take_after_close(bool(frames), any(isinstance(each, Close) for each in frames))
+            return
         try:
             close = stage.receive(header, segment, now)
         except HandshakeFailed as error:
             refusal = Close(CloseCode.HANDSHAKE_FAILED, str(error))
             self._close(refusal, Unreachable(reason=f"the handshake failed: {error}"))
             return
-        if close is not None and self.state is not State.CLOSING:
+        if close is not None:
             self._forget(_error_of(close))
-        elif close is not None:
-            self._forget(None)
-        elif self.state is State.CLOSING:
-            self._note_arrival_after_close()
         elif self._packets is None and self._handshake.is_done:
             self._open(now)
 
     def receive_protected(
         self, data: memoryview, segment: int, address: Address, now: float, ce: int
     ) -> list[int]:
-        """Take a train; return the indexes of the segments that are not PROTECTED packets of this connection."""
+        """Take a train; return the indexes of the segments that may not be PROTECTED packets of this connection."""
         packets = self._packets
-        if packets is None:
-            return []
+        if packets is None or self.state is State.GONE:
+            return list(range(-(-len(data) // segment)))
         if self.state is State.CLOSING:
-            return self._receive_after_close(packets, data, segment, now)
-        if self.state is State.GONE:
-            return []
+            opened, has_close = packets.receive_after_close(data, segment, now)
+            self._take_after_close(bool(opened.numbers), has_close)
+            return opened.foreign
         before = self._paths.address
         try:
             opened, close = packets.receive(data, segment, address, now, ce)
@@ -368,7 +377,7 @@ class DatagramConnection:
             if self._stage is not None:
                 trains = self._handshake_trains(self._stage, now)
             if self._packets is not None:
-                trains += self._packets.trains_to_send(now, budget)
+                trains += self._protected_trains(self._packets, now, budget)
         if trains:
             self._said = now
         return trains
@@ -420,8 +429,10 @@ class DatagramConnection:
 
     @property
     def _keep_alive_at(self) -> float | None:
-        is_wanted = self._settings.keep_alive is not None and self.state is State.OPEN
-        return self._said + (self._settings.keep_alive or 0) if is_wanted else None
+        period, packets = self._settings.keep_alive, self._packets
+        if period is None or packets is None or self.state is not State.OPEN:
+            return None
+        return None if packets.is_in_flight else self._said + period  # else loss recovery sends
 
     @property
     def _idle_at(self) -> float | None:
@@ -487,21 +498,14 @@ class DatagramConnection:
             self.events.append(Closed(error))
         self.state, self._until = State.GONE, None
 
-    def _receive_after_close(
-        self, packets: ProtectedPackets, data: memoryview, segment: int, now: float
-    ) -> list[int]:
-        opened, has_close = packets.receive_after_close(data, segment, now)
+    def _take_after_close(self, is_authentic: bool, has_close: bool) -> None:
+        """Answer the first, second, fourth, eighth ... authentic arrival, but end with CLOSE of the other end."""
         if has_close:
             self._forget(None)
-        elif opened.numbers:
-            self._note_arrival_after_close()
-        return opened.foreign
-
-    def _note_arrival_after_close(self) -> None:
-        """Answer the first, second, fourth, eighth ... arrival."""
-        self._arrived_after_close += 1
-        count = self._arrived_after_close
-        self._is_close_due |= count & (count - 1) == 0
+        elif is_authentic:
+            self._arrived_after_close += 1
+            count = self._arrived_after_close
+            self._is_close_due |= count & (count - 1) == 0
 
     def _close_trains(self, now: float) -> list[Train]:
         """Return CLOSE in packets of each kind that the other end may be able to open."""
@@ -517,6 +521,13 @@ class DatagramConnection:
         if self._packets is not None:
             trains.append(self._packets.close_packet(self._close_frame))
         return trains
+
+    def _protected_trains(self, packets: ProtectedPackets, now: float, budget: int) -> list[Train]:
+        try:
+            return packets.trains_to_send(now, budget)
+        except LocalProtocolError:  # of `KeyPhases.reserve`; without the key there is no CLOSE, too
+            self._forget(Unreachable(reason="the other end acknowledges nothing that was sent"))
+            return []
 
     def _handshake_trains(self, stage: HandshakeStage, now: float) -> list[Train]:
         return [Train(each, len(each), self.remote) for each in stage.packets_to_send(now)]

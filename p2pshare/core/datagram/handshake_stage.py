@@ -135,10 +135,12 @@ class HandshakeStage:
             raise RemoteProtocolError(
                 reason=f"it supports only version {packet.version} of the datagrams"
             )
+        if (
+            self._opens == 1 and not self.has_cookie
+        ):  # else it may answer another OPEN (Karn's algorithm)
+            self._rtt.add_sample(self._open_sent_at, 0.0, now)
         self._cookie = packet.cookie
         self._open_at = None
-        if self._opens == 1:  # otherwise nobody knows which OPEN this answers (Karn's algorithm)
-            self._rtt.add_sample(self._open_sent_at, 0.0, now)
         return True
 
     def receive(self, header: HandshakeHeader, segment: memoryview, now: float) -> Close | None:
@@ -167,6 +169,16 @@ class HandshakeStage:
                 case Close():
                     return frame
         return None
+
+    def receive_after_close(
+        self, header: HandshakeHeader, segment: memoryview, now: float
+    ) -> tuple[Frame, ...]:
+        """Take a packet, of which only CLOSE counts; return its frames, none if it is dropped."""
+        frames = self._open(header, segment) or ()
+        if frames:
+            numbers = [(header.number, header.number + 1)]
+            self._received.received(numbers, now, self._rtt.smoothed, ack_eliciting=False)
+        return frames
 
     def packets_to_send(self, now: float) -> list[bytes]:
         """Return the packets that are due, each for a datagram of its own."""

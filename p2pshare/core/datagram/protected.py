@@ -113,6 +113,11 @@ class ProtectedPackets:
         return self._mtu.size
 
     @property
+    def is_in_flight(self) -> bool:
+        """Whether the other end has yet to acknowledge something."""
+        return self._sent.packets_in_flight > 0
+
+    @property
     def key_phase(self) -> int:
         """How often the keys have changed by which packets are sealed."""
         return self._phases.sealing_phase

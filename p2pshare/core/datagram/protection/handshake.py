@@ -25,6 +25,8 @@ from p2pshare.core.ranges import RangeSet
 from p2pshare.wire.datagrams.frames import CRYPTO_STREAM_MAX, Crypto
 from p2pshare.wire.keys import PublicKey
 
+PARTS_MAX = 64  # parts of the received bytes with gaps between; twice those of the longest stream
+
 
 class HandshakeFailed(Exception):  # noqa: N818 - named after the event
     """TLS rejects what the other end has sent; says why."""
@@ -129,12 +131,14 @@ class Handshake:
         end = offset + len(data)
         if end > CRYPTO_STREAM_MAX:
             self._fail("the handshake is too long")
+        if len(self._arrived) >= PARTS_MAX:
+            self._fail("the handshake has too many gaps")
         self._received.extend(bytes(max(0, end - len(self._received))))
         for first, stop in list(self._arrived.missing(offset, end)):
             self._received[first:stop] = data[first - offset : stop - offset]
             self._arrived.add(first, stop)
-        ready = next(self._arrived.missing(0, CRYPTO_STREAM_MAX), (CRYPTO_STREAM_MAX,))[0]
-        if ready > self._read:
+        first, ready = next(iter(self._arrived))
+        if first == 0 and ready > self._read:
             self._tls.receive_data(bytes(self._received[self._read : ready]))
             self._read = ready
             self._advance()
