@@ -4,17 +4,19 @@
 remembered of either. A HANDSHAKE packet whose token is valid for its address and opener makes a connection: its sender
 receives at that address. Anything else that belongs to no connection is dropped without an answer.
 
-**Bounds.** `half_open_max` connections that were accepted may be in their handshake; further ones are dropped, and
-their openers try again. `connections_max` bounds all. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
+**Bounds.** `half_open_max` connections that were accepted may be in their handshake. A cookie costs an attacker only
+two packets, so it could keep all these places with one address. If none is free, the IP address with the most of them
+loses its oldest one to an address that has at least two fewer. Other openers are dropped, and try again.
+`connections_max` bounds all. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
 
 **Turns.** The endpoint looks only at connections that something happened to (`_awake`): a packet, a timer, a call of
-the user. A connection leaves the table when it has nothing to send, and its next deadline is then kept in `_timers`.
+the user. A connection leaves the table when it has nothing to send, and its next deadline is then kept in `_deadlines`.
 Idle connections therefore cost nothing. Those that have more to send than the budget take turns.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from typing import NamedTuple
 from p2pshare.core.datagram.congestion.controller import CongestionController
 from p2pshare.core.datagram.congestion.cubic import Cubic
 from p2pshare.core.datagram.connection import ConnectionSettings, DatagramConnection
+from p2pshare.core.datagram.deadlines import Deadlines
 from p2pshare.core.datagram.events import ConnectionMade, Event
 from p2pshare.core.datagram.handshake_stage import ConnectionIds
 from p2pshare.core.datagram.protected import Shared
@@ -96,7 +99,10 @@ class DatagramEndpoint:
         self._by_opening: dict[tuple[Address, bytes], DatagramConnection] = {}
         self._awake: dict[DatagramConnection, None] = {}
         self._talking: dict[DatagramConnection, None] = {}  # with events
-        self._timers: dict[DatagramConnection, float] = {}
+        self._half_open: dict[
+            DatagramConnection, None
+        ] = {}  # accepted, oldest first; some are open
+        self._deadlines = Deadlines[DatagramConnection]()
         self._replies: deque[Train] = deque(maxlen=REPLIES_MAX)
         self.dropped = 0
         """Datagrams that belonged to no connection, or were no packets."""
@@ -154,13 +160,12 @@ class DatagramEndpoint:
 
     def get_timer(self) -> float | None:
         """Return when to call `handle_timer`; None while nothing is in flight and nothing is due."""
-        times = [*self._timers.values()]
-        times += [due for each in self._awake if (due := each.get_timer()) is not None]
-        return min(times, default=None)
+        times = [self._deadlines.first, *(each.get_timer() for each in self._awake)]
+        return min((each for each in times if each is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Process the passing of time; `trains_to_send` and `next_event` have what follows from it."""
-        for connection in [each for each, due in self._timers.items() if due <= now]:
+        for connection in self._deadlines.take(now):
             self._wake(connection)
         for connection in list(self._awake):
             connection.handle_timer(now)
@@ -238,22 +243,29 @@ class DatagramEndpoint:
             packet.cookie, address, packet.opener_cid, packet.random, now
         ):
             return None
-        tls = self._accept(address) if self._has_room else None
+        tls = self._accept(address) if self._make_room(address[0]) else None
         if tls is None:
             return None
         ids = ConnectionIds(False, packet.opener_cid, packet.random, self._new_cid())
         connection = self._make(ids, address, tls, now)
         self._by_opening[address, packet.opener_cid] = connection
+        self._half_open[connection] = None
         connection.events.append(ConnectionMade())
         return connection
 
-    @property
-    def _has_room(self) -> bool:
-        half_open = sum(each.is_half_open for each in self._by_opening.values())
-        return (
-            half_open < self._settings.half_open_max
-            and self.connections < self._settings.connections_max
-        )
+    def _make_room(self, ip: str) -> bool:
+        """Whether an opener at an IP address may have a connection; another handshake may have to end for it."""
+        if self.connections >= self._settings.connections_max:
+            return False
+        self._half_open = {each: None for each in self._half_open if each.is_half_open}
+        if len(self._half_open) < self._settings.half_open_max:
+            return True
+        held = Counter(each.first_address[0] for each in self._half_open)
+        ((greediest, most),) = held.most_common(1)
+        if most < held[ip] + 2:
+            return False
+        next(each for each in self._half_open if each.first_address[0] == greediest).give_way()
+        return True
 
     def _make(
         self, ids: ConnectionIds, address: Address, tls: TlsEnd, now: float
@@ -279,9 +291,10 @@ class DatagramEndpoint:
 
     def _settle(self, connection: DatagramConnection) -> None:
         """Note the next deadline of a connection that has nothing to send, or forget one that is over."""
-        self._timers.pop(connection, None)
+        self._deadlines.set(connection, connection.get_timer())
         if connection.is_gone:
             self._by_cid.pop(connection.ids.own, None)
-            self._by_opening = {k: v for k, v in self._by_opening.items() if v is not connection}
-        elif (due := connection.get_timer()) is not None:
-            self._timers[connection] = due
+            self._half_open.pop(connection, None)
+            opening = connection.first_address, connection.ids.opener_cid
+            if self._by_opening.get(opening) is connection:
+                del self._by_opening[opening]
