@@ -418,7 +418,9 @@ class RemoteUnreadable(TransferFailed):
 
 
 class RemoteNoPreview(TransferFailed):
-    """{name!r} has no preview of {path!r}: it is no JPEG, PNG or WebP picture, or too large. Get the file itself."""
+    """{name!r} has no preview of {path!r}: only JPEG, PNG and WebP pictures have one, and only up to 50 million pixels.
+    Get the file itself.
+    """
 
 
 class RemoteGone(TransferFailed):

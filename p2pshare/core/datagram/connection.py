@@ -32,9 +32,8 @@ can cause that. HANDSHAKE packets can be forged by those who saw OPEN, so a bad 
 
 **Timers.** Each part names its next deadline; the smallest one counts. They are: the end of the handshake, the patience
 of a close, the end of a linger, a keep-alive, an idle timeout or an end for lack of answers if the user asked for one,
-and those of the parts: a
-probe timeout, a loss by time, an ACK that is delayed, a challenge, the pacer. While nothing is in flight and nothing
-is due, there is none.
+and those of the parts: a probe timeout, a loss by time, an ACK that is delayed, a challenge, the pacer, a PING to a
+silent end. While nothing is in flight and nothing is due, there is none.
 
 **Bounds.** What the other end can make this one hold: the control stream beyond what was read
 (`contents.control_stream.WINDOW`), ranges of packet numbers (`received_packets`), transfers that were announced
