@@ -32,7 +32,7 @@ from itertools import islice
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
-from p2pshare.storage.settings import Settings, default_config_path
+from p2pshare.storage.settings import Settings, Via, default_config_path
 from p2pshare.ui.commands import DIALOG, Argument
 from p2pshare.ui.completion.shell_words import Typed, replacements, split_line
 from p2pshare.ui.completion.sources import Lookup
@@ -146,6 +146,8 @@ def _candidates(
             return FILES, []
         case "DIR":
             return FOLDERS, []
+        case "CARRIER":
+            return WORDS, list(Via)
         case "NAME":
             return WORDS, lookup().known()
         case "URL":

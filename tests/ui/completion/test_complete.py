@@ -76,6 +76,7 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("us"), ["users"])
         self.assertEqual(self.candidates("key", "exp"), ["export"])
         self.assertEqual(self.candidates("completion", ""), ["bash", "fish", "zsh"])
+        self.assertEqual(self.candidates("ls", "--via", ""), ["auto", "tcp", "udp"])
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
         self.assertIn("--version", self.candidates("--"))
