@@ -32,7 +32,7 @@ from p2pshare.core.datagram.protection.cookies import CookieJar
 from p2pshare.core.datagram.protection.handshake import TlsEnd
 from p2pshare.core.datagram.protection.opening import TrainOpener
 from p2pshare.core.datagram.protection.sealing import TrainSealer
-from p2pshare.core.datagram.trains import Address, Train
+from p2pshare.core.datagram.trains import TRAIN_MAX, Address, Train
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.packets import (
     CID_SIZE,
@@ -48,7 +48,7 @@ from p2pshare.wire.datagrams.packets import (
 )
 
 REPLIES_MAX = 256  # COOKIE packets that wait to be sent
-TURN = 128 * 1024  # bytes that a connection sends before the next one has its turn
+TURN = TRAIN_MAX  # bytes that a connection sends before the next one has its turn
 
 
 @dataclass(frozen=True, slots=True)

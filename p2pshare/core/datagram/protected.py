@@ -39,7 +39,7 @@ from p2pshare.core.datagram.protection.phases import KeyPhases
 from p2pshare.core.datagram.protection.sealing import TrainSealer, seal_packet
 from p2pshare.core.datagram.received_packets import ReceivedPackets
 from p2pshare.core.datagram.rtt import RttEstimator
-from p2pshare.core.datagram.sent_packets import SentPackets, TrainPart
+from p2pshare.core.datagram.sent_packets import TRAIN_PACKETS_MAX, SentPackets, TrainPart
 from p2pshare.core.datagram.silence import SilenceTimer
 from p2pshare.core.datagram.trains import Address, Train
 from p2pshare.errors import RemoteProtocolError
@@ -388,7 +388,7 @@ class ProtectedPackets:
             self._paced_until = self._pacer.next_at(now)
             return None
         packets = max(1, min(room, paced) // segment)
-        most = self._shared.sealer.segments_max(segment)
+        most = min(TRAIN_PACKETS_MAX, self._shared.sealer.segments_max(segment))
         cargo = self._streams.next_cargo(segment, min(packets, most))
         return self._send_cargo(cargo, segment, now) if cargo else None
 

@@ -1,4 +1,4 @@
-"""A train: what one system call sends or receives."""
+"""A train: equal datagrams in one buffer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from dataclasses import dataclass
 Address = tuple[str, int]
 """An IP address in its text form, and a port."""
 
-TRAIN_MAX = (
-    65_507  # bytes of one train (UDP payload over IPv4), the bound of UDP_SEGMENT and UDP_GRO
-)
-SEGMENTS_MAX = 64  # segments in a train: UDP_MAX_SEGMENTS of older Linux kernels
+TRAIN_MAX = 256 * 1024  # bytes: a few system calls, beside which Python's work for a train is small
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""A UDP port that sends and receives trains: equal segments in one buffer, in one system call.
+"""A UDP port that sends and receives trains: equal segments in one buffer, in few system calls.
 
-A train costs the kernel one way through its layers instead of one for each datagram, and costs Python one call. On
+A train costs the kernel one way through its layers instead of one for each datagram, and costs Python few calls. On
 Linux, `UDP_SEGMENT` cuts a buffer into datagrams as it is sent (GSO), and `UDP_GRO` joins datagrams that arrive.
 Elsewhere a train of one segment takes the same way through this module.
 
@@ -10,11 +10,12 @@ Theory of operation
 *Receiving.* The reactor calls `doRead` when the socket is readable. It hands trains to `train_received` until nothing
 is left, or until it has read `READ_MAX` bytes or for `READ_TIME`: then timers and other sockets get their turn, and the
 reactor calls again. Where the kernel joins nothing, datagrams that wait are read behind each other into the buffer and
-become a train here, since a train of ten costs the core little more than a single datagram. The buffer has room for the
-longest train, because the kernel cuts off what does not fit and says so only in a flag. A train that was cut off is
+become a train here, since a train of ten costs the core little more than a single datagram. What the kernel has joined
+is joined further, for the same reason. The buffer always has room for what one call may read, because the kernel cuts off what does not fit and says so only in a flag. A train that was cut off is
 dropped, since its last segment is damaged.
 
-*Sending.* `send_train` gives a train to the kernel, or queues it if the buffer of the socket is full. The protocol
+*Sending.* `send_train` gives a train to the kernel, in as few calls as it allows, or queues what is left when the
+buffer of the socket is full. The protocol
 makes no more trains while the port `is_full`. `doWrite` drains the queue when the socket is writable, and then calls
 `port_writable`.
 
@@ -38,6 +39,7 @@ from typing import Protocol
 
 from twisted.internet import udp
 
+from p2pshare.core.datagram.trains import TRAIN_MAX
 from p2pshare.core.datagram_core import Address
 from p2pshare.net.sockets import IPeerReactor
 
@@ -46,10 +48,10 @@ READ_TIME = 0.004  # seconds likewise
 QUEUE_MAX = 64  # trains that wait for room in the socket's buffer; more count as lost
 RECEIVE_BUFFER = 8 * 1024 * 1024  # bytes asked for; the system may give less
 SEND_BUFFER = 4 * 1024 * 1024  # bytes asked for
-TRAIN_SEGMENTS_MAX = 64  # segments in a train that every kernel with UDP_SEGMENT takes
-TRAIN_BYTES_MAX = 65_507  # bytes in a train: a UDP payload over IPv4
+CUT_SEGMENTS_MAX = 64  # segments that every kernel with UDP_SEGMENT cuts in one call
+CUT_BYTES_MAX = 65_507  # bytes likewise: a UDP payload over IPv4
+READ_ONE_MAX = 64 * 1024  # bytes that one call may read: as many as the kernel joins
 
-_BUFFER_SIZE = 128 * 1024  # bytes, twice the longest train
 _ANCILLARY_SIZE = 128  # bytes
 
 # Numbers of Linux that the module `socket` does not name (linux/udp.h, linux/in.h, linux/in6.h, asm-generic/socket.h).
@@ -82,8 +84,8 @@ class TrainPort(udp.Port):
         self, port: int, protocol: TrainProtocol, interface: str, reactor: IPeerReactor
     ) -> None:
         """Make the port; `startListening` binds it."""
-        super().__init__(port, protocol, interface, _BUFFER_SIZE, reactor)
-        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
+        super().__init__(port, protocol, interface, TRAIN_MAX, reactor)
+        self._buffer = memoryview(bytearray(TRAIN_MAX))
         self._queue: deque[tuple[memoryview, int, Address]] = deque()
         self._cuts_trains = False
         self._seconds: Callable[[], float] = reactor.seconds
@@ -183,26 +185,30 @@ class TrainPort(udp.Port):
 
     def _send(self, data: memoryview, segment: int, address: Address) -> bool:
         """Give a train to the kernel; False if there is no room, and then nothing of it was sent."""
-        if len(data) <= segment:
-            return self._send_one(data, address)
-        if self._cuts_trains:
+        start = 0
+        while start < len(data) and (size := self._send_some(data[start:], segment, address)):
+            start += size
+        if 0 < start < len(data):
+            self._queue.appendleft((data[start:], segment, address))
+            self.startWriting()
+        return start > 0
+
+    def _send_some(self, data: memoryview, segment: int, address: Address) -> int:
+        """Send as many segments as one call takes, and return their bytes; 0 if there is no room."""
+        part = data[: segment * min(CUT_SEGMENTS_MAX, max(1, CUT_BYTES_MAX // segment))]
+        if self._cuts_trains and len(part) > segment:
             cut = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", segment))]
             try:
-                self.socket.sendmsg([data], cut, 0, address)
-                return True
+                self.socket.sendmsg([part], cut, 0, address)
+                return len(part)
             except BlockingIOError:
-                return False
+                return 0
             except OSError as error:
                 if error.errno not in _CANNOT_CUT:
                     self.unsent += 1
-                    return True
+                    return len(part)
                 self._cuts_trains = False
-        for start in range(0, len(data), segment):
-            if not self._send_one(data[start : start + segment], address):
-                self._queue.appendleft((data[start:], segment, address))
-                self.startWriting()
-                return True
-        return True
+        return len(data[:segment]) if self._send_one(data[:segment], address) else 0
 
     def _send_one(self, data: memoryview, address: Address) -> bool:
         try:
@@ -250,16 +256,12 @@ class _Arriving:
     @property
     def is_over(self) -> bool:
         """Whether nothing may follow: a shorter segment was the last one, or there is no room."""
-        size = self.end - self.start
-        is_long = size >= min(TRAIN_SEGMENTS_MAX * self.segment, TRAIN_BYTES_MAX)
-        return size % self.segment > 0 or is_long or self.end > _BUFFER_SIZE // 2
+        return (self.end - self.start) % self.segment > 0 or len(self.room) < READ_ONE_MAX
 
     def continues(self, size: int, segment: int, source: Address) -> bool:
         """Whether datagrams from `source` belong to the train."""
         is_equal = segment == self.segment or segment == size < self.segment
-        whole = self.end - self.start + size
-        fits = whole <= min(TRAIN_SEGMENTS_MAX * self.segment, TRAIN_BYTES_MAX)
-        return self.end > self.start and is_equal and fits and source == self.source
+        return self.end > self.start and is_equal and source == self.source
 
     def begin(self, segment: int, source: Address) -> None:
         """Begin a train with what was read last."""

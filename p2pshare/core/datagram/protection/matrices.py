@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pshare.core.datagram.protection.keys import IV_SIZE
+from p2pshare.core.datagram.trains import TRAIN_MAX
 from p2pshare.wire.datagrams.frames import DATA_HEAD_SIZE, DATA_PLACE_AT, DATA_TRANSFER_AT
 from p2pshare.wire.datagrams.packets import (
     CID_SIZE,
@@ -20,8 +21,7 @@ from p2pshare.wire.datagrams.packets import (
     PacketType,
 )
 
-TRAIN_MAX = 65_535  # bytes of a train in one system call
-ROWS_MAX = 64  # segments of a train in one system call (UDP_MAX_SEGMENTS of Linux)
+ROWS_MAX = 256  # segments; a train of the smallest packets that a path may ask for has fewer
 SIZES_MAX = 4  # segment sizes whose matrices are kept: those of the paths in use
 SEGMENT_MIN = PROTECTED_OVERHEAD + DATA_HEAD_SIZE + 1  # bytes of the smallest packet with DATA
 

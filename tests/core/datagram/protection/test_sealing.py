@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.protection.keys import Aead
-from p2pshare.core.datagram.protection.matrices import SEGMENT_MIN, SIZES_MAX
+from p2pshare.core.datagram.protection.matrices import ROWS_MAX, SEGMENT_MIN, SIZES_MAX
 from p2pshare.core.datagram.protection.sealing import TrainSealer, seal_packet
+from p2pshare.core.datagram.trains import TRAIN_MAX
 from p2pshare.errors import LocalProtocolError
 from p2pshare.wire.datagrams.frames import Data, serialize
 from tests.core.datagram.protection.ends import AEADS, CID, key_phases
@@ -106,11 +107,11 @@ class TrainTests(SynchronousTestCase):
         )
         SEALER.seal(phases, CID, 0, 1, [(0, bytes(most * width))], 1452)
 
-    def test_fits_into_a_datagram(self) -> None:
-        """A train fits into one system call."""
+    def test_trains_are_bounded(self) -> None:
+        """Trains have a bound in bytes and in segments, whatever size the other end chooses for them."""
         for segment in (SEGMENT_MIN, 1200, 1452, 9000, 40_000, 65_507):
             most = SEALER.segments_max(segment)
-            self.assertTrue(1 <= most <= 64 and most * segment <= 65_535, segment)
+            self.assertTrue(1 <= most <= ROWS_MAX and most * segment <= TRAIN_MAX, segment)
 
     def test_memory(self) -> None:
         """Matrices of few sizes are kept."""
