@@ -2,8 +2,8 @@
 
 **Control never waits behind data.** A stream delivers in order, so whatever was handed to the carrier delays all that
 follows. Two rules keep that delay short. First, nothing is handed over while the carrier is full: the driver asks for
-the next message or piece each time there is room, and decides then. Second, data is handed over in pieces of at most
-`PIECE_MAX` bytes. An answer therefore waits for little more than one piece, even if a file of terabytes is under way
+the next message or piece each time there is room, and decides then. Second, data is handed over in pieces that the
+session bounds. An answer therefore waits for little more than one piece, even if a file of terabytes is under way
 and thousands of files are requested.
 
 **Turns.** Answers go first, since openers plan by them. Then the transfers take turns, one piece each, so ten files
@@ -98,15 +98,15 @@ class Outflow:
                 self._turns.rotate(-1)  # another transfer may need no credit
         return None
 
-    def piece_size(self) -> int:
-        """Return the bytes of the next piece, after `next_message` returned None; 0 if there is none."""
+    def piece_size(self, most: int = PIECE_MAX) -> int:
+        """Return the bytes of the next piece, at most `most`, after `next_message` returned None; 0: there is none."""
         view = self._turns[0].view if self._turns else None
         if view is None:
             return 0
-        return min(PIECE_MAX, len(view) - self._turns[0].position, self._credit - self._sent)
+        return min(most, len(view) - self._turns[0].position, self._credit - self._sent)
 
     def take_piece(self, size: int) -> Piece:
-        """Return the first `size` bytes, at most `piece_size()`, of the next piece, and count them as sent."""
+        """Return the first `size` bytes, at most `piece_size`, of the next piece, and count them as sent."""
         transfer = self._turns[0]
         view, start = transfer.view, transfer.position
         assert view is not None

@@ -86,8 +86,12 @@ class Session(Protocol):
         sent before.
         """
 
+    @property
+    def piece_max(self) -> int:
+        """The most bytes that `send_data` takes at once."""
+
     def send_data(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send up to `PIECE_MAX` bytes of one block of a file, in a buffer that is never changed.
+        """Send up to `piece_max` bytes of one block of a file, in a buffer that is never changed.
 
         Call it only while `has_room`.
         """

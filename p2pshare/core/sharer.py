@@ -50,6 +50,7 @@ from p2pshare.core.sharer_transfers import (
 from p2pshare.core.wanted_blocks import byte_ranges, named_blocks
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
+from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Cancel,
@@ -265,12 +266,12 @@ class SharerCore:
             self._await_done(self._transfers.pop(message.id))
         return message
 
-    def piece_size(self) -> int:
-        """Return the bytes of the next piece, after `next_message` returned None; 0 if there is none."""
-        return self._outflow.piece_size()
+    def piece_size(self, most: int = PIECE_MAX) -> int:
+        """Return the bytes of the next piece, at most `most`, after `next_message` returned None; 0: there is none."""
+        return self._outflow.piece_size(most)
 
     def take_piece(self, size: int) -> Piece:
-        """Return the first `size` bytes, at most `piece_size()`, of the next piece, and count them as sent."""
+        """Return the first `size` bytes, at most `piece_size`, of the next piece, and count them as sent."""
         return self._outflow.take_piece(size)
 
     # Requests

@@ -52,6 +52,7 @@ class MemorySession:
     key = ALICE.public
     name = "alice"
     path = SessionPath("memory", PeerAddress("192.0.2.1", 50001))
+    piece_max = PIECE_MAX
     has_room = True
 
     def __init__(self, sharer: MemorySharer, credit: int) -> None:

@@ -60,12 +60,13 @@ from p2pshare.core.datagram.rtt import RttEstimator
 from p2pshare.core.datagram.trains import Address, Train
 from p2pshare.core.ranges import Range
 from p2pshare.errors import LocalProtocolError, P2pshareError, RemoteProtocolError, Unreachable
+from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.datagrams.frames import REASON_MAX, Close, CloseCode
 from p2pshare.wire.datagrams.packets import Cookie, HandshakeHeader, ProtectedHeader
 from p2pshare.wire.keys import PublicKey
 
 LINGER = 3  # probe timeouts for which a closed connection still answers (RFC 9000, section 10.2)
-HELD_MIN = 256 * 1024  # bytes that may be handed over whatever the congestion window is
+HELD_MIN = BLOCK_SIZE  # bytes that may be handed over whatever the congestion window is
 
 
 class State(Enum):

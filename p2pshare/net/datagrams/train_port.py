@@ -11,13 +11,12 @@ Theory of operation
 is left, or until it has read `READ_MAX` bytes or for `READ_TIME`: then timers and other sockets get their turn, and the
 reactor calls again. Where the kernel joins nothing, datagrams that wait are read behind each other into the buffer and
 become a train here, since a train of ten costs the core little more than a single datagram. What the kernel has joined
-is joined further, for the same reason. The buffer always has room for what one call may read, because the kernel cuts off what does not fit and says so only in a flag. A train that was cut off is
-dropped, since its last segment is damaged.
+is joined further, for the same reason. The buffer always has room for what one call may read, because the kernel cuts
+off what does not fit and says so only in a flag. A train that was cut off is dropped: its last segment is damaged.
 
 *Sending.* `send_train` gives a train to the kernel, in as few calls as it allows, or queues what is left when the
-buffer of the socket is full. The protocol
-makes no more trains while the port `is_full`. `doWrite` drains the queue when the socket is writable, and then calls
-`port_writable`.
+buffer of the socket is full. The protocol makes no more trains while the port `is_full`. `doWrite` drains the queue
+when the socket is writable, and then calls `port_writable`.
 
 *Falling back.* Whether the kernel can cut trains depends on the route and its device, so it shows at the first train
 and may change later. `EIO`, `EINVAL` and `EMSGSIZE` for a train of several segments turn cutting off for good, and the

@@ -41,9 +41,14 @@ from p2pshare.net.session.stream import UNREAD_MAX
 from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.datagrams.frames import CloseCode
 from p2pshare.wire.frames import ControlFrame, FrameDecoder
 from p2pshare.wire.keys import PublicKey
+
+SEGMENT_MAX = 16_332
+"""Bytes of the largest UDP payload that is tried. Loopback interfaces carry it, and the kernel cuts four of them in one
+call. Other interfaces refuse it without delay, and the search for the path MTU goes on below."""
 
 
 class DatagramChannel:
@@ -51,6 +56,8 @@ class DatagramChannel:
 
     carrier = "udp"
     """See `Channel`."""
+    piece_max = BLOCK_SIZE
+    """See `Channel`. Control messages pass the bytes of files, so nothing waits for a piece."""
 
     def __init__(
         self,
@@ -258,7 +265,9 @@ class DatagramSessions:
         self._reactor = reactor
         self._acceptor = acceptor
         self._channels: dict[DatagramConnection, DatagramChannel] = {}
-        self._endpoint = DatagramEndpoint(EndpointSettings(), random, self._tls_for)
+        self._endpoint = DatagramEndpoint(
+            EndpointSettings(segment_max=SEGMENT_MAX), random, self._tls_for
+        )
         self.port = WelcomePort(reactor, self._endpoint, self._happened, classic)
 
     def open(

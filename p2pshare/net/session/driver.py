@@ -166,6 +166,11 @@ class SessionDriver:
         self._channel.send_piece(transfer, offset, data)
 
     @property
+    def piece_max(self) -> int:
+        """See `Session`."""
+        return self._channel.piece_max
+
+    @property
     def has_room(self) -> bool:
         """See `Session`."""
         return not self._is_ending and not self._channel.is_full

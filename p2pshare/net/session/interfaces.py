@@ -134,8 +134,12 @@ class Channel(Protocol):
     def begin(self, transfer: int, size: int) -> None:
         """Announce the pieces of a transfer, whose file has `size` bytes. Call it before its first piece."""
 
+    @property
+    def piece_max(self) -> int:
+        """The most bytes of a piece: what a control message has to wait for over a stream, else a whole block."""
+
     def send_piece(self, transfer: int, offset: int, data: memoryview) -> None:
-        """Send 1 to `PIECE_MAX` bytes of one block. The channel may keep them until they have arrived, so the buffer
+        """Send 1 to `piece_max` bytes of one block. The channel may keep them until they have arrived, so the buffer
         may never be changed.
         """
 

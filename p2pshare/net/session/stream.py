@@ -29,7 +29,7 @@ from p2pshare.net.clocks import LazyTimer
 from p2pshare.net.session.interfaces import Carrier, ChannelUser
 from p2pshare.net.session.tls import TlsClosed, TlsFailed, TlsPump
 from p2pshare.wire.addresses import PeerAddress
-from p2pshare.wire.frames import DataPiece, FrameDecoder, data_head
+from p2pshare.wire.frames import PIECE_MAX, DataPiece, FrameDecoder, data_head
 from p2pshare.wire.keys import PublicKey
 
 READ_MAX = 256 * 1024  # bytes decrypted at once
@@ -83,6 +83,11 @@ class StreamChannel:
     def description(self) -> str:
         """See `Channel`."""
         return self._pump.description
+
+    @property
+    def piece_max(self) -> int:
+        """See `Channel`."""
+        return PIECE_MAX
 
     @property
     def is_full(self) -> bool:

@@ -155,7 +155,7 @@ class ServedSession:
         while session.has_room:
             if (message := core.next_message()) is not None:
                 session.send(message)
-            elif (size := core.piece_size()) and (size := pace.allowed(size)):
+            elif (size := core.piece_size(session.piece_max)) and (size := pace.allowed(size)):
                 piece = core.take_piece(size)
                 session.send_data(piece.transfer.id, piece.offset, piece.data)
                 self._upload_log.sent(size)
