@@ -50,6 +50,8 @@ TCP_HEAD_START = (
 NO_TLS_IN_OPENSSL = "wrong version number"
 """OpenSSL's reason if the answer is not TLS at all."""
 NO_TLS = "it does not speak TLS"
+NO_ANSWER = "no answer"
+"""The reason in the log for an attempt that was given up, if the address has said nothing."""
 
 
 class Carriers:
@@ -181,16 +183,19 @@ def _over_udp(
         nonlocal channel
         if delay:
             await deferLater(reactor, delay)
+        opening.log("begun")
         end = tls.connect(opening.expected)
         channel = datagrams.open(opening.address, end, session, unanswered)
         try:
             return await opening.done
         except CancelledError:
+            opening.log("given up", "" if has_answer() else NO_ANSWER)
             session.abort()
             raise
         except NoSessionThere as error:
             if has_answer():
                 raise
+            opening.log("connection failed", NO_ANSWER)
             raise NoAnswerOverUdp(name=opening.name, address=opening.address) from error
 
     return Attempt(Deferred.fromCoroutine(welcomed()), has_answer)
@@ -214,6 +219,7 @@ def _over_tcp(
             carrier = TcpCarrier(channel, FILE_READ)
             await connectProtocol(client_endpoint(reactor, address, timeout), carrier)
         except ConnectingCancelledError:
+            opening.log("given up", NO_ANSWER)
             raise CancelledError from None
         except ConnectError as error:
             opening.log("connection failed", str(error))
@@ -226,6 +232,7 @@ def _over_tcp(
         try:
             return await opening.done
         except CancelledError:
+            opening.log("given up")
             session.abort()
             raise
 

@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from p2pshare.core.session_interface import Session
@@ -170,6 +171,19 @@ class CarriersTests(TestCase):
         await self.failed(PeerUnreachable, address)
         self.assertLess(reactor.seconds() - began, 5.0)
         await self.failed(NoAnswerOverUdp, address, Via.UDP, timeout=0.3)
+
+    async def test_log(self) -> None:
+        """The log of `--debug` has what became of each attempt."""
+        address = await self.listen(udp=False, tcp=False)
+        for via, timeout, logged in (
+            (Via.AUTO, 9.0, {("connection failed", "tcp"), ("begun", "udp"), ("given up", "udp")}),
+            (Via.UDP, 0.3, {("begun", "udp"), ("connection failed", "udp")}),
+        ):
+            with capturedLogs() as events:
+                await self.failed(PeerUnreachable, address, via, timeout=timeout)
+            steps = {(each["event"], each["carrier"]) for each in events if "carrier" in each}
+            self.assertLessEqual(logged, steps)
+            self.assertNotIn(("given up", "tcp"), steps)
 
     async def test_other_key(self) -> None:
         """Threat 46: an impostor is found out on either carrier, and is told nothing."""
