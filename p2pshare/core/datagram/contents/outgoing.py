@@ -305,7 +305,7 @@ class Outgoing:
         for start, end in ranges:
             if len(transfer.queued) < FRAGMENTS_MAX:
                 transfer.queue_unacked(start, end)
-        if transfer.has_progress and not transfer.queued:  # FIN overtook bytes that have arrived
+        if transfer.has_progress or transfer.queued:  # FIN overtook bytes, or they are lost
             transfer.is_fin_due = True
             self._speaking[number] = transfer
         self._take_turn(transfer)

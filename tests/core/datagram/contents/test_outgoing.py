@@ -152,6 +152,18 @@ class OutgoingTests(SynchronousTestCase):
         self.outgoing.on_missing(1, [(200, 300)])
         self.assertEqual(self.outgoing.frames(), [])
 
+    def test_missing_overtakes(self) -> None:
+        """FIN is also repeated if the bytes that MISSING names are acknowledged before they go out again."""
+        self.outgoing.start(1, 300)
+        self.outgoing.finish(1)
+        cargo = self.outgoing.cargo()
+        assert cargo is not None
+        self.outgoing.frames()
+        self.outgoing.on_missing(1, [(200, 300)])
+        self.assertEqual(self.outgoing.frames(), [])
+        self.outgoing.on_acked(cargo.shipment(), 0, 3)
+        self.assertEqual(self.outgoing.frames(), [Fin(1, 300)])
+
     def test_an_empty_file(self) -> None:
         """FIN of a file without bytes brings its SIZE along."""
         self.outgoing.begin(1, 0)
