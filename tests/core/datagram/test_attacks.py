@@ -76,7 +76,7 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(self.pair.timers(), [None, None])
 
     def test_answers_count(self) -> None:
-        """Answers to challenges count for the limit of an unproved address, too."""
+        """Threat 45: answers to challenges count for the limit of an unproved address, too."""
         size = self.copy(Challenge(b"first..."), Challenge(b"second.."))
         self.assertGreater(self.pair.sent_to(NEW), 0)
         self.assertLessEqual(self.pair.sent_to(NEW), AMPLIFICATION * size)
@@ -87,7 +87,7 @@ class LiarTests(SynchronousTestCase):
     """A peer that has proved a key lies."""
 
     def test_challenges_without_acknowledgement(self) -> None:
-        """A peer that sends challenges and acknowledges nothing costs a bounded amount of memory."""
+        """Threat 44: a peer that sends challenges and acknowledges nothing costs a bounded amount of memory."""
         pair = Tapped()
         pair.open().run(2.0)
         packets = pair.acceptor.up._packets
@@ -147,7 +147,7 @@ class HandshakeTests(SynchronousTestCase):
         return pair
 
     def test_fragments(self) -> None:
-        """Bytes of TLS in many parts end the handshake: putting them in order would cost more and more."""
+        """Threat 43: bytes of TLS in many parts end the handshake: putting them in order would cost more and more."""
         handshake = Handshake(_accept(THERE, HERE), is_opener=False)
         with self.assertRaises(HandshakeFailed):
             for number in range(100):
@@ -187,7 +187,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(pair.opener.up.rtt, before)
 
     def test_places(self) -> None:
-        """An address that takes all places for handshakes loses some of them to other addresses."""
+        """Threat 43: an address that takes all places for handshakes loses some of them to other addresses."""
         settings = EndpointSettings(half_open_max=8)
         crowd = [Pair(seed=seed) for seed in range(20)]
         acceptor = Pair(settings=settings).endpoints[THERE]
@@ -204,7 +204,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(held, {"10.1.1.1": 4, "10.2.2.2": 2, "10.3.3.3": 2})
 
     def test_places_of_failed_handshakes(self) -> None:
-        """A handshake that has failed keeps its place while its CLOSE may be repeated."""
+        """Threat 43: a handshake that has failed keeps its place while its CLOSE may be repeated."""
         pair = self.shaking()
         pair.acceptor.up.abort()
         pair.network.pump(THERE)
