@@ -11,7 +11,8 @@ than 20 bytes are to be won. It is repeated every ten minutes, because the path 
 nothing arrives at all. Loss detection alone would send the same size again for ever. So the size falls to its base when
 full-size packets were lost in three loss events in a row, none arrived in between, and a smaller one did; or when the
 probe timeout has expired twice in a row. After that nothing is probed for a minute. Congestion can look the same, and
-then costs a few bytes of each packet for that minute.
+then costs a few bytes of each packet for that minute. An end that was too busy to answer looks the same, too. Then the
+full-size packets from before are acknowledged after all, and the size returns.
 
 Probes are not congestion: their rows in the ledger are not in flight, and their loss is reported here only. There is at
 most one, and there is no timer: a connection asks for a probe when it has other packets to send.
@@ -86,7 +87,9 @@ class PathMtu:
     def on_acked(self, parts: Sequence[TrainPart[Any]]) -> None:
         """Note that packets have arrived."""
         self._timeouts = 0
-        if any(_size(part) >= self.size for part in parts):
+        largest = max(_size(part) for part in parts)
+        if largest >= self.size:
+            self.size = largest  # larger ones are from before a fall-back that was a mistake
             self._losses = 0
             self._smaller_arrived = False
         elif self._losses:

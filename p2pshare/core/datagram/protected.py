@@ -251,7 +251,7 @@ class ProtectedPackets:
         """Tell the path MTU discovery which packets and probes have arrived and were lost."""
         acked, lost = (
             [each for each in parts if each.train.in_flight]
-            for parts in (outcome.acked, outcome.lost)
+            for parts in ((*outcome.acked, *outcome.late), outcome.lost)
         )
         if any(not each.train.in_flight for each in outcome.acked):
             self._mtu.probe_acked(now)

@@ -127,6 +127,15 @@ class BlackHoleTests(SynchronousTestCase):
         self.mtu.on_probe_timeout(3.0)
         self.assertEqual(self.mtu.size, BASE)
 
+    def test_busy_receiver(self) -> None:
+        """A fall-back is undone when packets of the size before have arrived after all; then nothing is probed."""
+        self.mtu.on_probe_timeout(1.0)
+        self.mtu.on_probe_timeout(2.0)
+        self.mtu.on_acked(train(BASE))
+        self.assertEqual(self.mtu.size, BASE)
+        self.mtu.on_acked(train(ETHERNET))
+        self.assertEqual((self.mtu.size, self.mtu.probe(2.0 + COOL_OFF)), (ETHERNET, None))
+
     def test_late_answer(self) -> None:
         """What becomes of a probe from before a black hole does not count."""
         mtu = PathMtu(9000)
