@@ -39,7 +39,7 @@ class PathCase(SynchronousTestCase):
 
     def finish(self, pair: Pair, file: bytes = FILE, seconds: float = 300.0) -> float:
         """Send a file, unless one is on its way; check it, and return the time at its end."""
-        if 1 not in pair.acceptor.sending and 1 not in pair.opener.files:
+        if not pair.acceptor.up.pieces_held and 1 not in pair.opener.files:
             pair.acceptor.send_file(1, file)
         self.assertTrue(pair.run(seconds, lambda: 1 in pair.opener.done))
         self.assertEqual(bytes(pair.opener.files[1].data), file)
