@@ -39,7 +39,8 @@ silent end. While nothing is in flight and nothing is due, there is none.
 (`contents.control_stream.WINDOW`), ranges of packet numbers (`received_packets`), transfers that were announced
 (`contents.incoming.TRANSFERS_MAX`), bytes of TLS (`protection.handshake.RECEIVED_MAX`), challenges that are not
 answered yet (`paths.RESPONSES_MAX`). What it can make this one keep by not acknowledging: pieces up to `held_max`
-bytes, and rows of the ledger for the packets of a congestion window. Events are the user's to fetch after each train.
+bytes, within the share of the memory of all connections (`contents.held_memory`), and rows of the ledger for the
+packets of a congestion window. Events are the user's to fetch after each train.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class DatagramConnection:
         self._tls = tls
         self._rtt = RttEstimator()
         self._paths = Paths(address)
-        self._streams = Streams(self.events)
+        self._streams = Streams(self.events, shared.memory)
         self._handshake = Handshake(tls, is_opener=ids.is_opener)
         self._stage: HandshakeStage | None = HandshakeStage(ids, self._handshake, self._rtt, now)
         self._packets: ProtectedPackets | None = None
@@ -490,12 +491,14 @@ class DatagramConnection:
             return
         self.state, self._until = State.CLOSING, None
         self._close_frame, self._is_close_due = frame, True
+        self._streams.outgoing.drop_all()
         self.events.append(Closed(error))
 
     def _forget(self, error: P2pshareError | None) -> None:
         """End without a further packet."""
         if self.state is not State.CLOSING:
             self.events.append(Closed(error))
+        self._streams.outgoing.drop_all()
         self.state, self._until = State.GONE, None
 
     def _take_after_close(self, is_authentic: bool, has_close: bool) -> None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from p2pshare.core.datagram.congestion.controller import CongestionController
 from p2pshare.core.datagram.congestion.cubic import Cubic
 from p2pshare.core.datagram.connection import ConnectionSettings, DatagramConnection
+from p2pshare.core.datagram.contents.held_memory import HeldMemory
 from p2pshare.core.datagram.deadlines import Deadlines
 from p2pshare.core.datagram.events import ConnectionMade, Event
 from p2pshare.core.datagram.handshake_stage import ConnectionIds
@@ -59,6 +60,8 @@ class EndpointSettings:
     half_open_max: int = 64
     """Accepted connections whose handshake is not done."""
     connections_max: int = 1024
+    held_max: int = 64 * 1024 * 1024
+    """Bytes of files that all connections may hold until they are acknowledged; see `HeldMemory`."""
     make_controller: Callable[[int], CongestionController] = Cubic
     """Makes the congestion controller of a path, with packets of that many bytes."""
     segment_max: int = 1472
@@ -92,7 +95,12 @@ class DatagramEndpoint:
         self._random = random
         self._accept = accept
         self._shared = Shared(
-            random, settings.make_controller, settings.segment_max, TrainSealer(), TrainOpener()
+            random,
+            settings.make_controller,
+            settings.segment_max,
+            TrainSealer(),
+            TrainOpener(),
+            HeldMemory(settings.held_max),
         )
         self._cookies = CookieJar(random)
         self._by_cid: dict[bytes, DatagramConnection] = {}
@@ -111,6 +119,11 @@ class DatagramEndpoint:
     def connections(self) -> int:
         """The number of connections."""
         return len(self._by_cid)
+
+    @property
+    def held(self) -> int:
+        """The bytes of files that all connections hold until they are acknowledged."""
+        return self._shared.memory.total
 
     def open(self, address: Address, tls: TlsEnd, now: float) -> DatagramConnection:
         """Open a connection to an address; its events tell how that goes."""

@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from p2pshare.core.datagram.congestion.controller import CongestionController, report
+from p2pshare.core.datagram.contents.held_memory import HeldMemory
 from p2pshare.core.datagram.contents.outgoing import Cargo
 from p2pshare.core.datagram.contents.packing import Carried, Payload
 from p2pshare.core.datagram.contents.streams import Streams
@@ -76,6 +77,7 @@ class Shared:
     """Bytes of the largest UDP payload that is tried."""
     sealer: TrainSealer
     opener: TrainOpener
+    memory: HeldMemory
 
 
 class ProtectedPackets:

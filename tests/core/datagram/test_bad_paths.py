@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.connection import ConnectionSettings
+from p2pshare.core.datagram.contents.held_memory import SHARE_MIN
 from p2pshare.core.datagram.endpoint import ConnectionEvent, EndpointSettings
 from p2pshare.core.datagram.events import ConnectionMade
 from p2pshare.core.datagram.trains import Address
 from p2pshare.errors import Unreachable
 from p2pshare.testing.links import Conditions
 from p2pshare.testing.network import Fate
+from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.datagrams.packets import PacketType
-from tests.core.datagram.pair import _TLS, HERE, KEYS, THERE, Pair, User
+from tests.core.datagram.pair import _TLS, HERE, KEYS, PIECE, THERE, Pair, User
 from tests.strategies import seeds
 
 MBIT = 125_000.0  # bytes per second
@@ -347,8 +349,14 @@ class HostileTests(PathCase):
 class Crowd(Pair):
     """Many connections between two endpoints; the acceptor sends a file over each."""
 
-    def __init__(self, conditions: Conditions, count: int, file: bytes) -> None:
-        super().__init__(conditions, merging=MERGING)
+    def __init__(
+        self,
+        conditions: Conditions,
+        count: int,
+        file: bytes,
+        settings: EndpointSettings | None = None,
+    ) -> None:
+        super().__init__(conditions, merging=MERGING, settings=settings)
         self._file = file
         self.openers = [self.opener]
         for _ in range(count - 1):
@@ -370,6 +378,34 @@ class Crowd(Pair):
             user.connection = happened.connection
             user.send_file(1, self._file)
         self.users[happened.connection].on_event(happened.event)
+
+
+class HeldMemoryTests(SynchronousTestCase):
+    def test_many_silent_receivers(self) -> None:
+        """If many receivers acknowledge nothing any more, what is held for them together is bounded, and one that goes
+        on reading gets its file.
+        """
+        limit, count = 4 * BLOCK_SIZE, 20
+        file = bytes(8 * BLOCK_SIZE)
+        pair = Crowd(Conditions(delay=0.015), count, file, EndpointSettings(held_max=limit))
+        sender = pair.endpoints[THERE]
+        self.assertTrue(pair.run(60.0, lambda: min(pair.arrived) > BLOCK_SIZE))
+        senders = [each for each in pair.users if not each.ids.is_opener]
+        for opener in pair.openers[1:]:
+            opener.up.receive_protected = lambda *_: []  # type: ignore[method-assign]
+        held = [0]
+
+        def is_done() -> bool:
+            held.append(sum(each.pieces_held for each in senders))
+            return pair.arrived[0] == len(file)
+
+        self.assertTrue(pair.run(120.0, is_done))
+        self.assertGreater(max(held), limit // 2)
+        self.assertLess(max(held), limit + count * (SHARE_MIN + PIECE))
+        self.assertEqual(sender.held, held[-1])
+        for each in senders:
+            each.abort()
+        self.assertEqual(sender.held, 0)
 
 
 class SharedLinkTests(SynchronousTestCase):

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from p2pshare.core.datagram.contents.held_memory import HeldMemory
 from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Fin, Size
@@ -151,7 +152,9 @@ class _Transfer:
 class Outgoing:
     """All transfers of one direction."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: HeldMemory) -> None:
+        """Count the bytes in memory in `memory`, too."""
+        self._memory = memory
         self._transfers: dict[int, _Transfer] = {}
         self._turns: deque[_Transfer] = deque()
         self._speaking: dict[int, _Transfer] = {}  # with SIZE or FIN to send
@@ -187,7 +190,7 @@ class Outgoing:
         transfer.queued.add(offset, end)
         transfer.handed += len(data)
         self.unacked += len(data)
-        self.held += len(data)
+        self._hold(len(data))
         self._take_turn(transfer)
 
     def finish(self, number: int) -> None:
@@ -206,7 +209,12 @@ class Outgoing:
             self._turns.remove(transfer)
         for piece in transfer.pieces:
             self.unacked -= piece.end - piece.start - piece.acked.total
-            self.held -= piece.end - piece.start
+            self._hold(piece.start - piece.end)
+
+    def drop_all(self) -> None:
+        """Forget all transfers."""
+        for number in list(self._transfers):
+            self.drop(number)
 
     def frames_due(self) -> Iterator[Size | Fin]:
         """Yield the SIZE and FIN frames to send now; call `on_frame_sent` for each that is sent."""
@@ -340,7 +348,12 @@ class Outgoing:
             transfer.has_progress |= new > 0
             if piece.acked.total == piece.end - piece.start:
                 transfer.pieces.remove(piece)
-                self.held -= piece.end - piece.start
+                self._hold(piece.start - piece.end)
+
+    def _hold(self, size: int) -> None:
+        """Note that `size` bytes more are in memory."""
+        self._memory.changed(self.held, self.held + size)
+        self.held += size
 
 
 @dataclass(frozen=True, slots=True)

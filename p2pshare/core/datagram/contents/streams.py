@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from p2pshare.core.datagram.contents.control_stream import ControlReceiver, ControlSender
+from p2pshare.core.datagram.contents.held_memory import HeldMemory
 from p2pshare.core.datagram.contents.incoming import Incoming
 from p2pshare.core.datagram.contents.outgoing import Cargo, CargoSizes, Outgoing, Shipment
 from p2pshare.core.datagram.contents.packing import Carried, Payload
@@ -55,9 +56,10 @@ SIZES = CargoSizes(
 class Streams:
     """The control stream and the transfers of one connection."""
 
-    def __init__(self, events: deque[Event]) -> None:
-        """Append what arrives to `events`."""
-        self.outgoing = Outgoing()
+    def __init__(self, events: deque[Event], memory: HeldMemory) -> None:
+        """Append what arrives to `events`. The bytes on their way out are held in `memory`."""
+        self._memory = memory
+        self.outgoing = Outgoing(memory)
         self.incoming = Incoming()
         self._events = events
         self._control_out = ControlSender()
@@ -105,10 +107,12 @@ class Streams:
         return not self._control_out.waiting and not self.outgoing.unacked
 
     def is_full(self, bound: int) -> bool:
-        """Whether more than `bound` bytes of files, or too many of the control stream, are not acknowledged."""
+        """Whether more than `bound` bytes of files, or too many of the control stream, are not acknowledged, or the
+        connection has its share of the memory of all.
+        """
         return (
             self.outgoing.unacked >= bound
-            or self.outgoing.held >= 2 * bound
+            or self.outgoing.held >= min(2 * bound, self._memory.share)
             or self._control_out.waiting >= CONTROL_WAITING_MAX
         )
 

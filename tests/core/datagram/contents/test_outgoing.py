@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.datagram.contents.held_memory import HeldMemory
 from p2pshare.core.datagram.contents.outgoing import (
     EARLY,
     FRAGMENTS_MAX,
@@ -25,6 +26,9 @@ SEGMENT = 110  # bytes: 100 of a file in a bare packet, 90 with SIZE
 
 class Sender(Outgoing):
     """With shorter calls for the tests."""
+
+    def __init__(self) -> None:
+        super().__init__(HeldMemory(2**30))
 
     def cargo(self, packets: int = 4) -> Cargo | None:
         return self.next_cargo(SEGMENT, packets, SIZES)
