@@ -218,6 +218,11 @@ class DatagramConnection:
         return self._packets is None and self.state is not State.GONE
 
     @property
+    def is_closing(self) -> bool:
+        """Whether CLOSE was sent, and nothing but answers follows."""
+        return self.state is State.CLOSING
+
+    @property
     def is_gone(self) -> bool:
         """Whether nothing of the connection is left but events."""
         return self.state is State.GONE
@@ -297,6 +302,10 @@ class DatagramConnection:
         if self.state not in (State.CLOSING, State.GONE):
             self._close(Close(CloseCode.DONE, ""), None)
             self._wake(self)
+
+    def forget(self) -> None:
+        """End the connection without a packet."""
+        self._forget(None)
 
     # For the endpoint: packets that arrive
 

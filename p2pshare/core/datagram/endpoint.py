@@ -7,7 +7,8 @@ receives at that address. Anything else that belongs to no connection is dropped
 **Bounds.** `half_open_max` connections that were accepted may be in their handshake. A cookie costs an attacker only
 two packets, so it could keep all these places with one address. If none is free, the IP address with the most of them
 loses its oldest one to an address that has at least two fewer. Other openers are dropped, and try again.
-`connections_max` bounds all. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
+`connections_max` bounds all; if it is reached, those that only answer with CLOSE give way, so openers that are refused
+in great numbers keep nobody out. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
 
 **Turns.** The endpoint looks only at connections that something happened to (`_awake`): a packet, a timer, a call of
 the user. A connection leaves the table when it has nothing to send, and its next deadline is then kept in `_deadlines`.
@@ -57,8 +58,8 @@ class EndpointSettings:
     """The bounds of an endpoint."""
 
     connection: ConnectionSettings = field(default_factory=ConnectionSettings)
-    half_open_max: int = 64
-    """Accepted connections whose handshake is not done."""
+    half_open_max: int = 512
+    """Accepted connections whose handshake is not done; more than the user allows, who can choose which one goes."""
     connections_max: int = 1024
     held_max: int = 64 * 1024 * 1024
     """Bytes of files that all connections may hold until they are acknowledged; see `HeldMemory`."""
@@ -269,6 +270,8 @@ class DatagramEndpoint:
     def _make_room(self, ip: str) -> bool:
         """Whether an opener at an IP address may have a connection; another handshake may have to end for it."""
         if self.connections >= self._settings.connections_max:
+            self._forget_closed()
+        if self.connections >= self._settings.connections_max:
             return False
         self._half_open = {each: None for each in self._half_open if each.is_half_open}
         if len(self._half_open) < self._settings.half_open_max:
@@ -279,6 +282,14 @@ class DatagramEndpoint:
             return False
         next(each for each in self._half_open if each.first_address[0] == greediest).give_way()
         return True
+
+    def _forget_closed(self) -> None:
+        """Forget a connection that is closed here and only answers, if there is one."""
+        closed = next((each for each in self._by_cid.values() if each.is_closing), None)
+        if closed is not None:
+            closed.forget()
+            self._awake.pop(closed, None)
+            self._settle(closed)
 
     def _make(
         self, ids: ConnectionIds, address: Address, tls: TlsEnd, now: float

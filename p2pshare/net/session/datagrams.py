@@ -270,6 +270,11 @@ class DatagramSessions:
         )
         self.port = WelcomePort(reactor, self._endpoint, self._happened, classic)
 
+    @property
+    def held(self) -> int:
+        """The bytes of files in memory that other ends have not acknowledged."""
+        return self._endpoint.held
+
     def open(
         self,
         address: PeerAddress,

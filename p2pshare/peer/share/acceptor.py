@@ -60,9 +60,9 @@ BUSY_WAIT = 30  # seconds after which an opener may come again that was refused 
 class SessionLimits:
     """Bounds on the sessions that a peer accepts."""
 
-    half_open: int = 64
+    half_open: int = 256
     """Connections that are not sessions yet."""
-    half_open_per_host: int = 16
+    half_open_per_host: int = 128
     """Those of one IP address."""
     total: int = 500
     """Sessions."""

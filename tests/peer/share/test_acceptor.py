@@ -49,7 +49,7 @@ NAMES = {BOB.public: "bob", EVE.public: "eve"}
 class LimitsTests(SynchronousTestCase):
     def test_few_open_files(self) -> None:
         """A low limit on open files leaves fewer sessions, so that files can still be opened."""
-        for limit, total, half_open in ((64, 10, 5), (30, 1, 1), (8192, 500, 64)):
+        for limit, total, half_open in ((64, 10, 5), (30, 1, 1), (8192, 500, 256)):
             with mock.patch.object(resource, "getrlimit", return_value=(limit, limit)):
                 limits = SessionLimits().within_open_files()
             self.assertEqual((limits.total, limits.half_open), (total, half_open))

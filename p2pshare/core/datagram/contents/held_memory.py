@@ -1,7 +1,7 @@
 """The memory that all connections of an endpoint share for bytes of files which are not acknowledged yet.
 
-A connection may always hold `SHARE_MIN` bytes. Above that, it waits as soon as it holds more than its fair share, or all
-connections together hold the limit. So the sum stays below the limit, plus `SHARE_MIN` and one piece for each
+A connection may always hold `SHARE_MIN` bytes. Above that, it waits as soon as it holds more than its fair share, or
+all connections together hold the limit. So the sum stays below the limit, plus `SHARE_MIN` and one piece for each
 connection, also if many other ends read nothing. One connection alone has the whole limit.
 """
 
