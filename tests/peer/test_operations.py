@@ -31,7 +31,10 @@ class PeerOperationsTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """The table lists the limits with their values."""
         for what, value in (
-            ("connections that are not sessions yet", DEFAULT_LIMITS.half_open),
+            (
+                "connections that are not sessions yet, of TCP and UDP together",
+                DEFAULT_LIMITS.half_open,
+            ),
             ("those of one address", DEFAULT_LIMITS.half_open_per_host),
             ("from a connection to the welcome", DEFAULT_LIMITS.handshake),
             ("sessions", DEFAULT_LIMITS.total),

@@ -145,8 +145,9 @@ class DeadPathTests(PathCase):
 
     def begin(self, pair: Pair, *, sends: bool) -> None:
         pair.opener.up.unanswered_timeout = 4.0
-        (pair.opener if sends else pair.acceptor).send_file(1, FILE)
-        pair.run(0.1)
+        user, other = (pair.opener, pair.acceptor) if sends else (pair.acceptor, pair.opener)
+        user.send_file(1, FILE)
+        self.assertTrue(pair.run(30.0, lambda: 1 in other.files))
 
     def test_dead(self) -> None:
         """A path that carries nothing any more is given up within seconds, whoever sends."""
