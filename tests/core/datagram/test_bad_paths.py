@@ -383,8 +383,8 @@ class Crowd(Pair):
 
 class HeldMemoryTests(SynchronousTestCase):
     def test_many_silent_receivers(self) -> None:
-        """If many receivers acknowledge nothing any more, what is held for them together is bounded, and one that goes
-        on reading gets its file.
+        """Threat 44: if many receivers acknowledge nothing any more, what is held for them together is bounded, and
+        one that goes on reading gets its file.
         """
         limit, count = 4 * BLOCK_SIZE, 20
         file = bytes(8 * BLOCK_SIZE)

@@ -14,7 +14,7 @@ PIECE = 256 * 1024
 
 class HeldMemoryTests(SynchronousTestCase):
     def test_shares(self) -> None:
-        """One connection has the whole limit, two have half of it each, and many have the minimum."""
+        """Threat 44: one connection has the whole limit, two have half of it each, and many have the minimum."""
         memory = HeldMemory(64 * MIB)
         self.assertEqual(memory.share, 64 * MIB)
         memory.changed(0, PIECE)
