@@ -53,20 +53,20 @@ class KillTests(ProgramsTestCase):
         sharer.wait_for(f"registered: name=alice address={HOST}:")
         return sharer
 
-    def start_requester(self) -> Program:
+    def start_requester(self, via: str = "auto") -> Program:
         """Start bob's command, always the same; return once it has a session."""
         url = f"http://{HOST}:{self.registry.port}"
         words = ("get", "alice:share", "inbox", "--name", "bob", "--registry", url)
-        requester = self.start(*P2PSHARE[1:], *words, "--json")
+        requester = self.start(*P2PSHARE[1:], *words, "--via", via, "--json")
         self.programs.append(requester)
         requester.wait_for('"event": "')
         self.assertNotIn('"error"', requester.said())
         return requester
 
-    def run_on(self, program: Program) -> None:
-        """Wait while the job makes progress."""
+    def run_on(self, program: Program, seconds: float | None = None) -> None:
+        """Wait while the job makes progress, for so many seconds, or some."""
         with suppress(subprocess.TimeoutExpired):
-            program.process.wait(self.rng.uniform(0.1, LONGEST))
+            program.process.wait(seconds or self.rng.uniform(0.1, LONGEST))
 
     def verified(self) -> int:
         """Return the bytes of the large file that the next requester will find."""
@@ -80,10 +80,13 @@ class KillTests(ProgramsTestCase):
             part.suspend()
         return blocks * BLOCK_SIZE
 
+    def events(self, requester: Program) -> list[dict[str, Any]]:
+        """Return what a run printed."""
+        return [json.loads(line) for line in requester.said().splitlines() if line[:1] == "{"]
+
     def saved(self, requester: Program) -> dict[str, dict[str, Any]]:
         """Return the outcomes of the files that a run printed."""
-        events = [json.loads(line) for line in requester.said().splitlines() if line[:1] == "{"]
-        return {event["from"]: event for event in events if event["event"] == "saved"}
+        return {each["from"]: each for each in self.events(requester) if each["event"] == "saved"}
 
     def came(self) -> dict[str, bytes]:
         paths = (path for path in self.inbox.rglob("*") if path.is_file())
@@ -128,3 +131,28 @@ class KillTests(ProgramsTestCase):
         self.assertEqual(large["fetched"], BLOCKS * BLOCK_SIZE - verified)
         self.assertEqual(len(saved), 200)
         self.assertEqual(sum(each["already_there"] for each in saved.values()), len(small))
+
+    def test_over_udp(self) -> None:
+        """Over UDP, too, a killed requester resumes, and one whose sharer is killed goes on with its next process."""
+        total = BLOCKS * BLOCK_SIZE
+        sharer, requester = self.start_sharer(), self.start_requester("udp")
+        requester.wait_for('"event": "saved"')
+        self.run_on(requester, 2.0)
+        requester.end(signal.SIGKILL)
+        verified = self.verified()
+        self.assertGreater(verified, 0)
+
+        requester = self.start_requester("udp")
+        self.run_on(requester, 2.0)
+        sharer.end(signal.SIGKILL)
+        sharer = self.start_sharer("1GB/s")
+        self.assertEqual(requester.wait(), 0, requester.said())
+        sharer.wait_for("upload confirmed: peer=bob path=share/large")
+        came = self.came()
+        self.assertEqual([name for name in self.files if came.get(name) != self.files[name]], [])
+        large = self.saved(requester)["alice:share/large"]
+        self.assertEqual(large["fetched"], total - verified)
+        carriers = [each["via"] for each in self.events(requester) if each["event"] == "connected"]
+        self.assertEqual(carriers, ["udp", "udp"])
+        for program in self.programs:
+            self.assertNotIn("Traceback", program.said())
