@@ -34,6 +34,8 @@ class Relay:
         self.is_tcp_cut = tcp == "silent"
         self.mappings = 0
         """How many source ports the sharer has seen, at most."""
+        self.recorded: list[tuple[bytes, Any]] | None = None
+        """If it is a list, the datagrams that pass; each with the address of the requester that it goes to, or None."""
         self._target = (target.ip, target.port)
         self._nat: dict[Any, _Outside] = {}
         self._pipes: list[Protocol] = []
@@ -73,6 +75,8 @@ class Relay:
         """Pass a datagram of a requester on."""
         if self.is_udp_cut:
             return
+        if self.recorded is not None:
+            self.recorded.append((datagram, None))
         if address not in self._nat:
             outside = _Outside(self, address)
             outside.port = reactor.listenUDP(0, outside, HOST, maxPacketSize=65536)
@@ -83,8 +87,19 @@ class Relay:
 
     def inwards(self, datagram: bytes, address: Any) -> None:
         """Pass a datagram of the sharer on."""
-        if not self.is_udp_cut:
+        if self.is_udp_cut:
+            return
+        if self.recorded is not None:
+            self.recorded.append((datagram, address))
+        self._inside.write(datagram, address)
+
+    def inject(self, datagram: bytes, address: Any) -> None:
+        """Send a datagram from the relay's own ports: to a requester's address, or to the sharer for None."""
+        if address is not None:
             self._inside.write(datagram, address)
+            return
+        for outside in self._nat.values():
+            outside.port.write(datagram, self._target)
 
     def _open_tcp(self, number: int, kind: str) -> None:
         if kind == "refused":

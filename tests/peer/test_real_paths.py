@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from p2pshare.peer.fetch.link_change import LinkState
 from p2pshare.storage.settings import Via
@@ -89,6 +90,27 @@ class RebindingTests(PathsTestCase):
         self.assertEqual(
             [each.state for each in self.changes], [LinkState.CONNECTING, LinkState.UP]
         )
+
+
+class IdleTests(PathsTestCase):
+    """Sessions over UDP that are open and idle."""
+
+    async def test_idle(self) -> None:
+        """Idle sessions send nothing, and have no timers but those of their pings."""
+        relay = self.relay(rate=None)
+        remotes = [self.remote(lambda: relay.address, via=Via.UDP) for _ in range(5)]
+        for each in remotes:
+            await each.list(("share",))
+        await self.fetch(remotes[0], "share/large")
+        await self.until(lambda: self.sharer.datagrams.is_idle)
+        await deferLater(reactor, 1.0)  # a tick of the log of uploads may follow
+        relay.recorded = []
+        due = [each.getTime() - reactor.seconds() for each in reactor.getDelayedCalls()]
+        self.assertEqual([each for each in due if each < 1.0], [])
+        await deferLater(reactor, 1.0)
+        self.assertEqual(relay.recorded, [])
+        self.assertTrue(self.sharer.datagrams.is_idle)
+        self.assertEqual(self.sharer.datagrams.connections, 5)
 
 
 class ReplacedTests(PathsTestCase):

@@ -271,6 +271,16 @@ class DatagramSessions:
         self.port = WelcomePort(reactor, self._endpoint, self._happened, classic)
 
     @property
+    def connections(self) -> int:
+        """The number of connections, opened and accepted."""
+        return self._endpoint.connections
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight and no deadline of the endpoint is due."""
+        return self._endpoint.get_timer() is None
+
+    @property
     def held(self) -> int:
         """The bytes of files in memory that other ends have not acknowledged."""
         return self._endpoint.held
