@@ -4,8 +4,9 @@ The connection proves the keys, protects packets and repeats what is lost. This 
 channel, in the order in which they came. Control messages are cut out of the control stream here.
 
 Events wait in `_waiting` while the user reads nothing. The bytes of a piece belong to the received train and are
-overwritten by the next one, so a piece that has to wait is copied. That is rare, and bounded: control messages by the
-credit of the control stream, pieces by the credit of the session.
+overwritten by the next one, so a piece that has to wait is copied. That is rare. The credit of the control stream and
+that of the session bound what an honest peer sends meanwhile. But nobody compares pieces with the credit before they
+are read, so the channel has a bound of its own, and breaks off when a peer exceeds it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
+from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.datagram.connection import DatagramConnection
 from p2pshare.core.datagram.endpoint import ConnectionEvent, DatagramEndpoint, EndpointSettings
 from p2pshare.core.datagram.events import (
@@ -50,6 +52,9 @@ SEGMENT_MAX = 16_332
 """Bytes of the largest UDP payload that is tried. Loopback interfaces carry it, and the kernel cuts four of them in one
 call. Other interfaces refuse it without delay, and the search for the path MTU goes on below."""
 
+WAITING_MAX = 2 * CREDIT_WINDOW  # bytes of events that wait; pieces may arrive more than once
+EVENT_SIZE = 256  # bytes of memory that an event takes, besides those of a piece
+
 
 class DatagramChannel:
     """A `Channel` over a connection of a `WelcomePort`, which passes the connection's events to `happened`."""
@@ -73,6 +78,7 @@ class DatagramChannel:
         self._user = user
         self._decoder = FrameDecoder()
         self._waiting: deque[Event] = deque()
+        self._waiting_size = 0  # bytes
         self._next_turn = LazyTimer(clock, self._offer)
         self._is_paused = self._is_closing = False
         self.is_secure = False
@@ -142,11 +148,14 @@ class DatagramChannel:
         """See `Channel`."""
         size = 0
         while size < room and self._waiting and not self._is_closing:
-            match event := self._waiting.popleft():
+            event = self._waiting.popleft()
+            self._waiting_size -= _size_of(event)
+            match event:
                 case ControlReceived(data):
                     now, later = data[: room - size], data[room - size :]
                     if later:
-                        self._waiting.appendleft(ControlReceived(later))
+                        self._waiting.appendleft(rest := ControlReceived(later))
+                        self._waiting_size += _size_of(rest)
                     size += len(now)
                     self._read_control(now)
                 case PieceReceived():
@@ -207,7 +216,12 @@ class DatagramChannel:
         if self._is_closing:
             return
         self._waiting.append(event)
+        self._waiting_size += _size_of(event)
         self._offer()
+        if self._waiting_size > WAITING_MAX:
+            self._waiting.clear()
+            self.abort()
+            return
         if self._waiting and self._waiting[-1] is event and isinstance(event, PieceReceived):
             self._waiting[-1] = replace(event, data=memoryview(bytes(event.data)))
 
@@ -337,3 +351,10 @@ class Acceptor(Protocol):
 
     def accept(self, host: str) -> ChannelUser | None:
         """Return the user of a channel that was opened from an IP address; None: there is no room."""
+
+
+def _size_of(event: Event) -> int:
+    """Return about how many bytes of memory an event takes."""
+    if isinstance(event, PieceReceived | ControlReceived):
+        return EVENT_SIZE + len(event.data)
+    return EVENT_SIZE
