@@ -39,6 +39,7 @@ from p2pshare.core.datagram.protection.matrices import (
     head_of,
 )
 from p2pshare.core.datagram.protection.phases import KeyPhases
+from p2pshare.core.ranges import RangeSet
 from p2pshare.wire.blocks import BLOCK_SIZE, FILE_SIZE_MAX
 from p2pshare.wire.datagrams.frames import (
     DATA_OFFSET_BITS,
@@ -102,16 +103,18 @@ class OpenedTrain:
     rejected: int = 0
     """The number of packets that are too short, or that the other end has not sealed."""
 
-    def overlaps(self, first: int, end: int) -> bool:
-        """Whether a packet with a number from `first` to before `end` was opened."""
-        return any(low < end and first < high for low, high in self.numbers)
+    _opened: RangeSet = field(default_factory=RangeSet)  # the same numbers, for the look-up
 
-    def add_number(self, number: int) -> None:
-        """Note that a packet was opened."""
-        if self.numbers and self.numbers[-1][1] == number:
-            self.numbers[-1] = self.numbers[-1][0], number + 1
-        else:
-            self.numbers.append((number, number + 1))
+    def holds(self, number: int) -> bool:
+        """Whether a packet with this number was opened."""
+        return number in self._opened
+
+    def add(self, first: int, end: int) -> None:
+        """Note that packets were opened."""
+        self._opened.add(first, end)
+        if self.numbers and self.numbers[-1][1] == first:
+            first, _ = self.numbers.pop()
+        self.numbers.append((first, end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ def _open_one(segment: memoryview, index: int, opening: Opening, opened: OpenedT
         opened.foreign.append(index)
     elif len(sealed) < SEALED_MIN or number > PACKET_NUMBER_MAX:
         opened.rejected += 1
-    elif opened.overlaps(number, number + 1) or not opening.is_new(number, number + 1):
+    elif opened.holds(number) or not opening.is_new(number, number + 1):
         opened.repeated += 1
     else:
         keys = opening.phases.keys_for(int(phase == PHASE_BIT), number, opening.now)
@@ -183,7 +186,7 @@ def _open_one(segment: memoryview, index: int, opening: Opening, opened: OpenedT
             opened.rejected += 1
             return
         opening.phases.opened(keys, number, opening.now, opening.pto)
-        opened.add_number(number)
+        opened.add(number, number + 1)
         opened.contents.append(Payload(number, memoryview(payload)))
 
 
@@ -215,7 +218,8 @@ class _Rows:
         if repeated or bad:
             is_good[repeated + bad] = False
             spans = _spans(self._numbers[is_good])
-        opened.numbers += spans
+        for span in spans:
+            opened.add(*span)
         opened.contents += self._contents(is_good)
         return True
 
