@@ -55,7 +55,7 @@ class Tapped(Pair):
 
 
 class PathTests(SynchronousTestCase):
-    """The other end's packets are copied to a third party's address."""
+    """Packets of the other end are sent again from the address of a third party."""
 
     def setUp(self) -> None:
         self.pair = Tapped()
@@ -69,7 +69,7 @@ class PathTests(SynchronousTestCase):
         return len(stolen)
 
     def test_smallest_packet(self) -> None:
-        """An address from which too few bytes came for all challenges costs no timer."""
+        """Threat 45: an address from which too few bytes came for all challenges costs no timer."""
         size = self.copy(Ping())
         self.assertGreater(self.pair.sent_to(NEW), 0)
         self.assertLessEqual(self.pair.sent_to(NEW), AMPLIFICATION * size)
@@ -100,7 +100,7 @@ class LiarTests(SynchronousTestCase):
         self.assertLess(packets._sent.rows, 50)
 
     def test_key_that_nothing_confirms(self) -> None:
-        """A peer that acknowledges nothing until a key is used up ends its own connection, and no other one."""
+        """Threat 44: a peer that acknowledges nothing until a key is used up ends its own connection only."""
         pair = Tapped()
         pair.open().run(2.0)
         endpoint = pair.endpoints[THERE]
@@ -154,7 +154,7 @@ class HandshakeTests(SynchronousTestCase):
                 handshake.receive(2 * number + 1, b"x")
 
     def test_forged_packets_after_the_end(self) -> None:
-        """A connection that was closed in its handshake does not answer packets that it cannot open."""
+        """Threat 43: a connection that was closed in its handshake does not answer packets that it cannot open."""
         pair = self.shaking()
         forged = next(data for data, source, _ in reversed(pair.sent) if source == HERE)
         forged = forged[:-1] + bytes([forged[-1] ^ 1])

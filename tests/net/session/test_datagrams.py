@@ -18,6 +18,8 @@ PIECE = PieceReceived(1, 0, memoryview(bytes(64 * 1024)))
 
 
 class PausedTests(SynchronousTestCase):
+    """A peer sends pieces without credit while they are not read."""
+
     def setUp(self) -> None:
         self.connection: Any = Mock(DatagramConnection, control_waiting=0, is_full=False)
         self.user = Mock()
@@ -41,7 +43,7 @@ class PausedTests(SynchronousTestCase):
         self.connection.abort.assert_not_called()
 
     def test_too_many_pieces(self) -> None:
-        """A peer that goes on without credit ends its connection."""
+        """Threat 44: a peer that goes on without credit ends its connection."""
         self.send(PIECE, WAITING_MAX // len(PIECE.data) + 1)
         self.connection.abort.assert_called_once_with()
         self.assertFalse(self.channel._waiting)
