@@ -105,6 +105,7 @@ class _Transfer:
         self.is_finishing = False
         self.is_fin_due = False
         self.has_sent_fin = False
+        self.awaits_answer = False  # to the last FIN
         self.has_progress = False  # whether bytes were acknowledged after the last FIN
         self.has_turn = False
 
@@ -233,7 +234,7 @@ class Outgoing:
             transfer.is_size_due = False
         else:
             transfer.is_fin_due = False
-            transfer.has_sent_fin = True
+            transfer.has_sent_fin = transfer.awaits_answer = True
             transfer.has_progress = False
 
     def on_frame_lost(self, frame: Size | Fin) -> None:
@@ -302,14 +303,17 @@ class Outgoing:
             self._take_turn(transfer)
 
     def on_missing(self, number: int, ranges: Sequence[Range]) -> None:
-        """Take a MISSING frame. What it names behind the file is ignored: its sender may not know the size yet.
+        """Take a MISSING frame, one for each FIN: to find what is not acknowledged takes time.
+
+        What it names behind the file is ignored: its sender may not know the size yet.
 
         Raises:
             RemoteProtocolError: it answers no FIN.
         """
         transfer = self._finished(number)
-        if transfer is None:
+        if transfer is None or not transfer.awaits_answer:
             return
+        transfer.awaits_answer = False
         for start, end in ranges:
             if len(transfer.queued) < FRAGMENTS_MAX:
                 transfer.queue_unacked(start, end)

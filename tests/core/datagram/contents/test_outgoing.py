@@ -218,6 +218,19 @@ class OutgoingTests(SynchronousTestCase):
         queued = sum(len(places(each)) for each in iter(self.outgoing.cargo, None))
         self.assertLessEqual(queued, FRAGMENTS_MAX)
 
+    def test_repeated_answer(self) -> None:
+        """Threat 44: a FIN has one answer, and further ones are ignored."""
+        self.outgoing.start(1, 300)
+        self.outgoing.finish(1)
+        self.outgoing.cargo()
+        self.outgoing.frames()
+        for _ in range(2):
+            self.outgoing.on_missing(1, [(100, 200)])
+            self.assertEqual(places(self.outgoing.cargo()), [(100, 200)])
+            self.outgoing.on_missing(1, [(0, 300)])
+            self.assertIsNone(self.outgoing.cargo())
+            self.assertEqual(self.outgoing.frames(), [Fin(1, 300)])
+
     def test_misuse(self) -> None:
         """Bytes beyond the file, or handed over twice, are a bug on this side."""
         self.outgoing.start(1, 100)
