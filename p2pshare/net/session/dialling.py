@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
@@ -26,7 +27,6 @@ from p2pshare.errors import (
     PortUnusable,
     SessionLost,
 )
-from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
 from p2pshare.net.session.driver import SessionDriver
 from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
 from p2pshare.net.session.race import Attempt, Race
@@ -38,6 +38,11 @@ from p2pshare.storage.settings import Via
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello, Message
+
+if (
+    TYPE_CHECKING
+):  # it needs numpy, which takes its time to import, and a session over TCP has no use for it
+    from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
@@ -86,6 +91,8 @@ class Carriers:
             return self._given
         interface = interface_for(address.ip)
         if interface not in self._own:
+            from p2pshare.net.session.datagrams import DatagramSessions
+
             own = DatagramSessions(self._reactor, secrets.token_bytes)
             try:
                 own.port.listen(0, interface)
