@@ -7,8 +7,8 @@ receives at that address. Anything else that belongs to no connection is dropped
 **Bounds.** `half_open_max` connections that were accepted may be in their handshake. A cookie costs an attacker only
 two packets, so it could keep all these places with one address. If none is free, the IP address with the most of them
 loses its oldest one to an address that has at least two fewer. Other openers are dropped, and try again.
-`connections_max` bounds all; if it is reached, those that only answer with CLOSE give way, so openers that are refused
-in great numbers keep nobody out. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
+`connections_max` bounds all. Connections that are closed here and only answer with CLOSE would fill that in a flood of
+openers that are refused, so `CLOSING_MAX` of them are kept. `REPLIES_MAX` cookies wait at most; the oldest is dropped.
 
 **Turns.** The endpoint looks only at connections that something happened to (`_awake`): a packet, a timer, a call of
 the user. A connection leaves the table when it has nothing to send, and its next deadline is then kept in `_deadlines`.
@@ -49,6 +49,7 @@ from p2pshare.wire.datagrams.packets import (
     parse_packet,
 )
 
+CLOSING_MAX = 128  # connections that are kept to repeat CLOSE, each with the memory of TLS
 REPLIES_MAX = 256  # COOKIE packets that wait to be sent
 TURN = TRAIN_MAX  # bytes that a connection sends before the next one has its turn
 
@@ -108,6 +109,7 @@ class DatagramEndpoint:
         self._by_opening: dict[tuple[Address, bytes], DatagramConnection] = {}
         self._awake: dict[DatagramConnection, None] = {}
         self._talking: dict[DatagramConnection, None] = {}  # with events
+        self._closing: dict[DatagramConnection, None] = {}  # the oldest first
         self._half_open: dict[
             DatagramConnection, None
         ] = {}  # accepted, oldest first; some are open
@@ -270,8 +272,6 @@ class DatagramEndpoint:
     def _make_room(self, ip: str) -> bool:
         """Whether an opener at an IP address may have a connection; another handshake may have to end for it."""
         if self.connections >= self._settings.connections_max:
-            self._forget_closed()
-        if self.connections >= self._settings.connections_max:
             return False
         self._half_open = {each: None for each in self._half_open if each.is_half_open}
         if len(self._half_open) < self._settings.half_open_max:
@@ -282,14 +282,6 @@ class DatagramEndpoint:
             return False
         next(each for each in self._half_open if each.first_address[0] == greediest).give_way()
         return True
-
-    def _forget_closed(self) -> None:
-        """Forget a connection that is closed here and only answers, if there is one."""
-        closed = next((each for each in self._by_cid.values() if each.is_closing), None)
-        if closed is not None:
-            closed.forget()
-            self._awake.pop(closed, None)
-            self._settle(closed)
 
     def _make(
         self, ids: ConnectionIds, address: Address, tls: TlsEnd, now: float
@@ -315,8 +307,15 @@ class DatagramEndpoint:
 
     def _settle(self, connection: DatagramConnection) -> None:
         """Note the next deadline of a connection that has nothing to send, or forget one that is over."""
+        if connection.is_closing:
+            self._closing[connection] = None
+            if len(self._closing) > CLOSING_MAX:
+                oldest = next(iter(self._closing))
+                oldest.forget()
+                self._settle(oldest)
         self._deadlines.set(connection, connection.get_timer())
         if connection.is_gone:
+            self._closing.pop(connection, None)
             self._by_cid.pop(connection.ids.own, None)
             self._half_open.pop(connection, None)
             opening = connection.first_address, connection.ids.opener_cid

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.connection import ConnectionSettings
 from p2pshare.core.datagram.contents.held_memory import SHARE_MIN
-from p2pshare.core.datagram.endpoint import ConnectionEvent, EndpointSettings
+from p2pshare.core.datagram.endpoint import CLOSING_MAX, ConnectionEvent, EndpointSettings
 from p2pshare.core.datagram.events import ConnectionMade
 from p2pshare.core.datagram.trains import Address
 from p2pshare.errors import Unreachable
@@ -407,6 +407,21 @@ class HeldMemoryTests(SynchronousTestCase):
         for each in senders:
             each.abort()
         self.assertEqual(sender.held, 0)
+
+
+class ClosingTests(SynchronousTestCase):
+    def test_many_closed_at_once(self) -> None:
+        """Of many connections that are closed at once each other end hears; only some are kept to repeat that."""
+        pair = Crowd(Conditions(delay=0.05), CLOSING_MAX + 30, b"x")
+        acceptor = pair.endpoints[THERE]
+        self.assertTrue(pair.run(60.0, lambda: min(pair.arrived) == 1))
+        for each in [each for each in pair.users if not each.ids.is_opener]:
+            each.abort()
+        pair.run(0.02)
+        self.assertEqual(acceptor.connections, CLOSING_MAX)
+        pair.run(60.0)
+        self.assertEqual([each.errors for each in pair.openers], [[None]] * len(pair.openers))
+        self.assertEqual(pair.connections, 0)
 
 
 class SharedLinkTests(SynchronousTestCase):

@@ -247,6 +247,8 @@ class StateTests(SynchronousTestCase):
         state = data.draw(st.sampled_from(State))
         pair = pair_in(state)
         endpoint = pair.endpoints[HERE]
+        first = memoryview(Open(b"7654321", bytes(32)).serialize())  # draws the secret of cookies
+        endpoint.receive_train(first, len(first), STRANGER, pair.network.now)
         take_all(endpoint, pair.network.now)
         cid = data.draw(st.sampled_from([pair.opener.up.ids.own, bytes(CID_SIZE), b"7654321"]))
         packets = [
