@@ -39,9 +39,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello, Message
 
-if (
-    TYPE_CHECKING
-):  # it needs numpy, which takes its time to import, and a session over TCP has no use for it
+if TYPE_CHECKING:  # it takes its time to import numpy, of which a session over TCP has no use
     from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
 
 SILENCE = 15.0  # seconds without a byte after which a session counts as lost
@@ -49,14 +47,14 @@ AGENT = f"p2pshare/{__version__}"
 """Name and version of this program, which each end tells the other."""
 UNANSWERED_PART = 0.25
 """The part of the silence after which a session over UDP is lost if its packets and probes have no answer either."""
-TCP_HEAD_START = (
-    0.05  # seconds: on a fast network, where TCP is the faster carrier, UDP is not even tried
-)
+TCP_HEAD_START = 0.05  # seconds
+"""The delay of the attempt over UDP: on a fast network, where TCP is the faster carrier, UDP is not even tried."""
 NO_TLS_IN_OPENSSL = "wrong version number"
 """OpenSSL's reason if the answer is not TLS at all."""
 NO_TLS = "it does not speak TLS"
 NO_ANSWER = "no answer"
 """The reason in the log for an attempt that was given up, if the address has said nothing."""
+NO_SOCKET = "no socket for UDP"
 
 
 class Carriers:
@@ -83,10 +81,13 @@ class Carriers:
         """Whether TCP is used."""
         return self._via is not Via.UDP
 
+    @property
+    def has_udp(self) -> bool:
+        """Whether UDP is used."""
+        return self._via is not Via.TCP
+
     def udp_towards(self, address: PeerAddress) -> DatagramSessions | None:
-        """Return what opens channels to an address over UDP; None if UDP is not used, or there is no socket for it."""
-        if self._via is Via.TCP:
-            return None
+        """Return what opens channels to an address over UDP; None if there is no socket for it."""
         if self._given is not None and self._given.port.reaches(address.ip):
             return self._given
         interface = interface_for(address.ip)
@@ -160,20 +161,19 @@ async def open_session(
         return opening, SessionDriver(reactor, core, opening)
 
     tls = SessionTls(key)
-    datagrams = None if carriers is None else carriers.udp_towards(address)
     delay = 0.0
-    if carriers is None or carriers.has_tcp or datagrams is None:
+    if carriers is None or carriers.has_tcp:
         race.enter(_over_tcp(reactor, tls, *attempt("tcp"), timeout))
         delay = TCP_HEAD_START
-    if datagrams is not None:
+    if carriers is not None and carriers.has_udp:
         unanswered = UNANSWERED_PART * silence
-        race.enter(_over_udp(reactor, datagrams, tls, *attempt("udp"), delay, unanswered))
+        race.enter(_over_udp(reactor, carriers, tls, *attempt("udp"), delay, unanswered))
     return await race.winner()
 
 
 def _over_udp(
     reactor: IPeerReactor,
-    datagrams: DatagramSessions,
+    carriers: Carriers,
     tls: SessionTls,
     opening: _Opening,
     session: SessionDriver,
@@ -191,6 +191,10 @@ def _over_udp(
         if delay:
             await deferLater(reactor, delay)
         opening.log("begun")
+        datagrams = carriers.udp_towards(opening.address)
+        if datagrams is None:
+            opening.log("connection failed", NO_SOCKET)
+            raise PeerUnreachable(name=opening.name, address=opening.address)
         end = tls.connect(opening.expected)
         channel = datagrams.open(opening.address, end, session, unanswered)
         try:
