@@ -86,7 +86,7 @@ class AttackTests(SharersTestCase):
         self.assertEqual(self.sharer.datagrams.connections, 1)
 
     async def test_from_elsewhere(self) -> None:
-        """Another address gets nothing but a cookie for each OPEN, which is shorter."""
+        """Threat 41: another address gets nothing but a cookie for each OPEN, which is shorter."""
         await self.attack(on_path=False)
         opens = [each for each in self.hostile if each[0] == PacketType.OPEN]
         received = self.stranger.received
@@ -96,5 +96,5 @@ class AttackTests(SharersTestCase):
         self.assertLessEqual(sum(map(len, received)), sum(map(len, opens)))
 
     async def test_on_the_path(self) -> None:
-        """Copies and forgeries that come from the addresses of the two ends change nothing either."""
+        """Threat 41: copies and forgeries that come from the addresses of the two ends change nothing either."""
         await self.attack(on_path=True)

@@ -73,7 +73,7 @@ class CrowdTests(SharersTestCase):
                 raise AssertionError(how)
 
     async def test_all_at_once(self) -> None:
-        """All files arrive, although strangers flood the port, and a peer reads nothing of what it has asked for."""
+        """Threats 32 and 44: all files arrive, although strangers flood the port, and a peer reads nothing."""
         alice = self.crowd()
         hostile, *honest = (
             self.remote(lambda: alice.address, via=Via.UDP, own=key) for key in self.keys

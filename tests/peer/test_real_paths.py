@@ -135,7 +135,7 @@ class ReplacedTests(PathsTestCase):
         return seconds
 
     async def test_udp_cut(self) -> None:
-        """TCP replaces UDP, which is given up early: its packets and probes have no answer."""
+        """Threat 46: TCP replaces UDP, which is given up early: its packets and probes have no answer."""
         relay = self.relay(tcp="silent")
         self.assertLess(await self.replaced(relay, "tcp", silence=6.0), 5.0)
 
