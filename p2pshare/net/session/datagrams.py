@@ -79,6 +79,7 @@ class DatagramChannel:
         self._decoder = FrameDecoder()
         self._waiting: deque[Event] = deque()
         self._waiting_size = 0  # bytes
+        self._closed: Closed | None = None  # the last event, while others wait to be read
         self._next_turn = LazyTimer(clock, self._offer)
         self._is_paused = self._is_closing = False
         self.is_secure = False
@@ -167,8 +168,8 @@ class DatagramChannel:
                     missing = self._user.fin_received(event.transfer)
                     self._connection.answer_fin(event.transfer, missing)
                     self._port.pump_soon()
-                case Closed():
-                    self._close_over(event)
+        if self._closed is not None and not self._waiting and not self._is_closing:
+            self._close_over(self._closed)
         return size
 
     def pause(self) -> None:
@@ -194,7 +195,7 @@ class DatagramChannel:
 
     def abort(self) -> None:
         """See `Channel`."""
-        self._is_closing = True
+        self._read_nothing_more()
         self._connection.abort()
         self._port.pump_soon()
 
@@ -209,7 +210,9 @@ class DatagramChannel:
                 self._user.writable()
             case Closed() if self._is_closing or not self._waiting:
                 self._close_over(event)
-            case ControlReceived() | PieceReceived() | SizeReceived() | FinReceived() | Closed():
+            case Closed():
+                self._closed = event
+            case ControlReceived() | PieceReceived() | SizeReceived() | FinReceived():
                 self._wait(event)
 
     def _wait(self, event: Event) -> None:
@@ -219,7 +222,6 @@ class DatagramChannel:
         self._waiting_size += _size_of(event)
         self._offer()
         if self._waiting_size > WAITING_MAX:
-            self._waiting.clear()
             self.abort()
             return
         if self._waiting and self._waiting[-1] is event and isinstance(event, PieceReceived):
@@ -227,6 +229,8 @@ class DatagramChannel:
 
     def _offer(self) -> None:
         """Tell the user what waits, unless it does not want to hear of it."""
+        if self._is_closing and self._closed is not None:
+            self._close_over(self._closed)
         if not self._waiting or self._is_paused or self._is_closing:
             return
         if self._connection.control_waiting > UNREAD_MAX and self.is_full:  # `Writable` follows
@@ -244,12 +248,20 @@ class DatagramChannel:
     def _say_farewell(self) -> None:
         """Close once all that was sent has arrived; `closed` follows."""
         if not self._is_closing:
-            self._is_closing = True
+            self._read_nothing_more()
             self._connection.close(CloseCode.DONE, "", self._clock.seconds())
             self._port.pump_soon()
 
+    def _read_nothing_more(self) -> None:
+        """Drop what waits. If the connection is over already, `closed` follows in the next turn."""
+        self._is_closing = True
+        self._waiting.clear()
+        if self._closed is not None:
+            self._next_turn.set(0.0)
+
     def _close_over(self, closed: Closed) -> None:
         self._is_closing = True
+        self._closed = None
         self._waiting.clear()
         self._next_turn.cancel()
         reason = None
