@@ -37,6 +37,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet import udp
+from twisted.logger import Logger
 
 from p2pshare.core.datagram.trains import TRAIN_MAX
 from p2pshare.core.datagram_core import Address
@@ -79,6 +80,8 @@ class TrainProtocol(Protocol):
 
 class TrainPort(udp.Port):
     """A UDP port for a `TrainProtocol`; an `IListeningPort` like its base class."""
+
+    _log = Logger()
 
     def __init__(
         self, port: int, protocol: TrainProtocol, interface: str, reactor: IPeerReactor
@@ -131,7 +134,7 @@ class TrainPort(udp.Port):
             except OSError as error:
                 if error.errno in _CLOSED_PORT or error.errno == errno.EINTR:
                     continue
-                raise
+                break  # such as ENOMEM; raising it would close the port for good
             read += size
             if flags & _CUT_OFF:
                 self.cut_off += 1
@@ -151,7 +154,10 @@ class TrainPort(udp.Port):
 
     def _hand_over(self, train: _Arriving) -> None:
         if self.connected and train.end > train.start:
-            self.protocol.train_received(train.data, train.segment, train.source)
+            try:
+                self.protocol.train_received(train.data, train.segment, train.source)
+            except Exception:  # a defect, which must not close the port of all sessions
+                self._log.failure("train not handled: source={source}", source=train.source)
         train.start = train.end
 
     def doWrite(self) -> None:

@@ -142,7 +142,10 @@ class WelcomePort(DatagramProtocol):
         endpoint, left = self._endpoint, SEND_AT_ONCE
         while True:
             while (event := endpoint.next_event()) is not None:
-                self._on_event(event)
+                try:
+                    self._on_event(event)
+                except Exception:  # a defect, which must not stop the sessions of others
+                    self._log.failure("event of a connection not handled")
             port = self._port
             if port is None or port.is_full:
                 return False

@@ -182,6 +182,27 @@ class ScriptedTests(SynchronousTestCase):
         port.doRead()
         self.assertEqual(len(self.protocol.trains), 1)
 
+    def test_defect(self) -> None:
+        """A protocol that fails is logged, and does not cost the port."""
+        port = self.open(arrived=[(b"a" * 100, None, 0), (b"b" * 200, None, 0)])
+        self.protocol.on_train = lambda: {}["defect"]
+        port.doRead()
+        self.assertEqual(len(self.protocol.trains), 2)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+
+    def test_no_memory(self) -> None:
+        """An error of the kernel does not cost the port."""
+        errors = [OSError(errno.ENOMEM, "no memory")]
+
+        def fail_once() -> None:
+            if errors:
+                raise errors.pop()
+
+        port = self.open(arrived=[(b"a" * 100, None, 0)], on_read=fail_once)
+        port.doRead()
+        port.doRead()
+        self.assertEqual(len(self.protocol.trains), 1)
+
     def test_cut_off(self) -> None:
         """A train that did not fit into the buffer is dropped and counted."""
         port = self.open(arrived=[(b"a" * 2500, 1000, socket.MSG_TRUNC), (b"b", None, 0)])

@@ -119,6 +119,22 @@ class WelcomePortTests(SynchronousTestCase):
         self.classic.transport.write(b"ACK", THERE)
         self.assertEqual(self.socket.sent, [(b"ACK", None, THERE)])
 
+    def test_defect(self) -> None:
+        """An event that cannot be handled stops neither the next one, nor sending, nor the timer."""
+
+        def fail(event: str) -> None:
+            self.events.append(event)
+            raise KeyError(event)
+
+        port, self.on_event = self.open(), fail
+        self.endpoint.events.extend(["one", "two"])
+        self.endpoint.outgoing.append(Train(b"a"))
+        self.endpoint.due = 5.0
+        self.receive(port, OURS)
+        self.assertEqual((self.events, len(self.socket.sent)), (["one", "two"], 1))
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+
     def test_pump(self) -> None:
         """After each train, events are delivered, and what is due is sent until nothing is."""
         port = self.open()
