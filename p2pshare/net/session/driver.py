@@ -227,9 +227,9 @@ class SessionDriver:
         if self._is_ending:
             return
         self._piece_bytes += len(data)
-        if not self._core.receive_piece(self._clock.seconds()):
-            self._pass_events()
-        elif self._user is None:  # its bytes are valid during this call only
+        if not self._may_receive_files():
+            return
+        if self._user is None:  # its bytes are valid during this call only
             kept = memoryview(bytes(data))
             self._keep(lambda user: user.data_received(transfer, offset, kept))
         else:
@@ -237,7 +237,7 @@ class SessionDriver:
 
     def size_received(self, transfer: int, size: int) -> None:
         """See `ChannelUser`."""
-        if self._is_ending:
+        if self._is_ending or not self._may_receive_files():
             return
         if self._user is None:
             self._keep(lambda user: user.size_received(transfer, size))
@@ -246,7 +246,7 @@ class SessionDriver:
 
     def fin_received(self, transfer: int) -> Sequence[Range]:
         """See `ChannelUser`."""
-        if self._is_ending:
+        if self._is_ending or not self._may_receive_files():
             return ()
         if self._user is None:
             return ((0, FILE_SIZE_MAX),)  # what has come is kept, but not looked at yet
@@ -274,6 +274,13 @@ class SessionDriver:
     @property
     def _is_ending(self) -> bool:
         return self._close_by is not None
+
+    def _may_receive_files(self) -> bool:
+        """Whether anything about a file may come in this state; if not, the session ends."""
+        may = self._core.receive_piece(self._clock.seconds())
+        if not may:
+            self._pass_events()
+        return may
 
     def _read_all(self) -> None:
         """Read until nothing is left, or the intake has no room."""

@@ -617,3 +617,30 @@ class FloodTests(StreamTestCase):
         pair.wire.carriers[0].cut()
         pair.clock.advance(0)
         self.assert_all_over()
+
+
+class StrangerTests(StreamTestCase):
+    """An opener that has not greeted begins a file."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(self.pair.owners[0], "secured", lambda _: None)
+        self.pair.connect()
+
+    def assert_broken(self) -> None:
+        """The channel is cut, and nothing was kept for a user."""
+        self.assertTrue(self.pair.wire.carriers[1].is_aborted)
+        self.pair.carry()
+        (reason,) = self.pair.owners[1].ends
+        self.assertIsInstance(reason, RemoteProtocolError)
+        self.assertEqual(self.pair.acceptor._early, [])
+
+    def test_size(self) -> None:
+        """Threat 44: keeping its size would stop reading, and all that follows would fill the memory."""
+        self.pair.acceptor.size_received(1, 100)
+        self.assert_broken()
+
+    def test_fin(self) -> None:
+        """Nor is there an answer to the end of a file."""
+        self.assertEqual(self.pair.acceptor.fin_received(1), ())
+        self.assert_broken()
