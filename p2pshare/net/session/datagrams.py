@@ -7,6 +7,9 @@ Events wait in `_waiting` while the user reads nothing. The bytes of a piece bel
 overwritten by the next one, so a piece that has to wait is copied. That is rare. The credit of the control stream and
 that of the session bound what an honest peer sends meanwhile. But nobody compares pieces with the credit before they
 are read, so the channel has a bound of its own, and breaks off when a peer exceeds it.
+
+Bytes of files may overtake control messages. For an opener with early requests they may even overtake `welcome`, and
+nothing counts before that. So what an opener gets of files waits in `_ahead` until the first control message is here.
 """
 
 from __future__ import annotations
@@ -70,6 +73,8 @@ class DatagramChannel:
         port: WelcomePort,
         connection: DatagramConnection,
         user: ChannelUser,
+        *,
+        is_opener: bool,
     ) -> None:
         """Begin to tell `user` what happens."""
         self._clock = clock
@@ -78,7 +83,8 @@ class DatagramChannel:
         self._user = user
         self._decoder = FrameDecoder()
         self._waiting: deque[Event] = deque()
-        self._waiting_size = 0  # bytes
+        self._ahead: list[Event] | None = [] if is_opener else None
+        self._waiting_size = 0  # bytes, of both
         self._closed: Closed | None = None  # the last event, while others wait to be read
         self._next_turn = LazyTimer(clock, self._offer)
         self._is_paused = self._is_closing = False
@@ -149,6 +155,8 @@ class DatagramChannel:
         """See `Channel`."""
         size = 0
         while size < room and self._waiting and not self._is_closing:
+            if self._is_paused and isinstance(self._waiting[0], FinReceived):
+                break  # the user has yet to look at the bytes before it
             event = self._waiting.popleft()
             self._waiting_size -= _size_of(event)
             match event:
@@ -218,14 +226,17 @@ class DatagramChannel:
     def _wait(self, event: Event) -> None:
         if self._is_closing:
             return
-        self._waiting.append(event)
+        queue: deque[Event] | list[Event] = self._waiting
+        if self._ahead is not None and not isinstance(event, ControlReceived):
+            queue = self._ahead
+        queue.append(event)
         self._waiting_size += _size_of(event)
         self._offer()
         if self._waiting_size > WAITING_MAX:
             self.abort()
             return
-        if self._waiting and self._waiting[-1] is event and isinstance(event, PieceReceived):
-            self._waiting[-1] = replace(event, data=memoryview(bytes(event.data)))
+        if queue and queue[-1] is event and isinstance(event, PieceReceived):
+            queue[-1] = replace(event, data=memoryview(bytes(event.data)))
 
     def _offer(self) -> None:
         """Tell the user what waits, unless it does not want to hear of it."""
@@ -244,6 +255,9 @@ class DatagramChannel:
             if not isinstance(frame, ControlFrame):
                 raise RemoteProtocolError(reason="the control stream has bytes of a file")
             self._user.control_received(frame.body)
+            if self._ahead is not None:
+                self._waiting.extend(self._ahead)
+                self._ahead = None
 
     def _say_farewell(self) -> None:
         """Close once all that was sent has arrived; `closed` follows."""
@@ -255,13 +269,14 @@ class DatagramChannel:
     def _read_nothing_more(self) -> None:
         """Drop what waits. If the connection is over already, `closed` follows in the next turn."""
         self._is_closing = True
+        self._ahead = None
         self._waiting.clear()
         if self._closed is not None:
             self._next_turn.set(0.0)
 
     def _close_over(self, closed: Closed) -> None:
         self._is_closing = True
-        self._closed = None
+        self._closed = self._ahead = None
         self._waiting.clear()
         self._next_turn.cancel()
         reason = None
@@ -321,7 +336,7 @@ class DatagramSessions:
         """Open a channel to an address; `user` is told how that goes. See `DatagramConnection` for the timeout."""
         connection = self._endpoint.open((address.ip, address.port), tls, self._reactor.seconds())
         connection.unanswered_timeout = unanswered_timeout
-        return self._make(connection, user)
+        return self._make(connection, user, is_opener=True)
 
     async def stop(self) -> None:
         """End all connections, and close the port."""
@@ -330,8 +345,10 @@ class DatagramSessions:
         self.port.pump()
         await self.port.stop()
 
-    def _make(self, connection: DatagramConnection, user: ChannelUser) -> DatagramChannel:
-        channel = DatagramChannel(self._reactor, self.port, connection, user)
+    def _make(
+        self, connection: DatagramConnection, user: ChannelUser, *, is_opener: bool
+    ) -> DatagramChannel:
+        channel = DatagramChannel(self._reactor, self.port, connection, user, is_opener=is_opener)
         self._channels[connection] = channel
         self.port.pump_soon()
         return channel
@@ -347,7 +364,7 @@ class DatagramSessions:
             if user is None:
                 connection.abort()
             else:
-                self._make(connection, user)
+                self._make(connection, user, is_opener=False)
         elif (channel := self._channels.get(connection)) is not None:
             if isinstance(event, Closed):
                 del self._channels[connection]
