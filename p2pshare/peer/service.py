@@ -120,6 +120,7 @@ class PeerService(Service):
         agent, self._pool = pooled_agent(reactor)
         self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
         self._datagrams: DatagramSessions | None = None
+        self._carriers: Carriers | None = None  # of the sessions that this peer opens
         self._classic: ClassicServer | None = None
         if settings.classic:
             self._classic = ClassicServer(
@@ -161,7 +162,7 @@ class PeerService(Service):
         classic = None if self._classic is None else self._classic.protocol
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
-        carriers = Carriers(reactor, self._settings.via, self._datagrams)
+        carriers = self._carriers = Carriers(reactor, self._settings.via, self._datagrams)
         browsing = self._browsing = Browsing(
             reactor,
             self._rng,
@@ -264,6 +265,8 @@ class PeerService(Service):
             await gatherResults(
                 [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
             )
+            if self._carriers is not None:
+                await self._carriers.close()
             if self._datagrams is not None:  # last, since sessions say their farewell over it
                 await self._datagrams.stop()
             closing: Deferred[None] = self._pool.closeCachedConnections()

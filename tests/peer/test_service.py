@@ -31,7 +31,7 @@ from p2pshare.errors import (
 )
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
-from p2pshare.net.session.dialling import open_session
+from p2pshare.net.session.dialling import Carriers, open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
@@ -192,6 +192,17 @@ class PeerServiceTests(LoopbackTestCase):
         await alice.stopService()
         await self.until(lambda: visitor.is_over and carol.is_over)
         self.assertIsNone(visitor.reason, "it was told")
+
+    async def test_stops_all_ports(self) -> None:
+        """A peer whose port reaches this machine alone opens another one to ask peers elsewhere, and closes it, too."""
+        alice = self.peer()
+        await alice.ready
+        browsing: Any = alice._browsing
+        carriers: Carriers = browsing._open.keywords["carriers"]
+        self.assertIsNotNone(carriers.udp_towards(PeerAddress("192.0.2.7", 1)))
+        self.assertEqual(len(self.udp_ports()), 2)
+        await alice.stopService()
+        self.assertEqual(self.udp_ports(), [])
 
     async def test_stops_beside_a_deaf_peer(self) -> None:
         """An opener that reads nothing does not delay the stop of a peer."""
