@@ -35,6 +35,8 @@ class FirstFile:
         """The number of the transfer, until it is taken over or over."""
         self.answer: Deferred[Offer | Fault | None] = Deferred()
         """The first answer; None if the file was not requested, or the session was lost."""
+        self.is_dropped = False
+        """Whether nobody wants it any more."""
         self._receiver: Receiver | None = None
         self._kept: list[Callable[[Receiver], None]] = []
         self._blocks: list[ArrivedBlock] = []
@@ -49,6 +51,7 @@ class FirstFile:
 
     def drop(self) -> int | None:
         """Forget what has come; return the number of the transfer if it has to be cancelled."""
+        self.is_dropped = True
         number, self.number = self.number, None
         self._answer(None)
         self._kept.clear()

@@ -50,8 +50,7 @@ from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Job, Listing, Runs
+from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Get, Job, Listing, Runs
 
 SILENCE = 15.0  # seconds without a message after which a session counts as broken
 PATIENCE = 120.0  # seconds without any progress after which the peer is given up
@@ -424,15 +423,19 @@ class RemotePeer:
         core = ReceiverCore(crediting, self._buffers, self._next_id)
         early = await self._early_requests(core, key)
         session = await self._open_at_any(key, crediting.granted, early)
-        self._first = None
-        return Link(self.reactor, session, core, self._lost, self._limits.patience)
+        first, self._first = self._first, None
+        link = Link(self.reactor, session, core, self._lost, self._limits.patience)
+        if first is not None and first.is_dropped:  # after it was requested
+            for request in early:
+                link.cancel(request.id, Cancelled.BY_USER)
+        return link
 
-    async def _early_requests(self, core: ReceiverCore, key: PublicKey) -> Sequence[Message]:
+    async def _early_requests(self, core: ReceiverCore, key: PublicKey) -> Sequence[Get]:
         """Return the requests with which a session begins; none is lost if it is not welcomed."""
         first = self._first
         if first is None:
             return ()
-        if not await first.is_wanted(key):
+        if first.is_dropped or not await first.is_wanted(key):
             self._first = None
             first.not_requested()
             return ()
@@ -440,7 +443,7 @@ class RemotePeer:
         first.number = request.id
         return (request,)
 
-    async def _open_at_any(self, key: PublicKey, credit: int, early: Sequence[Message]) -> Session:
+    async def _open_at_any(self, key: PublicKey, credit: int, early: Sequence[Get]) -> Session:
         """Open a session at the first address where the peer is. The error is that of the likeliest address."""
         first: P2pshareError | None = None
         self._log.debug(

@@ -110,3 +110,34 @@ class FirstFileTests(JobTestCase):
         self.failureResultOf(running)
         (request,) = self.alice.heard_of(Get)
         self.assertEqual([each.id for each in self.alice.heard_of(Cancel)], [request.id])
+
+    def stop_during(self, step: str) -> None:
+        """Begin a job, stop it while the session waits for a step of its opening, and let that go on."""
+        gate: Deferred[None] = Deferred()
+        do = getattr(self.alice, step)
+
+        async def wait(*words: Any, **options: Any) -> Any:
+            await gate
+            return await do(*words, **options)
+
+        self.patch(self.alice, step, wait)
+        self.alice.put("s", LARGE)
+        _, running = self.begin("s")
+        self.alice.pass_time(1)
+        running.cancel()
+        self.alice.pass_time(1)
+        self.failureResultOf(running)
+        gate.callback(None)
+        self.alice.pass_time(1)
+        self.assertTrue(self.remote.is_up)
+
+    def test_stopped_while_looking_up(self) -> None:
+        """A job that is stopped before the session is opened requests nothing."""
+        self.stop_during("find")
+        self.assertEqual(self.alice.heard_of(Get), [])
+
+    def test_stopped_while_opening(self) -> None:
+        """One that is stopped after that cancels its request: what came of it would hold the credit of later jobs."""
+        self.stop_during("open")
+        (request,) = self.alice.heard_of(Get)
+        self.assertEqual([each.id for each in self.alice.heard_of(Cancel)], [request.id])
