@@ -171,7 +171,7 @@ ACTIONS = st.one_of(
 
 
 class CreditTests(SynchronousTestCase):
-    @settings(max_examples=50)
+    @settings(max_examples=25)
     @given(
         st.lists(ACTIONS, max_size=40),
         st.sampled_from([None, 40_000, 1_000_000]),

@@ -11,7 +11,7 @@ from tests.fuzz.datagrams import run_without_atheris
 from tests.fuzz.seeds import changed, seeds
 from tests.fuzz.targets import TARGETS
 
-RUNS = 300  # of each target
+RUNS = 150  # of each target
 
 
 class TargetTests(SynchronousTestCase):

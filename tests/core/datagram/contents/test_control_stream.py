@@ -100,7 +100,7 @@ class ReceiverTests(SynchronousTestCase):
 
 
 class StreamTests(SynchronousTestCase):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(st.data())
     def test_any_network(self, data: st.DataObject) -> None:
         """All bytes arrive once and in order, although frames are lost, repeated and reordered."""
