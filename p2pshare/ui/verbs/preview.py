@@ -46,7 +46,8 @@ def is_picture(path: RemotePath) -> bool:
 
 def preview_name(path: RemotePath) -> str:
     """Return the name under which the preview of a picture is saved: `cat.preview.jpg` for `cat.png`."""
-    return safe_name(f"{PurePath(path[-1]).stem}{SUFFIX}")
+    stem = PurePath(path[-1]).stem if path else ""  # the top, which only a liar has a preview of
+    return safe_name(f"{stem}{SUFFIX}")
 
 
 class PreviewJob:
@@ -68,6 +69,7 @@ class PreviewJob:
         self._on_failed = on_failed
         self._done = self._failed = self._bytes = 0
         self._item = items[0]
+        self._paths: set[Path] = set()  # of the previews that are saved
         self._view: JobView | None = None
 
     @property
@@ -117,7 +119,9 @@ class PreviewJob:
         started = reactor.seconds()
         preview = await fetch_preview(remote, item.path, SAVED_EDGE)
         name = item.name or preview_name(item.path)
-        path = await run_in_thread(reactor, _save, item.folder, name, preview.data, item.overwrite)
+        overwrite = item.overwrite and item.folder / name not in self._paths
+        path = await run_in_thread(reactor, _save, item.folder, name, preview.data, overwrite)
+        self._paths.add(path)
         remote.done([preview.number])
         size = len(preview.data)
         self._done, self._bytes = self._done + 1, self._bytes + size

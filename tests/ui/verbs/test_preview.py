@@ -72,6 +72,7 @@ class NameTests(SynchronousTestCase):
         """The name says that it is a preview, and of what; a hostile one is harmless."""
         self.assertEqual(preview_name(("s", "cat.png")), "cat.preview.jpg")
         self.assertEqual(preview_name(("s", "cat")), "cat.preview.jpg")
+        self.assertEqual(preview_name(()), "_preview.jpg")
         self.assertNotIn("\x1b", preview_name(("s", "a\x1b[2Jb.jpg")))
         self.assertTrue(is_picture(("a.JPG",)))
         self.assertFalse(is_picture(("a.txt",)) or is_picture(()))
@@ -99,6 +100,16 @@ class PreviewJobTests(PreviewTestCase):
         self.assertEqual((self.inbox / "cat.preview.jpg").read_bytes(), b"mine")
         self.run_job(PreviewJob, PATH, overwrite=True)
         self.assertEqual((self.inbox / "cat.preview.jpg").read_bytes(), picture(512, 384))
+
+    def test_twins(self) -> None:
+        """Pictures that differ in their suffixes do not replace each other's previews."""
+        self.alice.answers["s", "cat.png"] = give_preview(picture(500, 500))
+        for _ in range(2):
+            self.run_job(PreviewJob, PATH, ("s", "cat.png"), overwrite=True)
+            first, second = (each.path for each in self.saved)
+            self.assertEqual(first.read_bytes(), picture(512, 384))
+            self.assertEqual(second.read_bytes(), picture(500, 500))
+            self.saved.clear()
 
     def test_failed(self) -> None:
         """A file without a preview fails, and the others are fetched."""
