@@ -26,6 +26,7 @@ from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.datagrams.packets import DatagramKind, kind_of
 
 SEND_AT_ONCE = 512 * 1024  # bytes sent until others in the reactor get their turn
+FULL_WAIT = 0.01  # seconds between looks at deadlines while the socket's buffer is full
 
 
 class WelcomePort(DatagramProtocol):
@@ -131,9 +132,12 @@ class WelcomePort(DatagramProtocol):
             self._is_pumping = False
         if self._port is None:
             return
-        due = self._reactor.seconds() if has_more else self._endpoint.get_timer()
+        now = self._reactor.seconds()
+        due = now if has_more else self._endpoint.get_timer()
         if due is None:
             self._timer.cancel()
+        elif self._port.is_full:  # what was due to be sent stays due until there is room
+            self._timer.set(max(due, now + FULL_WAIT))
         else:
             self._timer.set(due)
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.datagram_core import Address
 from p2pshare.errors import PortUnusable
 from p2pshare.net.datagrams.train_port import TrainPort
-from p2pshare.net.datagrams.welcome_port import SEND_AT_ONCE, WelcomePort
+from p2pshare.net.datagrams.welcome_port import FULL_WAIT, SEND_AT_ONCE, WelcomePort
 from tests.net.datagrams.test_train_port import THERE, FakeReactor, ScriptedSocket
 
 OURS = b"\xe0" + b"x" * 99
@@ -134,6 +134,18 @@ class WelcomePortTests(SynchronousTestCase):
         self.assertEqual((self.events, len(self.socket.sent)), (["one", "two"], 1))
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+
+    def test_full_timer(self) -> None:
+        """A full socket does not keep the timer busy, though the time to send has come; deadlines still run."""
+        port = self.open()
+        self.patch(self.endpoint, "get_timer", lambda: 0.0)
+        self.socket.room = 0
+        self.endpoint.outgoing.append(Train(b"a"))
+        port.pump()
+        self.reactor.pump([0.0] * 10)
+        self.assertEqual(self.endpoint.ticks, 0)
+        self.reactor.advance(FULL_WAIT)
+        self.assertEqual(self.endpoint.ticks, 1)
 
     def test_pump(self) -> None:
         """After each train, events are delivered, and what is due is sent until nothing is."""
