@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
@@ -27,6 +30,8 @@ from p2pshare.web.site import CHECK_INTERVAL, Site
 from p2pshare.wire.addresses import PeerAddress
 from tests.integration.browser import Browser, the_browser, why_none
 from tests.registry.connections import make_routes
+
+NOT_EPHEMERAL = range(20_000, 32_000)  # below the ports that Linux draws for connections
 
 NOW = 1_800_000_000  # seconds: the wall clock of the registry stands still there
 SILENCE_MAX = 20.0  # seconds of a silent stream that the page accepts
@@ -61,7 +66,15 @@ class PageTestCase(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.leave_all()))
         self.browser.look_as(1280)
         self.browser.hasten(1)
-        return Deferred.fromCoroutine(self.listen(0))
+        return Deferred.fromCoroutine(self.listen_anywhere())
+
+    async def listen_anywhere(self) -> None:
+        """Listen on a number that the system gives to nobody meanwhile, so that a test can listen on it again."""
+        for number in random.sample(NOT_EPHEMERAL, 100):
+            with contextlib.suppress(CannotListenError):
+                await self.listen(number)
+                return
+        raise AssertionError("no number is free")
 
     async def listen(self, port: int) -> None:
         endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
