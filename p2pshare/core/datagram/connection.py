@@ -33,14 +33,14 @@ can cause that. HANDSHAKE packets can be forged by those who saw OPEN, so a bad 
 **Timers.** Each part names its next deadline; the smallest one counts. They are: the end of the handshake, the patience
 of a close, the end of a linger, a keep-alive, an idle timeout or an end for lack of answers if the user asked for one,
 and those of the parts: a probe timeout, a loss by time, an ACK that is delayed, a challenge, the pacer, a PING to a
-silent end. While nothing is in flight and nothing is due, there is none.
+silent end. An idle connection has no deadline.
 
 **Bounds.** What the other end can make this one hold: the control stream beyond what was read
 (`contents.control_stream.WINDOW`), ranges of packet numbers (`received_packets`), transfers that were announced
 (`contents.incoming.TRANSFERS_MAX`), bytes of TLS (`protection.handshake.RECEIVED_MAX`), challenges that are not
-answered yet (`paths.RESPONSES_MAX`). What it can make this one keep by not acknowledging: pieces up to `held_max`
-bytes, within the share of the memory of all connections (`contents.held_memory`), and rows of the ledger for the
-packets of a congestion window. Events are the user's to fetch after each train.
+answered yet (`paths.RESPONSES_MAX`). If the other end acknowledges nothing, this one keeps pieces of up to `held_max`
+bytes, within its share of the memory of all connections (`contents.held_memory`), and the rows of a ledger for the
+packets of a congestion window. The user fetches the events after each train.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ PACKETS: Mapping[State, frozenset[type]] = {
 
 
 USABLE = frozenset({State.OPENING, State.SHAKING, State.OPEN})
-"""The states in which the user's calls count. What it sends before the handshake is done waits for that."""
+"""The states in which the user's calls count. What the user sends during the handshake goes out after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class DatagramConnection:
         opener can set it: it may find another way to the other end. An acceptor had better wait for it to come back.
         """
         self.events = deque[Event]()
-        """What the user has not fetched yet, in order."""
+        """The events that the user has not fetched yet, the oldest first."""
         self._shared = shared
         self._settings = settings
         self._wake = wake
@@ -292,20 +292,16 @@ class DatagramConnection:
             self._until = now + self._settings.close_patience
         self._wake(self)
 
-    def give_way(self) -> None:
-        """End a handshake without a further packet: its place is needed."""
-        self._forget(Unreachable(reason="too many handshakes are going on"))
-        self._wake(self)
-
     def abort(self) -> None:
         """End the connection at once, with CLOSE if that is possible."""
         if self.state not in (State.CLOSING, State.GONE):
             self._close(Close(CloseCode.DONE, ""), None)
             self._wake(self)
 
-    def forget(self) -> None:
-        """End the connection without a packet."""
-        self._forget(None)
+    def forget(self, error: P2pshareError | None = None) -> None:
+        """End the connection without a packet: its place is needed."""
+        self._forget(error)
+        self._wake(self)
 
     # For the endpoint: packets that arrive
 

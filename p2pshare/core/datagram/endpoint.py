@@ -35,7 +35,7 @@ from p2pshare.core.datagram.protection.handshake import TlsEnd
 from p2pshare.core.datagram.protection.opening import TrainOpener
 from p2pshare.core.datagram.protection.sealing import TrainSealer
 from p2pshare.core.datagram.trains import TRAIN_MAX, Address, Train
-from p2pshare.errors import RemoteProtocolError
+from p2pshare.errors import RemoteProtocolError, Unreachable
 from p2pshare.wire.datagrams.packets import (
     CID_SIZE,
     RANDOM_SIZE,
@@ -280,7 +280,8 @@ class DatagramEndpoint:
         ((greediest, most),) = held.most_common(1)
         if most < held[ip] + 2:
             return False
-        next(each for each in self._half_open if each.first_address[0] == greediest).give_way()
+        oldest = next(each for each in self._half_open if each.first_address[0] == greediest)
+        oldest.forget(Unreachable(reason="too many handshakes are going on"))
         return True
 
     def _make(

@@ -14,7 +14,7 @@ from p2pshare.wire.datagrams.frames import (
 )
 
 Carried = tuple[Frame | Shipment, ...]
-"""What the packets of a row carried. A `Shipment` covers all packets of the row, a frame is in the only one."""
+"""The contents of a row of packets. A `Shipment` is spread over all packets of its row; a row with frames has one."""
 
 
 class Payload:
