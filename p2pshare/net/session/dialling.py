@@ -75,6 +75,7 @@ class Carriers:
         self._via = via
         self._given = datagrams
         self._own: dict[str, DatagramSessions] = {}  # by the interface that they are bound to
+        self._is_closed = False
 
     @property
     def has_tcp(self) -> bool:
@@ -87,7 +88,9 @@ class Carriers:
         return self._via is not Via.TCP
 
     def udp_towards(self, address: PeerAddress) -> DatagramSessions | None:
-        """Return what opens channels to an address over UDP; None if there is no socket for it."""
+        """Return what opens channels to an address over UDP; None if there is no socket for it, or after `close`."""
+        if self._is_closed:
+            return None
         if self._given is not None and self._given.port.reaches(address.ip):
             return self._given
         interface = interface_for(address.ip)
@@ -104,6 +107,7 @@ class Carriers:
 
     async def close(self) -> None:
         """Close the sockets for UDP, and the sessions over them."""
+        self._is_closed = True
         own, self._own = self._own, {}
         for each in own.values():
             await each.stop()

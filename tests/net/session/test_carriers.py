@@ -221,6 +221,7 @@ class CarriersTests(TestCase):
         assert other is not None
         self.assertIsNot(other, own)
         await carriers.close()
+        self.assertIsNone(carriers.udp_towards(PeerAddress("192.0.2.7", 1)))
 
     async def test_many_datagrams(self) -> None:
         """Any datagrams to the port of an opener are ignored."""
