@@ -66,6 +66,10 @@ class SettingsUnreadable(WrongUsage):
     """{source} cannot be read as settings: {reason}"""
 
 
+class JoinLinkUnusable(WrongUsage):
+    """The link cannot be used: {reason}."""
+
+
 class Refused(P2pshareError):
     """{reason}"""
 
@@ -155,6 +159,10 @@ class InvitationRefused(Refused):
     """The registry {registry} rejected the invitation, which was used before or has expired. Ask its operator for
     another one.
     """
+
+
+class JoinLinkExpired(Refused):
+    """The link has expired. Ask the person who sent it for a new one."""
 
 
 class NotOwner(Refused):

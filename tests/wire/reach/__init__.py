@@ -1,0 +1,1 @@
+"""Codecs of the ways by which peers reach each other."""
