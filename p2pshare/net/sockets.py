@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IReactorCore,
     IReactorPluggableNameResolver,
+    IReactorSocket,
     IReactorTCP,
     IReactorThreads,
     IReactorTime,
@@ -39,6 +40,9 @@ SEND_BUFFER = 1024 * 1024  # bytes asked for
 READ_AT_ONCE = 32 * 1024  # bytes read from a socket before timers and signals get their turn
 WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
+BACKLOG = 50  # connections that wait to be accepted, as Twisted has it
+ALL_IPV4, ALL_IPV6 = "0.0.0.0", "::"
+"""What to listen on for all addresses of a family."""
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -48,6 +52,7 @@ class IPeerReactor(
     IReactorTime,
     IReactorTCP,
     IReactorUDP,
+    IReactorSocket,
     IReactorThreads,
     IReactorPluggableNameResolver,
 ):
@@ -80,17 +85,37 @@ def listen_udp(
 async def listen_tcp(
     reactor: IReactorTCP, port: int, factory: ServerFactory, interface: str
 ) -> IListeningPort:
-    """Listen for connections.
+    """Listen for connections. On all IPv6 addresses, the port has no connections over IPv4.
 
     Raises:
         PortUnusable: the port is in use, or reserved.
     """
+    if interface == ALL_IPV6:
+        return _listen_ipv6_only(reactor, port, factory)
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     try:
         listening: IListeningPort = await kind(reactor, port, interface=interface).listen(factory)
         return listening
     except CannotListenError as error:
         raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
+
+
+def _listen_ipv6_only(reactor: IReactorTCP, port: int, factory: ServerFactory) -> IListeningPort:
+    """Listen on all IPv6 addresses, and leave the IPv4 port of the number alone, which Twisted's own port takes, too.
+
+    Raises:
+        PortUnusable: the port is in use, or reserved.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            bound = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+            bound.setblocking(False)
+            _bind(bound, ALL_IPV6, port)
+            bound.listen(BACKLOG)
+        except OSError as error:
+            raise PortUnusable(port=port, reason=plain_reason(error)) from error
+        adopting = cast("IReactorSocket", reactor)  # it duplicates the descriptor
+        return adopting.adoptStreamPort(bound.fileno(), socket.AF_INET6, factory)
 
 
 def client_endpoint(
@@ -101,15 +126,16 @@ def client_endpoint(
     return kind(reactor, address.ip, address.port, timeout)
 
 
-def expect_free(port: int, interface: str) -> None:
-    """Check that both the TCP and the UDP port of a number can be listened on.
+def expect_free(port: int, *interfaces: str) -> None:
+    """Check that both the TCP and the UDP port of a number can be listened on, on each of the interfaces.
 
     Raises:
         PortUnusable: one of them is in use, or reserved.
     """
     try:
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            _expect_bindable(kind, port, interface)
+        for interface in interfaces:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                _expect_bindable(kind, port, interface)
     except OSError as error:
         raise PortUnusable(port=port, reason=plain_reason(error)) from error
 
@@ -117,9 +143,16 @@ def expect_free(port: int, interface: str) -> None:
 def _expect_bindable(kind: socket.SocketKind, port: int, interface: str) -> None:
     family = socket.AF_INET6 if ":" in interface else socket.AF_INET
     with socket.socket(family, kind) as probe:
-        if kind is socket.SOCK_STREAM:  # as Twisted does
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((interface, port))
+        _bind(probe, interface, port)
+
+
+def _bind(bound: socket.socket, interface: str, port: int) -> None:
+    """Bind a socket as the ports of this module are bound."""
+    if bound.type is socket.SOCK_STREAM:  # as Twisted does
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if bound.family is socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    bound.bind((interface, port))
 
 
 async def listen_welcome(
@@ -202,11 +235,30 @@ def _of_routes_and_name() -> list[str]:
 
 
 def interface_for(ip: str) -> str:
-    """Return the address to listen on so as to be reached at `ip`: a loopback address, or all of its family.
+    """Return the address to bind a socket to that exchanges data with `ip`: a loopback address, or all of its family.
 
     A peer that is known under a loopback address serves this machine alone. Any other address may be a router's, or
     change, and cannot be bound.
     """
     if is_loopback(ip):
         return ip
-    return "::" if ":" in ip else "0.0.0.0"
+    return ALL_IPV6 if ":" in ip else ALL_IPV4
+
+
+def interfaces_for(ip: str) -> tuple[str, ...]:
+    """Return the addresses to listen on so as to be reached at `ip` and elsewhere.
+
+    For a loopback address that is this address alone; otherwise all addresses of both families, or of the one that this
+    machine has.
+    """
+    if is_loopback(ip):
+        return (ip,)
+    return tuple(filter(_has_family_of, (ALL_IPV4, ALL_IPV6))) or (interface_for(ip),)
+
+
+def _has_family_of(interface: str) -> bool:
+    try:
+        _expect_bindable(socket.SOCK_DGRAM, 0, interface)
+        return True
+    except OSError:
+        return False

@@ -45,7 +45,7 @@ from p2pshare.net.session.dialling import Carriers, open_session
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
-    interface_for,
+    interfaces_for,
     listen_welcome,
     local_address_towards,
 )
@@ -210,7 +210,7 @@ class PeerService(Service):
             with suppress(Unreachable):  # first contact comes to that, and may try again
                 ip = self._settings.address or await self._address_towards_registry()
                 if self._settings.listen:  # a port in use is an error even without a registry
-                    expect_free(self._settings.listen, interface_for(ip))
+                    expect_free(self._settings.listen, *interfaces_for(ip))
             self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
             info = await self._retried(self._client.info)
             registry = None if info is None else info.key  # an original registry has no key
@@ -328,19 +328,19 @@ class PeerService(Service):
                 raise
             return self._keeper.registered
         if self._port is None:
-            interface = interface_for(ip)
+            interfaces = interfaces_for(ip)
             self._port = await listen_welcome(
-                self._settings.listen, self._rng, lambda port: self._open_ports(port, interface)
+                self._settings.listen, self._rng, lambda port: self._open_ports(port, interfaces)
             )
         return PeerAddress(ip, self._port)
 
-    async def _open_ports(self, port: int, interface: str) -> int:
+    async def _open_ports(self, port: int, interfaces: Sequence[str]) -> int:
         """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
         assert self._sessions is not None and self._datagrams is not None
-        expect_free(port, interface)
-        await self._sessions.acceptor.listen(port, interface)
+        expect_free(port, *interfaces)
+        await self._sessions.acceptor.listen(port, *interfaces)
         try:
-            return self._datagrams.port.listen(port, interface)
+            return self._datagrams.port.listen(port, *interfaces)
         except PortUnusable:
             await self._sessions.acceptor.stop_listening()
             raise

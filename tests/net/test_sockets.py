@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any
+from unittest.mock import MagicMock
 
+from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from p2pshare.net.sockets import client_endpoint, interface_for, listen_tcp
+from p2pshare.errors import PortUnusable
+from p2pshare.net.sockets import (
+    client_endpoint,
+    expect_free,
+    interface_for,
+    interfaces_for,
+    listen_tcp,
+    port_of,
+)
 from p2pshare.wire.addresses import PeerAddress
 
 
@@ -26,7 +38,7 @@ class FamilyTests(SynchronousTestCase):
     def test_listen(self) -> None:
         """A port is opened on an IPv4 or an IPv6 interface."""
         reactor: Any = MemoryReactorClock()
-        for interface in ("0.0.0.0", "::"):
+        for interface in ("0.0.0.0", "::1"):
             listening = Deferred.fromCoroutine(
                 listen_tcp(reactor, 50000, ServerFactory(), interface)
             )
@@ -43,3 +55,42 @@ class FamilyTests(SynchronousTestCase):
             ("2001:db8::7", "::"),
         ):
             self.assertEqual(interface_for(ip), interface)
+
+    def test_interfaces(self) -> None:
+        """A peer at a loopback address listens there alone; any other peer on all addresses of both families."""
+        self.assertEqual(interfaces_for("127.1.2.3"), ("127.1.2.3",))
+        self.assertEqual(interfaces_for("::1"), ("::1",))
+        for ip in ("192.0.2.7", "2001:db8::7"):
+            self.assertEqual(interfaces_for(ip), ("0.0.0.0", "::"))
+
+    def test_missing_family(self) -> None:
+        """A machine without IPv6, or without IPv4, listens on the other family alone."""
+        for missing, left in ((socket.AF_INET6, "0.0.0.0"), (socket.AF_INET, "::")):
+
+            def make(family: int, kind: int, missing: int = missing) -> Any:
+                if family == missing:
+                    raise OSError(errno.EAFNOSUPPORT, "no such family")
+                return MagicMock()
+
+            self.patch(socket, "socket", make)
+            self.assertEqual(interfaces_for("192.0.2.7"), (left,))
+
+
+class BothFamiliesTests(TestCase):
+    async def test_one_number(self) -> None:
+        """Both families of one TCP port number are listened on; `expect_free` checks both."""
+        if len(interfaces_for("192.0.2.7")) < 2:
+            raise SkipTest("this machine has only one family of addresses")
+        reactor: Any = real_reactor
+        first = await listen_tcp(reactor, 0, ServerFactory(), "0.0.0.0")
+        self.addCleanup(first.stopListening)
+        number = port_of(first)
+        expect_free(number, "::")
+        second = await listen_tcp(reactor, number, ServerFactory(), "::")
+        self.addCleanup(second.stopListening)
+        self.assertEqual(port_of(second), number)
+        for interface in ("0.0.0.0", "::"):
+            self.assertRaises(PortUnusable, expect_free, number, interface)
+        await self.assertFailure(
+            Deferred.fromCoroutine(listen_tcp(reactor, number, ServerFactory(), "::")), PortUnusable
+        )

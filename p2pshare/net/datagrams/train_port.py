@@ -120,6 +120,24 @@ class TrainPort(udp.Port):
         else:
             self.unsent += 1
 
+    def send_with_ttl(self, data: bytes, ttl: int, address: Address) -> bool:
+        """Send a datagram that `ttl` routers may forward (IPv6: hop limit), or drop it if there is no room; whether it
+        was sent.
+        """
+        level, option = socket.IPPROTO_IP, socket.IP_TTL
+        if self.addressFamily == socket.AF_INET6:
+            level, option = socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS
+        usual = self.socket.getsockopt(level, option)
+        try:
+            self.socket.setsockopt(level, option, ttl)
+            self.socket.sendto(data, address)
+            return True
+        except OSError:
+            self.unsent += 1
+            return False
+        finally:
+            self.socket.setsockopt(level, option, usual)
+
     def doRead(self) -> None:
         """Read trains until nothing is left, or others must have their turn."""
         until, read = self._seconds() + READ_TIME, 0
@@ -176,6 +194,13 @@ class TrainPort(udp.Port):
         """Drop what waits, and close the socket."""
         self._queue.clear()
         super().connectionLost(reason)
+
+    def createInternetSocket(self) -> socket.socket:  # noqa: N802 - Twisted has it
+        """Make the socket; one for IPv6 leaves the IPv4 port of the number alone."""
+        made: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return made
 
     def _bindSocket(self) -> None:
         super()._bindSocket()

@@ -1,18 +1,22 @@
-"""The welcome port: one UDP socket for everything that reaches a peer in datagrams.
+"""The welcome port: one UDP port for everything that reaches a peer in datagrams.
+
+The port has a socket for IPv4 and one for IPv6, of the same number, or one of them. A single socket for both families
+would show IPv4 addresses in another form, and the kernel joins and cuts trains for each family by itself anyway.
 
 The first byte of a datagram tells its protocol (`wire.datagrams.packets.kind_of`): packets of sessions go to the
-endpoint, words of the classic protocol to its core if that is enabled, and all else is ignored and counted. STUN has
-its place among the first bytes, and is ignored today.
+endpoint, STUN messages to the handlers that wait for some, words of the classic protocol to its core if that is
+enabled, and all else is ignored and counted. The classic protocol is spoken over IPv4 only.
 
 There is one timer. It runs when the endpoint's next deadline comes, and not at all while nothing is in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from socket import AF_INET, AF_INET6
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
@@ -21,7 +25,14 @@ from p2pshare.core.datagram_core import Address, TrainCore
 from p2pshare.errors import PortUnusable
 from p2pshare.net.clocks import LazyTimer
 from p2pshare.net.datagrams.train_port import TrainPort, listen_trains
-from p2pshare.net.sockets import IPeerReactor, interface_for, port_of
+from p2pshare.net.sockets import (
+    ALL_IPV4,
+    ALL_IPV6,
+    PORT_TRIES,
+    IPeerReactor,
+    interface_for,
+    port_of,
+)
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.datagrams.packets import DatagramKind, kind_of
 
@@ -29,10 +40,13 @@ SEND_AT_ONCE = 512 * 1024  # bytes sent until others in the reactor get their tu
 FULL_WAIT = 0.01  # seconds between looks at deadlines while the socket's buffer is full
 
 
-class WelcomePort(DatagramProtocol):
-    """The user of a `TrainPort`, which drives an endpoint and hands on datagrams of the classic protocol."""
+StunHandler = Callable[[bytes, Address], bool]
+"""Takes a STUN message and its source, and returns whether the message was for it. It never raises."""
 
-    noisy = False
+
+class WelcomePort:
+    """The user of one `TrainPort` for each interface, which drives an endpoint and hands on all other datagrams."""
+
     _log = Logger()
 
     def __init__(
@@ -47,53 +61,111 @@ class WelcomePort(DatagramProtocol):
         self._endpoint = endpoint
         self._on_event = on_event
         self._classic = classic
-        self._port: TrainPort | None = None
+        self._ports: list[TrainPort] = []  # of one number
+        self._stun_handlers: list[StunHandler] = []
         self._timer = LazyTimer(reactor, self._timer_due)
         self._is_pumping = False
         self.ignored = 0
         """Datagrams of protocols that are not spoken here."""
 
-    def listen(self, port: int, interface: str) -> int:
-        """Open the UDP port of this number, an unused one for 0, and return its number.
+    def listen(self, port: int, *interfaces: str) -> int:
+        """Open the UDP port of this number, an unused one for 0, on all of the interfaces, and return its number.
 
         Raises:
             PortUnusable: the port is in use, or reserved.
         """
-        try:
-            self._port = listen_trains(self._reactor, port, self, interface)
-        except CannotListenError as error:
-            raise PortUnusable(port=port, reason=plain_reason(error.socketError)) from error
-        return port_of(self._port)
+        tries = (
+            1 if port else PORT_TRIES
+        )  # the unused port of one interface may be in use on another one
+        for remaining in reversed(range(tries)):
+            try:
+                number = self._listen(port, interfaces)
+                self._lend_socket()
+                return number
+            except CannotListenError as error:
+                self._close()
+                if not remaining:
+                    reason = plain_reason(error.socketError)
+                    raise PortUnusable(port=port, reason=reason) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _listen(self, port: int, interfaces: Sequence[str]) -> int:
+        for interface in interfaces:
+            user = _PortUser(self)
+            self._ports.append(listen_trains(self._reactor, port, user, interface))
+            port = port_of(self._ports[0])
+        return port
+
+    def _lend_socket(self) -> None:
+        """Let the classic protocol use the socket for IPv4, too."""
+        port = self._port_towards(ALL_IPV4)
+        if self._classic is not None and port is not None:
+            self._classic.makeConnection(port)
 
     @property
-    def local(self) -> Address:
-        """The address of the socket."""
-        assert self._port is not None
-        host = self._port.getHost()
+    def number(self) -> int | None:
+        """The number of the port; None while it is closed."""
+        return port_of(self._ports[0]) if self._ports else None
+
+    def local_towards(self, ip: str) -> Address:
+        """Return the address of the socket that sends to an IP address."""
+        port = self._port_towards(ip) or self._ports[0]
+        host = port.getHost()
         return host.host, host.port
 
     def reaches(self, ip: str) -> bool:
         """Whether datagrams can be sent to an IP address from here."""
-        everywhere = "::" if ":" in ip else "0.0.0.0"
-        return self._port is not None and self.local[0] in (everywhere, interface_for(ip))
+        port = self._port_towards(ip)
+        everywhere = ALL_IPV6 if ":" in ip else ALL_IPV4
+        return port is not None and port.getHost().host in (everywhere, interface_for(ip))
+
+    def send_to(self, data: bytes, address: Address, ttl: int | None = None) -> bool:
+        """Send one datagram, not of a connection; whether it was sent.
+
+        Args:
+            data: the datagram.
+            address: the destination.
+            ttl: the number of routers that may forward it; None for the system's default. With a `ttl`, the datagram
+                is dropped if the socket's buffer is full.
+        """
+        port = self._port_towards(address[0])
+        if port is None:
+            return False
+        if ttl is not None:
+            return port.send_with_ttl(data, ttl, address)
+        unsent = port.unsent
+        port.send_train(data, len(data), address)
+        return port.unsent == unsent
+
+    def add_stun_handler(self, handler: StunHandler) -> None:
+        """Let a handler see the STUN messages that no earlier handler has taken."""
+        self._stun_handlers.append(handler)
+
+    def remove_stun_handler(self, handler: StunHandler) -> None:
+        """Undo `add_stun_handler`."""
+        self._stun_handlers.remove(handler)
 
     async def stop(self) -> None:
         """Close the port, if it is open."""
-        port, self._port = self._port, None
         self._timer.cancel()
-        if port is not None:
-            await maybeDeferred(port.stopListening)
+        for closing in self._close():
+            await closing
 
-    def startProtocol(self) -> None:
-        """Let the classic protocol use the socket, too."""
-        if self._classic is not None and self.transport is not None:
-            self._classic.makeConnection(self.transport)
-
-    def stopProtocol(self) -> None:
-        """Stop the timer, and the classic protocol."""
-        self._timer.cancel()
-        if self._classic is not None:
+    def _close(self) -> list[Deferred[Any]]:
+        ports, self._ports = self._ports, []
+        if self._classic is not None and self._classic.transport is not None:
             self._classic.doStop()
+        return [maybeDeferred(port.stopListening) for port in ports]
+
+    def _port_towards(self, ip: str) -> TrainPort | None:
+        """Return the port of the address's family, if it is open."""
+        family = AF_INET6 if ":" in ip else AF_INET
+        return next((each for each in self._ports if each.addressFamily == family), None)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether trains wait for room in the buffer of a socket."""
+        return any(port.is_full for port in self._ports)
 
     def train_received(self, data: memoryview, segment: int, address: Address) -> None:
         """Take a train; see `TrainProtocol`.
@@ -118,7 +190,7 @@ class WelcomePort(DatagramProtocol):
 
     def pump_soon(self) -> None:
         """Pump at the end of this turn of the reactor: whatever is sent in one turn then shares packets."""
-        if not self._is_pumping and self._port is not None:
+        if not self._is_pumping and self._ports:
             self._timer.set(self._reactor.seconds())
 
     def pump(self) -> None:
@@ -130,13 +202,13 @@ class WelcomePort(DatagramProtocol):
             has_more = self._send_and_deliver()
         finally:
             self._is_pumping = False
-        if self._port is None:
+        if not self._ports:
             return
         now = self._reactor.seconds()
         due = now if has_more else self._endpoint.get_timer()
         if due is None:
             self._timer.cancel()
-        elif self._port.is_full:  # what was due to be sent stays due until there is room
+        elif self._is_full:  # what was due to be sent stays due until there is room
             self._timer.set(max(due, now + FULL_WAIT))
         else:
             self._timer.set(due)
@@ -150,8 +222,7 @@ class WelcomePort(DatagramProtocol):
                     self._on_event(event)
                 except Exception:  # a defect, which must not stop the sessions of others
                     self._log.failure("event of a connection not handled")
-            port = self._port
-            if port is None or port.is_full:
+            if not self._ports or self._is_full:
                 return False
             if left <= 0:
                 return True
@@ -159,8 +230,9 @@ class WelcomePort(DatagramProtocol):
             if not trains:
                 return False
             for train in trains:
-                port.send_train(train.data, train.segment, train.address)
                 left -= len(train.data)
+                if (port := self._port_towards(train.address[0])) is not None:
+                    port.send_train(train.data, train.segment, train.address)
 
     def _take_datagram(self, data: memoryview, address: Address) -> None:
         match kind_of(data[0]):
@@ -169,10 +241,27 @@ class WelcomePort(DatagramProtocol):
                 self.pump()
             case DatagramKind.CLASSIC if self._classic is not None:
                 self._classic.datagramReceived(bytes(data), address)
+            case DatagramKind.STUN if self._has_taken(bytes(data), address):
+                pass
             case _:
                 self.ignored += 1
 
+    def _has_taken(self, data: bytes, address: Address) -> bool:
+        """Whether a handler has taken a STUN message."""
+        return any(handler(data, address) for handler in tuple(self._stun_handlers))
+
     def _timer_due(self) -> None:
-        if self._port is not None:
+        if self._ports:
             self._endpoint.handle_timer(self._reactor.seconds())
             self.pump()
+
+
+class _PortUser(DatagramProtocol):
+    """Passes what happens on one `TrainPort` to its `WelcomePort`; see `TrainProtocol`."""
+
+    noisy = False
+
+    def __init__(self, welcome: WelcomePort) -> None:
+        self.train_received = welcome.train_received
+        self.datagram_refused = welcome.datagram_refused
+        self.port_writable = welcome.port_writable

@@ -95,7 +95,7 @@ class DatagramChannel:
     @property
     def local(self) -> PeerAddress:
         """See `Channel`."""
-        return PeerAddress(*self._port.local)
+        return PeerAddress(*self._port.local_towards(self._connection.remote[0]))
 
     @property
     def remote(self) -> PeerAddress:

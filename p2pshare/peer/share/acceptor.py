@@ -37,7 +37,7 @@ from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.message_budget import BARRED, FLOOD_MAX
 from p2pshare.core.session import IDLE, SILENCE
 from p2pshare.core.session_interface import Session, SessionUser
-from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.errors import P2pshareError, PortUnusable, RemoteProtocolError
 from p2pshare.net.session.dialling import accept_session
 from p2pshare.net.session.intake import Intake
 from p2pshare.net.session.interfaces import CarrierUser, ChannelUser, OwnedSession
@@ -103,7 +103,7 @@ class _Entry:
 
 
 class SessionAcceptor:
-    """Accepts sessions on a TCP port."""
+    """Accepts sessions on a TCP port, on one or more interfaces."""
 
     _log = Logger()
 
@@ -126,7 +126,7 @@ class SessionAcceptor:
         self._serve = serve
         self._limits = limits
         self._tls: SessionTls | None = None
-        self._port: IListeningPort | None = None
+        self._ports: list[IListeningPort] = []  # of one number
         self._entries: dict[OwnedSession, _Entry] = {}  # the oldest first
         self._per_key: Counter[PublicKey] = Counter()  # sessions
         self._intakes: dict[PublicKey, Intake] = {}
@@ -145,22 +145,26 @@ class SessionAcceptor:
     @property
     def port(self) -> int:
         """The number of the port, after `listen`."""
-        assert self._port is not None
-        return port_of(self._port)
+        return port_of(self._ports[0])
 
-    async def listen(self, port: int, interface: str) -> None:
-        """Open the TCP port of this number; 0 for any.
+    async def listen(self, port: int, *interfaces: str) -> None:
+        """Open the TCP port of this number on all of the interfaces, or on none; 0 for any, on one interface.
 
         Raises:
             PortUnusable: the port is in use, or reserved.
         """
         carriers = TcpCarriers(self.accept_stream)
-        self._port = await listen_tcp(self._reactor, port, carriers, interface)
+        try:
+            for interface in interfaces:
+                self._ports.append(await listen_tcp(self._reactor, port, carriers, interface))
+        except PortUnusable:
+            await self.stop_listening()
+            raise
 
     async def stop_listening(self) -> None:
         """Close the port."""
-        port, self._port = self._port, None
-        if port is not None:
+        ports, self._ports = self._ports, []
+        for port in ports:
             await maybeDeferred(port.stopListening)
 
     async def stop(self) -> None:

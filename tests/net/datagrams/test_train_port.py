@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from p2pshare.core.datagram.trains import TRAIN_MAX
 from p2pshare.core.datagram_core import Address
@@ -22,6 +22,7 @@ from p2pshare.net.datagrams.train_port import (
     TrainPort,
     listen_trains,
 )
+from p2pshare.net.sockets import interfaces_for
 
 UDP_SEGMENT, UDP_GRO = 103, 104
 THERE = ("192.0.2.7", 50000)
@@ -41,8 +42,24 @@ class ScriptedSocket:
         """Calls until the buffer is full."""
         self.knows_segments = True
         self.on_read: Any = lambda: None
+        self.ttl = 64
+        self.ttls: list[int] = []
+        """The TTLs with which single datagrams were sent."""
+        self.is_closed = False
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.IPPROTO_IP, socket.IP_TTL)
+        return self.ttl
+
+    def shutdown(self, how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
+        if (level, option) == (socket.IPPROTO_IP, socket.IP_TTL):
+            self.ttl = value
         if option == UDP_SEGMENT and not self.knows_segments:
             raise OSError(errno.ENOPROTOOPT, "unknown")
 
@@ -79,6 +96,7 @@ class ScriptedSocket:
         if self.one_error is not None:
             raise OSError(self.one_error, "no")
         self.sent.append((bytes(data), None, address))
+        self.ttls.append(self.ttl)
 
     def _take_room(self) -> None:
         if not self.room:
@@ -114,6 +132,9 @@ class FakeReactor(Clock):
         self.writers: set[Any] = set()
 
     def addReader(self, reader: object) -> None:  # noqa: N802 - of IReactorFDSet
+        pass
+
+    def removeReader(self, reader: object) -> None:  # noqa: N802
         pass
 
     def addWriter(self, writer: object) -> None:  # noqa: N802
@@ -341,6 +362,18 @@ class ScriptedTests(SynchronousTestCase):
 
 
 class LoopbackTests(TestCase):
+    def test_families(self) -> None:
+        """The sockets of both families have one number, and each sets the TTL of a datagram by its own option."""
+        port = listen_trains(reactor, 0, Recorder(), "0.0.0.0")  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        number = port.getHost().port
+        if interfaces_for("192.0.2.1") == ("0.0.0.0",):
+            raise SkipTest("this machine has no IPv6")
+        other = listen_trains(reactor, number, Recorder(), "::")  # type: ignore[arg-type]
+        self.addCleanup(other.stopListening)
+        self.assertTrue(port.send_with_ttl(b"x", 1, ("127.0.0.1", number)))
+        self.assertTrue(other.send_with_ttl(b"x", 1, ("::1", number)))
+
     def test_trains(self) -> Deferred[None]:
         """A train arrives whole over loopback, however the kernels of both ends treat it."""
         arrived: Deferred[bytes] = Deferred()

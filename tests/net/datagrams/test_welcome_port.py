@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -81,9 +84,9 @@ class WelcomePortTests(SynchronousTestCase):
         self.socket = ScriptedSocket()
         self.patch(TrainPort, "createInternetSocket", lambda _: self.socket)
 
-    def open(self, classic: DatagramProtocol | None = None) -> WelcomePort:
+    def open(self, classic: DatagramProtocol | None = None, *interfaces: str) -> WelcomePort:
         port = WelcomePort(self.reactor, self.endpoint, lambda event: self.on_event(event), classic)
-        self.assertEqual(port.listen(50001, "192.0.2.1"), 50001)
+        self.assertEqual(port.listen(50001, *(interfaces or ("192.0.2.1",))), 50001)
         return port
 
     def receive(self, port: WelcomePort, data: bytes, segment: int = 100) -> None:
@@ -118,6 +121,98 @@ class WelcomePortTests(SynchronousTestCase):
         assert self.classic.transport is not None
         self.classic.transport.write(b"ACK", THERE)
         self.assertEqual(self.socket.sent, [(b"ACK", None, THERE)])
+
+    def test_classic_over_ipv4_only(self) -> None:
+        """The classic protocol gets the socket for IPv4, and stops with the port."""
+        port = self.open(self.classic, "0.0.0.0", "::")
+        transport: Any = self.classic.transport
+        self.assertEqual(transport.addressFamily, socket.AF_INET)
+        stopping = Deferred.fromCoroutine(port.stop())
+        self.reactor.pump([0.0] * 3)
+        self.successResultOf(stopping)
+        self.assertIsNone(self.classic.transport)
+
+    def test_stun(self) -> None:
+        """A STUN message goes to the first handler that takes it; others are ignored."""
+        port, taken = self.open(), list[tuple[str, bytes, Address]]()
+
+        def takes_first(data: bytes, address: Address) -> bool:
+            taken.append(("first", data, address))
+            return data[1] == 1
+
+        def takes_all(data: bytes, address: Address) -> bool:
+            taken.append(("second", data, address))
+            return True
+
+        port.add_stun_handler(takes_first)
+        self.receive(port, STUN + b"\x00\x02" + STUN[2:])
+        port.add_stun_handler(takes_all)
+        self.receive(port, b"\x00\x02" + STUN[2:])
+        self.assertEqual([who for who, *_ in taken], ["first", "first", "first", "second"])
+        self.assertEqual((taken[0][1:], port.ignored), ((STUN, THERE), 1))
+        port.remove_stun_handler(takes_first)
+        port.remove_stun_handler(takes_all)
+        self.receive(port, STUN)
+        self.assertEqual((len(taken), port.ignored), (4, 2))
+
+    def test_send_to(self) -> None:
+        """A single datagram is sent with the TTL that is wanted, and the next one with the usual TTL."""
+        port = self.open()
+        self.assertTrue(port.send_to(b"a", THERE))
+        self.assertTrue(port.send_to(b"b", THERE, 3))
+        self.assertTrue(port.send_to(b"c", THERE))
+        sent = [data for data, _, _ in self.socket.sent]
+        self.assertEqual((sent, self.socket.ttls), ([b"a", b"b", b"c"], [64, 3, 64]))
+        self.assertFalse(port.send_to(b"d", ("2001:db8::7", 50000)))
+        self.socket.one_error = errno.ENETUNREACH
+        self.assertFalse(port.send_to(b"e", THERE, 3))
+        self.assertFalse(port.send_to(b"f", THERE))
+        self.assertEqual(self.socket.ttl, 64)
+
+    def test_families(self) -> None:
+        """Each family has its socket, of one number, and trains leave by the socket of their destination."""
+        sockets = [ScriptedSocket(), ScriptedSocket()]
+        made = iter(sockets)
+        self.patch(TrainPort, "createInternetSocket", lambda _: next(made))
+        port = self.open(None, "0.0.0.0", "::")
+        there = ("2001:db8::7", 50000)
+        self.endpoint.outgoing.extend([Train(b"four"), Train(b"six", address=there)])
+        port.pump()
+        sent = [[(data, to) for data, _, to in each.sent] for each in sockets]
+        self.assertEqual(sent, [[(b"four", THERE)], [(b"six", there)]])
+        self.assertEqual(port.number, 50001)
+
+    def test_one_is_full(self) -> None:
+        """While the socket of one family is full, the endpoint is not asked; both go on once there is room."""
+        sockets = [ScriptedSocket(), ScriptedSocket()]
+        made = iter(sockets)
+        self.patch(TrainPort, "createInternetSocket", lambda _: next(made))
+        port = self.open(None, "0.0.0.0", "::")
+        sockets[0].room = 0
+        self.endpoint.outgoing.extend([Train(b"four"), Train(b"six", address=("2001:db8::7", 1))])
+        port.pump()
+        self.assertEqual((len(self.endpoint.outgoing), sockets[1].sent), (1, []))
+        sockets[0].room = 10
+        (writer,) = self.reactor.writers
+        writer.doWrite()
+        self.assertEqual([len(each.sent) for each in sockets], [1, 1])
+
+    def test_all_or_none(self) -> None:
+        """If one socket cannot be bound, none stays open."""
+        sockets = [ScriptedSocket(), ScriptedSocket()]
+        made = iter(sockets)
+        self.patch(TrainPort, "createInternetSocket", lambda _: next(made))
+
+        def bind(_: Address) -> None:
+            raise OSError(98, "Address already in use")
+
+        sockets[1].bind = bind  # type: ignore[method-assign,assignment]
+        port = WelcomePort(self.reactor, self.endpoint, self.events.append, self.classic)
+        self.assertRaises(PortUnusable, port.listen, 50001, "0.0.0.0", "::")
+        self.assertIsNone(port.number)
+        self.reactor.advance(0)
+        self.assertTrue(sockets[0].is_closed)
+        self.assertIsNone(self.classic.transport)
 
     def test_defect(self) -> None:
         """An event that cannot be handled stops neither the next one, nor sending, nor the timer."""
