@@ -18,6 +18,7 @@ codec with a name.
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable
 from enum import Enum
@@ -115,6 +116,18 @@ def words(longest: int) -> Codec:
         if isinstance(value, str) and len(value) <= longest:
             return value
         return text(fields, key, longest)
+
+    return Codec(read)
+
+
+def matching(pattern: re.Pattern[str], longest: int, form: str) -> Codec:
+    """Return the codec of a text that matches `pattern`; an error describes it as `form`."""
+
+    def read(fields: Fields, key: str) -> str:
+        found = text(fields, key, longest)
+        if not pattern.fullmatch(found):
+            raise RemoteProtocolError(reason=f"the {key} is not {form}")
+        return found
 
     return Codec(read)
 

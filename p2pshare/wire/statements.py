@@ -19,8 +19,8 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress, endpoint_fault
-from p2pshare.wire.json_fields import NAME, Codec, Fields, JsonObject, whole
-from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url, to_base64url
+from p2pshare.wire.json_fields import NAME, Codec, Fields, JsonObject, matching, whole
+from p2pshare.wire.keys import KEY_SIZE, PublicKey, SigningKey, from_base64url, to_base64url
 from p2pshare.wire.strict_json import integer, parse_object, text, texts
 
 VERSION = 1
@@ -152,25 +152,27 @@ def _read_caps(fields: Fields, key: str) -> tuple[str, ...]:
     return found
 
 
-def _matching(pattern: re.Pattern[str], longest: int, form: str) -> Codec:
-    """Return the codec of a text that matches `pattern`; an error describes it as `form`."""
-
-    def read(fields: Fields, key: str) -> str:
-        found = text(fields, key, longest)
-        if not pattern.fullmatch(found):
-            raise RemoteProtocolError(reason=f"the {key} is not {form}")
-        return found
-
-    return Codec(read)
-
-
 KEY = Codec(lambda fields, key: PublicKey.parse(text(fields, key, 64), f"the {key}"), str)
 """A public key."""
 
+
+def _read_raw_key(fields: Fields, key: str) -> str:
+    found = text(fields, key, 43)
+    if found and len(from_base64url(found, f"the {key}")) != KEY_SIZE:
+        raise RemoteProtocolError(
+            reason=f"the {key} is not {KEY_SIZE} bytes in base64url, nor empty"
+        )
+    return found
+
+
+RAW_KEY = Codec(_read_raw_key)
+"""A key for something else than signatures, as base64url of 32 bytes; empty if there is none."""
+DRAWN = matching(_ID, 64, "16 to 64 characters of base64url")
+"""A random text."""
+
 _Key = Annotated[PublicKey, KEY]
 _Name = Annotated[str, NAME]
-_Drawn = Annotated[str, _matching(_ID, 64, "16 to 64 characters of base64url")]
-"""A random text."""
+_Drawn = Annotated[str, DRAWN]
 _Number = Annotated[int, whole(1)]
 _Time = Annotated[int, whole()]
 """Unix time in s."""
@@ -194,7 +196,7 @@ class Record(Statement):
     """Unix time in s at which it expires."""
     aud: _Key
     """The key of the registry that it is for; every other registry rejects it."""
-    location: Annotated[str, _matching(_DIGEST, 43, "a SHA-256 in base64url, nor empty")]
+    location: Annotated[str, matching(_DIGEST, 43, "a SHA-256 in base64url, nor empty")]
     """The `digest_of` the `Location`; empty if there is none."""
     caps: Annotated[tuple[str, ...], Codec(_read_caps)]
     """Capabilities, such as `CAP_CLASSIC`."""

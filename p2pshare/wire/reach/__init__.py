@@ -1,1 +1,1 @@
-"""Values by which peers find a way to each other, beside the statements in `p2pshare.wire.statements`."""
+"""What peers exchange to reach each other: candidates, signals, access to a registry's services, STUN, and links."""
