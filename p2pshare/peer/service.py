@@ -40,8 +40,9 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.net.dns import LookUpError, look_up_ipv4
+from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
-from p2pshare.net.session.dialling import Carriers, open_session
+from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,

@@ -19,8 +19,9 @@ from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError
+from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
-from p2pshare.net.session.dialling import Carriers, open_session
+from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile

@@ -31,7 +31,8 @@ from p2pshare.errors import (
 )
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
-from p2pshare.net.session.dialling import Carriers, open_session
+from p2pshare.net.session.carriers import Carriers
+from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.peer import service
 from p2pshare.peer.control import running_peer

@@ -1,17 +1,20 @@
-"""Opens sessions with other peers, and makes the drivers of accepted ones."""
+"""Opens sessions with other peers, and makes the drivers of accepted ones.
+
+A `SessionDial` opens one session by several attempts, which share a race: over TCP and UDP, to several addresses, and
+over any other stream, such as one through a relay. `open_session` dials one address.
+"""
 
 from __future__ import annotations
 
 import errno
-import secrets
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from p2pshare._version import __version__
@@ -24,17 +27,16 @@ from p2pshare.errors import (
     OtherKeyThere,
     P2pshareError,
     PeerUnreachable,
-    PortUnusable,
     SessionLost,
 )
+from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.driver import SessionDriver
-from p2pshare.net.session.interfaces import OwnedSession, SessionOwner
+from p2pshare.net.session.interfaces import CarrierUser, OwnedSession, SessionOwner
 from p2pshare.net.session.race import Attempt, Race
 from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
-from p2pshare.net.sockets import IPeerReactor, client_endpoint, interface_for
-from p2pshare.storage.settings import Via
+from p2pshare.net.sockets import IPeerReactor, client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello, Message
@@ -55,62 +57,253 @@ NO_TLS = "it does not speak TLS"
 NO_ANSWER = "no answer"
 """The reason in the log for an attempt that was given up, if the address has said nothing."""
 NO_SOCKET = "no socket for UDP"
+NAMED_MAX = 4  # addresses without an answer that an error names
 
 
-class Carriers:
-    """The carriers over which a user opens sessions."""
+@dataclass(frozen=True, slots=True)
+class WantedSession:
+    """The session that all attempts of a dial try to open."""
+
+    name: str
+    """The other peer's name, for errors."""
+    expected: PublicKey
+    """The key that it must have."""
+    credit: int
+    """Bytes of files that it may send before there is more credit."""
+    early: Sequence[Message] = ()
+    """Requests that reach it with the greeting, as in `SessionCore.send_early`. None of them is answered if the session
+    cannot be opened."""
+    silence: float = SILENCE
+    """Seconds without a byte after which the session is lost."""
+    timeout: float = GREETING
+    """Seconds until it must be connected, and until it must have welcomed this peer."""
+
+
+@dataclass(slots=True, eq=False)
+class Tried:
+    """An attempt, for people who want to know why a peer is reached as it is."""
+
+    carrier: str
+    address: str
+    began_s: float
+    """Seconds since the dial began."""
+    answered_ms: float | None = None
+    """Milliseconds from the beginning of the attempt until the other end had proved its key."""
+    outcome: str = ""
+    """"used", "given up", or why it failed; empty while it runs."""
+
+
+class SessionDial:
+    """The attempts to open one session, which may join while it runs."""
 
     def __init__(
-        self, reactor: IPeerReactor, via: Via = Via.AUTO, datagrams: DatagramSessions | None = None
+        self,
+        reactor: IPeerReactor,
+        key: SigningKey,
+        wanted: WantedSession,
+        tried: list[Tried] | None = None,
     ) -> None:
-        """Use what `via` allows.
+        """Begin a race for `wanted` with this peer's `key`; what is tried is appended to `tried`."""
+        self.wanted = wanted
+        self.race = Race(reactor)
+        self._reactor = reactor
+        self._tls = SessionTls(key)
+        self._tried = [] if tried is None else tried
+        self._began = reactor.seconds()
+        self._unreachable: dict[
+            str, None
+        ] = {}  # addresses without an answer, in the order in which they failed
+
+    def over_tcp(self, address: PeerAddress, delay: float = 0.0) -> None:
+        """Connect by TCP, in `delay` seconds or as soon as another attempt fails."""
+
+        async def connect(user: CarrierUser) -> None:
+            try:
+                carrier = TcpCarrier(user, FILE_READ)
+                endpoint = client_endpoint(self._reactor, address, self.wanted.timeout)
+                await connectProtocol(endpoint, carrier)
+            except ConnectingCancelledError:
+                raise CancelledError from None
+            except ConnectError as error:
+                opening.log("connection failed", str(error))
+                name = self.wanted.name
+                if error.osError == errno.ECONNRESET:
+                    reason = "the connection was reset"
+                    raise NoSessionThere(name=name, address=address, reason=reason) from error
+                raise PeerUnreachable(name=name, address=address) from error
+
+        opening, session = self._opening("tcp", address)
+        self._enter_stream(opening, session, connect, delay)
+
+    def over_stream(
+        self,
+        carrier: str,
+        address: PeerAddress,
+        connect: Callable[[CarrierUser], Awaitable[object]],
+    ) -> None:
+        """Open a session over a connection that `connect` makes, now.
 
         Args:
-            reactor: opens sockets.
-            via: the carriers that the user wants.
-            datagrams: the welcome port of the user's peer, if that runs in this process. Otherwise UDP goes over a
-                socket of its own, which is opened when it is needed.
+            carrier: its kind.
+            address: the other end, or the relay.
+            connect: calls `connected` of the given user, and then returns; it raises a `P2pshareError` if it cannot.
         """
-        self._reactor = reactor
-        self._via = via
-        self._given = datagrams
-        self._own: dict[str, DatagramSessions] = {}  # by the interface that they are bound to
-        self._is_closed = False
+        self._enter_stream(*self._opening(carrier, address), connect, 0.0)
 
-    @property
-    def has_tcp(self) -> bool:
-        """Whether TCP is used."""
-        return self._via is not Via.UDP
+    def over_udp(
+        self,
+        address: PeerAddress,
+        socket: Callable[[PeerAddress], DatagramSessions | None],
+        delay: float = 0.0,
+    ) -> None:
+        """Open a session over UDP, in `delay` seconds or as soon as another attempt fails.
 
-    @property
-    def has_udp(self) -> bool:
-        """Whether UDP is used."""
-        return self._via is not Via.TCP
+        Args:
+            address: the other end.
+            socket: returns what opens channels to that address; None if there is no socket for it.
+            delay: in seconds.
+        """
+        opening, session = self._opening("udp", address)
+        unanswered = UNANSWERED_PART * self.wanted.silence
+        channel: DatagramChannel | None = None
 
-    def udp_towards(self, address: PeerAddress) -> DatagramSessions | None:
-        """Return what opens channels to an address over UDP; None if there is no socket for it, or after `close`."""
-        if self._is_closed:
-            return None
-        if self._given is not None and self._given.port.reaches(address.ip):
-            return self._given
-        interface = interface_for(address.ip)
-        if interface not in self._own:
-            from p2pshare.net.session.datagrams import DatagramSessions
+        def has_answer() -> bool:
+            return channel is not None and channel.has_answer
 
-            own = DatagramSessions(self._reactor, secrets.token_bytes)
+        async def welcomed() -> Session:
+            nonlocal channel
+            if delay:
+                await self.race.start(delay)
+            self._begin(opening)
+            opening.log("begun")
+            datagrams = socket(address)
+            if datagrams is None:
+                opening.log("connection failed", NO_SOCKET)
+                raise PeerUnreachable(name=opening.name, address=address)
+            channel = datagrams.open(
+                address, self._tls.connect(opening.expected), session, unanswered
+            )
             try:
-                own.port.listen(0, interface)
-            except PortUnusable:
-                return None
-            self._own[interface] = own
-        return self._own[interface]
+                return await opening.done
+            except CancelledError:
+                opening.log("given up", "" if has_answer() else NO_ANSWER)
+                session.abort()
+                raise
+            except NoSessionThere as error:
+                if has_answer():
+                    raise
+                opening.log("connection failed", NO_ANSWER)
+                raise NoAnswerOverUdp(name=opening.name, address=address) from error
 
-    async def close(self) -> None:
-        """Close the sockets for UDP, and the sessions over them."""
-        self._is_closed = True
-        own, self._own = self._own, {}
-        for each in own.values():
-            await each.stop()
+        self._enter(opening, welcomed, has_answer)
+
+    def wait_for(self, others: Deferred[Session]) -> None:
+        """Let the dial go on until `others` fails, which stands for attempts that are still to come. It is cancelled
+        when the dial ends.
+        """
+        self.race.enter(Attempt(others, place="call", has_turn=lambda: False))
+
+    async def session(self) -> Session:
+        """Return the session that is welcomed first, after at least one attempt has begun. Call it once.
+
+        Raises:
+            P2pshareError: as for `open_session`.
+        """
+        try:
+            return await self.race.winner()
+        except PeerUnreachable as error:
+            if len(self._unreachable) <= 1:
+                raise
+            named = list(self._unreachable)[:NAMED_MAX]
+            more = len(self._unreachable) - len(named)
+            last = f"{more} more addresses" if more else named.pop()
+            where = f"{', '.join(named)} and {last}"
+            raise type(error)(name=self.wanted.name, address=where) from error
+
+    def _begin(self, opening: _Opening) -> None:
+        opening.began = self._reactor.seconds()
+        opening.tried.began_s = opening.began - self._began
+        self._tried.append(opening.tried)
+
+    def _opening(self, carrier: str, address: PeerAddress) -> tuple[_Opening, SessionDriver]:
+        wanted, reactor = self.wanted, self._reactor
+        opening = _Opening(reactor, wanted, address, carrier, self.race)
+        core = SessionCore(
+            Role.OPENER,
+            reactor.seconds(),
+            name=wanted.name,
+            hello=Hello(VERSION, AGENT, wanted.credit),
+            silence=wanted.silence,
+            greeting=wanted.timeout,
+        )
+        core.send_early(wanted.early)
+        return opening, SessionDriver(reactor, core, opening)
+
+    def _enter_stream(
+        self,
+        opening: _Opening,
+        session: SessionDriver,
+        connect: Callable[[CarrierUser], Awaitable[object]],
+        delay: float,
+    ) -> None:
+        channel = StreamChannel(self._reactor, self._tls.connect(opening.expected), session)
+        is_connected = False
+
+        async def welcomed() -> Session:
+            nonlocal is_connected
+            if delay:
+                await self.race.start(delay)
+            self._begin(opening)
+            try:
+                await connect(channel)
+            except CancelledError:
+                opening.log("given up", NO_ANSWER)
+                raise
+            is_connected = True
+            opening.log("connected")
+            try:
+                return await opening.done
+            except CancelledError:
+                opening.log("given up")
+                session.abort()
+                raise
+
+        self._enter(opening, welcomed, lambda: is_connected)
+
+    def _enter(
+        self,
+        opening: _Opening,
+        welcomed: Callable[[], Coroutine[Deferred[Any], Any, Session]],
+        has_answer: Callable[[], bool],
+    ) -> None:
+        tried = opening.tried
+
+        async def reported() -> Session:
+            try:
+                session = await welcomed()
+            except PeerUnreachable:
+                tried.outcome = NO_ANSWER
+                self._unreachable[tried.address] = None
+                raise
+            except P2pshareError as error:
+                tried.outcome = str(error.fields.get("reason") or error)
+                raise
+            except CancelledError:
+                tried.outcome = "given up"
+                raise
+            tried.outcome = "used"
+            return session
+
+        place = opening.address.ip
+        self.race.enter(
+            Attempt(
+                Deferred.fromCoroutine(reported()),
+                has_answer,
+                place,
+                lambda: opening.began,
+                lambda: opening.has_turn,
+            )
+        )
 
 
 async def open_session(
@@ -126,17 +319,16 @@ async def open_session(
     timeout: float = GREETING,
     carriers: Carriers | None = None,
 ) -> Session:
-    """Open a session with the peer `name`, over several carriers side by side.
+    """Open a session with the peer at an address, over several carriers side by side.
 
     Args:
         reactor: connects and runs the timers.
         key: this peer's.
-        name: the other peer's, for errors.
+        name: the other peer's, as in `WantedSession`, like all that follows.
         address: where the other peer accepts sessions.
         expected: the key that it must have.
         credit: bytes of files that it may send before there is more credit.
-        early: requests that reach it with the greeting, as in `SessionCore.send_early`. None of them is answered if the
-            session cannot be opened.
+        early: requests that reach it with the greeting.
         silence: seconds without a byte after which the session is lost.
         timeout: seconds until it must be connected, and until it must have welcomed this peer.
         carriers: what the user allows; None for TCP alone.
@@ -148,110 +340,14 @@ async def open_session(
         SessionRefused, SessionPostponed, VersionRefused: the peer refuses the session.
         SessionLost: the connection broke or fell silent.
     """
-    hello = Hello(VERSION, AGENT, credit)
-    race = Race(reactor)
-
-    def attempt(carrier: str) -> tuple[_Opening, SessionDriver]:
-        opening = _Opening(reactor, name, address, expected, carrier, race)
-        core = SessionCore(
-            Role.OPENER,
-            reactor.seconds(),
-            name=name,
-            hello=hello,
-            silence=silence,
-            greeting=timeout,
-        )
-        core.send_early(early)
-        return opening, SessionDriver(reactor, core, opening)
-
-    tls = SessionTls(key)
+    dial = SessionDial(reactor, key, WantedSession(name, expected, credit, early, silence, timeout))
     delay = 0.0
     if carriers is None or carriers.has_tcp:
-        race.enter(_over_tcp(reactor, tls, *attempt("tcp"), timeout))
+        dial.over_tcp(address)
         delay = TCP_HEAD_START
     if carriers is not None and carriers.has_udp:
-        unanswered = UNANSWERED_PART * silence
-        race.enter(_over_udp(reactor, carriers, tls, *attempt("udp"), delay, unanswered))
-    return await race.winner()
-
-
-def _over_udp(
-    reactor: IPeerReactor,
-    carriers: Carriers,
-    tls: SessionTls,
-    opening: _Opening,
-    session: SessionDriver,
-    delay: float,
-    unanswered: float,
-) -> Attempt:
-    """Open a session over UDP, beginning in `delay` seconds. See `DatagramConnection.unanswered_timeout`."""
-    channel: DatagramChannel | None = None
-
-    def has_answer() -> bool:
-        return channel is not None and channel.has_answer
-
-    async def welcomed() -> Session:
-        nonlocal channel
-        if delay:
-            await deferLater(reactor, delay)
-        opening.log("begun")
-        datagrams = carriers.udp_towards(opening.address)
-        if datagrams is None:
-            opening.log("connection failed", NO_SOCKET)
-            raise PeerUnreachable(name=opening.name, address=opening.address)
-        end = tls.connect(opening.expected)
-        channel = datagrams.open(opening.address, end, session, unanswered)
-        try:
-            return await opening.done
-        except CancelledError:
-            opening.log("given up", "" if has_answer() else NO_ANSWER)
-            session.abort()
-            raise
-        except NoSessionThere as error:
-            if has_answer():
-                raise
-            opening.log("connection failed", NO_ANSWER)
-            raise NoAnswerOverUdp(name=opening.name, address=opening.address) from error
-
-    return Attempt(Deferred.fromCoroutine(welcomed()), has_answer)
-
-
-def _over_tcp(
-    reactor: IPeerReactor,
-    tls: SessionTls,
-    opening: _Opening,
-    session: SessionDriver,
-    timeout: float,
-) -> Attempt:
-    """Open a session over TCP, beginning now."""
-    name, address = opening.name, opening.address
-    channel = StreamChannel(reactor, tls.connect(opening.expected), session)
-    is_connected = False
-
-    async def welcomed() -> Session:
-        nonlocal is_connected
-        try:
-            carrier = TcpCarrier(channel, FILE_READ)
-            await connectProtocol(client_endpoint(reactor, address, timeout), carrier)
-        except ConnectingCancelledError:
-            opening.log("given up", NO_ANSWER)
-            raise CancelledError from None
-        except ConnectError as error:
-            opening.log("connection failed", str(error))
-            if error.osError == errno.ECONNRESET:
-                reason = "the connection was reset"
-                raise NoSessionThere(name=name, address=address, reason=reason) from error
-            raise PeerUnreachable(name=name, address=address) from error
-        is_connected = True
-        opening.log("connected")
-        try:
-            return await opening.done
-        except CancelledError:
-            opening.log("given up")
-            session.abort()
-            raise
-
-    return Attempt(Deferred.fromCoroutine(welcomed()), lambda: is_connected)
+        dial.over_udp(address, carriers.udp_towards, delay)
+    return await dial.session()
 
 
 def accept_session(
@@ -278,25 +374,29 @@ class _Opening:
     def __init__(
         self,
         clock: IReactorTime,
-        name: str,
+        wanted: WantedSession,
         address: PeerAddress,
-        expected: PublicKey,
         carrier: str,
         race: Race,
     ) -> None:
-        self.name = name
+        self.name = wanted.name
         self.address = address
-        self.expected = expected
-        self._clock = clock
-        self._carrier = carrier
-        self._race = race
-        self._began = clock.seconds()
+        self.expected = wanted.expected
+        self.carrier = carrier
+        self.began: float | None = None
+        """Seconds of the clock when the attempt began."""
+        self.tried = Tried(carrier, str(address), 0.0)
+        self.has_turn = False
+        """Whether it may greet."""
         self.done: Deferred[Session] = Deferred()
+        self._clock = clock
+        self._race = race
 
     def secured(self, session: OwnedSession) -> None:
         """Greet, as soon as no other attempt waits for an answer to its greeting."""
+        self.tried.answered_ms = 1000 * self._age
         self.log("handshake done")
-        self._race.turn().addCallback(lambda _: session.greet())
+        self._race.turn().addCallback(self._greet, session)
 
     def greeted(self, session: OwnedSession, hello: Hello) -> None:
         """Cannot happen: an opener is not greeted."""
@@ -315,15 +415,23 @@ class _Opening:
         if not self.done.called:
             self.done.errback(self._explained(session, reason))
 
+    @property
+    def _age(self) -> float:
+        return 0.0 if self.began is None else self._clock.seconds() - self.began
+
+    def _greet(self, _: None, session: OwnedSession) -> None:
+        self.has_turn = True
+        session.greet()
+
     def log(self, event: str, why: str = "") -> None:
         """Log a step with the time since the beginning."""
         self._log.debug(
             "{event}: peer={peer} carrier={carrier} address={address} s={s:.3f}{why}",
             event=event,
             peer=self.name,
-            carrier=self._carrier,
+            carrier=self.carrier,
             address=self.address,
-            s=self._clock.seconds() - self._began,
+            s=self._age,
             why=f" why={why!r}" if why else "",
         )
 

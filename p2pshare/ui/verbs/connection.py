@@ -9,7 +9,8 @@ from functools import partial
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import NoSuchPeer, P2pshareError
-from p2pshare.net.session.dialling import Carriers, open_session
+from p2pshare.net.session.carriers import Carriers
+from p2pshare.net.session.dialling import open_session
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
@@ -18,19 +18,28 @@ from twisted.trial.unittest import TestCase
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
     NoAnswerOverUdp,
+    NoSessionThere,
     OtherKeyThere,
     P2pshareError,
     PeerUnreachable,
     SessionRefused,
 )
 from p2pshare.net.session import dialling
+from p2pshare.net.session.carriers import CALL_SOCKETS_MAX, Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
-from p2pshare.net.session.dialling import Carriers, accept_session, open_session
+from p2pshare.net.session.dialling import (
+    SessionDial,
+    Tried,
+    WantedSession,
+    accept_session,
+    open_session,
+)
 from p2pshare.net.session.driver import SessionDriver
-from p2pshare.net.session.interfaces import OwnedSession
+from p2pshare.net.session.interfaces import CarrierUser, OwnedSession
 from p2pshare.net.session.stream import StreamChannel
-from p2pshare.net.session.tcp import TcpCarriers
+from p2pshare.net.session.tcp import FILE_READ, TcpCarrier, TcpCarriers
 from p2pshare.net.session.tls import SessionTls
+from p2pshare.net.sockets import client_endpoint
 from p2pshare.storage.settings import Via
 from p2pshare.testing.sessions import RecordingOwner, RecordingUser
 from p2pshare.wire.addresses import PeerAddress
@@ -184,6 +193,75 @@ class CarriersTests(TestCase):
             steps = {(each["event"], each["carrier"]) for each in events if "carrier" in each}
             self.assertLessEqual(logged, steps)
             self.assertNotIn(("given up", "tcp"), steps)
+
+    async def test_several_addresses(self) -> None:
+        """Several addresses are tried side by side: the first welcome is used, and the rest is ended and reported."""
+        there = await self.listen()
+        gone = await self.listen(udp=False, tcp=False)
+        tried: list[Tried] = []
+        dial = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1), tried)
+        dial.over_tcp(gone)
+        dial.over_tcp(there, 5.0)  # begins as soon as the first has failed
+        session = await dial.session()
+        self.assertEqual(session.path.address, there)
+        self.assertEqual([each.outcome for each in tried], ["no answer", "used"])
+        self.assertIsNone(tried[0].answered_ms)
+        self.assertGreater(tried[1].answered_ms or 0.0, 0.0)
+        await self.ended(session)
+
+    async def test_no_address(self) -> None:
+        """If the peer answers nowhere, the error names the addresses."""
+        gone = [await self.listen(udp=False, tcp=False) for _ in range(6)]
+        for count, named in ((2, f"{gone[0]} and {gone[1]}"), (6, f"{gone[3]} and 2 more")):
+            dial = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1))
+            for address in gone[:count]:
+                dial.over_tcp(address)
+            with self.assertRaises(PeerUnreachable) as caught:
+                await dial.session()
+            self.assertIn(named, str(caught.exception))
+
+    async def test_stream(self) -> None:
+        """A connection that was made in another way joins the race, also later; without one, the error is told."""
+        address = await self.listen(udp=False)
+        dial = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1))
+        others: Deferred[Session] = Deferred()
+        dial.wait_for(others)
+        opening = Deferred.fromCoroutine(dial.session())
+
+        async def connect(user: CarrierUser) -> None:
+            await connectProtocol(
+                client_endpoint(reactor, address, 3.0), TcpCarrier(user, FILE_READ)
+            )
+
+        async def fail(user: CarrierUser) -> None:
+            raise NoSessionThere(name="alice", address=address, reason="nobody came")
+
+        dial.over_stream("relay", address, fail)
+        dial.over_stream("relay", address, connect)
+        session = await opening
+        await self.ended(session)
+        failing = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1))
+        failing.over_stream("relay", address, fail)
+        with self.assertRaises(NoSessionThere):
+            await failing.session()
+
+    async def test_socket_of_a_call(self) -> None:
+        """A call gets a new socket, which is closed after the session over it; the number of them is bounded."""
+        address = await self.listen()
+        carriers = Carriers(reactor)
+        new = await carriers.new_udp("0.0.0.0")
+        assert new is not None
+        dial = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1))
+        dial.over_udp(address, lambda _: new)
+        session = await dial.session()
+        await carriers.release(new)
+        await self.ended(session)
+        others = [await carriers.new_udp("0.0.0.0") for _ in range(CALL_SOCKETS_MAX)]
+        self.assertNotIn(None, others)
+        self.assertIsNone(new.port.number)
+        self.assertIsNone(await carriers.new_udp("0.0.0.0"))
+        await carriers.close()
+        self.assertIsNone(await carriers.new_udp("0.0.0.0"))
 
     async def test_other_key(self) -> None:
         """Threat 46: an impostor is found out on either carrier, and is told nothing."""

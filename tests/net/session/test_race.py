@@ -159,3 +159,67 @@ class RaceTests(SynchronousTestCase):
         self.tcp.errback(ZeroDivisionError())
         self.failureResultOf(self.result, ZeroDivisionError)
         self.assertEqual(self.cancelled, ["udp"])
+
+
+class StaggeredTests(SynchronousTestCase):
+    """Attempts at several places, which begin one after another."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.race = Race(self.clock)
+        self.ended: list[str] = []
+
+    def enter(self, place: str) -> Deferred[Session]:
+        opening: Deferred[Session] = Deferred(lambda _: self.ended.append(place))
+        self.race.enter(Attempt(opening, lambda: False, place))
+        return opening
+
+    def test_start(self) -> None:
+        """An attempt begins at its time, or as soon as another one fails."""
+        first = self.enter("192.0.2.7")
+        self.enter("192.0.2.8")
+        late, soon = self.race.start(0.5), self.race.start(0.25)
+        result = Deferred.fromCoroutine(self.race.winner())
+        self.clock.advance(0.1)
+        self.assertNoResult(soon)
+        first.errback(UNREACHABLE)
+        self.successResultOf(soon)
+        self.assertNoResult(late)
+        self.clock.advance(0.4)
+        self.successResultOf(late)
+        result.cancel()
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_start_cancelled(self) -> None:
+        """An attempt that is ended before its time leaves no timer."""
+        start = self.race.start(0.5)
+        start.cancel()
+        self.failureResultOf(start, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_grace_of_a_place(self) -> None:
+        """A failure at one place says nothing about the others."""
+        first, _, other = (self.enter(place) for place in ("192.0.2.7", "192.0.2.7", "192.0.2.8"))
+        result = Deferred.fromCoroutine(self.race.winner())
+        first.errback(UNREACHABLE)
+        self.clock.advance(GRACE_MIN + 0.1)
+        self.assertEqual(self.ended, ["192.0.2.7"])
+        session: Any = FakeSession()
+        other.callback(session)
+        self.assertIs(self.successResultOf(result), session)
+
+    def test_entered_late(self) -> None:
+        """An attempt may enter while the race runs; after its end, the attempt is ended and its session closed."""
+        self.enter("192.0.2.7")
+        result = Deferred.fromCoroutine(self.race.winner())
+        session: Any = FakeSession()
+        late: Any = FakeSession()
+        self.enter("192.0.2.8").callback(session)
+        self.assertIs(self.successResultOf(result), session)
+        ended = self.enter("192.0.2.9")
+        self.assertIsNone(self.successResultOf(ended))
+        begun: Deferred[Session] = Deferred()
+        begun.callback(late)
+        self.race.enter(Attempt(begun))
+        self.assertTrue(late.is_closed)
