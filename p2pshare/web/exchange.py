@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
 from twisted.web.http_headers import Headers
 
 from p2pshare.web.reply_bodies import Outlet, Source
 
 _NO_HEADERS = Headers()
+
+
+def _never(_then: Callable[[], object]) -> None:
+    """Stand for a client that does not leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,10 @@ class Query:
     """The IP address and the port of our end of the connection; None for a Unix socket."""
     is_secure: bool = False
     """Whether the request came over TLS to this process; TLS of a reverse proxy does not count."""
+    upgrades: tuple[str, ...] = ()
+    """The protocols, in lower case, to which the client offers to upgrade the connection (RFC 9110, section 7.8)."""
+    when_gone: Callable[[Callable[[], object]], object] = _never
+    """Registers a function that is called if the client leaves before the reply."""
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, its lines joined by commas; empty if there is none."""
@@ -48,7 +57,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A status, headers, and one of three kinds of body."""
+    """A status, headers, and one of three kinds of body; or an upgrade to another protocol."""
 
     status: int
     body: tuple[bytes, ...] = ()
@@ -59,6 +68,9 @@ class Reply:
     """A body that is read while it is sent. If it can seek, the server answers byte ranges of it (status 200 only)."""
     stream: Callable[[Outlet], object] | None = None
     """Begins a body without an end, after the head is written; not called for HEAD."""
+    upgrade: Callable[[], IProtocol] | None = None
+    """Makes the protocol that takes over the connection after the head (status 101, with a header `Upgrade`). Only for
+    a query with `upgrades`; not called if the client has left."""
 
 
 class Answers(Protocol):

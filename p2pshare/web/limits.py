@@ -17,6 +17,8 @@
 #   the connection's next deadline passes. A longer one goes through `outlets.Outlet`. The number of long replies is
 #   bounded, they may stall for `long_reply_stalled_max`, and `reply_timeout` is for the whole of one in memory.
 # * An event stream goes through an `Outlet` as well; `registry.api.event_streams.StreamLimits` has its bounds.
+# * A connection that was upgraded to another protocol has the bounds of that protocol. It still counts, and is never
+#   closed to make room.
 #
 # A request that is refused before it is understood gets a problem, and then the connection ends. The server closes its
 # half and reads on for `close_timeout`. If it closed both halves at once, its kernel would answer the bytes still under

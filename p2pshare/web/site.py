@@ -11,7 +11,13 @@ from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -115,6 +121,7 @@ class SiteRequest(Request):
     channel: Channel
     content: BytesIO
     gone = False
+    _on_gone: Callable[[], object] = staticmethod(lambda: None)
 
     def gotLength(self, length: int | None) -> None:
         """Keep the body in memory: it is small."""
@@ -149,12 +156,17 @@ class SiteRequest(Request):
             self.requestHeaders,
             self.channel.local,
             bool(self.isSecure()),
+            self._upgrades(),
+            self._when_gone,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)
 
     def reply(self, reply: Reply) -> None:
         """Write the reply: at once, or as fast as the client reads it."""
         if self.gone:
+            return
+        if reply.upgrade is not None:
+            self._upgrade(reply, reply.upgrade)
             return
         if reply.stream is not None:
             self._begin_stream(reply, reply.stream)
@@ -204,6 +216,27 @@ class SiteRequest(Request):
             self.channel.lift_deadline()
             begin(Outlet(self, self.channel.factory.reactor.seconds))
 
+    def _upgrade(self, reply: Reply, make: Callable[[], IProtocol]) -> None:
+        """Hand the connection over to another protocol."""
+        head = [_HEADS[reply.status], self.channel.factory.date_header, b"Connection: Upgrade\r\n"]
+        head.extend(b"%b: %b\r\n" % header for header in reply.headers)
+        self.channel.writeSequence([*head, b"\r\n"])
+        self.channel.upgrade(make())
+
+    def _upgrades(self) -> tuple[str, ...]:
+        """Return the protocols of `Upgrade`, if `Connection` names it: HTTP/1.0 and HEAD have no upgrade."""
+        offered = self.requestHeaders.getRawHeaders(b"Upgrade", ())
+        if not offered or self.clientproto != b"HTTP/1.1" or self.method == b"HEAD":
+            return ()
+        connection = b",".join(self.requestHeaders.getRawHeaders(b"Connection", ()))
+        if b"upgrade" not in (each.strip() for each in connection.lower().split(b",")):
+            return ()
+        listed = b",".join(offered).decode("latin-1").lower().split(",")
+        return tuple(each.strip() for each in listed if each.strip())
+
+    def _when_gone(self, then: Callable[[], object]) -> None:
+        self._on_gone = then
+
     def _not_sent(self, failure: Failure, outlet: Outlet) -> None:
         self._log.failure("reply not sent: path={path}", failure, path=self.uri)
         outlet.drop()
@@ -211,6 +244,7 @@ class SiteRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """Note that the client has left."""
         self.gone = True
+        self._on_gone()
         super().connectionLost(reason)
 
     def _write_head(self, reply: Reply, size: int | None, *, chunked: bool = False) -> None:
@@ -235,6 +269,7 @@ class Phase(Enum):
     BODY = auto()
     REPLY = auto()
     CLOSING = auto()
+    UPGRADED = auto()
 
 
 _WAITING = (Phase.IDLE, Phase.HEADERS)  # a connection in BODY still waits: it has not left this set
@@ -244,6 +279,9 @@ class Channel(HTTPChannel):
     """One connection; a `web.connections.Connection`.
 
     A request of an original client, whose target has no leading slash, ends the connection after its proper reply.
+
+    After an upgrade the connection belongs to another protocol, which gets the transport itself, and bounds its own
+    times and buffers. The channel passes on what arrives. The connection still counts, and `abort` still closes it.
     """
 
     requestFactory = SiteRequest
@@ -259,6 +297,7 @@ class Channel(HTTPChannel):
     _is_head = False
     _in_head = False
     _expected = ""
+    _upgraded: IProtocol | None = None
 
     def connectionMade(self) -> None:
         """Wait for the first request."""
@@ -279,6 +318,9 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Parse bytes, unless the connection is being closed."""
+        if self._upgraded is not None:
+            self._upgraded.dataReceived(data)
+            return
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEADERS, self.limits.headers_timeout)
         if self._phase is not Phase.CLOSING:
@@ -307,7 +349,9 @@ class Channel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Parse a part of a body, or keep the bytes after a request that is not answered yet."""
-        if self._phase is not Phase.CLOSING:
+        if self._upgraded is not None:  # they came with the request, which was answered at once
+            self._upgraded.dataReceived(data)
+        elif self._phase is not Phase.CLOSING:
             super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -355,6 +399,18 @@ class Channel(HTTPChannel):
         """Remove the deadline of the present reply, which has bounds of its own."""
         self._enter(Phase.REPLY, inf)
 
+    def upgrade(self, protocol: IProtocol) -> None:
+        """Hand the connection over to another protocol, with the bytes that came after the request."""
+        self._enter(Phase.UPGRADED, inf)
+        early, self._dataBuffer = b"".join(self._dataBuffer), []
+        self.requests.clear()
+        self.transport.unregisterProducer()  # this channel
+        self.transport.resumeProducing()
+        self._upgraded = protocol
+        protocol.makeConnection(self.transport)
+        if early:
+            protocol.dataReceived(early)
+
     def loseConnection(self) -> None:
         """Close when the kernel has all that was written, or after `close_timeout`."""
         self._enter(Phase.CLOSING, self.limits.close_timeout)
@@ -401,6 +457,8 @@ class Channel(HTTPChannel):
         """Forget the connection, which is over."""
         self.factory.connections.discard(self)
         super().connectionLost(reason)
+        if self._upgraded is not None:
+            self._upgraded.connectionLost(reason)
 
     def getPeer(self) -> IAddress:
         """Return the client's address."""
