@@ -31,6 +31,8 @@ DEFAULT_LIMITS: Mapping[str, RateLimit] = {
     "claims": RateLimit(2, 100),  # signed and classic, per client address
     "names": RateLimit(0.1, 100),  # new ones, per network of a client: /24, or /56 for IPv6
     "key": RateLimit(1, 30),  # claims and heartbeats, per proven key
+    "access": RateLimit(20, 400),  # streams of signals, signals, relays, per client address
+    "access-key": RateLimit(5, 60),  # the same, per proven key
 }
 
 

@@ -226,6 +226,9 @@ class NameStore(Protocol):
         then nobody knows whether it was used.
         """
 
+    def use_nonce(self, key: str, nonce: str, life: int) -> Awaitable[bool]:
+        """Use a nonce of a key; return False if it was used within its `life`, in seconds."""
+
     def take_tokens(
         self, bucket: str, wanted: int, per_second: float, burst: int
     ) -> Awaitable[Tokens]:

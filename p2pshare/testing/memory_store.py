@@ -256,6 +256,14 @@ class MemoryNameStore:
         self._invitations[id] = (holder, now + life * 1000)
         return True
 
+    async def use_nonce(self, key: str, nonce: str, life: int) -> bool:
+        """See `NameStore`."""
+        now = self._now()
+        if self._nonces.get((key, nonce), 0) > now:
+            return False
+        self._nonces[key, nonce] = now + life * 1000
+        return True
+
     async def take_tokens(self, bucket: str, wanted: int, per_second: float, burst: int) -> Tokens:
         """See `NameStore`."""
         now = self._clock.seconds()
@@ -317,6 +325,7 @@ class MemoryNameStore:
         self._former: dict[str, _Former] = {}
         self._keys: dict[str, str] = {}
         self._invitations: dict[str, tuple[str, int]] = {}
+        self._nonces: dict[tuple[str, str], int] = {}  # ms
         self._events: list[tuple[tuple[int, int], PeerSummary | None]] = [((self._now(), 0), None)]
 
     def _now(self) -> int:

@@ -509,6 +509,15 @@ class OwnedNamesContract:
         await self.pass_time(1.1)
         assert await self.store.use_invitation("c" * 16, EVE, 60, 0)
 
+    async def test_nonces(self) -> None:
+        """A nonce of a key can be used once while it is remembered, also by requests that come together."""
+        assert await self.store.use_nonce(BOB, "n" * 64, 1)
+        assert not await self.store.use_nonce(BOB, "n" * 64, 60)
+        assert await self.store.use_nonce(EVE, "n" * 64, 60)
+        assert await self.store.use_nonce(BOB, "m" * 16, 60)
+        await self.pass_time(1.1)
+        assert await self.store.use_nonce(BOB, "n" * 64, 60)
+
     async def test_invitations_after_a_loss(self) -> None:
         """An invitation from before a loss is rejected, as it may have been used."""
         await self.store.use_invitation("a" * 16, BOB, 60, 1)

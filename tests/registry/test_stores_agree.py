@@ -101,6 +101,10 @@ def use_invitation(holder: str, issued: int) -> Step:
     return lambda side: side.store.use_invitation("i" * 16, holder, 60, issued)
 
 
+def use_nonce(key: str, nonce: str) -> Step:
+    return lambda side: side.store.use_nonce(key, nonce * 16, 3600)
+
+
 async def lose(side: Side) -> None:
     """Lose everything, and let the store notice that."""
     if isinstance(side.store, RedisNameStore):
@@ -164,6 +168,7 @@ steps = st.one_of(
     st.builds(beat, names, keys, seqs, st.integers(1, 3), st.booleans()),
     st.builds(claim, names, addresses, st.sampled_from([None, MINE, YOURS]), st.sampled_from([0, 60])),
     st.builds(use_invitation, keys, st.sampled_from([0, 2**40])),
+    st.builds(use_nonce, keys, st.sampled_from("ab")),
     st.just(everything),
     st.sampled_from([everything, lose, recover]),
 )  # fmt: skip

@@ -45,6 +45,8 @@ REASONS = {
     "claims": "too many claims and releases from this address",
     "names": "too many new names from this network",
     "key": "too many claims, releases or heartbeats of this key",
+    "access": "too many signals, streams of signals or relays from this address",
+    "access-key": "too many signals, streams of signals or relays of this key",
 }
 """The detail of the problem, by the kind of the limit."""
 

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.errors import RemoteProtocolError, StoreUnavailable
+from p2pshare.registry.api.access import AccessControl
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.claims import Claims
 from p2pshare.registry.api.classic import ClassicRoutes
@@ -49,13 +50,15 @@ class Routes:
         self._store = store
         self._clock = clock
         self._metrics = metrics or RegistryMetrics()
-        self._limiter = Limiter(store, clock, settings.limits, Origins(settings.trusted_proxies))
+        self.limiter = Limiter(store, clock, settings.limits, Origins(settings.trusted_proxies))
+        self.access = AccessControl(store, self.limiter, wall=wall, registry=authority.public)
+        """For routes that callers add."""
         names = NameList(store, clock)
-        classic = ClassicRoutes(store, names, self._limiter, settings, self._metrics.claim)
+        classic = ClassicRoutes(store, names, self.limiter, settings, self._metrics.claim)
         claims = Claims(
             store,
             names,
-            self._limiter,
+            self.limiter,
             wall=wall,
             authority=authority,
             invite_only=settings.invite_only,
@@ -83,8 +86,8 @@ class Routes:
         return reply.addCallback(self._count, route, query.method, since)
 
     def _take(self, query: Query) -> float | Deferred[float]:
-        origin = self._limiter.origin(query)
-        return self._limiter.take("requests", origin, origin.host)
+        origin = self.limiter.origin(query)
+        return self.limiter.take("requests", origin, origin.host)
 
     def _go_on(self, wait: float, route: Route | None, query: Query) -> Reply | Deferred[Reply]:
         return too_many("requests", wait).reply if wait else self._answer(route, query)

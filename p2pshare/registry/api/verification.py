@@ -5,12 +5,13 @@ from __future__ import annotations
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.web.problems import RequestError
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.reach.access import Access
 from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX, RECORD_LIFE
 from p2pshare.wire.statements import Location, Record, Release, Rotation, Unverified, digest_of
 
 
 def check_statement(
-    statement: Record | Release, name: str, registry: PublicKey, now: float
+    statement: Record | Release | Access, name: str, registry: PublicKey, now: float
 ) -> None:
     """Check all of a statement but its signature.
 
@@ -58,7 +59,10 @@ def read_rotation(
 
 
 def check_signature(
-    unverified: Unverified[Record] | Unverified[Release] | Unverified[Rotation],
+    unverified: Unverified[Record]
+    | Unverified[Release]
+    | Unverified[Rotation]
+    | Unverified[Access],
 ) -> PublicKey:
     """Return the key that signed a statement; raises `RequestError` if it is not the key in the statement."""
     statement = unverified.statement
@@ -67,7 +71,9 @@ def check_signature(
     return statement.key
 
 
-def _check_subject(statement: Record | Release | Rotation, name: str, registry: PublicKey) -> None:
+def _check_subject(
+    statement: Record | Release | Rotation | Access, name: str, registry: PublicKey
+) -> None:
     if statement.name != name:
         raise RequestError("wrong-name", f"the {statement.KIND} is for {statement.name}")
     if statement.aud != registry:

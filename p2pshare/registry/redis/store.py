@@ -86,6 +86,12 @@ class RedisNameStore(OwnedNames, ClassicNames):
         key = key_of(f"invitation:{id}", "holder")
         return bool(await self.link.run_acknowledged(USE, [key], holder, max(1, life) * 1000))
 
+    @in_time
+    async def use_nonce(self, key: str, nonce: str, life: int) -> bool:
+        """See `NameStore`."""
+        used = key_of(f"nonce:{key}:{nonce}", "used")
+        return bool(await self.link.call("SET", used, "", "NX", "PX", max(1, life) * 1000))
+
     def take_tokens(
         self, bucket: str, wanted: int, per_second: float, burst: int
     ) -> Deferred[Tokens]:
