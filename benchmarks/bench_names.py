@@ -26,6 +26,7 @@ from benchmarks.reporting import print_table
 from benchmarks.servers import cores, free_port, registry, running
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, SigningKey, from_base64url
+from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.registry_answers import ClaimBody
 from p2pshare.wire.statements import Location, Record, digest_of
 
@@ -55,7 +56,7 @@ def claim(number: int, registry: PublicKey) -> bytes:
     key = SigningKey(number.to_bytes(32))
     now = int(time.time())
     name = f"bench-{number}"
-    location = Location("s" * 22, ("10.0.0.5:50000",)).to_text()
+    location = Location("s" * 22, (Candidate.parse("host/10.0.0.5:50000"),)).to_text()
     digest, end = digest_of(location), now + 86400
     record = Record(name, key.public, now * 1000, now, end, registry, digest, ("classic",))
     body = ClaimBody(record.sign(key), location)

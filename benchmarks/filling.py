@@ -12,6 +12,7 @@ from urllib.request import urlopen
 from p2pshare.registry.redis.keys import INDEX_KEYS, key_of
 from p2pshare.registry.redis.owned_names import LOCATION_LIFE
 from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, RegistryInfo
 from p2pshare.wire.statements import Location, Record, digest_of
 
@@ -46,7 +47,7 @@ def fill(path: str, names: int, registry: PublicKey) -> None:
     rng = random.Random(0)
     now = time.time_ns() // 10**6
     seconds = now // 1000
-    location = Location("s" * 22, (ADDRESS.replace(" ", ":"),)).to_text()
+    location = Location("s" * 22, (Candidate.parse(f"host/{ADDRESS.replace(' ', ':')}"),)).to_text()
     record = Record(
         "peer-0000000",
         signer.public,

@@ -5,7 +5,7 @@ A running peer does this through `NameKeeper`; verbs use an `Owner` directly whi
 How a name is owned:
 
 * The first key that claims a name owns it. A claim is a signed *record*: name, key, sequence number, time, and the key
-  of the registry for which it is meant (`aud`). A *location* with the addresses goes with it; the record has only its
+  of the registry for which it is meant (`aud`). A *location* with the candidates goes with it; the record has only its
   digest, so that the registry can forget the addresses of a peer that leaves.
 * A claim begins a presence, a lease of 90 s that heartbeats renew. Ownership itself lasts 30 days from the last sign of
   life. So a verb that claims a name without running a peer ends the presence again at once.
@@ -50,6 +50,8 @@ from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
+from p2pshare.wire.reach.candidates import Candidate, Mapping
+from p2pshare.wire.reach.signals import seal_of
 from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     RECORD_LIFE,
@@ -64,7 +66,7 @@ from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rot
 CAPS = (CAP_SESSIONS,)
 CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
 """Capabilities of a peer that speaks the classic protocol, too. Original clients see only such peers."""
-SALT_SIZE = 16  # random bytes that hide the addresses behind the digest in a record
+SALT_SIZE = 16  # random bytes that hide the candidates behind the digest in a record
 TRIES_MAX = 4  # statements in a row to which a registry may object
 FIRST_RELEASE = 1_767_225_600  # Unix time in s, 2026-01-01: a clock that shows less is not set
 AHEAD_MAX = 2 * 24 * 3600  # seconds by which a registry's clock may be ahead of ours
@@ -111,11 +113,18 @@ class Owner:
         self._predecessor: SigningKey | None = None
         self._rotated = 0  # `iat` of the last rotation that the registry has shown
 
-    async def claim(self, addresses: Sequence[str], successor: SigningKey | None = None) -> Granted:
+    async def claim(
+        self,
+        candidates: Sequence[Candidate],
+        successor: SigningKey | None = None,
+        *,
+        mapping: Mapping = Mapping.UNKNOWN,
+    ) -> Granted:
         """Claim the name, or renew the claim; the receipt is kept.
 
         Args:
-            addresses: `IP:PORT`s of the peer, the best first; none if no peer runs.
+            candidates: where the peer may be reached, the best first; none if no peer runs, or if it is private.
+            mapping: of the NAT in front of the peer.
             successor: the key that is to follow, as `Identity.begin_rotation` returned it.
 
         Raises:
@@ -131,7 +140,7 @@ class Owner:
             if successor is not None and successor is identity.next_key:
                 key, predecessor = successor, identity.key
             body = ClaimBody(
-                *self._signed(registry, key, addresses),
+                *self._signed(registry, key, candidates, mapping),
                 None if predecessor is None else self._rotation(registry, predecessor, key),
                 identity.receipt,
                 self._invitation,
@@ -177,14 +186,17 @@ class Owner:
         await self._retried(attempt)
         identity.forget_receipt()
 
-    async def rotate(self, addresses: Sequence[str] | None) -> Granted:
+    async def rotate(
+        self, candidates: Sequence[Candidate] | None, *, mapping: Mapping = Mapping.UNKNOWN
+    ) -> Granted:
         """Make a new key and let it follow the present one, which signs the rotation.
 
         `identity.key` is then the new one. A kill at any step leaves a state from which the next start continues.
 
         Args:
-            addresses: `IP:PORT`s of the running peer. None if no peer runs: the new record then repeats the
-                capabilities of the old one, and the presence that the claim begins is ended at once.
+            candidates: those of the running peer. None if no peer runs: the new record then repeats the capabilities
+                of the old one, and the presence that the claim begins is ended at once.
+            mapping: of the NAT in front of the peer.
 
         Returns:
             The session that has begun, with the receipt for the new key.
@@ -200,14 +212,14 @@ class Owner:
         view = await self.client.look_up_peer(identity.name, by_registry_clock=True)
         if view.key is None or view.record is None:
             raise NameTaken(name=identity.name, registry=self.client.url)
-        if addresses is None:
+        if candidates is None:
             self._caps = Record.read(view.record, view.key).caps
         self.follow(view)
         following = identity.begin_rotation()
         if view.key == following.public:  # an earlier rotation was killed before its last step
             identity.finish_rotation()
-        granted = await self.claim(addresses or (), following)
-        if addresses is None:
+        granted = await self.claim(candidates or (), following, mapping=mapping)
+        if candidates is None:
             await self._leave(granted)
         return granted
 
@@ -314,13 +326,17 @@ class Owner:
         return proven
 
     def _signed(
-        self, registry: PublicKey, key: SigningKey, addresses: Sequence[str]
+        self,
+        registry: PublicKey,
+        key: SigningKey,
+        candidates: Sequence[Candidate],
+        mapping: Mapping,
     ) -> tuple[str, str | None]:
-        """Return the record, and the location that goes with it if there are addresses."""
+        """Return the record, and the location that goes with it if there are candidates."""
         now, location = self._now(), None
-        if addresses:
+        if candidates:
             salt = to_base64url(self._random_bytes(SALT_SIZE))
-            location = Location(salt, tuple(addresses)).to_text()
+            location = Location(salt, tuple(candidates), mapping).to_text()
         record = Record(
             name=self.identity.name,
             key=key.public,
@@ -330,6 +346,7 @@ class Owner:
             aud=registry,
             location=digest_of(location) if location else "",
             caps=tuple(self._caps),
+            seal=seal_of(key),
         )
         return record.sign(key), location
 

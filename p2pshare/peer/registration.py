@@ -45,6 +45,7 @@ from p2pshare.peer.ownership import Owner
 from p2pshare.registry.client import RegistryClient
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 from p2pshare.wire.heartbeats import Heartbeat
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind
 from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
@@ -283,7 +284,7 @@ class NameKeeper:
         """
         async with self._lock:
             address = await self._find_address()
-            self._begin(await self._owner.rotate([str(address)]))
+            self._begin(await self._owner.rotate([Candidate(CandidateKind.HOST, address)]))
             self._take_backs = 0
             self.elsewhere = None  # copies of the old key are worthless now
             self._registered_at(address)
@@ -296,7 +297,7 @@ class NameKeeper:
         if await self._client.info() is not None:
             if self._classic is not None:  # the registry knows keys now: free the name for ours
                 await self._classic.withdraw()
-            self._begin(await self._owner.claim([str(address)]))
+            self._begin(await self._owner.claim([Candidate(CandidateKind.HOST, address)]))
         elif self._classic is None:
             raise RegistryHasNoOwners(registry=self._client.url)
         else:

@@ -17,10 +17,9 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress
-from p2pshare.wire.keys import PublicKey, from_base64url
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PeerPage, PeerSummary, PeerView
-from p2pshare.wire.statements import ADDRESSES_MAX
-from p2pshare.wire.strict_json import parse_object, texts
+from p2pshare.wire.statements import Location
 
 NAMES_PAGE_MAX = 1000  # names
 FORMER_MEMORY = (
@@ -170,9 +169,8 @@ def view_of_owned(
         location: that of the owner; empty if it is offline or has none.
     """
     try:
-        payload = parse_object(from_base64url(location))
-        addresses = texts(payload, "addresses", ADDRESSES_MAX, 64)
-    except RemoteProtocolError:
+        addresses = Location.parse(location).addresses
+    except RemoteProtocolError:  # there is none, or a version before this one has stored it
         addresses = ()
     return PeerView(summary, PublicKey.parse(key), record, rotations, addresses, location or None)
 

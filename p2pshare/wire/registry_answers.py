@@ -23,7 +23,8 @@ from p2pshare.wire.json_fields import (
     words,
 )
 from p2pshare.wire.keys import PublicKey, from_base64url, to_base64url
-from p2pshare.wire.statements import ADDRESSES_MAX, KEY, STATEMENT_MAX, Proof
+from p2pshare.wire.reach.candidates import CANDIDATES_MAX, TEXT_MAX
+from p2pshare.wire.statements import KEY, STATEMENT_MAX, Proof
 from p2pshare.wire.strict_json import parse_object, text, texts
 
 PRESENCE_LEASE = 90  # seconds from a sign of life until a peer counts as offline
@@ -139,7 +140,7 @@ class PeerView(Body):
     """The owner's latest `Record`."""
     rotations: Annotated[tuple[str, ...], _texts(ROTATIONS_MAX, STATEMENT_MAX)]
     """The `Rotation`s that led to this key, the oldest first; at most `ROTATIONS_MAX`."""
-    addresses: Annotated[tuple[str, ...], _texts(ADDRESSES_MAX, 64)]
+    addresses: Annotated[tuple[str, ...], _texts(CANDIDATES_MAX, TEXT_MAX)]
     """`IP:PORT`; for an owned name those of the location, repeated for clients that do not read it."""
     location: Annotated[str | None, optional(_STATEMENT)] = None
     """The `Location` of the record; None while the owner is offline, or if it has none."""

@@ -18,17 +18,28 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.wire.addresses import PeerAddress, endpoint_fault
-from p2pshare.wire.json_fields import NAME, Codec, Fields, JsonObject, matching, whole
+from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.json_fields import (
+    NAME,
+    Codec,
+    Fields,
+    JsonObject,
+    matching,
+    omittable,
+    one_of,
+    whole,
+)
 from p2pshare.wire.keys import KEY_SIZE, PublicKey, SigningKey, from_base64url, to_base64url
+from p2pshare.wire.reach.candidates import CANDIDATES, Candidate, Mapping, tcp_addresses
 from p2pshare.wire.strict_json import integer, parse_object, text, texts
 
 VERSION = 1
 STATEMENT_MAX = 4096  # characters of a statement
-ADDRESSES_MAX = 8
 CAPS_MAX = 16
 CAP_CLASSIC = "classic"
 """The capability of a peer that supports the classic protocol."""
+CAP_REACH = "reach/1"
+"""The capability of a peer that follows its inbox at the registry, takes calls, and meets others at the relay."""
 
 _CAP = re.compile(r"[a-z0-9][a-z0-9._/-]{0,31}")
 _DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{43})?")
@@ -132,19 +143,6 @@ def is_challenge(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _read_addresses(fields: Fields, key: str) -> tuple[str, ...]:
-    found = texts(fields, key, ADDRESSES_MAX, 64)
-    for each in found:
-        fault = endpoint_fault(each)
-        if fault is not None:
-            raise RemoteProtocolError(reason=f"the address {each!r} {fault}")
-    if not found:
-        raise RemoteProtocolError(reason="there is no address")
-    if len(set(found)) < len(found):
-        raise RemoteProtocolError(reason="an address stands twice")
-    return found
-
-
 def _read_caps(fields: Fields, key: str) -> tuple[str, ...]:
     found = texts(fields, key, CAPS_MAX, 32)
     if not all(map(_CAP.fullmatch, found)):
@@ -180,7 +178,7 @@ _Time = Annotated[int, whole()]
 
 @dataclass(frozen=True, slots=True)
 class Record(Statement):
-    """The record of a peer, valid while the peer owns its name. Its addresses are in a `Location`, of which it has the
+    """The record of a peer, valid while the peer owns its name. Its candidates are in a `Location`, of which it has the
     digest.
     """
 
@@ -200,21 +198,24 @@ class Record(Statement):
     """The `digest_of` the `Location`; empty if there is none."""
     caps: Annotated[tuple[str, ...], Codec(_read_caps)]
     """Capabilities, such as `CAP_CLASSIC`."""
+    seal: Annotated[str, omittable(RAW_KEY, "")] = ""
+    """The X25519 key for which signals to the peer are sealed; empty if it takes none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location(JsonObject):
-    """The addresses of a peer. A registry shows them only while the peer is online.
+    """The candidates of a peer. A registry shows them only while the peer is online.
 
     The location is sent beside the record, which has its digest. So one signature covers both, and the record can be
-    verified without the location. The salt keeps others from finding the addresses by trying all that exist.
+    verified without the location. The salt keeps others from finding the candidates by trying all that exist.
     """
 
     salt: _Drawn
     """16 to 64 characters of base64url, drawn for each record."""
-    addresses: Annotated[tuple[str, ...], Codec(_read_addresses)]
-    """`IP:PORT` of the welcome port, the best first; an IPv6 address in brackets. `addresses` says which are allowed.
-    """
+    candidates: Annotated[tuple[Candidate, ...], CANDIDATES]
+    """Where the welcome port may be reached, the best first."""
+    mapping: Annotated[Mapping, one_of(Mapping)] = Mapping.UNKNOWN
+    """Of the NAT in front of the peer."""
 
     def to_text(self) -> str:
         """Return the location as it is sent."""
@@ -238,10 +239,15 @@ class Location(JsonObject):
             raise RemoteProtocolError(reason=reason) from None
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the different `IP:PORT`s of the candidates that may have TCP; an IPv6 address has brackets."""
+        return tcp_addresses(self.candidates)
+
+    @property
     def ipv4_address(self) -> PeerAddress | None:
-        """Return its first IPv4 address."""
-        addresses = map(PeerAddress.parse, self.addresses)
-        return next((each for each in addresses if not each.is_ipv6), None)
+        """Return its first IPv4 address that may have TCP."""
+        found = (each.address for each in self.candidates if each.has_tcp)
+        return next((each for each in found if not each.is_ipv6), None)
 
 
 def digest_of(location: str) -> str:

@@ -27,10 +27,11 @@ from p2pshare.wire.registry_answers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.statements import Location, Receipt, Record, Release, Rotation, digest_of
+from p2pshare.wire.statements import Receipt, Record, Release, Rotation, digest_of
 from tests.integration.programs import HOST, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
 from tests.integration.test_registry_workers import wait_until
+from tests.wire.statements import location_of
 
 FREE = 13  # owners whose names nobody else ever had
 PEERS = ("peer0", "peer1")
@@ -100,7 +101,7 @@ class Holder:
         """Claim a name with a receipt, or with the last one received."""
         now = int(time.time())
         end = now + 3600
-        location = Location("s" * 22, ("10.0.0.5:50000",)).to_text()
+        location = location_of("10.0.0.5:50000").to_text()
         record = Record(
             name,
             self.key.public,

@@ -31,12 +31,13 @@ from p2pshare.peer.ownership import (
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.web.problems import problem
 from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.registry_answers import ClaimBody, Granted, Presence
 from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
 from p2pshare.wire.strict_json import INTEGER_MAX
 from tests.peer.registries import REGISTRY_KEY, START, RegistryTestCase
 
-HERE = "10.0.0.5:50000"
+HERE = Candidate.parse("host/10.0.0.5:50000")
 
 
 class OwnershipTestCase(RegistryTestCase):
@@ -51,8 +52,8 @@ class OwnershipTestCase(RegistryTestCase):
         granted: Granted = self.result(self.owner_of(identity or self.bob).claim([HERE]))
         return granted
 
-    def rotate(self, addresses: list[str] | None = None) -> Any:
-        return self.owner_of(self.bob).rotate(addresses)
+    def rotate(self, candidates: list[Candidate] | None = None) -> Any:
+        return self.owner_of(self.bob).rotate(candidates)
 
     def release(self, identity: Identity | None = None) -> Any:
         return self.owner_of(identity or self.bob).release()
@@ -88,7 +89,7 @@ class ClaimTests(OwnershipTestCase):
         assert view.location is not None
         self.assertEqual(record.location, digest_of(view.location))
         location = Location.parse(view.location)
-        self.assertEqual((location.addresses, len(location.salt)), ((HERE,), 22))
+        self.assertEqual((location.addresses, len(location.salt)), ((str(HERE.address),), 22))
         self.claim()
         again = self.view()
         assert again is not None and again.location is not None
@@ -206,7 +207,7 @@ class RotationTests(OwnershipTestCase):
     def test_of_a_running_peer(self) -> None:
         """With a running peer, a rotation keeps it online at its present address."""
         self.claim()
-        self.result(self.rotate(["10.0.0.6:1"]))
+        self.result(self.rotate([Candidate.parse("host/10.0.0.6:1")]))
         view = self.view()
         assert view is not None
         self.assertEqual(view.addresses, ("10.0.0.6:1",))

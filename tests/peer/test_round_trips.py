@@ -34,6 +34,7 @@ from p2pshare.ui.verbs.get import get
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from tests.peer.delayed_network import DelayedNetwork, Machine
 
@@ -97,7 +98,7 @@ class RoundTripTests(SynchronousTestCase):
         self.result(sharer.open())
         self.result(sharer.acceptor.listen(PORT, SHARER))
         owner = Owner(client, identity, self.wall, caps=(CAP_SESSIONS,))
-        self.result(owner.claim([f"{SHARER}:{PORT}"]))
+        self.result(owner.claim([Candidate.parse(f"host/{SHARER}:{PORT}")]))
         self.addCleanup(lambda: self.result(sharer.stop()))
 
     def result(self, running: Any) -> Any:

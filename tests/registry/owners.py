@@ -17,16 +17,18 @@ from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.reach.signals import seal_of
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, ClaimBody, Granted, ReleaseBody
-from p2pshare.wire.statements import Location, Record, Release, Rotation, digest_of
+from p2pshare.wire.statements import Record, Release, Rotation, digest_of
 from tests.registry.connections import REGISTRY_KEY, make_routes
 from tests.registry.openapi_document import DOCUMENT
+from tests.wire.statements import location_of
 
 NOW = 1_800_000_000.0
 END = ("10.0.0.1", 8000)
 AUD = REGISTRY_KEY.public
 SOURCE = "10.9.9.9"
-HERE = Location("cnJycnJycnJycnJycnJycg", ("10.0.0.5:50000",)).to_text()
+HERE = location_of("10.0.0.5:50000", salt="cnJycnJycnJycnJycnJycg").to_text()
 
 
 class Owner:
@@ -48,6 +50,7 @@ class Owner:
             AUD,
             digest_of(HERE),
             ("classic",),
+            seal_of(self.key),
         )
         return replace(record, **changes)
 

@@ -64,13 +64,14 @@ from p2pshare.wire.registry_answers import (
     RegistryInfo,
     ReleaseBody,
 )
-from p2pshare.wire.statements import Invitation, Location, Proof, Record, digest_of
+from p2pshare.wire.statements import Invitation, Proof, Record, digest_of
+from tests.wire.statements import location_of
 
 URL = "http://registry.example:8000"
 NOW = 1_800_000_000
 BOB, EVE = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
 HERE = ("10.0.0.5:50000",)
-LOCATION = Location("s" * 22, HERE).to_text()
+LOCATION = location_of(*HERE).to_text()
 RECORD = Record(
     "bob", BOB.public, 7, NOW, NOW + RECORD_LIFE, EVE.public, digest_of(LOCATION), ("classic",)
 )
@@ -331,11 +332,11 @@ class ViewTests(OwnedClientTestCase):
             (replace(VIEW, addresses=()), "not those of the location"),
             (replace(VIEW, location=None), "not those of the location"),
             (replace(VIEW, location="x"), "base64url"),
-            (replace(VIEW, location=Location("t" * 22, HERE).to_text()), "does not match the record"),
+            (replace(VIEW, location=location_of(*HERE, salt="t" * 22).to_text()), "does not match the record"),
             (
                 replace(
                     VIEW,
-                    location=Location("s" * 22, ("10.6.6.6:50000",)).to_text(),
+                    location=location_of("10.6.6.6:50000").to_text(),
                     addresses=("10.6.6.6:50000",),
                 ),
                 "does not match the record",

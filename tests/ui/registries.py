@@ -19,7 +19,8 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence, RegistryInfo
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, digest_of
+from p2pshare.wire.statements import CAP_CLASSIC, Record, digest_of
+from tests.wire.statements import location_of
 
 URL = "http://192.0.2.1:8000"
 NOW = 1_800_000_000
@@ -156,7 +157,7 @@ def view_of(
     else:
         summary = PeerSummary(name, NameKind.OWNED, presence, NOW - ago)
         signer = SigningKey(bytes(32))
-        location = Location("s" * 22, addresses).to_text()
+        location = location_of(*addresses).to_text()
         told = digest_of(location) if addresses else ""
         expires = signed + 9_999
         record = Record(name, key, 1, signed, expires, REGISTRY_KEY, told, caps).sign(signer)

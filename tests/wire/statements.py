@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from p2pshare.names import is_name
-from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
 from p2pshare.wire.statements import (
     Invitation,
     Location,
@@ -21,23 +23,23 @@ from p2pshare.wire.statements import (
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
 SIGNING_KEYS = st.binary(min_size=32, max_size=32).map(SigningKey)
 NUMBERS = st.integers(1, 2**53 - 1)
-ADDRESSES = st.lists(
-    st.one_of(
-        st.builds(
-            "{}:{}".format, st.ip_addresses(v=4, network="10.0.0.0/8"), st.integers(1, 65535)
-        ),
-        st.builds(
-            "[{}]:{}".format, st.ip_addresses(v=6, network="2001:db8::/32"), st.integers(1, 65535)
-        ),
-    ),
-    min_size=1,
-    max_size=8,
-    unique=True,
+IPS = st.ip_addresses(v=4, network="10.0.0.0/8") | st.ip_addresses(v=6, network="2001:db8::/32")
+ADDRESSES = st.builds(PeerAddress, IPS.map(str), st.integers(1, 65535))
+CANDIDATES = st.lists(
+    st.builds(Candidate, st.sampled_from(CandidateKind), ADDRESSES), max_size=8, unique=True
 ).map(tuple)
-LOCATIONS = st.builds(Location, st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True), ADDRESSES)
+MAPPINGS = st.sampled_from(Mapping)
+DRAWN = st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True)
+LOCATIONS = st.builds(Location, DRAWN, CANDIDATES, MAPPINGS)
+RAW_KEYS = st.binary(min_size=32, max_size=32).map(to_base64url)
 CAPS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,31}", fullmatch=True), max_size=16).map(
     tuple
 )
+
+
+def location_of(*addresses: str, salt: str = "s" * 22) -> Location:
+    """Return the location of a peer whose interfaces have these `IP:PORT`s."""
+    return Location(salt, tuple(Candidate.parse(f"host/{each}") for each in addresses))
 
 
 @st.composite
@@ -49,7 +51,8 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
     if kind is Record:
         times = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
         location = draw(st.just("") | LOCATIONS.map(Location.to_text).map(digest_of))
-        return Record(name, public, *times, draw(SIGNING_KEYS).public, location, draw(CAPS)), key
+        aud, seal = draw(SIGNING_KEYS).public, draw(st.just("") | RAW_KEYS)
+        return Record(name, public, *times, aud, location, draw(CAPS), seal), key
     if kind is Release:
         return Release(name, public, draw(NUMBERS), draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Rotation:
@@ -57,7 +60,7 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
         return Rotation(name, public, new, draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Receipt:
         return Receipt(name, draw(SIGNING_KEYS).public, draw(NUMBERS), draw(NUMBERS)), key
-    drawn = draw(st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True))
+    drawn = draw(DRAWN)
     if kind is Proof:
         return Proof(public, drawn, draw(NUMBERS)), key
     return Invitation(drawn, 1, 2), key

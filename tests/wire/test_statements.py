@@ -25,7 +25,7 @@ from p2pshare.wire.statements import (
     Statement,
     digest_of,
 )
-from tests.wire.statements import LOCATIONS, signed
+from tests.wire.statements import LOCATIONS, location_of, signed
 
 KINDS: tuple[type[Statement], ...] = (
     Record,
@@ -37,7 +37,7 @@ KINDS: tuple[type[Statement], ...] = (
 )
 BOB = SigningKey(b"b" * 32)
 EVE = SigningKey(b"e" * 32)
-LOCATION = Location("s" * 22, ("[2001:db8::5]:50000", "10.0.0.5:50000"))
+LOCATION = location_of("[2001:db8::5]:50000", "10.0.0.5:50000")
 RECORD = Record(
     "bob",
     BOB.public,
@@ -143,20 +143,20 @@ class RecordTests(SynchronousTestCase):
             {"aud": "http://127.0.0.1:8000"}, {"aud": str(EVE.public).upper()}, {"aud": None},
             {"aud": "ae" + "a" * 50}, {"aud": 8000},
             {"location": None}, {"location": 1}, {"location": "s" * 42}, {"location": "!" * 43},
+            {"seal": "s" * 42}, {"seal": "t" * 43}, {"seal": 1},
             {"caps": ["Classic"]}, {"caps": [""]}, {"caps": ["x"] * 17}, {"caps": None},
         )  # fmt: skip
         for changes in illegal:
             with self.assertRaises(RemoteProtocolError, msg=str(changes)):
                 Record.read(resigned(**changes))
-        for addresses in (
-            [],
+        for candidates in (
             None,
-            "10.0.0.5:1",
+            "host/10.0.0.5:1",
             [1],
-            [f"10.0.0.5:{port}" for port in range(1, 10)],
+            [f"host/10.0.0.5:{port}" for port in range(1, 10)],
         ):
-            with self.assertRaises(RemoteProtocolError, msg=str(addresses)):
-                Location.parse(located(addresses=addresses))
+            with self.assertRaises(RemoteProtocolError, msg=str(candidates)):
+                Location.parse(located(candidates=candidates))
         for text in (
             "",
             "x",
@@ -164,6 +164,8 @@ class RecordTests(SynchronousTestCase):
             located(v=2),
             located(salt=None),
             located(salt="s" * 15),
+            located(mapping=None),
+            located(mapping="easy"),
             "a" * 5000,
         ):
             with self.assertRaisesRegex(RemoteProtocolError, "the location is wrong: "):
@@ -195,22 +197,22 @@ class RecordTests(SynchronousTestCase):
     def test_addresses(self) -> None:
         """Each address is one that a peer may have, and stands once (threat 13)."""
         for illegal, reason in (
-            (["169.254.169.254:80"], "the address '169.254.169.254:80' is link-local"),
+            (["169.254.169.254:80"], "the candidate 'host/169.254.169.254:80' is link-local"),
             (["10.0.0.5:1", "[64:ff9b::7f00:1]:1"], "carries an IPv4 address .NAT64"),
             (["[2002:7f00:1::]:1"], "carries an IPv4 address that is not public .6to4"),
-            (["10.0.0.5:01"], "canonical"),
-            (["10.0.0.5:1", "10.0.0.6:1", "10.0.0.5:1"], "an address stands twice"),
+            (["10.0.0.5:01"], "'host/10.0.0.5:01' is no candidate in canonical form"),
+            (["10.0.0.5:1", "10.0.0.6:1", "10.0.0.5:1"], "one of the candidates stands twice"),
         ):
             with self.assertRaisesRegex(RemoteProtocolError, reason):
-                Location.parse(located(addresses=illegal))
+                Location.parse(located(candidates=[f"host/{each}" for each in illegal]))
         legal = ["10.0.0.5:1", "10.0.0.5:2", "[::1]:1", "127.0.0.1:1"]
-        told = Location.parse(located(addresses=legal))
+        told = Location.parse(located(candidates=[f"host/{each}" for each in legal]))
         self.assertEqual(told.addresses, tuple(legal))
 
     def test_ipv4_address(self) -> None:
         """Original clients get the first IPv4 address."""
         self.assertEqual(LOCATION.ipv4_address, PeerAddress("10.0.0.5", 50000))
-        self.assertIsNone(replace(LOCATION, addresses=LOCATION.addresses[:1]).ipv4_address)
+        self.assertIsNone(replace(LOCATION, candidates=LOCATION.candidates[:1]).ipv4_address)
 
     @given(LOCATIONS, LOCATIONS)
     def test_location(self, location: Location, other: Location) -> None:

@@ -26,11 +26,12 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.registry_answers import PeerView
 from p2pshare.wire.session_messages import Refusal
 from tests.peer.registries import URL, RegistryTestCase
 
-HERE = "10.0.0.5:50000"
+HERE = Candidate.parse("host/10.0.0.5:50000")
 
 
 class AdmissionTestCase(RegistryTestCase):

@@ -21,9 +21,10 @@ from p2pshare.web.exchange import Query
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, ClaimBody, Granted, RegistryInfo
-from p2pshare.wire.statements import Location, digest_of
+from p2pshare.wire.statements import digest_of
 from tests.registry.connections import make_authority
 from tests.registry.owners import HERE, SOURCE, Owner, OwnersTestCase, get, send
+from tests.wire.statements import location_of
 
 ELSEWHERE = SigningKey(b"x" * 32).public
 
@@ -77,7 +78,7 @@ class ClaimTests(OwnersTestCase):
         good = self.bob.record(self.clock)
         signed = good.sign(self.bob.key)
         nowhere = replace(good, location="")
-        bad = Location("s" * 22, ("169.254.169.254:80",)).to_text()
+        bad = location_of("169.254.169.254:80").to_text()
         for body, word, status in (
             (b"{", "malformed", 400),
             (b"{}", "malformed", 400),
@@ -95,7 +96,7 @@ class ClaimTests(OwnersTestCase):
             (ClaimBody(signed, signed).to_json(), "malformed", 400),
             (ClaimBody(nowhere.sign(self.bob.key), HERE).to_json(), "malformed", 400),
             (
-                ClaimBody(signed, Location("t" * 22, ("10.0.0.5:50000",)).to_text()).to_json(),
+                ClaimBody(signed, location_of("10.0.0.5:50000", salt="t" * 22).to_text()).to_json(),
                 "malformed",
                 400,
             ),

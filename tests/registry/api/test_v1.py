@@ -25,9 +25,10 @@ from p2pshare.wire.registry_answers import (
     Presence,
     RegistryInfo,
 )
-from p2pshare.wire.statements import Location, Record, digest_of
+from p2pshare.wire.statements import Record, digest_of
 from tests.registry.connections import HOST, REGISTRY_KEY, Client
 from tests.registry.owners import SOURCE, Owner, OwnersTestCase, get, send
+from tests.wire.statements import location_of
 
 TWICE = b'{"record": "a", "record": "b"}'
 NONSENSE = (
@@ -74,7 +75,7 @@ class LookUpTests(OwnersTestCase):
 
     def test_peer(self) -> None:
         """An owned name has its record, a classic one its address; similar names are not found (threat 21)."""
-        location = Location("s" * 22, ("[2001:db8::1]:5", "10.0.0.5:50000"))
+        location = location_of("[2001:db8::1]:5", "10.0.0.5:50000")
         text = location.to_text()
         record = self.bob.record(self.clock, location=digest_of(text))
         self.ask(self.bob.put(record, location=text))
