@@ -162,7 +162,7 @@ class InvitationRefused(Refused):
 
 
 class JoinLinkExpired(Refused):
-    """The link has expired. Ask the person who sent it for a new one."""
+    """The link expired {ago}. Ask the person who sent it for a new one."""
 
 
 class NotOwner(Refused):

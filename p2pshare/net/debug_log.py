@@ -49,6 +49,7 @@ _OPENING = (
 )  # fmt: skip
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STATEMENT = re.compile(r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}")
+_LINK = "p2pshare:"  # the beginning of a link for joining, which may hold an invitation
 _LOCALE = re.compile(
     r"LANG|LC_[A-Z]+|TERM|NO_COLOR|PYTHONUTF8|SSL_CERT_(FILE|DIR)|P2PSHARE_[A-Z_]+"
 )
@@ -169,11 +170,11 @@ def log_output(kind: str, fields: Mapping[str, object]) -> None:
 
 
 def shown_words(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command line without secrets: invitations, and the paths of passphrases."""
+    """Yield the words of a command line without secrets: links, invitations, and the paths of passphrases."""
     hides = False
     for word in words:
         flag, equals, _ = word.partition("=")
-        if hides or _STATEMENT.fullmatch(word):
+        if hides or _STATEMENT.fullmatch(word) or word.lower().startswith(_LINK):
             hides = False
             yield HIDDEN
         elif flag.startswith("--") and is_secret(flag):

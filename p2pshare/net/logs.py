@@ -45,7 +45,7 @@ WORKER = "worker"
 """The field with the number of the process that has written a line."""
 
 _SECRET = re.compile(
-    r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation"
+    r"password|passphrase|secret|token|mac_key|authorization|cookie|seed|private_key|invitation|^link$"
 )
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s'\"]*@", re.IGNORECASE)
 _URL_OPTION = re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE)

@@ -98,7 +98,7 @@ class Settings:
             UnknownSetting: the file has an unknown key.
             SettingsUnreadable: the file is not TOML, or cannot be read.
         """
-        written = _read_config(config_path)
+        written = read_config(config_path)
         values: dict[str, Any] = {}
         for setting in _READERS:
             variable = VARIABLE_PREFIX + setting.upper()
@@ -126,7 +126,12 @@ def default_config_path() -> Path:
     return platformdirs.user_config_path("p2pshare") / "config.toml"
 
 
-def _read_config(path: Path) -> dict[str, object]:
+def read_config(path: Path) -> dict[str, object]:
+    """Return the values in `config.toml`, which need not exist; they are not validated.
+
+    Raises:
+        UnknownSetting, SettingsUnreadable: see `Settings.load`.
+    """
     try:
         text = read_text_file(path, SETTINGS_SIZE_MAX + 1)
         if len(text) > SETTINGS_SIZE_MAX:

@@ -149,7 +149,7 @@ def _add(parser: Any, argument: Argument, command: Command) -> None:
         options["default"] = argparse.SUPPRESS
     if not argument.flags:
         options |= {"metavar": argument.metavar, "choices": argument.choices}
-        options["nargs"] = "*" if argument.repeated else None
+        options["nargs"] = "*" if argument.repeated else "?" if argument.optional else None
     elif argument.metavar is None:
         options["action"] = "store_true"
     else:

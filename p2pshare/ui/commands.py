@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from p2pshare.ui.invocation import Invocation
 
 SHELLS = ("bash", "zsh", "fish")
-INVITATION_LIFE = 7 * 86400  # seconds
 INVITATION_LIFE_MAX = 366 * 86400  # seconds
 INVITATIONS_MAX = 1000  # at once
 
@@ -46,6 +45,8 @@ class Argument:
     default: object = None
     parse: Callable[[str], object] | None = None
     """Reads the value, or raises ValueError with the reason."""
+    optional: bool = False
+    """Whether a positional argument may be absent."""
 
 
 def flag(names: str, metavar: str | None, text: str, dest: str = "", **options: Any) -> Argument:
@@ -138,6 +139,17 @@ def _get(arguments: Namespace, invocation: Invocation) -> Work:
     )
 
 
+def _invite(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.verbs.reach.invite import invitations, invite
+
+    life, count = arguments.life, arguments.count
+    if count is None and arguments.data is None:
+        flag = arguments.invitation
+        urls = arguments.url or ()
+        return invite(invocation, arguments.place, life=life, urls=urls, invitation=flag)
+    return invitations(invocation.output, arguments.data, life, count or 1, invocation.wall)
+
+
 def _release(arguments: Namespace, invocation: Invocation) -> Work:
     from p2pshare.ui.terminal.passphrase import consent
     from p2pshare.ui.verbs import key, whoami
@@ -159,7 +171,7 @@ def _completion(shell: str) -> int:
 LIMIT = flag("--limit", "RATE", "total rate limit, such as 5MB/s (default: none)")
 TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 15)")
 VIA = flag("--via", "CARRIER", "udp, tcp or auto: the first to answer (default)")
-INVITATION = flag("--invitation", "FILE", "file with your invitation to the registry")
+INVITATION = flag("--invitation", "FILE", "file with an invitation to the registry")
 CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")
 AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
 PASSPHRASE = flag("--passphrase-file", "FILE", "read the passphrase from FILE or - (default: ask)")
@@ -398,25 +410,58 @@ COMMANDS = (
     ),
     Command(
         "invite",
-        "create invitations to your registry",
-        "verbs.invite.invite",
+        "print a link with which others join your registry",
+        _invite,
         (
+            positional(
+                "place",
+                "PEER[:PATH]",
+                "what they see then (default: you, if your peer runs)",
+                optional=True,
+            ),
+            flag(
+                "--url",
+                "URL",
+                "URL at which others reach the registry; repeatable",
+                repeated=True,
+            ),
             flag(
                 "--expires",
                 "TIME",
-                "lifetime, such as 7d, 12h or 30m (default: 7d)",
+                "lifetime: 7d, 12h, 30m (default: none; invitations: 7d)",
                 parse=_life,
-                default=INVITATION_LIFE,
                 dest="life",
             ),
-            flag("--count", "N", "number of invitations (default: 1)", parse=_count, default=1),
+            INVITATION,
+            flag("--count", "N", "print N bare invitations, no link", parse=_count),
         ),
         (
-            ("p2pshare invite", "one, for 7 days"),
-            ("p2pshare invite --count 20 --expires 12h", "twenty, one per line"),
-            ("p2pshare invite --data registry/", "for the registry in this folder"),
+            ("p2pshare invite", "a link, and its QR code"),
+            ("p2pshare invite alice:photos", "which leads to these photos"),
+            ("p2pshare invite --count 20", "as operator: 20 invitations"),
+            ("p2pshare invite --data registry/", "of the registry in a folder"),
         ),
-        "For the operator of a registry, on its machine. Each invitation is good for one new name.",
+        "The other person runs `p2pshare join LINK`. If the registry requires invitations, the link has one, for one"
+        " new name: on the machine of the registry it is made, elsewhere pass --invitation.",
+        "[options] [PEER[:PATH]]",
+    ),
+    Command(
+        "join",
+        "join a registry with the link that somebody sent you",
+        "verbs.reach.join.join",
+        (
+            positional("link", "LINK", "the link, or - for standard input", optional=True),
+            flag("--force", None, "replace other settings without a question"),
+            INVITATION,
+        ),
+        (
+            ("p2pshare join p2pshare:aeaq...", "asks for your name"),
+            ("p2pshare join --name bob LINK", "as bob"),
+            ("p2pshare join - --name bob < link.txt", "with a link in a file"),
+        ),
+        "Your name and the registry are written into config.toml, so no other command needs them. Whoever sent the link"
+        " chooses the registry: follow links of people that you trust.",
+        "[options] [LINK]",
     ),
     Command(
         "demo",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 
 from twisted.internet.defer import Deferred
 
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.registry.client import TIMEOUT, RegistryClient, pooled_agent
 from p2pshare.storage.identity.data_folder import PeerPlace, peer_folder
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
@@ -36,20 +36,33 @@ class Invocation:
     forgive_signal: Callable[[], object] = lambda: None
     """Tells `net.process_end` that a signal has stopped a transfer, and does not end the process."""
 
+    def with_settings(self, **changes: Any) -> Self:
+        """Return the same run with some settings changed."""
+        return replace(self, settings=replace(self.settings, **changes))
+
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[RegistryClient]:
-        """The client of the registry in the settings; its connections are closed with the context."""
-        settings, known = self.settings, None
-        if settings.name is not None or settings.data is not None:
-            known = PeerPlace.of(settings, settings.name or "").key
+    async def registry(
+        self, *, known: PublicKey | None = None, timeout: float = TIMEOUT
+    ) -> AsyncIterator[RegistryClient]:
+        """The client of the registry in the settings; its connections are closed with the context.
+
+        Args:
+            known: the key that the registry must prove; None for the one that this user has met at its URL, if any.
+            timeout: seconds for each request.
+        """
+        settings = self.settings
+        if known is None and (settings.name is not None or settings.data is not None):
+            met = PeerPlace.of(settings, settings.name or "").key
+            known = None if met is None else PublicKey.parse(met)
         agent, pool = pooled_agent(self.reactor)
         try:
             yield RegistryClient(
                 agent,
                 settings.registry,
                 self.reactor,
+                timeout=timeout,
                 wall=self.wall,
-                known=None if known is None else PublicKey.parse(known),
+                known=known,
             )
         finally:
             await cast("Deferred[None]", pool.closeCachedConnections())

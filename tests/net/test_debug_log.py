@@ -113,12 +113,13 @@ class LineTests(DebugLogTestCase):
         self.assertEqual(text.count("\n"), 2)
 
     def test_words(self) -> None:
-        """Threat 24: the command line is written without invitations and values of secret flags."""
+        """Threat 24: the command line is written without links, invitations and values of secret flags."""
         for words, expected in (
             (["get", "alice:x", "--name", "bob"], ["get", "alice:x", "--name", "bob"]),
             (["--passphrase-file", "hunter2", "x"], ["--passphrase-file", HIDDEN, "x"]),
             (["--invitation=abc", "x"], [f"--invitation={HIDDEN}", "x"]),
             (["--name", INVITATION], ["--name", HIDDEN]),
+            (["join", "P2Pshare:aeaq"], ["join", HIDDEN]),
             (["--passphrase-file"], ["--passphrase-file"]),
         ):
             self.assertEqual(list(shown_words(words)), expected)

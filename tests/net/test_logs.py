@@ -196,7 +196,15 @@ class SecretTests(SynchronousTestCase):
         """Fields with secret names, and passwords in URLs, are hidden everywhere."""
         for form in FORMATS:
             written = Written(form)
-            for name in ("token", "password", "mac_key", "seed", "registry_secret", "invitation"):
+            for name in (
+                "token",
+                "password",
+                "mac_key",
+                "seed",
+                "registry_secret",
+                "invitation",
+                "link",
+            ):
                 written.log.info("here is {it}".replace("it", name), **{name: "hunter2"})
             written.log.info("{url}", url="redis://user:hunter2@host/1")
             written.log.info("{error!s}", error=RuntimeError("at rediss://:hunter2@h:1: no"))

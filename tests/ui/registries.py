@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -65,7 +67,7 @@ class MemoryRegistry:
         ip, _, port = (await self.look_up_peer(name)).addresses[0].rpartition(":")
         return PeerAddress(ip, int(port))
 
-    async def look_up_peer(self, name: str) -> PeerView:
+    async def look_up_peer(self, name: str, *, by_registry_clock: bool = False) -> PeerView:
         if self.error is not None:
             raise self.error(name)
         if name not in self.views:
@@ -131,8 +133,16 @@ class MemoryInvocation:
     def wall(self) -> float:
         return NOW
 
+    def with_settings(self, **changes: Any) -> Self:
+        changed = copy(self)
+        changed.settings = replace(self.settings, **changes)
+        return changed
+
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[MemoryRegistry]:
+    async def registry(
+        self, *, known: PublicKey | None = None, timeout: float = 0
+    ) -> AsyncIterator[MemoryRegistry]:
+        self._registry.url, self._registry.known = self.settings.registry, known
         yield self._registry
 
     remember = Invocation.remember

@@ -160,7 +160,9 @@ class ParseTests(SynchronousTestCase):
         for text, seconds in (("7d", 604_800), ("12h", 43_200), ("30m", 1800)):
             arguments = parse_arguments(["invite", "--expires", text, "--count", "3"])
             self.assertEqual((arguments.life, arguments.count), (seconds, 3))
-        self.assertEqual(parse_arguments(["invite"]).life, 604_800)
+        bare = parse_arguments(["invite"])
+        self.assertEqual((bare.life, bare.count, bare.place), (None, None, None))
+        self.assertEqual(parse_arguments(["invite", "alice:photos"]).place, "alice:photos")
 
     @given(st.lists(WORDS, max_size=6))
     def test_anything(self, words: list[str]) -> None:

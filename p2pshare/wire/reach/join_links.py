@@ -28,6 +28,7 @@ from p2pshare.wire.addresses import URL_MAX, registry_url
 from p2pshare.wire.datagrams.fields import U8, U16, FieldReader
 from p2pshare.wire.keys import KEY_SIZE, SIGNATURE_SIZE, PublicKey, from_base64url, to_base64url
 from p2pshare.wire.paths import parse_path
+from p2pshare.wire.quantities import ago_text
 from p2pshare.wire.statements import Invitation
 
 SCHEME = "p2pshare:"
@@ -101,7 +102,7 @@ class JoinLink:
                 why = "a text in it is not UTF-8"
             raise JoinLinkUnusable(reason=f"it is not valid: {why}") from None
         if link.expires is not None and link.expires <= now:
-            raise JoinLinkExpired()
+            raise JoinLinkExpired(ago=ago_text(now - link.expires))
         return link
 
     @classmethod

@@ -43,7 +43,7 @@ OTHER = SigningKey(bytes([7]) * 32).public
 class CountingRegistry(MemoryRegistry):
     asked = 0
 
-    async def look_up_peer(self, name: str) -> PeerView:
+    async def look_up_peer(self, name: str, *, by_registry_clock: bool = False) -> PeerView:
         self.asked += 1
         return await super().look_up_peer(name)
 

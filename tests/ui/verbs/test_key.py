@@ -1,10 +1,9 @@
-"""Tests of `p2pshare.ui.verbs.key` and `p2pshare.ui.verbs.invite`."""
+"""Tests of `p2pshare.ui.verbs.key`."""
 
 from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 from contextlib import closing
 from dataclasses import replace
@@ -23,8 +22,6 @@ from p2pshare.errors import (
     SealedKeyUnusable,
     WrongUsage,
 )
-from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.assembly import registry_key
 from p2pshare.storage.identity import key_export, key_file
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.identity.identity import KEY_NAME, SEQ_MAX, Identity, Portable
@@ -33,10 +30,8 @@ from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import key as keys
-from p2pshare.ui.verbs.invite import KEY_NAME as REGISTRY_KEY_NAME
-from p2pshare.ui.verbs.invite import invite
 from p2pshare.wire.keys import SigningKey
-from tests.ui.registries import NOW, URL
+from tests.ui.registries import URL
 
 PASSPHRASE = "correct horse"
 
@@ -249,43 +244,3 @@ class ImportTests(KeysTestCase):
         self.assertFalse((self.home / "other").exists())
         for path in (self.home, self.home / "none"):
             self.assertRaises(CannotRead, self.import_key, path, self.other)
-
-
-class InviteTests(KeysTestCase):
-    def invite(self, count: int = 1, *, json: bool = False) -> int:
-        output = Output(
-            Terminal.detect(self.stdout, {}), Terminal.detect(self.stderr, {}), json=json
-        )
-        return invite(output, str(self.data), 3600, count, lambda: NOW)
-
-    def test_good(self) -> None:
-        """Each invitation is valid, unique and on its own line; the hint goes to stderr."""
-        key = SigningKey(bytes(32))
-        self.data.mkdir(mode=0o700)
-        key_file.make(self.data / REGISTRY_KEY_NAME, key)
-        self.assertEqual(registry_key(self.data).public, key.public)
-        self.assertEqual(self.invite(3), 0)
-        authority = Authority(key, lambda: NOW + 3599, os.urandom)
-        invitations = self.stdout.getvalue().splitlines()
-        ids = {authority.read_invitation(each).id for each in invitations}
-        self.assertEqual(len(ids), 3)
-        self.assertIn("--invitation FILE", self.stderr.getvalue())
-
-    def test_events(self) -> None:
-        """The events contain the time of expiry."""
-        self.data.mkdir()
-        key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
-        self.invite(json=True)
-        event = json.loads(self.stdout.getvalue())
-        self.assertEqual((event["event"], event["expires"]), ("invitation", NOW + 3600))
-        self.assertEqual(self.stderr.getvalue(), "")
-
-    def test_no_key(self) -> None:
-        """A missing or unreadable registry key is an error that says where to run the verb."""
-        error = self.assertRaises(NotFound, self.invite)
-        self.assertIn("--data", str(error))
-        self.data.mkdir()
-        key_file.make(self.data / REGISTRY_KEY_NAME, SigningKey(bytes(32)))
-        (self.data / REGISTRY_KEY_NAME).chmod(0o644)
-        self.assertRaises(KeyUnusable, self.invite)
-        self.assertEqual(self.stdout.getvalue(), "")

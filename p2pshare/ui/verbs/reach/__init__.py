@@ -1,0 +1,1 @@
+"""Verbs about the ways to a registry and to peers."""
