@@ -1,7 +1,6 @@
 """Two network namespaces joined by an emulated link, for measurements with the real kernel. They need root on Linux.
 
-Nothing of this outlives the process that made it: a namespace ends with the process that holds it, which ends when its
-input closes, and a TUN device ends with the emulator.
+Nothing of this outlives the process that made it: see `tests.lab.namespaces`; a TUN device ends with the emulator.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pshare.testing.links import Conditions
+from tests.lab import namespaces
 
 NEAR_IP = "10.87.0.1"
 FAR_IP = "10.87.0.2"
@@ -26,49 +26,26 @@ QUEUE_LENGTH = (
 
 
 def why_not() -> str | None:
-    """Return why namespaces cannot be made here, as a sentence; None if they can."""
-    if sys.platform != "linux":
-        return "The lab needs network namespaces, which only Linux has."
-    if os.geteuid() != 0:
-        return "The lab needs root, for network namespaces and TUN devices. Run it as root."
+    """Return why the link cannot be made here, as a sentence; None if it can."""
+    if (reason := namespaces.why_not()) is not None:
+        return reason
     if not Path("/dev/net/tun").exists():
         return "The lab needs /dev/net/tun. Load the kernel module tun."
     return None
 
 
-class Namespace:
-    """A network namespace with one address, which lives as long as the process that holds it."""
+class Namespace(namespaces.Namespace):
+    """A network namespace with one address."""
 
     def __init__(self, ip: str) -> None:
+        super().__init__()
         self.ip = ip
-        self._holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo; exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._holder.stdout is not None
-        self._holder.stdout.readline()  # once it is in the namespace
-
-    def command(self, *words: str) -> list[str]:
-        """Return a command line that runs `words` in the namespace."""
-        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--", *words]
-
-    def run(self, *words: str) -> None:
-        """Run a command in the namespace."""
-        subprocess.run(self.command(*words), check=True)
 
     def take(self, device: str, peer: str) -> None:
         """Move a TUN device into the namespace, and give it the namespace's address."""
-        subprocess.run(["ip", "link", "set", device, "netns", str(self._holder.pid)], check=True)
-        self.run("ip", "link", "set", "lo", "up")
+        subprocess.run(["ip", "link", "set", device, "netns", str(self.pid)], check=True)
         self.run("ip", "addr", "add", self.ip, "peer", peer, "dev", device)
         self.run("ip", "link", "set", device, "up", "txqueuelen", str(QUEUE_LENGTH))
-
-    def close(self) -> None:
-        """End the namespace."""
-        assert self._holder.stdin is not None
-        self._holder.stdin.close()
-        self._holder.wait(10)
 
 
 class EmulatedLink:
