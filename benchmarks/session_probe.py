@@ -25,11 +25,15 @@ from twisted.python.failure import Failure
 from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError
+from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import open_session
 from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.find.target import Target
+from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.identity import KEY_NAME
 from p2pshare.storage.identity.key_file import load_or_make
+from p2pshare.storage.settings import Via
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.paths import parse_path
@@ -75,11 +79,12 @@ async def find_alice(registry: str) -> tuple[PeerAddress, PublicKey]:
 async def list_often(path: str, key: SigningKey, registry: str) -> None:
     """Print the duration of a listing."""
 
-    async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
+    async def find() -> Target:
         address, expected = await find_alice(registry)
-        return (address,), expected
+        return Target.at("alice", expected, address)
 
-    remote = RemotePeer(reactor, random.Random(), key, "alice", find)
+    dialler = Dialler(reactor, lambda: key, Carriers(reactor, Via.TCP))
+    remote = RemotePeer(reactor, random.Random(), "alice", find, dialler)
     seconds = []
     for _ in range(LISTS):
         started = time.perf_counter()

@@ -368,7 +368,7 @@ class PeerSharesNothing(Unreachable):
 
 
 class PeerNotReachable(Unreachable):
-    """{name!r} has registered no IPv4 address, which is needed to fetch from it."""
+    """{name!r} has registered no address at which this machine can reach it, and cannot be called."""
 
 
 class PeerAddressRefused(PeerNotReachable):

@@ -16,7 +16,6 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -42,7 +41,6 @@ from p2pshare.errors import (
 from p2pshare.net.dns import LookUpError, look_up_ipv4
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
-from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
@@ -55,6 +53,7 @@ from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
+from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient, pooled_agent
@@ -164,14 +163,9 @@ class PeerService(Service):
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
         carriers = self._carriers = Carriers(reactor, self._settings.via, self._datagrams)
+        dialler = Dialler(reactor, lambda: self.key, carriers)
         browsing = self._browsing = Browsing(
-            reactor,
-            self._rng,
-            lambda: self.key,
-            client,
-            finder,
-            folder.path,
-            partial(open_session, carriers=carriers),
+            reactor, self._rng, client, finder, dialler, folder.path
         )
         self._keeper = self._keeper_of(folder, identity)
         self._listen_to_verbs(

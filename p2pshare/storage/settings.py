@@ -46,6 +46,8 @@ class Via(enum.StrEnum):
     """All of them side by side; the first session that is welcomed is used."""
     UDP = "udp"
     TCP = "tcp"
+    RELAY = "relay"
+    """The registry's relay alone, so that the peer does not learn this machine's address."""
 
 
 @dataclass(frozen=True, slots=True)

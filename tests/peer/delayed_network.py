@@ -99,7 +99,7 @@ class Machine(ThreadlessReactor):
         bindAddress: Any = None,  # noqa: N803
     ) -> Any:
         self.network.connections.append((self.ip, host, port))
-        connector = _Connector()
+        connector = _Connector(IPv4Address("TCP", host, port))
         factory.doStart()
         factory.startedConnecting(connector)
         delay = self.network.delay(self.ip, host)
@@ -123,8 +123,12 @@ class Machine(ThreadlessReactor):
 
 
 class _Connector:
-    def __init__(self) -> None:
+    def __init__(self, there: IPv4Address) -> None:
+        self._there = there
         self.is_stopped = False
+
+    def getDestination(self) -> IPv4Address:  # noqa: N802 - connectors have it
+        return self._there
 
     def stopConnecting(self) -> None:  # noqa: N802 - connectors have it
         self.is_stopped = True

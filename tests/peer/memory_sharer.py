@@ -13,7 +13,8 @@ from p2pshare.core.wanted_blocks import named_blocks
 from p2pshare.errors import P2pshareError, SessionLost
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.link_change import LinkChange
-from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer, SessionOpener
+from p2pshare.peer.find.target import Target
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
@@ -164,32 +165,24 @@ class MemorySharer:
         self.sessions: list[MemorySession] = []
         self.heard: list[Message] = []
         self.opened: list[tuple[PeerAddress, PublicKey, float]] = []
-        self.found: tuple[Sequence[PeerAddress], PublicKey] = (ADDRESS,), ALICE.public
+        self.found = Target.at("alice", ALICE.public, ADDRESS)
         self.find_failures: list[P2pshareError] = []
         self.changes: list[LinkChange] = []
         self.hangs_up = True
         """Whether an end that the requester wants is heard of."""
 
-    async def find(self) -> tuple[Sequence[PeerAddress], PublicKey]:
+    async def find(self) -> Target:
         """Where alice is."""
         if self.find_failures:
             raise self.find_failures.pop(0)
         return self.found
 
     async def open(
-        self,
-        reactor: Any,
-        key: SigningKey,
-        name: str,
-        address: PeerAddress,
-        expected: PublicKey,
-        *,
-        credit: int,
-        early: Sequence[Message],
-        silence: float,
+        self, target: Target, *, credit: int, early: Sequence[Message], silence: float
     ) -> MemorySession:
-        """Stand for `open_session`."""
-        self.opened.append((address, expected, reactor.seconds()))
+        """Stand for a dialler."""
+        (address,) = (each.address for each in target.candidates)
+        self.opened.append((address, target.key, self.reactor.seconds()))
         if self.refusals:
             raise self.refusals.pop(0)
         session = MemorySession(self, credit)
@@ -203,11 +196,10 @@ class MemorySharer:
         return RemotePeer(
             cast("IPeerReactor", self.reactor),
             random.Random(1),
-            BOB,
             "alice",
             self.find,
+            cast("SessionOpener", self),
             LinkLimits(**limits),
-            open=cast("Any", self.open),
             on_link=self.changes.append,
         )
 

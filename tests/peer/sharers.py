@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +21,13 @@ from p2pshare.core.session_interface import SessionUser
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
-from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit
 from p2pshare.peer.fetch.job import FetchJob, JobItem, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
+from p2pshare.peer.find.target import Target
+from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.share.acceptor import SessionAcceptor
 from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
@@ -130,18 +131,17 @@ class SharersTestCase(TestCase):
         """Return alice as bob sees her, or another peer with the key `own`."""
         carriers = Carriers(reactor, via)
 
-        async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
-            return (where(),), key
+        async def find() -> Target:
+            return Target.at("alice", key, where())
 
         remote = RemotePeer(
             reactor,
             random.Random(1),
-            own,
             "alice",
             find,
+            Dialler(reactor, lambda: own, carriers),
             LinkLimits(**limits),
             on_link=self.changes.append,
-            open=partial(open_session, carriers=carriers),
         )
 
         self.remotes.append(remote)

@@ -199,7 +199,7 @@ class PeerServiceTests(LoopbackTestCase):
         alice = self.peer()
         await alice.ready
         browsing: Any = alice._browsing
-        carriers: Carriers = browsing._open.keywords["carriers"]
+        carriers: Carriers = browsing._opener._carriers
         self.assertIsNotNone(carriers.udp_towards(PeerAddress("192.0.2.7", 1)))
         self.assertEqual(len(self.udp_ports()), 2)
         await alice.stopService()

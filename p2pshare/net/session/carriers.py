@@ -41,12 +41,17 @@ class Carriers:
     @property
     def has_tcp(self) -> bool:
         """Whether TCP is used."""
-        return self._via is not Via.UDP
+        return self._via in (Via.AUTO, Via.TCP)
 
     @property
     def has_udp(self) -> bool:
         """Whether UDP is used."""
-        return self._via is not Via.TCP
+        return self._via in (Via.AUTO, Via.UDP)
+
+    @property
+    def has_relay(self) -> bool:
+        """Whether relays are used."""
+        return self._via in (Via.AUTO, Via.RELAY)
 
     def udp_towards(self, address: PeerAddress) -> DatagramSessions | None:
         """Return what opens channels to an address over UDP; None if there is no socket for it, or after `close`."""

@@ -58,6 +58,8 @@ NO_ANSWER = "no answer"
 """The reason in the log for an attempt that was given up, if the address has said nothing."""
 NO_SOCKET = "no socket for UDP"
 NAMED_MAX = 4  # addresses without an answer that an error names
+CALL = "call"
+"""The place of attempts that a call has led to: what fails elsewhere says nothing about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,15 @@ class SessionDial:
             address: the other end, or the relay.
             connect: calls `connected` of the given user, and then returns; it raises a `P2pshareError` if it cannot.
         """
-        self._enter_stream(*self._opening(carrier, address), connect, 0.0)
+        self._enter_stream(*self._opening(carrier, address, CALL), connect, 0.0)
 
     def over_udp(
         self,
         address: PeerAddress,
         socket: Callable[[PeerAddress], DatagramSessions | None],
         delay: float = 0.0,
+        *,
+        place: str | None = None,
     ) -> None:
         """Open a session over UDP, in `delay` seconds or as soon as another attempt fails.
 
@@ -162,8 +166,9 @@ class SessionDial:
             address: the other end.
             socket: returns what opens channels to that address; None if there is no socket for it.
             delay: in seconds.
+            place: as in `Attempt`; None for the IP address.
         """
-        opening, session = self._opening("udp", address)
+        opening, session = self._opening("udp", address, place)
         unanswered = UNANSWERED_PART * self.wanted.silence
         channel: DatagramChannel | None = None
 
@@ -201,7 +206,7 @@ class SessionDial:
         """Let the dial go on until `others` fails, which stands for attempts that are still to come. It is cancelled
         when the dial ends.
         """
-        self.race.enter(Attempt(others, place="call", has_turn=lambda: False))
+        self.race.enter(Attempt(others, place=CALL, has_turn=lambda: False))
 
     async def session(self) -> Session:
         """Return the session that is welcomed first, after at least one attempt has begun. Call it once.
@@ -225,9 +230,12 @@ class SessionDial:
         opening.tried.began_s = opening.began - self._began
         self._tried.append(opening.tried)
 
-    def _opening(self, carrier: str, address: PeerAddress) -> tuple[_Opening, SessionDriver]:
+    def _opening(
+        self, carrier: str, address: PeerAddress, place: str | None = None
+    ) -> tuple[_Opening, SessionDriver]:
         wanted, reactor = self.wanted, self._reactor
         opening = _Opening(reactor, wanted, address, carrier, self.race)
+        opening.place = place or address.ip
         core = SessionCore(
             Role.OPENER,
             reactor.seconds(),
@@ -294,12 +302,11 @@ class SessionDial:
             tried.outcome = "used"
             return session
 
-        place = opening.address.ip
         self.race.enter(
             Attempt(
                 Deferred.fromCoroutine(reported()),
                 has_answer,
-                place,
+                opening.place,
                 lambda: opening.began,
                 lambda: opening.has_turn,
             )
@@ -347,6 +354,8 @@ async def open_session(
         delay = TCP_HEAD_START
     if carriers is not None and carriers.has_udp:
         dial.over_udp(address, carriers.udp_towards, delay)
+    elif carriers is not None and not carriers.has_tcp:
+        raise PeerUnreachable(name=name, address=address)
     return await dial.session()
 
 
@@ -383,6 +392,8 @@ class _Opening:
         self.address = address
         self.expected = wanted.expected
         self.carrier = carrier
+        self.place = ""
+        """As in an `Attempt`."""
         self.began: float | None = None
         """Seconds of the clock when the attempt began."""
         self.tried = Tried(carrier, str(address), 0.0)

@@ -76,6 +76,7 @@ class _Start:
 
     waiting: Deferred[None]
     timer: IDelayedCall
+    is_last: bool
 
 
 class Race:
@@ -96,8 +97,11 @@ class Race:
         self._is_over = False
         self._done: Deferred[Session] = Deferred(lambda _: self._end())
 
-    def start(self, delay: float) -> Deferred[None]:
-        """Fire in `delay` seconds, or before if it is the next one and another attempt fails. May be cancelled."""
+    def start(self, delay: float, *, is_last: bool = False) -> Deferred[None]:
+        """Fire in `delay` seconds, or before if it is the next one and another attempt fails. May be cancelled.
+
+        If it `is_last`, a failure starts all others before it.
+        """
         start: _Start
 
         def cancelled(_: Deferred[None]) -> None:
@@ -105,7 +109,7 @@ class Race:
             start.timer.cancel()
 
         waiting: Deferred[None] = Deferred(cancelled)
-        start = _Start(waiting, self._clock.callLater(delay, lambda: self._begin(start)))
+        start = _Start(waiting, self._clock.callLater(delay, lambda: self._begin(start)), is_last)
         self._starts.append(start)
         return waiting
 
@@ -175,7 +179,7 @@ class Race:
             grace, place = GRACE_MIN + GRACE_TIMES * waited, attempt.place
             self._graces[place] = self._clock.callLater(grace, self._grace_is_over, place)
         if self._starts:
-            self._begin(min(self._starts, key=lambda start: start.timer.getTime()))
+            self._begin(min(self._starts, key=lambda start: (start.is_last, start.timer.getTime())))
 
     def _begin(self, start: _Start) -> None:
         """Let an attempt begin."""

@@ -14,6 +14,7 @@ import enum
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -33,23 +34,21 @@ from p2pshare.errors import (
     LinkGivenUp,
     LocalProtocolError,
     NoSessionThere,
-    OtherKeyThere,
     P2pshareError,
-    PeerUnreachable,
     RemoteProtocolError,
     SessionLost,
     SessionPostponed,
     Unreachable,
 )
-from p2pshare.net.session.dialling import open_session
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.link import Link
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState, reason_of
 from p2pshare.peer.fetch.remote_faults import error_of
-from p2pshare.wire.addresses import PeerAddress
-from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.peer.find.target import Target
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
+from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Get, Job, Listing, Runs
 
 SILENCE = 15.0  # seconds without a message after which a session counts as broken
@@ -60,14 +59,17 @@ FAREWELL = 1.0  # seconds to wait for the end of a closed session
 RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
 BUSY_TRIES = 4  # requests for a page of a listing from a busy peer
 
-Find = Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]
-"""Returns the addresses of the peer, the likeliest first, and the key it must have."""
+Find = Callable[[], Awaitable[Target]]
+"""Returns how to reach the peer, and the key that it must have."""
 
-NOT_AT_ADDRESS = (PeerUnreachable, NoSessionThere, OtherKeyThere)
-"""Errors of one address, after which the next one is tried."""
 
-Open = Callable[..., Awaitable[Session]]
-"""Opens a session, with the parameters of `open_session`."""
+class SessionOpener(Protocol):
+    """Opens sessions: a `Dialler`."""
+
+    async def open(
+        self, target: Target, *, credit: int, early: Sequence[Message], silence: float
+    ) -> Session:
+        """Open a session; the arguments are as in `WantedSession`."""
 
 
 class LinkEvent(enum.Enum):
@@ -142,23 +144,21 @@ class RemotePeer:
         self,
         reactor: IPeerReactor,
         rng: random.Random,
-        key: SigningKey,
         name: str,
         find: Find,
+        opener: SessionOpener,
         limits: LinkLimits = LinkLimits(),
         *,
         on_link: Callable[[LinkChange], object] = lambda _: None,
-        open: Open = open_session,
     ) -> None:
         """Args:
         reactor: for sessions and timers.
         rng: source of jitter.
-        key: this side's key.
         name: the peer's name.
-        find: returns the peer's addresses; called before each try.
+        find: returns how to reach the peer; called before each try.
+        opener: opens sessions.
         limits: time and rate limits.
         on_link: called when the session breaks, is tried again and is up.
-        open: opens sessions.
         """
         self.reactor = reactor
         self.name = name
@@ -168,17 +168,15 @@ class RemotePeer:
         """Called when more files may be requested; one for each job with this peer."""
         self.on_up: set[Callable[[], object]] = set()
         """Called when a session opens, before anybody who waited for it sends a request."""
-        self._key = key
         self._find = find
+        self._opener = opener
         self._limits = limits
         self._on_link = on_link
-        self._open_session = open
         self._rate = RateLimit(limits.rate, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
         self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, limits.patience)
         self._buffers = BlockBuffers()
         self._next_id = 1
-        self._addresses: Sequence[PeerAddress] = ()
-        self._remote_key: PublicKey | None = None
+        self._target: Target | None = None  # of the latest look-up
         self._state = LinkState.IDLE
         self._link: Link | None = None  # while the state is `UP`
         self._has_been_up = False
@@ -191,8 +189,8 @@ class RemotePeer:
     @property
     def key(self) -> PublicKey:
         """The peer's key; known once there has been a session."""
-        assert self._remote_key is not None
-        return self._remote_key
+        assert self._target is not None
+        return self._target.key
 
     @property
     def is_up(self) -> bool:
@@ -410,19 +408,22 @@ class RemotePeer:
         await deferLater(self.reactor, delay)
 
     async def _open(self) -> Link:
+        known = self._target
         try:
-            self._addresses, key = await self._find()
+            target = await self._find()
         except Unreachable:
-            if not self._addresses or self._remote_key is None:
+            if known is None:
                 raise
-            key = self._remote_key  # the registry is down: the peer may still be where it was
-        if self._remote_key is not None and key != self._remote_key:
-            raise KeyChanged(name=self.name, known=self._remote_key.grouped, now=key.grouped)
-        self._remote_key = key
+            target = known  # the registry is down: the peer may still be where it was
+        if known is not None and target.key != known.key:
+            raise KeyChanged(name=self.name, known=known.key.grouped, now=target.key.grouped)
+        self._target = target
         crediting = CreditControl(self._rate, self.reactor.seconds(), self._limits.window)
         core = ReceiverCore(crediting, self._buffers, self._next_id)
-        early = await self._early_requests(core, key)
-        session = await self._open_at_any(key, crediting.granted, early)
+        early = await self._early_requests(core, target.key)
+        session = await self._opener.open(
+            target, credit=crediting.granted, early=early, silence=self._limits.silence
+        )
         first, self._first = self._first, None
         link = Link(self.reactor, session, core, self._lost, self._limits.patience)
         if first is not None and first.is_dropped:  # after it was requested
@@ -442,32 +443,6 @@ class RemotePeer:
         request = core.get(first, first.path)
         first.number = request.id
         return (request,)
-
-    async def _open_at_any(self, key: PublicKey, credit: int, early: Sequence[Get]) -> Session:
-        """Open a session at the first address where the peer is. The error is that of the likeliest address."""
-        first: P2pshareError | None = None
-        self._log.debug(
-            "dialling: peer={peer} key={key} addresses={addresses}",
-            peer=self.name,
-            key=key,
-            addresses=",".join(map(str, self._addresses)),
-        )
-        for address in self._addresses:
-            try:
-                return await self._open_session(
-                    self.reactor,
-                    self._key,
-                    self.name,
-                    address,
-                    key,
-                    credit=credit,
-                    early=early,
-                    silence=self._limits.silence,
-                )
-            except NOT_AT_ADDRESS as error:
-                first = first or error
-        assert first is not None, "there is an address"
-        raise first
 
     def _lost(self, link: Link, reason: P2pshareError | None) -> None:
         """Handle the end of the session; interrupted requests may want another one."""

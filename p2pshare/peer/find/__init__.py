@@ -7,8 +7,9 @@ The path of a `get`, from top to bottom; every step only calls the one below it:
     lookup          `PeerFinder.find`: name -> answer of the registry, or what is remembered
     pins            `Pins.check`: is the key the pinned one, or does it follow from it?
     candidates      `told_candidates`, `remembered_candidates`: the addresses that may be connected to
-    lookup          the result: a `FoundPeer` with a key, addresses and capabilities
-    peer/fetch/remote, net/session/dialling         a session at the first address where that key is proven
+    lookup          the result: a `FoundPeer` with a key, candidates and capabilities
+    target          what of it an opener needs: a `Target`
+    peer/fetch/remote, peer/reach/dialler           a session on the first way on which that key is proven
 
 `browsing` takes the same path for completion in the running peer. `peer/share/admission` takes it in the other
 direction, from the key of an opener to its name, with the same pin check.
@@ -27,6 +28,6 @@ Why in this order:
 * A `RemotePeer` asks `PeerFinder.target` again before each new session, since the peer may have moved meanwhile. It
   compares the key with that of its first session.
 
-More kinds of candidates (other address families, addresses told by a rendezvous, relays) belong in `candidates`; other
+Candidates that a peer tells in a signal pass the same rules (`allowed_candidates`) as those in its record. Other
 sources of names beside a registry belong in `PeerFinder._ask_registry`, before the pin check.
 """

@@ -7,7 +7,7 @@ callers with the same question share one answer. A session stays open for a minu
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,15 @@ from twisted.internet.interfaces import IDelayedCall
 
 from p2pshare.errors import ControlRefused, P2pshareError, RemoteProtocolError
 from p2pshare.names import NAME_MAX, can_begin_name, is_name
-from p2pshare.net.session.dialling import open_session
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
-from p2pshare.peer.fetch.remote import LinkLimits, Open, RemotePeer
+from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer, SessionOpener
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.strict_json import text
 
@@ -61,30 +59,27 @@ class Browsing:
         self,
         reactor: IPeerReactor,
         rng: random.Random,
-        key: Callable[[], SigningKey],
         registry: RegistryClient,
         finder: PeerFinder,
+        opener: SessionOpener,
         data: Path,
-        open: Open = open_session,
     ) -> None:
         """Look up as the user of a running peer.
 
         Args:
             reactor: for sessions, timers and threads.
             rng: source of jitter.
-            key: returns the user's present key.
             registry: is asked for names.
             finder: finds the peers.
+            opener: opens sessions.
             data: the data folder, in which answers are remembered.
-            open: opens sessions.
         """
         self._reactor = reactor
         self._rng = rng
-        self._key = key
         self._registry = registry
         self._finder = finder
         self._seen = Seen(data)
-        self._open = open
+        self._opener = opener
         self._answers: dict[tuple[str, ...], tuple[float, SharedAnswer[Answer]]] = {}
         self._sessions: dict[str, _Session] = {}  # the one that was used last at the end
         self._has_stopped = False
@@ -177,9 +172,7 @@ class Browsing:
                     raise ControlRefused(reason="it looks at too many peers now")
                 self._close_soon(unused)
             find, limits = self._finder.target(peer), LinkLimits(patience=PATIENCE)
-            remote = RemotePeer(
-                self._reactor, self._rng, self._key(), peer, find, limits, open=self._open
-            )
+            remote = RemotePeer(self._reactor, self._rng, peer, find, self._opener, limits)
             session = _Session(remote)
         self._sessions[peer] = session
         _cancel(session.idle)

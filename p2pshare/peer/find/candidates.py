@@ -1,12 +1,13 @@
 """Candidates: the addresses at which a peer may be reached, and which of them may be connected to.
 
-Today a candidate is an IPv4 address from the signed location of a peer, or one at which it was seen before. For both,
-`expect_elsewhere` decides whether this machine connects there.
+A candidate comes from the signed location of a peer, from a signal of that peer, or from the memory of where it was
+seen. For all of them, `expect_elsewhere` decides whether this machine connects there.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -14,20 +15,19 @@ from p2pshare.errors import PeerAddressRefused, PeerNotReachable
 from p2pshare.net.dns import LookUpError, look_up_ipv4
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.target import given
 from p2pshare.storage.identity.last_seen import Addresses, Seen
 from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.reach.candidates import CANDIDATES_MAX, Candidate
 from p2pshare.wire.registry_answers import PeerView
-
-TOLD_MAX = (
-    2  # addresses of a record that are tried; each may take 20 s, and a stranger may have signed it
-)
+from p2pshare.wire.statements import Location
 
 
 async def told_candidates(
     reactor: IPeerReactor, view: PeerView, registry: str
-) -> tuple[PeerAddress, ...]:
-    """Return the addresses in an answer of the registry that may be connected to, in order: 1 to `TOLD_MAX`.
+) -> tuple[Candidate, ...]:
+    """Return the candidates in an answer of the registry that may be connected to, in order: 1 to `CANDIDATES_MAX`.
 
     Args:
         reactor: looks up the registry's address if that matters.
@@ -35,24 +35,39 @@ async def told_candidates(
         registry: the URL of the registry.
 
     Raises:
-        PeerAddressRefused: there are IPv4 addresses, but none that may be connected to.
-        PeerNotReachable: there is no IPv4 address.
+        PeerAddressRefused: there are addresses, but none that may be connected to.
+        PeerNotReachable: there is no address.
     """
-    allowed: list[PeerAddress] = []
-    error: PeerNotReachable | None = None
+    name = view.summary.name
+    allowed, refused = await allowed_candidates(reactor, name, _told(view), registry)
+    if not allowed:
+        raise refused or PeerNotReachable(name=name)
+    return allowed
+
+
+async def allowed_candidates(
+    reactor: IPeerReactor, name: str, candidates: Iterable[Candidate], registry: str
+) -> tuple[tuple[Candidate, ...], PeerAddressRefused | None]:
+    """Return those of a peer's candidates that may be connected to, and why the first of the others may not."""
+    allowed: list[Candidate] = []
+    first: PeerAddressRefused | None = None
+    for each in candidates:
+        try:
+            await expect_elsewhere(reactor, name, each.address, registry)
+            allowed.append(each)
+        except PeerAddressRefused as refused:
+            first = first or refused
+    return tuple(allowed[:CANDIDATES_MAX]), first
+
+
+def _told(view: PeerView) -> tuple[Candidate, ...]:
+    if view.location is not None:  # which the registry client has compared with the signed record
+        return Location.parse(view.location).candidates
+    addresses = []
     for text in view.addresses:
         with suppress(ValueError):
-            address = PeerAddress.parse(text)
-            if address.is_ipv6:
-                continue
-            try:
-                await expect_elsewhere(reactor, view.summary.name, address, registry)
-                allowed.append(address)
-            except PeerAddressRefused as refused:
-                error = error or refused
-    if not allowed:
-        raise error or PeerNotReachable(name=view.summary.name)
-    return tuple(allowed[:TOLD_MAX])
+            addresses.append(PeerAddress.parse(text))
+    return given(addresses)
 
 
 async def remembered_candidates(

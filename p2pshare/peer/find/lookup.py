@@ -5,7 +5,7 @@ See the package docstring for the whole path.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -20,6 +20,7 @@ from p2pshare.errors import (
     NotClassic,
     P2pshareError,
     PeerNotFound,
+    PeerNotReachable,
     PeerOffline,
     PeerSharesNothing,
     PeerUnreachable,
@@ -33,6 +34,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.peer.find.candidates import expect_elsewhere, remembered_candidates, told_candidates
 from p2pshare.peer.find.pins import Pins
+from p2pshare.peer.find.target import Target, given
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -41,9 +43,10 @@ from p2pshare.storage.identity.last_seen import Addresses, Seen
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.quantities import ago_text
+from p2pshare.wire.reach.candidates import Candidate, Mapping
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS, SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Record
+from p2pshare.wire.statements import CAP_CLASSIC, CAP_REACH, Location, Record
 
 AWAY = (RegistryUnreachable, RegistryUnavailable, RegistryBusy)
 """Errors of the registry that say nothing about the peer."""
@@ -54,8 +57,8 @@ class FoundPeer:
     """A peer whose key, if it has one, has passed the pin check."""
 
     name: str
-    addresses: Sequence[PeerAddress]
-    """The candidates, the best first; at least one."""
+    candidates: tuple[Candidate, ...]
+    """Where the peer may be reached, the best first. Empty if it can only be called."""
     key: PublicKey | None = None
     """The key that the peer must prove; None for a classic peer, which proves nothing."""
     caps: frozenset[str] = frozenset()
@@ -66,11 +69,36 @@ class FoundPeer:
     """Why the registry did not say where the peer is; then the addresses are those at which it was seen before."""
     has_new_key: bool = False
     """Whether this look-up replaced the pinned key by a key that follows from it."""
+    seal: str = ""
+    """As in a `Target`."""
+    mapping: Mapping = Mapping.UNKNOWN
+    """As in a `Target`."""
 
     @property
-    def address(self) -> PeerAddress:
-        """The best address."""
-        return self.addresses[0]
+    def addresses(self) -> tuple[PeerAddress, ...]:
+        """The addresses that may have TCP, the best first."""
+        return tuple(dict.fromkeys(each.address for each in self.candidates if each.has_tcp))
+
+    @property
+    def where(self) -> str:
+        """The addresses, for people."""
+        return ", ".join(map(str, self.addresses)) or "no address"
+
+    @property
+    def classic_address(self) -> PeerAddress:
+        """The address for the classic protocol, after `expect_classic`."""
+        return next(each for each in self.addresses if not each.is_ipv6)
+
+    @property
+    def target(self) -> Target:
+        """What an opener needs to know.
+
+        Raises:
+            P2pshareError: as for `expect_sessions`.
+        """
+        takes_calls = CAP_REACH in self.caps and bool(self.seal)
+        key = self.expect_sessions()
+        return Target(self.name, key, self.candidates, self.seal, self.mapping, takes_calls)
 
     @property
     def takes_sessions(self) -> bool:
@@ -101,12 +129,15 @@ class FoundPeer:
         Raises:
             NotClassic: its owner has not enabled the protocol.
             PeerSharesNothing: its user runs no peer.
+            PeerNotReachable: it has no IPv4 address, and the protocol knows no other.
             P2pshareError: the registry did not answer. An old address proves nothing if no key is proven there.
         """
         if self.problem is not None:
             raise self.problem
         if not self.speaks_classic:
             raise self._unable(NotClassic(name=self.name))
+        if all(each.is_ipv6 for each in self.addresses):
+            raise PeerNotReachable(name=self.name)
 
     def _unable(self, error: P2pshareError) -> P2pshareError:
         is_absent = self.key is not None and not self.caps
@@ -119,13 +150,13 @@ class FoundPeer:
                 return self.problem
             return PeerNotFound(
                 name=self.name,
-                address=self.address,
+                address=self.where,
                 seen=self.seen,
                 registry=self.problem.fields["registry"],
                 reason=reason_of(self.problem),
             )
         if isinstance(error, PeerUnreachable) and self.seen is not None:
-            tried = f", and did not answer at {self.address}"
+            tried = f", and did not answer at {error.fields['address']}"
             return PeerOffline(name=self.name, seen=self.seen, tried=tried)
         return error
 
@@ -176,7 +207,7 @@ class PeerFinder:
             NoSuchPeer: nobody has this name, and no pinned key of it was seen anywhere.
             KeyChanged, KeyGone: the peer fails the pin check.
             KnownPeersUnusable: the list of pinned keys cannot be used.
-            PeerNotReachable: the peer has no IPv4 address to which this machine may connect.
+            PeerNotReachable: the peer has no address to which this machine may connect, and cannot be called.
             PeerSharesNothing: its user runs no peer.
             PeerOffline: it is offline, and no address is known at which it was.
             KeyUnknown: the user has named an address, but no key is pinned and the registry does not answer.
@@ -187,25 +218,22 @@ class PeerFinder:
             "peer found: peer={name} key={key} addresses={addresses} caps={caps} seen={seen!r} problem={problem!r}",
             name=name,
             key=found.key,
-            addresses=",".join(map(str, found.addresses)),
+            addresses=",".join(map(str, found.candidates)),
             caps=",".join(sorted(found.caps)),
             seen=found.seen,
             problem=found.problem and str(found.problem),
         )
         return found
 
-    def target(
-        self, name: str, found: FoundPeer | None = None
-    ) -> Callable[[], Awaitable[tuple[Sequence[PeerAddress], PublicKey]]]:
-        """Return a function that tells a `RemotePeer` before each session where to connect and which key to expect.
+    def target(self, name: str, found: FoundPeer | None = None) -> Callable[[], Awaitable[Target]]:
+        """Return a function that tells a `RemotePeer` before each session how to reach the peer.
 
         It looks the peer up each time, since the peer may have moved. The first time it uses `found`, if given.
         """
         answers = [] if found is None else [found]
 
-        async def find() -> tuple[Sequence[PeerAddress], PublicKey]:
-            peer = answers.pop() if answers else await self.find(name)
-            return peer.addresses, peer.expect_sessions()
+        async def find() -> Target:
+            return (answers.pop() if answers else await self.find(name)).target
 
         return find
 
@@ -214,18 +242,30 @@ class PeerFinder:
         if self.at is not None and self._pins is not None:
             pinned = await self._pins.key(name)
             if pinned is not None:  # the session proves the key, so nobody need be asked
-                return FoundPeer(name, (self.at,), pinned, frozenset({CAP_SESSIONS}))
+                return FoundPeer(name, given([self.at]), pinned, frozenset({CAP_SESSIONS}))
         try:
             view = await self._ask_registry(name)
             has_new_key = await self._check_pin(name, view)
             if view is None:  # an original registry
                 address = await self._registry.look_up(name)
                 await expect_elsewhere(self._reactor, name, address, self._registry.url)
-                return FoundPeer(name, (address,))
+                return FoundPeer(name, given([address]))
         except (*AWAY, NoSuchPeer) as error:
             return await self._last_known(name, error)
-        addresses, seen = await self._candidates(view)
-        return FoundPeer(name, addresses, view.key, caps_of(view), seen, None, has_new_key)
+        candidates, seen = await self._candidates(view)
+        record = _record_of(view)
+        return FoundPeer(
+            name,
+            candidates,
+            view.key,
+            caps_of(view),
+            seen,
+            has_new_key=has_new_key,
+            seal="" if record is None else record.seal,
+            mapping=Mapping.UNKNOWN
+            if view.location is None
+            else Location.parse(view.location).mapping,
+        )
 
     async def _ask_registry(self, name: str) -> PeerView | None:
         """Return the registry's answer; None if it is an original one, which knows no keys.
@@ -258,8 +298,8 @@ class PeerFinder:
         await self._pins.remember(name, view.key, pinned)
         return pinned is not None
 
-    async def _candidates(self, view: PeerView) -> tuple[Sequence[PeerAddress], str | None]:
-        """Return the addresses to try, and how long ago the peer was seen if it is offline.
+    async def _candidates(self, view: PeerView) -> tuple[tuple[Candidate, ...], str | None]:
+        """Return the candidates to try, and how long ago the peer was seen if it is offline.
 
         The registry tells no address of an owner that is offline. It may be mistaken, so the addresses at which the
         peer was seen before are tried.
@@ -268,21 +308,31 @@ class PeerFinder:
         is_offline = view.summary.presence is Presence.OFFLINE
         seen = self._ago(view.summary.last_seen) if is_offline else None
         if self.at is not None:
-            return (self.at,), None
+            return given([self.at]), None
         if view.key is not None and not view.addresses and not caps:
             raise PeerSharesNothing(name=name)
-        if view.addresses or not is_offline:
-            addresses = await told_candidates(self._reactor, view, self._registry.url)
-            if self._seen is not None and view.key is not None and CAP_SESSIONS in caps:
+        if view.addresses or view.location is not None or not is_offline:
+            try:
+                told = await told_candidates(self._reactor, view, self._registry.url)
+            except PeerNotReachable:
+                if CAP_REACH not in caps:
+                    raise
+                return (
+                    (),
+                    seen,
+                )  # it does not tell where it is, or nobody here may connect there, but it can be called
+            address = next((each.address for each in told if each.has_tcp), None)
+            is_worth_it = view.key is not None and CAP_SESSIONS in caps and address is not None
+            if self._seen is not None and is_worth_it:
                 at = view.summary.last_seen or 0
                 await run_in_thread(
-                    self._reactor, self._seen.saw_address, str(view.key), addresses[0], at
+                    self._reactor, self._seen.saw_address, str(view.key), address, at
                 )
-            return addresses, seen
+            return told, seen
         key, remembered = await self._remembered(name)
         if key != view.key or not remembered:
             raise PeerOffline(name=name, seen=seen, tried="")
-        return tuple(remembered), seen
+        return given(remembered), seen
 
     async def _last_known(self, name: str, error: P2pshareError) -> FoundPeer:
         """Return where a peer with a pinned key was seen last, since the registry cannot tell.
@@ -297,7 +347,7 @@ class PeerFinder:
         if remembered:
             seen = self._ago(next(iter(remembered.values())))
             caps = frozenset({CAP_SESSIONS})
-            return FoundPeer(name, tuple(remembered), key, caps, seen, error)
+            return FoundPeer(name, given(remembered), key, caps, seen, error)
         if isinstance(error, NoSuchPeer):
             meant = await run_in_thread(self._reactor, self._similar, name)
             if meant is not None:
@@ -343,6 +393,11 @@ class PeerFinder:
 
 def caps_of(view: PeerView) -> frozenset[str]:
     """Return the capabilities in a peer's record, which the registry client has verified."""
+    record = _record_of(view)
+    return frozenset() if record is None else frozenset(record.caps)
+
+
+def _record_of(view: PeerView) -> Record | None:
     if view.key is None or view.record is None:
-        return frozenset()
-    return frozenset(Record.parse(view.record).statement.caps)
+        return None
+    return Record.parse(view.record).statement

@@ -159,7 +159,9 @@ class ClassicJob:
 
     async def _fetch(self, item: JobItem) -> None:
         kind, name = _destination(self._peer.name, item)
-        order = Order(self._peer.name, self._peer.address, kind, item.folder, name, item.overwrite)
+        order = Order(
+            self._peer.name, self._peer.classic_address, kind, item.folder, name, item.overwrite
+        )
         self._output.event("started", peer=order.peer, kind=kind.value)
         self._download = ClassicDownload(self._reactor, order)
         fetched = await self._download.run()

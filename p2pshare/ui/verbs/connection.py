@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 from twisted.internet.defer import Deferred
 
 from p2pshare.errors import NoSuchPeer, P2pshareError
 from p2pshare.net.session.carriers import Carriers
-from p2pshare.net.session.dialling import open_session
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
+from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.ui.invocation import Invocation
@@ -53,11 +52,10 @@ def announce(invocation: Invocation, peer: FoundPeer) -> None:
     if peer.has_new_key:
         invocation.output.remark(f"{peer.name} has a new key, which the old one has signed.")
     if peer.problem is not None:
-        where = ", ".join(map(str, peer.addresses))
         why = str(peer.problem)
         if isinstance(peer.problem, NoSuchPeer):
             why = f"The registry does not know {peer.name} now."
-        text = f"{why} Trying {peer.name} at {where}, last seen {peer.seen}."
+        text = f"{why} Trying {peer.name} at {peer.where}, last seen {peer.seen}."
     elif peer.seen is not None:
         text = f"{peer.name} is offline, last seen {peer.seen}: trying it all the same."
     else:
@@ -97,12 +95,11 @@ async def connection(
     remote = RemotePeer(
         invocation.reactor,
         invocation.rng,
-        me.key,
         found.name,
         finder.target(found.name, found),
+        Dialler(invocation.reactor, lambda: me.key, carriers),
         LinkLimits(silence=invocation.settings.timeout, rate=limit),
         on_link=changed,
-        open=partial(open_session, carriers=carriers),
     )
     try:
         yield remote

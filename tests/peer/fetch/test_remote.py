@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 from hypothesis import given, settings
@@ -36,6 +37,7 @@ from p2pshare.errors import (
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.link_change import LinkState, reason_of
 from p2pshare.peer.fetch.remote import _TRANSITIONS, FAREWELL, FIRST_TRIES, LinkEvent, RemotePeer
+from p2pshare.peer.find.target import Target
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.session_messages import Credit
@@ -221,7 +223,7 @@ class FirstTimeTests(RemoteTestCase):
             await deferLater(cast("Any", self.alice.reactor), 10)
             raise slow
 
-        remote._open_session = open
+        remote._opener = cast("Any", SimpleNamespace(open=open))
         asked = self.ask(remote, "photos")
         self.alice.pass_time(10.1)
         self.assertIs(self.failureResultOf(asked).value, slow)
@@ -298,7 +300,6 @@ class AgainTests(RemoteTestCase):
         self.successResultOf(asked)
         told = "\n".join(str(formatEvent(each)) for each in observer)
         for event in (
-            f"dialling: peer=alice key={ALICE.public} addresses={ADDRESS}",
             r"session lost: peer=alice is_busy=True why=.+",
             r"link: peer=alice state=BROKEN retry_in_s=0\.\d why='.+'",
             r"link: peer=alice state=BROKEN retry_in_s=\d\.\d why=\".*did not answer at .*\"",
@@ -311,33 +312,17 @@ class AgainTests(RemoteTestCase):
         """It is looked for again before each try."""
         _, asked = self.begin()
         moved = PeerAddress("192.0.2.9", 50001)
-        self.alice.found = (moved,), ALICE.public
+        self.alice.found = Target.at("alice", ALICE.public, moved)
         self.alice.lose()
         self.alice.list_answer = self.answer
         self.alice.pass_time(2)
         self.successResultOf(asked)
         self.assertEqual(self.alice.opened[-1][0], moved)
 
-    def test_several_addresses(self) -> None:
-        """Of several addresses each is tried in turn; if it is at none, the error is that of the likeliest."""
-        places = [PeerAddress("192.0.2.9", 50000 + n) for n in range(3)]
-        self.alice.found = places, ALICE.public
-        nobody = [PeerUnreachable(name="alice", address=place) for place in places]
-        other = OtherKeyThere(name="alice", address=places[1], known="a", there="b")
-        self.alice.refusals += [nobody[0], other, nobody[2]]
-        error = self.failureResultOf(self.ask(self.alice.remote(), "photos"), PeerUnreachable).value
-        self.assertIs(error, nobody[0])
-        self.assertEqual([place for place, _, _ in self.alice.opened], places)
-        self.alice.refusals += [nobody[0], other]
-        self.alice.list_answer = self.answer
-        asked = self.ask(self.alice.remote(), "photos")
-        self.alice.pass_time(0.1)
-        self.successResultOf(asked)
-
     def test_other_key(self) -> None:
         """Threat 15: a peer that comes back with another key is not the peer; nothing is sent to it."""
         _, asked = self.begin()
-        self.alice.found = (ADDRESS,), BOB.public
+        self.alice.found = Target.at("alice", BOB.public, ADDRESS)
         self.alice.lose()
         self.alice.pass_time(2)
         error = self.failureResultOf(asked, KeyChanged).value

@@ -99,7 +99,7 @@ class BrowsingTests(SynchronousTestCase):
         finder: Any = SimpleNamespace(target=lambda name: None)
         registry: Any = SimpleNamespace(peers=self.list_names)
         data = Path(folder.name)
-        self.browsing = Browsing(reactor, Random(1), Mock(), registry, finder, data)
+        self.browsing = Browsing(reactor, Random(1), registry, finder, Mock(), data)
 
     async def list_names(self, prefix: str, online: bool) -> AsyncIterator[PeerSummary]:
         self.asked_names += 1
@@ -107,9 +107,7 @@ class BrowsingTests(SynchronousTestCase):
             if name.startswith(prefix):
                 yield PeerSummary(name, NameKind.OWNED, Presence.ONLINE, None)
 
-    def remote(
-        self, reactor: object, rng: object, key: object, name: str, *_: object, open: object
-    ) -> FakeRemote:
+    def remote(self, reactor: object, rng: object, name: str, *_: object) -> FakeRemote:
         assert name not in self.remotes or self.remotes[name].closed
         self.remotes[name] = FakeRemote(self.entries)
         return self.remotes[name]

@@ -10,10 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
 from p2pshare.net.dns import LOOK_UP_MAX
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.peer.find.candidates import TOLD_MAX, told_candidates
+from p2pshare.peer.find.candidates import told_candidates
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.reach.candidates import CANDIDATES_MAX, Candidate
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, PeerView, Presence
 from tests.net.test_dns import install_dns
 
@@ -27,7 +28,7 @@ class AddressTests(SynchronousTestCase):
         self.reactor = ThreadlessReactor()
         self.dns = install_dns(self.reactor)
 
-    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[tuple[PeerAddress, ...]]:
+    def found(self, *addresses: str, registry: str = REGISTRY) -> Deferred[tuple[Candidate, ...]]:
         summary = PeerSummary("alice", NameKind.OWNED, Presence.ONLINE, None)
         view = PeerView(summary, SigningKey(bytes(32)).public, None, (), addresses)
         reactor = cast("IPeerReactor", self.reactor)
@@ -39,21 +40,21 @@ class AddressTests(SynchronousTestCase):
         return cast("PeerAddressRefused", error)
 
     def test_first(self) -> None:
-        """Candidates are the first IPv4 addresses that may be connected to, without a DNS look-up (threat 13)."""
+        """Candidates are all addresses that may be connected to, without a DNS look-up (threat 13)."""
         for addresses in (
             ("10.0.0.5:50000", "10.0.0.6:50000"),
-            ("[2001:db8::5]:50000", "10.0.0.5:50000"),
+            ("[fe80::5]:50000", "10.0.0.5:50000"),
             ("x", "224.0.0.1:1", "10.0.0.5:50000"),
             ("0.0.0.0:6379", "169.254.169.254:80", "10.0.0.5:50000"),
         ):
             found = self.successResultOf(self.found(*addresses))
-            self.assertEqual(found[0], PeerAddress("10.0.0.5", 50000))
-        many = [f"10.0.0.{number}:1" for number in range(1, 9)]
+            self.assertEqual(found[0].address, PeerAddress("10.0.0.5", 50000))
+        many = ["[2001:db8::5]:1", *(f"10.0.0.{number}:1" for number in range(1, 9))]
         told = self.successResultOf(self.found("x", *many))
-        self.assertEqual([str(each) for each in told], many[:TOLD_MAX])
+        self.assertEqual([str(each.address) for each in told], many[:CANDIDATES_MAX])
         self.failureResultOf(self.found(), PeerNotReachable)
-        self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerNotReachable)
         self.assertEqual(self.dns.asked, [])
+        self.failureResultOf(self.found("[::1]:50000", "nonsense"), PeerAddressRefused)
 
     def test_link_local(self) -> None:
         """Threat 13: link-local addresses, at which clouds serve secrets, are rejected."""
@@ -79,13 +80,15 @@ class AddressTests(SynchronousTestCase):
             self.assert_refused("127.0.0.1:6379", registry=registry)
             self.assert_refused("127.8.8.8:6379", registry=registry)
             found = self.found("127.0.0.1:6379", "10.0.0.5:50000", registry=registry)
-            self.assertEqual([each.ip for each in self.successResultOf(found)], ["10.0.0.5"])
+            self.assertEqual(
+                [each.address.ip for each in self.successResultOf(found)], ["10.0.0.5"]
+            )
 
     def test_all_here(self) -> None:
         """If the registry is on this machine, peers may be, too."""
         for host in ("127.0.0.1", "[::1]", "localhost", "registry.localhost", "127.0.1.1"):
             found = self.found("127.0.0.1:50000", registry=f"http://{host}:8000")
-            self.assertEqual(self.successResultOf(found)[0].ip, "127.0.0.1")
+            self.assertEqual(self.successResultOf(found)[0].address.ip, "127.0.0.1")
         self.assertEqual(self.dns.asked, [])
 
     def test_name_of_this_machine(self) -> None:

@@ -91,7 +91,7 @@ class LookUpTests(LookUpTestCase):
     def test_first_contact(self) -> None:
         """The first key is pinned."""
         found = self.find(view_of("alice", OLD.public, addresses=("[::1]:1", "192.0.2.7:50000")))
-        self.assertEqual((found.address, found.seen), (PeerAddress("192.0.2.7", 50000), None))
+        self.assertEqual((found.addresses[0], found.seen), (PeerAddress("192.0.2.7", 50000), None))
         self.assertEqual(self.known.key("alice"), OLD.public)
         self.find(view_of("alice", OLD.public))
 
@@ -169,7 +169,7 @@ class LookUpTests(LookUpTestCase):
             self.assertIn(repr(hint), error.fields["hint"])
 
     def test_nowhere(self) -> None:
-        """An unknown name and a peer without an IPv4 address are different errors."""
+        """An unknown name and a peer that has no address to connect to are different errors."""
         self.refused(None, NoSuchPeer)
         self.refused(view_of("alice", OLD.public, addresses=("[::1]:1",)), PeerNotReachable)
 
@@ -187,10 +187,10 @@ class LookUpTests(LookUpTestCase):
         self.find(view_of("alice", OLD.public))
         found = self.find(view_of("alice", OLD.public, Presence.OFFLINE, 300))
         self.assertEqual(found.addresses, (PeerAddress("192.0.2.7", 50000),))
-        error = found.explained(PeerUnreachable(name="alice", address=found.address))
+        error = found.explained(PeerUnreachable(name="alice", address=found.where))
         assert isinstance(error, PeerOffline)
         self.assertEqual((error.exit_code, error.fields["seen"]), (5, "5 min ago"))
-        self.assertIn(str(found.address), str(error.fields["tried"]))
+        self.assertIn(found.where, str(error.fields["tried"]))
 
     def test_offline_and_never_met(self) -> None:
         """A peer that is offline and was never met has no address: the registry tells none."""
@@ -265,8 +265,8 @@ class CapabilityTests(LookUpTestCase):
         self.registry.views = {"alice": moved}
 
         def ask() -> tuple[PeerAddress, PublicKey]:
-            addresses, key = self.successResultOf(Deferred.fromCoroutine(_awaited(target())))
-            return addresses[0], key
+            found = self.successResultOf(Deferred.fromCoroutine(_awaited(target())))
+            return found.candidates[0].address, found.key
 
         self.assertEqual(ask(), (PeerAddress("192.0.2.7", 50000), OLD.public))
         self.assertEqual(ask(), (PeerAddress("192.0.2.8", 50001), OLD.public))
@@ -289,7 +289,7 @@ class CapabilityTests(LookUpTestCase):
             found.addresses, (PeerAddress("192.0.2.8", 50001), PeerAddress("192.0.2.7", 50000))
         )
         self.assertEqual((found.expect_sessions(), found.seen), (OLD.public, "5 min ago"))
-        silent = PeerUnreachable(name="alice", address=found.address)
+        silent = PeerUnreachable(name="alice", address=found.where)
         error = found.explained(silent)
         self.assertIsInstance(error, PeerNotFound)
         self.assertEqual(error.exit_code, 5)
@@ -301,7 +301,7 @@ class CapabilityTests(LookUpTestCase):
         found = self.find(None)
         self.assertEqual(found.addresses, (PeerAddress("192.0.2.7", 50000),))
         self.assertEqual(found.expect_sessions(), OLD.public)
-        silent = PeerUnreachable(name="alice", address=found.address)
+        silent = PeerUnreachable(name="alice", address=found.where)
         self.assertIsInstance(found.explained(silent), NoSuchPeer)
         self.assertRaises(NoSuchPeer, found.expect_classic)
 

@@ -26,6 +26,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.find import target
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -169,7 +170,7 @@ class FetchTests(SynchronousTestCase):
         self.clock, invocation = fake.reactor, cast(Invocation, fake)
         self.results = Results(invocation)
         caps = frozenset({CAP_SESSIONS, CAP_CLASSIC})
-        found = FoundPeer("alice", (PLACE,), **{"key": KEY, "caps": caps, **options})
+        found = FoundPeer("alice", target.given([PLACE]), **{"key": KEY, "caps": caps, **options})
         items = [JobItem((name,), self.cwd / "new") for name in ("my_file.txt", "my_file.jpg")]
         return Deferred.fromCoroutine(classic.fetch_classic(invocation, found, items, self.results))
 

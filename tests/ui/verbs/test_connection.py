@@ -13,6 +13,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.peer.find.lookup import FoundPeer
+from p2pshare.peer.find.target import given
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -37,7 +38,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def found(self, **options: Any) -> FoundPeer:
         caps = frozenset({CAP_SESSIONS, CAP_CLASSIC})
-        return FoundPeer("alice", PLACES, **{"key": KEY, "caps": caps, **options})
+        return FoundPeer("alice", given(PLACES), **{"key": KEY, "caps": caps, **options})
 
     def announced(self, **options: Any) -> str:
         announce(self.invocation, self.found(**options))

@@ -24,6 +24,7 @@ from p2pshare.errors import (
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.peer.fetch.remote import LinkLimits
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
+from p2pshare.peer.find.target import Target
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
@@ -52,13 +53,13 @@ class FakeRemote:
         self,
         reactor: object,
         rng: object,
-        key: SigningKey,
         name: str,
         find: Any,
+        dialler: Any,
         limits: LinkLimits,
         **_: object,
     ) -> None:
-        self.key, self.name, self.find, self.limits = key, name, find, limits
+        self.dialler, self.name, self.find, self.limits = dialler, name, find, limits
         self.is_closed = False
         self.made.append(self)
 
@@ -144,10 +145,11 @@ class GetTests(VerbTestCase):
         )
         self.assertEqual(self.code("alice:photos/cat.jpg"), 0)
         (remote,) = FakeRemote.made
-        self.assertEqual((remote.key, remote.name), (self.key, "alice"))
+        self.assertEqual((remote.dialler._key(), remote.name), (self.key, "alice"))
         self.assertEqual((remote.limits.silence, remote.limits.rate), (20.0, 5e6))
-        (address,), key = self.successResultOf(Deferred.fromCoroutine(remote.find()))
-        self.assertEqual((str(address), key), ("192.0.2.7:50000", ALICE))
+        target = self.successResultOf(Deferred.fromCoroutine(remote.find()))
+        place = PeerAddress("192.0.2.7", 50000)
+        self.assertEqual((target.candidates[0].address, target.key), (place, ALICE))
         self.assertTrue(remote.is_closed)
 
     def test_several_peers(self) -> None:
@@ -215,7 +217,9 @@ class GetTests(VerbTestCase):
         self.registry.error = AssertionError
         self.assertEqual(self.code("alice:a", at="192.0.2.9:1"), 0)
         where = Deferred.fromCoroutine(FakeRemote.made[-1].find())
-        self.assertEqual(self.successResultOf(where), ((PeerAddress("192.0.2.9", 1),), ALICE))
+        self.assertEqual(
+            self.successResultOf(where), Target.at("alice", ALICE, PeerAddress("192.0.2.9", 1))
+        )
         self.assertEqual(self.code("alice:a", at="169.254.1.9:1"), 0, "the user knows the cable")
         for at in (
             *("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"),

@@ -1,0 +1,1 @@
+"""How peers reach each other: dialling, calls, and the addresses of this machine."""
