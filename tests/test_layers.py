@@ -55,7 +55,7 @@ PARAMETERS_MAX = 8  # of a constructor; settings that belong together are a froz
 MODULES_MAX = 16  # at one level of the package
 EMPTY_NAMES = {"utils", "helpers", "common", "manager", "handler"}
 REDIS_USERS = {
-    f"p2pshare.registry.redis.{each}" for each in ("connection", "link", "replicas", "sentinel")
+    f"p2pshare.registry.redis.{each}" for each in ("channels", "connection", "link", "sentinel")
 }
 REACTOR_OWNERS = {
     "p2pshare.peer.tap", "p2pshare.registry.tap", "p2pshare.registry.workers.worker", "p2pshare.ui.main",

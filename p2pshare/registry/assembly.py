@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
-from p2pshare.registry.api.authority import Authority
+from p2pshare.registry.api.authority import ID_SIZE, Authority
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.metrics import MetricsRoutes, Pulse, RegistryMetrics, metrics_site
 from p2pshare.registry.api.page import PageRoutes
 from p2pshare.registry.api.routes import Routes
+from p2pshare.registry.api.signals import SignalHub
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Ports
 from p2pshare.registry.redis.loss_mark import MarkerCopy
@@ -93,6 +94,15 @@ class Registry:
         )
         origins = Origins(settings.trusted_proxies)
         routes.table.update(self._hub.table(origins.of))
+        self._signals = SignalHub(
+            routes.access,
+            routes.limiter,
+            store.channels,
+            reactor,
+            id=secrets.token_urlsafe(ID_SIZE),
+            count_signal=metrics.signal,
+        )
+        routes.table.update(self._signals.table())
         routes.table.update(PageRoutes(settings.download_url, origins).table())
         routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
         limits = Limits()
@@ -106,7 +116,11 @@ class Registry:
         self.metrics_site = metrics_site(metrics, store, reactor, wall)
         """For endpoints with the metrics only."""
         self._pulse = Pulse(
-            metrics, reactor, lambda: len(self.site.connections), lambda: len(self._hub)
+            metrics,
+            reactor,
+            connections=lambda: len(self.site.connections),
+            streams=lambda: len(self._hub),
+            signal_streams=lambda: len(self._signals),
         )
 
     def start(self, ports: Ports | None = None) -> Deferred[None]:
@@ -135,7 +149,7 @@ class Registry:
         if self._starting is not None:
             self._starting.cancel()
             self._pulse.stop()
-        await self._hub.stop()
+        await gatherResults([self._hub.stop(), self._signals.stop()])
         await self._store.stop()
 
 

@@ -114,7 +114,7 @@ class Options(ServiceOptions):
     def opt_limit(self, limit: str) -> None:
         """WHAT=RATE[:BURST], RATE per second, or WHAT=off. WHAT is requests or claims (per client), names (new ones,
         per network), key (claims and heartbeats, per key), access or access-key (signals and relays, per client and
-        per key).
+        per key), signals or inbox (signals to a name, per network and in all).
 
         May be repeated. A limit that is set applies to clients on this machine as well.
         """

@@ -153,6 +153,10 @@ def _is_in(ip: _Address, networks: _Networks) -> bool:
 
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
+_PLACE = re.compile(
+    r"(?:(?:(?P<host>[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?)|\[(?P<ipv6>[0-9a-f:.]{2,45})\]):)?"
+    r"(?P<port>[1-9][0-9]{0,4})"
+)
 DEFAULT_PORTS = {"http": 80, "https": 443}  # of the schemes that a registry may have
 
 
@@ -173,3 +177,18 @@ def registry_url(text: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     shown_port = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     return f"{parts.scheme}://{shown}{shown_port}"
+
+
+def stun_place(text: str) -> tuple[str, int]:
+    """Read `PORT`, which gives an empty host, or `HOST:PORT`: where a registry tells peers to ask for their address.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = _PLACE.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(text)
+    host = match["host"] or ""
+    if not match["ipv6"]:
+        return host, int(match["port"])
+    return str(ipaddress.IPv6Address(match["ipv6"])), int(match["port"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.names import NAME_MAX
-from p2pshare.wire.addresses import URL_MAX
+from p2pshare.wire.addresses import URL_MAX, stun_place
 from p2pshare.wire.heartbeats import SESSION_MAX
 from p2pshare.wire.json_fields import (
     NAME,
@@ -17,6 +17,7 @@ from p2pshare.wire.json_fields import (
     Fields,
     JsonObject,
     array,
+    omittable,
     one_of,
     optional,
     whole,
@@ -36,6 +37,8 @@ SESSION_LIFE = 24 * 3600  # seconds until a peer has to sign its record again
 RECORD_LIFE = OWNERSHIP_LEASE  # seconds from `iat` to `exp`, at most
 ROTATIONS_MAX = 8  # newest rotations of a name that are kept
 PAGE_MAX = 500  # peers
+STUN_MAX = 4  # places where peers can ask for their address over UDP
+STUN_TEXT_MAX = 262  # characters of one of them: a host name of 253, brackets, a colon and a port
 SERVICE = "p2pshare registry"
 
 
@@ -88,6 +91,19 @@ _MAC_KEY = Codec(
 
 def _texts(most: int, longest: int) -> Codec:
     return Codec(lambda fields, key: texts(fields, key, most, longest))
+
+
+def _read_stun(fields: Fields, key: str) -> tuple[str, ...]:
+    found = texts(fields, key, STUN_MAX, STUN_TEXT_MAX)
+    try:
+        for each in found:
+            stun_place(each)
+    except ValueError:
+        raise RemoteProtocolError(reason=f"the {key} has a place that is not HOST:PORT") from None
+    return found
+
+
+_STUN = omittable(Codec(_read_stun), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +227,10 @@ class RegistryInfo(Body):
     invite_only: Annotated[bool, _TRUE]
     proof: Annotated[str | None, optional(_STATEMENT)] = None
     """The `Proof` that the registry holds the key, if the request had a challenge."""
+    stun: Annotated[tuple[str, ...], _STUN] = ()
+    """Where peers ask for their address over UDP (STUN); `stun_place` reads each."""
+    relay: Annotated[bool, _TRUE] = False
+    """Whether peers can meet at its relay."""
 
     def to_json(self) -> bytes:
         """Return the body; the limits in it are constants."""

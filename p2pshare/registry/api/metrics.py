@@ -64,19 +64,21 @@ class RegistryMetrics:
         self._latencies = Histogram(
             "p2pshare_request_seconds", text, ["route"], registry=registry, buckets=LATENCIES
         )
-        self._claims, self._limited, self._store_errors = (
+        self._claims, self._signals, self._limited, self._store_errors = (
             Counter(f"p2pshare_{name}", text, labels, registry=registry)
             for name, text, labels in (
                 ("claims", "Claims, by outcome.", ["outcome"]),
+                ("signals", "Signals, by outcome.", ["outcome"]),
                 ("limited", "Requests rejected by a rate limit.", ["route"]),
                 ("store_errors", "Requests that failed in the store.", []),
             )
         )
-        self._connections, self._streams = (
+        self._connections, self._streams, self._signal_streams = (
             Gauge(f"p2pshare_open_{name}", text, registry=registry, multiprocess_mode="livesum")
             for name, text in (
                 ("connections", "Open connections of clients."),
                 ("streams", "Open event streams."),
+                ("signal_streams", "Open streams of signals."),
             )
         )
         text = "Delay of a timer in the event loop."
@@ -109,15 +111,20 @@ class RegistryMetrics:
         """Count a claim: `claimed`, `renewed` or the word of a problem; `classic-` precedes those of a classic one."""
         self._claims.labels(outcome).inc()
 
+    def signal(self, outcome: str) -> None:
+        """Count a signal: `accepted`, `not-accepted`, `not-listening` or the word of another problem."""
+        self._signals.labels(outcome).inc()
+
     def store_error(self) -> None:
         """Count a request that failed in the store."""
         self._store_errors.inc()
 
-    def pulse(self, lag: float, connections: int, streams: int) -> None:
+    def pulse(self, lag: float, connections: int, streams: int, signal_streams: int) -> None:
         """Record that the event loop was `lag` seconds late, and what is open."""
         self._lag.observe(lag)
         self._connections.set(connections)
         self._streams.set(streams)
+        self._signal_streams.set(signal_streams)
 
     def text(self, counts: Counts | None) -> bytes:
         """Return the metrics of all processes; `counts` comes from the store, None if it does not answer."""
@@ -155,13 +162,16 @@ class Pulse:
         self,
         metrics: RegistryMetrics,
         clock: IReactorTime,
+        *,
         connections: Callable[[], int],
         streams: Callable[[], int],
+        signal_streams: Callable[[], int],
     ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._connections = connections
         self._streams = streams
+        self._signal_streams = signal_streams
 
     def start(self) -> None:
         """Measure until `stop`."""
@@ -176,7 +186,8 @@ class Pulse:
 
     def _measure(self, due: float) -> None:
         lag = max(0.0, self._clock.seconds() - due)
-        self._metrics.pulse(lag, self._connections(), self._streams())
+        open_now = self._connections(), self._streams(), self._signal_streams()
+        self._metrics.pulse(lag, *open_now)
         self.start()
 
 

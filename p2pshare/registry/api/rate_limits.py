@@ -47,6 +47,8 @@ REASONS = {
     "key": "too many claims, releases or heartbeats of this key",
     "access": "too many signals, streams of signals or relays from this address",
     "access-key": "too many signals, streams of signals or relays of this key",
+    "signals": "too many signals from this network to this name",
+    "inbox": "too many signals to this name",
 }
 """The detail of the problem, by the kind of the limit."""
 

@@ -51,17 +51,20 @@ class RedisConnector:
     shown: str = "Redis"
     """Its URL without secrets."""
 
-    async def connect(self, beside: RedisProtocol | None = None) -> RedisProtocol:
+    async def connect(
+        self, beside: RedisProtocol | None = None, kind: type[RedisProtocol] | None = None
+    ) -> RedisProtocol:
         """Return a new connection that can be used.
 
         Args:
             beside: another connection; the new one leads to the same server.
+            kind: the class of the connection.
 
         Raises:
             RedisError: there is none; its string says why.
         """
         endpoint = self.endpoint if beside is None else beside.endpoint
-        protocol = await open_connection(endpoint or self.endpoint, self.login)
+        protocol = await open_connection(endpoint or self.endpoint, self.login, kind)
         try:
             await protocol.execute_command("PING")
         except BaseException:
@@ -70,14 +73,16 @@ class RedisConnector:
         return protocol
 
 
-async def open_connection(endpoint: IStreamClientEndpoint, login: Login) -> RedisProtocol:
+async def open_connection(
+    endpoint: IStreamClientEndpoint, login: Login, kind: type[RedisProtocol] | None = None
+) -> RedisProtocol:
     """Connect to a Redis or a Sentinel, and log in.
 
     Raises:
         RedisError: that failed; its string says why.
     """
     try:
-        protocol = cast(RedisProtocol, await endpoint.connect(_Factory(login)))
+        protocol = cast(RedisProtocol, await endpoint.connect(_Factory(login, kind)))
     except (CancelledError, txredisapi.RedisError):
         raise
     except Exception as error:  # whatever it is, the link has to try again
@@ -208,13 +213,14 @@ class _Factory(Factory):
     noisy = False
     isLazy = False  # noqa: N815 - the library reads it
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, kind: type[RedisProtocol] | None = None) -> None:
         self._login = login
+        self._kind = kind or RedisProtocol
         self._built: RedisProtocol | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> RedisProtocol:
         """Return a protocol that logs in."""
-        self._built = RedisProtocol(
+        self._built = self._kind(
             charset=None,
             replyTimeout=REPLY_TIMEOUT,
             username=self._login.username,

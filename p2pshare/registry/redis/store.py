@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 
 from p2pshare.errors import StoreUnavailable
 from p2pshare.registry.redis.batching import Batcher
+from p2pshare.registry.redis.channels import RedisChannels
 from p2pshare.registry.redis.classic_names import ClassicNames
 from p2pshare.registry.redis.connection import RedisConnector
 from p2pshare.registry.redis.index import GATHER_MAX, Leases
@@ -55,6 +56,8 @@ class RedisNameStore(OwnedNames, ClassicNames):
             clock, self._take, GATHER_MAX, waits=False
         )
         self._sweeping: Deferred[None] | None = None
+        self.channels = RedisChannels(connector, link, clock)
+        """Messages between the processes of the registry."""
 
     def start(self) -> Deferred[None]:
         """Begin to connect and to sweep the index; the Deferred fires when Redis is reached."""
@@ -66,6 +69,7 @@ class RedisNameStore(OwnedNames, ClassicNames):
         """Disconnect; pending calls fail."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+        self.channels.stop()
         await self.link.stop()
 
     @in_time

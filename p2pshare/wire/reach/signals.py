@@ -44,7 +44,10 @@ WHY_MAX = 64  # characters
 MAIN_INBOX = "main"
 """The inbox at which a running peer is called."""
 
+INBOX_MAX = 64  # characters
 _INBOX = re.compile(r"main|[A-Za-z0-9_-]{16,64}")
+INBOX = matching(_INBOX, INBOX_MAX, "main, nor 16 to 64 characters of base64url")
+"""The name of an inbox."""
 _ROOM = re.compile(r"(?:[A-Za-z0-9_-]{16,64})?")
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _SEAL_INFO = b"p2pshare seal v1"
@@ -85,7 +88,7 @@ class Signal(Statement):
     """The key of the registry that passes it on."""
     iat: Annotated[int, whole()]
     """Unix time in s."""
-    inbox: Annotated[str, matching(_INBOX, 64, "main, nor 16 to 64 characters of base64url")]
+    inbox: Annotated[str, INBOX]
     """The sender's, for the answer."""
     seal: Annotated[str, RAW_KEY]
     """The sender's X25519 key, for the answer."""

@@ -34,7 +34,7 @@ import sys
 from p2pshare.registry.api.metrics import RegistryMetrics
 metrics = RegistryMetrics()
 metrics.request("peers", b"GET", 200, 0.25)
-metrics.pulse(0.5, 3, 2)
+metrics.pulse(0.5, 3, 2, 1)
 sys.stdout.write(metrics.text(None).decode() if sys.argv[1] == "tell" else "")
 """
 
@@ -120,7 +120,13 @@ class CountingTests(SynchronousTestCase):
     def test_pulse(self) -> None:
         """The lag of the event loop and the open connections and streams are measured until `stop`."""
         clock = Clock()
-        pulse = Pulse(self.metrics, clock, lambda: 5, lambda: 4)
+        pulse = Pulse(
+            self.metrics,
+            clock,
+            connections=lambda: 5,
+            streams=lambda: 4,
+            signal_streams=lambda: 3,
+        )
         pulse.start()
         clock.advance(PULSE_INTERVAL)
         clock.advance(PULSE_INTERVAL + 0.3)
