@@ -293,6 +293,14 @@ class ServiceDoesNotEnd(Unreachable):
     """Process {pid} was told to stop, but still runs after {seconds} s. See its log, or end it with `kill -9 {pid}`."""
 
 
+class PeerNotListening(Unreachable):
+    """{name!r} takes no calls at the moment. Try again when it is online."""
+
+
+class SignalNotAccepted(Refused):
+    """{name!r} does not accept calls from you."""
+
+
 class StoreUnavailable(Unreachable):
     """The store of names does not answer: {reason}. Check that Redis runs."""
 

@@ -29,7 +29,10 @@ LAYERS = (
 )
 """From the bottom to the top; neighbours in one layer do not know each other."""
 
-EXCEPTIONS = {("peer", "p2pshare.registry.client")}
+EXCEPTIONS = {
+    ("peer", "p2pshare.registry.client"),
+    ("peer", "p2pshare.registry.signal_client"),
+}
 """Imports between neighbours in a layer that are allowed."""
 
 IMPURE = {

@@ -19,8 +19,9 @@ from p2pshare.registry.event_client import EventFollower
 from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.heartbeats import Heartbeat
-from p2pshare.wire.keys import PublicKey, to_base64url
+from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
 from p2pshare.wire.quantities import difference_text
+from p2pshare.wire.reach.access import Access, Use
 from p2pshare.wire.registry_answers import (
     CLOCK_SKEW_MAX,
     PAGE_MAX,
@@ -57,7 +58,14 @@ _OF_STATEMENT = {"wrong-signature", "wrong-audience", "wrong-name", "wrong-time"
 _OF_CLAIM = _OF_STATEMENT | {"taken", "invitation-needed", "invitation-refused"}
 _OF_RELEASE = _OF_STATEMENT | {"not-owner", "not-found"}
 _OF_LOOK_UP = frozenset({"not-found"})
-_OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | {"unknown-session"}) - {"not-found"}
+OF_ACCESS = (_OF_STATEMENT | {"not-owner", "replayed", "unauthorized"}) - {"stale"}
+"""Problems of the routes that need an access statement."""
+OF_SIGNAL = OF_ACCESS | {"not-accepted", "not-listening"}
+"""Problems of the route for signals."""
+_OF_ONE_ROUTE = (_OF_CLAIM | _OF_RELEASE | OF_SIGNAL | {"unknown-session"}) - {
+    "not-found",
+    "unauthorized",
+}
 """Problems that only some routes have; from any other route they show that the server is not a registry."""
 
 
@@ -93,9 +101,10 @@ class RegistryClient:
             known: the key that the registry at this URL has proven before; any other key is rejected.
             random_bytes: draws challenges.
         """
-        self._http = HttpClient(agent, url, clock, timeout=timeout)
+        self.http = HttpClient(agent, url, clock, timeout=timeout)
+        """For the clients of single services: `signal_client` and others."""
         self._wall = wall
-        self.url = self._http.url
+        self.url = self.http.url
         self._random_bytes = random_bytes
         self.known = known
         """The key that it must have; if it is None, the first key that the registry proves."""
@@ -112,7 +121,7 @@ class RegistryClient:
             RegistryDowngraded: it does not prove a key any more.
         """
         challenge = to_base64url(self._random_bytes(CHALLENGE_SIZE))
-        reply = await self._http.ask(b"GET", f"v1/?challenge={challenge}")
+        reply = await self.http.ask(b"GET", f"v1/?challenge={challenge}")
         if reply.status in (400, 404, 405, 501):
             if self.known is not None:
                 raise errors.RegistryDowngraded(registry=self.url)
@@ -120,7 +129,7 @@ class RegistryClient:
         self._expect(reply, 200)
         info = self._read(RegistryInfo.parse, reply)
         if not info.proves(challenge):
-            raise self._http.unreachable(NO_PROOF)
+            raise self.http.unreachable(NO_PROOF)
         if self.known is not None and info.key != self.known:
             known, now = self.known.grouped, info.key.grouped
             raise errors.RegistryChanged(registry=self.url, known=known, now=now)
@@ -147,6 +156,19 @@ class RegistryClient:
         assert self.key is not None
         return self.key
 
+    async def authorize(self, key: SigningKey, name: str, use: Use, detail: str) -> dict[str, str]:
+        """Return the headers of one request that only the owner of a name may make; see `Access`.
+
+        Raises:
+            RegistryHasNoOwners, RegistryChanged, RegistryDowngraded: see `prove`.
+        """
+        aud = await self.prove()
+        assert self._wall is not None, "a client that signs needs a clock"
+        iat = int(self._wall() - (self.clock_ahead_s or 0.0))
+        nonce = to_base64url(self._random_bytes(CHALLENGE_SIZE))
+        access = Access(name, key.public, aud, iat, nonce, use, detail)
+        return {"Authorization": access.to_header(key)}
+
     async def claim(self, name: str, body: ClaimBody) -> Granted:
         """Claim a name, or renew the claim, and begin a session.
 
@@ -159,7 +181,7 @@ class RegistryClient:
             RegistryRecovering: for `retry_after` seconds, a name can be claimed only with a receipt.
             RegistryRefused: for any other reason.
         """
-        reply = await self._http.ask(b"PUT", _peer(name), body.to_json())
+        reply = await self.http.ask(b"PUT", _peer(name), body.to_json())
         self._expect(reply, 200, 201, name=name, problems=_OF_CLAIM)
         return self._read(Granted.parse, reply)
 
@@ -172,7 +194,7 @@ class RegistryClient:
             StaleRecord, ClockWrong: see `claim`.
             RegistryRefused: for any other reason.
         """
-        reply = await self._http.ask(b"DELETE", _peer(name), body.to_json())
+        reply = await self.http.ask(b"DELETE", _peer(name), body.to_json())
         self._expect(reply, 200, 204, name=name, problems=_OF_RELEASE)
 
     async def beat(self, heartbeat: Heartbeat, mac_key: bytes) -> bool:
@@ -182,7 +204,7 @@ class RegistryClient:
             RegistryRefused: for any other reason.
         """
         path = f"{_peer(heartbeat.name)}/presence"
-        reply = await self._http.ask(b"POST", path, heartbeat.to_json(mac_key))
+        reply = await self.http.ask(b"POST", path, heartbeat.to_json(mac_key))
         if reply.status == 401:
             return False
         self._expect(reply, 200, 204)
@@ -199,7 +221,7 @@ class RegistryClient:
             NoSuchPeer: nobody has this name.
             RegistryNotBelieved, ClockWrong: see `check`.
         """
-        reply = await self._http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
+        reply = await self.http.ask(b"GET", _peer(name), limit=PAGE_BYTES_MAX)
         self._expect(reply, 200, name=name, problems=_OF_LOOK_UP)
         view = self._read(PeerView.parse, reply)
         await self._check_with_clock(name, view, by_registry_clock)
@@ -215,7 +237,7 @@ class RegistryClient:
             RegistryNotBelieved, ClockWrong: see `check`.
         """
         path = f"v1/keys/{quote(str(key), safe='')}"
-        reply = await self._http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
+        reply = await self.http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
         if reply.status == 404:
             return None
         self._expect(reply, 200)
@@ -270,7 +292,7 @@ class RegistryClient:
             if online:
                 query["online"] = "true"
             path = f"v1/peers?{urlencode({k: v for k, v in query.items() if v})}"
-            reply = await self._http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
+            reply = await self.http.ask(b"GET", path, limit=PAGE_BYTES_MAX)
             self._expect(reply, 200)
             page = self._read(PeerPage.parse, reply)
             names += len(page.peers)
@@ -281,9 +303,9 @@ class RegistryClient:
             if page.next is None:
                 return
             if page.next <= after:  # this would never end
-                raise self._http.unreachable(NOT_A_REGISTRY)
+                raise self.http.unreachable(NOT_A_REGISTRY)
             after = page.next
-        raise self._http.unreachable(f"its list has no end: it goes on after {names} names")
+        raise self.http.unreachable(f"its list has no end: it goes on after {names} names")
 
     async def watch(
         self,
@@ -309,9 +331,9 @@ class RegistryClient:
         """
         query = f"?{urlencode({'names': ','.join(names)}, safe=',')}" if names else ""
         follower = EventFollower(
-            self._http, f"v1/events{query}", rng or random.Random(), on_event, on_reset, on_link
+            self.http, f"v1/events{query}", rng or random.Random(), on_event, on_reset, on_link
         )
-        await follower.run(self._refusal)
+        await follower.run(self.refusal)
 
     async def register(
         self, name: str, address: PeerAddress, token: str | None = None, lease: int | None = None
@@ -328,7 +350,7 @@ class RegistryClient:
             NameTaken: another peer has it.
         """
         body = Registration(name, address, token, lease).to_json()
-        reply = await self._http.ask(b"POST", "name", body)
+        reply = await self.http.ask(b"POST", "name", body)
         if reply.status == 400:
             raise errors.NameTaken(name=name, registry=self.url)
         self._expect(reply, 200)
@@ -339,7 +361,7 @@ class RegistryClient:
         Raises:
             NoSuchPeer: nobody has this name.
         """
-        reply = await self._http.ask(b"GET", f"user/{quote(name, safe='')}")
+        reply = await self.http.ask(b"GET", f"user/{quote(name, safe='')}")
         if reply.status == 400:
             raise errors.NoSuchPeer(name=name)
         self._expect(reply, 200)
@@ -347,8 +369,8 @@ class RegistryClient:
 
     async def list_names(self) -> list[str]:
         """Return every name in the list of the classic protocol."""
-        timeout = max(LIST_TIMEOUT, self._http.timeout)
-        reply = await self._http.ask(b"GET", "list", limit=LIST_MAX, timeout=timeout)
+        timeout = max(LIST_TIMEOUT, self.http.timeout)
+        reply = await self.http.ask(b"GET", "list", limit=LIST_MAX, timeout=timeout)
         self._expect(reply, 200)
         return self._read(parse_names, reply)
 
@@ -395,15 +417,15 @@ class RegistryClient:
         try:
             return parse(reply.body)
         except RemoteProtocolError as error:
-            raise self._http.unreachable(NOT_A_REGISTRY) from error
+            raise self.http.unreachable(NOT_A_REGISTRY) from error
 
     def _expect(
         self, reply: Reply, *statuses: int, name: str = "", problems: Set[str] = frozenset()
     ) -> None:
         if reply.status not in statuses:
-            raise self._refusal(reply, name, problems)
+            raise self.refusal(reply, name, problems)
 
-    def _refusal(
+    def refusal(
         self, reply: Reply, name: str = "", problems: Set[str] = frozenset()
     ) -> P2pshareError:
         """Return the error for a reply with an unexpected status.
@@ -416,7 +438,7 @@ class RegistryClient:
         problem = Problem.parse(reply.status, reply.body)
         word, registry = problem.word, self.url
         if word in _OF_ONE_ROUTE and word not in problems:
-            return self._http.unreachable(NOT_A_REGISTRY)
+            return self.http.unreachable(NOT_A_REGISTRY)
         match word:
             case "recovering":
                 wait = reply.retry_after or RECOVERING_DEFAULT
@@ -437,6 +459,10 @@ class RegistryClient:
                 return errors.InvitationRefused(registry=registry)
             case "not-owner":
                 return errors.NotOwner(registry=registry, name=name)
+            case "not-accepted":
+                return errors.SignalNotAccepted(name=name)
+            case "not-listening":
+                return errors.PeerNotListening(name=name)
             case "not-found" if word in problems:
                 return errors.NoSuchPeer(name=name)
         if reply.status == 429:
@@ -449,7 +475,7 @@ class RegistryClient:
         if problem.type.startswith(PROBLEM_PREFIX) and reply.status < 500:
             reason = repr(problem.detail or problem.title)
             return errors.RegistryRefused(registry=registry, reason=reason)
-        return self._http.unreachable(f"it answered HTTP {reply.status}, as no registry would")
+        return self.http.unreachable(f"it answered HTTP {reply.status}, as no registry would")
 
 
 def _peer(name: str) -> str:

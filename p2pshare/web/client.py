@@ -67,14 +67,15 @@ def pooled_agent(reactor: Any) -> tuple[PooledAgent, HTTPConnectionPool]:
     """Return an agent that keeps its connections, and their pool, which the caller closes in the end."""
     pool = _LoggedPool(reactor)
     pool.cachedConnectionTimeout = IDLE_TIMEOUT  # type: ignore[assignment]
-    return PooledAgent(reactor, connectTimeout=TIMEOUT, pool=pool), pool
+    return PooledAgent(reactor, pool, connectTimeout=TIMEOUT), pool
 
 
 class PooledAgent(Agent):
     """See `pooled_agent`; it also looks hosts up, so that the timeout of a request does not include the look-up."""
 
-    def __init__(self, reactor: Any, **options: Any) -> None:
-        super().__init__(reactor, **options)
+    def __init__(self, reactor: Any, pool: HTTPConnectionPool, **options: Any) -> None:
+        super().__init__(reactor, pool=pool, **options)
+        self.pool = pool
         self.look_up = resolver_of(reactor).look_up
 
 
@@ -114,6 +115,7 @@ class HttpClient:
         *,
         limit: int = REPLY_MAX,
         timeout: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Reply:
         """Send a request, and return the complete reply.
 
@@ -123,10 +125,13 @@ class HttpClient:
             body: JSON.
             limit: bytes of the reply's body.
             timeout: seconds for the request and the reply, after the look-up of the host.
+            headers: to send.
         """
 
         async def exchange() -> Reply:
-            return await self._collect(await self._request(method, path, body, {}), limit)
+            return await self._collect(
+                await self._request(method, path, body, headers or {}), limit
+            )
 
         with self._reported(method, path) as log:
             await self._look_up()
@@ -167,6 +172,11 @@ class HttpClient:
             response.deliverBody(body)
             await body.done
         return None
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request: they may be of a network that this machine has left."""
+        if isinstance(self._agent, PooledAgent):
+            self._agent.pool.closeCachedConnections()
 
     def unreachable(self, reason: str) -> RegistryUnreachable:
         """Return the error for a missing or unexpected reply; the host is looked up again for the next request."""
