@@ -16,7 +16,7 @@ from tests.integration.programs import PROJECT
 
 README = PROJECT / "README.md"
 URL = "http://192.0.2.1:8000"
-COMMANDS_MAX = 7  # for two people, from nothing to a file
+COMMANDS_MAX = 9  # for two people, from nothing to a file
 PHOTOS = {"cat.jpg": b"cat\n" * 1000, "dog.jpg": b"dog\n" * 1000, "notes.txt": b"notes\n"}
 PYTHON3 = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "${0%/*}/pip" "$3/bin"\n'
 """Replaces Python: it creates an environment that contains the replaced pip."""
@@ -64,6 +64,8 @@ class TwoPeopleTestCase(unittest.TestCase):
         listen = f"p2pregistry --listen tcp:{self.port}:interface=127.0.0.1"
         script = "\n".join(commands).replace(URL, f"http://127.0.0.1:{self.port}")
         script = re.sub(r"p2pregistry$", listen, script, flags=re.MULTILINE)
+        url = f" --url http://127.0.0.1:{self.port}"  # else a link leads to other addresses
+        script = re.sub(r"p2pshare invite .*", rf"\g<0>{url}", script)
         return subprocess.Popen(
             ["bash", "-euc", script],
             cwd=cwd,
@@ -94,19 +96,19 @@ class ReadmeTests(TwoPeopleTestCase):
     def test_commands(self) -> None:
         """The README's commands fetch a folder from one person to another, and stop every service they started."""
         install, serve, fetch, then, end = blocks()
-        export = then[0].replace("bob", "alice")
         together = [*install, *serve, *install, *fetch]
         self.assertLessEqual(sum(len(line.split("&&")) for line in together), COMMANDS_MAX)
         alice, bob = self.folder / "alice", self.folder / "bob"
         self.run_as("alice", install, PROJECT)
-        ending = [export, *end]
+        ending = end.copy()
         self.addCleanup(lambda: ending and self.run_as("alice", ["set +e", *ending, "true"], alice))
-        self.assertIn("alice", self.run_as("alice", serve, alice))
+        *said, link = self.run_as("alice", serve, alice).split()
+        self.assertIn("alice", said)
         self.run_as("bob", install, PROJECT)
-        self.run_as("bob", fetch, bob)
+        fetch = [line.replace("LINK", link) for line in fetch]
+        self.assertIn("photos\tfolder", self.run_as("bob", fetch, bob))
         self.assert_photos(bob / "photos", set(PHOTOS))
-        said = self.run_as("bob", then, bob)
-        self.assertIn("alice\tonline\t", said)
+        self.assertIn("alice\tonline\t", self.run_as("bob", then, bob))
         self.assert_photos(bob / "Pictures", {"cat.jpg", "dog.jpg"})
         self.assertIn("alice", self.run_as("alice", ending, alice))
         ending = []
