@@ -1,1 +1,1 @@
-"""Fuzzing: `http` for the registry, `datagrams` for everything that a datagram reaches before its sender is known."""
+"""Fuzzing: `http` for the registry, `datagrams` for what datagrams, signals, links and the like reach."""

@@ -1,4 +1,4 @@
-"""Inputs to begin with: the vectors of docs/protocol-datagrams.md, and changed copies of them."""
+"""Inputs to begin with: the vectors of the documents, and changed copies of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import random
 import re
 from pathlib import Path
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol-datagrams.md"
+DOCS = Path(__file__).parents[2] / "docs"
 CHANGES_MAX = 4  # in one input
 BYTES_MAX = 40  # that are inserted at once
 
 _HEX = re.compile(r"`((?:[0-9a-f]{2})+)`")
+_REACH = re.compile(
+    r"^(?:request|answer|sealed): +([0-9a-f]+)$|^(?:payload|preamble|link): +(\S+)$", re.M
+)
 
 
 def seeds() -> list[bytes]:
-    """Return the packets and frames of the document."""
-    vectors = DOCUMENT.read_text().partition("\n## Vectors\n")[2]
-    return sorted({bytes.fromhex(each) for each in _HEX.findall(vectors)})
+    """Return the packets, frames and other vectors of the documents, without those of statements' signatures."""
+    vectors = (DOCS / "protocol-datagrams.md").read_text().partition("\n## Vectors\n")[2]
+    found = {bytes.fromhex(each) for each in _HEX.findall(vectors)}
+    for page in ("protocol-reach.md", "join-links.md"):
+        for digits, text in _REACH.findall((DOCS / page).read_text()):
+            found.add(bytes.fromhex(digits) if digits else text.encode())
+    return sorted(found)
 
 
 def changed(seed: bytes, rng: random.Random) -> bytes:

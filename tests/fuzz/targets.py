@@ -11,6 +11,7 @@ from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Ack, Frame, parse_frames, serialize, serialize_ack
 from p2pshare.wire.datagrams.packets import parse_packet
 from tests.fuzz.hostile_ends import anybody, hostile_peer
+from tests.fuzz.reach import REACH_TARGETS
 
 Target = Callable[[bytes], None]
 
@@ -67,5 +68,5 @@ def _serialized(frame: Frame) -> bytes:
 
 TARGETS: Mapping[str, Target] = {
     each.__name__: each
-    for each in (packets, frames, handshake_frames, trains, anybody, hostile_peer)
+    for each in (packets, frames, handshake_frames, trains, anybody, hostile_peer, *REACH_TARGETS)
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_letters, ascii_lowercase, digits
+
 from hypothesis import strategies as st
 
 from p2pshare.names import is_name
@@ -20,7 +22,11 @@ from p2pshare.wire.statements import (
     digest_of,
 )
 
-NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True).filter(is_name)
+WORDS = ascii_lowercase + digits
+ENDS = st.text(WORDS, min_size=1, max_size=1)
+NAMES = st.one_of(
+    ENDS, st.tuples(ENDS, st.text(WORDS + "._-", max_size=30), ENDS).map("".join).filter(is_name)
+)
 SIGNING_KEYS = st.binary(min_size=32, max_size=32).map(SigningKey)
 NUMBERS = st.integers(1, 2**53 - 1)
 IPS = st.ip_addresses(v=4, network="10.0.0.0/8") | st.ip_addresses(v=6, network="2001:db8::/32")
@@ -29,12 +35,12 @@ CANDIDATES = st.lists(
     st.builds(Candidate, st.sampled_from(CandidateKind), ADDRESSES), max_size=8, unique=True
 ).map(tuple)
 MAPPINGS = st.sampled_from(Mapping)
-DRAWN = st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True)
+DRAWN = st.text(ascii_letters + digits + "_-", min_size=16, max_size=64)
 LOCATIONS = st.builds(Location, DRAWN, CANDIDATES, MAPPINGS)
 RAW_KEYS = st.binary(min_size=32, max_size=32).map(to_base64url)
-CAPS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,31}", fullmatch=True), max_size=16).map(
-    tuple
-)
+CAPS = st.lists(
+    st.tuples(ENDS, st.text(WORDS + "._/-", max_size=31)).map("".join), max_size=16
+).map(tuple)
 
 
 def location_of(*addresses: str, salt: str = "s" * 22) -> Location:

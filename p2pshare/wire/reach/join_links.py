@@ -65,8 +65,7 @@ class JoinLink:
         body = U8.pack(VERSION) + b"".join(
             U8.pack(tag) + U16.pack(len(value)) + value for tag, value in self._fields()
         )
-        text = base64.b32encode(body + _checksum(body)).decode().rstrip("=").lower()
-        return SCHEME + text
+        return framed(body)
 
     def _fields(self) -> Iterator[tuple[int, bytes]]:
         yield _KEY, self.key.raw
@@ -131,6 +130,12 @@ class JoinLink:
             _place(found[_PLACE]) if _PLACE in found else None,
             _expires(found[_EXPIRES]) if _EXPIRES in found else None,
         )
+
+
+def framed(body: bytes) -> str:
+    """Return the link with these bytes: the version, and the fields."""
+    text = base64.b32encode(body + _checksum(body)).decode().rstrip("=").lower()
+    return SCHEME + text
 
 
 TOO_NEW = "it was made by a later version of p2pshare. Update p2pshare"

@@ -24,7 +24,7 @@ from p2pshare.wire.addresses import PeerAddress
 
 TRANSACTION_SIZE = 12  # bytes
 MESSAGE_MAX = 548  # bytes that are read: RFC 8489, section 6.1, for a path of unknown MTU
-USERNAME_MAX = 64  # bytes
+USERNAME_MAX = 96  # bytes: an attempt and a role
 ANSWER_MAX = 52  # bytes of a registry's answer: the header, an IPv6 address and the fingerprint
 
 _MAGIC = 0x2112A442
