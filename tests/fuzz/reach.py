@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from p2pshare.errors import JoinLinkExpired, JoinLinkUnusable, RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress
@@ -18,6 +19,8 @@ from p2pshare.wire.statements import Statement
 
 ALICE, BOB = SigningKey(b"\2" * 32), SigningKey(b"\1" * 32)  # of the vectors
 REGISTRY = SigningKey(bytes(range(32))).public
+S = TypeVar("S", bound=Statement)
+
 BOBS_SEAL = seal_of(BOB)
 SOURCE = PeerAddress("2001:db8::6", 61234)
 
@@ -63,7 +66,7 @@ def preambles(data: bytes) -> None:
         assert split_preamble(data) or len(data) < PREAMBLE_MAX
 
 
-def _statements(kind: type[Statement], payload: bytes) -> list[Statement]:
+def _statements(kind: type[S], payload: bytes) -> list[S]:
     """Return the statement with this payload, if there is one."""
     with suppress(RemoteProtocolError):
         return [kind.parse(f"{to_base64url(payload)}.{'A' * 86}").statement]
