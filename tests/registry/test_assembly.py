@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import StoreOfAnother, StoreUnavailable
 from p2pshare.registry.assembly import ADOPT_INTERVAL, KEY_NAME, Registry, make_store
 from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.testing.channels import MemoryBus, MemoryChannels
 from p2pshare.wire.keys import SigningKey
 from tests.registry.connections import HOST, Client
 
@@ -24,7 +25,8 @@ SETTINGS = RegistrySettings("redis://u:hunter2@h", Path("/data"), urls=("http://
 class FakeStore:
     """A store that is reached, and names its owner, when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.channels = MemoryChannels(MemoryBus(clock))
         self.reached: Deferred[None] = Deferred()
         self.owners: list[Deferred[str]] = []
         self.stopped = False
@@ -44,7 +46,7 @@ class OwnerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        store: Any = FakeStore()
+        store: Any = FakeStore(self.clock)
         self.store = store
         self.registry = Registry(self.store, SETTINGS, OURS, self.clock, self.clock.seconds)
 

@@ -14,19 +14,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.classic.registration import Registration
 from p2pshare.errors import StoreRecovering, StoreUnavailable
 from p2pshare.registry.api.events import EventHub
+from p2pshare.registry.api.signals import SignalHub
 from p2pshare.registry.configuration import RateLimit
 from p2pshare.registry.store import NameStore
+from p2pshare.testing.channels import MemoryBus, MemoryChannels
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 from p2pshare.web.problems import PROBLEMS
 from p2pshare.web.site import Site
 from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.reach.access import Access, Use, detail_of_body
+from p2pshare.wire.reach.rendezvous import SignalBody
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Granted
 from tests.registry.broken_store import broken_store
 from tests.registry.connections import Client, make_authority, make_routes
 from tests.registry.openapi_document import DOCUMENT
-from tests.registry.owners import NOW, Owner
+from tests.registry.owners import AUD, NOW, Owner
 
 
 class Told(NamedTuple):
@@ -49,12 +53,17 @@ class Wire:
         self.authority = make_authority(self.clock)
         self.hub = EventHub(used, self.clock)
         routes.table.update(self.hub.table(Origins().of))
+        channels = MemoryChannels(MemoryBus(self.clock))
+        self.signals = SignalHub(routes.access, routes.limiter, channels, self.clock, id="A")
+        routes.table.update(self.signals.table())
+        self.nonces = 0
         self.site = Site(routes, self.clock)
         self.site.doStart()
         self.told: set[tuple[str, str, int]] = set()
 
     def stop(self) -> None:
         self.hub.stop()
+        self.signals.stop()
         self.site.doStop()
 
     def ask(
@@ -94,13 +103,25 @@ class Step(NamedTuple):
     method: str
     path: str
     body: bytes = b""
+    head: str = ""
+
+
+def authorized(wire: Wire, owner: Owner, use: Use, detail: str) -> str:
+    """Return the head of a request with an access statement that is used for the first time."""
+    wire.nonces += 1
+    now, nonce = int(wire.clock.seconds()), f"{wire.nonces:016}"
+    access = Access(owner.name, owner.key.public, AUD, now, nonce, use, detail)
+    return f"Host: x\r\nAuthorization: {access.to_header(owner.key)}\r\n"
 
 
 def life(wire: Wire, bob: Owner, carol: Registration) -> Iterator[tuple[Step, Told]]:
     """Go through the life of a name from claim to release, with every success of every operation."""
 
-    def step(operation: str, status: int, method: str, path: str, body: bytes = b"") -> Any:
-        return Step(operation, status, method, path, body), wire.ask(method, path, body)
+    def step(
+        operation: str, status: int, method: str, path: str, body: bytes = b"", head: str = ""
+    ) -> Any:
+        told = wire.ask(method, path, body, head=head)
+        return Step(operation, status, method, path, body, head), told
 
     def sent(operation: str, status: int, query: Query) -> Any:
         return step(operation, status, query.method.decode(), f"/{query.path.decode()}", query.body)
@@ -119,6 +140,15 @@ def life(wire: Wire, bob: Owner, carol: Registration) -> Iterator[tuple[Step, To
     yield step("alive", 200, "GET", "/healthz")
     yield step("ready", 200, "GET", "/readyz")
     yield step("events", 200, "GET", "/v1/events?names=bob")
+    signals, head = "/v1/peers/bob/signals", authorized(wire, bob, Use.SIGNALS, "main")
+    yield step("follow", 200, "GET", f"{signals}?inbox=main&accept=bob", head=head)
+    stream = Client(wire.site)
+    head = authorized(wire, bob, Use.SIGNALS, "main")
+    stream.send(f"GET {signals} HTTP/1.1\r\n{head}\r\n".encode())
+    body = SignalBody("main", "bob", b"sealed").to_json()
+    head = authorized(wire, bob, Use.SIGNAL, detail_of_body(body))
+    yield step("signal", 202, "POST", signals, body, head)
+    stream.leave()
     renewed = bob.record(wire.clock, seq=int(NOW) * 1000 + 1)
     yield sent("claim", 200, bob.put(renewed, receipt=granted.receipt))
     yield sent("release", 204, bob.delete(wire.clock, seq=renewed.seq + 1))
@@ -164,7 +194,7 @@ class OpenApiTests(SynchronousTestCase):
         wire = self.wire()
         for step, told in life(wire, self.bob, CAROL):
             self.assertEqual(told.status, step.status, step)
-            if step.method == "GET" and step.operation != "events":
+            if step.method == "GET" and step.operation not in ("events", "follow"):
                 head = wire.ask("HEAD", step.path)
                 self.assertEqual((head.status, head.body), (told.status, b""), step)
                 self.assertEqual(head.headers.keys(), told.headers.keys(), step)
@@ -188,12 +218,26 @@ class OpenApiTests(SynchronousTestCase):
             (wire.ask("PUT", "/v1/peers/Bob", b"{}"), 404),
             (wire.ask("POST", "/v1/peers/Bob/presence", b"{}"), 404),
             (wire.ask("GET", "/v1/peers/eve"), 404),
+            *self.refusals_of_signals(wire),
             (wire.ask("GET", f"/v1/keys/{self.eve.key.public}"), 404),
             (wire.send(self.bob.beat(Granted("", "x", b"", "", ""), 1)), 401),
         ):
             self.assertEqual(told.status, status, told)
         invited = self.wire(invite_only=True)
         self.assertEqual(invited.send(self.bob.put(self.bob.record(invited.clock))).status, 403)
+
+    def refusals_of_signals(self, wire: Wire) -> Iterator[tuple[Told, int]]:
+        """Yield the refusals of streams of signals, and of signals."""
+        body, stranger = SignalBody("main", "bob", b"").to_json(), Owner(3, "bob")
+        for method, use, detail in (
+            ("GET", Use.SIGNALS, "main"),
+            ("POST", Use.SIGNAL, detail_of_body(body)),
+        ):
+            sent = body if method == "POST" else b""
+            yield wire.ask(method, "/v1/peers/bob/signals", sent), 401
+            head = authorized(wire, stranger, use, detail)
+            yield wire.ask(method, "/v1/peers/bob/signals", sent, head=head), 403
+            yield wire.ask(method, "/v1/peers/Bob/signals", sent), 404
 
     def provoke_failures(self) -> None:
         """Provoke the failures that every operation has."""
@@ -218,7 +262,7 @@ class OpenApiTests(SynchronousTestCase):
         ):
             broken = self.wire(broken_store(error))
             for step in steps:
-                told = broken.ask(step.method, step.path, step.body)
+                told = broken.ask(step.method, step.path, step.body, head=step.head)
                 expected = 200 if step.operation in ("about", "alive") else status
                 self.assertEqual(told.status, expected, step)
         self.flushLoggedErrors(ZeroDivisionError)
@@ -257,7 +301,7 @@ class OpenApiTests(SynchronousTestCase):
                 if "example" in content:
                     self.assertEqual(json.loads(body), content["example"], step.operation)
                     found += 1
-        self.assertEqual(found, 12)
+        self.assertEqual(found, 13)
 
     def test_problems(self) -> None:
         """The types of problems are those of the code."""
