@@ -9,7 +9,7 @@ DEVELOPING := $(VENV)/developing
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
 
-.PHONY: help demo test lint check bench clean
+.PHONY: help demo test lint check bench lab clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -34,6 +34,9 @@ check: $(DEVELOPING) lint ## run the linters, and the tests with coverage
 
 bench: $(INSTALLED) ## run the benchmarks (some minutes; leave the machine alone meanwhile)
 	@for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+lab: $(INSTALLED) ## fetch between home networks of all kinds, with the kernel's NAT (some minutes; needs root and Linux)
+	@$(BIN)/python -m tests.lab
 
 clean: ## remove the virtual environment and the files of the tools
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -102,7 +102,7 @@ class Home:
     def forget_flows(self) -> None:
         """Let its NAT forget all mappings, as a router that restarts."""
         for each in self.routers:
-            each.run("conntrack", "--flush")
+            each.run("conntrack", "--flush")  # it says so on the standard error
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,22 @@ class Internet:
         if routers:
             routers[0].run("nft", "-f", "-", input=_ROUTERS[kind])
         return Home(kind, host, routers, host_ip)
+
+    def cut_direct(self) -> None:
+        """Drop all that goes from one home to another from now on; the registry stays within reach."""
+        rule = """
+table inet cut {
+    chain passing {
+        type filter hook forward priority filter
+        oifname "home*" iifname "home*" drop
+    }
+}
+"""
+        self.router.run("nft", "-f", "-", input=rule)
+
+    def mend(self) -> None:
+        """Take back `cut_direct`."""
+        self.router.run("nft", "delete table inet cut")
 
     def _connect(self, namespace: Namespace, cable: _Cable, *, has_ipv6: bool = True) -> None:
         """Lay a cable to a namespace, which gets the public addresses."""
