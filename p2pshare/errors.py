@@ -165,6 +165,22 @@ class JoinLinkExpired(Refused):
     """The link expired {ago}. Ask the person who sent it for a new one."""
 
 
+class NoRegistry(Refused):
+    """There is no registry here: without one, {reason}. Set --registry URL to use one."""
+
+
+class NameAlsoUsed(Refused):
+    """Another peer on this network calls itself {name!r}, too. Its key is {other}. People who know your key are not
+    misled; the others see both of you, and must compare keys. To end this, choose another name.
+    """
+
+
+class NameAmbiguous(Refused):
+    """Several peers on this network call themselves {name!r}, and none of their keys is known here: {keys}. Ask {name!r}
+    for the key by other means (`p2pshare whoami` shows it), and run `p2pshare peers accept {name} KEY`.
+    """
+
+
 class NotOwner(Refused):
     """The name {name!r} does not belong to this key in the registry {registry}. Nothing was changed."""
 
@@ -225,6 +241,12 @@ class NoSuchPeer(NotFound):
         super().__init__(**{"hint": "", **fields})
 
 
+class NobodyHere(NoSuchPeer):
+    """Nobody on this network calls themselves {name!r}{hint}. Run `p2pshare users` to see who is here. If you share a
+    registry with {name!r}, set --registry URL.
+    """
+
+
 class RemoteNotFound(NotFound):
     """{name!r} shares no {path!r}, or not with you. Run `p2pshare ls {name}` for what it shares with you."""
 
@@ -241,6 +263,10 @@ class Unreachable(P2pshareError):
 
 class RegistryUnreachable(Unreachable):
     """The registry {registry} is unreachable: {reason}. Check that it runs, and that the address is right."""
+
+
+class LanUnusable(RegistryUnreachable):
+    """This machine cannot look for others on its network: {reason}. Connect it to a network, or set --registry URL."""
 
 
 class RegistryNotLookedUp(RegistryUnreachable):
