@@ -176,8 +176,8 @@ class NameAlsoUsed(Refused):
 
 
 class NameAmbiguous(Refused):
-    """Several peers on this network call themselves {name!r}, and none of their keys is known here: {keys}. Ask {name!r}
-    for the key by other means (`p2pshare whoami` shows it), and run `p2pshare peers accept {name} KEY`.
+    """Several peers on this network call themselves {name!r}, and no key of that name is known here: {keys}. Ask
+    {name!r} for the key by other means (`p2pshare whoami` shows it), and run `p2pshare peers accept {name} KEY`.
     """
 
 
@@ -266,7 +266,7 @@ class RegistryUnreachable(Unreachable):
 
 
 class LanUnusable(RegistryUnreachable):
-    """This machine cannot look for others on its network: {reason}. Connect it to a network, or set --registry URL."""
+    """The local network cannot be used: {reason}. Connect this machine to a network, or set --registry URL."""
 
 
 class RegistryNotLookedUp(RegistryUnreachable):

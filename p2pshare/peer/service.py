@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from p2pshare.classic.server import ClassicServer
 from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import (
+    LanUnusable,
     LocalProtocolError,
     NameReleased,
     OwnAddressNeeded,
@@ -39,6 +40,7 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.net.dns import LookUpError, look_up_ipv4
+from p2pshare.net.reach.interfaces import read_network
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import (
@@ -51,12 +53,13 @@ from p2pshare.net.sockets import (
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
+from p2pshare.peer.find.directory import open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
-from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity.identity import Identity
@@ -64,12 +67,11 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import PeerAddress, address_fault
+from p2pshare.wire.addresses import LAN, PeerAddress, address_fault
 from p2pshare.wire.keys import PublicKey, SigningKey
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
-CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 T = TypeVar("T")
 
@@ -91,7 +93,7 @@ class PeerService(Service):
         *,
         wall: Callable[[], float],
         patient: bool = True,
-        on_served: Callable[[str], object] = lambda _: None,
+        on_notice: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Make the peer of the name in `settings`.
 
@@ -102,7 +104,7 @@ class PeerService(Service):
             shares: what it offers, and to whom, as `shares_of` returns it.
             wall: the Unix time in s.
             patient: wait for a registry that does not answer at the start; otherwise that is an error.
-            on_served: called with a sentence after each classic transfer.
+            on_notice: called with a sentence after each classic transfer, and with others that the user should read.
         """
         assert settings.name is not None, "a peer has a name"
         self._reactor = reactor
@@ -117,14 +119,15 @@ class PeerService(Service):
         self._running: Deferred[Any] | None = None
         self._is_over = False
         self._retries = RetryLoop(reactor, rng)
-        agent, self._pool = pooled_agent(reactor)
-        self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
+        self._client, self._close_client = open_directory(
+            reactor, settings.registry, self._place, wall, on_notice=on_notice
+        )
         self._datagrams: DatagramSessions | None = None
         self._carriers: Carriers | None = None  # of the sessions that this peer opens
         self._classic: ClassicServer | None = None
         if settings.classic:
             self._classic = ClassicServer(
-                reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
+                reactor, classic_share(shares), on_served=lambda served: on_notice(str(served))
             )
         self._sessions: SessionSharer | None = None
         self._folder: DataFolder | None = None
@@ -186,7 +189,9 @@ class PeerService(Service):
         caps = CAPS_WITH_CLASSIC if settings.classic else CAPS
         if settings.classic:
             classic = ClassicName(
-                self._client, self._name, lambda: folder.token(settings.registry, self._name)
+                cast(RegistryClient, self._client),
+                self._name,
+                lambda: folder.token(settings.registry, self._name),
             )
         owner = Owner(self._client, identity, self._wall, caps=caps, invitation=settings.invitation)
         return NameKeeper(
@@ -199,7 +204,7 @@ class PeerService(Service):
         While the registry does not answer, the folder that goes by its URL is open, so that verbs find the peer there.
         """
         place, key = self._place, self._place.key
-        registry = None if key is None else PublicKey.parse(key)
+        registry = self._client.known if key is None else PublicKey.parse(key)
         if registry is None:
             waiting = self._folder = DataFolder.open(place.path, self._name)
             with suppress(Unreachable):  # first contact comes to that, and may try again
@@ -264,8 +269,7 @@ class PeerService(Service):
                 await self._carriers.close()
             if self._datagrams is not None:  # last, since sessions say their farewell over it
                 await self._datagrams.stop()
-            closing: Deferred[None] = self._pool.closeCachedConnections()
-            await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
+            await self._close_client()
         finally:
             if self._folder is not None:
                 self._folder.close()
@@ -282,7 +286,8 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """Return what `p2pshare status` and `whoami` show of a running peer."""
-        identity, proven, trouble = self._identity, self._client.key, self._retries.trouble
+        identity, trouble = self._identity, self._retries.trouble or self._client.trouble
+        proven = self._client.key if self._client.keeps_names else None
         return {
             "name": self._name,
             "key": None if identity is None else str(identity.key.public),
@@ -347,8 +352,11 @@ class PeerService(Service):
             RegistryNotLookedUp: the name of the registry cannot be looked up.
             OwnAddressNeeded: the registry has no IPv4 address.
             OwnAddressUnknown: there is no route, or no peer could be reached at the address.
+            LanUnusable: there is no registry, and this machine is on no network.
         """
         registry = self._settings.registry
+        if self._place.is_lan:
+            return await run_in_thread(self._reactor, _address_on_network)
         url = urlsplit(registry)
         try:
             host = await look_up_ipv4(self._reactor, url.hostname or "")
@@ -366,6 +374,15 @@ class PeerService(Service):
             reason = f"the address towards the registry is {ip}, which {fault}"
             raise OwnAddressUnknown(reason=reason)
         return ip
+
+
+def _address_on_network() -> str:
+    """Return an IPv4 address of this machine on the local network."""
+    addresses = [each.ip for each in read_network().addresses]
+    found = next((ip for ip in addresses if ":" not in ip), None)
+    if found is None:
+        raise LanUnusable(registry=LAN, reason="it has no address in a network")
+    return found
 
 
 def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
-from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.registry.client import TIMEOUT, RegistryClient, pooled_agent
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.wire.addresses import LAN
 from p2pshare.wire.heartbeats import Heartbeat
@@ -63,6 +63,7 @@ class Directory(Protocol):
         self, name: str, *, by_registry_clock: bool = False
     ) -> PeerView: ...
     async def look_up_key(self, key: PublicKey) -> PeerView | None: ...  # noqa: D102
+    async def list_names(self) -> list[str]: ...  # noqa: D102
     def check(self, name: str, view: PeerView) -> None: ...  # noqa: D102
     def peers(self, prefix: str = "", online: bool = False) -> AsyncIterator[PeerSummary]: ...  # noqa: D102
     async def watch(  # noqa: D102
@@ -86,6 +87,8 @@ def open_directory(
     place: PeerPlace | None,
     wall: Callable[[], float],
     *,
+    known: PublicKey | None = None,
+    timeout: float = TIMEOUT,
     on_notice: Callable[[str], object] = lambda _: None,
 ) -> tuple[Directory, Close]:
     """Return the directory of a user, and what closes it.
@@ -93,8 +96,10 @@ def open_directory(
     Args:
         reactor: runs it.
         url: of the registry, or `LAN`.
-        place: the data folder of the user, where keys are known; None if there is none.
+        place: the data folder of the user, where keys of peers are known; None if there is none.
         wall: the Unix time in s.
+        known: the key that the registry must have; None at first contact.
+        timeout: seconds for each request to a registry.
         on_notice: called with a sentence that the user should read.
     """
     if url == LAN:
@@ -103,11 +108,8 @@ def open_directory(
 
         lan = LanDirectory(reactor, DnsSd(reactor), place, wall, on_notice=on_notice)
         return lan, lambda: Deferred.fromCoroutine(lan.close())
-    known = None if place is None else place.key
     agent, pool = pooled_agent(reactor)
-    client = RegistryClient(
-        agent, url, reactor, wall=wall, known=None if known is None else PublicKey.parse(known)
-    )
+    client = RegistryClient(agent, url, reactor, timeout=timeout, wall=wall, known=known)
 
     def close() -> Deferred[None]:
         closing = cast("Deferred[None]", pool.closeCachedConnections())

@@ -118,8 +118,7 @@ def _is_near(ip: str, networks: Sequence[IPNetwork]) -> bool:
     except ValueError:
         return False
     is_near = any(
-        address in network
-        and (network.num_addresses <= 2 or address not in _ends(network))
+        address in network and (network.num_addresses <= 2 or address not in _ends(network))
         for network in networks
     )
     return is_near and str(address) == ip and address_fault(ip) is None and not address.is_loopback

@@ -46,6 +46,7 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.wire.addresses import LAN
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind
 from p2pshare.wire.registry_answers import (
     RECORD_LIFE,
     ClaimBody,
@@ -215,6 +216,10 @@ class LanDirectory:
         found = self._services.of_key(key)
         return self._view(found[0]) if found else None
 
+    async def list_names(self) -> list[str]:
+        """Return the names of all peers on the network."""
+        return [each.name async for each in self.peers()]
+
     def check(self, name: str, view: PeerView) -> None:
         """Accept an answer: there is nobody whose word could be checked."""
 
@@ -334,7 +339,9 @@ class LanDirectory:
         """Tell the user if another key announces the own name."""
         own = self._own
         others = [] if own is None else self._services.named(own.name)
-        other = next((e.announcement.key for e in others if own and e.announcement.key != own.key), None)
+        other = next(
+            (e.announcement.key for e in others if own and e.announcement.key != own.key), None
+        )
         if own is None or other is None:
             self.trouble = None
         elif self.trouble is None:
@@ -352,7 +359,8 @@ class LanDirectory:
     def _view(self, service: Service) -> PeerView:
         """Return what a registry would answer; the record in it has no signature, since nobody vouches for it."""
         announcement, now = service.announcement, int(self._wall())
-        location = Location(SALT, tuple(map(str, announcement.addresses))).to_text()
+        candidates = tuple(Candidate(CandidateKind.HOST, each) for each in announcement.addresses)
+        location = Location(SALT, candidates).to_text()
         record = Record(
             name=announcement.name,
             key=announcement.key,

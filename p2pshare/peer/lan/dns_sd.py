@@ -22,17 +22,14 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.logger import Logger
+from zeroconf import DNSQuestionType as QuestionType
 from zeroconf import (
-    DNSPointer,
-    DNSService,
-    DNSText,
     Error,
     RecordUpdate,
     RecordUpdateListener,
     ServiceInfo,
     Zeroconf,
 )
-from zeroconf import DNSQuestionType as QuestionType
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
 from p2pshare.errors import LanUnusable, RemoteProtocolError
@@ -50,6 +47,7 @@ ASKED_MAX = 16  # services whose missing records are asked for at once
 ASK_TIMEOUT = 3000  # ms
 LOOP_TIMEOUT = 2.0  # seconds for a step in the library's thread
 HOST_TTL = 60  # seconds for which others keep port and addresses
+PTR, TXT, SRV = 12, 16, 33  # types of records (RFC 1035, RFC 2782)
 _SUFFIX = f".{SERVICE_TYPE}"
 
 
@@ -199,13 +197,10 @@ class _Ear(RecordUpdateListener):
         """Note which services the records are about; see the library."""
         for each in records:
             record = each.new
-            if isinstance(record, DNSPointer):
-                if record.name.lower() != SERVICE_TYPE:
-                    continue
-                name = record.alias
-            elif isinstance(record, DNSService | DNSText):
-                name = record.name
-            else:
+            name: str = record.name
+            if record.type == PTR and name.lower() == SERVICE_TYPE:
+                name = record.alias  # type: ignore[attr-defined]
+            elif record.type not in (TXT, SRV):
                 continue
             if name.endswith(_SUFFIX):
                 noted = self._left if record.is_expired(now) else self._touched
@@ -214,6 +209,7 @@ class _Ear(RecordUpdateListener):
 
     def async_update_records_complete(self) -> None:
         """Read the services that were noted, whose records are in the cache now; see the library."""
+        assert self._zeroconf is not None
         touched, self._touched = self._touched, {}
         for name in touched:
             if name in self._left or len(self._news) >= HEARD_MAX:

@@ -31,7 +31,8 @@ PLACES_MAX = 256  # folders of registries that are looked through
 def move_in(place: PeerPlace, registry: PublicKey) -> Path:
     """Return the data folder of a peer in the registry that has proven this key; it need not exist yet.
 
-    Without a registry the folder has its place already. The key is remembered for the registry's URL. Calls may block for a while.
+    Without a registry the folder has its place already. The key is remembered for the registry's URL. Calls may block
+    for a while.
 
     Raises:
         RegistryChanged: another key is known for this URL.

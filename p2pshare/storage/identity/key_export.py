@@ -91,7 +91,9 @@ def read_header(data: bytes) -> tuple[str, str]:
     """
     try:
         header, _ = _parse(data)
-        return check_name(text(header, "name", 64)), registry_or_lan(text(header, "registry", URL_MAX))
+        return check_name(text(header, "name", 64)), registry_or_lan(
+            text(header, "registry", URL_MAX)
+        )
     except (RemoteProtocolError, IllegalName, ValueError):
         raise SealedKeyUnusable(reason=NO_EXPORT) from None
 
