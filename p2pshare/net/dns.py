@@ -151,6 +151,15 @@ def resolver_of(reactor: Any) -> NameResolver:
     return resolver
 
 
+async def look_up(reactor: Any, host: str) -> Answer:
+    """Return all addresses of a machine, the best first.
+
+    Raises:
+        LookUpError: the machine has no address, or DNS does not answer.
+    """
+    return await resolver_of(reactor).look_up(host)
+
+
 async def look_up_ipv4(reactor: Any, host: str) -> str | None:
     """Return the first IPv4 address of a machine; None if it has IPv6 addresses only.
 

@@ -5,7 +5,8 @@ sure that a heartbeat, a rotation and a release never overlap, since each of the
 
 After a claim, a heartbeat every 30 to 45 s renews the presence of 90 s, so that one lost heartbeat does no harm. It
 costs the registry no signature: it carries a MAC and a number. A new claim replaces the heartbeat when the session is
-about to end (24 h), when the peer's address has changed, or when the registry rejects the heartbeat.
+about to end (24 h), when the peer's location has changed, or when the registry rejects the heartbeat. After a change of
+the network, a suspension or a restart of the registry, `nudge` ends the wait for the next heartbeat or the next retry.
 
 A rejected heartbeat means that the session is over: the registry has lost its store, or there was another claim. Two
 peers with copies of one key end each other's sessions by their claims, so they would claim in turns for ever. To
@@ -25,16 +26,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.core.back_off import BackOff
+from p2pshare.core.back_off import JITTER, BackOff
 from p2pshare.errors import (
     NameReleased,
     NameTaken,
     NoSuchPeer,
+    OwnAddressNeeded,
     P2pshareError,
     RegistryChanged,
     RegistryDowngraded,
@@ -42,10 +44,10 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.peer.ownership import Owner
+from p2pshare.peer.reach.network import OwnLocation
 from p2pshare.registry.client import RegistryClient
 from p2pshare.wire.addresses import PeerAddress, is_loopback
 from p2pshare.wire.heartbeats import Heartbeat
-from p2pshare.wire.reach.candidates import Candidate, CandidateKind
 from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
@@ -58,6 +60,11 @@ from p2pshare.wire.registry_answers import (
 BEAT_MIN = 0.3  # seconds between two heartbeats, however short a registry's lease is
 RETRY_FIRST = 0.5  # seconds until the registry is tried again
 RETRY_MAX = 15.0  # seconds, unless the registry asks for more
+RETRY_MAX_AT_FIRST = 3.0
+"""Seconds likewise, for the first `HOPEFUL` seconds. A try takes up to 5 s, and the peer is to be back within 10 s."""
+HOPEFUL = 600.0  # seconds from the last success
+SETTLE = 1.0  # seconds from a change of the location until it is published
+CHANGE_EVERY = 10.0  # seconds between two claims because of changes, however often a NAT maps anew
 LOCAL_ONLY = (
     "Only this machine reaches this peer: it is registered at a loopback address. If other machines need it, restart it"
     " with --address IP, or with a registry URL that they can use, too."
@@ -104,6 +111,38 @@ def elsewhere_text(elsewhere: Elsewhere) -> str:
     )
 
 
+class Pause:
+    """A wait that can be ended early."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: Deferred[None] | None = None
+        self._is_ended = False
+
+    async def wait(self, seconds: float) -> None:
+        """Wait, unless `end` was called since the last `forget`."""
+        if not self._is_ended:
+            self._waiting = deferLater(self._clock, seconds)
+            try:
+                await self._waiting
+            except CancelledError:
+                if not self._is_ended:
+                    raise
+            finally:
+                self._waiting = None
+        self._is_ended = False
+
+    def forget(self) -> None:
+        """Let the next wait be a whole one."""
+        self._is_ended = False
+
+    def end(self) -> None:
+        """End the wait, or the next one at once."""
+        self._is_ended = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
 class RetryLoop:
     """Repeats what fails, with growing pauses, and knows the last error."""
 
@@ -113,6 +152,10 @@ class RetryLoop:
         """Measure pauses with `clock`, and draw their jitter from `rng`."""
         self._clock = clock
         self._rng = rng
+        self._pause = Pause(clock)
+        self._running: Deferred[Any] | None = None
+        self._restarts = False
+        self._succeeded: float | None = None
         self.trouble: P2pshareError | None = None
         """The last error after which there is another try; None after a success."""
 
@@ -120,18 +163,52 @@ class RetryLoop:
         self, work: Callable[[], Coroutine[Deferred[Any], Any, T]], *retried: type[P2pshareError]
     ) -> T:
         """Return the result of `work`, which is repeated after the errors in `retried`; others are raised."""
+        self._pause.forget()
         back_off = BackOff(RETRY_FIRST, RETRY_MAX, self._rng)
         while True:
             try:
-                result = await work()
-                self.trouble = None
+                result = await self._restartable(work)
+                self.succeeded()
                 return result
             except retried as error:
                 self.trouble = error
-                asked = error.fields.get("retry_after")
-                pause = back_off.next_delay(float(asked) if isinstance(asked, int) else 0.0)
+                told = error.fields.get("retry_after")
+                asked = float(told) if isinstance(told, int) else 0.0
+                pause = back_off.next_delay(asked)
+                if self._is_hopeful:
+                    pause = min(pause, (1 + JITTER) * max(asked, RETRY_MAX_AT_FIRST))
                 self._log.warn("registry not ready: retry_s={s:.1f} why={why}", s=pause, why=error)
-            await deferLater(self._clock, pause)
+            await self._pause.wait(pause)
+
+    def succeeded(self) -> None:
+        """Note that the registry has answered."""
+        self.trouble, self._succeeded = None, self._clock.seconds()
+
+    def nudge(self, *, restart: bool) -> None:
+        """Try again at once; with `restart` also if a try runs, which may wait for a connection that is dead."""
+        self._pause.end()
+        if restart and self._running is not None:
+            self._restarts = True
+            self._running.cancel()
+
+    @property
+    def _is_hopeful(self) -> bool:
+        """Whether something succeeded not long ago."""
+        now = self._clock.seconds()
+        return self._succeeded is not None and now - self._succeeded < HOPEFUL
+
+    async def _restartable(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
+        while True:
+            running: Deferred[T] = Deferred.fromCoroutine(work())
+            self._running = running
+            try:
+                return await running
+            except CancelledError:
+                if not self._restarts:
+                    raise
+            finally:
+                self._running = None
+                self._restarts = False
 
 
 class ClassicName:
@@ -188,9 +265,11 @@ class NameKeeper:
         clock: IReactorTime,
         rng: random.Random,
         owner: Owner,
-        find_address: Callable[[], Coroutine[Deferred[Any], Any, PeerAddress]],
+        find_location: Callable[[], Coroutine[Deferred[Any], Any, OwnLocation]],
         retries: RetryLoop,
         classic: ClassicName | None = None,
+        *,
+        on_seen: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Keep the name of `owner`.
 
@@ -198,16 +277,22 @@ class NameKeeper:
             clock: measures waits.
             rng: draws the time between heartbeats.
             owner: signs the claims.
-            find_address: returns the peer's address; it is asked before each claim and heartbeat.
+            find_location: returns where the peer can be reached; it is asked before each claim and heartbeat.
             retries: repeats renewals while the registry does not answer.
             classic: the name in an original registry; None if the peer does not speak the classic protocol.
+            on_seen: called with the IP address from which the registry says that a claim came.
         """
         self._clock = clock
         self._rng = rng
         self._owner = owner
         self._client = owner.client
         self._name = owner.identity.name
-        self._find_address = find_address
+        self._find_location = find_location
+        self._on_seen = on_seen
+        self._pause = Pause(clock)
+        self._published: OwnLocation | None = None
+        self._claimed_at = 0.0  # because of a change, in seconds of the clock
+        self._changing: IDelayedCall | None = None
         self._retries = retries
         self._classic = classic
         self._session: _Session | None = None
@@ -217,7 +302,7 @@ class NameKeeper:
         self.elsewhere: Elsewhere | None = None
         """The last other use of the key that was noticed; None if there was none since the key was made."""
         self.registered: PeerAddress | None = None
-        """The address in the registry; None before the first registration."""
+        """The best address in the registry, or of a private peer; None before the first registration."""
         self.in_touch = False
         """Whether the registry has answered the last request."""
         self.since: float | None = None
@@ -245,14 +330,37 @@ class NameKeeper:
             lease = PRESENCE_LEASE if self._session is None else self._session.granted.lease
             pause = self._rng.uniform(HEARTBEAT_FROM, HEARTBEAT_TO)
             pause *= min(1.0, lease / PRESENCE_LEASE)  # a registry may have a shorter lease
-            await deferLater(self._clock, max(BEAT_MIN, pause))
+            await self._pause.wait(max(BEAT_MIN, pause))
             await self._retries.run(self._renew, *retried)
+
+    def nudge(self, *, restart: bool = False) -> None:
+        """Renew the presence at once: the network or the registry may be back, or the location has changed.
+
+        With `restart`, a request that runs is given up and sent again, since its connection may be dead.
+        """
+        self._pause.end()
+        self._retries.nudge(restart=restart)
+
+    def location_changed(self) -> None:
+        """Publish the location soon; changes within `SETTLE` are one, and they are not published too often."""
+        if self._changing is None:
+            now = self._clock.seconds()
+            due = max(SETTLE, self._claimed_at + CHANGE_EVERY - now)
+            self._changing = self._clock.callLater(due, self._publish_change)
+
+    def _publish_change(self) -> None:
+        self._changing = None
+        self._claimed_at = self._clock.seconds()
+        self.nudge()
 
     async def stop(self) -> None:
         """End the presence if the registry answers soon; otherwise the lease ends by itself.
 
         The name still belongs to its key. In an original registry it becomes free.
         """
+        if self._changing is not None:
+            self._changing.cancel()
+            self._changing = None
         leaving: Deferred[None] = Deferred.fromCoroutine(self._leave())
         leaving.addTimeout(RELEASE_TIMEOUT, self._clock)
         try:
@@ -283,44 +391,57 @@ class NameKeeper:
             Unreachable: the registry does not answer.
         """
         async with self._lock:
-            address = await self._find_address()
-            self._begin(await self._owner.rotate([Candidate(CandidateKind.HOST, address)]))
+            location = await self._find_location()
+            candidates, mapping = location.candidates, location.mapping
+            self._begin(await self._owner.rotate(candidates, mapping=mapping))
             self._take_backs = 0
             self.elsewhere = None  # copies of the old key are worthless now
-            self._registered_at(address)
+            self._registered_at(location)
 
     async def _take(self) -> PeerAddress:
         if self._is_released:
             raise NameReleased(name=self._name)
         self.in_touch = False
-        address = await self._find_address()
+        location = await self._find_location()  # the ports are open even if the registry is away
         if await self._client.info() is not None:
+            location = await self._find_location()  # it has told its STUN servers
             if self._classic is not None:  # the registry knows keys now: free the name for ours
                 await self._classic.withdraw()
-            self._begin(await self._owner.claim([Candidate(CandidateKind.HOST, address)]))
+            self._begin(await self._owner.claim(location.candidates, mapping=location.mapping))
         elif self._classic is None:
             raise RegistryHasNoOwners(registry=self._client.url)
         else:
+            address = location.ipv4_address
+            if address is None:
+                raise OwnAddressNeeded()
             await self._classic.register(address)
             self._session = None
-        self._registered_at(address)
-        return address
+        self._registered_at(location)
+        return location.address
 
     def _begin(self, granted: Granted) -> None:
         life = min(granted.session_life, SESSION_LIFE) - 2 * HEARTBEAT_TO
         self._session = _Session(granted, self._clock.seconds() + life)
 
-    def _registered_at(self, address: PeerAddress) -> None:
-        if address != self.registered:
-            self._log.info("registered: name={name} address={at}", name=self._name, at=address)
-            if is_loopback(address.ip):
-                self._log.warn(
-                    "loopback address: name={name}. {why}", name=self._name, why=LOCAL_ONLY
-                )
-        self.registered = address
+    def _registered_at(self, location: OwnLocation) -> None:
+        address = location.address
+        if location != self._published or address != self.registered:
+            self._log.info(
+                "registered: name={name} address={at} candidates={candidates} mapping={mapping}",
+                name=self._name,
+                at=address,
+                candidates=",".join(map(str, location.candidates)) or "none",
+                mapping=location.mapping.value,
+            )
+        if address != self.registered and is_loopback(address.ip):
+            self._log.warn("loopback address: name={name}. {why}", name=self._name, why=LOCAL_ONLY)
+        self.registered, self._published = address, location
         self.in_touch = True
+        self._retries.succeeded()
         if self.since is None:
             self.since = self._owner.wall()
+        if self._session is not None:
+            self._on_seen(self._session.granted.seen)
 
     async def _renew(self) -> None:
         """Send a heartbeat, or claim the name again if a heartbeat does not do."""
@@ -332,7 +453,7 @@ class NameKeeper:
                 await self._take()
                 return
             self.in_touch = False
-            if await self._find_address() != self.registered:
+            if await self._find_location() != self._published:
                 await self._take()
             elif await self._beat(session, online=True):
                 self.in_touch = True

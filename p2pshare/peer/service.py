@@ -6,7 +6,8 @@
     control         the socket through which verbs ask the peer
     sessions        what is shared, and the TCP port (`peer/share`)
     welcome port    UDP, of the same number: sessions, and the classic protocol if it is enabled
-    keeper          the name (`registration`); it asks for the address, and so the ports are open before the claim
+    network         where the peer can be reached (`reach/network`)
+    keeper          the name (`registration`); it asks for the location, and so the ports are open before the claim
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -28,50 +28,42 @@ from twisted.python.failure import Failure
 from p2pshare.classic.server import ClassicServer
 from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import (
-    LanUnusable,
     LocalProtocolError,
     NameReleased,
-    OwnAddressNeeded,
-    OwnAddressUnknown,
     P2pshareError,
     PeerStopped,
     PortUnusable,
-    RegistryNotLookedUp,
     Unreachable,
 )
-from p2pshare.net.dns import LookUpError, look_up_ipv4
-from p2pshare.net.reach.interfaces import read_network
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
-    interfaces_for,
     listen_welcome,
-    local_address_towards,
 )
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
-from p2pshare.peer.find.directory import open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.peer.reach.network import OwnLocation, OwnNetwork
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
-from p2pshare.registry.client import RegistryClient
+from p2pshare.registry.client import RegistryClient, pooled_agent
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
-from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import LAN, PeerAddress, address_fault
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
+CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 T = TypeVar("T")
 
@@ -93,7 +85,7 @@ class PeerService(Service):
         *,
         wall: Callable[[], float],
         patient: bool = True,
-        on_notice: Callable[[str], object] = lambda _: None,
+        on_served: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Make the peer of the name in `settings`.
 
@@ -104,7 +96,7 @@ class PeerService(Service):
             shares: what it offers, and to whom, as `shares_of` returns it.
             wall: the Unix time in s.
             patient: wait for a registry that does not answer at the start; otherwise that is an error.
-            on_notice: called with a sentence after each classic transfer, and with others that the user should read.
+            on_served: called with a sentence after each classic transfer.
         """
         assert settings.name is not None, "a peer has a name"
         self._reactor = reactor
@@ -119,15 +111,15 @@ class PeerService(Service):
         self._running: Deferred[Any] | None = None
         self._is_over = False
         self._retries = RetryLoop(reactor, rng)
-        self._client, self._close_client = open_directory(
-            reactor, settings.registry, self._place, wall, on_notice=on_notice
-        )
+        agent, self._pool = pooled_agent(reactor)
+        self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
+        self._network = OwnNetwork(reactor, rng, settings, self._client, self._location_changed)
         self._datagrams: DatagramSessions | None = None
         self._carriers: Carriers | None = None  # of the sessions that this peer opens
         self._classic: ClassicServer | None = None
         if settings.classic:
             self._classic = ClassicServer(
-                reactor, classic_share(shares), on_served=lambda served: on_notice(str(served))
+                reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
             )
         self._sessions: SessionSharer | None = None
         self._folder: DataFolder | None = None
@@ -158,6 +150,8 @@ class PeerService(Service):
         folder = await self._move_in()
         identity = self._identity = Identity.open(folder, url, self._name)
 
+        network = self._network
+        network.start()
         known, limit = KnownPeers(folder.path, self._place.slot), self._settings.limit
         sessions = self._sessions = SessionSharer(
             reactor, self._shares, limit, folder.path, client, known, lambda: self.key
@@ -189,13 +183,17 @@ class PeerService(Service):
         caps = CAPS_WITH_CLASSIC if settings.classic else CAPS
         if settings.classic:
             classic = ClassicName(
-                cast(RegistryClient, self._client),
-                self._name,
-                lambda: folder.token(settings.registry, self._name),
+                self._client, self._name, lambda: folder.token(settings.registry, self._name)
             )
         owner = Owner(self._client, identity, self._wall, caps=caps, invitation=settings.invitation)
         return NameKeeper(
-            self._reactor, self._rng, owner, self._find_address, self._retries, classic
+            self._reactor,
+            self._rng,
+            owner,
+            self._find_location,
+            self._retries,
+            classic,
+            on_seen=self._network.seen_at,
         )
 
     async def _move_in(self) -> DataFolder:
@@ -204,13 +202,12 @@ class PeerService(Service):
         While the registry does not answer, the folder that goes by its URL is open, so that verbs find the peer there.
         """
         place, key = self._place, self._place.key
-        registry = self._client.known if key is None else PublicKey.parse(key)
+        registry = None if key is None else PublicKey.parse(key)
         if registry is None:
             waiting = self._folder = DataFolder.open(place.path, self._name)
             with suppress(Unreachable):  # first contact comes to that, and may try again
-                ip = self._settings.address or await self._address_towards_registry()
                 if self._settings.listen:  # a port in use is an error even without a registry
-                    expect_free(self._settings.listen, *interfaces_for(ip))
+                    expect_free(self._settings.listen, *await self._network.interfaces())
             self._listen_to_verbs(waiting, {"status": self._status, "stop": self._stop_wanted})
             info = await self._retried(self._client.info)
             registry = None if info is None else info.key  # an original registry has no key
@@ -258,6 +255,7 @@ class PeerService(Service):
     async def _stop(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        self._network.stop()
         try:
             if self._control is not None:
                 await self._control.stop()
@@ -269,7 +267,8 @@ class PeerService(Service):
                 await self._carriers.close()
             if self._datagrams is not None:  # last, since sessions say their farewell over it
                 await self._datagrams.stop()
-            await self._close_client()
+            closing: Deferred[None] = self._pool.closeCachedConnections()
+            await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
         finally:
             if self._folder is not None:
                 self._folder.close()
@@ -286,14 +285,14 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """Return what `p2pshare status` and `whoami` show of a running peer."""
-        identity, trouble = self._identity, self._retries.trouble or self._client.trouble
-        proven = self._client.key if self._client.keeps_names else None
+        identity, proven, trouble = self._identity, self._client.key, self._retries.trouble
         return {
             "name": self._name,
             "key": None if identity is None else str(identity.key.public),
             "registry": self._settings.registry,
             "registry_key": None if proven is None else str(proven),
             **status_of(self._keeper),
+            **self._network.status(),
             "trouble": None if trouble is None else str(trouble),
             "pid": os.getpid(),
             "classic": self._settings.classic,
@@ -319,20 +318,26 @@ class PeerService(Service):
         await self._keeper.rotate()
         return {"name": self._name, "old": str(old), "key": str(self.key.public)}
 
-    async def _find_address(self) -> PeerAddress:
-        """Return the address at which this peer is reached; the first call opens the ports."""
-        try:
-            ip = self._settings.address or await self._address_towards_registry()
-        except OwnAddressNeeded:  # the registry had an IPv4 address before, and may have one again
-            if self._keeper is None or self._keeper.registered is None:
-                raise
-            return self._keeper.registered
+    async def _find_location(self) -> OwnLocation:
+        """Return where this peer is reached; the first call opens the ports."""
         if self._port is None:
-            interfaces = interfaces_for(ip)
+            assert self._datagrams is not None
+            interfaces = await self._network.interfaces()
             self._port = await listen_welcome(
                 self._settings.listen, self._rng, lambda port: self._open_ports(port, interfaces)
             )
-        return PeerAddress(ip, self._port)
+            self._network.opened(self._port, self._datagrams.port)
+        return await self._network.location()
+
+    def _location_changed(self, is_new_network: bool) -> None:
+        """Publish the location again; on a new network, old connections to the registry are of no use."""
+        if self._keeper is None:
+            return
+        if is_new_network:
+            self._pool.closeCachedConnections()
+            self._keeper.nudge(restart=True)
+        else:
+            self._keeper.location_changed()
 
     async def _open_ports(self, port: int, interfaces: Sequence[str]) -> int:
         """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
@@ -344,45 +349,6 @@ class PeerService(Service):
         except PortUnusable:
             await self._sessions.acceptor.stop_listening()
             raise
-
-    async def _address_towards_registry(self) -> str:
-        """Return the IPv4 address of this machine from which the registry is reached.
-
-        Raises:
-            RegistryNotLookedUp: the name of the registry cannot be looked up.
-            OwnAddressNeeded: the registry has no IPv4 address.
-            OwnAddressUnknown: there is no route, or no peer could be reached at the address.
-            LanUnusable: there is no registry, and this machine is on no network.
-        """
-        registry = self._settings.registry
-        if self._place.is_lan:
-            return await run_in_thread(self._reactor, _address_on_network)
-        url = urlsplit(registry)
-        try:
-            host = await look_up_ipv4(self._reactor, url.hostname or "")
-        except LookUpError as error:
-            raise RegistryNotLookedUp(registry=registry, reason=error.reason) from error
-        if host is None:
-            raise OwnAddressNeeded(registry=registry)
-        try:
-            ip = local_address_towards(host, url.port or 80)
-        except OSError as error:
-            reason = f"there is no route to the registry's address {host} ({plain_reason(error)})"
-            raise OwnAddressUnknown(reason=reason) from error
-        fault = address_fault(ip)
-        if fault is not None:
-            reason = f"the address towards the registry is {ip}, which {fault}"
-            raise OwnAddressUnknown(reason=reason)
-        return ip
-
-
-def _address_on_network() -> str:
-    """Return an IPv4 address of this machine on the local network."""
-    addresses = [each.ip for each in read_network().addresses]
-    found = next((ip for ip in addresses if ":" not in ip), None)
-    if found is None:
-        raise LanUnusable(registry=LAN, reason="it has no address in a network")
-    return found
 
 
 def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:

@@ -22,6 +22,7 @@ from p2pshare.storage.identity.data_folder import DataFolder, peer_folder
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.settings import Settings, default_config_path
+from p2pshare.wire.addresses import PeerAddress
 
 PID_NAME = "peer.pid"
 LOG_NAME = "peer.log"
@@ -37,13 +38,13 @@ class Options(ServiceOptions):
         ["name", None, None, 'the name to register: a-z, 0-9, ".", "_" and "-"'],
         ["registry", None, None, "URL of the registry [default: http://127.0.0.1:8000]"],
         ["listen", None, None, "port for sessions, TCP and UDP [default: any]"],
-        ["address", None, None, "IPv4 address to register [default: the one towards the registry]"],
         ["data", None, None, "folder for key, lock, socket and pid file [default: one per name]"],
         ["limit", None, None, "maximum rate of sending, such as 5MB/s [default: no limit]"],
         ["invitation", None, None, "file with an invitation, if the registry requires one"],
         DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
+        ["private", None, "publish no address: others reach this peer through the relay only"],
         [
             "classic",
             None,
@@ -55,6 +56,7 @@ class Options(ServiceOptions):
         super().__init__()
         self["share"] = []
         self["allow"] = []
+        self["address"] = []
         self["settings"] = Settings()
 
     def opt_share(self, share: str) -> None:
@@ -70,6 +72,13 @@ class Options(ServiceOptions):
         [default: everyone whose key owns a name in the registry]
         """
         self["allow"].append(allow)
+
+    def opt_address(self, address: str) -> None:
+        """IP: another address at which others reach this machine, IPv4 or IPv6; may be repeated.
+
+        [default: those of its interfaces, and the one that the registry sees]
+        """
+        self["address"].append(address)
 
     def postOptions(self) -> None:
         """Read the settings and check the key, and keep twistd's pid file and a daemon's log in the data folder."""
@@ -93,6 +102,13 @@ class Options(ServiceOptions):
         return shlex.join(words)
 
 
+def online_text(settings: Settings, address: PeerAddress) -> str:
+    """Return the sentence by which a peer tells that it is ready."""
+    if settings.private:
+        return f"{settings.name} is online, and publishes no address"
+    return f"{settings.name} is online at {address}"
+
+
 def makeService(options: Options) -> IService:
     """Build the peer. An error ends the process with a sentence and its exit code."""
     from twisted.internet import reactor
@@ -106,7 +122,7 @@ def makeService(options: Options) -> IService:
         launch = options.launch(reactor, options.stop_command())
     shutdown = BoundedShutdown(cast(Any, reactor), launch=launch)
     peer.ready.addCallbacks(
-        lambda address: launch.ready(f"{settings.name} is online at {address}"), shutdown.fail
+        lambda address: launch.ready(online_text(settings, address)), shutdown.fail
     )
     peer.lost.addErrback(shutdown.fail)
     peer.setServiceParent(shutdown)

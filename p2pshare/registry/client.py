@@ -105,13 +105,13 @@ class RegistryClient:
         """For the clients of single services: `signal_client` and others."""
         self._wall = wall
         self.url = self.http.url
-        self.keeps_names = True
-        self.trouble: P2pshareError | None = None
         self._random_bytes = random_bytes
         self.known = known
         """The key that it must have; if it is None, the first key that the registry proves."""
         self.key: PublicKey | None = None
         """The key that it has proven in this process."""
+        self.description: RegistryInfo | None = None
+        """What it said of itself last."""
         self.clock_ahead_s: float | None = None
         """How far the clock here is ahead of the registry's; None before the registry has told its time."""
 
@@ -136,6 +136,7 @@ class RegistryClient:
             known, now = self.known.grouped, info.key.grouped
             raise errors.RegistryChanged(registry=self.url, known=known, now=now)
         self.key = self.known = info.key
+        self.description = info
         if self._wall is not None:
             self.clock_ahead_s = self._wall() - info.time
         self._log.debug(

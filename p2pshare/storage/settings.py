@@ -18,7 +18,7 @@ from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, Unknown
 from p2pshare.names import FORM, read_name
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import read_text_file
-from p2pshare.wire.addresses import address_fault, registry_or_lan
+from p2pshare.wire.addresses import address_fault, registry_url
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
@@ -27,6 +27,7 @@ DEBUG_VARIABLE = f"{VARIABLE_PREFIX}DEBUG"
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
 SILENCE = 15.0  # seconds without a word after which a path counts as broken
 SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
+ADDRESSES_MAX = 4  # addresses of this machine that the user can give
 LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limited to
 
 INVITATION_MAX = 4096  # characters: `wire.statements.STATEMENT_MAX`, which takes its time to import
@@ -35,7 +36,7 @@ _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
 _SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
-_SWITCHES = ("classic", "portable_names")
+_SWITCHES = ("classic", "portable_names", "private")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -55,7 +56,7 @@ class Settings:
     """The settings of a verb or a peer."""
 
     registry: str = DEFAULT_REGISTRY
-    """The URL of the registry, without a slash at its end; or `LAN`, if there is none."""
+    """The URL of the registry, without a slash at its end."""
     name: str | None = None
     """The user's own name."""
     data: Path | None = None
@@ -77,8 +78,10 @@ class Settings:
     """Whether fetched files get names that every file system accepts."""
     listen: int = 0
     """The welcome port; 0 lets the system choose."""
-    address: str | None = None
-    """The IPv4 address to register; None for the one from which the registry is reached."""
+    address: tuple[str, ...] = ()
+    """IP addresses at which others reach this machine, besides those that are found."""
+    private: bool = False
+    """Whether the addresses are kept secret, so that others come in by the relay alone."""
     invitation: str | None = None
     """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
     machine can see a command line.
@@ -272,10 +275,11 @@ def _listen(value: int | str) -> int:
     return port
 
 
-def _address(value: str) -> str:
-    if not isinstance(value, str) or address_fault(str(ipaddress.IPv4Address(value))):
+def _address(value: object) -> tuple[str, ...]:
+    given = [str(ipaddress.ip_address(each.strip())) for each in _several(value, ",")]
+    if len(given) > ADDRESSES_MAX or any(map(address_fault, given)):
         raise ValueError(value)
-    return value
+    return tuple(dict.fromkeys(given))
 
 
 def _invitation(value: str) -> str:
@@ -286,10 +290,7 @@ def _invitation(value: str) -> str:
 
 # The keys of config.toml, which are also the flags and the variables: how each is read, and what it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "registry": (
-        registry_or_lan,
-        "a URL such as http://127.0.0.1:8000, without a path, or lan: for none",
-    ),
+    "registry": (registry_url, "a URL such as http://127.0.0.1:8000, without a path"),
     "name": (read_name, f"a name: {FORM}"),
     "data": (_path, "a path"),
     "share": (
@@ -307,6 +308,11 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "classic": (_switch, "a yes or no: true or false"),
     "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),
-    "address": (_address, "an IPv4 address that others can reach, such as 192.0.2.7"),
+    "address": (
+        _address,
+        "an IP address that others can reach, such as 192.0.2.7 or 2001:db8::7, or up to 4 of them: a"
+        ' list in config.toml, joined by "," in a variable',
+    ),
+    "private": (_switch, "a yes or no: true or false"),
     "invitation": (_invitation, "an invitation from a registry's operator"),
 }

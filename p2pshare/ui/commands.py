@@ -205,7 +205,8 @@ DIALOG = Command(
         VIA,
         CLASSIC,
         flag("--listen", "PORT", "port to listen on, TCP and UDP (default: any)"),
-        flag("--address", "IP", "your IPv4 address for others (default: detected)"),
+        flag("--address", "IP", "another address of yours, for others; repeatable", repeated=True),
+        flag("--private", None, "publish no address: others come by the relay only"),
         INVITATION,
     ),
     (

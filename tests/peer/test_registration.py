@@ -23,10 +23,15 @@ from p2pshare.errors import (
     Unreachable,
 )
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
+from p2pshare.peer.reach.network import OwnLocation
 from p2pshare.peer.registration import (
+    CHANGE_EVERY,
+    HOPEFUL,
     LOCAL_ONLY,
     RELEASE_TIMEOUT,
     RETRY_MAX,
+    RETRY_MAX_AT_FIRST,
+    SETTLE,
     TAKE_BACKS_MAX,
     ClassicName,
     NameKeeper,
@@ -36,6 +41,7 @@ from p2pshare.peer.registration import (
 from p2pshare.registry.client import TIMEOUT
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
 from p2pshare.wire.registry_answers import (
     HEARTBEAT_FROM,
     HEARTBEAT_TO,
@@ -49,6 +55,12 @@ HERE, THERE = PeerAddress("10.0.0.5", 50000), PeerAddress("10.0.0.7", 50001)
 TOKEN, OTHER_TOKEN = "t" * 16, "o" * 16
 
 
+def location_at(*addresses: PeerAddress) -> OwnLocation:
+    """Return the location of a peer whose interfaces have these addresses."""
+    candidates = tuple(Candidate(CandidateKind.HOST, each) for each in addresses)
+    return OwnLocation(candidates, Mapping.UNKNOWN, addresses[0])
+
+
 async def patiently(keeper: NameKeeper) -> PeerAddress:
     return await keeper._retries.run(keeper.take, Unreachable)
 
@@ -57,6 +69,8 @@ class KeeperTestCase(RegistryTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.address = HERE
+        self.more: tuple[PeerAddress, ...] = ()
+        self.seen: list[str] = []
         self.keeper = self.keeper_of("bob", TOKEN)
 
     def keeper_of(
@@ -70,8 +84,8 @@ class KeeperTestCase(RegistryTestCase):
     ) -> NameKeeper:
         """Return the keeper of a peer that has just started on a folder."""
 
-        async def find_address() -> PeerAddress:
-            return self.address
+        async def find_location() -> OwnLocation:
+            return location_at(self.address, *self.more)
 
         client = self.client()
         client.known = known
@@ -85,7 +99,9 @@ class KeeperTestCase(RegistryTestCase):
         name = ClassicName(client, "bob", lambda: token) if classic else None
         rng = random.Random(1)
         retries = RetryLoop(self.clock, rng)
-        return NameKeeper(self.clock, rng, owner, find_address, retries, name)
+        return NameKeeper(
+            self.clock, rng, owner, find_location, retries, name, on_seen=self.seen.append
+        )
 
     def registered(self) -> PeerAddress | None:
         """Return the address that original clients see."""
@@ -262,6 +278,102 @@ class OwnerTests(KeeperTestCase):
         self.wait(HEARTBEAT_TO + 0.25)
         self.assertEqual((self.registered(), self.keeper.registered), (self.address, self.address))
 
+    def test_location_changed(self) -> None:
+        """A change of the location is published within a second, several at once are one, and not too often."""
+        self.take()
+        self.keep()
+        self.wait(CHANGE_EVERY)
+        self.registry.asked.clear()
+        self.more = (THERE,)
+        for _ in range(3):
+            self.keeper.location_changed()
+        self.wait(SETTLE)
+        view = self.view()
+        assert view is not None
+        self.assertEqual(view.addresses, (str(HERE), str(THERE)))
+        self.assertEqual(self.registry.count(b"PUT"), 1)
+        self.more = ()
+        self.keeper.location_changed()
+        self.wait(CHANGE_EVERY - 1)
+        self.assertEqual(self.registry.count(b"PUT"), 1)
+        self.wait(1.25)
+        self.assertEqual(self.registry.count(b"PUT"), 2)
+
+    def test_same_location(self) -> None:
+        """A change that is undone before it is published is a heartbeat, and no claim."""
+        self.take()
+        self.keep()
+        self.registry.asked.clear()
+        self.keeper.location_changed()
+        self.wait(CHANGE_EVERY + SETTLE)
+        self.assertEqual(self.registry.count(b"PUT"), 0)
+        self.assertEqual(self.registry.count(b"POST"), 1)
+
+    def test_seen(self) -> None:
+        """The address that the registry has seen is told after each claim."""
+        self.take()
+        self.assertEqual(self.seen, ["10.0.0.5"])
+
+    def test_nudged(self) -> None:
+        """A nudge renews the presence at once, so a registry that has restarted has the peer again."""
+        self.take()
+        self.keep()
+        self.wait(5)
+        self.registry.lose_everything()
+        self.keeper.nudge()
+        self.wait(0.25)
+        self.assertEqual(self.presence(), Presence.ONLINE)
+
+    def test_back_after_a_silent_network(self) -> None:
+        """After a network was silent for longer than the lease, the peer is online again within 10 s by itself, and at
+        once by a nudge, whether a request waits for an answer or a retry is due.
+        """
+        self.take()
+        self.keep()
+        for nudges in (False, True):
+            for silent in (138.0, 139.625, 141.25, 142.875):
+                self.registry.deaf = True
+                self.wait(silent)
+                self.assertEqual(self.presence(), Presence.OFFLINE)
+                self.registry.deaf = False
+                if nudges:
+                    self.keeper.nudge(restart=True)
+                    self.wait(0.25)
+                else:
+                    self.wait(10)
+                self.assertEqual(self.presence(), Presence.ONLINE, (nudges, silent))
+
+    def test_away_for_long(self) -> None:
+        """A registry that is away for long is asked less and less often."""
+        self.take()
+        self.keep()
+        self.registry.away = True
+        self.wait(HEARTBEAT_TO + 60)
+        self.registry.asked.clear()
+        self.wait(60)
+        self.assertLessEqual(max(self.pauses()), RETRY_MAX_AT_FIRST * (1 + JITTER) + 0.25)
+        self.wait(HOPEFUL)
+        self.registry.asked.clear()
+        self.wait(120)
+        self.assertGreaterEqual(min(self.pauses()), RETRY_MAX - 0.25)
+
+    def test_nudged_and_stopped(self) -> None:
+        """A keeper that was nudged while a request waits can be stopped, and leaves no timer."""
+        self.take()
+        keeping = self.start(self.keeper.keep())
+        self.registry.deaf = True
+        self.wait(HEARTBEAT_TO + 0.25)
+        self.keeper.nudge(restart=True)
+        self.keeper.location_changed()
+        self.settle()
+        self.assertNoResult(keeping)
+        keeping.cancel()
+        stopping = self.start(self.keeper.stop())
+        self.wait(RELEASE_TIMEOUT)
+        self.successResultOf(stopping)
+        self.failureResultOf(keeping, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_loopback(self) -> None:
         """A loopback address causes a warning when it is registered, not at each heartbeat."""
         self.take()
@@ -375,10 +487,10 @@ class CopiedKeyTests(KeeperTestCase):
         keeper = super().keeper_of(folder, token, *args, **options)
         address = self.address
 
-        async def find_address() -> PeerAddress:
-            return address
+        async def find_location() -> OwnLocation:
+            return location_at(address)
 
-        keeper._find_address = find_address
+        keeper._find_location = find_location
         return keeper
 
     def start_copy(self) -> Deferred[None]:

@@ -11,6 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest
 
 from p2pshare.classic.datagrams import Kind
 from p2pshare.core.datagram_core import Address
@@ -21,7 +24,6 @@ from p2pshare.errors import (
     KeyUnusable,
     NameReleased,
     NameTaken,
-    OwnAddressNeeded,
     OwnAddressUnknown,
     P2pshareError,
     PeerStopped,
@@ -31,11 +33,12 @@ from p2pshare.errors import (
 )
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
+from p2pshare.net.reach import interfaces
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
-from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
+from p2pshare.peer.reach import network
 from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_share
 from p2pshare.storage.identity import key_file
@@ -131,8 +134,7 @@ class PeerServiceTests(LoopbackTestCase):
         if view is None or view.summary.presence is not Presence.ONLINE:
             return None
         assert view.location is not None and view.key is not None
-        ip, port = Location.parse(view.location).addresses[0].split(":")
-        return PeerAddress(ip, int(port))
+        return PeerAddress.parse(Location.parse(view.location).addresses[0])
 
     async def test_serves_classically(self) -> None:
         """With --classic, originals find a peer and are served. It is gone when it stops, and can come back at once."""
@@ -319,12 +321,13 @@ class PeerServiceTests(LoopbackTestCase):
 
     async def test_chosen_address(self) -> None:
         """The address in the settings is registered."""
-        address = await self.peer(address="127.0.0.7").ready
+        address = await self.peer(address=("127.0.0.7",)).ready
         self.assertEqual((await self.registered(), address.ip), (address, "127.0.0.7"))
 
     async def test_no_usable_address(self) -> None:
         """An address that the registry would reject is an error, with the remedy, and is not sent."""
-        self.patch(service, "local_address_towards", lambda *_: "169.254.3.4")
+        self.patch(network, "local_address_towards", lambda *_: "169.254.3.4")
+        self.patch(interfaces, "_linked", list)
         ready = self.peer(patient=False).ready
         error: Any = await self.assertFailure(ready, OwnAddressUnknown)
         self.assertIn("169.254.3.4", error.fields["reason"])
@@ -399,24 +402,37 @@ class PeerServiceTests(LoopbackTestCase):
         await peer.ready
         self.assertIsNone((await self.ask("status"))["trouble"])
 
-    async def test_registry_without_ipv4(self) -> None:
-        """A registry without an IPv4 address is an error at once, since the peer cannot find its own."""
-        for patient in (True, False):
-            peer = self.peer(registry="http://[::1]:8000", patient=patient)
-            await self.assertFailure(peer.ready, OwnAddressNeeded)
-            await peer.stopService()
+    async def test_ipv6_registry(self) -> None:
+        """A registry that is reached over IPv6 is as good as any."""
+        site = Site(make_routes(self.store, self.reactor), self.real_reactor)
+        try:
+            listening = self.real_reactor.listenTCP(0, site, interface="::1")
+        except CannotListenError as error:
+            raise SkipTest("this machine has no IPv6") from error
+        self.addCleanup(listening.stopListening)
+        address = await self.peer(registry=f"http://[::1]:{listening.getHost().port}").ready
+        self.assertEqual((await self.registered(), address.ip), (address, "::1"))
 
-    async def test_ipv4_lost(self) -> None:
-        """A registry that loses its IPv4 address does not end a registered peer."""
+    async def test_private(self) -> None:
+        """A private peer is online, and its record has no address (threat 52)."""
+        await self.peer(private=True).ready
+        view = await self.view()
+        assert view is not None
+        self.assertEqual((view.location, view.addresses), (None, ()))
+        self.assertEqual(view.summary.presence, Presence.ONLINE)
+        status = await self.ask("status")
+        self.assertEqual((status["private"], status["candidates"]), (True, []))
+
+    async def test_network_changed(self) -> None:
+        """A change of the network renews the presence at once."""
         peer = self.peer()
-        address = await peer.ready
-
-        async def look_up_ipv4(_reactor: object, _host: str) -> None:
-            return None
-
-        self.patch(service, "look_up_ipv4", look_up_ipv4)
-        await self.ask("rotate")
-        self.assertEqual(await self.registered(), address)
+        await peer.ready
+        self.store = MemoryNameStore(self.reactor)
+        await self.listening.stopListening()
+        self.serve_registry(self.registry_port)
+        peer._network._network_changed()
+        while await self.registered() is None:
+            await deferLater(self.real_reactor, 0.001)
 
     async def test_no_dns_at_the_start(self) -> None:
         """A patient peer with a fixed port also waits for DNS."""
@@ -425,13 +441,13 @@ class PeerServiceTests(LoopbackTestCase):
             port = free.getsockname()[1]
         asked: list[str] = []
 
-        async def look_up_ipv4(_reactor: object, host: str) -> str:
+        async def look_up(_reactor: object, host: str) -> tuple[str, ...]:
             asked.append(host)
             if len(asked) == 1:
                 raise LookUpError("DNS does not answer")
-            return host
+            return (host,)
 
-        self.patch(service, "look_up_ipv4", look_up_ipv4)
+        self.patch(network, "look_up", look_up)
         self.assertEqual((await self.peer(listen=port).ready).port, port)
         self.assertGreater(len(asked), 1)
 

@@ -57,7 +57,8 @@ class SettingsTests(SynchronousTestCase):
             data = "~/data"
             share = ["a", "pictures=~/b"]
             listen = 65535
-            address = "192.0.2.7"
+            address = ["192.0.2.7", "2001:db8::7"]
+            private = true
             """
         )
         expected = Settings(
@@ -66,7 +67,8 @@ class SettingsTests(SynchronousTestCase):
             data=Path.home() / "data",
             share=("a", "pictures=~/b"),
             listen=65535,
-            address="192.0.2.7",
+            address=("192.0.2.7", "2001:db8::7"),
+            private=True,
         )
         self.assertEqual(found, expected)
         environ = {"P2PSHARE_SHARE": "a:pictures=~/b", "P2PSHARE_LISTEN": "7", "P2PSHARE_DATA": ""}
@@ -189,7 +191,7 @@ class SettingsTests(SynchronousTestCase):
             *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
             *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
             *('via = "quic"', "via = 1", 'via = ""'),
-            *('address = "::1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
+            *('address = "::ffff:10.0.0.1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
             *('address = "169.254.1.1"', 'address = "224.0.0.1"', 'address = "255.255.255.255"'),
         ):  # fmt: skip
             key = line.split()[0]

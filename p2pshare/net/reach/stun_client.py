@@ -68,7 +68,11 @@ class StunClient:
 
     def ask(self, server: PeerAddress) -> Deferred[StunAnswer | None]:
         """Return the answer of a server; None if there is none, or too many servers are asked already."""
-        answered: Deferred[StunAnswer | None] = Deferred(lambda _: self._end(request, None))
+
+        def cancelled(_: object) -> None:
+            self._forget(request)
+
+        answered: Deferred[StunAnswer | None] = Deferred(cancelled)
         transaction = self._random(stun.TRANSACTION_SIZE)
         request = _Request(server, transaction, answered, self._clock.seconds())
         if len(self._requests) >= REQUESTS_MAX:
@@ -111,10 +115,15 @@ class StunClient:
         return True
 
     def _end(self, request: _Request, answer: StunAnswer | None) -> None:
+        if self._forget(request):
+            request.answered.callback(answer)
+
+    def _forget(self, request: _Request) -> bool:
+        """Ask no more; whether the request was still open."""
         if self._requests.pop(request.transaction, None) is None:
-            return
+            return False
         if request.timer is not None and request.timer.active():
             request.timer.cancel()
         if not self._requests:
             self._port.remove_stun_handler(self._received)
-        request.answered.callback(answer)
+        return True

@@ -21,6 +21,23 @@ from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 CURRENT_SHOWN = 3  # files of one session
 ALLOWED_SHOWN = 10  # names
+KINDS = {
+    "given": "given by you",
+    "forwarded": "forwarded by the router",
+    "host": "of an interface",
+    "seen": "seen by the registry",
+    "mapped": "mapped by the NAT, UDP only",
+}
+"""How a peer knows an address, in words."""
+MAPPINGS = {
+    "none": "There is no NAT in front of this machine.",
+    "independent": "A NAT in front of this machine maps the UDP port to one address for all others.",
+    "dependent": "A NAT in front of this machine maps the UDP port to another address for each destination, so many"
+    " others reach it through the relay only.",
+    "blocked": "The registry does not answer over UDP: a firewall may block it.",
+}
+"""What is known of the NAT, in words."""
+PRIVATE = "It publishes no address (--private): others reach it through the relay only."
 STOP_MAX = 5.0  # seconds that `stop` waits; a peer ends within 2
 EXIT_MAX = 1.0  # seconds more for a process that has released its folder
 STOP_INTERVAL = 0.05  # seconds between two checks of the lock of the data folder
@@ -104,6 +121,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield told["trouble"]
     if told.get("loopback"):
         yield LOCAL_ONLY
+    yield from _reached(told)
     if "shares" not in told:  # the registry has not answered yet, so nothing is served
         return
     shares = told["shares"]
@@ -120,6 +138,21 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield "Nobody is connected."
     for visit in visits:
         yield _visit(visit)
+
+
+def _reached(told: Mapping[str, Any]) -> Iterator[str]:
+    """Return lines about where others try to reach the peer."""
+    if told.get("private"):
+        yield PRIVATE
+        return
+    shown = [
+        f"{address} ({KINDS.get(kind, kind)})"
+        for kind, _, address in (each.partition("/") for each in told.get("candidates", ()))
+    ]
+    if shown and told["registered"]:
+        yield f"Others try: {', '.join(shown)}."
+        if not told.get("loopback") and told.get("mapping") in MAPPINGS:
+            yield MAPPINGS[told["mapping"]]
 
 
 def _whom(allow: list[str] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -128,5 +129,5 @@ class StunClientTests(SynchronousTestCase):
         """A request that is cancelled is forgotten."""
         asking = self.client.ask(SERVER)
         asking.cancel()
-        self.assertIsNone(self.successResultOf(asking))
+        self.failureResultOf(asking, CancelledError)
         self.assertEqual((self.port.handlers, self.clock.getDelayedCalls()), ([], []))

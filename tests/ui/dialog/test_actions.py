@@ -82,6 +82,8 @@ class LinesTests(SynchronousTestCase):
             (first, _), *others = _reached("bob", PeerAddress(ip, 50000))
             self.assertIn(f"{ip}:50000", first)
             self.assertEqual([text for text, _ in others], [LOCAL_ONLY] if is_warned else [])
+        ((only, _),) = _reached("bob", PeerAddress("192.0.2.7", 50000), is_private=True)
+        self.assertNotIn("192.0.2.7", only)
 
     def test_sharing(self) -> None:
         """Shares are listed with the names that may see them, and with a warning about unencrypted copies."""

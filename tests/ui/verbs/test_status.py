@@ -13,7 +13,8 @@ from p2pshare.storage.identity import data_folder
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.verbs import status
-from p2pshare.ui.verbs.status import lines
+from p2pshare.ui.verbs.status import KINDS, MAPPINGS, PRIVATE, lines
+from p2pshare.wire.reach.candidates import CandidateKind, Mapping
 from tests.ui.registries import REGISTRY_KEY
 from tests.ui.verbs.test_whoami import OwningTestCase, RunningPeer
 
@@ -71,6 +72,24 @@ class StatusTests(SynchronousTestCase):
         """A peer at a loopback address says that only this machine reaches it."""
         self.assertNotIn(LOCAL_ONLY, self.said(loopback=False))
         self.assertEqual(self.said(loopback=True).splitlines()[1], LOCAL_ONLY)
+
+    def test_candidates(self) -> None:
+        """The addresses at which others try, and the NAT, are shown in words; a private peer has none (threat 52)."""
+        candidates = ["host/192.0.2.7:50000", "seen/203.0.113.9:50000", "new/[2001:db8::7]:50000"]
+        told = self.said(candidates=candidates, mapping="dependent").splitlines()
+        self.assertEqual(
+            told[1:3],
+            [
+                "Others try: 192.0.2.7:50000 (of an interface), 203.0.113.9:50000 (seen by the registry),"
+                " [2001:db8::7]:50000 (new).",
+                MAPPINGS["dependent"],
+            ],
+        )
+        self.assertNotIn("NAT", self.said(candidates=candidates, mapping="none", loopback=True))
+        self.assertNotIn("Others", self.said(candidates=candidates, registered=False))
+        self.assertEqual(self.said(candidates=[], private=True).splitlines()[1], PRIVATE)
+        self.assertEqual(set(KINDS), {each.value for each in CandidateKind})
+        self.assertEqual({*MAPPINGS, "unknown"}, {each.value for each in Mapping})
 
     def test_elsewhere(self) -> None:
         """The use of the key on another machine is reported with the remedy."""

@@ -1,1 +1,0 @@
-"""Tests of `p2pshare/peer/lan`."""
