@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tests.lab.namespaces import Namespace
@@ -171,6 +171,14 @@ class Internet:
             routers[0].run("nft", "-f", "-", input=_ROUTERS[kind])
         return Home(kind, host, routers, host_ip)
 
+    def add_neighbour(self, home: Home) -> Home:
+        """Add a second host to a home that has a NAT, and return the home as it is for that host."""
+        host = self._namespace()
+        _join_lan(home.routers[0], host, 6)
+        for each in (home.routers[0], host):
+            each.configure()
+        return replace(home, host=host, host_ip=f"{LAN}.6")
+
     def cut_direct(self) -> None:
         """Drop all that goes from one home to another from now on; the registry stays within reach."""
         rule = """
@@ -216,10 +224,10 @@ table inet cut {
     def _routers(self, kind: HomeKind, host: Namespace, cable: _Cable) -> tuple[Namespace, ...]:
         """Make the routers of a home with a NAT."""
         routers = [self._namespace(forwards=True)]
-        routers[0].join("lan", host, "eth")
+        routers[0].later("link add lan type bridge")
+        routers[0].later("link set lan up")
         _configure(routers[0], "lan", f"{LAN}.1/24")
-        _configure(host, "eth", f"{LAN}.5/24")
-        _route(host, f"{LAN}.1")
+        _join_lan(routers[0], host, 5)
         if kind is not HomeKind.FILTERED:
             self._connect(routers[0], cable, has_ipv6=False)
             return tuple(routers)
@@ -247,6 +255,14 @@ def internet() -> Iterator[tuple[Internet, Callable[[HomeKind], Home]]]:
     with contextlib.ExitStack() as stack:
         made = Internet(stack)
         yield made, made.add
+
+
+def _join_lan(router: Namespace, host: Namespace, number: int) -> None:
+    """Lay a cable from a host to the switch of its home."""
+    router.join(f"lan{number}", host, "eth")
+    router.later(f"link set lan{number} master lan")
+    _configure(host, "eth", f"{LAN}.{number}/24")
+    _route(host, f"{LAN}.1")
 
 
 def _configure(namespace: Namespace, device: str, *addresses: str) -> None:

@@ -1,0 +1,186 @@
+"""What happens to a fetch when the network changes under it: `trial tests.lab.scenarios`, as root on Linux.
+
+The suite does not find this module, since its tests take minutes; `make lab` runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.lab.homes import Home, HomeKind, Internet, internet
+from tests.lab.namespaces import why_not
+from tests.lab.world import SIZE, Fetch, Running, World, world
+
+SLOW = ("--limit", "4MB/s")  # 5 s for the file
+EARLY = 4_000_000  # bytes: the fetch is under way
+BACK_S = 10.0  # s after which a peer has to be back
+
+
+class Scenario(SynchronousTestCase):
+    """Two homes and a registry."""
+
+    def setUp(self) -> None:
+        if (reason := why_not("nft", "conntrack")) is not None:
+            raise SkipTest(reason)
+
+    def homes(self, requester: HomeKind, sharer: HomeKind, *flags: str) -> None:
+        """Make two homes, and share the file in one of them; `flags` are those of the sharer."""
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.net: Internet = stack.enter_context(internet())[0]
+        self.alice: Home = self.net.add(requester)
+        self.bob: Home = self.net.add(sharer)
+        self.world: World = stack.enter_context(world(self.net))
+        self.sharer = self.world.share(self.bob, "bob", *flags)
+
+    def fetch(self, *flags: str) -> Running:
+        """Start a fetch, and return when it is under way."""
+        running = self.world.fetch(self.alice, "alice", "bob", *SLOW, *flags)
+        running.wait_for_bytes(EARLY)
+        return running
+
+    def check(self, running: Running, *, patience: float = 60.0) -> Fetch:
+        """Wait for the end of a fetch, which has to be exact."""
+        fetch = running.end(patience)
+        told = f"{fetch.events}\n{fetch.log}\n{self.world.log('bob')[-4000:]}"
+        self.assertEqual((fetch.exit_code, fetch.is_exact), (0, True), told)
+        return fetch
+
+
+class ChangeTests(Scenario):
+    """Changes in the middle of a fetch."""
+
+    def test_rebinding(self) -> None:
+        """The requester's NAT forgets the mapping and gives another one: the fetch goes on over the same session."""
+        self.homes(HomeKind.SYMMETRIC, HomeKind.OPEN)
+        running = self.fetch("--via", "udp")
+        self.alice.forget_flows()
+        self.assertEqual(set(self.check(running).paths), {"udp"})
+
+    def test_rebinding_punched(self) -> None:
+        """Both NATs of a path that was punched forget it."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        running = self.fetch()
+        self.assertTrue(running.events[0]["via"], "udp")
+        self.alice.forget_flows()
+        self.bob.forget_flows()
+        self.check(running)
+
+    def test_direct_path_cut(self) -> None:
+        """A punched path dies: the fetch goes on through the relay."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        running = self.fetch()
+        self.net.cut_direct()
+        fetch = self.check(running)
+        self.assertEqual((fetch.paths[0], fetch.paths[-1]), ("udp", "relay"))
+
+    def test_direct_path_returns(self) -> None:
+        """A fetch that began on the relay moves to a direct path when there is one, and fetches nothing twice."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        self.net.cut_direct()
+        running = self.world.fetch(self.alice, "alice", "bob", "--limit", "200KB/s")
+        running.wait_for_bytes(1_000_000)
+        self.net.mend()
+        fetch = self.check(running, patience=150.0)
+        self.assertEqual((fetch.paths[0], fetch.paths[-1]), ("relay", "udp"))
+        (saved,) = (each for each in fetch.events if each["event"] == "saved")
+        self.assertEqual(saved["fetched"], SIZE)
+
+    def test_registry_killed(self) -> None:
+        """The relay is killed in the middle of a fetch and comes back: the fetch goes on."""
+        self.homes(HomeKind.SYMMETRIC, HomeKind.CONE)
+        running = self.fetch()
+        self.world.registry.send_signal(signal.SIGKILL)
+        self.world.registry.wait(10)
+        time.sleep(1)
+        self.world.start_registry()
+        self.assertEqual(set(self.check(running).paths), {"relay"})
+
+    def test_direct_without_registry(self) -> None:
+        """A direct path does not need the registry."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        running = self.fetch()
+        self.world.registry.send_signal(signal.SIGKILL)
+        self.assertEqual(self.check(running).paths, ["udp"])
+
+    def test_sharer_moves(self) -> None:
+        """The sharer's host gets another address in the middle of a fetch."""
+        self.homes(HomeKind.OPEN, HomeKind.CONE)
+        running = self.fetch()
+        host = self.bob.host
+        host.run("ip", "addr", "del", f"{self.bob.host_ip}/24", "dev", "eth")
+        time.sleep(1)
+        host.run("ip", "addr", "add", "192.168.1.77/24", "dev", "eth")
+        host.run("ip", "route", "add", "default", "via", "192.168.1.1")
+        self.check(running)
+
+
+class ReturnTests(Scenario):
+    """Peers that were away."""
+
+    def fetches_within(self, seconds: float) -> Fetch:
+        """Fetch again and again until that succeeds, which has to be soon."""
+        started = time.monotonic()
+        while True:
+            fetch = self.world.fetch(self.alice, "alice", "bob").end(30.0)
+            if fetch.exit_code == 0 and fetch.is_exact:
+                self.assertLess(time.monotonic() - started, seconds)
+                return fetch
+            self.assertLess(time.monotonic() - started, seconds, f"{fetch.events}\n{fetch.log}")
+
+    def test_suspend(self) -> None:
+        """A sharer that was suspended is back soon after it runs again, though its NAT has forgotten it."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        self.sharer.send_signal(signal.SIGSTOP)
+        time.sleep(15)
+        self.bob.forget_flows()
+        self.sharer.send_signal(signal.SIGCONT)
+        self.fetches_within(BACK_S)
+
+    def test_cable(self) -> None:
+        """A sharer whose network was away is back soon after the network is."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        self.bob.host.run("ip", "link", "set", "eth", "down")
+        time.sleep(10)
+        self.bob.host.run("ip", "link", "set", "eth", "up")
+        self.bob.host.run("ip", "route", "replace", "default", "via", "192.168.1.1")
+        self.fetches_within(BACK_S)
+
+    def test_registry_restart(self) -> None:
+        """A sharer is called again soon after a restart of the registry."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        self.world.registry.terminate()
+        self.world.registry.wait(15)
+        time.sleep(3)
+        self.world.start_registry()
+        self.fetches_within(BACK_S)
+
+
+class PlaceTests(Scenario):
+    """Other places than those of the matrix."""
+
+    def test_one_home(self) -> None:
+        """Two hosts behind one NAT use their own network, also if the NAT is symmetric."""
+        self.homes(HomeKind.OPEN, HomeKind.SYMMETRIC)
+        self.alice = self.net.add_neighbour(self.bob)
+        fetch = self.check(self.world.fetch(self.alice, "alice", "bob"))
+        (connected,) = (each for each in fetch.events if each["event"] == "connected")
+        self.assertTrue(connected["address"].startswith(f"{self.bob.host_ip}:"), connected)
+
+    def test_private(self) -> None:
+        """A private sharer is reached through the relay, and no address of it is known to anybody."""
+        self.homes(HomeKind.OPEN, HomeKind.OPEN, "--private")
+        fetch = self.check(self.world.fetch(self.alice, "alice", "bob"))
+        self.assertEqual(fetch.paths, ["relay"])
+        self.assertNotIn(self.bob.host_ip, str(fetch.events) + fetch.log)
+
+    def test_no_relay(self) -> None:
+        """With `--via udp` and `--via tcp`, two homes that have no direct path fail with an error, and soon."""
+        self.homes(HomeKind.SYMMETRIC, HomeKind.CONE)
+        fetch = self.world.fetch(self.alice, "alice", "bob", "--via", "udp").end()
+        self.assertNotEqual(fetch.exit_code, 0)
+        self.assertLess(fetch.seconds, 20.0)
