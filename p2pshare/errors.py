@@ -277,6 +277,10 @@ class RegistryBusy(Unreachable):
     """The registry {registry} limits the rate of requests from here. Try again in {retry_after} s."""
 
 
+class RelayRefused(Unreachable):
+    """The relay of the registry {registry} did not join this peer with the other one: {reason}."""
+
+
 class PeerNotAnswering(Unreachable):
     """The peer that runs on {path} does not answer: {reason}. Stop it, and try again."""
 

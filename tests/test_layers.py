@@ -41,7 +41,11 @@ IMPURE = {
 }  # fmt: skip
 PURE = {
     *("p2pshare.wire", "p2pshare.core", "p2pshare.classic.core"),
-    *("p2pshare.classic.datagrams", "p2pshare.classic.registration"),
+    *(
+        "p2pshare.registry.relay.turns",
+        "p2pshare.classic.datagrams",
+        "p2pshare.classic.registration",
+    ),
 }
 """Packages and modules without clock, sockets, files, threads and randomness."""
 

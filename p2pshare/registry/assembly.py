@@ -23,6 +23,9 @@ from p2pshare.registry.listening import Ports
 from p2pshare.registry.redis.loss_mark import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at, without_password
+from p2pshare.registry.relay.relay import Relay
+from p2pshare.registry.relay.rooms import Rooms
+from p2pshare.registry.relay.routes import RelayRoutes
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.client_addresses import Origins
@@ -105,6 +108,13 @@ class Registry:
         routes.table.update(self._signals.table())
         routes.table.update(PageRoutes(settings.download_url, origins).table())
         routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
+        self._relay: Relay | None = None
+        if settings.relay is not None:
+            self._relay = relay = Relay(reactor, settings.relay, metrics.relay)
+            self._rooms = Rooms(relay, reactor)
+            routes.table.update(
+                RelayRoutes(routes.access, self._rooms.enter, metrics.relay_refused).table()
+            )
         limits = Limits()
         if settings.trusted_proxies:  # many clients have the address of the proxy
             limits = Limits(
@@ -129,6 +139,8 @@ class Registry:
         The Deferred fires when the store is reached, unless `stop` comes before; it fails with `StoreOfAnother`.
         """
         self._pulse.start()
+        if self._relay is not None:
+            self._relay.start()
         self._starting = Deferred.fromCoroutine(self._start())
         return self._starting.addErrback(_never_if_cancelled)
 
@@ -145,10 +157,13 @@ class Registry:
             raise StoreOfAnother(store=where, owner=owner, path=self._settings.data / KEY_NAME)
 
     async def stop(self) -> None:
-        """End the event streams, and disconnect from the store."""
+        """End the event streams and the relay, and disconnect from the store."""
         if self._starting is not None:
             self._starting.cancel()
             self._pulse.stop()
+        if self._relay is not None:
+            self._rooms.stop()
+            self._relay.stop()
         await gatherResults([self._hub.stop(), self._signals.stop()])
         await self._store.stop()
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from p2pshare.storage.settings import rate_of
 
 CLASSIC_LEASE = 24 * 3600  # seconds, for registrations that ask for none
 WORKERS_MAX = 64
 REPLICAS_MAX = 16
 RATE_MAX = 1e6  # tokens per second
 BURST_MAX = 1_000_000_000  # tokens
+RELAY_PAIRS_MAX = 100_000
+RELAY_RATE_MIN = 1000.0  # bytes per second
+RELAY_IDLE_MIN, RELAY_IDLE_MAX = 10.0, 3600.0  # seconds; sessions send something every 5
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,55 @@ DEFAULT_LIMITS: Mapping[str, RateLimit] = {
 
 
 @dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """The bounds of the relay."""
+
+    pairs: int = 256
+    """Pairs of peers at once; two ends that still wait count as one."""
+    pairs_per_key: int = 32
+    """Pairs of one key at once, with those that it waits for."""
+    rate: float | None = 500e6
+    """Bytes per second in all, both directions together; None is no limit."""
+    rate_per_key: float | None = 250e6
+    """The same for the pairs of one key."""
+    idle: float = 60.0
+    """Seconds without a byte after which a pair is closed."""
+
+    @classmethod
+    def from_options(cls, options: Sequence[str]) -> Self:
+        """Read `WHAT=VALUE` for each field, with dashes in its name; a rate may be `off`.
+
+        Raises:
+            ValueError: one is malformed, or out of bounds.
+        """
+        given: dict[str, float | None] = {}
+        for option in options:
+            what, _, value = option.partition("=")
+            name = what.replace("-", "_")
+            if name in ("pairs", "pairs_per_key"):
+                given[name] = _between(int(value), 1, RELAY_PAIRS_MAX)
+            elif name in ("rate", "rate_per_key"):
+                given[name] = (
+                    None if value == "off" else _between(rate_of(value), RELAY_RATE_MIN, math.inf)
+                )
+            elif name == "idle":
+                given[name] = _between(float(value), RELAY_IDLE_MIN, RELAY_IDLE_MAX)
+            else:
+                raise ValueError(option)
+        return cls(**given)  # type: ignore[arg-type]
+
+    def shared_by(self, processes: int) -> Self:
+        """Return the share of each of several processes, so that together they keep these bounds."""
+        return replace(
+            self,
+            pairs=math.ceil(self.pairs / processes),
+            pairs_per_key=math.ceil(self.pairs_per_key / processes),
+            rate=self.rate and self.rate / processes,
+            rate_per_key=self.rate_per_key and self.rate_per_key / processes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrySettings:
     """Settings that all processes of one registry have in common."""
 
@@ -61,13 +117,17 @@ class RegistrySettings:
     """Opens `/metrics` on the public port; None closes it there."""
     download_url: str = ""
     """Where visitors of the page get the program; empty if that is unknown."""
+    relay: RelayLimits | None = field(default_factory=RelayLimits)
+    """The bounds of the relay of each process; None if there is no relay."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Read the result of `dataclasses.asdict` from JSON."""
         limits = {what: RateLimit(**limit) for what, limit in values["limits"].items()}
         lists = {name: tuple(values[name]) for name in ("urls", "trusted_proxies")}
-        return cls(**{**values, **lists, "data": Path(values["data"]), "limits": limits})
+        relay = values["relay"] and RelayLimits(**values["relay"])
+        own = {"data": Path(values["data"]), "limits": limits, "relay": relay}
+        return cls(**{**values, **lists, **own})
 
 
 def read_limit(text: str) -> tuple[str, RateLimit | None]:
@@ -99,3 +159,9 @@ def read_network(text: str) -> str:
     """
     network = ipaddress.ip_network(text)
     return str(network.network_address if network.num_addresses == 1 else network)
+
+
+def _between(value: _Number, least: _Number, most: _Number) -> _Number:
+    if not least <= value <= most:
+        raise ValueError(value)
+    return value

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from p2pshare.registry.configuration import (
     WORKERS_MAX,
     RateLimit,
     RegistrySettings,
+    RelayLimits,
     read_limit,
     read_network,
 )
@@ -71,12 +73,13 @@ class Options(ServiceOptions):
     ]
     optFlags: ClassVar = [
         ["invite-only", None, "give new names only for an invitation (see p2pshare invite)"],
+        ["no-relay", None, "do not relay between peers that cannot reach each other"],
         ["stop", None, "stop the registry that runs on the data folder"],
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        for repeated in ("listen", "url", "trusted-proxy"):
+        for repeated in ("listen", "url", "trusted-proxy", "relay-limit"):
             self[repeated] = []
         self["limit"] = dict(DEFAULT_LIMITS)
 
@@ -130,6 +133,21 @@ class Options(ServiceOptions):
         if rate is not None:
             limits[what] = rate
 
+    def opt_relay_limit(self, limit: str) -> None:
+        """WHAT=VALUE. WHAT is pairs or pairs-per-key (sessions relayed at once), rate or rate-per-key (bytes per
+        second, such as 10MB/s, or off), or idle (seconds without a byte until a relayed session ends).
+
+        May be repeated. [default: pairs=256, pairs-per-key=32, rate=500MB/s, rate-per-key=250MB/s, idle=60]
+        """
+        try:
+            RelayLimits.from_options([limit])
+        except ValueError:
+            known = ", ".join(each.name.replace("_", "-") for each in fields(RelayLimits))
+            raise usage.UsageError(  # noqa: B904
+                f"--relay-limit is WHAT=VALUE with WHAT one of {known}, and a VALUE in bounds, not {limit!r}"
+            )
+        self["relay-limit"].append(limit)
+
     def postOptions(self) -> None:
         """Validate the options, and place twistd's pid file and a daemon's log in the data folder."""
         from p2pshare.registry.service import LOG_NAME, PID_NAME, remove_stale_pid_file, stop
@@ -182,7 +200,14 @@ class Options(ServiceOptions):
             limits=self["limit"],
             metrics_token=self.get("metrics-token"),
             download_url=self["download-url"] or "",
+            relay=self._relay(),
         )
+
+    def _relay(self) -> RelayLimits | None:
+        """Return the limits of the relay in each process."""
+        if self["no-relay"]:
+            return None
+        return RelayLimits.from_options(self["relay-limit"]).shared_by(self["workers"])
 
     def _number(self, option: str, least: int, most: int) -> None:
         try:

@@ -217,7 +217,7 @@ def _several(value: object, separator: str) -> tuple[str, ...]:
 
 
 def _limit(value: float | str) -> float | None:
-    rate = _rate(value) if isinstance(value, str) else _number(value)
+    rate = rate_of(value) if isinstance(value, str) else _number(value)
     if rate == 0:
         return None
     if not LIMIT_MIN <= rate <= LIMIT_MAX:
@@ -225,8 +225,12 @@ def _limit(value: float | str) -> float | None:
     return rate
 
 
-def _rate(text: str) -> float:
-    """Return the bytes per second."""
+def rate_of(text: str) -> float:
+    """Return the bytes per second of a text such as `500k`, `1.5MiB/s` or `none`, which is 0.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     if text.strip().lower() == "none":
         return 0.0
     match = _RATE.fullmatch(text.strip())

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import (
     IConsumer,
@@ -25,6 +27,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import (
+    URI,
     Agent,
     HTTPConnectionPool,
     RequestGenerationFailed,
@@ -39,6 +42,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.dns import LookUpError, connect_reason, resolver_of
+from p2pshare.web.upgrade import UpgradeRequest
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 
@@ -77,6 +81,10 @@ class PooledAgent(Agent):
         super().__init__(reactor, pool=pool, **options)
         self.pool = pool
         self.look_up = resolver_of(reactor).look_up
+
+    def endpoint(self, url: str) -> IStreamClientEndpoint:
+        """Return where a URL leads, with the same trust in certificates as for requests."""
+        return cast(IStreamClientEndpoint, self._getEndpoint(URI.fromBytes(url.encode())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,49 @@ class HttpClient:
         """Close the connections that wait for a request: they may be of a network that this machine has left."""
         if isinstance(self._agent, PooledAgent):
             self._agent.pool.closeCachedConnections()
+
+    async def upgrade(
+        self,
+        path: str,
+        protocol: str,
+        headers: dict[str, str],
+        make: Callable[[], IProtocol],
+        timeout: float,
+    ) -> Reply | None:
+        """Send a GET on a connection of its own, which another protocol gets if the server agrees.
+
+        Args:
+            path: as for `ask`.
+            protocol: the value of `Upgrade`, in lower case.
+            headers: to send.
+            make: makes the protocol that gets the connection.
+            timeout: seconds from the look-up of the host until the server has agreed.
+
+        Returns:
+            The reply if the server refuses.
+        """
+        assert isinstance(self._agent, PooledAgent)
+        url = urlsplit(self.url)
+        lines = [f"GET {url.path}/{path} HTTP/1.1", f"Host: {url.netloc}", "User-Agent: p2pshare"]
+        lines += ["Connection: Upgrade", f"Upgrade: {protocol}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        asking = UpgradeRequest("\r\n".join([*lines, "", ""]).encode(), protocol, make)
+        endpoint = self._agent.endpoint(self.url)
+
+        async def exchange() -> Reply | None:
+            await connectProtocol(endpoint, asking)
+            refusal = await asking.done
+            if refusal is None:
+                return None
+            status, head, body = refusal
+            return Reply(status, body, _retry_after(head))
+
+        with self._reported(b"GET", path) as log:
+            await self._look_up()
+            exchanging = _cancellable(Deferred.fromCoroutine(exchange()))
+            reply = await exchanging.addTimeout(timeout, self.clock)
+            log(reply or Reply(HTTPStatus.SWITCHING_PROTOCOLS, b""))
+        return reply
 
     def unreachable(self, reason: str) -> RegistryUnreachable:
         """Return the error for a missing or unexpected reply; the host is looked up again for the next request."""

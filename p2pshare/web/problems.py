@@ -31,15 +31,19 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
     "timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request took too long"),
     "taken": (HTTPStatus.CONFLICT, "The name is taken"),
     "stale": (HTTPStatus.CONFLICT, "A newer statement exists"),
+    "room-used": (HTTPStatus.CONFLICT, "The two peers have met in this room before"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "range-not-satisfiable": (
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
         "The range is beyond the end of the body",
     ),
+    "upgrade-required": (HTTPStatus.UPGRADE_REQUIRED, "The relay needs an upgrade of HTTP/1.1"),
     "too-many-requests": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The registry has a defect"),
     "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The registry is unavailable at the moment"),
     "recovering": (HTTPStatus.SERVICE_UNAVAILABLE, "The registry is recovering its names"),
+    "relay-full": (HTTPStatus.SERVICE_UNAVAILABLE, "The relay has no room for another pair"),
+    "nobody-came": (HTTPStatus.GATEWAY_TIMEOUT, "The other peer did not come to the relay"),
 }
 """The status and the title of every problem, by the last word of its type."""
 
@@ -69,6 +73,8 @@ def problem(word: str, detail: str = "", *, retry_after: int = 0, **extra: int |
         headers = ((b"Retry-After", b"%d" % retry_after),)
     if status == HTTPStatus.UNAUTHORIZED:  # which must name a scheme (RFC 9110, section 11.6.1)
         headers = ((b"WWW-Authenticate", b"p2pshare"),)
+    if status == HTTPStatus.UPGRADE_REQUIRED:  # which must name a protocol (section 15.5.22)
+        headers = ((b"Connection", b"Upgrade"), (b"Upgrade", b"p2pshare-relay"))
     return Reply(status, (body,), b"application/problem+json", headers)
 
 

@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IHalfCloseableProtocol,
     IProtocol,
     IReactorTime,
     ISSLTransport,
@@ -23,6 +24,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
+from zope.interface import alsoProvides
 
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.connections import Connections
@@ -407,6 +409,10 @@ class Channel(HTTPChannel):
         self.transport.unregisterProducer()  # this channel
         self.transport.resumeProducing()
         self._upgraded = protocol
+        if IHalfCloseableProtocol.providedBy(
+            protocol
+        ):  # HTTP itself is not: there, a FIN ends the connection
+            alsoProvides(self, IHalfCloseableProtocol)
         protocol.makeConnection(self.transport)
         if early:
             protocol.dataReceived(early)
@@ -459,6 +465,14 @@ class Channel(HTTPChannel):
         super().connectionLost(reason)
         if self._upgraded is not None:
             self._upgraded.connectionLost(reason)
+
+    def readConnectionLost(self) -> None:  # noqa: N802 - IHalfCloseableProtocol
+        """Pass on that the client sends nothing more."""
+        cast(IHalfCloseableProtocol, self._upgraded).readConnectionLost()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802 - IHalfCloseableProtocol
+        """Pass on that the client was told that nothing follows."""
+        cast(IHalfCloseableProtocol, self._upgraded).writeConnectionLost()
 
     def getPeer(self) -> IAddress:
         """Return the client's address."""

@@ -138,8 +138,8 @@ class Unverified(Generic[S]):
         return signer.verify(self.signature, self.message)
 
 
-def is_challenge(text: str) -> bool:
-    """Whether a registry may be asked to sign `text`: 16 to 64 characters of base64url."""
+def is_drawn(text: str) -> bool:
+    """Whether `text` can be drawn at random, as a challenge is: 16 to 64 characters of base64url."""
     return _ID.fullmatch(text) is not None
 
 

@@ -10,6 +10,7 @@ from p2pshare.registry.configuration import (
     DEFAULT_LIMITS,
     RateLimit,
     RegistrySettings,
+    RelayLimits,
     read_limit,
     read_network,
 )
@@ -52,6 +53,7 @@ class SettingsTests(SynchronousTestCase):
                 trusted_proxies=("::1", "10.0.0.0/8"),
                 limits={"key": RateLimit(0.5, 3, spares_loopback=False)},
                 metrics_token="t",
+                relay=None,
             ),
         ):
             line = Order(1, settings, ()).to_line()
@@ -78,6 +80,35 @@ class LimitTests(SynchronousTestCase):
         ):  # fmt: skip
             with self.assertRaises(ValueError, msg=wrong):
                 read_limit(wrong)
+
+
+class RelayLimitTests(SynchronousTestCase):
+    """Limits of the relay on a command line."""
+
+    def test_read(self) -> None:
+        """Each bound can be set, the last time counts, and the others keep their defaults."""
+        options = [
+            "pairs=8",
+            "pairs-per-key=2",
+            "rate=1MB/s",
+            "rate-per-key=off",
+            "idle=30",
+            "pairs=9",
+        ]
+        limits = RelayLimits.from_options(options)
+        self.assertEqual(limits, RelayLimits(9, 2, 1e6, None, 30.0))
+        self.assertEqual(RelayLimits.from_options([]), RelayLimits())
+        self.assertGreater(RelayLimits().rate_per_key or 0, 100e6)
+        self.assertEqual(limits.shared_by(4), RelayLimits(3, 1, 250e3, None, 30.0))
+
+    def test_wrong(self) -> None:
+        """Everything else is rejected."""
+        for wrong in (
+            "", "pairs", "pairs=", "pairs=0", "pairs=1e9", "pairs=1000000", "pairs_per_key=1.5", "rate=1", "rate=none",
+            "rate=nan", "idle=1", "idle=nan", "idle=off", "x=1", "pairs=off",
+        ):  # fmt: skip
+            with self.assertRaises(ValueError, msg=wrong):
+                RelayLimits.from_options([wrong])
 
 
 class NetworkTests(SynchronousTestCase):

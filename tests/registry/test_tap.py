@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -18,7 +19,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.assembly import KEY_NAME
-from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit
+from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit, RelayLimits
 from p2pshare.registry.service import PID_NAME
 from p2pshare.registry.tap import REDIS_VARIABLE, Options, makeService
 from p2pshare.storage.locks import FolderLock
@@ -61,7 +62,8 @@ class OptionsTests(SynchronousTestCase):
         settings = self.parse(
             "--url", "HTTPS://Names.Example:443/", "--url", "http://10.0.0.1:8000", "--url", "https://names.example",
             "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--limit", "claims=5:50", "--limit", "key=off",
-            "--invite-only", "--replicas", "1", "--classic-lease", "60",
+            "--invite-only", "--replicas", "1", "--classic-lease", "60", "--workers", "2",
+            "--relay-limit", "pairs=9", "--relay-limit", "rate=1MB/s",
         ).settings("redis://h")  # fmt: skip
         self.assertEqual(settings.urls, ("https://names.example", "http://10.0.0.1:8000"))
         self.assertEqual(settings.trusted_proxies, ("10.0.0.0/8", "::1"))
@@ -74,6 +76,9 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsNone(settings.metrics_token)
         plain = self.parse().settings("redis://h")
         self.assertEqual(plain.limits, DEFAULT_LIMITS)
+        self.assertEqual(settings.relay, replace(RelayLimits(), pairs=9, rate=1e6).shared_by(2))
+        self.assertEqual(plain.relay, RelayLimits())
+        self.assertIsNone(self.parse("--no-relay").settings("redis://h").relay)
         self.assertEqual((plain.urls, plain.invite_only, plain.replicas), ((), False, 0))
 
     def test_secrets(self) -> None:
@@ -155,7 +160,7 @@ class OptionsTests(SynchronousTestCase):
             ["--classic-lease", "0"], ["--classic-lease", "x"], ["--nonsense"], ["more"], ["--workers", "0"],
             ["--workers", "65"], ["--replicas", "x"], ["--url", "x y"], ["--url", "http://h/path"], ["--url", ""],
             ["--trusted-proxy", "h"], ["--limit", "x=1"], ["--redis", "redis://h", "--redis-url-file", "f"],
-            ["--download-url", "javascript:x"],
+            ["--download-url", "javascript:x"], ["--relay-limit", "pairs"],
         ):  # fmt: skip
             code, said = self.refusal(lambda wrong=wrong: self.parse(*wrong))  # type: ignore[misc]
             self.assertEqual(code, 2)

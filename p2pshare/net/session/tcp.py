@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -77,16 +78,8 @@ class TcpCarrier(Protocol):
 
     def connectionMade(self) -> None:
         """Set the socket's options, and hand the carrier over."""
-        transport = self.transport
-        with suppress(AttributeError, OSError):  # not a socket, or an option that this system lacks
-            transport.setTcpNoDelay(True)
-            handle = transport.getHandle()
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
-        with suppress(AttributeError):  # not a socket
-            prefer_bbr(transport.getHandle())
-        transport.bufferSize = self._read_size
-        transport.SEND_LIMIT = SEND_SIZE
-        transport.registerProducer(self, True)
+        tune(self.transport, self._read_size)
+        self.transport.registerProducer(self, True)
         self._user.connected(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -123,6 +116,19 @@ class TcpCarriers(ServerFactory):
         """Make the carrier of one connection."""
         user = self._accept(str(getattr(addr, "host", "")))
         return None if user is None else TcpCarrier(user, MESSAGE_READ)
+
+
+def tune(transport: Any, read_size: int) -> None:
+    """Set the options of a connection that carries sessions, and how many bytes are read from it at once."""
+    transport = getattr(transport, "transport", transport)  # below TLS
+    with suppress(AttributeError, OSError):  # not a socket, or an option that this system lacks
+        transport.setTcpNoDelay(True)
+        handle = transport.getHandle()
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
+    with suppress(AttributeError):  # not a socket
+        prefer_bbr(transport.getHandle())
+    transport.bufferSize = read_size
+    transport.SEND_LIMIT = SEND_SIZE
 
 
 def _address(address: IPv4Address | IPv6Address) -> PeerAddress:

@@ -64,21 +64,25 @@ class RegistryMetrics:
         self._latencies = Histogram(
             "p2pshare_request_seconds", text, ["route"], registry=registry, buckets=LATENCIES
         )
-        self._claims, self._signals, self._limited, self._store_errors = (
+        self._claims, self._signals, self._limited, self._store_errors, *relay = (
             Counter(f"p2pshare_{name}", text, labels, registry=registry)
             for name, text, labels in (
                 ("claims", "Claims, by outcome.", ["outcome"]),
                 ("signals", "Signals, by outcome.", ["outcome"]),
                 ("limited", "Requests rejected by a rate limit.", ["route"]),
                 ("store_errors", "Requests that failed in the store.", []),
+                ("relay_refused", "Requests that the relay rejected, by problem.", ["problem"]),
+                ("relay_bytes", "Bytes that the relay forwarded.", []),
             )
         )
-        self._connections, self._streams, self._signal_streams = (
+        self._relay_refused, self._relayed = relay
+        self._connections, self._streams, self._signal_streams, self._pairs = (
             Gauge(f"p2pshare_open_{name}", text, registry=registry, multiprocess_mode="livesum")
             for name, text in (
                 ("connections", "Open connections of clients."),
                 ("streams", "Open event streams."),
                 ("signal_streams", "Open streams of signals."),
+                ("relay_pairs", "Pairs of peers that the relay joins."),
             )
         )
         text = "Delay of a timer in the event loop."
@@ -118,6 +122,15 @@ class RegistryMetrics:
     def store_error(self) -> None:
         """Count a request that failed in the store."""
         self._store_errors.inc()
+
+    def relay_refused(self, word: str) -> None:
+        """Count a request to the relay that was answered with this problem."""
+        self._relay_refused.labels(word).inc()
+
+    def relay(self, pairs: int, size: int) -> None:
+        """Record the pairs of the relay, and `size` more bytes that it has forwarded."""
+        self._pairs.set(pairs)
+        self._relayed.inc(size)
 
     def pulse(self, lag: float, connections: int, streams: int, signal_streams: int) -> None:
         """Record that the event loop was `lag` seconds late, and what is open."""

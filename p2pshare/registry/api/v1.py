@@ -25,7 +25,7 @@ from p2pshare.web.exchange import Answer, Query, Reply, Route
 from p2pshare.web.problems import NOT_FOUND
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PeerView, RegistryInfo
-from p2pshare.wire.statements import is_challenge
+from p2pshare.wire.statements import is_drawn
 
 NO_CACHE = (b"Cache-Control", b"private, no-cache")
 """Only the client may keep a reply, and it must revalidate it: addresses are withdrawn."""
@@ -68,7 +68,7 @@ class V1Routes:
 
     def _about(self, query: Query) -> Reply:
         challenge = arguments_of(query, {"challenge"}).get("challenge")
-        if challenge is not None and not is_challenge(challenge):
+        if challenge is not None and not is_drawn(challenge):
             raise RemoteProtocolError(
                 reason="the challenge must be 16 to 64 characters of base64url"
             )
@@ -79,6 +79,7 @@ class V1Routes:
             self._settings.urls,
             self._settings.invite_only,
             None if challenge is None else self._authority.prove(challenge),
+            relay=self._settings.relay is not None,
         )
         return Reply(HTTPStatus.OK, (info.to_json(),), headers=(NO_CACHE,))
 

@@ -20,6 +20,8 @@ from p2pshare.wire.statements import DRAWN, KEY, Statement, Unverified
 SCHEME = "P2pshare"
 """The authentication scheme of the header (RFC 9110, section 11.4)."""
 DETAIL_MAX = 256  # characters
+RELAY_PROTOCOL = "p2pshare-relay"
+"""The protocol to which a connection to the relay is upgraded."""
 
 
 class Use(StrEnum):

@@ -1,4 +1,4 @@
-"""The contract of channels: the same tests over TCP on the loopback interface and over a wire in memory."""
+"""The contract of channels: the same tests over TCP, UDP and a relay on loopback, and over a wire in memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.frames import PIECE_MAX, control_frame
 from p2pshare.wire.keys import PublicKey
 from tests.net.session_pairs import ALICE, BOB, EVE
+from tests.registry.relay.server import RelayServer
 
 reactor: Any = global_reactor
 MUCH = bytes(range(256)) * (PIECE_MAX // 256)
@@ -359,6 +360,43 @@ class TcpTests(ChannelContract, TestCase):
         for end in (self.near, self.far):
             end.channel.abort()
         await self.until(lambda: self.near.is_closed and self.far.is_closed)
+
+
+class RelayTests(TcpTests):
+    """Both ends connect to a registry, which joins them."""
+
+    carrier = "relay"
+
+    async def connect(self) -> None:
+        far = StreamChannel(reactor, SessionTls(ALICE).accept(), self.far)
+        near = StreamChannel(reactor, SessionTls(BOB).connect(self.expected), self.near)
+        server = RelayServer(reactor)
+        await server.listen()
+        await server.join((ALICE, far), (BOB, near))
+        self.addCleanup(server.stop)
+        self.addCleanup(self.end)
+
+    async def test_ends(self) -> None:
+        """Each end knows the key of the other end, and the address of the registry, not that of the other end."""
+        await self.settled()
+        near, far = self.near.channel, self.far.channel
+        self.assertEqual(near.remote, far.remote)
+        self.assertNotIn(near.local, (far.remote, far.local))
+        self.assertEqual((self.near.key, self.far.key), (ALICE.public, BOB.public))
+        self.assertEqual([near.carrier, far.carrier], ["relay", "relay"])
+
+
+class RelayOverTlsTests(RelayTests):
+    """The same to a registry with TLS on its port."""
+
+    async def connect(self) -> None:
+        far = StreamChannel(reactor, SessionTls(ALICE).accept(), self.far)
+        near = StreamChannel(reactor, SessionTls(BOB).connect(self.expected), self.near)
+        server = RelayServer(reactor)
+        await server.listen(self.patch)
+        await server.join((ALICE, far), (BOB, near))
+        self.addCleanup(server.stop)
+        self.addCleanup(self.end)
 
 
 class UdpTests(ChannelContract, TestCase):
