@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from tests.lab.delay import DelayedCables
 from tests.lab.namespaces import Namespace
 
 REGISTRY_IPV4 = "198.51.100.2"
@@ -138,9 +139,13 @@ class _Cable:
 class Internet:
     """The router between all homes, and the registry's namespace."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        """Make both, until `stack` is closed."""
+    def __init__(self, stack: contextlib.ExitStack, delay_s: float = 0.0) -> None:
+        """Make both, until `stack` is closed; a packet takes `delay_s` between a home and the internet."""
         self._stack = stack
+        self._cables: DelayedCables | None = None
+        if delay_s:
+            self._cables = DelayedCables(delay_s)
+            stack.callback(self._cables.close)
         self._homes = 0
         self.router = self._namespace(forwards=True)
         self.registry = self._namespace()
@@ -197,7 +202,7 @@ table inet cut {
 
     def _connect(self, namespace: Namespace, cable: _Cable, *, has_ipv6: bool = True) -> None:
         """Lay a cable to a namespace, which gets the public addresses."""
-        self.router.join(cable.device, namespace, "wan")
+        self._lay(cable, namespace)
         inside, outside, gateways = [f"{cable.inside}/30"], [f"{cable.outside}/30"], [cable.inside]
         if has_ipv6:
             inside.append(f"{cable.prefix}::1/64")
@@ -207,10 +212,17 @@ table inet cut {
         _configure(namespace, "wan", *outside)
         _route(namespace, *gateways)
 
+    def _lay(self, cable: _Cable, namespace: Namespace) -> None:
+        """Lay the cable of a home to the internet."""
+        if self._cables is None:
+            self.router.join(cable.device, namespace, "wan")
+        else:
+            self._cables.join(self.router, cable.device, namespace, "wan")
+
     def _ipv6_router(self, host: Namespace, cable: _Cable) -> Namespace:
         """Make the router of a home without IPv4, which delegates a network to it."""
         router = self._namespace(forwards=True)
-        self.router.join(cable.device, router, "wan")
+        self._lay(cable, router)
         router.join("lan", host, "eth")
         _configure(self.router, cable.device, f"{cable.prefix}::1/64")
         _configure(router, "wan", f"{cable.prefix}::2/64")
@@ -250,10 +262,10 @@ table inet cut {
 
 
 @contextlib.contextmanager
-def internet() -> Iterator[tuple[Internet, Callable[[HomeKind], Home]]]:
+def internet(delay_s: float = 0.0) -> Iterator[tuple[Internet, Callable[[HomeKind], Home]]]:
     """Make an internet without homes, and return it with the function that adds one."""
     with contextlib.ExitStack() as stack:
-        made = Internet(stack)
+        made = Internet(stack, delay_s)
         yield made, made.add
 
 

@@ -79,9 +79,11 @@ class Matrix:
 
 
 @contextlib.contextmanager
-def matrix(requesters: Iterable[HomeKind], sharers: Iterable[HomeKind]) -> Iterator[Matrix]:
-    """Make homes, a registry and sharers."""
-    with internet() as (net, add):
+def matrix(
+    requesters: Iterable[HomeKind], sharers: Iterable[HomeKind], delay_s: float = 0.0
+) -> Iterator[Matrix]:
+    """Make homes, a registry and sharers; a packet takes `delay_s` between a home and the internet."""
+    with internet(delay_s) as (net, add):
         homes = {(kind, "requester"): add(kind) for kind in dict.fromkeys(requesters)}
         homes |= {(kind, "sharer"): add(kind) for kind in dict.fromkeys(sharers)}
         with world(net) as made:
