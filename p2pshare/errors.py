@@ -165,6 +165,22 @@ class JoinLinkExpired(Refused):
     """The link expired {ago}. Ask the person who sent it for a new one."""
 
 
+class NoRegistry(Refused):
+    """There is no registry here: without one, {reason}. Set --registry URL to use one."""
+
+
+class NameAlsoUsed(Refused):
+    """Another peer on this network calls itself {name!r}, too. Its key is {other}. People who know your key are not
+    misled; the others see both of you, and must compare keys. To end this, choose another name.
+    """
+
+
+class NameAmbiguous(Refused):
+    """Several peers on this network call themselves {name!r}, and no key of that name is known here: {keys}. Ask
+    {name!r} for the key by other means (`p2pshare whoami` shows it), and run `p2pshare peers accept {name} KEY`.
+    """
+
+
 class NotOwner(Refused):
     """The name {name!r} does not belong to this key in the registry {registry}. Nothing was changed."""
 
@@ -225,6 +241,12 @@ class NoSuchPeer(NotFound):
         super().__init__(**{"hint": "", **fields})
 
 
+class NobodyHere(NoSuchPeer):
+    """Nobody on this network calls themselves {name!r}{hint}. Run `p2pshare users` to see who is here. If you share a
+    registry with {name!r}, set --registry URL.
+    """
+
+
 class RemoteNotFound(NotFound):
     """{name!r} shares no {path!r}, or not with you. Run `p2pshare ls {name}` for what it shares with you."""
 
@@ -243,6 +265,10 @@ class RegistryUnreachable(Unreachable):
     """The registry {registry} is unreachable: {reason}. Check that it runs, and that the address is right."""
 
 
+class LanUnusable(RegistryUnreachable):
+    """The local network cannot be used: {reason}. Connect this machine to a network, or set --registry URL."""
+
+
 class RegistryNotLookedUp(RegistryUnreachable):
     """The registry {registry} is unreachable: {reason}. Check the network and its DNS server, or set --registry to the
     registry's IP address.
@@ -250,8 +276,8 @@ class RegistryNotLookedUp(RegistryUnreachable):
 
 
 class OwnAddressNeeded(WrongUsage):
-    """The registry is an original one, which knows IPv4 addresses only, and this machine has none. Set --address to an
-    IPv4 address at which others reach it, or use a registry that knows keys.
+    """The registry {registry} is an original one, which knows IPv4 addresses only, and this machine has none. Set
+    --address to an IPv4 address at which others reach it, or use a registry that knows keys.
     """
 
 

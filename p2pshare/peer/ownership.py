@@ -39,6 +39,7 @@ from p2pshare.errors import (
     AudienceRefused,
     ClockWrong,
     NameTaken,
+    NoRegistry,
     NoSuchPeer,
     NotOwner,
     P2pshareError,
@@ -46,7 +47,7 @@ from p2pshare.errors import (
     StaleRecord,
     Unreachable,
 )
-from p2pshare.registry.client import RegistryClient
+from p2pshare.peer.find.directory import Directory
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.wire.heartbeats import Heartbeat
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
@@ -83,7 +84,7 @@ class Owner:
 
     def __init__(
         self,
-        client: RegistryClient,
+        client: Directory,
         identity: Identity,
         wall: Callable[[], float],
         *,
@@ -152,7 +153,8 @@ class Owner:
 
         granted = await self._retried(attempt)
         self._predecessor = None
-        identity.keep_receipt(granted.receipt)
+        if granted.receipt:
+            identity.keep_receipt(granted.receipt)
         return granted
 
     async def claim_offline(self) -> None:
@@ -203,11 +205,14 @@ class Owner:
 
         Raises:
             NoSuchPeer: nobody owns the name, so there is nothing to rotate.
+            NoRegistry: the directory keeps no names.
             NameTaken: the name belongs to another key.
             Refused: for another reason.
             Unreachable: the registry does not answer; the present key stays.
         """
         identity = self.identity
+        if not self.client.keeps_names:
+            raise NoRegistry(reason="nobody tells your peers that a new key follows the old one")
         await self._prove_registry()
         view = await self.client.look_up_peer(identity.name, by_registry_clock=True)
         if view.key is None or view.record is None:

@@ -413,7 +413,7 @@ class NameKeeper:
         else:
             address = location.ipv4_address
             if address is None:
-                raise OwnAddressNeeded()
+                raise OwnAddressNeeded(registry=self._client.url)
             await self._classic.register(address)
             self._session = None
         self._registered_at(location)

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -45,13 +45,14 @@ from p2pshare.net.sockets import (
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
+from p2pshare.peer.find.directory import open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.reach.network import OwnLocation, OwnNetwork
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
-from p2pshare.registry.client import RegistryClient, pooled_agent
+from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity.identity import Identity
@@ -63,7 +64,6 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
-CLOSE_TIMEOUT = 0.3  # seconds for idle connections to the registry
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class PeerService(Service):
         *,
         wall: Callable[[], float],
         patient: bool = True,
-        on_served: Callable[[str], object] = lambda _: None,
+        on_notice: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Make the peer of the name in `settings`.
 
@@ -96,7 +96,7 @@ class PeerService(Service):
             shares: what it offers, and to whom, as `shares_of` returns it.
             wall: the Unix time in s.
             patient: wait for a registry that does not answer at the start; otherwise that is an error.
-            on_served: called with a sentence after each classic transfer.
+            on_notice: called with a sentence after each classic transfer, and with others that the user should read.
         """
         assert settings.name is not None, "a peer has a name"
         self._reactor = reactor
@@ -111,15 +111,16 @@ class PeerService(Service):
         self._running: Deferred[Any] | None = None
         self._is_over = False
         self._retries = RetryLoop(reactor, rng)
-        agent, self._pool = pooled_agent(reactor)
-        self._client = RegistryClient(agent, settings.registry, reactor, wall=wall)
+        self._client, self._close_client = open_directory(
+            reactor, settings.registry, self._place, wall, on_notice=on_notice
+        )
         self._network = OwnNetwork(reactor, rng, settings, self._client, self._location_changed)
         self._datagrams: DatagramSessions | None = None
         self._carriers: Carriers | None = None  # of the sessions that this peer opens
         self._classic: ClassicServer | None = None
         if settings.classic:
             self._classic = ClassicServer(
-                reactor, classic_share(shares), on_served=lambda served: on_served(str(served))
+                reactor, classic_share(shares), on_served=lambda served: on_notice(str(served))
             )
         self._sessions: SessionSharer | None = None
         self._folder: DataFolder | None = None
@@ -183,7 +184,9 @@ class PeerService(Service):
         caps = CAPS_WITH_CLASSIC if settings.classic else CAPS
         if settings.classic:
             classic = ClassicName(
-                self._client, self._name, lambda: folder.token(settings.registry, self._name)
+                cast(RegistryClient, self._client),
+                self._name,
+                lambda: folder.token(settings.registry, self._name),
             )
         owner = Owner(self._client, identity, self._wall, caps=caps, invitation=settings.invitation)
         return NameKeeper(
@@ -202,7 +205,7 @@ class PeerService(Service):
         While the registry does not answer, the folder that goes by its URL is open, so that verbs find the peer there.
         """
         place, key = self._place, self._place.key
-        registry = None if key is None else PublicKey.parse(key)
+        registry = self._client.known if key is None else PublicKey.parse(key)
         if registry is None:
             waiting = self._folder = DataFolder.open(place.path, self._name)
             with suppress(Unreachable):  # first contact comes to that, and may try again
@@ -267,8 +270,7 @@ class PeerService(Service):
                 await self._carriers.close()
             if self._datagrams is not None:  # last, since sessions say their farewell over it
                 await self._datagrams.stop()
-            closing: Deferred[None] = self._pool.closeCachedConnections()
-            await closing.addTimeout(CLOSE_TIMEOUT, self._reactor, lambda *_: None)
+            await self._close_client()
         finally:
             if self._folder is not None:
                 self._folder.close()
@@ -285,7 +287,8 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """Return what `p2pshare status` and `whoami` show of a running peer."""
-        identity, proven, trouble = self._identity, self._client.key, self._retries.trouble
+        identity, trouble = self._identity, self._retries.trouble or self._client.trouble
+        proven = self._client.key if self._client.keeps_names else None
         return {
             "name": self._name,
             "key": None if identity is None else str(identity.key.public),
@@ -334,7 +337,8 @@ class PeerService(Service):
         if self._keeper is None:
             return
         if is_new_network:
-            self._pool.closeCachedConnections()
+            if not self._place.is_lan:
+                self._close_client()
             self._keeper.nudge(restart=True)
         else:
             self._keeper.location_changed()

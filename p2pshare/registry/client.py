@@ -105,6 +105,8 @@ class RegistryClient:
         """For the clients of single services: `signal_client` and others."""
         self._wall = wall
         self.url = self.http.url
+        self.keeps_names = True
+        self.trouble: P2pshareError | None = None
         self._random_bytes = random_bytes
         self.known = known
         """The key that it must have; if it is None, the first key that the registry proves."""

@@ -18,7 +18,7 @@ from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, Unknown
 from p2pshare.names import FORM, read_name
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import read_text_file
-from p2pshare.wire.addresses import address_fault, registry_url
+from p2pshare.wire.addresses import address_fault, registry_or_lan
 
 DEFAULT_REGISTRY = "http://127.0.0.1:8000"
 VARIABLE_PREFIX = "P2PSHARE_"
@@ -56,7 +56,7 @@ class Settings:
     """The settings of a verb or a peer."""
 
     registry: str = DEFAULT_REGISTRY
-    """The URL of the registry, without a slash at its end."""
+    """The URL of the registry, without a slash at its end; or `LAN`, if there is none."""
     name: str | None = None
     """The user's own name."""
     data: Path | None = None
@@ -294,7 +294,10 @@ def _invitation(value: str) -> str:
 
 # The keys of config.toml, which are also the flags and the variables: how each is read, and what it must be.
 _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "registry": (registry_url, "a URL such as http://127.0.0.1:8000, without a path"),
+    "registry": (
+        registry_or_lan,
+        "a URL such as http://127.0.0.1:8000, without a path, or lan: for none",
+    ),
     "name": (read_name, f"a name: {FORM}"),
     "data": (_path, "a path"),
     "share": (

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, cast
-
-from twisted.internet.defer import Deferred
+from typing import Any, Self
 
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.registry.client import TIMEOUT, RegistryClient, pooled_agent
+from p2pshare.peer.find.directory import Directory, open_directory
+from p2pshare.registry.client import TIMEOUT
 from p2pshare.storage.identity.data_folder import PeerPlace, peer_folder
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
@@ -43,29 +42,25 @@ class Invocation:
     @asynccontextmanager
     async def registry(
         self, *, known: PublicKey | None = None, timeout: float = TIMEOUT
-    ) -> AsyncIterator[RegistryClient]:
-        """The client of the registry in the settings; its connections are closed with the context.
+    ) -> AsyncIterator[Directory]:
+        """The registry in the settings, or the local network in its place; it is closed with the context.
 
         Args:
             known: the key that the registry must prove; None for the one that this user has met at its URL, if any.
             timeout: seconds for each request.
         """
-        settings = self.settings
-        if known is None and (settings.name is not None or settings.data is not None):
-            met = PeerPlace.of(settings, settings.name or "").key
-            known = None if met is None else PublicKey.parse(met)
-        agent, pool = pooled_agent(self.reactor)
+        settings, place = self.settings, None
+        if settings.name is not None or settings.data is not None:
+            place = PeerPlace.of(settings, settings.name or "")
+        if known is None and place is not None and place.key is not None:
+            known = PublicKey.parse(place.key)
+        directory, close = open_directory(
+            self.reactor, settings.registry, place, self.wall, known=known, timeout=timeout
+        )
         try:
-            yield RegistryClient(
-                agent,
-                settings.registry,
-                self.reactor,
-                timeout=timeout,
-                wall=self.wall,
-                known=known,
-            )
+            yield directory
         finally:
-            await cast("Deferred[None]", pool.closeCachedConnections())
+            await close()
 
     async def remember(self, own_name: str | None, saw: Callable[[Seen], None]) -> None:
         """Let `saw` add to the names and folders that this user has seen, which completion offers.

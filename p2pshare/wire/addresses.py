@@ -152,12 +152,24 @@ def _is_in(ip: _Address, networks: _Networks) -> bool:
     return any(ip in network for network in networks)
 
 
+LAN = "lan:"
+"""In place of the URL of a registry: there is none, and peers find each other on the local network."""
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
 _PLACE = re.compile(
     r"(?:(?:(?P<host>[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?)|\[(?P<ipv6>[0-9a-f:.]{2,45})\]):)?"
     r"(?P<port>[1-9][0-9]{0,4})"
 )
 DEFAULT_PORTS = {"http": 80, "https": 443}  # of the schemes that a registry may have
+
+
+def registry_or_lan(text: str) -> str:
+    """Return `LAN` for that or `lan`, otherwise the canonical URL of a registry.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_lan = text.strip().casefold() in (LAN, LAN.rstrip(":"))
+    return LAN if is_lan else registry_url(text)
 
 
 def registry_url(text: str) -> str:

@@ -115,6 +115,13 @@ class PeerSummary(JsonObject):
     presence: Annotated[Presence, one_of(Presence)]
     last_seen: Annotated[int | None, optional(whole())]
     """Unix time in s of the last sign of life."""
+    mark: str = ""
+    """A remark that belongs to the name wherever it is shown; no registry makes one, and it is not sent."""
+
+    @property
+    def label(self) -> str:
+        """Return the name as it is shown, with the mark."""
+        return f"{self.name} ({self.mark})" if self.mark else self.name
 
     def to_fields(self) -> Fields:
         """Return the JSON object; written out, since a registry lists thousands of peers."""

@@ -65,6 +65,10 @@ class Statement(JsonObject):
         payload = _payload(self)
         return f"{to_base64url(payload)}.{to_base64url(key.sign(self._message(payload)))}"
 
+    def unsigned(self) -> str:
+        """Return the statement without a signature: `parse` reads it, and `read` rejects it."""
+        return f"{to_base64url(_payload(self))}."
+
     @classmethod
     def read(cls, statement: str, signer: PublicKey | None = None) -> Self:
         """Verify and read a statement.

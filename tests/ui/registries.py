@@ -41,6 +41,7 @@ class MemoryRegistry:
         self.known: PublicKey | None = None
         self.key: PublicKey | None = None
         self.clock_ahead_s: float | None = None
+        self.keeps_names = True
         self.on_event: Callable[[PeerSummary], object] = lambda _: None
         self.on_reset: Callable[[], object] = lambda: None
         self.on_link: Callable[[bool], object] = lambda _: None

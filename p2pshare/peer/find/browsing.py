@@ -23,8 +23,8 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Fields
 from p2pshare.peer.fetch.plan import just_before
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer, SessionOpener
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import PeerFinder
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.paths import COMPONENT_MAX, DEPTH_MAX, PATH_MAX, RemotePath, parse_path
 from p2pshare.wire.strict_json import text
@@ -59,7 +59,7 @@ class Browsing:
         self,
         reactor: IPeerReactor,
         rng: random.Random,
-        registry: RegistryClient,
+        registry: Directory,
         finder: PeerFinder,
         opener: SessionOpener,
         data: Path,
@@ -138,7 +138,8 @@ class Browsing:
     async def _names(self, prefix: str) -> Answer:
         found: Answer = {}
         async for each in self._registry.peers(prefix, online=True):
-            found[each.name] = False
+            if not each.mark:
+                found[each.name] = False
             if len(found) == NAMES_MAX:
                 break
         await run_in_thread(self._reactor, self._seen.saw_names, tuple(found))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -33,6 +34,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.peer.find.candidates import expect_elsewhere, remembered_candidates, told_candidates
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.pins import Pins
 from p2pshare.peer.find.target import Target, given
 from p2pshare.registry.client import RegistryClient
@@ -173,7 +175,7 @@ class PeerFinder:
     def __init__(
         self,
         reactor: IPeerReactor,
-        registry: RegistryClient,
+        registry: Directory,
         wall: Callable[[], float],
         place: PeerPlace | None,
         *,
@@ -247,7 +249,7 @@ class PeerFinder:
             view = await self._ask_registry(name)
             has_new_key = await self._check_pin(name, view)
             if view is None:  # an original registry
-                address = await self._registry.look_up(name)
+                address = await cast(RegistryClient, self._registry).look_up(name)
                 await expect_elsewhere(self._reactor, name, address, self._registry.url)
                 return FoundPeer(name, given([address]))
         except (*AWAY, NoSuchPeer) as error:
@@ -351,7 +353,7 @@ class PeerFinder:
         if isinstance(error, NoSuchPeer):
             meant = await run_in_thread(self._reactor, self._similar, name)
             if meant is not None:
-                raise NoSuchPeer(name=name, hint=f" (did you mean {meant!r}?)") from error
+                raise type(error)(name=name, hint=f" (did you mean {meant!r}?)") from error
         raise error
 
     async def _remembered(self, name: str) -> tuple[PublicKey | None, Addresses]:
@@ -374,7 +376,8 @@ class PeerFinder:
         if key is None:
             folder, slot = await run_in_thread(self._reactor, lambda: (place.path, place.slot))
         else:
-            folder, slot = await run_in_thread(self._reactor, move_in, place, key), str(key)
+            folder = await run_in_thread(self._reactor, move_in, place, key)
+            slot = place.slot if place.is_lan else str(key)
         self._key = key
         self._pins = Pins(self._reactor, KnownPeers(folder, slot), self._registry)
         self._seen = Seen(folder)

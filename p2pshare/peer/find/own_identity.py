@@ -30,9 +30,9 @@ from p2pshare.errors import (
 )
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import AWAY, FoundPeer, PeerFinder
 from p2pshare.peer.ownership import Owner
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
@@ -64,7 +64,7 @@ class OwnName:
     def __init__(
         self,
         reactor: IPeerReactor,
-        registry: RegistryClient,
+        registry: Directory,
         place: PeerPlace,
         wall: Callable[[], float],
         invitation: str | None = None,
@@ -114,7 +114,8 @@ class OwnName:
         """
         looking_up = Deferred.fromCoroutine(finder.find(peer))
         try:
-            return await self.identity(needs_registry=finder.at is None), looking_up
+            needs_registry = finder.at is None and self._registry.keeps_names
+            return await self.identity(needs_registry=needs_registry), looking_up
         except P2pshareError:
             with suppress(*AWAY, NotFound):
                 (await looking_up).expect_sessions()

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from p2pshare.errors import KeyChanged, KeyGone, RemoteProtocolError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.registry.client import RegistryClient
+from p2pshare.peer.find.directory import Directory
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PeerView
@@ -41,7 +41,7 @@ from p2pshare.wire.statements import Rotation
 class Pins:
     """The pinned keys of one user in one registry."""
 
-    def __init__(self, reactor: IPeerReactor, known: KnownPeers, registry: RegistryClient) -> None:
+    def __init__(self, reactor: IPeerReactor, known: KnownPeers, registry: Directory) -> None:
         self.known = known
         self._reactor = reactor
         self._registry = registry

@@ -29,17 +29,17 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from p2pshare.core.reach.mapping import classify
-from p2pshare.errors import OwnAddressUnknown, RegistryNotLookedUp
+from p2pshare.errors import LanUnusable, OwnAddressUnknown, RegistryNotLookedUp
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError, look_up
 from p2pshare.net.reach.interfaces import IPNetwork, NetworkWatch
 from p2pshare.net.reach.stun_client import StunAnswer, StunClient
 from p2pshare.net.sockets import IPeerReactor, interfaces_for, local_address_towards
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.reach.stun_servers import stun_servers
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
-from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
+from p2pshare.wire.addresses import LAN, PeerAddress, address_fault, is_loopback
 from p2pshare.wire.reach.candidates import CANDIDATES_MAX, Candidate, CandidateKind, Mapping
 
 REFRESH = 25.0  # seconds between two rounds of STUN behind a NAT: many forget a mapping after 30
@@ -78,7 +78,7 @@ class OwnNetwork:
         reactor: IPeerReactor,
         rng: random.Random,
         settings: Settings,
-        client: RegistryClient,
+        client: Directory,
         on_change: Callable[[bool], object],
         *,
         watch: Callable[[Any, Callable[[], object]], NetworkWatch] = NetworkWatch,
@@ -285,12 +285,19 @@ class OwnNetwork:
         """
         try:
             self._towards = await self._address_towards_registry()
-        except (RegistryNotLookedUp, OwnAddressUnknown):
+        except (RegistryNotLookedUp, OwnAddressUnknown, LanUnusable):
             if not self._settings.address:
                 raise
 
     async def _address_towards_registry(self) -> str:
         registry = self._client.url
+        if registry == LAN:
+            own = sorted(
+                (each.ip for each in self._watch.state.addresses), key=lambda ip: ":" in ip
+            )
+            if not own:
+                raise LanUnusable(registry=LAN, reason="it has no address in a network")
+            return own[0]
         url = urlsplit(registry)
         if not url.hostname:  # there is no registry: peers on the local network are meant
             own = [each.ip for each in self._watch.state.addresses]

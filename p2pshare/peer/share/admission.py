@@ -27,8 +27,8 @@ from p2pshare.errors import (
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.pins import Pins
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal
@@ -69,7 +69,7 @@ class Admission:
     def __init__(
         self,
         reactor: IPeerReactor,
-        client: RegistryClient,
+        client: Directory,
         known: KnownPeers,
         *,
         answers_max: int = ANSWERS_MAX,

@@ -17,13 +17,13 @@ from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
 from p2pshare.peer.share.admission import Admission
 from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.shares import digest_cache as block_cache
 from p2pshare.storage.shares import folder_index
@@ -64,7 +64,7 @@ class SessionSharer:
         shares: Sequence[SharedPath],
         limit: float | None,
         data: Path,
-        client: RegistryClient,
+        client: Directory,
         known: KnownPeers,
         key: Callable[[], SigningKey],
     ) -> None:

@@ -31,13 +31,16 @@ PLACES_MAX = 256  # folders of registries that are looked through
 def move_in(place: PeerPlace, registry: PublicKey) -> Path:
     """Return the data folder of a peer in the registry that has proven this key; it need not exist yet.
 
-    The key is remembered for the registry's URL. Calls may block for a while.
+    Without a registry the folder has its place already. The key is remembered for the registry's URL. Calls may block
+    for a while.
 
     Raises:
         RegistryChanged: another key is known for this URL.
         KnownRegistriesUnusable: the file with known keys cannot be used.
         FolderUnusable: a folder cannot be moved, and is where it was.
     """
+    if place.is_lan:
+        return place.path
     key = str(registry)
     remembered = place.key
     known = remembered or place.registries.pin(place.registry, key)

@@ -20,10 +20,12 @@ from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
-from p2pshare.wire.addresses import DEFAULT_PORTS
+from p2pshare.wire.addresses import DEFAULT_PORTS, LAN
 
 SECRET_NAME = "secret"
 SECRET_SIZE = 32  # random bytes
+LAN_PLACE = "lan"
+"""In paths and files, what stands where a registry would: that of the mode without one."""
 
 _SECRET = re.compile(rb"([A-Za-z0-9_-]{43})\n")
 
@@ -117,7 +119,7 @@ class PeerPlace:
     """
 
     registry: str
-    """The URL."""
+    """The URL; `LAN` if there is none."""
     name: str
     data: Path | None = None
     """The folder that the user named; None for the one of this registry and name."""
@@ -134,17 +136,22 @@ class PeerPlace:
 
     @property
     def key(self) -> str | None:
-        """Return the known key of the registry; None if it was never met.
+        """Return the known key of the registry; None if it was never met, or there is none.
 
         Raises:
             KnownRegistriesUnusable: the file with known keys cannot be used.
         """
-        return self.registries.key(self.registry)
+        return None if self.is_lan else self.registries.key(self.registry)
+
+    @property
+    def is_lan(self) -> bool:
+        """Whether there is no registry, and the folder is that for the local network."""
+        return self.registry == LAN
 
     @property
     def slot(self) -> str:
         """Return the registry's name in the files of the folder: its key, or its URL until the key is known."""
-        return self.key or self.registry
+        return LAN_PLACE if self.is_lan else self.key or self.registry
 
     @property
     def path(self) -> Path:
@@ -205,6 +212,8 @@ def peer_folder(settings: Settings, name: str) -> Path:
 
 
 def _place_of(registry_url: str) -> str:
+    if registry_url == LAN:
+        return LAN_PLACE
     url = urlsplit(registry_url)
     port = url.port or DEFAULT_PORTS[url.scheme]
     return safe_name(f"{url.hostname or ''}_{port}")

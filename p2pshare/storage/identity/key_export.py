@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from p2pshare.errors import IllegalName, RemoteProtocolError, SealedKeyUnusable, WrongUsage
 from p2pshare.names import check_name
 from p2pshare.storage.identity.identity import SEQ_MAX, Portable
-from p2pshare.wire.addresses import URL_MAX, registry_url
+from p2pshare.wire.addresses import URL_MAX, registry_or_lan
 from p2pshare.wire.keys import KEY_SIZE, from_base64url, to_base64url
 from p2pshare.wire.statements import STATEMENT_MAX
 from p2pshare.wire.strict_json import integer, parse_object, text
@@ -91,7 +91,9 @@ def read_header(data: bytes) -> tuple[str, str]:
     """
     try:
         header, _ = _parse(data)
-        return check_name(text(header, "name", 64)), registry_url(text(header, "registry", URL_MAX))
+        return check_name(text(header, "name", 64)), registry_or_lan(
+            text(header, "registry", URL_MAX)
+        )
     except (RemoteProtocolError, IllegalName, ValueError):
         raise SealedKeyUnusable(reason=NO_EXPORT) from None
 
@@ -138,7 +140,7 @@ def _unseal(data: bytes, passphrase: str) -> Portable:
     receipt = inside.get("receipt")
     return Portable(
         check_name(text(header, "name", 64)),
-        registry_url(text(header, "registry", URL_MAX)),
+        registry_or_lan(text(header, "registry", URL_MAX)),
         seed,
         integer(inside, "seq", 0, SEQ_MAX),
         None if receipt is None else text(inside, "receipt", STATEMENT_MAX),

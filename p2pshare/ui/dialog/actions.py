@@ -17,17 +17,18 @@ from zope.interface import implementer
 
 from p2pshare.core.sharer_transfers import Outcome
 from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.names import is_name
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_errors
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.peer.share import upload_log as uploads
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
@@ -63,7 +64,7 @@ class Actions:
         self._peer: PeerService | None = None
         self._talking: Deferred[None] | None = None
         self._lost: P2pshareError | None = None
-        self._registry: RegistryClient
+        self._registry: Directory
         self._is_original = False
         self._name = ""
         self._destination = invocation.cwd
@@ -116,7 +117,7 @@ class Actions:
             shares,
             wall=invocation.wall,
             patient=False,
-            on_served=lambda sentence: self._console.line(sentence, HINT),
+            on_notice=lambda sentence: self._console.line(sentence, HINT),
         )
         peer.startService()
         try:
@@ -143,10 +144,11 @@ class Actions:
             return await self._registry.list_names()
         names: list[str] = []
         async for peer in self._registry.peers(online=True):
-            names.append(peer.name)
+            names.append(peer.label)
             if len(names) > USERS_COUNTED:
                 break
-        await self._invocation.remember(self._name, lambda seen: seen.saw_names(names))
+        seen_names = list(filter(is_name, names))  # without those that a mark belongs to
+        await self._invocation.remember(self._name, lambda seen: seen.saw_names(seen_names))
         return names
 
     @asynccontextmanager

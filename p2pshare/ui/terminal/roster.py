@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,7 +61,7 @@ class Rows:
 
     def row(self, peer: PeerSummary, now: float) -> Text:
         """Return the row of one peer; `now` is the Unix time by the registry's clock."""
-        name = self._marked(peer.name)
+        name = self._marked(peer.label)
         first, rest = name[: self._name_width], name[self._name_width :]
         cells = [peer.presence.value, last_seen(peer, now), peer.kind.value]
         text = Text(self._joined(first, cells))
@@ -69,7 +70,7 @@ class Rows:
         while rest:
             text.append(f"\n{rest[: self._name_width]}")
             rest = rest[self._name_width :]
-        if peer.name == self._own:
+        if peer.label == self._own:
             text.stylize("bold", 0, self._name_width)
         return text
 
@@ -105,14 +106,14 @@ class Roster:
         """Replace the list; return the changes, with the peers that are gone."""
         before, self._peers, self.unkept = self._peers, {}, 0
         kept = (peer for peer in peers if self._keep(peer))
-        changes = [peer for peer in kept if _differs(peer, before.pop(peer.name, None))]
+        changes = [peer for peer in kept if _differs(peer, before.pop(peer.label, None))]
         left = Presence.OFFLINE if self._online else Presence.GONE
-        gone = (PeerSummary(each.name, each.kind, left, each.last_seen) for each in before.values())
+        gone = (replace(each, presence=left) for each in before.values())
         return [*changes, *gone]
 
     def change(self, peer: PeerSummary) -> bool:
         """Update one peer; return whether the list changes."""
-        known = self._peers.pop(peer.name, None)
+        known = self._peers.pop(peer.label, None)
         if peer.presence is Presence.GONE or not self._wants(peer):
             return known is not None
         return self._keep(peer) and _differs(peer, known)
@@ -120,7 +121,7 @@ class Roster:
     def first(self, count: int) -> list[PeerSummary]:
         """Return the first peers: those online before the others, and then by name."""
         return heapq.nsmallest(
-            count, self._peers.values(), key=lambda peer: (_ORDER[peer.presence], peer.name)
+            count, self._peers.values(), key=lambda peer: (_ORDER[peer.presence], peer.label)
         )
 
     def online(self) -> int:
@@ -138,7 +139,7 @@ class Roster:
         if len(self._peers) >= WATCHED_MAX:
             self.unkept += 1
             return False
-        self._peers[peer.name] = peer
+        self._peers[peer.label] = peer
         return True
 
 
@@ -222,7 +223,7 @@ class LiveRoster:
     def _table(self, roster: Roster) -> Text:
         """Return the table, with no more lines than the terminal has."""
         columns = self._terminal.columns
-        rows = Rows(columns, (peer.name for peer in self._first), self._own)
+        rows = Rows(columns, (peer.label for peer in self._first), self._own)
         now = self._time()
         drawn, height = [rows.header()], 0
         for peer in self._first:
@@ -262,7 +263,7 @@ def cells(peer: PeerSummary) -> tuple[str, ...]:
     if peer.last_seen is not None:
         when = datetime.fromtimestamp(min(peer.last_seen, _YEAR_4147), UTC)
         seen = when.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return peer.name, peer.presence.value, seen, peer.kind.value
+    return peer.label, peer.presence.value, seen, peer.kind.value
 
 
 def _differs(peer: PeerSummary, known: PeerSummary | None) -> bool:

@@ -11,10 +11,10 @@ from p2pshare.errors import NoSuchPeer, P2pshareError
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.peer.reach.dialler import Dialler
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
@@ -23,7 +23,7 @@ from p2pshare.wire.addresses import PeerAddress
 
 def finder_of(
     invocation: Invocation,
-    registry: RegistryClient,
+    registry: Directory,
     own_name: str | None,
     at: PeerAddress | None = None,
 ) -> PeerFinder:
@@ -35,7 +35,7 @@ def finder_of(
 
 
 async def introduce(
-    invocation: Invocation, registry: RegistryClient, finder: PeerFinder, peer: str
+    invocation: Invocation, registry: Directory, finder: PeerFinder, peer: str
 ) -> tuple[OwnIdentity, Deferred[FoundPeer]]:
     """Return the user's identity and the look-up of a peer, as `OwnName.introduce`; announce a name that is new."""
     settings, wall = invocation.settings, invocation.wall

@@ -21,8 +21,8 @@ from twisted.internet.task import deferLater
 from p2pshare.errors import CannotStart, NoSuchPeer, P2pshareError, Unreachable
 from p2pshare.net.child_process import ChildProcess, Program
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.find.directory import Directory
 from p2pshare.pictures.decoding import read_picture
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.settings import VARIABLE_PREFIX, Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.classic import get_classic
@@ -132,7 +132,7 @@ class _Demo:
         if self._registry is not None:
             await self._registry.end(patience)
 
-    async def _start_services(self, client: RegistryClient) -> None:
+    async def _start_services(self, client: Directory) -> None:
         listen = f"tcp:{self._port}:interface=127.0.0.1"
         self._registry = self._start("p2pregistry", "--listen", listen, "--data", "names")
         await self._until_ready(client, "The registry", self._registry)
@@ -152,7 +152,7 @@ class _Demo:
         return service
 
     async def _until_ready(
-        self, client: RegistryClient, what: str, service: _Service, name: str | None = None
+        self, client: Directory, what: str, service: _Service, name: str | None = None
     ) -> None:
         """Wait until the registry answers and, if a name is given, shows it online."""
         reactor = self._invocation.reactor

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import Refused, Unreachable, WrongUsage
 from p2pshare.names import NAME_MAX, can_begin_name, canonical
-from p2pshare.registry.client import RegistryClient
+from p2pshare.peer.find.directory import Directory
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.roster import LiveRoster, Roster, Rows, cells, classic_summary
 from p2pshare.wire.registry_answers import PAGE_MAX, PeerSummary
@@ -22,6 +22,7 @@ REMEMBERED_MAX = 1000  # names, for completion
 PENDING_MAX = 10_000  # changes that wait for the list
 
 NOBODY = "Nobody is registered yet: `p2pshare --name NAME` makes you the first."
+NOBODY_HERE = "Nobody is on this network: `p2pshare` on another machine of it makes it appear here."
 NO_MATCH = "No user matches. `p2pshare users` lists all of them."
 AWAY = "No answer from the registry, retrying."
 BACK = "The registry answers again."
@@ -59,7 +60,7 @@ async def users(
         names: list[str] = []
         async for peer in registry.peers(prefix, online):
             batch.append(peer)
-            if len(names) < REMEMBERED_MAX:
+            if len(names) < REMEMBERED_MAX and not peer.mark:
                 names.append(peer.name)
             if len(batch) == PAGE_MAX:
                 listing.show(batch)
@@ -67,7 +68,8 @@ async def users(
         listing.show(batch)
         await invocation.remember(None, lambda seen: seen.saw_names(names))
     if not listing.has_shown:
-        invocation.output.remark(NO_MATCH if prefix or online else NOBODY)
+        nobody = NOBODY if registry.keeps_names else NOBODY_HERE
+        invocation.output.remark(NO_MATCH if prefix or online else nobody)
     return 0
 
 
@@ -83,7 +85,7 @@ def _prefix(text: str) -> str:
 
 
 async def _list_classic(
-    invocation: Invocation, registry: RegistryClient, prefix: str, *, online: bool
+    invocation: Invocation, registry: Directory, prefix: str, *, online: bool
 ) -> int:
     """List the names of an original registry, which knows nothing else."""
     names = sorted(name for name in await registry.list_names() if name.startswith(prefix))
@@ -111,13 +113,14 @@ class Listing:
     def show(self, peers: Sequence[PeerSummary]) -> None:
         """Add peers to the list."""
         for peer in peers:
-            self._output.event("user", **peer.to_fields())
+            mark = {"mark": peer.mark} if peer.mark else {}
+            self._output.event("user", **peer.to_fields(), **mark)
         screen = self._output.screen()
         if screen is None or self._output.is_quiet:
             quiet = self._output.is_quiet
-            self._output.rows([peer.name] if quiet else cells(peer) for peer in peers)
+            self._output.rows([peer.label] if quiet else cells(peer) for peer in peers)
         elif peers:
-            rows = Rows(screen.columns, (peer.name for peer in peers), self._own)
+            rows = Rows(screen.columns, (peer.label for peer in peers), self._own)
             header = [] if self.has_shown else [rows.header()]
             now = self._time()
             lines = Text("\n").join([*header, *(rows.row(peer, now) for peer in peers)])
@@ -142,7 +145,7 @@ class _Watch:
     def __init__(
         self,
         invocation: Invocation,
-        registry: RegistryClient,
+        registry: Directory,
         listing: Listing,
         prefix: str,
         *,

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from p2pshare.errors import ClockWrong, NoSuchPeer, Refused, RegistryHasNoOwners, Unreachable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ControlClient, running_peer
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.ownership import Owner
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
@@ -204,7 +204,7 @@ async def running(invocation: Invocation, folder: Path) -> AsyncIterator[Control
 
 
 async def _state(
-    clock: IReactorTime, registry: RegistryClient, name: str, key: PublicKey | None
+    clock: IReactorTime, registry: Directory, name: str, key: PublicKey | None
 ) -> tuple[str, str | None]:
     """Return the state of the name at the registry, a key of `_STATES`, and why it is unknown."""
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram_core import Address
-from p2pshare.errors import OwnAddressUnknown, RegistryNotLookedUp
+from p2pshare.errors import LanUnusable, OwnAddressUnknown, RegistryNotLookedUp
 from p2pshare.net.dns import LookUpError
 from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.peer.reach import network as module
@@ -292,7 +292,7 @@ class NetworkTests(SynchronousTestCase):
         self.network("192.168.1.5", "2001:db8::5")
         self.assertEqual(self.texts(), ["host/192.168.1.5:50000", "host/[2001:db8::5]:50000"])
         self.network()
-        self.failureResultOf(Deferred.fromCoroutine(self.own.location()), OwnAddressUnknown)
+        self.failureResultOf(Deferred.fromCoroutine(self.own.location()), LanUnusable)
 
     def test_seen(self) -> None:
         """The registry's word for the address counts before STUN's; one that no peer can have does not."""

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from p2pshare.errors import (
     InvitationNeeded,
     KeyUnusable,
+    NoRegistry,
     NotFound,
     P2pshareError,
     RegistryHasNoOwners,
@@ -24,8 +25,8 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.net.sockets import addresses_of_this_machine, local_address_towards
+from p2pshare.peer.find.directory import Directory
 from p2pshare.registry.api.authority import Authority
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity import key_file
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -72,6 +73,7 @@ async def invite(
         WrongUsage: `place`, a URL or the invitation is invalid.
         NoSuchPeer: nobody has the name in `place`.
         RegistryHasNoOwners: the registry is an original one.
+        NoRegistry: the user has none.
         InvitationNeeded: the registry requires an invitation, and its key is not on this machine.
         Unreachable: the registry does not answer, or others cannot reach it.
     """
@@ -81,6 +83,8 @@ async def invite(
         peer, path = parse_where(place)
         place = f"{peer}:{format_path(path)}" if path else peer
     async with invocation.registry() as registry:
+        if not registry.keeps_names:
+            raise NoRegistry(reason="peers on one network find each other, and need no invitation")
         info = await registry.info()
         if info is None:
             raise RegistryHasNoOwners(registry=registry.url)
@@ -153,7 +157,7 @@ def _url(text: str) -> str:
 
 
 def _permission(
-    registry: RegistryClient,
+    registry: Directory,
     key: PublicKey,
     given: str | None,
     life: int,
@@ -185,7 +189,7 @@ async def _own_name(invocation: Invocation) -> str | None:
 
 
 async def _reachable(
-    invocation: Invocation, registry: RegistryClient, info: RegistryInfo
+    invocation: Invocation, registry: Directory, info: RegistryInfo
 ) -> AsyncIterator[str]:
     """Yield URLs of the registry that others can reach, the best first.
 

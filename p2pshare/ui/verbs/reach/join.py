@@ -34,8 +34,8 @@ from p2pshare.errors import (
 from p2pshare.names import read_name
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.link_change import reason_of
+from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.own_identity import OwnName
-from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.config_file import update_config
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -209,7 +209,7 @@ class _Joining:
         )
 
     async def _claim(
-        self, registry: RegistryClient, link: JoinLink, written: Mapping[str, object]
+        self, registry: Directory, link: JoinLink, written: Mapping[str, object]
     ) -> tuple[str, bool]:
         """Claim a name, and ask for another one while it is taken; return it, and whether it is new."""
         name = self.invocation.settings.name
@@ -233,7 +233,7 @@ class _Joining:
                 self.invocation = own
                 return me.name, me.is_new
 
-    async def _expect_free(self, registry: RegistryClient, link: JoinLink, name: str) -> None:
+    async def _expect_free(self, registry: Directory, link: JoinLink, name: str) -> None:
         """Check that nobody else has a name, before a key is made for it.
 
         Raises:
