@@ -16,7 +16,8 @@
 # * A reply in memory of up to `long_reply` bytes is written at once; the transport keeps it until the client reads, or
 #   the connection's next deadline passes. A longer one goes through `outlets.Outlet`. The number of long replies is
 #   bounded, they may stall for `long_reply_stalled_max`, and `reply_timeout` is for the whole of one in memory.
-# * An event stream goes through an `Outlet` as well; `registry.api.event_streams.StreamLimits` has its bounds.
+# * An event stream goes through an `Outlet` as well: see `StreamLimits` and `SignalLimits` in `registry.api`. Each peer
+#   holds a stream of signals, so these are most of a registry's connections.
 # * A connection that was upgraded to another protocol has the bounds of that protocol. It still counts, and is never
 #   closed to make room.
 #
@@ -49,7 +50,7 @@ class Limits:
     """Seconds between two requests of a connection."""
     close_timeout: float = 5.0
     """Seconds for a client to read the last reply, and to close."""
-    connections_max: int = 1024
+    connections_max: int = 3072
     connections_per_address_max: int = 128
     long_reply: int = 64 * 1024
     """Bytes; a longer reply is written only as fast as the client reads it."""

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.api.event_streams import StreamLimits
+from p2pshare.registry.api.signals import QUESTIONS_MAX, SignalLimits
 from p2pshare.registry.configuration import DEFAULT_LIMITS, WORKERS_MAX
 from p2pshare.registry.tap import Options
 
@@ -47,11 +48,18 @@ class OperationsTests(SynchronousTestCase):
         for what, limit in DEFAULT_LIMITS.items():
             row = rf"^\| `{what}` \|.*\| {limit.per_second:g} \| {limit.burst} \|$"
             self.assertRegex(self.text, re.compile(row, re.M))
-        streams = StreamLimits()
+        streams, signals = StreamLimits(), SignalLimits()
         for what, value in (
             ("event streams", streams.streams_max),
             ("event streams for one client", streams.streams_per_address_max),
             ("an event stream", streams.life),
+            ("streams of signals", signals.streams_max),
+            ("streams of signals from one address", signals.streams_per_address_max),
+            ("streams of signals of one key", signals.streams_per_key_max),
+            ("a stream of signals", signals.life),
+            ("bytes of signals that wait for a client", signals.unsent_max),
+            ("body of a signal", signals.body_max),
+            ("signals whose recipient's process has not answered", QUESTIONS_MAX),
         ):
             self.assertIn(f"| {what} | {value:g} |", self.text)
 

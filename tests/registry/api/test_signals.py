@@ -288,7 +288,7 @@ class SignalTests(SignalTestCase):
         self.assertEqual(self.kinds(stream), ["open", "signal"])
 
     def test_malformed(self) -> None:
-        """A body that is no signal, or is too long, is refused before any signature is verified."""
+        """A body that is no signal, or is too long, is refused before any signature is verified (threat 47)."""
         long = b'{"inbox": "main", "from": "carol", "sealed": "", "x": "%b"}' % (b"x" * 6100)
         for body, word in (
             (b"", "malformed"),
