@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
+from twisted.internet.task import deferLater
+
 from p2pshare.core.session_interface import SessionPath, SessionUser
 from p2pshare.core.wanted_blocks import named_blocks
 from p2pshare.errors import P2pshareError, SessionLost
@@ -41,6 +43,7 @@ from p2pshare.wire.transfer_messages import (
 ALICE = SigningKey(b"a" * 32)
 BOB = SigningKey(b"b" * 32)
 ADDRESS = PeerAddress("192.0.2.1", 50000)
+DIRECT_DELAY = 0.05  # seconds to open a direct session
 LATENCY = 0.01  # seconds from a question to its answer
 MTIME = 1_600_000_000_123_456_789  # nanoseconds
 
@@ -168,6 +171,12 @@ class MemorySharer:
         self.found = Target.at("alice", ALICE.public, ADDRESS)
         self.find_failures: list[P2pshareError] = []
         self.changes: list[LinkChange] = []
+        self.carrier = "memory"
+        """Of the next sessions."""
+        self.direct_errors: list[P2pshareError] = []
+        """Errors that the next tries to open a direct session raise."""
+        self.direct_tries: list[float] = []
+        """When a direct session was wanted."""
         self.hangs_up = True
         """Whether an end that the requester wants is heard of."""
 
@@ -186,9 +195,21 @@ class MemorySharer:
         if self.refusals:
             raise self.refusals.pop(0)
         session = MemorySession(self, credit)
+        session.path = SessionPath(self.carrier, MemorySession.path.address)
         self.sessions.append(session)
         for message in early:
             session.send(message)
+        return session
+
+    async def open_direct(self, target: Target, *, credit: int, silence: float) -> MemorySession:
+        """Stand for a dialler."""
+        self.direct_tries.append(self.reactor.seconds())
+        await deferLater(cast("Any", self.reactor), DIRECT_DELAY)
+        if self.direct_errors:
+            raise self.direct_errors.pop(0)
+        session = MemorySession(self, credit)
+        session.path = SessionPath("udp", MemorySession.path.address)
+        self.sessions.append(session)
         return session
 
     def remote(self, **limits: Any) -> RemotePeer:

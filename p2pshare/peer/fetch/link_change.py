@@ -40,6 +40,8 @@ class LinkChange:
     """Whether there was a session before."""
     path: SessionPath | None = None
     """The way of the session, for `UP`."""
+    is_moved: bool = False
+    """Whether this session has taken the place of one that worked, for `UP`."""
 
     def __str__(self) -> str:
         """Return a sentence for a screen, without control characters and without a full stop."""
@@ -53,6 +55,8 @@ class LinkChange:
                 return f"{what} ({display(self.reason)}), {when}"
             case _:
                 via = "" if self.path is None else f" ({self.path})"
+                if self.is_moved:
+                    return f"the connection to {name} is direct now{via}"
                 return f"the connection to {name} is {'back' if self.again else 'there'}{via}"
 
 

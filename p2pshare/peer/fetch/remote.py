@@ -44,6 +44,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.link import Link
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState, reason_of
+from p2pshare.peer.fetch.path_upgrade import PathUpgrade
 from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.peer.find.target import Target
 from p2pshare.wire.keys import PublicKey
@@ -70,6 +71,9 @@ class SessionOpener(Protocol):
         self, target: Target, *, credit: int, early: Sequence[Message], silence: float
     ) -> Session:
         """Open a session; the arguments are as in `WantedSession`."""
+
+    async def open_direct(self, target: Target, *, credit: int, silence: float) -> Session:
+        """Open a session that does not go through a relay."""
 
 
 class LinkEvent(enum.Enum):
@@ -185,6 +189,7 @@ class RemotePeer:
         self._waiting: set[Deferred[None]] = set()
         self._closed_by: P2pshareError | None = None  # once the state is `CLOSED`
         self._first: FirstFile | None = None  # with which the next session begins
+        self._upgrade = PathUpgrade(reactor, self._open_direct, self._use_direct)
 
     @property
     def key(self) -> PublicKey:
@@ -342,6 +347,7 @@ class RemotePeer:
         if state is not LinkState.UP and self._link is not None:
             self._next_id = self._link.core.next_id
             self._link = None
+            self._upgrade.path_changed(None)
         if state is LinkState.CLOSED:
             self._closed_by = why
         return True
@@ -384,9 +390,40 @@ class RemotePeer:
         self._connecting = None
         self._tell()
         self._has_been_up = True
+        self._opened()
+        self._wake(None)
+
+    def _opened(self) -> None:
+        """Let jobs use the new session, and look for a better path if it is a relay's."""
         for call in tuple(self.on_up):
             call()
-        self._wake(None)
+        if self._link is not None:
+            self._upgrade.path_changed(self._link.path)
+
+    async def _open_direct(self) -> tuple[Session, CreditControl]:
+        assert self._target is not None
+        crediting = CreditControl(self._rate, self.reactor.seconds(), self._limits.window)
+        session = await self._opener.open_direct(
+            self._target, credit=crediting.granted, silence=self._limits.silence
+        )
+        return session, crediting
+
+    def _use_direct(self, found: tuple[Session, CreditControl]) -> None:
+        """Move to a direct session. The requests of the old one are interrupted, so that their owners repeat what is
+        not verified.
+        """
+        (session, crediting), old = found, self._link
+        if old is None:
+            session.close()
+            return
+        core = ReceiverCore(crediting, self._buffers, old.core.next_id)
+        link = self._link = Link(self.reactor, session, core, self._lost, self._limits.patience)
+        old.close()
+        link.begin()  # may deliver the end of the session at once
+        if self._link is link:
+            self._tell(is_moved=True)
+            self._opened()
+        old.core.interrupt()
 
     async def _pause(self, error: P2pshareError) -> None:
         """Wait before the next try.
@@ -485,7 +522,7 @@ class RemotePeer:
             else:
                 each.errback(error)
 
-    def _tell(self, reason: str = "", retry_in: float = 0.0) -> None:
+    def _tell(self, reason: str = "", retry_in: float = 0.0, *, is_moved: bool = False) -> None:
         """Report the state to the user interface and the log."""
         self._log.debug(
             "link: peer={peer} state={state} retry_in_s={retry_in:.1f} why={why!r}",
@@ -495,7 +532,9 @@ class RemotePeer:
             why=reason,
         )
         path = None if self._link is None else self._link.path
-        change = LinkChange(self._state, self.name, reason, retry_in, self._has_been_up, path)
+        change = LinkChange(
+            self._state, self.name, reason, retry_in, self._has_been_up, path, is_moved
+        )
         self._on_link(change)
 
 
