@@ -331,6 +331,10 @@ class SignalNotAccepted(Refused):
     """{name!r} does not accept calls from you."""
 
 
+class CallFailed(Unreachable):
+    """The call to {name!r} failed: {reason}. Run `p2pshare path {name}` to see what was tried."""
+
+
 class StoreUnavailable(Unreachable):
     """The store of names does not answer: {reason}. Check that Redis runs."""
 

@@ -31,6 +31,7 @@ LAYERS = (
 
 EXCEPTIONS = {
     ("peer", "p2pshare.registry.client"),
+    ("peer", "p2pshare.registry.relay_client"),
     ("peer", "p2pshare.registry.signal_client"),
 }
 """Imports between neighbours in a layer that are allowed."""

@@ -353,7 +353,7 @@ class SessionCore:
                 self.state = State.OPEN
                 return message
             case Refused():
-                self._end(_refusal(self.name, message))
+                self._end(refusal_error(self.name, message))
             case Message():
                 self._used = self._heard
                 return message
@@ -371,7 +371,7 @@ class SessionCore:
         return False
 
 
-def _refusal(name: str, refused: Refused) -> P2pshareError:
+def refusal_error(name: str, refused: Refused) -> P2pshareError:
     """Return the error of a refused session for the opener's user."""
     wait = refused.retry_after or RETRY_AFTER
     match refused.why:

@@ -44,6 +44,10 @@ class DelayedNetwork:
         """Return the seconds from one machine to another."""
         return self._delays.get(frozenset((one, other)), self._delay)
 
+    def answers(self, one: str, other: str) -> bool:
+        """Whether a machine that wants to connect to another one gets any answer."""
+        return True
+
     def run(self, stop: Callable[[], object], within: float = 60.0) -> None:
         """Let time pass until `stop()` is true.
 
@@ -87,6 +91,7 @@ class Machine(ThreadlessReactor):
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
         factory.doStart()
+        port = port or 30_000 + len(self.network.ports)
         self.network.ports[self.ip, port] = factory
         return _Port(self.network, self.ip, port)
 
@@ -106,7 +111,7 @@ class Machine(ThreadlessReactor):
 
         def answered() -> None:
             server = self.network.ports.get((host, port))
-            if connector.is_stopped:
+            if connector.is_stopped or not self.network.answers(self.ip, host):
                 return
             if server is None:
                 factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))

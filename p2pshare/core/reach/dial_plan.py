@@ -30,7 +30,7 @@ UDP = "udp"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_PRIVATE = tuple(
+PRIVATE = tuple(
     map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
 """RFC 1918 and RFC 4193."""
@@ -75,7 +75,7 @@ def dial_plan(
 
     def is_private(address: PeerAddress) -> bool:
         ip = ipaddress.ip_address(address.ip)
-        return any(ip in network for network in _PRIVATE)
+        return any(ip in network for network in PRIVATE)
 
     near, others = _split(addresses, is_near)
     private, public = _split(others, is_private)

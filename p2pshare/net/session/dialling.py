@@ -140,17 +140,17 @@ class SessionDial:
     def over_stream(
         self,
         carrier: str,
-        address: PeerAddress,
+        where: PeerAddress | str,
         connect: Callable[[CarrierUser], Awaitable[object]],
     ) -> None:
         """Open a session over a connection that `connect` makes, now.
 
         Args:
             carrier: its kind.
-            address: the other end, or the relay.
+            where: the address of the other end, or the URL of the registry whose relay it is.
             connect: calls `connected` of the given user, and then returns; it raises a `P2pshareError` if it cannot.
         """
-        self._enter_stream(*self._opening(carrier, address, CALL), connect, 0.0)
+        self._enter_stream(*self._opening(carrier, where, CALL), connect, 0.0)
 
     def over_udp(
         self,
@@ -158,7 +158,7 @@ class SessionDial:
         socket: Callable[[PeerAddress], DatagramSessions | None],
         delay: float = 0.0,
         *,
-        place: str | None = None,
+        place: str = "",
     ) -> None:
         """Open a session over UDP, in `delay` seconds or as soon as another attempt fails.
 
@@ -166,7 +166,7 @@ class SessionDial:
             address: the other end.
             socket: returns what opens channels to that address; None if there is no socket for it.
             delay: in seconds.
-            place: as in `Attempt`; None for the IP address.
+            place: as in `Attempt`; empty for the IP address.
         """
         opening, session = self._opening("udp", address, place)
         unanswered = UNANSWERED_PART * self.wanted.silence
@@ -231,11 +231,11 @@ class SessionDial:
         self._tried.append(opening.tried)
 
     def _opening(
-        self, carrier: str, address: PeerAddress, place: str | None = None
+        self, carrier: str, address: PeerAddress | str, place: str = ""
     ) -> tuple[_Opening, SessionDriver]:
         wanted, reactor = self.wanted, self._reactor
         opening = _Opening(reactor, wanted, address, carrier, self.race)
-        opening.place = place or address.ip
+        opening.place = place or (address if isinstance(address, str) else address.ip)
         core = SessionCore(
             Role.OPENER,
             reactor.seconds(),
@@ -384,7 +384,7 @@ class _Opening:
         self,
         clock: IReactorTime,
         wanted: WantedSession,
-        address: PeerAddress,
+        address: PeerAddress | str,
         carrier: str,
         race: Race,
     ) -> None:

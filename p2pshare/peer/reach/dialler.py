@@ -70,14 +70,15 @@ class Dialler:
         key: Callable[[], SigningKey],
         carriers: Carriers,
         surroundings: Callable[[], Surroundings] = Surroundings,
-        caller: Caller | None = None,
+        caller: Callable[[], Caller] | None = None,
     ) -> None:
         """Args:
         reactor: connects and runs the timers.
         key: returns the user's present key.
         carriers: that the user allows.
         surroundings: returns what is known of this machine's networks.
-        caller: calls peers that nobody reaches directly; None if there is no way to.
+        caller: returns what calls peers that nobody reaches directly; asked when it is needed. None if there is no
+            way to call anybody.
         """
         self._reactor = reactor
         self._key = key
@@ -116,7 +117,9 @@ class Dialler:
         self._log.debug(
             "dialling: peer={peer} key={key} to={to}", peer=target.name, key=target.key, to=target
         )
-        carriers, around = self._carriers, self._surroundings()
+        carriers = self._carriers
+        is_choice = len(target.candidates) > 1
+        around = self._surroundings() if is_choice else Surroundings()
         kinds = [kind for kind, used in ((TCP, carriers.has_tcp), (UDP, carriers.has_udp)) if used]
         steps = dial_plan(
             target.candidates, networks=around.networks, seen=around.seen, carriers=kinds
@@ -143,4 +146,4 @@ class Dialler:
         assert self._caller is not None
         if delay:
             await dial.race.start(delay, is_last=True)
-        return await self._caller.call(dial, target, may_relay=may_relay)
+        return await self._caller().call(dial, target, may_relay=may_relay)

@@ -65,7 +65,7 @@ class DiallerTests(SynchronousTestCase):
 
     def dialler(self, via: Via = Via.TCP) -> Dialler:
         machine: Any = self.network.machine(HERE)
-        return Dialler(machine, lambda: BOB, Carriers(machine, via), caller=self.caller)
+        return Dialler(machine, lambda: BOB, Carriers(machine, via), caller=lambda: self.caller)
 
     def dial(
         self, dialler: Dialler, *addresses: PeerAddress, within: float = 5.0, **options: Any

@@ -1,0 +1,467 @@
+"""Tests of calls, both ends together, behind NATs in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import random
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2pshare.core.reach.checks import CHECKS_MAX
+from p2pshare.core.session_interface import Session, SessionUser
+from p2pshare.errors import P2pshareError, PeerUnreachable, SessionRefused
+from p2pshare.net.datagrams import welcome_port
+from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
+from p2pshare.net.session.carriers import Carriers
+from p2pshare.net.session.datagrams import DatagramSessions
+from p2pshare.peer.find.target import Target
+from p2pshare.peer.reach import calling
+from p2pshare.peer.reach.answering import Doors
+from p2pshare.peer.reach.calling import PeerCaller
+from p2pshare.peer.reach.calls import CallLimits, CallListener
+from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.peer.reach.signalling import OwnEnd
+from p2pshare.peer.reach.vantage import Vantage, look_around
+from p2pshare.peer.share.acceptor import SessionAcceptor
+from p2pshare.peer.share.admission import NotAdmitted
+from p2pshare.storage.settings import Via
+from p2pshare.testing.nat import NatKind
+from p2pshare.testing.sessions import RecordingUser
+from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
+from p2pshare.wire.reach.signals import Signal, Step, seal, seal_of
+from p2pshare.wire.session_messages import Refusal
+from tests.net.session_pairs import ALICE, BOB, EVE
+from tests.peer.reach.nat_machines import (
+    REGISTRY_IP,
+    START,
+    STUN_PORTS,
+    MemoryRegistry,
+    NatNetwork,
+)
+
+ALICE_ROUTER, ALICE_HOST = "198.51.100.1", "192.168.1.7"
+BOB_ROUTER, BOB_HOST = "198.51.100.2", "192.168.2.9"
+PORT = 50_000
+DELAY = 0.02  # seconds from each machine to each other one, and to the registry
+LIMITS = CallLimits()
+DEADLINE = 1.5  # seconds until a session must be open, from the dial on
+
+
+class CallsTestCase(SynchronousTestCase):
+    """Bob calls alice, each from the home of a test."""
+
+    def setUp(self) -> None:
+        self.network = NatNetwork(DELAY)
+        self.registry = MemoryRegistry(self.network, DELAY)
+        self.patch(welcome_port, "listen_trains", self.network.listen_trains)
+        self.patch(calling, "interfaces_for", lambda _: ("0.0.0.0",))
+        self.users: list[RecordingUser] = []
+        self.sessions: list[Session] = []
+        self.verdict: str | NotAdmitted = "bob"
+        self.admitted: list[PublicKey] = []
+        self.cleanups: list[Any] = []
+
+    async def admit(self, key: PublicKey) -> str:
+        self.admitted.append(key)
+        if isinstance(self.verdict, NotAdmitted):
+            raise self.verdict
+        return self.verdict
+
+    def serve(self, session: Session) -> SessionUser:
+        self.sessions.append(session)
+        return RecordingUser(session)
+
+    def state_of(self, ip: str) -> NetworkState:
+        network = ipaddress.IPv4Network(f"{ip}/24", strict=False)
+        return NetworkState((InterfaceAddress(ip, network, "eth0"),), (ip,))
+
+    def alice(self, kind: NatKind, *, private: bool = False, limits: CallLimits = LIMITS) -> Target:
+        """Let alice listen for calls, and return what her record says."""
+        machine: Any = self.network.home(kind, ALICE_ROUTER, ALICE_HOST)
+        acceptor = self.acceptor = SessionAcceptor(machine, lambda: ALICE, self.admit, self.serve)
+        datagrams = self.datagrams = DatagramSessions(machine, os.urandom, acceptor)
+        datagrams.port.listen(PORT, "0.0.0.0")
+        self.result(acceptor.listen(PORT, machine.ip))
+        servers = [PeerAddress(REGISTRY_IP, port) for port in STUN_PORTS]
+        seen: Vantage = self.result(
+            look_around(
+                machine,
+                datagrams.port,
+                PORT,
+                servers,
+                self.state_of(machine.ip),
+                random.Random(3).randbytes,
+            )
+        )
+        self.place = SimpleNamespace(
+            candidates=seen.candidates,
+            mapping=seen.mapping,
+            networks=seen.networks,
+            is_private=private,
+        )
+        rendezvous = self.registry.end(machine, ALICE, "alice")
+        self.listener = CallListener(
+            machine,
+            rendezvous,
+            cast("Any", self.place),
+            Doors(self.admit, acceptor.accept_stream, datagrams.port),
+            limits=limits,
+        )
+        self.listener.start()
+        self.network.run(lambda: self.listener.is_listening)
+        self.addCleanup(self.listener.stop)
+        told = () if private else seen.candidates
+        return Target("alice", ALICE.public, told, seal_of(ALICE), seen.mapping, True)
+
+    def bob(self, kind: NatKind, via: Via = Via.AUTO) -> Dialler:
+        machine: Any = self.network.home(kind, BOB_ROUTER, BOB_HOST)
+        carriers = self.carriers = Carriers(machine, via)
+        self.rendezvous = self.registry.end(machine, BOB, "bob")
+        caller = PeerCaller(
+            machine, self.rendezvous, carriers, network=lambda: self.state_of(machine.ip)
+        )
+        return Dialler(machine, lambda: BOB, carriers, caller=lambda: caller)
+
+    def result(self, running: Any, within: float = 60.0) -> Any:
+        ended = running if isinstance(running, Deferred) else Deferred.fromCoroutine(running)
+        self.network.run(lambda: ended.called, within)
+        return self.successResultOf(ended)
+
+    def failure(self, running: Any, kind: type[P2pshareError], within: float = 60.0) -> Any:
+        ended = Deferred.fromCoroutine(running)
+        self.network.run(lambda: ended.called, within)
+        return self.failureResultOf(ended, kind).value
+
+    def opened(self, dialler: Dialler, target: Target, within: float = DEADLINE) -> Session:
+        """Open a session, and check that it works."""
+        began = self.network.clock.seconds()
+        session: Session = self.result(dialler.open(target, credit=1), within)
+        self.took = self.network.clock.seconds() - began
+        user = RecordingUser(session)
+        session.begin(user)
+        self.network.run(lambda: bool(self.sessions))
+        self.assertEqual(self.sessions[-1].key, BOB.public)
+        return session
+
+
+class MatrixTests(CallsTestCase):
+    """Which pairs of NATs connect, and how."""
+
+    def path(self, bob: NatKind, alice: NatKind) -> str:
+        target = self.alice(alice)
+        session = self.opened(self.bob(bob), target)
+        return session.path.carrier
+
+    def test_cones(self) -> None:
+        """Two homes with usual routers connect directly, over UDP."""
+        for one, other in (
+            (NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED),
+            (NatKind.STOCK, NatKind.STOCK),
+            (NatKind.STOCK, NatKind.PORT_RESTRICTED),
+            (NatKind.PORT_RESTRICTED, NatKind.STOCK),
+            (NatKind.FULL_CONE, NatKind.PORT_RESTRICTED),
+        ):
+            self.setUp()
+            self.assertEqual(self.path(one, other), "udp", (one, other))
+
+    def test_relay(self) -> None:
+        """Where NATs leave no path, the relay is used."""
+        for one, other in (
+            (NatKind.SYMMETRIC, NatKind.SYMMETRIC),
+            (NatKind.SYMMETRIC, NatKind.PORT_RESTRICTED),
+            (NatKind.PORT_RESTRICTED, NatKind.SYMMETRIC),
+            (NatKind.UDP_BLOCKED, NatKind.PORT_RESTRICTED),
+            (NatKind.PORT_RESTRICTED, NatKind.UDP_BLOCKED),
+        ):
+            self.setUp()
+            self.assertEqual(self.path(one, other), "relay", (one, other))
+
+    def test_open_opener(self) -> None:
+        """A peer behind any NAT is reached by an opener with a public address: it connects back, or is punched to."""
+        for kind in (NatKind.SYMMETRIC, NatKind.UDP_BLOCKED, NatKind.PORT_RESTRICTED):
+            self.setUp()
+            self.assertIn(self.path(NatKind.OPEN, kind), ("tcp", "udp"), kind)
+
+    def test_open_peer(self) -> None:
+        """A peer with a public address is dialled, and not called."""
+        self.assertEqual(self.path(NatKind.SYMMETRIC, NatKind.OPEN), "tcp")
+        self.assertEqual(self.registry.sent, [])
+
+
+class PathTests(CallsTestCase):
+    """What a call does on the way."""
+
+    def test_fast_enough(self) -> None:
+        """A punched path and the relay are there within a second."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        session = self.opened(self.bob(NatKind.PORT_RESTRICTED), target)
+        self.assertEqual(session.path.address.ip, ALICE_ROUTER)
+        self.assertLess(self.took, 0.7)
+        self.setUp()
+        target = self.alice(NatKind.SYMMETRIC)
+        self.opened(self.bob(NatKind.SYMMETRIC), target)
+        self.assertLess(self.took, 1.0)
+
+    def test_report(self) -> None:
+        """The report of a dial has the attempts that the call has led to."""
+        dialler, target = self.bob(NatKind.PORT_RESTRICTED), self.alice(NatKind.PORT_RESTRICTED)
+        self.opened(dialler, target)
+        used = [(each.carrier, each.address) for each in dialler.report if each.outcome == "used"]
+        self.assertEqual(used, [("udp", f"{ALICE_ROUTER}:{PORT}")])
+
+    def test_nothing_left(self) -> None:
+        """When a session is open, the call leaves no inbox, no socket but that of the session, and no timer."""
+        dialler, target = self.bob(NatKind.PORT_RESTRICTED), self.alice(NatKind.PORT_RESTRICTED)
+        session = self.opened(dialler, target)
+        self.network.wait(20.0)
+        self.assertEqual(list(self.registry.inboxes), [("alice", "main")])
+        self.assertEqual(self.listener.attempts, 0)
+        ports = [number for ip, number in self.network.udp_ports if ip == BOB_HOST]
+        self.assertEqual(len(ports), 2)  # that of the direct attempts, and that of the call
+        session.close()
+        self.network.wait(5.0)
+        self.result(self.carriers.close())
+        self.assertEqual([ip for ip, _ in self.network.udp_ports], [ALICE_HOST])
+
+    def test_relay_first(self) -> None:
+        """A user who wants the relay alone names no address, sends the peer nothing, and is there quickly."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        self.network.datagrams.clear()
+        session = self.opened(self.bob(NatKind.PORT_RESTRICTED, Via.RELAY), target)
+        self.assertEqual(session.path.carrier, "relay")
+        self.assertEqual(self.network.datagrams, [])
+        self.assertLess(self.took, 0.4)
+
+    def test_private_peer(self) -> None:
+        """Threat 33: a private peer tells nobody its address, and sends nothing from it."""
+        target = self.alice(NatKind.OPEN, private=True)
+        self.network.datagrams.clear()
+        session = self.opened(self.bob(NatKind.OPEN), target)
+        self.assertEqual(session.path.carrier, "relay")
+        self.assertEqual(
+            {sender for _, sender, _ in self.network.datagrams}, {BOB_ROUTER, REGISTRY_IP}
+        )
+        self.assertEqual({to for to, _, _ in self.network.connections}, set())
+
+    def test_no_relay(self) -> None:
+        """Without a relay, the error says what was tried."""
+        self.registry.has_relay = False
+        target = self.alice(NatKind.SYMMETRIC)
+        self.failure(self.bob(NatKind.SYMMETRIC).open(target, credit=1), PeerUnreachable)
+
+    def test_answer_lost(self) -> None:
+        """If the answer is lost, the relay connects the two nevertheless."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        self.registry.drops = lambda sender, to: sender == "alice"
+        session = self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=3.0)
+        self.assertEqual(session.path.carrier, "relay")
+
+    def test_listens_again(self) -> None:
+        """A peer whose stream of signals is away for a moment is called again."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        inbox = self.registry.inboxes.pop(("alice", "main"))
+        self.network.clock.callLater(
+            0.8, self.registry.inboxes.__setitem__, ("alice", "main"), inbox
+        )
+        self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=4.0)
+
+    def test_refused(self) -> None:
+        """A caller who is not admitted hears why, and learns no address."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        self.verdict = NotAdmitted(Refusal.STRANGER)
+        self.failure(self.bob(NatKind.PORT_RESTRICTED).open(target, credit=1), SessionRefused)
+        self.assertEqual(self.admitted, [BOB.public])
+
+
+class HostileTests(CallsTestCase):
+    """Callers and peers that lie, flood or fall silent."""
+
+    def call(self, **changes: Any) -> Signal:
+        """Return a call of bob's."""
+        own: OwnEnd = self.result(self.rendezvous.own())
+        fields = {
+            "attempt": own.draw(),
+            "step": Step.CALL,
+            "name": "bob",
+            "key": BOB.public,
+            "to": ALICE.public,
+            "aud": own.aud,
+            "iat": own.now(),
+            "inbox": own.draw(),
+            "seal": seal_of(BOB),
+            "candidates": (),
+            "mapping": Mapping.UNKNOWN,
+            "secret": "",
+            "room": "",
+            "back": (),
+            "why": "",
+        }
+        return Signal(**cast("Any", {**fields, **changes}))
+
+    def deliver(self, signal: Signal, key: Any = BOB) -> None:
+        """Let a signal arrive at alice's; its sender listens for the answer."""
+        self.registry.inboxes[signal.name, signal.inbox] = lambda _: None
+        own: OwnEnd = self.result(self.rendezvous.own())
+        sealed = seal(signal.sign(key), seal_of(ALICE), ALICE.public, own.aud)
+        self.registry.inboxes["alice", "main"](sealed)
+
+    def listen(self, **options: Any) -> None:
+        self.alice(NatKind.OPEN, **options)
+        self.bob(NatKind.OPEN)
+        self.network.datagrams.clear()
+        self.network.connections.clear()
+
+    def test_addresses(self) -> None:
+        """Threat 13: a call makes nobody check or connect to an address that no record may have."""
+        self.listen()
+        secret = self.result(self.rendezvous.own()).draw(32)
+        hostile = ["127.0.0.1:6379", "169.254.169.254:80", "0.0.0.0:80", "224.0.0.1:53"]
+        addresses = [PeerAddress(*_split(each)) for each in hostile]
+        candidates = tuple(Candidate(CandidateKind.HOST, each) for each in addresses)
+        for legal in ((addresses[:1], candidates[:1]), (addresses, candidates)):
+            with contextlib.suppress(Exception):  # the wire rejects most of them
+                back, named = legal
+                self.deliver(self.call(back=tuple(back), candidates=named, secret=secret))
+        self.network.wait(20.0)
+        self.assertEqual(self.network.datagrams, [])
+        self.assertEqual(self.network.connections, [])
+
+    def test_victim(self) -> None:
+        """Threat 13: what a call can send to a victim is bounded, in datagrams and in connections."""
+        self.listen()
+        victim, secret = "203.0.113.77", self.result(self.rendezvous.own()).draw(32)
+        candidates = tuple(
+            Candidate(CandidateKind.HOST, PeerAddress(victim, 50_000 + n)) for n in range(8)
+        )
+        back = tuple(PeerAddress(victim, port) for port in (22, 443, 50_000, 50_001))
+        self.deliver(self.call(back=back, candidates=candidates, secret=secret))
+        self.network.wait(20.0)
+        self.assertEqual({port for _, _, port in self.network.connections}, {50_000, 50_001})
+        to_victim = [data for data, _, to in self.network.datagrams if to[0] == victim]
+        self.assertLessEqual(len(to_victim), 8 * (CHECKS_MAX + 3))
+        self.assertLess(max(map(len, to_victim)), 150)
+        self.assertEqual(self.listener.attempts, 0)
+
+    def test_flood(self) -> None:
+        """Threat 47: calls at once are bounded per key and in total, and so are signals that are opened."""
+        self.listen(limits=CallLimits(total=5, per_key=3, signals_per_s=10.0, burst=20))
+        for _ in range(10):
+            self.deliver(self.call())
+        self.assertEqual(self.listener.attempts, 3)
+        for number in range(30):
+            key = SigningKey(bytes([number]) * 32)
+            self.deliver(self.call(key=key.public), key)
+        self.assertEqual(self.listener.attempts, 5)
+        self.assertEqual(self.listener.ignored, 7 + 8 + 20)
+        self.network.wait(20.0)
+        self.assertEqual(self.listener.attempts, 0)
+
+    def test_replay(self) -> None:
+        """Threat 47: a call is answered once, and not at all if it is old, damaged or for others."""
+        self.listen(limits=CallLimits(remembered=3))
+        call = self.call()
+        for _ in range(5):
+            self.deliver(call)
+        self.assertEqual(self.listener.ignored, 4)
+        self.deliver(self.call(iat=START - 10_000))
+        self.deliver(self.call(key=ALICE.public))
+        self.deliver(self.call(aud=BOB.public))
+        self.registry.inboxes["alice", "main"](b"nonsense")
+        self.assertEqual(self.listener.ignored, 8)
+        for _ in range(9):
+            self.deliver(self.call())
+        self.assertEqual(len(self.listener._seen), 3)
+        self.network.wait(20.0)
+        self.assertEqual(self.registry.sent and self.registry.sent[0][1], "bob")
+
+    def test_steps_of_others(self) -> None:
+        """Threat 47: nobody but the caller moves an attempt on, and only into its own room."""
+        self.listen()
+        room = self.result(self.rendezvous.own()).draw()
+        call = self.call(room=room, back=(PeerAddress(BOB_ROUTER, 9),))
+        self.deliver(call)
+        eve = replace(call, step=Step.RELAY, key=EVE.public, name="eve")
+        self.deliver(eve, EVE)
+        self.deliver(replace(call, step=Step.RELAY, room=f"{room}x"))
+        self.deliver(self.call(step=Step.RELAY, room=room))
+        self.network.wait(1.0)
+        self.assertEqual(self.registry.joined, [])
+        self.deliver(replace(call, step=Step.RELAY))
+        self.network.wait(1.0)
+        self.assertEqual(self.registry.joined, [(room, "alice")])
+
+    def test_other_name(self) -> None:
+        """Threat 16: a caller is known by its key, not by the name that it says."""
+        self.listen()
+        self.deliver(self.call(name="carol", back=(PeerAddress(BOB_ROUTER, 5000),)))
+        self.network.wait(5.0)
+        self.assertEqual(self.network.connections, [])
+
+    def test_lying_peer(self) -> None:
+        """Threat 13: an answer makes the opener check no address that may not be connected to, and of others a few."""
+        self.alice(NatKind.PORT_RESTRICTED)
+        target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.INDEPENDENT, True)
+        victim = PeerAddress("203.0.113.77", 80)
+        self.place.candidates = (
+            Candidate(CandidateKind.HOST, PeerAddress("127.0.0.1", 6379)),
+            Candidate(CandidateKind.MAPPED, victim),
+        )
+        self.network.datagrams.clear()
+        self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=3.0)
+        self.network.wait(10.0)
+        targets = {to[0] for _, sender, to in self.network.datagrams if sender == BOB_HOST}
+        self.assertLessEqual(targets, {REGISTRY_IP, victim.ip, ALICE_ROUTER})
+        sent = [to for _, sender, to in self.network.datagrams if to[0] == victim.ip]
+        self.assertLessEqual(len(sent), CHECKS_MAX + 3)
+
+    def test_silent_peer(self) -> None:
+        """A peer that takes calls and never answers costs some seconds, and leaves nothing behind."""
+        self.registry.has_relay = False
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        self.registry.drops = lambda sender, to: sender == "alice"
+        began = self.network.clock.seconds()
+        self.failure(self.bob(NatKind.UDP_BLOCKED).open(target, credit=1), PeerUnreachable)
+        self.assertLess(self.network.clock.seconds() - began, 40.0)
+        self.assertEqual(list(self.registry.inboxes), [("alice", "main")])
+
+    def test_strangers_connect(self) -> None:
+        """Strangers that find the port for connections back get no further, and do not keep the peer out."""
+        self.alice(NatKind.UDP_BLOCKED)
+        target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.BLOCKED, True)
+        dialler = self.bob(NatKind.OPEN)
+        opening = Deferred.fromCoroutine(dialler.open(target, credit=1))
+        self.network.run(lambda: any(ip == BOB_ROUTER for ip, _ in self.network.ports))
+        (port,) = [port for ip, port in self.network.ports if ip == BOB_ROUTER]
+        stranger: Any = self.network.machine("203.0.113.99")
+        for greeting in (b"GET / HTTP/1.1\r\n\r\n", b"p2pshare-back/1 " + b"x" * 22 + b"\n", b""):
+            stranger.connectTCP(
+                BOB_ROUTER, port, ClientFactory.forProtocol(partial(Says, greeting))
+            )
+        session = self.result(opening)
+        self.assertEqual((session.path.carrier, session.path.address.ip), ("tcp", ALICE_HOST))
+
+
+class Says(Protocol):
+    """Says something, and waits."""
+
+    def __init__(self, greeting: bytes) -> None:
+        self.greeting = greeting
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self.greeting)
+
+
+def _split(text: str) -> tuple[str, int]:
+    ip, _, port = text.rpartition(":")
+    return ip, int(port)
