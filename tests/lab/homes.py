@@ -31,6 +31,8 @@ class HomeKind(StrEnum):
     """A plain Linux NAT (`masquerade`, INPUT open) behind a router that filters by state. IPv4 only."""
     STOCK = "stock masquerade"
     """A plain Linux NAT (`masquerade`, INPUT open), as with virtual machines and containers. IPv4 only."""
+    CARRIER = "carrier-grade"
+    """A NAT as that of a cone, twice in a row: the home's and its provider's. IPv4 only."""
     SYMMETRIC = "symmetric"
     """A NAT that draws a port for each connection, and a filter as that of a cone. IPv4 only."""
     UDP_BLOCKED = "UDP blocked"
@@ -77,6 +79,7 @@ _ROUTERS = {
     HomeKind.CONE: _rules(_STATEFUL, _STATEFUL, ""),
     HomeKind.FILTERED: _rules("", "", ""),
     HomeKind.STOCK: _rules("", "", ""),
+    HomeKind.CARRIER: _rules(_STATEFUL, _STATEFUL, ""),
     HomeKind.SYMMETRIC: _rules(_STATEFUL, _STATEFUL, "random"),
     HomeKind.UDP_BLOCKED: _rules(_STATEFUL, 'iifname "lan" meta l4proto udp drop' + _STATEFUL, ""),
     HomeKind.IPV6_ONLY: _rules(_STATEFUL, _STATEFUL),
@@ -240,20 +243,25 @@ table inet cut {
         routers[0].later("link set lan up")
         _configure(routers[0], "lan", f"{LAN}.1/24")
         _join_lan(routers[0], host, 5)
-        if kind is not HomeKind.FILTERED:
+        if kind not in (HomeKind.FILTERED, HomeKind.CARRIER):
             self._connect(routers[0], cable, has_ipv6=False)
             return tuple(routers)
-        filtering = self._namespace(forwards=True)
-        self._connect(filtering, cable, has_ipv6=False)
-        filtering.join("lan", routers[0], "wan")
-        _configure(filtering, "lan", "100.64.0.1/32")
-        _configure(routers[0], "wan", f"{cable.behind}/32")
+        provider = self._namespace(forwards=True)
+        routers.append(provider)
+        self._connect(provider, cable, has_ipv6=False)
+        provider.join("lan", routers[0], "wan")
+        _configure(provider, "lan", "100.64.0.1/32")
         routers[0].later("route add 100.64.0.1 dev wan")
+        if kind is HomeKind.FILTERED:
+            own_ip, rules = cable.behind, _rules(_STATEFUL, _STATEFUL)
+            self.router.later(f"route add {own_ip} via {cable.outside}")
+        else:
+            own_ip, rules = "100.64.0.2", _ROUTERS[kind]
+        _configure(routers[0], "wan", f"{own_ip}/32")
         _route(routers[0], "100.64.0.1")
-        filtering.later(f"route add {cable.behind} dev lan")
-        self.router.later(f"route add {cable.behind} via {cable.outside}")
-        filtering.run("nft", "-f", "-", input=_rules(_STATEFUL, _STATEFUL))
-        return (routers[0], filtering)
+        provider.later(f"route add {own_ip} dev lan")
+        provider.run("nft", "-f", "-", input=rules)
+        return tuple(routers)
 
     def _namespace(self, *, forwards: bool = False) -> Namespace:
         namespace = Namespace(forwards=forwards)

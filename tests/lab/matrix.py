@@ -12,7 +12,7 @@ from tests.lab.world import Fetch, World, world
 FIRST_BYTE_S = 2.0  # the goal; it is reported, and not asserted
 FIRST_BYTE_BLOCKED_S = 4.0  # where UDP is blocked at an end
 
-_CONES = {HomeKind.CONE, HomeKind.FILTERED, HomeKind.STOCK}
+_CONES = {HomeKind.CONE, HomeKind.FILTERED, HomeKind.STOCK, HomeKind.CARRIER}
 
 
 def is_direct(one: HomeKind, other: HomeKind) -> bool:
