@@ -35,6 +35,8 @@ from p2pshare.errors import (
     PortUnusable,
     Unreachable,
 )
+from p2pshare.net.reach.port_mapping import PcpGateway, PortMapping
+from p2pshare.net.reach.upnp import upnp_gateway
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import (
@@ -127,6 +129,7 @@ class PeerService(Service):
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
         self._browsing: Browsing | None = None
+        self._mapping: PortMapping | None = None  # in the router
         self._control: ControlServer | None = None
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
@@ -262,7 +265,7 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
-            parts = (self._sessions, self._browsing, self._classic, self._keeper)
+            parts = (self._mapping, self._sessions, self._browsing, self._classic, self._keeper)
             await gatherResults(
                 [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
             )
@@ -330,13 +333,25 @@ class PeerService(Service):
                 self._settings.listen, self._rng, lambda port: self._open_ports(port, interfaces)
             )
             self._network.opened(self._port, self._datagrams.port)
+            self._forward_port()
         return await self._network.location()
+
+    def _forward_port(self) -> None:
+        """Ask the router to forward the port, if the user wants that and others may know of it."""
+        settings, network, port = self._settings, self._network, self._port
+        if settings.port_mapping and not settings.private and not network.is_local and port:
+            if self._mapping is None:
+                pcp, upnp = PcpGateway(self._reactor), upnp_gateway(self._reactor)
+                gateways = (pcp,) if upnp is None else (pcp, upnp)
+                self._mapping = PortMapping(self._reactor, network.forwarded_at, gateways)
+            self._mapping.start(port)
 
     def _location_changed(self, is_new_network: bool) -> None:
         """Publish the location again; on a new network, old connections to the registry are of no use."""
         if self._keeper is None:
             return
         if is_new_network:
+            self._forward_port()
             if not self._place.is_lan:
                 self._close_client()
             self._keeper.nudge(restart=True)

@@ -44,6 +44,7 @@ class Options(ServiceOptions):
         DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
+        ["port-mapping", None, "ask the router to forward the port (PCP, NAT-PMP; see the manual)"],
         ["private", None, "publish no address: others reach this peer through the relay only"],
         [
             "classic",

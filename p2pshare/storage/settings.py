@@ -36,7 +36,7 @@ _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
 _SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
-_SWITCHES = ("classic", "portable_names", "private")
+_SWITCHES = ("classic", "portable_names", "private", "port_mapping")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -82,6 +82,8 @@ class Settings:
     """IP addresses at which others reach this machine, besides those that are found."""
     private: bool = False
     """Whether the addresses are kept secret, so that others come in by the relay alone."""
+    port_mapping: bool = False
+    """Whether the router is asked to forward the welcome port to this machine."""
     invitation: str | None = None
     """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
     machine can see a command line.
@@ -321,5 +323,6 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
         ' list in config.toml, joined by "," in a variable',
     ),
     "private": (_switch, "a yes or no: true or false"),
+    "port_mapping": (_switch, "a yes or no: true or false"),
     "invitation": (_invitation, "an invitation from a registry's operator"),
 }

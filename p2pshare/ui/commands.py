@@ -206,6 +206,7 @@ DIALOG = Command(
         CLASSIC,
         flag("--listen", "PORT", "port to listen on, TCP and UDP (default: any)"),
         flag("--address", "IP", "another address of yours, for others; repeatable", repeated=True),
+        flag("--port-mapping", None, "let the router forward your port (PCP, NAT-PMP)"),
         flag("--private", None, "publish no address: others come by the relay only"),
         INVITATION,
     ),

@@ -59,6 +59,7 @@ class SettingsTests(SynchronousTestCase):
             listen = 65535
             address = ["192.0.2.7", "2001:db8::7"]
             private = true
+            port_mapping = false
             """
         )
         expected = Settings(

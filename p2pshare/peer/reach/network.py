@@ -146,7 +146,7 @@ class OwnNetwork:
     @property
     def mapping(self) -> Mapping:
         """How the NAT in front of this machine maps."""
-        if self._is_local:
+        if self.is_local:
             return Mapping.NONE
         if not self._answers:
             return Mapping.BLOCKED if self._was_asked and self._misses else Mapping.UNKNOWN
@@ -170,7 +170,7 @@ class OwnNetwork:
         """
         await self._find_own_address()
         given = self._settings.address
-        if self._is_local:
+        if self.is_local:
             return tuple(given) or interfaces_for(self._towards or "")
         return interfaces_for(next((each for each in given if not is_loopback(each)), "0.0.0.0"))
 
@@ -219,7 +219,7 @@ class OwnNetwork:
         }
 
     @property
-    def _is_local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether only peers on this machine are meant."""
         given = self._settings.address
         if given:
@@ -240,7 +240,7 @@ class OwnNetwork:
 
     def _candidates(self) -> tuple[Candidate, ...]:
         given = self._at_port(self._settings.address)
-        if self._is_local:
+        if self.is_local:
             if given:
                 return _distinct((CandidateKind.GIVEN, given))
             return _distinct((CandidateKind.HOST, self._at_port([self._towards or ""])))
@@ -344,7 +344,7 @@ class OwnNetwork:
     def _begin_round(self) -> None:
         self._timer = None
         description = self._client.description
-        if self._stun is None or self._is_local or self.is_private or description is None:
+        if self._stun is None or self.is_local or self.is_private or description is None:
             return
         self._round = Deferred.fromCoroutine(self._ask(self._stun, description.stun))
         self._round.addErrback(self._round_failed).addBoth(lambda _: self._round_over())
