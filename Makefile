@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 LINTING := $(VENV)/linting
 DEVELOPING := $(VENV)/developing
+# Tests start hundreds of processes. Without compiled modules, each would compile a second's worth of them again.
+unexport PYTHONDONTWRITEBYTECODE
 # Many tests wait for processes, so each core runs two at once.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 TRIAL := $(BIN)/python -W error -m twisted.trial --random=0 --temp-directory=$(VENV)/trial
