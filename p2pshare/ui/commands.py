@@ -466,6 +466,25 @@ COMMANDS = (
         "[options] [LINK]",
     ),
     Command(
+        "path",
+        "show how a peer is reached, and what would make it direct",
+        "verbs.reach.path.path",
+        (
+            positional("peer", "PEER", "a peer; without one, your own network", optional=True),
+            VIA,
+            TIMEOUT,
+            INVITATION,
+        ),
+        (
+            ("p2pshare path", "your network: addresses, NAT, UDP, IPv6"),
+            ("p2pshare path alice", "what is tried, and the path in use"),
+            ("p2pshare path alice --via udp", "over UDP only"),
+        ),
+        "With a name it connects to the peer, and tries direct paths again if only the relay works. The exit code is 5"
+        " if nothing works.",
+        "[options] [PEER]",
+    ),
+    Command(
         "demo",
         "try all of it on this machine: a registry and two peers",
         "verbs.demo.demo",

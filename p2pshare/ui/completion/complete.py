@@ -152,6 +152,8 @@ def _candidates(
             return WORDS, lookup().known()
         case "URL":
             return WORDS, lookup().registries()
+        case "PEER":
+            return WORDS, _names(lookup(), last)
         case "PEER:PATH" | "PEER[:PATH]":
             if may_be_local and _is_local_path(last):
                 return FOLDERS, []

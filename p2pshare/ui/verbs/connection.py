@@ -64,6 +64,13 @@ def announce(invocation: Invocation, peer: FoundPeer) -> None:
     invocation.output.remark(text)
 
 
+def dialler_of(
+    invocation: Invocation, registry: Directory, me: OwnIdentity, carriers: Carriers
+) -> Dialler:
+    """Return what opens the sessions of a user."""
+    return Dialler(invocation.reactor, lambda: me.key, carriers)
+
+
 @asynccontextmanager
 async def connection(
     invocation: Invocation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace
 from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.key import name_of, no_key
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, NameKind
@@ -75,8 +76,8 @@ async def whoami(invocation: Invocation) -> int:
             waits = elsewhere is not None and elsewhere.waits
             where = "but is not registered" if waits else "but is not registered yet"
         runs = f"runs as process {status.get('pid')}, {where}"
-    _show(
-        invocation,
+    show_facts(
+        invocation.output,
         {
             "name": name,
             "key": "none yet: the first start of your peer creates it"
@@ -85,7 +86,7 @@ async def whoami(invocation: Invocation) -> int:
             "registry": settings.registry,
             "folder": str(folder),
             "peer": runs,
-        },
+        }.items(),
     )
     async with invocation.registry() as registry:
         state, reason = await _state(invocation.reactor, registry, name, public)
@@ -100,7 +101,7 @@ async def whoami(invocation: Invocation) -> int:
         facts["warning"] = elsewhere_text(elsewhere)
     if trouble := status.get("trouble"):
         facts["problem"] = trouble
-    _show(invocation, facts)
+    show_facts(invocation.output, facts.items())
     invocation.output.event(
         "whoami",
         name=name,
@@ -228,13 +229,15 @@ async def _state(
         return "unknown", str(error.fields.get("reason") or "it is not available now")
 
 
-def _show(invocation: Invocation, facts: dict[str, str]) -> None:
-    """Show facts with their labels; long facts are wrapped."""
-    screen = invocation.output.screen()
-    for label, fact in facts.items():
+def show_facts(
+    output: Output, facts: Iterable[tuple[str, str]], label_width: int = LABEL_WIDTH
+) -> None:
+    """Show facts with their labels, which are `label_width` columns wide; long facts are wrapped."""
+    screen = output.screen()
+    for label, fact in facts:
         lines = [fact]
         if screen is not None:
-            width = max(20, screen.columns - LABEL_WIDTH)
+            width = max(20, screen.columns - label_width)
             lines = textwrap.wrap(fact, width, break_long_words=False, break_on_hyphens=False)
         for head, line in zip([label, *[""] * len(lines)], lines, strict=False):
-            invocation.output.result(f"{head:{LABEL_WIDTH}}{line}")
+            output.result(f"{head:{label_width}}{line}")

@@ -76,7 +76,7 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("us"), ["users"])
         self.assertEqual(self.candidates("key", "exp"), ["export"])
         self.assertEqual(self.candidates("completion", ""), ["bash", "fish", "zsh"])
-        self.assertEqual(self.candidates("ls", "--via", ""), ["auto", "tcp", "udp"])
+        self.assertEqual(self.candidates("ls", "--via", ""), ["auto", "relay", "tcp", "udp"])
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
         self.assertIn("--version", self.candidates("--"))
@@ -90,6 +90,13 @@ class CompleteTests(CompletingTestCase):
             self.assertEqual(complete(["zsh", *words], self.environ), (how, []))
         for command in COMMANDS:
             self.assertIn("--name", self.candidates(*command.name.split(), "--"))
+
+    def test_reach(self) -> None:
+        """`path` offers peers, `invite` peers and their paths, and `join` nothing, since nobody knows a link."""
+        self.assertEqual(self.candidates("path", "al"), ["albert", "alice"])
+        self.assertEqual(self.candidates("path", "alice", ""), [])
+        self.assertEqual(self.candidates("invite", "alice:n"), ["alice:notes.txt"])
+        self.assertEqual(self.candidates("join", ""), [])
 
     def test_destination(self) -> None:
         """After the first item of `get`, local folders are offered beside peers; the shell completes paths."""

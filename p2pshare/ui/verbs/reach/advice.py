@@ -1,0 +1,214 @@
+"""What the facts about networks mean, and what would make a path direct: sentences for `p2pshare path`.
+
+The functions are pure. Each rule names what it needs, so that it can be read against `core/reach` and RFC 4787.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from p2pshare.storage.settings import Via
+from p2pshare.ui.verbs.reach.network_facts import NetworkFacts
+from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
+
+OPENED = (CandidateKind.GIVEN, CandidateKind.FORWARDED)
+HARD = (Mapping.DEPENDENT, Mapping.BLOCKED)
+"""NATs and networks through which no hole can be punched unless the other end has an open port."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherEnd:
+    """What is known of the other peer."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    """That this machine may connect to."""
+    mapping: Mapping
+    takes_calls: bool
+
+    @property
+    def has_ipv4(self) -> bool:
+        """Whether it tells an IPv4 address."""
+        return any(not each.address.is_ipv6 for each in self.candidates)
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether it tells an IPv6 address."""
+        return any(each.address.is_ipv6 for each in self.candidates)
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether its owner has named an address, or its router forwards a port."""
+        return any(each.kind in OPENED for each in self.candidates)
+
+
+def nat_text(facts: NetworkFacts) -> str:
+    """Return what is known of the NAT in front of this machine."""
+    seen = ", ".join(facts.seen)
+    match facts.mapping:
+        case Mapping.NONE:
+            return "none: others see this machine's own address"
+        case Mapping.INDEPENDENT:
+            return f"others see {seen}; the mapping is the same for every destination"
+        case Mapping.DEPENDENT:
+            return f"others see {seen}; the mapping varies by destination (symmetric)"
+        case Mapping.BLOCKED:
+            return "unknown, since nothing answers over UDP"
+        case Mapping.UNKNOWN:
+            if seen:
+                return f"others see {seen}; one STUN server alone does not tell the mapping"
+            return "unknown: no STUN server was asked"
+
+
+def mapping_text(mapping: Mapping) -> str:
+    """Return the kind of the other peer's NAT."""
+    return {
+        Mapping.NONE: "no NAT",
+        Mapping.INDEPENDENT: "a NAT whose mapping is the same for every destination",
+        Mapping.DEPENDENT: "a NAT whose mapping varies by destination (symmetric)",
+        Mapping.BLOCKED: "no UDP",
+        Mapping.UNKNOWN: "it does not say",
+    }[mapping]
+
+
+def about_network(facts: NetworkFacts) -> Iterator[str]:
+    """Yield what helps others to reach this machine."""
+    if not facts.is_lan and facts.registry_ms is None:
+        yield (
+            f"Without the registry nobody finds this machine: check that {facts.registry} runs and can be reached from"
+            " this network."
+        )
+    if not facts.addresses:
+        yield "This machine has no address for others: connect it to a network."
+        return
+    if facts.is_lan:
+        yield "Without a registry, peers in the same network reach each other, and nobody else."
+        return
+    match facts.mapping:
+        case Mapping.BLOCKED:
+            yield (
+                "Nothing answers over UDP. This network blocks it, or the registry's STUN ports are closed: allow UDP"
+                f" to {_servers(facts)}."
+            )
+        case Mapping.DEPENDENT:
+            yield (
+                "No hole can be punched through this NAT, unless the other end has an open port. "
+                f"{_open_port(facts)}"
+            )
+        case Mapping.INDEPENDENT:
+            yield (
+                "Most peers are reached through this NAT by hole punching. For those behind a symmetric NAT or"
+                f" without UDP: {_decapitalised(_open_port(facts))}"
+            )
+        case Mapping.NONE:
+            port = "the port of --listen" if facts.port is None else f"port {facts.port}"
+            yield f"Others reach this machine directly if its firewall allows TCP or UDP to {port}."
+        case Mapping.UNKNOWN:
+            if facts.registry_ms is not None and not facts.problem and not facts.stun:
+                yield "The registry offers no STUN, so the NAT cannot be examined and holes are not punched."
+    if facts.registry_ms is not None and not facts.problem and not facts.relay:
+        yield "The registry has no relay: peers that have no direct path to this machine cannot reach it."
+    if not facts.has_ipv6 and facts.mapping is not Mapping.NONE:
+        yield "With IPv6 at both ends, no NAT is in the way."
+
+
+def about_path(
+    facts: NetworkFacts, other: OtherEnd, carrier: str | None, via: Via = Via.AUTO
+) -> Iterator[str]:
+    """Yield why the path to another peer is not direct, and what would make it so.
+
+    Args:
+        facts: this end.
+        other: the other end.
+        carrier: of the path in use; None if there is none.
+        via: the carriers that the user allows.
+    """
+    name = other.name
+    if carrier not in (None, "relay"):
+        return
+    if facts.is_lan:
+        yield (
+            f"Without a registry, only peers in the same network reach each other. Check that {name} is in this one,"
+            " and that the firewall at its end allows TCP or UDP to its port."
+        )
+        return
+    if via is Via.RELAY:
+        yield "Direct paths are not tried, since --via relay allows the relay only: omit it."
+        if carrier is not None:
+            return
+    if not other.candidates:
+        yield (
+            f"{name} tells no address: its peer was started with --private, or it has none that this machine may"
+            " connect to."
+        )
+    elif not _have_common_family(facts, other):
+        has, lacks = ("IPv6", "IPv4") if facts.has_ipv6 else ("IPv4", "IPv6")
+        yield f"There is no direct path: this machine has {has} only, and {name} tells addresses of {lacks} only."
+    if not other.takes_calls:
+        yield (
+            f"{name} cannot be called through the registry: its peer has no contact to the registry, or is of an"
+            " earlier version. So no hole is punched, and the relay is not used."
+        )
+    elif carrier is None and not facts.relay:
+        yield "The registry has no relay, which would be the last resort."
+    if via is Via.RELAY:
+        return
+    if facts.is_udp_blocked:
+        yield f"UDP is blocked at this end: allow UDP to {_servers(facts)}, or use another network."
+    if other.mapping is Mapping.BLOCKED:
+        yield f"UDP is blocked at {name}'s end: its owner can allow UDP, or use another network."
+    if facts.mapping is Mapping.DEPENDENT or other.mapping is Mapping.DEPENDENT:
+        where = f"here and at {name}'s end"
+        if facts.mapping is not Mapping.DEPENDENT:
+            where = f"at {name}'s end"
+        elif other.mapping is not Mapping.DEPENDENT:
+            where = "here"
+        yield f"The NAT {where} varies its mapping by destination, so hole punching fails or is unlikely to work."
+    yield from _opening(facts, other)
+
+
+def _opening(facts: NetworkFacts, other: OtherEnd) -> Iterator[str]:
+    """Yield the remedy that works with every NAT: an open port at one end."""
+    if other.has_opened:
+        yield (
+            f"{other.name} has set an address or a forwarded port, but it does not answer: its owner can check the"
+            " forwarding and the firewall, TCP and UDP."
+        )
+    ours = _decapitalised(_open_port(facts))
+    yield f"An open port at one end makes the path direct. Here: {ours} Or the same at {other.name}'s end."
+    if not (facts.has_ipv6 and other.has_ipv6):
+        lacking = [
+            end
+            for end, has in (("here", facts.has_ipv6), (f"at {other.name}'s end", other.has_ipv6))
+            if not has
+        ]
+        yield f"IPv6 at both ends does so, too; it is missing {' and '.join(lacking)}."
+
+
+def _have_common_family(facts: NetworkFacts, other: OtherEnd) -> bool:
+    return (facts.has_ipv4 and other.has_ipv4) or (facts.has_ipv6 and other.has_ipv6)
+
+
+def _open_port(facts: NetworkFacts) -> str:
+    """Return how a port of this machine is opened."""
+    seen = [each for each in facts.seen if ":" not in each]
+    address = seen[0] if seen else "the router's address"
+    if facts.port is None:
+        return (
+            "Run your peer with a fixed --listen PORT, forward TCP and UDP of that number in your router, and pass"
+            f" --address {address}."
+        )
+    return (
+        f"Forward port {facts.port}, TCP and UDP, in your router, keep it with --listen {facts.port}, and pass"
+        f" --address {address}."
+    )
+
+
+def _servers(facts: NetworkFacts) -> str:
+    servers: Sequence[str] = [each.server for each in facts.stun]
+    return " and ".join(servers) or "the registry"
+
+
+def _decapitalised(text: str) -> str:
+    return text[0].lower() + text[1:]
