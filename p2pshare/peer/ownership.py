@@ -62,10 +62,18 @@ from p2pshare.wire.registry_answers import (
     ReleaseBody,
 )
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Location, Record, Release, Rotation, digest_of
+from p2pshare.wire.statements import (
+    CAP_CLASSIC,
+    CAP_REACH,
+    Location,
+    Record,
+    Release,
+    Rotation,
+    digest_of,
+)
 
-CAPS = (CAP_SESSIONS,)
-CAPS_WITH_CLASSIC = (CAP_SESSIONS, CAP_CLASSIC)
+CAPS = (CAP_SESSIONS, CAP_REACH)
+CAPS_WITH_CLASSIC = (*CAPS, CAP_CLASSIC)
 """Capabilities of a peer that speaks the classic protocol, too. Original clients see only such peers."""
 SALT_SIZE = 16  # random bytes that hide the candidates behind the digest in a record
 TRIES_MAX = 4  # statements in a row to which a registry may object

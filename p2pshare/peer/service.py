@@ -50,8 +50,12 @@ from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.directory import open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
-from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.peer.reach.answering import Doors
+from p2pshare.peer.reach.calling import PeerCaller
+from p2pshare.peer.reach.calls import CallListener
+from p2pshare.peer.reach.dialler import Dialler, Surroundings
 from p2pshare.peer.reach.network import OwnLocation, OwnNetwork
+from p2pshare.peer.reach.rendezvous import RegistryRendezvous
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient
@@ -59,7 +63,7 @@ from p2pshare.storage.identity.adoption import move_in
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
-from p2pshare.storage.settings import Settings
+from p2pshare.storage.settings import Settings, Via
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -130,6 +134,7 @@ class PeerService(Service):
         self._identity: Identity | None = None
         self._browsing: Browsing | None = None
         self._mapping: PortMapping | None = None  # in the router
+        self._calls: CallListener | None = None
         self._control: ControlServer | None = None
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
@@ -163,8 +168,9 @@ class PeerService(Service):
         classic = None if self._classic is None else self._classic.protocol
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
-        carriers = self._carriers = Carriers(reactor, self._settings.via, self._datagrams)
-        dialler = Dialler(reactor, lambda: self.key, carriers)
+        via = Via.RELAY if self._settings.private else self._settings.via
+        carriers = self._carriers = Carriers(reactor, via, self._datagrams)
+        dialler = self._make_dialler(carriers, sessions, self._datagrams)
         browsing = self._browsing = Browsing(
             reactor, self._rng, client, finder, dialler, folder.path
         )
@@ -181,6 +187,27 @@ class PeerService(Service):
         )
         await sessions.open()
         return await self._retried(self._keeper.take)
+
+    def _make_dialler(
+        self, carriers: Carriers, sessions: SessionSharer, datagrams: DatagramSessions
+    ) -> Dialler:
+        """Return what opens sessions. With a registry, it calls peers, and others call this one."""
+        reactor, client, caller = self._reactor, self._client, None
+        if isinstance(client, RegistryClient):
+            rendezvous = RegistryRendezvous(
+                reactor, client, lambda: self.key, self._name, self._wall, self._rng
+            )
+            peers = PeerCaller(reactor, rendezvous, carriers)
+            caller = lambda: peers  # noqa: E731
+            self._calls = CallListener(
+                reactor,
+                rendezvous,
+                self._network,
+                Doors(sessions.admit_caller, sessions.acceptor.accept_stream, datagrams.port),
+                lambda: sessions.callers,
+                self._calls_changed,
+            )
+        return Dialler(reactor, lambda: self.key, carriers, self._surroundings, caller)
 
     def _keeper_of(self, folder: DataFolder, identity: Identity) -> NameKeeper:
         settings, classic = self._settings, None
@@ -238,6 +265,8 @@ class PeerService(Service):
     def _started(self, address: PeerAddress) -> None:
         """Keep the name, and only then report that the peer is ready: a callback may stop it at once."""
         assert self._keeper is not None
+        if self._calls is not None:
+            self._calls.start()
         self._running = Deferred.fromCoroutine(self._keeper.keep())
         self._running.addErrback(self._ended)
         self.ready.callback(address)
@@ -262,6 +291,8 @@ class PeerService(Service):
         if self._running is not None:
             self._running.cancel()
         self._network.stop()
+        if self._calls is not None:
+            self._calls.stop()
         try:
             if self._control is not None:
                 await self._control.stop()
@@ -299,6 +330,7 @@ class PeerService(Service):
             "registry_key": None if proven is None else str(proven),
             **status_of(self._keeper),
             **self._network.status(),
+            "takes_calls": self._calls is not None and self._calls.is_listening,
             "trouble": None if trouble is None else str(trouble),
             "pid": os.getpid(),
             "classic": self._settings.classic,
@@ -322,6 +354,8 @@ class PeerService(Service):
         assert self._keeper is not None
         old = self.key.public
         await self._keeper.rotate()
+        if self._calls is not None:
+            self._calls.start()  # with the new key
         return {"name": self._name, "old": str(old), "key": str(self.key.public)}
 
     async def _find_location(self) -> OwnLocation:
@@ -355,8 +389,18 @@ class PeerService(Service):
             if not self._place.is_lan:
                 self._close_client()
             self._keeper.nudge(restart=True)
+            if self._calls is not None:
+                self._calls.nudge()
         else:
             self._keeper.location_changed()
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._network.networks, self._network.seen)
+
+    def _calls_changed(self, is_up: bool) -> None:
+        """Renew the presence when the registry is back: it may have forgotten it, or the network is new."""
+        if is_up and self._keeper is not None:
+            self._keeper.nudge()
 
     async def _open_ports(self, port: int, interfaces: Sequence[str]) -> int:
         """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""

@@ -50,7 +50,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS, Credit, Message
-from p2pshare.wire.statements import Location, Record
+from p2pshare.wire.statements import CAP_REACH, Location, Record
 from p2pshare.wire.transfer_messages import End, Failed, Fault, Get
 from tests.peer.loopback import HOST, PATIENCE, Datagrams, LoopbackTestCase
 from tests.registry.connections import make_routes
@@ -245,7 +245,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertIsNone(await self.listed())
         view = await self.view()
         assert view is not None and view.record is not None and view.key is not None
-        self.assertEqual(Record.read(view.record, view.key).caps, (CAP_SESSIONS,))
+        self.assertEqual(Record.read(view.record, view.key).caps, (CAP_SESSIONS, CAP_REACH))
         asking = Datagrams()
         self.socket(asking)
         for word in (b"TXT", b"IMG", bytes(1000)):

@@ -193,8 +193,9 @@ class PeerFinder:
             pins_new_keys: whether a first contact is remembered.
         """
         self.at = at
+        self.directory = registry
+        """Where the names are looked up."""
         self._reactor = reactor
-        self._registry = registry
         self._wall = wall
         self._place = place
         self._pins_new_keys = pins_new_keys
@@ -249,8 +250,8 @@ class PeerFinder:
             view = await self._ask_registry(name)
             has_new_key = await self._check_pin(name, view)
             if view is None:  # an original registry
-                address = await cast(RegistryClient, self._registry).look_up(name)
-                await expect_elsewhere(self._reactor, name, address, self._registry.url)
+                address = await cast(RegistryClient, self.directory).look_up(name)
+                await expect_elsewhere(self._reactor, name, address, self.directory.url)
                 return FoundPeer(name, given([address]))
         except (*AWAY, NoSuchPeer) as error:
             return await self._last_known(name, error)
@@ -263,7 +264,7 @@ class PeerFinder:
             caps_of(view),
             seen,
             has_new_key=has_new_key,
-            seal="" if record is None else record.seal,
+            seal="" if record is None or self.at is not None else record.seal,
             mapping=Mapping.UNKNOWN
             if view.location is None
             else Location.parse(view.location).mapping,
@@ -275,7 +276,7 @@ class PeerFinder:
         At first contact the registry must prove its key. The look-up does not wait for that: both are asked at once,
         and the answer is verified once the key is known.
         """
-        registry = self._registry
+        registry = self.directory
         if registry.key is not None:
             return await registry.look_up_peer(name)
         looking_up = Deferred.fromCoroutine(registry.look_up_peer(name))
@@ -315,7 +316,7 @@ class PeerFinder:
             raise PeerSharesNothing(name=name)
         if view.addresses or view.location is not None or not is_offline:
             try:
-                told = await told_candidates(self._reactor, view, self._registry.url)
+                told = await told_candidates(self._reactor, view, self.directory.url)
             except PeerNotReachable:
                 if CAP_REACH not in caps:
                     raise
@@ -343,7 +344,7 @@ class PeerFinder:
         proves the pinned key, so an address that is out of date costs a try and nothing else.
         """
         if self.at is not None and isinstance(error, AWAY):
-            url, reason = self._registry.url, reason_of(error)
+            url, reason = self.directory.url, reason_of(error)
             raise KeyUnknown(name=name, address=self.at, registry=url, reason=reason) from error
         key, remembered = await self._remembered(name)
         if remembered:
@@ -361,7 +362,7 @@ class PeerFinder:
         key = None if self._pins is None else await self._pins.key(name)
         if key is None or self._seen is None:
             return None, {}
-        url = self._registry.url
+        url = self.directory.url
         return key, await remembered_candidates(self._reactor, self._seen, name, key, url)
 
     async def _open_memory(self) -> None:
@@ -370,7 +371,7 @@ class PeerFinder:
         The folder goes by the registry's key. Until the registry has proven one, the key that is remembered for its URL
         is used.
         """
-        place, key = self._place, self._registry.key
+        place, key = self._place, self.directory.key
         if place is None or (self._pins is not None and self._key == key):
             return
         if key is None:
@@ -379,12 +380,12 @@ class PeerFinder:
             folder = await run_in_thread(self._reactor, move_in, place, key)
             slot = place.slot if place.is_lan else str(key)
         self._key = key
-        self._pins = Pins(self._reactor, KnownPeers(folder, slot), self._registry)
+        self._pins = Pins(self._reactor, KnownPeers(folder, slot), self.directory)
         self._seen = Seen(folder)
 
     def _ago(self, at: int | None) -> str:
         """Say how long ago the registry's time was `at`, in Unix time in s."""
-        now = self._wall() - (self._registry.clock_ahead_s or 0.0)
+        now = self._wall() - (self.directory.clock_ahead_s or 0.0)
         return "long ago" if at is None else ago_text(now - at)
 
     def _similar(self, name: str) -> str | None:

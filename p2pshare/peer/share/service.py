@@ -19,7 +19,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
-from p2pshare.peer.share.admission import Admission
+from p2pshare.peer.share.admission import Admission, NotAdmitted
 from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
@@ -33,7 +33,8 @@ from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.listing import Survey
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.display import display
-from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.session_messages import Refusal
 
 STOP_TIMEOUT = 1.0  # seconds for the farewells of sessions
 SURVEY_AGAIN = 10.0  # seconds after which a status begins another survey of the shares
@@ -94,6 +95,25 @@ class SessionSharer:
         self._surveying: SharedAnswer[None] | None = None
         self._surveyed_at = 0.0
         self._has_stopped = False
+
+    @property
+    def callers(self) -> Sequence[str] | None:
+        """The names that see any share, and so may call this peer; None for all."""
+        if any(each.allow is None for each in self._shares):
+            return None
+        return sorted({name for each in self._shares for name in each.allow or ()})
+
+    async def admit_caller(self, key: PublicKey) -> str:
+        """Return the name of a key that may call this peer.
+
+        Raises:
+            NotAdmitted: it has no name, or sees no share.
+        """
+        name = await self._admission.admit(key)
+        callers = self.callers
+        if callers is not None and name not in callers:
+            raise NotAdmitted(Refusal.STRANGER)
+        return name
 
     async def open(self) -> None:
         """Open the caches, and log what is shared with whom."""

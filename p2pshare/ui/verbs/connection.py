@@ -14,8 +14,10 @@ from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
-from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.peer.reach.dialler import Caller, Dialler, Surroundings
+from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.data_folder import PeerPlace
+from p2pshare.storage.settings import Via
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
 from p2pshare.wire.addresses import PeerAddress
@@ -64,11 +66,35 @@ def announce(invocation: Invocation, peer: FoundPeer) -> None:
     invocation.output.remark(text)
 
 
+def carriers_of(invocation: Invocation) -> Carriers:
+    """Return the carriers that the user allows; close them in the end."""
+    settings = invocation.settings
+    return Carriers(invocation.reactor, Via.RELAY if settings.private else settings.via)
+
+
 def dialler_of(
-    invocation: Invocation, registry: Directory, me: OwnIdentity, carriers: Carriers
+    invocation: Invocation, directory: Directory, me: OwnIdentity, carriers: Carriers
 ) -> Dialler:
-    """Return what opens the sessions of a user."""
-    return Dialler(invocation.reactor, lambda: me.key, carriers)
+    """Return what opens sessions for a user: directly, or with the help of a registry."""
+    reactor = invocation.reactor
+
+    def caller() -> Caller:
+        from p2pshare.peer.reach.calling import PeerCaller  # most sessions need no call
+        from p2pshare.peer.reach.rendezvous import RegistryRendezvous
+
+        assert isinstance(directory, RegistryClient)
+        rendezvous = RegistryRendezvous(
+            reactor, directory, lambda: me.key, me.name, invocation.wall, invocation.rng
+        )
+        return PeerCaller(reactor, rendezvous, carriers)
+
+    def surroundings() -> Surroundings:
+        from p2pshare.net.reach.interfaces import read_network
+
+        return Surroundings(tuple(each.network for each in read_network().addresses))
+
+    has_calls = isinstance(directory, RegistryClient)
+    return Dialler(reactor, lambda: me.key, carriers, surroundings, caller if has_calls else None)
 
 
 @asynccontextmanager
@@ -98,13 +124,13 @@ async def connection(
             invocation.output.event("connected", **{"from": change.name}, via=via, address=address)
         on_link(change)
 
-    carriers = Carriers(invocation.reactor, invocation.settings.via)
+    carriers = carriers_of(invocation)
     remote = RemotePeer(
         invocation.reactor,
         invocation.rng,
         found.name,
         finder.target(found.name, found),
-        Dialler(invocation.reactor, lambda: me.key, carriers),
+        dialler_of(invocation, finder.directory, me, carriers),
         LinkLimits(silence=invocation.settings.timeout, rate=limit),
         on_link=changed,
     )

@@ -13,7 +13,6 @@ from p2pshare.core.credit import CREDIT_WINDOW
 from p2pshare.core.session_interface import Session, SessionPath
 from p2pshare.errors import P2pshareError, Unreachable, WrongUsage
 from p2pshare.names import read_name
-from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import Tried
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer
@@ -22,7 +21,7 @@ from p2pshare.peer.find.target import Target
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
-from p2pshare.ui.verbs.connection import announce, dialler_of, finder_of, introduce
+from p2pshare.ui.verbs.connection import announce, carriers_of, dialler_of, finder_of, introduce
 from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.reach.advice import (
     OtherEnd,
@@ -106,7 +105,7 @@ async def _dial(
 ) -> Outcome:
     """Open a session, and another one that is direct if the first one goes through the relay."""
     reactor, silence = invocation.reactor, invocation.settings.timeout
-    carriers = Carriers(reactor, invocation.settings.via)
+    carriers = carriers_of(invocation)
     dialler = dialler_of(invocation, registry, me, carriers)
     sessions: list[Session] = []
     began = reactor.seconds()
