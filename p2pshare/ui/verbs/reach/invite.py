@@ -33,7 +33,7 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.qr_code import qr_lines
 from p2pshare.ui.verbs.remote_arguments import parse_where
 from p2pshare.ui.verbs.whoami import data_folder, running
-from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
+from p2pshare.wire.addresses import DEFAULT_PORTS, LAN, registry_url
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.reach.join_links import URLS_MAX, JoinLink
@@ -41,6 +41,8 @@ from p2pshare.wire.registry_answers import RegistryInfo
 from p2pshare.wire.statements import Invitation
 
 KEY_NAME = "registry.key"
+OWN_REGISTRY = "http://127.0.0.1:8000"
+"""The URL of a registry on this machine that was started without options."""
 INVITATION_LIFE = 7 * 86400  # seconds
 ADDRESSES_MAX = 16  # addresses of this machine that are tried
 TRY_TIMEOUT = 2.0  # seconds for each of them
@@ -62,6 +64,8 @@ async def invite(
 ) -> int:
     """Print the link with which somebody joins the registry; return the exit code.
 
+    Without a registry in the settings, it is the one on this machine, if one was ever started here.
+
     Args:
         invocation: the run of the command line.
         place: `PEER` or `PEER:PATH`, where to go after joining; None for the user, if a peer of the user runs here.
@@ -78,6 +82,8 @@ async def invite(
         Unreachable: the registry does not answer, or others cannot reach it.
     """
     output, wall = invocation.output, invocation.wall
+    if invocation.settings.registry == LAN and (_registry_folder() / KEY_NAME).exists():
+        invocation = invocation.with_settings(registry=OWN_REGISTRY)
     told = [_url(each) for each in urls][:URLS_MAX]
     if place is not None:
         peer, path = parse_where(place)

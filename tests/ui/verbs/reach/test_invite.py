@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import (
     InvitationNeeded,
     KeyUnusable,
+    NoRegistry,
     NoSuchPeer,
     NotFound,
     RegistryHasNoOwners,
@@ -31,7 +32,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.reach import invite as inviting
-from p2pshare.ui.verbs.reach.invite import KEY_NAME, invitations, invite
+from p2pshare.ui.verbs.reach.invite import KEY_NAME, OWN_REGISTRY, invitations, invite
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.reach.join_links import JoinLink
 from p2pshare.wire.registry_answers import RegistryInfo
@@ -151,6 +152,16 @@ class InviteTests(InviteTestCase):
         self.failureResultOf(self.invite(urls=("http://x/y",)), WrongUsage)
         self.registry.infos = None
         self.failureResultOf(self.invite(), RegistryHasNoOwners)
+
+    def test_no_registry(self) -> None:
+        """Without a registry in the settings, that of this machine is meant, if there is one."""
+        self.registry.keeps_names = False
+        self.failureResultOf(self.invite(url="lan:"), NoRegistry)
+        self.registry.keeps_names = True
+        self.folder.mkdir(mode=0o700)
+        key_file.make(self.folder / KEY_NAME, SigningKey(bytes(32)))
+        self.answering |= {OWN_REGISTRY}
+        self.assertEqual(self.link(url="lan:").urls[0], "http://192.0.2.7:8000")
 
     def test_terminal(self) -> None:
         """A terminal shows the QR code, the link on a line of its own, and what to do with it."""
