@@ -27,9 +27,9 @@ lint: $(LINTING) ## run the linters and check the types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-check: $(DEVELOPING) lint ## run the linters, and the tests with coverage
+check: $(DEVELOPING) lint ## run the linters, and the tests with coverage and three times the examples
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
+	@P2PSHARE_THOROUGH=1 $(BIN)/python -W error -m coverage run -m twisted.trial --random=0 --temp-directory=$(VENV)/trial tests
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 	@$(BIN)/python -m tests.fuzz.http

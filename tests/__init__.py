@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 from hypothesis import HealthCheck, settings
 
 warnings.simplefilter("error")  # also in the processes among which trial divides them
 
+IS_THOROUGH = "P2PSHARE_THOROUGH" in os.environ
+"""Whether each property is tried with all its examples, as `make check` does; otherwise with a third of them."""
+
+
+def examples(count: int) -> int:
+    """Return how many examples to try of a property for which `count` are thorough.
+
+    Each run draws others, so many short runs find what one long run finds.
+    """
+    return count if IS_THOROUGH else -(-count // 3)
+
+
 # How fast a machine is just now is no property of the code.
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "any machine",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")

@@ -38,6 +38,7 @@ from p2pshare.wire.transfer_messages import (
     Offer,
     Stopped,
 )
+from tests import examples
 
 DIGEST = b"d" * 32
 ROOT = b"r" * 32
@@ -723,7 +724,7 @@ class AnyOrderTests(SynchronousTestCase):
 
     CONTENT = random.Random(3).randbytes(SIZE)
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(CUTS, st.randoms(use_true_random=False), st.sampled_from([None, ((1, 3),), ((0, 2),)]))
     def test_same_file(
         self, cuts: list[int], rng: random.Random, want: tuple[tuple[int, int], ...] | None

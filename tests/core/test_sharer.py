@@ -48,6 +48,7 @@ from p2pshare.wire.transfer_messages import (
     Offer,
     Stopped,
 )
+from tests import examples
 
 MIB = BLOCK_SIZE
 _ZEROS = bytes(MIB)  # what every file here holds: only sizes matter
@@ -688,7 +689,7 @@ STEP = st.one_of(SAID, st.sampled_from(["work", "send"]))
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(st.lists(STEP, max_size=60), st.integers(0, 2**32), st.booleans())
     def test_any_order(self, steps: list[Message | str], seed: int, closes: bool) -> None:
         """For any messages and any order of work, bounds hold, no answer is lost, and nothing leaks."""

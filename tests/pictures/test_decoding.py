@@ -19,6 +19,7 @@ from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures import decoding
 from p2pshare.pictures.decoding import fit_width, read_picture
 from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
+from tests import examples
 
 
 def noise(height: int, width: int, channels: int = 3) -> Pixels:
@@ -166,7 +167,7 @@ class UnreadableTests(SynchronousTestCase):
                 with self.subTest(format=format, size=size):
                     self.assert_unreadable(data[:size], "picture: ")
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.randoms(use_true_random=False))
     def test_damaged(self, format: str, rng: random.Random) -> None:
         """A file with changed bytes is a picture or unreadable."""
@@ -183,7 +184,7 @@ class UnreadableTests(SynchronousTestCase):
             return
         self.assertEqual((pixels.dtype, pixels.shape[2]), (np.uint8, 3))
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     @given(
         st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x20\0\0\0WEBPVP8 "]),
         st.binary(max_size=200),

@@ -18,6 +18,7 @@ from p2pshare.pictures.encoding import (
     write_picture,
 )
 from p2pshare.pictures.pixels import Pixels
+from tests import examples
 
 
 def read_back(file: io.BytesIO) -> Pixels:
@@ -26,7 +27,7 @@ def read_back(file: io.BytesIO) -> Pixels:
 
 
 class WritePictureTests(SynchronousTestCase):
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(
         st.sampled_from(["PNG", "WEBP", "BMP", "TIFF", "PPM"]),
         st.integers(1, 90),

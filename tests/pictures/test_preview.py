@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.pictures.preview import Preview
+from tests import examples
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -81,7 +82,7 @@ class PreviewTests(SynchronousTestCase):
             preview = Preview(*size, columns=80, lines=24)
             self.assertEqual((preview.columns, preview.lines), (columns, lines), size)
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(
         *[st.integers(1, 300)] * 2,
         *[st.integers(1, 90)] * 2,

@@ -18,11 +18,12 @@ from p2pshare.registry.redis.url import redis_at
 from p2pshare.registry.store import Claim, NameStore, OwnerOutcome
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.wire.addresses import PeerAddress
+from tests import examples
 from tests.registry.owned_contract import ANN, BOB, EVE, LATE, owned
 from tests.registry.redis.test_store import WithRedis, clock
 from tests.registry.store_contract import HERE, MINE, THERE, YOURS
 
-EXAMPLES = 150
+EXAMPLES = examples(150)
 STEPS_MIN, STEPS_MAX = 10, 40
 
 names = st.sampled_from(["a", "a.b", "b"])

@@ -17,6 +17,7 @@ from p2pshare.web.site import (
     REQUEST_LINE,
     TARGET,
 )
+from tests import examples
 from tests.registry.connections import HOST, Client, SiteTestCase, SlowRoutes
 
 BODY = b'{"name": "bob", "ip": "10.0.0.5", "port": 50000}'
@@ -206,7 +207,7 @@ class RefusalTests(SiteTestCase):
         reply = client.send((b"GET list HTTP/1.1\r\n" + HOST) * 2)
         self.assertEqual(reply.count(b"HTTP/1.1"), 1)
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(
         st.lists(
             st.sampled_from(

@@ -22,6 +22,7 @@ from p2pshare.core.datagram_core import Address, Outgoing
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.links import Conditions
 from p2pshare.testing.network import Fate, Rule, VirtualNetwork
+from tests import examples
 from tests.classic.core.fetches import WELCOME, SharerSide
 from tests.originals.machines import GaveUp, ImageCompleted, OriginalRequester, OriginalSharer
 from tests.strategies import pictures, seeds
@@ -177,7 +178,7 @@ class OriginalRequesterTests(SynchronousTestCase):
             self.assertTrue(fetch.exact, (length, from_sharer, fetch.events))
             self.assertEqual(fetch.requester.tries, 1)
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(pictures(), st.floats(0, 0.1), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""
@@ -222,7 +223,7 @@ class OriginalSharerTests(SynchronousTestCase):
         self.assertTrue(fetch.exact, fetch.events)
         self.assertEqual(fetch.attempts, 1)
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(pictures(), st.floats(0, 0.2), seeds)
     def test_lossy_networks(self, pixels: Pixels, loss: float, seed: int) -> None:
         """Lost rows are sent again; only the loss of a word that an original sends once costs a new request."""

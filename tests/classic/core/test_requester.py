@@ -34,6 +34,7 @@ from p2pshare.classic.datagrams import (
 )
 from p2pshare.core.datagram_core import Address
 from p2pshare.pictures.pixels import PIXELS_MAX
+from tests import examples
 from tests.classic.core.solo import Solo
 from tests.strategies import datagrams
 
@@ -346,7 +347,7 @@ class TextRequestTests(SynchronousTestCase):
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=500)
+    @settings(max_examples=examples(500))
     @given(
         st.booleans(),
         st.lists(

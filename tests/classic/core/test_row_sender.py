@@ -29,6 +29,7 @@ from p2pshare.classic.datagrams import (
     size_datagram,
 )
 from p2pshare.pictures.pixels import Pixels
+from tests import examples
 from tests.classic.core.solo import Solo
 from tests.strategies import datagrams, pictures
 
@@ -363,7 +364,7 @@ class BoundsTests(SynchronousTestCase):
 
 
 class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=500)
+    @settings(max_examples=examples(500))
     @given(
         pictures(rows_max=20),
         st.booleans(),

@@ -15,6 +15,7 @@ from p2pshare.core.datagram_core import Address
 from p2pshare.pictures.pixels import Pixels
 from p2pshare.testing.links import Conditions
 from p2pshare.testing.network import Fate
+from tests import examples
 from tests.classic.core.fetches import WELCOME, PictureFetch
 from tests.strategies import networks, pictures, seeds
 
@@ -95,7 +96,7 @@ class SingleFaultTests(SynchronousTestCase):
 
 
 class BadNetworkTests(SynchronousTestCase):
-    @settings(max_examples=1000)
+    @settings(max_examples=examples(1000))
     @given(pictures(), networks(loss_max=0.3), seeds)
     def test_bad_networks_are_survived(
         self, pixels: Pixels, conditions: Conditions, seed: int
@@ -105,7 +106,7 @@ class BadNetworkTests(SynchronousTestCase):
         fetch.run()
         self.assertTrue(fetch.exact, fetch.failures)
 
-    @settings(max_examples=1000)
+    @settings(max_examples=examples(1000))
     @given(pictures(rows_max=20), networks(loss_max=1.0), seeds)
     def test_terrible_networks_end(self, pixels: Pixels, conditions: Conditions, seed: int) -> None:
         """On any network there is one end: the exact picture, or a failure; nothing goes on after it."""
@@ -115,7 +116,7 @@ class BadNetworkTests(SynchronousTestCase):
         self.assertEqual(fetch.welcome.serving, 0)
         self.assertLess(fetch.network.now, 3600.0)
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(pictures(rows_max=200), st.floats(0.0, 1.0), seeds, st.booleans())
     def test_silence_is_noticed(
         self, pixels: Pixels, when: float, seed: int, rows_only: bool
@@ -150,7 +151,7 @@ class BadNetworkTests(SynchronousTestCase):
 
 
 class NoiseTests(SynchronousTestCase):
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(pictures(rows_max=20), st.lists(st.binary(max_size=32), min_size=1), seeds)
     def test_random_bytes_to_every_port(
         self, pixels: Pixels, noise: list[bytes], seed: int
@@ -164,7 +165,7 @@ class NoiseTests(SynchronousTestCase):
         fetch.run()
         self.assertTrue(fetch.exact)
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(300))
     @given(pictures(rows_max=20), seeds)
     def test_damaged_datagrams(self, pixels: Pixels, seed: int) -> None:
         """Truncated datagrams are dropped and counted at both ends."""

@@ -27,6 +27,7 @@ from p2pshare.wire.datagrams.packets import (
     ProtectedHeader,
     parse_packet,
 )
+from tests import examples
 from tests.core.datagram.pair import HERE, THERE, Pair
 
 STRANGER: Address = ("203.0.113.9", 999)
@@ -240,7 +241,7 @@ class StateTests(SynchronousTestCase):
         for state in State:
             self.assertIs(pair_in(state).opener.up.state, state)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(st.data())
     def test_strange_datagrams(self, data: st.DataObject) -> None:
         """In every state, a datagram of a stranger changes nothing and gets no answer, but OPEN its cookie."""
@@ -266,7 +267,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(take_all(endpoint, pair.network.now), [])
         self.assertEqual(snapshot(endpoint), before)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(st.data())
     def test_any_use(self, data: st.DataObject) -> None:
         """Any calls of two users at any time, over a bad network, end in nothing but typed errors and idleness."""

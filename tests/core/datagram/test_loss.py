@@ -19,6 +19,7 @@ from p2pshare.core.datagram.sent_packets import SentPackets, TrainPart
 from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Ack
+from tests import examples
 
 RTT = 0.1  # seconds
 
@@ -237,7 +238,7 @@ STEPS = st.lists(
 
 
 class InvariantTests(SynchronousTestCase):
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(STEPS)
     def test_invariants(self, steps: list[tuple[str, object]]) -> None:
         """In any order of events each packet is resolved once, and a timer is set while any is in flight."""

@@ -14,6 +14,7 @@ from p2pshare.core.datagram.received_packets import (
 from p2pshare.core.datagram.rtt import ACK_DELAY_MAX, GRANULARITY
 from p2pshare.core.ranges import RangeSet
 from p2pshare.wire.datagrams.frames import Ack
+from tests import examples
 
 RTT = 0.08
 
@@ -33,7 +34,7 @@ def numbers(sent: Ack) -> set[int]:
 
 
 class ReplayTests(SynchronousTestCase):
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=8), max_size=20))
     def test_window(self, trains: list[list[int]]) -> None:
         """A packet is new exactly once, and never below the floor, which only rises; memory is bounded."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.datagram.sent_packets import SentPackets, TrainPart
 from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.errors import RemoteProtocolError
+from tests import examples
 
 
 class Fate(Enum):
@@ -64,7 +65,7 @@ STEPS = st.one_of(
 
 
 class SentPacketsTests(SynchronousTestCase):
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     @given(st.lists(STEPS, max_size=20))
     def test_model(self, steps: list[tuple[str, object, int]]) -> None:
         """In any order of sends, ACKs and losses each packet is resolved once, and the bytes in flight are right."""

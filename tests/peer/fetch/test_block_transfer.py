@@ -23,6 +23,7 @@ from p2pshare.peer.fetch.block_transfer import (
 from p2pshare.peer.fetch.disk_work import MOMENT, DiskWork
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from tests import examples
 from tests.peer.fetch.test_disk_work import Block, File
 
 OFFER = Offer(7, 1000, 1, False, "v1")
@@ -72,7 +73,7 @@ class TransferTests(SynchronousTestCase):
             self.assertIs(self.transfer._move(event), event in _TRANSITIONS[state])
             self.assertIs(self.transfer.state, _TRANSITIONS[state].get(event, state))
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(st.lists(st.sampled_from(STEPS), max_size=14), st.booleans())
     def test_any_order(self, steps: list[str], is_slow: bool) -> None:
         """In any order of events it ends once, when no thread uses the part, and with all memory released."""

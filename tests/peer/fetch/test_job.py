@@ -80,6 +80,7 @@ from p2pshare.wire.transfer_messages import (
     Offer,
     Omitted,
 )
+from tests import examples
 from tests.peer.memory_sharer import (
     ADDRESS,
     ALICE,
@@ -480,7 +481,7 @@ class PlanTests(JobTestCase):
         self.assertEqual(len([each for each in self.alice.heard_of(Get) if each.want != ()]), 2)
 
     @given(st.text(min_size=1, max_size=90).filter(lambda text: component_fault(text) is None))
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @example("\x01")
     @example("a\x01")
     def test_just_before(self, name: str) -> None:

@@ -53,6 +53,7 @@ from p2pshare.wire.transfer_messages import (
     Listing,
     Offer,
 )
+from tests import examples
 from tests.core.test_receiver import DIGEST, Told
 from tests.peer.memory_sharer import (
     ADDRESS,
@@ -536,7 +537,7 @@ class StateTests(RemoteTestCase):
             self.assertIs(remote._move(event), event in _TRANSITIONS[state])
             self.assertIs(remote._state, _TRANSITIONS[state].get(event, state))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.lists(st.sampled_from(["ask", "cancel", "lose", "end", "refuse", "lie", "wait"])))
     def test_any_order(self, steps: list[str]) -> None:
         """In any order of events, the state matches the session, and every request ends."""

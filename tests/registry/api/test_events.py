@@ -22,6 +22,7 @@ from p2pshare.registry.api.events import FLUSH_TIME, POLL_INTERVAL, RETRY_INTERV
 from p2pshare.web.problems import RequestError
 from p2pshare.web.reply_bodies import Outlet
 from p2pshare.wire.registry_answers import Presence
+from tests import examples
 from tests.registry.watching import Events, EventStore
 
 
@@ -409,7 +410,7 @@ class CrowdTests(HubTestCase):
             stream.end("left")
         self.assert_nothing_is_left()
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=60))
     def test_any_order(self, steps: list[tuple[int, int]]) -> None:
         """The counts are right after any sequence of joins, failures, defects and ends, and 0 in the end."""

@@ -29,6 +29,7 @@ from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins, origin_of
 from p2pshare.web.exchange import Query
 from p2pshare.web.problems import RequestError
+from tests import examples
 
 ELSEWHERE = origin_of("10.9.9.9")
 HERE = origin_of("127.0.0.1")
@@ -347,7 +348,7 @@ class ExactnessTests(SynchronousTestCase):
         st.sampled_from([1, 2, 3, 5, 10, 40, 100]),
     )
 
-    @settings(database=None, max_examples=200)
+    @settings(database=None, max_examples=examples(200))
     @given(limits, st.sampled_from([1, 2]), st.sampled_from([0, 1 / 32, 3 / 8]), patterns)
     def test_never_more(
         self, limit: RateLimit, processes: int, delay: float, pattern: list[tuple[float, int, int]]
@@ -357,7 +358,7 @@ class ExactnessTests(SynchronousTestCase):
             most = limit.burst + limit.per_second * seconds + processes
             self.assertLessEqual(granted, most + 1e-6)
 
-    @settings(database=None, max_examples=200)
+    @settings(database=None, max_examples=examples(200))
     @given(limits, patterns)
     def test_never_less(self, limit: RateLimit, pattern: list[tuple[float, int, int]]) -> None:
         """One process grants as many uses as an exact bucket: no token is lost (threat 20)."""

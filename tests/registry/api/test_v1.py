@@ -26,6 +26,7 @@ from p2pshare.wire.registry_answers import (
     RegistryInfo,
 )
 from p2pshare.wire.statements import Record, digest_of
+from tests import examples
 from tests.registry.connections import HOST, REGISTRY_KEY, Client
 from tests.registry.owners import SOURCE, Owner, OwnersTestCase, get, send
 from tests.wire.statements import location_of
@@ -248,7 +249,7 @@ class NonsenseTests(OwnersTestCase):
                 self.assert_problem(self.ask(query), "malformed", 400)
             self.assertEqual(self.ask(Query(b"POST", b"name", body, SOURCE)).status, 400)
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(
         st.recursive(
             st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
@@ -269,7 +270,7 @@ class NonsenseTests(OwnersTestCase):
             self.assertIn(self.ask(query).status, (400, 401))
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(st.binary(max_size=40), st.binary(max_size=40))
     @example(b"?", b"")
     @example(b"events", b"")

@@ -17,6 +17,7 @@ from p2pshare.storage.incoming import partial_file, publishing
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.os_errors import plain_reason
+from tests import examples
 from tests.storage.incoming_case import (
     BLOCK,
     HIDDEN,
@@ -66,7 +67,7 @@ class EveryCallTests(IncomingTestCase):
             if part is not None:
                 part.suspend()
 
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(st.sampled_from(CALLS), st.sampled_from(CODES), st.integers(1, 8), st.booleans())
     def test_one_failure(self, call: str, code: int, nth: int, lasting: bool) -> None:
         """Threats 3 and 10: a call that fails once, or from then on, is a sentence or nothing; then it goes on."""

@@ -17,6 +17,7 @@ from p2pshare.storage.incoming.announcement import Place
 from p2pshare.storage.incoming.destination import SAFE_NAME_MAX, safe_name, storable_name
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.wire.paths import component_fault
+from tests import examples
 
 KEPT = (
     "con.txt", "-rf", "~tilde", "a:b*c?.txt", "back\\slash", "trail ", "end.", 'a"b', "a|b", "'q'",
@@ -109,7 +110,7 @@ class LocalNamesTests(SynchronousTestCase):
             (name,) = self.names("x" * 200 + ".jpg")
         self.assertEqual(name, "x" * 139 + ".jpg")
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(st.text(min_size=1, max_size=40).filter(lambda name: component_fault(name) is None))
     @example("a/b"[0])
     @example("\u202e")

@@ -19,6 +19,7 @@ from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.present_files import Stopped
 from p2pshare.wire.blocks import digest_of
+from tests import examples
 from tests.storage.incoming_case import (
     BLOCK,
     HIDDEN,
@@ -341,7 +342,7 @@ class ResumeTests(IncomingTestCase):
         self.write(part, CONTENT, (1, 4, 5))
         self.assertEqual(part.finish(root_for(CONTENT)).read_bytes(), CONTENT)
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(st.data())
     def test_any_damage(self, data: st.DataObject) -> None:
         """After any damage to journal and part, every block that counts is right, and the file can be completed."""

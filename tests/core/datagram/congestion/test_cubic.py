@@ -13,6 +13,7 @@ from p2pshare.core.datagram.congestion.cubic import ALPHA, BETA, C, Cubic
 from p2pshare.core.datagram.loss import Outcome
 from p2pshare.core.datagram.rtt import RttEstimator
 from p2pshare.core.datagram.sent_packets import SentPackets, TrainPart
+from tests import examples
 
 SEGMENT = 1000  # bytes
 RTT = 0.1  # seconds
@@ -263,7 +264,7 @@ STEPS = st.lists(
 
 
 class InvariantTests(SynchronousTestCase):
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(STEPS)
     def test_invariants(self, steps: list[tuple[str, int]]) -> None:
         """In any order of events the window has at least two packets and a finite rate."""

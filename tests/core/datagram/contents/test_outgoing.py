@@ -19,6 +19,7 @@ from p2pshare.core.datagram.contents.outgoing import (
 )
 from p2pshare.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare.wire.datagrams.frames import Fin, Size
+from tests import examples
 
 SIZES = CargoSizes(bare=10, with_size=20)
 SEGMENT = 110  # bytes: 100 of a file in a bare packet, 90 with SIZE
@@ -239,7 +240,7 @@ class OutgoingTests(SynchronousTestCase):
             with self.assertRaises(LocalProtocolError):
                 self.outgoing.send_piece(1, offset, memoryview(bytes(10)))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.data())
     def test_any_network(self, data: st.DataObject) -> None:
         """Every byte arrives, and nothing is held in the end, whatever is lost and acknowledged late."""
