@@ -17,7 +17,7 @@ REPLICAS_MAX = 16
 RATE_MAX = 1e6  # tokens per second
 BURST_MAX = 1_000_000_000  # tokens
 RELAY_PAIRS_MAX = 100_000
-RELAY_RATE_MIN = 1000.0  # bytes per second
+RELAY_RATE_MIN = 10_000.0  # bytes per second
 RELAY_IDLE_MIN, RELAY_IDLE_MAX = 10.0, 3600.0  # seconds; sessions send something every 5
 
 _Number = TypeVar("_Number", int, float)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from p2pshare.core.rate import RateLimit
 
-TURN = 64 * 1024  # bytes that are read at once
+TURN = 128 * 1024  # bytes that are read at once
 TICK = 0.002  # seconds between two rounds of turns, at least
 IDLE_BUCKETS_MAX = 1024  # keys without a flow whose debts are remembered
 
