@@ -362,10 +362,10 @@ def main(seconds: str = "4", count: str = "100") -> None:
             direct, relayed = (
                 session(kind, alice, bob, port, float(seconds)) for kind in ("tcp", "relay")
             )
-            rows.append(
+            rates.append(
                 (f"{direct / 1e6:,.0f}", f"{relayed / 1e6:,.0f}", f"{relayed / direct:.2f}")
             )
-        print_table("Bytes of one session: MB/s", ("direct", "relayed", "ratio"), rows)
+        print_table("Bytes of one session: MB/s", ("direct", "relayed", "ratio"), rates)
         idle = meter.memory()
         sizes = flow_all(pairs(alice, bob, int(count)), float(seconds))
         memory = meter.memory()

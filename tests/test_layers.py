@@ -74,6 +74,7 @@ FILE_WRITERS = {
     "p2pshare.net.debug_log",  # the log that the user asks for
     "p2pshare.net.command_line",  # tries whether a service may write where it is told to
     "p2pshare.peer.control",  # its socket
+    "p2pshare.registry.relay.links",  # the socket of a worker
     "p2pshare.registry.workers.supervisor",  # the folder of their sockets
     "p2pshare.ui.verbs.demo",  # what it shares, in a folder that it removes
     "p2pshare.ui.terminal.hang_up",  # /dev/null

@@ -23,6 +23,7 @@ from p2pshare.registry.listening import Ports
 from p2pshare.registry.redis.loss_mark import MarkerCopy
 from p2pshare.registry.redis.store import RedisNameStore
 from p2pshare.registry.redis.url import redis_at, without_password
+from p2pshare.registry.relay.links import WorkerLinks
 from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
 from p2pshare.registry.relay.routes import RelayRoutes
@@ -70,6 +71,7 @@ class Registry:
         key: SigningKey,
         reactor: Any,
         wall: Callable[[], float],
+        worker: int | None = None,
     ) -> None:
         """Build it; nothing is connected yet.
 
@@ -79,6 +81,7 @@ class Registry:
             key: see `registry_key`.
             reactor: its clock should be monotonic.
             wall: returns Unix time, in seconds.
+            worker: the number of this process, if it is one of several.
         """
         self._store = store
         self._settings = settings
@@ -109,12 +112,15 @@ class Registry:
         routes.table.update(PageRoutes(settings.download_url, origins).table())
         routes.table.update(MetricsRoutes(metrics, store, settings.metrics_token).table())
         self._relay: Relay | None = None
+        self._links: WorkerLinks | None = None
         if settings.relay is not None:
             self._relay = relay = Relay(reactor, settings.relay, metrics.relay)
             self._rooms = Rooms(relay, reactor)
-            routes.table.update(
-                RelayRoutes(routes.access, self._rooms.enter, metrics.relay_refused).table()
-            )
+            enter = self._rooms.enter
+            if worker is not None:
+                self._links = WorkerLinks(reactor, worker, settings.data, store, relay, self._rooms)
+                enter = self._links.enter
+            routes.table.update(RelayRoutes(routes.access, enter, metrics.relay_refused).table())
         limits = Limits()
         if settings.trusted_proxies:  # many clients have the address of the proxy
             limits = Limits(
@@ -136,7 +142,8 @@ class Registry:
     def start(self, ports: Ports | None = None) -> Deferred[None]:
         """Begin to connect to the store, however long that takes. The `ports` serve already.
 
-        The Deferred fires when the store is reached, unless `stop` comes before; it fails with `StoreOfAnother`.
+        The Deferred fires when the store is reached, unless `stop` comes before. It fails with `StoreOfAnother`, or
+        with `FolderUnusable` if a worker cannot make its socket there.
         """
         self._pulse.start()
         if self._relay is not None:
@@ -145,6 +152,8 @@ class Registry:
         return self._starting.addErrback(_never_if_cancelled)
 
     async def _start(self) -> None:
+        if self._links is not None:
+            self._links.listen()
         await self._store.start()
         ours, owner = str(self._key.public), None
         while owner is None:
@@ -161,6 +170,8 @@ class Registry:
         if self._starting is not None:
             self._starting.cancel()
             self._pulse.stop()
+        if self._links is not None:
+            await self._links.stop()
         if self._relay is not None:
             self._rooms.stop()
             self._relay.stop()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IPushProducer, IUNIXTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
@@ -121,14 +121,16 @@ class TcpCarriers(ServerFactory):
 def tune(transport: Any, read_size: int) -> None:
     """Set the options of a connection that carries sessions, and how many bytes are read from it at once."""
     transport = getattr(transport, "transport", transport)  # below TLS
+    transport.bufferSize = read_size
+    transport.SEND_LIMIT = SEND_SIZE
+    if IUNIXTransport.providedBy(transport):
+        return
     with suppress(AttributeError, OSError):  # not a socket, or an option that this system lacks
         transport.setTcpNoDelay(True)
         handle = transport.getHandle()
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_MAX)
     with suppress(AttributeError):  # not a socket
         prefer_bbr(transport.getHandle())
-    transport.bufferSize = read_size
-    transport.SEND_LIMIT = SEND_SIZE
 
 
 def _address(address: IPv4Address | IPv6Address) -> PeerAddress:

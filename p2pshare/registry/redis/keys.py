@@ -18,6 +18,7 @@ The hash is small and its values are short, so Redis packs it tightly. Of other 
     p2p:{key:KEY}:name              the name that a key claimed last; only a hint, since the owner of the name decides
     p2p:{invitation:ID}:holder      the key that used an invitation
     p2p:{nonce:KEY:NONCE}:used      nothing: the nonce of an access statement that was used
+    p2p:{room:DIGEST}:home          the number of the worker at which the ends of a room at the relay meet
     p2p:{limit:BUCKET}:tokens       "LEVEL TIME" of a token bucket that is not full
 
 Of all names together there is an index (`index.py`), in one slot::

@@ -239,6 +239,15 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 """
 
+# KEYS: the home of a room. ARGV: the home that it gets if it has none, for how many ms it is kept, and a dead home,
+# which counts as none. Replies its home.
+ROOM = """
+local home = redis.call('GET', KEYS[1])
+if not home or home == ARGV[3] then home = ARGV[1] end
+redis.call('SET', KEYS[1], home, 'PX', math.max(ARGV[2], redis.call('PTTL', KEYS[1])))
+return home
+"""
+
 # KEYS: token buckets. ARGV, for each: tokens wanted, tokens added in a second, capacity. The key of a full bucket
 # expires. Replies a line for each: the tokens granted, and the seconds until there is another one.
 TAKE = """

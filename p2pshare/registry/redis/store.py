@@ -18,7 +18,7 @@ from p2pshare.registry.redis.keys import REGISTRY_KEY, key_of
 from p2pshare.registry.redis.link import RedisLink, in_time
 from p2pshare.registry.redis.loss_mark import MarkerCopy
 from p2pshare.registry.redis.owned_names import OwnedNames
-from p2pshare.registry.redis.scripts import TAKE, USE
+from p2pshare.registry.redis.scripts import ROOM, TAKE, USE
 from p2pshare.registry.store import Tokens
 from p2pshare.wire.registry_answers import OWNERSHIP_LEASE, PRESENCE_LEASE
 
@@ -95,6 +95,13 @@ class RedisNameStore(OwnedNames, ClassicNames):
         """See `NameStore`."""
         used = key_of(f"nonce:{key}:{nonce}", "used")
         return bool(await self.link.call("SET", used, "", "NX", "PX", max(1, life) * 1000))
+
+    @in_time
+    async def room_home(self, room: str, home: str, life: float, instead_of: str = "") -> str:
+        """See `registry.relay.links.RoomHomes`."""
+        key, life_ms = key_of(f"room:{room}", "home"), round(life * 1000)
+        found: bytes = await self.link.run(ROOM, [key], home, life_ms, instead_of)
+        return found.decode("ascii")
 
     def take_tokens(
         self, bucket: str, wanted: int, per_second: float, burst: int

@@ -48,6 +48,8 @@ class Pair:
         self.began = self.active_at = now
         self.size = 0
         """Bytes that were forwarded."""
+        self.is_counted = True
+        """Whether the metrics have it."""
         self.ends = first, second = RelayEnd(self, relay), RelayEnd(self, relay)
         first.other, second.other = second, first
         self.is_open = False

@@ -93,11 +93,17 @@ class Relay:
 
         return give_back
 
-    def join(self, keys: tuple[str, str], places: tuple[Place, Place]) -> Pair:
-        """Return a new pair of ends with these keys, which have these places."""
+    def join(
+        self, keys: tuple[str, str], places: tuple[Place, Place], *, is_counted: bool = True
+    ) -> Pair:
+        """Return a new pair of ends with these keys, which have these places.
+
+        A pair of an end and a link is not counted, as another worker counts it.
+        """
         now = self._clock.seconds()
         self._number += 1
         pair = Pair(self, self._number, keys, now)
+        pair.is_counted = is_counted
         self._pairs[pair] = places
         for end in pair.ends:
             end.flow = self._turns.open(keys, now)
@@ -113,7 +119,8 @@ class Relay:
     def forwarded(self, end: RelayEnd, size: int) -> bool:
         """Count bytes that an end has sent; return whether it may be read on."""
         now = self._clock.seconds()
-        self._size += size
+        if end.pair.is_counted:
+            self._size += size
         end.pair.size += size
         end.pair.active_at = now
         if self._turns.received(end.flow, size, now):
@@ -147,7 +154,7 @@ class Relay:
 
     def _check(self) -> None:
         now = self._clock.seconds()
-        self._measured(len(self), self._size)
+        self._measured(sum(pair.is_counted for pair in self._pairs), self._size)
         self._size = 0
         for pair in list(self._pairs):
             if now - pair.active_at >= self._limits.idle:

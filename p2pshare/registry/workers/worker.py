@@ -64,7 +64,7 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
     try:
         key = registry_key(order.settings.data)
         store = make_store(order.settings, reactor)
-        registry = Registry(store, order.settings, key, reactor, time.time)
+        registry = Registry(store, order.settings, key, reactor, time.time, order.number)
         listen, metrics = (
             [
                 Place.of(ListeningReactor(reactor, shared_port=port), each, source)
