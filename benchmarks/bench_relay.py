@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.request import Request, urlopen
 
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred
@@ -30,7 +29,6 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 
-from benchmarks.filling import registry_key
 from benchmarks.reporting import print_table
 from benchmarks.servers import answers, free_port, registry
 from p2pshare.net.session.interfaces import Channel
@@ -42,10 +40,7 @@ from p2pshare.registry.relay_client import RelayClient
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
-from p2pshare.wire.reach.access import RELAY_PROTOCOL, Access, Use, detail_of_room
-from p2pshare.wire.reach.signals import seal_of
-from p2pshare.wire.registry_answers import ClaimBody
-from p2pshare.wire.statements import Record
+from tests.integration.relayed import RelayedPeer, meet
 
 CHUNK = 256 * 1024  # bytes sent or received at once by the ends
 NAMES = {"send": "alice", "receive": "bob"}
@@ -54,71 +49,6 @@ PIECE = memoryview(bytes(PIECE_MAX))
 TICKS = os.sysconf("SC_CLK_TCK")
 reactor: Any = twisted_reactor
 LIMITS = ("access=off", "access-key=off", "requests=off", "claims=off", "names=off", "key=off")
-
-
-class Peer:
-    """A name and its key."""
-
-    def __init__(self, port: int, aud: PublicKey, name: str) -> None:
-        """Claim `name` at the registry on `port`."""
-        self.seed = secrets.token_bytes(32)
-        self.key = SigningKey(self.seed)
-        self.name = name
-        self._port = port
-        self.aud = aud
-        now = int(time.time())
-        record = Record(
-            name, self.key.public, now * 1000, now, now + 3600, aud, "", (), seal_of(self.key)
-        )
-        url = f"http://127.0.0.1:{port}/v1/peers/{name}"
-        body = ClaimBody(record.sign(self.key)).to_json()
-        with urlopen(Request(url, body, {"Content-Type": "application/json"}, method="PUT")):
-            pass
-
-    def ask(self, room: str, other: PublicKey) -> socket.socket:
-        """Ask for a partner at the relay; `expect_switch` reads the reply."""
-        access = Access(
-            self.name,
-            self.key.public,
-            self.aud,
-            int(time.time()),
-            secrets.token_urlsafe(16),
-            Use.RELAY,
-            detail_of_room(room, other),
-        )
-        source = (
-            f"127.0.0.{2 + secrets.randbelow(200)}"  # a registry bounds the connections of each
-        )
-        connection = socket.create_connection(("127.0.0.1", self._port), 10, (source, 0))
-        connection.sendall(
-            f"GET /v1/relay?room={room}&with={other} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
-            f"Upgrade: {RELAY_PROTOCOL}\r\nAuthorization: {access.to_header(self.key)}\r\n\r\n".encode()
-        )
-        return connection
-
-
-def expect_switch(connection: socket.socket) -> None:
-    """Read the head of the reply, byte by byte, so that nothing of what follows is lost."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = connection.recv(1)
-        if not byte:
-            raise SystemExit(f"the relay closed the connection: {head!r}")
-        head += byte
-    if not head.startswith(b"HTTP/1.1 101 "):
-        raise SystemExit(f"the relay refused: {head!r}")
-
-
-def pairs(one: Peer, two: Peer, count: int) -> list[tuple[socket.socket, socket.socket]]:
-    """Return relayed pairs of connections."""
-    found = []
-    for _ in range(count):
-        room = to_base64url(secrets.token_bytes(16))
-        ends = one.ask(room, two.key.public), two.ask(room, one.key.public)
-        for end in ends:
-            expect_switch(end)
-        found.append(ends)
-    return found
 
 
 def direct_pair() -> tuple[socket.socket, socket.socket]:
@@ -265,7 +195,7 @@ async def run_end(what: str, own: str, other: str, aud: str, port: str, word: st
     await user.ended
 
 
-def session(kind: str, one: Peer, two: Peer, port: int, seconds: float) -> float:
+def session(kind: str, one: RelayedPeer, two: RelayedPeer, port: int, seconds: float) -> float:
     """Return the bytes per second of a session between two processes: over `tcp`, or `relay`."""
     word = str(free_port()) if kind == "tcp" else to_base64url(secrets.token_bytes(16))
     ends = []
@@ -277,7 +207,7 @@ def session(kind: str, one: Peer, two: Peer, port: int, seconds: float) -> float
             "benchmarks.bench_relay",
             "end",
             *words,
-            str(own.aud),
+            str(own.registry),
             str(port),
             word,
         ]
@@ -335,14 +265,13 @@ def main(seconds: str = "4", count: str = "100") -> None:
     """Measure and print."""
     options = ("--relay-limit", "pairs-per-key=1000", "--relay-limit", "rate=off")
     with running_registry(*options, "--relay-limit", "rate-per-key=off") as (process, port):
-        aud = registry_key(port)
-        alice, bob = (Peer(port, aud, name) for name in ("alice", "bob"))
+        alice, bob = (RelayedPeer(port, name) for name in ("alice", "bob"))
         meter = Meter(process.pid)
         rows = []
         for _ in range(3):
             direct = flow(direct_pair(), float(seconds))
             used = meter.cpu()
-            (ends,) = pairs(alice, bob, 1)
+            ends = meet(alice, bob)
             relayed = flow(ends, float(seconds))
             used = meter.cpu() - used
             rows.append(
@@ -367,7 +296,7 @@ def main(seconds: str = "4", count: str = "100") -> None:
             )
         print_table("Bytes of one session: MB/s", ("direct", "relayed", "ratio"), rates)
         idle = meter.memory()
-        sizes = flow_all(pairs(alice, bob, int(count)), float(seconds))
+        sizes = flow_all([meet(alice, bob) for _ in range(int(count))], float(seconds))
         memory = meter.memory()
         mean = sum(sizes) / len(sizes)
         row = (

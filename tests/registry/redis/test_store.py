@@ -131,6 +131,16 @@ class RedisNameStoreTests(WithRedis, NameStoreContract, OwnedNamesContract):  # 
             self.assertNotIn(b"location-1", held)
             claim = replace(claim, seq=101)
 
+    async def test_homes_of_rooms(self) -> None:
+        """The first worker is the home of a room until it is replaced or forgotten; its time is never shortened."""
+        home = self.store.room_home
+        self.assertEqual([await home("a", "1", 60), await home("a", "2", 60)], ["1", "1"])
+        self.assertEqual(await home("a", "2", 60, "3"), "1")
+        self.assertEqual(await home("a", "2", 0.05, "1"), "2")
+        self.assertEqual(await home("b", "3", 0.05), "3")
+        await self.pass_time(0.1)
+        self.assertEqual([await home("a", "1", 60), await home("b", "1", 60)], ["2", "1"])
+
     async def test_token_is_not_kept(self) -> None:
         """Redis stores the address and the proof of a name, not its token."""
         await self.store.claim(Claim("bob", HERE, 60, MINE))
